@@ -287,6 +287,15 @@ class Target(ABC):
         """
 
     @property
+    def reads_scans(self) -> bool:
+        """Whether it recognizes the text of scanned pages now; that may change with what is installed."""
+        return False
+
+    async def partly_read(self) -> Sequence[str]:
+        """Return the remote ids of documents that were stored without pages that it recognizes now."""
+        return ()
+
+    @property
     def scale(self) -> str | int:
         """A value that is equal for two targets only if their scores are comparable."""
         return id(self)

@@ -22,6 +22,7 @@ from kbsync.contract.target import Base, DocState, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import (
     ON_THE_WAY,
+    SCANNED,
     SERVING,
     Abilities,
     Phase,
@@ -583,6 +584,29 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     await _decide_everything(store, journal)
+    await _renew_scans(store, journal, target)
+
+
+async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:
+    """Send the documents again whose scanned pages the target can read since the last run."""
+    binding = journal.binding
+    remote_ids = set(await target.partly_read())
+    was_able = bool(await store.read(lambda tx: tx.meta.get(MirrorFact.SCANS, binding.mirror)))
+    is_new = target.reads_scans and not was_able
+
+    def renew(rows: Sequence[Upload], tx: Tx) -> None:
+        for row in rows:
+            is_refused = is_new and row.state is UploadState.FAILED and row.code == SCANNED
+            if row.path is not None and (is_refused or row.remote_id in remote_ids):
+                tx.uploads.set_content(row.id, recipe="")
+                journal.decide(tx, row.path)
+
+    if remote_ids or is_new:
+        async for rows in uploads_in(binding, store.read, [*SERVING, UploadState.FAILED]):
+            await store.write(partial(renew, rows))
+    if target.reads_scans != was_able:
+        fact = "yes" if target.reads_scans else ""
+        await store.write(lambda tx: tx.meta.set(MirrorFact.SCANS, binding.mirror, fact))
 
 
 async def _decide_everything(store: StateStore, journal: Journal) -> None:

@@ -31,6 +31,7 @@ class Parsed:
 
     `text` is Unicode without BOM, with `\n` line ends. `columns`: the header line of ROWS, otherwise "".
     `line_offset`: how many lines of the file come before `text` (the removed front matter).
+    `scanned_pages`: numbers of pages, from 1, that have no text and are pictures.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Parsed:
     columns: str = ""
     line_offset: int = 0
     has_lines: bool = True  # lines of `text` are lines of the file (false for pdf, docx, …)
+    scanned_pages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The result of reading a document: its title and tags, and its text in chunks."""
+    """The result of reading a document: its title and tags, its text in chunks, and the pages still to be
+    recognized.
+    """
 
     title: str | None
     tags: tuple[str, ...]
     chunks: tuple[Chunk, ...]
+    scanned_pages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +101,4 @@ class Entry:
     tags: tuple[str, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     vectors: Mapping[str, bytes] = field(default_factory=dict)
+    scanned_pages: tuple[int, ...] = ()

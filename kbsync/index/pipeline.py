@@ -33,10 +33,10 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
     """Return the chunks of the document at `path`, or what is wrong with it; never raises."""
     try:
         parsed = parse(path, body)
-        if not (chunks := tuple(chunk(parsed))):
+        if not (chunks := tuple(chunk(parsed))) and not parsed.scanned_pages:
             return Rejected("no text in it", code="no-text")
         title = None if parsed.title is None else legible(parsed.title)
-        return Cut(title, tuple(map(legible, parsed.tags)), chunks)
+        return Cut(title, tuple(map(legible, parsed.tags)), chunks, parsed.scanned_pages)
     except TargetError as error:
         return error
     except OSError as error:
@@ -104,7 +104,13 @@ class Pipeline:
             for entry, body in documents:
                 outcome = next(cuts) if self._is_read(entry, body) else self._unread(entry, body)
                 if isinstance(outcome, Cut):
-                    yield replace(entry, title=outcome.title, tags=outcome.tags, chunks=outcome.chunks)
+                    yield replace(
+                        entry,
+                        title=outcome.title,
+                        tags=outcome.tags,
+                        chunks=outcome.chunks,
+                        scanned_pages=outcome.scanned_pages,
+                    )
                 else:
                     yield outcome
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.index import scans
 from tests.cli import without_root
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
@@ -40,7 +41,8 @@ SCAN = "scans/an invoice.pdf"
 
 
 @pytest.fixture
-def scanned(place: Place) -> Place:
+def scanned(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(scans, "is_installed", lambda: False)
     place.write(SCAN, samples.sample("scanned.pdf"))
     place.write("blank.md", " \n\n ")
     place.write("plain.md", "the lantern is in the shed")

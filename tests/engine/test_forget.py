@@ -133,7 +133,10 @@ async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
     assert len(world.base.documents) == 3 and owned_by_docs(world).documents == 3
 
 
-FACTS = ("audit:1", "base:1", "note:1", "pause:1", "terms:1", "settings:1", "lag:1", "times:1", "writer:1")
+FACTS = [
+    f"{fact}:1"
+    for fact in ("audit", "base", "note", "pause", "scans", "terms", "settings", "lag", "times", "writer")
+]
 
 
 def test_these_are_all_facts_that_are_kept_by_mirror_or_binding() -> None:

@@ -262,7 +262,7 @@ async def test_another_title_embeds_no_text_but_the_first_again(
     assert len(made) == 1
 
 
-RECIPES = {"a.md": "68fa92482a1e1fcd", "b.pdf": "024e0e30ad73bdbd"}
+RECIPES = {"a.md": "68fa92482a1e1fcd", "b.pdf": "a10d481bea45cebe"}
 
 
 def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_its_own_formats(
@@ -275,7 +275,7 @@ def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_
     monkeypatch.setattr("kbsync.index.words.TOKENISER", 3)
     assert recipes() == RECIPES, "words are renewed in the store"
     with monkeypatch.context() as pdf:
-        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "7")})
+        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "8")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
     monkeypatch.setattr(formats, "MARKDOWN", "7")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]

@@ -374,7 +374,6 @@ def test_long_outputs_of_a_notebook_are_bounded(parser):
 
 
 REFUSED: list[tuple[str, bytes, str, str]] = [
-    ("pdf", samples.sample("scanned.pdf"), "scanned", "OCR"),
     ("pptx", samples.pptx([(samples.PICTURE, ""), (samples.PICTURE, "")]), "scanned", "OCR"),
     (
         "docx",

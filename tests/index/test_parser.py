@@ -188,9 +188,12 @@ def test_a_parser_has_a_process_group_of_its_own_and_serves_all_threads_one_afte
 
 @long
 @enumerated()
-@pytest.mark.parametrize(("limit", "value", "processes"), [("DOCUMENTS_EACH", 2, 2), ("RESIDENT_EACH", 1, 4)])
-def test_a_worn_or_grown_parser_is_replaced(parser, monkeypatch, limit, value, processes):
-    monkeypatch.setattr(module, limit, value)
+@pytest.mark.parametrize(
+    ("documents", "bounds", "processes"), [(2, Bounds(), 2), (9, Bounds(resident_bytes=1), 4)]
+)
+def test_a_worn_or_grown_parser_is_replaced(begin, monkeypatch, documents, bounds, processes):
+    monkeypatch.setattr(module, "DOCUMENTS_EACH", documents)
+    parser = begin(bounds)
     assert len({told(parser, "self").split()[0] for _ in range(4)}) == processes
     assert parser.pids() == []
 

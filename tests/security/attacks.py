@@ -148,6 +148,50 @@ def looping_form() -> bytes:
     return pdf_of(ONE_PAGE, page, samples.pdf_stream(form, entries), samples.pdf_stream(form))
 
 
+def scanned(picture: bytes, pages: int = 1, side: int = 595) -> bytes:
+    """Pages that are all one picture."""
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %d %d]/Contents 4 0 R/Resources<</XObject<</I 3 0 R>>>>>>"
+    kids = b" ".join(b"%d 0 R" % number for number in range(5, 5 + pages))
+    content = samples.pdf_stream(b"%d 0 0 %d 0 0 cm /I Do" % (side, side))
+    tree = b"<</Type/Pages/Kids[%b]/Count %d>>" % (kids, pages)
+    return pdf_of(tree, picture, content, *[page % (side, side)] * pages)
+
+
+def picture_of(width: int, height: int, content: bytes, filters: bytes = b"/FlateDecode") -> bytes:
+    """A grey picture of a PDF."""
+    kind = b"/Type/XObject/Subtype/Image/ColorSpace/DeviceGray/BitsPerComponent 8"
+    return samples.pdf_stream(content, b"%b/Width %d/Height %d/Filter[%b]" % (kind, width, height, filters))
+
+
+def many_scans(pages: int) -> bytes:
+    return scanned(picture_of(8, 8, zlib.compress(bytes(range(64)))), pages)
+
+
+def claimed_picture(side: int) -> bytes:
+    """A picture of which only the first pixels are there."""
+    return scanned(picture_of(side, side, zlib.compress(b"ha")))
+
+
+def swollen_picture(side: int) -> bytes:
+    """A picture deflated twice."""
+    packer = zlib.compressobj(9)
+    content = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
+    return scanned(picture_of(side, side, zlib.compress(content), b"/FlateDecode" * 2))
+
+
+def vast_scan() -> bytes:
+    """A page of some square kilometres."""
+    return scanned(picture_of(8, 8, zlib.compress(bytes(range(64)))), side=100_000_000)
+
+
+SCANS = {
+    "ten thousand scanned pages": lambda: many_scans(10_000),
+    "a picture that is claimed": lambda: claimed_picture(60_000),
+    "a swollen picture": lambda: swollen_picture(10_000),
+    "a vast page": vast_scan,
+}
+
+
 def deep_array(depth: int) -> bytes:
     return pdf_of(b"<</Type/Pages/Kids" + b"[" * depth + b"]" * depth + b"/Count 1>>")
 
@@ -248,6 +292,7 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "pages that are claimed": ("pdf", claimed_pages),
     "a stream deflated again and again": ("pdf", lambda: swollen_stream(3)),
     "a drawing that draws itself": ("pdf", looping_form),
+    **{name: ("pdf", build) for name, build in SCANS.items()},
     "a deep array": ("pdf", lambda: deep_array(200_000)),
     "a deep notebook": ("ipynb", lambda: deep_notebook(100_000)),
     "a notebook of lists": ("ipynb", wide_notebook),

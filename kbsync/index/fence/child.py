@@ -1,13 +1,14 @@
 """The parser's own process, and the frames that it exchanges with its parent.
 
-Started as a script, `child.py PARENT MEMORY SECONDS PATHS` (the pid of the process with which it ends, its
-address space in bytes, the CPU seconds a document may take, a JSON list of import paths), it reads requests
-from stdin and answers on stdout, one at a time, until stdin ends. Imports of kbsync come late, because they
-need PATHS.
+Started as a script, `child.py PARENT MEMORY SECONDS PATHS WORK` (the pid of the process with which it ends,
+its address space in bytes, the CPU seconds a document may take, a JSON list of import paths, and what it is
+for: `read` or `recognize`), it reads requests from stdin and answers on stdout, one at a time, until stdin
+ends. Imports of kbsync come late, because they need PATHS.
 
 A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
-name and the document's size, then the document. An answer is one frame: a line of JSON, then the text.
-Nothing is ever unpickled, because a stranger's file may have taken over the process.
+name and the document's size, and the number of a scanned page to recognize, then the document. An answer is
+one frame: a line of JSON, then the text. Nothing is ever unpickled, because a stranger's file may have taken
+over the process.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from kbsync.errors import Rejected
     from kbsync.index.document import Parsed
 
-    Readers = dict[str, Callable[[bytes], Parsed]]
+    Readers = dict[str, Callable[..., Parsed]]
+    """By extension. They take the bytes of a document, and the number of its page if they recognize."""
 
 LENGTH = struct.Struct(">Q")
+READ, RECOGNIZE = "read", "recognize"
 
-_FIELDS = ("title", "tags", "page_starts", "columns", "line_offset")
+_FIELDS = ("title", "tags", "page_starts", "columns", "line_offset", "scanned_pages")
 
 # Limits a reason, a title or a tag (characters), and the number of tags: a stranger's file may dictate them.
 _LONGEST_WORDS = 500
@@ -69,6 +72,7 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
             columns=str(fields["columns"]),
             line_offset=int(fields["line_offset"]),
             has_lines=fields["has_lines"] is True,
+            scanned_pages=tuple(int(page) for page in fields["scanned_pages"]),
         )
         return parsed, resident
 
@@ -105,9 +109,16 @@ def readers() -> Readers:
     }
 
 
-def main(load: Callable[[], Readers] = readers) -> None:
+def recognizers() -> Readers:
+    """Return what recognizes scanned pages, by format. Loads the models, after the fences are up."""
+    from kbsync.index.read import scans
+
+    return {"pdf": scans.load().read_page}
+
+
+def main(load: Callable[[], Readers] | None = None) -> None:
     """Raise the fences, load the readers, report ready, and answer requests."""
-    parent, memory, seconds, paths = sys.argv[1:5]
+    parent, memory, seconds, paths, work = sys.argv[1:6]
     sys.path[:] = json.loads(paths)  # as the parent's, in its order: finds the same kbsync first
     from kbsync.index.fence import sandbox
 
@@ -117,12 +128,12 @@ def main(load: Callable[[], Readers] = readers) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-    os.nice(5)  # searches and saves go first
+    os.nice(5 if work == READ else 19)  # searches and saves go first
     sandbox.limit(int(memory))
     fences = sandbox.raise_fences()
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it
     sandbox.forbid_writing()
-    loaded_readers = load()
+    loaded_readers = (load or (readers if work == READ else recognizers))()
     answers.write(pack({"resident": _resident(), "fences": fences}))
     answers.flush()
     requests = sys.stdin.buffer
@@ -133,7 +144,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
             break
         sandbox.limit_cpu(float(seconds))
         try:
-            message, text = outcome(loaded_readers, str(request["name"]), document)
+            message, text = outcome(loaded_readers, str(request["name"]), document, request["page"])
             frame = pack({**message, "resident": _resident()}, text)
         except MemoryError:
             frame = pack({"refused": {"reason": "", "code": "memory"}, "resident": _resident()})
@@ -141,16 +152,21 @@ def main(load: Callable[[], Readers] = readers) -> None:
         answers.flush()
 
 
-def outcome(loaded_readers: Readers, name: str, document: bytes) -> tuple[dict[str, Any], str]:
-    """Return the outcome of the document of that name, as a message, and its text. Raises MemoryError."""
+def outcome(
+    loaded_readers: Readers, name: str, document: bytes, page: int | None = None
+) -> tuple[dict[str, Any], str]:
+    """Return the outcome of the document of that name, or of its scanned page, as a message, and the text.
+    Raises MemoryError.
+    """
     from kbsync.errors import Rejected
     from kbsync.index.read.text import parse_text
 
     reason, code = "no text in it", "no-text"
     try:
         reader = loaded_readers.get(extension_of(name))
-        parsed = reader(document) if reader else parse_text(name, document)
-        if parsed.text.strip():
+        pages = () if page is None else (page,)
+        parsed = reader(document, *pages) if reader else parse_text(name, document)
+        if parsed.text.strip() or parsed.scanned_pages:
             fields = {field: getattr(parsed, field) for field in _FIELDS}
             fields |= {"flavour": parsed.flavour.value, "has_lines": reader is None}
             return {"text": fields}, parsed.text

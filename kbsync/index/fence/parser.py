@@ -30,7 +30,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
 from kbsync.index.errors import scratch_error
-from kbsync.index.fence.child import LENGTH, pack, unpack_answer, unpack_ready
+from kbsync.index.fence.child import LENGTH, READ, RECOGNIZE, pack, unpack_answer, unpack_ready
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
@@ -52,7 +52,6 @@ _OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out o
 # A process takes some tenths of a second to start and some 60 MB of memory. Parsers leak, and one that a
 # document has taken over should not get many others.
 DOCUMENTS_EACH = 200
-RESIDENT_EACH = 400 * 1024 * 1024
 IDLE_SECONDS = 60.0
 _HOME_PREFIX = "parser-"
 
@@ -64,6 +63,7 @@ class Bounds:
     seconds: float = 60.0
     memory_bytes: int = 1024 * _MIB
     output_bytes: int = 64 * _MIB
+    resident_bytes: int = 400 * _MIB  # a process that keeps more is replaced
 
     def too_long(self) -> Rejected:
         """Return the rejection of a text over the limit."""
@@ -72,6 +72,9 @@ class Bounds:
 
 
 BOUNDS = Bounds()
+
+PAGE_BOUNDS = Bounds(seconds=120.0, memory_bytes=2048 * _MIB, output_bytes=_MIB, resident_bytes=1536 * _MIB)
+"""Limits of one scanned page: the models take some 800 MB, and an idle core reads a page in four seconds."""
 
 
 class Ended(Exception):
@@ -92,7 +95,7 @@ class ParserProcess:
     The kernel ends the process when the *thread* that started it ends.
     """
 
-    def __init__(self, home: Path, bounds: Bounds, child: Path = CHILD) -> None:
+    def __init__(self, home: Path, bounds: Bounds, child: Path = CHILD, work: str = READ) -> None:
         self._bounds = bounds
         self._home = Path(tempfile.mkdtemp(prefix="worker-", dir=home))
         self._errors = bytearray()
@@ -113,7 +116,7 @@ class ParserProcess:
         try:
             self._process = subprocess.Popen(
                 # -I: imports nothing from the environment or the working directory; -B: no byte code.
-                [sys.executable, "-I", "-B", "-X", "utf8", str(child), *limits, paths],
+                [sys.executable, "-I", "-B", "-X", "utf8", str(child), *limits, paths, work],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -150,13 +153,14 @@ class ParserProcess:
             raise Ended(str(error)) from error
         return fences
 
-    def read(self, name: str, document: BinaryIO, size: int) -> Parsed | Rejected:
-        """Let the process read a document. Raises `Ended`, `TimedOut`, `Rejected` for an answer over the
-        limit."""
+    def read(self, name: str, document: BinaryIO, size: int, page: int | None = None) -> Parsed | Rejected:
+        """Let the process read a document, or recognize a page of it. Raises `Ended`, `TimedOut`, `Rejected`
+        for an answer over the limit.
+        """
         self.documents += 1
 
         def request() -> Iterator[bytes]:
-            yield pack({"name": name, "size": size})
+            yield pack({"name": name, "size": size, "page": page})
             remaining = size
             while remaining:
                 piece = document.read(min(_PIECE, remaining))
@@ -264,6 +268,7 @@ class Parser:
         child: Path = CHILD,
     ) -> None:
         self._spool, self._bounds, self._idle_seconds, self._child = spool_dir, bounds, idle_seconds, child
+        self._work, self._packages = READ, ("pypdfium2", "python-calamine")
         self._home: Path | None = None
         self._home_lock = -1
         # Its only thread lives as long as the process, because the kernel kills a process when the thread
@@ -292,13 +297,16 @@ class Parser:
         if not is_document and body.size <= SHORT_TEXT:
             with body.open() as stream:
                 return parse_text(path, stream.read())
-        name = path.rpartition("/")[2]
+        return self._read_or_try_again(path.rpartition("/")[2], body)
+
+    def _read_or_try_again(self, name: str, body: Body, page: int | None = None) -> Parsed:
+        """Return the text of a document, or of a scanned page of it. Raises as `parse` does."""
         try:
             try:
-                return self._read(name, body)
+                return self._read(name, body, page)
             except Ended:
                 # Another document, or the age of the process, may be the cause: try once more in a new one.
-                return self._read(name, body, fresh=True)
+                return self._read(name, body, page, fresh=True)
         except Ended as ended:
             if ended.by_memory:
                 limit = f"{_size(self._bounds.memory_bytes)} of memory, the limit for one document"
@@ -332,7 +340,7 @@ class Parser:
                 os.close(self._home_lock)
                 self._home = None
 
-    def _read(self, name: str, body: Body, *, fresh: bool = False) -> Parsed:
+    def _read(self, name: str, body: Body, page: int | None, *, fresh: bool = False) -> Parsed:
         """Return the result of the process for the document of that name. Raises `Ended`.
 
         `fresh`: use a process that has read nothing yet.
@@ -348,7 +356,7 @@ class Parser:
             process = process or self._start()
             try:
                 with body.open() as document:
-                    outcome = process.read(name, document, body.size)
+                    outcome = process.read(name, document, body.size, page)
             except BaseException as error:
                 self._end()
                 if isinstance(error, Ended):
@@ -360,7 +368,7 @@ class Parser:
                         code="timeout",
                     ) from error
                 raise
-            is_worn = process.documents >= DOCUMENTS_EACH or process.resident > RESIDENT_EACH
+            is_worn = process.documents >= DOCUMENTS_EACH or process.resident > self._bounds.resident_bytes
             if is_worn or self._closed:
                 self._end()
             else:
@@ -397,7 +405,7 @@ class Parser:
             self._refuse_if_closed()
             # If it ran out of time or memory, the only fix is to try again.
             is_broken = isinstance(error, Ended) and not error.by_memory
-            command = install_command("pypdfium2", "python-calamine", reinstall=True)
+            command = install_command(*self._packages, reinstall=True)
             hint = f"; reinstall what it reads with: {command}" if is_broken else ""
             raise Unavailable(f"the parser does not start ({error}){hint}", code="parser-start") from error
         except OSError as error:
@@ -419,7 +427,7 @@ class Parser:
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
             self._home, self._home_lock = _new_home(self._spool)
-        return ParserProcess(self._home, self._bounds, self._child)
+        return ParserProcess(self._home, self._bounds, self._child, self._work)
 
     def _end(self) -> None:
         if self._process is not None:
@@ -432,6 +440,18 @@ class Parser:
             # Another document may have come while this timer waited for the lock.
             if self._timer is threading.current_thread():
                 self._end()
+
+
+class PageParser(Parser):
+    """Recognizes scanned pages, in its own process with its own limits. Needs the extra `ocr`."""
+
+    def __init__(self, spool_dir: Path, bounds: Bounds = PAGE_BOUNDS, *, child: Path = CHILD) -> None:
+        super().__init__(spool_dir, bounds, child=child)
+        self._work, self._packages = RECOGNIZE, ("rapidocr", "onnxruntime")
+
+    def read_page(self, path: str, body: Body, page: int) -> str:
+        """Return the text of a page, counted from 1. Raises as `parse` does."""
+        return self._read_or_try_again(path.rpartition("/")[2], body, page).text
 
 
 def _new_home(spool: Path) -> tuple[Path, int]:

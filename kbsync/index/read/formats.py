@@ -27,7 +27,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 READERS: Mapping[str, tuple[str, str, str]] = {
-    "pdf": ("pdf", "read_pdf", "6"),
+    "pdf": ("pdf", "read_pdf", "7"),
     "docx": ("docx", "read_docx", "6"),
     "pptx": ("slides", "read_pptx", "7"),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "6")),

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import pypdfium2.raw as pdfium
@@ -28,6 +28,9 @@ from kbsync.index.read.zip import damaged, encrypted, without_text
 
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
 _MOST_PAGES = 50_000  # a file may claim any number
+_MOST_SCANS = 5_000  # pages of a document whose text is recognized, at some seconds each
+_SCAN_SHARE = 0.5  # of a page's area that pictures cover at least if it is scanned
+_MOST_OBJECTS = 1_000  # of a page that are looked at for pictures
 _LONGEST_HEADING = 200  # characters
 _LARGER = 1.15  # than the body's letters: a heading
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
@@ -50,7 +53,7 @@ _HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+-[^\W\d_]+(?!\w)")
 
 
 @dataclass(slots=True)
-class _Line:
+class Line:
     """A line of a page, upright: `left` and `right` grow to the right, `base` upwards."""
 
     text: str
@@ -68,22 +71,26 @@ def read_pdf(raw: bytes) -> Parsed:
     """Return the pages as markdown. Raises `Rejected`."""
     if b"%PDF-" not in raw[:1024]:
         raise damaged("it is not a PDF")
-    with _open(raw) as document:
+    with opened(raw) as document:
         count = min(pdfium.FPDF_GetPageCount(document), _MOST_PAGES)
         read = [_read_page(document, number) for number in range(count)]
+        blank = (number for number, lines in enumerate(read) if lines == [])
+        scans = tuple(islice((n + 1 for n in blank if _is_scanned(document, n)), _MOST_SCANS))
         stated, keywords = (_metadata(document, key) for key in (b"Title", b"Keywords"))
     pages = [lines or [] for lines in read]
     _leave_out_furniture(pages)
     text, starts = _write(pages)
     if read and all(lines is None for lines in read):
         raise damaged("a page of the PDF is damaged")
-    if not text:
+    if not text and not scans:
         raise without_text(pictures=_IMAGE.search(raw) is not None)
-    return Parsed(text, title=document_title(stated, text), tags=split_keywords(keywords), page_starts=starts)
+    title, tags = document_title(stated, text), split_keywords(keywords)
+    return Parsed(text, title=title, tags=tags, page_starts=starts, scanned_pages=scans)
 
 
 @contextmanager
-def _open(raw: bytes) -> Iterator[Any]:
+def opened(raw: bytes) -> Iterator[Any]:
+    """Yield the document of pdfium. Raises `Rejected`."""
     document = pdfium.FPDF_LoadMemDocument64(raw, len(raw), None)
     if not document:
         raise _refusal()
@@ -111,7 +118,7 @@ def _metadata(document: Any, key: bytes) -> str:
     return tidied(buffer.raw[:-2].decode("utf-16-le", "replace"))
 
 
-def _read_page(document: Any, number: int) -> list[_Line] | None:
+def _read_page(document: Any, number: int) -> list[Line] | None:
     """Return the lines of a page in reading order; None if it is damaged."""
     page = pdfium.FPDF_LoadPage(document, number)
     if not page:
@@ -128,6 +135,30 @@ def _read_page(document: Any, number: int) -> list[_Line] | None:
         pdfium.FPDF_ClosePage(page)
 
 
+def _is_scanned(document: Any, number: int) -> bool:
+    """Return whether pictures cover most of a page without text."""
+    page = pdfium.FPDF_LoadPage(document, number)
+    if not page:
+        return False
+    try:
+        area = pdfium.FPDF_GetPageWidthF(page) * pdfium.FPDF_GetPageHeightF(page)
+        count = min(pdfium.FPDFPage_CountObjects(page), _MOST_OBJECTS)
+        covered = sum(_picture_area(pdfium.FPDFPage_GetObject(page, n)) for n in range(count))
+        return covered > 0 and covered >= _SCAN_SHARE * area
+    finally:
+        pdfium.FPDF_ClosePage(page)
+
+
+def _picture_area(part: Any) -> float:
+    """Return the area of a picture, or of a form, in which some programs wrap the picture of a page."""
+    if pdfium.FPDFPageObj_GetType(part) not in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM):
+        return 0.0
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+    if not pdfium.FPDFPageObj_GetBounds(part, left, bottom, right, top):
+        return 0.0
+    return (right.value - left.value) * (top.value - bottom.value)
+
+
 class _PageReader:
     """Reads the lines of one page."""
 
@@ -141,14 +172,14 @@ class _PageReader:
         self._flags = ctypes.c_int()
         self._name = ctypes.create_string_buffer(64)
 
-    def lines(self) -> list[_Line]:
+    def lines(self) -> list[Line]:
         count = pdfium.FPDFText_CountChars(self._letters)
         if count <= 0:
             return []
         buffer = (ctypes.c_ushort * (count + 1))()
         length = pdfium.FPDFText_GetText(self._letters, 0, count, buffer)
         text = bytes(buffer)[: 2 * max(0, length - 1)].decode("utf-16-le", "replace")
-        turns = defaultdict[int, list[_Line]](list)
+        turns = defaultdict[int, list[Line]](list)
         for match in _LINE.finditer(text):
             if match[0].strip():
                 turn, line = self._line(match[0], match.start(), bool(match[1]))
@@ -156,7 +187,7 @@ class _PageReader:
         # Text in another direction, as a mark on the margin, goes after the others.
         return [line for lines in sorted(turns.values(), key=len, reverse=True) for line in lines]
 
-    def _line(self, text: str, start: int, is_hyphenated: bool) -> tuple[int, _Line]:
+    def _line(self, text: str, start: int, is_hyphenated: bool) -> tuple[int, Line]:
         stripped = text.strip(" \t\ufffe\x02")
         start += text.index(stripped[:1]) if stripped else 0
         middle = stripped.rfind(" ", 0, len(stripped) // 2) + 1
@@ -166,9 +197,7 @@ class _PageReader:
         turn = round(math.atan2(matrix.b, matrix.a) / (math.pi / 2)) % 4
         size = pdfium.FPDFText_GetFontSize(letters, at) * math.hypot(matrix.c, matrix.d) or 1.0
         left, right = self._box(first, turn)[0], self._box(last, turn)[1]
-        line = _Line(
-            stripped, left, max(left, right), self._base(at, turn), size, is_hyphenated=is_hyphenated
-        )
+        line = Line(stripped, left, max(left, right), self._base(at, turn), size, is_hyphenated=is_hyphenated)
         _, _, bottom, top = _upright(self._page_box, turn)
         line.is_at_edge = not bottom + _EDGE * (top - bottom) < line.base < top - _EDGE * (top - bottom)
         pdfium.FPDFText_GetFontInfo(letters, at, self._name, len(self._name), self._flags)
@@ -219,10 +248,10 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
     return box
 
 
-def _order(lines: list[_Line]) -> list[_Line]:
+def _order(lines: list[Line]) -> list[Line]:
     """Return the lines of a page in order; a run that is drawn after the lines below it is moved before
     them."""
-    runs = list[list[_Line]]()
+    runs = list[list[Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None
         if above and 0 <= above.base - line.base < 3 * line.size and _overlap(above, line):
@@ -253,7 +282,7 @@ def _order(lines: list[_Line]) -> list[_Line]:
         return lines
     ready = [number for number in range(len(runs)) if not waits[number]]
     heapify(ready)
-    ordered = list[_Line]()
+    ordered = list[Line]()
     while ready:
         number = heappop(ready)
         ordered += runs[number]
@@ -264,11 +293,11 @@ def _order(lines: list[_Line]) -> list[_Line]:
     return ordered if len(ordered) == len(lines) else lines
 
 
-def _overlap(line: _Line, other: _Line) -> bool:
+def _overlap(line: Line, other: Line) -> bool:
     return min(line.right, other.right) > max(line.left, other.left)
 
 
-def _leave_out_furniture(pages: list[list[_Line]]) -> None:
+def _leave_out_furniture(pages: list[list[Line]]) -> None:
     """Remove page headers and footers from all pages except the first that has them, and page numbers from
     all.
 
@@ -298,7 +327,7 @@ def _without_page_number(text: str, page: int) -> Iterator[str]:
             yield f"{text[: match.start()]}\ufffe{int(match[0]) - page}{text[match.end() :]}"
 
 
-def _write(pages: Sequence[list[_Line]]) -> tuple[str, tuple[int, ...]]:
+def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
     """Return the text of all pages, and the start of each (for a page without text, the start of the
     next)."""
     sizes = Counter[float]()
@@ -335,13 +364,13 @@ def _levels(sizes: set[float]) -> dict[float, int]:
     return levels
 
 
-def _blocks(lines: list[_Line], levels: dict[float, int], hyphenated: set[str]) -> Iterator[str]:
+def _blocks(lines: list[Line], levels: dict[float, int], hyphenated: set[str]) -> Iterator[str]:
     """Yield the headings, paragraphs, code and tables of a page."""
     gaps = Counter(
         round((a.base - b.base) / a.size, 1) for a, b in pairwise(lines) if 0 < a.base - b.base < 3 * a.size
     )
     spacing = (gaps.most_common(1)[0][0] if gaps else 1.2) * 1.2 + 0.05
-    group = list[_Line]()
+    group = list[Line]()
     margin = max((line.right for line in lines), default=0.0)
     for line in lines:
         if group and _begins(group, line, spacing, margin):
@@ -352,7 +381,7 @@ def _blocks(lines: list[_Line], levels: dict[float, int], hyphenated: set[str]) 
         yield _block(group, levels, hyphenated)
 
 
-def _begins(group: list[_Line], line: _Line, spacing: float, margin: float) -> bool:
+def _begins(group: list[Line], line: Line, spacing: float, margin: float) -> bool:
     """Return whether `line` begins a new block."""
     last = group[-1]
     if last.is_hyphenated:
@@ -372,7 +401,7 @@ def _begins(group: list[_Line], line: _Line, spacing: float, margin: float) -> b
     return len(group) > 1 and line.left > group[1].left + 0.8 * line.size
 
 
-def _block(group: list[_Line], levels: dict[float, int], hyphenated: set[str]) -> str:
+def _block(group: list[Line], levels: dict[float, int], hyphenated: set[str]) -> str:
     if group[0].cells:
         if len(group) > 1:
             return pipe_table([line.cells for line in group])
@@ -382,16 +411,21 @@ def _block(group: list[_Line], levels: dict[float, int], hyphenated: set[str]) -
         widths = ((line.right - line.left) / len(line.text) for line in group if len(line.text) > 3)
         width = max(widths, default=0.6 * group[0].size) or 1.0
         return fenced("\n".join(" " * min(80, round((x.left - left) / width)) + x.text for x in group))
-    text = _join(group, hyphenated)
+    text = joined(group, hyphenated)
     level = levels.get(round(group[0].size * 2) / 2)
     if level and len(text) <= _LONGEST_HEADING and _WORDS.search(text):
         return f"{'#' * level} {text}"
     if bullet := _BULLET.match(text):
         return f"- {text[bullet.end() :]}"
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """Return a paragraph in which markdown sees no other structure."""
     return _STRUCTURE.sub(r"\\", text, count=1) if _STRUCTURE.match(text) else text
 
 
-def _join(group: list[_Line], hyphenated: set[str]) -> str:
+def joined(group: list[Line], hyphenated: set[str]) -> str:
     """Join the lines of a paragraph. Chinese and Japanese have no space between them."""
     text = group[0].text
     for last, line in pairwise(group):

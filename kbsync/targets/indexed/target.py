@@ -14,10 +14,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from kbsync import install_command
 from kbsync.contract.searching import Explanation, Hit, Query, UnknownWords
 from kbsync.contract.target import (
     Accepted,
@@ -33,13 +35,15 @@ from kbsync.contract.target import (
     Surroundings,
     Target,
 )
+from kbsync.core.model import NO_TEXT, SCANNED
 from kbsync.core.text import extension_of
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, UsageError, untried
-from kbsync.index.chunk import CHUNKER
-from kbsync.index.document import Entry, Parsed
+from kbsync.index.chunk import CHUNKER, chunk
+from kbsync.index.document import Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
 from kbsync.index.glossary import Glossary
-from kbsync.index.pipeline import Parse, Pipeline, cut_here
+from kbsync.index.pipeline import Cutter, Parse, Pipeline, cut_here
 from kbsync.index.read import formats
 from kbsync.index.search import Ranker, Search
 from kbsync.index.store import Store
@@ -48,7 +52,8 @@ from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConf
 
 if TYPE_CHECKING:
     from kbsync.index.cluster.client import DaskCluster
-    from kbsync.index.fence.parser import Parser
+    from kbsync.index.fence.parser import PageParser, Parser
+    from kbsync.index.scans import Recognize, Scans
     from kbsync.targets.indexed.config import IndexedTargetConfig
 
 BATCH = 64
@@ -103,10 +108,23 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Scanning:
+    """The folder for the texts of scanned pages, and the mirror's. `recognize` replaces what reads them."""
+
+    folder: Path
+    root: Path
+    recognize: Recognize | None = None
+    read_only: bool = False
+
+
 class IndexedTarget(Target):
     """A target over a store. Open it with `over`."""
 
     updates_in_place = True
+
+    _scans: Scans | None = None
+    """Opened with the base."""
 
     kind: ClassVar[str]
     """The type of the target: scores of different types aren't comparable."""
@@ -121,19 +139,26 @@ class IndexedTarget(Target):
         ranker: Ranker | None = None,
         cluster: DaskCluster | None = None,
         glossary: Glossary | None = None,
+        scans: Scanning | None = None,
     ) -> None:
-        """`parse` replaces the parser. With a `cluster`, its workers read and split the documents."""
+        """`parse` replaces the parser. With a `cluster`, its workers read and split them. Without `scans`, scanned
+        pages are not read.
+        """
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search, self._glossary = Search(store, encoder, ranker, glossary), glossary
         self._cluster = cluster
-        here = cut_here(parse or self._parse)
-        cut = here if cluster is None else cluster.cut_or(here)
-        self._pipeline = Pipeline(cut, encoder, store.find_embedded, limits.max_bytes or sys.maxsize)
+        self._read_document = parse or self._parse
+        here = cut_here(self._read_document)
+        self._pipeline = self._pipeline_of(here if cluster is None else cluster.cut_or(here))
         # Separate threads: they mostly wait for the cluster, and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
         self._spool = spool
         self._parser: Parser | None = None
+        self._page_parser: PageParser | None = None
         self._starting = threading.Lock()
+        self._puts = 0  # under way
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scanning = scans
         self._is_to_scrub = False
         self._scrubbing: asyncio.Task[None] | None = None
         # A separate thread: the disk of the mirror's folder may hang all of the mirror's threads.
@@ -146,6 +171,7 @@ class IndexedTarget(Target):
         surroundings: Surroundings,
         store: Callable[[], Store],
         parse: Parse | None,
+        scans: Scanning | None = None,
     ) -> Self:
         """Open the target that `config` describes over the store that `store` opens. Loads no model."""
         is_first = surroundings.read_only  # an interactive command
@@ -163,7 +189,7 @@ class IndexedTarget(Target):
         limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
         spool = surroundings.spool_dir
         glossary = Glossary(surroundings.state_dir)
-        return cls(store(), encoder, limits, parse, spool, ranker, cluster, glossary)
+        return cls(store(), encoder, limits, parse, spool, ranker, cluster, glossary, scans)
 
     @property
     def limits(self) -> Limits:
@@ -189,6 +215,9 @@ class IndexedTarget(Target):
         """Return the index as a base. An empty index with a new id replaces a missing or damaged one."""
         uuid, documents = await asyncio.to_thread(self._store.check)
         base = Base(uuid, documents, self._store.address, *self._store.writers)
+        self._loop = asyncio.get_running_loop()
+        if self._scanning is not None:
+            await asyncio.to_thread(self._open_scans, self._scanning, uuid)
         # A killed process may have left deleted text in the files: remove it soon.
         with contextlib.suppress(TargetError):
             if await asyncio.to_thread(self._store.tidy):
@@ -198,7 +227,11 @@ class IndexedTarget(Target):
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Store each document. An accepted document is searchable at once; until then the old version is."""
         put = asyncio.get_running_loop().run_in_executor(self._putters, self._put, documents)
-        outcomes: Sequence[PutOutcome] = await put
+        self._puts += 1
+        try:
+            outcomes: Sequence[PutOutcome] = await put
+        finally:
+            self._puts -= 1
         self._scrub_soon()
         return outcomes
 
@@ -217,21 +250,26 @@ class IndexedTarget(Target):
         numbers = {each: number_of(each) for each in ids}
         wanted = [number for number in numbers.values() if number is not None]
         existing = await asyncio.to_thread(self._store.find_existing, wanted)
-        # The commit that stores a document also makes it searchable, so there is no pending state.
+        # The commit that stores a document also makes it searchable, all but its scanned pages.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
-        return {each: ready if number in existing else missing for each, number in numbers.items()}
+        scanned = await self._statuses_of_scans()
+        return {
+            each: scanned.get(number or 0, ready) if number in existing else missing
+            for each, number in numbers.items()
+        }
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each document and every trace of its text."""
         numbers = [number for each in ids if (number := number_of(each)) is not None]
-        if not await asyncio.to_thread(self._store.delete, numbers):
+        if not await asyncio.to_thread(self._delete, numbers):
             self._scrub_soon()
         # An id that kbsync never assigned counts as deleted.
         return dict.fromkeys(ids)
 
     async def list(self) -> AsyncIterator[Listed]:
         """Yield all documents, oldest first."""
-        after = 0
+        after, ready = 0, DocStatus(DocState.READY)
+        scanned = await self._statuses_of_scans()
         while page := await asyncio.to_thread(self._store.page, after, _PAGE):
             for row in page:
                 yield Listed(
@@ -239,7 +277,7 @@ class IndexedTarget(Target):
                     name=row.name,
                     size=row.size,
                     created=row.created,
-                    state=DocState.READY,
+                    state=scanned.get(row.id, ready).state,
                     path=row.path,
                     digest=row.digest,
                     upload_id=row.upload_id,
@@ -286,6 +324,8 @@ class IndexedTarget(Target):
     async def aclose(self) -> None:
         """Close files and end workers."""
         self._store.stop()
+        if self._scans is not None:
+            self._scans.stop()
         if self._scrubbing is not None:
             self._scrubbing.cancel()
             await asyncio.wait([self._scrubbing])
@@ -298,6 +338,8 @@ class IndexedTarget(Target):
         for each in (
             self._store,
             self._parser,
+            self._page_parser,
+            self._scans,
             self._cluster,
             self._encoder,
             self._ranker,
@@ -325,14 +367,18 @@ class IndexedTarget(Target):
     def _put_batches(self, documents: Sequence[Outgoing], outcomes: MutableSequence[PutOutcome]) -> None:
         """Append the outcome of each document as soon as its batch is stored. Raises `TargetError`."""
         for batch in self._pipeline.batches([(_entry(each), each.body) for each in documents]):
+            sent = documents[len(outcomes) : len(outcomes) + len(batch)]
+            batch = [self._with_scans(*pair) for pair in zip(batch, sent, strict=True)]
             entries = [each for each in batch if isinstance(each, Entry)]
             stored = iter(self._store.put(entries, self._encoder))
-            for each in batch:
+            for each, document in zip(batch, sent, strict=True):
                 outcome = each if isinstance(each, TargetError) else next(stored)
+                if isinstance(each, Entry):
+                    is_ready = self._record_scans(each, outcome, document)
                 if isinstance(outcome, int):
                     # One commit removes the old version and shows the new one (promise 2).
-                    replaced = documents[len(outcomes)].replaces is not None
-                    outcomes.append(Accepted(str(outcome), ready=True, replaced=replaced))
+                    replaced = is_ready and document.replaces is not None
+                    outcomes.append(Accepted(str(outcome), ready=is_ready, replaced=replaced))
                 else:
                     outcomes.append(outcome)
 
@@ -344,6 +390,121 @@ class IndexedTarget(Target):
 
                 self._parser = Parser(self._spool)
         return self._parser.parse(path, body)
+
+    # Scanned pages
+
+    @property
+    def reads_scans(self) -> bool:
+        """Whether the extra `ocr` is installed."""
+        return self._scans is not None and self._scans.can_recognize
+
+    async def partly_read(self) -> Sequence[str]:
+        """Return the documents that were stored without their scanned pages."""
+        scans = self._scans
+        return () if scans is None else [str(n) for n in await asyncio.to_thread(scans.partly_read)]
+
+    async def _statuses_of_scans(self) -> Mapping[int, DocStatus]:
+        return {} if self._scans is None else await asyncio.to_thread(self._scans.statuses)
+
+    def _open_scans(self, scanning: Scanning, base: str) -> None:
+        from kbsync.index.scans import Scans, is_installed
+
+        def find_uploads() -> Mapping[int, int]:
+            uploads, after = dict[int, int](), 0
+            while page := self._store.page(after, _PAGE):
+                uploads |= {row.upload_id: row.id for row in page if row.upload_id is not None}
+                after = page[-1].id
+            return uploads
+
+        if self._scans is None:
+            recognize = scanning.recognize or (self._recognize if is_installed() else None)
+            places = scanning.folder, scanning.root, self._spool
+            self._scans = Scans(*places, recognize, self._finish, lambda: not self._puts)
+        if scanning.read_only:
+            self._scans.open_to_read()
+        else:
+            self._scans.open(base, self._store.find_existing, find_uploads)
+
+    def _with_scans(self, outcome: Entry | TargetError, document: Outgoing) -> Entry | TargetError:
+        """Return what to store now of a document with scanned pages; others as they are."""
+        if isinstance(outcome, TargetError) or not outcome.scanned_pages:
+            return outcome
+        if self._scans is None:
+            return outcome if outcome.chunks else _unread_scan("run OCR (text recognition) over it")
+        texts = self._scans.texts(outcome.digest)
+        if texts.keys() >= set(outcome.scanned_pages):
+            whole = self._with_pages(outcome, document.body, texts)
+            if isinstance(whole, Entry):
+                self._scans.announce(whole, is_read=True)
+            return whole
+        if not self.reads_scans:
+            if not outcome.chunks:
+                return _unread_scan(f"`{_command_for_scans()}` installs what reads them")
+            self._scans.announce(outcome, is_read=False)
+            return outcome
+        self._scans.announce(outcome, is_read=False)
+        if outcome.replaces is None and outcome.chunks:
+            return outcome
+        # Until its pages are read, the old version serves (promise 2), and this one has only its name.
+        name = Parsed(outcome.name, Flavour.PLAIN)
+        return replace(outcome, replaces=None, chunks=tuple(chunk(name)), vectors={})
+
+    def _record_scans(self, entry: Entry, outcome: int | TargetError, document: Outgoing) -> bool:
+        """Record what was stored; return whether all of its text is."""
+        if self._scans is None:
+            return True
+        is_scan = bool(entry.scanned_pages)
+        if is_scan:
+            self._scans.stored(entry.upload_id, outcome)
+        is_ready = not is_scan or not self._scans.is_pending(entry.upload_id)
+        if is_ready and isinstance(outcome, int) and document.replaces is not None:
+            self._scans.forget([number for number in [number_of(document.replaces)] if number is not None])
+        return is_ready
+
+    def _with_pages(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> Entry | TargetError:
+        """Return the entry with all of its text and vectors."""
+        from kbsync.index.scans import with_pages
+
+        pipeline = self._pipeline_of(
+            cut_here(lambda path, body: with_pages(self._read_document(path, body), texts))
+        )
+        [[outcome]] = pipeline.batches([(entry, body)])
+        if isinstance(outcome, Entry):
+            return replace(outcome, scanned_pages=entry.scanned_pages)
+        if outcome.code == NO_TEXT:
+            return Rejected("no text in it: none was recognized on its scanned pages", code=NO_TEXT)
+        return outcome
+
+    def _finish(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> int | TargetError:
+        """Store a document with the texts of its scanned pages."""
+        whole = self._with_pages(entry, body, texts)
+        if isinstance(whole, TargetError):
+            return whole
+        [outcome] = self._store.put([whole], self._encoder)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._scrub_soon)
+        return outcome
+
+    def _delete(self, documents: Sequence[int]) -> bool:
+        if self._scans is None:
+            return self._store.delete(documents)
+        with self._scans.changing:
+            is_clear = self._store.delete(documents)
+            self._scans.forget(documents)
+            return self._scans.scrub() and is_clear
+
+    def _recognize(self, path: str, body: Body, page: int) -> str:
+        """Return the text of a scanned page. The first call starts the process for it."""
+        with self._starting:
+            if self._page_parser is None:
+                from kbsync.index.fence.parser import PageParser
+
+                self._page_parser = PageParser(self._spool)
+        return self._page_parser.read_page(path, body, page)
+
+    def _pipeline_of(self, cut: Cutter) -> Pipeline:
+        most = self._limits.max_bytes or sys.maxsize
+        return Pipeline(cut, self._encoder, self._store.find_embedded, most)
 
     def _scrub_soon(self) -> None:
         """Remove deleted text from the files in `SCRUB_AFTER`. A later change doesn't postpone that."""
@@ -361,7 +522,10 @@ class IndexedTarget(Target):
             while self._is_to_scrub:
                 await asyncio.sleep(SCRUB_AFTER)
                 self._is_to_scrub = False
-                if not await loop.run_in_executor(self._scrubber, self._store.purge):
+                is_clear = await loop.run_in_executor(self._scrubber, self._store.purge)
+                if self._scans is not None:
+                    is_clear &= await loop.run_in_executor(self._scrubber, self._scans.scrub)
+                if not is_clear:
                     self._is_to_scrub = True
 
 
@@ -373,6 +537,15 @@ _FORMER_TOKENISER = 2
 def _recipe(reader: str, model: str, kind: str, settings: str) -> str:
     parts = [reader, CHUNKER, _FORMER_TOKENISER, model, kind, settings]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _unread_scan(hint: str) -> Rejected:
+    return Rejected(f"no text in it: it seems to be scanned pages; {hint}", code=SCANNED)
+
+
+@functools.cache
+def _command_for_scans() -> str:
+    return install_command("rapidocr", "onnxruntime")
 
 
 def _entry(document: Outgoing) -> Entry:

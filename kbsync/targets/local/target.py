@@ -9,9 +9,10 @@ from kbsync.contract.target import Base, Listed, Surroundings
 from kbsync.index.pipeline import Parse
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.targets.indexed.target import IndexedTarget, encoder_of, limits_of
+from kbsync.targets.indexed.target import IndexedTarget, Scanning, encoder_of, limits_of
 
 if TYPE_CHECKING:
+    from kbsync.index.scans import Recognize
     from kbsync.targets.local.config import LocalTargetConfig
 
 
@@ -22,7 +23,11 @@ class LocalTarget(IndexedTarget):
 
     @classmethod
     def open(
-        cls, config: LocalTargetConfig, surroundings: Surroundings, parse: Parse | None = None
+        cls,
+        config: LocalTargetConfig,
+        surroundings: Surroundings,
+        parse: Parse | None = None,
+        recognize: Recognize | None = None,
     ) -> LocalTarget:
         """Open the knowledge base in the folder of `config`; creates it if it doesn't exist. Loads no model.
 
@@ -32,7 +37,8 @@ class LocalTarget(IndexedTarget):
         """
         folder = config.folder(surroundings.state_dir, surroundings.mirror)
         writer = None if surroundings.read_only else Writer
-        return cls.over(config, surroundings, lambda: SqliteStore(folder, writer=writer), parse)
+        scans = Scanning(folder, surroundings.folder, recognize, surroundings.read_only)
+        return cls.over(config, surroundings, lambda: SqliteStore(folder, writer=writer), parse, scans)
 
 
 class Unmade(LocalTarget):

@@ -1,0 +1,161 @@
+"""Scanned pages: pdfium draws a page, and RapidOCR recognizes the lines on it (the extra `ocr`).
+
+The models come with the package; nothing is downloaded. They read Chinese and English.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pypdfium2.raw as pdfium
+
+from kbsync.index.document import Parsed
+from kbsync.index.read.pdf import Line, escaped, joined, opened
+from kbsync.index.read.text import tidied
+from kbsync.index.read.zip import damaged
+
+_LONGEST_SIDE = 2000  # pixels; the recognizer makes larger pictures smaller
+_FINEST = 200 / 72  # pixels per point: 200 dpi
+_WHITE = 0xFFFFFFFF
+_INK = 160  # pixels darker than this are not paper
+_MARGIN = 40  # pixels of paper to leave around the ink: the recognizer misses a line on an empty page
+_SHORTEST_SIDE = 736  # pixels; the recognizer makes smaller pictures larger
+_NEAR = 0.9  # line heights between two lines of a paragraph, at most
+_OVERLAP = 0.5  # share of the narrower line that two lines of a column have in common, at least
+_REMEMBERED = 1_000  # pages: a small file may repeat one page thousands of times
+
+Picture = Any
+"""A numpy array of rows of pixels, each blue, green and red."""
+
+Recognize = Callable[[Picture], Iterable[Line]]
+
+
+class ScanReader:
+    """Reads single pages of PDF files. `recognize` returns the lines of a picture, from above."""
+
+    def __init__(self, recognize: Recognize) -> None:
+        self._recognize = recognize
+        self._texts = dict[bytes, str]()
+
+    def read_page(self, raw: bytes, number: int) -> Parsed:
+        """Return the text of a page, counted from 1. Raises `Rejected`."""
+        with opened(raw) as document:
+            picture = _without_margins(_draw(document, number - 1))
+        if not picture.size:
+            return Parsed("")
+        key = hashlib.sha256(picture).digest() + bytes(str(picture.shape), "ascii")
+        if key not in self._texts:
+            if len(self._texts) >= _REMEMBERED:
+                self._texts.clear()
+            self._texts[key] = "\n\n".join(_paragraphs(self._recognize(picture)))
+        return Parsed(self._texts[key])
+
+
+def _draw(document: Any, number: int) -> Picture:
+    import numpy as np
+
+    page = pdfium.FPDF_LoadPage(document, number)
+    if not page:
+        raise damaged("a page of the PDF is damaged")
+    try:
+        width, height = pdfium.FPDF_GetPageWidthF(page), pdfium.FPDF_GetPageHeightF(page)
+        if not 0 < width < math.inf or not 0 < height < math.inf:
+            raise damaged("a page of the PDF is damaged")
+        scale = min(_FINEST, _LONGEST_SIDE / max(width, height))
+        columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
+        bitmap = pdfium.FPDFBitmap_Create(columns, rows, False)
+        if not bitmap:
+            raise MemoryError
+        try:
+            pdfium.FPDFBitmap_FillRect(bitmap, 0, 0, columns, rows, _WHITE)
+            pdfium.FPDF_RenderPageBitmap(bitmap, page, 0, 0, columns, rows, 0, pdfium.FPDF_ANNOT)
+            stride = pdfium.FPDFBitmap_GetStride(bitmap)
+            pixels = ctypes.string_at(pdfium.FPDFBitmap_GetBuffer(bitmap), stride * rows)
+        finally:
+            pdfium.FPDFBitmap_Destroy(bitmap)
+    finally:
+        pdfium.FPDF_ClosePage(page)
+    picture = np.frombuffer(pixels, np.uint8).reshape(rows, stride // 4, 4)
+    return np.ascontiguousarray(picture[:, :columns, :3])
+
+
+def _without_margins(picture: Picture) -> Picture:
+    import numpy as np
+
+    ink = picture.min(axis=2) < _INK
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return picture[:0]
+    (top, bottom), (left, right) = ((int(each[0]), int(each[-1]) + 1) for each in (rows, columns))
+    bottom, right = max(bottom + _MARGIN, top + _SHORTEST_SIDE), max(right + _MARGIN, left + _SHORTEST_SIDE)
+    return np.ascontiguousarray(picture[max(0, top - _MARGIN) : bottom, max(0, left - _MARGIN) : right])
+
+
+def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
+    """Yield the paragraphs: a line continues the one above it that is near and in the same column."""
+    groups = list[list[Line]]()
+    for line in _whole(lines):
+        above = (group for group in reversed(groups[-100:]) if _continues(group[-1], line))
+        if group := next(above, None):
+            group.append(line)
+        else:
+            groups.append([line])
+    for group in groups:
+        for line, following in pairwise(group):
+            if line.text.endswith("-") and following.text[:1].islower():
+                line.text, line.is_hyphenated = line.text[:-1], True
+        if text := tidied(joined(group, set())):
+            yield escaped(text)
+
+
+def _whole(lines: Iterable[Line]) -> Iterator[Line]:
+    """Yield the lines, each with its parts together: words far apart are found as several."""
+    before: Line | None = None
+    for line in lines:
+        if before is not None:
+            is_beside = abs(line.base - before.base) < 0.5 * before.size
+            if is_beside and -0.5 * before.size < line.left - before.right < 1.5 * before.size:
+                before.text, before.right = f"{before.text} {line.text}", line.right
+                continue
+            yield before
+        before = line
+    if before is not None:
+        yield before
+
+
+def _continues(above: Line, line: Line) -> bool:
+    common = min(above.right, line.right) - max(above.left, line.left)
+    narrower = max(1.0, min(above.right - above.left, line.right - line.left))
+    gap = above.base - line.base - line.size  # `base` grows upwards
+    is_alike = 0.6 < above.size / line.size < 1.6
+    return is_alike and common >= _OVERLAP * narrower and -line.size < gap < _NEAR * line.size
+
+
+def load() -> ScanReader:
+    """Load RapidOCR and its models. Raises ImportError without the extra `ocr`."""
+    from rapidocr import RapidOCR
+
+    engine = RapidOCR(
+        params={
+            "Global.log_level": "critical",
+            "Global.use_cls": False,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+    )
+
+    def recognize(picture: Picture) -> Iterator[Line]:
+        found = engine(picture)
+        if found.txts is None or found.boxes is None:
+            return
+        for text, corners in zip(found.txts, found.boxes, strict=True):
+            across, down = [float(x) for x, _ in corners], [float(y) for _, y in corners]
+            top, bottom = min(down), max(down)
+            yield Line(text, min(across), max(across), -bottom, max(1.0, bottom - top))
+
+    return ScanReader(recognize)

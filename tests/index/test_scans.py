@@ -1,0 +1,270 @@
+"""Scanned pages: recognized while the target is idle, kept by digest, gone with their document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.contract.target import Accepted, Body, DocState, Outgoing, Surroundings
+from kbsync.errors import Rejected, Unavailable
+from kbsync.index import scans as scans_module
+from kbsync.index.document import Parsed
+from kbsync.index.read.pdf import Line
+from kbsync.index.read.scans import ScanReader
+from kbsync.index.scans import Recognize, with_pages
+from kbsync.targets.indexed import target as module
+from kbsync.targets.local.config import LocalTargetConfig
+from kbsync.targets.local.target import LocalTarget
+from tests.index import samples
+from tests.index.test_index import traces
+from tests.targets.bodies import outgoing
+
+SECONDS = 20.0
+
+
+def parse(_path: str, body: Body) -> Parsed:
+    """A file of JSON lists the texts of its pages; those without text are scanned."""
+    pages = json.loads(body.open().read())
+    text, starts = "", []
+    for page in pages:
+        text += "\n\n" if text and page else ""
+        starts.append(len(text))
+        text += page
+    scanned = tuple(number for number, page in enumerate(pages, 1) if not page)
+    return Parsed(text, page_starts=tuple(starts), scanned_pages=scanned)
+
+
+class Recognizer:
+    """Reads "page N of PATH" on each page; `gate` holds it back."""
+
+    def __init__(self) -> None:
+        self.read = list[int]()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.words = "quokka page {} of {}"
+
+    def __call__(self, path: str, _body: Body, page: int) -> str:
+        assert self.gate.wait(SECONDS)
+        self.read.append(page)
+        if not self.words:
+            raise Rejected("no text in it", code="no-text")
+        return self.words.format(page, path)
+
+
+class Place:
+    """A folder and the index of it, opened several times in turn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.recognizer = folder, Recognizer()
+        self.target: LocalTarget
+        (folder / "docs").mkdir()
+
+    async def open(self, recognize: Recognize | None) -> LocalTarget:
+        surroundings = Surroundings("m", self.folder, self.folder / "spool", folder=self.folder / "docs")
+        config = LocalTargetConfig(path=self.folder / "kb")
+        self.target = LocalTarget.open(config, surroundings, parse, recognize)
+        await self.target.base()
+        return self.target
+
+    def document(
+        self, upload: int, *pages: str, path: str = "a.pdf", replaces: str | None = None
+    ) -> Outgoing:
+        content = json.dumps(pages)
+        (self.folder / "docs" / path).write_text(content)
+        return outgoing(path, content, upload_id=upload, replaces=replaces)
+
+    async def put(self, document: Outgoing) -> Accepted:
+        [outcome] = await self.target.put([document])
+        assert isinstance(outcome, Accepted), outcome
+        return outcome
+
+    async def state(self, remote_id: str) -> DocState:
+        return (await self.target.status([remote_id]))[remote_id].state
+
+    async def settled(self, remote_id: str) -> DocState:
+        async with asyncio.timeout(SECONDS):
+            while (state := await self.state(remote_id)) is DocState.INDEXING:
+                await asyncio.sleep(0.01)
+        return state
+
+    async def hits(self, question: str) -> list[tuple[str, int | None]]:
+        return [(hit.remote_id, hit.passages[0].page) for hit in await self.target.search(Query(question))]
+
+
+@pytest.fixture
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+    monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
+    monkeypatch.setattr(scans_module, "is_installed", lambda: False)  # whatever is installed here
+    place = Place(tmp_path)
+    await place.open(place.recognizer)
+    yield place
+    place.recognizer.gate.set()
+    await place.target.aclose()
+
+
+async def test_a_scanned_page_is_found_with_its_number_beside_pages_with_text(place: Place) -> None:
+    place.recognizer.gate.clear()
+    accepted = await place.put(place.document(1, "walnut first. " * 200, "", "walnut third. " * 200))
+    assert not accepted.ready
+    assert await place.hits("walnut first"), "what has text is found at once"
+    assert [listed.state async for listed in place.target.list()] == [DocState.INDEXING]
+    place.recognizer.gate.set()
+    assert await place.settled(accepted.remote_id) is DocState.READY
+    assert await place.hits("quokka") == [(accepted.remote_id, 2)]
+    assert place.recognizer.read == [2]
+
+
+async def test_the_old_version_is_found_until_the_scanned_one_is_read(place: Place) -> None:
+    old = await place.put(place.document(1, "walnut old"))
+    place.recognizer.gate.clear()
+    new = await place.put(place.document(2, "", replaces=old.remote_id))
+    assert (new.ready, new.replaced) == (False, False)
+    assert [each for each, _ in await place.hits("walnut")] == [old.remote_id]
+    place.recognizer.gate.set()
+    assert await place.settled(new.remote_id) is DocState.READY
+    assert [each for each, _ in await place.hits("quokka")] == [new.remote_id]
+    assert await place.hits("walnut") == []
+
+
+async def test_pages_already_read_are_not_read_again_after_a_kill_nor_for_a_new_recipe(place: Place) -> None:
+    recognizer, reached = place.recognizer, threading.Event()
+
+    def killed_at_third(path: str, body: Body, page: int) -> str:
+        if page < 3:
+            return recognizer(path, body, page)
+        reached.set()
+        raise Unavailable("killed")
+
+    await place.target.aclose()
+    await place.open(killed_at_third)
+    accepted = await place.put(place.document(1, "", "", ""))
+    assert await asyncio.to_thread(reached.wait, SECONDS)
+    await place.target.aclose()
+    await place.open(recognizer)
+    assert await place.settled(accepted.remote_id) is DocState.READY
+    assert recognizer.read == [1, 2, 3]
+    again = await place.put(place.document(2, "", "", "", replaces=accepted.remote_id))
+    assert (again.ready, recognizer.read) == (True, [1, 2, 3])
+    assert [page for _, page in await place.hits("quokka")] == [1]
+
+
+async def test_without_the_extra_scans_are_refused_and_read_as_soon_as_it_is_there(place: Place) -> None:
+    await place.target.aclose()
+    await place.open(None)
+    [refused] = await place.target.put([place.document(1, "", path="scan.pdf")])
+    assert isinstance(refused, Rejected)
+    assert refused.code == "scanned"
+    mixed = await place.put(place.document(2, "walnut", ""))
+    text = await place.put(place.document(3, "kestrel", path="text.pdf"))
+    assert (mixed.ready, text.ready, await place.target.partly_read()) == (True, True, [])
+    assert not place.target.reads_scans
+    await place.target.aclose()
+    await place.open(place.recognizer)
+    assert (place.target.reads_scans, await place.target.partly_read()) == (True, [mixed.remote_id])
+    new = await place.put(place.document(4, "walnut", "", replaces=mixed.remote_id))
+    assert await place.settled(new.remote_id) is DocState.READY
+    assert [each for each, _ in await place.hits("walnut quokka")] == [new.remote_id]
+    assert await place.target.partly_read() == []
+    await place.target.aclose()
+    await place.open(None)
+    assert await place.state(new.remote_id) is DocState.READY, "what was read stays"
+    assert (await place.put(place.document(5, "walnut", "", replaces=new.remote_id))).ready
+    assert await place.hits("quokka")
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_what_was_recognized_is_gone_with_its_document(place: Place, is_read: bool) -> None:
+    accepted = await place.put(place.document(1, "", ""))
+    if is_read:
+        await place.settled(accepted.remote_id)
+    async with asyncio.timeout(SECONDS):
+        while not traces(place.folder, "quokka"):
+            await asyncio.sleep(0.01)
+    await place.target.delete([accepted.remote_id])
+    async with asyncio.timeout(SECONDS):
+        while traces(place.folder, "quokka"):
+            await asyncio.sleep(0.01)
+    assert await place.state(accepted.remote_id) is DocState.MISSING
+
+
+async def test_pages_stay_while_another_document_has_the_same_bytes(place: Place) -> None:
+    one = await place.put(place.document(1, ""))
+    assert await place.settled(one.remote_id) is DocState.READY
+    two = await place.put(place.document(2, "", path="b.pdf"))
+    await place.target.delete([one.remote_id])
+    assert (await place.put(place.document(3, "", path="c.pdf"))).ready
+    assert (two.ready, place.recognizer.read) == (True, [1])
+
+
+async def test_a_scan_without_any_text_fails_for_that(place: Place) -> None:
+    place.recognizer.words = ""
+    accepted = await place.put(place.document(1, ""))
+    assert await place.settled(accepted.remote_id) is DocState.FAILED
+    status = (await place.target.status([accepted.remote_id]))[accepted.remote_id]
+    assert (status.code, status.is_final) == ("no-text", True)
+
+
+async def test_a_file_that_changes_or_goes_meanwhile_is_given_up(place: Place) -> None:
+    place.recognizer.gate.clear()
+    accepted = await place.put(place.document(1, "", ""))
+    (place.folder / "docs" / "a.pdf").unlink()
+    place.recognizer.gate.set()
+    assert await place.settled(accepted.remote_id) is DocState.FAILED
+
+
+async def test_other_documents_go_first(place: Place) -> None:
+    place.target._puts += 1  # as if one were under way
+    accepted = await place.put(place.document(1, ""))
+    await asyncio.sleep(0.3)
+    assert place.recognizer.read == []
+    place.target._puts -= 1
+    assert await place.settled(accepted.remote_id) is DocState.READY
+
+
+def test_the_text_of_pages_goes_to_its_place() -> None:
+    parsed = Parsed("one\n\nthree", page_starts=(0, 5, 5))
+    whole = with_pages(parsed, {2: "two", 4: "four", 5: ""})
+    assert whole.text == "one\n\ntwo\n\nthree\n\nfour"
+    assert [whole.text[start:].split("\n")[0] for start in whole.page_starts[:4]] == [
+        "one",
+        "two",
+        "three",
+        "four",
+    ]
+
+
+def line(text: str, left: float, top: float, width: float = 100.0) -> Line:
+    return Line(text, left, left + width, -top - 10, 10.0)
+
+
+LAYOUTS: list[tuple[list[Line], str]] = [
+    ([line("one", 0, 0), line("two", 0, 14), line("far", 0, 60)], "one two\n\nfar"),
+    ([line("a", 0, 0), line("x", 200, 0), line("b", 0, 14), line("y", 200, 14)], "a b\n\nx y"),
+    ([line("left", 0, 0), line("right", 105, 1)], "left right"),
+    ([line("人工", 0, 0), line("智能", 0, 14)], "人工智能"),
+    ([line("recog-", 0, 0), line("nition", 0, 14)], "recognition"),
+    ([line("# not a heading", 0, 0)], "\\# not a heading"),
+]
+
+
+@pytest.mark.parametrize(("lines", "text"), LAYOUTS)
+def test_lines_become_paragraphs_of_their_column(lines: list[Line], text: str) -> None:
+    assert ScanReader(lambda _: lines).read_page(samples.sample("scanned.pdf"), 1).text == text
+
+
+def test_a_page_that_repeats_is_recognized_once() -> None:
+    read = list[object]()
+
+    def recognize(picture: object) -> list[Line]:
+        read.append(picture)
+        return [line("one", 0, 0)]
+
+    reader = ScanReader(recognize)
+    assert {reader.read_page(samples.sample("scanned.pdf"), 1).text for _ in range(3)} == {"one"}
+    assert len(read) == 1
