@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, MutableSequence, Sequence
@@ -76,6 +77,7 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
         batch=BATCH,
         concurrency=concurrency,
         list_lag=0.0,
+        give_up=math.inf,  # scanned pages are read while nothing else is to do, however many there are
         marks=True,
         embedded=True,
     )
@@ -141,8 +143,8 @@ class IndexedTarget(Target):
         glossary: Glossary | None = None,
         scans: Scanning | None = None,
     ) -> None:
-        """`parse` replaces the parser. With a `cluster`, its workers read and split them. Without `scans`, scanned
-        pages are not read.
+        """`parse` replaces the parser. With a `cluster`, its workers read and split the documents. Without
+        `scans`, scanned pages are not read.
         """
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search, self._glossary = Search(store, encoder, ranker, glossary), glossary
