@@ -22,7 +22,7 @@ from kbsync import install_command
 from kbsync.cli.commands.doctor import machine as stands_on
 from kbsync.errors import Unavailable, UsageError
 from kbsync.index import embed
-from kbsync.index.fence.parser import Parser
+from kbsync.index.fence.parser import PageParser, Parser
 from kbsync.source import observer
 from kbsync.state import lock
 from tests import warm
@@ -317,7 +317,7 @@ def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: 
     assert embed.BuiltinEmbedder().embed(["a word"]).any()
 
 
-@proves("install 'pypdfium2', 'python-calamine'", "install 'onnxruntime'")
+@proves("install *self._packages", "install 'onnxruntime'")
 def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +331,12 @@ def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_i
         parser.parse("a.html", BytesBody(b"<p>words"))
     command = install_command("pypdfium2", "python-calamine", reinstall=True)
     assert str(broken.value).endswith(f"reinstall what it reads with: {command}")
+    with (
+        contextlib.closing(PageParser(tmp_path, child=child)) as parser,
+        pytest.raises(Unavailable) as broken,
+    ):
+        parser.read_page("a.pdf", BytesBody(b"%PDF-"), 1)
+    assert "rapidocr" in str(broken.value)
 
 
 @pytest.mark.parametrize("reinstall", [False, True])

@@ -8,8 +8,10 @@ from pathlib import Path
 import pypdfium2
 import pytest
 
+from kbsync import install_command
 from kbsync.index import scans
 from kbsync.targets.indexed.target import IndexedTarget
+from tests.cli.cures import proves
 from tests.cli.place import Place
 from tests.index import samples
 from tests.share import long
@@ -29,6 +31,11 @@ def documents(place: Place) -> dict[str, tuple[str, str]]:
     return {item["path"]: (item["state"], item["document_id"]) for item in status["mirrors"][0]["items"]}
 
 
+def explained(place: Place) -> str:
+    return str(place.run("explain", "scan.pdf", "--folder", "docs", "--json").json)
+
+
+@proves("install 'rapidocr', 'onnxruntime'")
 @long
 def test_only_scans_are_read_again_when_the_extra_comes_and_none_when_it_goes(
     place: Place, monkeypatch: pytest.MonkeyPatch
@@ -41,7 +48,7 @@ def test_only_scans_are_read_again_when_the_extra_comes_and_none_when_it_goes(
     assert place.run("--once", "--folder", "docs").code == 0
     before = documents(place)
     assert {path for path, (state, _) in before.items() if state == "skipped"} == {"scan.pdf", "slides.pptx"}
-    assert "pip" in place.run("explain", "scan.pdf", "--folder", "docs").out
+    assert install_command("rapidocr", "onnxruntime") in explained(place)
 
     monkeypatch.setattr(scans, "is_installed", lambda: True)
     monkeypatch.setattr(IndexedTarget, "_recognize", lambda _, path, __, page: f"quokka {page} of {path}")
