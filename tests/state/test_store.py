@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -242,6 +243,17 @@ def test_who_holds_the_lock_is_told_or_said_to_be_unknown(
         assert not lock.is_held(tmp_path)
     with lock.held(tmp_path):
         pass
+
+
+def test_the_lock_of_an_ended_process_is_free_and_that_of_another_user_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "LOCKS", tmp_path / "none")  # the kernel takes long to list them
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for process, is_held in ((ended.pid, False), (1, None), (os.getpid(), None)):
+        (tmp_path / "lock").write_text(f"{process}\n{lock.NAMESPACE.stat().st_ino}\n")
+        assert lock.holding(tmp_path) is is_held
 
 
 async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: StateStore) -> None:
