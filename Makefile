@@ -6,6 +6,7 @@
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 # make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
 # make peers                        kbsync beside other tools, which it installs; prints a table
+# make release                      sdist, wheel and list of packages in dist/, built twice and checked
 # make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
 #
 # VENV=…    where the virtual environment lies (default: .venv)
@@ -18,7 +19,7 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try standin test test-rest test-programs servers torture peers mistakes lint bench
+.PHONY: help setup try standin test test-rest test-programs servers torture peers mistakes lint bench release
 
 # For make an unquoted space ends the name of a target.
 empty :=
@@ -61,6 +62,9 @@ torture: setup
 
 mistakes: setup
 	@"$(VENV)/bin/python" -m tests.mistakes --only "$(ONLY)"
+
+release: setup
+	@"$(VENV)/bin/python" tools/release.py
 
 bench: setup
 	@tools/bench.sh

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -17,21 +18,17 @@ import pytest
 
 import kbsync
 from tests.docs.pages import ROOT
-from tests.programs import found, needs, ran
+from tests.programs import needs, ran
 from tests.share import long
-from tools import hatch_build
+from tools import hatch_build, release
 
 pytestmark = [needs("pyproject-build"), long]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from it."""
-    into = tmp_path_factory.mktemp("dist")
-    words = [found("pyproject-build") or "pyproject-build", "--no-isolation", "--outdir", into, ROOT]
-    done = ran(*words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return into
+    """A folder with the sdist, and the wheel that was built from it: two builds had the same bytes."""
+    return release.build(Path(sys.executable), tmp_path_factory.mktemp("dist"))[0].parent
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +75,18 @@ def test_licence_and_notice_come_with_it(unpacked: Path) -> None:
 
 def test_versions_agree(unpacked: Path) -> None:
     assert metadata(unpacked)["Version"] == kbsync.__version__
-    assert f'image.version="{kbsync.__version__}"' in (ROOT / "docker/Dockerfile").read_text()
-    changes = (ROOT / "CHANGELOG.md").read_text()
-    assert f"\n## {kbsync.__version__} " in changes
+    assert release.version() == kbsync.__version__
+    release.check_changes()
+
+
+def test_the_packages_have_what_belongs_into_them(built: Path, tmp_path: Path) -> None:
+    for package in built.iterdir():
+        release.check_content(package)
+    wheel = next(built.glob("*.whl"))
+    with zipfile.ZipFile(shutil.copy(wheel, tmp_path), "a") as copy:
+        copy.writestr("tests/secret.key", "")
+    with pytest.raises(SystemExit, match="has tests/secret"):
+        release.check_content(tmp_path / wheel.name)
 
 
 def test_the_command_is_installed(unpacked: Path) -> None:

@@ -148,9 +148,11 @@ def test_the_image_gets_what_postgresql_needs() -> None:
     assert arguments == {"KBSYNC_EXTRAS": "postgres"}
     assert "ARG KBSYNC_EXTRAS=" in dockerfile
     # As the shell of a RUN has it, with and without.
-    words = re.findall(r'(?<=--no-cache-dir )("\.\$\S+")', dockerfile)
-    for extras, wanted in (("postgres,onnx", ".[postgres,onnx]"), ("", ".")):
-        said_ = ran("sh", "-c", f"echo {words[0]}", env={**os.environ, "KBSYNC_EXTRAS": extras})
+    words = re.findall(r'(?<=--no-cache-dir )("\$wheel\S+")', dockerfile)
+    for extras, wanted in (("postgres,onnx", "a.whl[postgres,onnx]"), ("", "a.whl")):
+        said_ = ran(
+            "sh", "-c", f"echo {words[0]}", env={**os.environ, "wheel": "a.whl", "KBSYNC_EXTRAS": extras}
+        )
         assert said_.stdout == f"{wanted}\n"
 
 

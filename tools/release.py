@@ -1,0 +1,211 @@
+"""Builds what is shipped, twice, and checks it: `python tools/release.py [DIRECTORY]` (default: dist).
+
+Leaves the sdist, the wheel, the list of the Python packages that an installation has (CycloneDX) and the
+SHA-256 of each in the directory. Needs network; the tools go into an environment of their own, which is
+deleted at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+BILL_OF_MATERIALS = "cyclonedx-bom>=7,<8"
+"""As in docker/Dockerfile."""
+
+NEVER_SHIPPED = re.compile(r"(^|/)(\.venv|\.git|__pycache__|dist|[^/]*\.(pyc|db|sqlite|key|pem))(/|$)")
+
+
+def version() -> str:
+    """The version, from the only place that has it."""
+    found = re.search(r'^__version__ = "(.+)"$', (TOP / "kbsync/__init__.py").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def run(*words: str | Path, env: Mapping[str, str] | None = None, umask: int = 0o022) -> str:
+    """Run a program; what it printed. Ends this one if it fails."""
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=TOP,
+        umask=umask,
+        env={**os.environ, **(env or {})},
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def environment(place: Path, *packages: str | Path) -> Path:
+    """A virtual environment with these packages; its Python."""
+    python = place / "bin" / "python"
+    if shutil.which("uv"):
+        run("uv", "venv", "--quiet", "--python", sys.executable, place)
+        run("uv", "pip", "install", "--quiet", "--python", python, *packages)
+    else:
+        run(sys.executable, "-m", "venv", place)
+        run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+    return python
+
+
+def source_date() -> str:
+    """The time of all files in the packages: of the commit, so that a later build has the same bytes."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return given
+    if (TOP / ".git").exists() and shutil.which("git"):
+        return run("git", "log", "-1", "--format=%ct").strip()
+    return "1580601600"  # what hatchling takes
+
+
+def build(python: Path, into: Path) -> list[Path]:
+    """Build the sdist, and the wheel from it, twice under unlike settings; end unless the bytes are equal."""
+    epoch = {"SOURCE_DATE_EPOCH": source_date()}
+    unlike = {"TZ": "Asia/Shanghai", "LC_ALL": "C", "PYTHONHASHSEED": "7", **epoch}
+    made = []
+    for number, (env, umask) in enumerate(((epoch, 0o022), (unlike, 0o077))):
+        place = into / str(number)
+        run(python, "-m", "build", "--no-isolation", "--outdir", place, TOP, env=env, umask=umask)
+        made.append(sorted(place.iterdir()))
+    digests = [[(file.name, digest(file)) for file in files] for files in made]
+    if digests[0] != digests[1]:
+        raise SystemExit(f"two builds differ: {digests}")
+    return made[0]
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def names_in(package: Path) -> list[str]:
+    """The files in a wheel or sdist, without the folder that an sdist begins with."""
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as wheel:
+            return wheel.namelist()
+    with tarfile.open(package) as sdist:
+        return [name.partition("/")[2] for name in sdist.getnames()]
+
+
+def check_content(package: Path) -> None:
+    """End unless the package has what belongs into it, and nothing else."""
+    names, here = set(names_in(package)), version()
+    program = {
+        str(path.relative_to(TOP))
+        for path in (TOP / "kbsync").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    faults = [f"has no {name}" for name in sorted(program - names)]
+    faults += [f"has {name}" for name in sorted(names) if NEVER_SHIPPED.search(name)]
+    if package.suffix == ".whl":
+        about = f"kbsync-{here}.dist-info"
+        needed = {
+            f"{about}/{name}"
+            for name in ("METADATA", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE")
+        }
+        extra = names - program - {"kbsync/REVISION"}
+        faults += [f"has {name}" for name in sorted(extra) if not name.startswith(f"{about}/")]
+    else:
+        needed = {
+            "pyproject.toml",
+            "README.md",
+            "LICENSE",
+            "NOTICE",
+            "CHANGELOG.md",
+            "tools/hatch_build.py",
+            "PKG-INFO",
+        }
+    faults += [f"has no {name}" for name in sorted(needed - names)]
+    if not package.name.startswith(f"kbsync-{here}"):
+        faults.append(f"isn't version {here}")
+    if faults:
+        raise SystemExit("\n".join(f"{package.name} {fault}" for fault in faults))
+
+
+def check_changes() -> str:
+    """Return a note if CHANGELOG.md has no date for this version yet; end if it has no entry."""
+    entries = re.findall(r"^## (\S+) – (.+)$", (TOP / "CHANGELOG.md").read_text(), re.MULTILINE)
+    if not entries or entries[0][0] != version():
+        raise SystemExit(f"the newest entry of CHANGELOG.md isn't {version()}")
+    return (
+        ""
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", entries[0][1])
+        else f"CHANGELOG.md: {version()} has no date yet"
+    )
+
+
+def list_materials(tools: Path, wheel: Path, scratch: Path) -> Path:
+    """List the packages that an installation of the wheel has; end unless it says its version without git."""
+    place = scratch / "installed"
+    python = place / "bin" / "python"
+    run(sys.executable, "-m", "venv", "--without-pip", place)  # pip and setuptools aren't kbsync's
+    run(tools, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", wheel)
+    said = run(python.with_name("kbsync"), "--version", env={"PATH": "/nonexistent"})
+    if not said.startswith(f"kbsync {version()}"):
+        raise SystemExit(f"kbsync --version says {said}")
+    file = scratch / f"kbsync-{version()}.cdx.json"
+    program = tools.with_name("cyclonedx-py")
+    run(
+        program,
+        "environment",
+        "--pyproject",
+        TOP / "pyproject.toml",
+        "--output-reproducible",
+        "--output-file",
+        file,
+        python,
+    )
+    bill = json.loads(file.read_text())
+    bill["metadata"]["component"]["version"] = version()
+    file.write_text(json.dumps(bill, indent=2) + "\n")
+    listed = {part["name"].lower().replace("_", "-") for part in bill["components"]}
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    required = {
+        re.split(r"[\[<>=!~; ]", each)[0].lower().replace("_", "-") for each in project["dependencies"]
+    }
+    if missing := required - listed:
+        raise SystemExit(f"the list of packages lacks {', '.join(sorted(missing))}")
+    return file
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build, check, and write the files."""
+    into = Path(arguments[0] if arguments else TOP / "dist").resolve()
+    note = check_changes()
+    wanted = tomllib.loads((TOP / "pyproject.toml").read_text())["build-system"]["requires"]
+    with tempfile.TemporaryDirectory(prefix="kbsync-release-") as name:
+        scratch = Path(name)
+        tools = environment(scratch / "tools", "pip", "build>=1.2,<2", BILL_OF_MATERIALS, *wanted)
+        packages = build(tools, scratch / "builds")
+        for package in packages:
+            check_content(package)
+        [wheel] = [package for package in packages if package.suffix == ".whl"]
+        files = [*packages, list_materials(tools, wheel, scratch)]
+        into.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, into / file.name)
+            print(f"{digest(file)}  {file.name}")
+        sums = "".join(f"{digest(file)}  {file.name}\n" for file in files)
+        (into / "SHA256SUMS").write_text(sums)
+    print(f"two builds had the same bytes; written to {into}")
+    if note:
+        print(note)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
