@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -29,8 +31,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kbsync.config.folders import add_mirror, folder_fault, remove_mirror
 from kbsync.config.kinds import read_moment
-from kbsync.config.model import MirrorConfig
+from kbsync.config.model import MirrorConfig, folder_name
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
@@ -57,9 +60,13 @@ from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views
 from kbsync.source.wake import wake
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
+from kbsync.state.inbox import RELOAD
+from kbsync.state.pauses import LONGEST_PAUSE, Pause
 from kbsync.state.read_only import ReadsState, Tx
 
 log = structlog.get_logger("kbsync")
+
+T = TypeVar("T")
 
 MOST_PASSAGES = 2
 LONGEST_PASSAGE = 2000
@@ -196,6 +203,10 @@ class ListenerApp:
                 Route(f"{API}{name}", partial(self.order, verb), methods=["POST"])
                 for name, verb in orders.items()
             ),
+            *(
+                Route(f"{API}{change.__name__}", change, methods=["POST"])
+                for change in (self.pause, self.resume, self.add, self.remove)
+            ),
         ]
         errors: dict[Any, Any] = {HTTPException: _refused, StateError: _state_failed}
         self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors), lambda: self.token)
@@ -321,17 +332,10 @@ class ListenerApp:
         The body names the `mirror`; for a retry it may have `paths` (default: all failed documents), for an
         approval it has the `version` and `kind` of the held list that the user saw.
         """
-        self._check_own_page(request.headers)
-        try:
-            payload = json.loads(await body_of(request, LARGEST_BODY, BODY_SECONDS))
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, "the body is not JSON") from error
-        if not isinstance(payload, dict) or not isinstance(payload.get("mirror"), str):
-            raise HTTPException(400, 'the body must name a mirror: {"mirror": "…"}')
-        mirror, paths, kind = payload["mirror"], payload.get("paths"), _kind_in(payload)
+        payload = await self._payload_of(request)
+        mirror, paths, kind = self._mirror_in(payload), payload.get("paths"), _kind_in(payload)
         if paths is not None and not (isinstance(paths, list) and all(isinstance(one, str) for one in paths)):
             raise HTTPException(400, "paths must be a list of strings")
-        self._check_mirror(mirror)
         args: dict[str, Any] = {}
         if verb == "retry":
             args["paths"] = paths
@@ -341,14 +345,104 @@ class ListenerApp:
             if not held.count or not hmac.compare_digest(held.version.encode(), version.encode()):
                 raise HTTPException(409, "the list has changed since you saw it; review it again")
             args |= {"holds": list(held.holds), "by": "page"}
+        await self._in_time(self._ask(partial(self._post, verb, mirror, args)))
+        log.info("order.taken", mirror=mirror, verb=verb)
+        return json_answer({"asked": verb, "mirror": mirror}, 202)
+
+    async def pause(self, request: Request) -> Response:
+        """Pause the `mirror`, for `seconds` or until `resume`. It is in force when the response arrives."""
+        payload = await self._payload_of(request)
+        mirror, seconds = self._mirror_in(payload), payload.get("seconds")
+        is_time = isinstance(seconds, int | float) and 0 < seconds <= LONGEST_PAUSE
+        if seconds is not None and not is_time:
+            raise HTTPException(400, f"seconds is a number up to {LONGEST_PAUSE:.0f}")
+
+        def begin(tx: Tx, number: int, now: float) -> None:
+            tx.pauses.begin(number, Pause(now, None if seconds is None else now + seconds))
+
+        await self._in_time(self._ask(partial(self._write, mirror, begin)))
+        log.info("order.taken", mirror=mirror, verb="pause")
+        return json_answer({"asked": "pause", "mirror": mirror})
+
+    async def resume(self, request: Request) -> Response:
+        """End the pause of the `mirror`."""
+        mirror = self._mirror_in(await self._payload_of(request))
+        await self._in_time(
+            self._ask(partial(self._write, mirror, lambda tx, number, _now: tx.pauses.end(number)))
+        )
+        log.info("order.taken", mirror=mirror, verb="resume")
+        return json_answer({"asked": "resume", "mirror": mirror})
+
+    async def add(self, request: Request) -> Response:
+        """Add `folder` to the config, with the `name` or that of the folder, like `kbsync add`."""
+        payload = await self._payload_of(request)
+        typed, name = payload.get("folder"), payload.get("name") or None
+        if not isinstance(typed, str) or not typed.strip() or not isinstance(name, str | None):
+            raise HTTPException(400, 'the body must name a folder: {"folder": "/…"}')
+        mirror = await self._edit_config(partial(self._add, typed.strip(), name))
+        log.info("order.taken", mirror=mirror, verb="add")
+        return json_answer({"asked": "add", "mirror": mirror}, 202)
+
+    async def remove(self, request: Request) -> Response:
+        """Remove the `mirror` from the config, like `kbsync remove --keep`."""
+        mirror = self._mirror_in(await self._payload_of(request))
+        command_line = self._mirrors.installation.command_line
+        await self._edit_config(lambda path: remove_mirror(path, os.environ, mirror, command_line))
+        log.info("order.taken", mirror=mirror, verb="remove")
+        return json_answer({"asked": "remove", "mirror": mirror}, 202)
+
+    def _add(self, typed: str, name: str | None, config_path: Path) -> str:
+        """Return the name of the new mirror. Blocks. Raises `UsageError`."""
+        expanded = os.path.expanduser(typed)  # noqa: PTH111 (an unknown ~user is a name)
+        # A user of the page doesn't know the daemon's working directory.
+        if not expanded.startswith("/"):
+            raise UsageError(f"{typed} is not a full path; begin it with / or ~/")
+        if fault := folder_fault(expanded):
+            raise UsageError(fault)
+        folder = Path(os.path.normpath(expanded))
+        name = name or folder_name(folder)
+        state_dir, other_name = self._mirrors.installation.state_dir, "choose another name"
+        add_mirror(config_path, os.environ, folder, name, state_dir=state_dir, other_name=other_name)
+        return name
+
+    async def _edit_config(self, edit: Callable[[Path], T]) -> T:
+        """Edit the config and have the daemon reload it."""
+        config_path = self._mirrors.installation.config.path
+        if config_path is None:
+            why = "kbsync was started with --folder, without a config; write one with: kbsync init DIR"
+            raise HTTPException(409, why)
+        try:
+            result = await self._in_time(asyncio.to_thread(edit, config_path))
+        except UsageError as error:
+            raise HTTPException(409, str(error)) from error
+        await self._in_time(self._ask(partial(self._post, RELOAD, None, {})))
+        return result
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(ORDER_SECONDS):
-                await self._ask(partial(self._post, verb, mirror, args))
+                return await work
         except TimeoutError as error:
             why = f"no confirmation within {ORDER_SECONDS:.0f} s; check the status before you try again"
             raise HTTPException(503, why) from error
-        log.info("order.taken", mirror=mirror, verb=verb)
-        return json_answer({"asked": verb, "mirror": mirror}, 202)
+
+    async def _payload_of(self, request: Request) -> dict[str, Any]:
+        """Return the body of a request from our own page."""
+        self._check_own_page(request.headers)
+        try:
+            payload = json.loads(await body_of(request, LARGEST_BODY, BODY_SECONDS))
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, "the body is not JSON") from error
+        if not isinstance(payload, dict):
+            raise HTTPException(400, "the body is not a JSON object")
+        return payload
+
+    def _mirror_in(self, payload: Mapping[str, Any]) -> str:
+        mirror = payload.get("mirror")
+        if not isinstance(mirror, str):
+            raise HTTPException(400, 'the body must name a mirror: {"mirror": "…"}')
+        self._check_mirror(mirror)
+        return mirror
 
     def _check_own_page(self, headers: Mapping[str, str]) -> None:
         """Refuse requests that a browser may have sent for another site's page."""
@@ -393,12 +487,17 @@ class ListenerApp:
             work = explain_path(run.settings, target, read, run.clock, path, context=context, text=True)
             return await apart(name, work)
 
-    async def _post(self, verb: str, mirror: str, args: Mapping[str, Any]) -> None:
-        """Put a message in the inbox. Raises `StateError`."""
-        run = self._runs.get(mirror)
+    async def _post(self, verb: str, mirror: str | None, args: Mapping[str, Any]) -> None:
+        """Put a message in the inbox, to a mirror or to the daemon. Raises `StateError`."""
+        await self._write(mirror, lambda tx, _number, now: tx.inbox.post(verb, mirror, args, now))
+
+    async def _write(self, mirror: str | None, change: Callable[[Tx, int, float], None]) -> None:
+        """Run `change` with the number of the mirror (or of any) and the time, and wake the daemon. Raises
+        `StateError`."""
+        run = next(iter(self._runs.values()), None) if mirror is None else self._runs.get(mirror)
         if run is None:
             raise StateError("the mirror isn't running at the moment; try again")
-        await run.store.write(lambda tx: tx.inbox.post(verb, mirror, args, run.clock.wall()))
+        await run.store.write(lambda tx: change(tx, run.id, run.clock.wall()))
         await asyncio.to_thread(wake, self._state_dir)
 
     async def _hurry(self, mirror: str, ids: Collection[str]) -> None:

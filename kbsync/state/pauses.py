@@ -13,6 +13,9 @@ from kbsync.dataclass import dataclass
 from kbsync.state.db import Table
 from kbsync.state.inbox import Meta, MirrorFact
 
+LONGEST_PAUSE = 366 * 86400.0
+"""Seconds of the longest pause that ends by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:

@@ -421,3 +421,41 @@ async def test_hits_come_in_pages_narrowed_by_type_and_time(one: Scene) -> None:
         paths = [hit["path"] for hit in first["hits"] + last["hits"]]
         assert sorted(paths) == ["f0.md", "f1.md", "f2.md"] and not last["more"]
         assert (await one.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
+
+
+async def test_a_mirror_is_paused_and_resumed_as_by_the_command(one: Scene) -> None:
+    await one.mirrored(1)
+    for seconds, until in ((None, False), (3600, True)):
+        assert (await one.post("/api/pause", body(seconds=seconds))).status_code == 200
+        [mirror] = (await one.json("/api/status"))["mirrors"]
+        assert bool(mirror["paused"]["until"]) == until
+    assert (await one.post("/api/pause", body(seconds=-1))).status_code == 400
+    assert (await one.post("/api/resume", body())).status_code == 200
+    assert "paused" not in (await one.json("/api/status"))["mirrors"][0]
+
+
+async def test_folders_are_added_and_removed_in_the_config(one: Scene, tmp_path: Path) -> None:
+    config, notes = tmp_path / "kb.yaml", tmp_path / "my notes"
+    notes.mkdir()
+    text = f"mirrors:\n  - name: docs\n    folder: {one.world.root}  # kept\n"
+    config.write_text(text)
+    refused = await one.post("/api/add", json.dumps({"folder": str(notes)}).encode())
+    assert (refused.status_code, "kbsync init" in refused.text) == (409, True)
+    installation = one.made._mirrors.installation
+    one.made.turn_to(replace(installation, config=replace(installation.config, path=config)))
+    for folder, error in (
+        ("notes", "not a full path"),
+        (str(tmp_path / "no"), "does not exist"),
+        (str(one.world.root), "already the folder of mirror docs"),
+    ):
+        refused = await one.post("/api/add", json.dumps({"folder": folder}).encode())
+        assert (refused.status_code, error in refused.json()["error"]) == (409, True), refused.text
+    added = await one.post("/api/add", json.dumps({"folder": str(notes)}).encode())
+    assert (added.status_code, added.json()["mirror"]) == (202, "my-notes")
+    assert config.read_text() == f'{text}  - name: "my-notes"\n    folder: "{notes}"\n'
+    assert one.world.look_up(lambda tx: len(tx.inbox.reloads())) == 1
+    removed = await one.post("/api/remove", body())
+    assert removed.status_code == 202, removed.text
+    assert "docs" not in config.read_text()
+    for order in ("add", "remove", "pause", "resume"):
+        assert (await one.post(f"/api/{order}", body(), **{app.CSRF_HEADER: "no"})).status_code == 403

@@ -6,7 +6,6 @@ import os
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +13,6 @@ from kbsync.cli.commands.init import (
     ConfigExists,
     explain_kept_trial,
     find_trial,
-    folder_fault,
     held_trial,
     start_config,
     take_over,
@@ -27,9 +25,6 @@ from kbsync.config.model import folder_name
 from kbsync.core.text import printable, shell_command, shell_word
 from kbsync.errors import UsageError
 from kbsync.state import lock
-
-if TYPE_CHECKING:
-    from kbsync.config.model import Config
 
 
 @click.command(
@@ -51,6 +46,8 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     The rest of the config keeps every byte. A running kbsync reloads it. Without a config it writes the one
     that `kbsync init DIR` writes.
     """
+    from kbsync.config.folders import folder_fault
+
     if choices.folder is not None:
         own = f"kbsync add {shell_word(str(choices.folder))}"
         raise UsageError(f"pass the folder as an argument: {own}")
@@ -110,37 +107,23 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
 
 def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> list[str]:
     """Add the mirror to an existing config; return what to do next, in sentences."""
-    from kbsync.config.edit import NotEditable, edit_config, with_mirror
-    from kbsync.config.template import quoted
+    from kbsync.config.folders import AlreadyMirrored, add_mirror
 
     before = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
     state_dir = before.state_dir
-
-    def change(config: Config, text: str) -> str:
-        real = os.path.realpath(folder)
-        for mirror in config.mirrors:
-            if os.path.realpath(mirror.folder) == real:
-                # Perhaps an earlier command was killed before this.
-                request_reload(before, "")
-                raise UsageError(f"{folder} is already the folder of mirror {mirror.name}")
-            if mirror.name == name:
-                fix = f"{shell_command(['kbsync', 'add', str(folder)])} --name NAME"
-                raise UsageError(f"{name} is already the name of {mirror.folder}; choose another: {fix}")
-        places.check_state_dir(state_dir, [folder], create=False)
-        return with_mirror(text, {"name": name, "folder": str(folder)})
-
     is_running = lock.is_held(state_dir)
     trial_dir = find_trial(folder, state_dir)
     # A trial can move only while no other kbsync works on either state.
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, is_embedded=True)
     with moving as trial:
+        rename = f"choose another: {shell_command(['kbsync', 'add', str(folder)])} --name NAME"
+        where = (config_path, os.environ, folder, name)
         try:
-            config = edit_config(config_path, os.environ, change)
-        except NotEditable as error:
-            lines = f"  - name: {quoted(name)}\n    folder: {quoted(str(folder))}"
-            raise UsageError(
-                f"{config_path} {error}; add these lines to `mirrors:` yourself:\n{lines}"
-            ) from None
+            config = add_mirror(*where, state_dir=state_dir, other_name=rename)
+        except AlreadyMirrored:
+            # Perhaps an earlier command was killed before this.
+            request_reload(before, "")
+            raise
         after = replace(before, config=config)
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:

@@ -279,19 +279,10 @@ def _ask_until_valid(value: str | None, question: str, default: str, fault: Call
 
 def _folder(folder: Path | None) -> Path:
     """Return an existing folder; offer the working directory if none was given."""
+    from kbsync.config.folders import folder_fault
 
     answer = _ask_until_valid(None if folder is None else str(folder), "Folder to mirror", ".", folder_fault)
     return Path(os.path.expanduser(answer))  # noqa: PTH111
-
-
-def folder_fault(typed: str) -> str:
-    """Return why the typed path isn't a folder, and what to do; "" if it is one."""
-    path = os.path.expanduser(typed)  # noqa: PTH111
-    if os.path.isdir(path):  # noqa: PTH112
-        return ""
-    if os.path.lexists(path):
-        return f"{typed} is a file; name a folder"
-    return f"{typed} does not exist; create it with: mkdir -p {shell_word(path)}"
 
 
 def _kind(kind: str | None) -> str | None:

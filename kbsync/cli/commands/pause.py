@@ -16,13 +16,12 @@ from kbsync.core.text import printable
 if TYPE_CHECKING:
     from kbsync.state.read_only import Tx
 
-LONGEST = 366 * 86400.0
-"""Seconds of the longest pause that ends by itself."""
-
 
 def _read_pause(text: str) -> float:
+    from kbsync.state.pauses import LONGEST_PAUSE
+
     seconds = parse_duration(text)
-    if not 0 < seconds <= LONGEST:
+    if not 0 < seconds <= LONGEST_PAUSE:
         raise ValueError(f"{text!r} is out of range; allowed: more than 0s, up to 366d")
     return seconds
 

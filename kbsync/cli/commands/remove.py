@@ -22,7 +22,6 @@ from kbsync.core.text import counted, printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.config.model import Config
     from kbsync.installation import Installation
 
 
@@ -106,30 +105,8 @@ def _wants_to_delete(name: str, documents: int) -> bool:
 
 
 def _edit(installation: Installation, name: str, *, writes: bool = True) -> None:
-    """Remove the mirror from the config, unless it is not there any more. Raises `UsageError`."""
-    from kbsync.config.edit import NotEditable, edit_config, lines_of, without_mirror
+    from kbsync.config.folders import remove_mirror
 
-    config_path, lines = installation.config.path, (0, 0)
+    config_path = installation.config.path
     assert config_path is not None
-
-    def change(config: Config, text: str) -> str:
-        nonlocal lines
-        names = [mirror.name for mirror in config.mirrors]
-        if name not in names:
-            return text
-        if len(names) == 1:
-            raise UsageError(
-                f"{name} is the only mirror in {config_path}, and a config needs one; "
-                "add another folder first, "
-                f"or forget this mirror with: {installation.command_line(f'forget {name}')}"
-            )
-        index = names.index(name)
-        lines = lines_of(text, index)
-        return without_mirror(text, index)
-
-    try:
-        edit_config(config_path, os.environ, change, writes=writes)
-    except NotEditable as error:
-        first, last = lines
-        where = "" if not first else f" (line {first})" if first == last else f" (lines {first} to {last})"
-        raise UsageError(f"{config_path} {error}; remove the mirror {name}{where} yourself") from None
+    remove_mirror(config_path, os.environ, name, installation.command_line, writes=writes)

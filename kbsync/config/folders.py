@@ -1,0 +1,97 @@
+"""Adds folders to a config file and removes mirrors from it, for commands and the web page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from kbsync.config import places
+from kbsync.config.edit import NotEditable, edit_config, lines_of, with_mirror, without_mirror
+from kbsync.config.model import Config
+from kbsync.config.template import quoted
+from kbsync.core.text import shell_word
+from kbsync.errors import UsageError
+
+
+class AlreadyMirrored(UsageError):
+    """The folder is one of the config's mirrors already."""
+
+
+def folder_fault(typed: str) -> str:
+    """Return why the typed path isn't a folder, and what to do; "" if it is one."""
+    path = os.path.expanduser(typed)  # noqa: PTH111
+    if os.path.isdir(path):  # noqa: PTH112
+        return ""
+    if os.path.lexists(path):
+        return f"{typed} is a file; name a folder"
+    return f"{typed} does not exist; create it with: mkdir -p {shell_word(path)}"
+
+
+def add_mirror(
+    config_path: Path,
+    environ: Mapping[str, str],
+    folder: Path,
+    name: str,
+    *,
+    state_dir: Path,
+    other_name: str,
+) -> Config:
+    """Add a mirror of `folder` with a built-in knowledge base to the config, and return the new config.
+
+    `other_name`: how to choose another name. Raises `UsageError`, also if the config can't be edited, and
+    then changes nothing.
+    """
+
+    def change(config: Config, text: str) -> str:
+        real = os.path.realpath(folder)
+        for mirror in config.mirrors:
+            if os.path.realpath(mirror.folder) == real:
+                raise AlreadyMirrored(f"{folder} is already the folder of mirror {mirror.name}")
+            if mirror.name == name:
+                raise UsageError(f"{name} is already the name of {mirror.folder}; {other_name}")
+        places.check_state_dir(state_dir, [folder], create=False)
+        return with_mirror(text, {"name": name, "folder": str(folder)})
+
+    try:
+        return edit_config(config_path, environ, change)
+    except NotEditable as error:
+        lines = f"  - name: {quoted(name)}\n    folder: {quoted(str(folder))}"
+        raise UsageError(f"{config_path} {error}; add these lines to `mirrors:` yourself:\n{lines}") from None
+
+
+def remove_mirror(
+    config_path: Path,
+    environ: Mapping[str, str],
+    name: str,
+    command_line: Callable[[str], str],
+    *,
+    writes: bool = True,
+) -> None:
+    """Remove the mirror from the config, unless it is not there any more. Its documents stay.
+
+    Without `writes` it only checks whether that is possible. Raises `UsageError`.
+    """
+    lines = (0, 0)
+
+    def change(config: Config, text: str) -> str:
+        nonlocal lines
+        names = [mirror.name for mirror in config.mirrors]
+        if name not in names:
+            return text
+        if len(names) == 1:
+            raise UsageError(
+                f"{name} is the only mirror in {config_path}, and a config needs one; "
+                "add another folder first, "
+                f"or forget this mirror with: {command_line(f'forget {name}')}"
+            )
+        index = names.index(name)
+        lines = lines_of(text, index)
+        return without_mirror(text, index)
+
+    try:
+        edit_config(config_path, environ, change, writes=writes)
+    except NotEditable as error:
+        first, last = lines
+        where = "" if not first else f" (line {first})" if first == last else f" (lines {first} to {last})"
+        raise UsageError(f"{config_path} {error}; remove the mirror {name}{where} yourself") from None
