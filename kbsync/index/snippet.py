@@ -34,13 +34,15 @@ class Snippet:
     ends_early: bool = False
 
 
+_LINK = re.compile(r'!?\[([^\[\]\n]{0,300})\]\([^()\s]{0,2000}(?: "[^"\n]{0,200}")?\)')
+_EMPHASIS = re.compile(r"(?<![\w*])([*_]{1,3})(?=[^\s*_])([^*_\n]{1,300})(?<=\S)\1(?![\w*])")
 _WITHOUT_MARKUP = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
 _AFTER_HEADING = " ·"
 
 
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
     """Return a passage of the document at `path` as people read it, without marks of headings, fences and
-    tables.
+    tables, and in Markdown without those of links and emphasis.
 
     `above`: the headings shown above the passage, which are omitted from it.
     """
@@ -57,6 +59,8 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
             lines = lines[1:-1] if _ends_fence(lines[-1]) else lines[1:]
         elif block.shape is Shape.TABLE:
             lines = [line.strip(" \t|") for line in lines if set(line) - set("|-=:+ \t")]
+        if flavour is Flavour.MARKDOWN and block.shape is not Shape.FENCE:
+            lines = [_EMPHASIS.sub(r"\2", _LINK.sub(r"\1", line)).replace("`", "") for line in lines]
         parts += lines
     return "\n".join(parts).removesuffix(_AFTER_HEADING) or " ".join(titles)
 

@@ -282,23 +282,27 @@ class ListenerApp:
             for each in reply.hits[offset : offset + most]
         ]
         listed, more = list(map(hit_json, hits)), len(reply.hits) > offset + most
+        if is_from_this_machine(request):
+            for fields, hit in zip(listed, hits, strict=True):
+                fields["links"] = await self._vaults.links(hit.folder, hit.path) if hit.is_here else None
         return json_answer({"hits": listed, "notes": reply.note_lines(), "more": more})
 
     async def document(self, request: Request) -> Response:
         """Return the extracted text of a document, in parts, and why searches find it or not.
 
-        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, or at the
-        `passage`. Only for files in the state.
+        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, ends at
+        `before`, or has the `passage`. Only for files in the state.
         """
         given, name = request.query_params, request.query_params.get("mirror", "")
         self._check_mirror(name)
         path = _path_in(given, "key")
         offset = _number(given, "offset", 0, MOST_CHARACTERS, least=0)
+        before = _number(given, "before", 0, MOST_CHARACTERS, least=0)
         passage = given.get("passage", "")[:LONGEST_PASSAGE]
         try:
             async with asyncio.timeout(SEARCH_SECONDS), self._reading:
                 explanation = await self._ask(partial(self._explain, name, path))
-                part = await asyncio.to_thread(part_of, explanation, offset, passage)
+                part = await asyncio.to_thread(part_of, explanation, offset, before, passage)
         except TimeoutError as error:
             raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
         except KbsyncError as error:

@@ -26,9 +26,10 @@ LOOK_SECONDS = 0.5
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
 
 
-def part_of(explanation: PathExplanation, offset: int, passage: str) -> dict[str, Any]:
-    """Return the part of the text from `offset`, or from shortly before the `passage`, with the reasons.
+def part_of(explanation: PathExplanation, offset: int, before: int, passage: str) -> dict[str, Any]:
+    """Return a part of the text, and why searches find the document or not.
 
+    It begins at `offset` or, if the text has it, shortly before the `passage`; with `before` it ends there.
     `mark`: start and end of the passage in the whole text; `next`: the offset of the following part.
     `text` is None if the knowledge base can't return it.
     """
@@ -37,7 +38,9 @@ def part_of(explanation: PathExplanation, offset: int, passage: str) -> dict[str
         lead = max(0, mark[0] - LEAD)
         offset = text.rfind("\n", 0, lead) + 1 if lead else 0
         offset = offset if lead - offset < LEAD else lead
-    end = min(len(text), offset + PART)
+    elif before:
+        offset = max(0, before - PART)
+    end = min(len(text), before if before and mark is None else offset + PART)
     entry = explanation.entry
     return {
         "mirror": explanation.mirror,

@@ -257,7 +257,7 @@ class Views:
             "mirrors": mirrors,
             "commands": {
                 "status": self._cure("status"),
-                "status --documents": self._cure("status --documents"),
+                "remove": self._cure("remove"),
                 "plan": self._cure("plan"),
             },
             "changes": counted.changes,

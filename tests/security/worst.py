@@ -193,6 +193,8 @@ _SEARCHED = {
     "index.read.encoding._ENGLISH": [times("the"), _LETTERS, times("th ")],
     "index.snippet._ASCII_WORD": [_LETTERS, times("a "), times("_")],
     "index.snippet._word": [times("文"), _LETTERS, times("文a"), times("_")],
+    "index.snippet._LINK": [times("["), times("[]("), "[](" + times("a"), times("[a](b ")],
+    "index.snippet._EMPHASIS": [times("*"), times("*a"), times(" *a"), times(" _a"), times(" *" + "a" * 299)],
     "index.snippet._ONES": [_DIGITS, times("10")],
     "index.read.text._MARK": [times("<"), times("<v "), times(">"), "<" + _BLANKS, times("<>")],
     "index.read.text._PATTERNS[MARKDOWN]": ["# a" + _BLANKS + "b", "#" + _BLANKS, times("# \n"),

@@ -1,6 +1,14 @@
-// Shows what /api/events sends. Names and texts come from strangers: they become text nodes and nothing else.
+// Shows what /api/events sends, and documents, lists and history on request. Names and texts come from strangers: they become text nodes and nothing else.
 
 const STATES = ["ready", "indexing", "pending", "failed", "held", "kept", "skipped"];
+const STATE_WORDS = {
+  ready: "searchable", indexing: "being indexed", pending: "waiting", failed: "failed", held: "held",
+  kept: "kept", skipped: "skipped",
+};
+const EVENT_WORDS = {
+  uploaded: "new", replaced: "new version", renamed: "renamed", deleted: "deleted", failed: "failed",
+  held: "held", approved: "approved",
+};
 const VERBS = { ready: "+", replaced: "~", renamed: ">", deleted: "−", retired: "·", failed: "!" };
 const VERB_WORDS = {
   ready: "now searchable", replaced: "new version searchable", renamed: "renamed", deleted: "deleted",
@@ -29,6 +37,29 @@ function el(tag, given = {}, ...children) {
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const plain = (text) => String(text).replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 const path = (text) => el("bdi", { class: "path" }, plain(text));
+const lines = (text) => text.split(/([\n\t])/).map((part, at) => (at % 2 ? part : plain(part))).join("");
+
+// A path as the API takes it: base64url of its bytes, which may be no Unicode.
+function keyOf(path) {
+  const bytes = Array.from(path).flatMap((c) => {
+    const code = c.codePointAt(0);
+    return code >= 0xdc80 && code <= 0xdcff ? [code - 0xdc00] : [...new TextEncoder().encode(c)];
+  });
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+}
+
+const button = (text, on, given = {}) => el("button", { type: "button", on, ...given }, text);
+const linkTo = (text, href, given = {}) => el("a", { class: "button quiet", href, ...given }, text);
+const documentLink = (mirror, name, more = {}) =>
+  el("a", { class: "path", href: hash("document", { mirror, key: keyOf(name), ...more }) }, el("bdi", {}, plain(name)));
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    toast("Copied");
+  } catch { toast("Copying failed; select the text and copy it"); }
+}
+const copyButton = (text, label) => button("Copy path", () => copy(text), { class: "quiet", "aria-label": `Copy the path of ${plain(label)}` });
 
 // -- words and numbers --------------------------------------------------------------------------------
 
@@ -64,11 +95,71 @@ function tick() {
   }
 }
 
+// -- views --------------------------------------------------------------------------------------------
+
+// By the name in the address, after #/.
+const VIEWS = { "": "overview", search: "results", document: "document", files: "files", history: "history" };
+let view = "overview", visited = 0;
+
+function hash(name, given = {}) {
+  const params = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
+  return `#/${name}${params.size ? `?${params}` : ""}`;
+}
+
+function here() {
+  const [, name, query] = /^#?\/?(\w*)\??(.*)$/s.exec(location.hash);
+  return [name, new URLSearchParams(query)];
+}
+
+function reveal(shown, title = "") {
+  view = shown;
+  for (const one of Object.values(VIEWS)) $(one).hidden = one !== shown || !$("login").hidden;
+  if (!title) return;
+  $(`${shown}-title`).replaceChildren(title);
+  $(`${shown}-title`).focus({ preventScroll: true });
+  scrollTo(0, 0);
+}
+
+function goBack() {
+  if (visited) history.back();
+  else location.hash = "#/";
+}
+
+async function route() {
+  const [name, params] = here(), given = Object.fromEntries(params);
+  asking?.abort();
+  if (name !== "search") $("query").value = "";
+  try {
+    if (name === "search") await seekAgain(given);
+    else if (name === "document") await showDocument(given);
+    else if (name === "files") await showFiles(given);
+    else if (name === "history") await showHistory(given);
+    else reveal("overview");
+  } catch (error) {
+    if (error.name !== "AbortError") { reveal("overview"); toast(plain(error.message)); }
+  }
+}
+window.addEventListener("hashchange", () => { visited += 1; route(); });
+for (const one of document.querySelectorAll("[data-back]")) one.addEventListener("click", goBack);
+
 // -- asking -------------------------------------------------------------------------------------------
 
 function headers(more = {}) {
   const token = sessionStorage.getItem(TOKEN);
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
+}
+
+// Raises an error with the listener's words; null where a token is asked for instead.
+async function get(name, given = {}) {
+  const params = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
+  asking?.abort();
+  const control = (asking = new AbortController());
+  const answer = await fetch(`/api/${name}?${params}`, { headers: headers(), signal: control.signal });
+  if (answer.status === 401) { login(""); return null; }
+  const reply = await answer.json().catch(() => ({}));
+  if (control.signal.aborted) throw new DOMException("", "AbortError");
+  if (!answer.ok) throw Object.assign(new Error(reply.error || `the listener answered ${answer.status}`), { status: answer.status });
+  return reply;
 }
 
 async function order(name, message) {
@@ -178,8 +269,10 @@ function heard(event) {
   const [, name, data] = /^event: (\w+)\ndata: (.*)$/s.exec(event) || [];
   if (name === "frame") {
     wait = 1000;
-    $("login").hidden = true;
-    $("overview").hidden = !$("results").hidden;
+    if (!$("login").hidden) {
+      $("login").hidden = true;
+      reveal(view);
+    }
     show(JSON.parse(data));
   } else if (name === "trouble") {
     linked("lost", "the state cannot be read");
@@ -202,10 +295,9 @@ document.addEventListener("visibilitychange", () => {
 function login(wrong) {
   sessionStorage.removeItem(TOKEN);
   linked("waiting", "locked");
-  $("overview").hidden = true;
-  $("results").hidden = true;
+  if (wrong || $("login").hidden) $("login-wrong").textContent = wrong;
   $("login").hidden = false;
-  $("login-wrong").textContent = wrong;
+  reveal(view);
   $("token").focus();
 }
 $("login").querySelector("form").addEventListener("submit", (event) => {
@@ -214,6 +306,7 @@ $("login").querySelector("form").addEventListener("submit", (event) => {
   $("token").value = "";
   $("login").hidden = true;
   stream();
+  route();
 });
 
 // -- the state --------------------------------------------------------------------------------------
@@ -226,6 +319,7 @@ function show(state) {
   else linked("live", "live");
   const version = `kbsync ${state.version}`;
   if ($("version").textContent !== version) $("version").textContent = version;
+  fillMirrors(state.mirrors);
   showSummary(state.mirrors);
   showMirrors(state.mirrors);
   showAudits(state.mirrors);
@@ -328,7 +422,20 @@ function makeCard(one) {
     legend(one),
     notices(one),
     moving(one),
-    failures(one));
+    failures(one),
+    actions(one));
+}
+
+function actions({ name, paused: pause, last_pass: compared, ...one }) {
+  return el("div", { class: "tools" },
+    linkTo("Files", hash("files", { mirror: name }), { "data-key": `files ${name}`, "aria-label": `Files of ${name}` }),
+    linkTo("History", hash("history", { mirror: name }), { "data-key": `history ${name}`, "aria-label": `History of ${name}` }),
+    compared && !isHalted(one) && auditButton({ name, ...one }),
+    pause
+      ? button("Resume", (event) => act(event.currentTarget, "resume", { mirror: name }, `${name} continues`),
+        { "data-key": `pause ${name}`, "aria-label": `Resume ${name}` })
+      : button("Pause", () => askToPause(name), { class: "quiet", "data-key": `pause ${name}`, "aria-label": `Pause ${name}` }),
+    button("Remove", () => askToRemove(name, one), { class: "quiet", "data-key": `remove ${name}`, "aria-label": `Remove ${name}` }));
 }
 
 function paused({ until }) {
@@ -337,7 +444,7 @@ function paused({ until }) {
 }
 
 function stateOf(one) {
-  if (isHalted(one)) return `halted: ${plain(one.halt.reason)}`;
+  if (isHalted(one)) return `halted: ${plain(one.halt.words ?? one.halt.reason)}`;
   if (one.held || isAsked(one)) return "waiting for approval";
   if (one.paused) return paused(one.paused);
   if (one.documents.failed) return `${number(one.documents.failed)} failed`;
@@ -360,11 +467,18 @@ function bar(documents) {
 function legend(one) {
   const counts = STATES.filter((state) => one.documents[state] || state === "ready");
   return el("div", { class: "legend" },
-    counts.map((state) => el("span", { class: state }, el("b", {}, number(one.documents[state])), ` ${state}`)),
+    counts.map((state) => el("span", { class: state }, countOf(one, state))),
     el("span", { class: "plain" }, `to ${plain(one.target)}`),
     one.last_pass && el("span", { class: "plain" }, "compared ", time(Date.parse(one.last_pass) / 1000)),
-    one.audited && el("span", { class: "plain" }, "verified ", time(one.audited.at), `: ${auditOf(one.audited)}`),
-    one.last_pass && !isHalted(one) && auditButton(one));
+    one.audited && el("span", { class: "plain" }, "verified ", time(one.audited.at), `: ${auditOf(one.audited)}`));
+}
+
+// Lists of these are short enough to show.
+const LISTED = ["failed", "skipped", "held", "pending", "indexing"];
+
+function countOf(one, state) {
+  const words = [el("b", {}, number(one.documents[state])), ` ${STATE_WORDS[state]}`];
+  return LISTED.includes(state) ? el("a", { href: hash("files", { mirror: one.name, state }) }, words) : words;
 }
 
 function notices(one) {
@@ -405,17 +519,11 @@ function waiting(one, kind, why, meanwhile) {
 const goesOn = (halt) => /^kbsync (retry|--once)/.test(halt.cure) && !["target-rejects", "target-stuck"].includes(halt.reason);
 
 function cure(one, button = null) {
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(one.halt.cure);
-      toast("Copied");
-    } catch { toast("Copying failed; select the command and copy it"); }
-  };
   return el("div", { class: "cure" },
     one.halt.cure && [
       el("span", { class: "dim" }, goesOn(one.halt) ? "Then run:" : "Fix it with:"),
       el("code", {}, plain(one.halt.cure)),
-      el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: copy }, "Copy"),
+      el("button", { class: "quiet", "data-key": `copy ${one.name}`, on: () => copy(one.halt.cure) }, "Copy"),
     ],
     button);
 }
@@ -426,24 +534,32 @@ function moving(one) {
   return el("div", { class: "group" },
     el("div", { class: "head" }, el("h3", {}, "In progress")),
     el("ol", { class: "rows" }, one.moving.map((item) => el("li", {},
-      path(item.path),
-      el("span", { class: "aside" }, `${item.state} for `, time(item.since, "for")),
+      documentLink(one.name, item.path),
+      el("span", { class: "aside" }, `${STATE_WORDS[item.state] ?? item.state} for `, time(item.since, "for")),
       item.reason && el("span", { class: "why" }, plain(item.reason))))),
     more > 0 && el("p", { class: "empty" }, `and ${number(more)} more`));
 }
 
+const MOST_FAILED = 6;
+
 function failures(one) {
   if (!one.failed.length) return null;
-  const more = one.documents.failed - one.failed.length;
+  const more = one.documents.failed - Math.min(one.failed.length, MOST_FAILED);
   return el("div", { class: "group" },
     el("div", { class: "head" },
       el("h3", {}, "Failed"),
       one.failed.length > 1 && retryButton(one, null, "Retry all", `retry all ${one.name}`)),
-    el("ol", { class: "rows" }, one.failed.map((item) => el("li", {},
-      path(item.path),
-      retryButton(one, [item.path.replace(/\/$/, "")], "Retry", `retry ${one.name} ${item.path}`),
-      el("span", { class: "why" }, plain(item.reason))))),
-    more > 0 && el("p", { class: "empty" }, `and ${number(more)} more: ${commandOf("status --documents")}`));
+    el("ol", { class: "rows" }, one.failed.slice(0, MOST_FAILED).map((item) => fileRow(one.name, item, true))),
+    more > 0 && el("p", { class: "empty" }, el("a", { href: hash("files", { mirror: one.name, state: "failed" }) }, `and ${number(more)} more`)));
+}
+
+function fileRow(mirror, item, withReason) {
+  const again = item.state === "failed" && item.may_succeed !== false;
+  return el("li", {},
+    item.path.endsWith("/") ? path(item.path) : documentLink(mirror, item.path),
+    again ? retryButton({ name: mirror }, [item.path.replace(/\/$/, "")], "Retry", `retry ${mirror} ${item.path}`)
+      : el("span", { class: "aside" }, item.size == null ? "" : bytes(item.size)),
+    withReason && item.reason && el("span", { class: "why" }, plain(item.reason)));
 }
 
 function retryButton(one, paths, text, key) {
@@ -538,7 +654,7 @@ function showChanges(changes) {
     el("span", {},
       el("span", { class: `verb ${one.event}`, title: VERB_WORDS[one.event] || "", "aria-hidden": "true" }, VERBS[one.event] || "·"),
       el("span", { class: "hidden" }, `${VERB_WORDS[one.event] || one.event}: `),
-      path(one.path),
+      ["ready", "replaced", "renamed", "failed"].includes(one.event) ? documentLink(one.mirror, one.path) : path(one.path),
       several && el("span", { class: "dim" }, `  ${one.mirror}`)),
     el("span", { class: "aside", title: one.event === "failed" ? "" : `after ${span(one.seconds)}` }, time(one.at)),
     one.reason && one.event === "failed" && el("span", { class: "why" }, plain(one.reason))));
@@ -547,67 +663,119 @@ function showChanges(changes) {
 
 // -- search -------------------------------------------------------------------------------------------
 
+const MORE_HITS = 10, MOST_HITS = 200, DAY = 86_400_000;
 let asking = null, typing = 0;
-$("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek(true), 300); });
-$("search").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
+$("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => seek({ unfinished: "1" }), 300); });
+for (const id of ["search", "filters"]) {
+  $(id).addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); seek(); });
+}
+$("filters").addEventListener("change", () => seek());
 $("leave").addEventListener("click", leave);
 document.addEventListener("keydown", (event) => {
-  const writes = event.target.closest?.("input, dialog");
+  const writes = event.target.closest?.("input, select, dialog");
   if (event.key === "/" && !writes && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); $("query").focus(); }
-  if (event.key === "Escape" && !$("results").hidden && !$("held").open) leave();
+  if (event.key === "Escape" && view !== "overview" && !document.querySelector("dialog[open]")) {
+    if (view === "results") leave(); else goBack();
+  }
+  if (view === "results" && ["ArrowDown", "ArrowUp"].includes(event.key) && (!writes || event.target.id === "query")) {
+    const links = [...document.querySelectorAll(".hit a.path")], at = links.indexOf(document.activeElement);
+    const next = at + (event.key === "ArrowDown" ? 1 : -1);
+    if (next < 0) $("query").focus(); else links[next]?.focus();
+    event.preventDefault();
+  }
 });
 
 function leave() {
   asking?.abort();
   $("query").value = "";
-  $("results").hidden = true;
-  $("overview").hidden = !$("login").hidden;
+  if (location.hash.length > 2) history.pushState(null, "", "#/");
+  reveal("overview");
 }
 
-// While a query is being typed, its last word may be incomplete.
-async function seek(unfinished = false) {
+function fillMirrors(mirrors) {
+  const chosen = $("only-mirror"), names = mirrors.map((one) => one.name);
+  chosen.hidden = names.length < 2;
+  if (chosen.dataset.names === String(names)) return;
+  chosen.dataset.names = names;
+  const { value } = chosen;
+  chosen.replaceChildren(el("option", { value: "" }, "All mirrors"), ...names.map((name) => el("option", { value: name }, name)));
+  if (names.includes(value)) chosen.value = value;
+}
+
+function seekAgain({ q = "", mirror = "", type = "", days = "" }) {
+  $("query").value = q;
+  $("only-type").value = type;
+  $("only-time").value = days;
+  if (mirror && ![...$("only-mirror").options].some((one) => one.value === mirror)) $("only-mirror").append(el("option", { value: mirror }, mirror));
+  $("only-mirror").value = mirror;
+  return seek();
+}
+
+// While a query is being typed, its last word may be incomplete. More hits come after the first `offset`.
+async function seek({ unfinished = "", offset = 0 } = {}) {
   const query = $("query").value.trim();
-  asking?.abort();
   if (!query) return leave();
-  const control = (asking = new AbortController());
+  const mirror = $("only-mirror").value, type = $("only-type").value.trim().replace(/^\*?\./, ""), days = $("only-time").value;
+  const after = days && new Date(Date.now() - days * DAY).toISOString();
+  const address = hash("search", { q: query, mirror, type, days });
+  if (address !== location.hash) history[view === "results" ? "replaceState" : "pushState"](null, "", address);
   try {
-    const asked = `/api/search?q=${encodeURIComponent(query)}${unfinished ? "&unfinished=1" : ""}`;
-    const answer = await fetch(asked, { headers: headers(), signal: control.signal });
-    if (answer.status === 401) return login("");
-    if (answer.status === 503) { typing = setTimeout(() => seek(unfinished), 500); return null; }
-    const reply = await answer.json();
-    if (control.signal.aborted) return null;
-    showHits(query, answer.ok ? reply : { hits: [], notes: [reply.error] });
+    const reply = await get("search", { q: query, mirror, type, after, offset, unfinished });
+    if (reply) showHits(query, reply, offset);
   } catch (error) {
-    if (error.name !== "AbortError") toast("The search failed");
+    if (error.name === "AbortError") return null;
+    if (error.status === 503) typing = setTimeout(() => seek({ unfinished, offset }), 500);
+    else if (error.status) showHits(query, { hits: [], notes: [error.message] }, 0);
+    else toast("The search failed");
   }
   return null;
 }
 
-function showHits(query, reply) {
+function showHits(query, reply, offset) {
   const pattern = patternOf(query), several = frame && frame.mirrors.length > 1;
   const hits = reply.hits.map((hit) => {
-    const best = bestPassage(hit.passages, pattern);
+    const best = bestPassage(hit.passages, pattern), isHere = hit.here && frame?.mirrors.some((one) => one.name === hit.mirror);
     const whose = hit.here ? several && hit.mirror : `${hit.mirror}${hit.host ? ` on ${hit.host}` : ""}, as of ${ago(Date.parse(hit.as_of) / 1000)}`;
     const trail = [whose, hit.title, ...(best?.headings || []), place(best)]
       .filter(Boolean).map(plain).filter((one, at, all) => all.indexOf(one) === at).join(" › ");
+    const name = el("bdi", {}, highlighted(plain(hit.path), pattern));
+    const passage = best ? best.text.slice(0, 600) : "";
     return el("article", { class: "hit panel" },
-      el("bdi", { class: "path" }, highlighted(plain(hit.path), pattern)),
+      el("div", { class: "name" },
+        isHere ? el("a", { class: "path", href: hash("document", { mirror: hit.mirror, key: keyOf(hit.path), passage }) }, name)
+          : el("span", { class: "path" }, name),
+        hit.here && el("div", { class: "tools" }, copyButton(hit.abs_path, hit.path), openLinks(hit.links, hit.abs_path))),
       el("div", { class: "trail" }, highlighted(trail, pattern)),
       best && el("p", {}, highlighted(excerpt(best.text, pattern), pattern)));
   });
+  if (offset) $("hits").querySelectorAll(".empty").forEach((one) => one.remove());
   for (const note of reply.notes) hits.push(el("p", { class: "empty" }, plain(note)));
-  $("hits").replaceChildren(...hits);
-  $("results-title").textContent = titleOf(reply.hits, pattern);
-  $("announcement").textContent = $("results-title").textContent;
-  $("overview").hidden = true;
-  $("results").hidden = false;
+  const first = hits[0]?.querySelector("a");
+  if (offset) $("hits").append(...hits); else $("hits").replaceChildren(...hits);
+  const count = offset + reply.hits.length;
+  $("more-hits").hidden = !reply.more || count > MOST_HITS;
+  $("more-hits").onclick = () => seek({ offset: count });
+  if (offset) first?.focus();
+  else {
+    $("results-title").textContent = titleOf(reply.hits, pattern, reply.more);
+    $("announcement").textContent = $("results-title").textContent;
+  }
+  reveal("results");
+}
+
+// Browsers open a link to a file only from some pages, so the path is copied as well.
+function openLinks(links, whole) {
+  return links && [
+    el("a", { class: "button quiet", href: links.file, on: () => copy(whole), title: "If the browser doesn't open it: the path is copied, too" }, "Open file"),
+    links.obsidian && linkTo("Open in Obsidian", links.obsidian),
+  ];
 }
 
 // A search by meaning finds documents that have none of the words.
-function titleOf(hits, pattern) {
+function titleOf(hits, pattern, more) {
   if (!hits.length) return "Nothing found";
   const texts = hits.flatMap((hit) => [hit.path, hit.title || "", ...hit.passages.flatMap((one) => [...one.headings, one.text])]);
+  if (more) return `The best ${hits.length} documents`;
   if (pattern && texts.some((text) => text.search(pattern) >= 0)) return `${counted(hits.length, "document")} found`;
   return `No document has these words; ${counted(hits.length, "document")} with a similar meaning`;
 }
@@ -647,5 +815,195 @@ function highlighted(text, pattern) {
   return [...parts, text.slice(at)];
 }
 
+// -- one document -------------------------------------------------------------------------------------
+
+async function showDocument({ mirror, key, passage }) {
+  const reply = await get("document", { mirror, key, passage });
+  if (!reply) return;
+  reveal("document", path(reply.path));
+  $("document-tools").replaceChildren(
+    el("span", { class: "dim" }, plain(mirror), reply.state ? `, ${STATE_WORDS[reply.state] ?? reply.state}` : ""),
+    copyButton(reply.abs_path, reply.path),
+    ...[openLinks(reply.links, reply.abs_path)].flat().filter(Boolean),
+    linkTo("History", hash("history", { mirror, key })),
+    ...(reply.state === "failed" ? [retryButton({ name: mirror }, [reply.path], "Retry", "")] : []));
+  $("document-why").replaceChildren(el("details", {},
+    el("summary", {}, plain(reply.answer)),
+    el("ul", {}, reply.sentences.map((one) => el("li", {}, plain(one))))));
+  $("text").hidden = false;
+  if (reply.text == null) {
+    $("earlier").hidden = $("later").hidden = true;
+    $("text").hidden = !reply.found;
+    $("text").textContent = "This knowledge base can't return the text of its documents.";
+    return;
+  }
+  // Positions count characters, and not the halves that some of them have here.
+  const chars = Array.from(reply.text), [start, end] = (reply.mark ?? [0, 0]).map((at) => at - reply.offset);
+  const mark = reply.mark && el("mark", {}, lines(chars.slice(start, end).join("")));
+  $("text").replaceChildren(...(mark
+    ? [lines(chars.slice(0, start).join("")), mark, lines(chars.slice(end).join(""))]
+    : [lines(reply.text) || "This document has no text."]));
+  mark?.scrollIntoView({ block: "center" });
+  offerMore({ mirror, key }, reply.offset, reply.next);
+}
+
+function offerMore(document, from, next) {
+  const load = async (given, put) => {
+    try {
+      const part = await get("document", { ...document, ...given });
+      if (part) put(part);
+    } catch (error) { if (error.name !== "AbortError") toast(plain(error.message)); }
+  };
+  $("earlier").hidden = !from;
+  $("earlier").onclick = () => load({ before: from }, (part) => {
+    $("text").prepend(lines(part.text));
+    offerMore(document, part.offset, next);
+  });
+  $("later").hidden = !next;
+  $("later").onclick = () => load({ offset: next }, (part) => {
+    $("text").append(lines(part.text));
+    offerMore(document, from, part.next);
+  });
+}
+
+// -- lists of files -----------------------------------------------------------------------------------
+
+const MOST_FILES = 1000, FILES = 200;
+
+async function showFiles({ mirror, state = "" }) {
+  const reply = await get("status", { documents: "1", mirror, state, limit: state ? MOST_FILES : FILES });
+  if (!reply) return;
+  const [one] = reply.mirrors;
+  if (!one) throw new Error("there is no mirror with this name");
+  const count = state ? one.documents[state] : 0;
+  reveal("files", state ? `${counted(count, `${STATE_WORDS[state]} file`)} of ${plain(mirror)}` : `Files of ${plain(mirror)}`);
+  $("files-states").replaceChildren(
+    linkTo("All", hash("files", { mirror }), { "aria-current": !state && "page" }),
+    ...LISTED.filter((each) => one.documents[each] || each === state).map((each) =>
+      linkTo(`${STATE_WORDS[each]} ${number(one.documents[each])}`, hash("files", { mirror, state: each }), { "aria-current": each === state && "page" })));
+  if (state) {
+    $("files-list").replaceChildren(...byReason(one, one.items));
+    if (count > one.items.length) $("files-list").append(el("p", { class: "empty" }, `and ${number(count - one.items.length)} more`));
+    $("more-files").hidden = true;
+    return;
+  }
+  const rows = el("ol", { class: "rows panel" });
+  $("files-list").replaceChildren(one.items.length ? rows : el("p", { class: "empty" }, "No files yet."));
+  fill(rows, mirror, one);
+}
+
+function fill(rows, mirror, { items, next }) {
+  rows.append(...items.map((item) => el("li", {},
+    item.path.endsWith("/") ? path(item.path) : documentLink(mirror, item.path),
+    el("span", { class: "aside" }, STATE_WORDS[item.state] ?? item.state),
+    item.reason && el("span", { class: "why" }, plain(item.reason)))));
+  $("more-files").hidden = !next;
+  $("more-files").onclick = async () => {
+    const reply = await get("status", { documents: "1", mirror, limit: FILES, after: next });
+    if (reply) fill(rows, mirror, reply.mirrors[0]);
+  };
+}
+
+function byReason(one, items) {
+  const groups = Map.groupBy ? Map.groupBy(items, (item) => item.reason) : new Map(items.map((item) => [item.reason, items.filter((each) => each.reason === item.reason)]));
+  const again = items.filter((item) => item.may_succeed).length;
+  const parts = [...groups].sort((a, b) => b[1].length - a[1].length).map(([reason, its]) => el("div", { class: "reason panel" },
+    el("h3", {}, `${its.length > 1 ? `${number(its.length)} files: ` : ""}${plain(reason || "no reason known")}`),
+    el("ol", { class: "rows" }, its.map((item) => fileRow(one.name, item, false)))));
+  if (again) {
+    parts.unshift(el("p", { class: "tools reason" },
+      button(`Retry ${again === 1 ? "the file" : `all ${number(again)} files`} that can succeed`,
+        (event) => act(event.currentTarget, "retry", { mirror: one.name }, "Retry requested"), { class: "strong" }),
+      again < items.length && el("span", { class: "dim" }, "The others need a change of the file or the settings first.")));
+  }
+  return parts.length ? parts : [el("p", { class: "empty" }, "None.")];
+}
+
+// -- history ------------------------------------------------------------------------------------------
+
+const MOST_EVENTS = 1000;
+
+async function showHistory({ mirror = "", key = "" }, limit = 100) {
+  const reply = await get("history", { mirror, key, limit });
+  if (!reply) return;
+  const name = key && new TextDecoder().decode(Uint8Array.from(atob(key.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0)));
+  const several = !mirror && frame?.mirrors.length > 1;
+  const place = scrollY;
+  reveal("history", key ? `History of ${plain(name)}` : mirror ? `History of ${plain(mirror)}` : "History of 30 days");
+  if (limit > 100) scrollTo(0, place);
+  const rows = reply.events.toReversed().map((one) => {
+    const at = new Date(one.at), by = one.by && `by ${one.by === "page" ? "this page" : `the ${one.by}`}`;
+    const about = one.event === "deleted" || !one.path ? path(one.path ?? "") : documentLink(one.mirror, one.path);
+    return el("li", {},
+      el("span", {},
+        el("span", { class: `event ${one.event}` }, EVENT_WORDS[one.event] ?? one.event),
+        one.former && [path(one.former), " > "], about, several && el("span", { class: "dim" }, `  ${plain(one.mirror)}`)),
+      el("time", { class: "aside", datetime: one.at }, at.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })),
+      (by || one.reason) && el("span", { class: "why" }, plain([by, one.reason].filter(Boolean).join("; "))));
+  });
+  $("history-list").replaceChildren(...(rows.length ? rows : [el("li", { class: "empty" }, "Nothing happened in the last 30 days.")]));
+  $("more-history").hidden = !reply.more || limit >= MOST_EVENTS;
+  $("more-history").onclick = () => showHistory({ mirror, key }, MOST_EVENTS).catch((error) => toast(plain(error.message)));
+}
+
+// -- folders ------------------------------------------------------------------------------------------
+
+// Each button does something and returns what is wrong, or "".
+function ask({ title, text, fields = [], buttons }) {
+  const inputs = fields.map(({ label, ...given }) => [given.name, label, el("input", { autocomplete: "off", spellcheck: "false", ...given })]);
+  $("ask-title").textContent = title;
+  $("ask-text").textContent = text;
+  $("ask-fields").replaceChildren(...inputs.map(([, label, input]) => el("label", {}, label, input)));
+  $("ask-wrong").textContent = "";
+  const run = async (does) => {
+    const values = Object.fromEntries(inputs.map(([name, , input]) => [name, input.value.trim()]));
+    const wrong = does ? await does(values).catch((error) => error.message) : "";
+    if (wrong) $("ask-wrong").textContent = plain(wrong);
+    else $("ask").close();
+  };
+  $("ask-acts").replaceChildren(...buttons.map(([words, kind, does]) =>
+    el("button", { type: does && fields.length ? "submit" : "button", class: kind, on: (event) => { event.preventDefault(); run(does); } }, words)));
+  $("ask").showModal();
+  (inputs[0]?.[2] ?? $("ask-acts").firstChild).focus();
+}
+$("ask").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+
+const sends = (name, message, done) => async () => { if (await order(name, message)) toast(done); return ""; };
+
+function askToPause(name) {
+  const pause = (words, seconds) => [words, "", sends("pause", { mirror: name, seconds }, `${name} is paused`)];
+  ask({
+    title: `Pause ${name}?`,
+    text: "While it is paused, kbsync uploads and deletes nothing there. You can still search. The pause outlives a restart.",
+    buttons: [["Cancel", "quiet", null], pause("For 1 hour", 3600), pause("For 8 hours", 28_800), pause("Until I resume it", null)],
+  });
+}
+
+function askToRemove(name, one) {
+  const documents = ["ready", "held", "kept"].reduce((sum, state) => sum + (one.documents[state] ?? 0), 0);
+  ask({
+    title: `Remove ${name}?`,
+    text: `kbsync stops mirroring ${plain(one.folder)}. Your files stay.${documents ? ` ${counted(documents, "document")} in the knowledge base `
+      + `${documents === 1 ? "stays" : "stay"} there, but this page no longer searches ${documents === 1 ? "it" : "them"}. To delete `
+      + `${documents === 1 ? "it" : "them"} instead, cancel, stop kbsync and run: ${commandOf("remove").replace("remove", `remove ${name} --delete`)}` : ""}`,
+    buttons: [["Cancel", "quiet", null], ["Remove", "danger", sends("remove", { mirror: name }, `${name} is removed`)]],
+  });
+}
+
+$("add").addEventListener("click", () => ask({
+  title: "Add a folder",
+  text: "kbsync mirrors the folder to a built-in knowledge base on this machine. It writes the folder into its config.",
+  fields: [
+    { name: "folder", label: "Folder, such as /home/ada/notes or ~/notes", required: true },
+    { name: "name", label: "Name (default: that of the folder)" },
+  ],
+  buttons: [["Cancel", "quiet", null], ["Add", "strong", async ({ folder, name }) => {
+    const reply = await order("add", { folder, name });
+    if (reply) toast(`${reply.mirror} is added; its first pass begins`);
+    return "";
+  }]],
+}));
+
 setInterval(tick, 1000);
 stream();
+route();
