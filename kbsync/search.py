@@ -351,7 +351,7 @@ def shortened(
 
 
 _SPOKEN = re.compile(r"[^\W_]+")
-_FIRST_WORDS = (12, 5)
+_FIRST_WORDS, _FEW_WORDS = 12, 5
 """Number of words of a passage to search for. A passage is long; its beginning is enough."""
 
 
@@ -360,14 +360,16 @@ def find_passage(passage: str, text: str) -> tuple[int, int] | None:
 
     Only words and their order count: a passage may have been shown without markup.
     """
-    words = _SPOKEN.findall(passage)
-    for count in _FIRST_WORDS if words else ():
-        first = re.search(_in_a_row(words[:count]), text)
+    words = _SPOKEN.findall(passage)[:100]
+    # Between others there may be a link's address, which the passage was shown without.
+    few = (words[at : at + _FEW_WORDS] for at in range(0, len(words), _FEW_WORDS))
+    for row in (words[:_FIRST_WORDS], *few) if words else ():
+        first = re.search(_in_a_row(row), text)
         if first is None:
             continue
         # Markup makes it longer than it was shown.
         stretch = text[first.start() : first.start() + 2 * len(passage) + 200]
-        last = next(re.finditer(_in_a_row(words[-count:]), stretch), None)
+        last = re.search(_in_a_row(words[-_FEW_WORDS:]), stretch)
         return first.start(), first.start() + (len(passage) if last is None else last.end())
     start = text.find(passage) if passage and not words else -1
     return None if start < 0 else (start, start + len(passage))

@@ -406,6 +406,13 @@ def test_what_a_snippet_marks(text: str, query: str, marked: list[str]) -> None:
         ("a.adoc", "== Backups\n\n----\nbackup\n----", [], "Backups ·\nbackup"),
         ("a.org", "* Backups\n#+begin_src sh\nbackup\n#+end_src", ["Backups"], "backup"),
         ("a.tex", "\\section{Backups}\\label{b}\nThey run.", ["Backups"], "They run."),
+        ("a.md", 'Run **this** `now`: [the docs](https://x.org/a_b "T").', [], "Run this now: the docs."),
+        (
+            "a.md",
+            "2*3*4, a * b, snake_case_name, *so* and __so__",
+            [],
+            "2*3*4, a * b, snake_case_name, so and so",
+        ),
         ("a.py", "# a comment\n```\n", ["a comment"], "# a comment\n```\n"),
         ("a.txt", "# no heading", [], "# no heading"),
     ],

@@ -17,7 +17,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from kbsync.contract.searching import Hit, Origin, Passage, Query
+from kbsync.contract.searching import Explanation, Hit, Origin, Passage, Query
 from kbsync.errors import Rejected
 from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
@@ -547,3 +547,84 @@ async def test_only_the_parts_of_the_page_are_served() -> None:
         assert "unsafe" not in answer.headers["content-security-policy"]
     for path in ("/assets/", "/assets/page.py", "/assets/..%2fdoor.py", "/assets/../door.py"):
         assert (await listened.get(path)).status_code in (401, 404)
+
+
+async def test_a_hit_opens_its_document_with_the_passage_marked(
+    one: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\U0001f347 Herons\n\n" + "".join(f"Line {n} of \U0001f347 grapes.\n" for n in range(6000))
+
+    async def explain(_remote_id: str) -> Explanation:
+        return Explanation(1, text)
+
+    async def search(_query: Query) -> list[Hit]:
+        return [Hit("1", 0.9, (Passage("Line 3000 of \U0001f347 grapes."),), "f0.md", "Herons")]
+
+    await one.scene.mirrored(1)
+    async with one.scene.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        monkeypatch.setattr(target, "explain", explain, raising=False)
+        await one.until("document.querySelector('.mirror')")
+        await one.press("/")
+        await one.write("grapes")
+        await one.press("Enter")
+        await one.until("document.querySelector('.hit a.path')")
+        await one.press("ArrowDown", "Enter")
+        await one.until(
+            "document.querySelector('#text mark')?.textContent == 'Line 3000 of \U0001f347 grapes'"
+        )
+        assert await one.run("document.querySelector('#text mark').getBoundingClientRect().top < innerHeight")
+        assert await one.text("#document-title") == "f0.md"
+        for button in ("earlier", "earlier", "later", "later"):
+            shown = await one.run("document.getElementById('text').textContent.length")
+            if await one.run(f"!document.getElementById('{button}').hidden"):
+                await one.run(f"document.getElementById('{button}').click()")
+                await one.until(f"document.getElementById('text').textContent.length > {shown}")
+        assert await one.run("document.getElementById('text').textContent") == text
+        await one.press("Escape")
+        await one.until("!document.getElementById('results').hidden && document.querySelector('.hit')")
+
+
+async def test_failed_files_are_listed_by_reason_and_retried_by_one_button(one: Shown) -> None:
+    world = one.world
+    world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
+    world.write("a.md", "text")
+    for name in HOSTILE:
+        world.write(name, "x" * (world.limits.max_bytes + 1))
+    await one.scene.mirrored()
+    await one.until("document.querySelector('.legend .failed a')")
+    await one.run("document.querySelector('.legend .failed a').click()")
+    await one.says("failed files of docs", "#files-title")
+    assert "5 files: " in await one.text("#files-list")
+    await one.run("document.querySelector('#files-list button.strong').click()")
+    await one.says("Retry requested", "#toast")
+    assert one.scene.inbox() == [("retry", {"paths": None})]
+    for view, place in (("files?mirror=docs", "#files-list"), ("history", "#history-list")):
+        await one.run(f"location.hash = '#/{view}'")
+        await one.says(HOSTILE[0], place)
+    async with one.scene.target():
+        click = (
+            "[...document.querySelectorAll('#history a')].find((a) => a.innerText.includes('caf')).click()"
+        )
+        await one.run(click)
+        await one.says("caf", "#document-title")
+    assert await one.count("main img, main script") == 0
+
+
+async def test_a_mirror_is_paused_and_a_folder_asked_for_by_keyboard(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        await one.scene.mirrored(1)
+        await one.until("document.querySelector('[data-key=\"pause docs\"]')")
+        await one.run("document.querySelector('[data-key=\"pause docs\"]').focus()")
+        await one.press("Enter", "Tab", "Enter")
+        await one.says("paused until", ".state")
+        await one.run("document.querySelector('[data-key=\"pause docs\"]').focus()")
+        await one.press("Enter")
+        await one.says("up to date", ".state")
+        await one.run("document.getElementById('add').focus()")
+        await one.press("Enter")
+        await one.write("~/notes")
+        await one.press("Enter")
+        await one.says("started with --folder", "#ask-wrong")
+        await one.press("Escape")
+        assert await one.run("document.activeElement.id") == "add"
