@@ -9,6 +9,7 @@ The program is compiled first. Each process is run several times and its least C
 from __future__ import annotations
 
 import compileall
+import os
 import resource
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from kbsync.state.store import StateStore
 
 TIMES = 9
 PER_FOLDER = 100
+PASSAGES = 10_000
 
 
 def least(work: Callable[[], object]) -> tuple[float, float]:
@@ -59,16 +61,31 @@ def compile_all() -> None:
     compileall.compile_dir(Path(kbsync.__file__).parent, quiet=1)
 
 
+def write_documents(folder: Path) -> None:
+    """Write documents of five passages each, 10,000 in all."""
+    folder.mkdir()
+    for document in range(PASSAGES // 5):
+        sections = (
+            f"# Topic {document} part {part}\n\n" + f"Some words about thing {document} in {part}. " * 20
+            for part in range(5)
+        )
+        (folder / f"{document}.md").write_text("\n\n".join(sections))
+
+
 def processes(root: Path) -> None:
     """A line for each command line."""
     config = root / "config.yaml"
     config.write_text(f"state_dir: {root / 'state'}\nmirrors: [{{name: docs, folder: {root / 'docs'}}}]\n")
+    folder = ("--folder", str(root / "docs"))
+    run("-m", "kbsync", "--once", "-q", *folder)
     rows = {
         "python -c pass": ("-c", "pass"),
         "kbsync --version": ("-m", "kbsync", "--version"),
         "kbsync --help": ("-m", "kbsync", "--help"),
-        "kbsync status --folder": ("-m", "kbsync", "status", "--folder", str(root / "docs")),
+        "kbsync status --folder": ("-m", "kbsync", "status", *folder),
         "kbsync status --config": ("-m", "kbsync", "status", "--config", str(config)),
+        "kbsync search --folder": ("-m", "kbsync", "search", "words about topic 7", *folder),
+        "kbsync search, unknown": ("-m", "kbsync", "search", "wordz abuot it", *folder),
     }
     bare = 0.0
     for name, words in rows.items():
@@ -123,7 +140,8 @@ def main() -> None:
     sizes = [int(word) for word in sys.argv[1:]] or [10_000, 1_000_000]
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
-        (root / "docs").mkdir()
+        os.environ |= {"XDG_STATE_HOME": str(root / "states"), "XDG_CONFIG_HOME": str(root / "configs")}
+        write_documents(root / "docs")
         compile_all()
         processes(root)
         first = None
