@@ -681,4 +681,18 @@ MISTAKES = {
         "if False:",
         ("tests/engine/test_verify.py", "tests/cli/test_verify.py"),
     ),
+    "recognized-text-outlives-its-document": Mistake(
+        "the text of scanned pages stays on disk after their document was deleted",
+        "kbsync/index/scans.py",
+        'self._execute("DELETE FROM page WHERE digest NOT IN (SELECT digest FROM scan)")',
+        "pass",
+        ("tests/index/test_scans.py",),
+    ),
+    "scan-in-place-of-what-is-found": Mistake(
+        "the old version of a scanned document is not found while the pages of the new one are read",
+        "kbsync/targets/indexed/target.py",
+        "        return replace(outcome, replaces=None, chunks=tuple(chunk(name)), vectors={})\n",
+        "        return replace(outcome, chunks=tuple(chunk(name)), vectors={})\n",
+        ("tests/index/test_scans.py",),
+    ),
 }
