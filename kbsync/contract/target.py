@@ -218,7 +218,7 @@ DeleteOutcome = TargetError | None
 
 
 class Target(ABC):
-    """A knowledge base that can store documents. A call raises `TargetError` if it failed as a whole.
+    """A knowledge base that can store documents. Calls raise `TargetError` if they fail as a whole.
 
     Every target implements the abstract members. The others have a default for targets without that feature.
     Optional abilities are Protocols, below.
