@@ -32,7 +32,7 @@ from kbsync.index.read.formats import is_picture
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.weights import PASSAGES, TRANSLATED
-from kbsync.index.words import Term, readable, stemmed, terms_of
+from kbsync.index.words import Term, is_unspaced, readable, stemmed, terms_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,6 +111,7 @@ class Search:
     ) -> None:
         self._store, self._encoder, self._ranker, self._glossary = store, encoder, ranker, glossary
         self._has_vectors = False  # checked until there are some
+        self._last_translation = "", ""
 
     def search(self, query: Query) -> list[Hit]:
         """Return the best documents first, never more than `top_k`."""
@@ -123,8 +124,10 @@ class Search:
             with self._store.snapshot() as snapshot:
                 self._has_vectors = snapshot.has_vectors(self._encoder.model)
         vector = self._vector(text)
-        translation = self._glossary.translate(text) if self._glossary else ""
-        other_vector = self._vector(translation) if translation else None
+        translation = self._translate(text)
+        # For an English question the vector of its Chinese words says no more than its own does.
+        is_chinese = is_unspaced(text)
+        other_vector = self._vector(translation) if translation and is_chinese else vector
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
             unknown = [each for each in snapshot.unknown(terms) if each.stem]
@@ -135,7 +138,7 @@ class Search:
             candidates = snapshot.candidates(terms, model, vector, query, least)
             if translation:
                 others = snapshot.candidates(terms_of(translation), model, other_vector, query, least)
-                candidates = _merged(candidates, others)
+                candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
             ranked = _ranked(candidates, least)
             if self._ranker is None:
                 return _hits(snapshot, ranked, query.top_k)
@@ -157,6 +160,15 @@ class Search:
             _log.warning("searched by words alone: %s", printable(error.reason))
             return None
 
+    def _translate(self, text: str) -> str:
+        """Return the words of a readable question in the other language, or ""."""
+        # A search asks once to find them, and once to say so.
+        question, translation = self._last_translation
+        if question != text:
+            translation = self._glossary.translate(text) if self._glossary else ""
+            self._last_translation = text, translation
+        return translation
+
     def unknown_words(self, query: Query) -> UnknownWords:
         """Return the words that no document has, and those that were searched for instead."""
         terms = terms_of(query.text)
@@ -169,21 +181,22 @@ class Search:
 
     def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
         """Return the words of the question's translation that some document has."""
-        text = self._glossary.translate(readable(question)) if self._glossary else ""
+        text = self._translate(readable(question))
         absent = {each.word for each in snapshot.unknown(terms_of(text))}
         words = dict.fromkeys(text.split())
         return tuple(word for word in words if not absent & {term.surface for term in stemmed(word)})
 
 
 def _merged(
-    candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk]
+    candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk], share: float
 ) -> list[CandidateChunk]:
-    """Merge both lists; a chunk in both has its better score."""
+    """Merge both lists; a chunk in both has its better score.
+
+    `share`: of the meaning of `translated`; less than 1 if the vector is the translation's.
+    """
     merged = {each.chunk: each for each in candidates}
     for each in translated:
-        other = replace(
-            each, words=TRANSLATED * each.words, meaning=TRANSLATED * each.meaning, is_named=False
-        )
+        other = replace(each, words=TRANSLATED * each.words, meaning=share * each.meaning, is_named=False)
         if other.chunk not in merged or other.score > merged[other.chunk].score:
             merged[other.chunk] = other
     return list(merged.values())

@@ -35,7 +35,7 @@ NAMED_CHUNKS = 1_000
 PASSAGES = 3
 """Maximum number of chunks shown of one document."""
 
-MOST_ROWS = 6_000
+MOST_ROWS = 4_000
 """Maximum number of chunks to find by words; commoner terms only add to the scores of those."""
 
 

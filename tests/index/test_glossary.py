@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from kbsync.contract.searching import Query
 from kbsync.index import glossary
+from kbsync.index.embed import LocalEncoder
 from kbsync.index.glossary import Glossary
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
@@ -179,11 +181,34 @@ def test_a_question_finds_text_in_the_other_language(question: str, first: str, 
         hits, without = searcher.search(Query(question)), plain.search(Query(question))
         assert paths(hits)[0] == first
         if first in ("animal.md", "port.md"):
-            assert hits[0].score > 1.5 * max(
+            assert hits[0].score > 1.1 * max(
                 [each.score for each in without if each.path == first], default=0
             )
         else:
             assert {"leave.md", "vacation.md"} <= set(paths(hits))  # both languages, the question's first
+
+
+@pytest.mark.parametrize(("question", "embedded"), [("port of the server", 1), ("黑豹在哪里", 2)])
+@pytest.mark.usefixtures("installed")
+def test_an_english_question_is_embedded_and_translated_once(
+    question: str, embedded: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = list[str]()
+
+    def count(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            calls.append(name)
+            return method(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(LocalEncoder, "query", count(LocalEncoder.query, "embed"))
+    monkeypatch.setattr(Glossary, "translate", count(Glossary.translate, "translate"))
+    with searching(tmp_path, TEXTS), closing(SqliteStore(tmp_path, writer=None)) as store:
+        searcher = Search(store, ENCODER, glossary=Glossary(tmp_path))
+        assert searcher.search(Query(question))
+        searcher.unknown_words(Query(question))
+    assert (calls.count("embed"), calls.count("translate")) == (embedded, 1)
 
 
 @pytest.mark.usefixtures("installed")

@@ -87,6 +87,8 @@ class Reader:
     _matrix: Matrix
     _frequencies: dict[Term, Frequency]
     _last_unknown: tuple[Sequence[Term], list[Unknown]]
+    _last_scope: tuple[Query | None, _Scope]
+    _last_cosines: tuple[NDArray[np.float32], Cosines] | None
     _sizes: dict[int, int]
     _chunks: int
     _documents: int
@@ -147,6 +149,8 @@ class Reader:
         self._frequencies = {}
         self._sizes = {}
         self._last_unknown = (), []
+        self._last_scope = None, _Scope(None)
+        self._last_cosines = None
         self._chunks, self._documents, self._data_version = 0, 0, -1
 
     def has_vectors(self, model: str) -> bool:
@@ -163,18 +167,23 @@ class Reader:
     ) -> list[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, each with both scores."""
         self._forget_after_commit()
-        scope = self._scope(query)
+        frequencies = {term: self._frequency(term) for term in terms}
+        # The translation of a question is searched for with the same query, and may be with its vector.
+        if self._last_scope[0] is not query:
+            self._last_scope = query, self._scope(query)
+        elif not any(each.documents for each in frequencies.values()) and (
+            vector is None or (self._last_cosines is not None and self._last_cosines[0] is vector)
+        ):
+            return []
+        scope = self._last_scope[1]
         admitted = scope.documents
-        weights = select_terms(
-            terms, {term: self._frequency(term) for term in terms}, self._documents, self._chunks
-        )
+        weights = select_terms(terms, frequencies, self._documents, self._chunks)
         scores = self._score_words(weights)
         name_scores = self._score_names(weights.all_terms, query.text, admitted)
-        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         document_count = self._count_wanted(admitted, query.top_k)
         share = DEPTH // max(1, document_count)
         lexical, semantic = _Selection(scope, document_count, share), _Selection(scope, document_count)
-        by_words = self._with_owners(best, lexical)
+        by_words = self._with_owners(_best_first(scores), lexical)
         if name_scores.documents:
             first = sorted(
                 islice(by_words, 2 * DEPTH), key=lambda row: -(row[3] + name_scores.points(row[1], row[0]))
@@ -182,7 +191,7 @@ class Reader:
             by_words = chain(first, by_words)
         if scope.chunks is not None:
             # A chunk with a phrase is a hit without any other word of the question.
-            phrased = ((chunk, sys.float_info.epsilon) for chunk in islice(sorted(scope.chunks), DEPTH))
+            phrased = [(chunk, sys.float_info.epsilon) for chunk in sorted(scope.chunks)[:DEPTH]]
             by_words = chain(by_words, self._with_owners(phrased, lexical))
         lexical.take(by_words)
         # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
@@ -192,7 +201,9 @@ class Reader:
         cosines = None
         # A service may have changed the length of its vectors: old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model.dimensions:
-            cosines = self._matrix.cosines(stored_model, vector)
+            if self._last_cosines is None or self._last_cosines[0] is not vector:
+                self._last_cosines = vector, self._matrix.cosines(stored_model, vector)
+            cosines = self._last_cosines[1]
             self._take_nearest(semantic, cosines, least)
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
 
@@ -215,8 +226,8 @@ class Reader:
     def _score_words(self, weights: TermWeights) -> dict[int, float]:
         """Return the chunks with some of the terms, scored by all: BM25 with the given idf.
 
-        For common terms, only the first chunks of each document count as found, and those that have all of
-        them.
+        Common terms find chunks only if the rarer ones are in few documents: the first of each document, and
+        those that have all.
         """
         scores = dict[int, float]()
         for term, idf in weights.rare.items():
@@ -225,11 +236,15 @@ class Reader:
             scale = idf / max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
             for chunk, score in rows:
                 scores[chunk] = scores.get(chunk, 0.0) + scale * score
-        having = {term: set(self._sample(_expression([term]))) for term in islice(weights.common, _FINDING)}
-        if weights.common:
+        having = {term: set[int]() for term in weights.common}
+        found = max((self._frequency(each).documents for each in weights.rare), default=0)
+        if weights.common and found < DEPTH:
             every = " AND ".join(_expression([term]) for term in weights.common)
-            having_all = {chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (every, DEPTH))}
-            having = {term: having.get(term, set()) | having_all for term in weights.common}
+            having_all = [chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (every, DEPTH))]
+            for at, term in enumerate(weights.common):
+                having[term].update(having_all)
+                if at < _FINDING:
+                    having[term].update(self._sample(_expression([term])))
         for term, idf in weights.common.items():
             if weights.rare:
                 both = f"({_expression(weights.rare)}) AND {_expression([term])}"
@@ -240,18 +255,13 @@ class Reader:
 
     def _sample(self, expression: str) -> list[int]:
         """Return the first chunks with a term, of each document no more than some hundred, in order."""
-        sample, last, document = list[int](), 0, None
+        sample, start = list[int](), 0
         for _ in range(_BATCHES):
-            rows: list[Any] = self._connection.execute(_CHUNKS_FROM, (expression, last + 1)).fetchall()
+            rows: list[Any] = self._connection.execute(_CHUNKS_FROM, (expression, start)).fetchall()
             sample += [chunk for (chunk,) in rows]
-            if len(rows) < _BATCH:
+            if len(rows) < _BATCH or (following := self._next_document(sample[-1])) is None:
                 break
-            # Go on behind the last document: a log of 60 MB has most chunks of many a word.
-            *_, document = self._connection.execute(_RUN_OF, (sample[-1],)).get
-            last = self._connection.execute(_RUN_OF_OTHER, (sample[-1], document)).get
-            if last is None:
-                break
-            last -= 1
+            start = following
         return sample
 
     def _size(self, document: int) -> int:
@@ -296,13 +306,19 @@ class Reader:
     def _with_owners(self, matches: Iterable[tuple[int, float]], selection: _Selection) -> Iterator[_Row]:
         """Yield each match with its document, without most of those for which `selection` has no room."""
         firsts, lasts = list[int](), dict[int, int]()
-        for chunk, score in matches:
+
+        def is_needless(chunk: int) -> bool:
             at = bisect_right(firsts, chunk) - 1
-            if at >= 0 and chunk <= lasts[firsts[at]]:
-                continue
-            for document, slot in self._connection.execute(_OWNER, (chunk,)):
-                yield chunk, document, slot, score
-                if selection.is_full(document):
+            return at >= 0 and chunk <= lasts[firsts[at]]
+
+        useful = ((chunk, score) for chunk, score in matches if not is_needless(chunk))
+        while batch := dict(islice(useful, DEPTH)):
+            rows = self._connection.execute(_OWNERS, (json.dumps(list(batch)),))
+            owners = {chunk: (document, slot) for chunk, document, slot in rows}
+            for chunk in filter(owners.__contains__, batch):
+                document, slot = owners[chunk]
+                yield chunk, document, slot, batch[chunk]
+                if selection.is_full(document) and not is_needless(chunk):
                     first, last, _ = self._connection.execute(_RUN_OF, (chunk,)).get
                     insort(firsts, first)
                     lasts[first] = last
@@ -312,7 +328,8 @@ class Reader:
         self._forget_after_commit()
         # A search asks once to find what is similar, and once to say so.
         if self._last_unknown[0] != terms:
-            found = find_unknown(terms, self._occurring, self._beginning)
+            rare = [term for term in terms if term.goes_on or not self._frequency(term).documents]
+            found = find_unknown(rare, self._occurring, self._beginning)
             unknown = [
                 replace(each, written=self._written(each.stem)) if each.stem else each for each in found
             ]
@@ -326,6 +343,8 @@ class Reader:
             self._frequencies.clear()
             self._sizes.clear()
             self._last_unknown = (), []
+            self._last_scope = None, _Scope(None)
+            self._last_cosines = None
             self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._documents = self._connection.execute("SELECT count(*) FROM document").get
             self._data_version = version
@@ -441,21 +460,39 @@ class Reader:
         """Return how many documents have a term in texts and in names, and how many chunks have it."""
         if term not in self._frequencies:
             expression = _expression([term])
-            rows: int = self._connection.execute(_COUNT_CHUNKS, (expression, MOST_ROWS + 1)).get
+            chunks: int = self._connection.execute(_COUNT_CHUNKS, (expression, MOST_ROWS + 1)).get
             names = 0
             if "names" in self._word_tables:
                 names = self._connection.execute(_COUNT_NAMES, (expression, MOST_ROWS + 1)).get
-            self._frequencies[term] = Frequency(self._count_documents(expression), names, rows)
+            self._frequencies[term] = Frequency(self._count_documents(expression), names, chunks)
         return self._frequencies[term]
 
     def _count_documents(self, expression: str) -> int:
         """Return how many documents have a term in their texts; for a common one, an estimate."""
-        sample = self._sample(expression)
-        documents = len(self._documents_of(sample))
-        if len(sample) < _BATCH * _BATCHES:
-            return documents
-        covered: int = self._connection.execute(_DOCUMENTS_UP_TO, (sample[-1],)).get
-        return round(documents * self._documents / max(1, covered))
+        count, start = 0, 0
+        for _ in range(_BATCHES):
+            rows: int
+            documents: int
+            rows, documents, last = self._connection.execute(_COUNT_FROM, (expression, start)).get
+            count += documents
+            if rows < _COUNTED_ROWS:
+                return count
+            if (following := self._next_document(last)) is None:
+                return count
+            start = following
+            if count >= _ENOUGH:
+                break
+        covered: int = self._connection.execute(_DOCUMENTS_BEFORE, (start,)).get
+        return round(count * self._documents / max(1, covered))
+
+    def _next_document(self, chunk: int) -> int | None:
+        """Return the first chunk behind the document of this one; None if there is none.
+
+        A log of 60 MB has most chunks of many a word.
+        """
+        *_, document = self._connection.execute(_RUN_OF, (chunk,)).get
+        first: int | None = self._connection.execute(_RUN_OF_OTHER, (chunk, document)).get
+        return first
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
         """Return how many documents a search can find, because a search for more would read all chunks."""
@@ -506,14 +543,18 @@ class Reader:
         """Yield all chunks, nearest first."""
         start, stop = 0, DEPTH
         while slots := cosines.best(start, stop, least):
-            for slot in slots:
-                for chunk, document in self._connection.execute(_IN_SLOT, (slot,)):
-                    yield chunk, document, slot, cosines.of(slot)
+            for at in range(0, len(slots), DEPTH):
+                listed = json.dumps(slots[at : at + DEPTH])
+                rows: list[Any] = self._connection.execute(_IN_SLOTS, (listed,)).fetchall()
+                yield from ((chunk, document, slot, cosines.of(slot)) for chunk, document, slot in rows)
             start, stop = stop, stop * 4
 
 
 _BATCH, _BATCHES = 128, 12
 """Number of chunks with a common term to read at once, and how often."""
+
+_COUNTED_ROWS, _ENOUGH = 512, 128
+"""Chunks with a term to count the documents of at once, and the documents that are enough for an estimate."""
 
 _FINDING = 2
 """Number of common terms that find chunks without a rarer one."""
@@ -540,7 +581,13 @@ _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
 _COUNT_CHUNKS = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
 _COUNT_NAMES = "SELECT count(*) FROM (SELECT 1 FROM names WHERE names MATCH ? LIMIT ?)"
 _CHUNKS_FROM = f"SELECT rowid FROM words WHERE words MATCH ? AND rowid >= ? LIMIT {_BATCH}"  # noqa: S608
-_DOCUMENTS_UP_TO = "SELECT count(DISTINCT document) FROM run WHERE first <= ?"
+_COUNT_FROM = f"""
+SELECT count(*), count(DISTINCT document), max(chunk) FROM (
+  SELECT rowid AS chunk,
+    (SELECT document FROM run WHERE first <= words.rowid ORDER BY first DESC LIMIT 1) AS document
+  FROM words WHERE words MATCH ? AND rowid >= ? LIMIT {_COUNTED_ROWS})
+"""  # noqa: S608
+_DOCUMENTS_BEFORE = "SELECT count(*) FROM run WHERE first < ? AND place = 0"
 _RUN_OF_OTHER = "SELECT first FROM run WHERE first > ? AND document IS NOT ? ORDER BY first LIMIT 1"
 _SIZE = "SELECT coalesce(sum(chunks), 0) FROM run WHERE document = ?"
 _CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
@@ -571,8 +618,14 @@ _OWN = (
     " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
 )
 _MATCH = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}'"  # noqa: S608
-_OWNER = f"SELECT run.document, chunk.slot FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.id = ?"  # noqa: S608
-_IN_SLOT = f"SELECT chunk.id, run.document FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.slot = ?"  # noqa: S608
+_OWNERS = f"""
+SELECT chunk.id, run.document, chunk.slot
+  FROM json_each(?) CROSS JOIN chunk ON chunk.id = value CROSS JOIN run ON {_OWN}
+"""  # noqa: S608
+_IN_SLOTS = f"""
+SELECT chunk.id, run.document, chunk.slot
+  FROM json_each(?) CROSS JOIN chunk ON chunk.slot = value CROSS JOIN run ON {_OWN} ORDER BY key, chunk.id
+"""  # noqa: S608
 _RUNS = "SELECT first, chunks FROM run WHERE document = ?"
 _OF_DOCUMENT = """
 SELECT chunk.id, chunk.slot FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
@@ -588,6 +641,17 @@ _SHOWN = (
     " WHERE chunk.id = ?"
 )
 
+
+def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
+    """Yield chunks with their scores; sorts more than the best only if they are needed."""
+    least = max(sorted(scores.values(), reverse=True)[_SORTED - 1 : _SORTED], default=0.0)
+    order = lambda item: (-item[1], item[0])  # noqa: E731
+    yield from sorted((item for item in scores.items() if item[1] >= least), key=order)
+    yield from sorted((item for item in scores.items() if item[1] < least), key=order)
+
+
+_SORTED = 2 * DEPTH
+"""Best chunks by words to sort first: most searches need no more."""
 
 _VISITED = 4 * DEPTH
 """Number of nearest chunks to read before trying anything else."""
