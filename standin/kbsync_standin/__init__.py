@@ -1,1 +1,1 @@
-"""Servers that stand in for a vendor: strict about what they are sent, able to misbehave on request."""
+"""Servers that replace a vendor's in tests: they check requests strictly, and cause faults on request."""

@@ -1,4 +1,4 @@
-"""`python -m kbsync_standin VENDOR`: serve a stand-in until it is told to stop."""
+"""`python -m kbsync_standin VENDOR`: serves a stand-in until a signal stops it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Options:
 
 
 def read_options(arguments: list[str] | None = None) -> Options:
-    """Options from the command line. Raises `SystemExit(2)` after a sentence on stderr."""
+    """Parse the command line. Raises `SystemExit(2)` after a message on stderr."""
     parser = _parser()
     given = parser.parse_args(arguments)
     # What is not given is left to the stand-in.
@@ -125,7 +125,10 @@ def _switch(text: str) -> tuple[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 0 when told to stop, 1 when the address cannot be had. Wrong usage exits 2."""
+    """Serve, and return the exit code: 0 after a signal, 1 if the address can't be used.
+
+    Wrong usage exits 2.
+    """
     options = read_options(arguments)
     if options.list_faults:
         own = [f"  {name}: {line}" for name, line in options.app.kinds.items()]

@@ -1,4 +1,4 @@
-"""Faults that wait for the requests that they are meant for, each a certain number of times."""
+"""Keeps faults until matching requests arrive, each for a given number of requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fault:
     args: dict[str, Any] = field(default_factory=dict)
 
     def fits(self, op: str, subject: str) -> bool:
-        """It is meant for such a request."""
+        """Return whether the fault applies to such a request."""
         return _matches(op, self.op) and _matches(subject, self.match)
 
 
@@ -55,7 +55,7 @@ class Faults:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """Every kind that can be played, with one line of explanation."""
+        """Return every kind of fault with one line of explanation."""
         return {name: kind.line for name, kind in TRANSPORT.items()} | dict(self._own_kinds)
 
     @property
@@ -71,7 +71,7 @@ class Faults:
             self._waiting.append(checked)
 
     def clear(self) -> None:
-        """Play none any more; those being played go on."""
+        """Remove all waiting faults; those in progress continue."""
         with self._lock:
             self._waiting.clear()
 

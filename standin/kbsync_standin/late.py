@@ -1,4 +1,4 @@
-"""What happens later than the request it comes from: late work, and what a vendor sends by itself."""
+"""Does work later than the request that caused it, and sends the vendor's own requests, such as callbacks."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class LateWork:
         self._wind()
 
     def catch_up(self) -> None:
-        """Do what is due, in the order of the times."""
+        """Do the due work, in the order of its times."""
         while self._owed and self._owed[0][0] <= self._clock.now():
             _, _, work = heapq.heappop(self._owed)
             work()
 
     def do_all(self) -> None:
-        """Do all of it now, whenever it is due."""
+        """Do all remaining work now, even if it isn't due."""
         while self._owed:
             _, _, work = heapq.heappop(self._owed)
             work()
 
     def clear(self) -> None:
-        """Owe nothing any more."""
+        """Drop all remaining work."""
         self._owed.clear()
         self._wind()
 
@@ -87,14 +87,14 @@ class Outbox:
         self.sent: deque[SentLetter] = deque(maxlen=REMEMBERED)
 
     def empty(self) -> None:
-        """See to all that lies there. Needs a running loop."""
+        """Send all waiting letters. Needs a running loop."""
         letters = self._letters[:]
         self._letters.clear()
         for letter in letters:
             self._late.owe(max(0.0, letter.at - self._clock.now()), partial(self._post, letter))
 
     def stop(self) -> None:
-        """Break off what is under way."""
+        """Cancel the deliveries in progress."""
         for task in self._posting:
             task.cancel()
 

@@ -1,4 +1,4 @@
-"""What a vendor's list shows, in which order, and the pages that are cut from it."""
+"""Makes the pages of a vendor's list: which rows it has at a time, and in which order."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Listing(Generic[D]):
         self._order = ""
 
     def show(self, document: D, at: float) -> None:
-        """It is shown from `at` on."""
+        """Show the row from `at` on."""
         heapq.heappush(self._due, (at, next(self._turn), document, True))
 
     def hide(self, document: D, at: float) -> None:
-        """It is shown until `at`."""
+        """Show the row until `at`."""
         heapq.heappush(self._due, (at, next(self._turn), document, False))
 
     def rows(self, now: float, order: str) -> Sequence[D]:

@@ -1,4 +1,4 @@
-"""What the server and an application give each other: requests, answers, letters, the time."""
+"""Defines the values that the server and an application exchange: requests, responses, letters, the time."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class StandInClock:
         self._offset = 0.0
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return the stand-in's time in epoch seconds."""
         return self._real() + self._offset
 
     def advance(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Vendors' rules: tables of a field and the test that its value passes, and what breaks them."""
+"""Checks requests against a vendor's rules, which are tables of fields and tests for their values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class Breach(Refused):
-    """A request against the documented rules of a vendor; `str()` says which rule."""
+    """A request breaks a documented rule of the vendor; `str()` says which one."""
 
 
 class Rules:
@@ -42,12 +42,12 @@ class Rules:
         self._is_strict = is_strict
 
     def must(self, is_kept: bool, sentence: str) -> None:
-        """Raises `Breach` where a request cannot be carried out."""
+        """Raise `Breach` if the request can't be carried out."""
         if not is_kept:
             raise Breach(sentence)
 
     def should(self, is_kept: bool, sentence: str) -> None:
-        """Raises `Breach` where a strict reader would."""
+        """Raise `Breach` if the request is undocumented, but only in strict mode."""
         if self._is_strict:
             self.must(is_kept, sentence)
 
@@ -114,12 +114,12 @@ def is_flag(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """An integer; JSON's true and false are none."""
+    """Return whether the value is an integer; JSON's true and false aren't."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_measure(value: Any) -> bool:
-    """A finite number from 0 on; JSON's true and false are none."""
+    """Return whether the value is a finite number of at least 0; JSON's true and false aren't."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and math.isfinite(value) and value >= 0
 
@@ -160,7 +160,7 @@ def are_strings(value: Any) -> bool:
 
 
 def are_texts(value: Any) -> bool:
-    """A list of strings, neither list nor strings empty."""
+    """Return whether the value is a list of strings, with neither the list nor a string empty."""
     return isinstance(value, list) and bool(value) and all(is_text(item) for item in value)
 
 
@@ -175,5 +175,5 @@ def is_object(value: Any) -> bool:
 
 
 def are_objects(value: Any) -> bool:
-    """A list of JSON objects, which is not empty."""
+    """Return whether the value is a list of JSON objects that isn't empty."""
     return isinstance(value, list) and bool(value) and all(map(is_object, value))

@@ -1,4 +1,4 @@
-"""The stand-in's server: it listens, and hands requests to the vendor's side."""
+"""Runs the stand-in's server: listens, and passes requests to the vendor's application."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Logged:
 
 
 class Requests:
-    """What was asked of the vendor: counts and the last requests."""
+    """Records the requests to the vendor: their number, and the latest ones."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -73,7 +73,7 @@ class Requests:
         self.in_flight -= 1
 
     def clear(self) -> None:
-        """Count from nothing; those in flight stay in flight."""
+        """Reset the counts; requests in flight continue."""
         self.total = 0
         self.by_op.clear()
         self.log.clear()
@@ -202,7 +202,7 @@ class Server:
     # -- one request
 
     async def _asgi(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """What uvicorn calls for each request."""
+        """Handle a request; uvicorn calls this."""
         line: Line = scope["state"]["line"]
         # Time may have been advanced past work that no timer knew of.
         self.late.catch_up()

@@ -1,4 +1,4 @@
-"""What the vendor takes, by its documents: a request against them is refused, and told to tests."""
+"""Checks requests against the vendor's documentation; the stand-in refuses and records violations."""
 
 from __future__ import annotations
 

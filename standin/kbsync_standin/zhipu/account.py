@@ -1,4 +1,4 @@
-"""One account at the vendor: what is in it, how that changes, what a search finds, what others do."""
+"""Simulates an account at the vendor: its contents and their changes, searches, and other users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the vendor answers: who is let in, the envelope, failures, signed addresses, documents and bases."""
+"""Makes the vendor's responses: access, envelope, errors, signed URLs, documents and bases."""
 
 from __future__ import annotations
 

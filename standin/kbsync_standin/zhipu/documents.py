@@ -1,4 +1,4 @@
-"""What the vendor keeps: documents, how they become searchable, and the bases that they lie in."""
+"""Stores the vendor's documents and bases, and decides when a document becomes searchable."""
 
 from __future__ import annotations
 

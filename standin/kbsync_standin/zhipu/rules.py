@@ -1,4 +1,4 @@
-"""What the vendor takes: the documented rules, each broken one a sentence, and the forms of uploads."""
+"""Checks requests against the vendor's documented rules, and parses upload forms."""
 
 from __future__ import annotations
 
