@@ -150,7 +150,8 @@ class PostgresSnapshot:
             cosines.update(rows)
         found = dict[int, CandidateChunk]()
         listed = list(set(documents.values()))
-        sizes: dict[int, int] = dict(self._connection.execute(_SIZES, (listed,)).fetchall())
+        sizes_of = _SIZES if self._viewpoint.has_names else _COUNTED_SIZES
+        sizes: dict[int, int] = dict(self._connection.execute(sizes_of, (listed,)).fetchall())
         for passage, document in documents.items():
             word_score = points.get(passage, 0.0) + name_scores.points(document, passage)
             words = word_score / total if word_score else 0.0
@@ -467,8 +468,10 @@ SELECT p.id, d.id FROM passage p JOIN document d USING (content)
 WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = ANY(%s::bigint[])
 """
 
+_SIZES = "SELECT id, passages FROM document WHERE id = ANY(%s::bigint[])"
+
 # Counted here, because a base of the first layout has no column for it, and readers don't upgrade it.
-_SIZES = """
+_COUNTED_SIZES = """
 SELECT id, (SELECT count(*) FROM (SELECT FROM passage p WHERE p.content = d.content LIMIT 100000) counted)
 FROM document d WHERE id = ANY(%s::bigint[])
 """
