@@ -405,6 +405,7 @@ class Journal:
             case _:
                 return False  # already scheduled
         tx.uploads.save(changed)
+        rows[changed.id] = changed  # where the next action of this decision begins
         return True
 
     def _free_name(

@@ -41,6 +41,19 @@ def test_a_new_file_at_the_old_path_of_a_rename_under_way_leaves_no_gap(
     life.teardown()
 
 
+def test_a_file_that_comes_back_with_another_name_ends_the_hold_of_its_document() -> None:
+    """One decision serves the document again and renames it."""
+    life = MirrorMachine()
+    life.begin(variant=RenamingMemory, lag=0.0, indexing=0.0, bad="")
+    life.once()
+    life.unmount(empty=True)
+    life.once()
+    life.move("f0.md", "else.md")
+    life.mount()
+    life.once()
+    life.teardown()
+
+
 # -- the oracle sees what it is there for --------------------------------------------------------------
 
 
