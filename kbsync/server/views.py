@@ -257,7 +257,6 @@ class Views:
             "mirrors": mirrors,
             "commands": {
                 "status": self._cure("status"),
-                "remove": self._cure("remove"),
                 "plan": self._cure("plan"),
             },
             "changes": counted.changes,

@@ -498,7 +498,7 @@ def test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use(zhipu
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events", timeout=60) as stream:
         line = next(line for line in stream if line.startswith(b"data: ") and b'"commands"' in line)
     commands = json.loads(line.removeprefix(b"data: "))["commands"]
-    assert set(commands) == {"status", "status --documents", "plan"}
+    assert set(commands) == {"status", "plan"}
     for command in commands.values():
         shown = paste(zhipu, command)
         assert (shown.code, "handbook" in shown.out) == (0, True), shown

@@ -985,7 +985,7 @@ function askToRemove(name, one) {
     title: `Remove ${name}?`,
     text: `kbsync stops mirroring ${plain(one.folder)}. Your files stay.${documents ? ` ${counted(documents, "document")} in the knowledge base `
       + `${documents === 1 ? "stays" : "stay"} there, but this page no longer searches ${documents === 1 ? "it" : "them"}. To delete `
-      + `${documents === 1 ? "it" : "them"} instead, cancel, stop kbsync and run: ${commandOf("remove").replace("remove", `remove ${name} --delete`)}` : ""}`,
+      + `${documents === 1 ? "it" : "them"} instead, cancel, stop kbsync, and remove the mirror with kbsync remove.` : ""}`,
     buttons: [["Cancel", "quiet", null], ["Remove", "danger", sends("remove", { mirror: name }, `${name} is removed`)]],
   });
 }
