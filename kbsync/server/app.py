@@ -413,7 +413,7 @@ class ListenerApp:
         """Edit the config and have the daemon reload it."""
         config_path = self._mirrors.installation.config.path
         if config_path is None:
-            why = "kbsync was started with --folder and has no config to change; kbsync init writes one"
+            why = "kbsync was started with --folder, so there is no config to change"
             raise HTTPException(409, why)
         try:
             result = await self._in_time(asyncio.to_thread(edit, config_path))
