@@ -121,7 +121,7 @@ def test_the_mirror_of_a_base_is_told_from_others_of_its_folder_by_the_base(
         passed(place)
         if is_older:  # the state of an earlier kbsync
             with apsw.Connection(str(place.home / "state" / "state.db")) as connection:
-                connection.execute("UPDATE mirror SET place = ''")
+                connection.execute("UPDATE mirror SET location = ''")
         configure(place, mirror("c", docs, base, prefix="b/"))
         passed(place)
         check_mirrored(place, base, docs, "" if base.target["type"] == "local" else "b/")

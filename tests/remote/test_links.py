@@ -242,7 +242,7 @@ async def test_a_late_page_of_a_file_that_is_gone_is_cleared_away(world: RemoteW
         ("a.url", "no ini at all", "InternetShortcut"),
         ("a.url", shortcut("ftp://example.org/x"), "http"),
         ("a.url", shortcut("https://me:secret@example.org/"), "password"),
-        ("a.desktop", "[Desktop Entry]\nType=Application\nExec=rm\n", "no link"),
+        ("a.desktop", "[Desktop Entry]\nType=Application\nExec=rm\n", "not a link"),
         ("a.webloc", '<!DOCTYPE a [<!ENTITY x "y">]><plist><string>&x;</string></plist>', "property list"),
     ],
 )
@@ -276,7 +276,7 @@ async def test_a_service_without_the_call_says_so_and_takes_the_rest(world: Remo
     world.write("good.md", "good")
     await world.once()
     assert world.statuses() == {"failed": 6, "ready": 1}
-    assert "addresses" in items(world)["0.url"].reason
+    assert "URLs" in items(world)["0.url"].reason
 
 
 @pytest.mark.parametrize("names", ["tagged", "plain"])
