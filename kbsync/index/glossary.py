@@ -52,9 +52,11 @@ _UNLISTED = 3.0  # a character that is no word weighs as much as this many words
 class Glossary:
     """The dictionary. Calls may come from any thread."""
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare, without reading anything. `folder`: the folder with the table."""
-        self._folder = folder
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Read nothing yet. `folder`: the folder with the table; `read_only`: without a table there, keep one
+        in memory.
+        """
+        self._folder, self._read_only = folder, read_only
         self._table: apsw.Connection | None = None
         self._opening = threading.Lock()
 
@@ -65,8 +67,7 @@ class Glossary:
         question keeps its words in Latin letters.
         """
         with self._opening:
-            if self._table is None:
-                self._table = _open_table(self._folder)
+            self._open()
             if self._table is None:
                 return ""
             lookup = _Lookup(self._table)
@@ -77,6 +78,16 @@ class Glossary:
                 self._table.close()
                 self._table = None
                 return ""
+
+    def prepare(self) -> None:
+        """Make the table unless it exists or is only to be read."""
+        with self._opening:
+            if not self._read_only:
+                self._open()
+
+    def _open(self) -> None:
+        if self._table is None:
+            self._table = _open_table(self._folder, read_only=self._read_only)
 
     def close(self) -> None:
         """Close the table; repeatable."""
@@ -150,7 +161,7 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 # -- the table ---------------------------------------------------------------------------------------------
 
 
-def _open_table(folder: Path) -> apsw.Connection | None:
+def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
     """Return the table of the installed dictionary, filled again if the dictionary has changed; None without
     one."""
     spec = importlib.util.find_spec(PACKAGE)
@@ -161,22 +172,27 @@ def _open_table(folder: Path) -> apsw.Connection | None:
     try:
         for _ in range(2):
             try:
-                return _opened(str(path), dictionary)
+                return _opened(str(path), dictionary, apsw.SQLITE_OPEN_READONLY if read_only else _WRITE)
             except (apsw.CorruptError, apsw.NotADBError):
+                if read_only:
+                    break
                 path.unlink()
             except apsw.Error:
-                break  # the caller may not write in the folder, or the disk is full
+                break  # there is none to read, the folder is not writable, or the disk is full
         return _opened(":memory:", dictionary)
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
         _log.warning("can't read the dictionary of %s: %s", PACKAGE, printable(system_reason(error)))
         return None
 
 
-def _opened(path: str, dictionary: Path) -> apsw.Connection:
+_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+
+
+def _opened(path: str, dictionary: Path, flags: int = _WRITE) -> apsw.Connection:
     """Return the table at `path`. A crash leaves either the old one or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
-    table = apsw.Connection(path)
+    table = apsw.Connection(path, flags)
     try:
         table.set_busy_timeout(_PATIENCE)
         table.execute("CREATE TABLE IF NOT EXISTS made (identity TEXT)")

@@ -125,6 +125,25 @@ def test_a_reader_that_may_not_write_translates_too(tmp_path: Path) -> None:
         assert opened.translate("黑豹") == "black panther black leopard"
 
 
+def test_a_command_that_only_reads_uses_the_table_and_never_makes_one(
+    installed: Path, tmp_path: Path
+) -> None:
+    def translation() -> str:
+        with closing(Glossary(tmp_path, read_only=True)) as opened:
+            opened.prepare()
+            return opened.translate("假期")
+
+    assert translation() == "vacation"
+    assert not (tmp_path / glossary.TABLE).exists()
+    with closing(Glossary(tmp_path)) as opened:
+        opened.prepare()
+    before = (tmp_path / glossary.TABLE).stat()
+    assert translation() == "vacation"
+    installed.write_bytes(gzip.compress(ENTRIES.replace("vacation", "holiday").encode()))
+    assert translation() == "holiday"
+    assert (tmp_path / glossary.TABLE).stat().st_mtime_ns == before.st_mtime_ns
+
+
 @pytest.mark.usefixtures("installed")
 def test_a_kill_while_the_table_is_filled_leaves_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -190,7 +190,7 @@ class IndexedTarget(Target):
         # Open the store last: an unreadable key must raise before that.
         limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
         spool = surroundings.spool_dir
-        glossary = Glossary(surroundings.state_dir)
+        glossary = Glossary(surroundings.state_dir, read_only=surroundings.read_only)
         return cls(store(), encoder, limits, parse, spool, ranker, cluster, glossary, scans)
 
     @property
@@ -220,6 +220,8 @@ class IndexedTarget(Target):
         self._loop = asyncio.get_running_loop()
         if self._scanning is not None:
             await asyncio.to_thread(self._open_scans, self._scanning, uuid)
+        if self._glossary is not None:
+            await asyncio.to_thread(self._glossary.prepare)
         # A killed process may have left deleted text in the files: remove it soon.
         with contextlib.suppress(TargetError):
             if await asyncio.to_thread(self._store.tidy):
