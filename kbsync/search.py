@@ -352,7 +352,7 @@ def shortened(
 
 _SPOKEN = re.compile(r"[^\W_]+")
 _FIRST_WORDS, _FEW_WORDS = 12, 5
-"""Number of words of a passage to search for. A passage is long; its beginning is enough."""
+"""Number of leading words of a passage to search for; its beginning is enough."""
 
 
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:

@@ -271,7 +271,7 @@ class Applications:
         raise Rejected(f"there is no application {application_id}", code="missing")
 
     async def create(self, request: ApplicationRequest) -> ApplicationInfo:
-        """Create an application with a name that no other one has. Raises the errors of `create_once`."""
+        """Create an application with a unique name. Raises the same errors as `create_once`."""
         raise NotOffered(self.no_changes)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:

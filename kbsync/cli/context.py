@@ -354,7 +354,7 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """Add the command to run to an error about something that only a pass creates."""
+    """Add to an error about something that only a pass creates the command that runs one."""
     try:
         yield
     except UnmadeError as error:

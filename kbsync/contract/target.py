@@ -179,7 +179,7 @@ class Limits(Waiting, Formats):
     """Maximum number of requests in flight."""
 
     ahead: int = 0
-    """Number of documents to prepare beyond `concurrency`, for a target that delays requests itself."""
+    """Number of documents to prepare beyond `concurrency`, for a target that throttles requests itself."""
 
     unhurried: float = 0.0
     """Minimum number of seconds between two requests for work that can wait."""

@@ -263,7 +263,7 @@ def _safe(match: re.Match[str]) -> str:
 
 
 def _escape_unstable(flat: str) -> str:
-    """Return `flat` with every character escaped that normal form C would change."""
+    """Return `flat`, escaping every character that NFC normalization would change."""
     # Services may normalise names, which leaves ours unchanged.
     if unicodedata.is_normalized("NFC", flat):
         return flat

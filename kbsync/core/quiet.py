@@ -1,4 +1,4 @@
-"""Decides when a path is quiet, by the clock that it is given. Pure.
+"""Decides when a path is quiet, by the clock passed to it. Pure.
 
 A path is quiet if two checks one settle apart give the same stamp (promise 8). The age of a file is only a
 shortcut, because its stamps come from other clocks.

@@ -247,7 +247,7 @@ class BoundMirror:
         )
         self.owed = Owed(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
         self.may_wait = True
-        """Whether rows may wait for a decision; False only if none does."""
+        """Whether rows might wait for a decision; False only if none do."""
         self.deletions = Deletions(
             store, journal, clock, mirror.trusted_identity, changing_inodes=self._changing_inodes
         )

@@ -460,7 +460,7 @@ def _ends_before(piece: Block, size: int, text: str) -> bool:
 
 
 def _pieces(parsed: Parsed) -> Iterator[Block]:
-    """Yield the blocks of the text, the large ones divided into lines or sentences."""
+    """Yield the blocks of the text, with large ones split into lines or sentences."""
     columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
     for block in blocks(parsed.text, parsed.flavour):
         whole = parsed.text[block.start : block.end]

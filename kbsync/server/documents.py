@@ -67,7 +67,7 @@ def is_from_this_machine(request: Request) -> bool:
 
 
 class Vaults:
-    """Finds out which folders are Obsidian vaults. Used in the listener's loop."""
+    """Detects which folders are Obsidian vaults. Used in the listener's loop."""
 
     def __init__(self) -> None:
         self._checks: dict[Path, asyncio.Task[bool]] = {}

@@ -317,7 +317,7 @@ class Notifications:
             await self.look()
 
     async def look(self) -> None:
-        """Check the mirrors, and send the due notifications."""
+        """Check the mirrors, and send the notifications that are due."""
         config = self._config
         if config is None:
             return

@@ -146,7 +146,7 @@ class RootSurvey:
 
 
 def survey(root: Path, machine: Machine) -> RootSurvey:
-    """Survey `root`, through a symlink as well. Raises OSError, RootTrouble and ShortageError."""
+    """Survey `root`, following it if it is a symlink. Raises OSError, RootTrouble or ShortageError."""
     identity = machine.identify(root)
     folder = os.path.realpath(root)
     if is_shared(identity.fs_type):

@@ -14,8 +14,7 @@ from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, w
 _UNSEEN = word_set(
     "script style nav noscript template svg iframe object canvas audio video datalist map rt rp"
 )
-"""Elements that are never drawn, or not text of the page. Readings above Chinese characters would cut words
-in two."""
+"""Elements that are never rendered, or aren't the page's text: ruby annotations would cut words in two."""
 
 _BLOCKS = word_set(
     """
@@ -30,7 +29,7 @@ _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
 else."""
 
 _APART = word_set("button label textarea output meter progress text")
-"""Inline elements that are drawn apart from their neighbours; `text` is a line in a drawing."""
+"""Inline elements that are rendered apart from their neighbours; `text` is a line in a drawing."""
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}

@@ -424,7 +424,9 @@ class ServiceTarget(Target, Generic[Row]):
 
     @abstractmethod
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """Return the passages of a search, each with the id of its document. The query's text isn't empty."""
+        """Return the passages that match a search, each with its document's id. The query's text must not
+        be empty.
+        """
 
     def is_gone(self, error: TargetError) -> bool:
         """Return whether the service says "not found", which counts only while the base exists (promise

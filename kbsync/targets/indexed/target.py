@@ -229,7 +229,7 @@ class IndexedTarget(Target):
         return base
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document. An accepted document is searchable at once; until then the old version is."""
+        """Store each document. The old version stays searchable until the new one is."""
         put = asyncio.get_running_loop().run_in_executor(self._putters, self._put, documents)
         self._puts += 1
         try:

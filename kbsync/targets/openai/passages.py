@@ -118,7 +118,7 @@ class SharedPassages:
         return require_shape(answer.op, passages if passages and all(passages) else None)
 
     def _passage(self, part: Mapping[str, Any]) -> StoredPassage:
-        """Return a passage in the form that restores it; empty if the row is incomplete."""
+        """Return a passage in a form from which it can be restored; empty if the row is incomplete."""
         about, vector = object_of(part.get("chunk_metadata")), part.get("embedding")
         if not (text_of(about.get("chunk_id")) and isinstance(vector, list)):
             return {}

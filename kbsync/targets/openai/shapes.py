@@ -282,7 +282,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success according to HTTP status and envelope."""
+    """Classify a response; return None if the HTTP status and the envelope both report success."""
     body = object_of(answer.body)
     error = object_of(body.get("error"))
     code, kind = text_of(error.get("code")), text_of(error.get("type"))

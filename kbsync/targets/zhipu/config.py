@@ -100,7 +100,7 @@ class KnowledgeType(ValueKind):
         return value
 
     def json(self) -> dict[str, Any]:
-        """Return the JSON schema: the allowed numbers."""
+        """Return the JSON schema of the allowed numbers."""
         return {"type": "integer", "enum": list(SLICES)}
 
 

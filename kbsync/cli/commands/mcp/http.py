@@ -124,7 +124,7 @@ class McpEndpoint:
 
     @property
     def is_reached_by_others(self) -> bool:
-        """Whether other machines have access, which then requires a token."""
+        """Whether other machines have access; if so, a token is required."""
         return not is_loopback(self.http.host)
 
     def guarded(self, app: ASGIApp) -> AccessControl:
