@@ -50,7 +50,8 @@ def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -
 def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
     """Return the error, with the fix, for a disk that refuses a write."""
     number = getattr(error, "errno", None)
-    if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
+    is_full = isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or (isinstance(error, apsw.CantOpenError) and lacks_inodes(folder)):
         return no_space("the index", folder)
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)) or number in (
         errno.EROFS,

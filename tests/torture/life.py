@@ -219,7 +219,12 @@ class Life:
                 " FROM removal r JOIN upload u ON u.id = upload WHERE held = 1;"
                 "DELETE FROM hold WHERE state <> 'asked'; ALTER TABLE hold DROP COLUMN state;"
                 "ALTER TABLE hold ADD COLUMN ended_at REAL;"
-                "DROP TABLE removal; DROP TABLE history"
+                "DROP TABLE removal; DROP TABLE history;"
+                "ALTER TABLE upload RENAME COLUMN checks TO looks;"
+                "ALTER TABLE upload RENAME COLUMN checked_at TO looked_at;"
+                "ALTER TABLE upload RENAME COLUMN due_at TO next_look_at;"
+                "ALTER TABLE mirror RENAME COLUMN location TO place;"
+                "ALTER TABLE folder RENAME COLUMN is_excluded TO shut"
             )
             db.pragma("user_version", schema.OLDEST)
         if self.chance.random() < 0.5:  # else it looks as if it came from a backup

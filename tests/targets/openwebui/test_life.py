@@ -416,7 +416,7 @@ async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_l
     began = world.clock.now
     trouble = (await world.once()).trouble
     assert world.clock.now - began < 120
-    assert re.fullmatch(r"b\.md: its indexing was interrupted .* repeated in 1[0-9] min", trouble)
+    assert re.fullmatch(r"b\.md: its indexing was interrupted .* kbsync repeats it in 1[0-9] min", trouble)
     assert world.statuses() == {"ready": 1, "indexing": 1}
     assert re.search(
         r"indexing it for \d+ s: .*repeated in 1\d min; run `kbsync --once",
