@@ -419,7 +419,7 @@ async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_l
     assert re.fullmatch(r"b\.md: its indexing was interrupted .* kbsync repeats it in 1[0-9] min", trouble)
     assert world.statuses() == {"ready": 1, "indexing": 1}
     assert re.search(
-        r"indexing it for \d+ s: .*repeated in 1\d min; run `kbsync --once",
+        r"indexing it for \d+ s: .*repeats it in 1\d min; run `kbsync --once",
         await explained(world, "b.md"),
     )
     world.clock.now += 15 * 60
