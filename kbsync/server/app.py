@@ -350,8 +350,7 @@ class ListenerApp:
                 raise HTTPException(409, "the list has changed since you saw it; review it again")
             args |= {"holds": list(held.holds), "by": "page"}
         await self._in_time(self._ask(partial(self._post, verb, mirror, args)))
-        log.info("order.taken", mirror=mirror, verb=verb)
-        return json_answer({"asked": verb, "mirror": mirror}, 202)
+        return _accepted(verb, mirror)
 
     async def pause(self, request: Request) -> Response:
         """Pause the `mirror`, for `seconds` or until `resume`. It is in force when the response arrives."""
@@ -365,8 +364,7 @@ class ListenerApp:
             tx.pauses.begin(number, Pause(now, None if seconds is None else now + seconds))
 
         await self._in_time(self._ask(partial(self._write, mirror, begin)))
-        log.info("order.taken", mirror=mirror, verb="pause")
-        return json_answer({"asked": "pause", "mirror": mirror})
+        return _accepted("pause", mirror, status=200)
 
     async def resume(self, request: Request) -> Response:
         """End the pause of the `mirror`."""
@@ -374,8 +372,7 @@ class ListenerApp:
         await self._in_time(
             self._ask(partial(self._write, mirror, lambda tx, number, _now: tx.pauses.end(number)))
         )
-        log.info("order.taken", mirror=mirror, verb="resume")
-        return json_answer({"asked": "resume", "mirror": mirror})
+        return _accepted("resume", mirror, status=200)
 
     async def add(self, request: Request) -> Response:
         """Add `folder` to the config, with the `name` or that of the folder, like `kbsync add`."""
@@ -384,16 +381,14 @@ class ListenerApp:
         if not isinstance(typed, str) or not typed.strip() or not isinstance(name, str | None):
             raise HTTPException(400, 'the body must name a folder: {"folder": "/…"}')
         mirror = await self._edit_config(partial(self._add, typed.strip(), name))
-        log.info("order.taken", mirror=mirror, verb="add")
-        return json_answer({"asked": "add", "mirror": mirror}, 202)
+        return _accepted("add", mirror)
 
     async def remove(self, request: Request) -> Response:
         """Remove the `mirror` from the config, like `kbsync remove --keep`."""
         mirror = self._mirror_in(await self._payload_of(request))
         command_line = self._mirrors.installation.command_line
         await self._edit_config(lambda path: remove_mirror(path, os.environ, mirror, command_line))
-        log.info("order.taken", mirror=mirror, verb="remove")
-        return json_answer({"asked": "remove", "mirror": mirror}, 202)
+        return _accepted("remove", mirror)
 
     def _add(self, typed: str, name: str | None, config_path: Path) -> str:
         """Return the name of the new mirror. Blocks. Raises `UsageError`."""
@@ -531,6 +526,12 @@ async def asset(request: Request) -> Response:
     if name not in TYPES:
         return PlainTextResponse("not found\n", 404)
     return Response(content(name), media_type=TYPES[name])
+
+
+def _accepted(verb: str, mirror: str, *, status: int = 202) -> Response:
+    """Log and confirm an action of the user; 202: the daemon carries it out later."""
+    log.info("order.taken", mirror=mirror, verb=verb)
+    return json_answer({"asked": verb, "mirror": mirror}, status)
 
 
 def _kind_in(given: Mapping[str, Any]) -> str:
