@@ -53,6 +53,9 @@ const linkTo = (text, href, given = {}) => el("a", { class: "button quiet", href
 const documentLink = (mirror, name, more = {}) =>
   el("a", { class: "path", href: hash("document", { mirror, key: keyOf(name), ...more }) }, el("bdi", {}, plain(name)));
 
+// A folder that cannot be listed is in the lists, too.
+const fileLink = (mirror, name) => (name.endsWith("/") ? path(name) : documentLink(mirror, name));
+
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -556,7 +559,7 @@ function failures(one) {
 function fileRow(mirror, item, withReason) {
   const again = item.state === "failed" && item.may_succeed !== false;
   return el("li", {},
-    item.path.endsWith("/") ? path(item.path) : documentLink(mirror, item.path),
+    fileLink(mirror, item.path),
     again ? retryButton({ name: mirror }, [item.path.replace(/\/$/, "")], "Retry", `retry ${mirror} ${item.path}`)
       : el("span", { class: "aside" }, item.size == null ? "" : bytes(item.size)),
     withReason && item.reason && el("span", { class: "why" }, plain(item.reason)));
@@ -894,7 +897,7 @@ async function showFiles({ mirror, state = "" }) {
 
 function fill(rows, mirror, { items, next }) {
   rows.append(...items.map((item) => el("li", {},
-    item.path.endsWith("/") ? path(item.path) : documentLink(mirror, item.path),
+    fileLink(mirror, item.path),
     el("span", { class: "aside" }, STATE_WORDS[item.state] ?? item.state),
     item.reason && el("span", { class: "why" }, plain(item.reason)))));
   $("more-files").hidden = !next;
@@ -905,7 +908,11 @@ function fill(rows, mirror, { items, next }) {
 }
 
 function byReason(one, items) {
-  const groups = Map.groupBy ? Map.groupBy(items, (item) => item.reason) : new Map(items.map((item) => [item.reason, items.filter((each) => each.reason === item.reason)]));
+  const groups = new Map();
+  for (const item of items) {
+    if (!groups.has(item.reason)) groups.set(item.reason, []);
+    groups.get(item.reason).push(item);
+  }
   const again = items.filter((item) => item.may_succeed).length;
   const parts = [...groups].sort((a, b) => b[1].length - a[1].length).map(([reason, its]) => el("div", { class: "reason panel" },
     el("h3", {}, `${its.length > 1 ? `${number(its.length)} files: ` : ""}${plain(reason || "no reason known")}`),
