@@ -5,7 +5,7 @@
 # make test-programs                the tests that start programs, for a checkout in an odd place
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 # make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
-# make peers                        kbsync beside other tools, which it installs; prints a table
+# make peers                        kbsync compared with other tools, which it installs; prints a table
 # make release                      sdist, wheel and list of packages in dist/, built twice and checked
 # make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
 #

@@ -1,11 +1,10 @@
-"""kbsync beside CocoIndex, LangChain's index() and rclone: the same folder, the same model, the same steps.
+"""kbsync next to CocoIndex, LangChain's index() and rclone: the same folder, the same model, the same steps.
 
     python benchmarks/peers/run.py [--files 2000] [--rounds 5] [--questions FOLDER]            (or make peers)
 
 Each tool is installed in an environment of its own below ~/.cache/kbsync-peers (or $KBSYNC_PEERS_DIR); a tool
 that can't be installed is named and left out. Each step is a process. Each round begins with another tool.
---questions (or KBSYNC_XQUAD) is the folder of XQuAD: see benchmarks/xquad.py. Prints the table of
-docs/benchmarks.md.
+--questions (or KBSYNC_XQUAD) is the folder of XQuAD: see benchmarks/xquad.py. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 ENVIRONMENTS = Path(os.environ.get("KBSYNC_PEERS_DIR", Path.home() / ".cache/kbsync-peers"))
 
-SETTLED = 2.1
-"""Seconds after which kbsync takes a file for written."""
+SETTLE_SECONDS = 2.1
+"""Seconds without a change after which kbsync sends a file."""
 
-MARK = "zugzwangerous"
+UNIQUE_WORD = "zugzwangerous"
 """A word that only the file to be deleted has."""
 
 
@@ -142,7 +141,7 @@ class Kbsync(Peer):
 
 
 class Program(Peer):
-    """A library that a program of ours beside this file uses."""
+    """A library, used by the program of that name in this folder."""
 
     def __init__(self, name: str, package: str) -> None:
         """`package` gives the version."""
@@ -187,8 +186,8 @@ class Rclone(Peer):
 
     def __init__(self) -> None:
         """Find it, or unpack Debian's package."""
-        there = shutil.which("rclone")
-        self._binary = Path(there) if there else ENVIRONMENTS / "rclone/usr/bin/rclone"
+        installed = shutil.which("rclone")
+        self._binary = Path(installed) if installed else ENVIRONMENTS / "rclone/usr/bin/rclone"
         if not self._binary.exists():
             with tempfile.TemporaryDirectory() as place:
                 subprocess.run(["apt-get", "download", "rclone"], cwd=place, check=True, capture_output=True)
@@ -230,10 +229,15 @@ class Result:
     changed: list[Cost] = field(default_factory=list)
     passages: float | None = None
     megabytes: float = 0.0
-    left: bool = False
+    has_deleted_text: bool = False
     """Whether a word of a deleted file is still in the base's files."""
     killed: list[tuple[int, int]] = field(default_factory=list)
     """Files missing and files with other passages, after kill -9 in a first index and an update."""
+
+
+def files_in(base: Path) -> list[Path]:
+    """Return the files of a base, as they are at the moment."""
+    return [path for path in base.rglob("*") if path.is_file()]
 
 
 def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
@@ -243,25 +247,27 @@ def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
     whole = peer.count(folder, base)
     if whole is not None:
         result.passages = sum(whole.values()) / len(whole)
-    files = [each for each in base.rglob("*") if each.is_file()]
-    result.megabytes = sum(each.stat().st_blocks for each in files) * 512 / 1e6
+    result.megabytes = sum(file.stat().st_blocks for file in files_in(base)) * 512 / 1e6
     result.unchanged.append(run(peer.update(folder, base)))
     edited, deleted = folder / "part0/doc0.md", folder / "part1/doc1.md"
     texts = {path: path.read_text() for path in (edited, deleted)}
     edited.write_text(texts[edited] + "\nOne more line.\n")
     deleted.unlink()
-    time.sleep(SETTLED)
+    time.sleep(SETTLE_SECONDS)
     result.changed.append(run(peer.update(folder, base)))
-    files = [each for each in base.rglob("*") if each.is_file()]
-    result.left = any(MARK.encode() in each.read_bytes() for each in files)
+    result.has_deleted_text = any(UNIQUE_WORD.encode() in file.read_bytes() for file in files_in(base))
     for path, text in texts.items():
         path.write_text(text)
-    time.sleep(SETTLED)
+    time.sleep(SETTLE_SECONDS)
     if whole is not None:
-        result.killed.append(kill(peer, folder, base.with_suffix(".killed"), whole, result.first[-1].wall))
+        result.killed.append(
+            recover_from_kill(peer, folder, base.with_suffix(".killed"), whole, result.first[-1].wall)
+        )
 
 
-def kill(peer: Peer, folder: Path, base: Path, whole: Mapping[str, int], seconds: float) -> tuple[int, int]:
+def recover_from_kill(
+    peer: Peer, folder: Path, base: Path, whole: Mapping[str, int], seconds: float
+) -> tuple[int, int]:
     """Kill a first index in its middle and update; count the files missing and with other passages."""
     base.mkdir()
     run(peer.update(folder, base), kill_after=seconds * 0.6)
@@ -280,7 +286,7 @@ def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] |
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.write_text(each.text)
-    time.sleep(SETTLED)
+    time.sleep(SETTLE_SECONDS)
     run(peer.update(folder, base))
     shares = {}
     for language in LANGUAGES:
@@ -308,9 +314,6 @@ def table(peers: Sequence[Peer], results: Mapping[str, Result], files: int) -> l
         yield row(f"{title}, seconds", lambda each: spread([cost.wall for cost in costs(each)]))
         yield row(f"{title}, CPU seconds", lambda each: spread([cost.cpu for cost in costs(each)]))
 
-    def left(each: Result) -> str:
-        return "yes" if each.left else "no"
-
     def killed(each: Result) -> str:
         return "; ".join(str(max(counts)) for counts in zip(*each.killed, strict=True)) or "–"
 
@@ -322,24 +325,24 @@ def table(peers: Sequence[Peer], results: Mapping[str, Result], files: int) -> l
         row("size of the base, MB", lambda each: f"{each.megabytes:.1f}"),
         *times("update without changes", lambda each: each.unchanged),
         *times("update after an edit and a deletion", lambda each: each.changed),
-        row("deleted text left in the base's files", left),
+        row("deleted text in the base's files", lambda each: "yes" if each.has_deleted_text else "no"),
         row("after kill -9 and an update: files missing; files with other passages", killed),
     ]
 
 
 def available() -> list[Peer]:
     """Every tool that this machine can have."""
-    there: list[Peer] = [Kbsync()]
+    peers: list[Peer] = [Kbsync()]
     for name, make in {
         "CocoIndex": lambda: Program("CocoIndex", "cocoindex"),
         "LangChain": lambda: Program("LangChain index()", "langchain-core"),
         "rclone": Rclone,
     }.items():
         try:
-            there.append(make())
+            peers.append(make())
         except (subprocess.CalledProcessError, OSError, ValueError) as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
-    return there
+    return peers
 
 
 def main() -> None:
@@ -359,8 +362,8 @@ def main() -> None:
         folder = scratch / "docs"
         write_files(folder, given.files)
         with (folder / "part1/doc1.md").open("a") as file:
-            file.write(f"\n{MARK}\n")
-        time.sleep(SETTLED)
+            file.write(f"\n{UNIQUE_WORD}\n")
+        time.sleep(SETTLE_SECONDS)
         for number in range(given.rounds):
             for turn in range(len(peers)):
                 peer = peers[(number + turn) % len(peers)]
