@@ -282,8 +282,8 @@ def test_a_vault_is_recognised_with_what_its_own_search_leaves_out(place: Place)
     lines = place.run("init", "docs").out.splitlines()
     words = " an Obsidian vault: aliases, tags, properties and links are words to search for"
     assert {f"  vault/ is{words}", f"  other/ is{words}"} <= set(lines)
-    [told] = [line for line in lines if "to leave out" in line]
-    assert told.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")
-    assert paste(place, told.partition("does: ")[2]).code == 0
+    [advice] = [line for line in lines if "to leave out" in line]
+    assert advice.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")
+    assert paste(place, advice.partition("does: ")[2]).code == 0
     assert place.once()["uploaded"] == 3
     assert sorted(place.found("text")) == ["d.md", "other/c.md", "vault/note.md"]

@@ -36,7 +36,7 @@ def classes(module: Any) -> SimpleNamespace:
         more: tuple[int, ...] = ()
 
     @module.dataclass(slots=True, kw_only=True)
-    class Row:
+    class Keyed:
         """A row that changes."""
 
         id: int
@@ -101,22 +101,22 @@ CASES = {
     "equal to a longer one": lambda c: c.Value("a") == c.Longer("a"),
     "no hash of a list": lambda c: hash(c.Value("a")),
     "hash": lambda c: hash(c.Value("a", tags=())) == hash(c.Value("a", tags=(), at=1.0)),
-    "hash of a row": lambda c: hash(c.Row(id=1)),
+    "hash of a row": lambda c: hash(c.Keyed(id=1)),
     "assign": lambda c: setattr(c.Value("a"), "name", "b"),
     "assign in a longer one": lambda c: setattr(c.Longer("a"), "name", "b"),
     "delete": lambda c: delattr(c.Value("a"), "name"),
-    "assign elsewhere": lambda c: setattr(c.Row(id=1), "unknown", "b"),
+    "assign elsewhere": lambda c: setattr(c.Keyed(id=1), "unknown", "b"),
     "slots": lambda c: (c.Value.__slots__, hasattr(c.Value("a"), "__dict__")),
     "replace": lambda c: dataclasses.astuple(dataclasses.replace(c.Longer("a", 1), size=2, more=(3,))),
     "replace with an unknown": lambda c: dataclasses.replace(c.Value("a"), other=2),
     "copy": lambda c: copy.deepcopy(c.Longer("a", 1, ["x"])) == c.Longer("a", 1, ["x"]),
-    "row": lambda c: (c.Row(id=2).double, c.Row(id=2).parts, c.Row(id=2).fixed),
-    "row by position": lambda c: c.Row(2),
-    "row without later": lambda c: c.Row(id=2).later,
+    "row": lambda c: (c.Keyed(id=2).double, c.Keyed(id=2).parts, c.Keyed(id=2).fixed),
+    "row by position": lambda c: c.Keyed(2),
+    "row without later": lambda c: c.Keyed(id=2).later,
     "thing": lambda c: c.Thing("a") == c.Thing("a"),
     "own": lambda c: (c.Own("a").name, repr(c.Own("a")), c.Own("a") == 3, hash(c.Own("a"))),
     "empty": lambda c: (c.Empty() == c.Empty(), hash(c.Empty()) == hash(c.Empty()), c.Empty() == 1),
-    "match": lambda c: (c.Value.__match_args__, c.Row.__match_args__),
+    "match": lambda c: (c.Value.__match_args__, c.Keyed.__match_args__),
     "fields": lambda c: [(each.name, each.type, each.repr) for each in dataclasses.fields(c.Longer)],
 }
 
@@ -127,7 +127,7 @@ def test_classes_behave_as_standard_ones(case: str) -> None:
 
 
 @ours.dataclass(frozen=True, slots=True)
-class Sent:
+class Pickled:
     """Pickled by reference to this module."""
 
     name: str
@@ -135,7 +135,7 @@ class Sent:
 
 
 def test_a_frozen_value_survives_a_pickle() -> None:
-    assert pickle.loads(pickle.dumps(Sent("a", 2))) == Sent("a", 2)
+    assert pickle.loads(pickle.dumps(Pickled("a", 2))) == Pickled("a", 2)
 
 
 def test_a_class_is_made_in_half_the_time_of_a_standard_one() -> None:

@@ -57,7 +57,7 @@ class Recognizer:
         return self.words.format(page, path)
 
 
-class Place:
+class ScannedFolder:
     """A folder and the index of it, opened several times in turn."""
 
     def __init__(self, folder: Path) -> None:
@@ -98,17 +98,17 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScannedFolder]:
     monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
     monkeypatch.setattr(scans_module, "is_installed", lambda: False)  # whatever is installed here
-    place = Place(tmp_path)
+    place = ScannedFolder(tmp_path)
     await place.open(place.recognizer)
     yield place
     place.recognizer.gate.set()
     await place.target.aclose()
 
 
-async def test_a_scanned_page_is_found_with_its_number_beside_pages_with_text(place: Place) -> None:
+async def test_a_scanned_page_is_found_with_its_number_beside_pages_with_text(place: ScannedFolder) -> None:
     place.recognizer.gate.clear()
     accepted = await place.put(place.document(1, "walnut first. " * 200, "", "walnut third. " * 200))
     assert not accepted.ready
@@ -120,7 +120,7 @@ async def test_a_scanned_page_is_found_with_its_number_beside_pages_with_text(pl
     assert place.recognizer.read == [2]
 
 
-async def test_the_old_version_is_found_until_the_scanned_one_is_read(place: Place) -> None:
+async def test_the_old_version_is_found_until_the_scanned_one_is_read(place: ScannedFolder) -> None:
     old = await place.put(place.document(1, "walnut old"))
     place.recognizer.gate.clear()
     new = await place.put(place.document(2, "", replaces=old.remote_id))
@@ -132,7 +132,9 @@ async def test_the_old_version_is_found_until_the_scanned_one_is_read(place: Pla
     assert await place.hits("walnut") == []
 
 
-async def test_pages_already_read_are_not_read_again_after_a_kill_nor_for_a_new_recipe(place: Place) -> None:
+async def test_pages_already_read_are_not_read_again_after_a_kill_nor_for_a_new_recipe(
+    place: ScannedFolder,
+) -> None:
     recognizer, reached = place.recognizer, threading.Event()
 
     def killed_at_third(path: str, body: Body, page: int) -> str:
@@ -154,7 +156,9 @@ async def test_pages_already_read_are_not_read_again_after_a_kill_nor_for_a_new_
     assert [page for _, page in await place.hits("quokka")] == [1]
 
 
-async def test_without_the_extra_scans_are_refused_and_read_as_soon_as_it_is_there(place: Place) -> None:
+async def test_without_the_extra_scans_are_refused_and_read_as_soon_as_it_is_there(
+    place: ScannedFolder,
+) -> None:
     await place.target.aclose()
     await place.open(None)
     [refused] = await place.target.put([place.document(1, "", path="scan.pdf")])
@@ -179,7 +183,7 @@ async def test_without_the_extra_scans_are_refused_and_read_as_soon_as_it_is_the
 
 
 @pytest.mark.parametrize("is_read", [True, False])
-async def test_what_was_recognized_is_gone_with_its_document(place: Place, is_read: bool) -> None:
+async def test_what_was_recognized_is_gone_with_its_document(place: ScannedFolder, is_read: bool) -> None:
     accepted = await place.put(place.document(1, "", ""))
     if is_read:
         await place.settled(accepted.remote_id)
@@ -193,7 +197,7 @@ async def test_what_was_recognized_is_gone_with_its_document(place: Place, is_re
     assert await place.state(accepted.remote_id) is DocState.MISSING
 
 
-async def test_pages_stay_while_another_document_has_the_same_bytes(place: Place) -> None:
+async def test_pages_stay_while_another_document_has_the_same_bytes(place: ScannedFolder) -> None:
     one = await place.put(place.document(1, ""))
     assert await place.settled(one.remote_id) is DocState.READY
     two = await place.put(place.document(2, "", path="b.pdf"))
@@ -202,7 +206,7 @@ async def test_pages_stay_while_another_document_has_the_same_bytes(place: Place
     assert (two.ready, place.recognizer.read) == (True, [1])
 
 
-async def test_a_scan_without_any_text_fails_for_that(place: Place) -> None:
+async def test_a_scan_without_any_text_fails_for_that(place: ScannedFolder) -> None:
     place.recognizer.words = ""
     accepted = await place.put(place.document(1, ""))
     assert await place.settled(accepted.remote_id) is DocState.FAILED
@@ -210,7 +214,7 @@ async def test_a_scan_without_any_text_fails_for_that(place: Place) -> None:
     assert (status.code, status.is_final) == ("no-text", True)
 
 
-async def test_a_file_that_changes_or_goes_meanwhile_is_given_up(place: Place) -> None:
+async def test_a_file_that_changes_or_goes_meanwhile_is_given_up(place: ScannedFolder) -> None:
     place.recognizer.gate.clear()
     accepted = await place.put(place.document(1, "", ""))
     (place.folder / "docs" / "a.pdf").unlink()
@@ -218,7 +222,7 @@ async def test_a_file_that_changes_or_goes_meanwhile_is_given_up(place: Place) -
     assert await place.settled(accepted.remote_id) is DocState.FAILED
 
 
-async def test_other_documents_go_first(place: Place) -> None:
+async def test_other_documents_go_first(place: ScannedFolder) -> None:
     place.target._puts += 1  # as if one were under way
     accepted = await place.put(place.document(1, ""))
     await asyncio.sleep(0.3)
