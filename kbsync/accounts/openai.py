@@ -28,7 +28,7 @@ class OpenaiBases(Bases):
     no_capacity = "the service doesn't say how much space the project has; see its dashboard"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return nothing, because a store has no settings besides name and description.
+        """Return nothing, because a store has no settings except name and description.
 
         Raises `Rejected` for any.
         """

@@ -69,7 +69,7 @@ ran ahead."""
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The input of a step besides the row: the time, randomness (0..1), the target's limits.
+    """The input of a step, in addition to the row: the time, randomness (0..1), the target's limits.
 
     `absent_after` and `lag`, the longest list lag so far, add up to the horizon; all in seconds.
     """

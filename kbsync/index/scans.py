@@ -32,7 +32,7 @@ Recognize = Callable[[str, Body, int], str]
 
 FILE = "scans.db"
 _PACKAGES = ("rapidocr", "onnxruntime")
-_PAUSE = 0.2  # seconds between two looks whether the target is idle
+_PAUSE = 0.2  # seconds between two checks whether the target is idle
 _PAUSE_AFTER_ERROR = 30.0
 
 _log = logging.getLogger(__name__)
@@ -163,7 +163,6 @@ class Scans:
         with self._use():
             if self._connection is None and self._file.exists():
                 self._connection = open_reader(self._file)
-                self.stop()
 
     def texts(self, digest: str) -> dict[int, str]:
         """Return the texts of the pages read so far, by page."""

@@ -20,7 +20,7 @@ PART = 50_000
 LEAD = 1500
 """Characters to show before a passage."""
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 """Maximum number of seconds to wait for a folder: a dead network mount never responds."""
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
@@ -84,10 +84,10 @@ class Vaults:
         # One check at a time for each folder: on a dead mount it never ends.
         check = self._checks.get(folder)
         if check is None:
-            looking = asyncio.to_thread((folder / ".obsidian").is_dir)
-            check = self._checks[folder] = asyncio.create_task(looking)
+            check = asyncio.create_task(asyncio.to_thread((folder / ".obsidian").is_dir))
+            self._checks[folder] = check
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(CHECK_SECONDS):
                 return await asyncio.shield(check)
         except (TimeoutError, OSError):
             return False

@@ -117,9 +117,8 @@ def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> lis
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, is_embedded=True)
     with moving as trial:
         rename = f"choose another: {shell_command(['kbsync', 'add', str(folder)])} --name NAME"
-        where = (config_path, os.environ, folder, name)
         try:
-            config = add_mirror(*where, state_dir=state_dir, other_name=rename)
+            config = add_mirror(config_path, os.environ, folder, name, state_dir=state_dir, other_name=rename)
         except AlreadyMirrored:
             # Perhaps an earlier command was killed before this.
             request_reload(before, "")

@@ -24,7 +24,7 @@ CHAT = "chat"
 """The name of the chat completion call, in metrics and messages."""
 
 GONE = "gone"
-"""The error code for a document that doesn't exist, or of which nothing is in the base."""
+"""The error code for a document that doesn't exist, or has nothing in the base."""
 
 LONGEST_MESSAGE = 300
 """Maximum number of characters of a vendor's message that a reason quotes."""

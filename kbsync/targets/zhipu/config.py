@@ -346,7 +346,7 @@ def describe_recipe(recipe: str) -> str:
 
 
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
-    """Return the form fields of an upload besides the file."""
+    """Return the form fields of an upload, without the file."""
     fields = {"req_id": f"kbsync-{upload_id}", **reslice_body(slicing)}
     fields |= {"parse_image": True} if slicing.parse_image else {}
     fields |= {} if slicing.word_limit is None else {"word_num_limit": slicing.word_limit}

@@ -347,7 +347,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NotFound, code={"not_found_error"}),
     # As 500.
     ErrorRule(Unsure, code={"api_error"}),
-    # -- a failure all the same, as its body says under 200 (promise 10). As above, with an unknown code.
+    # -- a failure too, as its body says under 200 (promise 10). As above, with an unknown code.
     _name_taken(call={"upload"}, status=SUCCESS),
     # An unknown code also counts as a failure (promise 10).
     ErrorRule(Rejected, status=SUCCESS),
