@@ -75,7 +75,7 @@ def source_date() -> str:
 def build(python: Path, into: Path) -> list[Path]:
     """Build the sdist, and the wheel from it, twice under unlike settings; end unless the bytes are equal."""
     epoch = {"SOURCE_DATE_EPOCH": source_date()}
-    unlike = {"TZ": "Asia/Shanghai", "LC_ALL": "C", "PYTHONHASHSEED": "7", **epoch}
+    unlike = {"TZ": "Asia/Shanghai", "PYTHONHASHSEED": "7", **epoch}
     made = []
     for number, (env, umask) in enumerate(((epoch, 0o022), (unlike, 0o077))):
         place = into / str(number)
