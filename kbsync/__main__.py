@@ -32,8 +32,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         from kbsync.permissions import keep_memory_private
 
         keep_memory_private()
-        # We call no BLAS, and numpy would start its threads: 30 ms of a search.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        if "OPENBLAS_NUM_THREADS" not in os.environ:
+            # We call no BLAS, and numpy would start its threads: 30 ms of a search. Commands that kbsync
+            # starts get `os.environ`, which this leaves alone.
+            os.putenv("OPENBLAS_NUM_THREADS", "1")
     from kbsync.cli.main import run_cli
 
     code = run_cli(given)

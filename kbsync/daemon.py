@@ -17,7 +17,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import SystemClock, Threads, end_tasks, in_own_threads, keep_running
+from kbsync.engine.clock import SystemClock, end_tasks, keep_running
 from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
@@ -31,6 +31,7 @@ from kbsync.source.watch import run_detached
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.systemd import ServiceManager, ServiceReports
+from kbsync.threads import Threads, in_own_threads
 
 if TYPE_CHECKING:
     from kbsync.server.app import MakeAssistants

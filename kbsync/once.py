@@ -24,7 +24,7 @@ from kbsync.config.model import Config, MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, wait_for_any
+from kbsync.engine.clock import SystemClock, bug_in_words, wait_for_any
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
@@ -36,6 +36,7 @@ from kbsync.signals import ReceiveSignal, Signals
 from kbsync.state import lock
 from kbsync.state.db import DamagedError, set_aside
 from kbsync.state.store import StateStore
+from kbsync.threads import Threads, in_own_threads
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 1.0

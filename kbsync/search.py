@@ -3,13 +3,12 @@ provides the installation with its targets (`OpenMirrors`), and renders the repl
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.query_syntax import parse_query
@@ -17,7 +16,6 @@ from kbsync.contract.searching import Image, Passage, Query, UnknownWords, selec
 from kbsync.contract.target import Target
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import apart
 from kbsync.engine.search import (
     FoundDocument,
     SearchedMirror,
@@ -35,6 +33,9 @@ from kbsync.freshness import Freshness, Note, freshness_reader
 from kbsync.index.snippet import without_markup
 from kbsync.installation import Installation
 from kbsync.state.read_only import ReadsState, Tx
+from kbsync.threads import apart, gather, in_thread
+
+T = TypeVar("T")
 
 
 class OpenMirrors(Protocol):
@@ -221,21 +222,22 @@ async def open_all(
         return SearchedMirror(mirror.name, mirror.folder, target, opened.read)
 
     chosen = [mirror for mirror in mirrors if mirror.name not in forgotten]
-    targets = await asyncio.gather(*map(open_mirror, chosen), return_exceptions=True)
+    targets = await gather(*(_attempt(open_mirror(mirror)) for mirror in chosen))
     errors, searched = dict[str, Exception](), list[SearchedMirror]()
     for mirror, one in zip(chosen, targets, strict=True):
-        if isinstance(one, BaseException):
-            errors[mirror.name] = _expected(one)
+        if isinstance(one, Exception):
+            errors[mirror.name] = one
         elif one is not None:
             searched.append(one)
     return searched, errors
 
 
-def _expected(error: BaseException) -> Exception:
-    """Return the error if a user can cause it; raise any other."""
-    if isinstance(error, KbsyncError | OSError):
+async def _attempt(work: Awaitable[T]) -> T | KbsyncError | OSError:
+    """Return the result, or the error if a user can cause it; raise any other."""
+    try:
+        return await work
+    except (KbsyncError, OSError) as error:
         return error
-    raise error
 
 
 async def _find(
@@ -248,16 +250,16 @@ async def _find(
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
         # An absolute pattern is compared with the folders' real paths.
-        planned = await apart("", asyncio.to_thread(searches, searched, query))
+        planned = await apart("", in_thread(searches, searched, query))
         run = search_soon if soon else search_mirrors
-        running = (apart(group[0].name, run(group, its_query)) for group, its_query in planned)
-        results = await asyncio.gather(*running, return_exceptions=True)
+        running = (_attempt(apart(group[0].name, run(group, its_query))) for group, its_query in planned)
+        results = await gather(*running)
         documents, answered = list[tuple[SearchedMirror, list[FoundDocument]]](), list[str]()
         unknown = list[UnknownWords | None]()
         for (group, _), result in zip(planned, results, strict=True):
             names = [mirror.name for mirror in group]
-            if isinstance(result, BaseException):
-                errors |= dict.fromkeys(names, _expected(result))
+            if isinstance(result, Exception):
+                errors |= dict.fromkeys(names, result)
             else:
                 its_documents, its_unknown = result
                 documents.append((group[0], its_documents))

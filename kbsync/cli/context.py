@@ -291,15 +291,14 @@ def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exis
 
 
 def reader(installation: Installation) -> ReadsState:
-    """Return `read_state` for an event loop: each read runs in a thread, with a connection that is closed
-    there.
+    """Return `read_state` for coroutines: each read runs in a thread, with a connection that is closed there.
 
     So a read that never returns, as on a dead mount, may outlive a caller that stopped waiting.
     """
-    import asyncio
+    from kbsync.threads import in_thread
 
     async def read(work: Callable[[Tx], T]) -> T:
-        return await asyncio.to_thread(read_state, installation, work)
+        return await in_thread(read_state, installation, work)
 
     return read
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
@@ -22,6 +21,7 @@ from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
 from kbsync.search import SearchReply, iso_time, notes_on, open_all, search
 from kbsync.state.read_only import ReadsState
+from kbsync.threads import in_thread, run_here
 
 if TYPE_CHECKING:
     from kbsync.contract.searching import Passage
@@ -52,7 +52,7 @@ class CommandMirrors:
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
         """Yield the mirror's target. Raises `KbsyncError`."""
         if mirror.name not in self._targets:
-            target = await asyncio.to_thread(self.installation.target, mirror, read_only=True)
+            target = await in_thread(self.installation.target, mirror, read_only=True)
             self._targets[mirror.name] = await self._closing.enter_async_context(aclosing(target))
         yield self._targets[mirror.name]
 
@@ -96,6 +96,10 @@ def search_once(installation: Installation, query: Query, *, images: bool) -> Se
     async def run() -> SearchReply:
         async with CommandMirrors(installation) as mirrors:
             return await mirrors.search(query, images=images)
+
+    if [mirror.target.type for mirror in installation.mirrors] == ["local"]:
+        return run_here(run())
+    import asyncio
 
     return asyncio.run(run())
 

@@ -1,8 +1,7 @@
-"""Time, randomness, tasks and threads for everything that runs for long.
+"""Time, randomness and tasks for everything that runs for long.
 
 Everything that waits gets a `Clock`, which tests control. `keep_running` is for work that lasts as long as
-the program: it logs a failure and starts the work again. `Threads` gives each mirror threads of its own, so
-that a hanging disk does not block other mirrors.
+the program: it logs a failure and starts the work again.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 
@@ -109,31 +106,6 @@ async def keep_running(
 
 T = TypeVar("T")
 
-_pool_name: ContextVar[str] = ContextVar("whose", default="")
-
-
-class Threads(ThreadPoolExecutor):
-    """The loop's default executor. A call inside `in_own_threads` runs in the threads of that name."""
-
-    def __init__(self) -> None:
-        super().__init__(thread_name_prefix="kbsync")
-        self._pools: dict[str, ThreadPoolExecutor] = {}
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run the function in a thread of the calling mirror, or in a common thread."""
-        pool = _pool_name.get()
-        if not pool:
-            return super().submit(fn, *args, **kwargs)
-        if pool not in self._pools:
-            self._pools[pool] = ThreadPoolExecutor(thread_name_prefix=f"kbsync-{pool}")
-        return self._pools[pool].submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls."""
-        for pool in self._pools.values():
-            pool.shutdown(wait, cancel_futures=cancel_futures)
-        super().shutdown(wait, cancel_futures=cancel_futures)
-
 
 class Ask(Protocol):
     """Runs a query in the event loop of the mirror that it is about."""
@@ -155,14 +127,3 @@ async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitab
         return await question()
 
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run_question(), loop))
-
-
-async def apart(mirror: str, work: Awaitable[T]) -> T:
-    """Return the result of `work`, in threads of this mirror alone."""
-    return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
-
-
-async def in_own_threads(name: str, work: Awaitable[T]) -> T:
-    """Run `work` in a task that, like all tasks it creates, uses threads of `name`."""
-    _pool_name.set(name)
-    return await work

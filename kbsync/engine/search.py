@@ -8,7 +8,6 @@ them; it is queried once for all mirrors that use it, and its hits name their mi
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from kbsync.core.model import SEARCHABLE, Status
 from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable
 from kbsync.state.read_only import ReadsState, Tx
+from kbsync.threads import gather
 
 T = TypeVar("T")
 
@@ -129,6 +129,8 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Ans
 async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
     """Search like `search_mirrors`, but also raise `Unavailable` if there is no response within
     `PATIENCE`."""
+    import asyncio  # not at the top: a command that searches needn't load it
+
     try:
         async with asyncio.timeout(PATIENCE):
             return await search_mirrors(mirrors, query)
@@ -171,7 +173,7 @@ async def with_images(
         hits = [document.hit for document in documents if document.searched_mirror == mirror.name]
         return await mirror.target.illustrated(hits) if hits else hits
 
-    results = await asyncio.gather(*map(illustrate, mirrors))
+    results = await gather(*map(illustrate, mirrors))
     hits = {mirror.name: iter(its_hits) for mirror, its_hits in zip(mirrors, results, strict=True)}
     return [replace(document, hit=next(hits[document.searched_mirror])) for document in documents]
 

@@ -40,7 +40,7 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.core.model import Status
 from kbsync.core.text import path_at
-from kbsync.engine.clock import Ask, apart, ask_in
+from kbsync.engine.clock import Ask, ask_in
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
@@ -63,6 +63,7 @@ from kbsync.state.files import NOTED
 from kbsync.state.inbox import RELOAD
 from kbsync.state.pauses import LONGEST_PAUSE, Pause
 from kbsync.state.read_only import ReadsState, Tx
+from kbsync.threads import apart
 
 log = structlog.get_logger("kbsync")
 

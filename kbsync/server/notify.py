@@ -201,7 +201,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     starting = asyncio.create_task(
         asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=nothing, stderr=nothing, start_new_session=True
+            *command, stdin=pipe, stdout=nothing, stderr=nothing, env=os.environ, start_new_session=True
         )
     )
     try:

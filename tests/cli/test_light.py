@@ -121,6 +121,14 @@ def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_o
     assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
 
 
+def test_a_search_of_one_built_in_base_starts_no_event_loop(tmp_path: Path) -> None:
+    options = configured(tmp_path)
+    kbsync = [sys.executable, "-m", "kbsync"]
+    subprocess.run([*kbsync, "--once", "-q", *options], check=True)
+    among = ("asyncio", "numpy")
+    assert loaded(["search", "walrus", "--json", *options], among=among) == ["numpy"]
+
+
 MIRRORING = """
 import os, signal, sys
 from kbsync.__main__ import main

@@ -29,7 +29,6 @@ from kbsync.core.fairness import (
     reach_of,
 )
 from kbsync.engine import reconcile
-from kbsync.engine.clock import Threads, in_own_threads
 from kbsync.engine.journal import Journal
 from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.reconcile import BURST
@@ -37,6 +36,7 @@ from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Unavailable, Unsure
 from kbsync.source.hints import Hint, HintKind
 from kbsync.state.store import StateStore
+from kbsync.threads import Threads, in_own_threads
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
 from tests.memory.target import MemoryTarget

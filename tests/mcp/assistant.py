@@ -18,8 +18,8 @@ from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
 from kbsync.cli.commands.mcp.protocol import build_server
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
-from kbsync.engine.clock import Threads
 from kbsync.installation import Installation
+from kbsync.threads import Threads
 from tests.cli.place import LONGEST, UNSET, Place
 
 SETTLED = 20

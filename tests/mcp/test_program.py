@@ -19,9 +19,9 @@ from mcp import Client
 from kbsync.cli.commands.mcp import serving
 from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
 from kbsync.config.secrets import Secret
-from kbsync.engine.clock import in_own_threads
 from kbsync.signals import Signals
 from kbsync.state import lock
+from kbsync.threads import in_own_threads
 from tests.cli.place import LONGEST, Place, eventually, words_of
 from tests.cli.vendor import ZhipuPlace
 from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told

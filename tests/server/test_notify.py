@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -156,6 +158,32 @@ async def test_a_command_that_fails_is_told_without_its_words(command: list[str]
     with pytest.raises(Undelivered) as caught:
         await notify.run_command(command, BODY * 10_000)  # more than a pipe holds, and nobody reads it
     assert str(caught.value) == why
+
+
+PROGRAM = """
+import asyncio, sys
+from kbsync.__main__ import main
+from kbsync.server.notify import run_command
+sys.argv = ["kbsync", "--help"]
+main()
+import numpy
+asyncio.run(run_command(["/bin/sh", "-c", 'env >"$0"', "variables"], b""))
+print(open("/proc/self/status").read().partition("Threads:")[2].split()[0])
+"""
+
+
+def test_a_command_gets_the_environment_without_settings_for_our_libraries(tmp_path: Path) -> None:
+    ours = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    for given, threads in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, str(min(2, os.cpu_count() or 1)))):
+        command = [sys.executable, "-c", PROGRAM]
+        done = subprocess.run(
+            command, env=ours | given, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        lines = (tmp_path / "variables").read_text().splitlines()
+        assert [line for line in lines if line.startswith("OPENBLAS")] == [
+            f"{name}={value}" for name, value in given.items()
+        ]
+        assert done.stdout.split()[-1] == threads
 
 
 @pytest.fixture

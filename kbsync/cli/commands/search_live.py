@@ -66,7 +66,7 @@ def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
         os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
         try:
-            subprocess.run([*editor, str(path)], check=False)
+            subprocess.run([*editor, str(path)], env=dict(environ), check=False)
         except OSError as error:
             why = system_reason(error)
             raise UsageError(f"{editor[0]} cannot be run ({why}); fix $VISUAL") from None

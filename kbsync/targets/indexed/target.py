@@ -5,7 +5,6 @@ The first document or question loads what it needs: parser, numpy, tokenizer, mo
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import hashlib
@@ -50,8 +49,11 @@ from kbsync.index.search import Ranker, Search
 from kbsync.index.store import Store
 from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
 from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig
+from kbsync.threads import in_thread, running_loop
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kbsync.index.cluster.client import DaskCluster
     from kbsync.index.fence.parser import PageParser, Parser
     from kbsync.index.scans import Recognize, Scans
@@ -215,21 +217,23 @@ class IndexedTarget(Target):
 
     async def base(self) -> Base:
         """Return the index as a base. An empty index with a new id replaces a missing or damaged one."""
-        uuid, documents = await asyncio.to_thread(self._store.check)
+        uuid, documents = await in_thread(self._store.check)
         base = Base(uuid, documents, self._store.address, *self._store.writers)
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         if self._scanning is not None:
-            await asyncio.to_thread(self._open_scans, self._scanning, uuid)
+            await in_thread(self._open_scans, self._scanning, uuid)
         if self._glossary is not None:
-            await asyncio.to_thread(self._glossary.prepare)
+            await in_thread(self._glossary.prepare)
         # A killed process may have left deleted text in the files: remove it soon.
         with contextlib.suppress(TargetError):
-            if await asyncio.to_thread(self._store.tidy):
+            if await in_thread(self._store.tidy):
                 self._scrub_soon()
         return base
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Store each document. The old version stays searchable until the new one is."""
+        import asyncio
+
         put = asyncio.get_running_loop().run_in_executor(self._putters, self._put, documents)
         self._puts += 1
         try:
@@ -246,14 +250,14 @@ class IndexedTarget(Target):
 
     async def put_made(self, entry: Entry) -> PutOutcome:
         """Store a document that is already split and has all its vectors."""
-        [outcome] = await asyncio.to_thread(self._store.put, [entry], self._encoder)
+        [outcome] = await in_thread(self._store.put, [entry], self._encoder)
         return Accepted(str(outcome), ready=True) if isinstance(outcome, int) else outcome
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return READY or MISSING for each id."""
         numbers = {each: number_of(each) for each in ids}
         wanted = [number for number in numbers.values() if number is not None]
-        existing = await asyncio.to_thread(self._store.find_existing, wanted)
+        existing = await in_thread(self._store.find_existing, wanted)
         # The commit that stores a document also makes it searchable, all but its scanned pages.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
         scanned = await self._statuses_of_scans()
@@ -265,7 +269,7 @@ class IndexedTarget(Target):
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each document and every trace of its text."""
         numbers = [number for each in ids if (number := number_of(each)) is not None]
-        if not await asyncio.to_thread(self._delete, numbers):
+        if not await in_thread(self._delete, numbers):
             self._scrub_soon()
         # An id that kbsync never assigned counts as deleted.
         return dict.fromkeys(ids)
@@ -274,7 +278,7 @@ class IndexedTarget(Target):
         """Yield all documents, oldest first."""
         after, ready = 0, DocStatus(DocState.READY)
         scanned = await self._statuses_of_scans()
-        while page := await asyncio.to_thread(self._store.page, after, _PAGE):
+        while page := await in_thread(self._store.page, after, _PAGE):
             for row in page:
                 yield Listed(
                     remote_id=str(row.id),
@@ -291,20 +295,20 @@ class IndexedTarget(Target):
 
     async def leave(self) -> None:
         """Remove what the store keeps for a mirror that has ended."""
-        await asyncio.to_thread(self._store.leave)
+        await in_thread(self._store.leave)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change path, name and time. Raises `Rejected` for an unknown document."""
-        await asyncio.to_thread(self._store.rename, _known_number(remote_id), path, name, mtime)
+        await in_thread(self._store.rename, _known_number(remote_id), path, name, mtime)
         self._scrub_soon()
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Return the best documents first. Raises `UsageError` for an invalid path pattern."""
-        return await asyncio.to_thread(self._search.search, query)
+        return await in_thread(self._search.search, query)
 
     async def unknown_words(self, query: Query) -> UnknownWords:
         """Return the words of a question that no document has."""
-        return await asyncio.to_thread(self._search.unknown_words, query)
+        return await in_thread(self._search.unknown_words, query)
 
     @property
     def scale(self) -> str:
@@ -320,7 +324,7 @@ class IndexedTarget(Target):
 
     async def explain(self, remote_id: str) -> Explanation:
         """Return the text of the document's chunks. Raises `Rejected` for an unknown document."""
-        texts = await asyncio.to_thread(self._store.texts, _known_number(remote_id))
+        texts = await in_thread(self._store.texts, _known_number(remote_id))
         if texts is None:
             raise _unknown(remote_id)
         return Explanation(len(texts), "\n\n".join(texts))
@@ -331,9 +335,11 @@ class IndexedTarget(Target):
         if self._scans is not None:
             self._scans.stop()
         if self._scrubbing is not None:
+            import asyncio
+
             self._scrubbing.cancel()
             await asyncio.wait([self._scrubbing])
-        await asyncio.to_thread(self._close)
+        await in_thread(self._close)
         self._scrubber.shutdown(wait=False)
 
     def _close(self) -> None:
@@ -405,10 +411,10 @@ class IndexedTarget(Target):
     async def partly_read(self) -> Sequence[str]:
         """Return the documents that were stored without their scanned pages."""
         scans = self._scans
-        return () if scans is None else [str(n) for n in await asyncio.to_thread(scans.partly_read)]
+        return () if scans is None else [str(n) for n in await in_thread(scans.partly_read)]
 
     async def _statuses_of_scans(self) -> Mapping[int, DocStatus]:
-        return {} if self._scans is None else await asyncio.to_thread(self._scans.statuses)
+        return {} if self._scans is None else await in_thread(self._scans.statuses)
 
     def _open_scans(self, scanning: Scanning, base: str) -> None:
         from kbsync.index.scans import Scans, is_installed
@@ -512,6 +518,8 @@ class IndexedTarget(Target):
 
     def _scrub_soon(self) -> None:
         """Remove deleted text from the files in `SCRUB_AFTER`. A later change doesn't postpone that."""
+        import asyncio
+
         self._is_to_scrub = True
         if self._scrubbing is None or self._scrubbing.done():
             self._scrubbing = asyncio.create_task(self._scrub())
@@ -521,6 +529,8 @@ class IndexedTarget(Target):
 
         If the disk fails, the next put reports it.
         """
+        import asyncio
+
         loop = asyncio.get_running_loop()
         with contextlib.suppress(TargetError):
             while self._is_to_scrub:

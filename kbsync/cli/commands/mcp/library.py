@@ -35,7 +35,6 @@ from kbsync.contract.searching import Explains, Query
 from kbsync.core.model import Status
 from kbsync.core.text import counted
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import apart
 from kbsync.engine.status import CREDENTIALS
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
 from kbsync.index.read.formats import needs_parser
@@ -44,6 +43,7 @@ from kbsync.installation import Installation
 from kbsync.search import OpenMirrors, SearchReply, find_passage, iso_time, notes_on, search
 from kbsync.source.read import read_stable
 from kbsync.state.files import FileRow
+from kbsync.threads import apart
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation

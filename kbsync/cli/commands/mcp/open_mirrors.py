@@ -13,11 +13,11 @@ from kbsync.cli.context import reader, reload
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.contract.target import Target
-from kbsync.engine.clock import apart
 from kbsync.errors import Unavailable, UsageError
 from kbsync.installation import Installation
 from kbsync.source.watch import LOOK_SECONDS, run_detached
 from kbsync.state.read_only import ReadsState
+from kbsync.threads import apart
 
 T = TypeVar("T")
 

@@ -22,11 +22,12 @@ from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.cli.commands.mcp.surrogates import mend_surrogates
 from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.engine.clock import Threads, bug_in_words, pause_after
+from kbsync.engine.clock import bug_in_words, pause_after
 from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving
 from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.state import lock
+from kbsync.threads import Threads
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server

@@ -1,0 +1,29 @@
+"""Tests blocking calls of coroutines, with and without an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from kbsync.threads import apart, gather, in_thread, run_here
+
+
+async def names() -> list[str]:
+    """The names of the threads in which three calls ran."""
+    calls = (in_thread(lambda: threading.current_thread().name) for _ in range(2))
+    return [*await gather(*calls), await apart("docs", in_thread(lambda: threading.current_thread().name))]
+
+
+def test_calls_leave_the_thread_only_in_an_event_loop() -> None:
+    own = threading.current_thread().name
+    assert run_here(names()) == [own] * 3
+    assert own not in asyncio.run(names())
+
+
+def test_without_a_loop_an_error_is_the_callers_and_waiting_is_a_bug() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_here(in_thread(lambda: 1 // 0))
+    with pytest.raises(AssertionError, match="waits for an event loop"):
+        run_here(asyncio.sleep(0))
