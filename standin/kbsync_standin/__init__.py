@@ -1,1 +1,1 @@
-"""Servers that replace a vendor's in tests: they check requests strictly, and cause faults on request."""
+"""Servers that take a vendor's place in tests: they check requests strictly and inject faults on request."""

@@ -1,4 +1,4 @@
-"""`python -m kbsync_standin VENDOR`: serves a stand-in until a signal stops it."""
+"""Serve a stand-in until a signal stops it: `python -m kbsync_standin VENDOR`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks for; the application has its switches, the faults can be played."""
+    """The parsed command line: the application has its switches set, and the faults are checked."""
 
     app: Application[Any, Any]
     host: str
@@ -41,7 +41,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
     """Parse the command line. Raises `SystemExit(2)` after a message on stderr."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    # What is not given is left to the stand-in.
+    # Options that are absent get the stand-in's defaults.
     chosen = {"key": given.key, "vectorize": given.vectorize}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
@@ -88,7 +88,7 @@ def _port(text: str) -> int:
 
 
 def _duration(text: str) -> float:
-    """Seconds. Raises `ArgumentTypeError`."""
+    """Parse a number of seconds. Raises `ArgumentTypeError`."""
     found = _DURATION.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"a time is written like 500ms, 2s or 15m, not {text!r}")
@@ -96,7 +96,7 @@ def _duration(text: str) -> float:
 
 
 def _span(text: str) -> tuple[float, float]:
-    """Least and most seconds; one time is both. Raises `ArgumentTypeError`."""
+    """Parse the shortest and longest time in seconds; a single time is both. Raises `ArgumentTypeError`."""
     least, _, most = text.partition("-")
     span = _duration(least), _duration(most or least)
     if span[0] > span[1]:
@@ -114,7 +114,7 @@ def _fault(text: str) -> Fault:
 
 
 def _switch(text: str) -> tuple[str, Any]:
-    """Key and value; a value that is no JSON is a string."""
+    """Parse `key=value`; a value that isn't JSON is a string."""
     key, sign, value = text.partition("=")
     if not key or not sign:
         raise argparse.ArgumentTypeError(f"a switch is written KEY=VALUE, not {text!r}")
@@ -135,8 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
         transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
         try:
             print("\n".join([f"{options.app.name}:", *own, "on the way:", *transport]), flush=True)
-        except BrokenPipeError:  # the reader has seen enough: `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest its end complains
+        except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no error at exit
         return 0
     server = Server(options.app, options.host, options.port, options.latency)
     for fault in options.faults:

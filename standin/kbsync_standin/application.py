@@ -1,6 +1,6 @@
-"""The application class of every service: what all of them hold, check, play and show.
+"""The base class of every service: its documents, request checks, faults and the state that tests read.
 
-A service adds its calls, its documents, its refusals, and how its answers are written.
+A service adds its calls, its kind of document, its refusals and the format of its responses.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ BaseState = Literal["present", "deleted", "recreated", "emptied"]
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """The switches of every service: how it always is. Durations are seconds of the stand-in's clock.
+    """The switches that every service has. Durations are seconds of the stand-in's clock.
 
-    vectorize: least and most seconds until a document's status is final.
-    list_lag: so long the list lacks a new document and still has a deleted one.
-    page_cap: a larger page is silently cut to it; 0: no cap.
-    page_beyond: what a page after the last shows: nothing, or the last page again.
-    extra_fields: unknown fields in every object.
-    key_revoked: no request is let in.
-    base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
-        with `present`); `recreated` by others under another id, empty; or `emptied` by others.
+    vectorize: the shortest and longest time until a document's status is final.
+    list_lag: how long the list misses a new document and still shows a deleted one.
+    page_cap: larger pages are silently cut to this size; 0: no cap.
+    page_beyond: whether a page after the last is empty or repeats the last page.
+    extra_fields: every object has unknown fields.
+    key_revoked: every request is refused.
+    base: the state of the initial knowledge base: `present`; `deleted` with its documents, which return with
+        `present`; `recreated` by others, empty and with another id; or `emptied` by others.
     """
 
     vectorize: tuple[float, float] = (0.0, 0.0)
@@ -49,9 +49,10 @@ class Behaviour:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Document:
-    """A document. `name` is the one kept, `sent_name` the one that came.
+    """A document. `name` is the stored name, `sent_name` the name in the request.
 
-    `base`: the id of its knowledge base. `ready_at` None: its status is never final. `error`: it fails then.
+    `base`: the id of its knowledge base. `ready_at` None: its status never becomes final. `error`: the reason
+    it fails with.
     """
 
     id: str
@@ -67,32 +68,32 @@ class Document:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        """Equal names, and the digest of the content."""
+        """Fill in the sent name and the content's digest."""
         self.sent_name = self.sent_name or self.name
         self.rewrite(self.content)
 
     def rewrite(self, content: bytes) -> None:
-        """Another content."""
+        """Replace the content."""
         self.content, self.sha256 = content, hashlib.sha256(content).hexdigest()
 
     @property
     def is_deleted(self) -> bool:
-        """It is there no more."""
+        """Whether the document is deleted."""
         return self.deleted_at is not None
 
     @property
     def text(self) -> str:
-        """What a search looks into."""
+        """The text that searches read."""
         return self.content.decode("utf-8", "replace")
 
     def is_over(self, now: float) -> bool:
-        """Its status is final."""
+        """Return whether its status is final."""
         return self.ready_at is not None and self.ready_at <= now
 
 
 @dataclass(slots=True, eq=False)
 class Base:
-    """A knowledge base. `settings`: with which it was made."""
+    """A knowledge base. `settings`: the settings it was created with."""
 
     id: str
     name: str
@@ -103,7 +104,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request: its operation ("": none), the ids in its path, and the fault that is played in it."""
+    """A request with its operation ("": none), the ids in its path, and the fault to inject."""
 
     request: Request
     op: str
@@ -112,55 +113,59 @@ class Call:
 
     @property
     def query(self) -> Mapping[str, str]:
-        """Its parameters."""
+        """The request's query parameters."""
         return self.request.query
 
     @property
     def origin(self) -> str:
-        """Where the client reaches the service, such as `http://127.0.0.1:8080`."""
+        """The address at which the client reaches the service, such as `http://127.0.0.1:8080`."""
         return f"http://{self.request.headers.get('host', '127.0.0.1')}"
 
     def plays(self, kind: str, name: str | None = None) -> bool:
-        """A fault of this kind is played, on a document of this name."""
+        """Return whether the request's fault is of this kind and applies to a document of this name."""
         return self.fault.kind == kind and (name is None or hits(self.fault, kind, name))
 
     def arg(self, name: str, default: Any = None) -> Any:
-        """An argument of the fault, or `default`."""
+        """Return an argument of the fault, or `default`."""
         return self.fault.args.get(name, default)
 
     def distort(self, kind: str, row: Json, name: str) -> Json:
-        """The row; a fault of this kind has another `value` of its field, or with `missing` none."""
+        """Return the row; a fault of this kind replaces the value of one field, or removes it with
+        `missing`.
+        """
         if not self.plays(kind):
             return row
         rest = {key: value for key, value in row.items() if key != name}
         return rest if self.arg("missing") else {**rest, name: self.arg("value")}
 
     def word(self, name: str, default: str) -> str:
-        """The same as a word, null as `null`."""
+        """Return an argument of the fault as a string, null as `null`."""
         return as_word(self.arg(name, default))
 
     def body(self, tests: Mapping[str, Test], *needed: str, status: int = 400) -> Json:
-        """A JSON object of no fields but these. Raises `Breach`, with `status`."""
+        """Parse a JSON object that has no other fields than these. Raises `Breach` with `status`."""
         return Rules().body(self.request.body, tests, needed, status)
 
     def page(self, size: str, usual: int, least: int = 1, most: int = 10**9) -> tuple[int, int]:
-        """Number and size of the page that is asked for; `size`: the parameter. Raises `Breach`."""
+        """Return number and size of the requested page; `size` names the parameter. Raises `Breach`."""
         return number_in(self.query, "page", 1), number_in(self.query, size, usual, least, most)
 
 
 UNPLAYED = Call(Request(0, "", "", "", {}, {}), "", {}, Fault(""))
-"""In which no fault is played: what others do."""
+"""A call without a fault, for changes that other users make."""
 
 
 class HasTimes(Protocol):
-    """What can be in a list."""
+    """A row that a list can show."""
 
     created: float
     deleted_at: float | None
 
 
 class Route(NamedTuple):
-    """`path` as documented, `{word}` being a piece that varies; `pattern`: of the whole path."""
+    """A route: `path` as documented, with `{word}` for each variable part; `pattern` matches the whole
+    path.
+    """
 
     method: str
     path: str
@@ -173,9 +178,9 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 
 def route(method: str, path: str, op: str) -> Callable[[H], H]:
-    """Let a method of an application answer such requests, as the operation `op`.
+    """Register a method of an application as the handler of these requests, under the operation name `op`.
 
-    It gets the `Call`, and returns a `Response` or what `respond` makes one of. Raises `Refused`.
+    The method gets the `Call`, and returns a `Response` or a value for `respond`. It may raise `Refused`.
     """
 
     def mark(handler: H) -> H:
@@ -186,7 +191,7 @@ def route(method: str, path: str, op: str) -> Callable[[H], H]:
 
 
 def shared_words(question: str, text: str) -> float:
-    """Which part of the question's words is in the text."""
+    """Return the share of the question's words that the text has."""
     words = set(re.findall(r"\w+", question.lower()))
     return len(words & set(re.findall(r"\w+", text.lower()))) / max(1, len(words))
 
@@ -198,17 +203,19 @@ T = TypeVar("T")
 
 
 class Application(ABC, Generic[B, S]):
-    """One account at a service, in memory, with one empty knowledge base at first. Asked by one thread at a
-    time.
+    """One account at a service, kept in memory, with one empty knowledge base at first.
 
-    What a client does against the rules of the service is answered as the service would, and noted in
-    `violations`. `letters`: what the service sends by itself, to be taken from there.
+    Call it from one thread at a time.
 
-    Of the class: `kinds`: faults it plays itself, each with one line of explanation. `default_key`: the key
-    it takes where none is given. `api`: what `base_url` has behind the address. `home_id`, `home_name`: the
-    base that is there at first, `home_key` its key in a config. `prefixes`: how paths begin → what comes
-    before them. `piece`: a piece of a path that varies. `id_form`: of documents. `refusals`: what a fault is
-    refused with, nothing done. `usual_failure`: what `failure` says where the fault does not.
+    Requests against the service's rules get the service's own refusal and are added to `violations`.
+    `letters`: requests that the service sends by itself; the server takes them from there.
+
+    Class attributes: `kinds`: the faults that it injects itself, each with one line of explanation.
+    `default_key`: its API key unless another one is set. `api`: the path that follows the address in
+    `base_url`. `home_id`, `home_name`: the initial base; `home_key`: the config key for its id. `prefixes`:
+    the beginning of a path → the prefix that goes before it. `piece`: the pattern for one variable part of a
+    path. `id_form`: the pattern of document ids. `refusals`: faults that only refuse the request → the
+    refusal. `usual_failure`: the default arguments of faults that `failure` answers.
     """
 
     name: ClassVar[str]
@@ -229,7 +236,7 @@ class Application(ABC, Generic[B, S]):
     behaviour: B
 
     def __init_subclass__(cls) -> None:
-        """Its routes are those of its methods; one with a `{word}` is tried last."""
+        """Collect the routes from the class's methods; routes with a `{word}` are tried last."""
         super().__init_subclass__()
         routes = [
             Route(method, path, op, cls._pattern(path), handler)
@@ -251,8 +258,11 @@ class Application(ABC, Generic[B, S]):
         vectorize: tuple[float, float] = (0.0, 0.0),
         clock: StandInClock | None = None,
     ) -> None:
-        """`key`: the only one it takes. `seed`: of everything left to chance. `vectorize`: the switch, at
-        first. `clock`: real time by default. Raises `ValueError` for a wrong `vectorize`."""
+        """Start with `key` as the only valid API key and `vectorize` as that switch's initial value.
+
+        `seed`: for all random choices. `clock`: real time by default. Raises `ValueError` for a wrong
+        `vectorize`.
+        """
         self.clock = clock or StandInClock()
         self.letters: list[Letter] = []
         self.violations: list[str] = []
@@ -262,9 +272,9 @@ class Application(ABC, Generic[B, S]):
         self.reset()
 
     def reset(self) -> None:
-        """As at the start, switches included."""
+        """Restore the initial state, switches included."""
         self.behaviour = self._first
-        self.chance = random.Random(self._seed)  # noqa: S311 - what it decides has to be repeatable
+        self.chance = random.Random(self._seed)  # noqa: S311 - tests need repeatable choices
         self.letters.clear()
         self.violations.clear()
         self._journal: list[Json] = []
@@ -275,39 +285,41 @@ class Application(ABC, Generic[B, S]):
         self.begin()
 
     def begin(self) -> None:
-        """Hold what is there at first."""
+        """Create the initial contents."""
         if self.home_id:
             self.add_home(self.home_id)
 
     @property
     def now(self) -> float:
-        """Seconds since the epoch by the stand-in's clock."""
+        """The stand-in's time in seconds since the epoch."""
         return self.clock.now()
 
     def count(self) -> int:
-        """1, 2, 3 and so on."""
+        """Return 1, 2, 3 and so on."""
         self._count += 1
         return self._count
 
     # -- switches
 
     def _changed(self, behaviour: B, switches: Mapping[str, Any]) -> B:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
+        """Return the behaviour with these switches set. Raises `ValueError` for an unknown switch or wrong
+        value.
+        """
         return changed(behaviour, switches)
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Change switches. Raises `ValueError` for an unknown one or a wrong value; then none is changed."""
+        """Change switches. Raises `ValueError` and changes none if one is unknown or has a wrong value."""
         before, self.behaviour = self.behaviour, self._changed(self.behaviour, switches)
         if self.behaviour.base != before.base:
             self.change_base(self.behaviour.base)
 
     def change_base(self, state: str) -> None:
-        """Others do to the base that is there from the start what the switch `base` says.
+        """Change the initial base as another user would, to the state of the switch `base`.
 
-        One that is deleted comes back with its documents.
+        A deleted base returns with its documents.
         """
         ours = {key: one for key, one in self.documents.items() if one.base == self.home_id} | self._withdrawn
-        # Without them it is as if none of its documents had ever been there.
+        # A base in any other state shows none of its earlier documents.
         others = {key: one for key, one in self.documents.items() if key not in ours}
         self.documents = others | ours if state == "present" else others
         self._withdrawn = ours if state == "deleted" else {}
@@ -315,58 +327,58 @@ class Application(ABC, Generic[B, S]):
             self.bases.pop(self.home_id, None)
             self.add_home(self.new_id())
 
-    # -- what it holds
+    # -- contents
 
     def new_id(self) -> str:
-        """Of a base or a document."""
+        """Return a new id for a base or a document."""
         raise NotImplementedError
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> Any:
-        """A base that is not there yet."""
+        """Return a new base object without adding it."""
         return Base(base_id, name, description, self.now, dict(settings))
 
     def add_home(self, base_id: str) -> None:
-        """The base that mirrors go into."""
+        """Add the initial base, which mirrors use."""
         self.bases[base_id] = self.new_base(base_id, self.home_name, "", {})
 
     def make_base(self, name: str, description: str = "", **settings: Any) -> Any:
-        """One more, which a client makes."""
+        """Create a base for a client."""
         made = self.new_base(self.new_id(), name, description, settings)
         self.bases[made.id] = made
         self._record("base-made", made.id, name)
         return made
 
     def visible_bases(self) -> dict[str, Any]:
-        """Those that can be seen, the oldest first."""
+        """Return the bases that clients can see, oldest first."""
         is_gone = self.behaviour.base == "deleted"
         return {key: one for key, one in self.bases.items() if not (is_gone and key == self.home_id)}
 
     def present(self) -> Iterable[S]:
-        """Documents that were not deleted, the oldest first."""
+        """Return the documents that aren't deleted, oldest first."""
         return [one for one in self.documents.values() if not one.is_deleted]
 
     def documents_of(self, base_id: str) -> list[S]:
-        """Those of one base."""
+        """Return the documents of one base."""
         return [one for one in self.present() if one.base == base_id]
 
     def add(self, one: S, effect: str = "stored") -> S:
-        """A new document."""
+        """Add a document."""
         self.documents[one.id] = one
         self.record(effect, one)
         return one
 
     def delete(self, one: S, effect: str = "deleted") -> None:
-        """A document that is there; `effect`: its word in the journal."""
+        """Delete a document; `effect` names the event in the journal."""
         one.deleted_at = self.now
         self.record(effect, one)
 
     def ready_at(self, call: Call = UNPLAYED, name: str = "") -> float | None:
-        """When a document that is made now is ready; None where the fault `stuck` is played on its name."""
+        """Return when a document created now becomes ready; None if the fault `stuck` applies to its name."""
         ready = self.now + self.chance.uniform(*self.behaviour.vectorize)
         return None if call.plays("stuck", name) else ready
 
     def record(self, effect: str, one: S, **more: Any) -> None:
-        """Into the journal."""
+        """Add an event to the journal."""
         self._record(effect, one.id, one.sent_name, one.sha256, **more)
 
     def _record(self, effect: str, key: str, name: str, sha256: str = "", **more: Any) -> None:
@@ -374,12 +386,12 @@ class Application(ABC, Generic[B, S]):
         self._journal.append({**entry, "sha256": sha256, **more})
 
     def catch_up(self) -> None:
-        """What is done in the background by now."""
+        """Finish the background work that is due."""
 
     # -- lists and searches
 
     def visible(self, documents: Iterable[L]) -> list[L]:
-        """Of all that ever were, those that a list shows which lags behind."""
+        """Return the documents that a lagging list shows, from all that ever existed."""
         now, lag = self.now, self.behaviour.list_lag
         return [
             one
@@ -388,33 +400,35 @@ class Application(ABC, Generic[B, S]):
         ]
 
     def page(self, rows: Sequence[T], number: int, size: int, *, shift: int = 0) -> Sequence[T]:
-        """The page `number` of these, from 1 on, as the switches have it. `shift` as in `page_of`."""
+        """Return the page `number`, counted from 1, as the switches define pages. `shift` as in `page_of`."""
         size = min(size, self.behaviour.page_cap or size)
         return page_of(rows, number, size, repeats=self.behaviour.page_beyond == "repeats", shift=shift)
 
     def rank(self, question: str, documents: Iterable[S]) -> list[tuple[float, S]]:
-        """Those that share words with the question, the best first, each with which part of its words."""
+        """Return the documents that share words with the question, best first, each with its share of the
+        words.
+        """
         rows = [(share, one) for one in documents if (share := shared_words(question, one.text))]
         return sorted(rows, key=lambda row: -row[0])
 
     # -- requests
 
     def route_of(self, request: Request) -> tuple[Route | None, dict[str, str]]:
-        """The route, None for an unknown one, and the pieces of the path that vary."""
+        """Return the route (None if unknown) and the variable parts of the path."""
         for one in self.routes:
             if one.method == request.method and (match := one.pattern.fullmatch(request.path)):
                 return one, match.groupdict()
         return None, {}
 
     def op(self, request: Request) -> str:
-        """The operation's name, "" for an unknown route. Asked before the body is read."""
+        """Return the operation's name, "" for an unknown route. Called before the body is read."""
         known, _ = self.route_of(request)
         return known.op if known else ""
 
     def subject(self, request: Request) -> str:
-        """The names of the documents that it is about, as they were sent, joined with ` | `.
+        """Return the sent names of the documents that the request is about, joined with ` | `.
 
-        May be asked with the beginning of a body only, and more than once: "" for what cannot be made out.
+        It may be called more than once and with only the beginning of a body; "" if no name is known.
         """
         if self.op(request) == "upload":
             return filename_in(request.body)
@@ -423,7 +437,7 @@ class Application(ABC, Generic[B, S]):
         return " | ".join(self.documents[one].sent_name for one in ids if one in self.documents)
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
-        """Do the work and answer. `fault` is None or of one of its own `kinds`, to be played."""
+        """Do the work and return the response. `fault` is None or one of the application's own `kinds`."""
         known, ids = self.route_of(request)
         op = known.op if known else ""
         call = Call(request, op, ids, self.check_fault(fault or Fault(""), op))
@@ -437,11 +451,11 @@ class Application(ABC, Generic[B, S]):
             return answer if after is None else answer.having(retry_after=str(after))
 
     def check_fault(self, fault: Fault, op: str) -> Fault:
-        """The fault that is played in a request of this operation."""
+        """Return the fault to inject into a request of this operation."""
         return fault
 
     def record_violation(self, request: Request, sentence: str) -> None:
-        """Note what a request has against the rules."""
+        """Record how a request breaks the rules."""
         name = self.subject(request)
         about = f" ({name})" if name else ""
         self.violations.append(f"{request.method} {request.path}{about}: {sentence}")
@@ -463,59 +477,61 @@ class Application(ABC, Generic[B, S]):
         return value if isinstance(value, Response) else self.respond(value, call)
 
     def is_known(self, request: Request) -> bool:
-        """The key is the right one, and still taken."""
+        """Return whether the request has the right key and the key is still valid."""
         is_right = request.headers.get("authorization") == f"Bearer {self._key}"
         return is_right and not self.behaviour.key_revoked
 
     def admit(self, call: Call) -> None:
-        """Raises `Refused` for a key that is not known."""
+        """Check the key. Raises `Refused` if it is wrong."""
         if not self.is_known(call.request):
             raise self.refusals["unauthorized"]
 
     def check_head(self, call: Call) -> None:
-        """Beside the key."""
+        """Check the headers other than the key."""
         if "cookie" in call.request.headers:
             self.record_violation(call.request, "a cookie was sent")
 
     def no_route(self, call: Call) -> Refused:
-        """What an unknown route is answered with."""
+        """Return the refusal for an unknown route."""
         return Refused("Not Found", 404, 404)
 
     @abstractmethod
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """How the service says it."""
+        """Write a refusal in the service's format."""
 
     def moment_of_failure(self, fault: Fault) -> str:
-        """`before` or `after` the work the fault answers with an error; "" for another fault."""
+        """Return whether the fault replaces the response `before` or `after` the work; "" for other
+        faults.
+        """
         kind, _, after = fault.kind.partition("-")
         return {"": "before", "after": "after"}.get(after, "") if kind in ("error", "code") else ""
 
     def failure(self, fault: Fault) -> Response:
-        """The error that a fault answers with: a code, which may be written as a text."""
+        """Return the fault's error response: a code, optionally as a string, and a message."""
         code, message = (fault.args.get(name, usual) for name, usual in self.usual_failure.items())
         body = {"code": str(code) if fault.args.get("as_string") else code, "message": message}
         return Response.json(body, int(fault.args.get("status", 200)))
 
     def respond(self, value: Any, call: Call) -> Response:
-        """The answer; a fault of the kind `shape` has an empty object, nulls or null of it."""
+        """Write a result as a response; the fault `shape` replaces it by an empty object, nulls or null."""
         if call.plays("shape"):
             form = str(call.fault.args.get("form", "object"))
             return Response.json({"object": {}, "nulls": self.nulls(value), "null": None}[form])
         return Response.json(self.add_extra_fields(value))
 
     def nulls(self, value: Any) -> Any:
-        """Each of its fields is a list with null in it, or all of it is."""
+        """Return the value with a list that contains null in place of each field, or of the whole value."""
         return {key: [None] for key in value} if isinstance(value, dict) else [None]
 
     def add_extra_fields(self, value: Any) -> Any:
-        """With unknown fields where the switch says so."""
+        """Return the value, with unknown fields if that switch is on."""
         is_more = self.behaviour.extra_fields and isinstance(value, dict)
         return {**value, "surprise": {"a": [1]}} if is_more else value
 
     # -- for tests
 
     def snapshot(self) -> Json:
-        """Everything it holds, deleted documents too."""
+        """Return the whole contents, including deleted documents."""
         self.catch_up()
         documents = [self.describe(one) for one in self.documents.values()]
         return {
@@ -524,22 +540,25 @@ class Application(ABC, Generic[B, S]):
         }
 
     def describe(self, one: S) -> Json:
-        """A document as tests see it: what is really there, whatever clients are told."""
+        """Describe a document for tests: its real state, not what the faults show to clients."""
         told = {key: getattr(one, key) for key in ("id", "name", "sent_name", "base", "sha256")}
         return {**told, "foreign": one.is_foreign, "deleted": one.is_deleted}
 
     def describe_base(self, one: Any) -> Json:
-        """The same of a base."""
+        """Describe a base for tests."""
         return {"id": one.id, "name": one.name, "settings": one.settings}
 
     def journal(self) -> list[Json]:
-        """Effects in order: what became of what, and when; what others delete is `foreign-deleted`."""
+        """Return all events in order; a deletion by another user is `foreign-deleted`."""
         self.catch_up()
         return list(self._journal)
 
     def put_foreign(self, args: Json) -> Json:
-        """`{"name", "text"}` and what `store_foreign` knows stores a document of somebody else's,
-        `{"delete": id or name}` deletes any. Raises `ValueError`."""
+        """Store or delete a document as another user.
+
+        `{"name", "text"}` and the keys that `store_foreign` reads store one; `{"delete": id or name}` deletes
+        any. Raises `ValueError`.
+        """
         if "delete" in args:
             for one in self.present():
                 if args["delete"] in (one.id, one.name, one.sent_name):
@@ -555,10 +574,10 @@ class Application(ABC, Generic[B, S]):
 
     @abstractmethod
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> S:
-        """A document of somebody else's in the base."""
+        """Store a document in the base as another user."""
 
     def config_hint(self, url: str) -> str:
-        """The config of a mirror into the base that is here, at the server under `url`."""
+        """Return the config of a mirror into the initial base, with the server at `url`."""
         home = f'{self.home_key}: "{self.home_id}"' if self.home_key else ""
         lines = (f"type: {self.name}", f"base_url: {url}{self.api}", f"api_key: {self._key}", home)
         target = "".join(f"      {line}\n" for line in lines if line)

@@ -1,7 +1,8 @@
-"""Chat completions as OpenAI has them, of the vendors that offer them: what is asked, how it is answered.
+"""Chat completions in OpenAI's format, shared by the vendors that offer them.
 
-The answer is the passages of the last message, one JSON object on a line each, that share most words with
-its last line. The fault `stream` has the events written, or ended, in another way.
+Each line of the last message except its final one is a passage, a JSON object with a text. The answer repeats
+the passages that share most words with the final line, the question. The fault `stream` changes how the
+events are written or end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _FIRST_CJK = "\u3040"
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The lower-case words of `text`; of Chinese, Japanese and Korean every two neighbouring characters."""
+    """Return the lower-case words of `text`; for Chinese, Japanese and Korean every pair of adjacent
+    characters.
+    """
     words: set[str] = set()
     for run in _WORDS.findall(text.lower()):
         if run[0] < _FIRST_CJK or len(run) == 1:
@@ -44,7 +47,7 @@ def _is_message(value: Any) -> bool:
 
 
 def are_messages(value: Any) -> bool:
-    """They begin with a word of the system at most, then user and assistant by turns; the user is last."""
+    """Return whether user and assistant alternate after at most one system message, and the user is last."""
     if not isinstance(value, list) or not value or not all(map(_is_message, value)):
         return False
     roles = [one["role"] for one in value]
@@ -62,17 +65,17 @@ TESTS: Mapping[str, Test] = {
     "top_p": share(0, 1),
     "max_tokens": whole(1, 131_072),
 }
-"""The fields of a request that all vendors have."""
+"""The request fields that all vendors have."""
 
 KIND = (
     "the events of an answer are written or end in another way (chat) [args: end: no-finish, error; "
     "reason: finish_reason (stop); error: the event of an error; every: seconds between events (0)]"
 )
-"""The line of explanation of the fault `stream`."""
+"""The explanation of the fault `stream`."""
 
 
 def completion(body: Json, head: Json, args: Mapping[str, Any]) -> Response:
-    """The answer to a request whose fields are legal. `head`: beside the choices; `args`: of the fault."""
+    """Answer a valid request. `head`: the fields beside the choices; `args`: the fault's arguments."""
     text = answer_to(body["messages"][-1]["content"])
     if body.get("stream", False):
         return event_stream(list(_events(text, head, args)), args)
@@ -85,7 +88,7 @@ def completion(body: Json, head: Json, args: Mapping[str, Any]) -> Response:
 
 
 def event_stream(parts: list[bytes], args: Mapping[str, Any]) -> Response:
-    """Events one after the other, with comments or other ends of lines, and slowly, where `args` say so."""
+    """Write the parts as events; `args` can add comments, change line ends and slow them down."""
     if args.get("comments"):
         parts = [piece for part in parts for piece in (b": keep-alive\n\n", part)]
     if args.get("crlf"):
@@ -95,7 +98,7 @@ def event_stream(parts: list[bytes], args: Mapping[str, Any]) -> Response:
 
 
 def answer_to(asked: str) -> str:
-    """The passages that share most words with the last line; what is no JSON with a text is none of them."""
+    """Return the passages that share most words with the last line; other lines are ignored."""
     *lines, question = [line for line in asked.splitlines() if line.strip()] or [""]
     wanted = words_of(question)
     texts = [text for line in lines if (text := _text_in(line))]
@@ -114,12 +117,12 @@ def _text_in(line: str) -> str:
 
 
 def usage_of(text: str) -> Json:
-    """What an answer took, in tokens of one character."""
+    """Return the token usage of an answer, counting one token for each character."""
     return {"prompt_tokens": 5, "completion_tokens": len(text), "total_tokens": 5 + len(text)}
 
 
 def _reason(args: Mapping[str, Any]) -> str:
-    """Why it ends."""
+    """Return the finish reason."""
     return str(args.get("reason", "network_error" if args.get("end") == "interrupted" else "stop"))
 
 

@@ -1,4 +1,4 @@
-"""The control API under `/_standin`: what tests and curious people may see and change."""
+"""The control API under `/_standin`, for tests and for trying a stand-in by hand."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 
 class Shown(JSONResponse):
-    """JSON for people to read; values that JSON has no word for are shown as text."""
+    """A response in JSON that people can read; values that JSON lacks are shown as text."""
 
     def render(self, content: Any) -> bytes:
-        """With blanks after commas and colons."""
+        """Encode with spaces after commas and colons."""
         return json.dumps(content, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass")
 
 
 def is_control(path: str) -> bool:
-    """The path belongs to the control API."""
+    """Return whether the path belongs to the control API."""
     return path == PREFIX or path.startswith(PREFIX + "/")
 
 
 def control(server: Server) -> Asgi:
-    """The control API of one server. What makes no sense is answered 400 with a sentence."""
+    """Return the control API of one server. Invalid requests get a 400 with a sentence."""
     app, faults, requests = server.app, server.faults, server.requests
 
     def overview(_: Any = None) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def control(server: Server) -> Asgi:
         return requests.snapshot()
 
     def add_faults(given: Any) -> dict[str, Any]:
-        # All are read before one is added: a list with a mistake in it changes nothing.
+        # Check every fault before adding the first: a list with a mistake changes nothing.
         for fault in [faults.checked(parsed(one)) for one in (given if isinstance(given, list) else [given])]:
             faults.add(fault)
         return waiting()

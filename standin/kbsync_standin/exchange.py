@@ -1,4 +1,4 @@
-"""One request of a vendor's client, from its headers to the end of its answer, as the faults have it."""
+"""One request of a client, from its headers to the end of the response, with the injected faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_BODY_BYTES = 120_000_000
 PEEK_BYTES = 64 << 10
-"""How much of a body is read to find its subject when a fault must be known before the rest."""
+"""How much of a body to read for the subject when a fault has to be chosen before the rest arrives."""
 
 _PIECE_BYTES = 256 << 10
 _BLANKS = b" " * _PIECE_BYTES
@@ -37,15 +37,15 @@ _NEVER_WHOLE = frozenset(
 
 
 class TooLarge(Exception):
-    """A request's body is above `MAX_BODY_BYTES`."""
+    """A request's body is larger than `MAX_BODY_BYTES`."""
 
 
 class Gone(Exception):
-    """The client has gone in the middle of its request."""
+    """The client disconnected during its request."""
 
 
 class Exchange:
-    """One request and what becomes of it."""
+    """One request and its response."""
 
     def __init__(
         self, server: Server, line: Line, head: Request, entry: Logged, receive: Receive, send: Send
@@ -57,7 +57,9 @@ class Exchange:
         self._fault: Fault | None = None
 
     async def run(self) -> None:
-        """Read, do, answer, as the faults have it. Raises `Gone` when the client goes."""
+        """Read the request, do the work and respond, with the faults that apply. Raises `Gone` when the
+        client leaves.
+        """
         try:
             await self._run()
         except TooLarge:
@@ -66,11 +68,11 @@ class Exchange:
 
     async def _run(self) -> None:
         server, entry = self._server, self._entry
-        # A body that is announced as too large is refused unread, as gateways do it.
+        # Refuse a body that is announced as too large without reading it, as gateways do.
         announced = int(self._head.headers.get("content-length", 0))
         if announced > MAX_BODY_BYTES:
             raise TooLarge
-        # What strikes while the request arrives is taken with as little of the request as tells whom it hits.
+        # Faults that act while the request arrives are chosen from the first bytes that identify its subject.
         if early := server.faults.any_of(BEFORE_BODY, entry.op):
             if server.faults.asks_for_subject(entry.op):
                 await self._read(PEEK_BYTES)
@@ -105,7 +107,7 @@ class Exchange:
         self._entry.fault = "" if self._fault is None else self._fault.kind
 
     async def _read(self, enough: float = float("inf"), rate: float | None = None) -> None:
-        """The request's body, or at least `enough` bytes of it; `rate` in bytes a second."""
+        """Read the request's body, or at least `enough` bytes of it; `rate` in bytes a second."""
         clock = asyncio.get_running_loop().time
         begun = clock()
         while not self._is_whole and len(self._body) < enough:
@@ -120,7 +122,9 @@ class Exchange:
                 await asyncio.sleep(begun + len(self._body) / rate - clock())
 
     def _response(self, request: Request) -> Response:
-        """The answer that would be right; a fault on the way may come before or after the work."""
+        """Return the correct response; a transport fault decides whether the work is done before, after or
+        never.
+        """
         fault = self._fault
         if fault is None or fault.kind not in TRANSPORT:
             return self._server.answer(request, fault)
@@ -128,17 +132,17 @@ class Exchange:
             self._server.late.owe(fault.args["after"], lambda: self._server.answer(request, None))
         elif fault.effect:
             return self._server.answer(request, None)
-        # The work is not done; what damages an answer has one to damage.
+        # Without the work there is no real response; faults that damage a response still need one.
         sentence = {"message": "the stand-in has not done the work", "code": 503}
         return Response.json(sentence, 200 if fault.kind in _NEVER_WHOLE else 503)
 
     async def _answer(self, response: Response) -> None:
-        """Send the answer, or what the fault makes of it."""
+        """Send the response, damaged as the fault requires."""
         line, kind, args = self._line, self._entry.fault, self._fault.args if self._fault else {}
         if self._fault is not None:
             response = _changed(response, self._fault, self._server.app.clock.now())
         self._entry.status = 0 if kind in _WITHOUT_ANSWER else response.status
-        # There is always something left to be missed of a body that is cut.
+        # Promise at least two bytes, so that cutting the body in half always loses one.
         promised = max(2, len(response.body))
         match kind:
             case "lost-answer":
@@ -167,21 +171,21 @@ class Exchange:
                 await self._send_head(response.having(content_length=str(length), connection="close"))
                 await self._send_body(response.body, more=length > len(response.body))
                 for left in range(length - len(response.body), 0, -_PIECE_BYTES):
-                    # Gigabytes would be written into a socket that nobody reads.
+                    # Stop, or gigabytes would be written into a socket that nobody reads.
                     if line.gone.is_set():
                         raise Gone
                     await self._send_body(_BLANKS[: min(left, _PIECE_BYTES)], more=left > _PIECE_BYTES)
             case "http10":
-                # Without a length the end of the connection is the end of the answer.
+                # Without a length, closing the connection ends the response.
                 bare = response.having(content_length="", connection="")
                 line.write(self._by_hand(bare, b"HTTP/1.0") + response.body)
                 line.close()
             case "late-answer":
-                # A client that gave up in the meantime is not written to.
+                # Don't write to a client that gave up meanwhile.
                 if await line.silence(args["seconds"]):
                     await self._send_whole(response)
             case "drip":
-                # uvicorn writes the answer whole; what it says meanwhile on the line waits its turn.
+                # uvicorn writes the whole response at once; hold it back and send it byte by byte.
                 line.hold()
                 await self._send_whole(response)
                 await line.drip(args["every"])
@@ -192,11 +196,11 @@ class Exchange:
                     await self._send_whole(response)
 
     async def stay_open(self) -> None:
-        """After the answer: close the connection without a word, where the fault says so."""
+        """After the response, close the connection without notice if the fault requires it."""
         fault = self._fault
         if fault is None or fault.kind != "keepalive-close":
             return
-        # What a pool of connections meets: the server has closed, and the client finds out by sending.
+        # A client's connection pool meets this: it learns that the server has closed only when it sends.
         if fault.args["on_next"]:
             self._line.closes_on_next = True
         else:
@@ -205,7 +209,7 @@ class Exchange:
             self._line.close()
 
     async def _send_whole(self, response: Response) -> None:
-        """All at once, or in its parts."""
+        """Send the response, at once or in its parts."""
         self._entry.status = response.status
         await self._send_head(response)
         body = b"" if response.status in _NO_BODY else response.body
@@ -224,7 +228,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     def _fields(self, response: Response) -> list[tuple[bytes, bytes]]:
-        """The header fields of an answer; `Date` and `Content-Length` are added, empty ones left out."""
+        """Return the response's header fields; add `Date` and `Content-Length`, and drop empty ones."""
         fields = {name.lower(): value for name, value in response.headers.items()}
         if "date" not in fields:
             fields["date"] = formatdate(self._server.app.clock.now(), usegmt=True)
@@ -235,16 +239,16 @@ class Exchange:
         ]
 
     def _by_hand(self, response: Response, version: bytes) -> bytes:
-        """The head of an answer as it is written past uvicorn, which would insist that it be right."""
+        """Return the raw head of a response that bypasses uvicorn, which would reject invalid ones."""
         line = b"%s %d %s\r\n" % (version, response.status, _PHRASES.get(response.status, "").encode())
         return line + b"".join(b"%s: %s\r\n" % field for field in self._fields(response)) + b"\r\n"
 
 
 def request_of(scope: MutableMapping[str, Any]) -> Request:
-    """A request without its body, its number 0."""
+    """Return the request without its body; its number is 0."""
     target = scope["raw_path"].decode("latin-1")
     path = scope["path"]
-    if target.startswith(("http://", "https://")):  # as clients write it who take the server for a proxy
+    if target.startswith(("http://", "https://")):  # as clients write it to a proxy
         path = "/" + path.partition("://")[2].partition("/")[2]
     query = scope["query_string"].decode("latin-1")
     headers: dict[str, str] = {}
@@ -262,7 +266,7 @@ def request_of(scope: MutableMapping[str, Any]) -> Request:
 
 
 def _changed(response: Response, fault: Fault, now: float) -> Response:
-    """The answer as the fault has it; the same where it concerns the sending only."""
+    """Apply the fault to the response; faults that only affect sending return it unchanged."""
     args = fault.args
     match fault.kind:
         case "status":

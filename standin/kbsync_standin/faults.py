@@ -1,4 +1,4 @@
-"""Keeps faults until matching requests arrive, each for a given number of requests."""
+"""The faults that wait for matching requests; each applies to a given number of requests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kbsync_standin.kinds import TRANSPORT
 
 @dataclass(slots=True)
 class Fault:
-    """Something that goes wrong.
+    """A fault to inject.
 
-    `op` and `match` are globs on the operation and its subject (the document's name). Of the requests
-    that fit, the first `skip` are let through, then `times` are hit (0: all). `effect`: the work is done
-    before the fault, where the kind leaves a choice.
+    `op` and `match` are globs for the operation and its subject (the document's name). Of the matching
+    requests, the first `skip` pass unharmed, then `times` get the fault (0: all). `effect`: for kinds that
+    allow both, whether the work is done before the fault.
     """
 
     kind: str
@@ -29,12 +29,12 @@ class Fault:
     args: dict[str, Any] = field(default_factory=dict)
 
     def fits(self, op: str, subject: str) -> bool:
-        """Return whether the fault applies to such a request."""
+        """Return whether the fault matches such a request."""
         return _matches(op, self.op) and _matches(subject, self.match)
 
 
 def hits(fault: Fault, kind: str, name: str) -> bool:
-    """A fault of this kind is played, on a document of this name: the argument `name` is a glob."""
+    """Return whether the fault is of this kind and its argument `name`, a glob, matches this name."""
     return fault.kind == kind and fnmatch.fnmatchcase(name, str(fault.args.get("name", "*")))
 
 
@@ -43,10 +43,12 @@ def _matches(word: str, glob: str) -> bool:
 
 
 class Faults:
-    """The faults of one server. May be used from several threads."""
+    """The waiting faults of one server. All methods are thread-safe."""
 
     def __init__(self, own_kinds: Mapping[str, str]) -> None:
-        """`own_kinds`: what the vendor plays. Raises `ValueError` where one is the server's too."""
+        """Start without faults. Raises `ValueError` if one of the vendor's `own_kinds` is also the
+        server's.
+        """
         if both := own_kinds.keys() & TRANSPORT.keys():
             raise ValueError(f"these fault kinds are the server's own: {', '.join(sorted(both))}")
         self._own_kinds = own_kinds
@@ -60,12 +62,12 @@ class Faults:
 
     @property
     def all(self) -> list[Fault]:
-        """Copies of those still waiting, with what is left of `skip` and `times`."""
+        """Copies of the waiting faults, with the remaining `skip` and `times`."""
         with self._lock:
             return [replace(fault) for fault in self._waiting]
 
     def add(self, fault: Fault) -> None:
-        """Play a copy of it from now on. Raises `ValueError` with a sentence where it cannot be played."""
+        """Add a copy of the fault. Raises `ValueError` with a sentence if it is invalid."""
         checked = self.checked(fault)
         with self._lock:
             self._waiting.append(checked)
@@ -76,18 +78,18 @@ class Faults:
             self._waiting.clear()
 
     def any_of(self, kinds: Collection[str], op: str) -> bool:
-        """One of these kinds waits for `op`."""
+        """Return whether a fault of one of these kinds waits for `op`."""
         return any(fault.kind in kinds and _matches(op, fault.op) for fault in tuple(self._waiting))
 
     def asks_for_subject(self, op: str) -> bool:
-        """One that waits for `op` is meant for certain subjects only."""
+        """Return whether a fault that waits for `op` applies to certain subjects only."""
         return any(fault.match != "*" and _matches(op, fault.op) for fault in tuple(self._waiting))
 
     def take(self, op: str, subject: str) -> Fault | None:
-        """The first that fits and is due; to be asked once for each request.
+        """Return the first due fault that matches; call it once for each request.
 
-        A request is counted by every fault that it fits, so `skip` says which call is hit, whatever
-        other faults do meanwhile.
+        Every matching fault counts the request. So `skip` selects the same call, whatever other faults do
+        meanwhile.
         """
         if not self._waiting:
             return None
@@ -103,7 +105,9 @@ class Faults:
             return due
 
     def checked(self, fault: Fault) -> Fault:
-        """A copy with all arguments of its kind. Raises `ValueError` where it cannot be played."""
+        """Return a copy with the kind's default arguments filled in. Raises `ValueError` if the fault is
+        invalid.
+        """
         kind = TRANSPORT.get(fault.kind)
         if kind is None:
             if fault.kind not in self._own_kinds:
@@ -133,7 +137,7 @@ _WORDS = {str: "a string", int: "a whole number from 0 on", bool: "true or false
 
 
 def parsed(value: Any) -> Fault:
-    """The fault that a JSON value describes. Raises `ValueError` with a sentence where it does not."""
+    """Parse a fault from a JSON value. Raises `ValueError` with a sentence if it is invalid."""
     if not isinstance(value, dict):
         raise ValueError('a fault is an object such as {"kind": "lost-answer", "op": "upload"}')
     if unknown := value.keys() - {field.name for field in fields(Fault)}:

@@ -1,4 +1,4 @@
-"""Forms as files are uploaded by, `multipart/form-data`: their fields, and what is wrong with them."""
+"""Parses upload forms, `multipart/form-data`, and reports their mistakes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _BEGINNING_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One field. `filename` is None for a plain field.
+    """One field of a form. `filename` is None for a plain field.
 
-    `only_extended`: the name came as `filename*=` alone, which many servers drop.
+    `only_extended`: the name came only as `filename*=`, which many servers drop.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The content as UTF-8. Raises `Breach` where it is none."""
+        """The content as text. Raises `Breach` if it isn't UTF-8."""
         try:
             return self.content.decode()
         except UnicodeDecodeError:
@@ -37,7 +37,7 @@ class Part:
 
 
 def boundary_of(content_type: str) -> str | None:
-    """The boundary of a `multipart/form-data` content type; None for another type or without one."""
+    """Return the boundary of a `multipart/form-data` content type; None if it has none or is another type."""
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         return None
     found = _BOUNDARY.search(content_type)
@@ -45,7 +45,7 @@ def boundary_of(content_type: str) -> str | None:
 
 
 def parse_form(boundary: str, body: bytes) -> list[Part]:
-    """The parts in order. Raises `Breach`. The content of each is copied once."""
+    """Parse the parts in order, copying each content once. Raises `Breach`."""
     dashes = b"--" + boundary.encode()
     if not body.startswith(dashes):
         raise Breach("the form does not begin with its boundary")
@@ -63,7 +63,7 @@ def parse_form(boundary: str, body: bytes) -> list[Part]:
 
 
 def form_in(request: Request, status: int = 400) -> list[Part]:
-    """The parts that a request has. Raises `Breach`, with `status` where it has no form."""
+    """Parse the parts of a request's form. Raises `Breach`, with `status` if the request has no form."""
     boundary = boundary_of(request.headers.get("content-type", ""))
     if boundary is None:
         raise Breach("the content type is not multipart/form-data with a boundary", status)
@@ -92,6 +92,6 @@ def _part(body: bytes, start: int, end: int) -> Part:
 
 
 def filename_in(beginning: bytes) -> str:
-    """The first file name in the beginning of a form, as far as it is there; "" otherwise."""
+    """Return the first file name in the beginning of a form; "" if it hasn't arrived yet."""
     found = _FILENAME.search(beginning[:_BEGINNING_BYTES])
     return _ESCAPED.sub(r"\1", found[1].decode("utf-8", "replace")) if found else ""

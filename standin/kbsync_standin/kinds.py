@@ -1,4 +1,4 @@
-"""The kinds of fault: how one is described, and those that the server plays itself, whatever the vendor."""
+"""The description of a fault kind, and the kinds that the server injects for every vendor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kbsync_standin.rules import is_flag, is_measure, is_string, or_none
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """An argument of a kind: what it means, the test its value passes, its value when it is not given."""
+    """An argument of a kind: its meaning, the test for its value, and its default."""
 
     meaning: str
     takes: Callable[[Any], bool] = lambda value: True
@@ -20,7 +20,7 @@ class Arg:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault: what happens, the operations it has a meaning for (none: all), its arguments."""
+    """A kind of fault: what happens, the operations that it applies to (none: all), and its arguments."""
 
     what: str
     ops: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Kind:
 
 
 def is_status(value: Any) -> bool:
-    """A status of HTTP that an answer can have."""
+    """Return whether the value is an HTTP status that a response can have."""
     return isinstance(value, int) and 200 <= value <= 599
 
 
@@ -126,4 +126,4 @@ TRANSPORT: Mapping[str, Kind] = {
 }
 
 BEFORE_BODY = frozenset({"close-before", "reset-connect", "reset-sending", "slow-reading"})
-"""Kinds that have to be known before the request's body is read."""
+"""The kinds that have to be chosen before the request's body is read."""

@@ -1,4 +1,4 @@
-"""Does work later than the request that caused it, and sends the vendor's own requests, such as callbacks."""
+"""Delayed work: effects after the response, and requests that the vendor sends itself, such as callbacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Work = Callable[[], object]
 
 
 class LateWork:
-    """Keeps work until it is due on the stand-in's clock; a timer watches where real time makes it due."""
+    """Work that is due at times of the stand-in's clock; a timer runs it when real time reaches them."""
 
     def __init__(self, clock: StandInClock) -> None:
         self._clock = clock
@@ -30,16 +30,16 @@ class LateWork:
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        """How many are owed."""
+        """Return how many pieces of work remain."""
         return len(self._owed)
 
     def owe(self, seconds: float, work: Work) -> None:
-        """Do `work` in `seconds`. Needs a running loop."""
+        """Schedule `work` for `seconds` from now. Needs a running loop."""
         heapq.heappush(self._owed, (self._clock.now() + seconds, next(self._order), work))
         self._wind()
 
     def catch_up(self) -> None:
-        """Do the due work, in the order of its times."""
+        """Do the due work, in the order of its due times."""
         while self._owed and self._owed[0][0] <= self._clock.now():
             _, _, work = heapq.heappop(self._owed)
             work()
@@ -60,7 +60,7 @@ class LateWork:
             self._timer.cancel()
             self._timer = None
         if self._owed:
-            # A loop's clock is coarser than time.time and may ring early.
+            # The loop's clock is coarser than time.time, so its timer may fire early.
             delay = max(0.001, self._owed[0][0] - self._clock.now())
             self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
 
@@ -71,7 +71,7 @@ class LateWork:
 
 @dataclass(frozen=True, slots=True)
 class SentLetter:
-    """A letter that was sent. `status` 0: there was no answer in time."""
+    """A letter and its response. `status` 0: no response in time."""
 
     about: str
     status: int
@@ -79,7 +79,7 @@ class SentLetter:
 
 
 class Outbox:
-    """Sends what the vendor leaves in `letters`: each once, when it is due, with two seconds of patience."""
+    """Sends the vendor's `letters`, each once when it is due, and waits two seconds for a response."""
 
     def __init__(self, letters: list[Letter], late: LateWork, clock: StandInClock) -> None:
         self._letters, self._late, self._clock = letters, late, clock

@@ -1,6 +1,6 @@
-"""A client's connection: uvicorn speaks HTTP on it, and faults break it off between uvicorn and the socket.
+"""A client's connection: uvicorn speaks HTTP on it, and faults interrupt it between uvicorn and the socket.
 
-Breaking it here, not in a proxy in front, saves a second connection, and a fault knows which request it hits.
+Interrupting it here, not in a proxy in front, saves a second connection, and a fault knows its request.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-# A client that neither reads nor closes is let go after so long.
+# How long to wait for a client that neither reads nor closes.
 LINGER_SECONDS = 5.0
 
-# What uvicorn calls an error of the application is what a fault did to the connection.
+# uvicorn logs a connection that a fault interrupted as an error of the application.
 _quiet = logging.getLogger("kbsync_standin.uvicorn")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
 
 
 class Line(asyncio.Transport):
-    """The connection as uvicorn writes to it. After `close` or `reset` nothing is written any more."""
+    """The connection as uvicorn writes to it. Nothing is written after `close` or `reset`."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
@@ -39,35 +39,35 @@ class Line(asyncio.Transport):
         self.is_deaf = False
         self.gone = asyncio.Event()
 
-    # -- what uvicorn uses of a transport
+    # -- uvicorn's transport interface
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As the socket has it."""
+        """Return information about the socket."""
         return self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        """Nothing more is written."""
+        """Return whether writing has ended."""
         return self._is_closing or self._transport.is_closing()
 
     def pause_reading(self) -> None:
-        """Leave what comes in the socket."""
+        """Stop reading from the socket."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take what comes."""
+        """Read from the socket again."""
         self._transport.resume_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, or keep it."""
+        """Send the data, or hold it back."""
         if self._held is not None:
             self._held += data
         elif data and not self.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
-        """Close once everything written is sent; the rest of what the client is sending is read and dropped.
+        """Close after sending everything written; read and drop the rest of the client's data.
 
-        Closing on unread bytes would make the kernel send a reset, which can destroy an answer.
+        Closing with unread bytes would make the kernel send a reset, which can destroy a response.
         """
         if self.is_closing():
             return
@@ -79,21 +79,21 @@ class Line(asyncio.Transport):
         with contextlib.suppress(OSError):
             self._transport.write_eof()
             self._transport.resume_reading()
-        # The client has the end of the answer now and closes, which ends the waiting.
+        # The client now has the end of the response and closes, which ends the wait.
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
 
-    # -- what faults do to it
+    # -- faults
 
     def reset(self) -> None:
-        """Break off with a TCP reset."""
+        """Abort with a TCP reset."""
         self._is_closing = True
-        # Closing with a linger time of 0 is what makes the kernel send RST instead of FIN.
+        # A linger time of 0 makes the kernel send RST instead of FIN.
         linger = struct.pack("ii", 1, 0)
         self.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._transport.abort()
 
     async def silence(self, seconds: float | None) -> bool:
-        """Say nothing for so long (None: for ever); False as soon as the client goes."""
+        """Send nothing for this time (None: no limit); return False as soon as the client leaves."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.gone.wait()
@@ -101,7 +101,7 @@ class Line(asyncio.Transport):
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is written meanwhile goes out as one; while an answer drips, after it."""
+        """Send all data written inside as one write; while a response drips, after it."""
         if self._held is not None:
             yield
             return
@@ -112,7 +112,7 @@ class Line(asyncio.Transport):
             self._release()
 
     def hold(self) -> None:
-        """From now on `write` keeps everything for `drip`."""
+        """Hold back everything that `write` gets from now on, for `drip`."""
         self._held = bytearray()
 
     def _release(self) -> None:
@@ -123,7 +123,7 @@ class Line(asyncio.Transport):
             self._finish()
 
     async def drip(self, every: float) -> None:
-        """Send what was kept one byte at a time, also what the next answer adds to it meanwhile."""
+        """Send the data held back one byte at a time, including what the next response adds meanwhile."""
         while self._held:
             self._transport.write(self._held[:1])
             del self._held[:1]
@@ -132,55 +132,55 @@ class Line(asyncio.Transport):
         self._release()
 
     def abort(self) -> None:
-        """Break off at once."""
+        """Abort at once."""
         self._is_closing = True
         self._transport.abort()
 
     def lost(self) -> None:
-        """There is no connection any more."""
+        """Note that the connection has ended."""
         self.gone.set()
         if self._linger is not None:
             self._linger.cancel()
 
 
 class Conversation(H11Protocol):
-    """uvicorn's side of one connection; `scope["state"]["line"]` is its line."""
+    """uvicorn's protocol for one connection; `scope["state"]["line"]` is its line."""
 
     line: Line
 
     def __init__(self, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
         self.logger = _quiet
-        # Tests count requests themselves, and a line for each would drown what the terminal is for.
+        # Tests count requests themselves, and a log line for each would flood the terminal.
         self.access_log = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there."""
+        """Start with a new client."""
         self.line = Line(transport)
         self.app_state = {"line": self.line}
         super().connection_made(self.line)
 
     def data_received(self, data: bytes) -> None:
-        """Part of a request, or what a client still says to a line that is closed."""
+        """Pass on part of a request; ignore data that arrives after closing."""
         if self.line.closes_on_next:
             self.line.close()
         if not self.line.is_closing() and not self.line.is_deaf:
             super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client says no more. It may wait for its answer; else that is the end."""
+        """Handle the client's end of sending: it may still wait for its response; otherwise close."""
         waits = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
         self.line.gone.set()
         return waits and not self.line.is_closing()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, if the client has sent one or may still send one."""
+        """Continue with the next request that the client has sent or may send."""
         super().on_response_complete()
-        # Requests that were sent ahead are answered first, though the client says no more.
+        # Answer requests that were sent ahead first, even if the client sends no more.
         if self.line.gone.is_set() and self.cycle.response_complete:
             self.line.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone, or was let go."""
+        """Handle the end of the connection, whoever closed it."""
         self.line.lost()
         super().connection_lost(exc)

@@ -1,4 +1,4 @@
-"""Makes the pages of a vendor's list: which rows it has at a time, and in which order."""
+"""The pages of a vendor's list: its rows at a given time, and their order."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Generic, Protocol, TypeVar
 
 
 class HasId(Protocol):
-    """What can stand in a list."""
+    """A row that a list can show."""
 
     id: str
 
 
 class HasAge(HasId, Protocol):
-    """The same, with a number that grows from one to the next."""
+    """A row with a number that grows from one row to the next."""
 
     ordinal: int
 
@@ -26,10 +26,10 @@ D = TypeVar("D", bound=HasAge)
 
 
 class Listing(Generic[D]):
-    """What is shown at a moment: a list that lags shows and hides a document later than it comes and goes."""
+    """The rows of a list that lags: it shows and hides a document some time after the change."""
 
     def __init__(self) -> None:
-        self._shown: dict[str, D] = {}  # the oldest first
+        self._shown: dict[str, D] = {}  # oldest first
         self._newest = -1
         self._due: list[tuple[float, int, D, bool]] = []
         self._turn = itertools.count()
@@ -46,25 +46,25 @@ class Listing(Generic[D]):
         heapq.heappush(self._due, (at, next(self._turn), document, False))
 
     def rows(self, now: float, order: str) -> Sequence[D]:
-        """What is shown, in one of the orders of `in_order`."""
+        """Return the rows at a time, in one of the orders of `in_order`."""
         while self._due and self._due[0][0] <= now:
             _, _, document, is_coming = heapq.heappop(self._due)
             self._order = ""
             if not is_coming and self._shown.pop(document.id, None) is None:
-                self._never.add(document.id)  # gone before it was ever shown
+                self._never.add(document.id)  # deleted before it was shown
             elif is_coming and document.id not in self._never:
                 self._shown[document.id] = document
                 if document.ordinal < self._newest:  # the lag became shorter meanwhile
                     self._shown = dict(sorted(self._shown.items(), key=lambda item: item[1].ordinal))
                 self._newest = max(self._newest, document.ordinal)
-        # A list of 100,000 is read in a thousand pages: it is put in order only when something changed.
+        # Clients read 100,000 rows in a thousand pages, so sort only after a change.
         if order != self._order:
             self._rows, self._order = in_order(list(self._shown.values()), order), order
         return self._rows
 
 
 def in_order(rows: Sequence[R], order: str) -> Sequence[R]:
-    """Rows that come oldest first, as `oldest`, `newest`, or `shuffled` the same way every time."""
+    """Order rows that come oldest first: `oldest`, `newest`, or `shuffled`, the same way every time."""
     match order:
         case "newest":
             return rows[::-1]
@@ -80,9 +80,9 @@ T = TypeVar("T")
 def page_of(
     rows: Sequence[T], number: int, size: int, *, repeats: bool = False, shift: int = 0
 ) -> Sequence[T]:
-    """The page `number`, from 1 on. Beyond the last there is nothing, or with `repeats` the last again.
+    """Return the page `number`, counted from 1. After the last it is empty, or the last again with `repeats`.
 
-    `shift`: so many rows further on pages after the first, as if others came and went.
+    `shift`: pages after the first begin this many rows later, as if others had added or deleted rows.
     """
     if repeats:
         number = min(number, max(1, -(-len(rows) // size)))

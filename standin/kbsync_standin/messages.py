@@ -1,4 +1,4 @@
-"""Defines the values that the server and an application exchange: requests, responses, letters, the time."""
+"""The values that the server and an application exchange: requests, responses, letters and the time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 @dataclass(slots=True)
 class Request:
-    """One HTTP request, read whole.
+    """One HTTP request with its body.
 
-    `number` counts the requests of one server from 1. `path` is percent-decoded and without the query,
-    `raw_target` is what stood in the request line. In `query` the last of equal names wins. Names in
-    `headers` are lower-case; the values of equal names are joined with `, `.
+    `number` counts a server's requests from 1. `path` is percent-decoded and without the query, `raw_target`
+    comes from the request line. In `query` the last of equal names wins. Names in `headers` are lower-case;
+    the values of equal names are joined with `, `.
     """
 
     number: int
@@ -31,9 +31,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer. The server adds `Date` and `Content-Length`; a header given as "" is not sent at all.
+    """A response. The server adds `Date` and `Content-Length`; a header that is "" is not sent.
 
-    `parts`: the lengths of the pieces that its body goes out in, `every` seconds apart; none: all at once.
+    `parts`: the lengths of the pieces to send, `every` seconds apart; none: the whole body at once.
     """
 
     status: int = 200
@@ -44,12 +44,12 @@ class Response:
 
     @staticmethod
     def json(value: Any, status: int = 200) -> Response:
-        """`value` as UTF-8 JSON. Raises `TypeError` for what JSON cannot say."""
+        """Return `value` as UTF-8 JSON. Raises `TypeError` if JSON can't represent it."""
         body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
         return Response(status, body, {"content-type": JSON_TYPE})
 
     def having(self, **headers: str) -> Response:
-        """The same with other values for some headers, whose names are lower-case with `_` for `-`."""
+        """Return a copy with some headers replaced; write their names in lower case with `_` for `-`."""
         changed = {name.replace("_", "-"): value for name, value in headers.items()}
         kept = {name.lower(): value for name, value in self.headers.items()}
         return replace(self, headers=kept | changed)
@@ -57,7 +57,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What the vendor sends by itself: JSON by POST, `at` seconds since the epoch by the stand-in's clock.
+    """A request that the vendor sends: JSON by POST, at a time of the stand-in's clock in epoch seconds.
 
     `about`: the document. `slow`: real seconds between the two halves of the body.
     """
@@ -71,9 +71,9 @@ class Letter:
 
 
 class StandInClock:
-    """The stand-in's time: the clock given (real time by default) plus what it was advanced by.
+    """The stand-in's time: a given clock (real time by default) plus the time it was advanced by.
 
-    No test has to sleep until a document is ready.
+    Tests advance it instead of sleeping until a document is ready.
     """
 
     def __init__(self, real: Callable[[], float] = time.time) -> None:
@@ -85,5 +85,5 @@ class StandInClock:
         return self._real() + self._offset
 
     def advance(self, seconds: float) -> None:
-        """From now on it is `seconds` later (earlier, if negative)."""
+        """Advance the time by `seconds`; a negative number sets it back."""
         self._offset += seconds

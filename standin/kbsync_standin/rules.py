@@ -13,10 +13,10 @@ Test = Callable[[Any], bool]
 
 
 class Refused(Exception):
-    """A vendor refuses, and the client made no mistake.
+    """The vendor refuses a request that has no mistake.
 
-    `status`, `code`, `kind`: what it is answered with, where one answer differs from the others. `response`:
-    the whole answer, where it is like no other.
+    `status`, `code`, `kind`: the values of this refusal that differ from the usual ones. `response`: the
+    whole response, for a refusal with its own format.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class Breach(Refused):
 
 
 class Rules:
-    """How closely requests are looked at. `is_strict`: what could be understood has to be documented, too."""
+    """How strictly requests are checked. `is_strict`: requests that are understood but undocumented are
+    refused too.
+    """
 
     def __init__(self, is_strict: bool = True) -> None:
         self._is_strict = is_strict
@@ -54,7 +56,7 @@ class Rules:
     def body(
         self, text: bytes, tests: Mapping[str, Test], needed: Collection[str] = (), status: int = 400
     ) -> dict[str, Any]:
-        """A JSON object of no fields but these. Raises `Breach`, with `status`."""
+        """Parse a JSON object that has no other fields than these. Raises `Breach` with `status`."""
         try:
             return self.known(json_object(text), tests, needed)
         except Breach as breach:
@@ -63,20 +65,20 @@ class Rules:
     def known(
         self, values: dict[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
     ) -> dict[str, Any]:
-        """The values, which have no fields but those of the table and pass as in `fields`."""
+        """Return the values if they have known fields only and pass the checks of `fields`."""
         self.only(values, tests)
         self.fields(values, tests, needed)
         return values
 
     def only(self, given: Collection[str], known: Collection[str], what: str = "the field") -> None:
-        """No names but known ones are there."""
+        """Require that all names are known."""
         unknown = sorted(set(given) - set(known))
         self.should(not unknown, f"{what} {', '.join(unknown)} is not documented")
 
     def fields(
         self, values: Mapping[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()
     ) -> None:
-        """All needed fields are there, and each field of the table that is there passes its test."""
+        """Require all needed fields, and that each field in the table passes its test."""
         for name in needed:
             self.must(name in values, f"{name} is missing")
         for name, test in tests.items():
@@ -85,7 +87,7 @@ class Rules:
 
 
 def json_object(text: bytes, sentence: str = "the body is no JSON object") -> dict[str, Any]:
-    """Raises `Breach` with the sentence for anything else."""
+    """Parse a JSON object. Raises `Breach` with the sentence for anything else."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -96,7 +98,7 @@ def json_object(text: bytes, sentence: str = "the body is no JSON object") -> di
 
 
 def number_in(texts: Mapping[str, str], name: str, usual: int, least: int = 1, most: int = 10**18 - 1) -> int:
-    """A whole number among texts, such as those of a query, in ASCII digits. Raises `Breach`."""
+    """Return a whole number in ASCII digits from texts such as query parameters. Raises `Breach`."""
     text = texts.get(name, str(usual))
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
         raise Breach(f"{name} is {text!r:.80}, not a number from {least} to {most}")
@@ -104,12 +106,12 @@ def number_in(texts: Mapping[str, str], name: str, usual: int, least: int = 1, m
 
 
 def as_word(value: Any) -> str:
-    """A value as a word: null and 404 are natural to write without quotes."""
+    """Return a value as a string, since people write null and 404 without quotes."""
     return "null" if value is None else str(value)
 
 
 def is_flag(value: Any) -> bool:
-    """True or false."""
+    """Return whether the value is true or false."""
     return isinstance(value, bool)
 
 
@@ -125,37 +127,37 @@ def is_measure(value: Any) -> bool:
 
 
 def whole(least: int, most: int) -> Test:
-    """Integers in a range."""
+    """Return a test for integers in a range."""
     return lambda value: is_whole(value) and least <= value <= most
 
 
 def share(least: float, most: float) -> Test:
-    """Numbers in a range."""
+    """Return a test for numbers in a range."""
     return lambda value: is_measure(value) and least <= value <= most
 
 
 def one_of(*choices: Any) -> Test:
-    """Certain values."""
+    """Return a test for certain values."""
     return lambda value: any(type(value) is type(choice) and value == choice for choice in choices)
 
 
 def or_none(test: Test) -> Test:
-    """What passes a test, or None."""
+    """Return a test that also accepts None."""
     return lambda value: value is None or test(value)
 
 
 def is_string(value: Any) -> bool:
-    """A string."""
+    """Return whether the value is a string."""
     return isinstance(value, str)
 
 
 def is_text(value: Any) -> bool:
-    """A string that is not empty."""
+    """Return whether the value is a string that isn't empty."""
     return isinstance(value, str) and bool(value)
 
 
 def are_strings(value: Any) -> bool:
-    """A list of strings, which may be empty."""
+    """Return whether the value is a list of strings, which may be empty."""
     return isinstance(value, list | tuple) and all(is_string(item) for item in value)
 
 
@@ -165,12 +167,12 @@ def are_texts(value: Any) -> bool:
 
 
 def is_address(value: Any) -> bool:
-    """An HTTP address."""
+    """Return whether the value is an HTTP address."""
     return isinstance(value, str) and value.startswith(("http://", "https://"))
 
 
 def is_object(value: Any) -> bool:
-    """A JSON object."""
+    """Return whether the value is a JSON object."""
     return isinstance(value, dict)
 
 

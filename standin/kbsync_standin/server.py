@@ -1,4 +1,4 @@
-"""Runs the stand-in's server: listens, and passes requests to the vendor's application."""
+"""Runs the stand-in's server: it listens and passes requests to the vendor's application."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class Logged:
-    """One request. `status` is 0 as long as (or where) no answer began; `fault` is the kind played."""
+    """One request. `status` is 0 until a response begins; `fault` is the kind of the injected fault."""
 
     n: int
     op: str
@@ -47,7 +47,7 @@ class Logged:
 
 
 class Requests:
-    """Records the requests to the vendor: their number, and the latest ones."""
+    """The log of requests to the vendor: their number, and the latest ones."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -58,7 +58,9 @@ class Requests:
         self._number = 0
 
     def begin(self, op: str, method: str, path: str) -> Logged:
-        """A request's headers have been read: its entry, to be filled in. Numbers are never given twice."""
+        """Log a request whose headers were read, and return its entry to fill in. Numbers are never
+        reused.
+        """
         self._number += 1
         self.total += 1
         self.by_op[op] += 1
@@ -69,7 +71,7 @@ class Requests:
         return entry
 
     def end(self) -> None:
-        """A request's answer has ended, or its connection has."""
+        """Note that a response or its connection has ended."""
         self.in_flight -= 1
 
     def clear(self) -> None:
@@ -80,7 +82,7 @@ class Requests:
         self.in_flight_max = self.in_flight
 
     def snapshot(self) -> dict[str, Any]:
-        """The counts and the log, for JSON."""
+        """Return the counts and the log as values for JSON."""
         return {
             "total": self.total,
             "by_op": dict(self.by_op),
@@ -91,10 +93,10 @@ class Requests:
 
 
 class Server:
-    """Serves one vendor's side on one address.
+    """Serves one vendor's application on one address.
 
-    `port` 0 takes a free one, which is kept when the server is started again. `latency` is seconds added
-    to each answer. The vendor's side is called in the loop's thread only, one request at a time.
+    `port` 0 takes a free port and keeps it after a restart of the server. `latency` is in seconds and delays
+    each response. The application is called only in the loop's thread, one request at a time.
     """
 
     def __init__(
@@ -114,9 +116,9 @@ class Server:
             ws="none",
             lifespan="off",
             interface="asgi3",
-            log_config=None,  # the logging of the process belongs to the tests in it
+            log_config=None,  # the process's logging belongs to its tests
             proxy_headers=False,
-            # An idle connection that is closed is a fault to be asked for, not one that time brings.
+            # Closing an idle connection is a fault that a test injects, so no timeout does it.
             timeout_keep_alive=NEVER,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         )
@@ -131,35 +133,35 @@ class Server:
         return f"http://{host}:{self.port}"
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` when the address is taken."""
+        """Listen. Raises `OSError` if the address is in use."""
         loop = asyncio.get_running_loop()
-        # Without `uvicorn.Server`, which would take the signals and look at them ten times a second.
+        # Don't use `uvicorn.Server`: it takes over signals and checks for them ten times a second.
         self._listener = await loop.create_server(
             lambda: Conversation(self._config, self._state, loop), self.host, self.port, backlog=1024
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Break off every connection, hanging ones too, and listen no more. Repeatable."""
+        """Break off every connection, hanging ones too, and stop listening. May be called twice."""
         if self._listener is None:
             return
-        # First, so that nobody connects while the others are let go.
+        # Stop listening first, so that nobody connects meanwhile.
         listener, self._listener = self._listener, None
         listener.close()
         self.late.clear()
         self.outbox.stop()
         for _ in range(3):
-            await asyncio.sleep(0)  # a connection that was being accepted becomes one of those below
+            await asyncio.sleep(0)  # a connection that is being accepted joins those below
         for connection in list(self._state.connections):
             connection.line.abort()  # type: ignore[union-attr]
         for task in self._state.tasks:
             task.cancel()
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
         await listener.wait_closed()
-        await asyncio.sleep(0)  # what was broken off lets go of its socket in the loop's next turn
+        await asyncio.sleep(0)  # aborted connections release their sockets in the loop's next turn
 
     def advance(self, seconds: float) -> None:
-        """Move the stand-in's clock, and do the late work that becomes due."""
+        """Advance the stand-in's clock and do the delayed work that becomes due."""
 
         async def advance() -> None:
             self.app.clock.advance(seconds)
@@ -173,10 +175,10 @@ class Server:
 
     @contextlib.contextmanager
     def in_thread(self) -> Iterator[Server]:
-        """Serve from a thread of its own, for synchronous tests.
+        """Serve from a separate thread, for synchronous tests.
 
-        Meanwhile `faults`, `url` and `advance` may be used; the vendor's side is better asked by way of
-        the control API, since it may be at work.
+        Inside, `faults`, `url` and `advance` are safe to use. Reach the application through the control API,
+        since it may be handling a request.
         """
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="standin", daemon=True)
@@ -196,7 +198,7 @@ class Server:
 
     @cached_property
     def _control(self) -> Asgi:
-        """Made when somebody asks for it: most servers of tests never are."""
+        """The control API, built on first use: most tests never need it."""
         return control(self)
 
     # -- one request
@@ -204,12 +206,12 @@ class Server:
     async def _asgi(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Handle a request; uvicorn calls this."""
         line: Line = scope["state"]["line"]
-        # Time may have been advanced past work that no timer knew of.
+        # Time may have passed the due time of work that no timer watches.
         self.late.catch_up()
         try:
             if is_control(scope["path"]):
                 await self._control(scope, receive, send)
-                self.outbox.empty()  # what others do is told as well
+                self.outbox.empty()  # changes by other users send letters too
             else:
                 await self._serve(scope, receive, send, line)
         except Gone:
@@ -225,24 +227,24 @@ class Server:
         try:
             await exchange.run()
         finally:
-            # Callbacks are due by what the request did, answered or not.
+            # A request can cause callbacks, whether it got a response or not.
             self.outbox.empty()
             self.requests.end()
         await exchange.stay_open()
 
     def subject(self, request: Request) -> str:
-        """What the request is about."""
+        """Return the subject of the request."""
         return self._asked(lambda: self.app.subject(request), "")
 
     def subject_of_beginning(self, request: Request) -> str:
-        """What a request is about whose body is cut off; "" where that cannot be made out."""
+        """Return the subject of a request with an incomplete body; "" if it isn't known yet."""
         try:
             return self.app.subject(request)
         except Exception:
             return ""
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
-        """The vendor's answer, 500 where its side broke down."""
+        """Return the application's response, or 500 if the application fails."""
         broken = Response.json({"message": "the stand-in broke down; its terminal says where"}, 500)
         return self._asked(lambda: self.app.answer(request, fault), broken)
 
@@ -254,11 +256,11 @@ class Server:
             return otherwise
 
     def _broke_down(self, error: Exception) -> None:
-        """Show a mistake of the stand-in's own: on the terminal, and among the violations."""
+        """Report a bug of the stand-in, on the terminal and among the violations."""
         traceback.print_exception(error, file=sys.stderr)
         self.app.violations.append(f"the stand-in itself broke down: {error!r}")
 
 
 def _wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[None, None, None]) -> None:
-    """Do `work` in another thread's loop and wait for its end. Raises what it raises."""
+    """Run `work` in another thread's loop and wait for it. Raises its exceptions."""
     asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""Switches of a stand-in's behaviour, set by people and tests in JSON or Python, each checked by its type."""
+"""Changes to a stand-in's switches, from JSON or Python, each checked by its type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     B = TypeVar("B", bound=DataclassInstance)
 
 Reader = Callable[[str, Any], Any]
-"""Makes the value of a switch of what was given for its name. Raises `ValueError` with a sentence."""
+"""A function that converts the given value of a switch. Raises `ValueError` with a sentence."""
 
 LARGEST = 1e18
 _NUMBERS = {int: "a whole number", float: "a number of seconds"}
@@ -25,10 +25,10 @@ def changed(
     readers: Mapping[str, Reader] | None = None,
     least: Mapping[str, float] | None = None,
 ) -> B:
-    """`behaviour`, a frozen dataclass, with `switches` set.
+    """Return `behaviour`, a frozen dataclass, with `switches` set.
 
-    A switch is a choice of words, true or false, a text, a pair of seconds, or a number from 0 or its `least`
-    on; `readers` are for all others. Raises `ValueError` for an unknown switch or a wrong value.
+    A switch is one of several words, a boolean, a text, a pair of seconds, or a number of at least 0 or its
+    `least`; `readers` convert all other types. Raises `ValueError` for an unknown switch or a wrong value.
     """
     known = [field.name for field in fields(behaviour)]
     if unknown := sorted(set(switches) - set(known)):
@@ -53,7 +53,7 @@ def _span(name: str, value: Any) -> tuple[float, float]:
 def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
-        word = "null" if value is None else str(value)  # 404 and null are natural to write without quotes
+        word = "null" if value is None else str(value)  # people write 404 and null without quotes
         if isinstance(value, bool) or word not in choices:
             raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
         return word

@@ -1,4 +1,4 @@
-"""A stand-in for the knowledge API of Dify: documents in memory, answers as its source makes them."""
+"""A stand-in for Dify's knowledge API: it keeps documents in memory and answers as Dify's source does."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The calls of the service: each checks its request, does its work on the workspace, and answers.
+"""The API calls of Dify: each checks its request, changes the workspace, and responds.
 
-Paths are of https://github.com/langgenius/dify; docs/targets/dify.md names the commits that were read. The
-routes are those of api/controllers/service_api/dataset/, below `/v1`.
+Paths refer to https://github.com/langgenius/dify; docs/targets/dify.md names the commits. The routes are
+those of api/controllers/service_api/dataset/, below `/v1`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _DATA = {
     "doc_language": is_text,
     "process_rule": lambda value: value == {"mode": "automatic"},
 }
-"""What is documented of `KnowledgeConfig` (api/services/entities/knowledge_entities)."""
+"""The documented fields of `KnowledgeConfig` (api/services/entities/knowledge_entities)."""
 
 _FIELD = {
     "type": one_of("string", "number", "time"),
@@ -79,14 +79,14 @@ _SEARCH = {
     "score_threshold_enabled": is_flag,
     "score_threshold": lambda value: isinstance(value, int | float),
 }
-"""`RetrievalModel`; four of its fields are needed."""
+"""The fields of `RetrievalModel`; four of them are required."""
 
 _RATE = "Sorry, you have reached the knowledge base request rate limit of your subscription."
 _FULL = "The number of documents has reached the limit of your subscription."
 
 
 class DifyApplication(Workspace):
-    """One workspace, at first with one empty knowledge base, `HOME_ID`."""
+    """One workspace with one empty knowledge base, `HOME_ID`, at first."""
 
     default_key, api = "dataset-secret-for-tests", "/v1"
     prefixes: ClassVar = {"/files/": "", "": "/v1"}
@@ -98,25 +98,25 @@ class DifyApplication(Workspace):
         "not-found": Refused("Dataset not found.", 404, "not_found"),
     }
 
-    # -- how it answers (api/libs/external_api.py)
+    # -- responses (api/libs/external_api.py)
 
     def admit(self, call: Call) -> None:
-        """The bytes of a file are read without a key. Older versions have no metadata."""
+        """Check the key, except for the bytes of a file. Older versions have no metadata calls."""
         if call.op != "bytes":
             super().admit(call)
         if call.op in ("create-field", "describe") and not self.behaviour.metadata:
             raise self.no_route(call)
 
     def no_route(self, call: Call) -> Refused:
-        """What an unknown route is answered with."""
+        """Return the refusal for an unknown route."""
         return Refused("The requested URL was not found on the server.", 404, "not_found")
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """A `ValueError` is an invalid parameter."""
+        """Write a refusal; a `ValueError` in Dify becomes `invalid_param`."""
         return _error(refused.status, str(refused.code or "invalid_param"), str(refused))
 
     def failure(self, fault: Fault) -> Response:
-        """`http`: another status than that of the body."""
+        """Return the error of a fault; its argument `http` sets another HTTP status than the body's."""
         status, code = int(fault.args.get("status", 400)), str(fault.args.get("code", "invalid_param"))
         answer = _error(status, code, str(fault.args.get("message", "")))
         return Response(int(fault.args.get("http", status)), answer.body, answer.headers)
@@ -124,7 +124,9 @@ class DifyApplication(Workspace):
     # -- knowledge bases (dataset.py)
 
     def _card(self, base: DifyBase) -> Json:
-        """As api/fields/dataset_fields.py, `DatasetDetailResponse`, has it: what is not set is null."""
+        """Describe a base like `DatasetDetailResponse` (api/fields/dataset_fields.py): unset fields are
+        null.
+        """
         documents, behaviour = self.documents_of(base.id), self.behaviour
         fields = [{"id": key, "name": name, "type": kind} for name, (key, kind) in base.fields.items()]
         return {
@@ -191,7 +193,7 @@ class DifyApplication(Workspace):
 
     @route("POST", "/datasets/{id}/document/create-by-file", "upload")
     def _upload(self, call: Call) -> Json:
-        """`DocumentAddByFileApi`, with the checks in their order there."""
+        """Upload a file like `DocumentAddByFileApi`, with the same order of checks."""
         base, behaviour = self.base(call), self.behaviour
         if behaviour.external:
             raise Refused("External datasets are not supported.")
@@ -209,7 +211,7 @@ class DifyApplication(Workspace):
         if not name or re.search(r"[/\\]", name):
             raise Breach(f"{name!r} is no name of a file")
         formats = _ALWAYS + (_UNSTRUCTURED if behaviour.unstructured else ())
-        # Neither refusal has a word: the errors of api/services/errors/file.py are raised without any.
+        # Both errors in api/services/errors/file.py are raised without a message.
         if name.rpartition(".")[2].lower() not in formats or len(content) > behaviour.max_bytes:
             raise Refused("")
         if not base.has_rule and "process_rule" not in data:
@@ -231,7 +233,7 @@ class DifyApplication(Workspace):
     def _list(self, call: Call) -> Json:
         base = self.base(call)
         Rules().only(call.query, ("page", "limit", "keyword"), "the query parameter")
-        # Dify takes any size and cuts it to 100; to ask for more is a mistake all the same.
+        # Dify silently cuts larger pages to 100; a request for more is still the client's mistake.
         number, size = call.page("limit", 20, most=100)
         field = call.word("field", "indexing_status")
         like = re.escape(call.query.get("keyword", "")).replace("%", ".*").replace("_", ".")
@@ -239,13 +241,15 @@ class DifyApplication(Workspace):
         rows = [one for one in self.newest(there) if re.search(like, one.name)]
         rows = [one for one in rows if not call.plays("left-out", one.name)]
         page = [call.distort("odd-status", one.row(self.now), field) for one in self.page(rows, number, size)]
-        # `has_more` is wrong for a full last page, as it is there.
+        # Like Dify, this sets `has_more` wrongly after a full last page.
         told = {"limit": size, "total": len(rows), "page": number}
         return {"data": page, "has_more": len(page) == size, **told}
 
     @route("GET", "/datasets/{id}/documents/{document}", "detail")
     def _detail(self, call: Call) -> Json:
-        """`DocumentApi.get`; without metadata, the size of the file is in `data_source_info`."""
+        """Show a document like `DocumentApi.get`; without metadata, `data_source_info` has the file's
+        size.
+        """
         one = self.document(call, "Document not found.")
         Rules().only(call.query, ("metadata",), "the query parameter")
         if call.query.get("metadata", "all") not in ("all", "only", "without"):
@@ -267,7 +271,7 @@ class DifyApplication(Workspace):
 
     @route("DELETE", "/datasets/{id}/documents/{document}", "delete")
     def _delete(self, call: Call) -> Json | int | None:
-        """`DocumentApi.delete`: what is archived stays."""
+        """Delete a document like `DocumentApi.delete`, which refuses archived ones."""
         one = self.document(call, "Document Not Exists.")
         status = one.status(self.now)
         if one.hidden == "archived" and status == "completed":
@@ -281,7 +285,7 @@ class DifyApplication(Workspace):
 
     @route("GET", "/datasets/{id}/documents/{document}/upload-file", "file")
     def _file(self, call: Call) -> Json:
-        """`UploadFileApi` (upload_file.py)."""
+        """Show the file of a document like `UploadFileApi` (upload_file.py)."""
         one, how = self.document(call, "Document not found."), self.behaviour.files_url
         where = {"missing": "", "broken": "http://[x"}.get(how, call.origin)
         url = f"{where}/files/{one.id}/file-preview?timestamp=1&nonce=2&sign={one.sha256[:16]}"
@@ -295,7 +299,7 @@ class DifyApplication(Workspace):
 
     @route("GET", "/files/{file}/file-preview", "bytes")
     def _bytes(self, call: Call) -> Response:
-        """The file behind a signed address (api/core/file/helpers.py, `get_signed_file_url`)."""
+        """Send the file behind a signed URL (api/core/file/helpers.py, `get_signed_file_url`)."""
         if "authorization" in call.request.headers:
             self.violations.append("the key was sent to the address of a file")
         one = self.documents.get(call.ids["file"])
@@ -307,13 +311,15 @@ class DifyApplication(Workspace):
 
     @route("POST", "/datasets/{id}/metadata", "create-field")
     def _create_field(self, call: Call) -> Json:
-        """`DatasetMetadataCreateServiceApi`; the length is that of the service."""
+        """Create a metadata field like `DatasetMetadataCreateServiceApi`, with the same maximum length."""
         body = call.body(_FIELD, "type", "name")
         return self.make_field(self.base(call), body["name"], body["type"])
 
     @route("POST", "/datasets/{id}/documents/metadata", "describe")
     def _describe(self, call: Call) -> Json:
-        """`DocumentMetadataEditServiceApi`; the one that is refused and those after it stay as they are."""
+        """Set metadata like `DocumentMetadataEditServiceApi`; at the first refused document it stops,
+        changing no more.
+        """
         base = self.base(call)
         several = call.body({"operation_data": are_objects}, "operation_data")["operation_data"]
         tests = {"document_id": is_text, "metadata_list": are_objects, "partial_update": is_flag}
@@ -335,7 +341,7 @@ class DifyApplication(Workspace):
 
     @route("POST", "/datasets/{id}/retrieve", "retrieve")
     def _retrieve(self, call: Call) -> Json:
-        """`HitTestingApi` (api/controllers/console/datasets/hit_testing_base.py)."""
+        """Search like `HitTestingApi` (api/controllers/console/datasets/hit_testing_base.py)."""
         base, asked = self.base(call), call.body({"query": is_text, "retrieval_model": is_object}, "query")
         if len(asked["query"]) > 250:
             raise Breach("Query cannot exceed 250 characters")
@@ -352,7 +358,7 @@ class DifyApplication(Workspace):
         return {"query": {"content": asked["query"]}, "records": records[: wanted["top_k"]]}
 
     def respond(self, value: Any, call: Call) -> Response:
-        """Nothing is 204."""
+        """Write a result as a response; None becomes 204."""
         if call.plays("shape"):
             return super().respond(value, call)
         answer = super().respond(value, call) if value is not None else Response(204)
@@ -360,7 +366,7 @@ class DifyApplication(Workspace):
 
 
 def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:
-    """By the names of their fields, of which Dify neither looks at id nor at type. Raises `Breach`."""
+    """Return metadata values by field name; like Dify it ignores field ids and types. Raises `Breach`."""
     values = {}
     for one in several:
         told = Rules().known(one, {"id": is_text, "name": is_text, "value": is_text}, ("id", "name", "value"))

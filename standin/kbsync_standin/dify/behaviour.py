@@ -1,4 +1,4 @@
-"""How installations and versions of Dify differ, and the kinds of fault that the stand-in plays itself."""
+"""The differences between Dify's installations and versions, and the faults of this stand-in."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from kbsync_standin.application import Behaviour
 
 @dataclass(frozen=True, slots=True)
 class DifyBehaviour(Behaviour):
-    """And of Dify alone.
+    """The switches that only Dify has.
 
-    fresh: the base has no indexing technique and no rule yet, as one made by the API without any.
-    technique_needed: each upload has to tell the technique, as at older versions.
-    external: the base is kept by another service, and takes no documents.
-    runtime: the base is a general one, or takes documents in a way of its own.
-    doc_form: how documents of the base are cut; another one is refused.
-    deleted: the answer to a deletion: 204; 200 with the number 204, or with an object, as older versions.
-    indexing_deletion: deleting what is being indexed: done, or refused with `document_indexing`.
+    fresh: the base has no indexing technique and no process rule yet, like a base that the API created.
+    technique_needed: every upload must name the indexing technique, as in older versions.
+    external: another service stores the base, which accepts no documents.
+    runtime: whether the base is a general one or has its own way to accept documents.
+    doc_form: how the base splits documents; uploads with another form are refused.
+    deleted: the response to a deletion: 204; or 200 with the number 204 or an object, as in older versions.
+    indexing_deletion: whether deleting a document while it is indexed succeeds or fails with
+        `document_indexing`.
     max_bytes: `UPLOAD_FILE_SIZE_LIMIT`. unstructured: `ETL_TYPE` is Unstructured.
-    files_url: addresses of files are whole; without `FILES_URL` the path alone; of a wrong one no address
-        (broken); or they are not told.
-    metadata: documents may have some; older versions neither tell fields nor have the calls.
+    files_url: file addresses are complete (set), only a path (missing `FILES_URL`), no valid URL (broken), or
+        absent from responses.
+    metadata: documents can have metadata; older versions have neither the fields nor the calls.
     """
 
     fresh: bool = False
@@ -59,4 +60,4 @@ KINDS: Mapping[str, str] = {
     "shape": "the answer has another shape: an empty object, null, a list of nulls [args: form]",
     "nothing-found": "the search finds nothing (retrieve)",
 }
-"""Every kind with one line of explanation."""
+"""Each kind of fault with one line of explanation."""

@@ -1,6 +1,6 @@
-"""What one workspace holds: knowledge bases and their documents, and what a fault does to these.
+"""The contents of one Dify workspace, knowledge bases and documents, and how faults change them.
 
-Paths are of https://github.com/langgenius/dify; docs/targets/dify.md names the commits that were read.
+Paths refer to https://github.com/langgenius/dify; docs/targets/dify.md names the commits.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from kbsync_standin.dify.behaviour import KINDS, DifyBehaviour
 from kbsync_standin.rules import Refused
 
 HOME_ID = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
-"""The knowledge base that is there from the start."""
+"""The id of the initial knowledge base."""
 
 LONGEST_NAME = 200
 
 BUILT_IN = ("document_name", "uploader", "upload_date", "last_update_date", "source")
-"""Names of fields of metadata that are Dify's own (`BuiltInField`)."""
+"""The names of Dify's own metadata fields (`BuiltInField`)."""
 
 
 @dataclass(slots=True, eq=False)
 class DifyBase(Base):
-    """A dataset (api/models/dataset.py, `Dataset`). `fields`: of metadata, each with its id and its type."""
+    """A dataset (`Dataset` in api/models/dataset.py). `fields`: metadata fields with their ids and types."""
 
     technique: str | None = "high_quality"
     has_rule: bool = True
@@ -35,9 +35,9 @@ class DifyBase(Base):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class DifyDocument(Document):
-    """A document of the table `documents` (api/models/dataset.py).
+    """A row of the table `documents` (api/models/dataset.py).
 
-    `hidden`: `disabled` or `archived` once it is indexed. `metadata`: values by the names of their fields.
+    `hidden`: `disabled` or `archived` after indexing. `metadata`: values by field name.
     """
 
     position: int
@@ -46,18 +46,18 @@ class DifyDocument(Document):
     metadata: dict[str, str] = field(default_factory=dict)
 
     def status(self, now: float) -> str:
-        """`indexing_status`: `waiting`, `indexing`, `completed` or `error`."""
+        """Return `indexing_status`: `waiting`, `indexing`, `completed` or `error`."""
         if not self.is_over(now):
             return "waiting" if now - self.created < 0.5 else "indexing"
         return "error" if self.error else "completed"
 
     def is_searchable(self, now: float) -> bool:
-        """Completed, enabled, not archived, and not without any passage."""
+        """Return whether the document is completed, enabled, not archived, and has a passage."""
         is_shown = bool(self.content.split()) and not self.hidden
         return not self.is_deleted and self.status(now) == "completed" and is_shown
 
     def row(self, now: float) -> Json:
-        """As api/fields/document_fields.py, `DocumentResponse`, has it."""
+        """Describe the document like `DocumentResponse` (api/fields/document_fields.py)."""
         status, is_hidden = self.status(now), bool(self.hidden) and self.status(now) == "completed"
         displayed = {"waiting": "queuing", "completed": self.hidden if is_hidden else "available"}
         detail = {"id": self.id, "name": self.name, "size": len(self.content), "created_by": "api"}
@@ -84,24 +84,26 @@ class DifyDocument(Document):
 
 
 class Workspace(Application[DifyBehaviour, DifyDocument]):
-    """One workspace. A violation is also what a client with the source at hand would not send."""
+    """One workspace. Requests that a reader of Dify's source would not send are violations too."""
 
     name, kinds, switches = "dify", KINDS, DifyBehaviour
     home_id, home_name, home_key = HOME_ID, "Handbook", "dataset_id"
 
     def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """A fresh base loses its technique and its rule."""
+        """Change switches; `fresh` removes the base's indexing technique and process rule."""
         was_fresh = self.behaviour.fresh
         super().set_behaviour(switches)
         if self.behaviour.fresh and not was_fresh:
             self.bases[HOME_ID].technique, self.bases[HOME_ID].has_rule = None, False
 
     def new_id(self) -> str:
-        """A random UUID."""
+        """Return a random UUID."""
         return str(uuid.UUID(int=self.chance.getrandbits(128), version=4))
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> DifyBase:
-        """By the API one comes without a rule, and without a technique that it was not given."""
+        """Return a new base without a process rule; it has an indexing technique only if the request sets
+        one.
+        """
         made = DifyBase(base_id, name, description, self.now, dict(settings))
         if settings:
             made.technique, made.has_rule = settings.get("indexing_technique"), False
@@ -109,21 +111,23 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         return made
 
     def base(self, call: Call) -> DifyBase:
-        """As `validate_dataset_token` in api/controllers/service_api/wraps.py finds it. Raises `Refused`."""
+        """Return the base of the path like `validate_dataset_token`
+        (api/controllers/service_api/wraps.py). Raises `Refused`.
+        """
         base: DifyBase | None = self.visible_bases().get(call.ids["id"])
         if base is None:
             raise self.refusals["not-found"]
         return base
 
     def document(self, call: Call, words: str) -> DifyDocument:
-        """The document of the path. Raises `Refused` with `words`."""
+        """Return the document of the path. Raises `Refused` with `words`."""
         one, base = self.documents.get(call.ids["document"]), self.base(call)
         if one is None or one.base != base.id or one.is_deleted:
             raise Refused(words, 404, "not_found")
         return one
 
     def make_field(self, base: DifyBase, name: str, kind: str) -> Json:
-        """`create_metadata` in api/services/metadata_service.py. Raises `Refused`."""
+        """Create a field like `create_metadata` (api/services/metadata_service.py). Raises `Refused`."""
         if name in BUILT_IN:
             raise Refused("Metadata name already exists in Built-in fields.")
         if name in base.fields:
@@ -132,16 +136,17 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         return {"id": base.fields[name][0], "type": kind, "name": name}
 
     def newest(self, rows: list[DifyDocument]) -> list[DifyDocument]:
-        """In the order of the list."""
+        """Return the documents in the order of the list."""
         return sorted(rows, key=lambda one: (int(one.created), one.position), reverse=True)
 
     def store(
         self, base_id: str, name: str, content: bytes, call: Call = UNPLAYED, *, duplicate: bool
     ) -> DifyDocument:
-        """A document; with `duplicate` in place of one of that name, whose text is out of the index at once.
+        """Store a document; with `duplicate` it replaces a document of that name, which leaves the index at
+        once.
 
-        As `save_document_with_dataset_id` in api/services/dataset_service.py, and
-        `_duplicate_document_indexing_task` in api/tasks/duplicate_document_indexing_task.py.
+        It works like `save_document_with_dataset_id` (api/services/dataset_service.py) and
+        `_duplicate_document_indexing_task` (api/tasks/duplicate_document_indexing_task.py).
         """
         ready = self.ready_at(call, name)
         error = str(call.arg("error", "Unsupported encoding")) if call.plays("fails", name) else ""
@@ -174,16 +179,16 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         return self.add(made)
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> DifyDocument:
-        """Beside one of its name."""
+        """Store another user's document, even if its name is in use."""
         return self.store(HOME_ID, name, content, duplicate=False)
 
     def describe(self, one: DifyDocument) -> Json:
-        """And whether it is found."""
+        """Describe a document, and whether searches find it."""
         return {**super().describe(one), "searchable": one.is_searchable(self.now)}
 
 
 def _kept_name(name: str) -> str:
-    """As `FileService.upload_file` in api/services/file_service.py cuts it."""
+    """Shorten a name like `FileService.upload_file` (api/services/file_service.py)."""
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name.split('.')[0][:LONGEST_NAME]}.{name.rpartition('.')[2].lower()}"

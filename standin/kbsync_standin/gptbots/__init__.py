@@ -1,4 +1,4 @@
-"""A stand-in for the GPTBots knowledge API: documents in memory, answers as documented."""
+"""A stand-in for the GPTBots knowledge API: it keeps documents in memory and answers as documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls of the vendor: each checks its request, does its work on the bot, and answers."""
+"""The API calls of GPTBots: each checks its request, changes the bot, and responds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NAME = re.compile(rb'"(?:file_name|rerank_version)"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 def _ids_in(call: Call) -> list[str]:
-    """Ids in the query, repeated or joined; one that was encoded together is one odd id."""
+    """Return the ids in the query, repeated or joined with commas; encoded commas make it a single odd id."""
     pairs = parse_qsl(urlsplit(call.request.raw_target).query)
     repeated = [value for name, value in pairs if name == "data_ids"]
     return repeated + [one for name, value in pairs if name == "doc" for one in value.split(",") if one]
 
 
 class GptbotsApplication(Bot):
-    """One bot, with one empty knowledge base, `HOME_ID`, at first."""
+    """One bot with one empty knowledge base, `HOME_ID`, at first."""
 
     default_key = "app-secret-for-tests"
     usual_failure: ClassVar = {"code": 50000, "message": ""}
@@ -38,25 +38,25 @@ class GptbotsApplication(Bot):
     }
 
     def subject(self, request: Request) -> str:
-        """The names of the files or documents that it is about; of a search, its model."""
+        """Return the names of the files or documents that the request is about; for a search, its model."""
         if self.op(request) in ("add", "update", "match"):
             return " | ".join(json.loads(text) for text in _NAME.findall(request.body))
         return super().subject(request)
 
-    # -- how it answers
+    # -- responses
 
     def admit(self, call: Call) -> None:
-        """Questions and answers may have no call that changes them."""
+        """Check the key, and that an update of questions and answers is enabled."""
         super().admit(call)
         if call.request.path == QA_UPDATE and not self.behaviour.qa_updates:
             raise self.no_route(call)
 
     def no_route(self, call: Call) -> Refused:
-        """What an unknown route is answered with."""
+        """Return the refusal for an unknown route."""
         return Refused("no such route", 404, 404)
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """Under HTTP 200, but for those that never reach it."""
+        """Write a refusal: HTTP 200, unless it comes from before the API."""
         body = {"code": refused.code or 40000, "message": str(refused)}
         return Response.json(body, refused.status if refused.status in (404, 429) else 200)
 
@@ -119,7 +119,7 @@ class GptbotsApplication(Bot):
     @route("PUT", "/v1/bot/doc/spreadsheet/update", "update")
     @route("PUT", QA_UPDATE, "update")
     def _take(self, call: Call) -> Json:
-        """Files one by one; an update of what is not there has failed."""
+        """Store files one by one; updating an unknown document fails."""
         kind, is_update, behaviour = call.request.path.split("/")[-2], call.op == "update", self.behaviour
         most = behaviour.most_changed if is_update and kind == "text" else behaviour.most_files
         delivery = delivery_of(json_object(call.request.body), kind, most, is_update=is_update)
@@ -162,7 +162,7 @@ class GptbotsApplication(Bot):
     @route("GET", "/v1/bot/data/detail/list", "status")
     def _status(self, call: Call) -> list[Json]:
         ids, behaviour = _ids_in(call), self.behaviour
-        # The code that the documents have for too many at once.
+        # GPTBots documents this code for too many ids at once.
         if len(ids) > MOST_ASKED:
             raise Breach(f"{len(ids)} ids asked for at once", code=40332)
         rows: list[Json] = []
@@ -203,5 +203,5 @@ class GptbotsApplication(Bot):
         return {"total": len(rows), "list": rows}
 
     def add_extra_fields(self, value: Any) -> Any:
-        """A business code stands alone."""
+        """Add unknown fields, but never beside a business code."""
         return value if isinstance(value, dict) and "code" in value else super().add_extra_fields(value)

@@ -1,4 +1,4 @@
-"""How the vendor behaves where its documents leave it open, and the kinds of fault that it plays itself."""
+"""The behaviour that GPTBots' documentation leaves open, and the faults of this stand-in."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from kbsync_standin.application import Behaviour
 
 @dataclass(frozen=True, slots=True)
 class GptbotsBehaviour(Behaviour):
-    """And of GPTBots alone.
+    """The switches that only GPTBots has.
 
-    stale_status: so long after an update the status is still the one of the old version.
-    marked_at: when an update's `source_url` is shown: as soon as it is accepted, or when it is swapped in.
-    order: of the list. total: its form in the list.
-    names: of documents in the list: as sent, or without the extension.
-    times: the unit of times in the list. working: the status of a document that is being worked on.
-    failed: how `failed` is told: names (ids of updates), objects, or always ids; and null or absent where
-        nothing failed.
-    most_files: more files in one request are refused; most_changed: in one that changes texts.
+    stale_status: how long after an update the status is still the old version's.
+    marked_at: whether an update's `source_url` appears when it is accepted or when it starts to serve.
+    order: the order of the list. total: the form of its total.
+    names: the names in the list: as sent, or without the extension.
+    times: the unit of times in the list. working: the status of a document in progress.
+    failed: the form of `failed`: names (ids of updates), objects, or always ids; null or absent if nothing
+        failed.
+    most_files: the most files in one upload; most_changed: the most texts in one update.
     bases: the form of the list of knowledge bases.
-    unknown_ids: what deleting ids that are not there meets: ok, or a refusal.
-    qa_updates: there is a call that changes questions and answers; else it is a 404.
+    unknown_ids: whether deleting unknown ids is ok or refused.
+    qa_updates: the call that changes questions and answers exists; otherwise it is a 404.
     """
 
     stale_status: float = 0.0
@@ -64,4 +64,4 @@ KINDS: Mapping[str, str] = {
     "without its fragment]",
     "nothing-found": "the search finds nothing (match)",
 }
-"""Every kind with one line of explanation."""
+"""Each kind of fault with one line of explanation."""

@@ -1,4 +1,4 @@
-"""One bot: its documents, which change in place with the old text serving, and what a fault does to them."""
+"""One bot and its documents, which change in place while the old text serves, and how faults change them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.rules import Refused
 
 HOME_ID = "67457fea6f658672d6482542"
-"""The knowledge base that is there from the start."""
+"""The id of the initial knowledge base."""
 
 CLEARED = "NULL"
-"""Sent as `source_url`."""
+"""The value that clears `source_url`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One content. `ready_at` None: never. `fails`: then it is not searchable but failed."""
+    """One version of a document. `ready_at` None: never ready. `fails`: indexing it fails."""
 
     content: bytes
     source_url: str
@@ -31,21 +31,21 @@ class Version:
 
     @property
     def sha256(self) -> str:
-        """Of the content, in hex."""
+        """The SHA-256 of the content, in hex."""
         return hashlib.sha256(self.content).hexdigest()
 
     def is_over(self, now: float) -> bool:
-        """Nothing more happens to it."""
+        """Return whether its status is final."""
         return self.ready_at is not None and self.ready_at <= now
 
     def url_after(self, before: str) -> str:
-        """What its update makes of a `source_url`: empty leaves it, the word NULL clears it."""
+        """Return the `source_url` after this update: an empty one keeps it, the word NULL clears it."""
         return "" if self.source_url == CLEARED else self.source_url or before
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class BotDocument(Document):
-    """A document: `serving` is what searches find, `coming` what is being made of the last content sent."""
+    """A document: searches find `serving`; `coming` is the latest content, still being indexed."""
 
     kind: str
     updated: float
@@ -56,7 +56,7 @@ class BotDocument(Document):
     rules: dict[str, Any] = field(default_factory=dict)
 
     def catch_up(self, now: float) -> None:
-        """What is done by `now` is swapped in."""
+        """Let the latest content serve if it is ready by `now`."""
         coming = self.coming
         if coming is None or coming.fails or not coming.is_over(now):
             return
@@ -66,7 +66,7 @@ class BotDocument(Document):
         self.source_url = coming.url_after(self.source_url)
 
     def status(self, now: float, working: str, stale: float) -> str:
-        """`data_status`; `stale`: so many seconds after a change the old one is still told."""
+        """Return `data_status`; for `stale` seconds after a change it is still the old one."""
         self.catch_up(now)
         if self.coming is None:
             return "AVAILABLE"
@@ -76,7 +76,7 @@ class BotDocument(Document):
         return "FAILED" if self.has_failed(now) else working
 
     def has_failed(self, now: float) -> bool:
-        """What was sent last could not be indexed."""
+        """Return whether indexing the latest content failed."""
         return self.coming is not None and self.coming.fails and self.coming.is_over(now)
 
 
@@ -88,30 +88,30 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
     id_form = "[0-9a-f]{24}"
 
     def begin(self) -> None:
-        """Nothing was visited yet."""
+        """Create the initial contents: no page has been fetched."""
         self._visits: dict[str, int] = {}
         super().begin()
 
     def new_id(self) -> str:
-        """24 hex digits; the first 8 are the time, as everywhere with the vendor."""
+        """Return 24 hex digits; the first 8 are the time, as in all ids of this vendor."""
         return f"{int(self.now) & 0xFFFFFFFF:08x}{self.chance.getrandbits(40):010x}{self.count():06x}"
 
     def check_base(self, base: str) -> None:
-        """Raises `Refused`."""
+        """Check that the base exists. Raises `Refused`."""
         if base not in self.visible_bases():
             raise Refused("the knowledge base does not exist")
 
     def catch_up(self) -> None:
-        """What is done is swapped in."""
+        """Let contents that are ready serve."""
         for one in self.documents.values():
             one.catch_up(self.now)
 
     def store(
         self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = UNPLAYED
     ) -> BotDocument:
-        """A new document, under the name that a fault makes of its own."""
+        """Store a new document; a fault can change its name."""
         version, name = self._version(sent, call), sent.name
-        if call.plays("other-name"):  # as services call a name that they have already
+        if call.plays("other-name"):  # as services do when a name is in use
             stem, _, extension = name.rpartition(".")
             name = f"{stem} (1).{extension}"
         return self.add(
@@ -130,9 +130,9 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         )
 
     def change(self, old: BotDocument, sent: SentFile, rules: Mapping[str, Any], call: Call) -> None:
-        """Another content for a document, whose old one serves until the new one is in."""
+        """Replace a document's content; the old one serves until the new one is indexed."""
         version, coming = self._version(sent, call), old.coming
-        if coming is not None and self.now < (coming.ready_at or 0.0):  # one that is stuck may be given up
+        if coming is not None and self.now < (coming.ready_at or 0.0):  # a stuck version may be replaced
             again = ", with the same bytes" if coming.sha256 == version.sha256 else ""
             self.violations.append(f"update: two updates of {old.id} in flight at once{again}")
         old.rewrite(version.content)
@@ -143,7 +143,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         old.catch_up(self.now)
 
     def retry(self, call: Call) -> int:
-        """What failed is indexed once more, in every base; how many documents. A fault lets it fail again."""
+        """Index failed documents again, in every base, and return how many; a fault lets them fail again."""
         failed = [one for one in self.present() if one.has_failed(self.now)]
         for one in failed:
             if one.coming is not None:
@@ -156,13 +156,13 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
     def _version(self, sent: SentFile, call: Call = UNPLAYED) -> Version:
         fails = call.plays("fails", sent.name)
         content, ready = sent.content, self.ready_at(call, sent.name)
-        if address := sent.file_url:  # another time there is something else in it
+        if address := sent.file_url:  # the page's content differs at each fetch
             self._visits[address] = self._visits.get(address, 0) + 1
             content = f"Visit {self._visits[address]} to {address}".encode()
         return Version(content, sent.source_url or "", ready, fails, address)
 
     def find(self, prompt: str, bases: Sequence[str] | None, ids: Sequence[str] | None) -> list[Json]:
-        """Passages that share words with `prompt`, best first; of the union of bases and ids."""
+        """Return passages that share words with `prompt`, best first, from the union of bases and ids."""
         rows, is_all = [], bases is None and ids is None
         for one in self.present():
             if one.serving is None or not (is_all or one.base in (bases or ()) or one.id in (ids or ())):
@@ -174,11 +174,11 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         return sorted(rows, key=lambda row: -row["score"])
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> BotDocument:
-        """`source_url`: that of the document."""
+        """Store another user's document; `args` can set its `source_url`."""
         return self.store(SentFile(name, content, str(args.get("source_url", ""))), HOME_ID, "text", {})
 
     def describe(self, one: BotDocument) -> Json:
-        """And what is found of it."""
+        """Describe a document, and the text that searches find."""
         latest = one.coming or one.serving
         address = latest.address if latest else ""
         told = {"kind": one.kind, "source_url": one.source_url, "rules": dict(one.rules), "address": address}

@@ -45,7 +45,7 @@ class SentFile:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A request to add or update, understood."""
+    """A parsed request to add or update documents."""
 
     base: str
     files: tuple[SentFile, ...]
@@ -62,7 +62,7 @@ _BASE_TESTS: Mapping[str, Test] = {
 
 
 def check_base(body: dict[str, Any]) -> dict[str, Any]:
-    """Name, description and settings of a base to be made. Raises `Breach`."""
+    """Parse a request to create a base: name, description and settings. Raises `Breach`."""
     Rules().known(body, _BASE_TESTS, ("name", "desc"))
     if "kg_ner_extraction_user_prompt" in body and not body.get("graph_enable"):
         raise Breach("kg_ner_extraction_user_prompt without graph_enable")
@@ -70,7 +70,7 @@ def check_base(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: bool) -> Delivery:
-    """Raises `Breach`."""
+    """Parse a request to add or update documents. Raises `Breach`."""
     if is_update and kind == "qa":
         body = _questions(body)
     else:
@@ -91,7 +91,7 @@ _OF_QUESTIONS = ("knowledge_base_id", "files", "doc_id", "qaList")
 
 
 def _questions(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of an update of questions and answers: `files`, made of `qaList` where that came instead."""
+    """Return an update of questions and answers with `files`, built from `qaList` if the request has that."""
     unknown = body.keys() - set(_OF_QUESTIONS)
     if unknown:
         raise Breach(f"{', '.join(sorted(unknown))} in an update of questions and answers")
@@ -121,7 +121,7 @@ _CUTTING_TESTS: Mapping[str, Mapping[str, Test]] = {
         "purpose": one_of("QA_FILE", "FILE_2_QA"),
     },
 }
-"""How each kind of document may be cut."""
+"""The chunking settings of each kind of document."""
 
 
 def _check_rules(body: Mapping[str, Any], kind: str) -> None:
@@ -145,7 +145,7 @@ def _file(one: Any, kind: str, is_update: bool) -> SentFile:
     if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
         raise Breach(f"{name!r} is no name of a {kind} document")
     text, address, content = one.get("file_base64"), one.get("file_url", ""), b""
-    if address and not text:  # bytes that came count before any address
+    if address and not text:  # a file's bytes take precedence over an address
         if not _is_url(address):
             raise Breach(f"file_url is no URL: {address!r}")
         if urlsplit(address).path.lower().rpartition(".")[2] != extension:
@@ -174,7 +174,7 @@ def _is_url(url: Any) -> bool:
 
 
 def text_of(body: Mapping[str, Any], key: str) -> str:
-    """A text that is not empty. Raises `Breach`."""
+    """Return a text that isn't empty. Raises `Breach`."""
     Rules().fields(body, {key: is_text}, needed=(key,))
     return str(body[key])
 
@@ -194,12 +194,12 @@ _QUESTION_TESTS: Mapping[str, Test] = {
 
 
 def question_of(body: dict[str, Any]) -> dict[str, Any]:
-    """A request to search. Raises `Breach`."""
+    """Parse a search request. Raises `Breach`."""
     return Rules().known(body, _QUESTION_TESTS, ("prompt", "top_k"))
 
 
 def ranked(rows: Sequence[dict[str, Any]], question: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The best first: by a ranking model, the shorter the better. Too low a score is left out."""
+    """Return passages with a sufficient score, best first; a ranking model prefers short ones."""
     if question.get("rerank_version"):
         rows = [{**row, "score": _rank(row)} for row in rows]
         rows = sorted(rows, key=lambda row: -row["score"])
@@ -207,5 +207,5 @@ def ranked(rows: Sequence[dict[str, Any]], question: Mapping[str, Any]) -> list[
 
 
 def _rank(row: Mapping[str, Any]) -> float:
-    """How much of the passage was asked for, at a guess."""
+    """Estimate how well the passage matches: the shorter, the better."""
     return float(row["score"]) / len(re.findall(r"\w+", row["content"]))

@@ -1,4 +1,4 @@
-"""A stand-in for the LightRAG server: documents in memory, answers as its source has them (1.5.7)."""
+"""A stand-in for the LightRAG server: it keeps documents in memory and answers as version 1.5.7 does."""
 
 from __future__ import annotations
 

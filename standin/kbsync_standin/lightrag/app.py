@@ -1,7 +1,7 @@
-"""The calls of the server: each checks its request, does its work, and answers.
+"""The API calls of LightRAG: each checks its request, does its work, and responds.
 
-Source: LightRAG 1.5.7, `lightrag/api/routers/document_routes.py` and `query_routes.py`, and answers of the
-running server.
+Sources: LightRAG 1.5.7, `lightrag/api/routers/document_routes.py` and `query_routes.py`, and responses of a
+    running server.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PIPELINE: Mapping[str, Any] = {
     "job_start": "2026-11-23T06:22:29.748697",
     "update_status": {key: [False] for key in _STORES},
 }
-"""What else is told of the pipeline; nothing of it changes here."""
+"""The constant fields of the pipeline's status."""
 
 
 _LIST_TESTS = {
@@ -80,10 +80,10 @@ class LightragApplication(Storage):
         "rate-limited": Refused("Pipeline queue is full", 429),
     }
 
-    # -- how it answers
+    # -- responses
 
     def admit(self, call: Call) -> None:
-        """It has a header of its own for the key, and then says 404 for everything."""
+        """Check the key, which has its own header; a deleted base answers 404 to everything."""
         given = call.request.headers.get("x-api-key")
         if not given and "authorization" in call.request.headers:
             raise Refused("Invalid token", 401)
@@ -95,21 +95,21 @@ class LightragApplication(Storage):
             raise self.no_route(call)
 
     def moment_of_failure(self, fault: Fault) -> str:
-        """Before or after the work."""
+        """Return whether the fault replaces the response before or after the work."""
         return ("after" if fault.args.get("stored") else "before") if fault.kind == "internal" else ""
 
     def failure(self, fault: Fault) -> Response:
-        """The error of the fault `internal`."""
+        """Return the response of the fault `internal`."""
         return Response.json({"detail": "Internal server error"}, 500)
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """422 has a list of what is wrong."""
+        """Write a refusal; 422 lists what is wrong."""
         told = [{"type": "value_error", "loc": ["body"], "msg": str(refused), "input": None}]
         answer = Response.json({"detail": told if refused.status == 422 else str(refused)}, refused.status)
         return answer.having(retry_after="30") if refused.status == 429 else answer
 
     def nulls(self, value: Any) -> Any:
-        """A list in its place."""
+        """Return a list that contains null."""
         return [None]
 
     # -- documents
@@ -135,7 +135,7 @@ class LightragApplication(Storage):
             raise Refused(f"{words} ('{name}').", 409)
         if call.plays("refused"):
             raise Refused("Unsupported file type.")
-        # A row of a refused duplicate does not hold its name.
+        # A row for a refused duplicate doesn't occupy the name.
         old = self.documents.get(id_of(name))
         if old is not None and not old.original:
             words = f"Document storage already contains '{name}' (Status: {old.status(self.now)})."
@@ -216,7 +216,7 @@ class LightragApplication(Storage):
     @route("POST", "/query", "ask")
     @route("POST", "/query/stream", "ask")
     def _ask(self, call: Call) -> Json | Response:
-        """Its model says again what it is given, the best documents."""
+        """Answer a question with the best documents; the simulated model repeats its context."""
         asked = call.body(_ASK_TESTS, "query", status=422)
         if _is_short(asked["query"]):
             raise Breach("Value error, RAG query is too short.", 422)
@@ -247,7 +247,7 @@ class LightragApplication(Storage):
 
 
 def _sent_file(request: Request) -> tuple[str, bytes]:
-    """Name and bytes of the one file of a form. Raises `Breach`."""
+    """Return name and bytes of a form's only file. Raises `Breach`."""
     parts = form_in(request, 422)
     if [part.name for part in parts] != ["file"]:
         raise Breach("a form has one field, file", 422)

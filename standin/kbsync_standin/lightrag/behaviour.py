@@ -1,4 +1,4 @@
-"""How the server behaves where its source leaves it open, and the kinds of fault that it plays itself."""
+"""The behaviour that LightRAG's source leaves open, and the faults of this stand-in."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kbsync_standin.application import Behaviour
 
 @dataclass(frozen=True, slots=True)
 class LightragBehaviour(Behaviour):
-    """And of LightRAG alone.
+    """The switches that only LightRAG has.
 
     deleting: how long a deletion in the background takes.
-    most_at_once: more documents that are not processed yet are refused with 429; 0: no limit.
-    tells_progress: where asked to, the lines of an answer tell of the work before it, and have a last one.
-    base: the API is `present`; `deleted` (404 for everything); or what is in it was `emptied` by others.
+    most_at_once: more unprocessed documents than this are refused with 429; 0: no limit.
+    tells_progress: on request, the lines of an answer report progress first and end with a last line.
+    base: whether the API is `present`, `deleted` (404 for everything), or `emptied` by others.
     """
 
     deleting: float = 0.05
@@ -47,4 +47,4 @@ KINDS: Mapping[str, str] = {
     "stream": "the lines of an answer stop, or come slowly (ask) [args: end: error, half-line, nothing; "
     "every: seconds between lines (0)]",
 }
-"""Every kind with one line of explanation."""
+"""Each kind of fault with one line of explanation."""

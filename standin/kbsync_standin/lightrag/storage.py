@@ -1,4 +1,4 @@
-"""The documents of one server: made in the background, each text once, deleted by one job at a time."""
+"""The documents of one server: processed in the background, each text once, deleted by one job at a time."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ TWIN = "Identical content already exists under another filename. Original doc_id
 
 
 def id_of(name: str) -> str:
-    """Documents are called after their file."""
+    """Return the id of a document, which follows from its file name."""
     return f"doc-{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()}"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class LightragDocument(Document):
-    """`original`: the id of one with its text."""
+    """A document. `original`: the id of the document that already has its text."""
 
     track_id: str
     original: str = ""
 
     def status(self, now: float) -> str:
-        """The word of the list."""
+        """Return the status as the list shows it."""
         if not self.is_over(now):
             return "processing" if self.ready_at is None or now > self.created else "pending"
         return "failed" if self.error else "processed"
 
     def row(self, now: float) -> Json:
-        """As the list has it."""
+        """Return the document's row in the list."""
         status = self.status(now)
         metadata: Json = {"source_file": self.name, "process_options": "F"}
         if self.original:
@@ -64,7 +64,7 @@ def _iso(moment: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A job in the background. `fault`: what goes wrong with it."""
+    """A deletion in the background. `fault`: the fault that it meets."""
 
     ids: tuple[str, ...]
     until: float
@@ -72,28 +72,28 @@ class Deletion:
 
 
 class Storage(Application[LightragBehaviour, LightragDocument]):
-    """All of one server, whose only base has no id."""
+    """The contents of one server, whose only base has no id."""
 
     name, kinds, switches = "lightrag", KINDS, LightragBehaviour
     id_form = "doc-[0-9a-f]{32}"
 
     def begin(self) -> None:
-        """No job is there."""
+        """Create the initial contents: no deletion runs."""
         self.deletion: Deletion | None = None
         self.last_word = ""
 
     def change_base(self, state: str) -> None:
-        """One that is gone comes back with its documents."""
+        """Change the base's state; a deleted one returns with its documents."""
         if state == "emptied":
             self.documents.clear()
 
     def delete(self, one: LightragDocument, effect: str = "deleted") -> None:
-        """Nothing tells of it any more."""
+        """Delete a document; responses no longer mention it."""
         super().delete(one, effect)
         del self.documents[one.id]
 
     def store(self, name: str, content: bytes, fault: str = "") -> LightragDocument:
-        """A new document. `fault`: `fails` or `stuck`."""
+        """Store a new document. `fault`: `fails` or `stuck`."""
         ready, digest = self.ready_at(), hashlib.sha256(content).hexdigest()
         error = FAILED if fault == "fails" else "" if content.strip() else NO_TEXT
         twin = next((one.id for one in self.documents.values() if one.sha256 == digest), "")
@@ -115,18 +115,18 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         )
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> LightragDocument:
-        """It is processed at once."""
+        """Store another user's document, processed at once."""
         one = self.store(name, content)
         one.ready_at = self.now
         return one
 
     def start_deletion(self, ids: Sequence[str], seconds: float, fault: str = "") -> None:
-        """It is carried out when its time is over."""
+        """Start a deletion that takes `seconds`."""
         self.deletion = Deletion(tuple(ids), self.now + seconds, fault)
         self.last_word = "Starting document deletion process"
 
     def catch_up(self) -> None:
-        """A deletion that is due."""
+        """Carry out a due deletion."""
         job = self.deletion
         if job is None or self.now < job.until:
             return
@@ -139,12 +139,12 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
 
     @property
     def unfinished(self) -> int:
-        """Documents that are being worked on."""
+        """The number of documents in progress."""
         rows = self.documents.values()
         return sum(one.ready_at is not None and not one.is_over(self.now) for one in rows)
 
     def find(self, query: str) -> Iterator[LightragDocument]:
-        """Processed documents with words of the query, the best first."""
+        """Yield processed documents that share words with the query, best first."""
         words, rows = set(re.findall(r"\w+", query.lower())), []
         for one in self.documents.values():
             text = one.text.lower()
@@ -154,5 +154,5 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         yield from (one for _, one in sorted(rows, key=lambda row: -row[0]))
 
     def describe(self, one: LightragDocument) -> Json:
-        """And whether searches find it."""
+        """Describe a document, and whether searches find it."""
         return {**super().describe(one), "searchable": one.status(self.now) == "processed"}

@@ -1,4 +1,6 @@
-"""A stand-in for files and vector stores as OpenAI has them: all in memory, answers as documented."""
+"""A stand-in for OpenAI's files and vector stores: it keeps everything in memory and answers as
+documented.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls of the vendor: each checks its request, does its work on the project, and answers."""
+"""The API calls of OpenAI: each checks its request, changes the project, and responds."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _INCLUDED = ("include_embeddings", "include_metadata")
 
 
 def _are_attributes(value: Any) -> bool:
-    """The vendor's bounds."""
+    """Return whether attributes keep the vendor's limits."""
     return (
         isinstance(value, dict)
         and len(value) <= 16
@@ -116,49 +116,49 @@ class OpenaiApplication(Project):
         ),
     }
 
-    # -- how it answers
+    # -- responses
 
     def admit(self, call: Call) -> None:
-        """Some calls are OGX's alone."""
+        """Check the key, and that only OGX gets OGX's own calls."""
         super().admit(call)
         if call.op in ("put-back", "readers") and not self.is_ogx:
             raise self.no_route(call)
 
     def no_route(self, call: Call) -> Refused:
-        """What an unknown route is answered with."""
+        """Return the refusal for an unknown route."""
         return Refused(f"Invalid URL ({call.request.method} {call.request.path})", 404)
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """An error object."""
+        """Write a refusal as an error object."""
         return _error(refused.status, str(refused), refused.kind, str(refused.code))
 
     def failure(self, fault: Fault) -> Response:
-        """`bare`: the body is an error and HTTP says 200."""
+        """Return the error of a fault; with `bare` its HTTP status is 200."""
         args = fault.args
         status = 200 if args.get("bare") else int(args.get("status", 400))
         return _error(status, args.get("message", ""), args.get("type", ""), args.get("code", ""))
 
     def nulls(self, value: Any) -> Any:
-        """Null in its lists, and in place of all else."""
+        """Return the value with null in its lists, or null."""
         return {key: [None] if isinstance(one, list) else None for key, one in value.items()}
 
     def add_extra_fields(self, value: Any) -> Any:
-        """Only rows have unknown fields."""
+        """Add unknown fields to rows only."""
         return super().add_extra_fields(value) if value.get("object") == "vector_store.file" else value
 
     def _missing(self, message: str) -> Refused:
-        """OGX says 400 for all that it does not find in its stores."""
+        """Return the refusal for an unknown object; OGX answers 400 for objects inside its stores."""
         return Refused(message, 400 if self.is_ogx else 404)
 
     def _store(self, key: str) -> VectorStore:
-        """Raises `Refused`."""
+        """Return the store. Raises `Refused`."""
         store: VectorStore | None = self.bases.get(key)
         if store is None:
             raise self._missing(f"Vector store with id '{key}' not found.")
         return store
 
     def _attached(self, call: Call) -> Attached:
-        """Raises `Refused`."""
+        """Return the attached file of the path. Raises `Refused`."""
         store, file_id = self._store(call.ids["store"]), call.ids["file"]
         if file_id not in store.files:
             raise self._missing(f"File {file_id} not found in vector store {store.id}.")
@@ -167,7 +167,7 @@ class OpenaiApplication(Project):
     def _paged(
         self, call: Call, rows: Sequence[R], largest: int, default: int, show: Callable[[R], Any]
     ) -> Json:
-        """One page of rows that come oldest first."""
+        """Return one page of rows that come oldest first."""
         query = call.query
         RULES.only(query, ("limit", "order", "after", "purpose", "filter", "before"))
         _, limit = call.page("limit", default, most=largest)
@@ -308,7 +308,9 @@ class OpenaiApplication(Project):
 
     @route("GET", "/vector_stores/{store}/files/{file}/content", "text")
     def _text(self, call: Call) -> Json:
-        """OGX tells more of a passage where it is asked to; its file need not be in the store."""
+        """Return the text of a file; OGX adds details on request and doesn't require the file in the
+        store.
+        """
         query = call.query
         RULES.only(query, _INCLUDED if self.is_ogx else ())
         RULES.must(all(value in ("true", "false") for value in query.values()), f"the query is {dict(query)}")
@@ -344,7 +346,7 @@ class OpenaiApplication(Project):
         return {"object": "vector_store.search_results.page", "search_query": [body["query"]], **page}
 
     def _hit(self, one: Attached, score: float) -> Json:
-        """OGX has an id of its own, and the file's among the attributes."""
+        """Return a search hit; OGX has its own id in it and the file's id among the attributes."""
         own = {"file_id": one.id, "filename": one.file.name} if self.is_ogx else {}
         return {
             "file_id": f"own-{one.ordinal}" if self.is_ogx else one.id,
@@ -354,18 +356,18 @@ class OpenaiApplication(Project):
             "content": [{"type": "text", "text": one.file.text[:2000]}],
         }
 
-    # -- what OGX has of its own, and chats
+    # -- OGX's own calls, and chats
 
     @route("GET", "/providers", "readers")
     def _readers(self, call: Call) -> Json:
-        """What OGX is made of, as far as it reads files."""
+        """Name the providers of OGX that read files."""
         reader = self.behaviour.reader
         row = {"api": "file_processors", "provider_id": reader, "provider_type": f"inline::{reader}"}
         return {"data": [row | {"config": {}, "health": {"status": "OK"}}]}
 
     @route("POST", "/vector-io/insert", "put-back")
     def _put_back(self, call: Call) -> Response:
-        """A passage of the id replaces the one that is there."""
+        """Insert a passage, replacing the one with the same id."""
         body = call.body({"vector_store_id": is_text, "chunks": _are_chunks}, "vector_store_id", "chunks")
         store = self._store(body["vector_store_id"])
         for chunk in body["chunks"]:
@@ -402,7 +404,7 @@ def _file_row(one: UploadedFile) -> Json:
 
 
 def _passage(call: Call, one: Attached) -> Json:
-    """All of its text."""
+    """Return a passage with its whole text."""
     with_vector, with_metadata = (call.query.get(name) == "true" for name in _INCLUDED)
     passage = one.passage
     about = {"chunk_id": passage.id, "document_id": one.id, "source": None, "content_token_count": 1}
@@ -417,7 +419,7 @@ def _passage(call: Call, one: Attached) -> Json:
 
 
 def _filter(given: Any) -> Callable[[Mapping[str, Any]], bool]:
-    """A test of attributes. Raises `Breach`."""
+    """Return a test of attributes. Raises `Breach`."""
     if given is None:
         return lambda _: True
     kind, key, value = (given.get(name) for name in ("type", "key", "value"))

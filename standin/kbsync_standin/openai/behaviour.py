@@ -1,4 +1,4 @@
-"""How the service behaves where its documents leave it open, and the kinds of fault that it plays itself."""
+"""The behaviour that OpenAI's documentation leaves open, and the faults of this stand-in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kbsync_standin.completions import KIND as STREAM
 
 @dataclass(frozen=True, slots=True)
 class OpenaiBehaviour(Behaviour):
-    """And of OpenAI alone. Its lists have no page after the last.
+    """The switches that only OpenAI has. Its lists have no page after the last.
 
-    dialect: `openai`; or `ogx`, as OGX 1.5.0 was seen to be: what is unknown is 400, attaching answers at its
-        end, names are rewritten, files of equal text share their passages, a file that is deleted stays in
-        its stores, a cursor that is gone begins the list anew.
-    reader: of OGX: `pypdf` reads PDF and what it knows for text by its name; `auto` reads all.
-    base: a store may be `expired`, too.
+    dialect: `openai`, or `ogx` as observed in OGX 1.5.0: 400 for unknown objects, attaching responds when it
+        is done, names are rewritten, files of equal text share passages, a deleted file stays in its stores,
+        and a deleted cursor restarts the list.
+    reader: for OGX: `pypdf` reads PDF and files whose name promises text; `auto` reads all.
+    base: a store can also be `expired`.
     """
 
     dialect: Literal["openai", "ogx"] = "openai"
@@ -46,4 +46,4 @@ KINDS: Mapping[str, str] = {
     "nothing-found": "the search finds nothing (search)",
     "stream": STREAM,
 }
-"""Every kind with one line of explanation."""
+"""Each kind of fault with one line of explanation."""

@@ -1,4 +1,4 @@
-"""One project: its files, its vector stores, and what is attached where."""
+"""One project: its files, its vector stores, and the files attached to each store."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kbsync_standin.application import UNPLAYED, Application, Base, Call, Docume
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 
 HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
-"""The vector store that is there from the start."""
+"""The id of the initial vector store."""
 
 _REWRITTEN = re.compile(r"[^A-Za-z0-9._-]")
 
 _READ_BY_OGX = ("c", "cpp", "css", "csv", "html", "java", "js", "md", "pdf", "py", "sh", "tex", "ts", "txt")
-"""Endings of names that its reader `inline::pypdf` was seen to take."""
+"""The extensions that OGX's reader `inline::pypdf` was observed to accept."""
 
 UNSUPPORTED = "unsupported_file"
 AUTO = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
@@ -31,20 +31,20 @@ class UploadedFile(Document):
 
     @property
     def indexed(self) -> bytes:
-        """What is indexed of it: of a PDF, nothing of the comments in it."""
+        """The content to index; a PDF's comments are left out."""
         lines = self.content.splitlines(keepends=True)
         is_pdf = self.sent_name.endswith(".pdf")
         return b"".join(line for line in lines if not (is_pdf and line.startswith(b"%")))
 
     @property
     def text(self) -> str:
-        """What a search looks into."""
+        """The text that searches read."""
         return self.indexed.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A piece of text as it is indexed; OGX makes the id from the text alone."""
+    """One piece of indexed text; OGX derives its id from the text alone."""
 
     text: str
     id: str
@@ -53,7 +53,7 @@ class StoredPassage:
 
 @dataclass(slots=True)
 class Attached:
-    """A file in a store. `ready_at` None: never. `error`: the code of its failure, "" for none."""
+    """A file in a store. `ready_at` None: never ready. `error`: the error code, "" for none."""
 
     file: UploadedFile
     store: str
@@ -67,18 +67,18 @@ class Attached:
 
     @property
     def id(self) -> str:
-        """The file's."""
+        """The file's id."""
         return self.file.id
 
     @property
     def passage(self) -> StoredPassage:
-        """The only one."""
+        """The file's only passage."""
         digest = hashlib.sha256(self.file.indexed)
         vector = [byte / 256 for byte in digest.digest()[:4]]
         return StoredPassage(self.file.text, digest.hexdigest()[:32], vector)
 
     def status(self, now: float) -> str:
-        """As the vendor calls it."""
+        """Return the status as the vendor names it."""
         if self.ready_at is None or now < self.ready_at:
             return "in_progress"
         return "failed" if self.error else "completed"
@@ -86,7 +86,7 @@ class Attached:
 
 @dataclass(slots=True, eq=False)
 class VectorStore(Base):
-    """`settings`: its metadata. `holders`: where passages are shared, the file under which each is found."""
+    """A store. `settings`: its metadata. `holders`: for shared passages, the file that searches name."""
 
     status: str = "completed"
     files: dict[str, Attached] = field(default_factory=dict)
@@ -101,17 +101,19 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
     home_id, home_name, home_key = HOME_ID, "Default", "vector_store_id"
 
     def begin(self) -> None:
-        """No store is withdrawn."""
+        """Create the initial contents: no store is withdrawn."""
         self._withdrawn_store: VectorStore | None = None
         super().begin()
 
     @property
     def is_ogx(self) -> bool:
-        """The dialect is that of OGX."""
+        """Whether the dialect is OGX's."""
         return self.behaviour.dialect == "ogx"
 
     def change_base(self, state: str) -> None:
-        """Its files stay. One that is deleted comes back with those attached to it."""
+        """Change the initial store's state. The files stay; a deleted store returns with its attached
+        files.
+        """
         home = self.bases.pop(HOME_ID, self._withdrawn_store)
         self._withdrawn_store = home if state == "deleted" else None
         if state == "recreated":
@@ -123,18 +125,18 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
                 self.bases[HOME_ID] = home
 
     def new_id(self) -> str:
-        """Of a store."""
+        """Return a new store id."""
         return f"vs_{self._hex()}"
 
     def _hex(self) -> str:
         return f"{self.chance.getrandbits(96):024x}{self.count():08x}"
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> VectorStore:
-        """Also of a name that is there."""
+        """Return a new store; its name may be in use."""
         return VectorStore(base_id, name, description, self.now, dict(settings))
 
     def upload(self, name: str, content: bytes, purpose: str) -> UploadedFile:
-        """A new file."""
+        """Store a new file."""
         kept = _REWRITTEN.sub("_", name) if self.is_ogx else name
         about: Json = {"id": f"file-{self._hex()}", "created": self.now, "purpose": purpose}
         return self.add(UploadedFile(**about, name=kept, sent_name=name, content=content), "uploaded")
@@ -147,7 +149,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         strategy: Json = AUTO,
         call: Call = UNPLAYED,
     ) -> Attached:
-        """A file in a store; one that is there already stays as it is."""
+        """Attach a file to a store; an attached file stays as it is."""
         if (there := store.files.get(file.id)) is not None:
             return there
         ready = self.now if self.is_ogx else self.ready_at()
@@ -167,7 +169,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         return made
 
     def detach(self, store: VectorStore, file_id: str) -> None:
-        """Out of the store; its passages go, whoever else has the same ones where they are shared."""
+        """Detach a file; its passages go, even if other files share them."""
         gone = store.files.pop(file_id)
         gone.deleted_at = self.now
         store.past.append(gone)
@@ -176,36 +178,36 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         self.record("detached", gone.file)
 
     def delete_file(self, file_id: str) -> None:
-        """OpenAI removes it from its stores as well."""
+        """Delete a file; OpenAI removes it from its stores as well."""
         self.record("file-deleted", self.documents.pop(file_id))
         for store in self.bases.values() if not self.is_ogx else ():
             if file_id in store.files:
                 self.detach(store, file_id)
 
     def delete(self, one: UploadedFile, effect: str = "deleted") -> None:
-        """The file, and wherever it is attached."""
+        """Delete the file from the project and from all stores."""
         for store in self.bases.values():
             store.files.pop(one.id, None)
         del self.documents[one.id]
         self.record(effect, one)
 
     def find(self, store: VectorStore, question: str) -> Iterator[tuple[Attached, float]]:
-        """Files that share words with `question`, and which part of its words."""
+        """Yield files that share words with `question`, each with its share of the words."""
         for one in store.files.values():
             share = shared_words(question, one.file.text)
-            # OGX finds what several files have once for each of them, always under the same one.
+            # OGX returns a shared passage once for each of its files, always under the same file.
             found = store.files.get(store.holders.get(one.passage.id, "")) if self.is_ogx else one
             if share and found is not None and one.status(self.now) == "completed":
                 yield found, share
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> UploadedFile:
-        """It is attached as well, with `attributes`."""
+        """Store another user's file and attach it, with the `attributes` in `args`."""
         file = self.upload(name, content, "assistants")
         self.attach(self.bases[HOME_ID], file, args.get("attributes") or {})
         return file
 
     def snapshot(self) -> Json:
-        """Every attached file, every file, the stores."""
+        """Return every attached file, every file, and the stores."""
         attached = [one for store in self.bases.values() for one in store.files.values()]
         documents = [
             {**self.describe(one.file), "name": one.file.sent_name, "base": one.store}

@@ -1,4 +1,6 @@
-"""A stand-in for the knowledge bases of Open WebUI 0.12.4: files in memory, answers as the server's."""
+"""A stand-in for the knowledge bases of Open WebUI 0.12.4: it keeps files in memory and answers as the
+server does.
+"""
 
 from __future__ import annotations
 

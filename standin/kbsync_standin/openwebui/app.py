@@ -1,4 +1,4 @@
-"""The calls of the server: each checks its request, does its work on the files, and answers."""
+"""The API calls of Open WebUI: each checks its request, changes the files, and responds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NOT_MADE = "Failed to create directory. A directory with this name may already 
 
 
 def _body(call: Call, needed: Names[str], known: Names[str] = ()) -> Json:
-    """A JSON object with these fields. Raises `Breach`."""
+    """Parse a JSON object that has these fields. Raises `Breach`."""
     try:
         body = json_object(call.request.body)
     except Breach as breach:
@@ -51,7 +51,7 @@ def _card(one: Collection) -> dict[str, Any]:
 
 
 def _row(one: File, *, data: bool) -> dict[str, Any]:
-    """As the server shows a file; `data`: with its status and text."""
+    """Describe a file as the server does; `data`: with its status and text."""
     told: dict[str, Any] = {"status": one.status} | (
         {} if one.extracted is None else {"content": one.extracted}
     )
@@ -76,13 +76,13 @@ def _folder_row(base: Collection, key: str) -> dict[str, Any]:
 
 
 class OpenWebuiApplication(Files):
-    """One user, an admin, with one empty knowledge base, `HOME_ID`."""
+    """One user, an admin, with one empty knowledge base, `HOME_ID`, at first."""
 
     default_key = "sk-0123456789abcdef0123456789abcdef"
     refusals: ClassVar = {"unauthorized": Refused("401 Unauthorized", 401)}
 
     def admit(self, call: Call) -> None:
-        """Unknown routes need no key."""
+        """Check the key; unknown routes need none."""
         if not call.op:
             raise self.no_route(call)
         if not self.is_known(call.request):
@@ -94,16 +94,16 @@ class OpenWebuiApplication(Files):
             self.base("", 400 if call.op in ("list", "link", "delete-base") else 404)
 
     def no_route(self, call: Call) -> Refused:
-        """What an unknown route is answered with."""
+        """Return the refusal for an unknown route."""
         return Refused("Method Not Allowed", 405)
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """A page of the site has any address."""
+        """Write a refusal; every address outside the API shows the site's page."""
         is_page = not call.op and call.request.method == "GET"
         return _PAGE if is_page else Response.json({"detail": str(refused)}, refused.status)
 
     def nulls(self, value: Any) -> Any:
-        """A list in its place."""
+        """Return a list that contains null."""
         return [None]
 
     # -- bases
@@ -222,7 +222,7 @@ class OpenWebuiApplication(Files):
 
     @route("GET", "/api/v1/files/user/search", "newest")
     def _newest(self, call: Call) -> Any:
-        """The files of the user, in whatever base they are; texts only where they are asked for."""
+        """List the user's files in all bases. Names and texts can't be searched here."""
         query = call.query
         skip, limit = int(query.get("skip", "0")), int(query.get("limit", "50"))
         if not 1 <= limit <= _LARGEST_PAGE or skip < 0:
@@ -256,7 +256,9 @@ class OpenWebuiApplication(Files):
         return {"status": True}
 
     def _do(self, work: Iterator[None], call: Call, refusal: Callable[[Refused], Refused]) -> None:
-        """Before it is answered, or by and by. Raises `refusal` of what went wrong."""
+        """Do the work before responding, or step by step after the fault `goes-on`. Raises
+        `refusal(error)`.
+        """
         if call.plays("goes-on"):
             self.go_on(work, float(call.arg("seconds", 20)))
             raise Refused("504 Gateway Time-out", 504)
@@ -309,7 +311,9 @@ class OpenWebuiApplication(Files):
 
     @route("POST", "/api/v1/knowledge/{base}/sync/diff", "folders")
     def _folders(self, call: Call) -> Any:
-        """Compared with nothing: every file is one too many."""
+        """List the folders of a base. The client compares nothing, so the server reports every file as
+        surplus.
+        """
         base = self.base(call.ids["base"])
         if _body(call, ("manifest",))["manifest"]:
             raise Breach("a comparison with something is not played here")
@@ -351,7 +355,7 @@ class OpenWebuiApplication(Files):
 
     @route("POST", "/api/chat/completions", "chat")
     def _chat(self, call: Call) -> Response:
-        """As for a caller that wants nothing kept: without the ids of a chat and a session."""
+        """Answer as for a caller that wants nothing stored: without the ids of a chat and a session."""
         body = _body(call, ("messages",), TESTS)
         if body.get("model") != MODEL:
             raise Refused("Model not found")

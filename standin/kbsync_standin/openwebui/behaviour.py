@@ -1,4 +1,4 @@
-"""How the server is set up, and the kinds of fault that it plays itself."""
+"""The settings of an Open WebUI server, and the faults of this stand-in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from kbsync_standin.completions import KIND as STREAM
 
 @dataclass(frozen=True, slots=True)
 class OpenWebuiBehaviour(Behaviour):
-    """And of Open WebUI alone. `vectorize`: until a file is linked or has failed. No list has a deleted one.
+    """The switches that only Open WebUI has. `vectorize`: until a file is linked or has failed. No list shows
+    deleted files.
 
-    page_size: rows of a page whatever is asked for, as for users who are no admins; 0: what is asked for.
-    looks_late: equal texts are looked for at the beginning of the indexing, or only at its end. In between
-        two can slip in side by side.
+    page_size: the rows of every page, whatever the request says, as for users who aren't admins; 0: as
+        requested.
+    looks_late: duplicates are looked for when indexing ends, not when it begins, so two equal texts can both
+        be stored.
     """
 
     page_size: int = 0
@@ -42,4 +44,4 @@ KINDS: Mapping[str, str] = {
     "keeps-files": "the answer is that of success, the files stay (cleanup, delete)",
     "stream": STREAM,
 }
-"""Every kind with one line of explanation."""
+"""Each kind of fault with one line of explanation."""

@@ -1,10 +1,10 @@
-"""What the server holds: files, the passages of each base, links between them, and folders.
+"""The contents of the server: files, the passages of each base, links between them, and folders.
 
-After `routers/files.py`, `routers/knowledge.py` and `routers/retrieval.py` of Open WebUI 0.12.4. A file is
-indexed in the background: into a collection of its own, then into the base, then it is linked, then it is
-`completed`. Passages know the SHA-256 of the whole text they are from, which is how equal texts are refused
-and how a removal takes the passages of others along. A text that is indexed anew is stored first, whatever
-becomes of the work, and the work goes on when nobody waits for its answer any more.
+Based on `routers/files.py`, `routers/knowledge.py` and `routers/retrieval.py` of Open WebUI 0.12.4. A file is
+indexed in the background: first into its own collection, then into the base; then it is linked, then
+`completed`. Each passage stores the SHA-256 of its file's whole text. The server refuses equal texts by this
+hash, and removing a file also removes passages of other files with the same hash. A reindexed file's new text
+is stored first, even if the work fails later, and the work continues when the client has left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour
 from kbsync_standin.rules import Refused
 
 HOME_ID = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
-"""The knowledge base that is there from the start."""
+"""The id of the initial knowledge base."""
 
 USER_ID = "617911a5-2f4e-4c39-8a8e-6a1f50f0c0de"
 
@@ -32,10 +32,10 @@ BROKEN = "500, message='Internal Server Error', url='http://127.0.0.1:18001/v1/e
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class File(Document):
-    """`fails`: so often its indexing fails, -1: each time. `extracted`: its text, once it was read.
+    """A file. `fails`: how many times indexing fails, -1: always. `extracted`: its text, once it was read.
 
-    `error` is what it failed with last. `collection`: where it was indexed last: its own comes first, then
-    that of a base. `folder`: base → folder: the links.
+    `error`: the last failure. `collection`: the last collection that it was indexed into, its own first, then
+    a base's. `folder`: base → folder, for each link.
     """
 
     meta: Json
@@ -68,7 +68,7 @@ class Collection(Base):
     folders: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
     def path(self, folder: str | None) -> str:
-        """Names from the root, "" for the base itself."""
+        """Return the folder's path from the root, "" for the base itself."""
         names: list[str] = []
         while folder in self.folders:
             name, folder = self.folders[folder]
@@ -77,20 +77,22 @@ class Collection(Base):
 
 
 class Files(Application[OpenWebuiBehaviour, File]):
-    """All of one user. A violation is also what a client must not do, though the server takes it."""
+    """The files of one user. Requests that the server accepts but a client must not send are violations
+    too.
+    """
 
     name, kinds, switches = "openwebui", KINDS, OpenWebuiBehaviour
     home_id, home_name, home_key = HOME_ID, "Home", "knowledge_id"
     id_form = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
     def begin(self) -> None:
-        """No work goes on."""
+        """Create the initial contents: no work is in progress."""
         self._going_on: list[tuple[float, float, Iterator[None]]] = []
         self._withdrawn_base: tuple[Collection | None, dict[File, str | None]] | None = None
         super().begin()
 
     def change_base(self, state: str) -> None:
-        """Its files stay, without their links; a deleted one comes back with them."""
+        """Change the base's state. Its files stay but lose their links; a deleted base returns with them."""
         base, links = self._withdrawn_base or (self.bases.get(HOME_ID), self.links(HOME_ID))
         self._withdrawn_base = (base, links) if state == "deleted" else None
         self.drop_base(HOME_ID)
@@ -104,50 +106,50 @@ class Files(Application[OpenWebuiBehaviour, File]):
                 one.folder[HOME_ID] = folder
 
     def links(self, base_id: str) -> dict[File, str | None]:
-        """The files that are linked to a base, with their folders in it."""
+        """Return the files linked to a base, with their folders in it."""
         return {one: one.folder[base_id] for one in self.documents.values() if base_id in one.folder}
 
     def new_id(self) -> str:
-        """A UUID."""
+        """Return a UUID."""
         return str(uuid.UUID(int=self.chance.getrandbits(128)))
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> Collection:
-        """Also of a name that is there."""
+        """Return a new base; its name may be in use."""
         return Collection(base_id, name, description, self.now)
 
     def drop_base(self, base_id: str) -> None:
-        """With its links; the files stay."""
+        """Delete a base with its links; the files stay."""
         self.bases.pop(base_id, None)
         for one in self.documents.values():
             one.folder.pop(base_id, None)
 
     def file(self, file_id: object, status: int = 404) -> File:
-        """Raises `Refused`."""
+        """Return the file. Raises `Refused`."""
         found = self.documents.get(str(file_id))
         if found is None or found.is_deleted:
             raise Refused("We could not find what you're looking for :/", status)
         return found
 
     def base(self, base_id: object, status: int = 404) -> Collection:
-        """Raises `Refused`."""
+        """Return the base. Raises `Refused`."""
         found: Collection | None = self.bases.get(str(base_id))
         if found is None:
             raise Refused("We could not find what you're looking for :/", status)
         return found
 
     def record(self, effect: str, one: File, **more: Any) -> None:
-        """Under the name that it has now, with its text."""
+        """Add an event to the journal, with the file's current name and text."""
         self._record(effect, one.id, one.name, one.sha256, text=one.extracted or "")
 
     def store(self, name: str, content: bytes, media_type: str, sent: Json) -> File:
-        """A new file, which waits for its turn."""
+        """Store a new file, which waits to be indexed."""
         digest = sent.get("file_hash") or hashlib.sha256(content).hexdigest()
         meta = {"name": name, "content_type": media_type, "size": len(content), "file_hash": digest}
         times: Json = {"created": self.now, "updated": self.now, "ready_at": self.ready_at()}
         return self.add(File(id=self.new_id(), name=name, content=content, meta=meta, sent=sent, **times))
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> File:
-        """In the `folder` of the base, as another mirror does."""
+        """Store a file in the `folder` of the base, as another mirror would."""
         base = next(iter(self.bases.values()))
         folder = None
         for part in filter(None, str(args.get("folder", "")).split("/")):
@@ -159,13 +161,13 @@ class Files(Application[OpenWebuiBehaviour, File]):
         return one
 
     def make_folder(self, base: Collection, name: str, parent: str | None) -> str:
-        """Its id."""
+        """Create a folder and return its id."""
         made = self.new_id()
         base.folders[made] = (name, parent)
         return made
 
     def describe(self, one: File) -> Json:
-        """And where it is, and whether a search finds it."""
+        """Describe a file: its path, its status, and whether a search finds it."""
         base = next((self.bases[key] for key in one.folder), None)
         folder = base.path(one.folder[base.id]) if base else ""
         is_found = base is not None and any(chunk.file == one.id for chunk in base.chunks)
@@ -176,7 +178,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
     # -- indexing
 
     def catch_up(self) -> None:
-        """What is due by now is done, in its order; also for a file that was deleted meanwhile."""
+        """Do the due work in order, also for files that were deleted meanwhile."""
         due = [one for one in self.documents.values() if one.status in ("pending", "processing")]
         for one in sorted(due, key=lambda one: one.ready_at or 0.0):
             one.status = "processing"
@@ -185,12 +187,12 @@ class Files(Application[OpenWebuiBehaviour, File]):
         while steps := next((one for one in self._going_on if one[0] <= self.now), None):
             self._going_on.remove(steps)
             at, seconds, work = steps
-            with suppress(Refused, StopIteration):  # nobody waits for the answer
+            with suppress(Refused, StopIteration):  # no client waits for the response
                 next(work)
                 self._going_on.append((at + seconds, seconds, work))
 
     def go_on(self, work: Iterator[None], seconds: float) -> None:
-        """Begin this work and do each further step so much later; 0: never, as after a restart."""
+        """Begin this work and do each further step `seconds` after the last; 0: never, as after a restart."""
         next(work)
         if seconds:
             self._going_on.append((self.now + seconds, seconds, work))
@@ -212,9 +214,9 @@ class Files(Application[OpenWebuiBehaviour, File]):
         one.status, one.error = "completed", ""
 
     def index(self, one: File, base: Collection | None, begun: float) -> None:
-        """Its text into the collection of a base. Raises `Refused`.
+        """Index the file's text into the collection of a base. Raises `Refused`.
 
-        `begun`: equal texts that came there later are not seen.
+        `begun`: equal texts that were added after this time are overlooked.
         """
         text = one.extracted or ""
         if not text.strip():
@@ -235,7 +237,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
         one.updated = self.now
 
     def link(self, one: File, base: Collection, folder: str | None) -> Iterator[None]:
-        """Put it into a base: its passages are added to what is there. Raises `Refused`."""
+        """Link a file to a base, which adds its passages to the existing ones. Raises `Refused`."""
         one.updated = self.now
         yield
         with self._noted(one):
@@ -245,7 +247,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
         self._look_at_passages(one, (base,))
 
     def update(self, one: File, text: str) -> Iterator[None]:
-        """Index it by another text, and then in each base that has it. Raises `Refused`."""
+        """Index the file with another text, then once more in each base that links it. Raises `Refused`."""
         one.extracted, one.updated = text, self.now
         yield
         with self._noted(one):
@@ -261,7 +263,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
 
     @contextmanager
     def _noted(self, one: File) -> Iterator[None]:
-        """How the work on a file ends is its status."""
+        """Set the file's status to the outcome of the work inside."""
         try:
             yield
         except Refused as error:
@@ -270,20 +272,24 @@ class Files(Application[OpenWebuiBehaviour, File]):
         one.status, one.error = "completed", ""
 
     def _look_at_passages(self, one: File, bases: Iterable[Collection]) -> None:
-        """Work that is done twice at a time leaves them twice; after a removal it leaves them for good."""
+        """Record a violation if a file's passages are stored twice, or once for a deleted file.
+
+        Two simultaneous requests for one file leave its passages twice; indexing a deleted file leaves them
+        for good.
+        """
         for base in bases:
             count = sum(chunk.file == one.id for chunk in base.chunks)
             if count > (0 if one.is_deleted else 1):
                 self.violations.append(f"the passages of {one.name} are there {count} times")
 
     def fail(self, one: File, error: str) -> None:
-        """It could not be indexed; its hash is forgotten, its text is not."""
+        """Mark the file as failed: its hash is dropped, its text is not."""
         one.status, one.error, one.text_hash = "failed", error, None
 
     # -- removal
 
     def remove(self, one: File, base: Collection) -> None:
-        """Out of a base, with every passage of its id or its text."""
+        """Remove a file from a base, with every passage that has its id or its text."""
         one.folder.pop(base.id, None)
         base.chunks = [
             chunk
@@ -292,7 +298,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
         ]
 
     def delete(self, one: File, effect: str = "deleted") -> None:
-        """Everywhere."""
+        """Delete a file and remove it from every base."""
         if one.status in ("pending", "processing") and one.ready_at is not None and effect == "deleted":
             self.violations.append(f"delete: {one.name} is being indexed, its passages will stay")
         for base_id in tuple(one.folder):
@@ -302,7 +308,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
     # -- search
 
     def find(self, base_ids: list[str], query: str, most: int) -> list[tuple[float, Chunk]]:
-        """Passages that share words with `query`, best first; of equal ones the first alone."""
+        """Return passages that share words with `query`, best first; of equal ones only the first."""
         rows = []
         for base in (self.bases[one] for one in base_ids if one in self.bases):
             for chunk in base.chunks:

@@ -1,4 +1,6 @@
-"""A stand-in for the HTTP API of RAGFlow: datasets in memory, answers as documented and as in its source."""
+"""A stand-in for RAGFlow's HTTP API: it keeps datasets in memory and answers as the documentation and
+source say.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The calls of the server: each checks its request, does its work on the user's datasets, and answers.
+"""The API calls of RAGFlow: each checks its request, changes the user's datasets, and responds.
 
-Sources: docs/references/http_api_reference.md and, where it is silent, api/apps/restful_apis/document_api.py,
-chunk_api.py and dataset_api.py.
+Sources: docs/references/http_api_reference.md and, for its gaps, api/apps/restful_apis/document_api.py,
+    chunk_api.py and dataset_api.py.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _QUESTION: Mapping[str, Test] = {
 
 
 def _are_fields(value: Any) -> bool:
-    """Texts, numbers, and lists of them."""
+    """Return whether the values are texts, numbers, or lists of them."""
     lists = (
         [one if isinstance(one, list) else [one] for one in value.values()] if is_object(value) else [[None]]
     )
@@ -77,7 +77,7 @@ def _are_fields(value: Any) -> bool:
 
 
 def _body(call: Call) -> Json:
-    """The JSON object. Raises `Breach`."""
+    """Parse a JSON object. Raises `Breach`."""
     if not call.request.headers.get("content-type", "").startswith("application/json"):
         raise Breach("Unsupported content type: Expected application/json")
     sentence = "Malformed JSON syntax: Missing commas/brackets or invalid encoding"
@@ -85,16 +85,16 @@ def _body(call: Call) -> Json:
 
 
 class RagflowApplication(User):
-    """One user, with one empty dataset, `HOME_ID`, at first."""
+    """One user with one empty dataset, `HOME_ID`, at first."""
 
     default_key = "ragflow-key-for-tests"
     usual_failure: ClassVar = {"code": 102, "message": "refused"}
     refusals: ClassVar = {"unauthorized": Refused("<Unauthorized>", 401, 401)}
 
-    # -- how it answers
+    # -- responses
 
     def admit(self, call: Call) -> None:
-        """Older versions have other paths for chats, and other words for a key."""
+        """Check the key. Older versions have other paths for chats and another refusal of a wrong key."""
         if call.plays("unauthorized") and call.arg("code") == 109:
             raise Refused("Authentication error: API key is invalid!", 200, 109)
         super().admit(call)
@@ -102,11 +102,11 @@ class RagflowApplication(User):
             raise self.no_route(call)
 
     def no_route(self, call: Call) -> Refused:
-        """What an unknown route is answered with."""
+        """Return the refusal for an unknown route."""
         return Refused(f"Not Found: {call.request.path}", 404, 404)
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """With HTTP 200, or with the status that the newest version gives some of them."""
+        """Write a refusal with HTTP 200, or with the status that the newest version gives some of them."""
         code = refused.code or (101 if isinstance(refused, Breach) else 102)
         body = {"code": code, "message": str(refused)}
         if code in (401, 404, 109):
@@ -117,7 +117,7 @@ class RagflowApplication(User):
         )
 
     def respond(self, value: Any, call: Call) -> Response:
-        """In its envelope."""
+        """Write a result in the API's envelope."""
         if call.plays("shape"):
             shapes = {"object": {"docs": {}, "chunks": 3}, "list": [None, 3], "null": None}
             form = str(call.arg("form", "object"))
@@ -127,7 +127,7 @@ class RagflowApplication(User):
         return Response.json(self.add_extra_fields({"code": 0, **({} if value is None else {"data": value})}))
 
     def _asked(self, call: Call, *known: str) -> Mapping[str, list[str]]:
-        """The query. Raises `Breach` for a word that is not known, and for pages that there cannot be."""
+        """Parse the query. Raises `Breach` for an unknown parameter or an impossible page."""
         query = parse_qs(urlsplit(call.request.raw_target).query, keep_blank_values=True)
         Rules().only(query, ("page", "page_size", "orderby", "desc", "name", "id", *known), "the parameter")
         call.page("page_size", 30, most=MOST_ROWS)
@@ -189,7 +189,9 @@ class RagflowApplication(User):
         return {"success_count": len(ids)}
 
     def _ids_to_delete(self, call: Call) -> list[str]:
-        """Raises `Breach`, also where all is deleted: no client of ours may ever ask for that."""
+        """Parse the ids to delete. Raises `Breach` also for a request to delete all, which no client of
+        ours may send.
+        """
         body, dataset = _body(call), call.ids.get("id", "")
         Rules().only(body, ("ids", "delete_all"))
         ids: Any = body.get("ids")
@@ -240,7 +242,7 @@ class RagflowApplication(User):
             "progress_msg": one.progress,
             "meta_fields": dict(one.fields),
             "run": DIGITS[one.run] if self.behaviour.runs == "digits" else one.run,
-            # A damaged PDF is repaired before it is stored (`read_potential_broken_pdf`).
+            # The server repairs a damaged PDF before storing it (`read_potential_broken_pdf`).
             "size": len(one.content) + (one.name.endswith(".pdf") and not one.content.startswith(b"%PDF")),
             "source_type": "local",
             "status": "1" if one.is_enabled else "0",
@@ -274,7 +276,7 @@ class RagflowApplication(User):
 
     @route("PUT", "/api/v1/datasets/{id}/documents/{document}", "describe")
     def _describe(self, call: Call) -> Json:
-        """`update_doc`, as far as it is about metadata."""
+        """Set a document's metadata like `update_doc`."""
         base, one = self.own(call.ids["id"]), self.documents.get(call.ids["document"])
         fields = Rules().known(_body(call), {"meta_fields": _are_fields}, ("meta_fields",))["meta_fields"]
         if one is None or one.is_deleted or one.base != base.id:
@@ -300,7 +302,7 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/datasets/{id}/chunks", "parse")
     @route("POST", "/api/v1/documents/ingest", "parse")
     def _parse(self, call: Call) -> bool | None:
-        """Those before one that is refused are begun."""
+        """Start parsing documents; the first refused one ends the loop, and those before it have started."""
         is_ingest = "id" not in call.ids
         key = "doc_ids" if is_ingest else "document_ids"
         tests: Mapping[str, Test] = {"run": one_of("1", "2"), "delete": is_flag} if is_ingest else {}

@@ -1,4 +1,4 @@
-"""How RAGFlow behaves where its versions differ, and the kinds of fault that it plays itself."""
+"""The differences between RAGFlow's versions, and the faults of this stand-in."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from kbsync_standin.application import Behaviour
 
 @dataclass(frozen=True, slots=True)
 class RagflowBehaviour(Behaviour):
-    """And of RAGFlow alone; `vectorize` counts from when the parsing was asked for.
+    """The switches that only RAGFlow has; `vectorize` counts from the request to parse.
 
-    ids_filter: the list can be asked for certain `ids` (from 0.25.1); else it does not know the word.
-    unknown_ids: what a deletion with an id that is not there meets: all of it is refused, or the others go
-        and it is told in `errors` (up to 0.24).
-    no_ids: what a deletion without ids does: nothing (refused), or all documents (up to 0.24).
-    runs: `run` in the list, in words or as digits.
-    total: the count in the list: `total`, `total_datasets` as the reference has it, or none.
-    no_index: what a search meets in a dataset that never had a chunk: an error, or nothing is found.
-    statuses: refusals come with HTTP 200, or with the status that the newest version gives some of them.
-    pipeline: the dataset has an ingestion pipeline, which is begun by another call.
-    assistants: chat assistants that are there: `one` that answers from the dataset that is there from the
-        start, `none`, `two`, or one that answers from another dataset (`elsewhere`).
-    chats: they are listed and asked as from 0.25.1 on, or as before.
+    ids_filter: the list accepts the parameter `ids` (from 0.25.1); otherwise it is unknown.
+    unknown_ids: whether a deletion with an unknown id is refused as a whole, or deletes the others and names
+        the id in `errors` (up to 0.24).
+    no_ids: whether a deletion without ids is refused, or deletes all documents (up to 0.24).
+    runs: the form of `run` in the list: words or digits.
+    total: the name of the list's count: `total`, `total_datasets` as in the reference, or none.
+    no_index: whether a search in a dataset that never had a chunk fails or returns nothing.
+    statuses: whether refusals come with HTTP 200, or some with the status of the newest version.
+    pipeline: the dataset has an ingestion pipeline, which another call starts.
+    assistants: the existing chat assistants: `one` that uses the initial dataset, `none`, `two`, or one that
+        uses another dataset (`elsewhere`).
+    chats: whether the chat calls are those from 0.25.1 on or the older ones.
     """
 
     ids_filter: bool = True
@@ -60,4 +60,4 @@ KINDS: Mapping[str, str] = {
     "reasoning: true: with what the model thought; every: seconds between events (0)]",
     "nothing-found": "the search finds nothing (search)",
 }
-"""Every kind with one line of explanation."""
+"""Each kind of fault with one line of explanation."""

@@ -1,7 +1,7 @@
-"""Chat assistants: each says again what it finds in its datasets, or that it found nothing.
+"""Chat assistants: each repeats the hits in its datasets, or says that it found nothing.
 
-Sources: api/apps/restful_apis/chat_api.py, openai_api.py and api/db/services/dialog_service.py; of 0.24
-api/apps/sdk/chat.py and session.py.
+Sources: api/apps/restful_apis/chat_api.py, openai_api.py and api/db/services/dialog_service.py; for 0.24
+    api/apps/sdk/chat.py and session.py.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ HOME_CHAT, OTHER_CHAT, STRANGE_CHAT = (f"{number}c2ed1e0c1bb11f08bd20242ac120006
 NOTHING = "Sorry! No relevant content was found in the knowledge base!"
 ERROR = "**ERROR**: SERVER_ERROR - the model is down"
 MODEL = "model"
-"""What stands for the model of the assistant."""
+"""A placeholder for the assistant's model."""
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """`datasets`: ids of those it answers from."""
+    """A chat assistant. `datasets`: the ids of those that it searches."""
 
     id: str
     name: str
@@ -41,11 +41,11 @@ ASSISTANTS: Mapping[str, tuple[Assistant, ...]] = {
     "two": (HELPDESK, Assistant(OTHER_CHAT, "second desk", ("f" * 32, HOME_ID))),
     "elsewhere": (Assistant(STRANGE_CHAT, "kitchen", ("f" * 32,)),),
 }
-"""Those that are there, by the switch `assistants`."""
+"""The existing assistants for each value of the switch `assistants`."""
 
 
 def card(one: Assistant, is_old: bool) -> Json:
-    """As the list has it; `is_old`: as up to 0.24."""
+    """Describe an assistant as the list does; `is_old`: as up to 0.24."""
     told: Json = {"id": one.id, "name": one.name, "description": "answers questions"}
     if is_old:
         datasets = [{"id": each, "name": "home"} for each in one.datasets]
@@ -55,7 +55,9 @@ def card(one: Assistant, is_old: bool) -> Json:
 
 
 def _are_messages(value: Any) -> bool:
-    """Messages of the system are left out by the server: nobody sends them."""
+    """Return whether the messages are valid. The server drops system messages, so sending one is a
+    mistake.
+    """
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         return False
     roles = [one.get("role") for one in value]
@@ -73,7 +75,7 @@ _TESTS: Mapping[str, Test] = {
 
 
 def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Response:
-    """What the assistant says. `args`: of the fault `stream`. Raises `Breach` and `Refused`."""
+    """Answer a chat request. `args`: the arguments of the fault `stream`. Raises `Breach` and `Refused`."""
     Rules().known(body, _TESTS, ("model", "messages"))
     *_, last = body["messages"]
     Rules().only(last, ("role", "content", "doc_ids"))
@@ -112,7 +114,7 @@ def _reference(row: Mapping[str, Any]) -> Json:
 
 
 def _events(text: str, head: Json, more: Json, args: Mapping[str, Any]) -> Iterator[bytes]:
-    """An error of the model comes in one piece, whatever stood before it."""
+    """Yield the events; an error of the model comes as one event, whatever text preceded it."""
     said, is_error, _ = text.partition(ERROR)
     pieces = PIECES.findall(said)
     if args.get("end") == "no-finish":

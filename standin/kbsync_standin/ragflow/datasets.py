@@ -1,4 +1,4 @@
-"""A user's datasets: documents that are stored by one call and parsed by another, and what searches find."""
+"""A user's datasets: one call stores a document, another one parses it, then searches find it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
 from kbsync_standin.rules import Refused
 
 HOME_ID = "7898da028a0511efbf750242ac120005"
-"""The dataset that is there from the start."""
+"""The id of the initial dataset."""
 
 UNSTART, RUNNING, CANCEL, DONE, FAIL = "UNSTART", "RUNNING", "CANCEL", "DONE", "FAIL"
 DIGITS = {UNSTART: "0", RUNNING: "1", CANCEL: "2", DONE: "3", FAIL: "4"}
@@ -25,7 +25,8 @@ _COUNTER = re.compile(r"(.*?)\((\d+)\)", re.DOTALL)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RagflowDocument(Document):
-    """`ready_at`: when the parsing is over, with `outcome`; None: never. `progress`: its words.
+    """A document. `ready_at`: when parsing ends with `outcome`; None: never. `progress`: its progress
+    messages.
 
     `fields`: its metadata.
     """
@@ -38,7 +39,7 @@ class RagflowDocument(Document):
     fields: Json = field(default_factory=dict)
 
     def catch_up(self, now: float) -> None:
-        """What is over by `now` has happened."""
+        """Apply everything that is over by `now`."""
         if self.run == RUNNING and self.is_over(now):
             empty = self.outcome == "empty"
             self.run = DONE if empty else self.outcome
@@ -48,12 +49,12 @@ class RagflowDocument(Document):
 
     @property
     def is_searchable(self) -> bool:
-        """A search may find it."""
+        """Whether a search may find it."""
         return self.chunks > 0 and self.is_enabled and not self.is_deleted
 
 
 def folded(name: str) -> str:
-    """Equal for names that the database calls equal: case and accents do not count (utf8mb4_unicode_ci)."""
+    """Fold a name as the database compares it: case and accents are ignored (utf8mb4_unicode_ci)."""
     bare = unicodedata.normalize("NFKD", name)
     return "".join(one for one in bare if not unicodedata.combining(one)).casefold()
 
@@ -66,33 +67,33 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
     id_form = "[0-9a-f]{32}"
 
     def begin(self) -> None:
-        """No dataset has an index yet."""
+        """Create the initial contents: no dataset has an index."""
         self._indexed: set[str] = set()
         super().begin()
 
     def new_id(self) -> str:
-        """As `uuid1().hex`."""
+        """Return an id like `uuid1().hex`."""
         return f"{self.chance.getrandbits(48):012x}11f0{self.chance.getrandbits(64):016x}"
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> Base:
-        """A second one of a name gets a number."""
+        """Return a new dataset; if its name is in use it gets a number."""
         free = _free(name, {folded(one.name) for one in self.visible_bases().values()})
         return Base(base_id, free, description, self.now, dict(settings))
 
     def own(self, dataset: str) -> Base:
-        """Raises `Refused`."""
+        """Return the dataset. Raises `Refused`."""
         if (one := self.visible_bases().get(dataset)) is None:
             raise Refused(f"You don't own the dataset {dataset}. ")
         assert isinstance(one, Base)
         return one
 
     def catch_up(self) -> None:
-        """What is parsed by now."""
+        """Finish the parsing that is due."""
         for one in self.documents.values():
             one.catch_up(self.now)
 
     def store(self, dataset: str, name: str, content: bytes, call: Call = UNPLAYED) -> RagflowDocument:
-        """A name that is taken gets a number (`duplicate_name`, api/db/services/__init__.py)."""
+        """Store a document; a name in use gets a number (`duplicate_name`, api/db/services/__init__.py)."""
         taken = {folded(one.name) for one in self.documents_of(dataset)}
         if call.plays("other-name"):
             taken.add(folded(name))
@@ -100,7 +101,9 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         return self.add(RagflowDocument(**about, name=_free(name, taken), sent_name=name, content=content))
 
     def parse(self, one: RagflowDocument, call: Call = UNPLAYED) -> None:
-        """What it had in the index goes at once. Raises `Refused` for what is being parsed."""
+        """Start parsing a document; its old chunks go at once. Raises `Refused` if it is already being
+        parsed.
+        """
         one.catch_up(self.now)
         kind = call.fault.kind if call.plays(call.fault.kind, one.name) else ""
         if one.run == RUNNING or kind == "begun-already":
@@ -116,13 +119,15 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         one.catch_up(self.now)
 
     def remove(self, ids: Collection[str], dataset: str) -> None:
-        """Documents of this dataset."""
+        """Delete documents of this dataset."""
         for one in self.documents_of(dataset):
             if one.id in ids:
                 self.delete(one)
 
     def find(self, question: str, datasets: Sequence[str], ids: Sequence[str]) -> list[Json]:
-        """Chunks that share words with the question, best first. Raises `Refused` where there is no index."""
+        """Return chunks that share words with the question, best first. Raises `Refused` if there is no
+        index.
+        """
         if self.behaviour.no_index == "error" and self._indexed.isdisjoint(datasets):
             raise Refused("No chunk found, please upload file and parse it.", code=100)
         known: Iterable[RagflowDocument] = (one for dataset in datasets for one in self.documents_of(dataset))
@@ -142,20 +147,20 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         ]
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> RagflowDocument:
-        """It is parsed as well."""
+        """Store another user's document and parse it."""
         one = self.store(HOME_ID, name, content)
         self.parse(one)
         return one
 
     def put_foreign(self, args: Json) -> Json:
-        """Also `{"disable": id}`, which switches a document off."""
+        """Store or delete as another user; `{"disable": id}` disables a document."""
         if "disable" not in args:
             return super().put_foreign(args)
         self.documents[args["disable"]].is_enabled = False
         return self.describe(self.documents[args["disable"]])
 
     def describe(self, one: RagflowDocument) -> Json:
-        """And how its parsing stands."""
+        """Describe a document and its parsing."""
         return {**super().describe(one), "run": one.run, "searchable": one.is_searchable}
 
 

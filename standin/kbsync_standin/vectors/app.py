@@ -1,4 +1,4 @@
-"""The services' side: requests are checked, vectors made, texts ranked, answers changed by faults."""
+"""The services' application: it checks requests, embeds and ranks texts, and applies faults to responses."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ KINDS: Mapping[str, str] = {
     "echo-null": "documents are echoed with a null text",
     "not-found": "the model is not served: 404, at zhipu 400 with 1211",
 }
-"""Fault kinds with one line of explanation each."""
+"""Each kind of fault with one line of explanation."""
 
 Row = dict[str, Any]
 
@@ -59,11 +59,11 @@ _NO_VECTOR: Mapping[str, Callable[[list[float]], list[Any] | None]] = {
     "zeros": lambda vector: [0.0] * len(vector),
     "none": lambda vector: None,
 }
-"""The forms in which a vector is none."""
+"""The forms of an invalid vector."""
 
 
 def _first_without(form: str) -> Callable[[list[Row]], list[Row]]:
-    """A change of rows: the first has no vector."""
+    """Return a function that invalidates the vector of the first row."""
     return lambda rows: [rows[0] | {"embedding": _NO_VECTOR[form](rows[0]["embedding"])}, *rows[1:]]
 
 
@@ -105,9 +105,9 @@ _NO_BASE64 = "encoding_format 'base64' is not supported, only 'float'"
 
 @dataclass(frozen=True, slots=True)
 class VectorsBehaviour(Behaviour):
-    """`dimensions`: of vectors where a request names none.
+    """The switches of these services. `dimensions`: the length of vectors if a request sets none.
 
-    `most_items`: of one request, embeddings or texts; 0: as many as the documents of the dialect say.
+    `most_items`: the most inputs or texts in one request; 0: as many as the dialect documents.
     """
 
     dimensions: int = 64
@@ -115,17 +115,17 @@ class VectorsBehaviour(Behaviour):
 
 
 class VectorsApplication(Application[VectorsBehaviour, Document]):
-    """All dialects under one roof. It keeps no documents, and nothing takes time."""
+    """All dialects in one application. It stores no documents, and no work takes time."""
 
     name, kinds, switches = "vectors", KINDS, VectorsBehaviour
     default_key = "id.secret-for-tests"
 
     def begin(self) -> None:
-        """No text was asked for."""
+        """Start with no text embedded."""
         self._stuttering: Counter[str] = Counter()
 
     def route_of(self, request: Request) -> tuple[Route | None, dict[str, str]]:
-        """A dialect has one route of each kind."""
+        """Return the route of a request; each dialect has one route of each kind."""
         known, ids = super().route_of(request)
         routes = EMBEDDINGS if known is not None and known.op == "embed" else RANKING
         dialect = self.subject(request)
@@ -133,11 +133,11 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         return (known, ids) if is_there else (None, {})
 
     def subject(self, request: Request) -> str:
-        """The dialect."""
+        """Return the dialect."""
         return request.path.lstrip("/").partition("/")[0]
 
     def admit(self, call: Call) -> None:
-        """Unknown routes need no key. Faults keep any work from being done."""
+        """Check the key, except on unknown routes; faults that refuse the request do so here."""
         if not call.op:
             raise self.no_route(call)
         if not self.is_known(call.request):
@@ -163,19 +163,19 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         raise Refused(message, int(call.arg("status", 400)), code, call.arg("param") or "")
 
     def no_route(self, call: Call) -> Refused:
-        """What an unknown route is answered with."""
+        """Return the refusal for an unknown route."""
         return Refused("there is no such route", 404)
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """In the form of the dialect."""
+        """Write a refusal in the dialect's format."""
         return _error(self.subject(call.request), refused)
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Document:
-        """Raises `ValueError`: nobody stores anything here."""
+        """Raises `ValueError`: nobody stores documents here."""
         raise ValueError("this stand-in holds no documents")
 
     def config_hint(self, url: str) -> str:
-        """A mirror whose vectors and order come from here."""
+        """Return the config of a mirror that embeds and reranks with this server."""
         rest = f"api_key: {self._key}, model: words}}"
         return (
             "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: local\n"
@@ -212,7 +212,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         return _json({"object": "list", "data": rows, "model": model, "usage": usage})
 
     def _stuttered(self, rows: list[Row], texts: Sequence[str], args: Mapping[str, Any]) -> list[Row]:
-        """Without the vectors of texts that were not asked for often enough yet."""
+        """Return rows without the vectors of texts that were not requested often enough yet."""
         shown = []
         for row, text in zip(rows, texts, strict=True):
             if str(args.get("word", "")) in text:
@@ -234,7 +234,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         ]
         rows = sorted(rows, key=lambda row: (-row["relevance_score"], row["index"]))[:most]
         for row in rows:
-            # The text stands beside its score, always or on request.
+            # Texts appear beside their scores, always or on request.
             text = texts[row["index"]]
             if dialect in ("newapi", "vllm") or (dialect == "jina" and body.get("return_documents")):
                 row["document"] = {"text": text}
@@ -260,12 +260,12 @@ def _body(call: Call) -> Any:
 
 
 def _json(value: Any) -> Response:
-    """NaN included, as some servers write it."""
+    """Encode JSON with NaN, as some servers do."""
     return Response(200, json.dumps(value, ensure_ascii=False).encode(), {"content-type": "application/json"})
 
 
 def _error(dialect: str, refused: Refused) -> Response:
-    """`kind`: the parameter that openai and newapi blame."""
+    """Write an error. `refused.kind`: the parameter that openai and newapi name."""
     status, message, code = refused.status, str(refused), str(refused.code)
     usual = {"message": message, "type": "invalid_request_error", "param": refused.kind or None}
     body: dict[str, Any] = {"error": {**usual, "code": code or None}}

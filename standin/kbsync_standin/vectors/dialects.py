@@ -1,4 +1,4 @@
-"""What each dialect takes, as its documents say, and the vectors and scores that are made of words."""
+"""The documented requests of each dialect, and vectors and scores computed from words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORD = re.compile(r"[a-z0-9]{3,}|[^\W\d_a-z]", re.IGNORECASE)
 
 
 def vector_of(text: str, dimensions: int) -> list[float]:
-    """A vector at length 1; of a text without words one of its own."""
+    """Return a vector of length 1; a text without words has its own vector."""
     numbers = [0.0] * dimensions
     for word in _words(text) or [text or "nothing"]:
         digest = hashlib.sha256(word.encode("utf-8", "replace")).digest()
@@ -30,18 +30,18 @@ def vector_of(text: str, dimensions: int) -> list[float]:
 
 
 def packed(vector: Sequence[float]) -> str:
-    """Base64 of little-endian float32."""
+    """Return the vector as base64 of little-endian float32."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def score(question: str, text: str) -> float:
-    """The share of the question's words that the text has."""
+    """Return the share of the question's words that the text has."""
     wanted, found = set(_words(question)), set(_words(text))
     return len(wanted & found) / len(wanted) if wanted else 0.0
 
 
 def seen_in(picture: str) -> str | None:
-    """The words a picture is of: what can be read in its bytes. None for what is no picture as text."""
+    """Return the readable words in a picture's bytes; None if the text isn't a picture."""
     head, _, content = picture.rpartition(",")
     if head and not re.fullmatch(r"data:image/(png|jpeg|webp);base64", head):
         return None
@@ -57,14 +57,14 @@ def _words(text: str) -> list[str]:
 
 
 LONGEST_TEXT = 24_000
-"""Characters of one text, about 8192 tokens; zhipu takes 3072."""
+"""The most characters of one text, about 8192 tokens; zhipu takes 3072."""
 
 _ENCODINGS = ("float", "base64")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be made into vectors: texts, in order. `dimensions` None: the model's own."""
+    """A parsed embedding request: its texts in order. `dimensions` None: the model's own."""
 
     texts: list[str]
     dimensions: int | None = None
@@ -73,7 +73,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The route and rules of one dialect. `most`: items of a request; `too_many`: the status for more."""
+    """The embedding route and rules of one dialect. `most`: inputs per request; `too_many`: the status for
+    more.
+    """
 
     route: str
     most: int
@@ -86,7 +88,9 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The same for ranking. `texts`: the key of the texts; `shape`: of the answer."""
+    """The rerank route and rules of one dialect. `texts`: the key of the texts; `shape`: the response's
+    format.
+    """
 
     route: str
     most: int
@@ -107,7 +111,7 @@ def _keys(text: str) -> frozenset[str]:
 
 
 def _texts(body: dict[str, Any], key: str, sentence: str, status: int) -> list[str]:
-    """One text, or a list of them."""
+    """Return one text, or a list of them, as a list."""
     given = body.get(key)
     texts = [given] if isinstance(given, str) else given
     _must(are_texts(texts), sentence, status)
@@ -207,7 +211,7 @@ _RERANK = _keys("model query documents top_n return_documents")
 RANKING: Mapping[str, Ranking] = {
     "openai": Ranking("/rerank", 1000, _RERANK),
     "jina": Ranking("/rerank", 2048, _RERANK, too_many=422),
-    # Its reference has no `return_documents`: texts are echoed always.
+    # Its reference has no `return_documents`: responses always echo the texts.
     "newapi": Ranking("/rerank", 1000, _RERANK - {"return_documents"}),
     "zhipu": Ranking("/rerank", 128, _RERANK | {"return_raw_scores", "request_id", "user_id"}),
     "tei": Ranking(
@@ -226,7 +230,7 @@ RANKING: Mapping[str, Ranking] = {
 
 
 def wanted(dialect: str, body: object, most: int = 0) -> Wanted:
-    """What an embedding request asks for. `most` items; 0: as many as the dialect takes. Raises `Breach`."""
+    """Parse an embedding request of at most `most` inputs; 0: the dialect's limit. Raises `Breach`."""
     rules = EMBEDDINGS[dialect]
     most = most or rules.most
     body = _object(body, rules.known, rules.needs_model)
@@ -240,7 +244,7 @@ def wanted(dialect: str, body: object, most: int = 0) -> Wanted:
 
 
 def asked(dialect: str, body: object, most_texts: int = 0) -> tuple[str, list[str], int]:
-    """Question, texts and how many of them. `most_texts` as in `wanted`. Raises `Breach`."""
+    """Parse a rerank request: the question, the texts, and how many to return. Raises `Breach`."""
     rules = RANKING[dialect]
     most_texts = most_texts or rules.most
     body = _object(body, rules.known, rules.needs_model)

@@ -1,6 +1,7 @@
-"""A stand-in for the Zhipu BigModel knowledge API: documents in memory, answers as documented and seen live.
+"""A stand-in for Zhipu's BigModel knowledge API: it keeps documents in memory and answers as documented and
+observed.
 
-Switches (`ZhipuBehaviour`) say how it always is, fault kinds (`faults.KINDS`) what goes wrong now and then.
+Switches (`ZhipuBehaviour`) set its permanent behaviour, faults (`faults.KINDS`) change single requests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Simulates an account at the vendor: its contents and their changes, searches, and other users."""
+"""Simulates an account at the vendor: its contents, changes to them, searches, and other users."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PARAGRAPHS = re.compile(r"\n[ \t\r]*\n")
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A passage found: `index` is its place in the document, `score` above 0 and at most 1."""
+    """A search hit: `index` is the passage's position in the document, `score` above 0 and at most 1."""
 
     document: ZhipuDocument
     index: int
@@ -39,7 +39,7 @@ class Match:
 
 
 def passages_of(document: ZhipuDocument) -> tuple[Passage, ...]:
-    """Its paragraphs, read as UTF-8; kept with the document."""
+    """Return the document's paragraphs, read as UTF-8 and cached in the document."""
     if document.passages is None:
         text = document.text.lstrip("\ufeff").replace("\r\n", "\n")
         text = _shortened(text, document.word_limit)
@@ -49,13 +49,13 @@ def passages_of(document: ZhipuDocument) -> tuple[Passage, ...]:
 
 
 def _shortened(text: str, limit: int) -> str:
-    """Its first `limit` words; 0: all of it."""
+    """Return the first `limit` words; 0: the whole text."""
     words = list(itertools.islice(_COUNTED.finditer(text), limit)) if limit else []
     return text[: words[-1].end()] if words else text
 
 
 def search(query: str, documents: Iterable[ZhipuDocument], count: int, threshold: float) -> list[Match]:
-    """The `count` best passages with a score of at least `threshold`, best first."""
+    """Return the `count` best passages with a score of at least `threshold`, best first."""
     wanted = words_of(query)
     found = (match for document in documents for match in _matches(wanted, document))
     good = (match for match in found if match.score >= threshold)
@@ -74,13 +74,13 @@ _FOREIGN = ("name", "text", "base64", "knowledge_type", "base", "delete", "url")
 
 
 class Account(Application[ZhipuBehaviour, ZhipuDocument]):
-    """Bases and documents of one customer. Nothing in it knows about HTTP."""
+    """The bases and documents of one customer, without HTTP."""
 
     name, kinds, switches = "zhipu", KINDS, ZhipuBehaviour
     home_id, home_key = HOME_ID, "knowledge_id"
 
     def begin(self) -> None:
-        """Nothing was asked, nobody wants to be called, nothing is used."""
+        """Create the initial contents: no agents, no callback address, no usage."""
         self.agents: dict[str, Agent] = {}
         self.answers: dict[str, list[Match]] = {}
         self.callback: kept.Callback | None = None
@@ -93,7 +93,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         return changed(behaviour, switches)
 
     def change_base(self, state: str) -> None:
-        """One that is deleted comes back with its documents."""
+        """Change the base's state; a deleted one returns with its documents."""
         if state == "recreated":
             if HOME_ID in self.bases:
                 self.drop_base(self.bases[HOME_ID])
@@ -104,48 +104,50 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             self.empty(self.bases[HOME_ID], "deleted-by-others")
 
     def new_number(self) -> int:
-        """A fresh snowflake."""
+        """Return a new snowflake id."""
         skew = self.behaviour.clock_skew if self.behaviour.skewed_ids else 0.0
         return self._snowflakes.make(int((self.now + skew) * 1000))
 
     def new_id(self) -> str:
-        """Of a base."""
+        """Return a new base id."""
         return str(self.new_number())
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> ZhipuBase:
-        """Equal names are no objection."""
+        """Return a new base; its name may be in use."""
         model = MODELS[settings.get("embedding_id", 11)]
         return ZhipuBase(base_id, name, description, self.now, **{**settings, "embedding_model": model})
 
     def drop_base(self, base: ZhipuBase) -> None:
-        """It is gone, with all documents in it."""
+        """Delete a base with all its documents."""
         self.empty(base, "deleted-with-base")
         self.bases.pop(base.id, None)
         self._record("base-deleted", base.id, base.name)
 
     def empty(self, base: ZhipuBase, effect: str) -> None:
-        """Delete every document in it."""
+        """Delete every document in the base."""
         for document in list(base.documents.values()):
             self.delete(document, effect)
 
     def document(self, ident: str) -> ZhipuDocument | None:
-        """The document with this id, where it is there and so is its base."""
+        """Return the document with this id if it and its base exist."""
         document = self.documents.get(ident)
         gone = document is None or document.is_deleted or document.base not in self.visible_bases()
         return None if gone else document
 
     def namesakes(self, base: ZhipuBase, name: str) -> list[ZhipuDocument]:
-        """The documents of `base` kept under `name`, oldest first."""
+        """Return the documents of `base` with this stored name, oldest first."""
         return base.by_name.get(name, [])
 
     def record(self, effect: str, one: ZhipuDocument, **more: Any) -> None:
-        """Under the name that is kept."""
+        """Add an event to the journal, with the stored name."""
         self._record(effect, one.id, one.name, one.sha256)
 
     def draft(
         self, base: ZhipuBase, name: str, content: bytes, slicing: kept.Slicing, form: str = ""
     ) -> ZhipuDocument:
-        """A document with an id, not stored. `form`: of its name, else as the switch `names` says."""
+        """Return a document with an id without storing it. `form`: how to change its name, by default the
+        switch `names`.
+        """
         ordinal, number, form = next(self._ordinals), self.new_number(), form or self.behaviour.names
         return ZhipuDocument(
             id=kept.written_id(number, ordinal, self.behaviour.ids),
@@ -159,7 +161,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         )
 
     def store(self, document: ZhipuDocument, script: Script = PLAIN, effect: str = "stored") -> None:
-        """It is in its base from now on, and being vectorized."""
+        """Store a document in its base and start vectorizing it."""
         base = self.bases[document.base]
         base.documents[document.id] = document
         base.by_name.setdefault(document.name, []).append(document)
@@ -170,7 +172,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         self._vectorize(document, script)
 
     def delete(self, one: ZhipuDocument, effect: str = "deleted", listed: float = 0.0) -> None:
-        """It is gone; the list may show it for `listed` seconds more."""
+        """Delete a document; the list may show it for `listed` seconds more."""
         base = self.bases[one.base]
         del base.documents[one.id]
         base.by_name[one.name].remove(one)
@@ -182,14 +184,14 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         one.content, one.passages = b"", None
 
     def again(self, document: ZhipuDocument, effect: str, script: Script = PLAIN) -> None:
-        """Vectorize it once more."""
+        """Vectorize a document again."""
         if not document.counts:
             self._fill(document)
         self.record(effect, document)
         self._vectorize(document, script)
 
     def is_full_for(self, size: int) -> bool:
-        """A document of `size` bytes goes beyond the capacity."""
+        """Return whether a document of `size` bytes exceeds the capacity."""
         used, words = self.used_bytes + size, self.behaviour.capacity_words
         return used > self.behaviour.capacity_bytes or 0 < words < used // kept.BYTES_PER_WORD
 
@@ -200,7 +202,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             self.bases[document.base].size += document.size
 
     def _vectorize(self, document: ZhipuDocument, script: Script) -> None:
-        """Decide all phases of the run that begins now."""
+        """Decide all phases of the vectorizing run that begins now."""
         behaviour, now, stale = self.behaviour, self.now, self.behaviour.stale_stat
         before = document.phase(now) if document.phases else None
         document.failing = script.failing or document.failing
@@ -208,7 +210,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         if script.disguise is not HONEST:
             document.disguise = script.disguise.over(document.disguise)
             document.disguise_ends = now + script.disguised
-        # Drawn for every run, also one that has no end: what follows in a test must not depend on it.
+        # Draw a number for every run, even an endless one, so that later draws in a test stay the same.
         ready = now + self.chance.uniform(*behaviour.vectorize)
         phases = [Phase(now, 0)]
         if before is not None:
@@ -225,7 +227,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         document.phases = tuple(phases)
 
     def _end(self, document: ZhipuDocument, ready: float) -> Phase:
-        """How a run ends."""
+        """Return the final phase of a run."""
         failing = document.failing
         if failing.runs:
             document.failing = kept.Failing(failing.runs - 1, failing.info)
@@ -238,7 +240,9 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     # -- for tests
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> ZhipuDocument:
-        """Into `base`, with a `knowledge_type`, from `base64`; `url`: it is the page of this address."""
+        """Store another user's document in `base`, with a `knowledge_type`, from `base64` content, or as
+        the page at `url`.
+        """
         if unknown := sorted(set(args) - set(_FOREIGN)):
             raise ValueError(f"there is no argument {', '.join(unknown)}; there are {', '.join(_FOREIGN)}")
         base = self.visible_bases().get(str(args.get("base", HOME_ID)))
@@ -260,7 +264,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         return document
 
     def describe(self, one: ZhipuDocument) -> Json:
-        """And its status."""
+        """Describe a document with its status."""
         phase, told = one.phase(self.now), super().describe(one)
         info = {"code": phase.info.code, "text": phase.info.text} if phase.info else None
         told |= {"size": one.size, "stat": phase.stat, "searchable": phase.stat == 1, "fail_info": info}
@@ -268,7 +272,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         return {**told, "address": one.address, "visits": one.visits}
 
     def snapshot(self) -> Json:
-        """A base that cannot be seen is hidden."""
+        """Return the whole contents, except a base that clients can't see."""
         seen = self.visible_bases()
         bases = [
             {"id": one.id, "name": one.name, "documents": len(one.documents), "hidden": one.id not in seen}

@@ -1,4 +1,4 @@
-"""Makes the vendor's responses: access, envelope, errors, signed URLs, documents and bases."""
+"""Writes the vendor's responses: access checks, envelope, errors, signed URLs, documents and bases."""
 
 from __future__ import annotations
 
@@ -47,34 +47,34 @@ _SWITCHED = (
     | {f"{verb}application": "applications" for verb in ("", "create-", "edit-", "delete-")}
     | {f"{verb}callback": "callback" for verb in ("set-", "delete-")}
 )
-"""Operations that are switched off under another name."""
+"""Operations whose switch has another name."""
 
 
 class NoData:
-    """In place of `data` where an answer has none."""
+    """The result of a call whose response has no `data`."""
 
 
 NO_DATA: Final = NoData()
 
 
 def words_for(code: object) -> str:
-    """The vendor's words for a business code."""
+    """Return the vendor's message for a business code."""
     return _MESSAGES.get(str(code), "调用失败")
 
 
 def gateway(code: object, status: int, message: str = "") -> Response:
-    """A failure as the platform's gateway tells it: the code is a string."""
+    """Return an error of the platform's gateway, where the code is a string."""
     return Response.json({"error": {"code": str(code), "message": message or words_for(code)}}, status)
 
 
 def storage(code: str, status: int) -> Response:
-    """A failure as the host of the files tells it."""
+    """Return an error of the file host."""
     body = f"<?xml version='1.0' encoding='utf-8' ?>\n<Error>\n\t<Code>{code}</Code>\n</Error>\n"
     return Response(status, body.encode(), {"content-type": "application/xml"})
 
 
 def misshapen(shape: str, code: int, status: int) -> Response:
-    """A failure in one of the shapes seen here and there."""
+    """Return an error in one of the other shapes that were observed."""
     message = words_for(code)
     shapes: dict[str, object] = {
         "flat": {"code": code, "message": message},
@@ -92,15 +92,17 @@ VALID_SECONDS = 36_000
 
 
 class Signer:
-    """Makes and checks the addresses under which documents can be read."""
+    """Creates and checks the signed addresses of documents."""
 
     def __init__(self, secret: str) -> None:
-        """`secret`: known to the vendor alone."""
+        """Start with `secret`, which only the vendor knows."""
         self._secret = secret.encode()
         self._nonces = itertools.count(1)
 
     def url(self, origin: str, ident: str, start: float, form: str = "") -> str:
-        """The address of document `ident`, good from `start`. `form` `expired` or `wrong`: not good."""
+        """Return the address of document `ident`, valid from `start`; `form` `expired` or `wrong`:
+        invalid.
+        """
         begin = int(start) - (2 * VALID_SECONDS if form == "expired" else 0)
         span = f"{begin};{begin + VALID_SECONDS}"
         nonce = f"{next(self._nonces):08x}"
@@ -109,7 +111,7 @@ class Signer:
         return f"{origin}{FILES}{ident}?q-sign-time={escaped}&q-signature={nonce}{signature}"
 
     def allows(self, ident: str, query: Mapping[str, str], now: float) -> bool:
-        """`query` of an address for `ident` is ours, and good at `now`."""
+        """Return whether `query` belongs to a valid address of ours for `ident` at `now`."""
         span, signature = query.get("q-sign-time", ""), query.get("q-signature", "")
         expected = signature[:8] + self._signature(ident, span, signature[:8])
         if not hmac.compare_digest(_utf8(expected), _utf8(signature)):
@@ -138,16 +140,16 @@ _TOLERANCE_MS = 300_000
 
 
 def _objection(header: str | None, key: str, now: float) -> int:
-    """The business code (1000 to 1003) that an `Authorization` header meets; 0: it is good.
+    """Return the business code (1000 to 1003) for an invalid `Authorization` header; 0: it is valid.
 
-    `now`: seconds since the epoch by the vendor's clock.
+    `now`: the vendor's time in seconds since the epoch.
     """
     if not header:
         return 1001
     scheme, _, credential = header.partition(" ")
     if scheme != "Bearer" or not credential or credential != credential.strip():
         return 1002
-    # A key has one dot, a token made of it has two: both are documented as `Bearer`.
+    # A key has one dot, a token made from it has two; both are documented as `Bearer`.
     if credential.count(".") == 2 and key.count(".") == 1:
         return _objection_to_token(credential, key, now)
     return 0 if hmac.compare_digest(_utf8(credential), _utf8(key)) else 1000
@@ -166,7 +168,7 @@ def _objection_to_token(token: str, key: str, now: float) -> int:
     expires, made = payload.get("exp"), payload.get("timestamp")
     if not isinstance(expires, int) or not isinstance(made, int):
         return 1002
-    # Both are milliseconds: seconds look long expired.
+    # Both are in milliseconds; a token with seconds seems to have expired long ago.
     return 1003 if expires <= now * 1000 or made > now * 1000 + _TOLERANCE_MS else 0
 
 
@@ -179,29 +181,29 @@ def _read_piece(piece: str) -> dict[str, Any] | None:
 
 
 class Answers(Account):
-    """The account behind its interface."""
+    """The account and its responses."""
 
     default_key, api = "id.secret-for-tests", "/api"
 
     def begin(self) -> None:
-        """No address was signed yet."""
+        """Create the initial contents: no address was signed."""
         self.signer = Signer(self._key)
         super().begin()
 
-    # -- who is let in
+    # -- access
 
     @property
     def vendor_now(self) -> float:
-        """By the vendor's clock."""
+        """The vendor's time, in seconds since the epoch."""
         return self.now + self.behaviour.clock_skew
 
     @property
     def rules(self) -> Rules:
-        """How closely requests are looked at."""
+        """The rules, strict or not, as the switch says."""
         return Rules(self.behaviour.strict)
 
     def admit(self, call: Call) -> None:
-        """Also what refuses without any work, whatever a fault's `effect` says."""
+        """Check the key; faults that refuse without any work do so here, whatever their `effect`."""
         behaviour, request = self.behaviour, call.request
         if _SWITCHED.get(call.op, call.op) in behaviour.not_offered:
             raise Refused("", response=self.no_such_route(call))
@@ -211,7 +213,7 @@ class Answers(Account):
                 "there is no such route", response=self.no_such_route(call, 405 if is_known else 404)
             )
         refusals = []
-        # Addresses of files carry their own proof, and the key must not be sent to their host.
+        # File addresses carry their own signature, and the key must not be sent to their host.
         if call.op != "file":
             code = _objection(request.headers.get("authorization"), self._key, self.vendor_now)
             refusals += [gateway(code or 1004, 401)] if code or behaviour.key_revoked else []
@@ -230,48 +232,50 @@ class Answers(Account):
             raise Refused("", response=response)
 
     def check_head(self, call: Call) -> None:
-        """After the faults: a test of a failure need not send a request that is right."""
+        """Check the request's head, after the faults: a test of a failure may send a wrong request."""
         check_head(call.request, call.op, self.rules)
 
     def check_fault(self, fault: Fault, op: str) -> Fault:
-        """A fault that cannot mean what it says is a violation."""
+        """Return the arguments that the fault really has; an invalid fault is a violation."""
         fault, misuse = meant(fault, op)
         if misuse:
             self.violations.append(misuse)
         return fault
 
     def body(self, call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
-        """JSON with known fields only, whose values pass their tests. Raises `Breach`."""
+        """Parse JSON that has known fields only, whose values pass their tests. Raises `Breach`."""
         body = json_body(call.request, tests.keys(), self.rules)
         self.rules.fields(body, tests, needed)
         return body
 
-    # -- how it answers
+    # -- responses
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
-        """Dated by the vendor's clock."""
+        """Do the work and return the response, dated by the vendor's clock."""
         response = super().answer(request, fault)
         return response.having(date=formatdate(self.vendor_now, usegmt=True))
 
     def refusal(self, refused: Refused, call: Call) -> Response:
-        """What is against the rules: the platform has codes of its own, the knowledge API says 400 in 200."""
+        """Write a refusal: the platform has its own codes, the knowledge API answers code 400 with HTTP
+        200.
+        """
         message = f"{words_for(400)}: {refused}"
         return gateway(1214, 400, message) if call.op == "chat" else self.failed(400, message)
 
     def moment_of_failure(self, fault: Fault) -> str:
-        """After the work, which is done where the `effect` of the fault says so."""
+        """Return `after` for faults that replace the response; "" for others."""
         is_bad = fault.kind == "code-in-200" and str(_code(fault)) != "200"
         return "after" if fault.kind == "error-shapes" or is_bad else ""
 
     def failure(self, fault: Fault) -> Response:
-        """In the shape or with the code that the fault says."""
+        """Return the error in the shape or with the code of the fault."""
         if fault.kind == "code-in-200":
             return Response.json(self._coded(NO_DATA, fault))
         shape, code = as_word(fault.args.get("shape", "error-object")), int(fault.args.get("code", 500))
         return misshapen(shape, code, int(fault.args.get("status", 500)))
 
     def respond(self, value: Any, call: Call) -> Response:
-        """In its envelope, spoilt where the fault says so."""
+        """Write a result in its envelope, damaged if the fault requires it."""
         if call.plays("code-in-200"):
             return Response.json(self._coded(value, call.fault))
         fields = self.envelope(value)
@@ -288,13 +292,13 @@ class Answers(Account):
         return {name: one for name, one in fields.items() if name != "code" or not args.get("missing")}
 
     def envelope(self, data: object, code: object = 200, message: str = OK) -> Json:
-        """Data and outcome as the knowledge API wraps them."""
+        """Wrap data and outcome in the knowledge API's envelope."""
         fields: Json = {} if data is NO_DATA else {"data": data}
         fields |= {"code": code, "message": message, "timestamp": int(self.vendor_now * 1000)}
         return self.add_extra_fields(fields, ("message", "timestamp"))
 
     def add_extra_fields(self, value: Json, optional: Collection[str] = ()) -> Json:
-        """Fields as the switches `sparse` and `extra_fields` leave them."""
+        """Add and drop fields as the switches `sparse` and `extra_fields` say."""
         if self.behaviour.sparse == "missing":
             value = {name: one for name, one in value.items() if name not in optional}
         elif self.behaviour.sparse == "null":
@@ -302,50 +306,50 @@ class Answers(Account):
         return {**value, **_UNKNOWN_FIELDS} if self.behaviour.extra_fields else value
 
     def id_form_of(self, ident: str) -> str | int:
-        """An id in the form of the switch `ids`."""
+        """Return an id in the form of the switch `ids`."""
         is_number = self.behaviour.ids == "number" and ident.isdigit()
         return int(ident) if is_number else ident
 
     def failed(self, code: int, message: str = "", status: int = 200) -> Response:
-        """A failure as the knowledge API tells it."""
+        """Return an error in the knowledge API's envelope."""
         return Response.json(self.envelope(NO_DATA, code, message or words_for(code)), status)
 
     def missing(self, form: str, what: str) -> Response:
-        """The answer about what is not there, in the form `404`, `code`, `null` or `ok`."""
-        # HTTP 200 is not success: the same absence comes in each of these forms.
+        """Return the response about a missing object, in the form `404`, `code`, `null` or `ok`."""
+        # HTTP 200 doesn't mean success: missing objects can be reported in each of these forms.
         if form in ("null", "ok"):
             return Response.json(self.envelope(None if form == "null" else NO_DATA))
         code = 400 if form == "code" else 404
         return self.failed(code, f"{what}不存在", 200 if form == "code" else 404)
 
     def no_such_route(self, call: Call, status: int = 404) -> Response:
-        """What the web framework says about a path (404), a method (405), a type (415) it does not know."""
+        """Return the web framework's error for an unknown path (404), method (405) or type (415)."""
         error = "Not Found" if status == 404 else "Method Not Allowed"
         told = {"timestamp": int(self.vendor_now * 1000), "status": status, "error": error}
         return Response.json({**told, "path": call.request.path}, status)
 
     def known_base(self, ident: str) -> ZhipuBase:
-        """The base with this id. Raises `Refused` where there is none."""
+        """Return the base with this id. Raises `Refused` if there is none."""
         base: ZhipuBase | None = self.visible_bases().get(ident)
         if base is None:
             raise Refused("", response=self.missing(self.behaviour.deleted_base, "知识库"))
         return base
 
     def known_document(self, call: Call) -> ZhipuDocument:
-        """The document of the path. Raises `Refused` where there is none."""
+        """Return the document of the path. Raises `Refused` if there is none."""
         document = self.document(call.ids["id"])
         if document is None:
             raise Refused("", response=self.missing(self.behaviour.deleted_detail, "知识"))
         return document
 
     def signed(self, call: Call, ident: str, form: str = "") -> str:
-        """The address of a file, good from now on. `form` as in `Signer.url`."""
+        """Return a signed address of a file, valid from now on. `form` as in `Signer.url`."""
         return self.signer.url(call.origin, ident, self.now, form)
 
     # -- documents and bases
 
     def item(self, document: ZhipuDocument, call: Call) -> Json:
-        """A document as list and detail show it; the look is counted, lies are told as faults want them."""
+        """Describe a document as list and detail do; it counts the poll and applies the faults."""
         phase, behaviour, slicing = document.phase(self.now), self.behaviour, document.slicing
         document.polls = max(0, document.polls - 1)
         disguise = document.disguise_at(self.now)
@@ -379,7 +383,7 @@ class Answers(Account):
         return {name: value for name, value in fields.items() if name not in gone} if gone else fields
 
     def base_item(self, base: ZhipuBase) -> Json:
-        """A knowledge base as list and detail show it."""
+        """Describe a knowledge base as list and detail do."""
         same = ("embedding_id", "embedding_model", "name", "description", "background", "icon", "contextual")
         sizes = {"word_num": base.size // BYTES_PER_WORD, "length": base.size}
         fields = {"id": self.id_form_of(base.id), **{name: getattr(base, name) for name in same}, **sizes}

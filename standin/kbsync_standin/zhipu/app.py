@@ -1,4 +1,4 @@
-"""The vendor's application: all its calls."""
+"""The vendor's application with all its calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ZhipuApplication(BaseCalls, AskingCalls):
     prefixes: ClassVar = {FILES: "", _PLATFORM: "/api", "": "/api/llm-application/open"}
 
     def subject(self, request: Request) -> str:
-        """The name sent for a document, else the base's id, else ""."""
+        """Return the sent name of a document, else the id of the base, else ""."""
         known, ids = self.route_of(request)
         match known.op if known else "":
             case "upload":

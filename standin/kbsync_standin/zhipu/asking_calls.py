@@ -1,4 +1,4 @@
-"""/application, /model-api and chat completions: what answers questions, and its answers."""
+"""/application, /model-api and chat completions: agents and their answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEEDED_OF_RECALL = ("recall_method", "rerank_status", "slice_count")
 
 @dataclass(slots=True, eq=False)
 class Agent:
-    """What the vendor calls an application. `fields`: as shown; `bases`: ids of those it answers from."""
+    """The vendor's "application". `fields`: as shown; `bases`: the ids of the bases that it searches."""
 
     id: str
     fields: dict[str, Any]
@@ -33,7 +33,7 @@ class Agent:
 
 
 def _are_ids(value: Any) -> bool:
-    """A list, which may be empty, of ids as numbers or as text."""
+    """Return whether the value is a list of ids as numbers or text; it may be empty."""
     return isinstance(value, list) and all(is_whole(ident) or is_text(ident) for ident in value)
 
 
@@ -116,7 +116,7 @@ _INVOKE_TESTS: Mapping[str, Test] = {
 
 
 def _quoted(request_id: str, name: str, piece: str, usage: Json | None) -> str:
-    """As the manual prints it."""
+    """Write an event as the manual prints it."""
     text = json.dumps(piece, ensure_ascii=False)
     first = "Id" if name == "finish" else "id"
     told = f"usage: {json.dumps(usage)}\n" if usage else ""
@@ -124,13 +124,13 @@ def _quoted(request_id: str, name: str, piece: str, usage: Json | None) -> str:
 
 
 def _plain(request_id: str, name: str, piece: str, usage: Json | None) -> str:
-    """As a server of events writes text: no blank after colons, a line of data for each line."""
+    """Write an event as servers write text: no space after colons, and one `data` line for each line."""
     data = "".join(f"data:{line}\n" for line in piece.split("\n"))
     return f"event:{name}\nid:{request_id}\n{data}\n"
 
 
 def _wrapped(request_id: str, name: str, piece: str, usage: Json | None) -> str:
-    """As the newer routes do it, with progress in between."""
+    """Write an event as the newer routes do, with progress in between."""
     progress = f'event:add\nid:{request_id}\ndata:{{"extra_input":{{"node":"answer"}}}}\n\n'
     data = json.dumps({"msg": piece} | ({"usage": usage} if usage else {}), ensure_ascii=False)
     return f"{progress}event:{name}\nid:{request_id}\ndata:{data}\n\n"
@@ -140,7 +140,7 @@ _EVENT_FORMS = {"quoted": _quoted, "plain": _plain, "wrapped": _wrapped}
 
 
 def _slice(match: Match, kind: str) -> Json:
-    """Only PDFs tell pages, only tables lines."""
+    """Describe a slice; only PDFs have pages, only tables have lines."""
     fields: Json = {"document_id": match.document.id, "text": match.passage.text}
     if kind == "pdf":
         place = {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
@@ -163,11 +163,11 @@ _CHAT_TESTS: Mapping[str, Test] = {
 
 
 class AskingCalls(DocumentCalls):
-    """What is asked."""
+    """The calls for questions."""
 
     @route("POST", "/application", "create-application")
     def create_application(self, call: Call) -> str | int:
-        """A new one. The answer is the bare id."""
+        """Create an application. The response is the bare id."""
         body = self._application_body(call)
         self.rules.fields(body, {}, needed=("name", "desc", "knowledge_ids"))
         made = Agent(self.new_id(), {**_DEFAULTS, **body}, _bases(body))
@@ -184,7 +184,7 @@ class AskingCalls(DocumentCalls):
 
     @route("PUT", "/application/{id}", "edit-application")
     def edit_application(self, call: Call) -> NoData:
-        """Change what is sent."""
+        """Change the fields that were sent."""
         known, body = self.known_application(call), self._application_body(call)
         if call.fault.effect:
             known.fields |= body
@@ -195,7 +195,7 @@ class AskingCalls(DocumentCalls):
 
     @route("GET", "/application", "applications")
     def list_applications(self, call: Call) -> Json:
-        """One page, newest first."""
+        """List one page of applications, newest first."""
         page, size = call.page("size", 20)
         seen = list(reversed(self.agents.values()))
         shown = [self._application_item(one) for one in self.page(seen, page, size)]
@@ -203,12 +203,12 @@ class AskingCalls(DocumentCalls):
 
     @route("GET", "/application/{id}", "application")
     def show_application(self, call: Call) -> Json:
-        """One of them."""
+        """Show one application."""
         return self._application_item(self.known_application(call))
 
     @route("DELETE", "/application/{id}", "delete-application")
     def delete_application(self, call: Call) -> NoData:
-        """Remove it; its bases stay."""
+        """Remove an application; its bases stay."""
         known = self.known_application(call)
         if call.fault.effect:
             del self.agents[known.id]
@@ -216,7 +216,7 @@ class AskingCalls(DocumentCalls):
         return NO_DATA
 
     def known_application(self, call: Call) -> Agent:
-        """The one in the path. Raises `Refused` where there is none."""
+        """Return the application of the path. Raises `Refused` if there is none."""
         found = self.agents.get(call.ids["id"])
         if found is None:
             raise Refused("", response=self.missing(self.behaviour.deleted_base, "应用"))
@@ -228,23 +228,23 @@ class AskingCalls(DocumentCalls):
 
     @route("POST", "/model-api/{id}/invoke", "invoke")
     def invoke(self, call: Call) -> Json:
-        """The answer in one piece."""
+        """Answer in one piece."""
         request_id, text = self._answer(call)
         return {"requestId": request_id, "content": text, "usage": completions.usage_of(text)}
 
     @route("POST", "/model-api/{id}/sse-invoke", "sse-invoke")
     def sse_invoke(self, call: Call) -> Response:
-        """The answer as events, a few characters each."""
+        """Answer as events of a few characters each."""
         request_id, text = self._answer(call)
         return completions.event_stream(list(self._events(request_id, text, call)), self._told(call))
 
     def _told(self, call: Call) -> Mapping[str, Any]:
-        """The arguments of the fault `stream`, where it is played."""
+        """Return the arguments of the fault `stream`, if it applies."""
         return call.fault.args if call.plays("stream") else {}
 
     @route("GET", "/v2/{id}/slice_info", "slice-info")
     def slice_info(self, call: Call) -> Json:
-        """The slices behind an answer, by document."""
+        """Return the slices behind an answer, grouped by document."""
         found = self.answers.get(call.ids["id"])
         if found is None:
             raise Refused("", response=self.missing("code", "请求"))
@@ -256,7 +256,7 @@ class AskingCalls(DocumentCalls):
         return {"document_slices": slices, "has_old_document": is_old}
 
     def _answer(self, call: Call) -> tuple[str, str]:
-        """Request id and text; what it was made from is kept under the id."""
+        """Return request id and text; store the slices behind it under the id."""
         application = self.known_application(call)
         body = self.body(call, _INVOKE_TESTS, "prompt")
         wanted = [str(ident) for ident in body.get("knowledge_ids", application.bases)]
@@ -279,7 +279,7 @@ class AskingCalls(DocumentCalls):
             yield form(request_id, "add", piece, None).encode()
         if end == "no-finish":
             return
-        if end == "repeated":  # as the manual's example has it: `finish` with the text of the last `add`
+        if end == "repeated":  # as in the manual's example: `finish` with the text of the last `add`
             yield form(request_id, "add", last, None).encode()
         if end in ("error", "interrupted"):
             name = "errorhandle" if end == "error" else end
@@ -305,7 +305,7 @@ class AskingCalls(DocumentCalls):
 
     @route("POST", "/paas/v4/chat/completions", "chat")
     def chat(self, call: Call) -> Response:
-        """A completion, whole or as events."""
+        """Answer with a completion, whole or as events."""
         body = self.body(call, _CHAT_TESTS, "model", "messages")
         if _MODEL.fullmatch(body["model"]) is None:
             answer = gateway(1211, 400, "模型不存在，请检查模型代码。")

@@ -1,4 +1,4 @@
-"""/knowledge, /embedding and /callback: knowledge bases, their models, the capacity, who is told."""
+"""/knowledge, /embedding and /callback: knowledge bases, models, capacity, and the callback address."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _CALLBACK_TESTS: Mapping[str, Test] = {"url": is_address, "callback_header": is_
 
 
 class BaseCalls(Answers):
-    """What is managed."""
+    """The calls for knowledge bases and the account."""
 
     @route("GET", "/embedding", "models")
     def list_models(self, call: Call) -> Json:
-        """The models of `MODELS`."""
+        """List the models in `MODELS`."""
         listed = [{"id": ident, "name": name, "description": name} for ident, name in MODELS.items()]
         return self.add_extra_fields(
             {"list": [self.add_extra_fields(one) for one in listed], "total": len(listed)}
@@ -43,7 +43,7 @@ class BaseCalls(Answers):
 
     @route("POST", "/knowledge", "create-base")
     def create_base(self, call: Call) -> Json:
-        """A new base; equal names are no objection."""
+        """Create a base; its name may be in use."""
         body = self.body(call, _BASE_TESTS, "embedding_id", "name")
         self._check_model(body)
         base = self.new_base(self.new_id(), body.pop("name"), body.pop("description", ""), body)
@@ -59,7 +59,7 @@ class BaseCalls(Answers):
 
     @route("PUT", "/knowledge/{id}", "edit-base")
     def edit_base(self, call: Call) -> NoData:
-        """Change what is sent; another model vectorizes every document again."""
+        """Change the fields that were sent; a new model vectorizes every document again."""
         base = self.known_base(call.ids["id"])
         body = self.body(call, _EDIT_TESTS)
         self._check_model(body)
@@ -78,7 +78,7 @@ class BaseCalls(Answers):
 
     @route("GET", "/knowledge", "bases")
     def list_bases(self, call: Call) -> Json:
-        """One page of bases, newest first."""
+        """List one page of bases, newest first."""
         page, size = call.page("size", 10)
         seen = list(self.visible_bases().values())[::-1]
         shown = [self.base_item(base) for base in self.page(seen, page, size)]
@@ -86,7 +86,7 @@ class BaseCalls(Answers):
 
     @route("GET", "/knowledge/{id}", "base")
     def show_base(self, call: Call) -> Json:
-        """One base."""
+        """Show one base."""
         return self.base_item(self.known_base(call.ids["id"]))
 
     @route("DELETE", "/knowledge/{id}", "delete-base")
@@ -99,7 +99,7 @@ class BaseCalls(Answers):
 
     @route("GET", "/knowledge/capacity", "capacity")
     def show_capacity(self, call: Call) -> Json:
-        """What the account uses and may use."""
+        """Show the account's usage and capacity."""
         used, total = self.used_bytes, self.behaviour.capacity_bytes
         words = self.behaviour.capacity_words or total // BYTES_PER_WORD
         used_up = {"word_num": used // BYTES_PER_WORD, "length": used}
@@ -107,7 +107,7 @@ class BaseCalls(Answers):
 
     @route("GET", "/callback", "callback")
     def show_callback(self, call: Call) -> Json | None:
-        """The address in use; no data where there is none."""
+        """Show the callback address; no data if none is set."""
         known = self.callback
         if known is None:
             return None
@@ -117,7 +117,7 @@ class BaseCalls(Answers):
 
     @route("PUT", "/callback", "set-callback")
     def set_callback(self, call: Call) -> NoData:
-        """Another address; headers that do not come are none."""
+        """Set the callback address; without headers in the request it has none."""
         body = self.body(call, _CALLBACK_TESTS, "url")
         if call.fault.effect:
             self.callback = callback_of({**body, "callback_url": body["url"]})
@@ -126,7 +126,7 @@ class BaseCalls(Answers):
 
     @route("DELETE", "/callback", "delete-callback")
     def remove_callback(self, call: Call) -> NoData:
-        """None from now on."""
+        """Remove the callback address."""
         if call.fault.effect and self.callback is not None:
             self._record("callback-removed", "", self.callback.url)
             self.callback = None

@@ -1,4 +1,4 @@
-"""The switches of the stand-in: how the vendor is taken to behave where the documents leave it open."""
+"""The switches of the stand-in, for behaviour that the vendor's documentation leaves open."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ MissingForm = Literal["404", "code", "null"]
 
 @dataclass(frozen=True, slots=True)
 class ZhipuBehaviour(Behaviour):
-    """And of Zhipu alone.
+    """The switches that only Zhipu has.
 
-    strict: requests against the documented rules are refused; false: only what cannot be understood is.
-    stale_stat: so long after an accepted re-embed or re-slice the old status is still shown.
-    keeps_fail_info: status 0 after a re-embed still carries the old `failInfo`.
-    detail_lag: so long a new document has no detail and a deleted one still has.
-    unstable_pages: pages after the first are shifted by up to one item, as if others came and went.
-    order: of the list. word: how the filter `word` compares. total, empty_list: their form in the list.
-    equal_names: what a second document of one name meets. names: what becomes of a name that is sent.
-    page_names: what the list calls a page: its address, its title, or the last part of its path.
-    page_urls: what `url` shows of a page: its address, or a signed one as of files.
-    ids: the form of document ids (`other_epoch`: they count from another year). skewed_ids: ids carry the
-        skewed clock.
+    strict: requests against the documented rules are refused; false: only requests that can't be understood
+        are.
+    stale_stat: how long the old status is shown after an accepted re-embed or re-slice.
+    keeps_fail_info: status 0 after a re-embed still has the old `failInfo`.
+    detail_lag: how long a new document has no detail and a deleted one still has it.
+    unstable_pages: pages after the first shift by up to one item, as if others had added or deleted some.
+    order: the order of the list. word: how the filter `word` compares. total, empty_list: their form in the
+        list.
+    equal_names: whether a second document with the same name is allowed, refused, or replaces the first.
+        names: how sent names are changed.
+    page_names: the name of a page in the list: its address, its title, or the last part of its path.
+    page_urls: the `url` of a page: its address, or a signed one as for files.
+    ids: the form of document ids (`other_epoch`: they count from another year). skewed_ids: ids contain the
+        time of the skewed clock.
     clock_skew: added to `timestamp` and `Date`.
-    sparse: optional fields are missing, or null.
+    sparse: optional fields are missing or null.
     stat_form: the type of `embedding_stat`. sentence_size: the type of that field in a document.
-    deleted_detail, deleted_base: the answer about what is not there. unknown_delete: to deleting it.
-    stream_form: how the events of an answer are written: as the manual prints them, as text, as objects.
-    without_positions: names of documents, with blanks between, whose slices tell none (`hide_positions`).
+    deleted_detail, deleted_base: the response about a missing document or base. unknown_delete: the response
+    to deleting an unknown id.
+    stream_form: the format of an answer's events: as in the manual, as text, or as objects.
+    without_positions: names of documents, separated by spaces, whose slices have no positions
+        (`hide_positions`).
     not_offered: the optional routes that answer 404 (`url`: the signed addresses of files).
-    capacity_bytes, capacity_words: what all documents together may have (0: as many words as go into the
-        bytes). full: what an upload beyond it meets: the failure 10001 or 10002 later, or a refusal.
-    max_bytes: a larger file is refused with HTTP 435.
-    zero_balance: no vectorizing is paid for. money_gone: what costs money is answered 1113 in HTTP 429.
+    capacity_bytes, capacity_words: the most that all documents may have together (0 words: as many as fit
+    into the bytes). full: whether an upload beyond it fails later with 10001 or 10002, or is refused.
+    max_bytes: larger files are refused with HTTP 435.
+    zero_balance: vectorizing fails because the account has no money. money_gone: calls that cost money answer
+        1113 with HTTP 429.
     """
 
     strict: bool = True
@@ -82,7 +88,7 @@ _LEAST = {"clock_skew": -switching.LARGEST}
 
 
 def changed(behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:
-    """`behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
+    """Return `behaviour` with `switches` set. Raises `ValueError` for an unknown switch or a wrong value."""
     if "offered" in switches:
         raise ValueError("there is no switch offered; not_offered lists the routes that answer 404")
     return switching.changed(behaviour, switches, {"not_offered": _routes}, _LEAST)

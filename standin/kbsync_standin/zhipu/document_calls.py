@@ -1,4 +1,4 @@
-"""The calls about documents: upload, list, look, change, delete, images, and retrieval."""
+"""The calls for documents: upload, list, show, change, delete, images, and retrieval."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PAGES: Mapping[str, Test] = dict.fromkeys(("knowledge_id", "upload_detail"), la
 
 
 def addresses_in(body: bytes) -> str:
-    """The addresses of a request to upload pages, joined with ` | `; "" where it names none."""
+    """Return the addresses in a request to upload pages, joined with ` | `; "" if it has none."""
     try:
         return " | ".join(str(one["url"]) for one in json.loads(body)["upload_detail"])
     except (ValueError, KeyError, TypeError):
@@ -99,9 +99,9 @@ _RETRIEVE_TESTS: Mapping[str, Test] = {
 
 
 class DocumentCalls(Answers):
-    """What is done with documents."""
+    """The calls for documents."""
 
-    # -- adding
+    # -- uploads
 
     @route("POST", "/document/upload_document/{id}", "upload")
     def upload(self, call: Call) -> Json:
@@ -134,18 +134,20 @@ class DocumentCalls(Answers):
             for older in list(namesakes) if behaviour.equal_names == "replace" else ():
                 self.delete(older, "replaced")
             self.store(document, script_of(call))
-        # A name that is wrong in the answer alone: the list has the right one.
+        # With `answer` only the response has a wrong name; the list has the right one.
         name = call.word("answer", document.name) if lies else document.name
         told = {"documentId": self.id_form_of(document.id), "fileName": name}
         success = self.add_extra_fields({**told, "url": self.signed(call, document.id)})
         return self._lists([success], failure, call)
 
     def _is_stored(self, call: Call) -> bool:
-        """It says that it failed, and may be there all the same."""
+        """Return whether the document is stored, even if the response reports a failure."""
         return bool(call.arg("stored")) if call.plays("failed-info") else call.fault.effect
 
     def _lists(self, successes: list[Json], failure: Json, call: Call) -> Json:
-        """What was taken, or what a fault makes of the two lists; `failure`: what it shows as failed."""
+        """Return the lists of stored and failed files, changed by the fault; `failure`: the entry for a
+        failed file.
+        """
         good: list[Json] | None = successes
         match call.fault.kind:
             case "failed-info" | "neither-list":
@@ -157,7 +159,7 @@ class DocumentCalls(Answers):
 
     @route("POST", "/document/upload_url", "upload-url")
     def upload_url(self, call: Call) -> Json:
-        """POST /document/upload_url: store pages, which the vendor fetches, now and at each re-embed."""
+        """POST /document/upload_url: store pages, which the vendor fetches now and at each re-embed."""
         body = self.body(call, _PAGES, *_PAGES)
         base, details, rules = self.known_base(str(body["knowledge_id"])), body["upload_detail"], self.rules
         rules.must(isinstance(details, list) and bool(details), "upload_detail is no list of pages")
@@ -182,7 +184,7 @@ class DocumentCalls(Answers):
         return self._lists(good, {"url": pages[0].address, "failReason": UNREACHABLE}, call)
 
     def _page(self, base: ZhipuBase, detail: Any) -> ZhipuDocument:
-        """A page that was visited, not stored. Raises `Breach`."""
+        """Return a document for a page that was fetched, without storing it. Raises `Breach`."""
         rules = self.rules
         rules.must(isinstance(detail, dict), "an item of upload_detail is no object")
         rules.only(detail, _PAGE_TESTS, "the field of upload_detail")
@@ -201,11 +203,11 @@ class DocumentCalls(Answers):
         page.visit()
         return page
 
-    # -- changing
+    # -- changes
 
     @route("DELETE", "/document/{id}", "delete")
     def delete_document(self, call: Call) -> NoData:
-        """DELETE /document/{id}: it is gone for searches at once."""
+        """DELETE /document/{id}: delete it; searches stop finding it at once."""
         document = self.document(call.ids["id"])
         if document is None:
             raise Refused("", response=self.missing(self.behaviour.unknown_delete, "知识"))
@@ -218,7 +220,7 @@ class DocumentCalls(Answers):
 
     @route("POST", "/document/embedding/{id}", "reembed")
     def reembed(self, call: Call) -> NoData:
-        """POST /document/embedding/{id}: vectorize it again, cut as before."""
+        """POST /document/embedding/{id}: vectorize it again with the same slicing."""
         document = self.known_document(call)
         document.callback = callback_of(self.body(call, CALLBACK_TESTS)) or document.callback
         if call.fault.effect:
@@ -229,7 +231,7 @@ class DocumentCalls(Answers):
 
     @route("PUT", "/document/{id}", "reslice")
     def reslice(self, call: Call) -> NoData:
-        """PUT /document/{id}: cut it in another way; neither content nor name change."""
+        """PUT /document/{id}: slice it in another way; its content and name stay."""
         document = self.known_document(call)
         body = self.body(call, SLICING_TESTS, "knowledge_type")
         slicing = slicing_of(body, document.sent_name, self.rules)
@@ -238,11 +240,11 @@ class DocumentCalls(Answers):
             self.again(document, "resliced", script_of(call))
         return NO_DATA
 
-    # -- looking
+    # -- lists and details
 
     @route("GET", "/document", "list")
     def list_documents(self, call: Call) -> Json:
-        """GET /document: one page of a base's documents."""
+        """GET /document: list one page of a base's documents."""
         self.rules.fields(call.query, {}, needed=("knowledge_id",))
         base = self.known_base(call.query["knowledge_id"])
         behaviour = self.behaviour
@@ -255,7 +257,7 @@ class DocumentCalls(Answers):
             name = call.arg("name")
             rows = [document for document in rows if name not in (None, document.name, document.sent_name)]
         shift = -int(call.arg("n", 1)) if call.plays("duplicates") else 0
-        # As if others came and went between two pages.
+        # Pages shift as if others had added or deleted documents between two requests.
         if number > 1 and behaviour.unstable_pages:
             shift += self.chance.choice((-1, 0, 1))
         shown = [self.item(document, call) for document in self.page(rows, number, size, shift=shift)]
@@ -274,7 +276,7 @@ class DocumentCalls(Answers):
 
     @route("GET", "/document/{id}", "detail")
     def show_document(self, call: Call) -> Json:
-        """GET /document/{id}."""
+        """GET /document/{id}: show one document."""
         document, lag = self.documents.get(call.ids["id"]), self.behaviour.detail_lag
         is_missing = (
             document is None
@@ -291,7 +293,7 @@ class DocumentCalls(Answers):
 
     @route("POST", "/document/slice/image_list/{id}", "images")
     def list_images(self, call: Call) -> Json | None:
-        """Each image of the document with a signed address of its own."""
+        """Return each image of the document with its own signed address."""
         document = self.known_document(call)
         match call.word("form", "none") if call.plays("pictures") else "":
             case "null":
@@ -307,7 +309,7 @@ class DocumentCalls(Answers):
         return {"images": self.images_of(document, call)}
 
     def images_of(self, document: ZhipuDocument, call: Call) -> list[Json]:
-        """The vendor puts placeholders in place of images; here each that stands in the text has an image."""
+        """Return an image for each placeholder in the text, as the vendor leaves placeholders for images."""
         text = "\n".join(passage.text for passage in passages_of(document))
         found = dict.fromkeys(_PLACEHOLDER.findall(text))
         return [self._image(placeholder, document, number, call) for number, placeholder in enumerate(found)]
@@ -318,7 +320,7 @@ class DocumentCalls(Answers):
 
     @route("GET", "/files/{id}", "file")
     def read_file(self, call: Call) -> Response:
-        """The bytes of a document or of an image, for anyone who has the signed address."""
+        """Send the bytes of a document or an image to anyone who has the signed address."""
         if "authorization" in call.request.headers:
             sentence = "the API key was sent to the host of the files"
             raise Breach(sentence, response=storage("InvalidArgument", 400))
@@ -327,16 +329,16 @@ class DocumentCalls(Answers):
         document = self.document(call.ids["id"].partition(".")[0])
         if document is None:
             raise Refused("", response=storage("NoSuchKey", 404))
-        # Images have addresses of their own, `{document}.{number}.png`.
+        # Images have their own addresses, `{document}.{number}.png`.
         if call.ids["id"].endswith(".png"):
             return Response(200, _PIXEL, {"content-type": "image/png"})
         return Response(200, document.content, {"content-type": "application/octet-stream"})
 
-    # -- finding
+    # -- search
 
     @route("POST", "/knowledge/retrieve", "retrieve")
     def retrieve(self, call: Call) -> list[Json] | None:
-        """POST /knowledge/retrieve: the best passages of what is searchable now."""
+        """POST /knowledge/retrieve: return the best passages of searchable documents."""
         body = self.body(call, _RETRIEVE_TESTS, "query", "knowledge_ids")
         only = body.get("document_ids")
         documents = [
@@ -379,7 +381,7 @@ class DocumentCalls(Answers):
         return self.add_extra_fields(fields | {"metadata": self.add_extra_fields(metadata)})
 
     def _hit_of_deleted(self, call: Call) -> Json:
-        """A passage whose document nobody can read any more: one that was deleted, or never was."""
+        """Return a passage of a document that was deleted, or never existed."""
         gone = (document.id for document in self.documents.values() if document.is_deleted)
         ident = str(call.arg("id", next(gone, "1000000000000000000")))
         known = self.documents.get(ident)

@@ -17,13 +17,13 @@ from kbsync_standin.messages import Letter
 
 
 def extension(name: str) -> str:
-    """The lower-case extension without its dot; "" if there is none."""
+    """Return the lower-case extension without its dot; "" if there is none."""
     stem, dot, last = name.rpartition("/")[2].rpartition(".")
     return last.lower() if dot and stem else ""
 
 
 def suffixed(name: str, number: int = 1) -> str:
-    """`name` with "(1)" before its extension."""
+    """Return `name` with "(1)" before its extension."""
     kind = extension(name)
     stem = name[: -len(kind) - 1] if kind else name
     return f"{stem}({number}){name[len(stem) :]}"
@@ -38,11 +38,11 @@ NAME_FORMS: Mapping[str, Callable[[str], str]] = {
     "suffixed": suffixed,
     "question_marks": lambda name: name.encode("ascii", "replace").decode("ascii"),
 }
-"""The values of the switch `names`, each with what it makes of a name."""
+"""The values of the switch `names`, each with its change to a name."""
 
 
 def stored_name(name: str, form: str, is_taken: Callable[[str], bool]) -> str:
-    """The name under which a document is kept; suffixes count up past what is taken."""
+    """Return the stored name of a document; suffixes count up until the name is free."""
     if form != "suffixed":
         return NAME_FORMS[form](name)
     number = 1
@@ -51,7 +51,7 @@ def stored_name(name: str, form: str, is_taken: Callable[[str], bool]) -> str:
     return suffixed(name, number)
 
 
-# Ids that were captured live are milliseconds since this, shifted by 22 bits; no document says so.
+# Ids captured live count milliseconds from this time, shifted by 22 bits; no document describes them.
 EPOCH_MS = 1288834974657
 OTHER_EPOCH_MS = 1577836800000
 _SEQUENCE_BITS = 12
@@ -59,16 +59,16 @@ _WORKER_BITS = 10
 
 
 class Snowflakes:
-    """Numbers that grow, `(n >> 22) + EPOCH_MS` being the millisecond they were made in."""
+    """Generates growing ids; `(n >> 22) + EPOCH_MS` is the millisecond of their creation."""
 
     def __init__(self, worker: int) -> None:
-        """`worker`: 0 to 1023, to tell two vendors apart."""
+        """Start with `worker`, 0 to 1023, which distinguishes two vendors."""
         self._worker = worker % (1 << _WORKER_BITS)
         self._last_ms = 0
         self._sequence = 0
 
     def make(self, now_ms: int) -> int:
-        """A new number; a millisecond that is used up (or past) lends from the one after the last."""
+        """Return a new id; if the millisecond is used up or past, use the one after the last id's."""
         if now_ms > self._last_ms:
             self._last_ms, self._sequence = now_ms, 0
         else:
@@ -80,7 +80,7 @@ class Snowflakes:
 
 
 def written_id(number: int, ordinal: int, form: str) -> str:
-    """The id of the document number `ordinal` under the switch `ids`."""
+    """Return the id of the document number `ordinal` in the form of the switch `ids`."""
     match form:
         case "short":
             return str(1_000_000 + ordinal)
@@ -99,7 +99,7 @@ _OTHER = "1000000000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Where a document's end is told, and with which headers."""
+    """The address that gets a document's final status, and its headers."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """How it is told: `form` "" as documented. `seconds`: how late, or how slowly."""
+    """How a callback is sent: `form` "" as documented; `seconds`: how late or how slowly."""
 
     form: str = ""
     seconds: float = 0.0
@@ -117,9 +117,9 @@ PUNCTUAL = Calling()
 
 
 def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calling) -> list[Letter]:
-    """What is sent about the document `ident`, whose status is `stat` from `at` on."""
+    """Return the callbacks for the document `ident`, which gets the status `stat` at `at`."""
     about = _OTHER if calling.form == "other" else ident
-    # Nothing is signed, so that a status that is wrong is as easily sent as a right one.
+    # Callbacks aren't signed, so anyone can send a wrong status as easily as a right one.
     stat = {1: 2, 2: 1}.get(stat, stat) if calling.form == "status" else stat
     event = {"status": stat, "msg": "向量化完成" if stat == 1 else "向量化失败", "documentId": about}
     body = json.dumps({"eventId": EVENT, "event": event}, ensure_ascii=False).encode()
@@ -132,7 +132,7 @@ def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calli
 
 
 BYTES_PER_WORD = 3
-"""What a Chinese character takes; the vendor counts characters, nobody relies on it."""
+"""A Chinese character has 3 bytes; the vendor counts characters, and nobody relies on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ FULL_CHARACTERS = FailInfo(10002, "字数超出限制")
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """From `at` on (seconds since the epoch) the status is `stat`: 0 under way, 1 searchable, 2 failed."""
+    """A status from `at` on (seconds since the epoch): `stat` 0 in progress, 1 searchable, 2 failed."""
 
     at: float
     stat: int
@@ -159,7 +159,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """How a document is cut. `separators` empty: the default one."""
+    """How a document is sliced. `separators` empty: the default one."""
 
     knowledge_type: int
     separators: tuple[str, ...] = ()
@@ -168,7 +168,7 @@ class Slicing:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """So many more runs fail with `info` (None: without a word); below 0: all."""
+    """The number of further runs that fail with `info` (None: without a reason); below 0: all."""
 
     runs: int
     info: FailInfo | None
@@ -176,7 +176,7 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Disguise:
-    """Lies about a document in answers. `changes` sets fields of its item, `without` takes them out.
+    """Wrong values in responses about a document. `changes` sets fields of its item, `without` drops them.
 
     `url` is a form of the signed address: "", `missing`, `null`, `expired`, `wrong`.
     """
@@ -186,7 +186,7 @@ class Disguise:
     url: str = ""
 
     def over(self, other: Disguise) -> Disguise:
-        """Both; what they disagree on is as here."""
+        """Return this disguise combined with another one; this one takes precedence."""
         changes = {name: value for name, value in other.changes.items() if name not in self.without}
         without = tuple(name for name in other.without if name not in self.changes)
         return Disguise({**changes, **self.changes}, without + self.without, self.url or other.url)
@@ -197,7 +197,7 @@ HONEST = Disguise()
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A paragraph of a document, with the words it is found by."""
+    """A paragraph of a document, with its words for searches."""
 
     text: str
     words: frozenset[str]
@@ -205,11 +205,11 @@ class Passage:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ZhipuDocument(Document):
-    """One document. Its status at a time is that of the last phase begun.
+    """One document. Its status at a time is that of the latest phase that has begun.
 
-    `ordinal` counts all documents ever. `polls` more looks show status 0. `counts`: its bytes fill the
-    capacity. A page has an `address`, which was visited so often. `word_limit`: more words are left out; 0:
-    none.
+    `ordinal` counts all documents ever stored. `polls`: how many more polls show status 0. `counts`: whether
+    its bytes use capacity. A page has an `address` and counts its `visits`. `word_limit`: further words are
+    left out; 0: none are.
     """
 
     ordinal: int
@@ -230,34 +230,34 @@ class ZhipuDocument(Document):
     word_limit: int = 0
 
     def rewrite(self, content: bytes) -> None:
-        """Another content."""
+        """Replace the content."""
         super(ZhipuDocument, self).rewrite(content)
         self.size, self.passages = len(content), None
 
     def visit(self) -> None:
-        """Fetch the page: another time there is something else in it."""
+        """Fetch the page; its content differs each time."""
         self.visits += 1
         self.rewrite(f"{title_of(self.address)}\n\nVisit {self.visits:06} to {self.address}".encode())
 
     def phase(self, now: float) -> Phase:
-        """Where vectorizing stands at `now`."""
+        """Return the phase at `now`."""
         if self.polls:
             return Phase(now, 0)
         return next((phase for phase in reversed(self.phases) if phase.at <= now), self.phases[0])
 
     def disguise_at(self, now: float) -> Disguise:
-        """The lies still told at `now`."""
+        """Return the disguise that applies at `now`."""
         return self.disguise if now < self.disguise_ends else HONEST
 
 
 def title_of(address: str) -> str:
-    """What a page is called."""
+    """Return the title of a page."""
     return f"Welcome to {urlsplit(address).hostname}"
 
 
 @dataclass(slots=True, eq=False)
 class ZhipuBase(Base):
-    """One knowledge base. `size`: bytes of what counts in it."""
+    """One knowledge base. `size`: the bytes that count towards the capacity."""
 
     embedding_id: int = 11
     embedding_model: str = ""
@@ -276,12 +276,13 @@ _BLANKS = b" \t\r\n\x0b\x0c\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a fault has in store for a document, at its upload or when it is vectorized again.
+    """The effects of a fault on a document that is uploaded or vectorized again.
 
-    stuck: the status stays 0. polls: so many looks show 0 first. failing: this run and maybe more fail.
-    tail: phases after it was ready, as seconds since then and the status. disguise, disguised: lies in
-    answers, and for how many seconds. unlisted, undetailed: so long the list, the detail lacks it.
-    calling: how its end is told to the address that wants to know.
+    stuck: the status stays 0. polls: how many polls show 0 first. failing: the runs that fail.
+    tail: later phases, in seconds after it became ready. disguise, disguised: wrong values in responses, and
+        for how many seconds. unlisted, undetailed: how many seconds the list or the detail misses the
+        document.
+    calling: how the callback is sent.
     """
 
     stuck: bool = False
@@ -299,9 +300,9 @@ PLAIN = Script()
 
 
 def trouble(document: ZhipuDocument) -> FailInfo | None:
-    """Why this content cannot be vectorized: nothing in it, no text, or a `.md` without a type.
+    """Return why this content can't be vectorized: it is empty, isn't text, or is `.md` without a type.
 
-    The last was seen live: 128 bytes of `.md` sent without `knowledge_type` ended as "corrupt".
+    The last one was observed: 128 bytes of `.md` sent without `knowledge_type` ended as "corrupt".
     """
     kind = extension(document.sent_name)
     is_blank = not document.content.strip(_BLANKS)

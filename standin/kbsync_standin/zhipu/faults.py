@@ -1,4 +1,4 @@
-"""The fault kinds that the vendor's side plays itself, and what one means for a request and a document."""
+"""The faults of this stand-in, and their effects on a request and a document."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _INFO = {"code": _number("of failInfo (10001)"), "text": Arg("of failInfo (docum
 _CODE = {"code": Arg("of the business"), "message": Arg("in place of the vendor's", is_string)}
 
 _REFUSALS: Mapping[str, Kind] = {
-    # These refuse a request before anything is done, whatever `effect` says.
+    # These refuse a request before any work, whatever `effect` says.
     "rate-limited": Kind(
         "HTTP 429 with a code such as 1302 (default), 1303, 1113, 1304 or 1308; nothing is done",
         args={**_CODE, "retry_after": Arg("the header: seconds or a date")},
@@ -197,13 +197,13 @@ _REST: Mapping[str, Kind] = {
 CATALOGUE: Mapping[str, Kind] = {**_REFUSALS, **_BODIES, **_UPLOADS, **_STATUSES, **_REST}
 
 KINDS: Mapping[str, str] = {name: kind.line for name, kind in CATALOGUE.items()}
-"""Every kind with one line of explanation."""
+"""Each kind of fault with one line of explanation."""
 
 
 def meant(fault: Fault, op: str) -> tuple[Fault, str]:
-    """What `fault` means, and a sentence where that is not what its author thinks ("": it is).
+    """Return `fault` with its valid arguments, and a sentence about its first mistake ("": none).
 
-    One that is not ours means nothing, and so do arguments it cannot have.
+    The server's own faults have no effect here, nor do invalid arguments.
     """
     kind = CATALOGUE.get(fault.kind)
     if kind is None:
@@ -222,7 +222,7 @@ def meant(fault: Fault, op: str) -> tuple[Fault, str]:
 
 
 def script_of(call: Call) -> Script:
-    """What a fault decides when a document is stored or vectorized again."""
+    """Return the effects of a fault on a document that is stored or vectorized again."""
     info = FailInfo(int(call.arg("code", CORRUPT.code)), str(call.arg("text", CORRUPT.text)))
     match call.fault.kind:
         case "stuck" if call.arg("searchable", False):
@@ -254,7 +254,7 @@ def script_of(call: Call) -> Script:
 
 
 def disguise_of(call: Call) -> Disguise:
-    """What a fault makes an item show."""
+    """Return the wrong values that a fault puts into an item."""
     match call.fault.kind:
         case "stat" | "fail-info":
             name = "embedding_stat" if call.fault.kind == "stat" else "failInfo"

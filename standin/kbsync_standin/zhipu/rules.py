@@ -13,17 +13,17 @@ from kbsync_standin.rules import Breach, Rules, Test, are_texts, is_address, is_
 from kbsync_standin.zhipu.documents import Callback, Slicing, extension
 
 FILES = "/files/"
-"""Where the signed addresses of files lie."""
+"""The path below which files have their signed addresses."""
 
 _PROSE = frozenset({"txt", "doc", "pdf", "url", "docx", "ppt", "pptx", "md"})
 _TABLES = frozenset({"xls", "xlsx", "csv"})
 _PAGES = frozenset({"pdf", "ppt", "pptx"})
 
 LEGAL: Mapping[int, frozenset[str]] = {1: _PROSE, 2: _PROSE, 3: _TABLES, 5: _PROSE, 6: _PAGES, 7: _TABLES}
-"""The extensions that each `knowledge_type` is for."""
+"""The extensions that each `knowledge_type` allows."""
 
 SUPPORTED = (_PROSE | _TABLES) - {"url"}
-"""Extensions of files that are taken at all."""
+"""The extensions of files that are accepted at all."""
 
 OWN_SEPARATORS = 5
 _MOST_DIGITS = 18
@@ -38,13 +38,15 @@ _QUERIES: Mapping[str, frozenset[str]] = {
 
 
 def check_head(request: Request, op: str, rules: Rules) -> None:
-    """Cookies and query parameters. Raises `Breach`."""
+    """Check cookies and query parameters. Raises `Breach`."""
     rules.should("cookie" not in request.headers, "a cookie was sent")
     rules.only(request.query, _QUERIES.get(op, frozenset()), "the query parameter")
 
 
 def check_slicing(slicing: Slicing, name: str, given: Collection[str], rules: Rules) -> None:
-    """`slicing` is legal for the file name; `given`: the fields that came. Raises `Breach`."""
+    """Check that `slicing` is allowed for the file name; `given`: the fields of the request. Raises
+    `Breach`.
+    """
     kind = extension(name)
     knowledge_type = slicing.knowledge_type
     rules.should("knowledge_type" in given, "knowledge_type is missing")
@@ -60,7 +62,7 @@ def check_slicing(slicing: Slicing, name: str, given: Collection[str], rules: Ru
 
 
 def json_body(request: Request, known: Collection[str], rules: Rules) -> dict[str, Any]:
-    """The body, a JSON object with known fields only. Raises `Breach`."""
+    """Parse a JSON object with known fields only. Raises `Breach`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     rules.should(kind == "application/json", f"the content type is {kind or 'missing'}, not application/json")
     rules.should(bool(request.body), "the body is missing; at least {} is wanted")
@@ -77,7 +79,7 @@ CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": is_address, "callback_head
 
 
 def is_digits(text: str) -> bool:
-    """A number of at most 18 ASCII digits."""
+    """Return whether the text is a number of at most 18 ASCII digits."""
     return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
@@ -92,7 +94,7 @@ _FIELDS = SLICING_TESTS.keys() | {"files", "parse_image", "word_num_limit", "req
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """One file and how it is to be cut."""
+    """One file and its slicing."""
 
     name: str
     content: bytes
@@ -103,14 +105,14 @@ class UploadForm:
 
 
 def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
-    """What the parts of an upload say. Raises `Breach`."""
+    """Parse an upload form. Raises `Breach`."""
     rules.only([part.name for part in parts], _FIELDS, "the form field")
     files = [part for part in parts if part.name == "files"]
     rules.must(bool(files), "the form field files is missing")
     rules.should(len(files) == 1, f"{len(files)} files were sent in one request")
     file = files[0]
     name = file.filename or ""
-    # `filename*` alone is what some clients send for names beyond ASCII; many servers drop it.
+    # Some clients send only `filename*` for names beyond ASCII; many servers drop it.
     rules.must(not file.only_extended, "the file's name came as filename* alone")
     rules.must(bool(name), "the form field files has no file name")
     plain = [part for part in parts if part.name not in ("files", "custom_separator")]
@@ -139,14 +141,14 @@ def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
 
 
 def callback_of(fields: Mapping[str, Any]) -> Callback | None:
-    """The address that wants to be called, where checked `fields` have one."""
+    """Return the callback address if the checked `fields` have one."""
     url = fields.get("callback_url")
     headers = {str(name): str(value) for name, value in fields.get("callback_header", {}).items()}
     return Callback(url, headers) if url else None
 
 
 def _separators(texts: list[str], rules: Rules) -> tuple[str, ...]:
-    """One JSON text field, one plain field, or repeated fields."""
+    """Parse one JSON text field, one plain field, or repeated fields."""
     if len(texts) != 1:
         return tuple(texts)
     try:
@@ -160,7 +162,7 @@ def _separators(texts: list[str], rules: Rules) -> tuple[str, ...]:
 
 
 def slicing_of(fields: Mapping[str, Any], name: str, rules: Rules) -> Slicing:
-    """How a document called `name` is to be cut, where `fields` passed their tests. Raises `Breach`."""
+    """Return the slicing of a document called `name` from checked `fields`. Raises `Breach`."""
     separators = tuple(fields.get("custom_separator", ()))
     slicing = Slicing(fields["knowledge_type"], separators, fields.get("sentence_size", 300))
     check_slicing(slicing, name, fields.keys(), rules)
