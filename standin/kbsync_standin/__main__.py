@@ -40,19 +40,27 @@ class Options:
 def read_options(arguments: list[str] | None = None) -> Options:
     """Parse the command line. Raises `SystemExit(2)` after a message on stderr."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    options_given = parser.parse_args(arguments)
     # Options that are absent get the stand-in's defaults.
-    chosen = {"key": given.key, "vectorize": given.vectorize}
+    chosen = {"key": options_given.key, "vectorize": options_given.vectorize}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
-        module = importlib.import_module(f"kbsync_standin.{given.vendor}")
-        app: Application[Any, Any] = module.application(seed=given.seed, **chosen)
-        if given.behaviour:
-            app.set_behaviour(dict(given.behaviour))
-        faults = tuple(Faults(app.kinds).checked(fault) for fault in given.fault)
+        module = importlib.import_module(f"kbsync_standin.{options_given.vendor}")
+        app: Application[Any, Any] = module.application(seed=options_given.seed, **chosen)
+        if options_given.behaviour:
+            app.set_behaviour(dict(options_given.behaviour))
+        faults = tuple(Faults(app.kinds).checked(fault) for fault in options_given.fault)
     except ValueError as error:
         parser.error(str(error))
-    return Options(app, given.host, given.port, given.latency, faults, given.list_faults, given.quiet)
+    return Options(
+        app,
+        options_given.host,
+        options_given.port,
+        options_given.latency,
+        faults,
+        options_given.list_faults,
+        options_given.quiet,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,10 +97,10 @@ def _port(text: str) -> int:
 
 def _duration(text: str) -> float:
     """Parse a number of seconds. Raises `ArgumentTypeError`."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
+    match = _DURATION.fullmatch(text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"a time is written like 500ms, 2s or 15m, not {text!r}")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def _span(text: str) -> tuple[float, float]:
@@ -131,10 +139,10 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = read_options(arguments)
     if options.list_faults:
-        own = [f"  {name}: {line}" for name, line in options.app.kinds.items()]
+        vendor_kinds = [f"  {name}: {line}" for name, line in options.app.kinds.items()]
         transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
         try:
-            print("\n".join([f"{options.app.name}:", *own, "on the way:", *transport]), flush=True)
+            print("\n".join([f"{options.app.name}:", *vendor_kinds, "on the way:", *transport]), flush=True)
         except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no error at exit
         return 0

@@ -135,8 +135,8 @@ class Call:
         """
         if not self.plays(kind):
             return row
-        rest = {key: value for key, value in row.items() if key != name}
-        return rest if self.arg("missing") else {**rest, name: self.arg("value")}
+        other_fields = {key: value for key, value in row.items() if key != name}
+        return other_fields if self.arg("missing") else {**other_fields, name: self.arg("value")}
 
     def word(self, name: str, default: str) -> str:
         """Return an argument of the fault as a string, null as `null`."""
@@ -244,7 +244,7 @@ class Application(ABC, Generic[B, S]):
             for handler in vars(part).values()
             for method, path, op in getattr(handler, "answers", ())
         ]
-        cls.routes = sorted(routes, key=lambda one: "{" in one.path)
+        cls.routes = sorted(routes, key=lambda candidate: "{" in candidate.path)
 
     @classmethod
     def _pattern(cls, path: str) -> re.Pattern[str]:
@@ -318,9 +318,11 @@ class Application(ABC, Generic[B, S]):
 
         A deleted base returns with its documents.
         """
-        ours = {key: one for key, one in self.documents.items() if one.base == self.home_id} | self._withdrawn
+        ours = {
+            key: document for key, document in self.documents.items() if document.base == self.home_id
+        } | self._withdrawn
         # A base in any other state shows none of its earlier documents.
-        others = {key: one for key, one in self.documents.items() if key not in ours}
+        others = {key: document for key, document in self.documents.items() if key not in ours}
         self.documents = others | ours if state == "present" else others
         self._withdrawn = ours if state == "deleted" else {}
         if state == "recreated":
@@ -343,43 +345,43 @@ class Application(ABC, Generic[B, S]):
 
     def make_base(self, name: str, description: str = "", **settings: Any) -> Any:
         """Create a base for a client."""
-        made = self.new_base(self.new_id(), name, description, settings)
-        self.bases[made.id] = made
-        self._record("base-made", made.id, name)
-        return made
+        base = self.new_base(self.new_id(), name, description, settings)
+        self.bases[base.id] = base
+        self._record("base-made", base.id, name)
+        return base
 
     def visible_bases(self) -> dict[str, Any]:
         """Return the bases that clients can see, oldest first."""
         is_gone = self.behaviour.base == "deleted"
-        return {key: one for key, one in self.bases.items() if not (is_gone and key == self.home_id)}
+        return {key: base for key, base in self.bases.items() if not (is_gone and key == self.home_id)}
 
     def present(self) -> Iterable[S]:
         """Return the documents that aren't deleted, oldest first."""
-        return [one for one in self.documents.values() if not one.is_deleted]
+        return [document for document in self.documents.values() if not document.is_deleted]
 
     def documents_of(self, base_id: str) -> list[S]:
         """Return the documents of one base."""
-        return [one for one in self.present() if one.base == base_id]
+        return [document for document in self.present() if document.base == base_id]
 
-    def add(self, one: S, effect: str = "stored") -> S:
+    def add(self, document: S, effect: str = "stored") -> S:
         """Add a document."""
-        self.documents[one.id] = one
-        self.record(effect, one)
-        return one
+        self.documents[document.id] = document
+        self.record(effect, document)
+        return document
 
-    def delete(self, one: S, effect: str = "deleted") -> None:
+    def delete(self, document: S, effect: str = "deleted") -> None:
         """Delete a document; `effect` names the event in the journal."""
-        one.deleted_at = self.now
-        self.record(effect, one)
+        document.deleted_at = self.now
+        self.record(effect, document)
 
     def ready_at(self, call: Call = UNPLAYED, name: str = "") -> float | None:
         """Return when a document created now becomes ready; None if the fault `stuck` applies to its name."""
         ready = self.now + self.chance.uniform(*self.behaviour.vectorize)
         return None if call.plays("stuck", name) else ready
 
-    def record(self, effect: str, one: S, **more: Any) -> None:
+    def record(self, effect: str, document: S, **more: Any) -> None:
         """Add an event to the journal."""
-        self._record(effect, one.id, one.sent_name, one.sha256, **more)
+        self._record(effect, document.id, document.sent_name, document.sha256, **more)
 
     def _record(self, effect: str, key: str, name: str, sha256: str = "", **more: Any) -> None:
         entry = {"n": len(self._journal) + 1, "at": self.now, "effect": effect, "id": key, "name": name}
@@ -394,9 +396,10 @@ class Application(ABC, Generic[B, S]):
         """Return the documents that a lagging list shows, from all that ever existed."""
         now, lag = self.now, self.behaviour.list_lag
         return [
-            one
-            for one in documents
-            if one.created + lag <= now and (one.deleted_at is None or now < one.deleted_at + lag)
+            document
+            for document in documents
+            if document.created + lag <= now
+            and (document.deleted_at is None or now < document.deleted_at + lag)
         ]
 
     def page(self, rows: Sequence[T], number: int, size: int, *, shift: int = 0) -> Sequence[T]:
@@ -408,22 +411,24 @@ class Application(ABC, Generic[B, S]):
         """Return the documents that share words with the question, best first, each with its share of the
         words.
         """
-        rows = [(share, one) for one in documents if (share := shared_words(question, one.text))]
+        rows = [
+            (share, document) for document in documents if (share := shared_words(question, document.text))
+        ]
         return sorted(rows, key=lambda row: -row[0])
 
     # -- requests
 
     def route_of(self, request: Request) -> tuple[Route | None, dict[str, str]]:
         """Return the route (None if unknown) and the variable parts of the path."""
-        for one in self.routes:
-            if one.method == request.method and (match := one.pattern.fullmatch(request.path)):
-                return one, match.groupdict()
+        for candidate in self.routes:
+            if candidate.method == request.method and (match := candidate.pattern.fullmatch(request.path)):
+                return candidate, match.groupdict()
         return None, {}
 
     def op(self, request: Request) -> str:
         """Return the operation's name, "" for an unknown route. Called before the body is read."""
-        known, _ = self.route_of(request)
-        return known.op if known else ""
+        route, _ = self.route_of(request)
+        return route.op if route else ""
 
     def subject(self, request: Request) -> str:
         """Return the sent names of the documents that the request is about, joined with ` | `.
@@ -434,15 +439,15 @@ class Application(ABC, Generic[B, S]):
             return filename_in(request.body)
         text = f"{request.raw_target} {request.body.decode('utf-8', 'replace')}"
         ids = dict.fromkeys(re.findall(self.id_form, text))
-        return " | ".join(self.documents[one].sent_name for one in ids if one in self.documents)
+        return " | ".join(self.documents[key].sent_name for key in ids if key in self.documents)
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
         """Do the work and return the response. `fault` is None or one of the application's own `kinds`."""
-        known, ids = self.route_of(request)
-        op = known.op if known else ""
+        route, ids = self.route_of(request)
+        op = route.op if route else ""
         call = Call(request, op, ids, self.check_fault(fault or Fault(""), op))
         try:
-            return self._answered(call, known)
+            return self._answered(call, route)
         except Refused as refused:
             if isinstance(refused, Breach):
                 self.record_violation(request, str(refused))
@@ -460,17 +465,17 @@ class Application(ABC, Generic[B, S]):
         about = f" ({name})" if name else ""
         self.violations.append(f"{request.method} {request.path}{about}: {sentence}")
 
-    def _answered(self, call: Call, known: Route | None) -> Response:
+    def _answered(self, call: Call, route: Route | None) -> Response:
         self.catch_up()
         self.admit(call)
-        if known is None:
+        if route is None:
             raise self.no_route(call)
         self.check_head(call)
         if (refusal := self.refusals.get(call.fault.kind)) is not None:
             raise refusal
         if self.moment_of_failure(call.fault) == "before":
             return self.failure(call.fault)
-        value = known.handler(self, call)
+        value = route.handler(self, call)
         self.catch_up()
         if self.moment_of_failure(call.fault) == "after":
             return self.failure(call.fault)
@@ -533,20 +538,20 @@ class Application(ABC, Generic[B, S]):
     def snapshot(self) -> Json:
         """Return the whole contents, including deleted documents."""
         self.catch_up()
-        documents = [self.describe(one) for one in self.documents.values()]
+        documents = [self.describe(document) for document in self.documents.values()]
         return {
             "documents": documents,
-            "bases": [self.describe_base(one) for one in self.visible_bases().values()],
+            "bases": [self.describe_base(base) for base in self.visible_bases().values()],
         }
 
-    def describe(self, one: S) -> Json:
+    def describe(self, document: S) -> Json:
         """Describe a document for tests: its real state, not what the faults show to clients."""
-        told = {key: getattr(one, key) for key in ("id", "name", "sent_name", "base", "sha256")}
-        return {**told, "foreign": one.is_foreign, "deleted": one.is_deleted}
+        description = {key: getattr(document, key) for key in ("id", "name", "sent_name", "base", "sha256")}
+        return {**description, "foreign": document.is_foreign, "deleted": document.is_deleted}
 
-    def describe_base(self, one: Any) -> Json:
+    def describe_base(self, base: Any) -> Json:
         """Describe a base for tests."""
-        return {"id": one.id, "name": one.name, "settings": one.settings}
+        return {"id": base.id, "name": base.name, "settings": base.settings}
 
     def journal(self) -> list[Json]:
         """Return all events in order; a deletion by another user is `foreign-deleted`."""
@@ -560,17 +565,17 @@ class Application(ABC, Generic[B, S]):
         any. Raises `ValueError`.
         """
         if "delete" in args:
-            for one in self.present():
-                if args["delete"] in (one.id, one.name, one.sent_name):
-                    self.delete(one, "foreign-deleted")
-                    return self.describe(one)
+            for document in self.present():
+                if args["delete"] in (document.id, document.name, document.sent_name):
+                    self.delete(document, "foreign-deleted")
+                    return self.describe(document)
             raise ValueError(f"there is no document {args['delete']!r}")
         name, text = args.get("name"), args.get("text", "")
         if not isinstance(name, str) or not name or not isinstance(text, str):
             raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
-        one = self.store_foreign(name, text.encode(), args)
-        one.is_foreign = True
-        return self.describe(one)
+        document = self.store_foreign(name, text.encode(), args)
+        document.is_foreign = True
+        return self.describe(document)
 
     @abstractmethod
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> S:

@@ -50,10 +50,10 @@ def are_messages(value: Any) -> bool:
     """Return whether user and assistant alternate after at most one system message, and the user is last."""
     if not isinstance(value, list) or not value or not all(map(_is_message, value)):
         return False
-    roles = [one["role"] for one in value]
+    roles = [message["role"] for message in value]
     spoken = roles[1:] if roles[0] == "system" else roles
     return (
-        spoken == [("user", "assistant")[place % 2] for place in range(len(spoken))] and len(spoken) % 2 == 1
+        spoken == [("user", "assistant")[index % 2] for index in range(len(spoken))] and len(spoken) % 2 == 1
     )
 
 
@@ -97,13 +97,13 @@ def event_stream(parts: list[bytes], args: Mapping[str, Any]) -> Response:
     return Response(200, b"".join(parts), headers, tuple(map(len, parts)), float(args.get("every", 0.0)))
 
 
-def answer_to(asked: str) -> str:
+def answer_to(message: str) -> str:
     """Return the passages that share most words with the last line; other lines are ignored."""
-    *lines, question = [line for line in asked.splitlines() if line.strip()] or [""]
-    wanted = words_of(question)
+    *lines, question = [line for line in message.splitlines() if line.strip()] or [""]
+    question_words = words_of(question)
     texts = [text for line in lines if (text := _text_in(line))]
-    good = [text for text in texts if wanted & words_of(text)]
-    best = sorted(good, key=lambda text: -len(wanted & words_of(text)))
+    hits = [text for text in texts if question_words & words_of(text)]
+    best = sorted(hits, key=lambda text: -len(question_words & words_of(text)))
     return "\n\n".join(best[:MOST_PASSAGES]) or NOTHING
 
 

@@ -54,7 +54,7 @@ def control(server: Server) -> Asgi:
         return {
             "app": app.name,
             "now": app.clock.now(),
-            **{key: one for key, one in requests.snapshot().items() if key != "log"},
+            **{key: value for key, value in requests.snapshot().items() if key != "log"},
             "violations": len(app.violations),
             "late": len(server.late),
             **waiting(),
@@ -69,9 +69,9 @@ def control(server: Server) -> Asgi:
         requests.clear()
         return requests.snapshot()
 
-    def add_faults(given: Any) -> dict[str, Any]:
+    def add_faults(body: Any) -> dict[str, Any]:
         # Check every fault before adding the first: a list with a mistake changes nothing.
-        for fault in [faults.checked(parsed(one)) for one in (given if isinstance(given, list) else [given])]:
+        for fault in [faults.checked(parsed(item)) for item in (body if isinstance(body, list) else [body])]:
             faults.add(fault)
         return waiting()
 
@@ -79,22 +79,22 @@ def control(server: Server) -> Asgi:
         faults.clear()
         return waiting()
 
-    def set_behaviour(given: Any) -> dict[str, Any]:
-        app.set_behaviour(_object(given))
+    def set_behaviour(body: Any) -> dict[str, Any]:
+        app.set_behaviour(_object(body))
         return asdict(app.behaviour)
 
-    def advance(given: Any) -> dict[str, Any]:
-        seconds: Any = _object(given).get("advance")
+    def advance(body: Any) -> dict[str, Any]:
+        seconds: Any = _object(body).get("advance")
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if given.keys() != {"advance"} or not is_number or not math.isfinite(seconds):
+        if body.keys() != {"advance"} or not is_number or not math.isfinite(seconds):
             raise ValueError('the time is advanced by {"advance": seconds}')
         app.clock.advance(seconds)
         server.late.catch_up()
         return {"now": app.clock.now()}
 
     def reset(_: Any) -> dict[str, Any]:
-        for one in (server.late, faults, requests):
-            one.clear()
+        for state in (server.late, faults, requests):
+            state.clear()
         app.reset()
         return overview()
 
@@ -117,18 +117,18 @@ def control(server: Server) -> Asgi:
     }
 
     def answer(method: str, path: str, body: bytes) -> Shown:
-        known = [one for one, at in calls if PREFIX + at == path]
-        if not known:
-            there = ", ".join(PREFIX + one for one in ROUTES)
-            return Shown({"error": f"there is no {path}; there are {there}"}, 404)
-        if method not in known:
+        methods = [known_method for known_method, at in calls if PREFIX + at == path]
+        if not methods:
+            paths = ", ".join(PREFIX + suffix for suffix in ROUTES)
+            return Shown({"error": f"there is no {path}; there are {paths}"}, 404)
+        if method not in methods:
             sentence = f"{path} does not take {method}"
-            return Shown({"error": sentence}, 405, {"allow": ", ".join(known)})
+            return Shown({"error": sentence}, 405, {"allow": ", ".join(methods)})
         is_stored = method == "POST" and path in (PREFIX + "/documents", PREFIX + "/faults")
         takes_body = is_stored or path in (PREFIX + "/behaviour", PREFIX + "/time")
         try:
-            given = _value(body) if method in ("POST", "PUT") and takes_body else None
-            return Shown(calls[method, path.removeprefix(PREFIX)](given), 201 if is_stored else 200)
+            value = _value(body) if method in ("POST", "PUT") and takes_body else None
+            return Shown(calls[method, path.removeprefix(PREFIX)](value), 201 if is_stored else 200)
         except ValueError as error:
             return Shown({"error": str(error)}, 400)
         except Exception as error:

@@ -109,7 +109,7 @@ class Exchange:
     async def _read(self, enough: float = float("inf"), rate: float | None = None) -> None:
         """Read the request's body, or at least `enough` bytes of it; `rate` in bytes a second."""
         clock = asyncio.get_running_loop().time
-        begun = clock()
+        started = clock()
         while not self._is_whole and len(self._body) < enough:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -119,7 +119,7 @@ class Exchange:
             if len(self._body) > MAX_BODY_BYTES:
                 raise TooLarge
             if rate is not None:
-                await asyncio.sleep(begun + len(self._body) / rate - clock())
+                await asyncio.sleep(started + len(self._body) / rate - clock())
 
     def _response(self, request: Request) -> Response:
         """Return the correct response; a transport fault decides whether the work is done before, after or
@@ -170,11 +170,13 @@ class Exchange:
                 length = max(args["bytes"], len(response.body))
                 await self._send_head(response.having(content_length=str(length), connection="close"))
                 await self._send_body(response.body, more=length > len(response.body))
-                for left in range(length - len(response.body), 0, -_PIECE_BYTES):
+                for remaining in range(length - len(response.body), 0, -_PIECE_BYTES):
                     # Stop, or gigabytes would be written into a socket that nobody reads.
                     if line.gone.is_set():
                         raise Gone
-                    await self._send_body(_BLANKS[: min(left, _PIECE_BYTES)], more=left > _PIECE_BYTES)
+                    await self._send_body(
+                        _BLANKS[: min(remaining, _PIECE_BYTES)], more=remaining > _PIECE_BYTES
+                    )
             case "http10":
                 # Without a length, closing the connection ends the response.
                 bare = response.having(content_length="", connection="")

@@ -38,8 +38,8 @@ def hits(fault: Fault, kind: str, name: str) -> bool:
     return fault.kind == kind and fnmatch.fnmatchcase(name, str(fault.args.get("name", "*")))
 
 
-def _matches(word: str, glob: str) -> bool:
-    return glob in ("*", word) or fnmatch.fnmatchcase(word, glob)
+def _matches(text: str, glob: str) -> bool:
+    return glob in ("*", text) or fnmatch.fnmatchcase(text, glob)
 
 
 class Faults:
@@ -115,8 +115,10 @@ class Faults:
                 raise ValueError(f"there is no fault kind {fault.kind!r}; there are {there_are}")
             return replace(fault, args=dict(fault.args))
         if unknown := fault.args.keys() - kind.args.keys():
-            known = f"it has {', '.join(kind.args)}" if kind.args else "it has none"
-            raise ValueError(f"the fault {fault.kind} has no argument {', '.join(sorted(unknown))}; {known}")
+            accepted = f"it has {', '.join(kind.args)}" if kind.args else "it has none"
+            raise ValueError(
+                f"the fault {fault.kind} has no argument {', '.join(sorted(unknown))}; {accepted}"
+            )
         args = {name: fault.args.get(name, arg.default) for name, arg in kind.args.items()}
         for name, arg in kind.args.items():
             if not arg.takes(args[name]):
@@ -147,9 +149,9 @@ def parsed(value: Any) -> Fault:
         )
     if "kind" not in value:
         raise ValueError("a fault needs a kind")
-    for key, given in value.items():
-        wanted = _TYPES[key]
-        fits = isinstance(given, wanted) and (wanted is bool or not isinstance(given, bool))
-        if not fits or (wanted is int and given < 0):
-            raise ValueError(f"a fault's {key} is {_WORDS[wanted]}, not {given!r}")
+    for key, field_value in value.items():
+        expected = _TYPES[key]
+        fits = isinstance(field_value, expected) and (expected is bool or not isinstance(field_value, bool))
+        if not fits or (expected is int and field_value < 0):
+            raise ValueError(f"a fault's {key} is {_WORDS[expected]}, not {field_value!r}")
     return Fault(**value)

@@ -40,8 +40,8 @@ def boundary_of(content_type: str) -> str | None:
     """Return the boundary of a `multipart/form-data` content type; None if it has none or is another type."""
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         return None
-    found = _BOUNDARY.search(content_type)
-    return (found[1] or found[2]) if found else None
+    match = _BOUNDARY.search(content_type)
+    return (match[1] or match[2]) if match else None
 
 
 def parse_form(boundary: str, body: bytes) -> list[Part]:
@@ -81,8 +81,8 @@ def _part(body: bytes, start: int, end: int) -> Part:
     else:
         raise Breach("a part of the form has no Content-Disposition")
     parameters = {
-        found[1].lower(): found[3] if found[2] is None else _ESCAPED.sub(r"\1", found[2])
-        for found in _PARAMETER.finditer(value)
+        match[1].lower(): match[3] if match[2] is None else _ESCAPED.sub(r"\1", match[2])
+        for match in _PARAMETER.finditer(value)
     }
     if "name" not in parameters:
         raise Breach("a part of the form has no name")
@@ -93,5 +93,5 @@ def _part(body: bytes, start: int, end: int) -> Part:
 
 def filename_in(beginning: bytes) -> str:
     """Return the first file name in the beginning of a form; "" if it hasn't arrived yet."""
-    found = _FILENAME.search(beginning[:_BEGINNING_BYTES])
-    return _ESCAPED.sub(r"\1", found[1].decode("utf-8", "replace")) if found else ""
+    match = _FILENAME.search(beginning[:_BEGINNING_BYTES])
+    return _ESCAPED.sub(r"\1", match[1].decode("utf-8", "replace")) if match else ""

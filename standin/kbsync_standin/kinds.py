@@ -30,8 +30,8 @@ class Kind:
     def line(self) -> str:
         """One line of explanation."""
         ops = f" ({', '.join(self.ops)})" if self.ops else ""
-        told = "; ".join(f"{name}: {arg.meaning}" for name, arg in self.args.items())
-        return f"{self.what}{ops}" + (f" [args: {told}]" if told else "")
+        args = "; ".join(f"{name}: {arg.meaning}" for name, arg in self.args.items())
+        return f"{self.what}{ops}" + (f" [args: {args}]" if args else "")
 
 
 def is_status(value: Any) -> bool:

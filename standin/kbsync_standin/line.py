@@ -116,9 +116,9 @@ class Line(asyncio.Transport):
         self._held = bytearray()
 
     def _release(self) -> None:
-        held, self._held = self._held, None
-        if held and not self._transport.is_closing():
-            self._transport.write(held)
+        pending, self._held = self._held, None
+        if pending and not self._transport.is_closing():
+            self._transport.write(pending)
         if self._is_closing:
             self._finish()
 

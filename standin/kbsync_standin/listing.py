@@ -69,7 +69,7 @@ def in_order(rows: Sequence[R], order: str) -> Sequence[R]:
         case "newest":
             return rows[::-1]
         case "shuffled":
-            return sorted(rows, key=lambda one: hashlib.sha256(one.id.encode()).digest())
+            return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
         case _:
             return rows
 

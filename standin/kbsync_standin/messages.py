@@ -51,8 +51,8 @@ class Response:
     def having(self, **headers: str) -> Response:
         """Return a copy with some headers replaced; write their names in lower case with `_` for `-`."""
         changed = {name.replace("_", "-"): value for name, value in headers.items()}
-        kept = {name.lower(): value for name, value in self.headers.items()}
-        return replace(self, headers=kept | changed)
+        unchanged = {name.lower(): value for name, value in self.headers.items()}
+        return replace(self, headers=unchanged | changed)
 
 
 @dataclass(frozen=True, slots=True)

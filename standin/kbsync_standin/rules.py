@@ -70,9 +70,9 @@ class Rules:
         self.fields(values, tests, needed)
         return values
 
-    def only(self, given: Collection[str], known: Collection[str], what: str = "the field") -> None:
+    def only(self, names: Collection[str], known: Collection[str], what: str = "the field") -> None:
         """Require that all names are known."""
-        unknown = sorted(set(given) - set(known))
+        unknown = sorted(set(names) - set(known))
         self.should(not unknown, f"{what} {', '.join(unknown)} is not documented")
 
     def fields(

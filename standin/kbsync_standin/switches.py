@@ -30,14 +30,14 @@ def changed(
     A switch is one of several words, a boolean, a text, a pair of seconds, or a number of at least 0 or its
     `least`; `readers` convert all other types. Raises `ValueError` for an unknown switch or a wrong value.
     """
-    known = [field.name for field in fields(behaviour)]
-    if unknown := sorted(set(switches) - set(known)):
-        raise ValueError(f"there is no switch {', '.join(unknown)}; there are {', '.join(known)}")
-    kinds, own, from_ = typing.get_type_hints(type(behaviour)), readers or {}, least or {}
+    names = [field.name for field in fields(behaviour)]
+    if unknown := sorted(set(switches) - set(names)):
+        raise ValueError(f"there is no switch {', '.join(unknown)}; there are {', '.join(names)}")
+    kinds, own_readers, from_ = typing.get_type_hints(type(behaviour)), readers or {}, least or {}
 
     def read(name: str, value: Any) -> Any:
-        if name in own:
-            return own[name](name, value)
+        if name in own_readers:
+            return own_readers[name](name, value)
         return _plain(name, kinds[name], value, from_.get(name, 0))
 
     return replace(behaviour, **{name: read(name, value) for name, value in switches.items()})
@@ -53,10 +53,10 @@ def _span(name: str, value: Any) -> tuple[float, float]:
 def _plain(name: str, kind: Any, value: Any, least: float) -> Any:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
-        word = "null" if value is None else str(value)  # people write 404 and null without quotes
-        if isinstance(value, bool) or word not in choices:
+        text = "null" if value is None else str(value)  # people write 404 and null without quotes
+        if isinstance(value, bool) or text not in choices:
             raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-        return word
+        return text
     if kind in (bool, str):
         if not isinstance(value, kind):
             raise ValueError(f"{name} is {'a text' if kind is str else 'true or false'}, not {value!r}")

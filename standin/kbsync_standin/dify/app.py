@@ -161,14 +161,19 @@ class DifyApplication(Workspace):
         if (flag := call.query.get("include_all", "true")) not in ("true", "false"):
             raise Breach(f"include_all is {flag!r}")
         number, size = call.page("limit", 20, most=100)
-        cards = [self._card(one) for one in reversed(self.visible_bases().values())]
-        told = {"has_more": number * size < len(cards), "limit": size, "total": len(cards), "page": number}
-        return {"data": self.page(cards, number, size), **told}
+        cards = [self._card(dataset) for dataset in reversed(self.visible_bases().values())]
+        page_info = {
+            "has_more": number * size < len(cards),
+            "limit": size,
+            "total": len(cards),
+            "page": number,
+        }
+        return {"data": self.page(cards, number, size), **page_info}
 
     @route("POST", "/datasets", "create-base")
     def _create_base(self, call: Call) -> Json:
         body = {"permission": None, **call.body(_BASE, "name")}
-        if body["name"] in [one.name for one in self.visible_bases().values()]:
+        if body["name"] in [dataset.name for dataset in self.visible_bases().values()]:
             words = "The dataset name already exists. Please modify your dataset name."
             raise Refused(words, 409, "dataset_name_duplicate")
         return self._card(self.make_base(**body))
@@ -186,7 +191,9 @@ class DifyApplication(Workspace):
     @route("DELETE", "/datasets/{id}", "delete-base")
     def _delete_base(self, call: Call) -> None:
         base = self.base(call)
-        self.documents = {key: one for key, one in self.documents.items() if one.base != base.id}
+        self.documents = {
+            key: document for key, document in self.documents.items() if document.base != base.id
+        }
         del self.bases[base.id]
 
     # -- documents (document.py)
@@ -221,13 +228,13 @@ class DifyApplication(Workspace):
         if self.documents_of(base.id) and data.get("doc_form", "text_model") != behaviour.doc_form:
             raise Refused("doc_form is different from the dataset doc_form.")
         base.technique, base.has_rule = base.technique or technique, True
-        one = self.store(base.id, name, content, call, duplicate=data.get("duplicate", True))
-        row = one.row(self.now)
+        document = self.store(base.id, name, content, call, duplicate=data.get("duplicate", True))
+        row = document.row(self.now)
         if call.plays("no-id"):
             del row["id"]
         if call.plays("no-lock"):
             raise Refused("Internal Server Error", 500, "unknown")
-        return {"document": row, "batch": one.batch}
+        return {"document": row, "batch": document.batch}
 
     @route("GET", "/datasets/{id}/documents", "list")
     def _list(self, call: Call) -> Json:
@@ -237,24 +244,27 @@ class DifyApplication(Workspace):
         number, size = call.page("limit", 20, most=100)
         field = call.word("field", "indexing_status")
         like = re.escape(call.query.get("keyword", "")).replace("%", ".*").replace("_", ".")
-        there = self.visible(one for one in self.documents.values() if one.base == base.id)
-        rows = [one for one in self.newest(there) if re.search(like, one.name)]
-        rows = [one for one in rows if not call.plays("left-out", one.name)]
-        page = [call.distort("odd-status", one.row(self.now), field) for one in self.page(rows, number, size)]
+        visible = self.visible(document for document in self.documents.values() if document.base == base.id)
+        rows = [document for document in self.newest(visible) if re.search(like, document.name)]
+        rows = [document for document in rows if not call.plays("left-out", document.name)]
+        page = [
+            call.distort("odd-status", document.row(self.now), field)
+            for document in self.page(rows, number, size)
+        ]
         # Like Dify, this sets `has_more` wrongly after a full last page.
-        told = {"limit": size, "total": len(rows), "page": number}
-        return {"data": page, "has_more": len(page) == size, **told}
+        page_info = {"limit": size, "total": len(rows), "page": number}
+        return {"data": page, "has_more": len(page) == size, **page_info}
 
     @route("GET", "/datasets/{id}/documents/{document}", "detail")
     def _detail(self, call: Call) -> Json:
         """Show a document like `DocumentApi.get`; without metadata, `data_source_info` has the file's
         size.
         """
-        one = self.document(call, "Document not found.")
+        document = self.document(call, "Document not found.")
         Rules().only(call.query, ("metadata",), "the query parameter")
         if call.query.get("metadata", "all") not in ("all", "only", "without"):
             raise Breach("metadata is none of all, only, without")
-        row = one.row(self.now)
+        row = document.row(self.now)
         row |= {
             "data_source_info": row.pop("data_source_detail_dict"),
             "segment_count": row.pop("word_count"),
@@ -262,7 +272,7 @@ class DifyApplication(Workspace):
         fields = self.base(call).fields
         row["doc_metadata"] = [
             {"id": fields[name][0], "name": name, "type": fields[name][1], "value": value}
-            for name, value in one.metadata.items()
+            for name, value in document.metadata.items()
             if name in fields
         ]
         if call.query.get("metadata") == "without":
@@ -272,40 +282,42 @@ class DifyApplication(Workspace):
     @route("DELETE", "/datasets/{id}/documents/{document}", "delete")
     def _delete(self, call: Call) -> Json | int | None:
         """Delete a document like `DocumentApi.delete`, which refuses archived ones."""
-        one = self.document(call, "Document Not Exists.")
-        status = one.status(self.now)
-        if one.hidden == "archived" and status == "completed":
+        document = self.document(call, "Document Not Exists.")
+        status = document.status(self.now)
+        if document.hidden == "archived" and status == "completed":
             raise Refused("The archived document is not editable.", 403, "archived_document_immutable")
         if self.behaviour.indexing_deletion == "refused" and status in ("waiting", "indexing"):
             raise Refused("Cannot delete document during indexing.", 400, "document_indexing")
         if not call.plays("keeps-document"):
-            self.delete(one)
+            self.delete(document)
         answers: dict[str, Json | int | None] = {"204": None, "number": 204, "object": {"result": "success"}}
         return answers[self.behaviour.deleted]
 
     @route("GET", "/datasets/{id}/documents/{document}/upload-file", "file")
     def _file(self, call: Call) -> Json:
         """Show the file of a document like `UploadFileApi` (upload_file.py)."""
-        one, how = self.document(call, "Document not found."), self.behaviour.files_url
+        document, how = self.document(call, "Document not found."), self.behaviour.files_url
         where = {"missing": "", "broken": "http://[x"}.get(how, call.origin)
-        url = f"{where}/files/{one.id}/file-preview?timestamp=1&nonce=2&sign={one.sha256[:16]}"
-        told = {
-            "id": one.id,
-            "name": one.name,
-            "size": len(one.content),
-            "extension": one.name.split(".")[-1],
+        url = f"{where}/files/{document.id}/file-preview?timestamp=1&nonce=2&sign={document.sha256[:16]}"
+        fields = {
+            "id": document.id,
+            "name": document.name,
+            "size": len(document.content),
+            "extension": document.name.split(".")[-1],
         }
-        return told if how == "untold" else {**told, "url": url, "download_url": f"{url}&as_attachment=true"}
+        return (
+            fields if how == "untold" else {**fields, "url": url, "download_url": f"{url}&as_attachment=true"}
+        )
 
     @route("GET", "/files/{file}/file-preview", "bytes")
     def _bytes(self, call: Call) -> Response:
         """Send the file behind a signed URL (api/core/file/helpers.py, `get_signed_file_url`)."""
         if "authorization" in call.request.headers:
             self.violations.append("the key was sent to the address of a file")
-        one = self.documents.get(call.ids["file"])
-        if one is None or one.is_deleted or call.query.get("sign") != one.sha256[:16]:
+        document = self.documents.get(call.ids["file"])
+        if document is None or document.is_deleted or call.query.get("sign") != document.sha256[:16]:
             raise Refused("File not found or signature is invalid", 404, "not_found")
-        return Response(200, one.content, {"content-type": "application/octet-stream"})
+        return Response(200, document.content, {"content-type": "application/octet-stream"})
 
     # -- metadata (metadata.py)
 
@@ -324,12 +336,12 @@ class DifyApplication(Workspace):
         several = call.body({"operation_data": are_objects}, "operation_data")["operation_data"]
         tests = {"document_id": is_text, "metadata_list": are_objects, "partial_update": is_flag}
         changes = {}
-        for one in several:
-            told = Rules().known(one, tests, ("document_id", "metadata_list"))
-            if told["document_id"] in changes:
-                raise Breach(f"{told['document_id']} is described twice")
-            values = _values(base, told["metadata_list"])
-            changes[told["document_id"]] = values, told.get("partial_update", False)
+        for value in several:
+            item = Rules().known(value, tests, ("document_id", "metadata_list"))
+            if item["document_id"] in changes:
+                raise Breach(f"{item['document_id']} is described twice")
+            values = _values(base, item["metadata_list"])
+            changes[item["document_id"]] = values, item.get("partial_update", False)
         for document_id, (values, is_partial) in changes.items():
             document = self.documents.get(document_id)
             if document is None or document.base != base.id or document.is_deleted:
@@ -342,20 +354,26 @@ class DifyApplication(Workspace):
     @route("POST", "/datasets/{id}/retrieve", "retrieve")
     def _retrieve(self, call: Call) -> Json:
         """Search like `HitTestingApi` (api/controllers/console/datasets/hit_testing_base.py)."""
-        base, asked = self.base(call), call.body({"query": is_text, "retrieval_model": is_object}, "query")
-        if len(asked["query"]) > 250:
+        base, body = self.base(call), call.body({"query": is_text, "retrieval_model": is_object}, "query")
+        if len(body["query"]) > 250:
             raise Breach("Query cannot exceed 250 characters")
-        wanted = asked.get("retrieval_model", {"top_k": 4})
-        if "retrieval_model" in asked:
+        settings = body.get("retrieval_model", {"top_k": 4})
+        if "retrieval_model" in body:
             needed = ("search_method", "reranking_enable", "top_k", "score_threshold_enabled")
-            Rules().body(json.dumps(wanted).encode(), _SEARCH, needed)
-        known = [] if call.plays("nothing-found") else self.newest(self.documents_of(base.id))
+            Rules().body(json.dumps(settings).encode(), _SEARCH, needed)
+        documents = [] if call.plays("nothing-found") else self.newest(self.documents_of(base.id))
         records = []
-        for score, one in self.rank(asked["query"], [one for one in known if one.is_searchable(self.now)]):
-            document = {"id": one.id, "data_source_type": "upload_file", "name": one.name}
-            segment = {"id": one.id, "document_id": one.id, "content": one.text[:2000], "answer": None}
-            records.append({"segment": {**segment, "document": document}, "score": score})
-        return {"query": {"content": asked["query"]}, "records": records[: wanted["top_k"]]}
+        searchable = [document for document in documents if document.is_searchable(self.now)]
+        for score, document in self.rank(body["query"], searchable):
+            card = {"id": document.id, "data_source_type": "upload_file", "name": document.name}
+            segment = {
+                "id": document.id,
+                "document_id": document.id,
+                "content": document.text[:2000],
+                "answer": None,
+            }
+            records.append({"segment": {**segment, "document": card}, "score": score})
+        return {"query": {"content": body["query"]}, "records": records[: settings["top_k"]]}
 
     def respond(self, value: Any, call: Call) -> Response:
         """Write a result as a response; None becomes 204."""
@@ -368,11 +386,13 @@ class DifyApplication(Workspace):
 def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:
     """Return metadata values by field name; like Dify it ignores field ids and types. Raises `Breach`."""
     values = {}
-    for one in several:
-        told = Rules().known(one, {"id": is_text, "name": is_text, "value": is_text}, ("id", "name", "value"))
-        if base.fields.get(told["name"]) != (told["id"], "string"):
-            raise Breach(f"the base has no field {told['name']!r} of texts with the id {told['id']}")
-        values[told["name"]] = told["value"]
+    for value in several:
+        item = Rules().known(
+            value, {"id": is_text, "name": is_text, "value": is_text}, ("id", "name", "value")
+        )
+        if base.fields.get(item["name"]) != (item["id"], "string"):
+            raise Breach(f"the base has no field {item['name']!r} of texts with the id {item['id']}")
+        values[item["name"]] = item["value"]
     return values
 
 

@@ -104,11 +104,11 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         """Return a new base without a process rule; it has an indexing technique only if the request sets
         one.
         """
-        made = DifyBase(base_id, name, description, self.now, dict(settings))
+        base = DifyBase(base_id, name, description, self.now, dict(settings))
         if settings:
-            made.technique, made.has_rule = settings.get("indexing_technique"), False
-            made.permission = settings.get("permission") or "only_me"
-        return made
+            base.technique, base.has_rule = settings.get("indexing_technique"), False
+            base.permission = settings.get("permission") or "only_me"
+        return base
 
     def base(self, call: Call) -> DifyBase:
         """Return the base of the path like `validate_dataset_token`
@@ -121,10 +121,10 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
 
     def document(self, call: Call, words: str) -> DifyDocument:
         """Return the document of the path. Raises `Refused` with `words`."""
-        one, base = self.documents.get(call.ids["document"]), self.base(call)
-        if one is None or one.base != base.id or one.is_deleted:
+        document, base = self.documents.get(call.ids["document"]), self.base(call)
+        if document is None or document.base != base.id or document.is_deleted:
             raise Refused(words, 404, "not_found")
-        return one
+        return document
 
     def make_field(self, base: DifyBase, name: str, kind: str) -> Json:
         """Create a field like `create_metadata` (api/services/metadata_service.py). Raises `Refused`."""
@@ -137,7 +137,7 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
 
     def newest(self, rows: list[DifyDocument]) -> list[DifyDocument]:
         """Return the documents in the order of the list."""
-        return sorted(rows, key=lambda one: (int(one.created), one.position), reverse=True)
+        return sorted(rows, key=lambda document: (int(document.created), document.position), reverse=True)
 
     def store(
         self, base_id: str, name: str, content: bytes, call: Call = UNPLAYED, *, duplicate: bool
@@ -150,41 +150,43 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         """
         ready = self.ready_at(call, name)
         error = str(call.arg("error", "Unsupported encoding")) if call.plays("fails", name) else ""
-        kept = _kept_name(name)
+        stored_name = _kept_name(name)
         if call.plays("other-name"):
-            kept = f"renamed {kept}"
-        there = self.newest(self.documents_of(base_id))
-        namesakes = [one for one in there if one.name == kept and not one.hidden]
+            stored_name = f"renamed {stored_name}"
+        documents = self.newest(self.documents_of(base_id))
+        namesakes = [
+            document for document in documents if document.name == stored_name and not document.hidden
+        ]
         batch = f"{int(self.now)}{self.chance.randrange(100000, 1000000)}"
         if duplicate and namesakes:
-            one = namesakes[0]
-            one.rewrite(content)
-            one.ready_at, one.error, one.batch = ready, error, batch
-            self.record("replaced", one)
-            return one
-        made = DifyDocument(
+            document = namesakes[0]
+            document.rewrite(content)
+            document.ready_at, document.error, document.batch = ready, error, batch
+            self.record("replaced", document)
+            return document
+        new_document = DifyDocument(
             id=self.new_id(),
             base=base_id,
-            name=kept,
+            name=stored_name,
             sent_name=name,
             content=content,
             created=self.now,
-            position=1 + max((one.position for one in there), default=0),
+            position=1 + max((document.position for document in documents), default=0),
             batch=batch,
             ready_at=ready,
             error=error,
         )
         if call.plays("hidden", name):
-            made.hidden = "archived" if call.arg("archived") else "disabled"
-        return self.add(made)
+            new_document.hidden = "archived" if call.arg("archived") else "disabled"
+        return self.add(new_document)
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> DifyDocument:
         """Store another user's document, even if its name is in use."""
         return self.store(HOME_ID, name, content, duplicate=False)
 
-    def describe(self, one: DifyDocument) -> Json:
+    def describe(self, document: DifyDocument) -> Json:
         """Describe a document, and whether searches find it."""
-        return {**super().describe(one), "searchable": one.is_searchable(self.now)}
+        return {**super().describe(document), "searchable": document.is_searchable(self.now)}
 
 
 def _kept_name(name: str) -> str:

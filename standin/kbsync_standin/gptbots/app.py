@@ -23,7 +23,7 @@ def _ids_in(call: Call) -> list[str]:
     """Return the ids in the query, repeated or joined with commas; encoded commas make it a single odd id."""
     pairs = parse_qsl(urlsplit(call.request.raw_target).query)
     repeated = [value for name, value in pairs if name == "data_ids"]
-    return repeated + [one for name, value in pairs if name == "doc" for one in value.split(",") if one]
+    return repeated + [ident for name, value in pairs if name == "doc" for ident in value.split(",") if ident]
 
 
 class GptbotsApplication(Bot):
@@ -65,9 +65,9 @@ class GptbotsApplication(Bot):
     @route("GET", "/v1/bot/knowledge/base/page", "base")
     def _list_bases(self, call: Call) -> Json:
         rows = [
-            {"id": key, "name": one.name, "desc": one.description, "doc": len(self.documents_of(key))}
+            {"id": key, "name": dataset.name, "desc": dataset.description, "doc": len(self.documents_of(key))}
             | {"chunk": 0, "token": 0}
-            for key, one in self.visible_bases().items()
+            for key, dataset in self.visible_bases().items()
         ]
         forms = {"knowledge_base": {"knowledge_base": rows}, "data": {"data": rows}}
         return forms.get(self.behaviour.bases, {"data": {"list": rows}})
@@ -87,28 +87,28 @@ class GptbotsApplication(Bot):
         number, size = call.page("page_size", 10, 10, 100)
         base, form = call.query.get("knowledge_base_id", ""), self.behaviour.total
         self.check_base(base)
-        there = self.visible(one for one in self.documents.values() if one.base == base)
-        rows = [one for one in there if not call.plays("left-out", one.name)]
+        visible = self.visible(document for document in self.documents.values() if document.base == base)
+        rows = [document for document in visible if not call.plays("left-out", document.name)]
         cut = self.page(in_order(rows, self.behaviour.order), number, size)
         totals: Json = {"right": len(rows), "zero": 0, "string": str(len(rows))}
         total = {} if form == "missing" else {"total": totals[form]}
-        return {"list": [self._row(one, call) for one in cut], **total}
+        return {"list": [self._row(document, call) for document in cut], **total}
 
-    def _row(self, one: BotDocument, call: Call) -> Json:
-        stem, _, extension = one.name.rpartition(".")
+    def _row(self, document: BotDocument, call: Call) -> Json:
+        stem, _, extension = document.name.rpartition(".")
         unit = 1000 if self.behaviour.times == "ms" else 1
-        url = one.source_url
-        if call.plays("unmarked", one.name):
+        url = document.source_url
+        if call.plays("unmarked", document.name):
             url = url.partition("#")[0] if call.arg("cut") else ""
         row = {
-            "id": one.id,
-            "name": stem if self.behaviour.names == "bare" and stem else one.name,
+            "id": document.id,
+            "name": stem if self.behaviour.names == "bare" and stem else document.name,
             "format": extension,
             "source_url": url,
             "status": "ACTIVE",
             "chunk": 1,
-            "create_time": int(one.created) * unit,
-            "update_time": int(one.updated) * unit,
+            "create_time": int(document.created) * unit,
+            "update_time": int(document.updated) * unit,
         }
         return {**row, **self.add_extra_fields({})}
 
@@ -126,7 +126,7 @@ class GptbotsApplication(Bot):
         self.check_base(delivery.base)
         if any(call.plays("refused-item", sent.name) for sent in delivery.files):
             raise Refused("invalid parameter")
-        done: list[tuple[SentFile, BotDocument]] = []
+        stored: list[tuple[SentFile, BotDocument]] = []
         failed: list[tuple[SentFile, str]] = []
         for sent in delivery.files:
             old = self.documents.get(sent.doc_id)
@@ -139,25 +139,30 @@ class GptbotsApplication(Bot):
                 continue
             if old is not None:
                 self.change(old, sent, delivery.rules, call)
-            one = old or self.store(sent, delivery.base, kind, delivery.rules, call)
+            document = old or self.store(sent, delivery.base, kind, delivery.rules, call)
             if is_told:
-                done.append((sent, one))
-        return self._receipt(done, failed, call)
+                stored.append((sent, document))
+        return self._receipt(stored, failed, call)
 
     def _receipt(
-        self, done: Sequence[tuple[SentFile, BotDocument]], failed: list[tuple[SentFile, str]], call: Call
+        self, stored: Sequence[tuple[SentFile, BotDocument]], failed: list[tuple[SentFile, str]], call: Call
     ) -> Json:
         form = self.behaviour.failed
-        ids = [{} if call.plays("no-doc-id") else {"doc_id": one.id} for _, one in done]
-        docs = [{**told, "doc_name": one.name} for told, (_, one) in zip(ids, done, strict=True)]
-        failed = [*failed, *((sent, sent.doc_id) for sent, _ in done if call.plays("both-lists", sent.name))]
-        told = [
+        ids = [{} if call.plays("no-doc-id") else {"doc_id": document.id} for _, document in stored]
+        docs = [
+            {**ids_row, "doc_name": document.name} for ids_row, (_, document) in zip(ids, stored, strict=True)
+        ]
+        failed = [
+            *failed,
+            *((sent, sent.doc_id) for sent, _ in stored if call.plays("both-lists", sent.name)),
+        ]
+        ids_row = [
             {"doc_id": doc_id or None, "file_name": sent.name} if form == "objects" else doc_id or sent.name
             for sent, doc_id in failed
         ]
-        if not told and form in ("null", "absent"):
+        if not ids_row and form in ("null", "absent"):
             return {"doc": docs, **({"failed": None} if form == "null" else {})}
-        return {"doc": docs, "failed": told}
+        return {"doc": docs, "failed": ids_row}
 
     @route("GET", "/v1/bot/data/detail/list", "status")
     def _status(self, call: Call) -> list[Json]:
@@ -166,24 +171,24 @@ class GptbotsApplication(Bot):
         if len(ids) > MOST_ASKED:
             raise Breach(f"{len(ids)} ids asked for at once", code=40332)
         rows: list[Json] = []
-        for one in [self.documents[key] for key in ids if key in self.documents]:
-            if one.is_deleted or call.plays("left-out", one.name):
+        for document in [self.documents[key] for key in ids if key in self.documents]:
+            if document.is_deleted or call.plays("left-out", document.name):
                 continue
-            status = one.status(self.now, behaviour.working, behaviour.stale_status)
+            status = document.status(self.now, behaviour.working, behaviour.stale_status)
             rows.append(
-                call.distort("data-status", {"data_id": one.id, "data_status": status}, "data_status")
+                call.distort("data-status", {"data_id": document.id, "data_status": status}, "data_status")
             )
         return rows
 
     @route("DELETE", "/v1/bot/doc/batch/delete", "delete")
     def _delete(self, call: Call) -> Json:
-        ids, there = _ids_in(call), {one.id for one in self.present()}
+        ids, known_ids = _ids_in(call), {document.id for document in self.present()}
         if not ids or len(ids) > MOST_ASKED or len(call.request.raw_target) > 4096:
             raise Breach(f"{len(ids)} ids to delete at once")
-        if self.behaviour.unknown_ids == "refused" and not there.issuperset(ids):
+        if self.behaviour.unknown_ids == "refused" and not known_ids.issuperset(ids):
             raise Refused("no such document")
         for key in () if call.plays("keeps-documents") else ids:
-            if key in there:
+            if key in known_ids:
                 self.delete(self.documents[key])
         return {"code": 0, "message": "OK"}
 
@@ -197,9 +202,9 @@ class GptbotsApplication(Bot):
 
     @route("POST", "/v1/vector/match", "match")
     def _match(self, call: Call) -> Json:
-        asked = question_of(json_object(call.request.body))
-        rows = self.find(asked["prompt"], asked.get("group_ids"), asked.get("data_ids"))
-        rows = [] if call.plays("nothing-found") else ranked(rows, asked)[: asked["top_k"]]
+        question = question_of(json_object(call.request.body))
+        rows = self.find(question["prompt"], question.get("group_ids"), question.get("data_ids"))
+        rows = [] if call.plays("nothing-found") else ranked(rows, question)[: question["top_k"]]
         return {"total": len(rows), "list": rows}
 
     def add_extra_fields(self, value: Any) -> Any:

@@ -103,8 +103,8 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
 
     def catch_up(self) -> None:
         """Let contents that are ready serve."""
-        for one in self.documents.values():
-            one.catch_up(self.now)
+        for document in self.documents.values():
+            document.catch_up(self.now)
 
     def store(
         self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = UNPLAYED
@@ -133,8 +133,8 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         """Replace a document's content; the old one serves until the new one is indexed."""
         version, coming = self._version(sent, call), old.coming
         if coming is not None and self.now < (coming.ready_at or 0.0):  # a stuck version may be replaced
-            again = ", with the same bytes" if coming.sha256 == version.sha256 else ""
-            self.violations.append(f"update: two updates of {old.id} in flight at once{again}")
+            same_bytes = ", with the same bytes" if coming.sha256 == version.sha256 else ""
+            self.violations.append(f"update: two updates of {old.id} in flight at once{same_bytes}")
         old.rewrite(version.content)
         old.coming, old.changed_at, old.rules = version, self.now, dict(rules) or old.rules
         if self.behaviour.marked_at == "accept":
@@ -144,13 +144,13 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
 
     def retry(self, call: Call) -> int:
         """Index failed documents again, in every base, and return how many; a fault lets them fail again."""
-        failed = [one for one in self.present() if one.has_failed(self.now)]
-        for one in failed:
-            if one.coming is not None:
-                one.coming = replace(
-                    one.coming, ready_at=self.ready_at(), fails=call.plays("fails", one.name)
+        failed = [document for document in self.present() if document.has_failed(self.now)]
+        for document in failed:
+            if document.coming is not None:
+                document.coming = replace(
+                    document.coming, ready_at=self.ready_at(), fails=call.plays("fails", document.name)
                 )
-                self.record("retried", one)
+                self.record("retried", document)
         return len(failed)
 
     def _version(self, sent: SentFile, call: Call = UNPLAYED) -> Version:
@@ -164,12 +164,19 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
     def find(self, prompt: str, bases: Sequence[str] | None, ids: Sequence[str] | None) -> list[Json]:
         """Return passages that share words with `prompt`, best first, from the union of bases and ids."""
         rows, is_all = [], bases is None and ids is None
-        for one in self.present():
-            if one.serving is None or not (is_all or one.base in (bases or ()) or one.id in (ids or ())):
+        for document in self.present():
+            if document.serving is None or not (
+                is_all or document.base in (bases or ()) or document.id in (ids or ())
+            ):
                 continue
-            text = one.serving.content.decode("utf-8", "replace")
+            text = document.serving.content.decode("utf-8", "replace")
             if share := shared_words(prompt, text):
-                row = {"content": text[:2000], "data_id": one.id, "document_name": one.name, "score": share}
+                row = {
+                    "content": text[:2000],
+                    "data_id": document.id,
+                    "document_name": document.name,
+                    "score": share,
+                }
                 rows.append(row)
         return sorted(rows, key=lambda row: -row["score"])
 
@@ -177,13 +184,18 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         """Store another user's document; `args` can set its `source_url`."""
         return self.store(SentFile(name, content, str(args.get("source_url", ""))), HOME_ID, "text", {})
 
-    def describe(self, one: BotDocument) -> Json:
+    def describe(self, document: BotDocument) -> Json:
         """Describe a document, and the text that searches find."""
-        latest = one.coming or one.serving
+        latest = document.coming or document.serving
         address = latest.address if latest else ""
-        told = {"kind": one.kind, "source_url": one.source_url, "rules": dict(one.rules), "address": address}
-        told |= {
-            "serving": one.serving.sha256 if one.serving else "",
-            "text": one.text[:200] if address else "",
+        details = {
+            "kind": document.kind,
+            "source_url": document.source_url,
+            "rules": dict(document.rules),
+            "address": address,
         }
-        return {**super().describe(one), **told}
+        details |= {
+            "serving": document.serving.sha256 if document.serving else "",
+            "text": document.text[:200] if address else "",
+        }
+        return {**super().describe(document), **details}

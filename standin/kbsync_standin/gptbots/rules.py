@@ -80,11 +80,11 @@ def delivery_of(body: Mapping[str, Any], kind: str, most: int, *, is_update: boo
         raise Breach("files is missing or empty")
     if len(files) > most:
         raise Breach(f"{len(files)} files in one request; {most} are taken")
-    taken = tuple(_file(one, kind, is_update) for one in files)
-    if len({one.name for one in taken}) < len(taken):
+    sent_files = tuple(_file(file, kind, is_update) for file in files)
+    if len({file.name for file in sent_files}) < len(sent_files):
         raise Breach("two files of one name in one request cannot be told apart")
     rules = {key: body[key] for key in ("chunk_token", "splitter", "header_row", "purpose") if key in body}
-    return Delivery(text_of(body, "knowledge_base_id"), taken, rules)
+    return Delivery(text_of(body, "knowledge_base_id"), sent_files, rules)
 
 
 _OF_QUESTIONS = ("knowledge_base_id", "files", "doc_id", "qaList")
@@ -102,9 +102,9 @@ def _questions(body: Mapping[str, Any]) -> Mapping[str, Any]:
     pairs = body["qaList"]
     if "files" in body or not isinstance(pairs, list) or not pairs:
         raise Breach("qaList beside files, or empty")
-    if not all(isinstance(one, dict) for one in pairs):
+    if not all(isinstance(pair, dict) for pair in pairs):
         raise Breach("a pair is no object")
-    rows = "".join(f"{text_of(one, 'question')},{text_of(one, 'answer')}\n" for one in pairs)
+    rows = "".join(f"{text_of(pair, 'question')},{text_of(pair, 'answer')}\n" for pair in pairs)
     content = base64.b64encode(rows.encode()).decode()
     file = {"doc_id": text_of(body, "doc_id"), "file_name": "questions.csv", "file_base64": content}
     return {**body, "files": [file]}
@@ -135,16 +135,16 @@ def _check_rules(body: Mapping[str, Any], kind: str) -> None:
     rules.fields(body, tests, needed=("purpose",) if kind == "qa" else ())
 
 
-def _file(one: Any, kind: str, is_update: bool) -> SentFile:
-    if not isinstance(one, dict):
+def _file(value: Any, kind: str, is_update: bool) -> SentFile:
+    if not isinstance(value, dict):
         raise Breach("a file is no object")
-    name = text_of(one, "file_name")
+    name = text_of(value, "file_name")
     if not 1 <= len(name) <= LONGEST_NAME:
         raise Breach(f"a file_name of {len(name)} characters")
     extension = name.rpartition(".")[2].lower()
     if extension not in FORMATS[kind] or any(char in name for char in "/\\\0\r\n"):
         raise Breach(f"{name!r} is no name of a {kind} document")
-    text, address, content = one.get("file_base64"), one.get("file_url", ""), b""
+    text, address, content = value.get("file_base64"), value.get("file_url", ""), b""
     if address and not text:  # a file's bytes take precedence over an address
         if not _is_url(address):
             raise Breach(f"file_url is no URL: {address!r}")
@@ -160,10 +160,10 @@ def _file(one: Any, kind: str, is_update: bool) -> SentFile:
             raise Breach("file_base64 is no base64") from None
     if len(content) > (LARGEST_PDF if extension == "pdf" else LARGEST):
         raise Breach(f"{name} has {len(content)} bytes")
-    url = one.get("source_url")
+    url = value.get("source_url")
     if url not in (None, "", "NULL") and not _is_url(url):
         raise Breach(f"source_url is no URL: {url!r}")
-    return SentFile(name, content, url, text_of(one, "doc_id") if is_update else "", address)
+    return SentFile(name, content, url, text_of(value, "doc_id") if is_update else "", address)
 
 
 def _is_url(url: Any) -> bool:

@@ -50,7 +50,7 @@ _LIST_TESTS = {
     "page_size": whole(10, 200),
     "sort_field": one_of("created_at", "updated_at", "id", "file_path"),
     "sort_direction": one_of("asc", "desc"),
-    "status_filters": lambda value: isinstance(value, list) and all(one in _WORKING for one in value),
+    "status_filters": lambda value: isinstance(value, list) and all(status in _WORKING for status in value),
 }
 _DELETE_TESTS = {"doc_ids": are_texts, "delete_file": is_flag, "delete_llm_cache": is_flag}
 _SEARCH_TESTS = {"query": is_text, "mode": one_of(*_MODES), "chunk_top_k": whole(1, 1000)}
@@ -84,12 +84,12 @@ class LightragApplication(Storage):
 
     def admit(self, call: Call) -> None:
         """Check the key, which has its own header; a deleted base answers 404 to everything."""
-        given = call.request.headers.get("x-api-key")
-        if not given and "authorization" in call.request.headers:
+        key = call.request.headers.get("x-api-key")
+        if not key and "authorization" in call.request.headers:
             raise Refused("Invalid token", 401)
-        if not given:
+        if not key:
             raise Refused("API Key required", 403)
-        if given != self._key or self.behaviour.key_revoked:
+        if key != self._key or self.behaviour.key_revoked:
             raise self.refusals["unauthorized"]
         if self.behaviour.base == "deleted":
             raise self.no_route(call)
@@ -104,8 +104,8 @@ class LightragApplication(Storage):
 
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal; 422 lists what is wrong."""
-        told = [{"type": "value_error", "loc": ["body"], "msg": str(refused), "input": None}]
-        answer = Response.json({"detail": told if refused.status == 422 else str(refused)}, refused.status)
+        errors = [{"type": "value_error", "loc": ["body"], "msg": str(refused), "input": None}]
+        answer = Response.json({"detail": errors if refused.status == 422 else str(refused)}, refused.status)
         return answer.having(retry_after="30") if refused.status == 429 else answer
 
     def nulls(self, value: Any) -> Any:
@@ -115,8 +115,8 @@ class LightragApplication(Storage):
     # -- documents
 
     def _counts(self) -> dict[str, int]:
-        words = [one.status(self.now) for one in self.documents.values()]
-        return {**{word: words.count(word) for word in _WORKING}, "all": len(words)}
+        words = [document.status(self.now) for document in self.documents.values()]
+        return {**{status: words.count(status) for status in _WORKING}, "all": len(words)}
 
     @route("GET", "/documents/status_counts", "base")
     def _base(self, call: Call) -> Json:
@@ -146,26 +146,31 @@ class LightragApplication(Storage):
         if is_stored:
             track = self.store(name, content, call.fault.kind).track_id
         status = str(args.get("status", "partial_success")) if is_odd else "success"
-        told = f"File '{name}' uploaded successfully. Processing will continue in background."
-        return {"status": status, "message": told, "track_id": track}
+        message = f"File '{name}' uploaded successfully. Processing will continue in background."
+        return {"status": status, "message": message, "track_id": track}
 
     @route("POST", "/documents/paginated", "list")
     def _list(self, call: Call) -> Json:
         usual: Json = {"page": 1, "page_size": 50, "sort_field": "updated_at", "sort_direction": "desc"}
-        asked = usual | call.body(_LIST_TESTS, status=422)
-        there = [one for one in self.visible(self.documents.values()) if not call.plays("left-out", one.name)]
-        rows = [
-            call.distort("status-word", self.add_extra_fields(one.row(self.now)), "status") for one in there
+        body = usual | call.body(_LIST_TESTS, status=422)
+        visible = [
+            document
+            for document in self.visible(self.documents.values())
+            if not call.plays("left-out", document.name)
         ]
-        words, field = asked.get("status_filters"), asked["sort_field"]
+        rows = [
+            call.distort("status-word", self.add_extra_fields(document.row(self.now)), "status")
+            for document in visible
+        ]
+        words, field = body.get("status_filters"), body["sort_field"]
         rows = [row for row in rows if not words or row["status"] in words]
-        rows.sort(key=lambda row: (row[field], row["id"]), reverse=asked["sort_direction"] == "desc")
-        page, size = asked["page"], asked["page_size"]
+        rows.sort(key=lambda row: (row[field], row["id"]), reverse=body["sort_direction"] == "desc")
+        page, size = body["page"], body["page_size"]
         pages = -(-len(rows) // size)
-        told = {"page": page, "page_size": size, "total_count": len(rows), "total_pages": pages}
-        told |= {"has_next": page < pages, "has_prev": page > 1}
+        pagination = {"page": page, "page_size": size, "total_count": len(rows), "total_pages": pages}
+        pagination |= {"has_next": page < pages, "has_prev": page > 1}
         cut = self.page(rows, page, size)
-        return {"documents": cut, "pagination": told, "status_counts": self._counts()}
+        return {"documents": cut, "pagination": pagination, "status_counts": self._counts()}
 
     @route("DELETE", "/documents/delete_document", "delete")
     def _delete(self, call: Call) -> Json:
@@ -182,51 +187,57 @@ class LightragApplication(Storage):
 
     @route("GET", "/documents/pipeline_status", "deletion")
     def _pipeline(self, call: Call) -> Json:
-        is_deleting, word = self.deletion is not None, self.last_word
-        if call.plays("miscounts") and word.startswith("Deletion completed"):
-            word = "Deletion completed: 0 successful, 1 failed"
-        name = "Deleting 1 Documents" if is_deleting or word else "-"
-        told = {"busy": is_deleting or self.unfinished > 0, "destructive_busy": is_deleting}
-        return {**_PIPELINE, **told, "job_name": name, "latest_message": word, "history_messages": [word]}
+        is_deleting, message = self.deletion is not None, self.last_word
+        if call.plays("miscounts") and message.startswith("Deletion completed"):
+            message = "Deletion completed: 0 successful, 1 failed"
+        name = "Deleting 1 Documents" if is_deleting or message else "-"
+        status = {"busy": is_deleting or self.unfinished > 0, "destructive_busy": is_deleting}
+        return {
+            **_PIPELINE,
+            **status,
+            "job_name": name,
+            "latest_message": message,
+            "history_messages": [message],
+        }
 
     # -- searches
 
     @route("POST", "/query/data", "search")
     def _search(self, call: Call) -> Json | Response:
-        asked = call.body(_SEARCH_TESTS, "query", status=422)
+        body = call.body(_SEARCH_TESTS, "query", status=422)
         nothing: Json = {"status": "failure", "message": "Query failed", "data": {}, "metadata": {}}
         if call.plays("search-failed"):
             return nothing
-        if _is_short(asked["query"]):
+        if _is_short(body["query"]):
             message = "Validation error: body: Value error, RAG query is too short."
             return Response.json({**nothing, "message": message}, 400)
-        chunks, mode = [], asked.get("mode", "mix")
-        for number, one in enumerate(self.find(asked["query"]), 1):
-            about = {"reference_id": str(number), "content": one.text, "file_path": one.name}
-            chunks.append({**about, "chunk_id": f"{one.id}-chunk-000"})
-        chunks = chunks[: asked.get("chunk_top_k", 20)]
+        chunks, mode = [], body.get("mode", "mix")
+        for number, document in enumerate(self.find(body["query"]), 1):
+            about = {"reference_id": str(number), "content": document.text, "file_path": document.name}
+            chunks.append({**about, "chunk_id": f"{document.id}-chunk-000"})
+        chunks = chunks[: body.get("chunk_top_k", 20)]
         if not chunks:
             reason = {"failure_reason": "no_results", "mode": mode}
             return {**nothing, "message": "No relevant document chunks found.", "metadata": reason}
-        references = [{key: one[key] for key in ("reference_id", "file_path")} for one in chunks]
+        references = [{key: chunk[key] for key in ("reference_id", "file_path")} for chunk in chunks]
         data = {"entities": [], "relationships": [], "chunks": chunks, "references": references}
-        told = {"status": "success", "message": "Query processed successfully", "data": data}
-        return {**told, "metadata": {"query_mode": mode}}
+        response = {"status": "success", "message": "Query processed successfully", "data": data}
+        return {**response, "metadata": {"query_mode": mode}}
 
     @route("POST", "/query", "ask")
     @route("POST", "/query/stream", "ask")
     def _ask(self, call: Call) -> Json | Response:
         """Answer a question with the best documents; the simulated model repeats its context."""
-        asked = call.body(_ASK_TESTS, "query", status=422)
-        if _is_short(asked["query"]):
+        body = call.body(_ASK_TESTS, "query", status=422)
+        if _is_short(body["query"]):
             raise Breach("Value error, RAG query is too short.", 422)
-        best = list(self.find(asked["query"]))[:3]
+        best = list(self.find(body["query"]))[:3]
         references: list[Json] = [
-            {"reference_id": str(number), "file_path": one.name}
-            | ({"content": [one.text]} if asked.get("include_chunk_content") else {})
-            for number, one in enumerate(best, 1)
+            {"reference_id": str(number), "file_path": document.name}
+            | ({"content": [document.text]} if body.get("include_chunk_content") else {})
+            for number, document in enumerate(best, 1)
         ]
-        text = "\n\n".join(one.text for one in best)
+        text = "\n\n".join(document.text for document in best)
         whole_answer = {"response": text or NO_CONTEXT, "llm_generated": bool(text), "references": references}
         if not call.request.path.endswith("stream"):
             return whole_answer | {"response_time": 0.1}
@@ -234,7 +245,7 @@ class LightragApplication(Storage):
         if text:
             pieces = [{"response": piece} for piece in re.findall(r"\S*\s*", text) if piece]
             lines = [{"references": references}, *pieces]
-        if asked.get("include_progress") and self.behaviour.tells_progress:
+        if body.get("include_progress") and self.behaviour.tells_progress:
             lines = [{"progress": "retrieving_chunks"}, *lines, {"response_time": 0.1}]
         args = call.fault.args if call.plays("stream") else {}
         if end := args.get("end"):
@@ -254,9 +265,9 @@ def _sent_file(request: Request) -> tuple[str, bytes]:
     name, content = parts[0].filename or "", parts[0].content
     if parts[0].only_extended or not name.strip():
         raise Breach("Filename cannot be empty")
-    if name != name.strip() or any(ord(one) < 32 or one == "\x7f" for one in name):
+    if name != name.strip() or any(ord(character) < 32 or character == "\x7f" for character in name):
         raise Breach("Invalid filename")
-    if any(one in "/\\:" for one in name) or name in (".", "..") or len(name.encode()) > 240:
+    if any(character in "/\\:" for character in name) or name in (".", "..") or len(name.encode()) > 240:
         raise Breach("Unsafe filename detected")
     if not name.lower().endswith(tuple(SUPPORTED.split())):
         raise Breach(f"Unsupported file type. Supported types: {SUPPORTED}")

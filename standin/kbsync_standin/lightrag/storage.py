@@ -87,16 +87,16 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         if state == "emptied":
             self.documents.clear()
 
-    def delete(self, one: LightragDocument, effect: str = "deleted") -> None:
+    def delete(self, document: LightragDocument, effect: str = "deleted") -> None:
         """Delete a document; responses no longer mention it."""
-        super().delete(one, effect)
-        del self.documents[one.id]
+        super().delete(document, effect)
+        del self.documents[document.id]
 
     def store(self, name: str, content: bytes, fault: str = "") -> LightragDocument:
         """Store a new document. `fault`: `fails` or `stuck`."""
         ready, digest = self.ready_at(), hashlib.sha256(content).hexdigest()
         error = FAILED if fault == "fails" else "" if content.strip() else NO_TEXT
-        twin = next((one.id for one in self.documents.values() if one.sha256 == digest), "")
+        twin = next((document.id for document in self.documents.values() if document.sha256 == digest), "")
         if twin and not error:
             error, ready = TWIN + twin, self.now
         elif fault == "stuck":
@@ -116,9 +116,9 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> LightragDocument:
         """Store another user's document, processed at once."""
-        one = self.store(name, content)
-        one.ready_at = self.now
-        return one
+        document = self.store(name, content)
+        document.ready_at = self.now
+        return document
 
     def start_deletion(self, ids: Sequence[str], seconds: float, fault: str = "") -> None:
         """Start a deletion that takes `seconds`."""
@@ -131,28 +131,28 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         if job is None or self.now < job.until:
             return
         self.deletion = None
-        there = [self.documents[one] for one in job.ids if one in self.documents]
-        done = len(job.ids) if job.fault == "keeps-document" else len(there)
-        for one in there if job.fault != "keeps-document" else ():
-            self.delete(one)
+        documents = [self.documents[ident] for ident in job.ids if ident in self.documents]
+        done = len(job.ids) if job.fault == "keeps-document" else len(documents)
+        for document in documents if job.fault != "keeps-document" else ():
+            self.delete(document)
         self.last_word = f"Deletion completed: {done} successful, {len(job.ids) - done} failed"
 
     @property
     def unfinished(self) -> int:
         """The number of documents in progress."""
         rows = self.documents.values()
-        return sum(one.ready_at is not None and not one.is_over(self.now) for one in rows)
+        return sum(document.ready_at is not None and not document.is_over(self.now) for document in rows)
 
     def find(self, query: str) -> Iterator[LightragDocument]:
         """Yield processed documents that share words with the query, best first."""
         words, rows = set(re.findall(r"\w+", query.lower())), []
-        for one in self.documents.values():
-            text = one.text.lower()
+        for document in self.documents.values():
+            text = document.text.lower()
             count = sum(word in text for word in words)
-            if count and one.status(self.now) == "processed":
-                rows.append((count / (1 + len(text)) ** 0.01, one))
-        yield from (one for _, one in sorted(rows, key=lambda row: -row[0]))
+            if count and document.status(self.now) == "processed":
+                rows.append((count / (1 + len(text)) ** 0.01, document))
+        yield from (document for _, document in sorted(rows, key=lambda row: -row[0]))
 
-    def describe(self, one: LightragDocument) -> Json:
+    def describe(self, document: LightragDocument) -> Json:
         """Describe a document, and whether searches find it."""
-        return {**super().describe(one), "searchable": one.status(self.now) == "processed"}
+        return {**super().describe(document), "searchable": document.status(self.now) == "processed"}

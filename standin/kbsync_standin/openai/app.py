@@ -57,8 +57,8 @@ def _are_attributes(value: Any) -> bool:
         and len(value) <= 16
         and all(len(key) <= 64 for key in value)
         and all(
-            isinstance(one, bool | int | float) or (is_string(one) and len(one) <= 512)
-            for one in value.values()
+            isinstance(attribute, bool | int | float) or (is_string(attribute) and len(attribute) <= 512)
+            for attribute in value.values()
         )
     )
 
@@ -78,7 +78,7 @@ _CHUNK_TESTS: Mapping[str, Test] = {
     "chunk_id": is_text,
     "metadata": is_object,
     "chunk_metadata": is_object,
-    "embedding": lambda value: isinstance(value, list) and all(isinstance(one, float) for one in value),
+    "embedding": lambda value: isinstance(value, list) and all(isinstance(number, float) for number in value),
     "embedding_model": is_text,
     "embedding_dimension": whole(1, 10_000),
 }
@@ -86,7 +86,7 @@ _CHUNK_TESTS: Mapping[str, Test] = {
 
 def _are_chunks(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(one, dict) and bool(RULES.known(one, _CHUNK_TESTS, _CHUNK_TESTS)) for one in value
+        isinstance(chunk, dict) and bool(RULES.known(chunk, _CHUNK_TESTS, _CHUNK_TESTS)) for chunk in value
     )
 
 
@@ -140,7 +140,7 @@ class OpenaiApplication(Project):
 
     def nulls(self, value: Any) -> Any:
         """Return the value with null in its lists, or null."""
-        return {key: [None] if isinstance(one, list) else None for key, one in value.items()}
+        return {key: [None] if isinstance(field, list) else None for key, field in value.items()}
 
     def add_extra_fields(self, value: Any) -> Any:
         """Add unknown fields to rows only."""
@@ -173,25 +173,25 @@ class OpenaiApplication(Project):
         _, limit = call.page("limit", default, most=largest)
         order, after = query.get("order", "desc"), query.get("after")
         RULES.must(order in ("asc", "desc"), f"order is {order}")
-        shown = list(rows) if order == "asc" else list(rows)[::-1]
+        ordered = list(rows) if order == "asc" else list(rows)[::-1]
         if after is not None:
-            ids = [one.id for one in shown]
+            ids = [row.id for row in ordered]
             if after in ids:
-                shown = shown[ids.index(after) + 1 :]
+                ordered = ordered[ids.index(after) + 1 :]
             elif not self.is_ogx:
                 raise Refused(f"No such cursor: {after}")
-        page = self.page(shown, 1, limit)
+        page = self.page(ordered, 1, limit)
         ends = {"first_id": page[0].id if page else None, "last_id": page[-1].id if page else None}
-        has_more = len(shown) > len(page)
-        return {"object": "list", "data": [show(one) for one in page], **ends, "has_more": has_more}
+        has_more = len(ordered) > len(page)
+        return {"object": "list", "data": [show(row) for row in page], **ends, "has_more": has_more}
 
     # -- files
 
     @route("POST", "/files", "upload")
     def _upload(self, call: Call) -> Json:
         parts = form_in(call.request)
-        files = [one for one in parts if one.filename is not None]
-        fields = {one.name: one.text for one in parts if one.filename is None}
+        files = [part for part in parts if part.filename is not None]
+        fields = {part.name: part.text for part in parts if part.filename is None}
         RULES.only(fields, ("purpose", "expires_after[anchor]", "expires_after[seconds]"), "the form field")
         RULES.must(len(files) == 1 and files[0].name == "file", "a form has one file, `file`")
         RULES.must(fields.get("purpose") in PURPOSES, f"purpose is {fields.get('purpose')}")
@@ -205,7 +205,7 @@ class OpenaiApplication(Project):
     @route("GET", "/files", "files")
     def _files(self, call: Call) -> Json:
         purpose = call.query.get("purpose")
-        rows = [one for one in self.documents.values() if purpose in (None, one.purpose)]
+        rows = [file for file in self.documents.values() if purpose in (None, file.purpose)]
         return self._paged(call, rows, 10_000, 10_000, _file_row)
 
     @route("DELETE", "/files/{file}", "delete-file")
@@ -220,21 +220,21 @@ class OpenaiApplication(Project):
     # -- vector stores
 
     def _card(self, store: VectorStore) -> Json:
-        states = [one.status(self.now) for one in store.files.values()]
-        own = {"provider_id": "sqlite-vec", "provider_vector_store_id": store.id, **EMBEDDING}
+        states = [attached.status(self.now) for attached in store.files.values()]
+        ogx_fields = {"provider_id": "sqlite-vec", "provider_vector_store_id": store.id, **EMBEDDING}
         counts = {state: states.count(state) for state in ("in_progress", "completed", "failed", "cancelled")}
         return {
             "id": store.id,
             "object": "vector_store",
             "created_at": int(store.created),
             "name": store.name,
-            "usage_bytes": sum(len(one.file.indexed) for one in store.files.values()),
+            "usage_bytes": sum(len(attached.file.indexed) for attached in store.files.values()),
             "file_counts": {**counts, "total": len(states)},
             "status": store.status,
             "expires_after": None,
             "expires_at": None,
             "last_active_at": int(self.now),
-            "metadata": store.settings | (own if self.is_ogx else {}),
+            "metadata": store.settings | (ogx_fields if self.is_ogx else {}),
         }
 
     @route("GET", "/vector_stores", "list-bases")
@@ -244,8 +244,8 @@ class OpenaiApplication(Project):
     @route("POST", "/vector_stores", "create-base")
     def _create_base(self, call: Call) -> Json:
         body = call.body(_STORE_TESTS)
-        made: VectorStore = self.make_base(body.get("name") or "", "", **(body.get("metadata") or {}))
-        return self._card(made)
+        store: VectorStore = self.make_base(body.get("name") or "", "", **(body.get("metadata") or {}))
+        return self._card(store)
 
     @route("GET", "/vector_stores/{store}", "base")
     def _base(self, call: Call) -> Json:
@@ -270,24 +270,30 @@ class OpenaiApplication(Project):
     @route("GET", "/vector_stores/{store}/files", "list")
     def _list(self, call: Call) -> Json:
         store = self._store(call.ids["store"])
-        there = sorted(self.visible([*store.files.values(), *store.past]), key=lambda one: one.ordinal)
-        rows = [one for one in there if not call.plays("left-out", one.file.sent_name)]
-        return self._paged(call, rows, 100, 20, lambda one: self.add_extra_fields(self._row(call, one)))
+        attached_files = sorted(
+            self.visible([*store.files.values(), *store.past]), key=lambda attached: attached.ordinal
+        )
+        rows = [
+            attached for attached in attached_files if not call.plays("left-out", attached.file.sent_name)
+        ]
+        return self._paged(
+            call, rows, 100, 20, lambda attached: self.add_extra_fields(self._row(call, attached))
+        )
 
-    def _row(self, call: Call, one: Attached) -> Json:
-        status, is_marked = one.status(self.now), not call.plays("unmarked", one.file.sent_name)
-        error = {"code": one.error, "message": "The file could not be read."}
-        error = _UNSUPPORTED if one.error == UNSUPPORTED else error
+    def _row(self, call: Call, attached: Attached) -> Json:
+        status, is_marked = attached.status(self.now), not call.plays("unmarked", attached.file.sent_name)
+        error = {"code": attached.error, "message": "The file could not be read."}
+        error = _UNSUPPORTED if attached.error == UNSUPPORTED else error
         row: Json = {
-            "id": one.id,
+            "id": attached.id,
             "object": "vector_store.file",
-            "created_at": int(one.created),
-            "vector_store_id": one.store,
+            "created_at": int(attached.created),
+            "vector_store_id": attached.store,
             "status": status,
             "last_error": error if status == "failed" else None,
-            "usage_bytes": len(one.file.indexed) if status == "completed" else 0,
-            "attributes": dict(one.attributes) if is_marked else {},
-            "chunking_strategy": one.strategy,
+            "usage_bytes": len(attached.file.indexed) if status == "completed" else 0,
+            "attributes": dict(attached.attributes) if is_marked else {},
+            "chunking_strategy": attached.strategy,
         }
         return call.distort("file-status", row, "status")
 
@@ -317,24 +323,24 @@ class OpenaiApplication(Project):
         if not self.is_ogx:
             parts: list[Json] = [{"type": "text", "text": self._attached(call).file.text}]
         else:
-            one = self._store(call.ids["store"]).files.get(call.ids["file"])
-            parts = [] if one is None or one.error else [_passage(call, one)]
+            attached = self._store(call.ids["store"]).files.get(call.ids["file"])
+            parts = [] if attached is None or attached.error else [_passage(call, attached)]
         page = {"object": "vector_store.file_content.page", "data": parts}
         return {**page, "has_more": False, "next_page": None}
 
     @route("POST", "/vector_stores/{store}/files/{file}", "rename")
     def _rename(self, call: Call) -> Json:
-        one = self._attached(call)
-        one.attributes = dict(call.body({"attributes": _are_attributes}, "attributes")["attributes"])
-        self.record("renamed", one.file)
-        return self._row(call, one)
+        attached = self._attached(call)
+        attached.attributes = dict(call.body({"attributes": _are_attributes}, "attributes")["attributes"])
+        self.record("renamed", attached.file)
+        return self._row(call, attached)
 
     @route("DELETE", "/vector_stores/{store}/files/{file}", "delete")
     def _delete(self, call: Call) -> Json:
-        one, is_deleted = self._attached(call), not call.plays("not-deleted")
+        attached, is_deleted = self._attached(call), not call.plays("not-deleted")
         if is_deleted and not call.plays("keeps-file"):
-            self.detach(self._store(one.store), one.id)
-        return {"id": one.id, "object": "vector_store.file.deleted", "deleted": is_deleted}
+            self.detach(self._store(attached.store), attached.id)
+        return {"id": attached.id, "object": "vector_store.file.deleted", "deleted": is_deleted}
 
     @route("POST", "/vector_stores/{store}/search", "search")
     def _search(self, call: Call) -> Json:
@@ -345,15 +351,15 @@ class OpenaiApplication(Project):
         page = {"data": data[: body.get("max_num_results", 10)], "has_more": False, "next_page": None}
         return {"object": "vector_store.search_results.page", "search_query": [body["query"]], **page}
 
-    def _hit(self, one: Attached, score: float) -> Json:
+    def _hit(self, attached: Attached, score: float) -> Json:
         """Return a search hit; OGX has its own id in it and the file's id among the attributes."""
-        own = {"file_id": one.id, "filename": one.file.name} if self.is_ogx else {}
+        ogx_fields = {"file_id": attached.id, "filename": attached.file.name} if self.is_ogx else {}
         return {
-            "file_id": f"own-{one.ordinal}" if self.is_ogx else one.id,
-            "filename": one.file.name,
+            "file_id": f"own-{attached.ordinal}" if self.is_ogx else attached.id,
+            "filename": attached.file.name,
             "score": score,
-            "attributes": one.attributes | own,
-            "content": [{"type": "text", "text": one.file.text[:2000]}],
+            "attributes": attached.attributes | ogx_fields,
+            "content": [{"type": "text", "text": attached.file.text[:2000]}],
         }
 
     # -- OGX's own calls, and chats
@@ -372,11 +378,13 @@ class OpenaiApplication(Project):
         store = self._store(body["vector_store_id"])
         for chunk in body["chunks"]:
             file_id = chunk["metadata"].get("file_id", "")
-            one = store.files.get(file_id)
+            attached = store.files.get(file_id)
             sent = StoredPassage(chunk["content"], chunk["chunk_id"], chunk["embedding"])
             RULES.must(len(sent.vector) == chunk["embedding_dimension"], "the vector has another length")
             RULES.must(chunk["embedding_model"] == EMBEDDING["embedding_model"], "it has another model")
-            RULES.should(one is not None and one.passage == sent, "this is no passage of a file of the store")
+            RULES.should(
+                attached is not None and attached.passage == sent, "this is no passage of a file of the store"
+            )
             store.holders[sent.id] = file_id
         return Response(204)
 
@@ -389,32 +397,32 @@ class OpenaiApplication(Project):
         return completion(body, head, call.fault.args if call.plays("stream") else {})
 
 
-def _file_row(one: UploadedFile) -> Json:
+def _file_row(file: UploadedFile) -> Json:
     return {
-        "id": one.id,
+        "id": file.id,
         "object": "file",
-        "bytes": len(one.content),
-        "created_at": int(one.created),
+        "bytes": len(file.content),
+        "created_at": int(file.created),
         "expires_at": None,
-        "filename": one.name,
-        "purpose": one.purpose,
+        "filename": file.name,
+        "purpose": file.purpose,
         "status": "processed",
         "status_details": None,
     }
 
 
-def _passage(call: Call, one: Attached) -> Json:
+def _passage(call: Call, attached: Attached) -> Json:
     """Return a passage with its whole text."""
     with_vector, with_metadata = (call.query.get(name) == "true" for name in _INCLUDED)
-    passage = one.passage
-    about = {"chunk_id": passage.id, "document_id": one.id, "source": None, "content_token_count": 1}
-    own = {**one.attributes, "filename": one.file.name, "file_id": one.id}
+    passage = attached.passage
+    about = {"chunk_id": passage.id, "document_id": attached.id, "source": None, "content_token_count": 1}
+    ogx_fields = {**attached.attributes, "filename": attached.file.name, "file_id": attached.id}
     return {
         "type": "text",
         "text": passage.text,
         "embedding": passage.vector if with_vector else None,
         "chunk_metadata": about if with_metadata else None,
-        "metadata": own if with_metadata else None,
+        "metadata": ogx_fields if with_metadata else None,
     }
 
 

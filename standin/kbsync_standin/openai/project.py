@@ -137,9 +137,9 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
 
     def upload(self, name: str, content: bytes, purpose: str) -> UploadedFile:
         """Store a new file."""
-        kept = _REWRITTEN.sub("_", name) if self.is_ogx else name
+        stored_name = _REWRITTEN.sub("_", name) if self.is_ogx else name
         about: Json = {"id": f"file-{self._hex()}", "created": self.now, "purpose": purpose}
-        return self.add(UploadedFile(**about, name=kept, sent_name=name, content=content), "uploaded")
+        return self.add(UploadedFile(**about, name=stored_name, sent_name=name, content=content), "uploaded")
 
     def attach(
         self,
@@ -150,8 +150,8 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         call: Call = UNPLAYED,
     ) -> Attached:
         """Attach a file to a store; an attached file stays as it is."""
-        if (there := store.files.get(file.id)) is not None:
-            return there
+        if (existing := store.files.get(file.id)) is not None:
+            return existing
         ready = self.now if self.is_ogx else self.ready_at()
         error = str(call.arg("code", "server_error")) if call.plays("fails") else ""
         if call.plays("stuck"):
@@ -161,21 +161,21 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         kind = file.name.rpartition(".")[2].lower()
         if self.is_ogx and self.behaviour.reader == "pypdf" and kind not in _READ_BY_OGX:
             error = UNSUPPORTED
-        made = Attached(file, store.id, dict(attributes), strategy, self.now, ready, error, self.count())
-        store.files[file.id] = made
+        attached = Attached(file, store.id, dict(attributes), strategy, self.now, ready, error, self.count())
+        store.files[file.id] = attached
         if not error:
-            store.holders[made.passage.id] = file.id
+            store.holders[attached.passage.id] = file.id
         self.record("attached", file)
-        return made
+        return attached
 
     def detach(self, store: VectorStore, file_id: str) -> None:
         """Detach a file; its passages go, even if other files share them."""
-        gone = store.files.pop(file_id)
-        gone.deleted_at = self.now
-        store.past.append(gone)
-        if not gone.error:
-            store.holders.pop(gone.passage.id, None)
-        self.record("detached", gone.file)
+        detached = store.files.pop(file_id)
+        detached.deleted_at = self.now
+        store.past.append(detached)
+        if not detached.error:
+            store.holders.pop(detached.passage.id, None)
+        self.record("detached", detached.file)
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file; OpenAI removes it from its stores as well."""
@@ -184,21 +184,21 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
             if file_id in store.files:
                 self.detach(store, file_id)
 
-    def delete(self, one: UploadedFile, effect: str = "deleted") -> None:
+    def delete(self, file: UploadedFile, effect: str = "deleted") -> None:
         """Delete the file from the project and from all stores."""
         for store in self.bases.values():
-            store.files.pop(one.id, None)
-        del self.documents[one.id]
-        self.record(effect, one)
+            store.files.pop(file.id, None)
+        del self.documents[file.id]
+        self.record(effect, file)
 
     def find(self, store: VectorStore, question: str) -> Iterator[tuple[Attached, float]]:
         """Yield files that share words with `question`, each with its share of the words."""
-        for one in store.files.values():
-            share = shared_words(question, one.file.text)
+        for attached in store.files.values():
+            share = shared_words(question, attached.file.text)
             # OGX returns a shared passage once for each of its files, always under the same file.
-            found = store.files.get(store.holders.get(one.passage.id, "")) if self.is_ogx else one
-            if share and found is not None and one.status(self.now) == "completed":
-                yield found, share
+            holder = store.files.get(store.holders.get(attached.passage.id, "")) if self.is_ogx else attached
+            if share and holder is not None and attached.status(self.now) == "completed":
+                yield holder, share
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> UploadedFile:
         """Store another user's file and attach it, with the `attributes` in `args`."""
@@ -208,11 +208,11 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
 
     def snapshot(self) -> Json:
         """Return every attached file, every file, and the stores."""
-        attached = [one for store in self.bases.values() for one in store.files.values()]
+        attached = [row for store in self.bases.values() for row in store.files.values()]
         documents = [
-            {**self.describe(one.file), "name": one.file.sent_name, "base": one.store}
-            | {"attributes": dict(one.attributes), "searchable": one.status(self.now) == "completed"}
-            for one in attached
+            {**self.describe(row.file), "name": row.file.sent_name, "base": row.store}
+            | {"attributes": dict(row.attributes), "searchable": row.status(self.now) == "completed"}
+            for row in attached
         ]
-        files = [{"id": one.id, "name": one.sent_name} for one in self.documents.values()]
+        files = [{"id": file.id, "name": file.sent_name} for file in self.documents.values()]
         return {**super().snapshot(), "documents": documents, "files": files}

@@ -31,7 +31,7 @@ _UNREAD = (
 _NOT_MADE = "Failed to create directory. A directory with this name may already exist at this level."
 
 
-def _body(call: Call, needed: Names[str], known: Names[str] = ()) -> Json:
+def _body(call: Call, needed: Names[str], optional: Names[str] = ()) -> Json:
     """Parse a JSON object that has these fields. Raises `Breach`."""
     try:
         body = json_object(call.request.body)
@@ -39,33 +39,33 @@ def _body(call: Call, needed: Names[str], known: Names[str] = ()) -> Json:
         raise Breach(str(breach), 422) from None
     if not set(needed) <= body.keys():
         raise Breach(f"{', '.join(needed)} are required", 422)
-    if unknown := body.keys() - {*needed, *known}:
+    if unknown := body.keys() - {*needed, *optional}:
         raise Breach(f"there is no field {', '.join(sorted(unknown))}", 422)
     return body
 
 
-def _card(one: Collection) -> dict[str, Any]:
-    about = {"id": one.id, "user_id": USER_ID, "name": one.name, "description": one.description}
-    times = {"created_at": int(one.created), "updated_at": int(one.created)}
+def _card(base: Collection) -> dict[str, Any]:
+    about = {"id": base.id, "user_id": USER_ID, "name": base.name, "description": base.description}
+    times = {"created_at": int(base.created), "updated_at": int(base.created)}
     return about | {"meta": None, "access_grants": []} | times
 
 
-def _row(one: File, *, data: bool) -> dict[str, Any]:
+def _row(file: File, *, data: bool) -> dict[str, Any]:
     """Describe a file as the server does; `data`: with its status and text."""
-    told: dict[str, Any] = {"status": one.status} | (
-        {} if one.extracted is None else {"content": one.extracted}
+    data_fields: dict[str, Any] = {"status": file.status} | (
+        {} if file.extracted is None else {"content": file.extracted}
     )
-    told |= {} if one.status in ("pending", "processing") else {"error": one.error or None}
-    collection = {"collection_name": one.collection} if one.collection else {}
+    data_fields |= {} if file.status in ("pending", "processing") else {"error": file.error or None}
+    collection = {"collection_name": file.collection} if file.collection else {}
     return {
-        "id": one.id,
+        "id": file.id,
         "user_id": USER_ID,
-        "hash": one.text_hash,
-        "filename": one.name,
-        "data": told if data else None,
-        "meta": {**one.meta, "data": one.sent, **collection},
-        "created_at": int(one.created),
-        "updated_at": int(one.updated),
+        "hash": file.text_hash,
+        "filename": file.name,
+        "data": data_fields if data else None,
+        "meta": {**file.meta, "data": file.sent, **collection},
+        "created_at": int(file.created),
+        "updated_at": int(file.updated),
     }
 
 
@@ -116,10 +116,10 @@ class OpenWebuiApplication(Files):
     def _list_bases(self, call: Call) -> Any:
         number = int(call.query.get("page", "1"))
         rows = [
-            _card(one)
-            | {"user": _USER, "file_count": sum(one.id in file.folder for file in self.present())}
+            _card(base)
+            | {"user": _USER, "file_count": sum(base.id in file.folder for file in self.present())}
             | {"write_access": True}
-            for one in self.bases.values()
+            for base in self.bases.values()
         ]
         return {"items": self.page(rows, number, 30), "total": len(rows)}
 
@@ -130,10 +130,10 @@ class OpenWebuiApplication(Files):
 
     @route("POST", "/api/v1/knowledge/{base}/update", "update-base")
     def _update_base(self, call: Call) -> Any:
-        one = self.base(call.ids["base"], 400)
+        base = self.base(call.ids["base"], 400)
         body = _body(call, ("name", "description"), ("access_grants",))
-        one.name, one.description = body["name"], body["description"]
-        return _card(one) | {"files": [], "write_access": False}
+        base.name, base.description = body["name"], body["description"]
+        return _card(base) | {"files": [], "write_access": False}
 
     @route("DELETE", "/api/v1/knowledge/{base}/delete", "delete-base")
     def _delete_base(self, call: Call) -> Any:
@@ -147,14 +147,14 @@ class OpenWebuiApplication(Files):
         base, query = self.base(call.ids["base"], 400), call.query
         if unknown := query.keys() - {"page", "limit", "query", "order_by", "direction", "directory_id"}:
             raise Breach(f"there is no parameter {', '.join(sorted(unknown))}")
-        files = [one for one in self.visible(self.documents.values()) if base.id in one.folder]
+        files = [file for file in self.visible(self.documents.values()) if base.id in file.folder]
         if "query" in query:
-            files = [one for one in files if query["query"].lower() in one.name.lower()]
+            files = [file for file in files if query["query"].lower() in file.name.lower()]
         key = {"created_at": "created", "name": "name"}.get(query.get("order_by", ""), "updated")
         is_falling = query.get("direction") != "asc"
-        files.sort(key=lambda one: one.id)
+        files.sort(key=lambda file: file.id)
         files.sort(
-            key=lambda one: int(v) if isinstance(v := getattr(one, key), float) else v, reverse=is_falling
+            key=lambda file: int(v) if isinstance(v := getattr(file, key), float) else v, reverse=is_falling
         )
         total = len(files)
         if call.plays("left-out"):
@@ -162,10 +162,10 @@ class OpenWebuiApplication(Files):
         size = self.behaviour.page_size or int(query.get("limit", "30"))
         page = self.page(files, max(1, int(query.get("page", "1"))), size)
         rows = [
-            _row(one, data=False)
-            | {"directory_id": one.folder[base.id], "directory_path": base.path(one.folder[base.id])}
+            _row(file, data=False)
+            | {"directory_id": file.folder[base.id], "directory_path": base.path(file.folder[base.id])}
             | {"has_original": True, "user": _USER}
-            for one in page
+            for file in page
         ]
         if call.plays("empty-list"):
             rows, total = [], 0
@@ -195,15 +195,15 @@ class OpenWebuiApplication(Files):
             raise Refused(f"[ERROR: File type {name.rpartition('.')[2]} is not allowed]")
         if call.plays("busy-database"):
             raise Refused("[ERROR: Error uploading file]")
-        one = self.store(name, content, mimetypes.guess_type(name)[0] or "application/octet-stream", sent)
+        file = self.store(name, content, mimetypes.guess_type(name)[0] or "application/octet-stream", sent)
         if call.plays("fails"):
-            one.fails = int(call.arg("runs", 1)) or -1
+            file.fails = int(call.arg("runs", 1)) or -1
         if call.plays("stuck"):
-            one.ready_at = None
-        one.never_linked = call.plays("unlinked")
-        row = _row(one, data=True) | {
+            file.ready_at = None
+        file.never_linked = call.plays("unlinked")
+        row = _row(file, data=True) | {
             "status": True,
-            "path": f"/app/backend/data/uploads/{one.id}_{one.name}",
+            "path": f"/app/backend/data/uploads/{file.id}_{file.name}",
         }
         if call.plays("no-id"):
             del row["id"]
@@ -217,8 +217,8 @@ class OpenWebuiApplication(Files):
 
     @route("GET", "/api/v1/files/{file}/process/status", "state")
     def _state(self, call: Call) -> Any:
-        one = self.file(call.ids["file"])
-        return call.distort("odd-status", {"status": one.status}, "status")
+        file = self.file(call.ids["file"])
+        return call.distort("odd-status", {"status": file.status}, "status")
 
     @route("GET", "/api/v1/files/user/search", "newest")
     def _newest(self, call: Call) -> Any:
@@ -229,30 +229,30 @@ class OpenWebuiApplication(Files):
             raise Breach("limit is 1 to 1000", 422)
         if query.get("filename", "*") != "*" or query.get("content", "false") != "false":
             raise Breach("names and texts are not played here")
-        mine = [one for one in self.present() if not one.is_foreign]
-        mine.sort(key=lambda one: (int(one.created), one.id), reverse=True)
-        rows = [_row(one, data=True) for one in mine[skip : skip + limit]]
+        own_files = [file for file in self.present() if not file.is_foreign]
+        own_files.sort(key=lambda file: (int(file.created), file.id), reverse=True)
+        rows = [_row(file, data=True) for file in own_files[skip : skip + limit]]
         for row in rows:
             row["data"].pop("content", None)
         return rows
 
     @route("DELETE", "/api/v1/files/{file}", "delete")
     def _delete(self, call: Call) -> Any:
-        one = self.file(call.ids["file"])
+        file = self.file(call.ids["file"])
         if not call.plays("keeps-files"):
-            self.delete(one)
+            self.delete(file)
         return {"message": "File deleted successfully"}
 
     @route("POST", "/api/v1/knowledge/{base}/sync/cleanup", "cleanup")
     def _cleanup(self, call: Call) -> Any:
         base, body = self.base(call.ids["base"]), _body(call, ("file_ids",), ("dir_ids",))
         for key in body["file_ids"]:
-            one = self.documents.get(key)
-            if call.plays("keeps-files") or one is None or one.is_deleted or base.id not in one.folder:
+            file = self.documents.get(key)
+            if call.plays("keeps-files") or file is None or file.is_deleted or base.id not in file.folder:
                 continue
-            self.remove(one, base)
-            if not one.folder:
-                self.delete(one)
+            self.remove(file, base)
+            if not file.folder:
+                self.delete(file)
         return {"status": True}
 
     def _do(self, work: Iterator[None], call: Call, refusal: Callable[[Refused], Refused]) -> None:
@@ -270,41 +270,41 @@ class OpenWebuiApplication(Files):
 
     @route("POST", "/api/v1/files/{file}/data/content/update", "update")
     def _update(self, call: Call) -> Any:
-        one, text = self.file(call.ids["file"]), _body(call, ("content",))["content"]
+        file, text = self.file(call.ids["file"]), _body(call, ("content",))["content"]
         words = "Failed to process indexed text. Your changes were not fully indexed."
-        self._do(self.update(one, text), call, lambda _: Refused(words, 500))
+        self._do(self.update(file, text), call, lambda _: Refused(words, 500))
         return {"content": text}
 
     @route("POST", "/api/v1/files/{file}/rename", "rename")
     def _rename(self, call: Call) -> Any:
-        one = self.file(call.ids["file"])
-        one.name = one.meta["name"] = _body(call, ("filename",))["filename"]
-        one.updated = self.now
-        self.record("renamed", one)
-        return _row(one, data=True) | {"path": "/app/backend/data/uploads/x"}
+        file = self.file(call.ids["file"])
+        file.name = file.meta["name"] = _body(call, ("filename",))["filename"]
+        file.updated = self.now
+        self.record("renamed", file)
+        return _row(file, data=True) | {"path": "/app/backend/data/uploads/x"}
 
     @route("POST", "/api/v1/knowledge/{base}/file/add", "link")
     def _link(self, call: Call) -> Any:
         base, body = self.base(call.ids["base"], 400), _body(call, ("file_id",), ("directory_id",))
-        one, folder = self.file(body["file_id"], 400), body.get("directory_id")
+        file, folder = self.file(body["file_id"], 400), body.get("directory_id")
         if folder is not None and folder not in base.folders:
             raise Refused("Target directory not found.", 404)
-        if one.extracted is None:
+        if file.extracted is None:
             raise Refused(_UNREAD)
-        self._do(self.link(one, base, folder), call, lambda error: Refused(f"400: {error}"))
-        mine = (_row(file, data=False) for file in self.present() if base.id in file.folder)
-        shown = ("id", "hash", "meta", "created_at", "updated_at")
-        files = [{name: row[name] for name in shown} for row in mine]
+        self._do(self.link(file, base, folder), call, lambda error: Refused(f"400: {error}"))
+        rows = (_row(linked, data=False) for linked in self.present() if base.id in linked.folder)
+        names = ("id", "hash", "meta", "created_at", "updated_at")
+        files = [{name: row[name] for name in names} for row in rows]
         return _card(base) | {"files": files, "write_access": False}
 
     @route("POST", "/api/v1/knowledge/{base}/file/move", "move")
     def _move(self, call: Call) -> Any:
         base, body = self.base(call.ids["base"]), _body(call, ("file_id", "directory_id"))
-        one, folder = self.documents.get(body["file_id"]), body["directory_id"]
-        if one is None or base.id not in one.folder or (folder is not None and folder not in base.folders):
+        file, folder = self.documents.get(body["file_id"]), body["directory_id"]
+        if file is None or base.id not in file.folder or (folder is not None and folder not in base.folders):
             raise Refused("We could not find what you're looking for :/", 404)
-        one.folder[base.id] = folder
-        self.record("moved", one)
+        file.folder[base.id] = folder
+        self.record("moved", file)
         return {"status": True}
 
     # -- folders and search
@@ -317,9 +317,11 @@ class OpenWebuiApplication(Files):
         base = self.base(call.ids["base"])
         if _body(call, ("manifest",))["manifest"]:
             raise Breach("a comparison with something is not played here")
-        gone = [{"file_id": one.id, "filename": one.name} for one in self.present() if base.id in one.folder]
+        surplus = [
+            {"file_id": file.id, "filename": file.name} for file in self.present() if base.id in file.folder
+        ]
         paths = {base.path(key): key for key in base.folders}
-        empty: dict[str, Any] = {"added": [], "modified": [], "deleted": gone, "mkdir": []}
+        empty: dict[str, Any] = {"added": [], "modified": [], "deleted": surplus, "mkdir": []}
         return empty | {"rmdir": list(base.folders), "unmodified_count": 0, "directory_map": paths}
 
     @route("POST", "/api/v1/knowledge/{base}/dirs/create", "make-folder")
@@ -339,17 +341,22 @@ class OpenWebuiApplication(Files):
     @route("POST", "/api/v1/retrieval/query/collection", "search")
     def _search(self, call: Call) -> Any:
         body = _body(call, ("collection_names", "query"), ("k", "k_reranker", "r", "hybrid"))
-        found = self.find(body["collection_names"], body["query"], int(body.get("k") or 3))
+        hits = self.find(body["collection_names"], body["query"], int(body.get("k") or 3))
         facts = []
-        for _, chunk in found:
-            one = self.documents[chunk.file]
-            told = {**one.sent, "name": one.meta["name"], "source": one.meta["name"], "file_id": one.id}
-            told |= {name: one.meta[name] for name in ("content_type", "size", "file_hash")}
-            told |= {"embedding_config": "{'engine': 'openai', 'model': 'fake-embed'}"}
-            facts.append(told | {"hash": chunk.text_hash, "created_by": USER_ID, "start_index": 0})
+        for _, chunk in hits:
+            file = self.documents[chunk.file]
+            metadata = {
+                **file.sent,
+                "name": file.meta["name"],
+                "source": file.meta["name"],
+                "file_id": file.id,
+            }
+            metadata |= {name: file.meta[name] for name in ("content_type", "size", "file_hash")}
+            metadata |= {"embedding_config": "{'engine': 'openai', 'model': 'fake-embed'}"}
+            facts.append(metadata | {"hash": chunk.text_hash, "created_by": USER_ID, "start_index": 0})
         return {
-            "distances": [[share for share, _ in found]],
-            "documents": [[chunk.text for _, chunk in found]],
+            "distances": [[share for share, _ in hits]],
+            "documents": [[chunk.text for _, chunk in hits]],
             "metadatas": [facts],
         }
 

@@ -102,12 +102,12 @@ class Files(Application[OpenWebuiBehaviour, File]):
             self.add_home(HOME_ID)
         if state == "present" and base is not None:
             self.bases[HOME_ID] = base
-            for one, folder in links.items():
-                one.folder[HOME_ID] = folder
+            for file, folder in links.items():
+                file.folder[HOME_ID] = folder
 
     def links(self, base_id: str) -> dict[File, str | None]:
         """Return the files linked to a base, with their folders in it."""
-        return {one: one.folder[base_id] for one in self.documents.values() if base_id in one.folder}
+        return {file: file.folder[base_id] for file in self.documents.values() if base_id in file.folder}
 
     def new_id(self) -> str:
         """Return a UUID."""
@@ -120,26 +120,26 @@ class Files(Application[OpenWebuiBehaviour, File]):
     def drop_base(self, base_id: str) -> None:
         """Delete a base with its links; the files stay."""
         self.bases.pop(base_id, None)
-        for one in self.documents.values():
-            one.folder.pop(base_id, None)
+        for file in self.documents.values():
+            file.folder.pop(base_id, None)
 
     def file(self, file_id: object, status: int = 404) -> File:
         """Return the file. Raises `Refused`."""
-        found = self.documents.get(str(file_id))
-        if found is None or found.is_deleted:
+        file = self.documents.get(str(file_id))
+        if file is None or file.is_deleted:
             raise Refused("We could not find what you're looking for :/", status)
-        return found
+        return file
 
     def base(self, base_id: object, status: int = 404) -> Collection:
         """Return the base. Raises `Refused`."""
-        found: Collection | None = self.bases.get(str(base_id))
-        if found is None:
+        base: Collection | None = self.bases.get(str(base_id))
+        if base is None:
             raise Refused("We could not find what you're looking for :/", status)
-        return found
+        return base
 
-    def record(self, effect: str, one: File, **more: Any) -> None:
+    def record(self, effect: str, document: File, **more: Any) -> None:
         """Add an event to the journal, with the file's current name and text."""
-        self._record(effect, one.id, one.name, one.sha256, text=one.extracted or "")
+        self._record(effect, document.id, document.name, document.sha256, text=document.extracted or "")
 
     def store(self, name: str, content: bytes, media_type: str, sent: Json) -> File:
         """Store a new file, which waits to be indexed."""
@@ -155,36 +155,36 @@ class Files(Application[OpenWebuiBehaviour, File]):
         for part in filter(None, str(args.get("folder", "")).split("/")):
             folder = self.make_folder(base, part, folder)
         sent = {"knowledge_id": base.id} | ({"directory_id": folder} if folder else {})
-        one = self.store(name, content, "text/plain", sent)
-        one.ready_at, one.is_foreign = one.created, True
+        file = self.store(name, content, "text/plain", sent)
+        file.ready_at, file.is_foreign = file.created, True
         self.catch_up()
-        return one
+        return file
 
     def make_folder(self, base: Collection, name: str, parent: str | None) -> str:
         """Create a folder and return its id."""
-        made = self.new_id()
-        base.folders[made] = (name, parent)
-        return made
+        folder_id = self.new_id()
+        base.folders[folder_id] = (name, parent)
+        return folder_id
 
-    def describe(self, one: File) -> Json:
+    def describe(self, file: File) -> Json:
         """Describe a file: its path, its status, and whether a search finds it."""
-        base = next((self.bases[key] for key in one.folder), None)
-        folder = base.path(one.folder[base.id]) if base else ""
-        is_found = base is not None and any(chunk.file == one.id for chunk in base.chunks)
-        path = f"{folder}/{one.name}" if folder else one.name
-        told = {"path": path, "status": one.status, "linked": base is not None, "searchable": is_found}
-        return {**super().describe(one), **told}
+        base = next((self.bases[key] for key in file.folder), None)
+        folder = base.path(file.folder[base.id]) if base else ""
+        is_found = base is not None and any(chunk.file == file.id for chunk in base.chunks)
+        path = f"{folder}/{file.name}" if folder else file.name
+        details = {"path": path, "status": file.status, "linked": base is not None, "searchable": is_found}
+        return {**super().describe(file), **details}
 
     # -- indexing
 
     def catch_up(self) -> None:
         """Do the due work in order, also for files that were deleted meanwhile."""
-        due = [one for one in self.documents.values() if one.status in ("pending", "processing")]
-        for one in sorted(due, key=lambda one: one.ready_at or 0.0):
-            one.status = "processing"
-            if one.is_over(self.now):
-                self._index_first(one)
-        while steps := next((one for one in self._going_on if one[0] <= self.now), None):
+        due = [file for file in self.documents.values() if file.status in ("pending", "processing")]
+        for file in sorted(due, key=lambda file: file.ready_at or 0.0):
+            file.status = "processing"
+            if file.is_over(self.now):
+                self._index_first(file)
+        while steps := next((scheduled for scheduled in self._going_on if scheduled[0] <= self.now), None):
             self._going_on.remove(steps)
             at, seconds, work = steps
             with suppress(Refused, StopIteration):  # no client waits for the response
@@ -197,120 +197,124 @@ class Files(Application[OpenWebuiBehaviour, File]):
         if seconds:
             self._going_on.append((self.now + seconds, seconds, work))
 
-    def _index_first(self, one: File) -> None:
-        one.extracted = one.text if one.extracted is None else one.extracted
-        base = self.bases.get(str(one.sent.get("knowledge_id")))
-        if one.never_linked:
+    def _index_first(self, file: File) -> None:
+        file.extracted = file.text if file.extracted is None else file.extracted
+        base = self.bases.get(str(file.sent.get("knowledge_id")))
+        if file.never_linked:
             base = None
-        begun = one.created if self.behaviour.looks_late else self.now
+        duplicates_until = file.created if self.behaviour.looks_late else self.now
         try:
-            self.index(one, base, begun)
+            self.index(file, base, duplicates_until)
         except Refused as error:
-            self.fail(one, str(error))
+            self.fail(file, str(error))
             return
-        if base is not None and not one.is_deleted:
-            folder = one.sent.get("directory_id")
-            one.folder[base.id] = folder if folder in base.folders else None
-        one.status, one.error = "completed", ""
+        if base is not None and not file.is_deleted:
+            folder = file.sent.get("directory_id")
+            file.folder[base.id] = folder if folder in base.folders else None
+        file.status, file.error = "completed", ""
 
-    def index(self, one: File, base: Collection | None, begun: float) -> None:
+    def index(self, file: File, base: Collection | None, duplicates_until: float) -> None:
         """Index the file's text into the collection of a base. Raises `Refused`.
 
         `begun`: equal texts that were added after this time are overlooked.
         """
-        text = one.extracted or ""
+        text = file.extracted or ""
         if not text.strip():
             raise Refused(EMPTY)
-        if one.fails:
-            one.fails -= one.fails > 0
+        if file.fails:
+            file.fails -= file.fails > 0
             raise Refused(BROKEN)
-        one.collection = f"file-{one.id}"
+        file.collection = f"file-{file.id}"
         text_hash = hashlib.sha256(text.encode()).hexdigest()
         if base is not None:
-            same = [chunk for chunk in base.chunks if chunk.text_hash == text_hash and chunk.added <= begun]
-            if same and same[0].file != one.id:
+            same = [
+                chunk
+                for chunk in base.chunks
+                if chunk.text_hash == text_hash and chunk.added <= duplicates_until
+            ]
+            if same and same[0].file != file.id:
                 raise Refused(DUPLICATE)
             lines = "\n".join(line.strip() for line in text.splitlines() if line.strip())
-            base.chunks.append(Chunk(one.id, text_hash, lines, self.now))
-            one.collection = base.id
-        one.text_hash = text_hash
-        one.updated = self.now
+            base.chunks.append(Chunk(file.id, text_hash, lines, self.now))
+            file.collection = base.id
+        file.text_hash = text_hash
+        file.updated = self.now
 
-    def link(self, one: File, base: Collection, folder: str | None) -> Iterator[None]:
+    def link(self, file: File, base: Collection, folder: str | None) -> Iterator[None]:
         """Link a file to a base, which adds its passages to the existing ones. Raises `Refused`."""
-        one.updated = self.now
+        file.updated = self.now
         yield
-        with self._noted(one):
-            self.index(one, base, self.now)
-        if not one.is_deleted:
-            one.folder[base.id] = folder
-        self._look_at_passages(one, (base,))
+        with self._noted(file):
+            self.index(file, base, self.now)
+        if not file.is_deleted:
+            file.folder[base.id] = folder
+        self._look_at_passages(file, (base,))
 
-    def update(self, one: File, text: str) -> Iterator[None]:
+    def update(self, file: File, text: str) -> Iterator[None]:
         """Index the file with another text, then once more in each base that links it. Raises `Refused`."""
-        one.extracted, one.updated = text, self.now
+        file.extracted, file.updated = text, self.now
         yield
-        with self._noted(one):
-            self.index(one, None, self.now)
-        bases = [self.bases[key] for key in one.folder]
+        with self._noted(file):
+            self.index(file, None, self.now)
+        bases = [self.bases[key] for key in file.folder]
         for base in bases:
-            old = {id(chunk) for chunk in base.chunks if chunk.file == one.id}
+            old = {id(chunk) for chunk in base.chunks if chunk.file == file.id}
             yield
-            with self._noted(one):
-                self.index(one, base, self.now)
+            with self._noted(file):
+                self.index(file, base, self.now)
             base.chunks = [chunk for chunk in base.chunks if id(chunk) not in old]
-        self._look_at_passages(one, bases)
+        self._look_at_passages(file, bases)
 
     @contextmanager
-    def _noted(self, one: File) -> Iterator[None]:
+    def _noted(self, file: File) -> Iterator[None]:
         """Set the file's status to the outcome of the work inside."""
         try:
             yield
         except Refused as error:
-            self.fail(one, str(error))
+            self.fail(file, str(error))
             raise
-        one.status, one.error = "completed", ""
+        file.status, file.error = "completed", ""
 
-    def _look_at_passages(self, one: File, bases: Iterable[Collection]) -> None:
+    def _look_at_passages(self, file: File, bases: Iterable[Collection]) -> None:
         """Record a violation if a file's passages are stored twice, or once for a deleted file.
 
         Two simultaneous requests for one file leave its passages twice; indexing a deleted file leaves them
         for good.
         """
         for base in bases:
-            count = sum(chunk.file == one.id for chunk in base.chunks)
-            if count > (0 if one.is_deleted else 1):
-                self.violations.append(f"the passages of {one.name} are there {count} times")
+            count = sum(chunk.file == file.id for chunk in base.chunks)
+            if count > (0 if file.is_deleted else 1):
+                self.violations.append(f"the passages of {file.name} are there {count} times")
 
-    def fail(self, one: File, error: str) -> None:
+    def fail(self, file: File, error: str) -> None:
         """Mark the file as failed: its hash is dropped, its text is not."""
-        one.status, one.error, one.text_hash = "failed", error, None
+        file.status, file.error, file.text_hash = "failed", error, None
 
     # -- removal
 
-    def remove(self, one: File, base: Collection) -> None:
+    def remove(self, file: File, base: Collection) -> None:
         """Remove a file from a base, with every passage that has its id or its text."""
-        one.folder.pop(base.id, None)
+        file.folder.pop(base.id, None)
         base.chunks = [
             chunk
             for chunk in base.chunks
-            if chunk.file != one.id and (one.text_hash is None or chunk.text_hash != one.text_hash)
+            if chunk.file != file.id and (file.text_hash is None or chunk.text_hash != file.text_hash)
         ]
 
-    def delete(self, one: File, effect: str = "deleted") -> None:
+    def delete(self, file: File, effect: str = "deleted") -> None:
         """Delete a file and remove it from every base."""
-        if one.status in ("pending", "processing") and one.ready_at is not None and effect == "deleted":
-            self.violations.append(f"delete: {one.name} is being indexed, its passages will stay")
-        for base_id in tuple(one.folder):
-            self.remove(one, self.bases[base_id])
-        super().delete(one, effect)
+        if file.status in ("pending", "processing") and file.ready_at is not None and effect == "deleted":
+            self.violations.append(f"delete: {file.name} is being indexed, its passages will stay")
+        for base_id in tuple(file.folder):
+            self.remove(file, self.bases[base_id])
+        super().delete(file, effect)
 
     # -- search
 
     def find(self, base_ids: list[str], query: str, most: int) -> list[tuple[float, Chunk]]:
         """Return passages that share words with `query`, best first; of equal ones only the first."""
         rows = []
-        for base in (self.bases[one] for one in base_ids if one in self.bases):
+        for base in (self.bases[ident] for ident in base_ids if ident in self.bases):
             for chunk in base.chunks:
                 if share := shared_words(query, chunk.text):
                     rows.append((share, chunk))

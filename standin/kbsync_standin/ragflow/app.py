@@ -71,9 +71,11 @@ _QUESTION: Mapping[str, Test] = {
 def _are_fields(value: Any) -> bool:
     """Return whether the values are texts, numbers, or lists of them."""
     lists = (
-        [one if isinstance(one, list) else [one] for one in value.values()] if is_object(value) else [[None]]
+        [item if isinstance(item, list) else [item] for item in value.values()]
+        if is_object(value)
+        else [[None]]
     )
-    return all(isinstance(one, str | int | float) for several in lists for one in several)
+    return all(isinstance(item, str | int | float) for several in lists for item in several)
 
 
 def _body(call: Call) -> Json:
@@ -110,8 +112,8 @@ class RagflowApplication(User):
         code = refused.code or (101 if isinstance(refused, Breach) else 102)
         body = {"code": code, "message": str(refused)}
         if code in (401, 404, 109):
-            more = {"error": "Not Found"} if code == 404 else {}
-            return Response.json({**body, "data": None, **more}, refused.status)
+            extra = {"error": "Not Found"} if code == 404 else {}
+            return Response.json({**body, "data": None, **extra}, refused.status)
         return Response.json(
             body, _MAPPED.get(int(code), 200) if self.behaviour.statuses == "mapped" else 200
         )
@@ -126,10 +128,12 @@ class RagflowApplication(User):
             )
         return Response.json(self.add_extra_fields({"code": 0, **({} if value is None else {"data": value})}))
 
-    def _asked(self, call: Call, *known: str) -> Mapping[str, list[str]]:
+    def _asked(self, call: Call, *known_names: str) -> Mapping[str, list[str]]:
         """Parse the query. Raises `Breach` for an unknown parameter or an impossible page."""
         query = parse_qs(urlsplit(call.request.raw_target).query, keep_blank_values=True)
-        Rules().only(query, ("page", "page_size", "orderby", "desc", "name", "id", *known), "the parameter")
+        Rules().only(
+            query, ("page", "page_size", "orderby", "desc", "name", "id", *known_names), "the parameter"
+        )
         call.page("page_size", 30, most=MOST_ROWS)
         return query
 
@@ -138,18 +142,18 @@ class RagflowApplication(User):
 
     # -- datasets
 
-    def _card(self, one: Base) -> Json:
-        documents = self.documents_of(one.id)
+    def _card(self, base: Base) -> Json:
+        documents = self.documents_of(base.id)
         return {
             "description": None,
             "embedding_model": "BAAI/bge-m3@Builtin",
             "chunk_method": "naive",
-            **one.settings,
-            "id": one.id,
-            "name": one.name,
+            **base.settings,
+            "id": base.id,
+            "name": base.name,
             "document_count": len(documents),
-            "chunk_count": sum(each.chunks for each in documents),
-            "create_time": int(one.created * 1000),
+            "chunk_count": sum(document.chunks for document in documents),
+            "create_time": int(base.created * 1000),
             "permission": "me",
             "status": "1",
         }
@@ -159,32 +163,32 @@ class RagflowApplication(User):
         query, rows = self._asked(call), list(self.visible_bases().values())[::-1]
         for key in ("id", "name"):
             if key in query:
-                rows = [one for one in rows if getattr(one, key) == query[key][0]]
+                rows = [dataset for dataset in rows if getattr(dataset, key) == query[key][0]]
                 if not rows:
                     raise Refused(f"User 'tenant' lacks permission for dataset '{query[key][0]}'")
-        return [self._card(one) for one in self._paged(rows, call)]
+        return [self._card(dataset) for dataset in self._paged(rows, call)]
 
     @route("POST", "/api/v1/datasets", "create-base")
     def _create_base(self, call: Call) -> Json:
         body = Rules().known(_body(call), _BASE, ("name",))
-        made = self.make_base(body.pop("name").strip())
-        made.settings = body
-        return self._card(made)
+        base = self.make_base(body.pop("name").strip())
+        base.settings = body
+        return self._card(base)
 
     @route("PUT", "/api/v1/datasets/{id}", "edit-base")
     def _edit_base(self, call: Call) -> Json:
-        body, one = Rules().known(_body(call), _BASE), self.own(call.ids["id"])
-        one.name = body.pop("name", one.name)
-        one.settings |= body
-        return self._card(one)
+        body, base = Rules().known(_body(call), _BASE), self.own(call.ids["id"])
+        base.name = body.pop("name", base.name)
+        base.settings |= body
+        return self._card(base)
 
     @route("DELETE", "/api/v1/datasets", "delete-base")
     def _delete_base(self, call: Call) -> Json:
         ids = self._ids_to_delete(call)
-        if missing := [one for one in ids if one not in self.visible_bases()]:
+        if missing := [ident for ident in ids if ident not in self.visible_bases()]:
             raise Refused(f"User 'tenant' lacks permission for datasets: '{', '.join(missing)}'")
         for dataset in ids:
-            self.remove({one.id for one in self.documents_of(dataset)}, dataset)
+            self.remove({document.id for document in self.documents_of(dataset)}, dataset)
             del self.bases[dataset]
         return {"success_count": len(ids)}
 
@@ -197,9 +201,9 @@ class RagflowApplication(User):
         ids: Any = body.get("ids")
         if not are_texts(ids) or body.get("delete_all"):
             if self.behaviour.no_ids == "all":
-                self.remove({one.id for one in self.documents_of(dataset)}, dataset)
+                self.remove({document.id for document in self.documents_of(dataset)}, dataset)
             raise Breach("should either provide doc ids or set delete_all(true)", code=102)
-        if any(re.fullmatch("[0-9a-f]{32}", one) is None for one in ids):
+        if any(re.fullmatch("[0-9a-f]{32}", ident) is None for ident in ids):
             raise Breach(f"Field: <ids> - Message: <Invalid UUID1 format> - Value: <{ids}>")
         if len(set(ids)) < len(ids):
             raise Breach(f"Field: <ids> - Message: <Duplicate ids> - Value: <{ids}>")
@@ -227,27 +231,30 @@ class RagflowApplication(User):
         stored = [self.store(dataset, part.filename or "", part.content, call) for part in files]
         names = ["chunk_method", "dataset_id", "name", "run", "size", "suffix", "type"]
         names += [] if call.plays("no-id") else ["id"]
-        rows = [{key: row[key] for key in names} for row in [self._row(call, one) for one in stored]]
+        rows = [
+            {key: row[key] for key in names} for row in [self._row(call, document) for document in stored]
+        ]
         return rows * 2 if call.plays("two-ids") else rows
 
-    def _row(self, call: Call, one: RagflowDocument) -> Json:
+    def _row(self, call: Call, document: RagflowDocument) -> Json:
         row = {
-            "id": one.id,
-            "name": one.name,
-            "dataset_id": one.base,
+            "id": document.id,
+            "name": document.name,
+            "dataset_id": document.base,
             "chunk_method": "naive",
-            "chunk_count": one.chunks,
-            "create_time": int(one.created * 1000),
+            "chunk_count": document.chunks,
+            "create_time": int(document.created * 1000),
             "progress": 0.0,
-            "progress_msg": one.progress,
-            "meta_fields": dict(one.fields),
-            "run": DIGITS[one.run] if self.behaviour.runs == "digits" else one.run,
+            "progress_msg": document.progress,
+            "meta_fields": dict(document.fields),
+            "run": DIGITS[document.run] if self.behaviour.runs == "digits" else document.run,
             # The server repairs a damaged PDF before storing it (`read_potential_broken_pdf`).
-            "size": len(one.content) + (one.name.endswith(".pdf") and not one.content.startswith(b"%PDF")),
+            "size": len(document.content)
+            + (document.name.endswith(".pdf") and not document.content.startswith(b"%PDF")),
             "source_type": "local",
-            "status": "1" if one.is_enabled else "0",
-            "suffix": one.name.rpartition(".")[2],
-            "type": "pdf" if one.name.endswith(".pdf") else "doc",
+            "status": "1" if document.is_enabled else "0",
+            "suffix": document.name.rpartition(".")[2],
+            "type": "pdf" if document.name.endswith(".pdf") else "doc",
         }
         return call.distort("run", row, "run")
 
@@ -258,44 +265,44 @@ class RagflowApplication(User):
         ids = query.get("ids", [])
         if len(ids) > MOST_IDS:
             raise Breach(f"ids must contain at most {MOST_IDS} IDs")
-        there = self.visible(one for one in self.documents.values() if one.base == base.id)
-        rows = [one for one in there if not call.plays("left-out", one.name)]
+        visible = self.visible(document for document in self.documents.values() if document.base == base.id)
+        rows = [document for document in visible if not call.plays("left-out", document.name)]
         if ids and behaviour.ids_filter:
-            rows = [one for one in rows if one.id in ids]
-        word = query.get("keywords", [""])[0].lower()
-        rows = [one for one in rows if word in one.name.lower()]
+            rows = [document for document in rows if document.id in ids]
+        keyword = query.get("keywords", [""])[0].lower()
+        rows = [document for document in rows if keyword in document.name.lower()]
         for key in ("id", "name"):
             if key in query:
-                rows = [one for one in rows if getattr(one, key) == query[key][0]]
+                rows = [document for document in rows if getattr(document, key) == query[key][0]]
                 if not rows:
                     raise Refused(f"you don't own the document {query[key][0]}")
         if query.get("desc", ["true"])[0] != "false":
             rows.reverse()
-        data: Json = {"docs": [self._row(call, one) for one in self._paged(rows, call)]}
+        data: Json = {"docs": [self._row(call, document) for document in self._paged(rows, call)]}
         return data if behaviour.total == "missing" else data | {behaviour.total: len(rows)}
 
     @route("PUT", "/api/v1/datasets/{id}/documents/{document}", "describe")
     def _describe(self, call: Call) -> Json:
         """Set a document's metadata like `update_doc`."""
-        base, one = self.own(call.ids["id"]), self.documents.get(call.ids["document"])
+        base, document = self.own(call.ids["id"]), self.documents.get(call.ids["document"])
         fields = Rules().known(_body(call), {"meta_fields": _are_fields}, ("meta_fields",))["meta_fields"]
-        if one is None or one.is_deleted or one.base != base.id:
+        if document is None or document.is_deleted or document.base != base.id:
             raise Refused("The dataset doesn't own the document.")
-        one.fields = fields
-        return self._row(call, one)
+        document.fields = fields
+        return self._row(call, document)
 
     @route("DELETE", "/api/v1/datasets/{id}/documents", "delete")
     def _delete(self, call: Call) -> Json:
         dataset, ids = self.own(call.ids["id"]).id, self._ids_to_delete(call)
-        known = {one.id for one in self.documents_of(dataset)}
-        missing = [one for one in ids if one not in known]
+        known_ids = {document.id for document in self.documents_of(dataset)}
+        missing = [ident for ident in ids if ident not in known_ids]
         if missing and self.behaviour.unknown_ids == "refused":
             words = f"These documents do not belong to dataset {dataset} or Document not found: "
             raise Refused(words + ", ".join(missing))
         if not call.plays("keeps-documents"):
             self.remove(ids, dataset)
         if missing:
-            errors = [f"Document {one} not found!" for one in missing]
+            errors = [f"Document {ident} not found!" for ident in missing]
             return {"success_count": len(ids) - len(missing), "errors": errors}
         return {"deleted": len(ids)}
 
@@ -316,11 +323,11 @@ class RagflowApplication(User):
                 words = "Datasets configured with an ingestion pipeline cannot be parsed with "
                 words += "`/datasets/{dataset_id}/chunks`. Use `/documents/ingest` instead."
                 raise Refused(words, code=101)
-        known = {one.id: one for one in self.present()}
-        for one in ids:
-            if one in known:
-                self.parse(known[one], call)
-        if missing := [one for one in ids if one not in known]:
+        documents = {document.id: document for document in self.present()}
+        for ident in ids:
+            if ident in documents:
+                self.parse(documents[ident], call)
+        if missing := [ident for ident in ids if ident not in documents]:
             raise Refused(f"Documents not found: {missing}")
         return True if is_ingest else None
 
@@ -329,11 +336,11 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/retrieval", "search")
     def _search(self, call: Call) -> Json:
         body = Rules().known(_body(call), _QUESTION, ("question", "dataset_ids"))
-        datasets, ids = [self.own(one).id for one in body["dataset_ids"]], body.get("document_ids", [])
-        known = {one.id for dataset in datasets for one in self.documents_of(dataset)}
-        for one in ids:
-            if one not in known:
-                raise Refused(f"The datasets don't own the document {one}")
+        datasets, ids = [self.own(ident).id for ident in body["dataset_ids"]], body.get("document_ids", [])
+        known_ids = {document.id for dataset in datasets for document in self.documents_of(dataset)}
+        for ident in ids:
+            if ident not in known_ids:
+                raise Refused(f"The datasets don't own the document {ident}")
         rows = self.find(body["question"], datasets, ids)
         rows = [] if call.plays("nothing-found") else rows
         chunks = page_of(rows, body.get("page", 1), body.get("page_size", 30))
@@ -342,9 +349,9 @@ class RagflowApplication(User):
     @route("GET", "/api/v1/chats", "chats")
     def _chats(self, call: Call) -> Json | list[Json]:
         self._asked(call, "keywords")
-        known, is_old = ASSISTANTS[self.behaviour.assistants], self.behaviour.chats == "old"
-        rows = [card(one, is_old) for one in self._paged(known, call)]
-        return rows if is_old else {"chats": rows, "total": len(known)}
+        assistants, is_old = ASSISTANTS[self.behaviour.assistants], self.behaviour.chats == "old"
+        rows = [card(assistant, is_old) for assistant in self._paged(assistants, call)]
+        return rows if is_old else {"chats": rows, "total": len(assistants)}
 
     @route("POST", "/api/v1/openai/{id}/chat/completions", "chat")
     @route("POST", "/api/v1/chats_openai/{id}/chat/completions", "chat")

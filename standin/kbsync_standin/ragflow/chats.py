@@ -44,25 +44,25 @@ ASSISTANTS: Mapping[str, tuple[Assistant, ...]] = {
 """The existing assistants for each value of the switch `assistants`."""
 
 
-def card(one: Assistant, is_old: bool) -> Json:
+def card(assistant: Assistant, is_old: bool) -> Json:
     """Describe an assistant as the list does; `is_old`: as up to 0.24."""
-    told: Json = {"id": one.id, "name": one.name, "description": "answers questions"}
+    fields: Json = {"id": assistant.id, "name": assistant.name, "description": "answers questions"}
     if is_old:
-        datasets = [{"id": each, "name": "home"} for each in one.datasets]
-        return {**told, "datasets": datasets, "llm": {"model_name": "qwen"}}
-    more = {"llm_id": "qwen", "prompt_config": {"system": "{knowledge}"}, "kb_names": ["home"]}
-    return {**told, "dataset_ids": list(one.datasets), **more}
+        datasets = [{"id": ident, "name": "home"} for ident in assistant.datasets]
+        return {**fields, "datasets": datasets, "llm": {"model_name": "qwen"}}
+    extra = {"llm_id": "qwen", "prompt_config": {"system": "{knowledge}"}, "kb_names": ["home"]}
+    return {**fields, "dataset_ids": list(assistant.datasets), **extra}
 
 
 def _are_messages(value: Any) -> bool:
     """Return whether the messages are valid. The server drops system messages, so sending one is a
     mistake.
     """
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         return False
-    roles = [one.get("role") for one in value]
-    return all(is_text(one.get("content")) for one in value) and roles == [
-        ("user", "assistant")[place % 2] for place in range(len(value))
+    roles = [message.get("role") for message in value]
+    return all(is_text(message.get("content")) for message in value) and roles == [
+        ("user", "assistant")[index % 2] for index in range(len(value))
     ]
 
 
@@ -84,25 +84,25 @@ def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Respon
     ids = last.get("doc_ids", [])
     if ids and not are_texts(ids):
         raise Breach("doc_ids is no list of ids")
-    known = {one.id: one for one in ASSISTANTS[user.behaviour.assistants]}
-    if chat not in known:
+    assistants = {assistant.id: assistant for assistant in ASSISTANTS[user.behaviour.assistants]}
+    if chat not in assistants:
         raise Refused(f"You don't own the chat {chat}")
     if body["model"] != MODEL:
         raise Refused(f"`llm_id` {body['model']} doesn't exist", code=101)
-    datasets = [one for one in known[chat].datasets if one in user.visible_bases()]
+    datasets = [ident for ident in assistants[chat].datasets if ident in user.visible_bases()]
     try:
-        found = user.find(last["content"], datasets, ids)[:MOST_PASSAGES]
+        hits = user.find(last["content"], datasets, ids)[:MOST_PASSAGES]
     except Refused:
-        found = []
-    text = "\n\n".join(f"{row['content']} [ID:{place}]" for place, row in enumerate(found)) or NOTHING
+        hits = []
+    text = "\n\n".join(f"{row['content']} [ID:{number}]" for number, row in enumerate(hits)) or NOTHING
     if args.get("end") == "error":
         text = text[: len(text) // 2] + ERROR
     head = {"id": f"chatcmpl-{chat}", "created": 1, "model": MODEL}
-    more = {"reference": list(map(_reference, found))} if body.get("extra_body", {}).get("reference") else {}
+    extra = {"reference": list(map(_reference, hits))} if body.get("extra_body", {}).get("reference") else {}
     if body.get("stream", user.behaviour.chats == "old"):
-        return event_stream(list(_events(text, head, more, args)), args)
+        return event_stream(list(_events(text, head, extra, args)), args)
     thought = "<think>I look at the passages.</think>" if args.get("reasoning") else ""
-    message = {"role": "assistant", "content": thought + text, **more}
+    message = {"role": "assistant", "content": thought + text, **extra}
     choice = {"index": 0, "logprobs": None, "message": message, "finish_reason": "stop"}
     usage = {**usage_of(text), "completion_tokens_details": {"reasoning_tokens": 5}}
     return Response.json({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
@@ -113,10 +113,10 @@ def _reference(row: Mapping[str, Any]) -> Json:
     return {**{key: row[key] for key in same}, "document_name": row["document_keyword"], "url": None}
 
 
-def _events(text: str, head: Json, more: Json, args: Mapping[str, Any]) -> Iterator[bytes]:
+def _events(text: str, head: Json, extra: Json, args: Mapping[str, Any]) -> Iterator[bytes]:
     """Yield the events; an error of the model comes as one event, whatever text preceded it."""
-    said, is_error, _ = text.partition(ERROR)
-    pieces = PIECES.findall(said)
+    thought, is_error, _ = text.partition(ERROR)
+    pieces = PIECES.findall(thought)
     if args.get("end") == "no-finish":
         pieces = pieces[: len(pieces) // 2]
     if args.get("reasoning"):
@@ -125,12 +125,12 @@ def _events(text: str, head: Json, more: Json, args: Mapping[str, Any]) -> Itera
         yield _event(head, {"content": piece, "reasoning_content": None})
     if args.get("end") == "no-finish":
         return
-    last = {"content": None, "reasoning_content": None, **more, **({"final_content": text} if more else {})}
+    last = {"content": None, "reasoning_content": None, **extra, **({"final_content": text} if extra else {})}
     yield _event(head, last, finish_reason="stop", usage=usage_of(text))
     yield b"data:[DONE]\n\n"
 
 
 def _event(head: Json, delta: Json, finish_reason: str | None = None, usage: Json | None = None) -> bytes:
     choice = {"delta": {"role": "assistant", **delta}, "finish_reason": finish_reason, "index": 0}
-    told = {**head, "object": "chat.completion.chunk", "choices": [choice], "usage": usage}
-    return f"data:{json.dumps(told, ensure_ascii=False)}\n\n".encode()
+    event = {**head, "object": "chat.completion.chunk", "choices": [choice], "usage": usage}
+    return f"data:{json.dumps(event, ensure_ascii=False)}\n\n".encode()

@@ -56,7 +56,7 @@ class RagflowDocument(Document):
 def folded(name: str) -> str:
     """Fold a name as the database compares it: case and accents are ignored (utf8mb4_unicode_ci)."""
     bare = unicodedata.normalize("NFKD", name)
-    return "".join(one for one in bare if not unicodedata.combining(one)).casefold()
+    return "".join(character for character in bare if not unicodedata.combining(character)).casefold()
 
 
 class User(Application[RagflowBehaviour, RagflowDocument]):
@@ -77,52 +77,54 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> Base:
         """Return a new dataset; if its name is in use it gets a number."""
-        free = _free(name, {folded(one.name) for one in self.visible_bases().values()})
+        free = _free(name, {folded(dataset.name) for dataset in self.visible_bases().values()})
         return Base(base_id, free, description, self.now, dict(settings))
 
     def own(self, dataset: str) -> Base:
         """Return the dataset. Raises `Refused`."""
-        if (one := self.visible_bases().get(dataset)) is None:
+        if (base := self.visible_bases().get(dataset)) is None:
             raise Refused(f"You don't own the dataset {dataset}. ")
-        assert isinstance(one, Base)
-        return one
+        assert isinstance(base, Base)
+        return base
 
     def catch_up(self) -> None:
         """Finish the parsing that is due."""
-        for one in self.documents.values():
-            one.catch_up(self.now)
+        for document in self.documents.values():
+            document.catch_up(self.now)
 
     def store(self, dataset: str, name: str, content: bytes, call: Call = UNPLAYED) -> RagflowDocument:
         """Store a document; a name in use gets a number (`duplicate_name`, api/db/services/__init__.py)."""
-        taken = {folded(one.name) for one in self.documents_of(dataset)}
+        names_in_use = {folded(document.name) for document in self.documents_of(dataset)}
         if call.plays("other-name"):
-            taken.add(folded(name))
+            names_in_use.add(folded(name))
         about: Json = {"id": self.new_id(), "base": dataset, "created": self.now}
-        return self.add(RagflowDocument(**about, name=_free(name, taken), sent_name=name, content=content))
+        return self.add(
+            RagflowDocument(**about, name=_free(name, names_in_use), sent_name=name, content=content)
+        )
 
-    def parse(self, one: RagflowDocument, call: Call = UNPLAYED) -> None:
+    def parse(self, document: RagflowDocument, call: Call = UNPLAYED) -> None:
         """Start parsing a document; its old chunks go at once. Raises `Refused` if it is already being
         parsed.
         """
-        one.catch_up(self.now)
-        kind = call.fault.kind if call.plays(call.fault.kind, one.name) else ""
-        if one.run == RUNNING or kind == "begun-already":
+        document.catch_up(self.now)
+        kind = call.fault.kind if call.plays(call.fault.kind, document.name) else ""
+        if document.run == RUNNING or kind == "begun-already":
             raise Refused("Can't parse document that is currently being processed")
-        one.run, one.chunks, one.progress = RUNNING, 0, "12:00:00 Task has been received."
-        one.outcome = {"fails": FAIL, "no-chunks": "empty", "stopped": CANCEL}.get(kind, DONE)
+        document.run, document.chunks, document.progress = RUNNING, 0, "12:00:00 Task has been received."
+        document.outcome = {"fails": FAIL, "no-chunks": "empty", "stopped": CANCEL}.get(kind, DONE)
         if kind == "fails":
-            one.progress += f"\n12:00:01 [ERROR]{call.arg('said', 'cannot be read')}"
-        one.ready_at = self.ready_at(call, one.name)
-        if one.outcome == DONE:
-            self._indexed.add(one.base)
-        self.record("parsed", one)
-        one.catch_up(self.now)
+            document.progress += f"\n12:00:01 [ERROR]{call.arg('said', 'cannot be read')}"
+        document.ready_at = self.ready_at(call, document.name)
+        if document.outcome == DONE:
+            self._indexed.add(document.base)
+        self.record("parsed", document)
+        document.catch_up(self.now)
 
     def remove(self, ids: Collection[str], dataset: str) -> None:
         """Delete documents of this dataset."""
-        for one in self.documents_of(dataset):
-            if one.id in ids:
-                self.delete(one)
+        for document in self.documents_of(dataset):
+            if document.id in ids:
+                self.delete(document)
 
     def find(self, question: str, datasets: Sequence[str], ids: Sequence[str]) -> list[Json]:
         """Return chunks that share words with the question, best first. Raises `Refused` if there is no
@@ -130,27 +132,31 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         """
         if self.behaviour.no_index == "error" and self._indexed.isdisjoint(datasets):
             raise Refused("No chunk found, please upload file and parse it.", code=100)
-        known: Iterable[RagflowDocument] = (one for dataset in datasets for one in self.documents_of(dataset))
-        known = [one for one in known if one.is_searchable and (not ids or one.id in ids)]
+        documents: Iterable[RagflowDocument] = (
+            document for dataset in datasets for document in self.documents_of(dataset)
+        )
+        documents = [
+            document for document in documents if document.is_searchable and (not ids or document.id in ids)
+        ]
         return [
             {
-                "id": hashlib.sha256(one.id.encode()).hexdigest()[:32],
-                "content": one.text[:2000],
-                "document_id": one.id,
-                "document_keyword": one.name,
-                "dataset_id": one.base,
+                "id": hashlib.sha256(document.id.encode()).hexdigest()[:32],
+                "content": document.text[:2000],
+                "document_id": document.id,
+                "document_keyword": document.name,
+                "dataset_id": document.base,
                 "positions": [[1, 1, 1, 1, 1]],
                 "similarity": share,
             }
-            for share, one in self.rank(question, known)
+            for share, document in self.rank(question, documents)
             if share >= 0.2
         ]
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> RagflowDocument:
         """Store another user's document and parse it."""
-        one = self.store(HOME_ID, name, content)
-        self.parse(one)
-        return one
+        document = self.store(HOME_ID, name, content)
+        self.parse(document)
+        return document
 
     def put_foreign(self, args: Json) -> Json:
         """Store or delete as another user; `{"disable": id}` disables a document."""
@@ -159,13 +165,13 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         self.documents[args["disable"]].is_enabled = False
         return self.describe(self.documents[args["disable"]])
 
-    def describe(self, one: RagflowDocument) -> Json:
+    def describe(self, document: RagflowDocument) -> Json:
         """Describe a document and its parsing."""
-        return {**super().describe(one), "run": one.run, "searchable": one.is_searchable}
+        return {**super().describe(document), "run": document.run, "searchable": document.is_searchable}
 
 
-def _free(name: str, taken: set[str]) -> str:
-    while folded(name) in taken:
+def _free(name: str, names_in_use: set[str]) -> str:
+    while folded(name) in names_in_use:
         path = PurePath(name)
         numbered = _COUNTER.fullmatch(path.stem)
         stem, number = (numbered[1].rstrip(), int(numbered[2])) if numbered else (path.stem, 0)

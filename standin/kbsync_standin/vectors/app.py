@@ -176,11 +176,11 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
 
     def config_hint(self, url: str) -> str:
         """Return the config of a mirror that embeds and reranks with this server."""
-        rest = f"api_key: {self._key}, model: words}}"
+        credentials = f"api_key: {self._key}, model: words}}"
         return (
             "mirrors:\n  - name: handbook\n    folder: ./handbook\n    target:\n      type: local\n"
-            f"      embedding: {{type: openai, base_url: {url}/openai/v1, {rest}\n"
-            f"      rerank: {{type: jina, base_url: {url}/jina/v1, {rest}\n"
+            f"      embedding: {{type: openai, base_url: {url}/openai/v1, {credentials}\n"
+            f"      rerank: {{type: jina, base_url: {url}/jina/v1, {credentials}\n"
         )
 
     @route("POST", "/.+/embeddings", "embed")
@@ -213,7 +213,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
 
     def _stuttered(self, rows: list[Row], texts: Sequence[str], args: Mapping[str, Any]) -> list[Row]:
         """Return rows without the vectors of texts that were not requested often enough yet."""
-        shown = []
+        changed_rows = []
         for row, text in zip(rows, texts, strict=True):
             if str(args.get("word", "")) in text:
                 self._stuttering[text] += 1
@@ -221,8 +221,8 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
                     forms = list(_NO_VECTOR)
                     form = str(args.get("form") or forms[len(self._stuttering) % len(forms)])
                     row = row | {"embedding": _NO_VECTOR[form](row["embedding"])}
-            shown.append(row)
-        return shown
+            changed_rows.append(row)
+        return changed_rows
 
     @route("POST", "/.+/rerank", "rerank")
     def _rank(self, call: Call) -> Response:

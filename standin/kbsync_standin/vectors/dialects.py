@@ -22,8 +22,8 @@ def vector_of(text: str, dimensions: int) -> list[float]:
     numbers = [0.0] * dimensions
     for word in _words(text) or [text or "nothing"]:
         digest = hashlib.sha256(word.encode("utf-8", "replace")).digest()
-        for place in range(4):
-            spot, sign = divmod(int.from_bytes(digest[4 * place : 4 * place + 4]), 2)
+        for index in range(4):
+            spot, sign = divmod(int.from_bytes(digest[4 * index : 4 * index + 4]), 2)
             numbers[spot % dimensions] += 1.0 if sign else -1.0
     length = math.sqrt(sum(number * number for number in numbers)) or 1.0
     return [number / length for number in numbers]
@@ -36,8 +36,8 @@ def packed(vector: Sequence[float]) -> str:
 
 def score(question: str, text: str) -> float:
     """Return the share of the question's words that the text has."""
-    wanted, found = set(_words(question)), set(_words(text))
-    return len(wanted & found) / len(wanted) if wanted else 0.0
+    question_words, text_words = set(_words(question)), set(_words(text))
+    return len(question_words & text_words) / len(question_words) if question_words else 0.0
 
 
 def seen_in(picture: str) -> str | None:
@@ -112,8 +112,8 @@ def _keys(text: str) -> frozenset[str]:
 
 def _texts(body: dict[str, Any], key: str, sentence: str, status: int) -> list[str]:
     """Return one text, or a list of them, as a list."""
-    given = body.get(key)
-    texts = [given] if isinstance(given, str) else given
+    value = body.get(key)
+    texts = [value] if isinstance(value, str) else value
     _must(are_texts(texts), sentence, status)
     return list(texts or [])
 
@@ -139,10 +139,10 @@ def _newapi(body: dict[str, Any]) -> Wanted:
 
 
 def _objects(body: dict[str, Any], status: int, *, may_be_plain: bool) -> list[str]:
-    given = body.get("input")
-    _must(isinstance(given, list) and bool(given), "input is a list", status)
-    assert isinstance(given, list)
-    return [_seen(item, status, may_be_plain) for item in given]
+    items = body.get("input")
+    _must(isinstance(items, list) and bool(items), "input is a list", status)
+    assert isinstance(items, list)
+    return [_seen(item, status, may_be_plain) for item in items]
 
 
 def _seen(item: object, status: int, may_be_plain: bool) -> str:
@@ -159,9 +159,9 @@ def _seen(item: object, status: int, may_be_plain: bool) -> str:
 
 
 def _zhipu(body: dict[str, Any]) -> Wanted:
-    wanted = _plain(body)
-    _must(wanted.dimensions in (None, 256, 512, 1024, 2048), "dimensions: 256, 512, 1024, 2048", 400, "1214")
-    return wanted
+    request = _plain(body)
+    _must(request.dimensions in (None, 256, 512, 1024, 2048), "dimensions: 256, 512, 1024, 2048", 400, "1214")
+    return request
 
 
 def _tei(body: dict[str, Any]) -> Wanted:
@@ -172,10 +172,10 @@ def _tei(body: dict[str, Any]) -> Wanted:
 
 
 def _dimensions(body: dict[str, Any]) -> int | None:
-    given = body.get("dimensions")
-    is_number = isinstance(given, int) and not isinstance(given, bool) and 0 < given <= 4096
-    _must(given is None or is_number, "dimensions is a number from 1 to 4096")
-    return given
+    dimensions = body.get("dimensions")
+    is_number = isinstance(dimensions, int) and not isinstance(dimensions, bool) and 0 < dimensions <= 4096
+    _must(dimensions is None or is_number, "dimensions is a number from 1 to 4096")
+    return dimensions
 
 
 _OPENAI = _keys("model input dimensions encoding_format user")

@@ -56,16 +56,18 @@ def _shortened(text: str, limit: int) -> str:
 
 def search(query: str, documents: Iterable[ZhipuDocument], count: int, threshold: float) -> list[Match]:
     """Return the `count` best passages with a score of at least `threshold`, best first."""
-    wanted = words_of(query)
-    found = (match for document in documents for match in _matches(wanted, document))
-    good = (match for match in found if match.score >= threshold)
-    return heapq.nsmallest(count, good, key=lambda match: (-match.score, match.document.ordinal, match.index))
+    query_words = words_of(query)
+    hits = (match for document in documents for match in _matches(query_words, document))
+    good_hits = (match for match in hits if match.score >= threshold)
+    return heapq.nsmallest(
+        count, good_hits, key=lambda match: (-match.score, match.document.ordinal, match.index)
+    )
 
 
-def _matches(wanted: frozenset[str], document: ZhipuDocument) -> Iterable[Match]:
+def _matches(query_words: frozenset[str], document: ZhipuDocument) -> Iterable[Match]:
     for index, passage in enumerate(passages_of(document)):
-        if shared := len(wanted & passage.words):
-            yield Match(document, index, passage, round(shared / len(wanted), 4))
+        if shared := len(query_words & passage.words):
+            yield Match(document, index, passage, round(shared / len(query_words), 4))
 
 
 HOME_ID = "1734786402936664064"
@@ -131,16 +133,16 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     def document(self, ident: str) -> ZhipuDocument | None:
         """Return the document with this id if it and its base exist."""
         document = self.documents.get(ident)
-        gone = document is None or document.is_deleted or document.base not in self.visible_bases()
-        return None if gone else document
+        is_gone = document is None or document.is_deleted or document.base not in self.visible_bases()
+        return None if is_gone else document
 
     def namesakes(self, base: ZhipuBase, name: str) -> list[ZhipuDocument]:
         """Return the documents of `base` with this stored name, oldest first."""
         return base.by_name.get(name, [])
 
-    def record(self, effect: str, one: ZhipuDocument, **more: Any) -> None:
+    def record(self, effect: str, document: ZhipuDocument, **more: Any) -> None:
         """Add an event to the journal, with the stored name."""
-        self._record(effect, one.id, one.name, one.sha256)
+        self._record(effect, document.id, document.name, document.sha256)
 
     def draft(
         self, base: ZhipuBase, name: str, content: bytes, slicing: kept.Slicing, form: str = ""
@@ -153,7 +155,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
             id=kept.written_id(number, ordinal, self.behaviour.ids),
             ordinal=ordinal,
             base=base.id,
-            name=kept.stored_name(name, form, lambda taken: bool(self.namesakes(base, taken))),
+            name=kept.stored_name(name, form, lambda candidate: bool(self.namesakes(base, candidate))),
             sent_name=name,
             content=content,
             slicing=slicing,
@@ -171,17 +173,17 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         self.add(document, effect)
         self._vectorize(document, script)
 
-    def delete(self, one: ZhipuDocument, effect: str = "deleted", listed: float = 0.0) -> None:
+    def delete(self, document: ZhipuDocument, effect: str = "deleted", listed: float = 0.0) -> None:
         """Delete a document; the list may show it for `listed` seconds more."""
-        base = self.bases[one.base]
-        del base.documents[one.id]
-        base.by_name[one.name].remove(one)
-        base.listing.hide(one, self.now + max(self.behaviour.list_lag, listed))
-        if one.counts:
-            self.used_bytes -= one.size
-            base.size -= one.size
-        super().delete(one, effect)
-        one.content, one.passages = b"", None
+        base = self.bases[document.base]
+        del base.documents[document.id]
+        base.by_name[document.name].remove(document)
+        base.listing.hide(document, self.now + max(self.behaviour.list_lag, listed))
+        if document.counts:
+            self.used_bytes -= document.size
+            base.size -= document.size
+        super().delete(document, effect)
+        document.content, document.passages = b"", None
 
     def again(self, document: ZhipuDocument, effect: str, script: Script = PLAIN) -> None:
         """Vectorize a document again."""
@@ -263,19 +265,32 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         self.store(document, effect="foreign-stored")
         return document
 
-    def describe(self, one: ZhipuDocument) -> Json:
+    def describe(self, document: ZhipuDocument) -> Json:
         """Describe a document with its status."""
-        phase, told = one.phase(self.now), super().describe(one)
+        phase, details = document.phase(self.now), super().describe(document)
         info = {"code": phase.info.code, "text": phase.info.text} if phase.info else None
-        told |= {"size": one.size, "stat": phase.stat, "searchable": phase.stat == 1, "fail_info": info}
-        told |= {"knowledge_type": one.slicing.knowledge_type, "created_ms": int(one.created * 1000)}
-        return {**told, "address": one.address, "visits": one.visits}
+        details |= {
+            "size": document.size,
+            "stat": phase.stat,
+            "searchable": phase.stat == 1,
+            "fail_info": info,
+        }
+        details |= {
+            "knowledge_type": document.slicing.knowledge_type,
+            "created_ms": int(document.created * 1000),
+        }
+        return {**details, "address": document.address, "visits": document.visits}
 
     def snapshot(self) -> Json:
         """Return the whole contents, except a base that clients can't see."""
-        seen = self.visible_bases()
+        visible_bases = self.visible_bases()
         bases = [
-            {"id": one.id, "name": one.name, "documents": len(one.documents), "hidden": one.id not in seen}
-            for one in self.bases.values()
+            {
+                "id": base.id,
+                "name": base.name,
+                "documents": len(base.documents),
+                "hidden": base.id not in visible_bases,
+            }
+            for base in self.bases.values()
         ]
         return {**super().snapshot(), "bases": bases}

@@ -162,14 +162,14 @@ def _objection_to_token(token: str, key: str, now: float) -> int:
     if header is None or payload is None or (header.get("alg"), header.get("sign_type")) != ("HS256", "SIGN"):
         return 1002
     digest = hmac.digest(_utf8(secret), _utf8(signed), hashlib.sha256)
-    good = base64.urlsafe_b64encode(digest).rstrip(b"=")
-    if payload.get("api_key") != ident or not hmac.compare_digest(good, _utf8(signature.rstrip("="))):
+    expected = base64.urlsafe_b64encode(digest).rstrip(b"=")
+    if payload.get("api_key") != ident or not hmac.compare_digest(expected, _utf8(signature.rstrip("="))):
         return 1000
-    expires, made = payload.get("exp"), payload.get("timestamp")
-    if not isinstance(expires, int) or not isinstance(made, int):
+    expires, created = payload.get("exp"), payload.get("timestamp")
+    if not isinstance(expires, int) or not isinstance(created, int):
         return 1002
     # Both are in milliseconds; a token with seconds seems to have expired long ago.
-    return 1003 if expires <= now * 1000 or made > now * 1000 + _TOLERANCE_MS else 0
+    return 1003 if expires <= now * 1000 or created > now * 1000 + _TOLERANCE_MS else 0
 
 
 def _read_piece(piece: str) -> dict[str, Any] | None:
@@ -208,7 +208,11 @@ class Answers(Account):
         if _SWITCHED.get(call.op, call.op) in behaviour.not_offered:
             raise Refused("", response=self.no_such_route(call))
         if not call.op:
-            is_known = any(one.pattern.fullmatch(request.path) for one in self.routes if one.op != "file")
+            is_known = any(
+                candidate.pattern.fullmatch(request.path)
+                for candidate in self.routes
+                if candidate.op != "file"
+            )
             raise Breach(
                 "there is no such route", response=self.no_such_route(call, 405 if is_known else 404)
             )
@@ -281,7 +285,7 @@ class Answers(Account):
         fields = self.envelope(value)
         if call.plays("envelope"):
             fields |= call.arg("set", {})
-            fields = {name: one for name, one in fields.items() if name not in call.arg("missing", ())}
+            fields = {name: field for name, field in fields.items() if name not in call.arg("missing", ())}
         return Response.json(fields)
 
     def _coded(self, data: object, fault: Fault) -> Json:
@@ -289,7 +293,7 @@ class Answers(Account):
         usual = OK if str(code) == "200" else words_for(code)
         message = as_word(args.get("message", usual))
         fields = self.envelope(data, str(code) if args.get("as_string") else code, message)
-        return {name: one for name, one in fields.items() if name != "code" or not args.get("missing")}
+        return {name: field for name, field in fields.items() if name != "code" or not args.get("missing")}
 
     def envelope(self, data: object, code: object = 200, message: str = OK) -> Json:
         """Wrap data and outcome in the knowledge API's envelope."""
@@ -300,9 +304,9 @@ class Answers(Account):
     def add_extra_fields(self, value: Json, optional: Collection[str] = ()) -> Json:
         """Add and drop fields as the switches `sparse` and `extra_fields` say."""
         if self.behaviour.sparse == "missing":
-            value = {name: one for name, one in value.items() if name not in optional}
+            value = {name: field for name, field in value.items() if name not in optional}
         elif self.behaviour.sparse == "null":
-            value = {name: None if name in optional else one for name, one in value.items()}
+            value = {name: None if name in optional else field for name, field in value.items()}
         return {**value, **_UNKNOWN_FIELDS} if self.behaviour.extra_fields else value
 
     def id_form_of(self, ident: str) -> str | int:
@@ -325,8 +329,8 @@ class Answers(Account):
     def no_such_route(self, call: Call, status: int = 404) -> Response:
         """Return the web framework's error for an unknown path (404), method (405) or type (415)."""
         error = "Not Found" if status == 404 else "Method Not Allowed"
-        told = {"timestamp": int(self.vendor_now * 1000), "status": status, "error": error}
-        return Response.json({**told, "path": call.request.path}, status)
+        error_body = {"timestamp": int(self.vendor_now * 1000), "status": status, "error": error}
+        return Response.json({**error_body, "path": call.request.path}, status)
 
     def known_base(self, ident: str) -> ZhipuBase:
         """Return the base with this id. Raises `Refused` if there is none."""
@@ -379,8 +383,8 @@ class Answers(Account):
         fields = self.add_extra_fields(fields, _OPTIONAL) | dict(disguise.changes)
         if disguise.url == "null":
             fields["url"] = None
-        gone = (*disguise.without, "url") if disguise.url == "missing" else disguise.without
-        return {name: value for name, value in fields.items() if name not in gone} if gone else fields
+        removed = (*disguise.without, "url") if disguise.url == "missing" else disguise.without
+        return {name: value for name, value in fields.items() if name not in removed} if removed else fields
 
     def base_item(self, base: ZhipuBase) -> Json:
         """Describe a knowledge base as list and detail do."""

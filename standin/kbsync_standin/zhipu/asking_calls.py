@@ -119,8 +119,8 @@ def _quoted(request_id: str, name: str, piece: str, usage: Json | None) -> str:
     """Write an event as the manual prints it."""
     text = json.dumps(piece, ensure_ascii=False)
     first = "Id" if name == "finish" else "id"
-    told = f"usage: {json.dumps(usage)}\n" if usage else ""
-    return f'{first}: "{request_id}"\nevent: "{name}"\ndata: {text}\n{told}\n'
+    usage_line = f"usage: {json.dumps(usage)}\n" if usage else ""
+    return f'{first}: "{request_id}"\nevent: "{name}"\ndata: {text}\n{usage_line}\n'
 
 
 def _plain(request_id: str, name: str, piece: str, usage: Json | None) -> str:
@@ -143,8 +143,8 @@ def _slice(match: Match, kind: str) -> Json:
     """Describe a slice; only PDFs have pages, only tables have lines."""
     fields: Json = {"document_id": match.document.id, "text": match.passage.text}
     if kind == "pdf":
-        place = {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
-        fields["position"] = {**place, "page": match.index + 1}
+        position = {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
+        fields["position"] = {**position, "page": match.index + 1}
     if kind in ("xls", "xlsx", "csv"):
         fields |= {"line": match.index + 1, "sheet_name": "Sheet1"}
     return fields
@@ -170,11 +170,11 @@ class AskingCalls(DocumentCalls):
         """Create an application. The response is the bare id."""
         body = self._application_body(call)
         self.rules.fields(body, {}, needed=("name", "desc", "knowledge_ids"))
-        made = Agent(self.new_id(), {**_DEFAULTS, **body}, _bases(body))
+        agent = Agent(self.new_id(), {**_DEFAULTS, **body}, _bases(body))
         if call.fault.effect:
-            self.agents[made.id] = made
-            self._record("application-created", made.id, body["name"])
-        return self.id_form_of(made.id)
+            self.agents[agent.id] = agent
+            self._record("application-created", agent.id, body["name"])
+        return self.id_form_of(agent.id)
 
     def _application_body(self, call: Call) -> dict[str, Any]:
         body = self.body(call, _APPLICATION_TESTS)
@@ -185,21 +185,21 @@ class AskingCalls(DocumentCalls):
     @route("PUT", "/application/{id}", "edit-application")
     def edit_application(self, call: Call) -> NoData:
         """Change the fields that were sent."""
-        known, body = self.known_application(call), self._application_body(call)
+        agent, body = self.known_application(call), self._application_body(call)
         if call.fault.effect:
-            known.fields |= body
+            agent.fields |= body
             if "knowledge_ids" in body or "knowledge_info" in body:
-                known.bases = _bases(body)
-            self._record("application-edited", known.id, known.fields["name"])
+                agent.bases = _bases(body)
+            self._record("application-edited", agent.id, agent.fields["name"])
         return NO_DATA
 
     @route("GET", "/application", "applications")
     def list_applications(self, call: Call) -> Json:
         """List one page of applications, newest first."""
         page, size = call.page("size", 20)
-        seen = list(reversed(self.agents.values()))
-        shown = [self._application_item(one) for one in self.page(seen, page, size)]
-        return self.add_extra_fields({"list": shown, "total": len(seen)})
+        agents = list(reversed(self.agents.values()))
+        rows = [self._application_item(agent) for agent in self.page(agents, page, size)]
+        return self.add_extra_fields({"list": rows, "total": len(agents)})
 
     @route("GET", "/application/{id}", "application")
     def show_application(self, call: Call) -> Json:
@@ -209,22 +209,22 @@ class AskingCalls(DocumentCalls):
     @route("DELETE", "/application/{id}", "delete-application")
     def delete_application(self, call: Call) -> NoData:
         """Remove an application; its bases stay."""
-        known = self.known_application(call)
+        agent = self.known_application(call)
         if call.fault.effect:
-            del self.agents[known.id]
-            self._record("application-deleted", known.id, known.fields["name"])
+            del self.agents[agent.id]
+            self._record("application-deleted", agent.id, agent.fields["name"])
         return NO_DATA
 
     def known_application(self, call: Call) -> Agent:
         """Return the application of the path. Raises `Refused` if there is none."""
-        found = self.agents.get(call.ids["id"])
-        if found is None:
+        agent = self.agents.get(call.ids["id"])
+        if agent is None:
             raise Refused("", response=self.missing(self.behaviour.deleted_base, "应用"))
-        return found
+        return agent
 
-    def _application_item(self, one: Agent) -> Json:
-        numbers = {"knowledge_ids": [int(ident) if ident.isdigit() else ident for ident in one.bases]}
-        return self.add_extra_fields({**one.fields, **numbers, "id": self.id_form_of(one.id)})
+    def _application_item(self, agent: Agent) -> Json:
+        numbers = {"knowledge_ids": [int(ident) if ident.isdigit() else ident for ident in agent.bases]}
+        return self.add_extra_fields({**agent.fields, **numbers, "id": self.id_form_of(agent.id)})
 
     @route("POST", "/model-api/{id}/invoke", "invoke")
     def invoke(self, call: Call) -> Json:
@@ -245,29 +245,35 @@ class AskingCalls(DocumentCalls):
     @route("GET", "/v2/{id}/slice_info", "slice-info")
     def slice_info(self, call: Call) -> Json:
         """Return the slices behind an answer, grouped by document."""
-        found = self.answers.get(call.ids["id"])
-        if found is None:
+        hits = self.answers.get(call.ids["id"])
+        if hits is None:
             raise Refused("", response=self.missing("code", "请求"))
-        documents = sorted({match.document for match in found}, key=lambda document: document.ordinal)
+        documents = sorted({match.document for match in hits}, key=lambda document: document.ordinal)
         slices = [
-            self._slices(one, [match for match in found if match.document is one], call) for one in documents
+            self._slices(document, [match for match in hits if match.document is document], call)
+            for document in documents
         ]
-        is_old = any(one["hide_positions"] for one in slices)
+        is_old = any(answer_slices["hide_positions"] for answer_slices in slices)
         return {"document_slices": slices, "has_old_document": is_old}
 
     def _answer(self, call: Call) -> tuple[str, str]:
         """Return request id and text; store the slices behind it under the id."""
         application = self.known_application(call)
         body = self.body(call, _INVOKE_TESTS, "prompt")
-        wanted = [str(ident) for ident in body.get("knowledge_ids", application.bases)]
-        bases = [self.known_base(ident) for ident in wanted if ident in application.bases]
+        base_ids = [str(ident) for ident in body.get("knowledge_ids", application.bases)]
+        bases = [self.known_base(ident) for ident in base_ids if ident in application.bases]
         only = {str(ident) for ident in body.get("document_ids", [])}
-        known = [one for base in bases for one in base.documents.values() if one.phase(self.now).stat == 1]
-        documents = [one for one in known if not only or one.id in only]
-        found = search(body["prompt"][-1]["content"], documents, completions.MOST_PASSAGES, 0.0)
+        searchable = [
+            document
+            for base in bases
+            for document in base.documents.values()
+            if document.phase(self.now).stat == 1
+        ]
+        documents = [document for document in searchable if not only or document.id in only]
+        hits = search(body["prompt"][-1]["content"], documents, completions.MOST_PASSAGES, 0.0)
         request_id = body.get("request_id") or f"req-{self.new_number()}"
-        self.answers[request_id] = found
-        return request_id, "\n\n".join(match.passage.text for match in found) or completions.NOTHING
+        self.answers[request_id] = hits
+        return request_id, "\n\n".join(match.passage.text for match in hits) or completions.NOTHING
 
     def _events(self, request_id: str, text: str, call: Call) -> Iterator[bytes]:
         end = call.word("end", "") if call.plays("stream") else ""
@@ -288,7 +294,7 @@ class AskingCalls(DocumentCalls):
         final = form(request_id, "finish", last, completions.usage_of(text)).encode()
         yield final.rstrip(b"\n") if end == "no-blank" else final
 
-    def _slices(self, document: ZhipuDocument, found: list[Match], call: Call) -> Json:
+    def _slices(self, document: ZhipuDocument, hits: list[Match], call: Call) -> Json:
         kind = extension(document.sent_name)
         about = {
             "id": self.id_form_of(document.id),
@@ -298,7 +304,7 @@ class AskingCalls(DocumentCalls):
         }
         return {
             "document": about,
-            "slice_info": [_slice(match, kind) for match in found],
+            "slice_info": [_slice(match, kind) for match in hits],
             "images": self.images_of(document, call),
             "hide_positions": document.name in self.behaviour.without_positions.split(),
         }
@@ -311,6 +317,6 @@ class AskingCalls(DocumentCalls):
             answer = gateway(1211, 400, "模型不存在，请检查模型代码。")
             raise Breach(f"the model is {body['model']}", response=answer)
         number = str(self.new_number())
-        asked = body.get("request_id", number)
-        head = {"id": number, "created": int(self.now), "model": body["model"], "request_id": asked}
+        request_id = body.get("request_id", number)
+        head = {"id": number, "created": int(self.now), "model": body["model"], "request_id": request_id}
         return completions.completion(body, head, self._told(call))

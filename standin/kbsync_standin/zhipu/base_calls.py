@@ -38,7 +38,7 @@ class BaseCalls(Answers):
         """List the models in `MODELS`."""
         listed = [{"id": ident, "name": name, "description": name} for ident, name in MODELS.items()]
         return self.add_extra_fields(
-            {"list": [self.add_extra_fields(one) for one in listed], "total": len(listed)}
+            {"list": [self.add_extra_fields(model) for model in listed], "total": len(listed)}
         )
 
     @route("POST", "/knowledge", "create-base")
@@ -80,9 +80,9 @@ class BaseCalls(Answers):
     def list_bases(self, call: Call) -> Json:
         """List one page of bases, newest first."""
         page, size = call.page("size", 10)
-        seen = list(self.visible_bases().values())[::-1]
-        shown = [self.base_item(base) for base in self.page(seen, page, size)]
-        return self.add_extra_fields({"list": shown, "total": len(seen)})
+        bases = list(self.visible_bases().values())[::-1]
+        rows = [self.base_item(base) for base in self.page(bases, page, size)]
+        return self.add_extra_fields({"list": rows, "total": len(bases)})
 
     @route("GET", "/knowledge/{id}", "base")
     def show_base(self, call: Call) -> Json:
@@ -108,11 +108,11 @@ class BaseCalls(Answers):
     @route("GET", "/callback", "callback")
     def show_callback(self, call: Call) -> Json | None:
         """Show the callback address; no data if none is set."""
-        known = self.callback
-        if known is None:
+        callback = self.callback
+        if callback is None:
             return None
         return self.add_extra_fields(
-            {"url": known.url, "callback_header": dict(known.headers), "be_in_use": 1}
+            {"url": callback.url, "callback_header": dict(callback.headers), "be_in_use": 1}
         )
 
     @route("PUT", "/callback", "set-callback")

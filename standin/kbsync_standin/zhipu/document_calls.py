@@ -51,23 +51,23 @@ _PAGES: Mapping[str, Test] = dict.fromkeys(("knowledge_id", "upload_detail"), la
 def addresses_in(body: bytes) -> str:
     """Return the addresses in a request to upload pages, joined with ` | `; "" if it has none."""
     try:
-        return " | ".join(str(one["url"]) for one in json.loads(body)["upload_detail"])
+        return " | ".join(str(item["url"]) for item in json.loads(body)["upload_detail"])
     except (ValueError, KeyError, TypeError):
         return ""
 
 
-def _comparison(word: str, form: str) -> Callable[[ZhipuDocument], bool]:
+def _comparison(filter_text: str, form: str) -> Callable[[ZhipuDocument], bool]:
     match form:
         case "exact":
-            return lambda document: document.name == word
+            return lambda document: document.name == filter_text
         case "case_insensitive":
-            lower = word.lower()
+            lower = filter_text.lower()
             return lambda document: lower in document.name.lower()
         case "tokenised":
-            tokens = frozenset(re.findall(r"\w+", word.lower()))
+            tokens = frozenset(re.findall(r"\w+", filter_text.lower()))
             return lambda document: not tokens.isdisjoint(re.findall(r"\w+", document.name.lower()))
         case _:
-            return lambda document: word in document.name
+            return lambda document: filter_text in document.name
 
 
 _PLACEHOLDER = re.compile("【示意图序号_[0-9_]+】")
@@ -136,8 +136,8 @@ class DocumentCalls(Answers):
             self.store(document, script_of(call))
         # With `answer` only the response has a wrong name; the list has the right one.
         name = call.word("answer", document.name) if lies else document.name
-        told = {"documentId": self.id_form_of(document.id), "fileName": name}
-        success = self.add_extra_fields({**told, "url": self.signed(call, document.id)})
+        fields = {"documentId": self.id_form_of(document.id), "fileName": name}
+        success = self.add_extra_fields({**fields, "url": self.signed(call, document.id)})
         return self._lists([success], failure, call)
 
     def _is_stored(self, call: Call) -> bool:
@@ -148,14 +148,14 @@ class DocumentCalls(Answers):
         """Return the lists of stored and failed files, changed by the fault; `failure`: the entry for a
         failed file.
         """
-        good: list[Json] | None = successes
+        stored: list[Json] | None = successes
         match call.fault.kind:
             case "failed-info" | "neither-list":
-                good = []
+                stored = []
             case "success-null":
-                good = None
-        bad = [failure] if call.fault.kind in ("failed-info", "both-lists") else []
-        return self.add_extra_fields({"successInfos": good, "failedInfos": bad})
+                stored = None
+        failures = [failure] if call.fault.kind in ("failed-info", "both-lists") else []
+        return self.add_extra_fields({"successInfos": stored, "failedInfos": failures})
 
     @route("POST", "/document/upload_url", "upload-url")
     def upload_url(self, call: Call) -> Json:
@@ -164,7 +164,7 @@ class DocumentCalls(Answers):
         base, details, rules = self.known_base(str(body["knowledge_id"])), body["upload_detail"], self.rules
         rules.must(isinstance(details, list) and bool(details), "upload_detail is no list of pages")
         pages = [self._page(base, detail) for detail in details]
-        good, bad = [], []
+        stored, failures = [], []
         for page in pages:
             reason = ""
             if call.plays("failed-info"):
@@ -174,14 +174,14 @@ class DocumentCalls(Answers):
             if self._is_stored(call) and (not reason or call.plays("failed-info")):
                 self.store(page, script_of(call))
             if reason:
-                bad.append({"url": page.address, "failReason": reason})
+                failures.append({"url": page.address, "failReason": reason})
             else:
-                good.append(
+                stored.append(
                     self.add_extra_fields({"documentId": self.id_form_of(page.id), "url": page.address})
                 )
-        if bad and call.fault.kind in ("", "failed-info"):
-            return self.add_extra_fields({"successInfos": good, "failedInfos": bad})
-        return self._lists(good, {"url": pages[0].address, "failReason": UNREACHABLE}, call)
+        if failures and call.fault.kind in ("", "failed-info"):
+            return self.add_extra_fields({"successInfos": stored, "failedInfos": failures})
+        return self._lists(stored, {"url": pages[0].address, "failReason": UNREACHABLE}, call)
 
     def _page(self, base: ZhipuBase, detail: Any) -> ZhipuDocument:
         """Return a document for a page that was fetched, without storing it. Raises `Breach`."""
@@ -250,8 +250,8 @@ class DocumentCalls(Answers):
         behaviour = self.behaviour
         number, size = call.page("size", 10)
         rows = base.listing.rows(self.now, behaviour.order)
-        if (word := call.query.get("word", "")) and behaviour.word != "ignored":
-            has_word = _comparison(word, behaviour.word)
+        if (filter_text := call.query.get("word", "")) and behaviour.word != "ignored":
+            has_word = _comparison(filter_text, behaviour.word)
             rows = [document for document in rows if has_word(document)]
         if call.plays("left-out"):
             name = call.arg("name")
@@ -260,18 +260,18 @@ class DocumentCalls(Answers):
         # Pages shift as if others had added or deleted documents between two requests.
         if number > 1 and behaviour.unstable_pages:
             shift += self.chance.choice((-1, 0, 1))
-        shown = [self.item(document, call) for document in self.page(rows, number, size, shift=shift)]
+        items = [self.item(document, call) for document in self.page(rows, number, size, shift=shift)]
         count, fields = len(rows), {}
         total = {"right": count, "high": count + 7, "low": max(0, count - 1), "zero": 0, "string": str(count)}
         if call.plays("total"):
             fields = {} if call.arg("missing") else {"total": call.arg("value", 0)}
         elif behaviour.total in total:
             fields["total"] = total[behaviour.total]
-        form = "list" if shown else behaviour.empty_list
+        form = "list" if items else behaviour.empty_list
         if call.plays("list-null"):
             form = "missing" if call.word("form", "null") == "missing" else "null"
         if form != "missing":
-            fields["list"] = None if form == "null" else shown
+            fields["list"] = None if form == "null" else items
         return self.add_extra_fields(fields)
 
     @route("GET", "/document/{id}", "detail")
@@ -311,8 +311,11 @@ class DocumentCalls(Answers):
     def images_of(self, document: ZhipuDocument, call: Call) -> list[Json]:
         """Return an image for each placeholder in the text, as the vendor leaves placeholders for images."""
         text = "\n".join(passage.text for passage in passages_of(document))
-        found = dict.fromkeys(_PLACEHOLDER.findall(text))
-        return [self._image(placeholder, document, number, call) for number, placeholder in enumerate(found)]
+        placeholders = dict.fromkeys(_PLACEHOLDER.findall(text))
+        return [
+            self._image(placeholder, document, number, call)
+            for number, placeholder in enumerate(placeholders)
+        ]
 
     def _image(self, placeholder: str, document: ZhipuDocument, number: int, call: Call) -> Json:
         url = self.signed(call, f"{document.id}.{number}.png")
@@ -348,8 +351,8 @@ class DocumentCalls(Answers):
             if document.phase(self.now).stat == 1 and (only is None or document.id in only)
         ]
         threshold = float(body.get("fractional_threshold", 0.0))
-        found = search(body["query"], documents, body.get("top_k", 8), threshold)
-        hits = [self._hit(match, call) for match in found]
+        matches = search(body["query"], documents, body.get("top_k", 8), threshold)
+        hits = [self._hit(match, call) for match in matches]
         match call.fault.kind:
             case "retrieve-empty":
                 return []
@@ -382,8 +385,8 @@ class DocumentCalls(Answers):
 
     def _hit_of_deleted(self, call: Call) -> Json:
         """Return a passage of a document that was deleted, or never existed."""
-        gone = (document.id for document in self.documents.values() if document.is_deleted)
-        ident = str(call.arg("id", next(gone, "1000000000000000000")))
+        deleted_ids = (document.id for document in self.documents.values() if document.is_deleted)
+        ident = str(call.arg("id", next(deleted_ids, "1000000000000000000")))
         known = self.documents.get(ident)
         metadata = {
             "doc_id": self.id_form_of(ident),

@@ -126,9 +126,9 @@ def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calli
     body = body[: len(body) // 2] if calling.form == "malformed" else body
     late = calling.seconds if calling.form == "late" else 0.0
     slow = calling.seconds if calling.form == "slow" else 0.0
-    one = Letter(at + late, ident, callback.url, body, callback.headers, slow)
+    letter = Letter(at + late, ident, callback.url, body, callback.headers, slow)
     times = {"never": 0, "twice": 2}.get(calling.form, 1)
-    return [one] * times
+    return [letter] * times
 
 
 BYTES_PER_WORD = 3

@@ -208,17 +208,17 @@ def meant(fault: Fault, op: str) -> tuple[Fault, str]:
     kind = CATALOGUE.get(fault.kind)
     if kind is None:
         return Fault(""), ""
-    misuse, good = "", {}
+    misuse, valid_args = "", {}
     for name, value in fault.args.items():
         if name not in kind.args:
             misuse = f"has no argument {name}; it has {', '.join(kind.args) or 'none'}"
         elif not kind.args[name].takes(value):
             misuse = f"{name} cannot be {value!r}: {kind.args[name].meaning}"
         else:
-            good[name] = value
+            valid_args[name] = value
     if kind.ops and op not in kind.ops:
         misuse = f"was taken by {op or 'an unknown route'}, has a meaning for {', '.join(kind.ops)}"
-    return replace(fault, args=good), f"fault {fault.kind}: {misuse}" if misuse else ""
+    return replace(fault, args=valid_args), f"fault {fault.kind}: {misuse}" if misuse else ""
 
 
 def script_of(call: Call) -> Script:

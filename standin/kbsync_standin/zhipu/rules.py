@@ -43,19 +43,19 @@ def check_head(request: Request, op: str, rules: Rules) -> None:
     rules.only(request.query, _QUERIES.get(op, frozenset()), "the query parameter")
 
 
-def check_slicing(slicing: Slicing, name: str, given: Collection[str], rules: Rules) -> None:
+def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rules: Rules) -> None:
     """Check that `slicing` is allowed for the file name; `given`: the fields of the request. Raises
     `Breach`.
     """
     kind = extension(name)
     knowledge_type = slicing.knowledge_type
-    rules.should("knowledge_type" in given, "knowledge_type is missing")
-    is_known = knowledge_type in LEGAL or "knowledge_type" not in given
+    rules.should("knowledge_type" in sent_fields, "knowledge_type is missing")
+    is_known = knowledge_type in LEGAL or "knowledge_type" not in sent_fields
     rules.must(is_known, f"knowledge_type is {knowledge_type}")
     if kind in SUPPORTED and knowledge_type in LEGAL:
         rules.should(kind in LEGAL[knowledge_type], f"knowledge_type {knowledge_type} is not for .{kind}")
     for field in ("custom_separator", "sentence_size"):
-        is_due = knowledge_type == OWN_SEPARATORS or field not in given
+        is_due = knowledge_type == OWN_SEPARATORS or field not in sent_fields
         rules.should(is_due, f"{field} goes with knowledge_type 5 only")
     in_range = slicing.sentence_size in SENTENCE_SIZES
     rules.must(in_range, f"sentence_size is {slicing.sentence_size}, not 20 to 2000")
@@ -124,8 +124,8 @@ def upload_form(parts: list[Part], rules: Rules) -> UploadForm:
         rules.must(is_digits(text), f"{field} is {text!r:.80}, not a whole number")
     knowledge_type, size = int(texts.get("knowledge_type", 0)), int(texts.get("sentence_size", 300))
     slicing = Slicing(knowledge_type, separators, size)
-    given = set(texts) | ({"custom_separator"} if separators else set())
-    check_slicing(slicing, name, given, rules)
+    sent_fields = set(texts) | ({"custom_separator"} if separators else set())
+    check_slicing(slicing, name, sent_fields, rules)
     parse_image, limit = texts.get("parse_image", "false"), texts.get("word_num_limit", "0")
     rules.must(parse_image in ("true", "false"), f"parse_image is {parse_image!r:.80}, not true or false")
     rules.must(is_digits(limit), f"word_num_limit is {limit!r:.80}, not digits")
