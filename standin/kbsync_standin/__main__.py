@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbsync_standin.application import Application
-from kbsync_standin.faults import Fault, Faults, parsed
+from kbsync_standin.faults import Fault, Faults, parse_fault
 from kbsync_standin.kinds import TRANSPORT
 from kbsync_standin.server import Server
 
@@ -49,7 +49,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
         app: Application[Any, Any] = module.application(seed=options_given.seed, **chosen)
         if options_given.behaviour:
             app.set_behaviour(dict(options_given.behaviour))
-        faults = tuple(Faults(app.kinds).checked(fault) for fault in options_given.fault)
+        faults = tuple(Faults(app.kinds).validate(fault) for fault in options_given.fault)
     except ValueError as error:
         parser.error(str(error))
     return Options(
@@ -69,11 +69,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a stand-in for a vendor on this machine; documents are kept in memory only.",
         allow_abbrev=False,
     )
-    parser.add_argument("vendor", choices=VENDORS, help="whom to stand in for")
+    parser.add_argument("vendor", choices=VENDORS, help="the vendor to replace")
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="0, the default: any free one")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (%(default)s)")
-    parser.add_argument("--key", metavar="KEY", help="the API key it takes")
-    parser.add_argument("--latency", type=_duration, default=0.0, metavar="50ms", help="added to each answer")
+    parser.add_argument("--key", metavar="KEY", help="the only valid API key")
+    parser.add_argument(
+        "--latency", type=_duration, default=0.0, metavar="50ms", help="added to each response"
+    )
     parser.add_argument(
         "--vectorize", type=_span, metavar="1s-5s", help="from an upload until it can be searched"
     )
@@ -83,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--behaviour", type=_switch, action="append", default=[], metavar="KEY=VALUE", help="repeatable"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything left to chance")
-    parser.add_argument("--list-faults", action="store_true", help="print the kinds of fault and end")
-    parser.add_argument("--quiet", action="store_true", help="print the address and nothing else")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="for all random choices")
+    parser.add_argument("--list-faults", action="store_true", help="print the kinds of fault and exit")
+    parser.add_argument("--quiet", action="store_true", help="print only the address")
     return parser
 
 
@@ -99,7 +101,7 @@ def _duration(text: str) -> float:
     """Parse a number of seconds. Raises `ArgumentTypeError`."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"a time is written like 500ms, 2s or 15m, not {text!r}")
+        raise argparse.ArgumentTypeError(f"write a time as 500ms, 2s or 15m, not {text!r}")
     return float(match[1]) * _UNITS[match[2]]
 
 
@@ -114,7 +116,7 @@ def _span(text: str) -> tuple[float, float]:
 
 def _fault(text: str) -> Fault:
     try:
-        return parsed(json.loads(text))
+        return parse_fault(json.loads(text))
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
     except ValueError as error:
@@ -125,7 +127,7 @@ def _switch(text: str) -> tuple[str, Any]:
     """Parse `key=value`; a value that isn't JSON is a string."""
     key, sign, value = text.partition("=")
     if not key or not sign:
-        raise argparse.ArgumentTypeError(f"a switch is written KEY=VALUE, not {text!r}")
+        raise argparse.ArgumentTypeError(f"write a switch as KEY=VALUE, not {text!r}")
     try:
         return key, json.loads(value)
     except ValueError:
@@ -142,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
         vendor_kinds = [f"  {name}: {line}" for name, line in options.app.kinds.items()]
         transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
         try:
-            print("\n".join([f"{options.app.name}:", *vendor_kinds, "on the way:", *transport]), flush=True)
+            print("\n".join([f"{options.app.name}:", *vendor_kinds, "transport:", *transport]), flush=True)
         except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no error at exit
         return 0
@@ -164,7 +166,7 @@ async def _serve(server: Server, options: Options) -> int:
     print(f"listening on {server.url}", flush=True)
     if not options.quiet:
         print(server.app.config_hint(server.url).rstrip())
-        print(f"# to see and to change what it does: curl {server.url}/_standin", flush=True)
+        print(f"# inspect and control it: curl {server.url}/_standin", flush=True)
     await stop.wait()
     await server.stop()
     return 0

@@ -151,7 +151,7 @@ class Call:
         return number_in(self.query, "page", 1), number_in(self.query, size, usual, least, most)
 
 
-UNPLAYED = Call(Request(0, "", "", "", {}, {}), "", {}, Fault(""))
+NO_FAULT = Call(Request(0, "", "", "", {}, {}), "", {}, Fault(""))
 """A call without a fault, for changes that other users make."""
 
 
@@ -343,7 +343,7 @@ class Application(ABC, Generic[B, S]):
         """Add the initial base, which mirrors use."""
         self.bases[base_id] = self.new_base(base_id, self.home_name, "", {})
 
-    def make_base(self, name: str, description: str = "", **settings: Any) -> Any:
+    def add_base(self, name: str, description: str = "", **settings: Any) -> Any:
         """Create a base for a client."""
         base = self.new_base(self.new_id(), name, description, settings)
         self.bases[base.id] = base
@@ -374,7 +374,7 @@ class Application(ABC, Generic[B, S]):
         document.deleted_at = self.now
         self.record(effect, document)
 
-    def ready_at(self, call: Call = UNPLAYED, name: str = "") -> float | None:
+    def ready_at(self, call: Call = NO_FAULT, name: str = "") -> float | None:
         """Return when a document created now becomes ready; None if the fault `stuck` applies to its name."""
         ready = self.now + self.chance.uniform(*self.behaviour.vectorize)
         return None if call.plays("stuck", name) else ready
@@ -481,14 +481,14 @@ class Application(ABC, Generic[B, S]):
             return self.failure(call.fault)
         return value if isinstance(value, Response) else self.respond(value, call)
 
-    def is_known(self, request: Request) -> bool:
+    def has_valid_key(self, request: Request) -> bool:
         """Return whether the request has the right key and the key is still valid."""
         is_right = request.headers.get("authorization") == f"Bearer {self._key}"
         return is_right and not self.behaviour.key_revoked
 
     def admit(self, call: Call) -> None:
         """Check the key. Raises `Refused` if it is wrong."""
-        if not self.is_known(call.request):
+        if not self.has_valid_key(call.request):
             raise self.refusals["unauthorized"]
 
     def check_head(self, call: Call) -> None:
@@ -572,7 +572,7 @@ class Application(ABC, Generic[B, S]):
             raise ValueError(f"there is no document {args['delete']!r}")
         name, text = args.get("name"), args.get("text", "")
         if not isinstance(name, str) or not name or not isinstance(text, str):
-            raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
+            raise ValueError('store a document with {"name": "guide.md", "text": "…"}')
         document = self.store_foreign(name, text.encode(), args)
         document.is_foreign = True
         return self.describe(document)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from kbsync_standin.faults import parsed
+from kbsync_standin.faults import parse_fault
 
 if TYPE_CHECKING:
     from kbsync_standin.server import Server
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 PREFIX = "/_standin"
 ROUTES = {
     "": "an overview",
-    "/requests": "what was asked; DELETE counts from nothing",
-    "/documents": "what is held; POST stores one as somebody else",
-    "/journal": "the effects in order",
-    "/violations": "what clients did against the vendor's rules",
+    "/requests": "the requests; DELETE resets the counts",
+    "/documents": "all documents; POST stores one as another user",
+    "/journal": "all events in order",
+    "/violations": "requests against the vendor's rules",
     "/faults": "faults waiting; POST adds one or a list, DELETE removes all",
     "/behaviour": "the switches; PUT changes some",
     "/time": 'POST {"advance": seconds}',
-    "/reset": "POST: nothing held, counted or waiting",
+    "/reset": "POST: back to the initial state",
 }
 
 
 Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 
-class Shown(JSONResponse):
+class ControlResponse(JSONResponse):
     """A response in JSON that people can read; values that JSON lacks are shown as text."""
 
     def render(self, content: Any) -> bytes:
@@ -71,7 +71,9 @@ def control(server: Server) -> Asgi:
 
     def add_faults(body: Any) -> dict[str, Any]:
         # Check every fault before adding the first: a list with a mistake changes nothing.
-        for fault in [faults.checked(parsed(item)) for item in (body if isinstance(body, list) else [body])]:
+        for fault in [
+            faults.validate(parse_fault(item)) for item in (body if isinstance(body, list) else [body])
+        ]:
             faults.add(fault)
         return waiting()
 
@@ -87,7 +89,7 @@ def control(server: Server) -> Asgi:
         seconds: Any = _object(body).get("advance")
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if body.keys() != {"advance"} or not is_number or not math.isfinite(seconds):
-            raise ValueError('the time is advanced by {"advance": seconds}')
+            raise ValueError('advance the time with {"advance": seconds}')
         app.clock.advance(seconds)
         server.late.catch_up()
         return {"now": app.clock.now()}
@@ -116,23 +118,23 @@ def control(server: Server) -> Asgi:
         ("POST", "/reset"): reset,
     }
 
-    def answer(method: str, path: str, body: bytes) -> Shown:
+    def answer(method: str, path: str, body: bytes) -> ControlResponse:
         methods = [known_method for known_method, at in calls if PREFIX + at == path]
         if not methods:
             paths = ", ".join(PREFIX + suffix for suffix in ROUTES)
-            return Shown({"error": f"there is no {path}; there are {paths}"}, 404)
+            return ControlResponse({"error": f"there is no {path}; there are {paths}"}, 404)
         if method not in methods:
             sentence = f"{path} does not take {method}"
-            return Shown({"error": sentence}, 405, {"allow": ", ".join(methods)})
+            return ControlResponse({"error": sentence}, 405, {"allow": ", ".join(methods)})
         is_stored = method == "POST" and path in (PREFIX + "/documents", PREFIX + "/faults")
         takes_body = is_stored or path in (PREFIX + "/behaviour", PREFIX + "/time")
         try:
             value = _value(body) if method in ("POST", "PUT") and takes_body else None
-            return Shown(calls[method, path.removeprefix(PREFIX)](value), 201 if is_stored else 200)
+            return ControlResponse(calls[method, path.removeprefix(PREFIX)](value), 201 if is_stored else 200)
         except ValueError as error:
-            return Shown({"error": str(error)}, 400)
+            return ControlResponse({"error": str(error)}, 400)
         except Exception as error:
-            return Shown({"error": f"the stand-in broke down: {error!r}"}, 500)
+            return ControlResponse({"error": f"the stand-in failed: {error!r}"}, 500)
 
     async def asgi(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         request = Request(scope, receive)
@@ -146,7 +148,7 @@ def _value(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise ValueError(f"the body is no JSON: {error}") from None
+        raise ValueError(f"the body is not JSON: {error}") from None
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from kbsync_standin.line import Line
 from kbsync_standin.messages import Request, Response
 
 if TYPE_CHECKING:
-    from kbsync_standin.server import Logged, Server
+    from kbsync_standin.server import LogEntry, Server
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -48,7 +48,7 @@ class Exchange:
     """One request and its response."""
 
     def __init__(
-        self, server: Server, line: Line, head: Request, entry: Logged, receive: Receive, send: Send
+        self, server: Server, line: Line, head: Request, entry: LogEntry, receive: Receive, send: Send
     ) -> None:
         self._server, self._line, self._head, self._entry = server, line, head, entry
         self._receive, self._send = receive, send
@@ -63,7 +63,7 @@ class Exchange:
         try:
             await self._run()
         except TooLarge:
-            sentence = {"message": f"a request has at most {MAX_BODY_BYTES} bytes"}
+            sentence = {"message": f"a request may have at most {MAX_BODY_BYTES} bytes"}
             await self._send_whole(Response.json(sentence, 413).having(connection="close"))
 
     async def _run(self) -> None:
@@ -74,7 +74,7 @@ class Exchange:
             raise TooLarge
         # Faults that act while the request arrives are chosen from the first bytes that identify its subject.
         if early := server.faults.any_of(BEFORE_BODY, entry.op):
-            if server.faults.asks_for_subject(entry.op):
+            if server.faults.needs_subject(entry.op):
                 await self._read(PEEK_BYTES)
             self._head.body = bytes(self._body)
             entry.subject = server.subject_of_beginning(self._head)
@@ -129,11 +129,11 @@ class Exchange:
         if fault is None or fault.kind not in TRANSPORT:
             return self._server.answer(request, fault)
         if fault.kind == "late-effect" and fault.effect:
-            self._server.late.owe(fault.args["after"], lambda: self._server.answer(request, None))
+            self._server.late.schedule(fault.args["after"], lambda: self._server.answer(request, None))
         elif fault.effect:
             return self._server.answer(request, None)
         # Without the work there is no real response; faults that damage a response still need one.
-        sentence = {"message": "the stand-in has not done the work", "code": 503}
+        sentence = {"message": "the stand-in did no work", "code": 503}
         return Response.json(sentence, 200 if fault.kind in _NEVER_WHOLE else 503)
 
     async def _answer(self, response: Response) -> None:
@@ -155,7 +155,7 @@ class Exchange:
                     await line.silence(None)
                 line.close()
             case "cut-headers":
-                head = self._by_hand(response, b"HTTP/1.1")
+                head = self._raw_head(response, b"HTTP/1.1")
                 line.write(head[: len(head) // 2])
                 line.close()
             case "cut-body" | "reset-reading":
@@ -180,7 +180,7 @@ class Exchange:
             case "http10":
                 # Without a length, closing the connection ends the response.
                 bare = response.having(content_length="", connection="")
-                line.write(self._by_hand(bare, b"HTTP/1.0") + response.body)
+                line.write(self._raw_head(bare, b"HTTP/1.0") + response.body)
                 line.close()
             case "late-answer":
                 # Don't write to a client that gave up meanwhile.
@@ -240,7 +240,7 @@ class Exchange:
             (name.encode(), value.encode("latin-1", "replace")) for name, value in fields.items() if value
         ]
 
-    def _by_hand(self, response: Response, version: bytes) -> bytes:
+    def _raw_head(self, response: Response, version: bytes) -> bytes:
         """Return the raw head of a response that bypasses uvicorn, which would reject invalid ones."""
         line = b"%s %d %s\r\n" % (version, response.status, _PHRASES.get(response.status, "").encode())
         return line + b"".join(b"%s: %s\r\n" % field for field in self._fields(response)) + b"\r\n"

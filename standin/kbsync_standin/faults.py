@@ -68,9 +68,9 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         """Add a copy of the fault. Raises `ValueError` with a sentence if it is invalid."""
-        checked = self.checked(fault)
+        valid_fault = self.validate(fault)
         with self._lock:
-            self._waiting.append(checked)
+            self._waiting.append(valid_fault)
 
     def clear(self) -> None:
         """Remove all waiting faults; those in progress continue."""
@@ -81,7 +81,7 @@ class Faults:
         """Return whether a fault of one of these kinds waits for `op`."""
         return any(fault.kind in kinds and _matches(op, fault.op) for fault in tuple(self._waiting))
 
-    def asks_for_subject(self, op: str) -> bool:
+    def needs_subject(self, op: str) -> bool:
         """Return whether a fault that waits for `op` applies to certain subjects only."""
         return any(fault.match != "*" and _matches(op, fault.op) for fault in tuple(self._waiting))
 
@@ -104,15 +104,15 @@ class Faults:
                 due.times -= 1
             return due
 
-    def checked(self, fault: Fault) -> Fault:
+    def validate(self, fault: Fault) -> Fault:
         """Return a copy with the kind's default arguments filled in. Raises `ValueError` if the fault is
         invalid.
         """
         kind = TRANSPORT.get(fault.kind)
         if kind is None:
             if fault.kind not in self._own_kinds:
-                there_are = ", ".join(sorted(self.kinds))
-                raise ValueError(f"there is no fault kind {fault.kind!r}; there are {there_are}")
+                kinds = ", ".join(sorted(self.kinds))
+                raise ValueError(f"unknown fault kind {fault.kind!r}; the kinds are {kinds}")
             return replace(fault, args=dict(fault.args))
         if unknown := fault.args.keys() - kind.args.keys():
             accepted = f"it has {', '.join(kind.args)}" if kind.args else "it has none"
@@ -138,7 +138,7 @@ _TYPES: dict[str, type] = {
 _WORDS = {str: "a string", int: "a whole number from 0 on", bool: "true or false", dict: "an object"}
 
 
-def parsed(value: Any) -> Fault:
+def parse_fault(value: Any) -> Fault:
     """Parse a fault from a JSON value. Raises `ValueError` with a sentence if it is invalid."""
     if not isinstance(value, dict):
         raise ValueError('a fault is an object such as {"kind": "lost-answer", "op": "upload"}')

@@ -45,11 +45,11 @@ def _is_amount(value: Any) -> bool:
 
 _MOST_BYTES = 16 << 30
 _REDIRECTS = (301, 302, 303, 307, 308)
-_SILENCE = {"seconds": Arg("closed after so long (default: when the server stops)", or_none(is_measure))}
+_SILENCE = {"seconds": Arg("closed after this time (default: when the server stops)", or_none(is_measure))}
 
 TRANSPORT: Mapping[str, Kind] = {
-    "close-before": Kind("the connection is closed, the request unread; nothing is done"),
-    "lost-answer": Kind("the connection is closed without a byte of an answer"),
+    "close-before": Kind("the connection is closed before the request is read; nothing is done"),
+    "lost-answer": Kind("the connection is closed without any response"),
     "cut-headers": Kind("the connection is closed in the middle of the headers"),
     "cut-body": Kind("the connection is closed after half of the promised body"),
     "reset-connect": Kind("a TCP reset as soon as the request begins to arrive; nothing is done"),
@@ -101,8 +101,8 @@ TRANSPORT: Mapping[str, Kind] = {
     "empty": Kind("200 without a body"),
     "html": Kind("200 with an HTML error page"),
     "bom": Kind("the answer's body begins with a byte order mark"),
-    "wrong-type": Kind("the answer is called text/plain"),
-    "gzip": Kind("the answer is compressed, asked for or not"),
+    "wrong-type": Kind("the response has the type text/plain"),
+    "gzip": Kind("the response is compressed even without a request for it"),
     "no-date": Kind("the answer lacks its `Date`"),
     "very-large-body": Kind(
         "the answer is padded with blanks",
@@ -117,7 +117,7 @@ TRANSPORT: Mapping[str, Kind] = {
     "http10": Kind("an HTTP/1.0 answer without a length, ended by closing the connection"),
     "connection-close": Kind("the answer says `Connection: close`, and the connection is closed"),
     "keepalive-close": Kind(
-        "after the answer the connection is closed without a word",
+        "after the answer the connection is closed without notice",
         args={
             "on_next": Arg("true: only when the next request begins to arrive", is_flag, False),
             "after": Arg("seconds until then (0)", is_measure, 0.0),

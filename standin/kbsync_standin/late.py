@@ -25,43 +25,43 @@ class LateWork:
 
     def __init__(self, clock: StandInClock) -> None:
         self._clock = clock
-        self._owed: list[tuple[float, int, Work]] = []
+        self._scheduled: list[tuple[float, int, Work]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Return how many pieces of work remain."""
-        return len(self._owed)
+        return len(self._scheduled)
 
-    def owe(self, seconds: float, work: Work) -> None:
+    def schedule(self, seconds: float, work: Work) -> None:
         """Schedule `work` for `seconds` from now. Needs a running loop."""
-        heapq.heappush(self._owed, (self._clock.now() + seconds, next(self._order), work))
+        heapq.heappush(self._scheduled, (self._clock.now() + seconds, next(self._order), work))
         self._wind()
 
     def catch_up(self) -> None:
         """Do the due work, in the order of its due times."""
-        while self._owed and self._owed[0][0] <= self._clock.now():
-            _, _, work = heapq.heappop(self._owed)
+        while self._scheduled and self._scheduled[0][0] <= self._clock.now():
+            _, _, work = heapq.heappop(self._scheduled)
             work()
 
-    def do_all(self) -> None:
+    def run_all(self) -> None:
         """Do all remaining work now, even if it isn't due."""
-        while self._owed:
-            _, _, work = heapq.heappop(self._owed)
+        while self._scheduled:
+            _, _, work = heapq.heappop(self._scheduled)
             work()
 
     def clear(self) -> None:
         """Drop all remaining work."""
-        self._owed.clear()
+        self._scheduled.clear()
         self._wind()
 
     def _wind(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._owed:
+        if self._scheduled:
             # The loop's clock is coarser than time.time, so its timer may fire early.
-            delay = max(0.001, self._owed[0][0] - self._clock.now())
+            delay = max(0.001, self._scheduled[0][0] - self._clock.now())
             self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
 
     def _ring(self) -> None:
@@ -91,7 +91,7 @@ class Outbox:
         letters = self._letters[:]
         self._letters.clear()
         for letter in letters:
-            self._late.owe(max(0.0, letter.at - self._clock.now()), partial(self._post, letter))
+            self._late.schedule(max(0.0, letter.at - self._clock.now()), partial(self._post, letter))
 
     def stop(self) -> None:
         """Cancel the deliveries in progress."""

@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
-class Logged:
+class LogEntry:
     """One request. `status` is 0 until a response begins; `fault` is the kind of the injected fault."""
 
     n: int
@@ -54,10 +54,10 @@ class Requests:
         self.by_op: Counter[str] = Counter()
         self.in_flight = 0
         self.in_flight_max = 0
-        self.log: deque[Logged] = deque(maxlen=LOGGED)
+        self.log: deque[LogEntry] = deque(maxlen=LOGGED)
         self._number = 0
 
-    def begin(self, op: str, method: str, path: str) -> Logged:
+    def begin(self, op: str, method: str, path: str) -> LogEntry:
         """Log a request whose headers were read, and return its entry to fill in. Numbers are never
         reused.
         """
@@ -66,7 +66,7 @@ class Requests:
         self.by_op[op] += 1
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight_max, self.in_flight)
-        entry = Logged(self._number, op, method, path)
+        entry = LogEntry(self._number, op, method, path)
         self.log.append(entry)
         return entry
 
@@ -217,12 +217,12 @@ class Server:
         except Gone:
             pass
         except Exception as error:
-            self._broke_down(error)
+            self._report_bug(error)
             line.close()
 
     async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send, line: Line) -> None:
         head = request_of(scope)
-        entry = self.requests.begin(self._asked(lambda: self.app.op(head), ""), head.method, head.path)
+        entry = self.requests.begin(self._call_app(lambda: self.app.op(head), ""), head.method, head.path)
         exchange = Exchange(self, line, head, entry, receive, send)
         try:
             await exchange.run()
@@ -234,7 +234,7 @@ class Server:
 
     def subject(self, request: Request) -> str:
         """Return the subject of the request."""
-        return self._asked(lambda: self.app.subject(request), "")
+        return self._call_app(lambda: self.app.subject(request), "")
 
     def subject_of_beginning(self, request: Request) -> str:
         """Return the subject of a request with an incomplete body; "" if it isn't known yet."""
@@ -245,20 +245,20 @@ class Server:
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
         """Return the application's response, or 500 if the application fails."""
-        broken = Response.json({"message": "the stand-in broke down; its terminal says where"}, 500)
-        return self._asked(lambda: self.app.answer(request, fault), broken)
+        broken = Response.json({"message": "the stand-in failed; see its terminal"}, 500)
+        return self._call_app(lambda: self.app.answer(request, fault), broken)
 
-    def _asked(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
+    def _call_app(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
         try:
             return question()
         except Exception as error:
-            self._broke_down(error)
+            self._report_bug(error)
             return otherwise
 
-    def _broke_down(self, error: Exception) -> None:
+    def _report_bug(self, error: Exception) -> None:
         """Report a bug of the stand-in, on the terminal and among the violations."""
         traceback.print_exception(error, file=sys.stderr)
-        self.app.violations.append(f"the stand-in itself broke down: {error!r}")
+        self.app.violations.append(f"the stand-in itself failed: {error!r}")
 
 
 def _wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[None, None, None]) -> None:

@@ -83,17 +83,17 @@ class ZhipuBench(SharedBench):
         self._touched: list[str] = []
         self._answer = world.app.answer
         world.app.answer = self._answered  # type: ignore[method-assign]
-        self._owe = world.server.late.owe
-        world.server.late.owe = self._owed  # type: ignore[method-assign]
+        self._schedule = world.server.late.schedule
+        world.server.late.schedule = self._schedule_counted  # type: ignore[method-assign]
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Self]:
         async with self.world.serving():
             yield self
 
-    def _owed(self, seconds: float, work: Work) -> None:
+    def _schedule_counted(self, seconds: float, work: Work) -> None:
         """What comes late comes in time: done with the next request, its lag would only begin there."""
-        self._owe(seconds, work)
+        self._schedule(seconds, work)
         self.world.clock.ring(seconds, self.world.server.late.catch_up)
 
     # -- what changes there ----------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class ZhipuBench(SharedBench):
             self.world.play(kind, op="upload", match="changed*", args=args)
 
     def arrive(self) -> None:
-        self.world.server.late.do_all()
+        self.world.server.late.run_all()
 
     def clock_was_set(self) -> None:
         """The service dates its answers by its own clock as before."""

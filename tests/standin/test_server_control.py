@@ -100,12 +100,12 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
 @pytest.mark.parametrize(
     ("method", "path", "body", "sentence"),
     [
-        ("POST", "faults", "{", "the body is no JSON"),
-        ("POST", "faults", b"\xff", "the body is no JSON"),
+        ("POST", "faults", "{", "the body is not JSON"),
+        ("POST", "faults", b"\xff", "the body is not JSON"),
         ("POST", "faults", "{}", "needs a kind"),
         ("POST", "faults", '{"kind": "hang", "seconds": 1}', "goes under args"),
         ("POST", "faults", '{"kind": "hang", "times": true}', "whole number from 0 on"),
-        ("POST", "faults", '{"kind": "hnag"}', "there is no fault kind 'hnag'"),
+        ("POST", "faults", '{"kind": "hnag"}', "unknown fault kind 'hnag'"),
         ("POST", "time", "[]", "has to be a JSON object"),
         ("POST", "time", "{}", "advance"),
         ("POST", "time", '{"advance": "1s"}', "advance"),
@@ -113,8 +113,8 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
         ("POST", "time", '{"advance": 1, "by": 2}', "advance"),
         ("PUT", "behaviour", '{"lout": true}', "there is no switch lout"),
         ("PUT", "behaviour", "[1]", "has to be a JSON object"),
-        ("POST", "documents", "nothing", "the body is no JSON"),
-        ("POST", "documents", "{}", "somebody else stores"),
+        ("POST", "documents", "nothing", "the body is not JSON"),
+        ("POST", "documents", "{}", "store a document with"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_with_a_sentence(

@@ -58,7 +58,7 @@ def test_an_application_cannot_take_a_kind_of_the_servers() -> None:
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        (Fault("hnag"), "no fault kind 'hnag'"),
+        (Fault("hnag"), "unknown fault kind 'hnag'"),
         (Fault("empty", args={"status": 1}), "empty has no argument status; it has none"),
         (Fault("hang", args={"secs": 1}), "hang has no argument secs; it has seconds"),
         (Fault("hang", args={"seconds": -1}), "seconds=-1"),

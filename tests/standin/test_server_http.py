@@ -50,7 +50,7 @@ async def test_a_breakdown_of_the_application_is_loud(
     answer = await client.get("/boom")
     assert answer.status_code == 500
     assert "RuntimeError: boom" in capsys.readouterr().err
-    assert server.app.violations == ["the stand-in itself broke down: RuntimeError('boom')"]
+    assert server.app.violations == ["the stand-in itself failed: RuntimeError('boom')"]
     assert (await client.get("/documents/x")).status_code == 404
 
 

@@ -176,7 +176,7 @@ class DifyApplication(Workspace):
         if body["name"] in [dataset.name for dataset in self.visible_bases().values()]:
             words = "The dataset name already exists. Please modify your dataset name."
             raise Refused(words, 409, "dataset_name_duplicate")
-        return self._card(self.make_base(**body))
+        return self._card(self.add_base(**body))
 
     @route("GET", "/datasets/{id}", "base")
     def _show_base(self, call: Call) -> Json:

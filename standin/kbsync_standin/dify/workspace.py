@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Base, Call, Document, Json
+from kbsync_standin.application import NO_FAULT, Application, Base, Call, Document, Json
 from kbsync_standin.dify.behaviour import KINDS, DifyBehaviour
 from kbsync_standin.rules import Refused
 
@@ -140,7 +140,7 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         return sorted(rows, key=lambda document: (int(document.created), document.position), reverse=True)
 
     def store(
-        self, base_id: str, name: str, content: bytes, call: Call = UNPLAYED, *, duplicate: bool
+        self, base_id: str, name: str, content: bytes, call: Call = NO_FAULT, *, duplicate: bool
     ) -> DifyDocument:
         """Store a document; with `duplicate` it replaces a document of that name, which leaves the index at
         once.

@@ -10,7 +10,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from kbsync_standin.application import Call, Json, route
 from kbsync_standin.gptbots.bot import Bot, BotDocument
-from kbsync_standin.gptbots.rules import MOST_ASKED, SentFile, check_base, delivery_of, question_of, ranked
+from kbsync_standin.gptbots.rules import (
+    MOST_STATUS_IDS,
+    SentFile,
+    check_base,
+    delivery_of,
+    question_of,
+    ranked,
+)
 from kbsync_standin.listing import in_order
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Breach, Refused, Rules, json_object
@@ -75,9 +82,7 @@ class GptbotsApplication(Bot):
     @route("POST", "/v1/bot/knowledge/base/create", "create-base")
     def _create_base(self, call: Call) -> Json:
         settings = check_base(json_object(call.request.body))
-        return {
-            "knowledge_base_id": self.make_base(settings.pop("name"), settings.pop("desc"), **settings).id
-        }
+        return {"knowledge_base_id": self.add_base(settings.pop("name"), settings.pop("desc"), **settings).id}
 
     # -- documents
 
@@ -118,7 +123,7 @@ class GptbotsApplication(Bot):
     @route("PUT", "/v1/bot/doc/text/update", "update")
     @route("PUT", "/v1/bot/doc/spreadsheet/update", "update")
     @route("PUT", QA_UPDATE, "update")
-    def _take(self, call: Call) -> Json:
+    def _store_files(self, call: Call) -> Json:
         """Store files one by one; updating an unknown document fails."""
         kind, is_update, behaviour = call.request.path.split("/")[-2], call.op == "update", self.behaviour
         most = behaviour.most_changed if is_update and kind == "text" else behaviour.most_files
@@ -168,7 +173,7 @@ class GptbotsApplication(Bot):
     def _status(self, call: Call) -> list[Json]:
         ids, behaviour = _ids_in(call), self.behaviour
         # GPTBots documents this code for too many ids at once.
-        if len(ids) > MOST_ASKED:
+        if len(ids) > MOST_STATUS_IDS:
             raise Breach(f"{len(ids)} ids asked for at once", code=40332)
         rows: list[Json] = []
         for document in [self.documents[key] for key in ids if key in self.documents]:
@@ -183,7 +188,7 @@ class GptbotsApplication(Bot):
     @route("DELETE", "/v1/bot/doc/batch/delete", "delete")
     def _delete(self, call: Call) -> Json:
         ids, known_ids = _ids_in(call), {document.id for document in self.present()}
-        if not ids or len(ids) > MOST_ASKED or len(call.request.raw_target) > 4096:
+        if not ids or len(ids) > MOST_STATUS_IDS or len(call.request.raw_target) > 4096:
             raise Breach(f"{len(ids)} ids to delete at once")
         if self.behaviour.unknown_ids == "refused" and not known_ids.issuperset(ids):
             raise Refused("no such document")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Call, Document, Json, shared_words
+from kbsync_standin.application import NO_FAULT, Application, Call, Document, Json, shared_words
 from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.rules import Refused
@@ -107,7 +107,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
             document.catch_up(self.now)
 
     def store(
-        self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = UNPLAYED
+        self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = NO_FAULT
     ) -> BotDocument:
         """Store a new document; a fault can change its name."""
         version, name = self._version(sent, call), sent.name
@@ -153,7 +153,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
                 self.record("retried", document)
         return len(failed)
 
-    def _version(self, sent: SentFile, call: Call = UNPLAYED) -> Version:
+    def _version(self, sent: SentFile, call: Call = NO_FAULT) -> Version:
         fails = call.plays("fails", sent.name)
         content, ready = sent.content, self.ready_at(call, sent.name)
         if address := sent.file_url:  # the page's content differs at each fetch

@@ -29,7 +29,7 @@ SHEETS = ("csv", "xls", "xlsx")
 FORMATS: Mapping[str, tuple[str, ...]] = {"text": TEXTS, "spreadsheet": SHEETS, "qa": SHEETS}
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
 LONGEST_NAME = 200
-MOST_ASKED = 50
+MOST_STATUS_IDS = 50
 
 
 @dataclass(frozen=True, slots=True)

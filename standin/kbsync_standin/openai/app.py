@@ -244,7 +244,7 @@ class OpenaiApplication(Project):
     @route("POST", "/vector_stores", "create-base")
     def _create_base(self, call: Call) -> Json:
         body = call.body(_STORE_TESTS)
-        store: VectorStore = self.make_base(body.get("name") or "", "", **(body.get("metadata") or {}))
+        store: VectorStore = self.add_base(body.get("name") or "", "", **(body.get("metadata") or {}))
         return self._card(store)
 
     @route("GET", "/vector_stores/{store}", "base")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Base, Call, Document, Json, shared_words
+from kbsync_standin.application import NO_FAULT, Application, Base, Call, Document, Json, shared_words
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 
 HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
@@ -147,7 +147,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         file: UploadedFile,
         attributes: Mapping[str, Any],
         strategy: Json = AUTO,
-        call: Call = UNPLAYED,
+        call: Call = NO_FAULT,
     ) -> Attached:
         """Attach a file to a store; an attached file stays as it is."""
         if (existing := store.files.get(file.id)) is not None:

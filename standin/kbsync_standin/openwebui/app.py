@@ -85,7 +85,7 @@ class OpenWebuiApplication(Files):
         """Check the key; unknown routes need none."""
         if not call.op:
             raise self.no_route(call)
-        if not self.is_known(call.request):
+        if not self.has_valid_key(call.request):
             words = "Your (login) has expired or the token is invalid. Please sign in again."
             raise Refused(words, 401)
         if call.plays("detail"):
@@ -126,7 +126,7 @@ class OpenWebuiApplication(Files):
     @route("POST", "/api/v1/knowledge/create", "create-base")
     def _create_base(self, call: Call) -> Any:
         body = _body(call, ("name", "description"), ("access_grants",))
-        return _card(self.make_base(body["name"], body["description"])) | {"files": None}
+        return _card(self.add_base(body["name"], body["description"])) | {"files": None}
 
     @route("POST", "/api/v1/knowledge/{base}/update", "update-base")
     def _update_base(self, call: Call) -> Any:
@@ -228,7 +228,7 @@ class OpenWebuiApplication(Files):
         if not 1 <= limit <= _LARGEST_PAGE or skip < 0:
             raise Breach("limit is 1 to 1000", 422)
         if query.get("filename", "*") != "*" or query.get("content", "false") != "false":
-            raise Breach("names and texts are not played here")
+            raise Breach("names and texts can't be searched here")
         own_files = [file for file in self.present() if not file.is_foreign]
         own_files.sort(key=lambda file: (int(file.created), file.id), reverse=True)
         rows = [_row(file, data=True) for file in own_files[skip : skip + limit]]
@@ -260,7 +260,7 @@ class OpenWebuiApplication(Files):
         `refusal(error)`.
         """
         if call.plays("goes-on"):
-            self.go_on(work, float(call.arg("seconds", 20)))
+            self.continue_later(work, float(call.arg("seconds", 20)))
             raise Refused("504 Gateway Time-out", 504)
         try:
             for _ in work:
@@ -316,7 +316,7 @@ class OpenWebuiApplication(Files):
         """
         base = self.base(call.ids["base"])
         if _body(call, ("manifest",))["manifest"]:
-            raise Breach("a comparison with something is not played here")
+            raise Breach("comparisons aren't supported here")
         surplus = [
             {"file_id": file.id, "filename": file.name} for file in self.present() if base.id in file.folder
         ]

@@ -191,7 +191,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
                 next(work)
                 self._going_on.append((at + seconds, seconds, work))
 
-    def go_on(self, work: Iterator[None], seconds: float) -> None:
+    def continue_later(self, work: Iterator[None], seconds: float) -> None:
         """Begin this work and do each further step `seconds` after the last; 0: never, as after a restart."""
         next(work)
         if seconds:
@@ -244,29 +244,29 @@ class Files(Application[OpenWebuiBehaviour, File]):
         """Link a file to a base, which adds its passages to the existing ones. Raises `Refused`."""
         file.updated = self.now
         yield
-        with self._noted(file):
+        with self._recording_outcome(file):
             self.index(file, base, self.now)
         if not file.is_deleted:
             file.folder[base.id] = folder
-        self._look_at_passages(file, (base,))
+        self._check_passages(file, (base,))
 
     def update(self, file: File, text: str) -> Iterator[None]:
         """Index the file with another text, then once more in each base that links it. Raises `Refused`."""
         file.extracted, file.updated = text, self.now
         yield
-        with self._noted(file):
+        with self._recording_outcome(file):
             self.index(file, None, self.now)
         bases = [self.bases[key] for key in file.folder]
         for base in bases:
             old = {id(chunk) for chunk in base.chunks if chunk.file == file.id}
             yield
-            with self._noted(file):
+            with self._recording_outcome(file):
                 self.index(file, base, self.now)
             base.chunks = [chunk for chunk in base.chunks if id(chunk) not in old]
-        self._look_at_passages(file, bases)
+        self._check_passages(file, bases)
 
     @contextmanager
-    def _noted(self, file: File) -> Iterator[None]:
+    def _recording_outcome(self, file: File) -> Iterator[None]:
         """Set the file's status to the outcome of the work inside."""
         try:
             yield
@@ -275,7 +275,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
             raise
         file.status, file.error = "completed", ""
 
-    def _look_at_passages(self, file: File, bases: Iterable[Collection]) -> None:
+    def _check_passages(self, file: File, bases: Iterable[Collection]) -> None:
         """Record a violation if a file's passages are stored twice, or once for a deleted file.
 
         Two simultaneous requests for one file leave its passages twice; indexing a deleted file leaves them

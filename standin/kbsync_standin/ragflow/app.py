@@ -128,7 +128,7 @@ class RagflowApplication(User):
             )
         return Response.json(self.add_extra_fields({"code": 0, **({} if value is None else {"data": value})}))
 
-    def _asked(self, call: Call, *known_names: str) -> Mapping[str, list[str]]:
+    def _parse_query(self, call: Call, *known_names: str) -> Mapping[str, list[str]]:
         """Parse the query. Raises `Breach` for an unknown parameter or an impossible page."""
         query = parse_qs(urlsplit(call.request.raw_target).query, keep_blank_values=True)
         Rules().only(
@@ -160,7 +160,7 @@ class RagflowApplication(User):
 
     @route("GET", "/api/v1/datasets", "base")
     def _bases(self, call: Call) -> list[Json]:
-        query, rows = self._asked(call), list(self.visible_bases().values())[::-1]
+        query, rows = self._parse_query(call), list(self.visible_bases().values())[::-1]
         for key in ("id", "name"):
             if key in query:
                 rows = [dataset for dataset in rows if getattr(dataset, key) == query[key][0]]
@@ -171,13 +171,13 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/datasets", "create-base")
     def _create_base(self, call: Call) -> Json:
         body = Rules().known(_body(call), _BASE, ("name",))
-        base = self.make_base(body.pop("name").strip())
+        base = self.add_base(body.pop("name").strip())
         base.settings = body
         return self._card(base)
 
     @route("PUT", "/api/v1/datasets/{id}", "edit-base")
     def _edit_base(self, call: Call) -> Json:
-        body, base = Rules().known(_body(call), _BASE), self.own(call.ids["id"])
+        body, base = Rules().known(_body(call), _BASE), self.dataset(call.ids["id"])
         base.name = body.pop("name", base.name)
         base.settings |= body
         return self._card(base)
@@ -213,7 +213,7 @@ class RagflowApplication(User):
 
     @route("POST", "/api/v1/datasets/{id}/documents", "upload")
     def _upload(self, call: Call) -> list[Json]:
-        dataset, parts = self.own(call.ids["id"]).id, form_in(call.request)
+        dataset, parts = self.dataset(call.ids["id"]).id, form_in(call.request)
         Rules().only(
             [part.name for part in parts], ("file", "parent_path", "parser_config"), "the form field"
         )
@@ -260,8 +260,8 @@ class RagflowApplication(User):
 
     @route("GET", "/api/v1/datasets/{id}/documents", "list")
     def _list(self, call: Call) -> Json:
-        base, behaviour = self.own(call.ids["id"]), self.behaviour
-        query = self._asked(call, "keywords", "suffix", "run", "ids")
+        base, behaviour = self.dataset(call.ids["id"]), self.behaviour
+        query = self._parse_query(call, "keywords", "suffix", "run", "ids")
         ids = query.get("ids", [])
         if len(ids) > MOST_IDS:
             raise Breach(f"ids must contain at most {MOST_IDS} IDs")
@@ -284,7 +284,7 @@ class RagflowApplication(User):
     @route("PUT", "/api/v1/datasets/{id}/documents/{document}", "describe")
     def _describe(self, call: Call) -> Json:
         """Set a document's metadata like `update_doc`."""
-        base, document = self.own(call.ids["id"]), self.documents.get(call.ids["document"])
+        base, document = self.dataset(call.ids["id"]), self.documents.get(call.ids["document"])
         fields = Rules().known(_body(call), {"meta_fields": _are_fields}, ("meta_fields",))["meta_fields"]
         if document is None or document.is_deleted or document.base != base.id:
             raise Refused("The dataset doesn't own the document.")
@@ -293,7 +293,7 @@ class RagflowApplication(User):
 
     @route("DELETE", "/api/v1/datasets/{id}/documents", "delete")
     def _delete(self, call: Call) -> Json:
-        dataset, ids = self.own(call.ids["id"]).id, self._ids_to_delete(call)
+        dataset, ids = self.dataset(call.ids["id"]).id, self._ids_to_delete(call)
         known_ids = {document.id for document in self.documents_of(dataset)}
         missing = [ident for ident in ids if ident not in known_ids]
         if missing and self.behaviour.unknown_ids == "refused":
@@ -318,7 +318,7 @@ class RagflowApplication(User):
         if len(set(ids)) < len(ids):
             raise Breach("Duplicate document ids", code=102)
         if not is_ingest:
-            self.own(call.ids["id"])
+            self.dataset(call.ids["id"])
             if self.behaviour.pipeline:
                 words = "Datasets configured with an ingestion pipeline cannot be parsed with "
                 words += "`/datasets/{dataset_id}/chunks`. Use `/documents/ingest` instead."
@@ -336,7 +336,10 @@ class RagflowApplication(User):
     @route("POST", "/api/v1/retrieval", "search")
     def _search(self, call: Call) -> Json:
         body = Rules().known(_body(call), _QUESTION, ("question", "dataset_ids"))
-        datasets, ids = [self.own(ident).id for ident in body["dataset_ids"]], body.get("document_ids", [])
+        datasets, ids = (
+            [self.dataset(ident).id for ident in body["dataset_ids"]],
+            body.get("document_ids", []),
+        )
         known_ids = {document.id for dataset in datasets for document in self.documents_of(dataset)}
         for ident in ids:
             if ident not in known_ids:
@@ -348,7 +351,7 @@ class RagflowApplication(User):
 
     @route("GET", "/api/v1/chats", "chats")
     def _chats(self, call: Call) -> Json | list[Json]:
-        self._asked(call, "keywords")
+        self._parse_query(call, "keywords")
         assistants, is_old = ASSISTANTS[self.behaviour.assistants], self.behaviour.chats == "old"
         rows = [card(assistant, is_old) for assistant in self._paged(assistants, call)]
         return rows if is_old else {"chats": rows, "total": len(assistants)}

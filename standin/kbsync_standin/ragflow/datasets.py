@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Base, Call, Document, Json
+from kbsync_standin.application import NO_FAULT, Application, Base, Call, Document, Json
 from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
 from kbsync_standin.rules import Refused
 
@@ -80,10 +80,10 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         free = _free(name, {folded(dataset.name) for dataset in self.visible_bases().values()})
         return Base(base_id, free, description, self.now, dict(settings))
 
-    def own(self, dataset: str) -> Base:
+    def dataset(self, ident: str) -> Base:
         """Return the dataset. Raises `Refused`."""
-        if (base := self.visible_bases().get(dataset)) is None:
-            raise Refused(f"You don't own the dataset {dataset}. ")
+        if (base := self.visible_bases().get(ident)) is None:
+            raise Refused(f"You don't own the dataset {ident}. ")
         assert isinstance(base, Base)
         return base
 
@@ -92,7 +92,7 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         for document in self.documents.values():
             document.catch_up(self.now)
 
-    def store(self, dataset: str, name: str, content: bytes, call: Call = UNPLAYED) -> RagflowDocument:
+    def store(self, dataset: str, name: str, content: bytes, call: Call = NO_FAULT) -> RagflowDocument:
         """Store a document; a name in use gets a number (`duplicate_name`, api/db/services/__init__.py)."""
         names_in_use = {folded(document.name) for document in self.documents_of(dataset)}
         if call.plays("other-name"):
@@ -102,7 +102,7 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
             RagflowDocument(**about, name=_free(name, names_in_use), sent_name=name, content=content)
         )
 
-    def parse(self, document: RagflowDocument, call: Call = UNPLAYED) -> None:
+    def parse(self, document: RagflowDocument, call: Call = NO_FAULT) -> None:
         """Start parsing a document; its old chunks go at once. Raises `Refused` if it is already being
         parsed.
         """

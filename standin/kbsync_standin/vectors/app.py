@@ -12,38 +12,46 @@ from typing import Any, NoReturn
 from kbsync_standin.application import Application, Behaviour, Call, Document, Route, route
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Refused
-from kbsync_standin.vectors.dialects import EMBEDDINGS, RANKING, asked, packed, score, vector_of, wanted
+from kbsync_standin.vectors.dialects import (
+    EMBEDDINGS,
+    RANKING,
+    packed,
+    parse_embedding,
+    parse_rerank,
+    score,
+    vector_of,
+)
 
 KINDS: Mapping[str, str] = {
-    "out-of-order": "rows come in reverse; their index tells",
+    "out-of-order": "rows come in reverse order, with correct indexes",
     "constant-index": "every row has index 0",
     "one-too-few": "the last row is missing",
     "one-too-many": "the last row comes twice",
     "wrong-dimension": "the last vector is one number shorter",
-    "own-length": "vectors have the model's own length, whatever was asked for",
+    "own-length": "vectors have the model's own length, ignoring the request",
     "nan": "the first vector has a NaN",
     "null-number": "the first vector has a null",
     "zero-vector": "the first vector is all zeros",
-    "stutter": "a text has no vector the first times it is asked for [args: n: so often (1); word: only "
+    "stutter": "the first requests for a text return no vector [args: n: how many times (1); word: only "
     "texts with it; form: nan, null, zeros or none (each in turn)]",
     "several-vectors": "each row has a list of vectors",
-    "as-base64": "vectors are base64 whether asked for or not",
+    "as-base64": "vectors are always base64",
     "refused": "every request is refused, with `status` (default 400), `code` and `param`",
     "no-base64": "a request for base64 is refused: `status` (400), `message`, `param` (none)",
     "bad-item": "a request with `word` in a text is refused as a whole, with `status` (default 422)",
     "overloaded": "429, as tei says it",
     "no-money": "429 with insufficient_quota",
-    "other-model": "another model is named",
-    "bare": "the list stands alone",
-    "data": "the list is called data",
-    "results": "the list is called results",
-    "score": "scores are called score",
+    "other-model": "the response names another model",
+    "bare": "the response is a bare list",
+    "data": "the list has the key data",
+    "results": "the list has the key results",
+    "score": "scores have the key score",
     "unsorted": "worst first",
     "index-beyond": "one index is beyond the texts",
     "index-twice": "the best index comes twice, the second time with a worse score",
     "index-text": "indexes are texts",
-    "fewer": "only the best is given",
-    "logits": "scores are logits, negative ones among them",
+    "fewer": "only the best row is returned",
+    "logits": "scores are logits, some of them negative",
     "ties": "all scores are equal",
     "echo-null": "documents are echoed with a null text",
     "not-found": "the model is not served: 404, at zhipu 400 with 1211",
@@ -140,7 +148,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         """Check the key, except on unknown routes; faults that refuse the request do so here."""
         if not call.op:
             raise self.no_route(call)
-        if not self.is_known(call.request):
+        if not self.has_valid_key(call.request):
             raise Refused("Incorrect API key provided", 401, "invalid_api_key")
         is_zhipu = self.subject(call.request) == "zhipu"
         match call.fault.kind:
@@ -164,7 +172,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
 
     def no_route(self, call: Call) -> Refused:
         """Return the refusal for an unknown route."""
-        return Refused("there is no such route", 404)
+        return Refused("unknown route", 404)
 
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal in the dialect's format."""
@@ -172,7 +180,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Document:
         """Raises `ValueError`: nobody stores documents here."""
-        raise ValueError("this stand-in holds no documents")
+        raise ValueError("this stand-in stores no documents")
 
     def config_hint(self, url: str) -> str:
         """Return the config of a mirror that embeds and reranks with this server."""
@@ -187,7 +195,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
     @route("POST", "/.+/embed", "embed")
     def _embed(self, call: Call) -> Response:
         dialect, body, fault = self.subject(call.request), _body(call), call.fault
-        asked_for = wanted(dialect, body, self.behaviour.most_items)
+        asked_for = parse_embedding(dialect, body, self.behaviour.most_items)
         self._record("embedded", "", dialect, texts=len(asked_for.texts))
         length = self.behaviour.dimensions
         if asked_for.dimensions and fault.kind != "own-length":
@@ -198,7 +206,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         ]
         rows = _CHANGES.get(fault.kind, list)(rows)
         if fault.kind == "stutter":
-            rows = self._stuttered(rows, asked_for.texts, fault.args)
+            rows = self._without_early_vectors(rows, asked_for.texts, fault.args)
         for row in rows if asked_for.packed or fault.kind == "as-base64" else ():
             vector = row["embedding"]
             if isinstance(vector, list) and all(isinstance(number, float) for number in vector):
@@ -211,7 +219,9 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
             usage["completion_tokens"] = 0
         return _json({"object": "list", "data": rows, "model": model, "usage": usage})
 
-    def _stuttered(self, rows: list[Row], texts: Sequence[str], args: Mapping[str, Any]) -> list[Row]:
+    def _without_early_vectors(
+        self, rows: list[Row], texts: Sequence[str], args: Mapping[str, Any]
+    ) -> list[Row]:
         """Return rows without the vectors of texts that were not requested often enough yet."""
         changed_rows = []
         for row, text in zip(rows, texts, strict=True):
@@ -227,7 +237,7 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
     @route("POST", "/.+/rerank", "rerank")
     def _rank(self, call: Call) -> Response:
         dialect, body, fault = self.subject(call.request), _body(call), call.fault
-        question, texts, most = asked(dialect, body, self.behaviour.most_items)
+        question, texts, most = parse_rerank(dialect, body, self.behaviour.most_items)
         self._record("ranked", "", dialect, texts=len(texts))
         rows: list[Row] = [
             {"index": index, "relevance_score": score(question, text)} for index, text in enumerate(texts)

@@ -40,7 +40,7 @@ def score(question: str, text: str) -> float:
     return len(question_words & text_words) / len(question_words) if question_words else 0.0
 
 
-def seen_in(picture: str) -> str | None:
+def words_in_picture(picture: str) -> str | None:
     """Return the readable words in a picture's bytes; None if the text isn't a picture."""
     head, _, content = picture.rpartition(",")
     if head and not re.fullmatch(r"data:image/(png|jpeg|webp);base64", head):
@@ -63,7 +63,7 @@ _ENCODINGS = ("float", "base64")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EmbeddingRequest:
     """A parsed embedding request: its texts in order. `dimensions` None: the model's own."""
 
     texts: list[str]
@@ -80,7 +80,7 @@ class Embeddings:
     route: str
     most: int
     known: frozenset[str]
-    read: Callable[[dict[str, Any]], Wanted]
+    read: Callable[[dict[str, Any]], EmbeddingRequest]
     needs_model: bool = True
     too_many: int = 400
     longest: int = LONGEST_TEXT
@@ -101,7 +101,7 @@ class Ranking:
     too_many: int = 400
 
 
-def _must(is_kept: bool, sentence: str, status: int = 400, code: str = "") -> None:
+def _require(is_kept: bool, sentence: str, status: int = 400, code: str = "") -> None:
     if not is_kept:
         raise Breach(sentence, status, code)
 
@@ -114,67 +114,69 @@ def _texts(body: dict[str, Any], key: str, sentence: str, status: int) -> list[s
     """Return one text, or a list of them, as a list."""
     value = body.get(key)
     texts = [value] if isinstance(value, str) else value
-    _must(are_texts(texts), sentence, status)
+    _require(are_texts(texts), sentence, status)
     return list(texts or [])
 
 
-def _plain(body: dict[str, Any]) -> Wanted:
+def _plain(body: dict[str, Any]) -> EmbeddingRequest:
     texts = _texts(body, "input", "input is a text or a list of texts, none of them empty", 400)
     encoding = body.get("encoding_format", "float")
-    _must(encoding in _ENCODINGS, "encoding_format is float or base64")
-    return Wanted(texts, _dimensions(body), encoding == "base64")
+    _require(encoding in _ENCODINGS, "encoding_format is float or base64")
+    return EmbeddingRequest(texts, _dimensions(body), encoding == "base64")
 
 
-def _jina(body: dict[str, Any]) -> Wanted:
-    _must(isinstance(body.get("normalized", False), bool), "normalized is true or false", 422)
+def _jina(body: dict[str, Any]) -> EmbeddingRequest:
+    _require(isinstance(body.get("normalized", False), bool), "normalized is true or false", 422)
     encoding = body.get("embedding_type", "float")
-    _must(encoding in _ENCODINGS, "embedding_type is float, base64, binary, ubinary or int8", 422)
-    return Wanted(_objects(body, 422, may_be_plain=True), _dimensions(body), encoding == "base64")
+    _require(encoding in _ENCODINGS, "embedding_type is float, base64, binary, ubinary or int8", 422)
+    return EmbeddingRequest(_objects(body, 422, may_be_plain=True), _dimensions(body), encoding == "base64")
 
 
-def _newapi(body: dict[str, Any]) -> Wanted:
-    _must(isinstance(body.get("normalized"), bool), "normalized is required")
-    _must(body.get("embedding_type") == "float", "embedding_type is required, and float")
-    return Wanted(_objects(body, 400, may_be_plain=False), _dimensions(body))
+def _newapi(body: dict[str, Any]) -> EmbeddingRequest:
+    _require(isinstance(body.get("normalized"), bool), "normalized is required")
+    _require(body.get("embedding_type") == "float", "embedding_type is required, and float")
+    return EmbeddingRequest(_objects(body, 400, may_be_plain=False), _dimensions(body))
 
 
 def _objects(body: dict[str, Any], status: int, *, may_be_plain: bool) -> list[str]:
     items = body.get("input")
-    _must(isinstance(items, list) and bool(items), "input is a list", status)
+    _require(isinstance(items, list) and bool(items), "input is a list", status)
     assert isinstance(items, list)
-    return [_seen(item, status, may_be_plain) for item in items]
+    return [_input_text(item, status, may_be_plain) for item in items]
 
 
-def _seen(item: object, status: int, may_be_plain: bool) -> str:
+def _input_text(item: object, status: int, may_be_plain: bool) -> str:
     if isinstance(item, str) and may_be_plain:
-        _must(bool(item), "an empty text", status)
+        _require(bool(item), "an empty text", status)
         return item
-    _must(isinstance(item, dict) and len(item) == 1, "an item has exactly one of text and image", status)
+    _require(isinstance(item, dict) and len(item) == 1, "an item has exactly one of text and image", status)
     assert isinstance(item, dict)
     if isinstance(item.get("text"), str) and item["text"]:
         return str(item["text"])
-    words = seen_in(item["image"]) if isinstance(item.get("image"), str) else None
-    _must(words is not None, "an item has neither a text nor a picture that can be read", status)
+    words = words_in_picture(item["image"]) if isinstance(item.get("image"), str) else None
+    _require(words is not None, "an item has neither a text nor a picture that can be read", status)
     return words or ""
 
 
-def _zhipu(body: dict[str, Any]) -> Wanted:
+def _zhipu(body: dict[str, Any]) -> EmbeddingRequest:
     request = _plain(body)
-    _must(request.dimensions in (None, 256, 512, 1024, 2048), "dimensions: 256, 512, 1024, 2048", 400, "1214")
+    _require(
+        request.dimensions in (None, 256, 512, 1024, 2048), "dimensions: 256, 512, 1024, 2048", 400, "1214"
+    )
     return request
 
 
-def _tei(body: dict[str, Any]) -> Wanted:
+def _tei(body: dict[str, Any]) -> EmbeddingRequest:
     texts = _texts(body, "inputs", "`inputs` cannot be empty", 413)
     if body.get("truncate") is not True:
-        _must(all(len(text) <= 1536 for text in texts), "`inputs` must have less than 512 tokens", 413)
-    return Wanted([text[:1536] for text in texts], _dimensions(body))
+        _require(all(len(text) <= 1536 for text in texts), "`inputs` must have less than 512 tokens", 413)
+    return EmbeddingRequest([text[:1536] for text in texts], _dimensions(body))
 
 
 def _dimensions(body: dict[str, Any]) -> int | None:
     dimensions = body.get("dimensions")
     is_number = isinstance(dimensions, int) and not isinstance(dimensions, bool) and 0 < dimensions <= 4096
-    _must(dimensions is None or is_number, "dimensions is a number from 1 to 4096")
+    _require(dimensions is None or is_number, "dimensions is a number from 1 to 4096")
     return dimensions
 
 
@@ -229,46 +231,46 @@ RANKING: Mapping[str, Ranking] = {
 }
 
 
-def wanted(dialect: str, body: object, most: int = 0) -> Wanted:
+def parse_embedding(dialect: str, body: object, most: int = 0) -> EmbeddingRequest:
     """Parse an embedding request of at most `most` inputs; 0: the dialect's limit. Raises `Breach`."""
     rules = EMBEDDINGS[dialect]
     most = most or rules.most
     body = _object(body, rules.known, rules.needs_model)
     read = rules.read(body)
-    _must(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", rules.too_many)
+    _require(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", rules.too_many)
     too_long = any(len(text) > rules.longest for text in read.texts)
-    _must(
+    _require(
         not too_long, f"maximum context length is {rules.longest // 3} tokens", code="context_length_exceeded"
     )
     return read
 
 
-def asked(dialect: str, body: object, most_texts: int = 0) -> tuple[str, list[str], int]:
+def parse_rerank(dialect: str, body: object, most_texts: int = 0) -> tuple[str, list[str], int]:
     """Parse a rerank request: the question, the texts, and how many to return. Raises `Breach`."""
     rules = RANKING[dialect]
     most_texts = most_texts or rules.most
     body = _object(body, rules.known, rules.needs_model)
     question, texts, most = body.get("query"), body.get(rules.texts), body.get("top_n", 0)
-    _must(
+    _require(
         isinstance(question, str) and 0 < len(question) <= 4096, "query is a text of at most 4096 characters"
     )
-    _must(isinstance(texts, list) and bool(texts), f"{rules.texts} is a list of texts")
+    _require(isinstance(texts, list) and bool(texts), f"{rules.texts} is a list of texts")
     assert isinstance(texts, list) and isinstance(question, str)
-    _must(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", rules.too_many)
-    _must(all(isinstance(text, str) for text in texts), f"{rules.texts} are texts")
+    _require(len(texts) <= most_texts, f"batch size {len(texts)} > {most_texts}", rules.too_many)
+    _require(all(isinstance(text, str) for text in texts), f"{rules.texts} are texts")
     if dialect == "zhipu":
-        _must(
+        _require(
             all(len(text) <= 4096 for text in texts), "a document has more than 4096 characters", code="1214"
         )
-    _must(isinstance(most, int) and most >= 0, "top_n is a number")
+    _require(isinstance(most, int) and most >= 0, "top_n is a number")
     return question, texts, most or len(texts)
 
 
 def _object(body: object, known: Collection[str], needs_model: bool) -> dict[str, Any]:
-    _must(isinstance(body, dict), "the body is no JSON object")
+    _require(isinstance(body, dict), "the body is no JSON object")
     assert isinstance(body, dict)
     unknown = sorted(set(body) - set(known))
-    _must(not unknown, f"unknown: {', '.join(unknown)}")
+    _require(not unknown, f"unknown: {', '.join(unknown)}")
     has_model = isinstance(body.get("model"), str) and bool(body["model"])
-    _must(has_model or not needs_model, "you must provide a model")
+    _require(has_model or not needs_model, "you must provide a model")
     return body

@@ -185,7 +185,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         super().delete(document, effect)
         document.content, document.passages = b"", None
 
-    def again(self, document: ZhipuDocument, effect: str, script: Script = PLAIN) -> None:
+    def vectorize_again(self, document: ZhipuDocument, effect: str, script: Script = PLAIN) -> None:
         """Vectorize a document again."""
         if not document.counts:
             self._fill(document)
@@ -210,7 +210,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         document.failing = script.failing or document.failing
         document.polls = script.polls
         if script.disguise is not HONEST:
-            document.disguise = script.disguise.over(document.disguise)
+            document.disguise = script.disguise.combined_with(document.disguise)
             document.disguise_ends = now + script.disguised
         # Draw a number for every run, even an endless one, so that later draws in a test stay the same.
         ready = now + self.chance.uniform(*behaviour.vectorize)
@@ -234,7 +234,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         if failing.runs:
             document.failing = kept.Failing(failing.runs - 1, failing.info)
             return Phase(ready, 2, failing.info)
-        info = kept.trouble(document)
+        info = kept.failure_reason(document)
         if not document.counts:
             info = kept.FULL_CHARACTERS if self.behaviour.full == "10002" else kept.FULL_SPACE
         return Phase(ready, 2, info) if info else Phase(ready, 1)

@@ -18,7 +18,7 @@ from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Breach, Refused, Rules, Test, as_word
 from kbsync_standin.zhipu.account import Account
 from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
-from kbsync_standin.zhipu.faults import disguise_of, meant
+from kbsync_standin.zhipu.faults import disguise_of, valid_fault
 from kbsync_standin.zhipu.rules import FILES, check_head, json_body
 
 OK = "请求成功"
@@ -208,13 +208,13 @@ class Answers(Account):
         if _SWITCHED.get(call.op, call.op) in behaviour.not_offered:
             raise Refused("", response=self.no_such_route(call))
         if not call.op:
-            is_known = any(
+            is_known_path = any(
                 candidate.pattern.fullmatch(request.path)
                 for candidate in self.routes
                 if candidate.op != "file"
             )
             raise Breach(
-                "there is no such route", response=self.no_such_route(call, 405 if is_known else 404)
+                "there is no such route", response=self.no_such_route(call, 405 if is_known_path else 404)
             )
         refusals = []
         # File addresses carry their own signature, and the key must not be sent to their host.
@@ -241,7 +241,7 @@ class Answers(Account):
 
     def check_fault(self, fault: Fault, op: str) -> Fault:
         """Return the arguments that the fault really has; an invalid fault is a violation."""
-        fault, misuse = meant(fault, op)
+        fault, misuse = valid_fault(fault, op)
         if misuse:
             self.violations.append(misuse)
         return fault
@@ -359,7 +359,7 @@ class Answers(Account):
         disguise = document.disguise_at(self.now)
         is_meant = call.arg("name", document.name) in (document.name, document.sent_name)
         if call.op in ("detail", "list") and is_meant:
-            disguise = disguise_of(call).over(disguise)
+            disguise = disguise_of(call).combined_with(disguise)
         fields: Json = {
             "id": self.id_form_of(document.id),
             "name": document.name,

@@ -73,7 +73,7 @@ class BaseCalls(Answers):
             self._record("base-edited", base.id, base.name)
             if base.embedding_id != before:
                 for document in base.documents.values():
-                    self.again(document, "rebuilt")
+                    self.vectorize_again(document, "rebuilt")
         return NO_DATA
 
     @route("GET", "/knowledge", "bases")

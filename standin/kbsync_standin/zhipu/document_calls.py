@@ -226,7 +226,7 @@ class DocumentCalls(Answers):
         if call.fault.effect:
             if document.address:
                 document.visit()
-            self.again(document, "reembedded", script_of(call))
+            self.vectorize_again(document, "reembedded", script_of(call))
         return NO_DATA
 
     @route("PUT", "/document/{id}", "reslice")
@@ -237,7 +237,7 @@ class DocumentCalls(Answers):
         slicing = slicing_of(body, document.sent_name, self.rules)
         if call.fault.effect:
             document.slicing = slicing
-            self.again(document, "resliced", script_of(call))
+            self.vectorize_again(document, "resliced", script_of(call))
         return NO_DATA
 
     # -- lists and details

@@ -185,7 +185,7 @@ class Disguise:
     without: tuple[str, ...] = ()
     url: str = ""
 
-    def over(self, other: Disguise) -> Disguise:
+    def combined_with(self, other: Disguise) -> Disguise:
         """Return this disguise combined with another one; this one takes precedence."""
         changes = {name: value for name, value in other.changes.items() if name not in self.without}
         without = tuple(name for name in other.without if name not in self.changes)
@@ -299,7 +299,7 @@ class Script:
 PLAIN = Script()
 
 
-def trouble(document: ZhipuDocument) -> FailInfo | None:
+def failure_reason(document: ZhipuDocument) -> FailInfo | None:
     """Return why this content can't be vectorized: it is empty, isn't text, or is `.md` without a type.
 
     The last one was observed: 128 bytes of `.md` sent without `knowledge_type` ended as "corrupt".

@@ -49,7 +49,7 @@ _FIELDS = {"set": Arg("{…}", is_object), "missing": Arg("[…]", are_strings)}
 _VALUE = {"value": Arg("anything"), "missing": _flag("true: no such field")}
 _SHOWN = {
     "name": Arg("only items of this name in a list", is_string),
-    "seconds": _number("how long, after an upload or re-embed (for ever)"),
+    "seconds": _number("how long, after an upload or re-embed (no end)"),
 }
 _INFO = {"code": _number("of failInfo (10001)"), "text": Arg("of failInfo (document corrupt)", is_string)}
 _CODE = {"code": Arg("of the business"), "message": Arg("in place of the vendor's", is_string)}
@@ -69,7 +69,7 @@ _REFUSALS: Mapping[str, Kind] = {
 
 _BODIES: Mapping[str, Kind] = {
     "code-in-200": Kind(
-        "a business code (500) inside HTTP 200; with 200 or `missing` the answer is otherwise as usual",
+        "a business code (500) inside HTTP 200; with 200 or `missing` the rest of the response is as usual",
         args={**_CODE, "as_string": _flag("true: a string"), "missing": _flag("true: no code")},
     ),
     "error-shapes": Kind(
@@ -88,15 +88,15 @@ _BODIES: Mapping[str, Kind] = {
 
 _UPLOADS: Mapping[str, Kind] = {
     "failed-info": Kind(
-        "the file stands in failedInfos and is not stored",
+        "the file is in failedInfos and is not stored",
         ("upload", "upload-url"),
-        {"reason": Arg("(unsupported type)", is_string), "stored": _flag("true: it is stored all the same")},
+        {"reason": Arg("(unsupported type)", is_string), "stored": _flag("true: it is stored anyway")},
     ),
-    "both-lists": Kind("the file stands in both lists", ("upload", "upload-url")),
-    "neither-list": Kind("the file stands in neither list", ("upload", "upload-url")),
+    "both-lists": Kind("the file is in both lists", ("upload", "upload-url")),
+    "neither-list": Kind("the file is in neither list", ("upload", "upload-url")),
     "success-null": Kind("successInfos is null", ("upload", "upload-url")),
     "other-name": Kind(
-        "the file is kept under another name",
+        "the file is stored under another name",
         ("upload",),
         {
             "form": _form(*NAME_FORMS, default="suffixed"),
@@ -109,13 +109,16 @@ _UPLOADS: Mapping[str, Kind] = {
 }
 
 _STATUSES: Mapping[str, Kind] = {
-    "stuck": Kind("the status stays 0", _RUNS, {"searchable": _flag("true: searches find it all the same")}),
-    "polls": Kind("so many looks show status 0 first", _RUNS, {"n": _number("(3)")}),
+    "stuck": Kind("the status stays 0", _RUNS, {"searchable": _flag("true: searches find it anyway")}),
+    "polls": Kind("the first polls show status 0", _RUNS, {"n": _number("(3)")}),
     "fails": Kind(
         "vectorizing fails: status 2",
         _RUNS,
         _INFO
-        | {"runs": _number("so many fail, 0: all (1, cured by a re-embed)"), "silent": _flag("no failInfo")},
+        | {
+            "runs": _number("how many runs fail, 0: all (1, so a re-embed succeeds)"),
+            "silent": _flag("no failInfo"),
+        },
     ),
     "relapse": Kind(
         "1, then 0, then 1 again",
@@ -123,8 +126,8 @@ _STATUSES: Mapping[str, Kind] = {
         {"after": _number("seconds at 1 (5)"), "back": _number("seconds at 0 (1)")},
     ),
     "fails-later": Kind("1, then 2", _RUNS, {**_INFO, "after": _number("seconds at 1 (5)")}),
-    "stat": Kind("embedding_stat is shown as something else", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
-    "fail-info": Kind("failInfo is shown as something else", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
+    "stat": Kind("embedding_stat has another value", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
+    "fail-info": Kind("failInfo has another value", (*_RUNS, *_READS), {**_SHOWN, **_VALUE}),
     "callback": Kind(
         "the callback is not as documented: never, twice, of another document, with a wrong status, …",
         _RUNS,
@@ -152,9 +155,9 @@ _REST: Mapping[str, Kind] = {
         },
     ),
     "still-listed": Kind(
-        "the list still has the deleted document", ("delete",), {"seconds": _number("how long (for ever)")}
+        "the list still has the deleted document", ("delete",), {"seconds": _number("how long (no end)")}
     ),
-    "keeps-document": Kind("the answer is ok, the document stays", ("delete",)),
+    "keeps-document": Kind("the deletion is confirmed, the document stays", ("delete",)),
     "delete-unknown": Kind(
         "as if the id were unknown", ("delete",), {"form": _form(*_MISSING, "ok", default="404")}
     ),
@@ -165,7 +168,7 @@ _REST: Mapping[str, Kind] = {
     "list-null": Kind(
         "the list is null or missing", ("list",), {"form": _form("null", "missing", default="null")}
     ),
-    "total": Kind("total is something else (0)", ("list",), _VALUE),
+    "total": Kind("total has another value (0)", ("list",), _VALUE),
     "stream": Kind(
         "the events of an answer are written or end in another way",
         ("sse-invoke", "chat"),
@@ -174,14 +177,14 @@ _REST: Mapping[str, Kind] = {
                 "finish", "repeated", "no-blank", "no-finish", "error", "interrupted", default="finish"
             ),
             "reason": Arg("chat: finish_reason, such as length or sensitive (stop)", is_string),
-            "reasoning": _flag("chat: true: the model thinks first"),
+            "reasoning": _flag("chat: true: the model reasons first"),
             "crlf": _flag("true: lines end in CR LF"),
             "comments": _flag("true: comments in between"),
             "every": _number("seconds between events (0)"),
         },
     ),
     "pictures": Kind(
-        "the images of a document are something else: none, null, those of another, or no images at all",
+        "the images of a document are wrong: none, null, another document's, or malformed",
         ("images",),
         {"form": _form("none", "null", "missing", "others", "malformed", default="none")},
     ),
@@ -200,7 +203,7 @@ KINDS: Mapping[str, str] = {name: kind.line for name, kind in CATALOGUE.items()}
 """Each kind of fault with one line of explanation."""
 
 
-def meant(fault: Fault, op: str) -> tuple[Fault, str]:
+def valid_fault(fault: Fault, op: str) -> tuple[Fault, str]:
     """Return `fault` with its valid arguments, and a sentence about its first mistake ("": none).
 
     The server's own faults have no effect here, nor do invalid arguments.
@@ -217,7 +220,7 @@ def meant(fault: Fault, op: str) -> tuple[Fault, str]:
         else:
             valid_args[name] = value
     if kind.ops and op not in kind.ops:
-        misuse = f"was taken by {op or 'an unknown route'}, has a meaning for {', '.join(kind.ops)}"
+        misuse = f"was injected into {op or 'an unknown route'}, but applies to {', '.join(kind.ops)}"
     return replace(fault, args=valid_args), f"fault {fault.kind}: {misuse}" if misuse else ""
 
 

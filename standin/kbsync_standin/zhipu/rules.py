@@ -50,8 +50,8 @@ def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rul
     kind = extension(name)
     knowledge_type = slicing.knowledge_type
     rules.should("knowledge_type" in sent_fields, "knowledge_type is missing")
-    is_known = knowledge_type in LEGAL or "knowledge_type" not in sent_fields
-    rules.must(is_known, f"knowledge_type is {knowledge_type}")
+    is_legal_type = knowledge_type in LEGAL or "knowledge_type" not in sent_fields
+    rules.must(is_legal_type, f"knowledge_type is {knowledge_type}")
     if kind in SUPPORTED and knowledge_type in LEGAL:
         rules.should(kind in LEGAL[knowledge_type], f"knowledge_type {knowledge_type} is not for .{kind}")
     for field in ("custom_separator", "sentence_size"):

@@ -187,7 +187,7 @@ def test_without_effect_nothing_is_done(vendor: DirectZhipu, op: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Fault("both-lists"), "was taken by bases, has a meaning for upload"),
+        (Fault("both-lists"), "was injected into bases, but applies to upload"),
         (Fault("rate-limited", args={"delay": 1}), "has no argument delay"),
         (Fault("no-right", args={"status": "434"}), "status cannot be '434'"),
         (Fault("no-right", args={"status": math.inf}), "status cannot be inf"),

@@ -323,7 +323,7 @@ async def test_what_waits_is_listed_for_its_own_base_and_not_for_ever(world: Ope
     world.turn(vectorize=(5.0, 5.0))
     async with world.client() as target:
         [ours] = await target.put([outgoing("a.md", "text")])
-        other = world.app.make_base("Other", "")
+        other = world.app.add_base("Other", "")
         world.app.store("b.md", b"text", "text/plain", {"knowledge_id": other.id})
         assert [row.remote_id async for row in target.list()] == [ours.remote_id]
 
