@@ -100,6 +100,7 @@ def _word() -> re.Pattern[str]:
     return re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
 
 
+@functools.lru_cache(4096)
 def _stem(word: str) -> str:
     """Return `word` folded and without a common English ending; rough, because it only serves to mark
     words."""

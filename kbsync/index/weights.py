@@ -125,7 +125,7 @@ class NameScores:
     """
 
     def __init__(self, idf: Mapping[Term, float]) -> None:
-        self._idf = idf
+        self.idf = idf
         self.documents = defaultdict[int, list[Term]](list)
         self.chunks = defaultdict[Term, set[int]](set)
         self.exact: Collection[int] = ()
@@ -134,10 +134,10 @@ class NameScores:
         """Return what the name adds to the score of a chunk."""
         if (terms := self.documents.get(document)) is None:
             return 0.0
-        return sum([self._idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms])
+        return sum([self.idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms])
 
     def best(self) -> list[int]:
         """Return the documents whose names match best, best first."""
-        points = {number: sum(self._idf[term] for term in terms) for number, terms in self.documents.items()}
+        points = {number: sum(self.idf[term] for term in terms) for number, terms in self.documents.items()}
         ranked = sorted(points, key=lambda number: (-points[number], number))
         return list(dict.fromkeys([*self.exact, *ranked]))[:DEPTH]

@@ -168,33 +168,39 @@ def test_a_large_document_does_not_crowd_out_the_others(tmp_path: Path) -> None:
     assert max(len(each.passages) for each in hits) == 3
 
 
-def test_a_large_log_changes_no_rank(tmp_path: Path) -> None:
-    """Every name and every word of the other files is somewhere in the log, often together and repeated."""
-    fruits = ("apple", "pear", "plum", "quince", "medlar", "cherry", "grape", "lemon", "olive", "peach")
-    files = [
-        (
-            f"papers/paper {at}.txt",
-            f"On the {fruit} of {fruits[at % 10 - 1]} farms and their keeping in winter.",
-        )
-        for at, fruit in enumerate(fruits * 6)
-    ]
+FRUITS = ("apple", "pear", "plum", "quince", "medlar", "cherry", "grape", "lemon", "olive", "peach")
+FILES_BESIDE_A_LOG = [
+    (f"papers/paper {at}.txt", f"On the {fruit} of {FRUITS[at % 10 - 1]} farms and their keeping in winter.")
+    for at, fruit in enumerate(FRUITS * 6)
+]
+QUESTIONS_BESIDE_A_LOG = [
+    *(f"paper {at}" for at in range(60)),
+    *(f"the paper {at} {FRUITS[at % 10]}" for at in range(60)),
+    *FRUITS,
+    *(f"keeping of {fruit} in winter" for fruit in FRUITS),
+]
+
+
+def log_entry(count: int) -> Entry:
+    """A log of `count` passages: every name and every word of the other files is somewhere in it, often
+    together and repeated."""
     lines = [
-        f"2026-03-{at % 28:02} paper {at % 60} report {at % 9}: {fruits[at % 10]} {fruits[at % 7]} winter "
+        f"2026-03-{at % 28:02} paper {at % 60} report {at % 9}: {FRUITS[at % 10]} {FRUITS[at % 7]} winter "
         * 3
-        for at in range(4_000)
+        for at in range(count)
     ]
     chunks = tuple(Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in lines)
     vectors = ENCODER.begin(chunks).result()
-    questions = [f"paper {at}" for at in range(60)]
-    questions += [f"the paper {at} {fruits[at % 10]}" for at in range(60)] + list(fruits)
-    questions += [f"keeping of {fruit} in winter" for fruit in fruits]
-    with searching(tmp_path, files) as (searcher, writer):
-        before = [paths(searcher.search(Query(each))) for each in questions]
-        log = replace(entry(99, "logs/server.log", "x"), chunks=chunks, vectors=vectors)  # type: ignore[arg-type]
-        writer.put([log], ENCODER)
-        after = [paths(searcher.search(Query(each))) for each in questions]
+    return replace(entry(99, "logs/server.log", "x"), chunks=chunks, vectors=vectors)  # type: ignore[arg-type]
+
+
+def test_a_large_log_changes_no_rank(tmp_path: Path) -> None:
+    with searching(tmp_path, FILES_BESIDE_A_LOG) as (searcher, writer):
+        before = [paths(searcher.search(Query(each))) for each in QUESTIONS_BESIDE_A_LOG]
+        writer.put([log_entry(4_000)], ENCODER)
+        after = [paths(searcher.search(Query(each))) for each in QUESTIONS_BESIDE_A_LOG]
         assert paths(searcher.search(Query("report 7 quince medlar")))[0] == "logs/server.log"
-    for question, its_before, its_after in zip(questions, before, after, strict=True):
+    for question, its_before, its_after in zip(QUESTIONS_BESIDE_A_LOG, before, after, strict=True):
         assert its_after[0] == its_before[0], question
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -18,7 +19,7 @@ from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, Frequency, NameScores, select_terms
+from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, PASSAGES, Frequency, NameScores, select_terms
 from kbsync.index.words import Term, Tokeniser, name_test, names_sought, naming_text, phrase_test, readable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ FEW = 20_000
 the vector index until enough of them pass the filter."""
 
 MOST_WEIGHED = 10_000
-"""Maximum number of passages to score by words. `select_terms` keeps at most one commoner term."""
+"""Maximum number of passages to score because they have common words, if a question has no rarer ones."""
 
 MOST_ADMITTED = 5_000
 """Maximum number of documents that a filter lists for the server; above it, the server checks each
@@ -292,10 +293,10 @@ class PostgresSnapshot:
         document_count: int,
         near: Sequence[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, float]:
-        """Return the best by BM25 as in SQLite's bm25(), the first passages of the best names with their
-        documents, all names with some of the terms, and the sum of the idf of all terms.
+        """Return the best by words as in SQLite, the first passages of the best names with their documents,
+        all names with some of the terms, and the sum of the idf of all terms.
 
-        Very common words say little: only passages in `near` are scored by them.
+        Very common words find only passages in `near`; they add to the scores of what others find.
         """
         # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}
@@ -303,26 +304,61 @@ class PostgresSnapshot:
         frequencies, documents, chunks, length = self._frequencies(whole)
         whole = [term for term in whole if term.stem not in prefixes or frequencies[term].documents]
         selected = select_terms(whole, frequencies, documents, chunks)
-        weights, total = selected.rare or dict(islice(selected.common.items(), 1)), selected.total
-        name_scores = NameScores(weights)
-        if not weights:
-            return [], {}, name_scores, total
-        by_name = self._by_name(name_scores, weights, question, scope) if self._viewpoint.has_names else {}
+        name_scores = NameScores(selected.all_terms)
+        if not name_scores.idf:
+            return [], {}, name_scores, selected.total
+        by_name = self._by_name(name_scores, question, scope) if self._viewpoint.has_names else {}
         values = {
-            "terms": [term_of(term.stem) for term in weights],
-            "idf": list(weights.values()),
+            "common": [term_of(term.stem) for term in selected.common],
+            "common_idf": list(selected.common.values()),
             "length": length / max(1, chunks),
             **scope.values,
         }
-        if near and sum(frequencies[term].chunks for term in weights) > MOST_WEIGHED:
-            values |= {"near": near}
-            scope = replace(scope, condition=f"{scope.condition} AND passage = ANY(%(near)s::bigint[])")
-        rows = self._fetch_enough(_MATCH.replace("@scope", scope.condition), values, document_count)
-        if by_name:
-            statement = _BEST.replace("@best", _MATCH.replace("@scope", "AND passage = ANY(%(near)s)"))
-            values |= {"near": list(by_name), "limit": len(by_name)}
+        match = _MATCH.replace("@common", _COMMON if selected.common else "0")
+        finding = {term: idf for term, idf in selected.rare.items() if frequencies[term].chunks}
+        among, condition, common = set(by_name), scope.condition, [*selected.common]
+        if not finding and common and near and frequencies[common[0]].chunks > MOST_WEIGHED:
+            finding = dict.fromkeys(common, 0.0)
+            values["near"], condition = near, f"{condition} AND passage = ANY(%(near)s::bigint[])"
+        elif not finding and common:
+            two_are_few = sum(frequencies[term].chunks for term in common[:2]) <= MOST_WEIGHED
+            finding = dict.fromkeys(common[: 2 if two_are_few else 1], 0.0)
+        elif common and max(frequencies[each].documents for each in finding) < DEPTH:
+            among.update(near)
+        values |= {"terms": [term_of(term.stem) for term in finding], "idf": list(finding.values())}
+        rows = list[_Row]() if not finding else self._best_of_each(match, condition, values, document_count)
+        if among:
+            every = {**dict.fromkeys(selected.common, 0.0), **selected.rare}
+            values |= {"terms": [term_of(term.stem) for term in every], "idf": list(every.values())}
+            values |= {"near": list(among), "limit": len(among)}
+            statement = _BEST.replace("@best", match.replace("@scope", "AND passage = ANY(%(near)s)"))
             rows += self._connection.execute(statement, values).fetchall()
-        return rows, by_name, name_scores, total
+        return rows, by_name, name_scores, selected.total
+
+    def _best_of_each(
+        self, match: str, condition: str, values: Mapping[str, Any], document_count: int
+    ) -> list[_Row]:
+        """Return the best passages by words: `DEPTH`, and more until they cover `document_count` documents.
+
+        None has more than its share, so that a large document leaves room for others.
+        """
+        share = max(PASSAGES, DEPTH // max(1, document_count))
+        best, counts, limit = dict[int, _Row](), Counter[int](), DEPTH
+        values = {**values, "full": list[int]()}
+        while True:
+            statement = _BEST.replace("@best", match.replace("@scope", condition))
+            rows = self._connection.execute(statement, {**values, "limit": limit}).fetchall()
+            for row in rows:
+                if row[0] not in best and counts[row[1]] < share:
+                    best[row[0]] = row
+                    counts[row[1]] += 1
+            is_enough = len(best) >= DEPTH and len(counts) >= document_count
+            if is_enough or len(rows) < limit:
+                return list(best.values())
+            if not values["full"]:
+                condition += _OF_OTHERS
+            values["full"] = [document for document, count in counts.items() if count >= share]
+            limit *= 4
 
     def _named(self, question: str, scope: _Scope) -> set[int]:
         """Return the documents whose file name equals the question."""
@@ -335,12 +371,10 @@ class PostgresSnapshot:
             named.update(document for document, path in rows if is_name(unbind(path)))
         return set(sorted(named)[:DEPTH])
 
-    def _by_name(
-        self, name_scores: NameScores, weights: Mapping[Term, float], question: str, scope: _Scope
-    ) -> dict[int, int]:
+    def _by_name(self, name_scores: NameScores, question: str, scope: _Scope) -> dict[int, int]:
         """Fill `name_scores`; return the first passages of the best names, with their documents."""
         name_scores.exact = self._named(question, scope)
-        by_number = {term_of(term.stem): term for term in weights}
+        by_number = {term_of(term.stem): term for term in name_scores.idf}
         rows = self._connection.execute(
             _NAMED.replace("@scope", scope.of_names),
             {"terms": list(by_number), "most": MOST_ROWS, **scope.values},
@@ -429,15 +463,28 @@ LEFT JOIN LATERAL (
 # Term by term, because checking all terms in each passage that has any takes four times as long.
 _MATCH = f"""
 SELECT passage, sum(
-    idf * 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s))) AS score
+    idf * 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s))
+  ) + max(common) AS score
 FROM (
-  SELECT passage, length, idf, {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n
+  SELECT passage, length, idf, {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n,
+    @common::float8 AS common
   FROM unnest(%(terms)s::integer[], %(idf)s::float8[]) q(term, idf)
   CROSS JOIN LATERAL (
     SELECT * FROM words WHERE terms @> ARRAY[q.term] @scope OFFSET 0) AS having_it
   OFFSET 0) AS weighed
 GROUP BY passage ORDER BY score DESC, passage LIMIT %(limit)s
 """  # noqa: S608
+
+# The idf of the common terms in a passage.
+_COMMON = """(
+  SELECT coalesce(sum(c.idf), 0) FROM unnest(%(common)s::integer[], %(common_idf)s::float8[]) c(term, idf)
+  WHERE c.term = ANY(terms)
+)"""
+
+_OF_OTHERS = """
+AND (SELECT d.id FROM passage p JOIN document d USING (content) WHERE p.id = passage)
+  <> ALL(%(full)s::bigint[])
+"""
 
 _NAMED = """
 SELECT q.term, d.id FROM unnest(%(terms)s::integer[]) q(term)
