@@ -23,6 +23,7 @@ import structlog
 from kbsync.config.model import Config, MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
+from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import SystemClock, bug_in_words, wait_for_any
 from kbsync.engine.journal import Happened
@@ -263,6 +264,7 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
         names=mirror.names,
         adopt=mirror.adopt,
         observer=mirror.observer,
+        quiet_hours=parse_quiet_hours(mirror.quiet_hours or ""),
         absent_after=mirror.target.vectorization.absent_after,
         deletions=DeletionLimits(
             mirror.deletions.hold_fraction,

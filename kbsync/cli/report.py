@@ -66,9 +66,9 @@ class MirrorReport(Freshness):
     rate: float = 0.0
 
     def _ends(self, *, by_itself: bool) -> bool:
-        """Return whether it is paused, and the pause ends by itself, or only by a person."""
+        """Return whether a user paused it, and the pause ends by itself, or only by a person."""
         pause = self.status.pause
-        return pause is not None and (pause.until is not None) is by_itself
+        return pause is not None and not pause.is_quiet and (pause.until is not None) is by_itself
 
     @property
     def settled_code(self) -> Code:
@@ -225,7 +225,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
     if (pause := report.status.pause) is not None:
         resume = installation.command_line(f"resume {name}")
         until = "" if pause.until is None else f" until {clock_time(pause.until)}"
-        detail = f"paused since {clock_time(pause.since)}{until}"
+        detail = f"{'quiet hours' if pause.is_quiet else 'paused'} since {clock_time(pause.since)}{until}"
         fields = {**pause_json(pause), "detail": detail, "cure": resume}
         yield problem(f"{detail}; to resume: {resume}", "mirror.paused", **fields)
     if halt is not None:

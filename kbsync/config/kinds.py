@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.config.problems import nearest, shorten
+from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.core.selection import parse
 from kbsync.dataclass import dataclass
 
@@ -346,6 +347,32 @@ class Pattern(ValueKind):
     def json(self) -> dict[str, Any]:
         """Describe a string."""
         return {"type": "string", "minLength": 1, **({"pattern": "^[^!]"} if self.positive else {})}
+
+
+class Quiet(ValueKind):
+    """Quiet hours, or `never`."""
+
+    def read(self, value: object, where: PathBase) -> str:
+        """Return them as written; "" for `never`."""
+        if value == "never":
+            return ""
+        try:
+            if not isinstance(value, str):
+                raise ValueError(f"{format_value(value)} is not a time of day such as 22:00-06:00")
+            parse_quiet_hours(value)
+            return str(value)
+        except ValueError as error:
+            raise RefusedValue(
+                f'{error}; allowed: never, or times such as "22:00-06:00" or "mon-fri 8:00-18:00, 22:00-6:00"'
+            ) from None
+
+    def json(self) -> dict[str, Any]:
+        """Describe a string."""
+        return {"type": "string", "minLength": 1, "examples": ["22:00-06:00", "mon-fri 08:00-18:00"]}
+
+    def written(self, value: str) -> str:
+        """Return `never` for none."""
+        return value or "never"
 
 
 class Address(ValueKind):

@@ -29,6 +29,7 @@ from kbsync.config.kinds import (
     OneOf,
     Others,
     Pattern,
+    Quiet,
     Text,
     ValueKind,
     Whole,
@@ -200,6 +201,13 @@ class MirrorConfig:
             "`auto`: events [where they can be trusted](docker.md#how-changes-are-noticed)"
         ),
     ] = "auto"
+    quiet_hours: Annotated[
+        str | None,
+        Quiet(
+            '[when to rest](commands.md#quiet-hours), in local time, such as `"22:00-06:00"` or '
+            '`"mon-fri 08:00-18:00, sat 10:00-12:00"`; `never` for none; default: those of all mirrors'
+        ),
+    ] = None
     deletions: Annotated[
         DeletionRules,
         About(
@@ -307,6 +315,9 @@ class Config:
         Literal["debug", "info", "warning", "error"] | None,
         Choice("log this level and above; `--log-level` and `--quiet` override it; default: `info`"),
     ] = None
+    quiet_hours: Annotated[
+        str, Quiet("[quiet hours](commands.md#quiet-hours) of all mirrors that have none of their own")
+    ] = ""
     http: Annotated[
         HttpConfig | None,
         About(

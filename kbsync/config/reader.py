@@ -411,7 +411,13 @@ def load_content(
     for finding in conflicts(config):
         draft.note_conflict(finding.loc, finding.message, finding.rests_on)
     draft.raise_problems()
-    return dataclasses.replace(config, path=file)
+    mirrors = tuple(
+        dataclasses.replace(mirror, quiet_hours=config.quiet_hours or None)
+        if mirror.quiet_hours is None
+        else mirror
+        for mirror in config.mirrors
+    )
+    return dataclasses.replace(config, mirrors=mirrors, path=file)
 
 
 def read_content(file: Path) -> bytes:

@@ -186,7 +186,7 @@ class Journal:
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
     def is_paused(self, tx: Tx) -> bool:
-        """Return whether a user paused the mirror, so that no new work may start."""
+        """Return whether the mirror is paused, so that no new work may start."""
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
     def observe(self, tx: Tx, file: FileSeen) -> None:

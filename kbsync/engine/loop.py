@@ -139,7 +139,7 @@ class MirrorLoop:
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _wait_out_pause(self) -> None:
-        """Wait while a user pauses the mirror, without reading the folder or querying the target."""
+        """Wait while the mirror is paused, without reading the folder or querying the target."""
         while not self.stop.is_set() and await self.mirror.find_pause() is not None:
             self.started.set()
             self.compared.set()

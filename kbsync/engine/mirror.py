@@ -24,6 +24,7 @@ from kbsync.contract.meter import Meter
 from kbsync.contract.target import Target
 from kbsync.core.model import RootIdentity
 from kbsync.core.quiet import Settling
+from kbsync.core.quiet_hours import current_period
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
@@ -514,7 +515,7 @@ class Mirror:
     """Requests of closed targets."""
     pass_seconds: float | None = None
     is_paused: bool = False
-    """Whether a user has paused it, as of the last time its loop read the state."""
+    """Whether it is paused, as of the last time its loop read the state."""
     is_pass: bool = False
     """Whether the run ends with its first comparison, and handles only its snapshot."""
     _closing: set[asyncio.Future[None]] = field(default_factory=set)
@@ -618,14 +619,25 @@ class Mirror:
             await asyncio.to_thread(self.context.rename_base, old, new)
 
     async def find_pause(self) -> Pause | None:
-        """Return the pause that a user requested, if it is not over; also before the mirror's first run."""
+        """Return the pause in force; also before the mirror's first run. Quiet hours begin and end here.
+
+        A pass has no quiet hours, because a user or a timer started it.
+        """
         settings, configured, now = self.settings, self.context.configured, self.clock.wall()
+        period = None if self.is_pass else current_period(settings.quiet_hours, now)
+        quiet = None if period is None else Pause(*period, is_quiet=True)
 
-        def find(tx: Tx) -> Pause | None:
+        def find(tx: Tx) -> tuple[Pause | None, bool]:
             record = attach.find_record(tx, settings, configured)
-            return None if record is None else tx.pauses.current(record.id, now)
+            if record is None:
+                return quiet, quiet is not None
+            pause = tx.pauses.due(record.id, quiet, now)
+            return pause, pause != tx.pauses.current(record.id, now)
 
-        pause = await self.store.read(find)
+        pause, is_new = await self.store.read(find)
+        if is_new:
+            await self._enroll()
+            await self.store.write(lambda tx: tx.pauses.follow(self.id, quiet, now))
         if pause is not None and not self.is_paused:
             log.info("mirror.paused", mirror=settings.name, **pause_json(pause))
         elif pause is None and self.is_paused:

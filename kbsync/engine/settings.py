@@ -15,6 +15,7 @@ from typing import Any
 from kbsync.contract.target import Limits, Listed, Reads, Reembeds, Renames, Reslices, Target
 from kbsync.core.model import Abilities, by_tag
 from kbsync.core.names import Naming
+from kbsync.core.quiet_hours import QuietHours
 from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
 
@@ -73,6 +74,7 @@ class MirrorSettings:
     names: str = "tagged"
     adopt: str = "content"
     observer: str = "auto"
+    quiet_hours: tuple[QuietHours, ...] = ()
     absent_after: float = 15.0
     deletions: DeletionLimits = field(default_factory=DeletionLimits)
     document_settings: Callable[[str], Mapping[str, Any]] = lambda _path: {}

@@ -308,9 +308,9 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
 class MirrorStatus:
     """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
 
-    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `pause`: set while a
-    user has paused the mirror. `note`: worth knowing, but no halt. `unkept`: promises that its target does
-    not keep, by number, with what holds instead. `items`: None unless requested.
+    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `pause`: set while
+    the mirror is paused. `note`: worth knowing, but no halt. `unkept`: promises that its target does not
+    keep, by number, with what holds instead. `items`: None unless requested.
     """
 
     name: str
@@ -366,8 +366,15 @@ def halt_json(halt: Halt) -> dict[str, str]:
 
 
 def pause_json(pause: Pause) -> dict[str, str | None]:
-    """Return `since` and `until` in ISO 8601; `until` is null if only a user ends the pause."""
-    return {"since": iso(pause.since), "until": None if pause.until is None else iso(pause.until)}
+    """Return `since` and `until` in ISO 8601, and the `reason`; `until` is null if only a user ends the
+    pause."""
+    until = None if pause.until is None else iso(pause.until)
+    return {"since": iso(pause.since), "until": until, "reason": pause_reason(pause)}
+
+
+def pause_reason(pause: Pause) -> str:
+    """Return why a mirror is paused, in the words of JSON, metrics and logs."""
+    return "quiet-hours" if pause.is_quiet else "requested"
 
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:

@@ -371,7 +371,7 @@ class ListenerApp:
         """End the pause of the `mirror`."""
         mirror = self._mirror_in(await self._payload_of(request))
         await self._in_time(
-            self._ask(partial(self._write, mirror, lambda tx, number, _now: tx.pauses.end(number)))
+            self._ask(partial(self._write, mirror, lambda tx, number, now: tx.pauses.end(number, now)))
         )
         return _accepted("resume", mirror, status=200)
 

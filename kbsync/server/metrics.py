@@ -27,7 +27,7 @@ from kbsync.contract.meter import Histogram, Meter
 from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
-from kbsync.engine.status import MirrorStatus
+from kbsync.engine.status import MirrorStatus, pause_reason
 
 FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
 """Histogram buckets in seconds: a single edit is searchable after one or two seconds, a backlog after
@@ -80,9 +80,16 @@ class MetricFigures:
             "Time of the last comparison of the whole folder; absent before the first.",
             labels=("mirror",),
         )
-        paused = GaugeMetricFamily("kbsync_paused", "1 while a user paused the mirror.", labels=("mirror",))
+        paused = GaugeMetricFamily("kbsync_paused", "1 while the mirror is paused.", labels=("mirror",))
+        paused_until = GaugeMetricFamily(
+            "kbsync_paused_until_timestamp_seconds",
+            "When the pause of a mirror ends by itself, by its reason; absent if only a user ends it.",
+            labels=("mirror", "reason"),
+        )
         for one in self.mirrors:
             paused.add_metric((one.name,), float(one.pause is not None))
+            if one.pause is not None and one.pause.until is not None:
+                paused_until.add_metric((one.name, pause_reason(one.pause)), one.pause.until)
             for state, n in one.documents.to_json().items():
                 documents.add_metric((one.name, state), n)
             oldest.add_metric((one.name,), one.oldest_pending_s)
@@ -90,7 +97,7 @@ class MetricFigures:
                 halted.add_metric((one.name, one.halt.reason), 1)
             if one.last_pass is not None:
                 last_pass.add_metric((one.name,), one.last_pass)
-        yield from (documents, oldest, halted, paused, last_pass)
+        yield from (documents, oldest, halted, paused, paused_until, last_pass)
 
         requests = CounterMetricFamily(
             "kbsync_requests", "Requests to a target by kind and outcome.", labels=("target", "op", "outcome")

@@ -1,7 +1,8 @@
-"""Pauses of mirrors that users requested.
+"""Pauses of mirrors, which users request or quiet hours bring.
 
-The row in the state is the only copy. Commands write it, whether or not a kbsync runs. Each transaction that
-begins an upload or a deletion reads it, so that none begins after the pause is on disk.
+The row in the state is the only copy. Commands write it, whether or not a kbsync runs; the daemon writes it
+when quiet hours begin. Each transaction that begins an upload or a deletion reads it, so that none begins
+after the pause is on disk.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ LONGEST_PAUSE = 366 * 86400.0
 @dataclass(frozen=True, slots=True)
 class Pause:
     """A pause: when it began and when it ends by itself, in epoch seconds. `until` None: only a user ends
-    it."""
+    it. `is_quiet`: quiet hours, not a user, began it."""
 
     since: float
     until: float | None = None
+    is_quiet: bool = False
 
 
 class Pauses(Table):
@@ -39,6 +41,24 @@ class Pauses(Table):
         pause = Pause(**json.loads(known)) if known else None
         return None if pause is None or (pause.until is not None and now >= pause.until) else pause
 
-    def end(self, mirror: int) -> None:
-        """End the mirror's pause, if there is one."""
-        Meta(self._db).set(MirrorFact.PAUSE, mirror, "")
+    def end(self, mirror: int, now: float) -> None:
+        """End the mirror's pause, if there is one; quiet hours that began before `now` are over, too."""
+        meta = Meta(self._db)
+        meta.set(MirrorFact.PAUSE, mirror, "")
+        meta.set(MirrorFact.RESUMED, mirror, str(now))
+
+    def due(self, mirror: int, quiet: Pause | None, now: float) -> Pause | None:
+        """Return the pause that has to be in force in the quiet hours `quiet`, or outside of them if None.
+
+        A user's pause goes before. Quiet hours that a user has ended don't begin again.
+        """
+        pause = self.current(mirror, now)
+        if pause is not None and not pause.is_quiet:
+            return pause
+        resumed = Meta(self._db).get(MirrorFact.RESUMED, mirror)
+        return None if quiet is None or (resumed and float(resumed) >= quiet.since) else quiet
+
+    def follow(self, mirror: int, quiet: Pause | None, now: float) -> None:
+        """Put the pause in force that is due."""
+        pause = self.due(mirror, quiet, now)
+        Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)) if pause else "")

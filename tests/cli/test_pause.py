@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from datetime import datetime, timedelta
 
 import apsw
 import pytest
@@ -37,7 +38,7 @@ def test_a_pass_leaves_a_paused_mirror_alone_and_says_until_when(two: Place) -> 
     assert ran.out == "paused other; to resume: kbsync resume other\n"
     ran = two.run("--once")
     assert ran.code == 3  # nothing but a person ends this pause
-    assert "other: paused since " in ran.words and "kbsync resume other" in ran.words
+    assert "other: requested: paused since " in ran.words and "kbsync resume other" in ran.words
     assert two.found("alpha", "--mirror", "handbook") == ["a.md"]
     [_, other] = two.run("status", "--json").json["mirrors"]
     assert other["paused"]["until"] is None and other["last_pass"] is None
@@ -151,3 +152,58 @@ def test_status_estimates_no_end_while_nothing_is_done(place: Place) -> None:
         assert "documents/s" in place.run("status").out
         assert place.run("pause").code == 0
         assert "documents/s" not in place.run("status").out
+
+
+def quiet_now() -> str:
+    """Quiet hours that began in the last hour and last at least one more."""
+    now = datetime.now()
+    return "-".join((now + timedelta(hours=hours)).strftime("%H:00") for hours in (0, 2))
+
+
+@long
+def test_quiet_hours_pause_a_daemon_until_they_end_or_somebody_resumes(place: Place) -> None:
+    place.write("a.md", "alpha")
+    config, port = place.configure(), free_port()
+    settings = f"quiet_hours: {quiet_now()}\nhttp: {{listen: '127.0.0.1:{port}'}}\n"
+    config.write_text(config.read_text() + settings)
+    daemon = place.watch()
+    daemon.says("mirror.paused", mirror="handbook", reason="quiet-hours")
+    status = place.run("status")
+    assert (
+        "! handbook: quiet hours since " in status.out and "; to resume: kbsync resume handbook" in status.out
+    )
+    assert place.run("status", "--check").code == 4  # nothing is mirrored yet
+    paused = json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]
+    assert paused["reason"] == "quiet-hours" and paused["until"]
+    metrics = page(port, "/metrics")
+    assert 'kbsync_paused{mirror="handbook"} 1.0' in metrics
+    until = datetime.fromisoformat(paused["until"]).timestamp()
+    line = 'kbsync_paused_until_timestamp_seconds{mirror="handbook",reason="quiet-hours"} '
+    assert float(metrics.partition(line)[2].split()[0]) == until
+    assert "handbook is paused" in place.run("rescan").err
+    assert daemon.end() == 0
+
+    ran = place.go("--once")
+    assert ran.code == 0 and place.found("alpha") == ["a.md"]
+    daemon = place.watch()
+    daemon.says("mirror.paused", reason="quiet-hours")
+    place.write("new.md", "novelty")
+    assert place.run("status", "--check").code == 0  # as planned
+    assert place.found("novelty") == []
+    assert place.run("resume").out == "resumed handbook\nthe running kbsync continues now\n"
+    daemon.says("mirror.resumed")
+    eventually(lambda: place.found("novelty") == ["new.md"])
+    assert daemon.end() == 0
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    assert daemon.lines("mirror.paused") == []
+    assert daemon.end() == 0
+
+
+def test_a_pass_at_a_terminal_says_that_it_runs_in_quiet_hours(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure(f"quiet_hours: {quiet_now()}")
+    ran = place.run("--once", tty=True)
+    assert ran.code == 0
+    assert "handbook: quiet hours until " in ran.err and "; a single pass runs anyway" in ran.err
+    assert "quiet hours" not in place.run("--once").err

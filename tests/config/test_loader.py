@@ -40,6 +40,7 @@ RULES = '[{match: "faq/*.csv", zhipu: {}}, {match: "*.md"}]'
         ("renames", "keep", "keep"),
         ("names", "plain", "plain"),
         ("observer", "polling", "polling"),
+        ("quiet_hours", "Mon-Fri 8:00-18:00, 22:00-06:00", "Mon-Fri 8:00-18:00, 22:00-06:00"),
         ("deletions", "never", DeletionRules(never=True)),
         ("deletions", "{hold_fraction: 1, hold_count: 0, hold_window: 0s}", DeletionRules(1.0, 0, 0.0)),
         ("adopt", "name", "name"),
@@ -51,6 +52,16 @@ def test_every_setting_of_a_mirror_arrives_in_the_model(
 ) -> None:
     plain = mirror(tmp_path)
     assert mirror(tmp_path, f"{key}: {written}") == replace(plain, **{key: meant}) != plain
+
+
+def test_a_mirror_has_the_quiet_hours_of_all_unless_it_has_its_own(tmp_path: Path) -> None:
+    def hours(more: str) -> str | None:
+        body = f"quiet_hours: 22:00-06:00\nmirrors: [{{name: a, folder: {tmp_path}, {more}}}]"
+        return read(tmp_path, body).mirrors[0].quiet_hours
+
+    assert hours("") == "22:00-06:00"
+    assert hours("quiet_hours: 12:00-13:00") == "12:00-13:00"
+    assert hours("quiet_hours: never") == ""
 
 
 def test_every_other_setting_arrives_in_the_model(tmp_path: Path) -> None:
@@ -122,7 +133,7 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
     assert len(lines) == 6
     assert lines[0] == (
         f"{tmp_path}/config.yaml:1: state_dirr: unknown key; "
-        "allowed: mirrors, state_dir, log_level, http, notify; did you mean state_dir?"
+        "allowed: mirrors, state_dir, log_level, quiet_hours, http, notify; did you mean state_dir?"
     )
     assert lines[1] == (
         f"{tmp_path}/config.yaml:5: mirrors[0].settle: 2 has no unit; "

@@ -18,6 +18,12 @@ MIRROR: list[tuple[str, str]] = [
     ("settle: 99ms", "settle: '99ms' is out of range; allowed: 100ms to 1d"),
     ("rescan: 0s", "rescan: '0s' is out of range; allowed: 1s to 30d"),
     ("observer: autos", "'autos' is not valid; allowed: auto, native, polling; did you mean auto?"),
+    (
+        "quiet_hours: at night",
+        "quiet_hours: 'at night' is not a time of day such as 22:00-06:00; allowed: never",
+    ),
+    ('quiet_hours: "22:00-22:00"', "'22:00-22:00' begins and ends at the same time, so it has no length"),
+    ("quiet_hours: 22", "quiet_hours: 22 is not a time of day"),
     ("deletions: {hold_count: true}", "deletions.hold_count: true is not valid; allowed: a whole number"),
     ('deletions: {hold_count: "5"}', "deletions.hold_count: '5' is not valid; allowed: a whole number"),
     ("deletions: {hold_fraction: 1.1}", "deletions.hold_fraction: 1.1 is not valid; allowed: a number"),
@@ -98,7 +104,7 @@ MIRROR: list[tuple[str, str]] = [
 """Settings of a mirror, which begin in line 4."""
 
 BESIDE: list[tuple[str, str]] = [
-    ("path: /x", "1 path: unknown key; allowed: mirrors, state_dir, log_level, http, notify"),
+    ("path: /x", "1 path: unknown key; allowed: mirrors, state_dir, log_level, quiet_hours, http, notify"),
     ("http: {}", "1 http.listen: is required"),
     ("http: {listen: localhost}", "1 http.listen: 'localhost' is not valid; allowed: host:port"),
     ("http: {listen: 127.0.0.1:70000}", "1 http.listen: '127.0.0.1:70000' is not valid"),

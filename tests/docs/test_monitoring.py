@@ -92,10 +92,12 @@ READY = {"documents state=ready": "0x200"}
     [
         ("KbsyncWaitingLong", "30m", WAITING | {"halted reason=deletions-held": "1x40"}, WAITS),
         ("KbsyncWaitingLong", "30m", WAITING | {"halted reason=credentials": "1x40"}, {}),
+        ("KbsyncWaitingLong", "30m", WAITING | {"paused": "1x40"}, {}),
         ("KbsyncNeverPassed", "3h", READY, NEVER),
+        ("KbsyncNeverPassed", "3h", READY | {"paused": "1x200"}, {}),
         ("KbsyncNeverPassed", "3h", READY | {"last_pass_timestamp_seconds": "_x60 3600x140"}, {}),
     ],
-    ids=["behind a hold", "behind a halt", "never passed", "passed"],
+    ids=["behind a hold", "behind a halt", "in a pause", "never passed", "paused", "passed"],
 )
 def test_what_an_alert_says_when_series_went_on_for_so_long(
     tmp_path: Path, alert: str, after: str, series: dict[str, str], told: dict[str, str]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from kbsync.core.model import Upload, UploadState
+from kbsync.core.quiet_hours import parse_quiet_hours
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import Mirror
 from kbsync.once import run_once
@@ -36,7 +39,7 @@ def rows_of(world: World) -> list[Upload]:
 
 
 def resume(world: World) -> None:
-    world.change(lambda tx: tx.pauses.end(MIRROR))
+    world.change(lambda tx: tx.pauses.end(MIRROR, world.clock.wall()))
 
 
 async def test_a_pass_over_a_paused_mirror_asks_the_target_nothing_and_changes_nothing(world: World) -> None:
@@ -100,7 +103,7 @@ async def test_a_daemon_settles_what_it_sent_and_then_rests_until_it_is_resumed(
         asked = len(world.base.requests)
         await world.clock.sleep(900.0)
         assert len(world.base.requests) == asked
-        await store.write(lambda tx: tx.pauses.end(mirror.id))
+        await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
         while world.served() != world.on_disk():
             await world.clock.sleep(1.0)
 
@@ -181,7 +184,7 @@ def test_a_pause_is_replaced_ended_and_goes_with_its_mirror(world: World) -> Non
         tx.pauses.begin(mirror, Pause(2.0, 3.0))
         seen += [tx.pauses.current(mirror, now) for now in (2.9, 3.0)]
         tx.pauses.begin(mirror, Pause(1.0))
-        tx.pauses.end(mirror)
+        tx.pauses.end(mirror, 1.0)
         seen.append(tx.pauses.current(mirror, 2.0))
         tx.pauses.begin(mirror, Pause(1.0))
         tx.mirrors.remove(mirror)
@@ -189,3 +192,100 @@ def test_a_pause_is_replaced_ended_and_goes_with_its_mirror(world: World) -> Non
         return seen
 
     assert world.change(work) == [None, Pause(1.0), Pause(2.0, 3.0), None, None, None]
+
+
+def quiet(world: World, *hours: tuple[float, float]) -> None:
+    """Quiet hours from so many seconds from now to so many; local times have whole minutes."""
+    now = world.clock.wall()
+    world.clock.skew += 60.0 - now % 60
+    now = world.clock.wall()
+    periods = [
+        "-".join(datetime.fromtimestamp(now + seconds).strftime("%H:%M") for seconds in span)
+        for span in hours
+    ]
+    world.settings = replace(world.settings, quiet_hours=parse_quiet_hours(", ".join(periods)))
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait while the clock goes on as the mirror's loop sleeps: real threads watch the folder."""
+    while not is_so():
+        await asyncio.sleep(0.001)
+
+
+async def test_quiet_hours_pause_a_daemon_and_end_by_themselves(world: World) -> None:
+    await world.mirrored(2)
+    quiet(world, (600.0, 4200.0))
+
+    async def work(mirror: Mirror, store: StateStore) -> None:
+        begin, end = world.clock.wall() + 600.0, world.clock.wall() + 4200.0
+        await until(lambda: mirror.is_paused)
+        assert begin <= world.clock.wall() < end
+        pause = await store.read(lambda tx: tx.pauses.current(mirror.id, world.clock.wall()))
+        assert pause == Pause(begin, end, is_quiet=True)
+        world.write("night.md")
+        await until(lambda: mirror.bound is None)
+        asked = len(world.base.requests)
+        await until(lambda: world.clock.wall() > end - 1800.0)
+        assert (len(world.base.requests), mirror.is_paused) == (asked, True)
+        await until(lambda: world.served() == world.on_disk())
+        assert world.clock.wall() >= end
+
+    await watched(world, work)
+
+
+async def test_a_daemon_that_first_starts_in_quiet_hours_shows_them(world: World) -> None:
+    world.write("a.md")
+    quiet(world, (-60.0, 3600.0))
+
+    async def work(mirror: Mirror, store: StateStore) -> None:
+        await until(lambda: mirror.is_paused)
+        assert await store.read(lambda tx: tx.pauses.current(mirror.id, world.clock.wall())) is not None
+        assert world.base.requests == []
+
+    await watched(world, work)
+
+
+async def test_resume_ends_quiet_hours_until_the_next_begin_also_after_a_restart(world: World) -> None:
+    await world.mirrored(1)
+    world.write("new.md")
+    quiet(world, (-60.0, 36000.0), (43200.0, 50400.0))
+    next_begin = world.clock.wall() + 43200.0
+
+    async def resumed(mirror: Mirror, store: StateStore) -> None:
+        await until(lambda: mirror.is_paused)
+        await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
+        await until(lambda: world.served() == world.on_disk())
+        # A user's own pause in quiet hours ends when it says.
+        now = world.clock.wall()
+        await store.write(lambda tx: tx.pauses.begin(mirror.id, Pause(now, now + 600.0)))
+        await until(lambda: mirror.is_paused)
+        await until(lambda: not mirror.is_paused)
+        assert world.clock.wall() >= now + 600.0
+
+    async def restarted(mirror: Mirror, _store: StateStore) -> None:
+        await until(lambda: mirror.bound is not None)
+        await until(lambda: mirror.is_paused)
+        assert world.clock.wall() >= next_begin
+
+    await watched(world, resumed)
+    await watched(world, restarted)
+
+
+async def test_a_pass_runs_in_quiet_hours_but_not_in_a_users_pause(world: World) -> None:
+    await world.mirrored(1)
+    quiet(world, (-60.0, 3600.0))
+    world.write("new.md")
+    # Leaves the pause of the quiet hours in the state.
+    await watched(world, lambda mirror, _store: until(lambda: mirror.is_paused))
+    assert (await world.once()).complete
+    assert world.served() == world.on_disk()
+    pause(world)
+    assert not (await world.once()).complete
+
+
+async def test_quiet_hours_taken_out_of_the_config_end_at_once(world: World) -> None:
+    await world.mirrored(1)
+    quiet(world, (-60.0, 3600.0))
+    await watched(world, lambda mirror, _store: until(lambda: mirror.is_paused))
+    world.settings = replace(world.settings, quiet_hours=())
+    await watched(world, lambda mirror, _store: until(lambda: mirror.bound is not None))

@@ -13,6 +13,7 @@ from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.server import views
 from kbsync.server.metrics import CounterSnapshot, MetricFigures, rendered
 from kbsync.state.mirrors import Halt
+from kbsync.state.pauses import Pause
 from tests.server.scene import samples, scene
 
 CONTRACT = (
@@ -34,7 +35,7 @@ def figures() -> MetricFigures:
     halt = Halt("credentials", "the key is refused", "kbsync retry")
     mirrors = [
         MirrorStatus("a", "/a", "zhipu", DocumentCounts(ready=3, failed=1), 7.5, 1000.0, halt),
-        MirrorStatus("b", "/b", "local", DocumentCounts()),
+        MirrorStatus("b", "/b", "local", DocumentCounts(), pause=Pause(5.0, 6.0)),
     ]
     return MetricFigures(mirrors, CounterSnapshot({"zhipu": meter}, {"a": times}, {"a": 1.5}, 15), 0.25)
 
@@ -57,6 +58,7 @@ def test_what_happened_is_told_with_its_labels_by_every_metric_of_the_contract()
     assert told['kbsync_pass_seconds{mirror="a"}'] == 1.5
     assert told['kbsync_halted{mirror="a",reason="credentials"}'] == 1
     assert told['kbsync_last_pass_timestamp_seconds{mirror="a"}'] == 1000
+    assert told['kbsync_paused_until_timestamp_seconds{mirror="b",reason="requested"}'] == 6
     assert not [name for name in told if "halted" in name and 'mirror="b"' in name]
 
 

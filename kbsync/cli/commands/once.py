@@ -20,6 +20,7 @@ from kbsync.cli.output import Output, print_message, route_messages
 from kbsync.cli.report import (
     LoggedEvents,
     MirrorReport,
+    clock_time,
     failures,
     halts,
     log_error,
@@ -29,6 +30,7 @@ from kbsync.cli.report import (
     summary,
 )
 from kbsync.core.model import Status
+from kbsync.core.quiet_hours import current_period
 from kbsync.core.text import sized
 from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError
@@ -137,6 +139,11 @@ def once(choices: Choices, *, as_json: bool) -> int:
     installation = choose(choices)
     prepare(installation, choices)
     level = choices.log_level or ("error" if choices.quiet else "warning")
+    if sys.stderr.isatty() and not choices.quiet:
+        for mirror in installation.mirrors:
+            if (period := current_period(one_pass.settings_of(mirror).quiet_hours, time.time())) is not None:
+                until = clock_time(period[1])
+                print_message(f"{mirror.name}: quiet hours until {until}; a single pass runs anyway")
     logged: LoggedEvents | None = None
     if logs.is_for_a_person(choices.log_format, choices.log_level):
         logs.configure(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def command(choices: Choices, name: str | None, as_json: bool) -> None:
     """Resume the paused mirror NAME, or all paused mirrors.
 
-    A running kbsync compares the folder within seconds and continues.
+    A running kbsync compares the folder within seconds and continues. In quiet hours it works until the next
+    ones begin.
     """
     installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     resumed = list[str]()
@@ -32,8 +33,8 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
     def end(tx: Tx) -> None:
         for mirror in installation.mirrors:
             record = tx.mirrors.named(mirror.name)
-            if record is not None and tx.pauses.current(record.id, time.time()) is not None:
-                tx.pauses.end(record.id)
+            if record is not None and tx.pauses.current(record.id, now := time.time()) is not None:
+                tx.pauses.end(record.id, now)
                 resumed.append(record.name)
 
     if find_paused(installation):

@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,6 +23,7 @@ from kbsync.cli.context import choose, prepare, reload, unless_running
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
+from kbsync.cli.report import clock_time
 from kbsync.core.text import counted
 from kbsync.signals import ENDING, HardEnd, Signals, find_terminal, hangup_with
 
@@ -64,8 +66,10 @@ class Foreground:
             case "config.read":
                 return self._at(f"config reloaded: {counted(fields['mirrors'], 'mirror')}")
             case "mirror.paused":
-                until = f" until {fields['until']}" if fields.get("until") else ""
-                return self._at(f"{fields['mirror']} paused{until}")
+                until, why = "", " for quiet hours" if fields.get("reason") == "quiet-hours" else ""
+                if fields.get("until"):
+                    until = f" until {clock_time(datetime.fromisoformat(fields['until']).timestamp())}"
+                return self._at(f"{fields['mirror']} paused{why}{until}")
             case "mirror.resumed":
                 return self._at(f"{fields['mirror']} resumed")
             case "watch.started" | "watch.changed" if fields.get("cure"):

@@ -441,9 +441,10 @@ function actions({ name, paused: pause, last_pass: compared, ...one }) {
     button("Remove", () => askToRemove(name, one), { class: "quiet", "data-key": `remove ${name}`, "aria-label": `Remove ${name}` }));
 }
 
-function paused({ until }) {
+function paused({ until, reason }) {
+  const word = reason === "quiet-hours" ? "quiet hours" : "paused";
   const end = new Date(until);
-  return until ? `paused until ${end.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}` : "paused";
+  return until ? `${word} until ${end.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}` : word;
 }
 
 function stateOf(one) {

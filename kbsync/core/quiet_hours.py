@@ -1,0 +1,74 @@
+"""Quiet hours: times of day, in local time, in which a mirror rests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from kbsync.dataclass import dataclass
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_TIME = r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9]"
+_DAY = f"(?:{'|'.join(DAYS)})"
+_PERIOD = f"(?:({_DAY})(?:-({_DAY}))? )?({_TIME})-({_TIME})"
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """A time of day on some `days` (0 is Monday); `start` and `end` in minutes since midnight.
+
+    If the end is not after the start, it is on the next day. The days are those of the start.
+    """
+
+    days: frozenset[int]
+    start: int
+    end: int
+
+
+def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
+    """Return the periods of `22:00-06:00, sat-sun 10:00-12:00`; none for "". Raises ValueError with the
+    reason."""
+    periods = []
+    for part in text.lower().split(",") if text else ():
+        match = re.fullmatch(_PERIOD, " ".join(part.split()))
+        if match is None:
+            raise ValueError(f"{part.strip()!r} is not a time of day such as 22:00-06:00")
+        first, last, start, end = match.groups()
+        if (begins := _minutes(start)) == (ends := _minutes(end)):
+            raise ValueError(f"{part.strip()!r} begins and ends at the same time, so it has no length")
+        days = range(7)
+        if first:
+            offset, most = DAYS.index(first), DAYS.index(last or first)
+            days = range(offset, offset + (most - offset) % 7 + 1)
+        periods.append(QuietHours(frozenset(day % 7 for day in days), begins, ends))
+    return tuple(periods)
+
+
+def current_period(periods: Iterable[QuietHours], now: float) -> tuple[float, float] | None:
+    """Return start and end of the period at `now`, in epoch seconds; None outside of them.
+
+    Each time is that of the clock on the wall: around a change of daylight saving time a period is an hour
+    longer or shorter. Of several periods the one that ends last counts.
+    """
+    midnight = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    spans = [
+        span
+        for day in (midnight - timedelta(days=1), midnight)
+        for period in periods
+        if day.weekday() in period.days
+        if (span := _span(period, day))[0] <= now < span[1]
+    ]
+    return max(spans, key=lambda span: span[1], default=None)
+
+
+def _span(period: QuietHours, day: datetime) -> tuple[float, float]:
+    # Naive times are local times, so adding to them moves the hands of the clock.
+    end = period.end if period.end > period.start else period.end + 24 * 60
+    starts, ends = (day + timedelta(minutes=minutes) for minutes in (period.start, end))
+    return starts.timestamp(), ends.timestamp()
+
+
+def _minutes(text: str) -> int:
+    hours, minutes = text.split(":")
+    return 60 * int(hours) + int(minutes)
