@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.query_syntax import parse_query
-from kbsync.contract.searching import Image, Passage, Query, UnknownWords, selector
+from kbsync.contract.searching import Image, MatchedWord, Passage, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
@@ -295,8 +295,8 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
 # -- JSON ----------------------------------------------------------------------------------
 
 
-def hit_json(hit: FoundDocument) -> dict[str, Any]:
-    """Return the JSON of a hit, the same for every program."""
+def hit_json(hit: FoundDocument, *, explain: bool = False) -> dict[str, Any]:
+    """Return the JSON of a hit, the same for every program. `explain`: with the field `why`."""
     passages = [
         {
             "text": passage.text,
@@ -326,8 +326,75 @@ def hit_json(hit: FoundDocument) -> dict[str, Any]:
         "state": None if hit.state is None else hit.state.word,
         "reason": hit.reason,
         **({"images": best["images"]} if "images" in best else {}),
+        **({"why": _why_json(hit)} if explain else {}),
         "passages": passages,
     }
+
+
+def _why_json(hit: FoundDocument) -> dict[str, Any]:
+    lines, reasons = why_lines(hit), hit.hit.reasons
+    if reasons is None:
+        return {"lines": lines}
+    return {
+        "lines": lines,
+        "score": round(reasons.score, 6),
+        "words": round(reasons.words, 6),
+        "meaning": round(reasons.meaning, 6),
+        "cosine": None if reasons.cosine is None else round(reasons.cosine, 6),
+        "in_text": _words_json(reasons.in_text),
+        "in_name": _words_json(reasons.in_name),
+        "translated": reasons.is_translated,
+        "named": reasons.is_named,
+        "size_weight": round(reasons.size_weight, 6),
+        "ranked": None if reasons.ranked is None else round(reasons.ranked, 6),
+    }
+
+
+def _words_json(words: Sequence[MatchedWord]) -> list[dict[str, Any]]:
+    return [
+        {"word": each.word, "written": each.written or each.word, "points": round(each.points, 6)}
+        for each in words
+    ]
+
+
+_MOST_WORDS = 8
+"""Maximum number of words in a line for people."""
+
+
+def why_lines(hit: FoundDocument) -> list[str]:
+    """Return why a search found a document, in one or two lines for people."""
+    reasons = hit.hit.reasons
+    if reasons is None:
+        return [f"score {hit.hit.score:.2f} from the service, which gives no reasons"]
+    names = [
+        each for each in (_words_in(reasons.in_text), _words_in(reasons.in_name, "in the name: ")) if each
+    ]
+    translated = " of the translation" * reasons.is_translated
+    words = f"words{translated} {reasons.words:.2f}: {'; '.join(names)}" if names else "none of the words"
+    if reasons.cosine is None:
+        meaning = "meaning not compared"
+    elif reasons.cosine - reasons.meaning > _VISIBLE:
+        meaning = f"meaning {reasons.meaning:.2f}, less than its {reasons.cosine:.2f} for a translation"
+    else:
+        meaning = f"meaning {reasons.meaning:.2f}"
+    others = list[str]()
+    if reasons.is_named:
+        others.append("the question is its file name: +1")
+    if reasons.size_weight < 1:
+        others.append(f"one of {reasons.size:,} passages: × {reasons.size_weight:.2f}")
+    if reasons.ranked is not None:
+        others.append(f"the ranking model changed its score from {reasons.score:.2f}")
+    return [f"{words} · {meaning}", *([" · ".join(others)] if others else [])]
+
+
+_VISIBLE = 0.005
+
+
+def _words_in(words: Sequence[MatchedWord], before: str = "") -> str:
+    """Return the words that count most, as typed and as written; "" if there are none."""
+    listed = [f"{each.word} → {each.written}" if each.written else each.word for each in words[:_MOST_WORDS]]
+    more = len(words) - len(listed)
+    return before * bool(words) + printable(", ".join(listed)) + f" and {more} more" * bool(more)
 
 
 def images_json(images: Sequence[Image]) -> dict[str, Any]:

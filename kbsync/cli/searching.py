@@ -19,7 +19,7 @@ from kbsync.errors import UsageError
 from kbsync.freshness import Freshness, freshness_reader
 from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
-from kbsync.search import SearchReply, iso_time, notes_on, open_all, search
+from kbsync.search import SearchReply, iso_time, notes_on, open_all, search, why_lines
 from kbsync.state.read_only import ReadsState
 from kbsync.threads import in_thread, run_here
 
@@ -142,10 +142,13 @@ LINES = 2
 INDENT = "    "
 
 
-def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, several: bool) -> None:
+def print_hits(
+    output: Output, hits: Sequence[FoundDocument], query: str, *, several: bool, explain: bool
+) -> None:
     """Print each document with its best passage, best first.
 
-    `several`: more than one mirror was searched, so each hit names its mirror.
+    `several`: more than one mirror was searched, so each hit names its mirror. `explain`: say why it was
+    found.
     """
     for number, document in enumerate(hits):
         if number:
@@ -156,6 +159,8 @@ def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, sev
                 output.line(INDENT + line)
             if images := document.hit.passages[0].images:
                 output.line(INDENT + output.dim(f"{counted(len(images), 'image')}; see --json"))
+        for line in why_lines(document) if explain else ():
+            output.line(INDENT + output.dim(line))
 
 
 def _heading(output: Output, document: FoundDocument, several: bool) -> str:

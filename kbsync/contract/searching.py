@@ -36,6 +36,8 @@ class Query:
     unfinished: bool = False
     # Only this mirror's documents, even if a search would cover those of others (`Target.reach`).
     own: bool = False
+    # Add to each hit how its score is made up, if the target knows.
+    explain: bool = False
 
     @property
     def selects(self) -> bool:
@@ -118,6 +120,45 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class MatchedWord:
+    """A word of a question that a document has, and what it adds to `Reasons.words`.
+
+    `written`: how the document has it, if that differs: without a typo, with another ending, in the other
+    Chinese script.
+    """
+
+    word: str
+    points: float
+    written: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """The numbers that made the score of a hit's best passage.
+
+    `in_text`: words in the passage or its headings; `in_name`: words in the document's file name, title or
+    tags. Their points add up to `words`. `meaning`: what the `cosine` of passage and question counts for; a
+    cosine of None: no vectors were compared. `is_translated`: the translation of the question found it.
+    `is_named`: the question is the name of its file. `size`: the number of the document's passages.
+
+    `score` is the mean of `words` and `meaning`, times `size_weight`, and 1 more if `is_named`. `ranked`: the
+    score that replaced it because a ranking model ordered the hits, or None.
+    """
+
+    in_text: tuple[MatchedWord, ...]
+    in_name: tuple[MatchedWord, ...]
+    words: float
+    meaning: float
+    cosine: float | None
+    score: float
+    is_translated: bool = False
+    is_named: bool = False
+    size: int = 1
+    size_weight: float = 1.0
+    ranked: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A document that matched, best passage first. `path` is None if only the state knows it."""
 
@@ -131,6 +172,8 @@ class Hit:
     hides_positions: bool | None = None
     # None: it belongs to the searched mirror.
     origin: Origin | None = None
+    # With `Query.explain`, if the target knows.
+    reasons: Reasons | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from kbsync.contract.searching import Hit, Passage, Query, UnknownWords
+from kbsync.contract.searching import Hit, Passage, Query, Reasons, UnknownWords
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError
@@ -101,6 +101,16 @@ class _Scored:
     chunk: int
     document: int
     score: float
+    candidate: CandidateChunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question whose hits are to be explained, its translation, and its words that no document has."""
+
+    text: str
+    translation: str
+    unknown: Sequence[Unknown]
 
 
 class Search:
@@ -140,15 +150,16 @@ class Search:
                 others = snapshot.candidates(terms_of(translation), model, other_vector, query, least)
                 candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
             ranked = _ranked(candidates, least)
+            question = _Question(text, translation, unknown) if query.explain else None
             if self._ranker is None:
-                return _hits(snapshot, ranked, query.top_k)
+                return _hits(snapshot, ranked, query.top_k, question)
             passages = snapshot.passages(item.chunk for item in ranked)
         ranked = _reranked(self._ranker, text, ranked, passages)
         with self._store.snapshot() as snapshot:
             # A document may have been deleted or replaced since the first snapshot.
             current = snapshot.passages(item.chunk for item in ranked)
             ranked = [e for e in ranked if e.chunk in current and current[e.chunk].document == e.document]
-            return _hits(snapshot, ranked, query.top_k)
+            return _hits(snapshot, ranked, query.top_k, question)
 
     def _vector(self, text: str) -> NDArray[np.float32] | None:
         """Return the vector; None if there are no vectors to compare with, or a service fails."""
@@ -196,7 +207,8 @@ def _merged(
     """
     merged = {each.chunk: each for each in candidates}
     for each in translated:
-        other = replace(each, words=TRANSLATED * each.words, meaning=share * each.meaning, is_named=False)
+        words, meaning = TRANSLATED * each.words, share * each.meaning
+        other = replace(each, words=words, meaning=meaning, is_named=False, translated=share)
         if other.chunk not in merged or other.score > merged[other.chunk].score:
             merged[other.chunk] = other
     return list(merged.values())
@@ -217,7 +229,7 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
     for item in candidates:
         has_words = item.words > 0 or item.is_named
         if has_words or item.meaning >= least:
-            scored.append((_Scored(item.chunk, item.document, item.score), has_words))
+            scored.append((_Scored(item.chunk, item.document, item.score, item), has_words))
     scored.sort(key=lambda pair: (-pair[0].score, pair[0].chunk))
     return [item for item, has_words in scored if has_words or item.score >= _FAR * scored[0][0].score]
 
@@ -246,7 +258,9 @@ def _reranked(
     ]
 
 
-def _hits(snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hit]:
+def _hits(
+    snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int, question: _Question | None
+) -> list[Hit]:
     """Return the documents of these chunks; chunks and documents stay best first."""
     groups = dict[int, list[_Scored]]()
     for item in ranked:
@@ -266,6 +280,7 @@ def _hits(snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> lis
             for passage in (stored[item.chunk],)
         )
         best_score = group[0].score
+        reasons = None if question is None else _explain(group[0], first, question)
         hits.append(
             Hit(
                 str(document),
@@ -275,6 +290,16 @@ def _hits(snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> lis
                 first.title,
                 first.modified,
                 origin=first.origin,
+                reasons=reasons,
             )
         )
     return hits
+
+
+def _explain(item: _Scored, passage: StoredPassage, question: _Question) -> Reasons:
+    from kbsync.index.reasons import reasons_for
+
+    candidate = item.candidate
+    text = question.text if candidate.translated is None else question.translation
+    ranked = None if item.score == candidate.score else item.score
+    return reasons_for(candidate, passage, text, question.unknown, ranked)

@@ -7,7 +7,7 @@ scores the candidates, so that both rank alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,6 +40,16 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class MatchedTerms:
+    """The points of each term in a chunk and in its document's name. Their sum, divided by `total`, is the
+    chunk's `words`."""
+
+    text: Mapping[Term, float]
+    name: Mapping[Term, float]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateChunk:
     """A chunk that may answer a question.
 
@@ -47,6 +57,9 @@ class CandidateChunk:
     terms: near 1 if it has each of them about once, 0 if it has none. `meaning` is the cosine of its vector
     with the question's, 0 without one. `is_named`: the question is the name of the document's file.
     `size`: the number of its document's chunks.
+
+    `matched` returns the terms of `words`, if the query asks to explain. `translated`: for a chunk that the
+    translation of the question found, the share of the cosine in `meaning`.
     """
 
     chunk: int
@@ -55,6 +68,8 @@ class CandidateChunk:
     meaning: float
     is_named: bool = False
     size: int = 1
+    matched: Callable[[], MatchedTerms] | None = None
+    translated: float | None = None
 
     @property
     def score(self) -> float:

@@ -132,9 +132,12 @@ class NameScores:
 
     def points(self, document: int, chunk: int) -> float:
         """Return what the name adds to the score of a chunk."""
-        if (terms := self.documents.get(document)) is None:
-            return 0.0
-        return sum([self.idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms])
+        return sum(self.by_term(document, chunk).values()) if document in self.documents else 0.0
+
+    def by_term(self, document: int, chunk: int) -> dict[Term, float]:
+        """Return what each term of the name adds to the score of a chunk."""
+        terms = self.documents.get(document, ())
+        return {term: self.idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms}
 
     def best(self) -> list[int]:
         """Return the documents whose names match best, best first."""

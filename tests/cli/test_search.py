@@ -566,6 +566,40 @@ def test_what_was_searched_for_instead_of_a_misspelt_word_is_said_and_marked(
     assert "\x1b[1mpassword" in shown.out.lower() and note in shown.err
 
 
+def test_each_hit_says_why_it_was_found(mirrored: Place) -> None:
+    def run(question: str, *options: str) -> Any:
+        return mirrored.run("search", question, "--folder", "docs", "--explain", *options)
+
+    assert re.search(
+        r"^    words \d\.\d\d: (reset, pasword → password|pasword → password, reset) · meaning \d\.\d\d$",
+        run("reset pasword").out,
+        re.M,
+    )
+    assert re.search(
+        r"words .*; in the name: install · .*\n    the question is its file name: \+1\n", run("install").out
+    )
+    assert re.search(r"^    none of the words · meaning 0\.\d\d$", run("ubuntu setup", "-k1").out, re.M)
+    for question in ("reset pasword", "install", "ubuntu setup"):
+        hits = run(question, "--json").json["hits"]
+        plain = mirrored.run("search", question, "--folder", "docs", "--json").json["hits"]
+        whys = [hit.pop("why") for hit in hits]
+        assert hits == plain
+        for hit, why in zip(hits, whys, strict=True):
+            points = sum(word["points"] for word in why["in_text"] + why["in_name"])
+            assert points == pytest.approx(why["words"], abs=1e-4)
+            made = (why["words"] + why["meaning"]) / 2 * why["size_weight"] + why["named"]
+            assert made == pytest.approx(hit["score"], abs=1e-4)
+            assert why["ranked"] is None
+    assert run("install", "--files").code == 2
+
+
+def test_of_a_hit_at_a_service_only_its_score_is_known(shared: ZhipuPlace) -> None:
+    ran = shared.run("search", "opens at nine", "--explain", "-k1")
+    assert re.search(r"^    score \d\.\d\d from the service, which gives no reasons$", ran.out, re.M)
+    [hit] = shared.run("search", "opens at nine", "--explain", "-k1", "--json").json["hits"]
+    assert set(hit["why"]) == {"lines"}
+
+
 def test_hits_that_have_no_word_of_the_question_are_told_as_such(mirrored: Place) -> None:
     assert notes(mirrored, "ubuntu setup", "--folder", "docs") == [
         "no document has “ubuntu” or “setup”; the hits are similar in meaning"

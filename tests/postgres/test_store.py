@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from kbsync.contract.searching import Query
+from kbsync.contract.searching import Hit, Query
 from kbsync.core.selection import path_matcher, plain_part
 from kbsync.errors import Halted, Rejected, UnmadeError, UsageError
 from kbsync.index import weights
@@ -27,6 +27,7 @@ from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.store import Store
 from kbsync.index.words import terms_of
+from tests.index.test_reasons import check_sums
 from tests.index.test_search import ENCODER, FILES_BESIDE_A_LOG, QUESTIONS_BESIDE_A_LOG, TEXTS, log_entry
 from tests.index.test_search import entry as parsed
 from tests.postgres.base import (
@@ -111,6 +112,38 @@ def shares_by_words(store: Store, question: str) -> list[int]:
     with store.snapshot() as seen:
         candidates = seen.candidates(terms_of(question), ENCODER.model, None, Query(question))
     return sorted(Counter(each.document for each in candidates).values())
+
+
+@pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
+def test_explains_a_hit_as_the_built_in_base_does(
+    tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(weights, "MOST_ROWS", most)
+    documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
+    with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
+        for each in (built_in, store):
+            each.put(documents, ENCODER)
+        for query in QUESTIONS:
+            asked = replace(query, explain=True, unfinished=False)
+            ours, its = (Search(each, ENCODER).search(asked) for each in (store, built_in))
+            check_sums(ours)
+            if (
+                most == MOST_ROWS
+            ):  # with fewer words that find, SQLite scores some common words in fewer passages
+                assert [words_of(hit) for hit in ours] == [words_of(hit) for hit in its], query
+            for one, other in zip(ours, its, strict=True):
+                assert one.reasons is not None
+                assert other.reasons is not None
+                assert one.reasons.cosine == pytest.approx(other.reasons.cosine, abs=0.01)
+                assert one.reasons.is_named is other.reasons.is_named
+            plain = Search(store, ENCODER).search(replace(asked, explain=False))
+            assert [replace(hit, reasons=None) for hit in ours] == plain
+
+
+def words_of(hit: Hit) -> tuple[set[tuple[str, str]], set[str]]:
+    assert hit.reasons is not None
+    in_text = {(each.word, each.written) for each in hit.reasons.in_text}
+    return in_text, {each.word for each in hit.reasons.in_name}
 
 
 PATTERNS = (

@@ -37,6 +37,7 @@ from kbsync.errors import UsageError
 )
 @selection_options
 @click.option("--rerank", is_flag=True, help="Have a ranking model order the hits.")
+@click.option("--explain", is_flag=True, help="Say why each hit was found: its words, how near its meaning.")
 @click.option("--files", is_flag=True, help="Print absolute paths only.")
 @click.option("-0", "--null", is_flag=True, help="With --files: end each path with NUL, for xargs -0.")
 @json_option
@@ -48,6 +49,7 @@ def command(
     top_k: int,
     selection: Query,
     rerank: bool,
+    explain: bool,
     files: bool,
     null: bool,
     as_json: bool,
@@ -65,13 +67,16 @@ def command(
         raise UsageError("-0 needs --files")
     if files and as_json:
         raise UsageError("--files and --json cannot be used together")
-    if interactive and (files or as_json or rerank):
-        raise UsageError("-i cannot be used with --files, --json or --rerank")
+    if files and explain:
+        raise UsageError("--files and --explain cannot be used together")
+    if interactive and (files or as_json or rerank or explain):
+        raise UsageError("-i cannot be used with --files, --json, --rerank or --explain")
     text = " ".join(words).strip()
     if not text and not interactive:
         typed = choices.typed("search -i")
         raise UsageError(f"the query is empty; pass one, or type it: {typed}")
-    query = replace(selection, text=text, top_k=top_k, rerank=rerank, own=bool(choices.mirrors))
+    own = bool(choices.mirrors)
+    query = replace(selection, text=text, top_k=top_k, rerank=rerank, own=own, explain=explain)
     installation = choose(choices, here=True)
     if interactive:
         from kbsync.cli.commands.search_live import search_live
@@ -90,13 +95,15 @@ def command(
         if note.explains_hits:
             print_message(note.text)
     if as_json:
-        output.json({"hits": [hit_json(each) for each in hits], **({"notes": notes} if notes else {})})
+        listed = [hit_json(each, explain=explain) for each in hits]
+        output.json({"hits": listed, **({"notes": notes} if notes else {})})
     elif files:
         for path in (each.absolute for each in hits if each.is_here):
             output.path(str(path), b"\0" if null else b"\n")
     else:
         several = len(installation.mirrors) > 1
-        print_hits(output, hits, " ".join([reply.query.text, *reply.guesses]), several=several)
+        words_searched = " ".join([reply.query.text, *reply.guesses])
+        print_hits(output, hits, words_searched, several=several, explain=explain)
         if not hits and not choices.quiet:
             print_message(f"nothing found for: {text}")
     if not choices.quiet:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,17 @@ from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
-from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, PASSAGES, Frequency, NameScores, select_terms
+from kbsync.index.store import CandidateChunk, MatchedTerms, StoredPassage, few_of_each
+from kbsync.index.weights import (
+    DEPTH,
+    MOST_ROWS,
+    NAMED_CHUNKS,
+    PASSAGES,
+    Frequency,
+    NameScores,
+    TermWeights,
+    select_terms,
+)
 from kbsync.index.words import Term, Tokeniser, name_test, names_sought, naming_text, phrase_test, readable
 
 if TYPE_CHECKING:
@@ -126,7 +136,10 @@ class PostgresSnapshot:
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
         near = [passage for passage, *_ in nearest]
-        lexical, by_name, name_scores, total = self._by_words(terms, query.text, scope, document_count, near)
+        lexical, by_name, name_scores, selected, length = self._by_words(
+            terms, query.text, scope, document_count, near
+        )
+        by_term = self._by_term(lexical, selected, length) if query.explain else {}
         if scope.passages is not None:
             # A passage with a phrase is a hit without any other word of the question.
             least_score = sys.float_info.epsilon
@@ -153,13 +166,19 @@ class PostgresSnapshot:
         listed = list(set(documents.values()))
         sizes_of = _SIZES if self._viewpoint.has_names else _COUNTED_SIZES
         sizes: dict[int, int] = dict(self._connection.execute(sizes_of, (listed,)).fetchall())
+
+        def matched_terms(passage: int, document: int) -> MatchedTerms:
+            return MatchedTerms(
+                by_term.get(passage, {}), name_scores.by_term(document, passage), selected.total
+            )
+
         for passage, document in documents.items():
             word_score = points.get(passage, 0.0) + name_scores.points(document, passage)
-            words = word_score / total if word_score else 0.0
+            words = word_score / selected.total if word_score else 0.0
             cosine, is_named = cosines.get(passage, 0.0), document in name_scores.exact
-            found[passage] = CandidateChunk(
-                passage, document, words, cosine, is_named, sizes.get(document, 1)
-            )
+            matched = partial(matched_terms, passage, document) if query.explain else None
+            size = sizes.get(document, 1)
+            found[passage] = CandidateChunk(passage, document, words, cosine, is_named, size, matched)
         few = few_of_each(found.pop(passage) for passage in only_named)
         return [*few, *found.values()]
 
@@ -292,9 +311,9 @@ class PostgresSnapshot:
         scope: _Scope,
         document_count: int,
         near: Sequence[int],
-    ) -> tuple[list[_Row], dict[int, int], NameScores, float]:
+    ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
         """Return the best by words as in SQLite, the first passages of the best names with their documents,
-        all names with some of the terms, and the sum of the idf of all terms.
+        all names with some of the terms, the weights of the terms, and the average length of a passage.
 
         Very common words find only passages in `near`; they add to the scores of what others find.
         """
@@ -305,13 +324,14 @@ class PostgresSnapshot:
         whole = [term for term in whole if term.stem not in prefixes or frequencies[term].documents]
         selected = select_terms(whole, frequencies, documents, chunks)
         name_scores = NameScores(selected.all_terms)
+        average_length = length / max(1, chunks)
         if not name_scores.idf:
-            return [], {}, name_scores, selected.total
+            return [], {}, name_scores, selected, average_length
         by_name = self._by_name(name_scores, question, scope) if self._viewpoint.has_names else {}
         values = {
             "common": [term_of(term.stem) for term in selected.common],
             "common_idf": list(selected.common.values()),
-            "length": length / max(1, chunks),
+            "length": average_length,
             **scope.values,
         }
         match = _MATCH.replace("@common", _COMMON if selected.common else "0")
@@ -333,7 +353,25 @@ class PostgresSnapshot:
             values |= {"near": list(among), "limit": len(among)}
             statement = _BEST.replace("@best", match.replace("@scope", "AND passage = ANY(%(near)s)"))
             rows += self._connection.execute(statement, values).fetchall()
-        return rows, by_name, name_scores, selected.total
+        return rows, by_name, name_scores, selected, average_length
+
+    def _by_term(
+        self, rows: Sequence[_Row], weights: TermWeights, average_length: float
+    ) -> Mapping[int, Mapping[Term, float]]:
+        """Return the points of each term in the scores of these passages."""
+        by_passage = {passage: dict[Term, float]() for passage, *_ in rows}
+        if not by_passage:
+            return {}
+        rare = {term_of(term.stem): term for term in weights.rare}
+        values = {"terms": list(rare), "idf": list(weights.rare.values()), "length": average_length}
+        for passage, number, points in self._connection.execute(
+            _POINTS, {**values, "passages": list(by_passage)}
+        ):
+            by_passage[passage][rare[number]] = points
+        common = {term_of(term.stem): term for term in weights.common}
+        for number, passage in self._connection.execute(_HAVING, (list(common), list(by_passage))):
+            by_passage[passage][common[number]] = weights.common[common[number]]
+        return by_passage
 
     def _best_of_each(
         self, match: str, condition: str, values: Mapping[str, Any], document_count: int
@@ -461,19 +499,25 @@ LEFT JOIN LATERAL (
 """
 
 # Term by term, because checking all terms in each passage that has any takes four times as long.
-_MATCH = f"""
-SELECT passage, sum(
-    idf * 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s))
-  ) + max(common) AS score
-FROM (
-  SELECT passage, length, idf, {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n,
+_OCCURRENCES = f"""
+  SELECT passage, length, term, idf, {UNIT}::float8 * get_byte(counts, array_position(terms, term) - 1) AS n,
     @common::float8 AS common
   FROM unnest(%(terms)s::integer[], %(idf)s::float8[]) q(term, idf)
   CROSS JOIN LATERAL (
     SELECT * FROM words WHERE terms @> ARRAY[q.term] @scope OFFSET 0) AS having_it
-  OFFSET 0) AS weighed
+  OFFSET 0
+"""  # noqa: S608
+
+_BM25 = "idf * 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s))"
+
+_MATCH = f"""
+SELECT passage, sum({_BM25}) + max(common) AS score FROM ({_OCCURRENCES}) AS weighed
 GROUP BY passage ORDER BY score DESC, passage LIMIT %(limit)s
 """  # noqa: S608
+
+_POINTS = f"SELECT passage, term, {_BM25} FROM ({_OCCURRENCES}) AS weighed".replace("@common", "0").replace(  # noqa: S608
+    "@scope", "AND passage = ANY(%(passages)s::bigint[])"
+)
 
 # The idf of the common terms in a passage.
 _COMMON = """(

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, NAMED, READABLE, WHOLE, identity, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
+from kbsync.index.store import CandidateChunk, MatchedTerms, Stored, StoredPassage, few_of_each
 from kbsync.index.weights import (
     DEPTH,
     FIELDS,
@@ -178,7 +179,8 @@ class Reader:
         scope = self._last_scope[1]
         admitted = scope.documents
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
-        scores = self._score_words(weights)
+        by_term: dict[Term, dict[int, float]] | None = {} if query.explain else None
+        scores = self._score_words(weights, by_term)
         name_scores = self._score_names(weights.all_terms, query.text, admitted)
         document_count = self._count_wanted(admitted, query.top_k)
         share = DEPTH // max(1, document_count)
@@ -207,12 +209,21 @@ class Reader:
             self._take_nearest(semantic, cosines, least)
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
 
+        def matched_terms(
+            by_term: Mapping[Term, Mapping[int, float]], chunk: int, document: int
+        ) -> MatchedTerms:
+            having = by_term.items() if chunk in points else ()
+            text = {term: points_of[chunk] for term, points_of in having if chunk in points_of}
+            return MatchedTerms(text, name_scores.by_term(document, chunk), weights.total)
+
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
             word_score = points.get(chunk, 0.0) + name_scores.points(document, chunk)
             meaning = cosines.of(slot) if cosines is not None and slot is not None else 0.0
             words = word_score / weights.total if word_score else 0.0
             size = self._size(document)
-            return CandidateChunk(chunk, document, words, meaning, document in name_scores.exact, size)
+            is_named = document in name_scores.exact
+            matched = None if by_term is None else partial(matched_terms, by_term, chunk, document)
+            return CandidateChunk(chunk, document, words, meaning, is_named, size, matched)
 
         found = [candidate(chunk, *location) for chunk, location in locations.items()]
         by_name = [
@@ -223,8 +234,11 @@ class Reader:
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
 
-    def _score_words(self, weights: TermWeights) -> dict[int, float]:
-        """Return the chunks with some of the terms, scored by all: BM25 with the given idf.
+    def _score_words(
+        self, weights: TermWeights, by_term: dict[Term, dict[int, float]] | None
+    ) -> dict[int, float]:
+        """Return the chunks with some of the terms, scored by all: BM25 with the given idf. Adds what each
+        term gave to `by_term`, if it is not None.
 
         Common terms find chunks only if the rarer ones are in few documents: the first of each document, and
         those that have all.
@@ -236,6 +250,8 @@ class Reader:
             scale = idf / max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
             for chunk, score in rows:
                 scores[chunk] = scores.get(chunk, 0.0) + scale * score
+            if by_term is not None:
+                by_term[term] = {chunk: scale * score for chunk, score in rows}
         having = {term: set[int]() for term in weights.common}
         found = max((self._frequency(each).documents for each in weights.rare), default=0)
         if weights.common and found < DEPTH:
@@ -251,6 +267,8 @@ class Reader:
                 having[term].update(chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (both, -1)))
             for chunk in having[term]:
                 scores[chunk] = scores.get(chunk, 0.0) + idf
+            if by_term is not None:
+                by_term[term] = dict.fromkeys(having[term], idf)
         return scores
 
     def _sample(self, expression: str) -> list[int]:

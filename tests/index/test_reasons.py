@@ -1,0 +1,203 @@
+"""Each hit says how its score is made up, from the same numbers that put it in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kbsync.contract.searching import Hit, Query, Reasons
+from kbsync.index.glossary import Glossary
+from kbsync.index.search import Search
+from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.sqlite.writer import Writer
+from tests.index.test_search import ENCODER, entry
+
+TEXTS = {
+    "notes/heat pump.md": "# Heating\n\nA heat pump moves warmth from the air outside into the house.",
+    "notes/sensor.txt": "The temperature sensor in the cellar reports every minute.",
+    "notes/pumps.txt": "Old pumps are noisy, and a new pump is not.",
+    "notes/vacation.txt": "Everyone gets thirty days of paid holidays a year.",
+    "zh/传感器.txt": "地下室的温度传感器每分钟报告一次。",
+    "zh/暖氣.txt": "暖氣系統的溫度由房間裡的開關調節。",
+    "it/printer.md": "The printer on the second floor prints on both sides.",
+}
+
+
+class Dictionary(Glossary):
+    """A dictionary with one entry in each direction."""
+
+    def translate(self, question: str) -> str:
+        return {"温度": "temperature", "thermometer": "温度 传感器"}.get(question, "")
+
+
+@contextmanager
+def explaining(folder: Path, texts: dict[str, str]) -> Iterator[Search]:
+    with closing(Writer(folder)) as index:
+        entries = [entry(at, path, text, float(at)) for at, (path, text) in enumerate(texts.items(), 1)]
+        index.put([replace(each, title=None) for each in entries], ENCODER)
+        with closing(SqliteStore(folder, writer=None)) as store:
+            yield Search(store, ENCODER, glossary=Dictionary(folder))
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    with explaining(tmp_path_factory.mktemp("reasons"), TEXTS) as searcher:
+        yield searcher
+
+
+def reasons(searcher: Search, question: str, path: str) -> Reasons:
+    hits = {hit.path: hit for hit in searcher.search(Query(question, explain=True))}
+    found = hits[path].reasons
+    assert found is not None
+    return found
+
+
+def check_sums(hits: list[Hit]) -> None:
+    """Check that the parts of each score make it, and so the order."""
+    scores = list[float]()
+    for hit in hits:
+        why = hit.reasons
+        assert why is not None
+        assert sum(word.points for word in (*why.in_text, *why.in_name)) == pytest.approx(why.words)
+        made = (why.words + why.meaning) / 2 * why.size_weight + why.is_named
+        assert made == pytest.approx(why.score) == pytest.approx(hit.score)
+        scores.append(made)
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "heat pump",
+        "pumps",
+        "temprature",
+        "温度",
+        "thermometer",
+        "days off",
+        "溫度傳感器",
+        "printer heat pump 温度",
+    ],
+)
+def test_the_parts_of_each_score_make_the_order(searcher: Search, question: str) -> None:
+    hits = searcher.search(Query(question, explain=True))
+    assert hits
+    check_sums(hits)
+    plain = searcher.search(Query(question))
+    assert [replace(hit, reasons=None) for hit in hits] == plain
+
+
+def test_a_hit_is_not_explained_unless_asked(searcher: Search) -> None:
+    assert all(hit.reasons is None for hit in searcher.search(Query("heat pump")))
+
+
+def test_words_of_the_text_and_of_the_name_are_told_apart(searcher: Search) -> None:
+    why = reasons(searcher, "heat pump outside", "notes/heat pump.md")
+    assert {word.word for word in why.in_text} == {"heat", "pump", "outside"}
+    assert {word.word for word in why.in_name} == {"heat", "pump"}
+    assert not why.is_named
+    assert why.cosine == pytest.approx(why.meaning)
+
+
+def test_a_file_with_the_question_for_its_name_is_named(searcher: Search) -> None:
+    assert reasons(searcher, "heat pump", "notes/heat pump.md").is_named
+
+
+def test_a_hit_by_meaning_alone_has_no_words(searcher: Search) -> None:
+    why = reasons(searcher, "vacation", "notes/vacation.txt")
+    assert [word.word for word in why.in_name] == ["vacation"]
+    assert why.in_text == ()
+    alone = reasons(searcher, "annual leave", "notes/vacation.txt")
+    assert alone.in_text == alone.in_name == ()
+    assert alone.words == 0 < alone.meaning
+
+
+def test_a_hit_by_words_alone_has_no_cosine(tmp_path: Path) -> None:
+    with closing(Writer(tmp_path)) as index:
+        made = entry(1, "a.txt", "The temperature sensor in the cellar.")
+        index.put([made], ENCODER)
+        with closing(SqliteStore(tmp_path, writer=None)) as store:
+            other = type(ENCODER)(None)
+            search = Search(store, other)
+            search._vector = lambda text: None  # type: ignore[method-assign]
+            [hit] = search.search(Query("sensor", explain=True))
+    assert hit.reasons is not None
+    assert hit.reasons.cosine is None
+    assert [word.word for word in hit.reasons.in_text] == ["sensor"]
+
+
+def test_a_typo_is_named_with_the_word_that_was_found(searcher: Search) -> None:
+    [word] = reasons(searcher, "temprature", "notes/sensor.txt").in_text
+    assert (word.word, word.written) == ("temprature", "temperature")
+
+
+@pytest.mark.parametrize(
+    ("question", "path", "words"),
+    [
+        ("pumping", "notes/heat pump.md", {("pumping", "pump")}),
+        ("pump", "notes/pumps.txt", {("pump", "")}),
+        ("pumping", "notes/pumps.txt", {("pumping", "pumps")}),
+        ("溫度", "zh/传感器.txt", {("溫度", "温度")}),
+        ("温度", "zh/暖氣.txt", {("温度", "溫度")}),
+        ("温度和地下室", "zh/传感器.txt", {("温度", ""), ("地下室", "")}),
+    ],
+)
+def test_another_form_of_a_word_is_named(
+    searcher: Search, question: str, path: str, words: set[tuple[str, str]]
+) -> None:
+    assert {(each.word, each.written) for each in reasons(searcher, question, path).in_text} == words
+
+
+def test_a_word_that_is_being_typed_is_named_once(searcher: Search) -> None:
+    for typed, written in (("pump", ""), ("sens", "sensor")):
+        hits = searcher.search(Query(typed, explain=True, unfinished=True))
+        check_sums(hits)
+        assert hits[0].reasons is not None
+        assert [(each.word, each.written) for each in hits[0].reasons.in_text] == [(typed, written)]
+
+
+def test_a_hit_by_translation_names_the_translated_words(searcher: Search) -> None:
+    chinese = reasons(searcher, "thermometer", "zh/传感器.txt")
+    assert chinese.is_translated
+    assert {word.word for word in chinese.in_text} == {"温度", "传感器"}
+    english = reasons(searcher, "温度", "notes/sensor.txt")
+    assert english.is_translated
+    assert [word.word for word in english.in_text] == ["temperature"]
+    assert english.cosine is not None
+    assert 0 < english.meaning < english.cosine
+
+
+class Reversing:
+    """A ranking model that prefers what the index likes least."""
+
+    model, most_texts = "reversing", 10
+
+    def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+        return [(at, (at + 1) / 10) for at in reversed(range(len(texts)))]
+
+    def close(self) -> None: ...
+
+
+def test_a_score_of_the_ranking_model_is_told_beside_the_one_before(searcher: Search) -> None:
+    ranked = Search(searcher._store, ENCODER, Reversing())
+    plain = {hit.path: hit.score for hit in searcher.search(Query("pump"))}
+    hits = ranked.search(Query("pump", explain=True))
+    assert [hit.path for hit in hits] != list(plain)
+    for hit in hits:
+        assert hit.reasons is not None
+        assert hit.reasons.ranked == hit.score
+        assert hit.reasons.score == pytest.approx(plain[hit.path])
+
+
+def test_a_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
+    lines = "\n\n".join(f"{number} heat pump started" + " quiet" * 150 for number in range(1300))
+    with explaining(tmp_path, {"log.txt": lines, "note.txt": "The heat pump is new."}) as searcher:
+        hits = searcher.search(Query("heat pump", explain=True))
+    check_sums(hits)
+    [log] = [hit.reasons for hit in hits if hit.path == "log.txt"]
+    assert log is not None
+    assert log.size > 1000
+    assert log.size_weight < 1
