@@ -250,7 +250,8 @@ class ListenerApp:
 
     async def search(self, request: Request) -> Response:
         """Return the reply to `q`: `k` hits after the first `offset`, from `mirror` or from all, and whether
-        there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still typing.
+        there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still typing. `explain=1`:
+        say why each hit was found.
         """
         given, name = request.query_params, request.query_params.get("mirror", "")
         text = given.get("q", "").strip()
@@ -265,6 +266,7 @@ class ListenerApp:
             after=_moment(after) if after else None,
             unfinished=given.get("unfinished") == "1",
             own=bool(name),
+            explain=given.get("explain") == "1",
         )
         only = [name] if name else []
         if name:
@@ -282,7 +284,8 @@ class ListenerApp:
             shortened(each, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True)
             for each in reply.hits[offset : offset + most]
         ]
-        listed, more = list(map(hit_json, hits)), len(reply.hits) > offset + most
+        listed = [hit_json(each, explain=query.explain) for each in hits]
+        more = len(reply.hits) > offset + most
         if is_from_this_machine(request):
             for fields, hit in zip(listed, hits, strict=True):
                 fields["links"] = await self._vaults.links(hit.folder, hit.path) if hit.is_here else None

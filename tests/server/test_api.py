@@ -8,11 +8,12 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import AsyncMock
 from urllib.parse import quote
 
 import pytest
 
-from kbsync.contract.searching import Explanation, Hit, Origin, Query
+from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Query, Reasons
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
 from kbsync.errors import StateError
@@ -421,6 +422,22 @@ async def test_hits_come_in_pages_narrowed_by_type_and_time(one: Scene) -> None:
         paths = [hit["path"] for hit in first["hits"] + last["hits"]]
         assert sorted(paths) == ["f0.md", "f1.md", "f2.md"] and not last["more"]
         assert (await one.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
+
+
+async def test_a_hit_says_why_it_was_found_if_asked(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = Reasons((MatchedWord("txet", 0.4, "text"),), (), 0.4, 0.2, 0.2, 0.3)
+    await one.mirrored(2)
+    async with one.target() as target:
+        hits = [Hit("1", 0.3, (), "f0.md", reasons=reasons), Hit("2", 0.25, (), "f1.md")]
+        monkeypatch.setattr(target, "search", AsyncMock(return_value=hits))
+        explained = (await one.json("/api/search?q=txet&explain=1"))["hits"]
+        plain = (await one.json("/api/search?q=txet"))["hits"]
+    assert [hit["why"]["lines"] for hit in explained] == [
+        ["words 0.40: txet → text · meaning 0.20"],
+        ["score 0.25 from the service, which gives no reasons"],
+    ]
+    assert explained[0]["why"]["in_text"] == [{"word": "txet", "written": "text", "points": 0.4}]
+    assert not any("why" in hit for hit in plain)
 
 
 async def test_a_mirror_is_paused_and_resumed_as_by_the_command(one: Scene) -> None:

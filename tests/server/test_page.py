@@ -17,7 +17,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from kbsync.contract.searching import Explanation, Hit, Origin, Passage, Query
+from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Passage, Query, Reasons
 from kbsync.errors import Rejected
 from kbsync.server import app, events
 from kbsync.server.listener import ServerThread, bind_sockets
@@ -583,6 +583,36 @@ async def test_a_hit_opens_its_document_with_the_passage_marked(
         assert await one.run("document.getElementById('text').textContent") == text
         await one.press("Escape")
         await one.until("!document.getElementById('results').hidden && document.querySelector('.hit')")
+
+
+async def test_why_a_hit_was_found_is_shown_by_keyboard(one: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil, asked = "<b>ban\u202eana</b>", list[Query]()
+    words = MatchedWord("grapes", 0.4), MatchedWord("bananna" * 20, 0.1, evil)
+    reasons = Reasons(words, words[:1], 0.9, 0.3, 0.3, 0.6, size=2000, size_weight=0.74)
+
+    async def search(query: Query) -> list[Hit]:
+        asked.append(query)
+        return [Hit("1", 0.6, (Passage("Grapes."),), "f0.md", reasons=reasons)]
+
+    await one.scene.mirrored(1)
+    async with one.scene.target() as target:
+        monkeypatch.setattr(target, "search", search)
+        await one.do(one._page.size, 390, 800, dark=True, still=True)
+        await one.until("document.querySelector('.mirror')")
+        await one.press("/")
+        await one.write("grapes")
+        await one.press("Enter")
+        await one.until("document.querySelector('.hit summary')?.checkVisibility()")
+        assert not await one.run("document.querySelector('.hit details p').checkVisibility()")
+        await one.run("document.querySelector('.hit summary').focus()")
+        await one.press("Enter")
+        await one.says("; in the name: grapes · meaning 0.30", ".hit details")
+        await one.says("one of 2,000 passages: × 0.74", ".hit details")
+        assert "→ <b>ban\\u202eana</b>" in await one.text(".hit details")
+        assert await one.run("document.documentElement.scrollWidth") <= 390
+        assert await one.run(FAINT) == []
+        await one.do(one._page.size, 1280, 800)
+    assert all(query.explain for query in asked)
 
 
 async def test_failed_files_are_listed_by_reason_and_retried_by_one_button(one: Shown) -> None:

@@ -724,7 +724,7 @@ async function seek({ unfinished = "", offset = 0 } = {}) {
   const address = hash("search", { q: query, mirror, type, days });
   if (address !== location.hash) history[view === "results" ? "replaceState" : "pushState"](null, "", address);
   try {
-    const reply = await get("search", { q: query, mirror, type, after, offset, unfinished });
+    const reply = await get("search", { explain: 1, q: query, mirror, type, after, offset, unfinished });
     if (reply) showHits(query, reply, offset);
   } catch (error) {
     if (error.name === "AbortError") return null;
@@ -750,7 +750,8 @@ function showHits(query, reply, offset) {
           : el("span", { class: "path" }, name),
         hit.here && el("div", { class: "tools" }, copyButton(hit.abs_path, hit.path), openLinks(hit.links, hit.abs_path))),
       el("div", { class: "trail" }, highlighted(trail, pattern)),
-      best && el("p", {}, highlighted(excerpt(best.text, pattern), pattern)));
+      best && el("p", {}, highlighted(excerpt(best.text, pattern), pattern)),
+      el("details", {}, el("summary", { "aria-label": `Why ${plain(hit.path)} was found` }, "Why?"), hit.why.lines.map((line) => el("p", {}, plain(line)))));
   });
   if (offset) $("hits").querySelectorAll(".empty").forEach((one) => one.remove());
   for (const note of reply.notes) hits.push(el("p", { class: "empty" }, plain(note)));
