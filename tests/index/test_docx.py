@@ -234,7 +234,56 @@ def test_keywords_are_tags_and_the_main_part_may_have_another_name(parser):
     assert (parsed.text, parsed.tags) == ("words", ("red lamp", "blue"))
 
 
-def test_the_words_of_a_chart_are_found(parser):
-    a = "http://schemas.openxmlformats.org/drawingml/2006/main"
-    chart = f'<c xmlns:a="{a}"><a:p><a:r><a:t>Sales</a:t></a:r></a:p></c>'.encode()
-    assert text_of(parser, docx_with(paragraph("x"), {"chart1": chart})) == "x\n\nChart: Sales"
+def chart_series(name: str, labels: str, values: str) -> str:
+    """A series of a chart; labels and values are separated by spaces."""
+
+    def points(words: str) -> str:
+        return "".join(f'<c:pt idx="{n}"><c:v>{word}</c:v></c:pt>' for n, word in enumerate(words.split()))
+
+    return (
+        f"<c:ser><c:tx><c:strRef><c:strCache>{points(name)}</c:strCache></c:strRef></c:tx>"
+        f"<c:cat><c:strRef><c:strCache>{points(labels)}</c:strCache></c:strRef></c:cat>"
+        f"<c:val><c:numRef><c:numCache>{points(values)}</c:numCache></c:numRef></c:val></c:ser>"
+    )
+
+
+def docx_with_chart(content: str) -> bytes:
+    names = (
+        'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" '
+        'xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart"'
+    )
+    title = "<a:p><a:r><a:t>Sales</a:t></a:r></a:p>"
+    return docx_with(paragraph("x"), {"chart1": f"<c:chart {names}>{title}{content}</c:chart>".encode()})
+
+
+def test_the_title_of_a_chart_is_found(parser):
+    assert text_of(parser, docx_with_chart("")) == "x\n\nChart: Sales"
+
+
+def test_the_values_of_a_chart_are_a_table(parser):
+    north = chart_series("North", "spring autumn", "4.2999999999999998 1E3")
+    south = chart_series("South", "spring autumn", "-7 #N/A")
+    assert text_of(parser, docx_with_chart(north + south)) == (
+        "x\n\nChart: Sales\n\n"
+        "|  | North | South |\n| --- | --- | --- |\n| spring | 4.3 | -7 |\n| autumn | 1000 |  |"
+    )
+
+
+def test_series_with_other_points_are_a_table_of_their_own(parser):
+    text = text_of(parser, docx_with_chart(chart_series("A", "one", "1") + chart_series("B", "two", "2")))
+    assert "| one | 1 |" in text and "| two | 2 |" in text
+
+
+def test_points_are_dates_where_the_chart_shows_them_as_dates(parser):
+    series = chart_series("A", "45292", "1").replace(
+        "<c:cat><c:strRef><c:strCache>", "<c:cat><c:numRef><c:numCache><c:formatCode>d-mmm-yy</c:formatCode>"
+    ).replace("</c:strCache></c:strRef></c:cat>", "</c:numCache></c:numRef></c:cat>")  # fmt: skip
+    assert "| 2024-01-01 | 1 |" in text_of(parser, docx_with_chart(series))
+    since_1904 = '<c:date1904 val="1"/>' + series
+    assert "| 2028-01-02 | 1 |" in text_of(parser, docx_with_chart(since_1904))
+
+
+def test_the_table_of_a_chart_is_bounded_and_its_words_are_not(parser):
+    many = " ".join(f"label{n}" for n in range(1000))
+    text = text_of(parser, docx_with_chart(chart_series("A", many, " ".join(["5"] * 1000)) * 300))
+    assert "label999" in text and text.count("| 5 ") == 200 * 50

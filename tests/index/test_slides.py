@@ -60,6 +60,19 @@ def test_the_words_of_a_layout_and_its_master_are_read_once():
     assert text_of(raw) == "## One\n\nExample Ltd\n\n## Two"
 
 
+def test_the_words_of_a_chart_stand_before_its_values():
+    c = "http://schemas.openxmlformats.org/drawingml/2006/chart"
+    chart = (
+        f'<c:chartSpace xmlns:c="{c}" {NAMES}><a:p><a:r><a:t>Revenue</a:t></a:r></a:p><c:ser>'
+        "<c:tx><c:v>North</c:v></c:tx>"
+        '<c:xVal><c:numLit><c:pt idx="0"><c:v>2024</c:v></c:pt></c:numLit></c:xVal><c:yVal><c:numLit>'
+        '<c:pt idx="0"><c:v>12.50</c:v></c:pt></c:numLit></c:yVal></c:ser></c:chartSpace>'
+    )
+    parts = {RELATIONS: relations(("r1", "chart", "../charts/c.xml")), "ppt/charts/c.xml": chart}
+    text = text_of(with_parts(pptx([(shape(2, "One", "title"), "")]), parts))
+    assert text == "## One\n\nChart: Revenue\n\n|  | North |\n| --- | --- |\n| 2024 | 12.5 |"
+
+
 def test_comments_and_replies_name_who_wrote_them():
     new = (
         f'<cmLst {NAMES}><cm authorId="{{A}}"><replyLst><reply authorId="{{B}}"><txBody><a:p><a:r><a:t>Done.'

@@ -28,8 +28,8 @@ def _words(text: str) -> frozenset[str]:
 
 READERS: Mapping[str, tuple[str, str, str]] = {
     "pdf": ("pdf", "read_pdf", "7"),
-    "docx": ("docx", "read_docx", "6"),
-    "pptx": ("slides", "read_pptx", "7"),
+    "docx": ("docx", "read_docx", "7"),
+    "pptx": ("slides", "read_pptx", "8"),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "6")),
     "xls": ("sheets", "read_xls", "6"),
     "ods": ("sheets", "read_ods", "6"),

@@ -5,20 +5,25 @@ from __future__ import annotations
 import datetime
 import io
 from collections.abc import Iterator
-from decimal import Decimal
 
 import python_calamine as calamine
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.slides import paragraphs, parts_of
-from kbsync.index.read.text import document_title, one_line, pipe_table, split_keywords, tidied
+from kbsync.index.read.text import (
+    document_title,
+    one_line,
+    pipe_table,
+    readable_number,
+    split_keywords,
+    tidied,
+)
 from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 
 Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
 _MOST_EMPTY_CELLS = 2_000_000  # of one sheet, that its rows are filled up with
-_SMALLEST, _LARGEST = 1e-12, 1e21  # otherwise with an exponent
 _PLACEHOLDER = "[Threaded comment]"  # what older programs show instead
 
 
@@ -111,8 +116,7 @@ def _shown(cell: Cell) -> str:
         case int():
             return str(cell)
         case float():
-            shown = Decimal(f"{cell:.15g}")
-            return f"{shown:f}" if _SMALLEST < abs(cell) < _LARGEST else f"{shown:g}"
+            return readable_number(cell)
         case datetime.datetime():
             precision = "seconds" if cell.second else "minutes"
             return cell.isoformat(" ", precision) if cell.time() != datetime.time() else f"{cell:%Y-%m-%d}"

@@ -3,9 +3,12 @@ comments."""
 
 from __future__ import annotations
 
+import datetime
 import itertools
+import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import (
@@ -14,6 +17,7 @@ from kbsync.index.read.text import (
     linked,
     one_line,
     pipe_table,
+    readable_number,
     split_keywords,
     tidied,
 )
@@ -22,6 +26,9 @@ from kbsync.index.read.zip import Archive, Element, damaged, without_text
 _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
 _NUMBERS = ("sldNum", "sldImg")
+_MOST_SERIES, _MOST_POINTS = 50, 200
+"""Limits of the table of a chart."""
+
 _REPEATED = ("dt", "ftr", "hdr")
 """Placeholders whose text is the same on many slides."""
 
@@ -142,15 +149,70 @@ class _Show:
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
-    """Return the words in the charts and diagrams of a part of an Office document."""
+    """Return the words and values in the charts and diagrams of a part of an Office document."""
     blocks = list[str]()
     for diagram in parts_of(archive, part, "diagramData"):
         blocks += paragraphs(diagram)
     for chart in parts_of(archive, part, "chart"):
+        tables = list(_chart_tables(chart))
+        shown = {cell for rows in tables for row in rows for cell in row}
         cached = (value.text or "" for cache in chart.iter("strCache") for value in cache.iter("v"))
-        if words := dict.fromkeys([*paragraphs(chart), *filter(None, map(str.strip, cached))]):
-            blocks.append("Chart: " + ", ".join(words))
+        words = dict.fromkeys([*paragraphs(chart), *filter(None, map(str.strip, cached))])
+        if others := [word for word in words if word not in shown]:
+            blocks.append("Chart: " + ", ".join(others))
+        blocks += map(pipe_table, tables)
     return blocks
+
+
+def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
+    """Yield a table for each run of series with the same points: a row for a point, a column for a series."""
+    switch = chart.find(".//date1904")
+    is_1904 = switch is not None and switch.get("val") not in ("0", "false")
+    epoch = datetime.date(1904, 1, 1) if is_1904 else datetime.date(1899, 12, 30)
+    series = itertools.islice(chart.iter("ser"), _MOST_SERIES)
+    for labels, group in itertools.groupby(series, lambda each: _points(each, ("cat", "xVal"), epoch)):
+        columns = [(_series_name(each), _points(each, ("val", "yVal"))) for each in group]
+        points = list(dict.fromkeys(point for _, values in columns for point in values))[:_MOST_POINTS]
+        rows = [
+            [labels.get(point, ""), *(values.get(point, "") for _, values in columns)] for point in points
+        ]
+        if rows:
+            yield [["", *(name for name, _ in columns)], *rows]
+
+
+def _series_name(series: Element) -> str:
+    return " ".join(_points(series, ("tx",)).values()) or series.findtext("tx/v", "").strip()
+
+
+def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = None) -> dict[str, str]:
+    """Return what a chart keeps of the first cells behind a series, by the number of the point. `epoch` is
+    day 0 of numbers that are shown as dates."""
+    points = dict[str, str]()
+    for cell_range in (each for tag in tags for each in series.iterfind(tag)):
+        is_date = any("y" in (code.text or "").lower() for code in cell_range.iter("formatCode"))
+        for cache in cell_range.iter():
+            for point in itertools.islice(cache.iter("pt"), _MOST_POINTS) if cache.tag in _CACHES else ():
+                number, text = point.get("idx", ""), (point.findtext("v") or "").strip()
+                if cache.tag in _NUMBERS_OF_CHARTS:
+                    text = _chart_number(text, epoch if is_date else None)
+                if text:
+                    # In several levels, the innermost comes first.
+                    points[number] = f"{points[number]} {text}" if number in points else text
+    return points
+
+
+_NUMBERS_OF_CHARTS = ("numCache", "numLit")
+_CACHES = (*_NUMBERS_OF_CHARTS, "strCache", "strLit", "multiLvlStrCache")
+
+
+def _chart_number(text: str, epoch: datetime.date | None) -> str:
+    """Return a number, or the date so many days after `epoch`; "" if it is neither."""
+    with suppress(ValueError, OverflowError):
+        value = float(text)
+        if epoch is not None:
+            return (epoch + datetime.timedelta(int(value))).isoformat()
+        return readable_number(value) if math.isfinite(value) else ""
+    return ""
 
 
 def names_of(archive: Archive, part: str, kind: str) -> list[str]:

@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
@@ -332,6 +333,15 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
     filled = [row + [""] * (width - len(row)) for row in cells]
     lines = ["| " + " | ".join(row) + " |" for row in filled]
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
+
+
+_SMALLEST, _LARGEST = 1e-12, 1e21  # otherwise with an exponent
+
+
+def readable_number(value: float) -> str:
+    """Return a number of an office document with the 15 digits that its programs show."""
+    digits = Decimal(f"{value:.15g}")
+    return f"{digits:f}" if _SMALLEST < abs(value) < _LARGEST else f"{digits:g}"
 
 
 def style_of(name: str) -> tuple[int, bool]:
