@@ -155,6 +155,12 @@ REFUSED = {
         native(302, parent, 7, 0, 0)  # prlimit64
         os.setpriority(os.PRIO_PROCESS, parent, 19)
     """,
+    "outliving kbsync": """
+        native(157, 1, 0, 0, 0, 0)  # prctl(PR_SET_PDEATHSIG)
+        native(157, 1, 9, 0, 0, 0)
+        native(112)  # setsid
+        native(109, 0, 0)  # setpgid
+    """,
     "sockets of any kind": """
         native(41, int(socket.AF_INET), 1, 0)
         native(41, int(socket.AF_INET6), 1, 0)

@@ -1,1 +1,1 @@
-"""Reads documents in a separate process, which may neither open files nor use the network."""
+"""Reads documents in separate processes, which see only their own code and have no network (ADR 8)."""

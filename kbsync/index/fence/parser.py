@@ -1,8 +1,8 @@
 """Turns the bytes of a file into text: decodes short texts itself, and reads all else behind the fence.
 
-A parser reads documents in a process of its own (ADR 8), which may neither open files nor use the network.
-The process starts with the first document and gets documents over pipes. It is killed if it takes too long,
-replaced after many documents and ended when it is idle.
+A parser reads documents in a process of its own (ADR 8), which sees only its own code and has no network.
+The process starts with the first document and gets documents over pipes, one after the other. It is killed if
+it takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it is idle.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _START_SECONDS = 60.0
 _OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
 
 # A process takes some tenths of a second to start and some 60 MB of memory. Parsers leak, and one that a
-# document has taken over should not get many others.
+# document has taken over should not get many others. A child for each costs too much (ADR 8).
 DOCUMENTS_EACH = 200
 IDLE_SECONDS = 60.0
 _HOME_PREFIX = "parser-"

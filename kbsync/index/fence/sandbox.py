@@ -68,7 +68,9 @@ _CHANGES = _calls(
     """
 )
 # Allowed or refused by their arguments, which `clone3` and `openat2` hide from a filter.
-_JUDGED = _calls("clone 56 220, kill 62 129, tgkill 234 131, prlimit64 302 261, open 2 -, openat 257 56")
+_JUDGED = _calls(
+    "clone 56 220, kill 62 129, tgkill 234 131, prctl 157 167, prlimit64 302 261, open 2 -, openat 257 56"
+)
 _CLONE3, _OPENAT2 = _calls("clone3 435 435"), _calls("openat2 437 437")
 _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -87,12 +89,14 @@ def refuse_outside() -> bool:
 
 
 def refuse_changes() -> bool:
-    """Refuse to create, change, move or remove files and folders from now on; open files stay open."""
+    """Refuse to create, change, move or remove files and folders from now on, and to outlive the parent; open
+    files stay open."""
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
         *_refuse_calls(_CHANGES),
         *_only("open", 1, *refused_if_changing),
         *_only("openat", 2, *refused_if_changing),
+        *_only("prctl", 0, (_EQUAL, _PR_SET_PDEATHSIG), _REFUSE, _ALLOW),
         *_refuse_calls(_OPENAT2, _UNKNOWN),
     )
 
@@ -231,7 +235,9 @@ def limit(memory_bytes: int) -> None:
 
 
 def forbid_writing() -> None:
-    """Refuse to let any file grow or change from now on, because a document's text stays in memory."""
+    """Refuse to let any file grow or change from now on, because a document's text stays in memory, and to
+    undo `die_with`.
+    """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
         refuse_changes()
