@@ -72,10 +72,12 @@ def _spaced_words(
             if word.stem == term.stem or (term.goes_on and word.surface.startswith(term.surface))
         ]
         word, usual = (guess.word, guess.written) if guess else (term.surface, "")
-        written = min(dict.fromkeys(surfaces), key=partial(slips_between, word), default=usual)
+        written = ""
+        if word not in surfaces:
+            written = min(dict.fromkeys(surfaces), key=partial(slips_between, word), default=usual)
         # The last word of an unfinished question counts as a whole word, and as the beginning of one.
         number += by_word[word].points if word in by_word else 0.0
-        by_word[word] = MatchedWord(word, number, "" if word in surfaces else written)
+        by_word[word] = MatchedWord(word, number, written)
     return by_word.values()
 
 
