@@ -141,9 +141,9 @@ class Search:
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
             unknown = [each for each in snapshot.unknown(terms) if each.stem]
-            guesses = dict.fromkeys(each.stem for each in unknown)
+            guesses = {each.stem: each.written for each in unknown}
             query = replace(query, phrases=tuple(_corrected(each, unknown) for each in query.phrases))
-            terms = [*terms, *(Term(stem, stem, is_guess=True) for stem in guesses)]
+            terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
             candidates = snapshot.candidates(terms, model, vector, query, least)
             if translation:

@@ -146,6 +146,11 @@ def stemmed(text: str) -> list[Term]:
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
 
+def word_with(stem: str) -> str:
+    """Return a word with this stem. A search for the stem itself, such as `databas`, stems it again."""
+    return next((term.surface for term in stemmed(f"{stem} {stem}e") if term.stem == stem), stem)
+
+
 def is_unspaced(word: str) -> bool:
     """Return whether the word is in a script without spaces between words."""
     return not word.isascii() and cjk_runs().search(word) is not None

@@ -129,6 +129,20 @@ def test_a_word_that_a_document_has_beats_one_taken_for_another(tmp_path: Path) 
         assert [each.path for each in search.search(Query("temprature kestrel"))][:2] == ["b.md", "a.md"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("databse", "database"), ("relesse", "release"), ("agred", "agree")]
+)
+def test_a_word_is_found_though_its_stem_has_another_stem(tmp_path: Path, typed: str, meant: str) -> None:
+    with searching(tmp_path, [*TEXTS, ("x.md", f"A {meant} of that kind."), ("y.md", "other")]) as (
+        search,
+        _,
+    ):
+        assert search.unknown_words(Query(typed)).instead == {typed: meant}
+        [hit] = [hit for hit in search.search(Query(typed, explain=True)) if hit.path == "x.md"]
+        assert hit.reasons is not None
+        assert [(word.word, word.written) for word in hit.reasons.in_text] == [(typed, meant)]
+
+
 def test_words_of_names_are_known_and_shown_as_written(tmp_path: Path) -> None:
     texts = [("Thermostats.md", "nothing of it"), ("b.md", "other")]
     with searching(tmp_path, texts) as (search, _):

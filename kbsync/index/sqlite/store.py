@@ -45,7 +45,16 @@ from kbsync.index.weights import (
     TermWeights,
     select_terms,
 )
-from kbsync.index.words import Term, name_test, names_sought, phrase_parts, phrase_test, readable, stemmed
+from kbsync.index.words import (
+    Term,
+    name_test,
+    names_sought,
+    phrase_parts,
+    phrase_test,
+    readable,
+    stemmed,
+    word_with,
+)
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
@@ -368,14 +377,15 @@ class Reader:
             self._data_version = version
 
     def _written(self, stem: str) -> str:
-        """Return a word with this stem as it is written in a document; the stem itself if none is found
+        """Return a word with this stem as it is written in a document; any word with it if none is found
         soon."""
+        word = word_with(stem)
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
-            for (text,) in self._connection.execute(statement, (f'"{stem}"',)):
+            for (text,) in self._connection.execute(statement, (f'"{word}"',)):
                 for term in stemmed(text):
                     if term.stem == stem:
                         return term.surface
-        return stem
+        return word
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
         """Return the stems that occur, with the number of chunks or names."""
