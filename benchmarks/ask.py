@@ -1,10 +1,10 @@
-"""`kbsync ask`: how long after it arrived a piece of an answer is on the terminal, the first one above all.
+"""Measures how soon each piece of an answer to `kbsync ask` reaches the terminal, above all the first.
 
 Usage: python benchmarks/ask.py [QUESTIONS]
 
-The stand-in and kbsync are processes of their own. Between them stands a relay that notes when it passes on
-an event; kbsync's stdout is a pseudo-terminal, then a pipe. The stand-in pauses between two events, so that
-each piece can be told from the next. An application answers, then a model that is given passages.
+The stand-in and kbsync are separate processes. A relay between them notes when it passes on an event;
+kbsync's stdout is first a pseudo-terminal, then a pipe. The stand-in pauses between two events to keep the
+pieces apart. First an application answers, then a model that gets passages.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SETTLED = 2.1
 
 
 class Relay:
-    """Passes bytes on, both ways; `arrivals` are the moments at which events came."""
+    """Passes bytes on in both directions; `arrivals` are the times of events."""
 
     def __init__(self, url: str) -> None:
         self.arrivals: list[float] = []
@@ -46,11 +46,11 @@ class Relay:
 
     @property
     def url(self) -> str:
-        """Where to ask."""
+        """The address to send questions to."""
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def close(self) -> None:
-        """Take no more."""
+        """Stop accepting connections."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -78,7 +78,7 @@ def _ignore(_content: bytes) -> None:
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """A pseudo-terminal: the end to read and the end to write."""
+    """Open a pseudo-terminal: the end to read and the end to write."""
     ours, theirs = os.openpty()
     try:
         yield ours, theirs
@@ -88,7 +88,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
-    """The same as a pipe."""
+    """Open a pipe: the end to read and the end to write."""
     ours, theirs = os.pipe()
     try:
         yield ours, theirs
@@ -97,7 +97,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def shown(command: list[str], ours: int, theirs: int) -> list[float]:
-    """The moments at which something came out of a process, until it ended."""
+    """Return the times of a process's output, until it ends."""
     moments = list[float]()
     process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL)
     os.close(theirs)
@@ -115,7 +115,7 @@ def _read(descriptor: int) -> bytes:
 
 
 def measure(what: str, command: list[str], relay: Relay, count: int, *, is_terminal: bool) -> None:
-    """Print the milliseconds from arrival to sight, of the first piece and of the following ones."""
+    """Print the milliseconds from arrival to output, for the first piece and for the others."""
     firsts, others = list[float](), list[float]()
     for _ in range(count):
         relay.arrivals.clear()
@@ -132,7 +132,7 @@ def measure(what: str, command: list[str], relay: Relay, count: int, *, is_termi
 
 
 def asking(place: Path, url: str) -> list[str]:
-    """A folder mirrored, an application made; the command that asks it."""
+    """Mirror a folder, create an application, and return the command that asks it."""
     mirror = Mirror(place)
     mirror.folder.mkdir()
     (mirror.folder / "hours.md").write_text(TEXT)
@@ -147,7 +147,7 @@ def asking(place: Path, url: str) -> list[str]:
 
 
 def main() -> None:
-    """Ask again and again."""
+    """Measure repeatedly and print the results."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else QUESTIONS
     with (
         tempfile.TemporaryDirectory() as place,

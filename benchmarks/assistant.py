@@ -1,4 +1,4 @@
-"""`kbsync mcp` as an assistant sees it: from nothing to the first answers, and searches once it is warm.
+"""Measures `kbsync mcp` from an assistant's view: from a cold start to the first answers, then warm searches.
 
 Usage: python benchmarks/assistant.py [FILES [SEARCHES]]
 """
@@ -18,17 +18,17 @@ from first_index import WORDS, write_files
 from mcp import Client, StdioServerParameters, stdio_client
 
 SETTLED = 3.0
-"""Seconds until files just written are taken at once, as those of a user are."""
+"""Seconds after which new files are older than the settle time, as a user's are."""
 
 
 def child() -> str:
-    """The process that was started (proc(5))."""
+    """Return the id of the child process (proc(5))."""
     [process] = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
     return process
 
 
 def cpu_seconds(process: str) -> float:
-    """CPU time of a process so far, which says more than its wall time on a busy machine (proc(5))."""
+    """Return a process's CPU time, which is more reliable than wall time on a busy machine (proc(5))."""
     fields = Path("/proc", process, "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -74,7 +74,7 @@ async def measure(folder: Path, state: Path, files: int, searches: int) -> None:
 
 
 def main() -> None:
-    """Make the folder, and measure."""
+    """Write the files and measure."""
     files = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     searches = int(sys.argv[2]) if len(sys.argv) > 2 else 500
     with tempfile.TemporaryDirectory() as scratch:

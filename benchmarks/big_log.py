@@ -1,9 +1,10 @@
-"""What one large log does to the ranking of the files beside it: 376 files, with and without the log.
+"""Measures how one large log changes the ranking of the files beside it: 376 files, with and without the log.
 
-    python benchmarks/big_log.py FOLDER [--megabytes 60] [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
+python benchmarks/big_log.py FOLDER [--megabytes 60] [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
 
-FOLDER as in benchmarks/xquad.py, whose paragraphs fill the files. The log has dates, times, numbers, words of
-its own and words of the paragraphs, as logs do. The table has the queries that rank worse with the log.
+FOLDER is as in benchmarks/xquad.py, and its paragraphs fill the files. Like real logs, the log has dates,
+times, numbers, its own words and words of the paragraphs. The table lists the queries that rank worse with
+the log.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from kbsync.targets.postgres.target import PostgresTarget
 
 FILES = 376
 NAMES, QUESTIONS = 200, 400
-"""How many queries have the name of a file, and how many are questions about its text."""
+"""The number of queries with a file's name, and of questions about a file's text."""
 
 LINES = (
     "INFO  request {n} to /api/{w}/{n} answered in {n} ms",
@@ -53,14 +54,14 @@ LINES = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query and the path that it looks for."""
+    """A query and the expected path."""
 
     text: str
     path: str
 
 
 def files(folder: Path) -> tuple[list[Paragraph], list[Asked]]:
-    """The files, and the queries for them."""
+    """Return the files and the queries for them."""
     chance, texts = random.Random(29), paragraphs(folder, "en") + paragraphs(folder, "zh")
     chance.shuffle(texts)
     made, named, questions = list[Paragraph](), list[Asked](), list[Asked]()
@@ -87,7 +88,7 @@ def files(folder: Path) -> tuple[list[Paragraph], list[Asked]]:
 
 
 def log(every: Sequence[Paragraph], size: int) -> str:
-    """A log of `size` bytes."""
+    """Return a log of `size` bytes."""
     chance = random.Random(30)
     words = [word for each in every for word in re.findall("[A-Za-z]{4,}", each.text)]
 
@@ -113,14 +114,14 @@ def log(every: Sequence[Paragraph], size: int) -> str:
 
 
 def parse(path: str, body: Body) -> Parsed:
-    """Text, cut as its file name asks for."""
+    """Parse a text and chunk it by its file name."""
     return Parsed(
         body.open().read().decode(), flavour_of(path) if path.endswith(".log") else flavour_of("a.txt")
     )
 
 
 async def ranks(target: IndexedTarget, asked: Sequence[Asked]) -> tuple[list[int], list[float]]:
-    """The rank of each query's file (0: not among ten), and the milliseconds of each."""
+    """Return the rank of each query's file (0: not among ten), and the milliseconds of each query."""
     places, times = list[int](), list[float]()
     for each in asked:
         start = time.perf_counter()
@@ -131,7 +132,7 @@ async def ranks(target: IndexedTarget, asked: Sequence[Asked]) -> tuple[list[int
 
 
 async def measure(folder: Path, megabytes: int, dsn: str) -> None:
-    """Ask without the log, add it, and ask again."""
+    """Search without the log, add it, and search again."""
     every, asked = files(folder)
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = Surroundings("log", Path(scratch), Path(scratch))
@@ -164,7 +165,7 @@ async def measure(folder: Path, megabytes: int, dsn: str) -> None:
 
 
 def show(name: str, places: Sequence[int], times: Sequence[float]) -> None:
-    """A line of the table."""
+    """Print a row of the table."""
     first = statistics.mean(place == 1 for place in places)
     five = statistics.mean(1 <= place <= 5 for place in places)
     slow = sorted(times)[int(0.95 * len(times))]
@@ -175,7 +176,7 @@ def show(name: str, places: Sequence[int], times: Sequence[float]) -> None:
 
 
 def main() -> None:
-    """Print a table."""
+    """Print the table."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

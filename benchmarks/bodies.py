@@ -1,4 +1,4 @@
-"""Documents in memory, as targets take them."""
+"""Documents in memory, as targets accept them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Text:
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
+        """The length in bytes."""
         return len(self.content)
 
     def open(self) -> io.BytesIO:
-        """A stream from the start."""
+        """Return a stream at the start."""
         return io.BytesIO(self.content)

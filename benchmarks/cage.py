@@ -1,4 +1,4 @@
-"""A memory limit of the kernel for a process and all that it starts: a control group of version 1 or 2."""
+"""A kernel memory limit for a process and its children: a control group of version 1 or 2."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 LIMITS = {GROUPS / "memory": "memory.limit_in_bytes", GROUPS: "memory.max"}
-"""Where groups are made, and the file of a group that takes its limit."""
+"""The folders for control groups, and the name of each version's limit file."""
 
 
 class Cage:
-    """What counts is the processes' memory, and the page cache they fill, which gives way."""
+    """A control group. It counts the processes' memory and their page cache, which the kernel can drop."""
 
     def __init__(self, group: Path) -> None:
         self._group = group
 
     @property
     def entrance(self) -> list[str]:
-        """What stands before a command that is to run in it."""
+        """The command prefix that runs a command inside it."""
         return ["sh", "-c", 'echo $$ > "$0"; exec "$@"', str(self._group / "cgroup.procs")]
 
     @property
     def killed(self) -> int:
-        """How many processes were ended for want of memory."""
+        """The number of processes killed for lack of memory."""
         for name in ("memory.oom_control", "memory.events"):
             with suppress(FileNotFoundError):
                 lines = (self._group / name).read_text().splitlines()
@@ -35,7 +35,7 @@ class Cage:
 
 @contextmanager
 def caged(mib: float) -> Iterator[Cage | None]:
-    """A cage of so many MiB; None, and a line that says so, where groups cannot be made."""
+    """Create a group with a limit in MiB; if that isn't possible, print it and yield None."""
     for above, limit in LIMITS.items():
         group = above / f"kbsync-bench-{os.getpid()}"
         try:

@@ -1,10 +1,10 @@
-"""An embedding service that gives every text one of a few vectors made beforehand, after a fixed delay.
+"""An embedding service that returns precomputed vectors after a fixed delay.
 
 Usage: python benchmarks/canned.py DIMENSIONS SECONDS
 
-It prints its port; `GET /requests` tells what it was asked. It speaks as vLLM does, with vectors as base64,
-and does so little for a request that the delay is all that a caller waits for. The stand-in makes vectors of
-words, which takes longer than what is to be measured.
+It prints its port; `GET /requests` returns the request counts. It speaks vLLM's protocol, with vectors as
+base64, and works so little that callers wait only for the delay. (The stand-in computes vectors from words,
+which takes longer than the work to be measured.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from random import Random
 
 
 class Canned:
-    """Counts requests and texts."""
+    """The counts of requests and texts."""
 
     def __init__(self, dimensions: int, seconds: float) -> None:
         self._seconds = seconds
@@ -30,7 +30,7 @@ class Canned:
         self._answer = cache(self._made)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, as long as it lasts."""
+        """Serve one connection until it ends."""
         loop = asyncio.get_running_loop()
         while head := await reader.readuntil(b"\r\n\r\n"):
             due = loop.time() + self._seconds
@@ -55,7 +55,7 @@ _LENGTH = b"content-length:"
 
 
 async def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is killed."""
     canned = Canned(int(sys.argv[1]), float(sys.argv[2]))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""How much of a file is embedded again after an edit: new chunks in percent, over many trials.
+"""Measures how many chunks of a file change with an edit: new chunks in percent, over many trials.
 
 python benchmarks/chunk_reuse.py [--trials 60]
 """
@@ -20,7 +20,7 @@ Edit = Callable[[random.Random, list[str], Write], list[str]]
 
 
 def english(rng: random.Random, tokens: int) -> str:
-    """A paragraph of about that many tokens."""
+    """Return an English paragraph of about `tokens` tokens."""
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvw", k=rng.randint(2, 10))) for _ in range(tokens)]
     for at in range(10, len(words), 12):
         words[at] += "."
@@ -28,7 +28,7 @@ def english(rng: random.Random, tokens: int) -> str:
 
 
 def chinese(rng: random.Random, tokens: int) -> str:
-    """A paragraph of that many characters."""
+    """Return a Chinese paragraph of `tokens` characters."""
     characters = [chr(rng.randint(0x4E00, 0x9FA5)) for _ in range(tokens)]
     for at in range(18, len(characters), 20):
         characters[at] = "。"
@@ -36,43 +36,43 @@ def chinese(rng: random.Random, tokens: int) -> str:
 
 
 def edited(parts: list[str], at: int, text: str) -> list[str]:
-    """`parts` with another text at `at`, under the same heading."""
+    """Return `parts` with another text at `at`, under the same heading."""
     heading, gap, _ = parts[at].rpartition("\n\n")
     return [*parts[:at], heading + gap + text, *parts[at + 1 :]]
 
 
 def reword(rng: random.Random, parts: list[str], write: Write) -> list[str]:
-    """A few characters in the middle of one paragraph become others."""
+    """Replace a few characters in the middle of one paragraph."""
     at = rng.randrange(len(parts))
     text = parts[at].rpartition("\n\n")[2]
     return edited(parts, at, text[: len(text) // 2] + write(rng, 2) + text[len(text) // 2 + 4 :])
 
 
 def lengthen(rng: random.Random, parts: list[str], write: Write) -> list[str]:
-    """One paragraph gets another sentence."""
+    """Add a sentence to one paragraph."""
     at = rng.randrange(len(parts))
     return edited(parts, at, parts[at].rpartition("\n\n")[2] + write(rng, 9))
 
 
 def rewrite(rng: random.Random, parts: list[str], write: Write) -> list[str]:
-    """One paragraph becomes another of some other length."""
+    """Replace one paragraph by another of some other length."""
     at = rng.randrange(len(parts))
     return edited(parts, at, write(rng, rng.randint(len(parts[at]) // 9, len(parts[at]) // 5) + 10))
 
 
 def insert(rng: random.Random, parts: list[str], write: Write) -> list[str]:
-    """A paragraph more."""
+    """Insert a paragraph."""
     at = rng.randrange(len(parts))
     return [*parts[: at + 1], write(rng, rng.randint(50, 150)), *parts[at + 1 :]]
 
 
 def keys(parts: list[str]) -> list[str]:
-    """The keys of the chunks of a file with these paragraphs."""
+    """Return the chunk keys of a file with these paragraphs."""
     return [each.key for each in chunk(Parsed("\n\n".join(parts), Flavour.MARKDOWN, title="File"))]
 
 
 def shares(write: Write, edit: Edit, headings: bool, sizes: tuple[int, int], trials: int) -> Iterator[float]:
-    """The percentage of new chunks of each trial; with `headings` every ninth paragraph has one."""
+    """Yield the percentage of new chunks in each trial; with `headings` every ninth paragraph has one."""
     rng = random.Random(11)
     for _ in range(trials):
         parts = [write(rng, rng.randint(*sizes)) for _ in range(PARAGRAPHS)]

@@ -1,8 +1,8 @@
-"""Real text for a benchmark: the files below a directory, read, cut and given vectors as kbsync does.
+"""Real text for a benchmark: the files below a directory, read, chunked and embedded as kbsync does.
 
-Words at random will not do where recall is measured: everything in them is equally far from everything.
-Any directory with much text serves: documentation and source packages of a distribution, taken apart with
-`dpkg-deb -x`, are what the figures in docs/internals/adr/0027 were measured with.
+Random words are useless for measuring recall, because all texts are equally similar. Any directory with much
+text works. The figures in docs/internals/adr/0027 come from documentation and source packages of a
+distribution, unpacked with `dpkg-deb -x`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from kbsync.index.read.html import read_page
 from kbsync.index.read.text import parse_text
 
 SEEN = 2**24
-"""Bytes in which one bit for each text says that it was there before: feeders share them."""
+"""The size of a shared bitmap in bytes; feeders mark known texts in it, one bit each."""
 
-_LARGEST = 2_000_000  # bytes of a file; what is larger is data, mostly
-_HELD_OUT = 200  # of so many files one is not stored, and gives questions
+_LARGEST = 2_000_000  # bytes of a file; larger ones are mostly data
+_HELD_OUT = 200  # one file in so many is not stored but used for questions
 _TEXTS = EXTENSIONS - DOCUMENTS | {"html", "htm", "xhtml"}
 
 
 def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> Iterator[Entry]:
-    """The documents of one of `parts` feeders, without passages that another document has word by word."""
+    """Yield the documents of one of `parts` feeders, without passages that another document also has."""
     encoder = LocalEncoder()
     for number, (path, parsed) in enumerate(_files(folder, part, parts, held_out=False), 1):
         chunks = tuple(each for each in chunk(parsed) if _is_new(each, seen))
@@ -47,7 +47,7 @@ def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> 
                 digest=digest,
                 size=len(parsed.text),
                 recipe="",
-                # Any time of the last three years, so that filters by time admit a share that is known.
+                # Spread the times over three years, so that time filters match a known share.
                 modified=1_700_000_000 + int(digest[:8], 16) / 2**32 * 1e8,
                 title=parsed.title,
                 tags=parsed.tags,
@@ -57,7 +57,7 @@ def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> 
 
 
 def questions(folder: Path, count: int) -> list[str]:
-    """Headings, sentences and a few words of passages that are not stored, in equal numbers."""
+    """Return equal numbers of headings, sentences and short phrases from passages that aren't stored."""
     drawn, asked = random.Random(7), dict[str, None]()
     for _, parsed in _files(folder, 0, 1, held_out=True):
         chunks = list(chunk(parsed))
@@ -78,7 +78,7 @@ def questions(folder: Path, count: int) -> list[str]:
 
 
 def _is_new(piece: Chunk, seen: MutableSequence[int]) -> bool:
-    """Nobody had this text before; once in a hundred it is taken for one that was."""
+    """Mark the text and return whether it was new; one in a hundred new texts counts as known."""
     bit = int(hashlib.sha256(" ".join(piece.text.split()).encode()).hexdigest()[:15], 16) % (8 * len(seen))
     was = seen[bit // 8] & 1 << bit % 8
     seen[bit // 8] |= 1 << bit % 8
@@ -86,7 +86,7 @@ def _is_new(piece: Chunk, seen: MutableSequence[int]) -> bool:
 
 
 def _files(folder: Path, part: int, parts: int, *, held_out: bool) -> Iterator[tuple[str, Parsed]]:
-    """Files in an order that mixes folders and is the same in each run."""
+    """Yield files in an order that mixes folders and is the same in each run."""
     paths = list[str]()
     for place, folders, names in os.walk(folder):
         folders.sort()
@@ -101,7 +101,7 @@ def _files(folder: Path, part: int, parts: int, *, held_out: bool) -> Iterator[t
         try:
             raw = (folder / path).read_bytes()
             if len(raw) <= _LARGEST:
-                # In this process: how a stranger's file is fenced in is not what is measured.
+                # Parse in this process: the sandbox isn't part of the measurement.
                 is_page = extension_of(path) in ("html", "htm", "xhtml")
                 yield path, make_legible(read_page(raw) if is_page else parse_text(path, raw))
         except (OSError, Rejected, RecursionError):

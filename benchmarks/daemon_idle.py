@@ -1,6 +1,7 @@
-"""The daemon over a large unchanged tree: seconds until it watches and has compared, then idle CPU.
+"""Measures the daemon over a large unchanged tree: seconds until it has compared all files and watches, then
+idle CPU.
 
-Usage: python benchmarks/daemon_idle.py TREE [SECONDS]     (TREE as benchmarks/scan.py makes it)
+Usage: python benchmarks/daemon_idle.py TREE [SECONDS]     (TREE from benchmarks/scan.py)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from kbsync.state.read_only import ReadOnlyState
 
 
 def last_pass(state: Path) -> float:
-    """When the folder was last compared as a whole."""
+    """Return when the last complete scan ended."""
     opened = ReadOnlyState(state / STATE_FILE)
     try:
         return opened.read(lambda tx: tx.mirrors.all()[0].last_pass or 0.0)
@@ -30,7 +31,7 @@ def last_pass(state: Path) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far (proc(5), fields 14 and 15)."""
+    """Return a process's user and system time (proc(5), fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,10 +1,10 @@
-"""First index through an embedding service that takes 20 ms for a request of 64 texts.
+"""Measures a first index through an embedding service that takes 20 ms for a request of 64 texts.
 
 Usage: python benchmarks/embedding.py [CHUNKS]
 
-The bound is what the service alone leaves: requests times 20 ms, `concurrency` at a time. Beside it stand,
-from the same run, a bare loop that sends as many texts through the same client and keeps nothing, and the
-same pass with a service that answers at once, which is the work of this machine alone.
+The lower bound is the service's own time: 20 ms for each request, `concurrency` at a time. For comparison the
+same run includes a bare loop that embeds as many texts through the same client and stores nothing, and a pass
+with a service that answers at once, which leaves only this machine's work.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CHUNKS_A_FILE = 25
 BATCH, LATENCY, DIMENSIONS = 64, 0.02, 1024
 SPEEDS = (1, 2, 4)
 SETTLED = 2.1
-"""Seconds after which files are older than the settle time, as those in a folder of documents are."""
+"""Seconds after which files are older than the settle time, as most documents are."""
 
 CONFIG = """
 mirrors:
@@ -58,7 +58,7 @@ class Service:
     url: str
 
     def asked(self) -> tuple[int, int]:
-        """Requests and texts so far."""
+        """Return the numbers of requests and texts so far."""
         with urlopen(f"{self.url}/requests") as answer:
             told = json.load(answer)
         return told["requests"], told["texts"]
@@ -66,7 +66,7 @@ class Service:
 
 @contextmanager
 def canned(seconds: float) -> Iterator[Service]:
-    """One of its own, in a process of its own."""
+    """Start a canned service as a separate process."""
     command = [sys.executable, str(Path(__file__).with_name("canned.py")), str(DIMENSIONS), str(seconds)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -78,7 +78,7 @@ def canned(seconds: float) -> Iterator[Service]:
 
 
 def write_files(folder: Path, chunks: int) -> None:
-    """Markdown whose sections are a chunk each; no two alike."""
+    """Write Markdown files whose sections are one chunk each, all different."""
     chance = Random(1)
     for number in range(chunks // CHUNKS_A_FILE):
         lines = [f"# Document {number}", ""]
@@ -92,7 +92,7 @@ def write_files(folder: Path, chunks: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What a first pass took, in seconds, of the clock and of this process's CPU, and what it asked."""
+    """The wall and CPU seconds of a first pass, and its requests to the service."""
 
     seconds: float
     cpu: float
@@ -101,7 +101,7 @@ class Pass:
 
 
 def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> Pass:
-    """A first pass with everything that makes it trustworthy."""
+    """Run a first pass with all of kbsync's safeguards."""
     state.mkdir()
     config = state.with_suffix(".yaml")
     with canned(latency) as service:
@@ -121,7 +121,7 @@ async def _is_complete(installation: Installation) -> bool:
 
 
 async def bare_loop(texts: int, concurrency: int) -> float:
-    """Seconds to send so many texts through the same client and drop the vectors."""
+    """Return the seconds to embed so many texts through the same client and drop the vectors."""
     items = [EmbeddingItem(f"{number} " * 80) for number in range(texts)]
     with canned(LATENCY) as service:
         config = EmbeddingConfig(type="vllm", base_url=service.url, model="canned", concurrency=concurrency)
@@ -134,7 +134,7 @@ async def bare_loop(texts: int, concurrency: int) -> float:
 
 
 def main() -> None:
-    """Print what a pass takes, as multiples of what the service leaves."""
+    """Print how long a pass takes, as a multiple of the lower bound."""
     logging.disable()
     logs.configure(style="json", level="error")
     chunks = int(sys.argv[1]) if len(sys.argv) > 1 else CHUNKS
@@ -142,7 +142,7 @@ def main() -> None:
         folder = Path(place) / "docs"
         write_files(folder, chunks)
         time.sleep(SETTLED)
-        first_pass(folder / "part0", Path(place) / "warm", 0.0, 4)  # imports are paid by nobody
+        first_pass(folder / "part0", Path(place) / "warm", 0.0, 4)  # so that imports don't count
         alone = first_pass(folder, Path(place) / "alone", 0.0, 4)
         print(f"load {os.getloadavg()[0]:.1f}; {alone.texts:,} chunks in {alone.requests} requests")
         print(f"service answers at once    {alone.seconds:6.2f} s, {alone.cpu:5.2f} s of CPU")

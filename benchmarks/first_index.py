@@ -1,4 +1,5 @@
-"""First index of many markdown files, against a bare loop of decode, chunk and embed over the same files.
+"""Compares a first index of many Markdown files with a bare loop of decode, chunk and embed over the same
+files.
 
 Usage: python benchmarks/first_index.py [FILES]
 """
@@ -26,7 +27,7 @@ WORDS = tuple(
 
 
 def write_files(folder: Path, count: int) -> None:
-    """Markdown of about 4 KB with headings, a list and a code block; no two alike."""
+    """Write Markdown files of about 4 KB with headings, a list and a code block, all different."""
     chance = random.Random(1)
     for number in range(count):
         lines = [f"# Document {number}", ""]
@@ -41,7 +42,7 @@ def write_files(folder: Path, count: int) -> None:
 
 
 def bare_loop(folder: Path) -> float:
-    """Seconds to load the model and decode, chunk and embed every file in turn, and keep nothing."""
+    """Return the seconds to load the model and to decode, chunk and embed every file, storing nothing."""
     from kbsync.index.chunk import chunk
     from kbsync.index.embed import BuiltinEmbedder
     from kbsync.index.read.text import parse_text
@@ -55,7 +56,7 @@ def bare_loop(folder: Path) -> float:
 
 
 def whole_program(folder: Path, state: Path) -> float:
-    """Seconds of a first pass with everything that makes it trustworthy."""
+    """Return the seconds of a first pass with all of kbsync's safeguards."""
     state.mkdir()
     installation = Installation(folder_config(folder), state)
     began = time.perf_counter()
@@ -73,8 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "docs"
         write_files(folder, count)
-        time.sleep(2.1)  # older than the settle time, as a folder of documents is
-        bare_loop(folder / "part0")  # imports are paid by nobody
+        time.sleep(2.1)  # older than the settle time, as most documents are
+        bare_loop(folder / "part0")  # so that imports don't count
         bare = bare_loop(folder)
         whole = whole_program(folder, Path(place) / "state")
     print(f"bare loop      {count / bare:8.0f} files/s")

@@ -1,7 +1,8 @@
-"""How soon the page of the listener is painted: `python -m benchmarks.first_paint` (needs Chromium).
+"""Measures how soon a browser paints the listener's page: `python -m benchmarks.first_paint` (needs
+Chromium).
 
-A daemon of its own mirrors this project's docs; the browser opens the page `ROUNDS` times without a cache.
-Also told is what the page weighs in all, with its own assets.
+A separate daemon mirrors this project's docs; the browser opens the page `ROUNDS` times without a cache. The
+benchmark also prints the total size of the page and its assets.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def until_ready(url: str) -> None:
 
 
 def painted(page: Page, url: str) -> float:
-    """Milliseconds from the navigation to the first paint that shows something."""
+    """Return the milliseconds from navigation to the first paint with content."""
     page.open(url)
     page.until(PAINT)
     return float(page.run(PAINT))

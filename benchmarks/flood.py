@@ -1,9 +1,9 @@
-"""Memory while many new files meet a target that does not take them: down, silent, or busy.
+"""Measures memory while many new files wait for a target that is down, silent, or busy.
 
 Usage: python benchmarks/flood.py [files]     (default: 100,000 files; a quarter of an hour)
 
-The daemon runs as a process of its own against a stand-in whose base answers and whose uploads do not. It is
-watched until every file is in the journal, and a while beyond; the peak is to stay under 120 MiB.
+The daemon is a separate process; it uses a stand-in that answers requests about the base but no uploads. The
+measurement ends some time after every file is in the journal; the peak must stay below 120 MiB.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zhipu import mirrored
 from zhipu_rig import Mirror, _high_water_mib
 
 BEYOND = 15.0
-"""Seconds for which it is watched once everything is in the journal."""
+"""Seconds to keep measuring after everything is in the journal."""
 
 LONGEST = 600.0
 TROUBLES: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ TROUBLES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Measure each trouble."""
+    """Measure each kind of failure."""
     files = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     print(f"memory, {files:,} new files and no upload taken (peak under 120 MiB)")
     for name, fault in TROUBLES.items():
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def watched(mirror: Mirror, files: int) -> tuple[float, float, int]:
-    """Peak MiB, seconds until every file had its row, and the rows."""
+    """Return the peak in MiB, the seconds until every file had its row, and the number of rows."""
     log = (mirror.place / "log").open("w")
     places = ["--config", str(mirror.config), "--state-dir", str(mirror.state)]
     process = subprocess.Popen([sys.executable, "-m", "kbsync", *places], stderr=log, stdout=log)
@@ -67,7 +67,7 @@ def watched(mirror: Mirror, files: int) -> tuple[float, float, int]:
 
 
 def intended(state: Path) -> int:
-    """Rows of the journal; 0 before there is one."""
+    """Return the number of rows in the journal; 0 before there is one."""
     with contextlib.suppress(apsw.Error):
         connection = apsw.Connection(str(state / "state.db"), flags=apsw.SQLITE_OPEN_READONLY)
         try:
@@ -79,7 +79,7 @@ def intended(state: Path) -> int:
 
 
 def size_mib(state: Path) -> float:
-    """The state directory on disk."""
+    """Return the size of the state directory on disk."""
     return sum(path.stat().st_size for path in state.rglob("*") if path.is_file()) / 2**20
 
 

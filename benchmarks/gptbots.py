@@ -1,8 +1,8 @@
-"""The GPTBots target against its stand-in: requests a document, and memory.
+"""Measures the GPTBots target against its stand-in: requests per document, and memory.
 
 Usage: python benchmarks/gptbots.py
 
-The stand-in and every `kbsync --once` are processes of their own.
+The stand-in and every `kbsync --once` are separate processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zhipu_rig import Mirror, Pass, StandIn, standin
 
 FILES, CONCURRENCY = 2_000, 4
 MOST = 0.3
-"""Requests a document in all."""
+"""The most requests per document in all."""
 
 SETTLED = 2.1
 """Seconds after which files are older than the settle time."""
@@ -38,7 +38,7 @@ mirrors:
 
 @contextmanager
 def mirrored(*options: str) -> Iterator[tuple[Mirror, StandIn]]:
-    """A folder of files, nothing of it sent yet, and a stand-in to send it to."""
+    """Create a folder of new files and a stand-in to send them to."""
     with tempfile.TemporaryDirectory() as place, standin(*options, vendor="gptbots") as vendor:
         mirror = Mirror(Path(place))
         build(mirror.folder, FILES, FILES // 100)
@@ -49,7 +49,7 @@ def mirrored(*options: str) -> Iterator[tuple[Mirror, StandIn]]:
 
 
 def edit(folder: Path, count: int) -> None:
-    """Change so many files, spread over all folders, and let them be quiet."""
+    """Change this many files, spread over all folders, and wait until they settle."""
     every = sorted(folder.rglob("*.md"))
     for path in every[:: len(every) // count][:count]:
         path.write_text(f"# Another page\n\nother words of {path.name}\n")
@@ -57,14 +57,16 @@ def edit(folder: Path, count: int) -> None:
 
 
 def told(vendor: StandIn, what: str, end: Pass, documents: int) -> None:
-    """Print what one pass cost."""
+    """Print the cost of one pass."""
     asked = vendor.asked()
     share = f"{asked.total / documents:.3f} a document: " if documents else ""
     print(f"  {what:14}{share}{asked.shown}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
 
 
 def main(*options: str) -> None:
-    """Print what the stand-in is asked by a first, an idle and a small pass, many changes, and lost state."""
+    """Print the requests of a first, an idle and a small pass, of many changes, and of a pass after lost
+    state.
+    """
     with mirrored(*options) as (mirror, vendor):
         print(f"requests, {FILES:,} files, concurrency {CONCURRENCY} {' '.join(options)} (at most {MOST})")
         told(vendor, "first pass", mirror.once(), FILES)

@@ -1,4 +1,4 @@
-"""What watching costs: start, memory, one check, and a minute of doing nothing.
+"""Measures the cost of watching: start, memory, one check, and a minute of idling.
 
 python benchmarks/idle.py [DIRECTORIES] [SECONDS]
 """
@@ -16,7 +16,7 @@ from kbsync.source.watch import Watcher
 
 
 def plant(root: Path, directories: int) -> None:
-    """A tree of so many directories, the root among them, with one file in each."""
+    """Create a tree of this many directories, including the root, with one file in each."""
     for number in range(directories - 1):
         outer = root / f"d{number // 100}"
         folder = outer / f"e{number}" if number % 100 else outer
@@ -25,7 +25,7 @@ def plant(root: Path, directories: int) -> None:
 
 
 def resident_mib() -> float:
-    """Memory of this process that is in RAM now."""
+    """Return this process's memory in RAM."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
@@ -63,7 +63,7 @@ async def measure(root: Path, state: Path, directories: int, seconds: float) -> 
 
 
 def main() -> None:
-    """Run with the sizes of the command line."""
+    """Run with the sizes from the command line."""
     directories = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,5 @@
-"""From a change on disk to searchable, beyond the settle time, with the real daemon and embedded base.
+"""Measures the time from a change on disk to a search hit, beyond the settle time, with the real daemon and
+built-in index.
 
 Usage: python benchmarks/latency.py [SAMPLES]
 """
@@ -20,7 +21,7 @@ CONFIG = "mirrors:\n  - name: docs\n    folder: {folder}\n    settle: 2s\n"
 
 
 def fsync_seconds(folder: Path) -> float:
-    """What one small durable write costs on this machine."""
+    """Return the seconds of one small durable write on this machine."""
     times = []
     fd = os.open(folder / "probe", os.O_CREAT | os.O_WRONLY, 0o600)
     for _ in range(50):
@@ -33,7 +34,7 @@ def fsync_seconds(folder: Path) -> float:
 
 
 def wait_for(index: Path, path: str, text: str, deadline: float = 30.0) -> float:
-    """The moment at which the index has this text for this path."""
+    """Return when the index first has this text for this path."""
     reader = open_reader(index)
     began = time.perf_counter()
     sql = (
@@ -50,7 +51,7 @@ def wait_for(index: Path, path: str, text: str, deadline: float = 30.0) -> float
 
 
 def samples(folder: Path, index: Path, count: int) -> list[float]:
-    """Seconds beyond the settle time, one change after the other."""
+    """Return the seconds beyond the settle time, for one change after the other."""
     found = []
     for number in range(count):
         path = f"note{number % 5}.md"

@@ -1,11 +1,11 @@
-"""What kbsync has to bear without getting slow, fat or wrong: one table; fails where a bound is not kept.
+"""Tests kbsync at its limits of size and speed: prints one table, and fails if a bound is exceeded.
 
 Usage: python benchmarks/limits.py [hints] [huge] [page] [entries] [tiny] [paths] [local] [zhipu]
 (default: all)
 
-It takes three quarters of an hour, and `huge` 5 GiB of free space. Memory is that of kbsync and of all
-processes it started, added up at one moment; what they share counts once (PSS of proc(5)). Where control
-groups can be made, the two passes over 100,000 files run under a memory limit of the kernel besides.
+It takes three quarters of an hour, and `huge` needs 5 GiB of free space. The memory of kbsync and all
+processes it started is summed up at one moment; shared memory counts once (PSS of proc(5)). If control groups
+are available, the two passes over 100,000 files also run under a kernel memory limit.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ FEW, ENTRIES = 20_000, 200_000
 
 LONGEST_STALL = 0.5
 SMALL, LOCAL, ZHIPU = 250.0, 400.0, 200.0
-"""MiB: for what needs no parser, for a first pass into the embedded knowledge base, for one to a service."""
+"""MiB for work without a parser, for a first pass into the built-in index, and for one to a service."""
 CAGE = 256.0
-"""MiB: the limit of the kernel around a pass to a service."""
+"""The kernel's limit in MiB for a pass to a service."""
 PAGE = 2**30
 TINY = 1_000_000
 
 
 @contextmanager
 def place() -> Iterator[tuple[Path, Path]]:
-    """An empty folder, and a state directory beside it."""
+    """Create an empty folder and a state directory beside it."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, state = Path(temporary) / "docs", Path(temporary) / "state"
         folder.mkdir()
@@ -47,14 +47,14 @@ def place() -> Iterator[tuple[Path, Path]]:
 
 
 def rate(folder: Path, state: Path, *words: str, cage: Cage | None = None) -> Ran:
-    """A run of kbsync over the folder, which ends well."""
+    """Run kbsync over the folder; it must succeed."""
     ran = kbsync(*words, "--json", "-q", "--folder", folder, "--state-dir", state, cage=cage)
     assert ran.code == 0, ran.err
     return ran
 
 
 def hints(files: int = STORM_FILES, seconds: float = STORM_SECONDS) -> None:
-    """Every file changes again and again; at the end each is searchable as it is then."""
+    """Change every file again and again; in the end searches must find each one's latest version."""
     with place() as (folder, state):
         fill(folder, files)
         rate(folder, state, "--once")
@@ -69,7 +69,9 @@ def hints(files: int = STORM_FILES, seconds: float = STORM_SECONDS) -> None:
 
 
 def huge(size: int = HUGE) -> None:
-    """A sparse file: over the limit it is not read, under it it streams through hash and scratch copy."""
+    """Mirror a sparse file: above the size limit it isn't read, below it streams through hash and scratch
+    copy.
+    """
     for most, what in ((100_000_000, "over"), (2 * size, "under")):
         with place() as (folder, state):
             with (folder / "huge.md").open("wb") as file:
@@ -85,7 +87,9 @@ def huge(size: int = HUGE) -> None:
 
 
 def page(size: int = PAGE) -> None:
-    """An HTML page of 1 GiB that is allowed: its parser meets its limit, which harms no other file."""
+    """Mirror an HTML page of 1 GiB within the size limit: its parser hits its own limit, which harms no
+    other file.
+    """
     with place() as (folder, state):
         with (folder / "page.html").open("wb") as file:
             block = b"<p>" + b"words and words " * 4096 + b"</p>\n"
@@ -104,7 +108,7 @@ def page(size: int = PAGE) -> None:
 
 
 def tiny(files: int = TINY) -> None:
-    """A plan of a million tiny files in 10,000 folders: memory does not grow with what is only looked at."""
+    """Plan a million tiny files in 10,000 folders: memory must not grow with unchanged files."""
     with place() as (folder, state):
         build(folder, files, files // 100)
         time.sleep(SETTLED)
@@ -115,7 +119,7 @@ def tiny(files: int = TINY) -> None:
 
 
 def entries(few: int = FEW, many: int = ENTRIES) -> None:
-    """One directory: what an entry costs does not grow with their number."""
+    """Scan one directory: the time for each entry must not grow with their number."""
     costs = []
     for number in (few, many):
         with place() as (folder, state):
@@ -130,7 +134,7 @@ def entries(few: int = FEW, many: int = ENTRIES) -> None:
 
 
 def paths() -> None:
-    """Names of 255 bytes, a path near PATH_MAX and one far beyond, bytes that are no UTF-8."""
+    """Mirror names of 255 bytes, a path near PATH_MAX and one far beyond, and names that aren't UTF-8."""
     with place() as (folder, state):
         names = [b"n" * 252 + b".md", "ü".encode() * 126 + b".md", b"\xff\xfe no utf-8.md", b"new\nline.md"]
         made = sum(write_at(folder, [], name) for name in names)
@@ -147,7 +151,7 @@ def paths() -> None:
 
 
 def write_at(root: Path, folders: list[bytes], name: bytes) -> int:
-    """A file at a path that may be too long to be named in one piece."""
+    """Write a file at a path that may be too long for one system call."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     for folder in folders:
         with suppress(FileExistsError):
@@ -163,13 +167,13 @@ def write_at(root: Path, folders: list[bytes], name: bytes) -> int:
 
 
 def survived(what: str, limit: float, cage: Cage | None) -> None:
-    """A row of how many processes the kernel ended."""
+    """Print a row with the number of processes that the kernel killed."""
     if cage is not None:
         at_most(f"{what}: ended by the kernel under its limit of {limit:.0f} MiB", cage.killed, 0)
 
 
 def local(files: int = MANY) -> None:
-    """The first pass over many small files into the embedded knowledge base."""
+    """Run the first pass over many small files into the built-in index."""
     with place() as (folder, state):
         build(folder, files, max(1, files // 100))
         time.sleep(SETTLED)
@@ -182,7 +186,7 @@ def local(files: int = MANY) -> None:
 
 
 def zhipu(files: int = MANY) -> None:
-    """The first pass over many small files to a service."""
+    """Run the first pass over many small files to a service."""
     with mirrored(files, 16) as (mirror, _):
         words = ("--once", "--json", "-q", "--config", mirror.config, "--state-dir", mirror.state)
         with caged(CAGE) as cage:
@@ -206,7 +210,7 @@ ALL: dict[str, Callable[[], None]] = {
 
 
 def main() -> int:
-    """Play what was asked for; 1 when a bound was not kept."""
+    """Run the selected tests; return 1 if a bound was exceeded."""
     print(f"{'':60}{'measured':>12}{'bound':>12}")
     for name in sys.argv[1:] or ALL:
         ALL[name]()

@@ -1,6 +1,6 @@
-"""What benchmarks/limits.py measures with: kbsync with all its processes watched, and a storm of changes.
+"""Tools of benchmarks/limits.py: it measures kbsync with all its processes, and makes a storm of changes.
 
-Run as a program it is the daemon with a probe in its loop: `python benchmarks/limits_rig.py FOLDER STATE`.
+As a program it is the daemon with a probe in its loop: `python benchmarks/limits_rig.py FOLDER STATE`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ BEAT = 0.005
 
 
 class Table:
-    """The rows printed so far: whether each bound was kept."""
+    """The rows printed so far, and whether each bound was kept."""
 
     def __init__(self) -> None:
         self.broken = False
 
     def row(self, what: str, measured: float, sign: str, bound: float, kept: bool) -> None:
-        """Print one."""
+        """Print a row."""
         self.broken = self.broken or not kept
         told = "" if kept else "   NOT KEPT"
         print(f"{what:60}{measured:12,.2f}{f'{sign} {bound:,.4g}':>12}{told}", flush=True)
@@ -50,18 +50,18 @@ TABLE = Table()
 
 
 def at_most(what: str, measured: float, bound: float) -> None:
-    """A row of what may not be more."""
+    """Print a row for an upper bound."""
     TABLE.row(what, measured, "<=", bound, measured <= bound)
 
 
 def at_least(what: str, measured: float, bound: float) -> None:
-    """A row of what may not be less."""
+    """Print a row for a lower bound."""
     TABLE.row(what, measured, ">=", bound, measured >= bound)
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A run that ended: `peak_mib` of its whole tree."""
+    """A finished run: `peak_mib` covers all its processes."""
 
     code: int
     out: bytes
@@ -71,12 +71,12 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        """What it printed."""
+        """The parsed JSON output."""
         return json.loads(self.out)
 
 
 class Peak:
-    """Looks at the memory of a process and all below it, again and again, until `stop`."""
+    """Samples the memory of a process and its descendants until `stop`."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -86,7 +86,7 @@ class Peak:
         self._thread.start()
 
     def stop(self) -> float:
-        """The most that was seen, in MiB."""
+        """Stop and return the peak in MiB."""
         self._over.set()
         self._thread.join()
         return self.mib
@@ -97,7 +97,7 @@ class Peak:
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process and all that it started, directly or not."""
+    """Yield a process and all its descendants."""
     yield pid
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -106,7 +106,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def pss_mib(pid: int) -> float:
-    """Its memory, of what it shares only its share; 0 where it has ended."""
+    """Return a process's memory, with its share of shared memory; 0 if it has ended."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -115,7 +115,7 @@ def pss_mib(pid: int) -> float:
 
 
 def kbsync(*words: str | Path, cage: Cage | None = None) -> Ran:
-    """One run, to its end, in a cage if there is one."""
+    """Run kbsync to its end, in a control group if one is given."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
@@ -132,14 +132,14 @@ def kbsync(*words: str | Path, cage: Cage | None = None) -> Ran:
 
 @dataclass(frozen=True, slots=True)
 class StormEnd:
-    """What the daemon went through: the longest time its loop did not turn, and its memory."""
+    """The daemon's longest loop stall and its memory."""
 
     longest_stall: float
     peak_mib: float
 
 
 class Storm:
-    """A daemon over a folder, and changes to it faster than any person or program makes them."""
+    """A daemon over a folder, and changes to it that are faster than any person's or program's."""
 
     def __init__(self, folder: Path, state: Path) -> None:
         self._folder, self._index = folder, state / "kb" / "docs" / "index.db"
@@ -150,7 +150,7 @@ class Storm:
         time.sleep(5)
 
     def rage(self, a_second: int, seconds: float) -> int:
-        """Change files so many times a second; how often it was done."""
+        """Change files `a_second` times a second; return the number of changes."""
         began, made = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
             while made < passed * a_second:
@@ -160,14 +160,14 @@ class Storm:
         return made
 
     def _change(self, path: Path, number: int) -> None:
-        """Its times, which is quick; one in ten also gets other words."""
+        """Change a file's times, which is quick; one in ten also gets other words."""
         if number // len(self._paths) % 10 == 9:
             path.write_text(f"# Change {number}\n\nsome words\n")
         else:
             os.utime(path)
 
     def until_equal(self, longest: float = 300.0) -> float:
-        """Seconds until the index holds every file as it is now."""
+        """Return the seconds until the index holds the latest version of every file."""
         wanted = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self._paths}
         began = time.perf_counter()
         while self._held() != wanted:
@@ -184,14 +184,14 @@ class Storm:
         return {unbind(path): digest if isinstance(digest, str) else digest.hex() for path, digest in rows}
 
     def end(self) -> StormEnd:
-        """Stop the daemon; what its probe has seen."""
+        """Stop the daemon and return its probe's results."""
         self._daemon.terminate()
         out, _ = self._daemon.communicate()
         return StormEnd(float(out.split()[-1]), self._peak.stop())
 
 
 async def probed(daemon: Daemon) -> float:
-    """Run the daemon to its end; the longest time for which its loop did not turn."""
+    """Run the daemon to its end and return the longest stall of its loop."""
     longest = 0.0
 
     async def beat() -> None:
@@ -208,7 +208,7 @@ async def probed(daemon: Daemon) -> float:
 
 
 def main() -> None:
-    """The daemon, and at its end the longest stall in seconds."""
+    """Run the daemon; print the longest stall in seconds at its end."""
     logs.configure(style="json", level="warning")
     folder, state = map(Path, sys.argv[1:])
     installation = Installation(folder_config(folder), state)

@@ -1,4 +1,4 @@
-"""A large text that changes, and a small one that is edited meanwhile, with the real daemon.
+"""Measures a large text that changes and a small one that is edited meanwhile, with the real daemon.
 
 Usage: python benchmarks/long_text.py [MEGABYTES]
 """
@@ -26,7 +26,7 @@ PAUSE = 1.0
 
 
 def lines(seed: int, megabytes: float) -> list[str]:
-    """Lines of fourteen words of a large vocabulary."""
+    """Return lines of fourteen words from a large vocabulary."""
     rng = random.Random(seed)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvw", k=rng.randint(2, 10))) for _ in range(30_000)]
     found, size = list[str](), 0
@@ -46,7 +46,7 @@ class Bench:
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def put(self, name: str, text: str) -> float:
-        """Seconds from a write to searchable, beyond the settle time."""
+        """Return the seconds from a write to a search hit, beyond the settle time."""
         began = time.perf_counter()
         (self.folder / name).write_text(text)
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -59,7 +59,7 @@ class Bench:
         return time.perf_counter() - began - SETTLE
 
     def edit(self) -> None:
-        """Edit the small file again and again."""
+        """Edit the small file repeatedly."""
         number = 0
         while not self.is_over.is_set():
             number += 1
@@ -68,7 +68,7 @@ class Bench:
 
     @contextlib.contextmanager
     def editing(self) -> Iterator[list[float]]:
-        """The small file is edited meanwhile; gives what each edit waited."""
+        """Edit the small file meanwhile; yield how long each edit waited."""
         self.waits = []
         self.is_over.clear()
         editor = threading.Thread(target=self.edit)
@@ -78,7 +78,7 @@ class Bench:
         editor.join()
 
     def tell(self, what: str, text: str, first: float = 0.0) -> float:
-        """Print how long a change of the large file took, and the small one waited; the former."""
+        """Print how long a change to the large file took and the small file waited; return the former."""
         with self.editing() as waits:
             seconds = self.put("large.txt", text)
         share = f" ({seconds / first:.2f} of its first indexing)" if first else ""
@@ -88,7 +88,7 @@ class Bench:
 
 @contextlib.contextmanager
 def daemon(place: Path) -> Iterator[Bench]:
-    """A daemon that has mirrored one small file."""
+    """Start a daemon that has mirrored one small file."""
     folder, state, config = place / "docs", place / "state", place / "config.yaml"
     folder.mkdir()
     (folder / "small.txt").write_text("small")

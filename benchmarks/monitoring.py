@@ -1,8 +1,8 @@
-"""How long `/metrics` and `kbsync status` take with very many documents: `python benchmarks/monitoring.py`.
+"""Measures `/metrics` and `kbsync status` with very many documents: `python benchmarks/monitoring.py`.
 
-The rows are made by SQL: `DOCUMENTS` files in directories of a thousand, nearly all of them ready, some in
-every other state. `/metrics` is asked of the listener's application, without a network; `status` is measured
-without the time the program needs to load, and as a process with it.
+SQL creates the rows: `DOCUMENTS` files in directories of a thousand, nearly all ready, a few in every other
+state. `/metrics` is measured in the listener's application without a network; `status` is measured as a
+process, and without the time to load the program.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FROM n JOIN folder f ON f.mirror = 1 AND f.path = 'd' || (i / 1000);
 
 
 def fill(state: Path, folder: Path) -> None:
-    """The state of one mirror with `DOCUMENTS` files."""
+    """Create the state of one mirror with `DOCUMENTS` files."""
     store = StateStore(state)
     store.submit(lambda tx: tx.mirrors.add("big", str(folder), "local")).result()
     store.close()
@@ -56,7 +56,7 @@ def fill(state: Path, folder: Path) -> None:
 
 
 async def metrics(state: Path, folder: Path) -> list[float]:
-    """Seconds of each request."""
+    """Return the seconds of each request."""
     config = Config(mirrors=(MirrorConfig("big", folder),))
     listening = HttpListener(Installation(config, state.parent), {})
     app = listening._make_app(HttpConfig("127.0.0.1:1"))
@@ -73,7 +73,7 @@ async def metrics(state: Path, folder: Path) -> list[float]:
 
 
 def status(config: Path) -> list[float]:
-    """Seconds of each process."""
+    """Return the seconds of each process."""
     seconds = []
     for _ in range(ROUNDS // 3):
         began = time.perf_counter()
@@ -87,7 +87,7 @@ def status(config: Path) -> list[float]:
 
 
 def reports(config: Path) -> list[float]:
-    """Seconds that `status` takes to read its reports once the program is loaded."""
+    """Return the seconds that `status` needs for its reports once the program is loaded."""
     installation = choose(Choices(config=config))
     seconds = []
     for _ in range(ROUNDS):
@@ -98,7 +98,7 @@ def reports(config: Path) -> list[float]:
 
 
 def told(what: str, seconds: list[float]) -> None:
-    """Best, middle and worst, in milliseconds."""
+    """Print the best, median and worst time in milliseconds."""
     best, middle, worst = (1000 * one for one in (min(seconds), statistics.median(seconds), max(seconds)))
     print(f"{what:32} best {best:7.1f} ms, median {middle:7.1f} ms, worst {worst:7.1f} ms")
 

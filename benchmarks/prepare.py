@@ -1,11 +1,11 @@
-"""Documents prepared on a Dask cluster: what more workers bring, and what the way there costs.
+"""Measures documents prepared on a Dask cluster: the gain of more workers, and the overhead.
 
-    python benchmarks/prepare.py [--documents 512]
+python benchmarks/prepare.py [--documents 512]
 
-Workers and scheduler are processes of this machine. First the vectors of a document take 50 ms and no
-processor time, so that cores are not the limit: documents per second on one worker and on four. Then PDF
-files of 20 pages with the built-in vectors: milliseconds of processor time per document here, and on the
-cluster on the host, at the scheduler and on the workers.
+Workers and scheduler are processes of this machine. First, embedding a document takes 50 ms without CPU time,
+so that cores aren't the limit: documents per second with one worker and with four. Then PDF files of 20 pages
+with the built-in model: CPU milliseconds per document here, and on the cluster at the host, the scheduler and
+the workers.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class SlowEncoder(LocalEncoder):
-    """50 ms a passage. Also the recipe that the workers get: they import this module."""
+    """An encoder that takes 50 ms a passage. Workers get it too: they import this module."""
 
     model = "slow"
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """All of them, one after the other."""
+        """Embed all chunks, one after the other."""
         time.sleep(0.05 * len(chunks))
         made = Future[Vectors]()
         made.set_result({each.key: b"\0" * 512 for each in chunks})
@@ -58,12 +58,12 @@ class Text:
         self.content, self.size = content, len(content)
 
     def open(self) -> BinaryIO:
-        """Its bytes."""
+        """Return its bytes as a stream."""
         return BytesIO(self.content)
 
 
 def pages(count: int, run: str) -> list[tuple[Entry, Body]]:
-    """Small web pages of one passage each, which no other run has."""
+    """Return small web pages of one passage each, different in each run."""
     text = "The walrus lies on the ice. " * 20
     return [
         document(number, f"{number}.html", f"<h1>{number}</h1><p>{text}{run} {number}</p>".encode())
@@ -72,18 +72,18 @@ def pages(count: int, run: str) -> list[tuple[Entry, Body]]:
 
 
 def pdfs(count: int, run: str) -> list[tuple[Entry, Body]]:
-    """PDF files of 20 pages of 40 lines each, which no other run has."""
+    """Return PDF files of 20 pages of 40 lines each, different in each run."""
     return [document(number, f"{number}.pdf", pdf(f"{run} {number}")) for number in range(count)]
 
 
 def document(number: int, path: str, content: bytes) -> tuple[Entry, Body]:
-    """A document of a put."""
+    """Return a document to put."""
     digest = hashlib.sha256(content).hexdigest()
     return Entry(number, path, path, digest, len(content), "r", 1.0), Text(content)
 
 
 def pdf(name: str) -> bytes:
-    """A PDF file whose lines all have the name."""
+    """Return a PDF file whose lines all contain the name."""
     kids = " ".join(f"{4 + 2 * page} 0 R" for page in range(20))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -112,7 +112,7 @@ def pdf(name: str) -> bytes:
 
 @contextmanager
 def cluster(workers: int) -> Iterator[tuple[DaskCluster, list[subprocess.Popen[bytes]]]]:
-    """A scheduler with so many workers of one thread; the scheduler is the first of the processes."""
+    """Start a scheduler and workers of one thread each; the scheduler is the first of the processes."""
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "scheduler.json"
         environ = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical", "HOME": place}
@@ -136,7 +136,7 @@ def cluster(workers: int) -> Iterator[tuple[DaskCluster, list[subprocess.Popen[b
 
 
 def prepare(pipeline: Pipeline, wanted: Sequence[tuple[Entry, Body]], puts: int) -> float:
-    """Seconds until all are prepared, in as many puts at a time as the target would make."""
+    """Return the seconds to prepare all documents, with as many simultaneous puts as the target makes."""
     begun = time.perf_counter()
     with ThreadPoolExecutor(puts) as threads:
         parts = [wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH)]
@@ -146,12 +146,12 @@ def prepare(pipeline: Pipeline, wanted: Sequence[tuple[Entry, Body]], puts: int)
 
 
 def on(there: DaskCluster, encoder: Encoder) -> Pipeline:
-    """The pipeline of a mirror with `prepare`."""
+    """Return the pipeline of a mirror with `prepare`."""
     return Pipeline(there.cut, encoder, lambda _model, _keys: set(), 10**9)
 
 
 def worked(*pids: int) -> float:
-    """Seconds of processor time of these processes and of their children, which are the parsers."""
+    """Return the CPU seconds of these processes and their children, the parsers."""
     seconds = 0.0
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -162,7 +162,7 @@ def worked(*pids: int) -> float:
 
 
 def main() -> None:
-    """Print both."""
+    """Print both results."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--documents", type=int, default=512)
     count = arguments.parse_args().documents
@@ -172,7 +172,7 @@ def main() -> None:
     for workers in (1, 4):
         with cluster(workers) as (there, _):
             slow = on(there, ClusterEncoder(there, Recipe(), Recipe))
-            prepare(slow, pages(16 * workers, f"first {workers}"), 4)  # everything is loaded then
+            prepare(slow, pages(16 * workers, f"first {workers}"), 4)  # afterwards everything is loaded
             seconds = prepare(slow, pages(count, f"{workers}"), CONCURRENCY_OF_CLUSTER)
             rates[workers] = count / seconds
             print(f"50 ms a document, {workers} worker(s){rates[workers]:20.1f} documents/s")

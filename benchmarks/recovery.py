@@ -1,13 +1,13 @@
-"""A start after kill -9 with 100,000 documents in the state and 1,000 jobs under way.
+"""Measures a start after kill -9 with 100,000 documents in the state and 1,000 jobs in progress.
 
 Usage: python benchmarks/recovery.py [FILES]     (three minutes; the file system must keep access times)
 
-The state holds the rows that a mirror would have that was killed: 200 jobs each that were intended, being
-sent, unsure, indexing and retiring; of those being sent or unsure every other one had arrived. The stand-in
-has the documents. Measured are a daemon, which is killed again at once, and a pass that goes on from there
-(each a process of its own), from the start to the first request and to the first one about a job; for the
-pass also how many files were read and how often the list was. Beside them stand the bare interpreter and
-`kbsync --version`, which tell how busy the machine is. As in any installation the bytecode is there before.
+The state holds the rows of a killed mirror: 200 jobs each in the states intended, sending, unsure, indexing
+and retiring; every other job that was sending or unsure had reached the stand-in. The benchmark measures a
+daemon, which is killed again at once, and a pass that continues from there (each a separate process): the
+time from the start to the first request and to the first request about a job; for the pass also the numbers
+of files read and of list requests. For comparison it times the bare interpreter and `kbsync --version`, which
+show how busy the machine is. Bytecode is compiled before, as in any installation.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ WITHIN = 2.0
 
 MOST_MIB = 200.0
 LISTS = 10
-"""Times that the list is read at most: five or six looks for what is unsure, the rest for what indexes."""
+"""The most list requests: five or six to find unsure uploads, the rest for documents being indexed."""
 
 MODULES = "import kbsync.cli.main, kbsync.daemon, kbsync.targets.zhipu.target"
 
 
 @dataclass(slots=True)
 class Filler:
-    """Makes the rows of one mirror, and what the base holds of them."""
+    """Creates the rows of one mirror and its documents in the base."""
 
     binding: Binding
     app: ZhipuApplication
     numbers: Iterator[int]
 
     def listing(self, tx: Tx, listing: FolderListing) -> None:
-        """One directory: its files and their uploads."""
+        """Add one directory: its files and their uploads."""
         tx.folders.record_listing(self.binding.mirror, listing.path, listing.version, listing.is_mount)
         for found in listing.changed:
             if found.kind is FileKind.FILE:
                 self.file(tx, join(listing.path, found.name), found.stamp)
 
     def file(self, tx: Tx, path: str, stamp: Any) -> None:
-        """The first files have jobs under way, all others are ready."""
+        """Add a file; the first files have jobs in progress, all others are ready."""
         content = unnoticed(self.binding.settings.root / path)
         digest, number = hashlib.sha256(content).hexdigest(), next(self.numbers)
         state = OPEN[number // EACH] if number < EACH * len(OPEN) else UploadState.SERVING
@@ -97,7 +97,7 @@ class Filler:
     def add(
         self, tx: Tx, path: str, digest: str, content: bytes, state: UploadState, *, arrived: bool
     ) -> None:
-        """One upload, with its document where it arrived."""
+        """Add one upload, with its document if it arrived."""
         binding, now = self.binding, time.time()
         name = binding.naming.name(path, digest)
         remote = self.document(name, content) if arrived else None
@@ -119,13 +119,13 @@ class Filler:
         tx.uploads.add(row if state is UploadState.SERVING else under_way(row, now))
 
     def document(self, name: str, content: bytes) -> str:
-        """A document at the base."""
+        """Return a document at the base."""
         text = content.decode()
         return str(self.app.put_foreign({"name": name, "text": text, "base": KNOWLEDGE_ID})["id"])
 
 
 def unnoticed(path: Path) -> bytes:
-    """The content, read so that the access time does not tell."""
+    """Read the content without changing the access time."""
     opened = os.open(path, os.O_RDONLY | os.O_NOATIME)
     try:
         return os.read(opened, 1_000_000)
@@ -134,14 +134,14 @@ def unnoticed(path: Path) -> bytes:
 
 
 def has_arrived(state: UploadState, number: int) -> bool:
-    """Whether the base has a document of this upload."""
+    """Return whether the base has a document for this upload."""
     if state in (UploadState.SENDING, UploadState.UNSURE):
         return number % 2 == 0
     return state is not UploadState.INTENDED
 
 
 def under_way(row: Upload, now: float) -> Upload:
-    """What the journal says of a job when the process is killed."""
+    """Return the journal's upload at the time of the kill."""
     began = replace(row, due_at=now, attempts=1, sent_at=now - 1)
     match row.state:
         case UploadState.INTENDED:
@@ -155,7 +155,7 @@ def under_way(row: Upload, now: float) -> Upload:
 
 
 def fill(installation: Installation, app: ZhipuApplication) -> None:
-    """The state and the base as they are at the kill."""
+    """Fill the state and the base as they are at the kill."""
     with open_state(installation, print) as store:
         run = once.make_mirror(installation, installation.mirrors[0], store)
         binding = asyncio.run(bound(run))
@@ -167,7 +167,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
 
 
 def record(store: StateStore, filler: Filler, page: list[FolderListing]) -> None:
-    """Some directories in one transaction."""
+    """Record some directories in one transaction."""
 
     def work(tx: Tx) -> None:
         for listing in page:
@@ -186,7 +186,7 @@ async def bound(run: Any) -> Binding:
 
 @dataclass(slots=True)
 class Watch:
-    """When the server was first asked for anything, and for something about a job; seconds."""
+    """The seconds until the server's first request, and until its first request about a job."""
 
     server: Server
     began: float = 0.0
@@ -194,7 +194,7 @@ class Watch:
     useful: float = 0.0
 
     def look(self) -> None:
-        """Until both are known."""
+        """Update both times until they are known."""
         while not self.useful:
             asked = dict(self.server.requests.by_op)
             now = time.perf_counter() - self.began
@@ -205,18 +205,18 @@ class Watch:
 
 
 def rest(folder: Path) -> None:
-    """Set access times into the past, where a read shows in them."""
+    """Set old access times, so that a read changes them."""
     for path in folder.rglob("*.md"):
         os.utime(path, ns=(0, path.stat().st_mtime_ns))
 
 
 def were_read(folder: Path) -> int:
-    """How many files were opened and read since."""
+    """Return how many files were read since."""
     return sum(path.stat().st_atime_ns != 0 for path in folder.rglob("*.md"))
 
 
 def keeps_access_times(place: Path) -> bool:
-    """Whether a read shows at all."""
+    """Return whether a read changes the access time at all."""
     probe = place / "probe"
     probe.write_text("x")
     os.utime(probe, ns=(0, probe.stat().st_mtime_ns))
@@ -225,12 +225,12 @@ def keeps_access_times(place: Path) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """Ours, in which modules are not compiled at every start."""
+    """Return our environment, but with compiled modules kept between starts."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def kbsync(mirror: Mirror, *arguments: str) -> subprocess.Popen[bytes]:
-    """The program as a process of its own, working on the mirror."""
+    """Start kbsync on the mirror as a separate process."""
     command = [sys.executable, "-m", "kbsync", "-q", "--config", str(mirror.config), *arguments]
     return subprocess.Popen(
         [*command, "--state-dir", str(mirror.state)], stdout=subprocess.PIPE, env=environment()
@@ -238,20 +238,20 @@ def kbsync(mirror: Mirror, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far; proc(5)."""
+    """Return a process's user and system time (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def timed(what: str, work: Callable[[], Any]) -> None:
-    """Do it and say how long it took."""
+    """Do the work and print how long it took."""
     began = time.perf_counter()
     work()
     print(f"  {what:32}{time.perf_counter() - began:7.1f} s", flush=True)
 
 
 def compare() -> None:
-    """What a process costs that does nothing, here and now."""
+    """Print how long a process without work takes on this machine."""
     load = os.getloadavg()[0]
     subprocess.run([sys.executable, "-c", MODULES], check=True, env=environment())
     for what, arguments in {
@@ -266,8 +266,8 @@ def compare() -> None:
 def first_request(
     what: str, mirror: Mirror, server: Server, *arguments: str
 ) -> tuple[subprocess.Popen[bytes], Watch]:
-    """Start the program and wait for its first request about a job; printed."""
-    while server.requests.in_flight:  # what a killed process has asked
+    """Start the program, wait for its first request about a job, and print the times."""
+    while server.requests.in_flight:  # requests of the killed process
         time.sleep(0.1)
     time.sleep(1.0)
     server.requests.clear()
@@ -284,7 +284,7 @@ def first_request(
 
 
 def kill_daemon(mirror: Mirror, server: Server) -> Watch:
-    """A daemon that is killed as soon as it works."""
+    """Start a daemon and kill it as soon as it works."""
     process, watch = first_request("daemon", mirror, server)
     process.kill()
     process.wait()
@@ -292,7 +292,7 @@ def kill_daemon(mirror: Mirror, server: Server) -> Watch:
 
 
 def measure(mirror: Mirror, server: Server, files: int) -> None:
-    """Go on after the kill; print and assert."""
+    """Continue after the kill; print and check the results."""
     compare()
     daemon_watch = kill_daemon(mirror, server)
     process, watch = first_request("--once", mirror, server, "--once", "--json")
@@ -313,7 +313,7 @@ def measure(mirror: Mirror, server: Server, files: int) -> None:
 
 
 def main() -> None:
-    """Build, kill, measure."""
+    """Fill the state, kill, and measure."""
     logs.configure(style="json", level="error")
     files = int(sys.argv[1]) if len(sys.argv) > 1 else FILES
     with tempfile.TemporaryDirectory() as place:

@@ -1,12 +1,12 @@
-"""A base in PostgreSQL: how fast it is filled, and how fast and how rightly it is searched.
+"""Measures a base in PostgreSQL: how fast it fills, and the speed and recall of its searches.
 
-    python benchmarks/scale.py --dsn DSN --corpus DIR [--passages 1000000] [--feeders 2] [--searchers 8]
-    python benchmarks/scale.py --dsn DSN --hosts 4
+python benchmarks/scale.py --dsn DSN --corpus DIR [--passages 1000000] [--feeders 2] [--searchers 8]
+python benchmarks/scale.py --dsn DSN --hosts 4
 
-The database is empty, or filled by an earlier run. The corpus is any directory with much text (corpus.py).
-Recall is that of the ten nearest vectors against a comparison with all of them. Searchers and feeders are
-processes. With --hosts one process feeds the database, and then so many, with vectors that take 50 ms a
-document and no processor time.
+The database is empty, or was filled by an earlier run. The corpus is any directory with much text
+(corpus.py). Recall is the share of the ten nearest vectors that a search returns, compared with an exact
+search. Searchers and feeders are processes. With --hosts first one process feeds the database, then several,
+with an encoder that takes 50 ms a document and no CPU time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FILTERS = {
 
 
 def fill(dsn: str, folder: Path, passages: int, feeders: int) -> None:
-    """Put documents until there are so many passages, and print how fast."""
+    """Put documents until there are so many passages, and print the speed."""
     began, seen = time.perf_counter(), SPAWNED.Array("B", SEEN, lock=False)
     shares = [
         SPAWNED.Process(target=feed_corpus, args=(dsn, folder, part, feeders, passages // feeders, seen))
@@ -71,7 +71,7 @@ def fill(dsn: str, folder: Path, passages: int, feeders: int) -> None:
 def feed_corpus(
     dsn: str, folder: Path, part: int, parts: int, passages: int, seen: MutableSequence[int]
 ) -> None:
-    """Put documents of one host until it has so many passages."""
+    """Put one host's documents until it has so many passages."""
     with closing(host(dsn, str(part))) as store:
         for entry in entries(folder, part, parts, seen):
             [outcome] = store.put([entry], LocalEncoder())
@@ -82,7 +82,7 @@ def feed_corpus(
 
 
 def index(dsn: str) -> None:
-    """Have the first host make the index of vectors, as at the start of a pass; print how long it takes."""
+    """Let the first host build the vector index, as at the start of a pass; print how long it takes."""
     began = time.perf_counter()
     with closing(host(dsn, "0")) as store:
         store.check()
@@ -91,17 +91,17 @@ def index(dsn: str) -> None:
 
 
 def host(dsn: str, name: str) -> PostgresStore:
-    """The store of one that writes; the same one in each run."""
+    """Return the store of a writer, the same one in each run."""
     return PostgresStore(dsn, Owner(f"{name}/", uuid5(NAMESPACE_URL, name)))
 
 
 def reader(dsn: str) -> PostgresStore:
-    """The store of one that searches."""
+    """Return the store of a searcher."""
     return PostgresStore(dsn, Owner("0/"), read_only=True)
 
 
 def count(dsn: str) -> int:
-    """Passages in the base."""
+    """Return the number of passages in the base."""
     with psycopg.connect(dsn) as connection:
         [(is_made,)] = connection.execute("SELECT to_regclass('kbsync.owner') IS NOT NULL")
         if not is_made:
@@ -111,7 +111,7 @@ def count(dsn: str) -> int:
 
 
 def searched(dsn: str, queries: Sequence[Query]) -> list[float]:
-    """Milliseconds of each search, after ten to warm up."""
+    """Return the milliseconds of each search, after ten to warm up."""
     times = list[float]()
     with closing(reader(dsn)) as store:
         search = Search(store, LocalEncoder())
@@ -123,7 +123,7 @@ def searched(dsn: str, queries: Sequence[Query]) -> list[float]:
 
 
 def recall(dsn: str, asked: Sequence[str]) -> float:
-    """Of the ten nearest, the share that a search finds."""
+    """Return the share of the ten nearest vectors that a search finds."""
     shares, encoder = list[float](), LocalEncoder()
     with psycopg.connect(dsn) as connection, closing(reader(dsn)) as store:
         connection.execute("SET search_path = kbsync, public; SET enable_indexscan = off; SET jit = off")
@@ -137,14 +137,14 @@ def recall(dsn: str, asked: Sequence[str]) -> float:
                 " ORDER BY score DESC LIMIT 10",
                 (literal,),
             ).fetchall()
-            # Of equally near ones either will do.
+            # Equally near vectors are interchangeable.
             best = sorted((each.meaning for each in near), reverse=True)[:10]
             shares.append(sum(score >= exact[-1][0] - 1e-6 for score in best) / len(exact))
     return statistics.mean(shares)
 
 
 def recall_of_hits(dsn: str, asked: Sequence[str]) -> float:
-    """Of the ten documents that are found where all vectors are compared, the share that a search finds."""
+    """Return the share of an exact search's ten documents that an indexed search finds."""
     shares = list[float]()
     with closing(reader(dsn)) as store:
         search = Search(store, LocalEncoder())
@@ -158,7 +158,7 @@ def recall_of_hits(dsn: str, asked: Sequence[str]) -> float:
 
 
 def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
-    """Read, cut and put documents of a host of its own until `ended`, then take them out again."""
+    """Read, chunk and put a host's documents until `ended`, then remove them."""
     seen, encoder, ids = bytearray(SEEN), LocalEncoder(), list[int]()
     with closing(host(dsn, "writer")) as store:
         store.check()
@@ -171,7 +171,7 @@ def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
 
 
 def search_until(dsn: str, queries: Sequence[Query], ended: Event, times: Any) -> None:
-    """Search for one after another until `ended`."""
+    """Search one query after another until `ended`."""
     with closing(reader(dsn)) as store:
         search, mine = Search(store, LocalEncoder()), list[float]()
         search.search(queries[0])
@@ -185,7 +185,7 @@ def search_until(dsn: str, queries: Sequence[Query], ended: Event, times: Any) -
 
 
 def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, writes: bool) -> float:
-    """Documents a second of one writer beside so many searchers, whose times are printed."""
+    """Return one writer's documents per second beside so many searchers; print the searchers' times."""
     ended, written, times = SPAWNED.Event(), SPAWNED.Value("q", 0), SPAWNED.Queue()
     workers = [
         SPAWNED.Process(target=search_until, args=(dsn, queries[at::searchers], ended, times))
@@ -194,7 +194,7 @@ def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, 
     workers += [SPAWNED.Process(target=write, args=(dsn, folder, ended, written))] if writes else []
     for each in workers:
         each.start()
-    while writes and written.value < 10:  # all of them have loaded what they need
+    while writes and written.value < 10:  # all of them have loaded their libraries
         time.sleep(0.1)
     time.sleep(5)
     began, before = time.perf_counter(), written.value
@@ -210,12 +210,12 @@ def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, 
 
 
 class Slow:
-    """Vectors of nobody's, each document's after 50 ms, as from a service."""
+    """An encoder that takes 50 ms for each document, like a service."""
 
     model, takes_pictures, at_once, least_cosine = "slow", False, 2**31, 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors that are there when this returns."""
+        """Return vectors that are already computed."""
         time.sleep(0.05)
         made = Future[Vectors]()
         made.set_result(
@@ -224,22 +224,22 @@ class Slow:
         return made
 
     def query(self, text: str) -> NoReturn:
-        """Nothing is asked."""
+        """Fail: this benchmark embeds no queries."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: it holds no resources."""
 
 
 def feed(dsn: str, host: int, number: int, ready: Barrier) -> None:
-    """What a host does: put documents of its own, one after another."""
+    """Put a host's documents, one after another."""
 
     async def run() -> None:
         """Put them."""
         store = PostgresStore(dsn, Owner(f"{host}/", uuid4()))
         target = PostgresTarget(store, Slow(), limits_of(10**8), parse, Path())
         every = list(documents(Prose(host), range(number + 1)))
-        await target.put(every[:1])  # it connects
+        await target.put(every[:1])  # connect first
         ready.wait()
         for document in every[1:]:
             await target.put([document])
@@ -276,7 +276,7 @@ def told(name: str, times: Sequence[float]) -> None:
 
 
 def main() -> None:
-    """Print a table of everything, measured in this one run."""
+    """Print a table of all results of this run."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -292,7 +292,7 @@ def main() -> None:
         return
     if given.corpus is None:
         arguments.error("--corpus is needed")
-    if count(given.dsn) < given.passages:  # what an earlier run has put stays as it is
+    if count(given.dsn) < given.passages:  # documents of an earlier run stay
         fill(given.dsn, given.corpus, given.passages, given.feeders)
         with psycopg.connect(given.dsn, autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE")

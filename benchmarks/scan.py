@@ -1,7 +1,7 @@
-"""A pass over an unchanged tree, against `find -printf` with the same stat fields on the same tree.
+"""Compares a scan of an unchanged tree with `find -printf` for the same stat fields on the same tree.
 
-`python benchmarks/scan.py DIR [FILES FOLDERS]` makes the tree when it is not there, stores it in a table
-beside it and prints, for each layout of that table: seconds, the ratio to find, peak memory.
+`python benchmarks/scan.py DIR [FILES FOLDERS]` creates the tree if it doesn't exist, stores it in a table
+beside it and prints for each layout of that table: seconds, the ratio to find, peak memory.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Table:
             self._db.execute(setting)
 
     def rows(self, directory: str) -> set[EntryRow]:
-        """One indexed query; whole rows, as SQLite gives them."""
+        """Return a directory's rows by one indexed query."""
         return set(
             self._db.execute(
                 "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry"
@@ -66,7 +66,7 @@ class Table:
         )
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
-        """One indexed query."""
+        """Return a directory's folders by one indexed query."""
         found = self._db.execute(
             "SELECT name, version FROM folder WHERE parent = (SELECT id FROM folder WHERE path = ?)",
             (directory,),
@@ -74,12 +74,12 @@ class Table:
         return {name: StoredFolder(version, False, "") for name, version in found}
 
     def folder(self, directory: str) -> StoredFolder | None:
-        """The folder's own row."""
+        """Return the folder's own row."""
         row = self._db.execute("SELECT version FROM folder WHERE path = ?", (directory,)).fetchone()
         return StoredFolder(row[0], False, "") if row else None
 
     def fill(self, root: Path) -> None:
-        """Store what a first scan finds."""
+        """Store the results of a first scan."""
         ids: dict[str, int] = {}
         with self._db:
             for number, listing in enumerate(Scan(root, self, RULES)):
@@ -100,7 +100,7 @@ class Table:
 
 
 def one_pass(root: Path, database: Path, setting: str) -> None:
-    """Run in a process of its own: prints seconds, CPU seconds, listings, files and peak memory in MiB."""
+    """Run in a separate process: print seconds, CPU seconds, listings, files and peak memory in MiB."""
     table = Table(database, "", setting)
     began, worked = time.perf_counter(), time.process_time()
     passing = Scan(root, table, RULES)
@@ -111,7 +111,7 @@ def one_pass(root: Path, database: Path, setting: str) -> None:
 
 
 def find(root: Path) -> tuple[float, float]:
-    """Seconds and CPU seconds that find needs for the same fields."""
+    """Return the seconds and CPU seconds that find needs for the same fields."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     fields = "%p %y %s %T@ %C@ %i %n\\n"
@@ -122,9 +122,9 @@ def find(root: Path) -> tuple[float, float]:
 
 
 def measure(root: Path, database: Path, setting: str) -> str:
-    """Medians of `ROUNDS` rounds, none left out, each a `find` and then a pass; with the spread.
+    """Return the medians and spread of `ROUNDS` rounds, each a `find` and then a scan.
 
-    Not the best round: where others use the machine, that is the one in which find was held up.
+    The best round would be misleading on a shared machine: it is the one in which find was held up.
     """
     rounds = []
     for _ in range(ROUNDS):

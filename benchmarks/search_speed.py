@@ -1,9 +1,9 @@
-"""How fast 100,000 chunks are searched, cold and warm, and what the first index costs.
+"""Measures searches over 100,000 chunks, cold and warm, and the cost of the first index.
 
-    python benchmarks/search_speed.py [--chunks 100000] [--folder DIR]
+python benchmarks/search_speed.py [--chunks 100000] [--folder DIR]
 
-Texts are made of words drawn as in prose: few are very common, most are rare. With --folder an index made
-by an earlier run is used again.
+The texts' words are distributed as in prose: few are very common, most are rare. With --folder the index of
+an earlier run is used again.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 class Prose:
-    """Sentences whose words are as unequally common as in real texts."""
+    """Generates sentences whose word frequencies are as uneven as in real texts."""
 
     def __init__(self, seed: int, vocabulary: int = 60_000) -> None:
-        """`vocabulary` words besides the stop words, which are the commonest."""
+        """Start with `vocabulary` words besides the stop words, which are the commonest."""
         self._random = random.Random(seed)
         made = sorted({self._word() for _ in range(vocabulary)})
         self._random.shuffle(made)
@@ -63,25 +63,25 @@ class Prose:
         self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self.words))))
 
     def _word(self) -> str:
-        """A word that can be spoken."""
+        """Return a pronounceable word."""
         pairs = [f"{first}{second}" for first in "bcdfghklmnprstvw" for second in "aeiou"]
         return "".join(self._random.choices(pairs, k=self._random.randint(2, 4))) + self._random.choice(
             "nrst"
         )
 
     def sentence(self, least: int = 6, most: int = 22) -> str:
-        """One sentence."""
+        """Return one sentence."""
         count = self._random.randint(least, most)
         return (
             " ".join(self._random.choices(self.words, cum_weights=self._weights, k=count)).capitalize() + "."
         )
 
     def paragraph(self) -> str:
-        """Three to six sentences."""
+        """Return three to six sentences."""
         return " ".join(self.sentence() for _ in range(self._random.randint(3, 6)))
 
     def document(self, paragraphs: int) -> str:
-        """A Markdown file with a heading for every five paragraphs."""
+        """Return a Markdown file with a heading for every five paragraphs."""
         parts = [f"# {self.sentence(2, 5)}"]
         for at in range(paragraphs):
             if at % 5 == 4:
@@ -91,13 +91,13 @@ class Prose:
 
 
 def parse(path: str, body: Body) -> Parsed:
-    """Stands in for the parser: what is measured here comes after it."""
+    """Return a text as if parsed: this benchmark measures the later steps."""
     with body.open() as stream:
         return Parsed(stream.read().decode(), Flavour.MARKDOWN)
 
 
 def outgoing(number: int, text: str) -> Outgoing:
-    """A document to put."""
+    """Return a document to put."""
     content = text.encode()
     path = f"folder-{number % 50}/file-{number}.md"
     digest = hashlib.sha256(content).hexdigest()
@@ -105,18 +105,18 @@ def outgoing(number: int, text: str) -> Outgoing:
 
 
 def documents(prose: Prose, numbers: range) -> Iterator[Outgoing]:
-    """Documents of 16 paragraphs with those numbers."""
+    """Yield documents of 16 paragraphs with those numbers."""
     return (outgoing(number, prose.document(16)) for number in numbers)
 
 
 def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:
-    """The knowledge base in `folder`."""
+    """Open the knowledge base in `folder`."""
     surroundings = Surroundings("bench", folder, folder, read_only=read_only)
     return LocalTarget.open(LocalTargetConfig(path=folder), surroundings, parse)
 
 
 async def put_all(target: LocalTarget, every: list[Outgoing]) -> None:
-    """Put in batches, as many at a time as the target takes."""
+    """Put in batches, as many at a time as the target accepts."""
     size = target.limits.batch
     batches = iter([every[at : at + size] for at in range(0, len(every), size)])
 
@@ -130,24 +130,24 @@ async def put_all(target: LocalTarget, every: list[Outgoing]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What some work took: seconds by the clock and of the processor."""
+    """The cost of some work: wall and CPU seconds."""
 
     wall: float
     cpu: float
 
     @classmethod
     def since(cls, start: Cost) -> Cost:
-        """The cost from `start` until now."""
+        """Return the cost from `start` until now."""
         return cls(time.perf_counter() - start.wall, time.process_time() - start.cpu)
 
     @classmethod
     def now(cls) -> Cost:
-        """The readings now."""
+        """Return the current readings."""
         return cls(time.perf_counter(), time.process_time())
 
 
 def bare_cost(every: list[Outgoing]) -> Cost:
-    """A loop that decodes, cuts and makes vectors, and keeps nothing."""
+    """Return the cost of a loop that decodes, chunks and embeds, and stores nothing."""
     embedder = BuiltinEmbedder()
     embedder.embed(["warm"])
     start = Cost.now()
@@ -158,7 +158,7 @@ def bare_cost(every: list[Outgoing]) -> Cost:
 
 
 def put_cost(every: list[Outgoing]) -> Cost:
-    """A first index through `put`."""
+    """Return the cost of a first index through `put`."""
 
     async def run(folder: Path) -> Cost:
         """Put all of them."""
@@ -175,7 +175,7 @@ def put_cost(every: list[Outgoing]) -> Cost:
 
 
 def build(folder: Path, prose: Prose, chunks: int) -> int:
-    """Put documents until there are about `chunks` chunks; the number there are then."""
+    """Put documents until there are about `chunks` chunks, and return their number."""
 
     async def run() -> int:
         """Put 480 at a time, and estimate from the first of them."""
@@ -192,7 +192,7 @@ def build(folder: Path, prose: Prose, chunks: int) -> int:
 
 
 def cold(folder: Path, question: str) -> tuple[float, float]:
-    """Seconds and MiB of a process that searches once."""
+    """Return the seconds and MiB of a process that searches once."""
     command = [sys.executable, "-c", COLD, str(folder), question]
     start = time.perf_counter()
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -203,7 +203,7 @@ def warm(folder: Path, asked: list[str]) -> list[float]:
     """Milliseconds of each search in one process, after two to warm up."""
 
     async def run() -> list[float]:
-        """Search for each in turn."""
+        """Run the searches in turn."""
         target, times = opened(folder, read_only=True), []
         for question in asked:
             start = time.perf_counter()
@@ -216,7 +216,7 @@ def warm(folder: Path, asked: list[str]) -> list[float]:
 
 
 def questions(prose: Prose, count: int) -> list[str]:
-    """Questions with stop words, common words and rare ones."""
+    """Return questions with stop words, common words and rare ones."""
     asked = random.Random(3)
     rare, common = prose.words[200:], prose.words[90:200]
     return [
@@ -227,7 +227,7 @@ def questions(prose: Prose, count: int) -> list[str]:
 
 
 def indexing() -> None:
-    """Print how the first index of 2,000 files compares with the least there is to do (best of 3)."""
+    """Print how the first index of 2,000 files compares with the least work possible (best of 3)."""
     every = list(documents(Prose(2), range(1, 2_001)))
     runs = [(bare_cost(every), put_cost(every)) for _ in range(3)]
     bare = Cost(min(each.wall for each, _ in runs), min(each.cpu for each, _ in runs))
@@ -239,7 +239,7 @@ def indexing() -> None:
 
 
 def searching(folder: Path, chunks: int) -> None:
-    """Print what a search costs in the index in `folder`, made where there is none."""
+    """Print the cost of searches in the index in `folder`, built if it doesn't exist."""
     prose = Prose(1)
     if not (folder / "index.db").exists():
         print(f"{'chunks':45}{build(folder, prose, chunks):10}")
@@ -254,7 +254,7 @@ def searching(folder: Path, chunks: int) -> None:
 
 
 def main() -> None:
-    """Print a table of everything, measured in this one run."""
+    """Print a table of all results of this run."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

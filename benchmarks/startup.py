@@ -1,9 +1,10 @@
-"""How soon commands answer: CPU of whole processes, and the work of `status` by the number of documents.
+"""Measures how soon commands answer: the CPU time of whole processes, and the work of `status` by number of
+documents.
 
 python benchmarks/startup.py [DOCUMENTS …]
 
-The program is compiled first. Each process is run several times and its least CPU is told, with a bare
-`python -c pass` for comparison: on a busy machine the wall clock tells of its neighbours.
+The program is compiled first. Each process runs several times and the least CPU time counts, with a bare
+`python -c pass` for comparison: on a busy machine wall time depends on other programs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PASSAGES = 10_000
 
 
 def least(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of CPU (children included) and of wall time, the least of each."""
+    """Return the least CPU seconds (children included) and the least wall seconds."""
     found = []
     for _ in range(TIMES):
         before, began = spent(), time.perf_counter()
@@ -44,25 +45,27 @@ def least(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def spent() -> float:
-    """Seconds of CPU of this process and the children it waited for."""
+    """Return the CPU seconds of this process and its finished children."""
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def run(*words: str) -> None:
-    """A process of its own."""
+    """Run a separate process."""
     subprocess.run(
         [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
     )
 
 
 def compile_all() -> None:
-    """As an installer does: under PYTHONDONTWRITEBYTECODE each process would compile a checkout anew."""
+    """Compile as an installer does: with PYTHONDONTWRITEBYTECODE each process would compile the checkout
+    again.
+    """
     compileall.compile_dir(Path(kbsync.__file__).parent, quiet=1)
 
 
 def write_documents(folder: Path) -> None:
-    """Write documents of five passages each, 10,000 in all."""
+    """Write 10,000 documents of five passages each."""
     folder.mkdir()
     for document in range(PASSAGES // 5):
         sections = (
@@ -73,7 +76,7 @@ def write_documents(folder: Path) -> None:
 
 
 def processes(root: Path) -> None:
-    """A line for each command line."""
+    """Print a line for each command line."""
     config = root / "config.yaml"
     config.write_text(f"state_dir: {root / 'state'}\nmirrors: [{{name: docs, folder: {root / 'docs'}}}]\n")
     folder = ("--folder", str(root / "docs"))
@@ -95,7 +98,7 @@ def processes(root: Path) -> None:
 
 
 def fill(file: Path, root: Path, documents: int) -> None:
-    """A state with so many documents: one in a thousand failed, one in a thousand waits."""
+    """Create a state with so many documents: one in a thousand failed, one in a thousand waits."""
     StateStore(file).close()
     with closing(apsw.Connection(str(file))) as db, db:
         db.execute("INSERT INTO binding(id, target, address, base, prefix) VALUES(1, 'local', '', 'x', '')")
@@ -122,7 +125,7 @@ def _status(number: int) -> int:
 
 
 def looks(root: Path, documents: int) -> float:
-    """Seconds of CPU of one look at such a state."""
+    """Return the CPU seconds to report such a state once."""
     state = root / str(documents)
     state.mkdir(mode=0o700)
     fill(state / "state.db", root / "docs", documents)
@@ -136,7 +139,7 @@ def looks(root: Path, documents: int) -> float:
 
 
 def main() -> None:
-    """Run with the sizes of the command line."""
+    """Run with the sizes from the command line."""
     sizes = [int(word) for word in sys.argv[1:]] or [10_000, 1_000_000]
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)

@@ -1,6 +1,6 @@
-"""From SIGTERM to the end of a daemon that has its hands full: uploads under way, a scan, parsers at work.
+"""Measures the time from SIGTERM to the end of a busy daemon: uploads in progress, a scan, parsers at work.
 
-Usage: python benchmarks/stopping.py [TRIALS]     (each begins with nothing mirrored yet; 100 by default)
+Usage: python benchmarks/stopping.py [TRIALS]     (each starts with nothing mirrored; 100 by default)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ mirrors:
 
 
 def furnish(place: Path) -> None:
-    """A large tree, pages that keep parsers busy, bodies that take long to send."""
+    """Create a large tree, pages that keep parsers busy, and bodies that take long to send."""
     build(place / "tree", FILES, FOLDERS)
     for name in ("pages", "bodies"):
         (place / name).mkdir()
@@ -52,14 +52,16 @@ def furnish(place: Path) -> None:
 
 
 def begun(log: Path) -> set[str]:
-    """The mirrors that are watched, and so are being scanned."""
+    """Return the mirrors that are watched, and therefore being scanned."""
     complete = log.read_text().rpartition("\n")[0].splitlines()
     lines = (json.loads(line) for line in complete if line.startswith("{"))
     return {line["mirror"] for line in lines if line["event"] == "watch.started"}
 
 
 def trial(config: Path, state: Path, wait: float) -> float:
-    """Seconds from SIGTERM, sent `wait` seconds after everything has begun, to the end."""
+    """Return the seconds from SIGTERM to the end; the signal follows `wait` seconds after everything has
+    started.
+    """
     command = [sys.executable, "-m", "kbsync", "--log-format", "json"]
     log = state.with_suffix(".log")
     with log.open("wb") as written:

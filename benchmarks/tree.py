@@ -1,6 +1,6 @@
-"""Builds a folder of many small files for benchmarks: `python benchmarks/tree.py DIR 1000000 10000`.
+"""Creates a folder of many small files for benchmarks: `python benchmarks/tree.py DIR 1000000 10000`.
 
-The folders are spread over two levels, at most 100 in one, so that no single listing dominates.
+The folders have two levels with at most 100 folders in one, so that no single listing dominates.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 
 def folders(root: Path, count: int) -> Iterator[Path]:
-    """`count` leaf folders below `root`, as paths: 100 of them under each folder of the first level."""
+    """Yield the paths of `count` leaf folders below `root`, 100 in each folder of the first level."""
     for number in range(count):
         yield root / f"part-{number // 100:04d}" / f"chapter-{number:06d}"
 
 
 def build(root: Path, files: int, leaves: int) -> None:
-    """Make `files` files of a few bytes, in equal shares, in `leaves` folders below `root`."""
+    """Create `files` files of a few bytes, spread evenly over `leaves` folders below `root`."""
     share, rest = divmod(files, leaves)
     for index, folder in enumerate(folders(root, leaves)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def build(root: Path, files: int, leaves: int) -> None:
 
 
 def fill(folder: Path, count: int) -> None:
-    """Make `count` files in `folder`, each with its own short text."""
+    """Create `count` files in `folder`, each with different text."""
     holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for number in range(count):
@@ -40,7 +40,7 @@ def fill(folder: Path, count: int) -> None:
 
 
 def ensure(root: Path, files: int, leaves: int) -> Path:
-    """`root`, built unless an earlier run built it (a file beside it says so)."""
+    """Return `root`, and build it unless a file beside it says that an earlier run did."""
     mark = root.with_name(root.name + ".built")
     if not mark.exists():
         build(root, files, leaves)

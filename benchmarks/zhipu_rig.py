@@ -1,4 +1,4 @@
-"""What the benchmarks of services measure with: a stand-in and `kbsync --once`, each its own process."""
+"""Tools for the benchmarks of services: a stand-in and `kbsync --once`, each a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 KEY = "benchmark.key-for-the-stand-in"
 KNOWLEDGE_ID = "1734786402936664064"
-"""The base that the stand-in has from the start."""
+"""The id of the stand-in's initial base."""
 
 CONFIG = """
 mirrors:
@@ -35,7 +35,7 @@ mirrors:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What the stand-in was asked: how often in all and by call, and how many at a time at most."""
+    """The requests to a stand-in: the total, the number of each call, and the most at a time."""
 
     total: int
     by_op: Mapping[str, int]
@@ -43,7 +43,7 @@ class Requests:
 
     @property
     def shown(self) -> str:
-        """Such as `2,061 (2,000 upload, 60 list, 1 base), 4 at once`."""
+        """A summary such as `2,061 (2,000 upload, 60 list, 1 base), 4 at once`."""
         calls = ", ".join(f"{count:,} {op}" for op, count in sorted(self.by_op.items(), key=_most_first))
         return f"{self.total:,} ({calls}), {self.at_once} at once"
 
@@ -59,13 +59,13 @@ class StandIn:
     url: str
 
     def asked(self) -> Requests:
-        """What it was asked since the last time, counted from nothing afterwards."""
+        """Return the requests since the last call, and reset the counts."""
         seen = self._control("GET", "/requests")
         self._control("DELETE", "/requests")
         return Requests(seen["total"], seen["by_op"], seen["in_flight_max"])
 
     def violations(self) -> list[str]:
-        """What was done against the vendor's rules."""
+        """Return the requests that broke the vendor's rules."""
         return list(self._control("GET", "/violations"))
 
     def _control(self, method: str, path: str) -> Any:
@@ -75,7 +75,7 @@ class StandIn:
 
 @contextmanager
 def standin(*options: str, vendor: str = "zhipu") -> Iterator[StandIn]:
-    """One of its own; `options` as `python -m kbsync_standin --help` names them."""
+    """Start a stand-in; `options` are those of `python -m kbsync_standin --help`."""
     command = [sys.executable, "-m", "kbsync_standin", vendor, "--port", "0", "--key", KEY, "--quiet"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
@@ -88,7 +88,7 @@ def standin(*options: str, vendor: str = "zhipu") -> Iterator[StandIn]:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One `kbsync --once`: wall and CPU seconds of the process, its peak memory, and what it did."""
+    """One `kbsync --once`: wall and CPU seconds, peak memory, and its results."""
 
     seconds: float
     cpu_seconds: float
@@ -106,7 +106,7 @@ class Mirror:
 
     @property
     def folder(self) -> Path:
-        """What is mirrored."""
+        """The mirrored folder."""
         return self.place / "docs"
 
     @property
@@ -128,7 +128,7 @@ class Mirror:
         return self.place / "config.yaml"
 
     def once(self) -> Pass:
-        """A pass as a process of its own, which has to end well."""
+        """Run a pass as a separate process, which must succeed."""
         command = [sys.executable, "-m", "kbsync", "--once", "--json", "-q", "--config", str(self.config)]
         began = time.perf_counter()
         process = subprocess.Popen([*command, "--state-dir", str(self.state)], stdout=subprocess.PIPE)

@@ -1,9 +1,9 @@
 """Measures the size of an installation of kbsync, without test dependencies: `python tools/check_size.py`.
 
-Looks at the environment it runs in and goes nowhere else. On disk is what the files of kbsync and of all
-that it requires take there, bytecode included. To download is what the same files take packed as wheels;
-packing them takes some seconds, so the figures are kept beside the environment. The limits are those of
-the project: 60 MB to download, 190 MB on disk.
+It checks the environment it runs in. The size on disk is the sum of all files of kbsync and its requirements,
+bytecode included. The download size is that of the same files packed as wheels; packing takes some seconds,
+so the figures are cached beside the environment. The project's limits are 60 MB to download and 190 MB on
+disk.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from packaging.requirements import Requirement
 MOST_TO_DOWNLOAD, MOST_ON_DISK = 60_000_000, 190_000_000
 PACKED = Path(sys.prefix) / ".kbsync-packed.json"
 HEADER = 100
-"""Bytes a zip archive spends on one file, besides twice its name."""
+"""The bytes that a zip archive adds for each file, besides twice its name."""
 
 Distribution = importlib.metadata.Distribution
 
 
 def required(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
-    """`name` and everything it requires here, by name; added to `found`."""
+    """Add `name` and all its installed requirements to `found`, by name, and return it."""
     distribution = importlib.metadata.distribution(name)
     key = distribution.metadata["Name"].lower().replace("_", "-")
     if key in found:
@@ -42,7 +42,7 @@ def required(name: str, found: dict[str, Distribution]) -> dict[str, Distributio
 
 
 def files(distribution: Distribution) -> list[Path]:
-    """The installed files, without bytecode; those of the checkout where it is installed from there."""
+    """Return the installed files without bytecode; for an editable install, the checkout's files."""
     listed = {Path(str(file.locate())) for file in distribution.files or () if file.suffix != ".pyc"}
     if distribution.metadata["Name"] == "kbsync":
         spec = importlib.util.find_spec("kbsync")
@@ -56,7 +56,7 @@ def _below(places: Iterable[Path]) -> Iterator[Path]:
 
 
 def bytecode(source: Path) -> Iterator[Path]:
-    """What Python, if it is this one, has compiled of a source file."""
+    """Yield the bytecode files that this Python compiled from a source file."""
     if source.suffix == ".py":
         compiled = Path(importlib.util.cache_from_source(str(source)))
         if compiled.is_file():
@@ -64,13 +64,13 @@ def bytecode(source: Path) -> Iterator[Path]:
 
 
 def on_disk(distribution: Distribution) -> int:
-    """Bytes of its files."""
+    """Return the bytes of its files."""
     sources = files(distribution)
     return sum(path.stat().st_size for source in sources for path in (source, *bytecode(source)))
 
 
 def packed(distribution: Distribution) -> int:
-    """Bytes of its wheel, very nearly."""
+    """Estimate the bytes of its wheel."""
     return sum(_deflated(path) + HEADER + 2 * len(path.name) for path in files(distribution))
 
 
@@ -82,7 +82,7 @@ def _deflated(path: Path) -> int:
 
 
 def to_download(distributions: dict[str, Distribution]) -> int:
-    """Bytes of all wheels. What was packed before is remembered by name and version."""
+    """Return the bytes of all wheels. Sizes are cached by name and version."""
     keys = {f"{name}=={one.version}": one for name, one in distributions.items() if name != "kbsync"}
     known = json.loads(PACKED.read_text()) if PACKED.is_file() else {}
     missing = [key for key in keys if key not in known]
@@ -94,7 +94,7 @@ def to_download(distributions: dict[str, Distribution]) -> int:
 
 
 def main() -> int:
-    """Print both figures; 1 if one is over its limit, with what weighs most."""
+    """Print both sizes; return 1 if one exceeds its limit, after a list of the largest packages."""
     distributions = required("kbsync", {})
     sizes = {name: on_disk(distribution) for name, distribution in distributions.items()}
     disk, download = sum(sizes.values()), to_download(distributions)

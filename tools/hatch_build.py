@@ -18,10 +18,10 @@ ELSEWHERE = (
 
 
 def revision(root: Path) -> str:
-    """`KBSYNC_REVISION`, or what git says of the checkout `root`; "" where neither tells."""
+    """Return `KBSYNC_REVISION`, else the commit of the checkout `root`; "" if neither is known."""
     if told := os.environ.get("KBSYNC_REVISION", "").strip():
         return told
-    if not (root / ".git").exists():  # a checkout around it is another's
+    if not (root / ".git").exists():  # a checkout above it belongs to another project
         return ""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
@@ -31,10 +31,10 @@ def revision(root: Path) -> str:
 
 
 class Revised(BuildHookInterface):
-    """Adds the revision to what is built; an sdist hands it on to the wheel that is made of it."""
+    """Adds the revision to a package; an sdist passes it on to the wheel built from it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called before each build. `version` is "editable" for one that only points here."""
+        """Run before each build. `version` is "editable" for an editable install."""
         if sys.platform != "linux":
             raise SystemExit(ELSEWHERE)
         root = Path(self.root)
@@ -46,6 +46,6 @@ class Revised(BuildHookInterface):
         build_data["force_include"][str(file)] = REVISION
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Called after each build."""
+        """Run after each build."""
         if hasattr(self, "_folder"):
             self._folder.cleanup()

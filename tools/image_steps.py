@@ -1,14 +1,14 @@
 """Runs the steps of docker/Dockerfile without a container engine, and tests the result.
 
-    sudo python tools/image_steps.py [SCRATCH]
+sudo python tools/image_steps.py [SCRATCH]
 
-Needs root, debootstrap and Linux. Every instruction of the Dockerfile is carried out in a Debian that
-debootstrap makes (once: it stays in SCRATCH/base, by default in /tmp/kbsync-image); one that is not known
-here is an error. The outcome is then run as the image says: as its user, with a read-only root, without
-capabilities, kbsync as process 1.
+It needs root, debootstrap and Linux. It carries out every instruction of the Dockerfile in a Debian from
+debootstrap (kept in SCRATCH/base, by default below /tmp/kbsync-image); an unknown instruction is an error.
+Then it runs the result as the image defines it: as its user, with a read-only root, without capabilities, and
+with kbsync as process 1.
 
-So that a network with a cache or an authority of its own can be used, `PIP_*` goes into the steps, and what
-`IMAGE_STEPS_BIND` names (paths, with colons between) is mounted into them.
+For networks with their own cache or certificate authority, the steps get the environment variables `PIP_*`,
+and the paths in `IMAGE_STEPS_BIND` (separated by colons) are mounted into them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[1]
 DOCKERFILE = TOP / "docker" / "Dockerfile"
 NOT_RUN = ("LABEL", "VOLUME", "HEALTHCHECK", "ENTRYPOINT")
-"""Instructions that change no file; what they say is tried at the end."""
+"""Instructions that change no file; the test at the end covers them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Instruction:
     rest: str
 
     def words(self) -> list[str]:
-        """`rest` as a list: JSON where it is an array, else words as a shell splits them."""
+        """Return `rest` as a list: a JSON array as such, other text split as a shell would."""
         found = re.search(r"\[.*\]$", self.rest)
         return list(json.loads(found[0])) if found else shlex.split(self.rest)
 
 
 @dataclass(slots=True)
 class Stage:
-    """An image as far as it is made."""
+    """An image under construction."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Stage:
 
 
 def instructions(text: str) -> list[Instruction]:
-    """The instructions of a Dockerfile, in order."""
+    """Return the instructions of a Dockerfile, in order."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     whole = re.sub(r"\\\n", " ", "\n".join(lines))
     pairs = (line.strip().partition(" ") for line in whole.splitlines() if line.strip())
@@ -63,7 +63,7 @@ def instructions(text: str) -> list[Instruction]:
 
 
 class Builder:
-    """Carries instructions out; `stage` is the one under way, and at the end the image."""
+    """Carries out instructions; `stage` is the current stage, and at the end the image."""
 
     def __init__(self, scratch: Path) -> None:
         self.stage = Stage(scratch)
@@ -71,7 +71,7 @@ class Builder:
         self._named: dict[str, Stage] = {}
 
     def build(self, steps: Sequence[Instruction]) -> None:
-        """Carry all of them out. Raises ValueError for an instruction that is not known here."""
+        """Carry out all instructions. Raises ValueError for an unknown one."""
         for step in steps:
             print(f"{step.name} {step.rest[:100]}", flush=True)
             if step.name not in NOT_RUN:
@@ -129,12 +129,12 @@ class Builder:
 
 
 def usual(name: str) -> str:
-    """The value of an environment variable in a fresh Debian image."""
+    """Return the default value of an environment variable in a fresh Debian image."""
     return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" if name == "PATH" else ""
 
 
 def pip_settings() -> dict[str, str]:
-    """What this machine tells pip."""
+    """Return this machine's settings for pip."""
     return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
 
 
@@ -144,7 +144,7 @@ def run(*words: str | Path) -> None:
 
 
 def base(scratch: Path, suite: str) -> Path:
-    """A fresh Debian, made if it is not there."""
+    """Return a fresh Debian, built if it doesn't exist yet."""
     place = scratch / "base" / suite
     if not (place / "usr").is_dir():
         print(f"debootstrap {suite} …", flush=True)
@@ -154,7 +154,7 @@ def base(scratch: Path, suite: str) -> Path:
 
 
 def mounting(root: Path, *, read_only: Mapping[Path, str], writable: Mapping[Path, str]) -> Iterator[str]:
-    """Shell lines that mount what a container has, and the given places (by where they come from)."""
+    """Yield shell lines that mount a container's usual file systems and these paths (target → source)."""
     yield f"mount --bind {root} {root}"
     for source, aim in (*read_only.items(), *writable.items()):
         yield f"mount --bind {source} {root}{aim}"
@@ -165,7 +165,7 @@ def mounting(root: Path, *, read_only: Mapping[Path, str], writable: Mapping[Pat
 
 
 def inside(stage: Stage, command: Sequence[str], more: Mapping[str, str]) -> None:
-    """Run a command of a step, as root and with everything writable."""
+    """Run the command of a step, as root and with everything writable."""
     bound = [Path(name) for name in os.environ.get("IMAGE_STEPS_BIND", "").split(":") if name]
     bound.append(Path("/etc/resolv.conf"))
     for place in bound:
@@ -182,7 +182,7 @@ def inside(stage: Stage, command: Sequence[str], more: Mapping[str, str]) -> Non
 
 
 def prepare(place: Path, *, is_folder: bool) -> None:
-    """Something to mount over."""
+    """Create an empty file or folder as a mount point."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if is_folder:
         place.mkdir(exist_ok=True)
@@ -200,26 +200,26 @@ class Container:
         for place in (self._documents, self._state):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(mode=0o755)
-        self._state.chmod(0o777)  # as an emptyDir comes
+        self._state.chmod(0o777)  # like a Kubernetes emptyDir
         prepare(stage.root / "etc/kbsync/config.yaml", is_folder=False)
 
     def write(self, name: str, content: bytes) -> None:
-        """A document, written by somebody else."""
+        """Write a document as another user."""
         (self._documents / name).write_bytes(content)
 
     def kbsync(self, *words: str) -> str:
-        """Run it through the entry point to its end; what it printed."""
+        """Run kbsync through the entry point to its end, and return its output."""
         done = self._run([*self._said["ENTRYPOINT"], *words])
         if done.returncode:
             raise SystemExit(f"{shlex.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def health(self) -> int:
-        """The exit code of the health check."""
+        """Return the exit code of the health check."""
         return self._run(self._said["HEALTHCHECK"]).returncode
 
     def stop_a_daemon(self) -> int:
-        """Start one as process 1, wait until it watches, send SIGTERM; its exit code."""
+        """Start a daemon as process 1, wait until it watches, send SIGTERM, and return its exit code."""
         command = self._command([*self._said["ENTRYPOINT"], "--log-format", "json"])
         with subprocess.Popen(
             command, env=self._environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
@@ -257,28 +257,28 @@ class Container:
 
 
 def installed(root: Path) -> set[str]:
-    """The names of the packages in the image's environment, from their metadata."""
+    """Return the names of the packages in the image's environment, from their metadata."""
     places = root.glob("opt/kbsync/lib/python3.*/site-packages/*.dist-info/METADATA")
     names = (re.search(r"^Name: (.*)$", place.read_text(), re.MULTILINE) for place in places)
     return {re.sub(r"[-_.]+", "-", name[1]).lower() for name in names if name}
 
 
 def listed(root: Path) -> set[str]:
-    """The names in the bill of materials, the program's own among them."""
+    """Return the names in the bill of materials, kbsync included."""
     bill = json.loads((root / "opt/kbsync/doc/sbom.cdx.json").read_text())
     parts = [bill["metadata"]["component"], *bill["components"]]
     return {re.sub(r"[-_.]+", "-", part["name"]).lower() for part in parts}
 
 
 def check(is_so: bool, what: str) -> None:
-    """Print it, or end."""
+    """Print what was checked; exit if it is wrong."""
     if not is_so:
         raise SystemExit(f"NOT SO: {what}")
     print(f"ok: {what}", flush=True)
 
 
 def try_out(box: Container, root: Path) -> None:
-    """What docs/docker.md promises of the image. The health check fails before the first pass."""
+    """Test what docs/docker.md promises about the image. The health check fails before the first pass."""
     check(listed(root) == installed(root), f"the bill of materials lists all {len(installed(root))} packages")
     check((root / "opt/kbsync/doc/NOTICE").is_file(), "NOTICE is in the image")
     check(not list(root.glob("opt/kbsync/lib/python3.*/site-packages/pip")), "pip is not")
@@ -296,7 +296,7 @@ def try_out(box: Container, root: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make the image and try it."""
+    """Build the image and test it."""
     scratch = Path(arguments[0] if arguments else "/tmp/kbsync-image")  # noqa: S108
     steps = instructions(DOCKERFILE.read_text())
     builder = Builder(scratch)

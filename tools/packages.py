@@ -1,7 +1,7 @@
 """Builds wheel and sdist, and installs and runs both on every available Python: `python tools/packages.py`.
 
-Then asks pip for which other platforms everything that kbsync requires can be had as a wheel. Needs `build`
-and network; takes a minute for each Python. Prints the rows of the table in docs/platforms.md.
+Then it asks pip on which other platforms all requirements are available as wheels. It needs `build` and
+network access, takes a minute for each Python, and prints the rows of the table in docs/platforms.md.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ OLDER = {
     "musllinux": ("_1_1_",),
     "macosx": ("_13_0_", "_12_0_", "_11_0_"),
 }
-"""pip takes a platform literally; what fits it as well has to be named."""
+"""The older platforms that each platform also accepts; pip needs them listed."""
 
 
 def tried(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a program and look how it ended."""
+    """Run a program and return the result, whether it failed or not."""
     return subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
 
 
 def done(*words: str | Path) -> str:
-    """Run a program; what it printed. Ends this one if it fails."""
+    """Run a program and return its output; exit if it fails."""
     ended = tried(*words)
     if ended.returncode:
         raise SystemExit(f"{' '.join(map(str, words))}\n{ended.stdout}{ended.stderr}")
@@ -47,7 +47,7 @@ def done(*words: str | Path) -> str:
 
 
 def pythons() -> dict[str, Path]:
-    """The Pythons that kbsync is for and that are on PATH or in pyenv, by version."""
+    """Return the supported Pythons on PATH or in pyenv, by version."""
     places = [Path(place) for place in os.environ["PATH"].split(os.pathsep)]
     places += sorted(Path("~/.pyenv/versions").expanduser().glob("*/bin"))
     found = {}
@@ -60,13 +60,13 @@ def pythons() -> dict[str, Path]:
 
 
 def packages(into: Path) -> list[Path]:
-    """The sdist, and the wheel that is built from it."""
+    """Build and return the sdist and the wheel made from it."""
     done(sys.executable, "-m", "build", "--outdir", into, TOP)
     return sorted(into.iterdir())
 
 
 def installed(python: Path, package: Path, scratch: Path) -> Path:
-    """kbsync in an environment of its own."""
+    """Install kbsync into a new environment and return its command."""
     venv = scratch / f"{python.name}-{package.suffix}"
     done(python, "-m", "venv", venv)
     done(venv / "bin" / "pip", "install", "--quiet", package)
@@ -74,7 +74,7 @@ def installed(python: Path, package: Path, scratch: Path) -> Path:
 
 
 def run(kbsync: Path, scratch: Path) -> None:
-    """Mirror a text and a document that a parser reads, and find both."""
+    """Mirror a text and a document that needs a parser, and search for both."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     (folder / "badges.md").write_text("Lost your badge? Ring the bell at the east door.\n")
     (folder / "boiler.rtf").write_text(r"{\rtf1\ansi The boiler is in the cellar.}")
@@ -86,7 +86,7 @@ def run(kbsync: Path, scratch: Path) -> None:
 
 
 def platforms(newest: str) -> Iterator[str]:
-    """`newest` and what fits where it does, as options of pip."""
+    """Yield pip options for `newest` and the platforms that it also accepts."""
     yield from ("--platform", newest)
     family = re.match(r"[a-z]+", newest)
     for older in OLDER.get(family[0] if family else "", ()):
@@ -94,7 +94,7 @@ def platforms(newest: str) -> Iterator[str]:
 
 
 def lacking(version: str, newest: str) -> str:
-    """What cannot be had as a wheel for that Python and platform; empty if all can."""
+    """Return the requirements without a wheel for this Python and platform; empty if there are none."""
     digits = version.replace(".", "")
     wanted = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
     abis = [word for abi in (f"cp{digits}", "abi3", "none") for word in ("--abi", abi)]
@@ -106,7 +106,7 @@ def lacking(version: str, newest: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the rows: what was run here, then what resolves elsewhere."""
+    """Print the rows: the Pythons that ran here, then those that resolve elsewhere."""
     with tempfile.TemporaryDirectory(prefix="kbsync-packages-") as name:
         scratch = Path(name)
         made = packages(scratch / "dist")

@@ -1,8 +1,7 @@
-"""Builds what is shipped, twice, and checks it: `python tools/release.py [DIRECTORY]` (default: dist).
+"""Builds the release twice and checks it: `python tools/release.py [DIRECTORY]` (default: dist).
 
-Leaves the sdist, the wheel, the list of the Python packages that an installation has (CycloneDX) and the
-SHA-256 of each in the directory. Needs network; the tools go into an environment of their own, which is
-deleted at the end.
+It writes the sdist, the wheel, the bill of materials for an installation (CycloneDX) and the SHA-256 of each
+into the directory. It needs network access; its tools go into a temporary environment.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
 BILL_OF_MATERIALS = "cyclonedx-bom>=7,<8"
-"""As in docker/Dockerfile."""
+"""The same version as in docker/Dockerfile."""
 
 NEVER_SHIPPED = re.compile(r"(^|/)(\.venv|\.git|__pycache__|dist|[^/]*\.(pyc|db|sqlite|key|pem))(/|$)")
 
 
 def version() -> str:
-    """The version, from the only place that has it."""
+    """Read the version from kbsync/__init__.py."""
     found = re.search(r'^__version__ = "(.+)"$', (TOP / "kbsync/__init__.py").read_text(), re.MULTILINE)
     assert found is not None
     return found[1]
 
 
 def run(*words: str | Path, env: Mapping[str, str] | None = None, umask: int = 0o022) -> str:
-    """Run a program; what it printed. Ends this one if it fails."""
+    """Run a program and return its output; exit if it fails."""
     done = subprocess.run(
         words,
         capture_output=True,
@@ -52,7 +51,7 @@ def run(*words: str | Path, env: Mapping[str, str] | None = None, umask: int = 0
 
 
 def environment(place: Path, *packages: str | Path) -> Path:
-    """A virtual environment with these packages; its Python."""
+    """Create a virtual environment with these packages and return its Python."""
     python = place / "bin" / "python"
     if shutil.which("uv"):
         run("uv", "venv", "--quiet", "--python", sys.executable, place)
@@ -64,16 +63,18 @@ def environment(place: Path, *packages: str | Path) -> Path:
 
 
 def source_date() -> str:
-    """The time of all files in the packages: of the commit, so that a later build has the same bytes."""
+    """Return the commit's time for all files in the packages, so that a later build has the same bytes."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
         return given
     if (TOP / ".git").exists() and shutil.which("git"):
         return run("git", "log", "-1", "--format=%ct").strip()
-    return "1580601600"  # what hatchling takes
+    return "1580601600"  # hatchling's default
 
 
 def build(python: Path, into: Path) -> list[Path]:
-    """Build the sdist, and the wheel from it, twice under unlike settings; end unless the bytes are equal."""
+    """Build the sdist and the wheel from it twice with different settings; exit unless the bytes are
+    equal.
+    """
     epoch = {"SOURCE_DATE_EPOCH": source_date()}
     unlike = {"TZ": "Asia/Shanghai", "PYTHONHASHSEED": "7", **epoch}
     made = []
@@ -88,12 +89,12 @@ def build(python: Path, into: Path) -> list[Path]:
 
 
 def digest(file: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def names_in(package: Path) -> list[str]:
-    """The files in a wheel or sdist, without the folder that an sdist begins with."""
+    """Return the files in a wheel or sdist, without the sdist's top folder."""
     if package.suffix == ".whl":
         with zipfile.ZipFile(package) as wheel:
             return wheel.namelist()
@@ -102,7 +103,7 @@ def names_in(package: Path) -> list[str]:
 
 
 def check_content(package: Path) -> None:
-    """End unless the package has what belongs into it, and nothing else."""
+    """Exit unless the package has all required files and no others."""
     names, here = set(names_in(package)), version()
     program = {
         str(path.relative_to(TOP))

@@ -1,7 +1,6 @@
 """Prints a question to try on a freshly mirrored folder: `python tools/sample_query.py KBSYNC FOLDER`.
 
-Prints a question for the example that comes with kbsync, for any other folder the words of some document's
-name.
+For kbsync's example it prints a fixed question, for other folders the words of a document's name.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ QUESTION = "how do I get an old version of a document back"
 
 
 def words_of(path: str) -> str:
-    """`guides/Reset-Password_v2.md` as `Reset Password v2`."""
+    """Turn `guides/Reset-Password_v2.md` into `Reset Password v2`."""
     return " ".join(re.findall(r"\w+", PurePosixPath(path).stem))
 
 
 def sample(kbsync: str, folder: Path) -> str:
-    """A question that the documents of `folder` should answer."""
+    """Return a question that the documents of `folder` should answer."""
     if folder.resolve() == EXAMPLE:
         return QUESTION
     command = [kbsync, "status", "--json", "--documents", "--folder", str(folder)]

@@ -1,8 +1,9 @@
-"""A folder of texts indexed with CocoIndex, as its guides do it. Runs in an environment of its own.
+"""Indexes a folder of texts with CocoIndex as its guides do. Runs in a separate environment.
 
 Usage: python cocoindex_peer.py index|ask|count FOLDER BASE
 
-Passages and overlap are those of CocoIndex's example of text embedding. The model is kbsync's built-in one.
+Passage length and overlap are those of CocoIndex's text embedding example. The model is kbsync's built-in
+one.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ async def main(folder: Path) -> None:
 
 
 def connect() -> sqlite3.Connection:
-    """The base, to read."""
+    """Open the base for reading."""
     return sqlite3.connect(BASE / "base.sqlite")
 
 

@@ -1,8 +1,8 @@
-"""A folder of texts indexed with LangChain's index(), as its guides do it. Runs in an environment of its own.
+"""Indexes a folder of texts with LangChain's index() as its guides do. Runs in a separate environment.
 
 Usage: python langchain_peer.py index|ask|count FOLDER BASE
 
-Passages and overlap are those of LangChain's guide. The model is kbsync's built-in one.
+Passage length and overlap are those of LangChain's guide. The model is kbsync's built-in one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Builtin(Embeddings):
     """kbsync's built-in model."""
 
     def __init__(self) -> None:
-        """Load it."""
+        """Load the model."""
         self._embedder = BuiltinEmbedder()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
@@ -47,7 +47,7 @@ class Builtin(Embeddings):
 
 
 def load_store() -> Any:
-    """The vectors that an earlier run saved, or none."""
+    """Load the vectors that an earlier run saved, if any."""
     if (BASE / "index.faiss").exists():
         return FAISS.load_local(str(BASE), Builtin(), allow_dangerous_deserialization=True)
     return FAISS(Builtin(), faiss.IndexFlatL2(256), InMemoryDocstore(), {})

@@ -1,10 +1,11 @@
-"""kbsync next to CocoIndex, LangChain's index() and rclone: the same folder, the same model, the same steps.
+"""Compares kbsync with CocoIndex, LangChain's index() and rclone: the same folder, the same model, the same
+steps.
 
-    python benchmarks/peers/run.py [--files 2000] [--rounds 5] [--questions FOLDER]            (or make peers)
+python benchmarks/peers/run.py [--files 2000] [--rounds 5] [--questions FOLDER]            (or make peers)
 
-Each tool is installed in an environment of its own below ~/.cache/kbsync-peers (or $KBSYNC_PEERS_DIR); a tool
-that can't be installed is named and left out. Each step is a process. Each round begins with another tool.
---questions (or KBSYNC_XQUAD) is the folder of XQuAD: see benchmarks/xquad.py. Prints a table in Markdown.
+Each tool has its own environment below ~/.cache/kbsync-peers (or $KBSYNC_PEERS_DIR); a tool that can't be
+installed is reported and left out. Each step is a process. Each round begins with another tool. --questions
+(or KBSYNC_XQUAD) is the folder of XQuAD: see benchmarks/xquad.py. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ UNIQUE_WORD = "zugzwangerous"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took."""
+    """The time that a process took."""
 
     wall: float
     """Seconds."""
     cpu: float
-    """Seconds, with its children's."""
+    """Seconds, including its children's."""
 
 
 QUIET = {**os.environ, "COCOINDEX_DISABLE_USAGE_TRACKING": "1"}
@@ -83,18 +84,18 @@ class Peer(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """Return its version."""
+        """Return the tool's version."""
 
     @abstractmethod
     def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
-        """The command that brings `base` up to date."""
+        """Return the command that brings `base` up to date."""
 
     def count(self, folder: Path, base: Path) -> Mapping[str, int] | None:
-        """The passages of each file, or None where there are none."""
+        """Return the number of passages of each file, or None if the tool has none."""
         return None
 
     def ask(self, folder: Path, base: Path, questions: Sequence[str]) -> Sequence[str] | None:
-        """The path of the best hit of each question, or None where it answers none."""
+        """Return the path of the best hit for each question, or None if the tool answers none."""
         return None
 
 
@@ -109,15 +110,15 @@ class Kbsync(Peer):
     name = "kbsync"
 
     def version(self) -> str:
-        """Ask the installed package."""
+        """Return the installed package's version."""
         return subprocess.check_output([sys.executable, "-m", "kbsync", "--version"], text=True).split()[1]
 
     def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
-        """Its own command, once."""
+        """Return the command for one pass."""
         return [sys.executable, "-m", "kbsync", "--once", "-q", "--folder", folder, "--state-dir", base]
 
     def count(self, folder: Path, base: Path) -> Mapping[str, int]:
-        """Ask its base."""
+        """Read the counts from its base."""
         [database] = base.glob("kb/*/index.db")
         with closing(sqlite3.connect(database)) as connection:
             return dict(connection.execute(_CHUNKS_OF_EACH))
@@ -141,31 +142,31 @@ class Kbsync(Peer):
 
 
 class Program(Peer):
-    """A library, used by the program of that name in this folder."""
+    """A library, used by this folder's program of the same name."""
 
     def __init__(self, name: str, package: str) -> None:
-        """`package` gives the version."""
+        """Start with the program's name; `package` provides the version."""
         self.name = name
         self._package = package
         self._program = HERE / f"{package.partition('-')[0]}_peer.py"
         self._python = environment(HERE / f"{package.partition('-')[0]}.txt")
 
     def version(self) -> str:
-        """Ask the installed package."""
+        """Return the installed package's version."""
         code = f"import importlib.metadata as m; print(m.version('{self._package}'))"
         return subprocess.check_output([self._python, "-c", code], text=True).strip()
 
     def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
-        """The program of that name."""
+        """Return the command that runs the program."""
         return [self._python, self._program, "index", folder, base]
 
     def count(self, folder: Path, base: Path) -> Mapping[str, int]:
-        """Have the program count."""
+        """Return the program's counts."""
         counts: Mapping[str, int] = json.loads(self._call("count", folder, base))
         return counts
 
     def ask(self, folder: Path, base: Path, questions: Sequence[str]) -> Sequence[str]:
-        """Have the program ask."""
+        """Return the program's hits."""
         return self._call("ask", folder, base, json.dumps(questions)).splitlines()
 
     def _call(self, word: str, folder: Path, base: Path, given: str = "") -> str:
@@ -180,12 +181,12 @@ class Program(Peer):
 
 
 class Rclone(Peer):
-    """Debian's rclone. It copies files and indexes nothing: the price of the comparison alone."""
+    """Debian's rclone. It only copies files, so it shows the cost of comparing alone."""
 
     name = "rclone (copies only)"
 
     def __init__(self) -> None:
-        """Find it, or unpack Debian's package."""
+        """Find rclone, or unpack Debian's package."""
         installed = shutil.which("rclone")
         self._binary = Path(installed) if installed else ENVIRONMENTS / "rclone/usr/bin/rclone"
         if not self._binary.exists():
@@ -195,16 +196,16 @@ class Rclone(Peer):
                 subprocess.run(["dpkg-deb", "-x", package, ENVIRONMENTS / "rclone"], check=True)
 
     def version(self) -> str:
-        """Ask the installed package."""
+        """Return rclone's version."""
         return subprocess.check_output([self._binary, "version"], text=True).split()[1].lstrip("v")
 
     def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
-        """Copy what differs."""
+        """Return the command that copies changed files."""
         return [self._binary, "sync", folder, base]
 
 
 def environment(requirements: Path) -> Path:
-    """Make an environment with these packages and kbsync, if there is none; return its Python."""
+    """Create an environment with these packages and kbsync unless it exists; return its Python."""
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
     place = ENVIRONMENTS / f"{requirements.stem}-{wanted}"
     python = place / "bin/python"
@@ -215,14 +216,14 @@ def environment(requirements: Path) -> Path:
             [python, "-m", "pip", "install", "-q", "-r", requirements], check=True, capture_output=True
         )
         (place / "complete").touch()
-    # The model is read by kbsync's own code, as it is now.
+    # kbsync's own code reads the model, so install this checkout.
     subprocess.run([python, "-m", "pip", "install", "-q", CHECKOUT], check=True, capture_output=True)
     return python
 
 
 @dataclass
 class Result:
-    """All that was measured of a tool."""
+    """All measurements of a tool."""
 
     first: list[Cost] = field(default_factory=list)
     unchanged: list[Cost] = field(default_factory=list)
@@ -230,18 +231,20 @@ class Result:
     passages: float | None = None
     megabytes: float = 0.0
     has_deleted_text: bool = False
-    """Whether a word of a deleted file is still in the base's files."""
+    """Whether the base's files still have a word of a deleted file."""
     killed: list[tuple[int, int]] = field(default_factory=list)
-    """Files missing and files with other passages, after kill -9 in a first index and an update."""
+    """Files that are missing and files with other passages, after kill -9 during a first index and an
+    update.
+    """
 
 
 def files_in(base: Path) -> list[Path]:
-    """Return the files of a base, as they are at the moment."""
+    """Return the current files of a base."""
     return [path for path in base.rglob("*") if path.is_file()]
 
 
 def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
-    """One round of one tool."""
+    """Measure one round of one tool."""
     base.mkdir()
     result.first.append(run(peer.update(folder, base)))
     whole = peer.count(folder, base)
@@ -268,7 +271,7 @@ def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
 def recover_from_kill(
     peer: Peer, folder: Path, base: Path, whole: Mapping[str, int], seconds: float
 ) -> tuple[int, int]:
-    """Kill a first index in its middle and update; count the files missing and with other passages."""
+    """Kill a first index half-way and update; count the missing files and those with other passages."""
     base.mkdir()
     run(peer.update(folder, base), kill_after=seconds * 0.6)
     run(peer.update(folder, base))
@@ -277,7 +280,7 @@ def recover_from_kill(
 
 
 def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] | None:
-    """The share of XQuAD's questions whose paragraph is the first hit, in each language."""
+    """Return for each language the share of XQuAD's questions whose paragraph is the first hit."""
     folder, base = scratch / "xquad", scratch / f"xquad.{peer.name.split()[0]}"
     base.mkdir()
     texts = {language: paragraphs(questions, language) for language in LANGUAGES}
@@ -299,12 +302,12 @@ def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] |
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median and range."""
+    """Format median and range."""
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 def table(peers: Sequence[Peer], results: Mapping[str, Result], files: int) -> list[list[str]]:
-    """The rows; the first is the head."""
+    """Return the rows; the first is the head."""
     every = {each.name: results[each.name] for each in peers}
 
     def row(title: str, cell: Callable[[Result], str]) -> list[str]:
@@ -331,7 +334,7 @@ def table(peers: Sequence[Peer], results: Mapping[str, Result], files: int) -> l
 
 
 def available() -> list[Peer]:
-    """Every tool that this machine can have."""
+    """Return every tool that this machine can run."""
     peers: list[Peer] = [Kbsync()]
     for name, make in {
         "CocoIndex": lambda: Program("CocoIndex", "cocoindex"),
