@@ -121,7 +121,7 @@ def measure(what: str, command: list[str], relay: Relay, count: int, *, is_termi
         relay.arrivals.clear()
         with terminal() if is_terminal else pipe() as (ours, theirs):
             moments = shown(command, ours, theirs)
-        lags = [1000 * (seen - came) for came, seen in zip(relay.arrivals, moments, strict=False)]
+        lags = [1000 * (shown_at - came) for came, shown_at in zip(relay.arrivals, moments, strict=False)]
         assert len(lags) > 3, "the pieces did not come one by one"
         firsts.append(lags[0])
         others += lags[1:-1]
@@ -131,9 +131,9 @@ def measure(what: str, command: list[str], relay: Relay, count: int, *, is_termi
     print(f"(under {MOST_MS:.0f}); the others: p50 {median(others):4.1f} ms")
 
 
-def asking(place: Path, url: str) -> list[str]:
+def asking(folder: Path, url: str) -> list[str]:
     """Mirror a folder, create an application, and return the command that asks it."""
-    mirror = Mirror(place)
+    mirror = Mirror(folder)
     mirror.folder.mkdir()
     (mirror.folder / "hours.md").write_text(TEXT)
     mirror.aim(url, 4)
@@ -150,11 +150,11 @@ def main() -> None:
     """Measure repeatedly and print the results."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else QUESTIONS
     with (
-        tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryDirectory() as folder,
         standin("--fault", EVERY % "sse-invoke", "--fault", EVERY % "chat") as vendor,
         closing(Relay(vendor.url)) as relay,
     ):
-        command = asking(Path(place), relay.url)
+        command = asking(Path(folder), relay.url)
         print(f"load {os.getloadavg()[0]:.1f}; {count} questions each")
         for what, words in WAYS.items():
             for is_terminal in (True, False):

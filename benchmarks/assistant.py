@@ -44,15 +44,15 @@ async def measure(folder: Path, state: Path, files: int, searches: int) -> None:
             answer = await client.call_tool("search", {"query": question, "k": 5})
             return len(answer.structured_content["hits"])
 
-        found = await search("quarantine")
+        hits = await search("quarantine")
         print(f"first answer, process start included: {time.perf_counter() - began:.2f} s")
-        while not found:
+        while not hits:
             await asyncio.sleep(0.05)
-            found = await search("quarantine")
+            hits = await search("quarantine")
         print(f"first hit: {time.perf_counter() - began:.2f} s")
         while True:
-            told = await client.call_tool("status", {"wait": 50})
-            if told.structured_content["mirrors"][0]["documents"]["ready"] == files:
+            status = await client.call_tool("status", {"wait": 50})
+            if status.structured_content["mirrors"][0]["documents"]["ready"] == files:
                 break
         print(f"all of {files:,} files searchable: {time.perf_counter() - began:.2f} s")
 
@@ -61,16 +61,18 @@ async def measure(folder: Path, state: Path, files: int, searches: int) -> None:
         spent = cpu_seconds(server), time.process_time()
         for _ in range(searches + 20):
             question = " ".join(chance.sample(WORDS, 4))
-            asked = time.perf_counter()
+            started = time.perf_counter()
             await search(question)
-            times.append(time.perf_counter() - asked)
+            times.append(time.perf_counter() - started)
         cuts = quantiles(times[20:], n=100)  # without the first ones, which load the model
         print(f"{searches} searches, warm: p50 {cuts[49] * 1000:.1f} ms, p95 {cuts[94] * 1000:.1f} ms")
         of_server, of_client = cpu_seconds(server) - spent[0], time.process_time() - spent[1]
-        each = 1000 / len(times)
-        print(f"CPU time for each: {of_server * each:.1f} ms, and {of_client * each:.1f} ms of the client")
-        asked = time.perf_counter()
-    print(f"end with its client: {time.perf_counter() - asked:.2f} s")
+        factor = 1000 / len(times)
+        print(
+            f"CPU time for each: {of_server * factor:.1f} ms, and {of_client * factor:.1f} ms of the client"
+        )
+        started = time.perf_counter()
+    print(f"end with its client: {time.perf_counter() - started:.2f} s")
 
 
 def main() -> None:

@@ -65,32 +65,32 @@ def files(folder: Path) -> tuple[list[Paragraph], list[Asked]]:
     chance, texts = random.Random(29), paragraphs(folder, "en") + paragraphs(folder, "zh")
     chance.shuffle(texts)
     made, named, questions = list[Paragraph](), list[Asked](), list[Asked]()
-    for at, each in enumerate(texts[:FILES]):
+    for at, paragraph in enumerate(texts[:FILES]):
         day = f"2026-{1 + at // 28 % 12:02}-{1 + at % 28:02}"
         path = (
             f"papers/paper {at // 4}.pdf",
             f"notes/{day}.md",
             f"reports/report {at // 4}.docx",
-            f"wiki/{at}/{each.text.split()[0][:20]}.txt",
+            f"wiki/{at}/{paragraph.text.split()[0][:20]}.txt",
         )[at % 4]
-        made.append(Paragraph(path, each.text, each.questions))
+        made.append(Paragraph(path, paragraph.text, paragraph.questions))
         if at % 4 < 3:
             stem = path.rpartition("/")[2].rpartition(".")[0]
-            words = sorted(re.findall("[A-Za-z]{5,}", each.text), key=lambda word: (-len(word), word))
+            words = sorted(re.findall("[A-Za-z]{5,}", paragraph.text), key=lambda word: (-len(word), word))
             named += [
                 Asked(path.rpartition("/")[2], path),
                 Asked(stem, path),
                 Asked(f"the {stem} file", path),
             ]
             named += [Asked(f"{stem} {word}", path) for word in words[:1]]
-        questions += [Asked(question, path) for question in each.questions[:2]]
+        questions += [Asked(question, path) for question in paragraph.questions[:2]]
     return made, [*chance.sample(named, NAMES), *chance.sample(questions, QUESTIONS)]
 
 
 def log(every: Sequence[Paragraph], size: int) -> str:
     """Return a log of `size` bytes."""
     chance = random.Random(30)
-    words = [word for each in every for word in re.findall("[A-Za-z]{4,}", each.text)]
+    words = [word for paragraph in every for word in re.findall("[A-Za-z]{4,}", paragraph.text)]
 
     def lines() -> Iterator[str]:
         written, second = 0, 0
@@ -120,20 +120,20 @@ def parse(path: str, body: Body) -> Parsed:
     )
 
 
-async def ranks(target: IndexedTarget, asked: Sequence[Asked]) -> tuple[list[int], list[float]]:
+async def ranks(target: IndexedTarget, queries: Sequence[Asked]) -> tuple[list[int], list[float]]:
     """Return the rank of each query's file (0: not among ten), and the milliseconds of each query."""
     places, times = list[int](), list[float]()
-    for each in asked:
+    for query in queries:
         start = time.perf_counter()
-        paths = [hit.path for hit in await target.search(parse_query(Query(each.text)))]
+        paths = [hit.path for hit in await target.search(parse_query(Query(query.text)))]
         times.append((time.perf_counter() - start) * 1000)
-        places.append(paths.index(each.path) + 1 if each.path in paths else 0)
+        places.append(paths.index(query.path) + 1 if query.path in paths else 0)
     return places, times
 
 
 async def measure(folder: Path, megabytes: int, dsn: str) -> None:
     """Search without the log, add it, and search again."""
-    every, asked = files(folder)
+    every, queries = files(folder)
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = Surroundings("log", Path(scratch), Path(scratch))
         target: IndexedTarget
@@ -144,30 +144,35 @@ async def measure(folder: Path, megabytes: int, dsn: str) -> None:
             target = LocalTarget.open(LocalTargetConfig(max_bytes=10**9), surroundings, parse)
         for start in range(0, len(every), target.limits.batch):
             batch = [
-                outgoing(start + at, each) for at, each in enumerate(every[start:][: target.limits.batch], 1)
+                outgoing(start + at, paragraph)
+                for at, paragraph in enumerate(every[start:][: target.limits.batch], 1)
             ]
-            assert all(isinstance(each, Accepted) for each in await target.put(batch))
-        before, times = await ranks(target, asked)
+            assert all(isinstance(paragraph, Accepted) for paragraph in await target.put(batch))
+        before, times = await ranks(target, queries)
         show("without the log", before, times)
         start_time = time.perf_counter()
         large = Paragraph("logs/server.log", log(every, megabytes * 10**6), ())
         [outcome] = await target.put([outgoing(len(every) + 1, large)])
         assert isinstance(outcome, Accepted), outcome
         print(f"(the log was indexed in {time.perf_counter() - start_time:.0f} s)")
-        after, times = await ranks(target, asked)
+        after, times = await ranks(target, queries)
         show("with the log", after, times)
         await target.aclose()
-    worse = [(each, a, b) for each, a, b in zip(asked, before, after, strict=True) if (b or 99) > (a or 99)]
+    worse = [
+        (paragraph, a, b)
+        for paragraph, a, b in zip(queries, before, after, strict=True)
+        if (b or 99) > (a or 99)
+    ]
     better = sum((b or 99) < (a or 99) for a, b in zip(before, after, strict=True))
-    print(f"{len(worse)} of {len(asked)} rank worse, {better} better")
-    for each, a, b in worse[:30]:
-        print(f"  {a or '-':>3} -> {b or '-':>3}  {each.text[:80]}  ({each.path})")
+    print(f"{len(worse)} of {len(queries)} rank worse, {better} better")
+    for paragraph, a, b in worse[:30]:
+        print(f"  {a or '-':>3} -> {b or '-':>3}  {paragraph.text[:80]}  ({paragraph.path})")
 
 
 def show(name: str, places: Sequence[int], times: Sequence[float]) -> None:
     """Print a row of the table."""
-    first = statistics.mean(place == 1 for place in places)
-    five = statistics.mean(1 <= place <= 5 for place in places)
+    first = statistics.mean(rank == 1 for rank in places)
+    five = statistics.mean(1 <= rank <= 5 for rank in places)
     slow = sorted(times)[int(0.95 * len(times))]
     print(
         f"{name:18}{len(places):6} queries, first {first:.3f}, five {five:.3f}, "
@@ -183,8 +188,8 @@ def main() -> None:
     arguments.add_argument("folder", nargs="?", type=Path, default=os.environ.get("KBSYNC_XQUAD", "xquad"))
     arguments.add_argument("--megabytes", type=int, default=60)
     arguments.add_argument("--dsn", default="")
-    given = arguments.parse_args()
-    asyncio.run(measure(given.folder, given.megabytes, given.dsn))
+    options = arguments.parse_args()
+    asyncio.run(measure(options.folder, options.megabytes, options.dsn))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ class Canned:
         self._texts = list[int]()
         chance = Random(1)
         numbers = [[chance.gauss(0.0, 1.0) for _ in range(dimensions)] for _ in range(16)]
-        self._vectors = [base64.b64encode(struct.pack(f"<{dimensions}f", *one)).decode() for one in numbers]
+        self._vectors = [
+            base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode() for vector in numbers
+        ]
         self._answer = cache(self._made)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

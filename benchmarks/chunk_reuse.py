@@ -68,7 +68,7 @@ def insert(rng: random.Random, parts: list[str], write: Write) -> list[str]:
 
 def keys(parts: list[str]) -> list[str]:
     """Return the chunk keys of a file with these paragraphs."""
-    return [each.key for each in chunk(Parsed("\n\n".join(parts), Flavour.MARKDOWN, title="File"))]
+    return [piece.key for piece in chunk(Parsed("\n\n".join(parts), Flavour.MARKDOWN, title="File"))]
 
 
 def shares(write: Write, edit: Edit, headings: bool, sizes: tuple[int, int], trials: int) -> Iterator[float]:
@@ -94,12 +94,12 @@ def main() -> None:
     for write, size, headings, edit in product(
         (english, chinese), sizes, (False, True), (reword, lengthen, rewrite, insert)
     ):
-        found = list(shares(write, edit, headings, sizes[size], trials))
+        percentages = list(shares(write, edit, headings, sizes[size], trials))
         row = f"{write.__name__:9}{size:12}{'some' if headings else 'none':10}{edit.__name__:10}"
-        print(f"{row}{statistics.mean(found):8.2f}{max(found):8.2f}")
+        print(f"{row}{statistics.mean(percentages):8.2f}{max(percentages):8.2f}")
     text = "\n\n".join(english(random.Random(1), 100) for _ in range(PARAGRAPHS))
     same = [chunk(Parsed(text, Flavour.MARKDOWN)) for _ in range(2)]
-    print(f"saved again: {len({each.key for each in same[1]} - {each.key for each in same[0]})} new")
+    print(f"saved again: {len({piece.key for piece in same[1]} - {piece.key for piece in same[0]})} new")
 
 
 if __name__ == "__main__":

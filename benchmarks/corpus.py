@@ -36,7 +36,7 @@ def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> 
     """Yield the documents of one of `parts` feeders, without passages that another document also has."""
     encoder = LocalEncoder()
     for number, (path, parsed) in enumerate(_files(folder, part, parts, held_out=False), 1):
-        chunks = tuple(each for each in chunk(parsed) if _is_new(each, seen))
+        chunks = tuple(piece for piece in chunk(parsed) if _is_new(piece, seen))
         if chunks:
             vectors = encoder.begin(chunks).result()
             digest = hashlib.sha256(path.encode()).hexdigest()
@@ -52,29 +52,29 @@ def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> 
                 title=parsed.title,
                 tags=parsed.tags,
                 chunks=chunks,
-                vectors={key: each for key, each in vectors.items() if isinstance(each, bytes)},
+                vectors={key: piece for key, piece in vectors.items() if isinstance(piece, bytes)},
             )
 
 
 def questions(folder: Path, count: int) -> list[str]:
     """Return equal numbers of headings, sentences and short phrases from passages that aren't stored."""
-    drawn, asked = random.Random(7), dict[str, None]()
+    drawn, texts = random.Random(7), dict[str, None]()
     for _, parsed in _files(folder, 0, 1, held_out=True):
         chunks = list(chunk(parsed))
-        for each in drawn.sample(chunks, min(2, len(chunks))):
-            match len(asked) % 3:
+        for piece in drawn.sample(chunks, min(2, len(chunks))):
+            match len(texts) % 3:
                 case 0:
-                    question = each.headings[-1] if each.headings else ""
+                    question = piece.headings[-1] if piece.headings else ""
                 case 1:
-                    question = drawn.choice(re.split(r"(?<=[.;:])\s+", each.text))[:200]
+                    question = drawn.choice(re.split(r"(?<=[.;:])\s+", piece.text))[:200]
                 case _:
-                    words = re.findall(r"[a-zA-Z]{4,20}", each.text)
+                    words = re.findall(r"[a-zA-Z]{4,20}", piece.text)
                     question = " ".join(drawn.sample(words, min(3, len(words))))
             if len(re.findall(r"[a-zA-Z]{3,}", question)) >= 2:
-                asked[" ".join(question.split())] = None
-        if len(asked) >= count:
+                texts[" ".join(question.split())] = None
+        if len(texts) >= count:
             break
-    return list(asked)[:count]
+    return list(texts)[:count]
 
 
 def _is_new(piece: Chunk, seen: MutableSequence[int]) -> bool:
@@ -88,9 +88,9 @@ def _is_new(piece: Chunk, seen: MutableSequence[int]) -> bool:
 def _files(folder: Path, part: int, parts: int, *, held_out: bool) -> Iterator[tuple[str, Parsed]]:
     """Yield files in an order that mixes folders and is the same in each run."""
     paths = list[str]()
-    for place, folders, names in os.walk(folder):
+    for directory, folders, names in os.walk(folder):
         folders.sort()
-        inside = os.path.relpath(place, folder)
+        inside = os.path.relpath(directory, folder)
         paths += (
             os.path.join(inside, name) for name in names if extension_of(name) in _TEXTS or name in NAMES
         )

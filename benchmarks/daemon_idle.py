@@ -40,8 +40,8 @@ def main() -> None:
     """Print the start time and the idle share of one core."""
     logs.configure(style="json", level="error")
     tree, seconds = Path(sys.argv[1]).resolve(), float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
-    with tempfile.TemporaryDirectory() as place:
-        state = Path(place) / "state"
+    with tempfile.TemporaryDirectory() as scratch:
+        state = Path(scratch) / "state"
         state.mkdir()
         fill(Installation(folder_config(tree), state))
         before = last_pass(state)

@@ -60,8 +60,8 @@ class Service:
     def asked(self) -> tuple[int, int]:
         """Return the numbers of requests and texts so far."""
         with urlopen(f"{self.url}/requests") as answer:
-            told = json.load(answer)
-        return told["requests"], told["texts"]
+            counts = json.load(answer)
+        return counts["requests"], counts["texts"]
 
 
 @contextmanager
@@ -105,8 +105,13 @@ def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> P
     state.mkdir()
     config = state.with_suffix(".yaml")
     with canned(latency) as service:
-        told = {"folder": folder, "url": service.url, "dimensions": DIMENSIONS, "concurrency": concurrency}
-        config.write_text(CONFIG.format(**told))
+        settings = {
+            "folder": folder,
+            "url": service.url,
+            "dimensions": DIMENSIONS,
+            "concurrency": concurrency,
+        }
+        config.write_text(CONFIG.format(**settings))
         installation = Installation(load(config, {}), state)
         began, cpu = time.perf_counter(), time.process_time()
         is_complete = asyncio.run(_is_complete(installation))
@@ -117,7 +122,7 @@ def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> P
 
 async def _is_complete(installation: Installation) -> bool:
     end = await once.once(installation)
-    return all(each.complete for each in end.ends.values())
+    return all(mirror_end.complete for mirror_end in end.ends.values())
 
 
 async def bare_loop(texts: int, concurrency: int) -> float:
@@ -138,18 +143,18 @@ def main() -> None:
     logging.disable()
     logs.configure(style="json", level="error")
     chunks = int(sys.argv[1]) if len(sys.argv) > 1 else CHUNKS
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "docs"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "docs"
         write_files(folder, chunks)
         time.sleep(SETTLED)
-        first_pass(folder / "part0", Path(place) / "warm", 0.0, 4)  # so that imports don't count
-        alone = first_pass(folder, Path(place) / "alone", 0.0, 4)
+        first_pass(folder / "part0", Path(scratch) / "warm", 0.0, 4)  # so that imports don't count
+        alone = first_pass(folder, Path(scratch) / "alone", 0.0, 4)
         print(f"load {os.getloadavg()[0]:.1f}; {alone.texts:,} chunks in {alone.requests} requests")
         print(f"service answers at once    {alone.seconds:6.2f} s, {alone.cpu:5.2f} s of CPU")
         for concurrency in SPEEDS:
             bound = -(-alone.texts // BATCH) * LATENCY / concurrency
             bare = asyncio.run(bare_loop(alone.texts, concurrency))
-            whole = first_pass(folder, Path(place) / f"at-{concurrency}", LATENCY, concurrency)
+            whole = first_pass(folder, Path(scratch) / f"at-{concurrency}", LATENCY, concurrency)
             print(
                 f"{concurrency} at a time: bound {bound:5.2f} s   bare loop {bare / bound:5.2f} times it   "
                 f"first pass {whole.seconds / bound:5.2f} ({whole.seconds:.2f} s, {whole.cpu:.2f} s of CPU)"

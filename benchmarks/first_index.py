@@ -71,13 +71,13 @@ def main() -> None:
     logging.disable()
     logs.configure(style="json", level="error")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "docs"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "docs"
         write_files(folder, count)
         time.sleep(2.1)  # older than the settle time, as most documents are
         bare_loop(folder / "part0")  # so that imports don't count
         bare = bare_loop(folder)
-        whole = whole_program(folder, Path(place) / "state")
+        whole = whole_program(folder, Path(scratch) / "state")
     print(f"bare loop      {count / bare:8.0f} files/s")
     print(f"first pass     {count / whole:8.0f} files/s")
     print(f"ratio          {bare / whole:8.2f}   (at least 0.6)")

@@ -51,14 +51,14 @@ def painted(page: Page, url: str) -> float:
 def main() -> None:
     """Print both figures."""
     with tempfile.TemporaryDirectory() as scratch:
-        place, port = Path(scratch), free_port()
-        config = place / "kb.yaml"
-        config.write_text(CONFIG.format(place=place, port=port, folder=ROOT / "docs"))
+        folder, port = Path(scratch), free_port()
+        config = folder / "kb.yaml"
+        config.write_text(CONFIG.format(place=folder, port=port, folder=ROOT / "docs"))
         url = f"http://127.0.0.1:{port}"
         daemon = subprocess.Popen([sys.executable, "-m", "kbsync", "--config", str(config), "--quiet"])
         try:
             until_ready(url)
-            with browsing(place / "profile") as page:
+            with browsing(folder / "profile") as page:
                 page.call("Network.setCacheDisabled", cacheDisabled=True)
                 times = sorted(painted(page, f"{url}/") for _ in range(ROUNDS))
                 weighs = sum(

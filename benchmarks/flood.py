@@ -38,8 +38,8 @@ def main() -> None:
     files = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     print(f"memory, {files:,} new files and no upload taken (peak under 120 MiB)")
     for name, fault in TROUBLES.items():
-        told = json.dumps({**fault, "op": "upload", "times": 0, "effect": False})
-        with mirrored(files, 4, "--fault", told) as (mirror, vendor):
+        fault_json = json.dumps({**fault, "op": "upload", "times": 0, "effect": False})
+        with mirrored(files, 4, "--fault", fault_json) as (mirror, vendor):
             peak, seconds, rows = watched(mirror, files)
             print(
                 f"  {name:12}{peak:5.0f} MiB, all {rows:,} in the journal after {seconds:.0f} s, "

@@ -39,8 +39,8 @@ mirrors:
 @contextmanager
 def mirrored(*options: str) -> Iterator[tuple[Mirror, StandIn]]:
     """Create a folder of new files and a stand-in to send them to."""
-    with tempfile.TemporaryDirectory() as place, standin(*options, vendor="gptbots") as vendor:
-        mirror = Mirror(Path(place))
+    with tempfile.TemporaryDirectory() as scratch, standin(*options, vendor="gptbots") as vendor:
+        mirror = Mirror(Path(scratch))
         build(mirror.folder, FILES, FILES // 100)
         mirror.state.mkdir()
         mirror.aim(vendor.url, CONCURRENCY, CONFIG)
@@ -56,11 +56,11 @@ def edit(folder: Path, count: int) -> None:
     time.sleep(SETTLED)
 
 
-def told(vendor: StandIn, what: str, end: Pass, documents: int) -> None:
+def print_cost(vendor: StandIn, what: str, end: Pass, documents: int) -> None:
     """Print the cost of one pass."""
-    asked = vendor.asked()
-    share = f"{asked.total / documents:.3f} a document: " if documents else ""
-    print(f"  {what:14}{share}{asked.shown}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
+    requests = vendor.asked()
+    share = f"{requests.total / documents:.3f} a document: " if documents else ""
+    print(f"  {what:14}{share}{requests.shown}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
 
 
 def main(*options: str) -> None:
@@ -69,14 +69,14 @@ def main(*options: str) -> None:
     """
     with mirrored(*options) as (mirror, vendor):
         print(f"requests, {FILES:,} files, concurrency {CONCURRENCY} {' '.join(options)} (at most {MOST})")
-        told(vendor, "first pass", mirror.once(), FILES)
-        told(vendor, "no change", mirror.once(), 0)
+        print_cost(vendor, "first pass", mirror.once(), FILES)
+        print_cost(vendor, "no change", mirror.once(), 0)
         edit(mirror.folder, 1)
-        told(vendor, "one change", mirror.once(), 1)
+        print_cost(vendor, "one change", mirror.once(), 1)
         edit(mirror.folder, FILES)
-        told(vendor, "all changed", mirror.once(), FILES)
+        print_cost(vendor, "all changed", mirror.once(), FILES)
         mirror.forget()
-        told(vendor, "state lost", mirror.once(), 0)
+        print_cost(vendor, "state lost", mirror.once(), 0)
         assert not vendor.violations(), vendor.violations()
 
 

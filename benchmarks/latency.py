@@ -52,23 +52,23 @@ def wait_for(index: Path, path: str, text: str, deadline: float = 30.0) -> float
 
 def samples(folder: Path, index: Path, count: int) -> list[float]:
     """Return the seconds beyond the settle time, for one change after the other."""
-    found = []
+    seconds = []
     for number in range(count):
         path = f"note{number % 5}.md"
         began = time.perf_counter()
         (folder / path).write_text(f"# Note\n\nChange number{number} of this note.\n")
-        found.append(wait_for(index, path, f"number{number} ") - began - SETTLE)
-    return found
+        seconds.append(wait_for(index, path, f"number{number} ") - began - SETTLE)
+    return seconds
 
 
 def main() -> None:
     """Print the percentiles."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    with tempfile.TemporaryDirectory() as place:
-        folder, state = Path(place) / "docs", Path(place) / "state"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, state = Path(scratch) / "docs", Path(scratch) / "state"
         folder.mkdir()
         (folder / "first.md").write_text("first")
-        config = Path(place) / "config.yaml"
+        config = Path(scratch) / "config.yaml"
         config.write_text(CONFIG.format(folder=folder))
         command = [sys.executable, "-m", "kbsync", "--config", str(config), "--state-dir", str(state), "-q"]
         daemon = subprocess.Popen(command)
@@ -76,13 +76,13 @@ def main() -> None:
         while not index.exists():
             time.sleep(0.05)
         wait_for(index, "first.md", "first")
-        found = samples(folder, index, count)
+        seconds = samples(folder, index, count)
         daemon.terminate()
         daemon.wait()
-        fsync = fsync_seconds(Path(place))
-    print(f"p50   {median(found) * 1000:6.1f} ms   (under 50)")
+        fsync = fsync_seconds(Path(scratch))
+    print(f"p50   {median(seconds) * 1000:6.1f} ms   (under 50)")
     limit = 100 + 6 * fsync * 1000
-    print(f"p95   {quantiles(found, n=20)[-1] * 1000:6.1f} ms   (under 100 + six fsyncs = {limit:.0f})")
+    print(f"p95   {quantiles(seconds, n=20)[-1] * 1000:6.1f} ms   (under 100 + six fsyncs = {limit:.0f})")
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def hints(files: int = STORM_FILES, seconds: float = STORM_SECONDS) -> None:
         fill(folder, files)
         rate(folder, state, "--once")
         storm = Storm(folder, state)
-        made = storm.rage(HINTS_A_SECOND, seconds)
+        changes = storm.rage(HINTS_A_SECOND, seconds)
         calm = storm.until_equal()
         end = storm.end()
-        at_least("hints: changes a second", made / seconds, 0.9 * HINTS_A_SECOND)
+        at_least("hints: changes a second", changes / seconds, 0.9 * HINTS_A_SECOND)
         at_most("hints: longest stall of the loop, s", end.longest_stall, LONGEST_STALL)
         at_most("hints: until every file is searchable as it is, s", calm, 60.0)
         at_most("hints: memory, MiB", end.peak_mib, LOCAL)
@@ -137,13 +137,13 @@ def paths() -> None:
     """Mirror names of 255 bytes, a path near PATH_MAX and one far beyond, and names that aren't UTF-8."""
     with place() as (folder, state):
         names = [b"n" * 252 + b".md", "ü".encode() * 126 + b".md", b"\xff\xfe no utf-8.md", b"new\nline.md"]
-        made = sum(write_at(folder, [], name) for name in names)
+        file_count = sum(write_at(folder, [], name) for name in names)
         for depth in (15, 40):
-            made += write_at(folder, [b"d" * 250] * depth, b"deep.md")
-        made += write_at(folder, [b"\xe9t\xe9", b"\xff" * 255], b"\xf0\x28.md")
+            file_count += write_at(folder, [b"d" * 250] * depth, b"deep.md")
+        file_count += write_at(folder, [b"\xe9t\xe9", b"\xff" * 255], b"\xf0\x28.md")
         time.sleep(SETTLED)
         once = rate(folder, state, "--once").json
-        at_least("paths: searchable documents", once["mirrors"][0]["documents"]["ready"], made)
+        at_least("paths: searchable documents", once["mirrors"][0]["documents"]["ready"], file_count)
         at_most("paths: failed or skipped", once["failed"] + once["mirrors"][0]["documents"]["skipped"], 0)
         at_most("paths: uploads of a second pass", rate(folder, state, "--once").json["uploaded"], 0)
         checked = rate(folder, state, "verify").json["mirrors"][0]

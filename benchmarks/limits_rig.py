@@ -39,11 +39,11 @@ class Table:
     def __init__(self) -> None:
         self.broken = False
 
-    def row(self, what: str, measured: float, sign: str, bound: float, kept: bool) -> None:
+    def row(self, what: str, measured: float, sign: str, bound: float, is_kept: bool) -> None:
         """Print a row."""
-        self.broken = self.broken or not kept
-        told = "" if kept else "   NOT KEPT"
-        print(f"{what:60}{measured:12,.2f}{f'{sign} {bound:,.4g}':>12}{told}", flush=True)
+        self.broken = self.broken or not is_kept
+        note = "" if is_kept else "   NOT KEPT"
+        print(f"{what:60}{measured:12,.2f}{f'{sign} {bound:,.4g}':>12}{note}", flush=True)
 
 
 TABLE = Table()
@@ -151,13 +151,13 @@ class Storm:
 
     def rage(self, a_second: int, seconds: float) -> int:
         """Change files `a_second` times a second; return the number of changes."""
-        began, made = time.perf_counter(), 0
+        began, changes = time.perf_counter(), 0
         while (passed := time.perf_counter() - began) < seconds:
-            while made < passed * a_second:
-                self._change(self._paths[made % len(self._paths)], made)
-                made += 1
+            while changes < passed * a_second:
+                self._change(self._paths[changes % len(self._paths)], changes)
+                changes += 1
             time.sleep(0.001)
-        return made
+        return changes
 
     def _change(self, path: Path, number: int) -> None:
         """Change a file's times, which is quick; one in ten also gets other words."""
@@ -168,9 +168,9 @@ class Storm:
 
     def until_equal(self, longest: float = 300.0) -> float:
         """Return the seconds until the index holds the latest version of every file."""
-        wanted = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self._paths}
+        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self._paths}
         began = time.perf_counter()
-        while self._held() != wanted:
+        while self._held() != digests:
             assert time.perf_counter() - began < longest, "the folder and the index are still not equal"
             time.sleep(0.2)
         return time.perf_counter() - began

@@ -29,11 +29,11 @@ def lines(seed: int, megabytes: float) -> list[str]:
     """Return lines of fourteen words from a large vocabulary."""
     rng = random.Random(seed)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvw", k=rng.randint(2, 10))) for _ in range(30_000)]
-    found, size = list[str](), 0
+    rows, size = list[str](), 0
     while size < megabytes * 1e6:
-        found.append(" ".join(rng.choices(words, k=14)))
-        size += len(found[-1]) + 1
-    return found
+        rows.append(" ".join(rng.choices(words, k=14)))
+        size += len(rows[-1]) + 1
+    return rows
 
 
 @dataclass
@@ -87,9 +87,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def daemon(place: Path) -> Iterator[Bench]:
+def daemon(scratch: Path) -> Iterator[Bench]:
     """Start a daemon that has mirrored one small file."""
-    folder, state, config = place / "docs", place / "state", place / "config.yaml"
+    folder, state, config = scratch / "docs", scratch / "state", scratch / "config.yaml"
     folder.mkdir()
     (folder / "small.txt").write_text("small")
     config.write_text(CONFIG.format(folder=folder))
@@ -110,7 +110,7 @@ def main() -> None:
     """Print one line for each kind of change."""
     megabytes = float(sys.argv[1]) if len(sys.argv) > 1 else 20
     text = lines(1, megabytes)
-    with tempfile.TemporaryDirectory() as place, daemon(Path(place)) as bench:
+    with tempfile.TemporaryDirectory() as scratch, daemon(Path(scratch)) as bench:
         bench.put("small.txt", "the daemon is warm")
         first = bench.tell(f"{megabytes:.0f} MB indexed first", "\n".join(text))
         text.append("one line more")

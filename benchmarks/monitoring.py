@@ -97,16 +97,16 @@ def reports(config: Path) -> list[float]:
     return seconds
 
 
-def told(what: str, seconds: list[float]) -> None:
+def print_times(what: str, seconds: list[float]) -> None:
     """Print the best, median and worst time in milliseconds."""
-    best, middle, worst = (1000 * one for one in (min(seconds), statistics.median(seconds), max(seconds)))
+    best, middle, worst = (1000 * value for value in (min(seconds), statistics.median(seconds), max(seconds)))
     print(f"{what:32} best {best:7.1f} ms, median {middle:7.1f} ms, worst {worst:7.1f} ms")
 
 
 def main() -> None:
     """Print the figures."""
-    with tempfile.TemporaryDirectory(prefix="kbsync-monitoring-") as place:
-        root = Path(place)
+    with tempfile.TemporaryDirectory(prefix="kbsync-monitoring-") as scratch:
+        root = Path(scratch)
         folder, state = root / "docs", root / "state"
         folder.mkdir()
         state.mkdir(mode=0o700)
@@ -114,9 +114,9 @@ def main() -> None:
         config.write_text(f"state_dir: {state}\nmirrors: [{{name: big, folder: {folder}}}]\n")
         fill(state / "state.db", folder)
         print(f"{DOCUMENTS:,} documents, load {os.getloadavg()[0]:.1f}")
-        told("/metrics", asyncio.run(metrics(state / "state.db", folder)))
-        told("kbsync status, once loaded", reports(config))
-        told("kbsync status --json, a process", status(config))
+        print_times("/metrics", asyncio.run(metrics(state / "state.db", folder)))
+        print_times("kbsync status, once loaded", reports(config))
+        print_times("kbsync status --json, a process", status(config))
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ class SlowEncoder(LocalEncoder):
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Embed all chunks, one after the other."""
         time.sleep(0.05 * len(chunks))
-        made = Future[Vectors]()
-        made.set_result({each.key: b"\0" * 512 for each in chunks})
-        return made
+        vectors = Future[Vectors]()
+        vectors.set_result({piece.key: b"\0" * 512 for piece in chunks})
+        return vectors
 
 
 class Text:
@@ -113,14 +113,14 @@ def pdf(name: str) -> bytes:
 @contextmanager
 def cluster(workers: int) -> Iterator[tuple[DaskCluster, list[subprocess.Popen[bytes]]]]:
     """Start a scheduler and workers of one thread each; the scheduler is the first of the processes."""
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "scheduler.json"
-        environ = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical", "HOME": place}
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "scheduler.json"
+        environ = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical", "HOME": scratch}
         environ["PYTHONPATH"] = str(Path(__file__).parent)
         line = [str(DASK), "scheduler", *LOOPBACK, "--port", "0"]
         processes = [subprocess.Popen([*line, "--scheduler-file", str(file)], env=environ)]
         line = [str(DASK), "worker", "--scheduler-file", str(file), "--no-nanny", "--nthreads", "1"]
-        line += [*LOOPBACK, "--local-directory", place]
+        line += [*LOOPBACK, "--local-directory", scratch]
         processes += [subprocess.Popen(line, env=environ) for _ in range(workers)]
         try:
             while not file.exists() or not file.read_text().endswith("}"):
@@ -130,24 +130,26 @@ def cluster(workers: int) -> Iterator[tuple[DaskCluster, list[subprocess.Popen[b
                     time.sleep(0.1)
                 yield opened, processes
         finally:
-            for each in processes:
-                each.kill()
-                each.wait()
+            for process in processes:
+                process.kill()
+                process.wait()
 
 
-def prepare(pipeline: Pipeline, wanted: Sequence[tuple[Entry, Body]], puts: int) -> float:
+def prepare(pipeline: Pipeline, documents: Sequence[tuple[Entry, Body]], puts: int) -> float:
     """Return the seconds to prepare all documents, with as many simultaneous puts as the target makes."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with ThreadPoolExecutor(puts) as threads:
-        parts = [wanted[start : start + BATCH] for start in range(0, len(wanted), BATCH)]
+        parts = [documents[start : start + BATCH] for start in range(0, len(documents), BATCH)]
         for batches in threads.map(lambda part: list(pipeline.batches(part)), parts):
-            assert all(isinstance(each, Entry) and each.vectors for batch in batches for each in batch)
-    return time.perf_counter() - begun
+            assert all(
+                isinstance(document, Entry) and document.vectors for batch in batches for document in batch
+            )
+    return time.perf_counter() - started
 
 
-def on(there: DaskCluster, encoder: Encoder) -> Pipeline:
+def on(remote: DaskCluster, encoder: Encoder) -> Pipeline:
     """Return the pipeline of a mirror with `prepare`."""
-    return Pipeline(there.cut, encoder, lambda _model, _keys: set(), 10**9)
+    return Pipeline(remote.cut, encoder, lambda _model, _keys: set(), 10**9)
 
 
 def worked(*pids: int) -> float:
@@ -195,8 +197,8 @@ def main() -> None:
 
         started = parts()
         prepare(remote, pdfs(count, "there"), CONCURRENCY_OF_CLUSTER)
-        shown = " + ".join(f"{(b - a) / count * 1e3:.1f}" for a, b in zip(started, parts(), strict=True))
-        print(f"{'PDF of 20 pages, on four workers':40}{shown:>10} ms: host, scheduler, workers")
+        costs = " + ".join(f"{(b - a) / count * 1e3:.1f}" for a, b in zip(started, parts(), strict=True))
+        print(f"{'PDF of 20 pages, on four workers':40}{costs:>10} ms: host, scheduler, workers")
 
 
 if __name__ == "__main__":

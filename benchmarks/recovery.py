@@ -73,9 +73,9 @@ class Filler:
     def listing(self, tx: Tx, listing: FolderListing) -> None:
         """Add one directory: its files and their uploads."""
         tx.folders.record_listing(self.binding.mirror, listing.path, listing.version, listing.is_mount)
-        for found in listing.changed:
-            if found.kind is FileKind.FILE:
-                self.file(tx, join(listing.path, found.name), found.stamp)
+        for file in listing.changed:
+            if file.kind is FileKind.FILE:
+                self.file(tx, join(listing.path, file.name), file.stamp)
 
     def file(self, tx: Tx, path: str, stamp: Any) -> None:
         """Add a file; the first files have jobs in progress, all others are ready."""
@@ -196,10 +196,10 @@ class Watch:
     def look(self) -> None:
         """Update both times until they are known."""
         while not self.useful:
-            asked = dict(self.server.requests.by_op)
+            counts = dict(self.server.requests.by_op)
             now = time.perf_counter() - self.began
-            self.first = self.first or (now if asked else 0.0)
-            if asked.keys() - {"base", "capacity"}:
+            self.first = self.first or (now if counts else 0.0)
+            if counts.keys() - {"base", "capacity"}:
                 self.useful = now
             time.sleep(0.002)
 
@@ -215,9 +215,9 @@ def were_read(folder: Path) -> int:
     return sum(path.stat().st_atime_ns != 0 for path in folder.rglob("*.md"))
 
 
-def keeps_access_times(place: Path) -> bool:
+def keeps_access_times(folder: Path) -> bool:
     """Return whether a read changes the access time at all."""
-    probe = place / "probe"
+    probe = folder / "probe"
     probe.write_text("x")
     os.utime(probe, ns=(0, probe.stat().st_mtime_ns))
     probe.read_text()
@@ -298,15 +298,15 @@ def measure(mirror: Mirror, server: Server, files: int) -> None:
     process, watch = first_request("--once", mirror, server, "--once", "--json")
     peak, usage = _watched(process)
     seconds = time.perf_counter() - watch.began
-    read, asked = were_read(mirror.folder), dict(server.requests.by_op)
+    read, counts = were_read(mirror.folder), dict(server.requests.by_op)
     pages = -(-files // 100) + 4
     print(f"  everything settled      {seconds:6.1f} s, {usage.ru_utime + usage.ru_stime:.1f} s of CPU")
     print(f"  files read              {read:6,}     (jobs that are sent; not {files:,})")
     print(f"  peak                    {peak:6.0f} MiB (at most {MOST_MIB:.0f} MiB)")
-    print(f"  requests                {asked}; the list has {pages:,} pages")
+    print(f"  requests                {counts}; the list has {pages:,} pages")
     assert process.returncode == 0, process.stdout.read() if process.stdout else b""
-    assert asked.get("upload", 0) <= 2 * EACH, "only what had not arrived is sent"
-    assert asked.get("list", 0) <= LISTS * pages, "one list serves all"
+    assert counts.get("upload", 0) <= 2 * EACH, "only what had not arrived is sent"
+    assert counts.get("list", 0) <= LISTS * pages, "one list serves all"
     assert read <= 3 * EACH
     assert peak <= MOST_MIB
     assert max(watch.useful, daemon_watch.useful) <= WITHIN
@@ -316,12 +316,12 @@ def main() -> None:
     """Fill the state, kill, and measure."""
     logs.configure(style="json", level="error")
     files = int(sys.argv[1]) if len(sys.argv) > 1 else FILES
-    with tempfile.TemporaryDirectory() as place:
-        mirror = Mirror(Path(place))
+    with tempfile.TemporaryDirectory() as scratch:
+        mirror = Mirror(Path(scratch))
         app = application(KEY, 7, (0.0, 0.0))
         server = Server(app)
         mirror.state.mkdir()
-        assert keeps_access_times(Path(place))
+        assert keeps_access_times(Path(scratch))
         with server.in_thread():
             mirror.aim(server.url, 4)
             print(f"recovery, {files:,} documents, {EACH * len(OPEN):,} jobs under way")

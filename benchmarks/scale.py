@@ -56,24 +56,26 @@ FILTERS = {
 
 def fill(dsn: str, folder: Path, passages: int, feeders: int) -> None:
     """Put documents until there are so many passages, and print the speed."""
-    began, seen = time.perf_counter(), SPAWNED.Array("B", SEEN, lock=False)
+    began, known_texts = time.perf_counter(), SPAWNED.Array("B", SEEN, lock=False)
     shares = [
-        SPAWNED.Process(target=feed_corpus, args=(dsn, folder, part, feeders, passages // feeders, seen))
+        SPAWNED.Process(
+            target=feed_corpus, args=(dsn, folder, part, feeders, passages // feeders, known_texts)
+        )
         for part in range(feeders)
     ]
-    for each in shares:
-        each.start()
-    for each in shares:
-        each.join()
+    for feeder in shares:
+        feeder.start()
+    for feeder in shares:
+        feeder.join()
     print(f"{'filled':45}{passages / (time.perf_counter() - began):10.0f} passages/s")
 
 
 def feed_corpus(
-    dsn: str, folder: Path, part: int, parts: int, passages: int, seen: MutableSequence[int]
+    dsn: str, folder: Path, part: int, parts: int, passages: int, known_texts: MutableSequence[int]
 ) -> None:
     """Put one host's documents until it has so many passages."""
     with closing(host(dsn, str(part))) as store:
-        for entry in entries(folder, part, parts, seen):
+        for entry in entries(folder, part, parts, known_texts):
             [outcome] = store.put([entry], LocalEncoder())
             assert isinstance(outcome, int), outcome
             passages -= len(entry.chunks)
@@ -106,8 +108,8 @@ def count(dsn: str) -> int:
         [(is_made,)] = connection.execute("SELECT to_regclass('kbsync.owner') IS NOT NULL")
         if not is_made:
             return 0
-        [(there,)] = connection.execute("SELECT coalesce(sum(passages), 0) FROM kbsync.owner")
-        return int(there)
+        [(passages,)] = connection.execute("SELECT coalesce(sum(passages), 0) FROM kbsync.owner")
+        return int(passages)
 
 
 def searched(dsn: str, queries: Sequence[Query]) -> list[float]:
@@ -122,15 +124,15 @@ def searched(dsn: str, queries: Sequence[Query]) -> list[float]:
     return times[10:]
 
 
-def recall(dsn: str, asked: Sequence[str]) -> float:
+def recall(dsn: str, questions: Sequence[str]) -> float:
     """Return the share of the ten nearest vectors that a search finds."""
     shares, encoder = list[float](), LocalEncoder()
     with psycopg.connect(dsn) as connection, closing(reader(dsn)) as store:
         connection.execute("SET search_path = kbsync, public; SET enable_indexscan = off; SET jit = off")
-        for question in asked:
+        for question in questions:
             vector = encoder.query(question)
-            with store.snapshot() as seen:
-                near = seen.candidates([], encoder.model, vector, Query(question))
+            with store.snapshot() as snapshot:
+                candidates = snapshot.candidates([], encoder.model, vector, Query(question))
             literal = f"[{','.join(map(str, vector.tolist()))}]"
             exact = connection.execute(
                 "SELECT -(embedding::halfvec(256) <#> %s::halfvec(256)) AS score FROM vector"
@@ -138,34 +140,34 @@ def recall(dsn: str, asked: Sequence[str]) -> float:
                 (literal,),
             ).fetchall()
             # Equally near vectors are interchangeable.
-            best = sorted((each.meaning for each in near), reverse=True)[:10]
+            best = sorted((candidate.meaning for candidate in candidates), reverse=True)[:10]
             shares.append(sum(score >= exact[-1][0] - 1e-6 for score in best) / len(exact))
     return statistics.mean(shares)
 
 
-def recall_of_hits(dsn: str, asked: Sequence[str]) -> float:
+def recall_of_hits(dsn: str, questions: Sequence[str]) -> float:
     """Return the share of an exact search's ten documents that an indexed search finds."""
     shares = list[float]()
     with closing(reader(dsn)) as store:
         search = Search(store, LocalEncoder())
-        for query in map(Query, asked):
-            found = {hit.remote_id for hit in search.search(query)}
+        for query in map(Query, questions):
+            hit_ids = {hit.remote_id for hit in search.search(query)}
             everything = _Scope("", "", {}, sys.maxsize, is_few=True)
             with patch.object(PostgresSnapshot, "_scope", lambda *_, scope=everything: scope):
                 exact = {hit.remote_id for hit in search.search(query)}
-            shares.append(len(found & exact) / max(1, len(exact)))
+            shares.append(len(hit_ids & exact) / max(1, len(exact)))
     return statistics.mean(shares)
 
 
 def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
     """Read, chunk and put a host's documents until `ended`, then remove them."""
-    seen, encoder, ids = bytearray(SEEN), LocalEncoder(), list[int]()
+    known_texts, encoder, ids = bytearray(SEEN), LocalEncoder(), list[int]()
     with closing(host(dsn, "writer")) as store:
         store.check()
-        for entry in entries(folder, 0, 1, seen):
+        for entry in entries(folder, 0, 1, known_texts):
             if ended.is_set():
                 break
-            ids += [each for each in store.put([entry], encoder) if isinstance(each, int)]
+            ids += [row_id for row_id in store.put([entry], encoder) if isinstance(row_id, int)]
             written.value = len(ids)
         store.delete(ids)
 
@@ -173,15 +175,15 @@ def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
 def search_until(dsn: str, queries: Sequence[Query], ended: Event, times: Any) -> None:
     """Search one query after another until `ended`."""
     with closing(reader(dsn)) as store:
-        search, mine = Search(store, LocalEncoder()), list[float]()
+        search, own_times = Search(store, LocalEncoder()), list[float]()
         search.search(queries[0])
         for query in itertools.cycle(queries):
             if ended.is_set():
                 break
             began = time.perf_counter()
             search.search(query)
-            mine.append((time.perf_counter() - began) * 1000)
-        times.put(mine)
+            own_times.append((time.perf_counter() - began) * 1000)
+        times.put(own_times)
 
 
 def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, writes: bool) -> float:
@@ -205,7 +207,7 @@ def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, 
     for worker in workers:
         worker.join()
     if every:
-        told(f"{searchers} searchers{' beside a writer' if writes else ''}, p50 / p95", every)
+        print_times(f"{searchers} searchers{' beside a writer' if writes else ''}, p50 / p95", every)
     return rate
 
 
@@ -217,11 +219,11 @@ class Slow:
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Return vectors that are already computed."""
         time.sleep(0.05)
-        made = Future[Vectors]()
-        made.set_result(
-            {each.key: struct.pack("e", int(each.key[:4], 16) / 2**16) + bytes(510) for each in chunks}
+        vectors = Future[Vectors]()
+        vectors.set_result(
+            {piece.key: struct.pack("e", int(piece.key[:4], 16) / 2**16) + bytes(510) for piece in chunks}
         )
-        return made
+        return vectors
 
     def query(self, text: str) -> NoReturn:
         """Fail: this benchmark embeds no queries."""
@@ -255,21 +257,22 @@ def hosting(dsn: str, hosts: int, number: int = 150) -> None:
     for first, count_ in ((0, 1), (100, hosts)):
         ready = SPAWNED.Barrier(count_ + 1)
         processes = [
-            SPAWNED.Process(target=feed, args=(dsn, first + each, number, ready)) for each in range(count_)
+            SPAWNED.Process(target=feed, args=(dsn, first + process, number, ready))
+            for process in range(count_)
         ]
-        for each in processes:
-            each.start()
+        for process in processes:
+            process.start()
         ready.wait()
         began = time.perf_counter()
-        for each in processes:
-            each.join()
-        assert all(each.exitcode == 0 for each in processes)
+        for process in processes:
+            process.join()
+        assert all(process.exitcode == 0 for process in processes)
         rates.append(count_ * number / (time.perf_counter() - began))
         print(f"{f'documents/s of {count_} hosts':45}{rates[-1]:10.1f}")
     print(f"{'ratio':45}{rates[1] / rates[0]:10.2f}")
 
 
-def told(name: str, times: Sequence[float]) -> None:
+def print_times(name: str, times: Sequence[float]) -> None:
     """Print median and 95th percentile."""
     p95 = statistics.quantiles(times, n=20)[-1]
     print(f"{name:45}{statistics.median(times):10.1f} ms / {p95:.1f} ms", flush=True)
@@ -286,33 +289,33 @@ def main() -> None:
     arguments.add_argument("--feeders", type=int, default=2)
     arguments.add_argument("--searchers", type=int, default=8)
     arguments.add_argument("--hosts", type=int, default=0)
-    given = arguments.parse_args()
-    if given.hosts:
-        hosting(given.dsn, given.hosts)
+    options = arguments.parse_args()
+    if options.hosts:
+        hosting(options.dsn, options.hosts)
         return
-    if given.corpus is None:
+    if options.corpus is None:
         arguments.error("--corpus is needed")
-    if count(given.dsn) < given.passages:  # documents of an earlier run stay
-        fill(given.dsn, given.corpus, given.passages, given.feeders)
-        with psycopg.connect(given.dsn, autocommit=True) as connection:
+    if count(options.dsn) < options.passages:  # documents of an earlier run stay
+        fill(options.dsn, options.corpus, options.passages, options.feeders)
+        with psycopg.connect(options.dsn, autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE")
-        index(given.dsn)
-    print(f"{'passages':45}{count(given.dsn):10}")
-    with psycopg.connect(given.dsn) as connection:
+        index(options.dsn)
+    print(f"{'passages':45}{count(options.dsn):10}")
+    with psycopg.connect(options.dsn) as connection:
         for table in ("document", "passage", "words", "vector"):
             [(size,)] = connection.execute("SELECT pg_total_relation_size(%s)", (f"kbsync.{table}",))
             print(f"{table:45}{size / 2**20:10.0f} MiB")
-    asked = asked_of(given.corpus, 300)
-    queries = list(map(Query, asked))
-    told("search alone, p50 / p95", searched(given.dsn, queries))
-    print(f"{'recall@10 of vectors':45}{recall(given.dsn, asked[:150]):10.4f}", flush=True)
-    print(f"{'recall@10 of hits':45}{recall_of_hits(given.dsn, asked[:60]):10.4f}", flush=True)
+    question_list = asked_of(options.corpus, 300)
+    queries = list(map(Query, question_list))
+    print_times("search alone, p50 / p95", searched(options.dsn, queries))
+    print(f"{'recall@10 of vectors':45}{recall(options.dsn, question_list[:150]):10.4f}", flush=True)
+    print(f"{'recall@10 of hits':45}{recall_of_hits(options.dsn, question_list[:60]):10.4f}", flush=True)
     for name, query in FILTERS.items():
-        filtered = [replace(query, text=question) for question in asked[:100]]
-        told(f"documents {name}, p50 / p95", searched(given.dsn, filtered))
-    alone = beside(given.dsn, given.corpus, queries, 0, writes=True)
-    beside(given.dsn, given.corpus, queries, given.searchers, writes=False)
-    with_others = beside(given.dsn, given.corpus, queries, given.searchers, writes=True)
+        filtered = [replace(query, text=question) for question in question_list[:100]]
+        print_times(f"documents {name}, p50 / p95", searched(options.dsn, filtered))
+    alone = beside(options.dsn, options.corpus, queries, 0, writes=True)
+    beside(options.dsn, options.corpus, queries, options.searchers, writes=False)
+    with_others = beside(options.dsn, options.corpus, queries, options.searchers, writes=True)
     print(f"{'documents/s of a writer, alone and beside':45}{alone:10.1f} / {with_others:.1f}")
 
 

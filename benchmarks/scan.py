@@ -67,11 +67,11 @@ class Table:
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
         """Return a directory's folders by one indexed query."""
-        found = self._db.execute(
+        rows = self._db.execute(
             "SELECT name, version FROM folder WHERE parent = (SELECT id FROM folder WHERE path = ?)",
             (directory,),
         )
-        return {name: StoredFolder(version, False, "") for name, version in found}
+        return {name: StoredFolder(version, False, "") for name, version in rows}
 
     def folder(self, directory: str) -> StoredFolder | None:
         """Return the folder's own row."""

@@ -57,9 +57,9 @@ class Prose:
     def __init__(self, seed: int, vocabulary: int = 60_000) -> None:
         """Start with `vocabulary` words besides the stop words, which are the commonest."""
         self._random = random.Random(seed)
-        made = sorted({self._word() for _ in range(vocabulary)})
-        self._random.shuffle(made)
-        self.words = sorted(word for word in STOP_WORDS if word.isascii()) + made
+        vocabulary_words = sorted({self._word() for _ in range(vocabulary)})
+        self._random.shuffle(vocabulary_words)
+        self.words = sorted(word for word in STOP_WORDS if word.isascii()) + vocabulary_words
         self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self.words))))
 
     def _word(self) -> str:
@@ -153,7 +153,7 @@ def bare_cost(every: list[Outgoing]) -> Cost:
     start = Cost.now()
     for document in every:
         chunks = chunk(parse(document.path, document.body))
-        embedder.embed([each.embed_text for each in chunks])
+        embedder.embed([piece.embed_text for piece in chunks])
     return Cost.since(start)
 
 
@@ -179,14 +179,14 @@ def build(folder: Path, prose: Prose, chunks: int) -> int:
 
     async def run() -> int:
         """Put 480 at a time, and estimate from the first of them."""
-        target, made, number = opened(folder), 0, 0
-        while made < chunks:
+        target, chunk_count, number = opened(folder), 0, 0
+        while chunk_count < chunks:
             await put_all(target, list(documents(prose, range(number + 1, number + 481))))
             number += 480
             sample = [(await target.explain(str(at))).chunks for at in range(1, 40)]
-            made = round(number * statistics.mean(sample))
+            chunk_count = round(number * statistics.mean(sample))
         await target.aclose()
-        return made
+        return chunk_count
 
     return asyncio.run(run())
 
@@ -199,13 +199,13 @@ def cold(folder: Path, question: str) -> tuple[float, float]:
     return time.perf_counter() - start, int(result.stdout) / 1024
 
 
-def warm(folder: Path, asked: list[str]) -> list[float]:
+def warm(folder: Path, queries: list[str]) -> list[float]:
     """Milliseconds of each search in one process, after two to warm up."""
 
     async def run() -> list[float]:
         """Run the searches in turn."""
         target, times = opened(folder, read_only=True), []
-        for question in asked:
+        for question in queries:
             start = time.perf_counter()
             await target.search(Query(question))
             times.append((time.perf_counter() - start) * 1000)
@@ -217,11 +217,11 @@ def warm(folder: Path, asked: list[str]) -> list[float]:
 
 def questions(prose: Prose, count: int) -> list[str]:
     """Return questions with stop words, common words and rare ones."""
-    asked = random.Random(3)
+    rng = random.Random(3)
     rare, common = prose.words[200:], prose.words[90:200]
     return [
-        f"what is the {' '.join(asked.choices(rare[:3000], k=3))} of a {asked.choice(rare)} in the "
-        f"{' '.join(asked.choices(common, k=2))}"
+        f"what is the {' '.join(rng.choices(rare[:3000], k=3))} of a {rng.choice(rare)} in the "
+        f"{' '.join(rng.choices(common, k=2))}"
         for _ in range(count)
     ]
 
@@ -244,11 +244,11 @@ def searching(folder: Path, chunks: int) -> None:
     if not (folder / "index.db").exists():
         print(f"{'chunks':45}{build(folder, prose, chunks):10}")
     print(f"{'index.db':45}{(folder / 'index.db').stat().st_size / 2**20:10.0f} MiB")
-    asked = questions(prose, 300)
-    runs = [cold(folder, question) for question in asked[:7]]
-    seconds, peak = statistics.median(each for each, _ in runs), max(each for _, each in runs)
+    queries = questions(prose, 300)
+    runs = [cold(folder, question) for question in queries[:7]]
+    seconds, peak = statistics.median(value for value, _ in runs), max(value for _, value in runs)
     print(f"{'cold process, one search (median of 7)':45}{seconds:10.2f} s   most memory {peak:.0f} MiB")
-    times = warm(folder, asked)
+    times = warm(folder, queries)
     p95 = statistics.quantiles(times, n=20)[-1]
     print(f"{'warm search, p50 / p95':45}{statistics.median(times):10.1f} ms / {p95:.1f} ms")
 
@@ -260,10 +260,10 @@ def main() -> None:
     )
     arguments.add_argument("--chunks", type=int, default=100_000)
     arguments.add_argument("--folder", type=Path)
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     indexing()
     with tempfile.TemporaryDirectory() as scratch:
-        searching(given.folder or Path(scratch) / "kb", given.chunks)
+        searching(options.folder or Path(scratch) / "kb", options.chunks)
 
 
 if __name__ == "__main__":

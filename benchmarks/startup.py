@@ -35,12 +35,12 @@ PASSAGES = 10_000
 
 def least(work: Callable[[], object]) -> tuple[float, float]:
     """Return the least CPU seconds (children included) and the least wall seconds."""
-    found = []
+    costs = []
     for _ in range(TIMES):
         before, began = spent(), time.perf_counter()
         work()
-        found.append((spent() - before, time.perf_counter() - began))
-    cpu, wall = (min(column) for column in zip(*found, strict=True))
+        costs.append((spent() - before, time.perf_counter() - began))
+    cpu, wall = (min(column) for column in zip(*costs, strict=True))
     return cpu, wall
 
 
@@ -141,8 +141,8 @@ def looks(root: Path, documents: int) -> float:
 def main() -> None:
     """Run with the sizes from the command line."""
     sizes = [int(word) for word in sys.argv[1:]] or [10_000, 1_000_000]
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
         os.environ |= {"XDG_STATE_HOME": str(root / "states"), "XDG_CONFIG_HOME": str(root / "configs")}
         write_documents(root / "docs")
         compile_all()

@@ -39,16 +39,16 @@ mirrors:
 """
 
 
-def furnish(place: Path) -> None:
+def furnish(folder: Path) -> None:
     """Create a large tree, pages that keep parsers busy, and bodies that take long to send."""
-    build(place / "tree", FILES, FOLDERS)
+    build(folder / "tree", FILES, FOLDERS)
     for name in ("pages", "bodies"):
-        (place / name).mkdir()
+        (folder / name).mkdir()
     for number in range(PAGES):
         text = "".join(f"<p>Paragraph {i} of page {number}.</p>" for i in range(PARAGRAPHS))
-        (place / "pages" / f"{number}.html").write_text(f"<html><body>{text}</body></html>")
+        (folder / "pages" / f"{number}.html").write_text(f"<html><body>{text}</body></html>")
     for number in range(BODIES):
-        (place / "bodies" / f"{number}.txt").write_text(f"Line of body {number}.\n" * (BODY // 20))
+        (folder / "bodies" / f"{number}.txt").write_text(f"Line of body {number}.\n" * (BODY // 20))
 
 
 def begun(log: Path) -> set[str]:
@@ -89,11 +89,11 @@ def main() -> None:
         tempfile.TemporaryDirectory() as name,
         standin("--latency", LATENCY) as service,
     ):
-        place = Path(name)
-        furnish(place)
-        config = place / "config.yaml"
-        config.write_text(CONFIG.format(place=place, url=service.url, key=KEY, base=KNOWLEDGE_ID))
-        times = [trial(config, place / f"state-{n}", chance.uniform(0.5, 4.0)) for n in range(trials)]
+        folder = Path(name)
+        furnish(folder)
+        config = folder / "config.yaml"
+        config.write_text(CONFIG.format(place=folder, url=service.url, key=KEY, base=KNOWLEDGE_ID))
+        times = [trial(config, folder / f"state-{n}", chance.uniform(0.5, 4.0)) for n in range(trials)]
     p99 = statistics.quantiles(times, n=100, method="inclusive")[98]
     print(f"from SIGTERM to the end, {trials} times: p50 {statistics.median(times):.2f} s, ", end="")
     print(f"p99 {p99:.2f} s, longest {max(times):.2f} s   (p99 under 1 s)")

@@ -63,13 +63,13 @@ def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:
     def work(tx: Tx) -> None:
         for listing in page:
             tx.folders.record_listing(mirror, listing.path, listing.version, listing.is_mount)
-            for found in listing.changed:
-                if found.kind is FileKind.FILE:
-                    path = join(listing.path, found.name)
+            for file in listing.changed:
+                if file.kind is FileKind.FILE:
+                    path = join(listing.path, file.name)
                     tx.entries.put(
                         mirror,
                         FileRow(
-                            path, found.stamp, "00" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0
+                            path, file.stamp, "00" * 32, SELECTED, True, Presence.PRESENT, Status.READY, 0.0
                         ),
                     )
 
@@ -89,8 +89,8 @@ def main() -> None:
     """Print the medians and the ratio."""
     logs.configure(style="json", level="error")
     tree, rounds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    with tempfile.TemporaryDirectory() as place:
-        state = Path(place) / "state"
+    with tempfile.TemporaryDirectory() as scratch:
+        state = Path(scratch) / "state"
         state.mkdir()
         fill(Installation(folder_config(tree), state))
         once = [

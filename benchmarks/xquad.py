@@ -64,10 +64,10 @@ class Paragraph:
 def paragraphs(folder: Path, language: str) -> list[Paragraph]:
     """Return the paragraphs of one language."""
     content = json.loads((folder / f"xquad.{language}.json").read_text(encoding="utf-8"))
-    found = [each for article in content["data"] for each in article["paragraphs"]]
+    entries = [entry for article in content["data"] for entry in article["paragraphs"]]
     return [
-        Paragraph(f"{language}/{at:04}.txt", each["context"], tuple(one["question"] for one in each["qas"]))
-        for at, each in enumerate(found)
+        Paragraph(f"{language}/{at:04}.txt", entry["context"], tuple(qa["question"] for qa in entry["qas"]))
+        for at, entry in enumerate(entries)
     ]
 
 
@@ -80,8 +80,10 @@ async def fill(target: IndexedTarget, every: Sequence[Paragraph]) -> None:
     """Put every paragraph."""
     for start in range(0, len(every), target.limits.batch):
         batch = every[start : start + target.limits.batch]
-        outcomes = await target.put([outgoing(start + at, each) for at, each in enumerate(batch, 1)])
-        assert all(isinstance(each, Accepted) for each in outcomes)
+        outcomes = await target.put(
+            [outgoing(start + at, paragraph) for at, paragraph in enumerate(batch, 1)]
+        )
+        assert all(isinstance(paragraph, Accepted) for paragraph in outcomes)
 
 
 def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
@@ -94,10 +96,16 @@ def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
 
 def masked(question: str, paragraph: Paragraph, frequency: Counter[str], count: int = 2) -> str:
     """Return `question` without the `count` rarest words it shares with its paragraph."""
-    own = set(words(paragraph.text, MASKED_BY).lower().split())
-    asked = dict.fromkeys(word.strip("?,.'\"？，。") for word in words(question, MASKED_BY).lower().split())
-    shared = [word for word in asked if word in own and len(word) > 1 and word not in STOP_WORDS]
-    for word in sorted(shared, key=lambda each: frequency[each])[:count]:
+    paragraph_words = set(words(paragraph.text, MASKED_BY).lower().split())
+    question_words = dict.fromkeys(
+        word.strip("?,.'\"？，。") for word in words(question, MASKED_BY).lower().split()
+    )
+    shared = [
+        word
+        for word in question_words
+        if word in paragraph_words and len(word) > 1 and word not in STOP_WORDS
+    ]
+    for word in sorted(shared, key=lambda candidate: frequency[candidate])[:count]:
         question = re.sub(re.escape(word), "", question, flags=re.IGNORECASE)
     return question
 
@@ -117,7 +125,7 @@ def slipped(question: str, chance: random.Random) -> str:
 
 
 async def ranks(
-    target: IndexedTarget, asked: Sequence[tuple[str, str]], among: str | None = None
+    target: IndexedTarget, queries: Sequence[tuple[str, str]], among: str | None = None
 ) -> tuple[list[int], float]:
     """Return each paragraph's rank (1 = first, 0 = not among ten) for its question, and milliseconds per
     question.
@@ -125,18 +133,18 @@ async def ranks(
     `among`: the pattern of the paths to search.
     """
     places, start = [], time.perf_counter()
-    for question, path in asked:
+    for question, path in queries:
         query = parse_query(Query(question, paths=() if among is None else (among,)))
         paths = [hit.path for hit in await target.search(query)]
         places.append(paths.index(path) + 1 if path in paths else 0)
-    return places, (time.perf_counter() - start) / len(asked) * 1000
+    return places, (time.perf_counter() - start) / len(queries) * 1000
 
 
 def row(name: str, places: Sequence[int], milliseconds: float) -> str:
     """Print a row of the table."""
-    first = statistics.mean(place == 1 for place in places)
-    five = statistics.mean(1 <= place <= 5 for place in places)
-    reciprocal = statistics.mean(1 / place if place else 0 for place in places)
+    first = statistics.mean(rank == 1 for rank in places)
+    five = statistics.mean(1 <= rank <= 5 for rank in places)
+    reciprocal = statistics.mean(1 / rank if rank else 0 for rank in places)
     return f"{name:14}{len(places):10}{first:10.3f}{five:10.3f}{reciprocal:8.3f}{milliseconds:8.1f}"
 
 
@@ -144,8 +152,8 @@ async def measure(folder: Path, dsn: str) -> None:
     """Index everything and run all questions."""
     texts = {language: paragraphs(folder, language) for language in LANGUAGES}
     chance = random.Random(7)
-    every = [each for language in LANGUAGES for each in texts[language]]
-    frequency = Counter(word for each in every for word in set(words(each.text).lower().split()))
+    every = [paragraph for language in LANGUAGES for paragraph in texts[language]]
+    frequency = Counter(word for paragraph in every for word in set(words(paragraph.text).lower().split()))
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
         target: IndexedTarget
@@ -157,36 +165,45 @@ async def measure(folder: Path, dsn: str) -> None:
         await fill(target, every)
         print(f"{'':14}{'questions':>10}{'recall@1':>10}{'recall@5':>10}{'MRR':>8}{'ms':>8}")
         for language in LANGUAGES:
-            pairs = [(question, each) for each in texts[language] for question in each.questions]
-            asked = [(question, each.path) for question, each in pairs]
-            print(row(language, *await ranks(target, asked)))
-            asked = [(masked(question, each, frequency), each.path) for question, each in pairs]
-            print(row(f"{language} masked", *await ranks(target, asked)))
-        pairs = [(question, each) for each in texts["en"] for question in each.questions]
-        asked = [(slipped(question, chance), each.path) for question, each in pairs]
-        print(row("en slip", *await ranks(target, asked)))
-        pairs = [(question, each) for each in texts["zh"] for question in each.questions]
-        asked = [(question, each.path.replace("zh/", "en/")) for question, each in pairs]
-        print(row("zh of en", *await ranks(target, asked, among="en/**")))
-        pairs = [(question, each) for each in texts["en"] for question in each.questions]
-        asked = [(question, each.path.replace("en/", "zh/")) for question, each in pairs]
-        print(row("en of zh", *await ranks(target, asked, among="zh/**")))
-        pairs = [(question, each) for each in texts["zh"] for question in each.questions]
+            pairs = [
+                (question, paragraph) for paragraph in texts[language] for question in paragraph.questions
+            ]
+            queries = [(question, paragraph.path) for question, paragraph in pairs]
+            print(row(language, *await ranks(target, queries)))
+            queries = [
+                (masked(question, paragraph, frequency), paragraph.path) for question, paragraph in pairs
+            ]
+            print(row(f"{language} masked", *await ranks(target, queries)))
+        pairs = [(question, paragraph) for paragraph in texts["en"] for question in paragraph.questions]
+        queries = [(slipped(question, chance), paragraph.path) for question, paragraph in pairs]
+        print(row("en slip", *await ranks(target, queries)))
+        pairs = [(question, paragraph) for paragraph in texts["zh"] for question in paragraph.questions]
+        queries = [(question, paragraph.path.replace("zh/", "en/")) for question, paragraph in pairs]
+        print(row("zh of en", *await ranks(target, queries, among="en/**")))
+        pairs = [(question, paragraph) for paragraph in texts["en"] for question in paragraph.questions]
+        queries = [(question, paragraph.path.replace("en/", "zh/")) for question, paragraph in pairs]
+        print(row("en of zh", *await ranks(target, queries, among="zh/**")))
+        pairs = [(question, paragraph) for paragraph in texts["zh"] for question in paragraph.questions]
         if not importlib.util.find_spec("opencc"):
             await target.aclose()
             return
         import opencc
 
         traditional = opencc.OpenCC("s2t").convert
-        asked = [(traditional(question), each.path) for question, each in pairs]
-        print(row("zh script", *await ranks(target, asked)))
+        queries = [(traditional(question), paragraph.path) for question, paragraph in pairs]
+        print(row("zh script", *await ranks(target, queries)))
         await target.aclose()
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
         target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
-        rewritten = [replace(each, text=traditional(each.text)) for each in texts["zh"]]
+        rewritten = [replace(paragraph, text=traditional(paragraph.text)) for paragraph in texts["zh"]]
         await fill(target, [*texts["en"], *rewritten])
-        print(row("zh texts", *await ranks(target, [(question, each.path) for question, each in pairs])))
+        print(
+            row(
+                "zh texts",
+                *await ranks(target, [(question, paragraph.path) for question, paragraph in pairs]),
+            )
+        )
         await target.aclose()
 
 
@@ -197,8 +214,8 @@ def main() -> None:
     )
     arguments.add_argument("folder", nargs="?", type=Path, default=os.environ.get("KBSYNC_XQUAD", "xquad"))
     arguments.add_argument("--dsn", default="")
-    given = arguments.parse_args()
-    asyncio.run(measure(given.folder, given.dsn))
+    options = arguments.parse_args()
+    asyncio.run(measure(options.folder, options.dsn))
 
 
 if __name__ == "__main__":

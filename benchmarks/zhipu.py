@@ -42,8 +42,8 @@ SETTLED = 2.1
 @contextmanager
 def mirrored(files: int, concurrency: int, *options: str) -> Iterator[tuple[Mirror, StandIn]]:
     """Create a folder of so many new files and a stand-in to send them to."""
-    with tempfile.TemporaryDirectory() as place, standin(*options) as vendor:
-        mirror = Mirror(Path(place))
+    with tempfile.TemporaryDirectory() as scratch, standin(*options) as vendor:
+        mirror = Mirror(Path(scratch))
         build(mirror.folder, files, max(1, files // 100))
         mirror.state.mkdir()
         mirror.aim(vendor.url, concurrency)
@@ -85,8 +85,8 @@ def delays(concurrency: int, files: int, least: float) -> None:
         bare = asyncio.run(bare_loop(vendor.url, concurrency, files))
     with mirrored(files, concurrency, *DELAYS) as (mirror, vendor):
         seconds = mirror.once().seconds
-        asked = vendor.asked()
-    print(f"delays, {files:,} files, concurrency {concurrency}: {asked.shown}")
+        counts = vendor.asked()
+    print(f"delays, {files:,} files, concurrency {concurrency}: {counts.shown}")
     print(f"  of the ideal     {ideal / seconds:.2f} (at least {least}): {ideal:.1f} s of {seconds:.1f} s")
     share = (bare + VECTORIZATION + LATENCY) / seconds
     print(f"  of a bare loop   {share:.2f}, which itself sends at {uploads / bare:.2f} of the ideal")
@@ -124,15 +124,15 @@ def memory() -> None:
     """Print the peak memory of each kind of pass over many files."""
     with mirrored(MANY, 16) as (mirror, vendor):
         print(f"memory, {MANY:,} files (peak under 120 MiB)")
-        told(vendor, "first pass", mirror.once)
-        told(vendor, "no change", mirror.once)
+        print_cost(vendor, "first pass", mirror.once)
+        print_cost(vendor, "no change", mirror.once)
         edit(mirror.folder, 100)
-        told(vendor, "100 changes", mirror.once)
+        print_cost(vendor, "100 changes", mirror.once)
         mirror.forget()
-        told(vendor, "state lost", mirror.once)
+        print_cost(vendor, "state lost", mirror.once)
 
 
-def told(vendor: StandIn, what: str, once: Callable[[], Pass]) -> None:
+def print_cost(vendor: StandIn, what: str, once: Callable[[], Pass]) -> None:
     """Print the cost of one pass."""
     end = once()
     assert end.ready == MANY, end
@@ -141,14 +141,14 @@ def told(vendor: StandIn, what: str, once: Callable[[], Pass]) -> None:
 
 def main() -> None:
     """Run the selected measurements."""
-    asked = set(sys.argv[1:]) or {"requests", "delays", "memory"}
-    if "requests" in asked:
+    selected = set(sys.argv[1:]) or {"requests", "delays", "memory"}
+    if "requests" in selected:
         requests()
         requests("--behaviour", "page_cap=10")
-    if "delays" in asked:
+    if "delays" in selected:
         for concurrency, files, least in SPEEDS:
             delays(concurrency, files, least)
-    if "memory" in asked:
+    if "memory" in selected:
         memory()
 
 

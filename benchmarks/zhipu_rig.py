@@ -60,9 +60,9 @@ class StandIn:
 
     def asked(self) -> Requests:
         """Return the requests since the last call, and reset the counts."""
-        seen = self._control("GET", "/requests")
+        log = self._control("GET", "/requests")
         self._control("DELETE", "/requests")
-        return Requests(seen["total"], seen["by_op"], seen["in_flight_max"])
+        return Requests(log["total"], log["by_op"], log["in_flight_max"])
 
     def violations(self) -> list[str]:
         """Return the requests that broke the vendor's rules."""

@@ -27,18 +27,18 @@ HEADER = 100
 Distribution = importlib.metadata.Distribution
 
 
-def required(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
+def required(name: str, requirements: dict[str, Distribution]) -> dict[str, Distribution]:
     """Add `name` and all its installed requirements to `found`, by name, and return it."""
     distribution = importlib.metadata.distribution(name)
     key = distribution.metadata["Name"].lower().replace("_", "-")
-    if key in found:
-        return found
-    found[key] = distribution
+    if key in requirements:
+        return requirements
+    requirements[key] = distribution
     for text in distribution.requires or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            required(requirement.name, found)
-    return found
+            required(requirement.name, requirements)
+    return requirements
 
 
 def files(distribution: Distribution) -> list[Path]:
@@ -46,7 +46,9 @@ def files(distribution: Distribution) -> list[Path]:
     listed = {Path(str(file.locate())) for file in distribution.files or () if file.suffix != ".pyc"}
     if distribution.metadata["Name"] == "kbsync":
         spec = importlib.util.find_spec("kbsync")
-        listed |= set(_below(Path(place) for place in spec.submodule_search_locations or ()) if spec else ())
+        listed |= set(
+            _below(Path(location) for location in spec.submodule_search_locations or ()) if spec else ()
+        )
     return sorted(path for path in listed if path.is_file())
 
 
@@ -83,7 +85,11 @@ def _deflated(path: Path) -> int:
 
 def to_download(distributions: dict[str, Distribution]) -> int:
     """Return the bytes of all wheels. Sizes are cached by name and version."""
-    keys = {f"{name}=={one.version}": one for name, one in distributions.items() if name != "kbsync"}
+    keys = {
+        f"{name}=={installed.version}": installed
+        for name, installed in distributions.items()
+        if name != "kbsync"
+    }
     known = json.loads(PACKED.read_text()) if PACKED.is_file() else {}
     missing = [key for key in keys if key not in known]
     with ThreadPoolExecutor(2) as pool:
@@ -105,7 +111,7 @@ def main() -> int:
     )
     if download <= MOST_TO_DOWNLOAD and disk <= MOST_ON_DISK:
         return 0
-    for name in sorted(sizes, key=lambda one: -sizes[one])[:8]:
+    for name in sorted(sizes, key=lambda package: -sizes[package])[:8]:
         print(f"               {sizes[name] / 1e6:6.1f} MB  {name}")
     return 1
 

@@ -19,8 +19,8 @@ ELSEWHERE = (
 
 def revision(root: Path) -> str:
     """Return `KBSYNC_REVISION`, else the commit of the checkout `root`; "" if neither is known."""
-    if told := os.environ.get("KBSYNC_REVISION", "").strip():
-        return told
+    if commit := os.environ.get("KBSYNC_REVISION", "").strip():
+        return commit
     if not (root / ".git").exists():  # a checkout above it belongs to another project
         return ""
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
@@ -38,11 +38,11 @@ class Revised(BuildHookInterface):
         if sys.platform != "linux":
             raise SystemExit(ELSEWHERE)
         root = Path(self.root)
-        if version == "editable" or (root / REVISION).exists() or not (found := revision(root)):
+        if version == "editable" or (root / REVISION).exists() or not (commit := revision(root)):
             return
         self._folder = tempfile.TemporaryDirectory()
         file = Path(self._folder.name, "REVISION")
-        file.write_text(f"{found}\n")
+        file.write_text(f"{commit}\n")
         build_data["force_include"][str(file)] = REVISION
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

@@ -39,8 +39,8 @@ class Instruction:
 
     def words(self) -> list[str]:
         """Return `rest` as a list: a JSON array as such, other text split as a shell would."""
-        found = re.search(r"\[.*\]$", self.rest)
-        return list(json.loads(found[0])) if found else shlex.split(self.rest)
+        array = re.search(r"\[.*\]$", self.rest)
+        return list(json.loads(array[0])) if array else shlex.split(self.rest)
 
 
 @dataclass(slots=True)
@@ -119,13 +119,13 @@ class Builder:
         *names, aim = words
         into = self.stage.root / os.path.join(self.stage.place, aim).lstrip("/")
         for name in names:
-            place = source / name.lstrip("/")
-            if place.is_dir():
+            target = source / name.lstrip("/")
+            if target.is_dir():
                 ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(place, into, symlinks=True, ignore=None if source != TOP else ignored)
+                shutil.copytree(target, into, symlinks=True, ignore=None if source != TOP else ignored)
             else:
                 into.mkdir(parents=True, exist_ok=True)
-                shutil.copy(place, into)
+                shutil.copy(target, into)
 
 
 def usual(name: str) -> str:
@@ -145,12 +145,12 @@ def run(*words: str | Path) -> None:
 
 def base(scratch: Path, suite: str) -> Path:
     """Return a fresh Debian, built if it doesn't exist yet."""
-    place = scratch / "base" / suite
-    if not (place / "usr").is_dir():
+    folder = scratch / "base" / suite
+    if not (folder / "usr").is_dir():
         print(f"debootstrap {suite} …", flush=True)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        run("debootstrap", "--variant=minbase", suite, place)
-    return place
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        run("debootstrap", "--variant=minbase", suite, folder)
+    return folder
 
 
 def mounting(root: Path, *, read_only: Mapping[Path, str], writable: Mapping[Path, str]) -> Iterator[str]:
@@ -168,9 +168,9 @@ def inside(stage: Stage, command: Sequence[str], more: Mapping[str, str]) -> Non
     """Run the command of a step, as root and with everything writable."""
     bound = [Path(name) for name in os.environ.get("IMAGE_STEPS_BIND", "").split(":") if name]
     bound.append(Path("/etc/resolv.conf"))
-    for place in bound:
-        prepare(stage.root / str(place)[1:], is_folder=place.is_dir())
-    lines = mounting(stage.root, read_only={place: str(place) for place in bound}, writable={})
+    for source in bound:
+        prepare(stage.root / str(source)[1:], is_folder=source.is_dir())
+    lines = mounting(stage.root, read_only={source: str(source) for source in bound}, writable={})
     chroot = shlex.join(["chroot", str(stage.root), *command])
     environment = {"PATH": usual("PATH"), "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
     script = " && ".join([*lines, chroot])
@@ -181,13 +181,13 @@ def inside(stage: Stage, command: Sequence[str], more: Mapping[str, str]) -> Non
     )
 
 
-def prepare(place: Path, *, is_folder: bool) -> None:
+def prepare(path: Path, *, is_folder: bool) -> None:
     """Create an empty file or folder as a mount point."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if is_folder:
-        place.mkdir(exist_ok=True)
-    elif not place.exists():
-        place.touch()
+        path.mkdir(exist_ok=True)
+    elif not path.exists():
+        path.touch()
 
 
 class Container:
@@ -197,9 +197,9 @@ class Container:
         self._stage = stage
         self._said = {step.name: step.words() for step in steps if step.name in NOT_RUN}
         self._documents, self._state = scratch / "data", scratch / "state"
-        for place in (self._documents, self._state):
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(mode=0o755)
+        for folder in (self._documents, self._state):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o755)
         self._state.chmod(0o777)  # like a Kubernetes emptyDir
         prepare(stage.root / "etc/kbsync/config.yaml", is_folder=False)
 
@@ -209,10 +209,12 @@ class Container:
 
     def kbsync(self, *words: str) -> str:
         """Run kbsync through the entry point to its end, and return its output."""
-        done = self._run([*self._said["ENTRYPOINT"], *words])
-        if done.returncode:
-            raise SystemExit(f"{shlex.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout
+        result = self._run([*self._said["ENTRYPOINT"], *words])
+        if result.returncode:
+            raise SystemExit(
+                f"{shlex.join(words)}: exit code {result.returncode}\n{result.stdout}{result.stderr}"
+            )
+        return result.stdout
 
     def health(self) -> int:
         """Return the exit code of the health check."""
@@ -259,7 +261,7 @@ class Container:
 def installed(root: Path) -> set[str]:
     """Return the names of the packages in the image's environment, from their metadata."""
     places = root.glob("opt/kbsync/lib/python3.*/site-packages/*.dist-info/METADATA")
-    names = (re.search(r"^Name: (.*)$", place.read_text(), re.MULTILINE) for place in places)
+    names = (re.search(r"^Name: (.*)$", path.read_text(), re.MULTILINE) for path in places)
     return {re.sub(r"[-_.]+", "-", name[1]).lower() for name in names if name}
 
 

@@ -48,15 +48,15 @@ def done(*words: str | Path) -> str:
 
 def pythons() -> dict[str, Path]:
     """Return the supported Pythons on PATH or in pyenv, by version."""
-    places = [Path(place) for place in os.environ["PATH"].split(os.pathsep)]
+    places = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
     places += sorted(Path("~/.pyenv/versions").expanduser().glob("*/bin"))
-    found = {}
+    by_version = {}
     for version in VERSIONS:
-        for place in places:
-            python = place / f"python{version}"
+        for folder in places:
+            python = folder / f"python{version}"
             if python.exists() and tried(python, "-c", "import venv, ensurepip").returncode == 0:
-                found[version] = python
-    return found
+                by_version[version] = python
+    return by_version
 
 
 def packages(into: Path) -> list[Path]:
@@ -96,22 +96,22 @@ def platforms(newest: str) -> Iterator[str]:
 def lacking(version: str, newest: str) -> str:
     """Return the requirements without a wheel for this Python and platform; empty if there are none."""
     digits = version.replace(".", "")
-    wanted = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
+    requirements = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
     abis = [word for abi in (f"cp{digits}", "abi3", "none") for word in ("--abi", abi)]
     words = ("install", "--dry-run", "--quiet", "--only-binary", ":all:", "--target", "/nonexistent")
     python = ("--python-version", version, "--implementation", "cp", *abis)
-    ended = tried(sys.executable, "-m", "pip", *words, *python, *platforms(newest), *wanted)
-    found = re.findall(r"No matching distribution found for (\S+)", ended.stderr)
-    return ", ".join(found) or ("" if ended.returncode == 0 else ended.stderr.strip())
+    ended = tried(sys.executable, "-m", "pip", *words, *python, *platforms(newest), *requirements)
+    missing = re.findall(r"No matching distribution found for (\S+)", ended.stderr)
+    return ", ".join(missing) or ("" if ended.returncode == 0 else ended.stderr.strip())
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the rows: the Pythons that ran here, then those that resolve elsewhere."""
     with tempfile.TemporaryDirectory(prefix="kbsync-packages-") as name:
         scratch = Path(name)
-        made = packages(scratch / "dist")
+        built = packages(scratch / "dist")
         for version, python in pythons().items():
-            for package in made:
+            for package in built:
                 kbsync = installed(python, package, scratch)
                 run(kbsync, scratch)
                 kind = "wheel" if package.suffix == ".whl" else "sdist"
@@ -119,10 +119,10 @@ def main(arguments: Sequence[str]) -> int:
                     f"| {version} | {kind} | installed and run: {done(kbsync, '--version').strip()} |",
                     flush=True,
                 )
-    for place, tags in ELSEWHERE.items():
+    for platform, tags in ELSEWHERE.items():
         for version in VERSIONS:
             missing = " ".join(filter(None, (lacking(version, tag) for tag in tags)))
-            print(f"| {version} | {place} | {f'lacks {missing}' if missing else 'resolves'} |", flush=True)
+            print(f"| {version} | {platform} | {f'lacks {missing}' if missing else 'resolves'} |", flush=True)
     return 0
 
 

@@ -29,14 +29,14 @@ NEVER_SHIPPED = re.compile(r"(^|/)(\.venv|\.git|__pycache__|dist|[^/]*\.(pyc|db|
 
 def version() -> str:
     """Read the version from kbsync/__init__.py."""
-    found = re.search(r'^__version__ = "(.+)"$', (TOP / "kbsync/__init__.py").read_text(), re.MULTILINE)
-    assert found is not None
-    return found[1]
+    match = re.search(r'^__version__ = "(.+)"$', (TOP / "kbsync/__init__.py").read_text(), re.MULTILINE)
+    assert match is not None
+    return match[1]
 
 
 def run(*words: str | Path, env: Mapping[str, str] | None = None, umask: int = 0o022) -> str:
     """Run a program and return its output; exit if it fails."""
-    done = subprocess.run(
+    result = subprocess.run(
         words,
         capture_output=True,
         text=True,
@@ -45,27 +45,27 @@ def run(*words: str | Path, env: Mapping[str, str] | None = None, umask: int = 0
         umask=umask,
         env={**os.environ, **(env or {})},
     )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, words))}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    if result.returncode:
+        raise SystemExit(f"{' '.join(map(str, words))}\n{result.stdout}{result.stderr}")
+    return result.stdout
 
 
-def environment(place: Path, *packages: str | Path) -> Path:
+def environment(folder: Path, *packages: str | Path) -> Path:
     """Create a virtual environment with these packages and return its Python."""
-    python = place / "bin" / "python"
+    python = folder / "bin" / "python"
     if shutil.which("uv"):
-        run("uv", "venv", "--quiet", "--python", sys.executable, place)
+        run("uv", "venv", "--quiet", "--python", sys.executable, folder)
         run("uv", "pip", "install", "--quiet", "--python", python, *packages)
     else:
-        run(sys.executable, "-m", "venv", place)
+        run(sys.executable, "-m", "venv", folder)
         run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
     return python
 
 
 def source_date() -> str:
     """Return the commit's time for all files in the packages, so that a later build has the same bytes."""
-    if given := os.environ.get("SOURCE_DATE_EPOCH"):
-        return given
+    if timestamp := os.environ.get("SOURCE_DATE_EPOCH"):
+        return timestamp
     if (TOP / ".git").exists() and shutil.which("git"):
         return run("git", "log", "-1", "--format=%ct").strip()
     return "1580601600"  # hatchling's default
@@ -77,15 +77,15 @@ def build(python: Path, into: Path) -> list[Path]:
     """
     epoch = {"SOURCE_DATE_EPOCH": source_date()}
     unlike = {"TZ": "Asia/Shanghai", "PYTHONHASHSEED": "7", **epoch}
-    made = []
+    builds = []
     for number, (env, umask) in enumerate(((epoch, 0o022), (unlike, 0o077))):
-        place = into / str(number)
-        run(python, "-m", "build", "--no-isolation", "--outdir", place, TOP, env=env, umask=umask)
-        made.append(sorted(place.iterdir()))
-    digests = [[(file.name, digest(file)) for file in files] for files in made]
+        folder = into / str(number)
+        run(python, "-m", "build", "--no-isolation", "--outdir", folder, TOP, env=env, umask=umask)
+        builds.append(sorted(folder.iterdir()))
+    digests = [[(file.name, digest(file)) for file in files] for files in builds]
     if digests[0] != digests[1]:
         raise SystemExit(f"two builds differ: {digests}")
-    return made[0]
+    return builds[0]
 
 
 def digest(file: Path) -> str:
@@ -151,13 +151,13 @@ def check_changes() -> str:
 
 def list_materials(tools: Path, wheel: Path, scratch: Path) -> Path:
     """List the packages that an installation of the wheel has; end unless it says its version without git."""
-    place = scratch / "installed"
-    python = place / "bin" / "python"
-    run(sys.executable, "-m", "venv", "--without-pip", place)  # pip and setuptools aren't kbsync's
+    folder = scratch / "installed"
+    python = folder / "bin" / "python"
+    run(sys.executable, "-m", "venv", "--without-pip", folder)  # pip and setuptools aren't kbsync's
     run(tools, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", wheel)
-    said = run(python.with_name("kbsync"), "--version", env={"PATH": "/nonexistent"})
-    if not said.startswith(f"kbsync {version()}"):
-        raise SystemExit(f"kbsync --version says {said}")
+    output = run(python.with_name("kbsync"), "--version", env={"PATH": "/nonexistent"})
+    if not output.startswith(f"kbsync {version()}"):
+        raise SystemExit(f"kbsync --version says {output}")
     file = scratch / f"kbsync-{version()}.cdx.json"
     program = tools.with_name("cyclonedx-py")
     run(
@@ -176,7 +176,8 @@ def list_materials(tools: Path, wheel: Path, scratch: Path) -> Path:
     listed = {part["name"].lower().replace("_", "-") for part in bill["components"]}
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     required = {
-        re.split(r"[\[<>=!~; ]", each)[0].lower().replace("_", "-") for each in project["dependencies"]
+        re.split(r"[\[<>=!~; ]", requirement)[0].lower().replace("_", "-")
+        for requirement in project["dependencies"]
     }
     if missing := required - listed:
         raise SystemExit(f"the list of packages lacks {', '.join(sorted(missing))}")
@@ -187,10 +188,10 @@ def main(arguments: Sequence[str]) -> int:
     """Build, check, and write the files."""
     into = Path(arguments[0] if arguments else TOP / "dist").resolve()
     note = check_changes()
-    wanted = tomllib.loads((TOP / "pyproject.toml").read_text())["build-system"]["requires"]
+    build_requirements = tomllib.loads((TOP / "pyproject.toml").read_text())["build-system"]["requires"]
     with tempfile.TemporaryDirectory(prefix="kbsync-release-") as name:
         scratch = Path(name)
-        tools = environment(scratch / "tools", "pip", "build>=1.2,<2", BILL_OF_MATERIALS, *wanted)
+        tools = environment(scratch / "tools", "pip", "build>=1.2,<2", BILL_OF_MATERIALS, *build_requirements)
         packages = build(tools, scratch / "builds")
         for package in packages:
             check_content(package)

@@ -59,7 +59,7 @@ async def index_file(file: Any, table: Any) -> None:
     chunks = splitter.split(
         text, chunk_size=CHUNK_SIZE, chunk_overlap=CHUNK_OVERLAP, language=file.file_path.path.suffix[1:]
     )
-    vectors = embedder.embed([each.text for each in chunks])
+    vectors = embedder.embed([piece.text for piece in chunks])
     ids = IdGenerator()
     for chunk, vector in zip(chunks, vectors, strict=True):
         row = Passage(

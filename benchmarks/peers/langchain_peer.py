@@ -78,7 +78,7 @@ def ask() -> None:
 def count() -> None:
     """Print the number of passages of each file, as JSON."""
     every = load_store().docstore._dict.values()
-    paths = (Path(each.metadata["source"]).relative_to(FOLDER).as_posix() for each in every)
+    paths = (Path(document.metadata["source"]).relative_to(FOLDER).as_posix() for document in every)
     print(json.dumps(Counter(paths)))
 
 

@@ -169,10 +169,10 @@ class Program(Peer):
         """Return the program's hits."""
         return self._call("ask", folder, base, json.dumps(questions)).splitlines()
 
-    def _call(self, word: str, folder: Path, base: Path, given: str = "") -> str:
+    def _call(self, word: str, folder: Path, base: Path, stdin: str = "") -> str:
         return subprocess.run(
             [self._python, self._program, word, folder, base],
-            input=given,
+            input=stdin,
             capture_output=True,
             text=True,
             check=True,
@@ -190,9 +190,11 @@ class Rclone(Peer):
         installed = shutil.which("rclone")
         self._binary = Path(installed) if installed else ENVIRONMENTS / "rclone/usr/bin/rclone"
         if not self._binary.exists():
-            with tempfile.TemporaryDirectory() as place:
-                subprocess.run(["apt-get", "download", "rclone"], cwd=place, check=True, capture_output=True)
-                [package] = Path(place).iterdir()
+            with tempfile.TemporaryDirectory() as scratch:
+                subprocess.run(
+                    ["apt-get", "download", "rclone"], cwd=scratch, check=True, capture_output=True
+                )
+                [package] = Path(scratch).iterdir()
                 subprocess.run(["dpkg-deb", "-x", package, ENVIRONMENTS / "rclone"], check=True)
 
     def version(self) -> str:
@@ -206,16 +208,16 @@ class Rclone(Peer):
 
 def environment(requirements: Path) -> Path:
     """Create an environment with these packages and kbsync unless it exists; return its Python."""
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
-    place = ENVIRONMENTS / f"{requirements.stem}-{wanted}"
-    python = place / "bin/python"
-    if not (place / "complete").exists():
-        print(f"installing {requirements.stem} in {place}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+    folder = ENVIRONMENTS / f"{requirements.stem}-{digest}"
+    python = folder / "bin/python"
+    if not (folder / "complete").exists():
+        print(f"installing {requirements.stem} in {folder}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         subprocess.run(
             [python, "-m", "pip", "install", "-q", "-r", requirements], check=True, capture_output=True
         )
-        (place / "complete").touch()
+        (folder / "complete").touch()
     # kbsync's own code reads the model, so install this checkout.
     subprocess.run([python, "-m", "pip", "install", "-q", CHECKOUT], check=True, capture_output=True)
     return python
@@ -284,7 +286,7 @@ def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] |
     folder, base = scratch / "xquad", scratch / f"xquad.{peer.name.split()[0]}"
     base.mkdir()
     texts = {language: paragraphs(questions, language) for language in LANGUAGES}
-    for each in (one for language in LANGUAGES for one in texts[language]):
+    for each in (paragraph for language in LANGUAGES for paragraph in texts[language]):
         path = folder / each.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -293,11 +295,11 @@ def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] |
     run(peer.update(folder, base))
     shares = {}
     for language in LANGUAGES:
-        asked = [(question, each.path) for each in texts[language] for question in each.questions]
-        best = peer.ask(folder, base, [question for question, _ in asked])
+        pairs = [(question, each.path) for each in texts[language] for question in each.questions]
+        best = peer.ask(folder, base, [question for question, _ in pairs])
         if best is None:
             return None
-        shares[language] = sum(a == path for a, (_, path) in zip(best, asked, strict=True)) / len(asked)
+        shares[language] = sum(a == path for a, (_, path) in zip(best, pairs, strict=True)) / len(pairs)
     return shares
 
 
@@ -308,27 +310,27 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def table(peers: Sequence[Peer], results: Mapping[str, Result], files: int) -> list[list[str]]:
     """Return the rows; the first is the head."""
-    every = {each.name: results[each.name] for each in peers}
+    every = {peer.name: results[peer.name] for peer in peers}
 
     def row(title: str, cell: Callable[[Result], str]) -> list[str]:
         return [title, *map(cell, every.values())]
 
     def times(title: str, costs: Callable[[Result], list[Cost]]) -> Iterator[list[str]]:
-        yield row(f"{title}, seconds", lambda each: spread([cost.wall for cost in costs(each)]))
-        yield row(f"{title}, CPU seconds", lambda each: spread([cost.cpu for cost in costs(each)]))
+        yield row(f"{title}, seconds", lambda result: spread([cost.wall for cost in costs(result)]))
+        yield row(f"{title}, CPU seconds", lambda result: spread([cost.cpu for cost in costs(result)]))
 
-    def killed(each: Result) -> str:
-        return "; ".join(str(max(counts)) for counts in zip(*each.killed, strict=True)) or "–"
+    def killed(peer: Result) -> str:
+        return "; ".join(str(max(counts)) for counts in zip(*peer.killed, strict=True)) or "–"
 
     return [
-        ["", *(f"{each.name} {each.version()}" for each in peers)],
-        *times("first index", lambda each: each.first),
-        row("files per second", lambda each: f"{files / median(cost.wall for cost in each.first):.0f}"),
-        row("passages per file", lambda each: f"{each.passages:.1f}" if each.passages else "–"),
-        row("size of the base, MB", lambda each: f"{each.megabytes:.1f}"),
-        *times("update without changes", lambda each: each.unchanged),
-        *times("update after an edit and a deletion", lambda each: each.changed),
-        row("deleted text in the base's files", lambda each: "yes" if each.has_deleted_text else "no"),
+        ["", *(f"{peer.name} {peer.version()}" for peer in peers)],
+        *times("first index", lambda result: result.first),
+        row("files per second", lambda result: f"{files / median(cost.wall for cost in result.first):.0f}"),
+        row("passages per file", lambda result: f"{result.passages:.1f}" if result.passages else "–"),
+        row("size of the base, MB", lambda result: f"{result.megabytes:.1f}"),
+        *times("update without changes", lambda result: result.unchanged),
+        *times("update after an edit and a deletion", lambda result: result.changed),
+        row("deleted text in the base's files", lambda result: "yes" if result.has_deleted_text else "no"),
         row("after kill -9 and an update: files missing; files with other passages", killed),
     ]
 
@@ -356,27 +358,27 @@ def main() -> None:
     arguments.add_argument("--files", type=int, default=2000)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--questions", type=Path, default=os.environ.get("KBSYNC_XQUAD"))
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
     peers = available()
     results = {each.name: Result() for each in peers}
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
         folder = scratch / "docs"
-        write_files(folder, given.files)
+        write_files(folder, options.files)
         with (folder / "part1/doc1.md").open("a") as file:
             file.write(f"\n{UNIQUE_WORD}\n")
         time.sleep(SETTLE_SECONDS)
-        for number in range(given.rounds):
+        for number in range(options.rounds):
             for turn in range(len(peers)):
                 peer = peers[(number + turn) % len(peers)]
                 base = scratch / f"{peer.name.split()[0]}.{number}"
                 measure(peer, folder, base, results[peer.name])
                 shutil.rmtree(base)
                 shutil.rmtree(base.with_suffix(".killed"), ignore_errors=True)
-        rows = table(peers, results, given.files)
-        if given.questions:
-            shares = {each.name: first_hits(each, given.questions, scratch) for each in peers}
+        rows = table(peers, results, options.files)
+        if options.questions:
+            shares = {each.name: first_hits(each, options.questions, scratch) for each in peers}
             for language in LANGUAGES:
                 cells = [f"{s[language]:.3f}" if (s := shares[each.name]) else "–" for each in peers]
                 rows.append([f"XQuAD {language}: right first hit", *cells])
