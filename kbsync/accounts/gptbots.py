@@ -33,7 +33,7 @@ class GptbotsBases(Bases):
 
     no_models = "GPTBots lists no models and chooses one for each knowledge base"
     no_capacity = "GPTBots doesn't say how much space the account has; see its console"
-    no_changes = "change and delete knowledge bases of GPTBots in its console"
+    no_changes = "change and delete knowledge bases in the GPTBots console"
     retry_reach = "the whole bot, in all its knowledge bases, also other people's"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:

@@ -185,9 +185,7 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
     for path, unsearched in contents.vaults.items():
         vault = folder / path
         which = f"{path}/ is" if path else "this is"
-        yield printable(
-            f"  {which} an Obsidian vault: aliases, tags, properties and links are words to search for"
-        )
+        yield printable(f"  {which} an Obsidian vault: searches find aliases, tags, properties and links")
         if unsearched:
             command = shell_command(["printf", "%s\\n", *(f"/{each}/" for each in unsearched)])
             command += f" >> {shell_word(str(vault / IGNORE_FILE))}"

@@ -326,8 +326,7 @@ def wait_on(
 
 
 def may_be_hurried(upload: Upload) -> bool:
-    """Return whether the document waits for the target's work. Documents that wait for room or to be split
-    again have pauses of their own."""
+    """Return whether an early poll can help: the target is working on the document."""
     return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 

@@ -428,7 +428,7 @@ async def _count_documents(
 ) -> Base:
     """Return the base with its documents counted in the list, if the base's own count says that many are
     gone."""
-    # The base's count may lag behind uploads, and includes documents of others (ADR 14). So an emptied base
+    # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base
     # stays emptied until its list says otherwise: our documents in the list exist.
     key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))

@@ -605,9 +605,9 @@ class Journal:
         return None
 
     def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
-        """Return the adopted document `twin` if it has the bytes of this upload and no file.
+        """Return the adopted document `twin` if it has this upload's bytes and no file.
 
-        It has no file if none is recorded at its path, or only one with other bytes or an unselected one.
+        A file at its path with other bytes, or one that the mirror doesn't select, doesn't count.
         """
         for row in tx.uploads.by_remote(self.binding.id, twin):
             is_adoptable = row.state is UploadState.ADOPTING and row.path not in (None, upload.path)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 MOST_FOUND = 1000
-"""Number of hits to request from a service, which include documents of others that are dropped afterwards."""
+"""Number of hits to request from a service, some of which belong to others and are dropped."""
 
 PATIENCE = 15.0
 """Maximum number of seconds to search one of several mirrors; after that a note names it."""
@@ -89,8 +89,10 @@ class FoundDocument:
 
 
 def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequence[SearchedMirror], Query]]:
-    """Return the searches that cover all these mirrors: for each, the mirrors it covers and the query. It
-    uses the first mirror's target. Raises nothing."""
+    """Return the fewest searches that cover all these mirrors, each with its mirrors and its query.
+
+    Each search uses the target of its first mirror.
+    """
     groups: dict[Hashable, list[SearchedMirror]] = {}
     for mirror in mirrors:
         groups.setdefault(mirror.name if query.own else mirror.target.reach, []).append(mirror)

@@ -201,9 +201,9 @@ class Search:
 def _merged(
     candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk], share: float
 ) -> list[CandidateChunk]:
-    """Merge both lists; a chunk in both has its better score.
+    """Merge both lists; a chunk in both keeps its better score.
 
-    `share`: of the meaning of `translated`; less than 1 if the vector is the translation's.
+    `share`: the weight of the vector score in `translated`; less than 1 if the vector is the translation's.
     """
     merged = {each.chunk: each for each in candidates}
     for each in translated:

@@ -328,8 +328,7 @@ class Entries:
         )
 
     def scans_ended(self, mirror: int, scans: Iterable[int], now: float) -> None:
-        """Record that these scans ended without finding some files anywhere; the files are missed since
-        `now`."""
+        """Record that these scans ended: files that they didn't find are missing since `now`."""
         self._db.executemany(
             "UPDATE entry INDEXED BY entry_missing SET missed_at = ?, missed_by_scan = NULL"
             " WHERE presence = 1 AND missed_by_scan = ? AND missed_at IS NULL"

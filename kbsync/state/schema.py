@@ -136,7 +136,7 @@ HELD_BY_PAGES = """
 ALTER TABLE candidate ADD COLUMN hold INTEGER;
 CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
 """
-"""Weighed deletions that wait for a person, each with the hold that it still has to join."""
+"""Deletions that count towards a hold but have yet to join it, each with that hold."""
 
 REMOVALS = """
 ALTER TABLE hold DROP COLUMN ended_at;

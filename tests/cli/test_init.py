@@ -280,7 +280,7 @@ def test_a_vault_is_recognised_with_what_its_own_search_leaves_out(place: Place)
     for path in ("vault/note.md", "vault/old stuff/b.md", "vault/Templates/daily.md", "other/c.md", "d.md"):
         place.write(path, "text")
     lines = place.run("init", "docs").out.splitlines()
-    words = " an Obsidian vault: aliases, tags, properties and links are words to search for"
+    words = " an Obsidian vault: searches find aliases, tags, properties and links"
     assert {f"  vault/ is{words}", f"  other/ is{words}"} <= set(lines)
     [advice] = [line for line in lines if "to leave out" in line]
     assert advice.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")

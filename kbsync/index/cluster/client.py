@@ -361,7 +361,7 @@ class DaskCluster:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
             reason = (
-                f"{killed}, whichever document they got; see their log (often they have too little memory)"
+                f"{killed} with every document they tried; see their log (often they have too little memory)"
             )
             raise Unavailable(reason, code="workers-killed") from None
 

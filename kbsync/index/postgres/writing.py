@@ -29,7 +29,7 @@ _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passag
 
 
 class VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted with another document after it was cut."""
+    """After a document was split, another document was deleted together with vectors that both need."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")

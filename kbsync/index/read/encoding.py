@@ -278,7 +278,7 @@ _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis"
 _NEVER_DECLARED = frozenset(
     ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-16", "utf-32")
 )
-"""Codecs of Python that no document uses, or that need the BOM, which was checked first."""
+"""Python codecs that no document uses, or that require a BOM, which the caller has already checked."""
 
 
 def decode(raw: bytes) -> str:

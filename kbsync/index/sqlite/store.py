@@ -514,9 +514,9 @@ class Reader:
         return round(count * self._documents / max(1, covered))
 
     def _next_document(self, chunk: int) -> int | None:
-        """Return the first chunk behind the document of this one; None if there is none.
+        """Return the first chunk of the next document after this chunk's; None if there is none.
 
-        A log of 60 MB has most chunks of many a word.
+        Most chunks with a given word can belong to one 60 MB log; this skips them at once.
         """
         *_, document = self._connection.execute(_RUN_OF, (chunk,)).get
         first: int | None = self._connection.execute(_RUN_OF_OTHER, (chunk, document)).get

@@ -116,7 +116,7 @@ class FairLock:
 
 
 class _VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted with another document after it was cut."""
+    """After a document was split, another document was deleted together with vectors that both need."""
 
     def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")

@@ -72,7 +72,7 @@ PERMISSION = re.compile(
 """Matches messages that the key lacks a permission."""
 
 ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
-"""Words that the common rules check in every refusal, so a vendor's rule for a status must not match them."""
+"""Words for which the common rules search every refusal; no vendor's rule for a status may match them."""
 
 MONEY_HINT = "check the account's balance and plan in the service's console"
 NO_BASE_HINT = "there is no such knowledge base for this api_key; correct its id or base_url in the config"

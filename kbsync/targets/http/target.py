@@ -475,7 +475,7 @@ class ServiceTarget(Target, Generic[Row]):
         return self._redact_reasons(await self._states(tuple(dict.fromkeys(ids))))
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the states of recent documents from the first pages of the list, of others one by one."""
+        """Read the states of recent documents from the first pages of the list, and older ones one by one."""
         rows, rest = await self._find_on_pages(ids)
         details = await self._read_details(rest)
         errors = [error for error in details.values() if isinstance(error, TargetError)]

@@ -29,8 +29,8 @@ The vendor's own client has the same values.
 """
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
-"""Seconds of clock difference from which the message about a refused key mentions it; tokens contain
-times.
+"""If the clocks differ by more seconds than this, the message about a refused key says so, since tokens
+contain times.
 """
 
 _SHORTEST_SECRET = 6
