@@ -8,7 +8,9 @@ NOW = 1_791_565_590.0
 
 
 class Clock:
-    """Called, it gives seconds; `sleep` takes no time and moves the clock; `slept` keeps what was slept."""
+    """A clock: calling it returns the seconds; `sleep` advances it without waiting; `slept` records the
+    durations.
+    """
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -18,7 +20,7 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass; negative steps the clock back, as people and time servers do."""
+        """Advance by `seconds`; a negative number sets the clock back, as people and time servers do."""
         self.now += seconds
 
     async def sleep(self, seconds: float) -> None:
@@ -28,6 +30,6 @@ class Clock:
 
 
 async def settled() -> None:
-    """Every task that can go on without the clock has."""
+    """Wait until no task can continue without the clock."""
     for _ in range(20):
         await asyncio.sleep(0)

@@ -21,12 +21,12 @@ from tests import programs, share, warm
 def pytest_configure(config: pytest.Config) -> None:
     if importlib.util.find_spec("kbsync_standin") is None:
         pytest.exit("the stand-in servers are not installed: tools/setup.sh '.[dev]' does it", returncode=4)
-    # A run that is begun in the background ignores SIGINT, one under nohup SIGHUP, and children would, too.
+    # A run in the background ignores SIGINT, one under nohup SIGHUP, and its children would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # a handler is not handed on, and this run stays
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # children inherit no handler
         signal.signal(signal.SIGHUP, lambda *_: None)
-    os.umask(0o022)  # what tests make is for other users to read, unless they say otherwise
+    os.umask(0o022)  # tests create files that other users can read, unless they say otherwise
     share.choose_seed()
     embed._loaded = set()  # type: ignore[assignment] # the model stays for the tests to come
     config.addinivalue_line("markers", f"{programs.MARK}(*names): see tests/programs.py")
@@ -35,16 +35,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 AGAIN = 10.0
-"""Seconds after which what outlived its time limit is interrupted once more."""
+"""Seconds until a test that outlived its time limit is interrupted again."""
 
 
 class OutOfTime(BaseException):
-    """A test has no end. Nothing that hypothesis would take for a failure of the example, and try again."""
+    """A test doesn't end. Not an `Exception`, so that hypothesis doesn't take it for a failing example and
+    retry.
+    """
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_timeout_set_timer(settings: Any) -> Generator[None, object, object]:
-    """The alarm rings until the test ends: the first may be swallowed by a task that nobody waits for."""
+    """Repeat the alarm until the test ends: a task that nobody awaits may swallow the first."""
     armed = yield
     if signal.getitimer(signal.ITIMER_REAL)[0]:
         tell: Any = signal.getsignal(signal.SIGALRM)
@@ -68,7 +70,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
 
 
 def _names_a_test(config: pytest.Config) -> bool:
-    """What is asked for by its name is run, whatever the share."""
+    """Return whether a test was requested by name; it then runs whatever the share."""
     return any("::" in str(word) for word in config.args)
 
 
@@ -82,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What is here for good, all tests among it, is not looked through with each collection."""
+    """Exclude all objects that exist now, the tests among them, from later garbage collections."""
     gc.collect()
     gc.freeze()
 
@@ -106,7 +108,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
-    """A PostgreSQL of this process's own; each test makes a database for itself."""
+    """Start a PostgreSQL for this process; each test creates its own database."""
     from tests.postgres.server import Server
 
     server = Server()
@@ -116,7 +118,7 @@ def postgres() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def logs_as_nobody_set_them() -> Iterator[None]:
-    """What one test does to the logs, commands among them, is nothing to the next."""
+    """Restore logging after each test, which may change it by running commands."""
     yield
     structlog.reset_defaults()
     logging.getLogger(DEBUG_LOGGER).setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""Distinguishes linear from quadratic work by processor time, however busy the machine is."""
+"""Distinguishes linear from quadratic work by CPU time, however busy the machine is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ROUNDS = 12
 
 
 def assert_linear(work: Callable[[int], object], size: int, times: int = 8) -> None:
-    """Fails if `work` on `times` as much takes more than three times what linear work would."""
+    """Fail if `times` as much input takes more than three times as long as linear work would."""
 
     def seconds(amount: int) -> float:
         began = time.process_time()
@@ -18,7 +18,7 @@ def assert_linear(work: Callable[[int], object], size: int, times: int = 8) -> N
 
     small = large = float("inf")
     for _ in range(ROUNDS):
-        # A load can only make a run slower, so the best of several is the nearest to the truth.
+        # Load only makes runs slower, so the fastest of several is the most accurate.
         small, large = min(small, seconds(size)), min(large, seconds(times * size))
         if large < 3 * times * small + 0.02:
             return

@@ -6,12 +6,12 @@ import socket
 
 
 def free_port() -> int:
-    """One that was free a moment ago."""
+    """Return a port that was free a moment ago."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def free_address() -> str:
-    """`127.0.0.1` and a free port."""
+    """Return `127.0.0.1` with a free port."""
     return f"127.0.0.1:{free_port()}"

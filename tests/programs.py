@@ -1,7 +1,7 @@
-"""Programs and libraries that some tests need and that not every machine has.
+"""Programs and libraries that some tests need and that some machines lack.
 
-A test that is marked with `needs(...)` is skipped where one of them is missing, and the summary names it.
-With `KBSYNC_NO_SKIP` set it fails instead: for machines that are meant to have everything.
+A test marked with `needs(...)` is skipped if one is missing, and the summary names it. With `KBSYNC_NO_SKIP`
+set it fails instead, for machines that are meant to have everything.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ ENDING = "is not installed"
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
-    """A mark: programs by their names, libraries by those of their files, such as `libseccomp.so.2`."""
+    """Return a mark with program names and library file names such as `libseccomp.so.2`."""
     return pytest.mark.needs(*names)
 
 
 def found(program: str) -> str | None:
-    """Where the program is: beside this Python or on PATH."""
+    """Return the path of the program, beside this Python or on PATH."""
     beside = str(Path(sys.executable).parent)
     return shutil.which(program, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
 
 
 def ran(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A program with these words, to its end; what it says is kept. `options`: those of `run`."""
+    """Run a program to its end and capture its output. `options`: those of `subprocess.run`."""
     return subprocess.run(words, capture_output=True, text=True, check=False, **options)
 
 
 def write_program(file: Path, script: str) -> None:
-    """A program that a shell runs."""
+    """Write a shell script as an executable program."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
@@ -56,14 +56,14 @@ def is_there(name: str) -> bool:
 
 
 def look_for(names: Iterable[str]) -> None:
-    """Skip or fail the test that is being set up when one is missing."""
+    """Skip or fail the current test if one of them is missing."""
     missing = [name for name in names if not is_there(name)]
     if missing:
         do_without(", ".join(missing))
 
 
 def do_without(what: str) -> NoReturn:
-    """Skip or fail the test that needs it."""
+    """Skip or fail the current test for lack of a program."""
     reason = f"{what} {ENDING}"
     if os.environ.get("KBSYNC_NO_SKIP"):
         pytest.fail(f"{reason}, and KBSYNC_NO_SKIP is set", pytrace=False)
@@ -71,6 +71,6 @@ def do_without(what: str) -> NoReturn:
 
 
 def summary(reasons: Iterable[str]) -> list[str]:
-    """One line for each program that tests were skipped for, with their number."""
+    """Return one line for each missing program, with the number of tests skipped for it."""
     counts = Counter(reason for reason in reasons if reason.endswith(ENDING))
     return [f"{count} skipped: {reason}" for reason, count in sorted(counts.items())]

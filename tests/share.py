@@ -1,14 +1,14 @@
 """Selects the tests of a run: `make test` runs the quick ones and a sample, `make test-rest` all others.
 
-Two marks say what `make test` need not run whole:
+Two marks limit what `make test` runs:
 
-- `long`: a test that takes more than a fifth of a second of a core, or a few seconds of waiting, or that
-  starts a server or a browser of its own.
-- `enumerated(*strata)`: a test that goes through many cases. They are grouped by the strata, which are names
-  of its parameters (`trial.kind`: what they have), and one case of each group is drawn at random.
+- `long`: a test that takes more than a fifth of a second of a core, or a few seconds of waiting, or starts
+its own server or browser.
+- `enumerated(*strata)`: a test with many cases. They are grouped by the strata, which name its parameters
+(`trial.kind`: an attribute), and one case of each group is chosen at random.
 
-The draw depends on the seed, which each run prints: `KBSYNC_SEED` repeats it, and the rest has to be run with
-the same. A test that is asked for by its own name runs in any case.
+The choice depends on the seed that each run prints: `KBSYNC_SEED` repeats it, and `make test-rest` needs the
+same seed. A test requested by name always runs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ import pytest
 T = TypeVar("T")
 
 ONE_IN = 8
-"""Parts that an enumeration of boundaries is cut into."""
+"""The number of tests that an enumeration of boundaries is split into."""
 
 MARK, LONG = "enumerated", "long"
 
 QUICK, REST, EACH, ALL = "quick", "rest", "each", "all"
-"""Shares: what `make test` runs, all others, every test with one case of each enumeration, and everything."""
+"""The shares: the tests of `make test`, all others, every test with one case of each enumeration, and
+everything.
+"""
 
 SHARE, SEED = "KBSYNC_SHARE", "KBSYNC_SEED"
-"""Variables of the environment: so the processes that a run is spread over draw the same cases."""
+"""Environment variables, so that all processes of a run choose the same cases."""
 
 
 long = pytest.mark.long
@@ -41,26 +43,26 @@ long = pytest.mark.long
 
 
 def enumerated(*strata: str) -> pytest.MarkDecorator:
-    """A mark: one case of many, of which a sample has one from each stratum."""
+    """Return a mark for a test with many cases; a sample has one case from each stratum."""
     return pytest.mark.enumerated(*strata)
 
 
 in_parts = pytest.mark.parametrize("part", range(ONE_IN))
-"""Cuts an enumeration into tests: each goes through every `ONE_IN`-th boundary, and ends well in time."""
+"""Splits an enumeration into tests: each visits every `ONE_IN`-th boundary, so that it ends in time."""
 
 
 def boundaries(part: int, first: int = 1) -> Iterator[int]:
-    """Numbers of the boundaries of one part, from `first` on, without an end."""
+    """Yield the boundaries of one part without end, from `first` on."""
     return itertools.count(first + part, ONE_IN)
 
 
 def choose_seed() -> None:
-    """Another one for each run, unless somebody chose; before other processes are begun, which inherit it."""
+    """Choose a new seed unless one is set, before starting child processes, which inherit it."""
     os.environ.setdefault(SEED, str(int.from_bytes(os.urandom(2), "big")))
 
 
 def run_seed() -> int:
-    """The seed of this run: what is drawn at random is drawn from it, and `KBSYNC_SEED` repeats it."""
+    """Return the run's seed, which determines all random choices; `KBSYNC_SEED` repeats it."""
     return int(os.environ[SEED])
 
 
@@ -72,7 +74,7 @@ def chosen() -> str:
 
 
 def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
-    """Those that are no part of this run's share."""
+    """Return the items outside this run's share."""
     share, items = chosen(), list(items)
     if share == ALL:
         return []
@@ -85,18 +87,18 @@ def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
 
 
 def draw_early(metafunc: pytest.Metafunc) -> None:
-    """Build no items for cases that `left_out` would drop: most of the collection is theirs."""
+    """Build no items for cases that `left_out` would drop: they take most of the collection's time."""
     mark = metafunc.definition.get_closest_marker(MARK)
     if mark is None or chosen() not in (QUICK, EACH):
         return
     groups: dict[str, list[Any]] = {}
-    for call in metafunc._calls:  # pytest has no public hook between parametrizing and making the items
+    for call in metafunc._calls:  # pytest has no public hook between parametrizing and creating the items
         groups.setdefault(_group_name(metafunc.definition.nodeid, mark, call.params), []).append(call)
     metafunc._calls = [_choose(name, group, key=lambda call: f"{call.id}]") for name, group in groups.items()]
 
 
 def _draw(cases: Iterable[pytest.Item]) -> set[pytest.Item]:
-    """One of each group, at random, the same for the same seed in whatever order they come."""
+    """Choose one case of each group; the same seed chooses the same, whatever their order."""
     groups: dict[str, list[pytest.Item]] = {}
     for item in cases:
         groups.setdefault(_group_of(item), []).append(item)
@@ -110,7 +112,7 @@ def _choose(name: str, group: list[T], key: Callable[[T], str]) -> T:
 def _group_of(item: pytest.Item) -> str:
     mark = item.get_closest_marker(MARK)
     assert mark is not None
-    if not hasattr(item, "callspec"):  # a suite that is played once more: its tests are the cases
+    if not hasattr(item, "callspec"):  # a suite that runs several times: its tests are the cases
         return item.nodeid.rpartition("::")[0]
     return _group_name(item.nodeid.partition("[")[0], mark, item.callspec.params)
 
@@ -120,14 +122,14 @@ def _group_name(function: str, mark: pytest.Mark, params: Mapping[str, Any]) -> 
 
 
 def _name_in(params: Mapping[str, Any], stratum: str) -> str:
-    """The same in every process, as what `repr` says of a function is not."""
+    """Return a name that is the same in every process, unlike a function's `repr`."""
     name, _, rest = stratum.partition(".")
     value = operator.attrgetter(rest)(params[name]) if rest else params[name]
     return str(getattr(value, "__name__", value))
 
 
 def summary() -> str:
-    """The last line of a run: what it left out, and how to run that."""
+    """Return the last line of a run: the tests it left out, and how to run them."""
     seed = f"{SEED}={os.environ[SEED]}"
     match chosen():
         case "quick":

@@ -1,11 +1,11 @@
-"""Runs kbsync as a process that needn't load itself: a fork of one that has loaded everything.
+"""Runs kbsync as a process without loading it: a fork of one that has loaded everything.
 
-Most of the time of a short command goes into loading it, and the tests run many. A `Warm` is a `Popen`: it
-has its own id, ends by signals, and has only the descriptors, folder and environment that it is given. Not
-for tests of what a start reads or loads, or of what `ps` shows.
+Loading takes most of the time of a short command, and the tests run many. A `Warm` is a `Popen`: it has its
+own process id, ends by signals, and has only the descriptors, folder and environment that it is given. Don't
+use it to test what a start reads or loads, or what `ps` shows.
 
-How it goes: each process of pytest starts one `python -m tests.warm` at its first use and tells it over a
-socket what to run. That forks a keeper, which forks the program, tells its id, waits for it, tells its end.
+Each pytest process starts one `python -m tests.warm` on first use and sends it commands over a socket. That
+process forks a keeper, which forks the program, reports its id, waits for it, and reports its end.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from typing import Any
 
 KBSYNC = "kbsync.__main__"
 STANDIN = "kbsync_standin.__main__"
-_LONGEST = 200_000  # bytes of one message, which a socket takes as a whole
+_LONGEST = 200_000  # bytes of one message, which a socket transmits as a whole
 _NUMBER = struct.Struct("i")
 
 
 def run(words: Sequence[Any], *, timeout: float = 120.0, **options: Any) -> subprocess.CompletedProcess[Any]:
-    """`kbsync` with these words, to its end; what it says is kept. `options`: those of `Warm`."""
+    """Run `kbsync` with these arguments to its end and capture its output. `options`: those of `Warm`."""
     with Warm(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         try:
             out, err = process.communicate(timeout=timeout)
@@ -49,7 +49,7 @@ def run(words: Sequence[Any], *, timeout: float = 120.0, **options: Any) -> subp
 
 
 class Warm(subprocess.Popen[Any]):
-    """A module run as a program, by default kbsync; `options`: those of `Popen`, but not all."""
+    """A module run as a program, by default kbsync; `options`: some of those of `Popen`."""
 
     def __init__(self, words: Sequence[Any], *, module: str = KBSYNC, **options: Any) -> None:
         super().__init__([module, *map(os.fspath, words)], **options)
@@ -71,7 +71,7 @@ class Warm(subprocess.Popen[Any]):
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-        """As `os.waitpid`, of which only the keeper is capable."""
+        """Wait like `os.waitpid`, which only the keeper could call."""
         os.set_blocking(self._told.fileno(), not wait_flags & os.WNOHANG)
         told = self._told.read(_NUMBER.size)
         if told is None:
@@ -88,7 +88,7 @@ class Warm(subprocess.Popen[Any]):
 
 
 def programs() -> str:
-    """A folder to put on the PATH of a shell: the `kbsync` in it starts warm."""
+    """Create a folder for a shell's PATH, whose `kbsync` starts warm."""
     program = Path(_house().folder.name, "kbsync")
     if not program.exists():
         program.write_text(
@@ -121,7 +121,7 @@ sys.exit(code)
 
 
 class _House:
-    """The one that has loaded everything; it ends with this process or by `close`."""
+    """The process that has loaded everything; it ends with this process or by `close`."""
 
     def __init__(self) -> None:
         self.address = f"\0kbsync-warm-{os.getpid()}"
@@ -156,13 +156,13 @@ def _ask(wanted: dict[str, Any], files: Sequence[int]) -> None:
 
 
 def end() -> None:
-    """End what the others were forked from, if there is one."""
+    """End the process that the others were forked from, if there is one."""
     while _houses:
         _houses.pop().close()
 
 
 def serve(door: socket.socket, ending: int) -> None:
-    """Fork what is asked for, until the other end of `ending` is closed."""
+    """Fork the requested programs until the other end of `ending` is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while ending not in select.select([door, ending], [], [])[0]:
         caller, _ = door.accept()
@@ -178,7 +178,7 @@ def serve(door: socket.socket, ending: int) -> None:
 
 
 def keep(wanted: dict[str, Any], *files: int) -> None:
-    """The keeper of one program; returns in the program, at its end."""
+    """Keep one program; return in the program itself, at its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *own, telling = files
     pid = os.fork()
@@ -194,7 +194,7 @@ def keep(wanted: dict[str, Any], *files: int) -> None:
 
 
 def become(wanted: dict[str, Any], files: Sequence[int]) -> None:
-    """Run what is wanted in this process, with these as standard input, output and error."""
+    """Run the request in this process, with these files as standard input, output and error."""
     for number, file in enumerate(files):
         os.dup2(file, number)
     for file in files:
@@ -212,7 +212,7 @@ def become(wanted: dict[str, Any], files: Sequence[int]) -> None:
 
 
 def leave(code: object) -> None:
-    """End the process as Python does, but without taking down everything that was loaded."""
+    """End the process as Python does, but without freeing everything that was loaded."""
     if isinstance(code, str):
         sys.exit(code)
     threading._shutdown()  # type: ignore[attr-defined]
@@ -228,7 +228,7 @@ def _writer(number: int, errors: str = "strict") -> io.TextIOWrapper:
 
 
 def load() -> None:
-    """Everything that commands load when they need it, for good."""
+    """Load everything that commands would load when they need it."""
     import kbsync
     import kbsync_standin
     from kbsync.index import embed

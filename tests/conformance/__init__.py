@@ -1,4 +1,4 @@
-"""The promises of every target, tested by one suite; each target runs all of it in a class of its own."""
+"""The promises of every target, tested by one suite; each target runs it in its own class."""
 
 import pytest
 

@@ -24,13 +24,13 @@ from kbsync.targets.registry import TARGETS
 from tests.conformance.suite import TargetSuite
 
 SECRETS = ("id.secret", "dbname=kb")
-"""A key of a service, and how a database is reached."""
+"""A service's key, and a database's connection string."""
 
 HEAD = "| ability | | rows |"
 
 
 def abilities() -> Mapping[str, type]:
-    """What a target may have beside `Target`, in the order of the contract, and what its account may."""
+    """Return the optional abilities of targets, in the contract's order, then those of accounts."""
     parts = [vars(part) for part in (mirroring, searching)]
     names = {name: one for part in parts for name, one in part.items()}
     protocols = {name: one for name, one in names.items() if getattr(one, "_is_runtime_protocol", 0)}
@@ -39,14 +39,14 @@ def abilities() -> Mapping[str, type]:
 
 
 def has(target: Target, ability: type) -> bool:
-    """Whether the target or a part of its account has it."""
+    """Return whether the target or a part of its account has the ability."""
     account = account_of(target)
     parts = (target, account.bases, account.callbacks, account.answers)
     return any(isinstance(part, ability) for part in parts)
 
 
 def rows() -> Mapping[str, list[str]]:
-    """The rows of the suite, in their order, by the ability that each demands; by `Target` where by none."""
+    """Return the suite's tests in order, by the ability that each requires; `Target` for none."""
     found: dict[str, list[str]] = {name: [] for name in ("Target", *abilities())}
     tests = {name: one for part in reversed(TargetSuite.__mro__) for name, one in vars(part).items()}
     for name, test in tests.items():
@@ -57,7 +57,7 @@ def rows() -> Mapping[str, list[str]]:
 
 
 def sample(target: str) -> TargetConfig:
-    """A config block of this type, with nothing behind it."""
+    """Return a config block of this type that names no real service."""
     block = TARGETS[target]
     samples: dict[str, object] = {}
     for key, setting in settings_of(block).items():
@@ -72,7 +72,7 @@ def sample(target: str) -> TargetConfig:
 
 @contextlib.contextmanager
 def targets() -> Iterator[Mapping[str, Target]]:
-    """One of each type, as the registry opens it."""
+    """Yield one target of each type, opened through the registry."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         surroundings = Surroundings("docs", folder, folder)
@@ -87,7 +87,7 @@ async def _close(targets: Iterable[Target]) -> None:
 
 
 def table() -> str:
-    """A row for `Target`, one for each ability, and one for each limit that differs."""
+    """Return the table: a row for `Target`, one for each ability, and one for each limit that differs."""
     counted = {name: len(each) for name, each in rows().items()}
     with targets() as known:
         lines = [

@@ -1,4 +1,4 @@
-"""Tests of the suite for abilities that only some targets have."""
+"""The suite's tests for abilities that only some targets have."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.conformance.world import SuiteWorld, texts
 
 
 class ExtraSuite:
-    """Part of `TargetSuite`."""
+    """A part of `TargetSuite`."""
 
-    # ---- counting and waiting
+    # ---- counts and waiting
 
     async def test_requests_are_counted(self, world: SuiteWorld) -> None:
         meter = world.meter()
@@ -77,7 +77,7 @@ class ExtraSuite:
         assert rest > before
         assert waits == list(range(rest, meter.total))
 
-    # ---- more of a search
+    # ---- search options
 
     async def test_ranking_orders_documents_and_loses_none(self, world: SuiteWorld) -> None:
         if not world.target.reranks:
@@ -250,7 +250,7 @@ def _changeable(bases: Bases) -> bool:
 
 
 async def _answerer(world: SuiteWorld) -> Answerer:
-    """The application that is there, or is made, or the model of a service without any."""
+    """Return the existing application, a new one, or the model of a service without applications."""
     applications = world.require(Answers).applications
     try:
         known = await applications.list_all()

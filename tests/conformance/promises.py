@@ -1,6 +1,6 @@
-"""Generates the table of the promises that each type of target doesn't keep, with the tests that show it.
+"""Generates the table of promises that each target type doesn't keep, with the tests that show it.
 
-`python -m tests.conformance.promises` prints it. docs/targets/README.md has it word for word.
+`python -m tests.conformance.promises` prints it. docs/targets/README.md contains it verbatim.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.torture.faults import TRIALS
 HEAD = "| target | promises not kept | suite is run on | stopped at every step | all faults | random lives |"
 ROOT = Path(__file__).parents[2]
 OWN = ("local", "postgres")
-"""What the suite and the crashes are run on is the thing itself."""
+"""The types that the suite and the crash tests run on directly, without a stand-in."""
 
 
 def table() -> str:
-    """A row for each type."""
+    """Return a row for each type."""
     rows = (
         f"| `{name}` | {_unkept(name)} | {', '.join(tried_on(name))} | {_stopped(name)} |"
         f" {_played(name, TRIALS)} | {_played(name, ROWS)} |"
@@ -40,7 +40,9 @@ def _unkept(name: str) -> str:
 
 
 def tried_on(name: str) -> Iterator[str]:
-    """What the conformance suite of this type is run on, as the tests have it."""
+    """Yield what the conformance suite of this type runs on: the stand-in, a real server, or the product
+    itself.
+    """
     if name in OWN:
         yield "itself" if name == "local" else "a real server"
         return
@@ -59,12 +61,12 @@ def _stopped(name: str) -> str:
 
 
 def _played(name: str, with_targets: Collection[str]) -> str:
-    """Whether it is among them; what is no service has tests of its own."""
+    """Return whether a suite is among them; a type without a service has its own tests."""
     return "its own tests" if name in OWN else "yes" if name in with_targets else "–"
 
 
 def missing_on_page(page: str, unkept: Mapping[int, str]) -> list[int]:
-    """Promises that are not kept and that the page of a type does not name."""
+    """Return the unkept promises that the type's page doesn't mention."""
     return [number for number in unkept if not re.search(rf"\bpromise\W+{number}\b", page, re.IGNORECASE)]
 
 

@@ -21,8 +21,8 @@ from tests.targets.blocks import around
 class ServedWorld(SuiteWorld):
     """A stand-in and a client on the same clock.
 
-    `base`: the id of the knowledge base that `open` looks at. `style`: of document names. `settings`: more of
-    the config block. At the end nothing may have been done against the vendor's rules.
+    `base`: the id of the knowledge base that `open` uses. `style`: the style of document names. `settings`:
+    more keys of the config block. At the end no request may have broken the vendor's rules.
     """
 
     service: ClassVar[str]
@@ -48,7 +48,7 @@ class ServedWorld(SuiteWorld):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Self]:
-        """The service is there, and `target` is a client of it."""
+        """Start the service and open `target` as its client."""
         async with self.serving():
             self.target = await self.open()
             yield self
@@ -71,7 +71,7 @@ class ServedWorld(SuiteWorld):
         return float(self.app.clock.now())
 
     async def recreate(self) -> None:
-        """It has another id then, and the config has to say so."""
+        """Recreate the base; its id changes, and so does the config."""
         await self.target.aclose()
         before = self._bases()
         self.app.set_behaviour({"base": "recreated"})
@@ -89,7 +89,7 @@ class ServedWorld(SuiteWorld):
 
 
 class ServedSuite(TargetSuite):
-    """The suite at a stand-in that behaves in one way."""
+    """The suite with a stand-in that has one behaviour."""
 
     served: ClassVar[type[ServedWorld]]
     style: ClassVar[str] = ""

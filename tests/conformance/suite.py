@@ -44,7 +44,7 @@ WILD = {
 }
 LINKED = "https://example.org/files/prices.pdf"
 LINK_FILE = f"[InternetShortcut]\nURL={LINKED}\n".encode()
-"""What a page may lead to at any target."""
+"""A link document that every target must accept."""
 
 MANY_IDS = 150
 MANY_DOCUMENTS = 250
@@ -52,10 +52,10 @@ MANY_DOCUMENTS = 250
 
 
 class TargetSuite(ExtraSuite):
-    """What the contract promises, tested from outside."""
+    """The contract's promises, tested from outside."""
 
     def make_world(self, place: Path) -> SuiteWorld:
-        """A fresh one, which may write into `place`."""
+        """Return a new world, which may write into `place`."""
         raise NotImplementedError("a concrete class makes the world")
 
     @pytest.fixture
@@ -142,7 +142,7 @@ class TargetSuite(ExtraSuite):
         created = (await world.listed())[accepted.remote_id].created
         if created is None:
             pytest.skip("the list of this target tells no times")
-        assert before - 1.0 <= created <= after + 1.0  # some tell whole seconds
+        assert before - 1.0 <= created <= after + 1.0  # some services have times in whole seconds
 
     async def test_ids_are_strings_everywhere(self, world: SuiteWorld) -> None:
         [accepted] = await world.bring(world.document("a.md", *texts(["kestrel"])))
@@ -205,7 +205,7 @@ class TargetSuite(ExtraSuite):
         assert (await world.target.status(ids))[ids[0]].state is DocState.READY
         assert await world.found("kestrel") == set(ids)
 
-    # ---- exactly one
+    # ---- exactly one document
 
     async def test_same_upload_put_again_leaves_one_document(self, world: SuiteWorld) -> None:
         if not world.target.limits.marks:
@@ -221,7 +221,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") == set(first)
 
     async def test_upload_ids_of_a_lost_state_harm_nothing(self, world: SuiteWorld) -> None:
-        """A state that was lost counts from 1 again: equal ids alone do not make equal uploads."""
+        """After a lost state, ids count from 1 again, so equal ids alone don't make equal uploads."""
         documents = [world.document(f"{w}.md", t, upload_id=1) for w, t in _pages("kestrel", "heron")]
         for document in documents:
             await world.make_ready(document)
@@ -270,7 +270,7 @@ class TargetSuite(ExtraSuite):
         for word, remote_id in zip(words, ids, strict=True):
             assert await world.found(word) == {remote_id}
 
-    # ---- replacing
+    # ---- replacements
 
     async def test_old_version_is_searchable_until_the_new_one_is(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
@@ -306,7 +306,7 @@ class TargetSuite(ExtraSuite):
         [second] = await world.make_ready(world.document("a.md", *texts(["heron"]), replaces=first))
         assert await world.found("heron") == {second}
 
-    # ---- deleting
+    # ---- deletions
 
     async def test_deleted_document_is_neither_listed_nor_found(self, world: SuiteWorld) -> None:
         ids = await world.make_ready(*(world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron")))
@@ -408,7 +408,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") == {first}
         assert await world.found("heron") == {second.remote_id}
 
-    # ---- proofs
+    # ---- digests
 
     async def test_bytes_given_back_are_those_that_were_put(self, world: SuiteWorld) -> None:
         target = world.require(Reads)
@@ -439,7 +439,7 @@ class TargetSuite(ExtraSuite):
         await world.target.delete([remote_id])
         assert not await target.is_searchable(remote_id, name)
 
-    # ---- renaming and indexing again
+    # ---- renames and reindexing
 
     async def test_rename_keeps_the_document_and_its_index(self, world: SuiteWorld) -> None:
         target = world.require(Renames)
@@ -576,7 +576,7 @@ class TargetSuite(ExtraSuite):
         assert (await world.target.status([remote_id]))[remote_id].state is DocState.MISSING
 
     async def test_base_that_is_gone_is_told_and_proves_no_document_gone(self, world: SuiteWorld) -> None:
-        """What a service says of documents counts only while their base answers (promise 1)."""
+        """A service's reports about documents count only while its base exists (promise 1)."""
         target = world.target
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         base = await target.base()
@@ -600,7 +600,7 @@ class TargetSuite(ExtraSuite):
     async def test_upload_into_a_base_that_is_gone_blames_no_document(self, world: SuiteWorld) -> None:
         world.lose_base()
         outcome = await _put(world.target, world.document("a.md", *texts(["kestrel"])))
-        if isinstance(outcome, Accepted):  # some store a file before they look for its base
+        if isinstance(outcome, Accepted):  # some services store a file before they check its base
             with pytest.raises(Halted):
                 await world.target.status([outcome.remote_id])
             return
@@ -612,7 +612,9 @@ class TargetSuite(ExtraSuite):
 
 
 def _blames_base(outcome: object, world: SuiteWorld) -> bool:
-    """It halts over the missing base; where only the look at the base tells that, it is to be tried later."""
+    """Return whether the outcome halts over the missing base, or is `Unavailable` if only the base call
+    can tell.
+    """
     if world.base_tells_alone and isinstance(outcome, Unavailable):
         return True
     return isinstance(outcome, Halted) and outcome.halt == "knowledge-base-missing" and bool(outcome.reason)
@@ -629,7 +631,7 @@ def _accepted(outcomes: Sequence[PutOutcome]) -> list[Accepted]:
 
 
 async def _put(target: Target, document: Outgoing) -> PutOutcome:
-    """The outcome of one document; an error of the whole request is that of its only one."""
+    """Put one document and return its outcome; an error of the whole request counts as its outcome."""
     try:
         [outcome] = await target.put([document])
     except TargetError as error:
@@ -638,7 +640,7 @@ async def _put(target: Target, document: Outgoing) -> PutOutcome:
 
 
 async def _digest(target: Reads, remote_id: str) -> str | None:
-    """The digest of a document; None as well where asking for it fails."""
+    """Return the digest of a document; None if it is unknown or the request fails."""
     try:
         return await target.digest(remote_id)
     except TargetError:
@@ -647,7 +649,7 @@ async def _digest(target: Reads, remote_id: str) -> str | None:
 
 @contextmanager
 def _if_offered() -> Iterator[None]:
-    """Skips the test where the target says that it has no such call."""
+    """Skip the test if the target raises `NotOffered`."""
     try:
         yield
     except NotOffered as error:
@@ -655,14 +657,16 @@ def _if_offered() -> Iterator[None]:
 
 
 async def _put_in_batches(world: SuiteWorld, documents: list[Outgoing]) -> list[PutOutcome]:
-    """All at once where the target takes so many, else one by one."""
+    """Put all documents at once if the target allows so many, else in batches."""
     if world.target.limits.batch >= len(documents):
         return list(await world.target.put(documents))
     return [await _put(world.target, document) for document in documents]
 
 
 async def _serves(world: SuiteWorld, *words: str) -> set[str]:
-    """What serves any of `words`. The oldest comes first: a swap between two looks is seen by the second."""
+    """Return the documents that searches find for any of the `words`, oldest word first. A swap between
+    two searches shows in the second.
+    """
     found: set[str] = set()
     for word in words:
         found |= await world.found(word)
@@ -670,7 +674,7 @@ async def _serves(world: SuiteWorld, *words: str) -> set[str]:
 
 
 async def _fail(world: SuiteWorld, document: Outgoing) -> str:
-    """Put a document that fails, at once or in indexing; the reason."""
+    """Put a document that fails, at once or while it is indexed, and return the reason."""
     outcome = await _put(world.target, document)
     if isinstance(outcome, Accepted):
         await world.until(DocState.FAILED, outcome.remote_id)
@@ -680,7 +684,7 @@ async def _fail(world: SuiteWorld, document: Outgoing) -> str:
 
 
 async def _is_refused(world: SuiteWorld, document: Outgoing) -> None:
-    """The document is rejected, or the request is refused as a mistake of ours; nothing is stored."""
+    """Assert that the document or the whole request is rejected and nothing is stored."""
     try:
         outcome = await _put(world.target, document)
     except AssertionError:

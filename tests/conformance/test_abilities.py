@@ -7,7 +7,7 @@ from tests.docs.pages import ROOT
 
 
 def test_the_table_of_the_docs_is_the_one_that_is_made() -> None:
-    """To make it again: python -m tests.conformance.abilities."""
+    """Run `python -m tests.conformance.abilities` to generate it again."""
     told = (ROOT / "docs" / "targets" / "README.md").read_text().partition(abilities.HEAD)
     assert (told[1] + told[2]).rstrip("\n").partition("\n\n")[0] == abilities.table()
 

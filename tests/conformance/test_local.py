@@ -15,9 +15,9 @@ MAX_BYTES = 4 * 1024 * 1024
 
 
 class LocalConformance(SuiteWorld):
-    """An index in a folder, with the real parser and the embedding that comes with kbsync."""
+    """An index in a folder, with the real parser and the built-in embedding model."""
 
-    largest_read = None  # a text has to be whole before it can be cut into chunks
+    largest_read = None  # a text must be complete before it is split into chunks
     large_bytes = 300_000
     impossible_ids = (str(2**63), "9" * 30, "9" * 5_000, "-1", "1.5", "٣", "")
 
@@ -33,7 +33,7 @@ class LocalConformance(SuiteWorld):
         return config.open(Surroundings("test", self.folder, spool))
 
     async def pass_time(self, seconds: float) -> None:
-        """It is ready at once."""
+        """Do nothing: documents are ready at once."""
 
     def spoiled(self, path: str) -> bytes:
         return b" \n\t\n"

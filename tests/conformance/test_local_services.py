@@ -1,4 +1,4 @@
-"""Runs the suite on the built-in knowledge base with vectors and ranking from services of every dialect."""
+"""Runs the suite on the built-in knowledge base with embedding and rerank services of every dialect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.targets.services.service import serving, settings_for
 
 
 class LocalWorldAtServices(LocalConformance):
-    """As the one that needs nobody, with the stand-in for vectors beside it."""
+    """A local world that embeds and reranks with the stand-in for vectors."""
 
     def __init__(self, folder: Path, dialect: Service) -> None:
         super().__init__(folder)

@@ -1,4 +1,4 @@
-"""Runs the suite on the base in memory with every set of abilities: honest, slow, or unusual."""
+"""Runs the suite on the in-memory base with every set of abilities: honest, slow, or unusual."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAGGED = Naming(style="tagged")
 
 
 class MemoryWorld(SuiteWorld):
-    """A base in memory with a clock of its own."""
+    """An in-memory base with its own clock."""
 
     def __init__(self, kind: type[MemoryTarget], limits: Limits, behaviour: Behaviour) -> None:
         super().__init__()
@@ -56,14 +56,14 @@ class MemoryWorld(SuiteWorld):
 
 
 class TaggedWorld(MemoryWorld):
-    """The names say what the bytes are, so that no two documents have one name."""
+    """A world whose names contain a digest, so that no two documents share a name."""
 
     def name_for(self, path: str, digest: str = "") -> str:
         return TAGGED.name(path, digest)
 
 
 class MemorySuite(TargetSuite):
-    """The suite on one kind of client of a base that behaves in one way."""
+    """The suite on one kind of client, and on a base with one behaviour."""
 
     kind: type[MemoryTarget] = MemoryTarget
     limits = DEFAULT_LIMITS
@@ -77,7 +77,7 @@ class MemorySuite(TargetSuite):
 
 
 class SlowSuite(MemorySuite):
-    """A base that takes its time, and whose list lags."""
+    """A slow base with a list that lags."""
 
     limits = dataclasses.replace(DEFAULT_LIMITS, list_lag=5.0)
 
@@ -86,11 +86,11 @@ class SlowSuite(MemorySuite):
 
 
 class TestPlain(MemorySuite):
-    """Nothing but what every target can do, at once."""
+    """Only what every target can do, without delays."""
 
 
 class TestAble(SlowSuite):
-    """Renames, updates in place, indexes again, keeps marks; takes its time for all of it."""
+    """Renames, updates in place, reindexes and keeps marks; all of it takes time."""
 
     kind = AbleMemory
     limits = dataclasses.replace(MARKING, list_lag=5.0)
@@ -98,7 +98,7 @@ class TestAble(SlowSuite):
 
 @enumerated()
 class TestUpdatingWithNewIds(SlowSuite):
-    """An update gets an id of its own and drops the old document by itself."""
+    """An update gets a new id, and the base drops the old document by itself."""
 
     kind = UpdatingMemory
 
@@ -108,7 +108,9 @@ class TestUpdatingWithNewIds(SlowSuite):
 
 @enumerated()
 class TestForgetful(SlowSuite):
-    """A vendor without marks: indexes later, lists later, and tells old failures for a while."""
+    """A vendor without marks: it indexes and lists with delays, and still reports old failures for a
+    while.
+    """
 
     kind = ForgetfulMemory
     limits = dataclasses.replace(DEFAULT_LIMITS, list_lag=5.0, reembed_grace=6.0)
@@ -120,7 +122,7 @@ class TestForgetful(SlowSuite):
 
 @enumerated()
 class TestNamesOfItsOwn(SlowSuite):
-    """A vendor that changes names, refuses equal ones and gives no second chance."""
+    """A vendor that changes names, refuses equal ones and can't reindex."""
 
     kind = ForgetfulMemory
     world_type = TaggedWorld

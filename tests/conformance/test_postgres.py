@@ -17,7 +17,7 @@ from tests.postgres.server import Server
 
 
 class PostgresConformance(LocalConformance):
-    """As the embedded one, with another store beneath."""
+    """Like the built-in knowledge base, with another store."""
 
     def __init__(self, folder: Path, server: Server) -> None:
         super().__init__(folder)

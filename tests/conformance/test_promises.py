@@ -20,7 +20,7 @@ def test_the_promises_are_those_of_the_page() -> None:
 
 
 def test_the_table_of_the_docs_is_the_one_that_is_made() -> None:
-    """To make it again: python -m tests.conformance.promises."""
+    """Run `python -m tests.conformance.promises` to generate it again."""
     text = (PAGES / "README.md").read_text().partition(promises.HEAD)
     assert (text[1] + text[2]).partition("\n\n")[0].rstrip("\n") == promises.table()
 

@@ -55,7 +55,7 @@ class TestDify(ServedSuite):
 
 @enumerated()
 class TestDifyUnused(TestDify):
-    """Plain names, in a base that was made without any settings, at an older version."""
+    """Plain names, in a base that was created without any settings, at an older version."""
 
     style = "plain"
     behaviour: ClassVar = {
@@ -77,7 +77,7 @@ class TestRagflowPlainNames(TestRagflow):
 
 @enumerated()
 class TestRagflowOld(TestRagflow):
-    """As up to 0.24: other deletions, and a list that cannot be asked for certain documents."""
+    """Like versions up to 0.24: other deletions, and a list without the `ids` filter."""
 
     behaviour: ClassVar = {
         "ids_filter": False,
@@ -106,7 +106,7 @@ class TestGptbots(ServedSuite):
 
 @enumerated()
 class TestGptbotsStale(TestGptbots):
-    """The old version's status is told until the new one is in, and long after."""
+    """The old version's status stays long after the new one is searchable."""
 
     behaviour: ClassVar = {"stale_status": 3.5, "page_cap": 10}
 
@@ -147,7 +147,7 @@ class TestOpenWebui(ServedSuite):
 
 @enumerated()
 class TestOpenWebuiOdd(TestOpenWebui):
-    """For a user who is no admin, and where equal texts are refused at once."""
+    """For a user who isn't an admin, and a server that refuses equal texts at once."""
 
     behaviour: ClassVar = {"page_size": 30, "looks_late": False, "extra_fields": True}
 

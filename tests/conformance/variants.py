@@ -1,4 +1,4 @@
-"""Variants of the suite for services at which some promises hold in another form."""
+"""Variants of the suite for services that keep some promises in another form."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tests.conformance.world import SuiteWorld, texts
 
 
 class LightragSuite(TargetSuite):
-    """At LightRAG a text is taken only once, and nothing is deleted while anything is indexed."""
+    """LightRAG stores each text only once, and deletes nothing while it indexes."""
 
     async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
-        """Here they are one (`unkept`): the other fails, and the reason names it."""
+        """Here the second document fails (`unkept`), and its reason names the first."""
         [text] = texts(["kestrel"])
         [first] = await world.make_ready(world.document("one/a.md", text))
         [second] = await world.put(world.document("two/b.md", text))
@@ -22,7 +22,7 @@ class LightragSuite(TargetSuite):
         assert await world.found("kestrel") == {first}
 
     async def test_document_can_be_deleted_before_it_is_ready(self, world: SuiteWorld) -> None:
-        """Here it is put off until the server is done with it."""
+        """Here the deletion waits until the server has finished with the document."""
         [accepted] = await world.put(world.document("a.md", *texts(["kestrel"])))
         for _ in range(50):
             outcome = (await world.target.delete([accepted.remote_id]))[accepted.remote_id]
@@ -37,10 +37,10 @@ class LightragSuite(TargetSuite):
 
 
 class SharedTextsSuite(TargetSuite):
-    """What holds at OGX, where files of equal text have one set of passages."""
+    """The promises that hold at OGX, where files of equal text share their passages."""
 
     async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
-        """Their text is found under one of the paths, and always under the one that is left."""
+        """Searches find the text at one of the paths; after that one is deleted, at the other."""
         [text] = texts(["kestrel"])
         first, second = await world.make_ready(
             world.document("one/a.md", text), world.document("two/b.md", text)

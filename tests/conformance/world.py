@@ -1,4 +1,4 @@
-"""The interface that the suite needs of a target under test, and the documents that it puts there."""
+"""The suite's interface to a target under test, and the documents that it puts there."""
 
 from __future__ import annotations
 
@@ -23,85 +23,87 @@ LARGEST_READ = 1024 * 1024
 
 
 class SuiteWorld(abc.ABC):
-    """A fresh, empty knowledge base, a client of it, and the means to play with both.
+    """A new, empty knowledge base, a client for it, and ways to influence both.
 
-    Methods that a target cannot offer skip the test that asks for them.
+    Methods that a target can't support skip the test that calls them.
     """
 
     target: Target
     large_bytes = 2 * LARGEST_READ + 17
     largest_read: int | None = LARGEST_READ
-    """The most bytes of a body that may be asked for at once; None: no bound."""
+    """The most bytes that a target may read from a body at once; None: no limit."""
     matter: Mapping[str, Any] | None = None
     """Settings that change the recipe of an .md file, if there are any."""
     no_matter: Mapping[str, Any] | None = None
-    """Settings that do not."""
+    """Settings that leave the recipe unchanged."""
     keeps_names = True
     """Names come back as they were sent."""
     repeats_puts = True
-    """A second put of the same upload is recognised by the target itself; else the journal looks for it."""
+    """Whether the target itself recognises a repeated put; otherwise the journal searches for the
+    document.
+    """
     tells_time = True
-    """Answers of the service carry its time."""
+    """Responses of the service contain its time."""
     chat_model = "some-model"
-    """One that answers questions, where the service has no applications."""
+    """A model that answers questions, if the service has no applications."""
     shares_base = False
     """`open` opens the target of the mirror with `prefix`."""
     prefix = ""
     base_tells_alone = False
-    """Only the call for the base tells that it is gone; the others fail as at a service that is down."""
+    """Only the base call reports a missing base; other calls fail as if the service were down."""
     unknown_id = "2108699999999999999"
-    """An id in the form of the target's own that no document has."""
+    """An id in the target's own format that belongs to no document."""
     impossible_ids: tuple[str, ...] = ()
-    """Ids in about that form that the target can't have given."""
+    """Ids in a similar format that the target can't have created."""
 
     def __init__(self) -> None:
         self._upload_ids = itertools.count(1)
 
-    # ---- for each target to fill in
+    # ---- implemented by each target
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """The service is there for as long as the context lasts."""
+        """Run the service for as long as the context lasts."""
         yield
 
     @abc.abstractmethod
     async def open(self) -> Target:
-        """A client of the base. Asked for at first, and after each `aclose` of the one before."""
+        """Return a new client of the base. Called first, and after each `aclose` of the previous one."""
 
     @abc.abstractmethod
     async def pass_time(self, seconds: float) -> None:
-        """Let the target get on; a world with a real clock may wait far less than `seconds`."""
+        """Let time pass at the target; a world with a real clock may wait far less than `seconds`."""
 
     def now(self) -> float:
         """The target's clock, in seconds since the epoch."""
         return time.time()
 
     def name_for(self, path: str, digest: str = "") -> str:
-        """The remote name that a document at `path` with these bytes is given."""
+        """Return the remote name for a document at `path` with these bytes."""
         return path.rpartition("/")[2]
 
     def spoiled(self, path: str) -> bytes:
-        """Bytes that fail when they are put at `path`, at once or in indexing."""
+        """Return bytes that fail at `path`, at once or while they are indexed."""
         pytest.skip("this world cannot make a document fail")
 
     def cure(self) -> None:
-        """What failed so far succeeds when it is indexed again."""
+        """Let failed documents succeed when they are indexed again."""
         pytest.skip("this world cannot cure a document")
 
     async def recreate(self) -> None:
-        """Delete the base and make a new one in its place; `target` looks at the new one."""
+        """Delete the base and create a new one in its place; `target` uses the new one."""
         pytest.skip("this world cannot make its base anew")
 
     def lose_base(self) -> None:
-        """Others delete the base, or nobody with this key may see it any more."""
+        """Delete the base as another user, or hide it from this key."""
         pytest.skip("this world cannot lose its base")
 
     def restore_base(self) -> None:
-        """The base is back, with what was in it."""
+        """Bring the base back with its contents."""
         raise NotImplementedError
 
     async def share(self, prefix: str) -> None:
-        """Close the client and open that of a mirror that shares the base under `prefix`."""
+        """Close the client, and open one for a mirror that shares the base under `prefix`."""
         if not self.shares_base:
             pytest.skip("this world has one mirror")
         self.prefix = prefix
@@ -123,7 +125,7 @@ class SuiteWorld(abc.ABC):
         replaces: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Outgoing:
-        """A document ready to be put."""
+        """Return a document to put."""
         data = text if isinstance(text, bytes) else text.encode()
         digest = hashlib.sha256(data).hexdigest()
         settings = settings or {}
@@ -141,7 +143,7 @@ class SuiteWorld(abc.ABC):
         )
 
     async def put(self, *documents: Outgoing) -> list[Accepted]:
-        """Put documents, in batches the target takes; every one must be accepted."""
+        """Put documents in batches that the target allows; every one must be accepted."""
         accepted: list[Accepted] = []
         batch = self.target.limits.batch
         for start in range(0, len(documents), batch):
@@ -154,17 +156,17 @@ class SuiteWorld(abc.ABC):
         return accepted
 
     async def bring(self, *documents: Outgoing) -> list[Accepted]:
-        """Put documents and wait until they are searchable; how they were accepted."""
+        """Put documents, wait until they are searchable, and return their `Accepted` outcomes."""
         accepted = await self.put(*documents)
         await self.until(DocState.READY, *(one.remote_id for one in accepted))
         return accepted
 
     async def make_ready(self, *documents: Outgoing) -> list[str]:
-        """Put documents and wait until they are searchable; their remote ids."""
+        """Put documents, wait until they are searchable, and return their remote ids."""
         return [accepted.remote_id for accepted in await self.bring(*documents)]
 
     async def fill(self, number: int) -> list[str]:
-        """Make so many small documents ready, as many at once as the target takes; their remote ids."""
+        """Make many small documents ready, in the largest batches allowed, and return their remote ids."""
         limits = self.target.limits
         documents = [self.document(f"page{n}.md", f"# Page {n}\n\nText {n}.\n") for n in range(number)]
         parts = [documents[start : start + limits.batch] for start in range(0, number, limits.batch)]
@@ -182,7 +184,7 @@ class SuiteWorld(abc.ABC):
     async def until(self, state: DocState, *ids: str, patience: float = 0.0) -> None:
         """Wait until every document is in `state`.
 
-        READY or FAILED where that was not asked is an error, once `patience` seconds are over.
+        Fail if a document is READY or FAILED instead, or if `patience` seconds pass.
         """
         started = self.now()
         for _ in range(200):
@@ -195,37 +197,37 @@ class SuiteWorld(abc.ABC):
         pytest.fail(f"{ids} never became {state}: {seen}")
 
     def listed_name(self, document: Outgoing, accepted: Accepted) -> str:
-        """The name under which the list has a document; one is given back only where it is another."""
+        """Return the document's name in the list; `accepted` has it only if it differs from the sent one."""
         assert accepted.name != document.name
         assert not (self.keeps_names and accepted.name)
         return accepted.name or document.name
 
     async def rows(self) -> list[Listed]:
-        """The list, once its lag is over."""
+        """Return the list after its lag."""
         if self.target.limits.list_lag:
             await self.pass_time(self.target.limits.list_lag)
         return [row async for row in self.target.list()]
 
     async def listed(self) -> dict[str, Listed]:
-        """The list by remote id; no id occurs twice."""
+        """Return the list by remote id; no id may occur twice."""
         rows = await self.rows()
         by_id = {row.remote_id: row for row in rows}
         assert len(by_id) == len(rows)
         return by_id
 
     async def found(self, word: str) -> set[str]:
-        """The remote ids of documents in whose passages `word` is found."""
+        """Return the remote ids of documents with `word` in a passage."""
         hits = await self.target.search(Query(word, top_k=50))
         return {hit.remote_id for hit in hits if any(word in p.text for p in hit.passages)}
 
     def meter(self) -> Meter:
-        """What counts the target's requests; where it makes none, the test is skipped."""
+        """Return the target's request counter; skip the test if it sends no requests."""
         if self.target.meter is None:
             pytest.skip("this target makes no requests")
         return self.target.meter
 
     def require(self, ability: type) -> Any:
-        """The target or the part of its account that has `ability`; where none has, the test is skipped."""
+        """Return the target or the part of its account that has `ability`; skip the test if none has."""
         account = account_of(self.target)
         for part in (self.target, account.bases, account.callbacks, account.answers):
             if isinstance(part, ability):
@@ -234,5 +236,5 @@ class SuiteWorld(abc.ABC):
 
 
 def texts(words: Sequence[str]) -> list[str]:
-    """A small document for each word."""
+    """Return a small document for each word."""
     return [f"# About {word}\n\nThis page explains {word} in one sentence.\n" for word in words]

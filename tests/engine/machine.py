@@ -1,7 +1,7 @@
 """The whole mirror as a state machine: actions of people, disks, services and crashes, in any order.
 
-What must be true is told by `tests/engine/oracle.py`; the knowledge base is a bench of `tests/bench`.
-Every step is written down (`trace`), so that a failure can be told without its seed.
+`tests/engine/oracle.py` says what must be true; the knowledge base is a bench of `tests/bench`. `trace`
+records every step, so that a failure can be reproduced without its seed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tests.memory.variants import (
 )
 
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where a commit costs nothing."""
+"""A file system where commits are fast."""
 
 PATHS = [
     *(f"f{n}.md" for n in range(8)),
@@ -66,7 +66,7 @@ VARIANTS: list[type[MemoryTarget]] = [
     ForgetfulMemory,
 ]
 KEPT = "keep.md"
-"""Always there, so that a mirror is seldom empty."""
+"""A file that always exists, so that a mirror is seldom empty."""
 
 FAULTS = st.sampled_from(["lost", "lost", "done", "done", "down", "refused", "full"])
 NUMBERS = st.integers(0, 40)
@@ -75,7 +75,7 @@ _open = os.open
 
 
 class Obstacles:
-    """Places that cannot be opened now, whoever asks: the tests may run as root, whom no mode stops."""
+    """Paths that can't be opened now, not even by root, which ignores modes."""
 
     def __init__(self) -> None:
         self.places: set[str] = set()
@@ -97,7 +97,7 @@ class Obstacles:
 
 
 class MirrorMachine(RuleBasedStateMachine):
-    """A mirror in memory. Counters are of the class, so that a run of many machines can be told."""
+    """A mirror in memory. Counters belong to the class, so that they cover a run of many machines."""
 
     steps: ClassVar[int] = 0
     crashes: ClassVar[int] = 0
@@ -122,7 +122,7 @@ class MirrorMachine(RuleBasedStateMachine):
         return self.bench.world
 
     def note(self, *words: object) -> None:
-        """A step begins; what became searchable by itself since the last one is seen first."""
+        """Begin a step, after checking for documents that became searchable since the last one."""
         type(self).steps += 1
         if hasattr(self, "bench"):
             self.oracle.look(self.shown(), "some time")
@@ -146,7 +146,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def make_world(self, place: Path, variant: type[MemoryTarget], lag: float) -> World:
         world = World(place, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
         clock = world.clock
-        world.base = MemoryBase(clock=lambda: clock.started + clock.now)  # a clock of its own
+        world.base = MemoryBase(clock=lambda: clock.started + clock.now)  # a separate clock
         return world
 
     def start(self, bench: SharedBench) -> None:
@@ -157,7 +157,7 @@ class MirrorMachine(RuleBasedStateMachine):
             self.write(path, self.text())
 
     def changed(self, change: Change) -> None:
-        """Called at every change of the base."""
+        """Run at every change of the base."""
         if change.text is not None and change.is_sent:
             self.oracle.sent(change.path, change.text)
         if change.text is not None and change.fails:
@@ -171,7 +171,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @property
     def root(self) -> Path:
-        """Where the folder is, also while it is not at its place."""
+        """The folder's path, even while it is moved away."""
         return self.world.root.with_name("away") if self.is_hidden else self.world.root
 
     def text(self) -> str:
@@ -187,12 +187,12 @@ class MirrorMachine(RuleBasedStateMachine):
         self.removed.pop(path, None)
 
     def stamp(self, file: Path) -> None:
-        """Each change has a time of its own: the clock of the disk is coarser than these steps."""
+        """Give each change its own time: the file system's clock is coarser than these steps."""
         moment = int((self.world.clock.started - 5000 + 0.01 * next(self.times)) * 1e9)
         os.utime(file, ns=(moment, moment))
 
     def clear_way(self, path: str) -> None:
-        """What is a folder at `path`, or a file at one of its folders, makes way."""
+        """Remove a folder at `path`, or a file at one of its parent folders."""
         for above in itertools.accumulate(path.split("/")[:-1], lambda a, b: f"{a}/{b}"):
             if (self.root / above).is_file():
                 self.remove(above)
@@ -239,7 +239,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def replace_atomically(self, number: int) -> None:
-        """As editors save: a new file takes the place of the old one."""
+        """Replace a file as editors do: a new file takes the old one's place."""
         self.note("replace_atomically", number)
         path = self.pick(number)
         if path is not None:
@@ -318,12 +318,12 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @rule(n=st.integers(1, 12))
     def bring_back(self, n: int) -> None:
-        """Files that were deleted are there again, as they were."""
+        """Restore deleted files unchanged."""
         self.note("bring_back", n)
         for path, text in list(self.removed.items())[-n:]:
             self.write(path, text)
 
-    # -- what stands in the way ------------------------------------------------------------------------
+    # -- obstacles -------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.obstacles.places) < 2)
     @rule(place=st.sampled_from([*PATHS, "d", "d/e", "moved"]))
@@ -343,7 +343,7 @@ class MirrorMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_hidden)
     @rule(empty=st.booleans())
     def unmount(self, empty: bool) -> None:
-        """The folder is not at its place: nothing is there, or another, empty folder is."""
+        """Move the folder away; `empty` leaves an empty folder in its place."""
         self.note("unmount", empty)
         self.world.root.rename(self.world.root.with_name("away"))
         self.is_hidden = True
@@ -356,7 +356,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.note("mount")
         if self.world.root.exists():
             self.world.root.rmdir()
-            self.oracle.may_send_again()  # what was under way was called back: nothing was in that folder
+            self.oracle.may_send_again()  # work in progress was cancelled: that folder had no files
         self.world.root.with_name("away").rename(self.world.root)
         self.is_hidden = False
 
@@ -366,7 +366,7 @@ class MirrorMachine(RuleBasedStateMachine):
         op=st.sampled_from(["put", "put", "put", "delete", "list", "status", "rename", "base"]), kind=FAULTS
     )
     def fault(self, op: str, kind: str) -> None:
-        """One answer is lost, with or without its effect, or the service says no."""
+        """Lose one response, with or without its effect, or let the service refuse."""
         self.note("fault", op, kind)
         type(self).faults += 1
         kind = "lost" if kind == "refused" and op != "put" else kind
@@ -374,14 +374,14 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @rule(size=st.integers(0, 1), path=st.sampled_from(PATHS))
     def add_foreign(self, size: int, path: str) -> None:
-        """Somebody else puts a document there, perhaps under a name of ours."""
+        """Add another user's document, perhaps with a name of ours."""
         self.note("add_foreign", size, path)
         names = [one.name for one in self.bench.ours()]
         self.bench.add_foreign(names[-1] if names and size else path.replace("/", "_"))
 
     @rule(number=NUMBERS, replaced=st.booleans())
     def take_away(self, number: int, replaced: bool) -> None:
-        """Somebody else deletes a document of ours, and perhaps puts one of his in its place."""
+        """Delete one of our documents as another user, and perhaps put another in its place."""
         self.note("take_away", number, replaced)
         ours = self.bench.ours()
         if not ours:
@@ -396,10 +396,10 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["approve", "retry", "repair", "exclude", "prefix"]), number=NUMBERS)
     def person(self, what: str, number: int) -> None:
-        """What a person asks for or changes in the config."""
+        """Do or change what a person can, such as the config."""
         self.note("person", what, number)
         match what:
-            case "approve" if not self.is_hidden:  # nobody lets everything go because a disk is not mounted
+            case "approve" if not self.is_hidden:  # nobody approves with the disk unmounted
                 self.approve()
             case "retry":
                 self.retry()
@@ -422,7 +422,7 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule()
     def lose_state(self) -> None:
         self.note("lose_state")
-        self.bench.arrive()  # what comes later is told from nobody's any more
+        self.bench.arrive()  # documents that arrive later belong to no current mirror
         for file in self.world.state.iterdir():
             file.unlink() if file.is_file() else shutil.rmtree(file)
         ours = self.bench.ours()
@@ -433,17 +433,17 @@ class MirrorMachine(RuleBasedStateMachine):
         step=st.sampled_from([0.0, -7200.0, -60.0, 60.0, 90_000.0]),
     )
     def time_passes(self, seconds: float, step: float) -> None:
-        """Time passes, and the clock of this machine may be set besides."""
+        """Let time pass; the machine's clock may be set as well."""
         self.note("time_passes", seconds, step)
         self.world.clock.now += seconds
         if step:
             self.step_clock(step)
 
     def step_clock(self, seconds: float) -> None:
-        """The clock of this machine is set, that of the service is not.
+        """Set this machine's clock, but not the service's.
 
-        A clock that jumps ahead makes a lost upload look longer absent than it is: with a list that is
-        late it may be sent again.
+        After a jump forward, a lost upload seems to be missing for longer than it is: if the list lags, it
+        may be sent again.
         """
         self.world.clock.skew += seconds
         self.bench.clock_was_set()
@@ -458,7 +458,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     @rule(path=st.sampled_from(PATHS))
     def edit_and_pass(self, path: str) -> None:
-        """There are passes often enough that much lies between them and little."""
+        """Edit and run a pass, often enough that passes see many changes or few."""
         self.edit(path)
         self.once()
 
@@ -530,13 +530,13 @@ class MirrorMachine(RuleBasedStateMachine):
     # -- promises --------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """At any moment."""
+        """Check what must be true at any moment."""
         broken = [*self.oracle.gaps, *self.oracle.sent_too_often(), *self.bench.violations()]
         assert broken == [], "\n".join([*broken, self.rows(), *self.trace])
 
     @rule()
     def calm(self) -> None:
-        """Nothing is wrong any more, and people did what they were asked to do: folder equals base."""
+        """Remove all obstacles and do what kbsync asks of people: then the folder must equal the base."""
         self.note("calm")
         self.obstacles.places.clear()
         if self.is_hidden:
@@ -576,7 +576,7 @@ class MirrorMachine(RuleBasedStateMachine):
         self.oracle.left = {one.id: one.shown for one in ours if one.id in left & more_than_wanted}
 
     def rows(self) -> str:
-        """What the journal says of everything that is not over."""
+        """Return the journal's rows that aren't finished."""
         every = tuple(state for state in UploadState if not state.is_final)
         rows = self.world.look_up(lambda tx: tx.uploads.in_states(self.world.run.id, 1, every))
         told = [

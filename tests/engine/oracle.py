@@ -1,6 +1,6 @@
 """The expected contents of a knowledge base, derived only from the history of the folder.
 
-It never asks the program. Each relaxation is a method here with the reason in its docstring.
+It never queries the program. Each relaxation is a method here with the reason in its docstring.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Shown = Iterable[tuple[str, str]]
-"""Path and text of every document of ours that answers searches."""
+"""Path and text of every searchable document of ours."""
 
 
 @dataclass
 class Oracle:
-    """The folder as it ought to be mirrored.
+    """The folder as it should be mirrored.
 
-    files: path → text of what lies in the folder, whether it can be read now or not.
-    found: paths that were searchable and have been wanted ever since, with the paths at which their
-        document may still be known (where they were before a rename).
-    held: paths that went together with so many others that a person must be asked first.
+    files: path → text of the folder's files, readable or not.
+    found: paths that were searchable and have been wanted ever since, with the paths that their document may
+        still have (from before a rename).
+    held: paths that disappeared together with so many others that a person must approve first.
     left: path and text by id of documents that a lost state may leave behind; nobody is asked about these.
-    _vacated: paths where nothing was when a pass began, and nothing has been since.
-    _former: new files by path, with the path of the one that was there before and may still be known by it.
+    _vacated: paths without a file since some pass began.
+    _former: new files by path, with the earlier path that the document may still have.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Oracle:
     _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
     _allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    # -- what people do --------------------------------------------------------------------------------
+    # -- actions of people --------------------------------------------------------------------------------
 
     def is_wanted(self, path: str) -> bool:
         return not any(path.startswith(folder) for folder in self.excluded)
@@ -53,9 +53,9 @@ class Oracle:
         return {path: text for path, text in self.files.items() if self.is_wanted(path)}
 
     def wrote(self, path: str, text: str) -> None:
-        """A new file there, or another version of the old one.
+        """Record a new file or a new version.
 
-        One that was renamed and changed before anybody saw it is a new file: no bytes tell what it was.
+        A file that was renamed and changed before a pass saw it is a new file: no bytes prove the rename.
         """
         self._moved_in(path)
         self._reoccupied(path)
@@ -63,11 +63,11 @@ class Oracle:
         self._put(path, text)
 
     def moved(self, old: str, new: str, *, is_followed: bool = True) -> None:
-        """A rename is followed where the bytes are those seen last and nothing was at the new path.
+        """Record a rename. It is followed if the bytes are those last seen and the new path had no file.
 
-        What was deleted there since the last pass was there: to a pass, its file was written over.
-        Else it is a file that is new at one path and gone at the other, and nothing is owed until the
-        new one was found. `is_followed`: both places can be looked at.
+        A file deleted there since the last pass still counts: to a pass, it was overwritten. Otherwise the
+        file is new at one path and missing at the other, and no search has to succeed until the new one was
+        found. `is_followed`: both paths are readable.
         """
         self._moved_in(new)
         self._reoccupied(new)
@@ -84,23 +84,27 @@ class Oracle:
             self._moved[new] = origin
 
     def swapped(self, one: str, other: str) -> None:
-        """Two files changed places. Of equal ones only inodes tell, and these name the other's old path."""
+        """Record that two files changed places. Equal files differ only in their inodes, which name the
+        other's old path.
+        """
         texts = self.files[one], self.files[other]
         self.wrote(one, texts[1])
         self.wrote(other, texts[0])
         self._remade |= {one, other}
 
     def hid(self, path: str) -> None:
-        """It cannot be looked at: a rename that nobody saw yet is a file that is gone from its old place."""
+        """Record an unreadable path: a rename that no pass saw becomes a file missing from its old path."""
         self._overwritten(path)
 
     def _overwritten(self, path: str) -> None:
-        """What was moved there and never seen there is gone, and its claim with it."""
+        """Forget a file that was moved there, but never seen there."""
         if self._moved.pop(path, None) is not None:
             self.found.pop(path, None)
 
     def _is_remade(self, old: str, new: str) -> bool:
-        """It was deleted and made again since the last pass: nobody can tell where it was."""
+        """Return whether the file was deleted and created again since the last pass: its old path is then
+        unknowable.
+        """
         if old not in self._remade:
             return False
         self._remade.add(new)
@@ -119,16 +123,17 @@ class Oracle:
         self._allowed[path, text] += 1
 
     def _no_longer_gone(self, path: str) -> None:
-        """Files that are back before a pass saw them gone: the others may be too few to ask about."""
+        """Record files that return before a pass missed them: the others may be too few to need approval."""
         self.held.discard(path)
         if not self._is_held and len(self.held) <= 5:
             self.held.clear()
 
     def _moved_in(self, path: str) -> None:
-        """Something is where another file was when a pass began, that may have seen where this one is now.
+        """Record a file where another one was when a pass began; that pass may have seen the other's new
+        path.
 
-        A document by that name may be that file's until its rename was carried out: the bytes must be
-        found by one of the two names, and nobody can tell by which.
+        A document with that name may belong to the other file until its rename is carried out: the bytes must
+        be searchable under one of the two names.
         """
         if path in self._vacated:
             self._vacated.discard(path)
@@ -137,13 +142,13 @@ class Oracle:
                     self._former[path] = new
 
     def _reoccupied(self, path: str) -> None:
-        """Something is at the old path of a rename nobody saw yet: it is no rename any more."""
+        """Record a file at the old path of a rename that no pass saw: it is no longer a rename."""
         for new in [new for new, origin in self._moved.items() if origin == path]:
             self.found.pop(new, None)
             del self._moved[new]
 
     def select(self, excluded: tuple[str, ...]) -> None:
-        """What is deselected may go; what is selected again is sent again."""
+        """Record new filters: deselected files may disappear, files selected again are sent again."""
         before = self.wanted()
         self.excluded = excluded
         for path in before.keys() - self.wanted().keys():
@@ -151,9 +156,9 @@ class Oracle:
         self.may_send_again(path for path in self.wanted().keys() - before.keys())
 
     def vanished(self, path: str) -> None:
-        """Somebody else took the document away: it is not there until `verify --repair` was asked for.
+        """Record a deletion by another user: the document stays missing until `verify --repair` runs.
 
-        Until a whole pass has been made it is believed to serve, and what is on its way makes way for it.
+        Until the next complete pass kbsync believes that it serves, and drops other uploads for it.
         """
         self._taken.add(path)
         self.found = {new: origins for new, origins in self.found.items() if path not in origins}
@@ -161,21 +166,22 @@ class Oracle:
         self.may_send_again()
 
     def may_send_again(self, paths: Iterable[str] | None = None) -> None:
-        """Something that is no fault of the program makes another upload of these versions right."""
+        """Record an event, not caused by the program, that allows another upload of these versions."""
         for path in list(self.files if paths is None else paths):
             self._allowed[path, self.files[path]] += 1
 
     def failed(self, path: str, text: str) -> None:
-        """A version that was stored and does not index may be sent once more."""
+        """Record that a version was stored but failed to index; it may be sent once more."""
         self._allowed[path, text] += 1
 
     def lost_state(self, shown: Mapping[str, tuple[str, str] | None], failed: Iterable[str] = ()) -> None:
-        """What the base holds is adopted where name and bytes prove it, and left alone where they do not.
+        """Record a lost state: kbsync adopts documents with the right name and bytes and leaves the others
+        alone.
 
-        Files that changed or moved since, and uploads whose end nobody knows, leave documents that
-        `verify` names. The list may lag: what it lacks is sent again. `failed`: paths whose newest version
-        was not indexed; nobody can tell that an older one still answers, and the document is made anew.
-        `shown`: path and text of each document by id.
+        Files that changed or moved since, and uploads with an unknown end, leave documents that `verify`
+        reports. The list may lag: documents that it lacks are sent again. `failed`: paths whose newest
+        version failed to index; since nothing shows that an older one still serves, the document is created
+        again. `shown`: path and text of each document by id.
         """
         self.left = dict(shown)
         self.found = {path: origins for path, origins in self.found.items() if origins.isdisjoint(failed)}
@@ -184,10 +190,10 @@ class Oracle:
         self.may_send_again()
 
     def left_among(self, ids: Mapping[str, tuple[str, str] | None]) -> set[str]:
-        """What a lost state left of these documents, or others in its place.
+        """Return which of these documents a lost state left, or others in their place.
 
-        Where the list is late its documents are sent again. If the answer to that is lost, the look for it
-        finds either of the two, and when the file has changed since, only that one can be proven ours.
+        If the list lags, its documents are sent again. If that response is lost, the search for the document
+        finds either of the two, and after another change of the file only that one can be proven ours.
         """
         left = ids.keys() & self.left.keys()
         replaced = [shown for one, shown in self.left.items() if one not in ids]
@@ -198,33 +204,35 @@ class Oracle:
         return left
 
     def made_anew(self, paths: Iterable[str]) -> None:
-        """Their documents go before others are made: nothing is owed until these files were sent."""
+        """Record that documents are deleted before others are created: no search has to succeed until these
+        files were sent.
+        """
         for path in paths:
             self._going.add(path)
             self.found.pop(path, None)
 
     def passing(self) -> None:
-        """A pass begins. What is not wanted now may be under deletion from here on.
+        """Begin a pass. Unwanted documents may be being deleted from here on.
 
-        A file that comes back meanwhile is a new one: a deletion that was sent and not answered is sent
-        again, so that nothing is owed until the file was sent anew or a whole pass has left the document.
+        A file that returns meanwhile counts as new: an unanswered deletion is sent again, so no search must
+        succeed until the file was sent again or a complete pass kept the document.
         """
         self._going |= self._past.keys() - self.wanted().keys()
         self._vacated |= self._past.keys() - self.files.keys()
 
     def passing_elsewhere(self) -> None:
-        """A pass begins over an empty folder in the place of this one: what is under way is called back.
+        """Begin a pass over an empty folder in place of this one: uploads in progress are cancelled.
 
-        What serves is held. Of the others nothing is owed until they were sent anew, or a whole pass has left
-        the document. A file that no whole pass saw may be one of the others although it is found: the answer
-        to its upload was lost.
+        Searchable documents are held. For the others no search has to succeed until they were sent again or
+        a complete pass kept the document. A file that no complete pass saw may be one of the others even if
+        it is searchable: the response to its upload was lost.
         """
         for path in self.found.keys() - self._seen.keys():
             del self.found[path]
         self._going |= self.files.keys() - self.found.keys()
 
     def passed(self) -> None:
-        """A whole pass has looked at the folder."""
+        """Record the end of a complete pass over the folder."""
         self._going.clear()
         self._taken.clear()
         self._moved.clear()
@@ -233,38 +241,38 @@ class Oracle:
         self._is_held = True
 
     def carried_out(self) -> None:
-        """A whole pass that nothing halted: only where a rename was refused is an old name left."""
+        """Record a complete pass that nothing halted: an old name only remains if a rename was refused."""
         self._former = {path: new for path, new in self._former.items() if self._is_by_old_name(new)}
 
     def _is_by_old_name(self, path: str) -> bool:
         return self.found.get(path, {path}) != {path}
 
     def passed_in_part(self, hidden: Iterable[str]) -> None:
-        """A pass could not look at these: they are weighed later, and not together with the others."""
+        """Record a pass that couldn't read these paths: they are counted later, apart from the others."""
         self.held.difference_update(hidden)
         if not self._is_held and len(self.held) <= 5:
             self.held.clear()
 
     def was_seen(self, path: str) -> bool:
-        """A pass saw a file there, and its document was not taken away by somebody else since.
+        """Return whether a pass saw a file there whose document nobody has deleted since.
 
-        What came and went between two passes never was there. Where a document was taken away, the new one
-        may be on its way: an upload whose answer is open is called back without a question. The deletion of
-        one that was gone before may be decided: no pass saw that it was back in between.
+        A file that came and went between two passes doesn't count. If its document was deleted, the new one
+        may be in progress: an upload without a response is cancelled without a question. The deletion of a
+        file that was missing before may already be decided: no pass saw its return.
         """
         return path in self._seen and path not in self._taken | self._going
 
     def is_carried_off(self, path: str) -> bool:
-        """What was seen there is at another path now: its document may have followed the file."""
+        """Return whether the file seen there is at another path now: its document may have followed it."""
         text = self._seen.get(path)
         return any(text == there != self._seen.get(other) for other, there in self.files.items())
 
     def asked_first(self, paths: Iterable[str]) -> None:
-        """So many are gone at once: none of their documents may go before a person said so."""
+        """Record that so many files are missing at once that their documents need approval first."""
         self.held.update(paths)
         self._is_held = False
 
-    # -- what the base does ----------------------------------------------------------------------------
+    # -- changes of the base -----------------------------------------------------------------------------
 
     def sent(self, path: str, text: str) -> None:
         self._sent[path, text] += 1
@@ -278,29 +286,35 @@ class Oracle:
         ]
 
     def _is_carried(self, path: str, texts: Mapping[str, set[str]]) -> bool:
-        """Its very bytes are found by the name of another file that is gone: the rename may be from there."""
+        """Return whether the same bytes are searchable under the name of another missing file: the rename
+        may be from there.
+        """
         return bool(self._elsewhere(self.files[path], texts))
 
     def _elsewhere(self, text: str, texts: Mapping[str, set[str]]) -> set[str]:
-        """Names of files that are gone by which the same bytes are found: one may be renamed from there.
+        """Return names of missing files under which the same bytes are searchable: one may be renamed from
+        there.
 
-        If that pass was cut off and the file changes, the document of its new name may go: the other serves.
+        If that pass was interrupted and the file changes, the document with its new name may be deleted: the
+        other one serves.
         """
         return {one for one, there in texts.items() if one not in self.files and text in there}
 
     def _is_owed(self, path: str) -> bool:
-        """Not where its document may have been another file's, and that one is not wanted any more."""
+        """Return whether searches must find this path: not if its document may have been another file's
+        that is no longer wanted.
+        """
         other = self._former.get(path)
         return other is None or other in self.wanted()
 
     def _hand_over(self, texts: Mapping[str, set[str]]) -> None:
-        """No document is by this name any more: the next one is the new file's own."""
+        """Record that no document has this name any more: the next one is the new file's own."""
         for path in [path for path in self._former if not texts[path] & self._past[path]]:
             self.found.pop(path, None)
             del self._former[path]
 
     def look(self, shown: Shown, after: str) -> None:
-        """At every change of the base: is what must be found still found?"""
+        """Check at every change of the base that everything required is still searchable."""
         texts: dict[str, set[str]] = defaultdict(set)
         for path, text in shown:
             texts[path].add(text)

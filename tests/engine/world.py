@@ -1,5 +1,6 @@
 """A folder, a state, a knowledge base in memory, and a clock that advances only when everything else
-waits."""
+waits.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +36,15 @@ from tests.memory.behaviour import Crash
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 
 save_unchecked = Uploads.save
-"""For a test that makes rows as something else left them."""
+"""For tests that create rows as an earlier version left them."""
 
 
 def _save_checked(uploads: Uploads, upload: Upload) -> None:
-    """No row takes a step that the diagram of the lifecycle does not have."""
+    """Save a row, and check that the lifecycle's diagram has this transition."""
     before = uploads.get(upload.id)
     if before is not None and before.state is not upload.state:
         assert upload.state in TRANSITIONS[before.state], f"{before.state.name} to {upload.state.name}"
-    # What is due at some time must not wait for years once a clock is set back (`Uploads.bring_forward`).
+    # A due time must not mean years of waiting after the clock is set back (`Uploads.bring_forward`).
     assert upload.due_at is None or upload.state in LONGEST_PAUSES, f"{upload.state.name} is due"
     save_unchecked(uploads, upload)
 
@@ -52,7 +53,7 @@ Uploads.save = _save_checked  # type: ignore[method-assign]
 
 
 class CountingExecutor(ThreadPoolExecutor):
-    """Knows how many calls are under way."""
+    """Counts the calls in progress."""
 
     def __init__(self) -> None:
         super().__init__(8)
@@ -67,15 +68,15 @@ class CountingExecutor(ThreadPoolExecutor):
         return future
 
     def take_over(self) -> None:
-        """What the loop has to do in threads is done in these."""
+        """Use these threads for the loop's calls."""
         self.loop.set_default_executor(self)
 
     def follow(self, future: Any) -> None:
-        """Count down once the result has been handed to the loop: registered last, so called last."""
+        """Count down once the result has reached the loop: registered last, so called last."""
         self.loop.call_soon(future.add_done_callback, self._done)
 
     def take_over_state(self, store: StateStore) -> None:
-        """Reads and writes of the state are counted as well."""
+        """Count reads and writes of the state as well."""
         store.readers = Lent(self)
         submit = store.submit
 
@@ -96,7 +97,7 @@ class CountingExecutor(ThreadPoolExecutor):
         self._ended.set()
 
     async def rest(self) -> None:
-        """Until one of them ends; a moment where what is under way is none of them."""
+        """Wait until a call ends; only briefly if none is in progress."""
         if self.under_way == 0:
             await asyncio.sleep(0.0003)
             return
@@ -105,14 +106,14 @@ class CountingExecutor(ThreadPoolExecutor):
 
 
 class Inline(CountingExecutor):
-    """Does each call at once, in the loop's own thread: the same life runs the same way every time."""
+    """Runs each call at once, in the loop's own thread, so that every run is the same."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
         self.clock = clock
 
     def take_over(self) -> None:
-        """What the loop is to do in its own threads is done here."""
+        """Run the loop's calls here instead of in threads."""
         in_threads = self.loop.run_in_executor
 
         def run(executor: Executor | None, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
@@ -124,13 +125,13 @@ class Inline(CountingExecutor):
         future = self.loop.create_future()
         try:
             self.loop.call_soon(_give, future.set_result, work(*args))
-        except BaseException as error:  # as a thread would hand it over
+        except BaseException as error:  # as a thread would pass it on
             self.loop.call_soon(_give, future.set_exception, error)
         self.clock.stir()
         return future
 
     def take_over_state(self, store: StateStore) -> None:
-        """It is read here as well, and written, each time with a commit of its own."""
+        """Read and write the state here too, with a separate commit each time."""
 
         def submit(work: Callable[[Tx], Any]) -> Future[Any]:
             job = _Job(work, Future())
@@ -149,7 +150,7 @@ class Inline(CountingExecutor):
         async def read(work: Callable[[Tx], Any]) -> Any:
             answer = store.read_now(work)
             self.clock.stir()
-            await asyncio.sleep(0)  # what others do now is not in the answer
+            await asyncio.sleep(0)  # changes that others make now aren't in the response
             return answer
 
         store.submit, store.write, store.read = submit, write, read  # type: ignore[method-assign]
@@ -161,33 +162,33 @@ def _give(give: Callable[[Any], None], what: Any) -> None:
 
 
 class Lent(Executor):
-    """Another's threads, which go on when this is shut down."""
+    """Another executor's threads, which continue when this one is shut down."""
 
     def __init__(self, executor: Executor) -> None:
         self.submit = executor.submit  # type: ignore[method-assign]
 
 
 TURNS = 12
-"""Turns of the loop for a result to become somebody's next step."""
+"""Turns of the loop until a result becomes some task's next step."""
 STILL = 4
-"""A turn counts for so many when nobody's next step waits; sockets are looked at in each."""
+"""A turn counts this many times if no task is ready; each turn polls sockets."""
 
 MOST_WAKES = 100_000
-"""Times that the clock jumps in one life of a process; whoever needs more does not come to an end."""
+"""The most clock jumps in one life of a process; more of them mean that it never ends."""
 
 LONGEST_STILL = 20.0
-"""Seconds of real time in which nobody sleeps, works or is woken: what is waited for never comes."""
+"""Seconds of real time without sleep, work or wake-up, after which an awaited event counts as lost."""
 
 EXACTLY = 1e-6
-"""Seconds: more than a sum of times may be off."""
+"""Seconds: the most that a sum of times may deviate."""
 
 
 class Endless(AssertionError):
-    """What runs does not come to an end: a name for what would hang."""
+    """The work doesn't end: raised instead of hanging."""
 
 
 class VirtualClock:
-    """Time that jumps to the next sleeper when no thread and no task has anything to do."""
+    """A clock that jumps to the next sleeper when no thread and no task has work."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -215,17 +216,17 @@ class VirtualClock:
         await future
 
     def ring(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do `work` when so much time has passed, and not when somebody happens to come by later."""
+        """Do `work` after `seconds` even if no task wakes then."""
         future = asyncio.get_running_loop().create_future()
         future.add_done_callback(lambda _: work())
         heapq.heappush(self._heap, (self.now + seconds + EXACTLY, next(self._numbers), future))
 
     def stir(self) -> None:
-        """Something has just been done, of which more may come: no chain of calls is taken for rest."""
+        """Note that work was done that may lead to more, so that a chain of calls doesn't look idle."""
         self._quiet = 0
 
     async def drive(self) -> None:
-        """Until it is cancelled. Raises `Endless`."""
+        """Drive the clock until cancelled. Raises `Endless`."""
         waiting = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
         wakes, still_since = 0, time.monotonic()
         while True:
@@ -255,7 +256,7 @@ class VirtualClock:
 
 @asynccontextmanager
 async def driven(clock: VirtualClock) -> AsyncIterator[None]:
-    """The clock runs; what would never end in here is ended. Raises `Endless`."""
+    """Run the clock; interrupt work inside that would never end. Raises `Endless`."""
     driver, inside = asyncio.create_task(clock.drive()), asyncio.current_task()
     assert inside is not None
     driver.add_done_callback(lambda _: None if driver.cancelled() else inside.cancel())
@@ -272,12 +273,14 @@ async def driven(clock: VirtualClock) -> AsyncIterator[None]:
 
 
 def identities(names: Sequence[str]) -> list[MirrorIdentity]:
-    """The mirrors of a config, of which nothing but their names is known."""
+    """Return the mirrors of a config by their names."""
     return [MirrorIdentity(name, "") for name in names]
 
 
 class World:
-    """`in_threads`: what is done off the loop is done in threads, as in the program, and not at once."""
+    """A folder, a base and a clock. `in_threads`: run blocking calls in threads, as the program does, not
+    at once.
+    """
 
     in_threads = False
 
@@ -315,7 +318,7 @@ class World:
             (self.root / path).unlink()
 
     def delete_many(self, n: int, start: int = 0) -> None:
-        """The first of what `write_many` wrote."""
+        """Delete the first files that `write_many` wrote."""
         self.delete(*(f"f{i}.md" for i in range(start, start + n)))
 
     def move(self, old: str, new: str) -> None:
@@ -323,7 +326,7 @@ class World:
         os.rename(self.root / old, self.root / new)
 
     def lose_state(self) -> None:
-        """All but folders: a built-in knowledge base lies in one of them."""
+        """Delete all files but no folders: one of them contains the built-in knowledge base."""
         for file in self.state.iterdir():
             if file.is_file():
                 file.unlink()
@@ -352,7 +355,7 @@ class World:
         return run
 
     async def open_target(self) -> Any:
-        """A client of the base."""
+        """Return a client of the base."""
         return self.target_type(self.base, limits=self.limits, clock=self.clock.wall)
 
     def _check(self, tx: Tx, path: str) -> None:
@@ -364,7 +367,7 @@ class World:
 
     @asynccontextmanager
     async def begun(self) -> AsyncIterator[BoundMirror]:
-        """A mirror at work, whose folder was not compared yet."""
+        """Start a mirror whose folder wasn't scanned yet."""
         async with self.running() as store:
             run = self.make_run(store)
             async with run.bind() as bound:
@@ -372,12 +375,12 @@ class World:
                 yield bound
 
     async def mirrored(self, files: int, prefix: str = "f") -> None:
-        """So many files, and the pass that mirrors them."""
+        """Create files and run the pass that mirrors them."""
         self.write_many(files, prefix)
         await self.once()
 
     async def doing(self, work: Callable[[Mirror], Awaitable[Any]]) -> None:
-        """What a process does, from beginning to end."""
+        """Run work as a process does, from beginning to end."""
         async with self.running() as store:
             await work(self.make_run(store))
 
@@ -395,9 +398,9 @@ class World:
     # -- the end of a process --------------------------------------------------------------------------
 
     async def crash(self, guillotine: Guillotine, work: Work = run_once) -> None:
-        """A pass, or other work, that ends where the guillotine falls, and with it its process.
+        """Run a pass, or other work, and kill its process where the guillotine falls.
 
-        It ends normally where the guillotine does not fall.
+        It ends normally if the guillotine doesn't fall.
         """
         self.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
         self.tap(guillotine)
@@ -407,7 +410,7 @@ class World:
             self.on_commit = None
             self.tap(None)
             await self.bury()
-        self.breaches.clear()  # rows of a cut transaction never reached the disk
+        self.breaches.clear()  # rows of an aborted transaction never reached the disk
 
     async def _run_to(self, guillotine: Guillotine, work: Work) -> None:
         with contextlib.suppress(Crash):
@@ -417,7 +420,7 @@ class World:
                 bound = None
                 while not passing.done() and not guillotine.fallen:
                     await asyncio.sleep(0.0005)
-                    bound = run.bound or bound  # a pass that ends by itself lets go of it
+                    bound = run.bound or bound  # a pass that ends by itself releases it
                 if guillotine.fallen:
                     passing.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Crash, BaseExceptionGroup, Exception):
@@ -428,24 +431,24 @@ class World:
                     await end_tasks([bound.working, *bound.worker._tasks])
 
     def tap(self, guillotine: Guillotine | None) -> None:
-        """Tell the guillotine of each request from now on."""
+        """Report each request to the guillotine from now on."""
         self.base.at_request = (
             None if guillotine is None else lambda op, phase, _what: guillotine.boundary(f"{op} {phase}")
         )
 
     async def bury(self) -> None:
-        """The base forgets what a process that is dead had under way."""
+        """Drop the base's work for a dead process."""
         self.base.open_requests = 0
         self.base.updating.clear()
 
-    # -- what came of it -------------------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------------
 
     def look_up(self, work: Callable[[Tx], Any]) -> Any:
         with contextlib.closing(StateStore(self.state / "state.db")) as store:
             return store.read_now(work)
 
     def change(self, work: Callable[[Tx], Any]) -> Any:
-        """Write to the state behind the program's back."""
+        """Write to the state without the program."""
         with contextlib.closing(StateStore(self.state / "state.db")) as store:
             return store.submit(work).result()
 
@@ -453,7 +456,7 @@ class World:
         self.change(lambda tx: tx.inbox.post(verb, self.settings.name, args, 0.0))
 
     def approve(self) -> None:
-        """A person says yes to everything that is held."""
+        """Approve everything that is held, as a person would."""
         mirror = self.run.id
         kinds = (DELETIONS, RENEWALS)
         self.tell(
@@ -462,7 +465,7 @@ class World:
         )
 
     def served(self) -> dict[str, str]:
-        """path → text of every document that answers searches; two for one path are a failure."""
+        """Return path → text of every searchable document; two for one path are a failure."""
         shown = self.base.shown()
         assert all(len(texts) == 1 for texts in shown.values()), shown
         return {path: texts[0] for path, texts in shown.items()}
@@ -475,14 +478,14 @@ class World:
         }
 
     def rows(self, *states: UploadState) -> list[Upload]:
-        """What the journal has of uploads, or of those in these states."""
+        """Return the journal's uploads, or those in these states."""
         found: list[Upload] = self.look_up(
             lambda tx: tx.uploads.in_states(self.run.id, 1, states or tuple(UploadState), limit=10_000)
         )
         return found
 
     def row_of(self, path: str) -> Upload:
-        """The one row that the journal has of this path."""
+        """Return the journal's only row for this path."""
         [row] = [row for row in self.rows() if row.path == path]
         return row
 
@@ -490,7 +493,7 @@ class World:
         return [row.state.name for row in self.rows()]
 
     def requests(self, op: str) -> int:
-        """How often the base was asked for this."""
+        """Return the number of requests of this kind."""
         return sum(request.op == op for request in self.base.requests)
 
     def puts(self) -> int:

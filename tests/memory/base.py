@@ -19,7 +19,7 @@ from tests.memory.rules import ProtocolViolation
 
 
 class Agenda:
-    """Work with due times. It is done when `advance` is called, in order of time, at its due time."""
+    """Work with due times. `advance` does it in order, each at its due time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -29,20 +29,20 @@ class Agenda:
 
     @property
     def now(self) -> float:
-        """The time: while work is done late, the time it was due."""
+        """The time; while late work is done, the time at which it was due."""
         return self._clock() if self._moment is None else self._moment
 
     @property
     def is_catching_up(self) -> bool:
-        """Whether work that was due is being done just now."""
+        """Whether overdue work is being done at the moment."""
         return self._moment is not None
 
     def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do `work` when the clock has gone on by `seconds`; a `TargetError` of it reaches nobody."""
+        """Do `work` when the clock has advanced by `seconds`; a `TargetError` in it is dropped."""
         heapq.heappush(self._entries, (self.now + seconds, next(self._turn), work))
 
     def advance(self) -> None:
-        """Do what is due by now."""
+        """Do the due work."""
         if self.is_catching_up:
             return
         now = self._clock()
@@ -55,13 +55,13 @@ class Agenda:
             self._moment = None
 
     def clear(self) -> None:
-        """Nothing is to happen any more."""
+        """Drop all remaining work."""
         self._entries.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One version of a document, as it was sent. `upload_id` is None for what others put there."""
+    """One version of a document, as it was sent. `upload_id` is None if another user put it there."""
 
     name: str
     path: str
@@ -74,11 +74,11 @@ class Content:
 
     @property
     def text(self) -> str:
-        """The bytes as text; what is not UTF-8 becomes U+FFFD."""
+        """The bytes as text; invalid UTF-8 becomes U+FFFD."""
         return self.data.decode("utf-8", "replace")
 
     def is_same_upload(self, other: Content) -> bool:
-        """Whether `other` is this very upload, sent again."""
+        """Return whether `other` is the same upload, sent again."""
         mine = (self.upload_id, self.path, self.digest)
         return mine == (other.upload_id, other.path, other.digest)
 
@@ -87,8 +87,8 @@ class Content:
 class Document:
     """A remote document: `content` is the newest version accepted, `shown` the one that is searchable.
 
-    The two differ while an update is indexed, and after one failed. `foreign`: nobody may touch it.
-    `stale` is an old status that is told until `stale_until`.
+    The two differ while an update is indexed, and after one failed. `foreign`: no client may touch it.
+    `stale` is an old status that is reported until `stale_until`.
     """
 
     remote_id: str
@@ -122,7 +122,7 @@ class Document:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the newest version."""
+        """The SHA-256 of the newest version."""
         return self.content.digest
 
     @property
@@ -137,22 +137,22 @@ class Document:
 
     @property
     def subject(self) -> Subject:
-        """Itself, as matchers see it."""
+        """The document as matchers see it."""
         return Subject(self.remote_id, self.name, self.path, self.digest)
 
     @property
     def status(self) -> DocStatus:
-        """The truth about it, which a base may keep to itself."""
+        """Its real status, which a base need not report."""
         return DocStatus(self.state, self.reason, self.code, self.halt, twin=self.twin)
 
     def rename(self, path: str, name: str, mtime: float) -> None:
-        """Every version of it is known under `path` and `name` from now on."""
+        """Give every version this path and name."""
         self.content = replace(self.content, path=path, name=name, mtime=mtime)
         if self.shown is not None:
             self.shown = replace(self.shown, path=path, name=name, mtime=mtime)
 
     def row(self, state: DocState, *, marks: bool, tells_created: bool) -> Listed:
-        """Itself as a row of the list, said to be in `state`; without `marks` nothing of ours comes back."""
+        """Return its row in the list with this state; without `marks` the row has no fields of ours."""
         row = Listed(
             self.remote_id,
             self.name,
@@ -168,10 +168,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Something that changed at the base, at `time` of its clock.
+    """A change at the base, at `time` of its clock.
 
     op: `put`, `update`, `ready`, `fail`, `delete`, `rename`, `reembed`, `reslice`, `replaced` (dropped by the
-    base in favour of another); and what no client asked for: `added`, `lost`, `recreated`.
+        base in favour of another); and without a client's request: `added`, `lost`, `recreated`.
     """
 
     op: str
@@ -185,7 +185,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call that a client made, at `time` of the client's clock, about these names or ids."""
+    """A client's call about these names or ids, at `time` of the client's clock."""
 
     op: str
     about: tuple[str, ...]
@@ -193,7 +193,7 @@ class Request:
 
 
 _FIRST_ID = 2_108_600_000_000_000_001
-"""Above 2**53, as real ones are: an id that went through a float comes back as another."""
+"""Above 2**53, like real ids: a float would change them."""
 
 
 Observer = Callable[["MemoryBase"], None]
@@ -201,18 +201,18 @@ RequestHook = Callable[[str, Phase, Sequence[Outgoing] | Sequence[str]], None]
 
 
 class MemoryBase:
-    """A knowledge base: documents, a journal of what was done to them, and a script of what goes wrong.
+    """A knowledge base: documents, a journal of changes, and a script of faults.
 
-    A look does first what is due by now, except in an observer: nothing else happens amid a change.
+    Every request first does the due work, except inside an observer, which must not cause changes.
 
-    behaviour: what it always does; may be changed or replaced at any time.
-    faults: what goes wrong; append to it.
-    effects: everything that changed, in order.
+    behaviour: its permanent properties; may be changed or replaced at any time.
+    faults: scripted failures; append to it.
+    effects: all changes, in order.
     requests: every call of every client, in order.
-    observers: called with the base after each effect that a client caused or that indexing brought.
-    at_request: called with (op, phase, documents or ids) at the start of each request, after the work on
-        each single document, and before the answer; it may raise `Crash`. Not called for late effects.
-    violations: what clients did wrong, also where the exception was swallowed on its way.
+    observers: called with the base after each change by a client or by indexing.
+    at_request: called with (op, phase, documents or ids) at the start of each request, after the work on each
+        single document, and before the response; it may raise `Crash`. Not called for late effects.
+    violations: mistakes of clients, even if the exception was swallowed.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time, behaviour: Behaviour | None = None) -> None:
@@ -230,21 +230,21 @@ class MemoryBase:
         self._documents: dict[str, Document] = {}
         self._sent: dict[int | None, list[str]] = {}
         self._effects: list[Effect] = []
-        self._ghosts: list[tuple[float, Document]] = []  # deleted, and listed until then
+        self._ghosts: list[tuple[float, Document]] = []  # deleted, but listed until then
         self._agenda = Agenda(clock)
         self._is_telling = False
 
-    # ---- looks
+    # ---- queries
 
     @property
     def documents(self) -> dict[str, Document]:
-        """Every document there is now, by remote id."""
+        """All current documents, by remote id."""
         self._catch_up()
         return self._documents
 
     @property
     def effects(self) -> list[Effect]:
-        """Everything that changed up to now."""
+        """All changes so far."""
         self._catch_up()
         return self._effects
 
@@ -253,15 +253,15 @@ class MemoryBase:
             self._agenda.advance()
 
     def effects_of(self, *ops: str, path: str | None = None) -> list[Effect]:
-        """The effects of `ops`, of one path where given."""
+        """Return the effects with these `ops`, optionally of one path."""
         return [e for e in self.effects if e.op in ops and path in (None, e.path)]
 
     def served(self, path: str) -> list[Document]:
-        """The documents that answer searches for `path` now."""
+        """Return the documents that searches find for `path` now."""
         return [d for d in self.documents.values() if d.shown is not None and d.shown.path == path]
 
     def shown(self) -> dict[str, list[str]]:
-        """What is searchable now: texts by path. A mirror is whole when this equals its folder."""
+        """Return the searchable texts by path. A mirror is complete when this equals its folder."""
         texts: dict[str, list[str]] = {}
         for document in self.documents.values():
             if document.shown is not None:
@@ -269,16 +269,16 @@ class MemoryBase:
         return texts
 
     def subject(self, remote_id: str) -> Subject:
-        """The document of an id, as matchers see it."""
+        """Return the document with this id as matchers see it."""
         document = self.documents.get(remote_id)
         return document.subject if document is not None else Subject(remote_id)
 
-    # ---- what happens to a base without a client
+    # ---- changes by others
 
     def add(
         self, name: str, data: bytes, *, path: str = "", upload_id: int | None = None, foreign: bool = True
     ) -> Document:
-        """Put a searchable document there as someone else would. A `foreign` one must stay untouched."""
+        """Put a searchable document there as another user. A `foreign` one must stay untouched."""
         digest = hashlib.sha256(data).hexdigest()
         content = Content(name, path or name, digest, data, upload_id=upload_id)
         document = Document(self.new_id(), content, self._agenda.now, foreign=foreign)
@@ -288,13 +288,13 @@ class MemoryBase:
         return document
 
     def lose(self, remote_id: str) -> None:
-        """Someone else deletes a document."""
+        """Delete a document as another user."""
         document = self.documents.pop(remote_id)
         document.removed = True
         self._note("lost", document)
 
     def recreate(self) -> None:
-        """A new, empty base takes its place, with another id."""
+        """Replace the base by a new, empty one with another id."""
         self._agenda.advance()
         self.id = self.new_id()
         for document in self._documents.values():
@@ -305,16 +305,16 @@ class MemoryBase:
         self._agenda.clear()
         self._effects.append(Effect("recreated", "", "", "", self._agenda.now))
 
-    # ---- what clients cause
+    # ---- changes by clients
 
     def look(self) -> Base:
-        """The base as its clients see it."""
+        """Return the base as its clients see it."""
         return Base(self.id, len(self.documents))
 
     def made_by(self, content: Content) -> Document | None:
-        """The document that the very upload of `content` made before.
+        """Return the document that this same upload created before.
 
-        An upload id alone does not prove it: a client that lost its state counts from 1 again.
+        An upload id alone isn't enough: a client that lost its state counts from 1 again.
         """
         for remote_id in self._sent.get(content.upload_id, ()):
             document = self.documents.get(remote_id)
@@ -325,7 +325,7 @@ class MemoryBase:
     def accept(self, content: Content, remote_id: str, *, supersedes: str | None = None) -> Document:
         """Store a new document; `supersedes` is dropped when it is searchable.
 
-        Raises `NameTaken` for a name in use, where the base refuses that: nothing is stored.
+        Raises `NameTaken` and stores nothing if the name is in use and the base refuses that.
         """
         document = Document(remote_id, self._as_stored(content, remote_id), self._agenda.now)
         document.supersedes = supersedes
@@ -346,20 +346,20 @@ class MemoryBase:
         return document
 
     def reindex(self, remote_id: str) -> None:
-        """Index a document once more."""
+        """Index a document again."""
         document = self._documents[remote_id]
         self.record("reembed", document)
         self._index_again(document)
 
     def reslice(self, remote_id: str, recipe: str, settings: Mapping[str, Any]) -> None:
-        """Index the bytes of a document once more, under other settings."""
+        """Index a document's bytes again with other settings."""
         document = self._documents[remote_id]
         document.content = replace(document.content, recipe=recipe, settings=dict(settings))
         self.record("reslice", document)
         self._index_again(document)
 
     def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Know a document by another path and name; nothing changes where it has them already."""
+        """Change a document's path and name; do nothing if it has them already."""
         document = self._documents[remote_id]
         stored = self._stored_name(name, remote_id)
         if (document.path, document.name) == (path, stored):
@@ -368,7 +368,7 @@ class MemoryBase:
         self.record("rename", document)
 
     def remove(self, remote_id: str, op: str = "delete") -> None:
-        """Drop a document; unknown ids are passed over."""
+        """Delete a document; ignore unknown ids."""
         document = self._documents.pop(remote_id, None)
         if document is None:
             return
@@ -377,7 +377,7 @@ class MemoryBase:
         self.record(op, document)
 
     def poll(self, remote_id: str) -> DocStatus:
-        """The status of one document; an answer of INDEXING brings its end nearer."""
+        """Return the status of one document; each INDEXING response brings its end nearer."""
         document = self.documents.get(remote_id)
         if document is None:
             return DocStatus(DocState.MISSING)
@@ -389,7 +389,7 @@ class MemoryBase:
         return self.told(document)
 
     def told(self, document: Document) -> DocStatus:
-        """What a status request would be told of `document` now; counts as nothing."""
+        """Return the status that a request would get now, without counting it as a poll."""
         if document.stale is not None and self._agenda.now < document.stale_until:
             return document.stale
         if document.state is DocState.READY and self.behaviour.is_silent_about(document.name):
@@ -397,7 +397,7 @@ class MemoryBase:
         return document.status
 
     def rows(self) -> Sequence[Document]:
-        """What the list shows now: new documents come late into it, deleted ones go late."""
+        """Return the rows of the list, which gets new documents and loses deleted ones with a delay."""
         documents, now = self.documents.values(), self._agenda.now
         self._ghosts = [(until, document) for until, document in self._ghosts if now < until]
         return [d for d in documents if now >= d.hidden_until] + [document for _, document in self._ghosts]
@@ -405,25 +405,25 @@ class MemoryBase:
     # ---- for the client side
 
     def new_id(self) -> str:
-        """An id that was never given before and never will be again."""
+        """Return an id that is never used twice."""
         return str(next(self._ids))
 
     def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do `work` when the base's clock has gone on by `seconds`."""
+        """Do `work` when the base's clock has advanced by `seconds`."""
         self._agenda.later(seconds, work)
 
     def at(self, op: str, phase: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
-        """Tell the hook where a request is."""
+        """Report the progress of a request to the hook."""
         if self.at_request is not None and not self._agenda.is_catching_up:
             self.at_request(op, phase, what)
 
     def violation(self, what: str) -> ProtocolViolation:
-        """An exception to raise, remembered in `violations`."""
+        """Return an exception to raise, and record it in `violations`."""
         self.violations.append(what)
         return ProtocolViolation(what)
 
     def record(self, op: str, document: Document) -> None:
-        """Write an effect into the journal and tell the observers."""
+        """Add an effect to the journal and call the observers."""
         self._note(op, document)
         was_telling, self._is_telling = self._is_telling, True
         try:
@@ -435,7 +435,7 @@ class MemoryBase:
     # ---- indexing
 
     def _index(self, document: Document) -> None:
-        """Index the newest version of `document`; a round that is under way is given up."""
+        """Index the newest version of `document`; a run in progress is abandoned."""
         seconds = self.behaviour.indexing_seconds
         document.state, document.stale = DocState.INDEXING, None
         document.reason = document.code = document.halt = ""
@@ -458,7 +458,7 @@ class MemoryBase:
         self.later(seconds, end_of_round)
 
     def _index_again(self, document: Document) -> None:
-        """Index `document` once more; a failure may be told for a while although it is over."""
+        """Index `document` again; an old failure may still be reported for a while."""
         before, seconds = self.told(document), self.behaviour.stale_after_reembed
         self._index(document)
         if before.state is DocState.FAILED and seconds > 0:
@@ -480,7 +480,9 @@ class MemoryBase:
             self.remove(document.supersedes, "replaced")
 
     def _lack_of_room(self, document: Document) -> Failure | None:
-        """Only what is searchable takes up room: of two that failed, the one asked for again gets it."""
+        """Return a failure if there is no room. Only searchable documents use room: of two that failed,
+        the one that is retried gets it.
+        """
         capacity = self.behaviour.capacity
         others = sum(d.shown is not None and d is not document for d in self._documents.values())
         if capacity is None or others < capacity:
@@ -494,13 +496,13 @@ class MemoryBase:
         return replace(content, name=self._stored_name(content.name, remote_id))
 
     def _stored_name(self, name: str, remote_id: str) -> str:
-        """`name` as the base keeps it, once nothing else of that name is in the way."""
+        """Return `name` as the base stores it, after removing another document of that name if necessary."""
         stored = unicodedata.normalize("NFD", name) if self.behaviour.decomposes_names else name
         others = [d for d in self._documents.values() if d.name == stored and d.remote_id != remote_id]
         for other in others if self.behaviour.equal_names != "allow" else ():
             if self.behaviour.equal_names == "refuse":
                 raise NameTaken(f"a document named {stored!r} exists already", code="name-taken")
-            # A document goes because another took its name. Its sender must know whose name it takes.
+            # A document goes because another took its name. The client must know whose name it takes.
             if other.foreign:
                 raise self.violation(f"a put took the name of a document that is not ours: {other.name!r}")
             self.remove(other.remote_id, "replaced")

@@ -1,4 +1,4 @@
-"""The constant behaviours of a base in memory, and its scripted faults."""
+"""The permanent properties of an in-memory base, and its scripted faults."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 EqualNames = Literal["allow", "refuse", "replace"]
-"""What a second document of one name meets: a place beside the first, a refusal, or the first one's place."""
+"""Whether a second document of one name is stored beside the first, refused, or replaces it."""
 
 FOREVER = sys.maxsize
-"""As a number of times: it never ends."""
+"""A number of times without end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The document a request is about. `remote_id` is None while it has none; the rest is "" if unknown."""
+    """The document that a request is about. `remote_id` is None while it has none; other fields are "" if
+    unknown.
+    """
 
     remote_id: str | None
     name: str = ""
@@ -28,11 +30,11 @@ class Subject:
 
 
 Matcher = str | Callable[[Subject], bool]
-"""Which documents are meant: a name, path, digest or remote id, or a question asked of the subject."""
+"""The documents that a rule applies to: a name, path, digest or remote id, or a predicate."""
 
 
 def is_meant(matcher: Matcher, subject: Subject) -> bool:
-    """Whether `matcher` means `subject`."""
+    """Return whether `matcher` applies to `subject`."""
     if isinstance(matcher, str):
         return matcher in (subject.name, subject.path, subject.digest, subject.remote_id)
     return matcher(subject)
@@ -42,8 +44,8 @@ def is_meant(matcher: Matcher, subject: Subject) -> bool:
 class Failure:
     """Documents that fail to index: `times` times each (path and bytes), then they succeed.
 
-    A second upload of the same bytes under the same path counts on, as does a re-embed. `halt` is the
-    contract's word where the account is to blame, `twin` the id of the document that has the same text.
+    A second upload of the same bytes under the same path continues the count, as does a re-embed. `halt` is
+    the contract's word if the account is to blame, `twin` the id of the document that has the same text.
     """
 
     match: Matcher
@@ -55,7 +57,7 @@ class Failure:
     _struck: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
 
     def strikes(self, subject: Subject) -> bool:
-        """Whether indexing fails this time; counts it."""
+        """Count an indexing run and return whether it fails."""
         key = (subject.path, subject.digest)
         struck = self._struck.get(key, 0)
         if struck >= self.times or not is_meant(self.match, subject):
@@ -66,25 +68,26 @@ class Failure:
 
 @dataclass(slots=True)
 class Behaviour:
-    """How a base behaves. Seconds are of the base's clock; the defaults are those of an honest, quick base.
+    """The permanent properties of a base, in seconds of its clock; by default it is honest and quick.
 
     indexing_seconds, indexing_polls: a document is searchable when both are over; a poll is one `status`
-        answer of INDEXING. Both 0: searchable when it is accepted.
-    one_at_a_time: the next document is indexed when the one before is through.
-    answers_ready: `put` says so when the document is searchable already.
-    failures: documents that do not index.
-    list_lag: so long (seconds) the list lacks a new document and still has a deleted one.
-    never_says: a glob of names whose status stays INDEXING for ever, though they are searchable.
-    stale_after_reembed: so long (seconds) an old failure is told after indexing was asked for again.
-    capacity: how many documents can be searchable; one more fails for lack of room (halt `quota`) until it is
-        indexed again with room for it.
-    late_puts: so long (seconds) after its request an upload is stored whose answer was lost, by a fault with
-        `effect` or by a crash in the phase EFFECT (which then comes before the work); 0: at once.
-    equal_names: what a second document of one name meets; `replace` drops the first without a word.
-    decomposes_names: they are stored, listed and given back in Unicode's form D.
-    updates_make_new_ids: an update makes a new document that drops the old one when it is searchable.
-    tells_created: the list says it.
-    not_offered: the calls (`reembed`, `reslice`) that it answers with `NotOffered`.
+    response of INDEXING. Both 0: searchable when it is accepted.
+    one_at_a_time: a document is indexed when the one before has finished.
+    answers_ready: `put` reports documents that are searchable already.
+    failures: documents that fail to index.
+    list_lag: for this time the list misses a new document and still has a deleted one.
+    never_says: a glob of names whose status stays INDEXING although they are searchable.
+    stale_after_reembed: for this time an old failure is reported after a new attempt was requested.
+    capacity: the most searchable documents; one more fails (halt `quota`) until it is indexed again with room
+        for it.
+    late_puts: for this time after its request an upload isn't stored yet, if its response was lost by a fault
+        with `effect` or by a crash in the phase EFFECT (which then comes before the work); 0: it is stored at
+        once.
+    equal_names: how a second document of one name is treated; `replace` silently drops the first.
+    decomposes_names: names are stored, listed and returned in Unicode's form D.
+    updates_make_new_ids: an update creates a new document that drops the old one when it is searchable.
+    tells_created: the list contains creation times.
+    not_offered: the calls (`reembed`, `reslice`) that raise `NotOffered`.
     """
 
     indexing_seconds: float = 0.0
@@ -104,16 +107,16 @@ class Behaviour:
     not_offered: Collection[str] = ()
 
     def failure_of(self, subject: Subject) -> Failure | None:
-        """The failure that strikes `subject` this time; counts it."""
+        """Return the failure that applies to `subject` this time, and count it."""
         return next((failure for failure in self.failures if failure.strikes(subject)), None)
 
     def is_silent_about(self, name: str) -> bool:
-        """Whether the status of a document of this name never says that it is searchable."""
+        """Return whether the status of a document of this name never becomes READY."""
         return self.never_says is not None and fnmatchcase(name, self.never_says)
 
 
 class Phase(enum.StrEnum):
-    """Where in a request we are: nothing done, one document's work just done, all done but not answered."""
+    """The progress of a request: nothing done, one document's work just done, all done but not answered."""
 
     START = "start"
     EFFECT = "effect"
@@ -121,30 +124,31 @@ class Phase(enum.StrEnum):
 
 
 class Crash(BaseException):
-    """The client dies here, as if killed. Not an `Exception`, so that nothing catches it on the way."""
+    """The client dies here, as if killed. Not an `Exception`, so that no handler catches it on the way."""
 
 
 Blow = BaseException | Callable[[], BaseException]
-"""What is raised: an exception, or what makes a fresh one each time."""
+"""An exception to raise, or a function that creates one each time."""
 
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """Something that goes wrong with a call.
+    """A call that goes wrong.
 
     op: `put`, `status`, `delete`, `list`, `base`, `rename`, `reembed`, `reslice`, `digest`, `is_searchable`
         or `search`.
     error: what the client gets. A `put` or `delete` with `match` gives it to that document alone as its
-        outcome; without `match` the whole request raises it. What is no `TargetError` is always raised.
-    nth: the first matching request (or document, where `match` picks one) to strike, from 1. Without it:
-        the next one that no earlier fault in the script struck.
-    times: how often it strikes.
-    effect: the work is done before the fault; else it is not done.
-    late: the work is done so many seconds of the base's clock after the request.
-    lie: the work is not done and the answer says it was. A list ends early and looks complete, a search
-        finds nothing, no bytes can be had, and every status is UNKNOWN.
-    hang: waited for before the answer (and before the work unless `effect`).
-    rows: a list gives out so many rows before the fault.
+        outcome; without `match` the whole request raises it. An error that isn't a `TargetError` is always
+        raised.
+    nth: the first matching request (or document, if `match` selects one) to fail, counted from 1. By default
+        the next one that no earlier fault in the script affects.
+    times: how many times it applies.
+    effect: the work is done before the fault; otherwise it isn't done.
+    late: the work is done after this many seconds of the base's clock.
+    lie: the response claims work that isn't done. A list ends early and looks complete, a search finds
+        nothing, no bytes are returned, and every status is UNKNOWN.
+    hang: awaited before the response (and before the work unless `effect`).
+    rows: the list returns this many rows before the fault.
     """
 
     op: str
@@ -168,12 +172,12 @@ class Fault:
 
     @property
     def is_due(self) -> bool:
-        """Whether it strikes the match just counted."""
+        """Whether it applies to the match just counted."""
         return self.struck < self.times and self.seen >= (self.nth or 1)
 
     @property
     def shortens(self) -> bool:
-        """Whether a list ends before its end."""
+        """Whether a list ends early."""
         return self.error is not None or self.lie
 
     async def strike(self) -> None:
@@ -184,13 +188,15 @@ class Fault:
             raise self.error if isinstance(self.error, BaseException) else self.error()
 
     def means_any(self, subjects: Iterable[Subject]) -> bool:
-        """Whether it concerns a request about `subjects`."""
+        """Return whether the fault concerns a request about `subjects`."""
         match = self.match
         return match is None or any(is_meant(match, subject) for subject in subjects)
 
 
 def pick(faults: Iterable[Fault], op: str, concerns: Callable[[Fault], bool]) -> Fault | None:
-    """The fault that strikes this call of `op`, or None; counts the call with each fault it concerns."""
+    """Return the fault that applies to this call of `op`, or None; count the call for each fault that it
+    matches.
+    """
     chosen: Fault | None = None
     for fault in faults:
         if fault.op != op or not concerns(fault):

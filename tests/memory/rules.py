@@ -1,6 +1,6 @@
-"""The rules of a base in memory for its clients; a violation raises an error.
+"""The rules of an in-memory base for its clients; a violation raises an error.
 
-Each check gives None, or a sentence that names what is wrong.
+Each check returns None, or a sentence about the mistake.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def extension(name: str) -> str:
 
 
 def wrong_path(path: str) -> str | None:
-    """A path is relative, with `/` between parts, none of them empty, `.` or `..`."""
+    """Require a relative path with `/` between its parts, none of them empty, `.` or `..`."""
     if not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
         return f"path {path!r} is not a relative path of plain parts"
     return None
 
 
 def wrong_name(name: str, *, marks: bool) -> str | None:
-    """A name has 1 to 255 bytes; it is one part unless the target keeps marks."""
+    """Require a name of 1 to 255 bytes; it is a single part unless the target keeps marks."""
     if not name or "\0" in name:
         return f"name {name!r} is empty or has a NUL"
     if len(name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
@@ -48,7 +48,9 @@ def wrong_name(name: str, *, marks: bool) -> str | None:
 
 
 def wrong_kind(path: str, name: str, limits: Limits) -> str | None:
-    """The extension is taken by `limits`, and the name has it: services go by the name."""
+    """Require an extension that `limits` allows and that the name has too, because services go by the
+    name.
+    """
     if not limits.extensions or path.rpartition("/")[2] in limits.names:
         return None
     if extension(path) not in limits.extensions:
@@ -59,7 +61,7 @@ def wrong_kind(path: str, name: str, limits: Limits) -> str | None:
 
 
 def wrong_size(document: Outgoing, limits: Limits) -> str | None:
-    """The size is that of the body and within `limits`."""
+    """Require that the size is that of the body and within `limits`."""
     if document.size != document.body.size:
         return f"{document.path!r}: size is {document.size}, its body says {document.body.size}"
     most = limits.max_bytes_by_extension.get(extension(document.path), limits.max_bytes)
@@ -69,7 +71,7 @@ def wrong_size(document: Outgoing, limits: Limits) -> str | None:
 
 
 def wrongs(document: Outgoing, limits: Limits) -> Iterator[str]:
-    """Everything wrong with `document` that can be told without reading its body."""
+    """Yield all mistakes of `document` that show without reading its body."""
     found = (
         wrong_path(document.path),
         wrong_name(document.name, marks=limits.marks),
@@ -82,21 +84,21 @@ def wrongs(document: Outgoing, limits: Limits) -> Iterator[str]:
 
 
 def wrong_new_slices(path: str, name: str, settings: Mapping[str, Any], limits: Limits) -> str | None:
-    """A document is cut anew under a path of its own kind; `name` is "" where it is not known."""
+    """Require that a document is split again under a path of its own kind; `name` is "" if unknown."""
     if not isinstance(settings, Mapping):
         return f"settings must be a mapping, not {settings!r}"
     return wrong_path(path) or wrong_kind(path, name or path, limits)
 
 
 def wrong_ids(ids: Sequence[str]) -> str | None:
-    """Ids are non-empty strings, each asked for once."""
+    """Require non-empty ids, each only once."""
     if isinstance(ids, str) or not all(isinstance(id_, str) and id_ for id_ in ids):
         return f"ids must be a sequence of non-empty strings, not {ids!r}"
     return f"an id occurs twice in {ids!r}" if len(set(ids)) < len(ids) else None
 
 
 async def read_body(document: Outgoing) -> bytes:
-    """The bytes of the body, read in pieces. Raises `ProtocolViolation` if they are not as declared."""
+    """Read and return the body in pieces. Raises `ProtocolViolation` if it isn't as declared."""
     pieces = []
     with document.body.open() as stream:
         while piece := stream.read(PIECE_BYTES):

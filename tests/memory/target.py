@@ -1,4 +1,4 @@
-"""The client side of a base in memory: the contract, kept strictly, with scripted faults."""
+"""The client side of an in-memory base: the contract, kept strictly, with scripted faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.memory.rules import ProtocolViolation, extension, read_body, wrong_id
 
 
 def find(documents: Iterable[Document], query: Query) -> Sequence[Hit]:
-    """The `query.top_k` documents that contain `query.text` most often, whatever its case."""
+    """Return the `query.top_k` documents that contain `query.text` most often, ignoring case."""
     hits = []
     for document in documents:
         content = document.shown
@@ -59,7 +59,7 @@ DEFAULT_LIMITS = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A document whose body was read. `remote_id` is kept for it in case it becomes a new document."""
+    """A document whose body was read. `remote_id` is reserved for it in case it becomes a new document."""
 
     document: Outgoing
     content: Content
@@ -67,11 +67,11 @@ class Sent:
 
 
 class MemoryTarget(Target):
-    """A target that puts, tells, deletes, lists and searches; it ignores `replaces`.
+    """A target that puts, reports, deletes, lists and searches; it ignores `replaces`.
 
-    Where `limits.marks` is set the list gives our marks back, and a put is repeatable by its upload id.
-    It keeps no state: another client on the same base sees the same. `clock` dates the requests; it is the
-    base's own unless another is given.
+    If `limits.marks` is set, the list returns our marks, and a put can be repeated by its upload id. It keeps
+    no state: another client on the same base sees the same. `clock` dates the requests; by default it is the
+    base's own.
     """
 
     def __init__(
@@ -88,23 +88,23 @@ class MemoryTarget(Target):
 
     @property
     def limits(self) -> Limits:
-        """What it takes."""
+        """The target's limits."""
         return self._limits
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """A hash of the settings; `rows` matters to tables alone, every other setting to all documents."""
+        """Return a hash of the settings; `rows` only affects tables, every other setting all documents."""
         kind = extension(path)
         matter = {k: v for k, v in settings.items() if k != "rows" or kind == "csv"}
         text = json.dumps([kind, matter], sort_keys=True, default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
     async def base(self) -> Base:
-        """Look at the base."""
+        """Check the base."""
         async with self._request("base", ()):
             return await self._play(self._fault("base"), self._base.look, self._base.look)
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document; outcomes in the order given."""
+        """Store each document; return outcomes in the same order."""
         if len(documents) > self._limits.batch:
             raise self._base.violation(f"{len(documents)} documents in a batch of {self._limits.batch}")
         if len({document.upload_id for document in documents}) < len(documents):
@@ -126,7 +126,7 @@ class MemoryTarget(Target):
             )
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each remote id; MISSING for what is unknown."""
+        """Return the state of each remote id; MISSING for unknown ids."""
         self._check_ids(ids)
         if not ids:
             return {}
@@ -138,7 +138,7 @@ class MemoryTarget(Target):
             )
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id; repeatable, also for unknown ids."""
+        """Delete each remote id; repeatable, also for unknown ids."""
         self._check_ids(ids)
         if not ids:
             return {}
@@ -153,17 +153,17 @@ class MemoryTarget(Target):
             )
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Documents whose searchable text has `query.text` in it, whatever its case."""
+        """Return documents whose searchable text contains `query.text`, ignoring case."""
         async with self._request("search", (query.text,)):
             shown = [d for d in self._base.documents.values() if d.shown is not None]
             return await self._play(self._fault("search"), lambda: find(shown, query), lambda: ())
 
     async def aclose(self) -> None:
-        """End this client; the base goes on. Repeatable."""
+        """End this client; the base continues. Repeatable."""
         self._closed = True
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Every document of the base, as the list shows it."""
+        """Yield every document of the base, as the list shows it."""
         async with self._request("list", ()):
             fault = self._fault("list")
             rows = self._base.rows()
@@ -175,7 +175,7 @@ class MemoryTarget(Target):
             if fault is not None:
                 await fault.strike()
 
-    # ---- how a request is made, and where faults strike
+    # ---- requests and faults
 
     @asynccontextmanager
     async def _request(self, op: str, what: Sequence[Outgoing] | Sequence[str]) -> AsyncIterator[None]:
@@ -194,7 +194,7 @@ class MemoryTarget(Target):
             base.open_requests -= 1
 
     async def _play(self, fault: Fault | None, work: Callable[[], T], lie: Callable[[], T]) -> T:
-        """Do `work` with `fault`: not at all, before, later, or only in words."""
+        """Do `work` as `fault` requires: not at all, before, later, or only in the response."""
         if fault is None:
             return work()
         is_lost = fault.op == "put" and fault.effect and fault.error is not None
@@ -216,7 +216,7 @@ class MemoryTarget(Target):
         return self._fault(op, lambda fault: fault.means_any(subjects))
 
     async def _ask(self, op: str, remote_id: str, work: Callable[[], T], lie: Callable[[], T]) -> T:
-        """A request about one document that is there, or may be."""
+        """Send a request about one document, which need not exist."""
         self._check_ids((remote_id,))
         async with self._request(op, (remote_id,)):
             return await self._play(self._fault_about(op, (remote_id,)), work, lie)
@@ -225,17 +225,17 @@ class MemoryTarget(Target):
         self._check(wrong_ids(ids))
 
     def _check(self, wrong: str | None) -> None:
-        """Raises `ProtocolViolation` where something is wrong."""
+        """Raise `ProtocolViolation` if there is a mistake."""
         if wrong is not None:
             raise self._base.violation(wrong)
 
     def _guard(self, remote_id: str, op: str) -> None:
-        """Others' documents are not ours to touch."""
+        """Refuse to touch another user's document."""
         document = self._base.documents.get(remote_id)
         if document is not None and document.foreign:
             raise self._base.violation(f"{op} of a document that is not ours: {document.name!r}")
 
-    # ---- one document: an error is its outcome, not that of the request
+    # ---- single documents: an error is the document's outcome, not the request's
 
     async def _put_one(self, document: Outgoing) -> PutOutcome:
         fault = self._fault_of("put", Subject(None, document.name, document.path, document.digest))
@@ -272,7 +272,9 @@ class MemoryTarget(Target):
         return Sent(document, content, self._base.new_id())
 
     def _outcome(self, sent: Sent) -> PutOutcome:
-        """If the client dies here and uploads may arrive late, this one goes on without it."""
+        """Return the outcome of one upload. If the client dies here and uploads may arrive late, it
+        continues without the client.
+        """
         late = self._base.behaviour.late_puts
         try:
             if late <= 0:
@@ -306,7 +308,7 @@ class MemoryTarget(Target):
         return False
 
     def _made_before(self, content: Content) -> Document | None:
-        """The document that this very upload made before; a failed one is indexed again."""
+        """Return the document that this same upload created before; a failed one is indexed again."""
         if not self._limits.marks:
             return None
         document = self._base.made_by(content)
@@ -315,9 +317,9 @@ class MemoryTarget(Target):
         return document
 
     def _idle(self, remote_id: str, op: str) -> DocState:
-        """What is told of a document that `op` may index again: it is ours, and serves nothing.
+        """Return the state of a document that `op` may index again: it is ours and not searchable.
 
-        Raises `NotOffered` where the base has no such call.
+        Raises `NotOffered` if the base has no such call.
         """
         if op in self._base.behaviour.not_offered:
             raise NotOffered(f"this knowledge base has no call {op!r}", code="404")

@@ -1,6 +1,6 @@
-"""Tests that the base in memory is as slow, full and forgetful as configured, and strict about requests.
+"""Tests that the in-memory base is as slow, full and forgetful as configured, and strict about requests.
 
-What only a quiet base could hide is held here: that it keeps the contract is for the conformance suite.
+The conformance suite tests that it keeps the contract.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ async def test_an_old_failure_is_told_for_a_while_after_a_reembed(
         assert [row.state for row in await rows(forgetful)] == [status.state]
 
 
-# ---- what is done, and what the client hears
+# ---- work done, and the client's response
 
 
 @pytest.mark.parametrize("effect", [True, False])
@@ -276,7 +276,7 @@ async def closed(target: MemoryTarget) -> None:
     await target.base()
 
 
-# A client that updates, one that forgets, a document of ours that serves, and one of somebody else's.
+# A client that updates, one that forgets, a document of ours that serves, and another user's.
 MISTAKES: list[tuple[Callable[[Any, Any, str, str], Awaitable[Any]], str]] = [
     (lambda T, F, ours, theirs: T.put([outgoing(f"{n}.md", upload_id=n) for n in range(5)]), "batch of 4"),
     (lambda T, F, ours, theirs: T.put([outgoing(), outgoing("b.md")]), "twice"),
@@ -309,7 +309,7 @@ async def test_a_wrong_call_is_a_violation_and_changes_nothing(
     mistake: Callable[[Any, Any, str, str], Awaitable[Any]],
     words: str,
 ) -> None:
-    base.behaviour.equal_names = "replace"  # so that a name is taken from whoever has it
+    base.behaviour.equal_names = "replace"  # so that an upload takes the name from any document that has it
     ours, theirs = await put(target, outgoing()), base.add("theirs.md", b"theirs").remote_id
     before = len(base.effects)
     with pytest.raises(ProtocolViolation, match=words):

@@ -1,4 +1,4 @@
-"""Clients of a base in memory with further abilities, which can be combined."""
+"""Clients of an in-memory base with further abilities, which can be combined."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.memory.target import DEFAULT_LIMITS, MemoryTarget, Sent
 
 
 class RenamingMemory(MemoryTarget):
-    """Renames without indexing again."""
+    """Renames documents without indexing them again."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Afterwards the document is known under `path`. Raises `Rejected` for an unknown id."""
+        """Rename a document to `path`. Raises `Rejected` for an unknown id."""
         self._check(wrong_path(path) or wrong_name(name, marks=self._limits.marks))
         await self._ask("rename", remote_id, lambda: self._rename(remote_id, path, name, mtime), lambda: None)
 
@@ -35,14 +35,16 @@ class RenamingMemory(MemoryTarget):
 class UpdatingMemory(MemoryTarget):
     """Puts with `replaces` change the document in place; the remote id stays.
 
-    Under `Behaviour.updates_make_new_ids` the new content gets an id of its own and the base drops the old
-    document by itself as soon as the new one is searchable.
+    With `Behaviour.updates_make_new_ids` the new content gets its own id, and the base drops the old document
+    by itself as soon as the new one is searchable.
     """
 
     updates_in_place = True
 
     async def _put_one(self, document: Outgoing) -> PutOutcome:
-        """Two updates of one document may not be in flight at once: which one would win?"""
+        """Put a document; two simultaneous updates of one document are a violation, since either could
+        win.
+        """
         key, updating = document.replaces, self._base.updating
         if key is None:
             return await super()._put_one(document)
@@ -70,7 +72,9 @@ class UpdatingMemory(MemoryTarget):
 
 
 class OnceMemory(MemoryTarget):
-    """Has each text once: the document of a renamed file goes before the one of its new name is made."""
+    """Stores each text once: a renamed file's document is deleted before the one with its new name is
+    created.
+    """
 
     takes_texts_once = True
 
@@ -95,9 +99,9 @@ class ReembeddingMemory(MemoryTarget):
     """Indexes failed documents again on request."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Accepted is not done: `status` says.
+        """Start indexing again; poll `status` for the result.
 
-        Raises `Rejected` for an unknown id, and `NotOffered` where the behaviour says so.
+        Raises `Rejected` for an unknown id, and `NotOffered` if the behaviour says so.
         """
         await self._ask("reembed", remote_id, lambda: self._reembed(remote_id), lambda: None)
 
@@ -112,10 +116,10 @@ class AbleMemory(RenamingMemory, UpdatingMemory, ReembeddingMemory):
 
 
 class ReadingMemory(MemoryTarget):
-    """Gives back the digest of a document's bytes."""
+    """Returns the digest of a document's bytes."""
 
     async def digest(self, remote_id: str) -> str | None:
-        """The SHA-256 of the newest bytes stored; None for an unknown id."""
+        """Return the SHA-256 of the newest bytes stored; None for an unknown id."""
         return await self._ask("digest", remote_id, lambda: self._digest(remote_id), lambda: None)
 
     def _digest(self, remote_id: str) -> str | None:
@@ -124,9 +128,9 @@ class ReadingMemory(MemoryTarget):
 
 
 class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
-    """All that an honest vendor has who indexes later and keeps no marks, whatever `limits` say of marks.
+    """The abilities of a vendor that indexes later and keeps no marks, whatever `limits` say about marks.
 
-    Its hits know no paths and no times, so that it cannot narrow a search by them.
+    Its hits have no paths and no times, so it can't filter a search by them.
     """
 
     def __init__(
@@ -139,12 +143,12 @@ class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
         super().__init__(base, limits=replace(limits, marks=False), clock=clock)
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Documents whose searchable text has `query.text` in it; nothing else of the query is heeded."""
+        """Return documents whose searchable text contains `query.text`; the rest of the query is ignored."""
         hits = await super().search(Query(query.text, query.top_k))
         return [replace(hit, path=None, modified=None) for hit in hits]
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Whether some version of the document is found; false for an unknown id."""
+        """Return whether a search finds some version of the document; false for an unknown id."""
         self._check(wrong_name(name, marks=self._limits.marks))
         return await self._ask("is_searchable", remote_id, lambda: self._is_shown(remote_id), lambda: False)
 
@@ -153,9 +157,9 @@ class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
         return document is not None and document.shown is not None
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Accepted is not done: `status` says.
+        """Start slicing again; poll `status` for the result.
 
-        Raises `Rejected` for an unknown id, and `NotOffered` where the behaviour says so.
+        Raises `Rejected` for an unknown id, and `NotOffered` if the behaviour says so.
         """
         name = self._base.subject(remote_id).name
         self._check(wrong_new_slices(path, name, settings, self._limits))

@@ -1,4 +1,4 @@
-"""A server with an app that returns what it gets, and a client for it."""
+"""A server with an app that returns what it receives, and a client for it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from tests.services import access
 
 
 class Direct:
-    """`now`: the time, in seconds since the epoch. A document takes two seconds."""
+    """A stand-in without a server. `now`: the time, in seconds since the epoch. A document takes two
+    seconds.
+    """
 
     service: ClassVar[str]
     now = 1_699_843_200.0
@@ -32,7 +34,7 @@ class Direct:
         fault: Fault | None = None,
         **content: Any,
     ) -> Response:
-        """The answer to a request as a client sends it. `content`: its body, as `httpx.Request` takes it."""
+        """Return the response to a request. `content`: its body, as `httpx.Request` accepts it."""
         given = {"authorization": f"Bearer {key}"} if headers is None else headers
         sent = httpx.Request(method, f"http://here{target}", headers=given, **content)
         query = dict(parse_qsl(urlsplit(target).query))

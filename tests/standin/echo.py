@@ -83,14 +83,14 @@ def application(
 
 
 def upload(name: str = "a.md", text: str = "hello", headers: str = "") -> bytes:
-    """The bytes of an upload as they go over the wire."""
+    """Return the bytes of an upload as they go over the wire."""
     body = f"{name}\n{text}".encode()
     head = f"POST /documents/base HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 async def spoken(port: int, sent: bytes, *, half_close: bool = False) -> bytes:
-    """Everything that comes back on a fresh connection until the server closes it.
+    """Return everything that the server sends on a new connection until it closes it.
 
     Raises `ConnectionResetError` for a reset.
     """

@@ -24,7 +24,7 @@ def app(request: pytest.FixtureRequest) -> Application[Any, Any]:
 
 
 def ask(app: Application[Any, Any], key: str = "a.key", **headers: str) -> int:
-    """The status of the first call that reads something and has no id in its path."""
+    """Return the status of the first call that reads something and has no id in its path."""
     path = next(one.pattern.pattern for one in app.routes if one.method == "GET" and "{" not in one.path)
     given = {"authorization": f"Bearer {key}", "x-api-key": key, "host": "here", **headers}
     return app.answer(Request(1, "GET", path, path, {}, given), None).status
@@ -41,7 +41,7 @@ def test_a_key_is_refused_from_the_moment_that_it_is_revoked(app: Application[An
     app.set_behaviour({"key_revoked": True})
     revoked = ask(app)
     assert revoked == ask(app, "another.key")
-    assert known != revoked or app.name == "gptbots"  # which says it in the body
+    assert known != revoked or app.name == "gptbots"  # which reports it in the body
 
 
 def test_what_others_do_is_in_the_snapshot_and_in_the_journal(app: Application[Any, Any]) -> None:

@@ -1,6 +1,6 @@
 """Tests that kbsync and the stand-ins share no code, since tests can't see an error that both share (ADR 16).
 
-And no vendor's stand-in uses another's: what a vendor changes changes nothing elsewhere.
+Also, no vendor's stand-in uses another's: a change at one vendor changes no other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.share import long
 
 
 def imported(package: Path) -> Iterator[str]:
-    """The first word of every module that is imported somewhere in a package, also late or by a string."""
+    """Yield the top-level names of all modules that a package imports, also late or by a string."""
     for file in package.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
@@ -44,7 +44,7 @@ STAND_IN = Path(kbsync_standin.__path__[0])
 
 
 def test_the_stand_in_knows_no_word_of_the_program() -> None:
-    """A service takes what it takes from anybody, whatever its client is called."""
+    """A service treats all clients alike, whatever their name."""
     words = [
         node.value
         for file in STAND_IN.rglob("*.py")

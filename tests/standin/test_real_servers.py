@@ -98,7 +98,7 @@ def test_a_server_and_what_it_started_end_with_the_context(tmp_path: Path) -> No
 
 
 def is_running(number: int) -> bool:
-    """It exists and is no zombie: nobody may wait for a child of somebody else's."""
+    """Return whether the process exists and isn't a zombie, which may have nobody to wait for it."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -59,7 +59,7 @@ def url_of(program: subprocess.Popen[str]) -> str:
 
 
 def rest_of(program: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it still prints until it ends; `communicate` would miss what has been read ahead."""
+    """Return the rest of the output until the program ends; `communicate` would miss what was read ahead."""
     assert program.stdout is not None
     assert program.stderr is not None
     program.wait(timeout=60)

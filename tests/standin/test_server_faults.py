@@ -35,7 +35,7 @@ UPLOAD = ("upload", "a.md")
         ),
         ([Fault("hang", op="document-*", times=0)], [("document-delete", ""), ("delete", "")], ["hang", ""]),
         ([Fault("hang", match="notes [1].md")], [("upload", "notes [1].md")], ["hang"]),
-        # One that is skipped counts calls that others hit; of two that are due, the first is played.
+        # A skipped fault counts calls that others affect; of two due faults, the first applies.
         ([Fault("hang"), Fault("empty", skip=2)], [UPLOAD] * 4, ["hang", "", "empty", ""]),
         ([Fault("hang"), Fault("empty")], [UPLOAD] * 3, ["hang", "empty", ""]),
     ],

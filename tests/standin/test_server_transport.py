@@ -28,7 +28,7 @@ async def posted(client: httpx.AsyncClient, name: str = "a.md", text: str = "hel
 
 
 async def dropped(server: Server, sent: bytes) -> bytes | None:
-    """What came back on a connection that the server closed; None where it was reset."""
+    """Return what came back on a connection that the server closed; None after a reset."""
     try:
         return await spoken(server.port, sent)
     except ConnectionResetError:
@@ -42,12 +42,12 @@ async def none_in_flight(server: Server) -> None:
 
 
 def is_cut(came: bytes) -> bool:
-    """Half of the body that was promised."""
+    """Return whether half of the promised body arrived."""
     head, _, body = came.lower().partition(b"\r\n\r\n")
     return len(body) == int(head.split(b"content-length: ")[1].split(b"\r\n")[0]) // 2 > 0
 
 
-# What a client gets where the connection is broken off; None: a reset.
+# What a client gets from a broken connection; None: a reset.
 BROKEN: dict[str, Callable[[bytes], bool] | None] = {
     "close-before": lambda came: came == b"",
     "lost-answer": lambda came: came == b"",
@@ -75,7 +75,7 @@ async def test_a_broken_connection_leaves_the_effect_asked_for(
     assert b"200 OK" in await spoken(server.port, upload(headers=CLOSE))
 
 
-# What is changed of an answer that is whole: of its head, in lower case, and of its body.
+# The change to a complete response, in its head (lower case) and its body.
 CHANGED: dict[str, Callable[[bytes, bytes], bool]] = {
     "truncated-json": lambda _, body: body.startswith(b'{"code": 200') and b"}" not in body,
     "empty": lambda head, body: b" 200 " in head and body == b"",
