@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kbsync.dataclass import dataclass
 from kbsync.index.words import MOST_TERMS, Term
@@ -86,6 +86,23 @@ def weight_of_size(chunks: int) -> float:
     """Return the weight of a match in a document of this many chunks, since a long log has one for any two
     words."""
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
+
+
+def at_length(words: int, average: float, other_average: float) -> Callable[[float], float]:
+    """Return a function of a term's BM25 weight, without its idf, in a chunk of so many words: the weight for
+    another average length.
+
+    The average is that of documents, not of chunks: a log of short lines would make all other chunks long.
+    """
+    if not average or not other_average:
+        return lambda weight: weight
+    before, after = (1.2 * (0.25 + 0.75 * words / each) for each in (average, other_average))
+
+    def rescale(weight: float) -> float:
+        count = weight * before / max(1e-6, 2.2 - weight)
+        return count * 2.2 / (count + after)
+
+    return rescale
 
 
 def _idf(total: int, count: int) -> float:

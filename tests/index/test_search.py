@@ -184,11 +184,15 @@ QUESTIONS_BESIDE_A_LOG = [
 def log_entry(count: int) -> Entry:
     """A log of `count` passages: every name and every word of the other files is somewhere in it, often
     together and repeated."""
-    lines = [
+    return log_of(
         f"2026-03-{at % 28:02} paper {at % 60} report {at % 9}: {FRUITS[at % 10]} {FRUITS[at % 7]} winter "
         * 3
         for at in range(count)
-    ]
+    )
+
+
+def log_of(lines: Iterable[str]) -> Entry:
+    """A log with a passage for each line."""
     chunks = tuple(Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in lines)
     vectors = ENCODER.begin(chunks).result()
     return replace(entry(99, "logs/server.log", "x"), chunks=chunks, vectors=vectors)  # type: ignore[arg-type]
@@ -202,6 +206,19 @@ def test_a_large_log_changes_no_rank(tmp_path: Path) -> None:
         assert paths(searcher.search(Query("report 7 quince medlar")))[0] == "logs/server.log"
     for question, its_before, its_after in zip(QUESTIONS_BESIDE_A_LOG, before, after, strict=True):
         assert its_after[0] == its_before[0], question
+
+
+def test_a_log_of_short_lines_leaves_the_words_of_long_texts_their_weight(tmp_path: Path) -> None:
+    """The average length is that of documents: else every long text would count as full of other words."""
+    files = [
+        (f"{at}.txt", f"The {each} of these farms. {'Word after word. ' * 40}")
+        for at, each in enumerate(FRUITS)
+    ]
+    with searching(tmp_path, files) as (searcher, writer):
+        before = searcher.search(Query("quince farms"))[0]
+        writer.put([log_of(f"tick {at}" for at in range(400))], ENCODER)
+        after = searcher.search(Query("quince farms"))[0]
+    assert after.score == pytest.approx(before.score, rel=0.1)
 
 
 FEW = [("large.md", 1_200), *((f"far/{at}.md", 1) for at in range(9))]

@@ -61,6 +61,9 @@ patterns."""
 _COUNTED = 2_000
 """Maximum number of passages of a term to count; for commoner terms, use the server's statistics."""
 
+_SAMPLED = 2_000
+"""Number of documents to take the average length from."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _Row = tuple[int, int, float]
@@ -324,7 +327,7 @@ class PostgresSnapshot:
         whole = [term for term in whole if term.stem not in prefixes or frequencies[term].documents]
         selected = select_terms(whole, frequencies, documents, chunks)
         name_scores = NameScores(selected.all_terms)
-        average_length = length / max(1, chunks)
+        average_length = self._average_length(documents) or length / max(1, chunks)
         if not name_scores.idf:
             return [], {}, name_scores, selected, average_length
         by_name = self._by_name(name_scores, question, scope) if self._viewpoint.has_names else {}
@@ -439,6 +442,15 @@ class PostgresSnapshot:
         counts = {number: Frequency(*its) for number, *its, _, _, _ in rows}
         return {term: counts[term_of(term.stem)] for term in terms}, documents, chunks, length
 
+    def _average_length(self, documents: int) -> float:
+        """Return the average number of words of a passage of each document, or of each of a sample: a log of
+        short lines would make all other passages long. 0 if it isn't known."""
+        if not self._viewpoint.has_names:
+            return 0.0
+        share = min(100.0, 100.0 * _SAMPLED / max(1, documents))
+        average = self._connection.execute(_AVERAGE_LENGTH, (share,)).fetchone()
+        return float(average[0] or 0.0) if average else 0.0
+
     # -- meaning
 
     def _by_meaning(
@@ -496,6 +508,11 @@ LEFT JOIN LATERAL (
     SELECT passage FROM words WHERE common.term IS NULL AND terms @> ARRAY[q.term] LIMIT 20000
   ) AS having_it JOIN passage ON passage.id = having_it.passage
 ) counted ON true
+"""
+
+# REPEATABLE: two searches rank alike.
+_AVERAGE_LENGTH = """
+SELECT avg(words::float8 / passages) FROM document TABLESAMPLE SYSTEM (%s) REPEATABLE (0) WHERE passages > 0
 """
 
 # Term by term, because checking all terms in each passage that has any takes four times as long.

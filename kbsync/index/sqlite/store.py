@@ -43,6 +43,7 @@ from kbsync.index.weights import (
     Frequency,
     NameScores,
     TermWeights,
+    at_length,
     select_terms,
 )
 from kbsync.index.words import (
@@ -102,6 +103,7 @@ class Reader:
     _sizes: dict[int, int]
     _chunks: int
     _documents: int
+    _lengths: tuple[float, float]
     _data_version: int
 
     def __init__(self, folder: Path) -> None:
@@ -162,6 +164,7 @@ class Reader:
         self._last_scope = None, _Scope(None)
         self._last_cosines = None
         self._chunks, self._documents, self._data_version = 0, 0, -1
+        self._lengths = 0.0, 0.0
 
     def has_vectors(self, model: str) -> bool:
         """Return whether any document has vectors of that model."""
@@ -252,15 +255,18 @@ class Reader:
         Common terms find chunks only if the rarer ones are in few documents: the first of each document, and
         those that have all.
         """
-        scores = dict[int, float]()
+        scores, rescaled = dict[int, float](), dict[bytes, Callable[[float], float]]()
         for term, idf in weights.rare.items():
             rows: list[Any] = self._connection.execute(_MATCH, (_expression([term]),)).fetchall()
             # SQLite's own idf counts passages, so one large document would decide what is rare.
-            scale = idf / max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
-            for chunk, score in rows:
-                scores[chunk] = scores.get(chunk, 0.0) + scale * score
+            own_idf = max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
+            for sizes in {sizes for *_, sizes in rows} - rescaled.keys():
+                rescaled[sizes] = at_length(_word_count(sizes), *self._lengths)
+            points = {chunk: idf * rescaled[sizes](score / own_idf) for chunk, score, sizes in rows}
+            for chunk, score in points.items():
+                scores[chunk] = scores.get(chunk, 0.0) + score
             if by_term is not None:
-                by_term[term] = {chunk: scale * score for chunk, score in rows}
+                by_term[term] = points
         having = {term: set[int]() for term in weights.common}
         found = max((self._frequency(each).documents for each in weights.rare), default=0)
         if weights.common and found < DEPTH:
@@ -374,7 +380,17 @@ class Reader:
             self._last_cosines = None
             self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
             self._documents = self._connection.execute("SELECT count(*) FROM document").get
+            self._lengths = self._average_lengths()
             self._data_version = version
+
+    def _average_lengths(self) -> tuple[float, float]:
+        """Return the average number of words of a chunk: of all, which bm25() uses, and of a chunk of each
+        document, or of each of a sample."""
+        averages = self._connection.execute("SELECT block FROM words_data WHERE id = 1").get or b""
+        rows, *words = _varints(averages) or [0]
+        every = self._documents // _SAMPLED + 1
+        sample = [_word_count(sizes) for (sizes,) in self._connection.execute(_SAMPLE, (every,))]
+        return sum(words) / max(1, rows), sum(sample) / max(1, len(sample))
 
     def _written(self, stem: str) -> str:
         """Return a word with this stem as it is written in a document; any word with it if none is found
@@ -645,7 +661,13 @@ _OWN = (
     "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
     " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
 )
-_MATCH = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}'"  # noqa: S608
+_MATCH = f"""
+SELECT words.rowid, -rank, sz FROM words CROSS JOIN words_docsize ON id = words.rowid
+  WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}'
+"""  # noqa: S608
+_SAMPLE = """
+SELECT sz FROM run CROSS JOIN words_docsize ON id = first + chunks / 2 WHERE place = 0 AND document % ? = 0
+"""
 _OWNERS = f"""
 SELECT chunk.id, run.document, chunk.slot
   FROM json_each(?) CROSS JOIN chunk ON chunk.id = value CROSS JOIN run ON {_OWN}
@@ -670,6 +692,22 @@ _SHOWN = (
 )
 
 
+def _varints(content: bytes) -> list[int]:
+    """Return the numbers that SQLite wrote, 7 bits to a byte, the highest first."""
+    numbers, number = list[int](), 0
+    for byte in content:
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:
+            numbers.append(number)
+            number = 0
+    return numbers
+
+
+def _word_count(sizes: bytes) -> int:
+    """Return the number of words of a chunk, from those of its columns."""
+    return sum(_varints(sizes))
+
+
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
     """Yield chunks with their scores; sorts more than the best only if they are needed."""
     least = max(sorted(scores.values(), reverse=True)[_SORTED - 1 : _SORTED], default=0.0)
@@ -683,6 +721,9 @@ _SORTED = 2 * DEPTH
 
 _VISITED = 4 * DEPTH
 """Number of nearest chunks to read before trying anything else."""
+
+_SAMPLED = 1_000
+"""Number of documents to take the average length from; up to twice as many."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 """Up to this number of chunks, checking one by one takes about as long as reading chunks by nearness."""
