@@ -12,7 +12,7 @@ from functools import partial
 
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock, end_tasks, keep_running, wait_for_any
-from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
+from kbsync.engine.status import SHOWN, MirrorStatus, halt_words, mirror_status
 from kbsync.errors import StateError
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -170,9 +170,11 @@ class ServiceReports:
 
 
 def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:
-    """Return a line such as `120 ready, 1 pending, 2 failed; handbook: credentials`."""
+    """Return a line such as `120 ready, 1 pending, 2 failed; handbook: key refused`."""
     totals = {status.word: sum(getattr(m.documents, status.word) for m in mirrors) for status in SHOWN}
     counts = [f"{n:,} {word}" for word, n in totals.items() if n or word in ("ready", "pending", "failed")]
-    halts = [f"{mirror.name}: {mirror.halt.reason}" for mirror in mirrors if mirror.halt is not None]
+    halts = [
+        f"{mirror.name}: {halt_words(mirror.halt.reason)}" for mirror in mirrors if mirror.halt is not None
+    ]
     paused = [f"{mirror.name}: paused" for mirror in mirrors if mirror.pause is not None]
     return "; ".join([", ".join(counts), *halts, *paused])

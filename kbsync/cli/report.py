@@ -25,7 +25,8 @@ from kbsync.engine.status import (
     DELETIONS_HELD,
     RECIPE_HELD,
     Items,
-    in_words,
+    halt_sentence,
+    halt_words,
     pause_json,
 )
 from kbsync.freshness import Freshness, ReadFreshness, freshness_reader
@@ -174,7 +175,9 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
         for word in ("uploaded", "replaced", "renamed", "deleted")
         if (number := sum(count[word] for count in counts))
     ]
-    stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
+    stopped = [
+        halt_words(each.status.halt.reason) for each in reports if each.status.halt and not each.is_held
+    ]
     paused = ["paused"] if any(each.status.pause for each in reports) else []
     parts += [*changes, *paused, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
     # Whether a halted mirror's folder changed is unknown, and held documents would be changes.
@@ -230,7 +233,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
         yield problem(f"{detail}; to resume: {resume}", "mirror.paused", **fields)
     if halt is not None:
         yield problem(
-            f"{halt.reason}: {in_words(halt)}",
+            halt_sentence(halt),
             HELD.get(halt.reason, "mirror.halted"),
             folder=report.status.folder,
             reason=halt.reason,

@@ -193,13 +193,13 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     if room is None:
         return ""
     if room.used_words is not None and room.total_words is not None and room.used_words >= room.total_words:
-        return f"the account has none left of {room.total_words:,} words: the pass stops (quota) at once"
+        return f"the account has none left of {room.total_words:,} words: the pass stops at once"
     free = max(0, room.total - room.used)
     if plan.bytes_to_send <= free:
         return ""
     account = f"the account has {sized(free)} left of {sized(room.total)}"
     needed = f"{sized(plan.bytes_to_send)} would be sent"
-    return f"{account}, and {needed}: the pass stops (quota) at the first file that does not fit"
+    return f"{account}, and {needed}: the pass stops at the first file that does not fit"
 
 
 @dataclass(slots=True)

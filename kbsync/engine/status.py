@@ -116,6 +116,16 @@ def only_goes_on(halt: Halt) -> bool:
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
 
+def halt_words(reason: str) -> str:
+    """Return the reason of a halt in words for people; JSON, metrics and logs have the reason itself."""
+    return HALT_WORDS.get(reason, reason.replace("-", " "))
+
+
+def halt_sentence(halt: Halt) -> str:
+    """Return the reason, the detail and the command of a halt as text."""
+    return f"{halt_words(halt.reason)}: {in_words(halt)}"
+
+
 def in_words(halt: Halt) -> str:
     """Return the detail and command of a halt as text."""
     if not halt.cure:

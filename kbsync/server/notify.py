@@ -27,7 +27,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
-from kbsync.engine.status import find_halt, in_words, iso
+from kbsync.engine.status import find_halt, halt_sentence, halt_words, iso
 from kbsync.errors import StateError, system_reason
 from kbsync.state.mirrors import Halt
 
@@ -86,9 +86,9 @@ class Notice:
         halt = self.halt
         match self.event:
             case "halted":
-                text = f"{halt.reason}: {in_words(halt)}"
+                text = halt_sentence(halt)
             case "recovered":
-                text = f"works again ({halt.reason} is over)"
+                text = f"works again (was halted: {halt_words(halt.reason)})"
             case "quarantined":
                 noun = "document" if self.count == 1 else "documents"
                 first = "".join(f", first {each.path}: {each.reason}" for each in self.documents[:1])

@@ -22,8 +22,8 @@ from kbsync.core.model import Status
 from kbsync.core.text import cursor
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import (
-    HALT_WORDS,
     Items,
+    halt_words,
     history_json,
     last_audit,
     running_json,
@@ -178,7 +178,7 @@ class MirrorView:
         """Return the mirror for the page: its status, its problems and its progress."""
         payload, tx, record, halt = self.status.to_json(), self._tx, self._record, self.status.halt
         if halt is not None:
-            payload["halt"]["words"] = HALT_WORDS.get(halt.reason, halt.reason.replace("-", " "))
+            payload["halt"]["words"] = halt_words(halt.reason)
         if record is None:
             return {**payload, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
         moving: list[dict[str, Any]] = []

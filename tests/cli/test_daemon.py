@@ -97,7 +97,9 @@ def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
     # A halt is one line with its cure, and its end another.
     place.docs.rename(place.root / "away")
     halted = seen_until(daemon, "folder is missing")
-    assert re.search(rf"\d ! handbook: folder-missing: {re.escape(str(place.docs))}: the folder is", halted)
+    assert re.search(
+        rf"\d ! handbook: folder not readable: {re.escape(str(place.docs))}: the folder is", halted
+    )
     (place.root / "away").rename(place.docs)
     seen_until(daemon, "handbook resumed")
     daemon.process.send_signal(signal.SIGINT)

@@ -130,7 +130,7 @@ def test_on_a_terminal_a_failure_is_told_once(place: Place) -> None:
     halted = place.run("--once", tty=True)
     assert halted.code == 3
     assert "mirror.halted" not in halted.err
-    assert halted.err.count("folder-missing") == 1
+    assert halted.err.count("folder not readable") == 1
     assert "mirror.halted" in place.run("--once").err
 
 
@@ -224,4 +224,4 @@ def test_a_halted_pass_does_not_say_that_nothing_changed(place: Place) -> None:
     place.docs.rename(place.root / "away")
     ran = place.run("--once")
     assert ran.code == 3
-    assert ran.out.startswith("handbook: 1 document searchable, halted (folder-missing); ")
+    assert ran.out.startswith("handbook: 1 document searchable, halted (folder not readable); ")

@@ -83,7 +83,7 @@ def test_a_plan_says_beforehand_that_not_everything_fits(zhipu: ZhipuPlace) -> N
     zhipu.vendor.turn(capacity_bytes=1000)
     ran = zhipu.run("plan")
     assert ran.code == 0
-    assert "left of 1.0 kB, and 3.0 kB would be sent: the pass stops (quota) at the first file" in ran.out
+    assert "left of 1.0 kB, and 3.0 kB would be sent: the pass stops at the first file" in ran.out
     assert zhipu.vendor.asked("upload") == 0
     for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):
         zhipu.vendor.turn(**enough)

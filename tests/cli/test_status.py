@@ -395,7 +395,7 @@ def test_without_a_terminal_each_change_is_a_line() -> None:
     assert told == [
         "1970-01-01T00:00:00Z docs: 1 ready, 1 pending",
         "1970-01-01T00:00:00Z docs: 2 ready",
-        "1970-01-01T00:00:00Z docs: 2 ready; quota: no money; then run: kbsync retry",
+        "1970-01-01T00:00:00Z docs: 2 ready; account used up: no money; then run: kbsync retry",
     ]
 
 

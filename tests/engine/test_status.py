@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.core.model import SELECTED, Presence, Stamp, Status
-from kbsync.engine.status import DocumentCounts, MirrorStatus, is_fresh, mirror_status
+from kbsync.engine.status import HALT_WORDS, DocumentCounts, MirrorStatus, is_fresh, mirror_status
 from kbsync.errors import Halted, Rejected
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import Tx
@@ -178,3 +178,8 @@ def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
     waiting = replace(fresh, documents=DocumentCounts(pending=1), oldest_pending_s=61.0)
     assert not is_fresh(waiting, 60.0, 1001.0)
     assert not is_fresh(MirrorStatus("m", "/m", "local", DocumentCounts()), 1e9, 0.0)
+
+
+def test_the_troubleshooting_page_has_the_words_for_each_halt() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
+    assert [code for code, words in HALT_WORDS.items() if f"| {words} (`{code}`) |" not in page] == []

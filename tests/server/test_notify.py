@@ -141,7 +141,7 @@ def test_only_what_was_asked_for_is_told_and_nothing_of_mirrors_that_left() -> N
 def test_a_notice_is_one_line_of_json_that_moves_no_cursor() -> None:
     assert (BODY.count(b"\n"), BODY.count(b"\x1b")) == (1, 0)
     assert json.loads(BODY)["at"] == "2025-11-20T10:00:00Z"
-    assert json.loads(BODY)["text"].startswith("handbook: quota: no money")
+    assert json.loads(BODY)["text"].startswith("handbook: account used up: no money")
     odd = Notice("quarantined", "a", 0.0, count=1, documents=(FailedDocument("\udcff.md", "no text"),))
     assert json.loads(notify.body_of(odd))["count"] == 1
 
@@ -386,7 +386,12 @@ async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
     stage.notifications.heard("a", Happened("document.ready", ROW))
     await stage.look(EVERY + GATHER)
     assert stage.events == ["halted", "recovered", "quarantined"]
-    over = {"reason": "quota", "detail": "", "cure": "", "text": "a: works again (quota is over)"}
+    over = {
+        "reason": "quota",
+        "detail": "",
+        "cure": "",
+        "text": "a: works again (was halted: account used up)",
+    }
     assert {key: stage.notices[1][key] for key in over} == over, "no cure for what is over"
     assert stage.notices[-1]["documents"] == [{"path": "x.pdf", "reason": "no text"}]
     assert stage.notices[-1]["cure"] == "kbsync retry --mirror a"

@@ -208,5 +208,5 @@ def test_the_sentence_sums_up_and_names_halts() -> None:
     halted = MirrorStatus(
         "b", "/b", "zhipu", DocumentCounts(ready=1, failed=2), halt=Halt("credentials", "…", "…")
     )
-    assert status_sentence([well, halted]) == "1,201 ready, 1 pending, 2 failed, 4 skipped; b: credentials"
+    assert status_sentence([well, halted]) == "1,201 ready, 1 pending, 2 failed, 4 skipped; b: key refused"
     assert status_sentence([]) == "0 ready, 0 pending, 0 failed"

@@ -83,6 +83,7 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     """Return what needs a decision in this mirror."""
+    from kbsync.engine.status import FOLDER_MISSING
     from kbsync.source.roots import RootTrouble, identify
     from kbsync.state.approvals import RENEWALS
 
@@ -95,7 +96,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     renewals = tx.holds.current(record.id, RENEWALS)
     reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))
     holds, folder = tuple(hold.id for hold in (*deletions, *renewals)), ""
-    if record.halt is not None and record.halt.reason == "folder-missing":
+    if record.halt is not None and record.halt.reason == FOLDER_MISSING:
         # A missing folder cannot be accepted: that would accept any folder that replaces it later.
         with suppress(RootTrouble):
             identify(mirror.folder.resolve())

@@ -88,7 +88,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     """
     from kbsync.cli.report import name_some
     from kbsync.engine.plan import RECIPE
-    from kbsync.engine.status import in_words
+    from kbsync.engine.status import halt_words, in_words
 
     is_cut = False
 
@@ -108,7 +108,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
         return [_with_size(item) for item in items if item.cause == DESELECTED]
 
     if plan.halt is not None:
-        yield output.red(f"{plan.name}: a pass would do nothing ({plan.halt.reason})")
+        yield output.red(f"{plan.name}: a pass would do nothing ({halt_words(plan.halt.reason)})")
         yield f"  {printable(in_words(plan.halt))}"
         return
     if plan.note:

@@ -16,7 +16,7 @@ from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, mirror_reports, running_line
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
-from kbsync.engine.status import in_words, iso
+from kbsync.engine.status import halt_sentence, iso
 from kbsync.installation import Installation
 
 EVERY = 1.0
@@ -143,7 +143,7 @@ def in_one_line(report: MirrorReport) -> str:
     """Return the counts and the halt of a mirror in one line."""
     status = report.status
     counts = [f"{number:,} {state}" for state, number in status.documents.to_json().items() if number]
-    halt = "" if status.halt is None else f"; {status.halt.reason}: {in_words(status.halt)}"
+    halt = "" if status.halt is None else f"; {halt_sentence(status.halt)}"
     note = "; first pass under way" if report.is_in_first_pass else ""
     if report.is_unattended and (report.waiting or not report.has_passed):
         note = "; kbsync isn't running"

@@ -25,6 +25,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
 from kbsync.cli.report import clock_time
 from kbsync.core.text import counted
+from kbsync.engine.status import halt_words
 from kbsync.signals import ENDING, HardEnd, Signals, find_terminal, hangup_with
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def _trouble(fields: logs.Fields) -> str:
     """Return the mirror, what happened, and what to do; for a bug of ours, with the traceback below."""
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
+    if fields["event"] == "mirror.halted" and reasons:
+        reasons[0] = halt_words(reasons[0])
     parts += reasons or [str(fields["event"]).replace(".", " ")]
     fix = f"; fix: {fields['cure']}" if fields.get("cure") else ""
     trace = f"\n  {fields['exception']}" if fields.get("exception") else ""
