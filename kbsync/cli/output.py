@@ -21,8 +21,6 @@ PLAIN_COLUMNS = 100
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that JSON allows in a string, but that break a terminal or fail to encode."""
 
-Style = Callable[[str], str]
-
 
 class Output:
     """Standard output. Once its reader is gone (`… | head`), writes are dropped."""

@@ -14,6 +14,7 @@ from kbsync.core.model import Status, serving
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import FileStatus, Items, why_old
 from kbsync.errors import UsageError
+from kbsync.file_systems import holds
 from kbsync.installation import Installation
 from kbsync.search import iso_time
 from kbsync.state.files import FileRow, join, split
@@ -125,11 +126,12 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
     unlisted = list[FileStatus]()
     if page.states:
         is_failed = Status.FAILED in page.states
+        beginning = f"{page.below}/" if page.below else ""
         failed = (
-            [status for status in items.unlisted() if _is_below(status.path, page.below)] if is_failed else []
+            [status for status in items.unlisted() if status.path.startswith(beginning)] if is_failed else []
         )
         paths = [*tx.entries.folders_with(record.id, page.states), *(status.path for status in failed)]
-        folders = [folder for folder in folders if any(_is_in(path, folder) for path in paths)]
+        folders = [folder for folder in folders if any(holds(folder, path) for path in paths)]
         # The first page lists all folders, because they have no position among the files.
         unlisted = failed if page.after is None else []
     notes = []
@@ -142,15 +144,6 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
         "next": more,
         "notes": notes,
     }
-
-
-def _is_in(path: str, folder: str) -> bool:
-    """Return whether the path `place` is `folder` or below it."""
-    return path == folder or _is_below(path, folder)
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return not folder or path.startswith(f"{folder}/")
 
 
 def searchable_files(
@@ -178,7 +171,7 @@ def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | 
         batch = tx.entries.page(mirror, after, page.limit)
         for row in batch:
             folder = split(row.path)[0]
-            if page.below and folder != page.below and not folder.startswith(f"{page.below}/"):
+            if page.below and not holds(page.below, folder):
                 if os.fsencode(folder) >= beyond:
                     return rows, None
                 continue
