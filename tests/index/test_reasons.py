@@ -14,6 +14,7 @@ from kbsync.index.glossary import Glossary
 from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
+from kbsync.index.words import terms_of
 from tests.index.test_search import ENCODER, entry
 
 TEXTS = {
@@ -79,6 +80,7 @@ def check_sums(hits: list[Hit]) -> None:
         "thermometer",
         "days off",
         "溫度傳感器",
+        "室温和温度",
         "printer heat pump 温度",
     ],
 )
@@ -196,6 +198,15 @@ def test_a_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
     lines = "\n\n".join(f"{number} heat pump started" + " quiet" * 150 for number in range(1300))
     with explaining(tmp_path, {"log.txt": lines, "note.txt": "The heat pump is new."}) as searcher:
         hits = searcher.search(Query("heat pump", explain=True))
+        with searcher._store.snapshot() as snapshot:
+            query, vector = Query("heat pump", explain=True), ENCODER.query("heat pump")
+            candidates = snapshot.candidates(terms_of(query.text), ENCODER.model, vector, query)
+        for each in candidates:
+            assert each.matched is not None
+            its = each.matched()
+            points = sum([*its.text.values(), *its.name.values()])
+            assert points / its.total == pytest.approx(each.words)
+        assert not all(each.words for each in candidates)  # these are only near, though they have the words
     check_sums(hits)
     [log] = [hit.reasons for hit in hits if hit.path == "log.txt"]
     assert log is not None

@@ -127,6 +127,7 @@ def test_explains_a_hit_as_the_built_in_base_does(
             asked = replace(query, explain=True, unfinished=False)
             ours, its = (Search(each, ENCODER).search(asked) for each in (store, built_in))
             check_sums(ours)
+            check_sums(its)
             if (
                 most == MOST_ROWS
             ):  # with fewer words that find, SQLite scores some common words in fewer passages
