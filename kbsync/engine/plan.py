@@ -259,7 +259,7 @@ class PrivatePass:
 
     @property
     def binding(self) -> Binding:
-        """The binding of the pass. Only the copy of the state has the ids of a new mirror or binding."""
+        """The binding of the pass. If it is new, its id exists only in the plan's copy of the state."""
         return self.journal.binding
 
     def entry(self, path: str) -> FileRow | None:

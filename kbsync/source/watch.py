@@ -459,7 +459,7 @@ class Watcher:
         for hint in hints:
             self.hints.add(hint)
         if self.hints.overflowed:
-            self.want_rescan(f"{self._root}: more paths changed at once than kbsync remembers one by one")
+            self.want_rescan(f"{self._root}: more paths changed at once than kbsync can record individually")
         self._on_hint()
 
     async def _check_silence(self, watch: Watch) -> None:

@@ -69,7 +69,7 @@ class Connections:
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
-        """Make no connection yet. Raises `Halted` for an invalid dsn."""
+        """Start without a connection. Raises `Halted` for an invalid dsn."""
         reason = "target.dsn is not valid; write it as postgresql://user:password@host/database"
         try:
             dsn_parameters = conninfo_to_dict(dsn)

@@ -100,7 +100,7 @@ class PostgresStore:
         read_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make no connection. Raises `Halted` for an invalid dsn."""
+        """Start without a connection. Raises `Halted` for an invalid dsn."""
         self._clock = clock
         self._connections = Connections(dsn, read_only=read_only)
         self._owner, self._read_only = owner, read_only

@@ -182,7 +182,7 @@ _WIKI_LINK = re.compile(
 
 
 def unlinked(text: str) -> str:
-    """Return Markdown with links and embeds of notes (`[[Name|words]]`) as words, except in code."""
+    """Return Markdown with links to notes and embeds (`[[Name|text]]`) as plain text, except in code."""
     if "[[" not in text:
         return text
     parts, end = list[str](), 0

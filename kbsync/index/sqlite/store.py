@@ -709,7 +709,7 @@ def _word_count(sizes: bytes) -> int:
 
 
 def _best_first(scores: Mapping[int, float]) -> Iterator[tuple[int, float]]:
-    """Yield chunks with their scores; sorts more than the best only if they are needed."""
+    """Yield chunks with their scores, best first; sort all of them only if the caller needs that many."""
     least = max(sorted(scores.values(), reverse=True)[_SORTED - 1 : _SORTED], default=0.0)
     order = lambda item: (-item[1], item[0])  # noqa: E731
     yield from sorted((item for item in scores.items() if item[1] >= least), key=order)

@@ -164,7 +164,7 @@ def address_in(document: Outgoing) -> str:
         raise Unfit(str(reason), code="link") from None
 
 
-_STILL_THERE = "the service says that it is deleted, and still has it"
+_STILL_THERE = "the service confirmed the deletion but still has the document"
 
 P = TypeVar("P")
 Row = TypeVar("Row", bound=DocumentRow)
