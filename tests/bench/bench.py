@@ -1,7 +1,7 @@
 """The interface of a bench: a knowledge base under test, its contents, other users' changes, and faults.
 
 Crashes (`tests/crash`), random lives (`tests/engine/machine.py`), faults (`tests/remote`) and messes
-(`tests/torture`) are played on any bench. What one cannot do is left out there and said in its docstring.
+(`tests/torture`) run on any bench. A bench leaves out what it can't do, and its docstring says so.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from kbsync.contract.target import Target
 from tests.engine.world import World
 
 STRANGE = "somebody else's, and longer than any text of ours"
-"""What others put there."""
+"""The text of other users' documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnDocument:
-    """A document of ours. `shown`: path and text that a search finds at this moment; None: nothing.
+    """A document of ours. `shown`: path and text that a search finds now; None: nothing.
 
-    `digest`: SHA-256 of its newest version. `failed`: that one was not indexed, whatever is shown.
-    `recipe`: how it is made, "" where the base does not show it.
+    `digest`: the SHA-256 of its newest version. `failed`: indexing that version failed, whatever `shown` is.
+    `recipe`: its recipe, "" if the base doesn't show it.
     """
 
     id: str
@@ -38,9 +38,9 @@ class OwnDocument:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something is otherwise there. `text`: of the version that it is about; `fails`: it does not index.
+    """A change at the base. `text`: of the version concerned; `fails`: it can't be indexed.
 
-    `is_sent`: the text came with this very change.
+    `is_sent`: the text came with this change.
     """
 
     op: str
@@ -51,11 +51,11 @@ class Change:
 
 
 class Bench(ABC):
-    """A world and its base. `on_change` is called for every change, at the moment it happens.
+    """A world and its base. `on_change` is called at every change.
 
-    `stored`, `accepted`: boundaries after which a document is at the target, and the state knows it.
-    `renames`: the target can. `has_gaps_in_renames`: it takes a text only once, so that a moved file is not
-    found for a while.
+    `stored`, `accepted`: the boundaries after which a document is at the target, and after which the state
+    records it. `renames`: whether the target can rename. `has_gaps_in_renames`: the target stores each text
+    once, so that a moved file can't be found for a while.
     """
 
     stored: Sequence[str] = ("put effect",)
@@ -69,93 +69,97 @@ class Bench(ABC):
 
     @abstractmethod
     def serving(self) -> AbstractAsyncContextManager[Self]:
-        """The service is there for as long as the context lasts."""
+        """Run the service for as long as the context lasts."""
 
-    # -- what is there ---------------------------------------------------------------------------------
+    # -- contents -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def ours(self) -> list[OwnDocument]:
-        """Every document that kbsync brought there and that is there now, the oldest first."""
+        """Return every document that kbsync created and that still exists, oldest first."""
 
     def documents(self) -> dict[str, list[str]]:
-        """SHA-256 of every document of ours, searchable or not, by path."""
+        """Return the SHA-256 of each of our documents, searchable or not, by path."""
         found: dict[str, list[str]] = {}
         for one in self.ours():
             found.setdefault(one.path, []).append(one.digest)
         return found
 
     def searchable(self) -> set[str]:
-        """Paths of which some version is found at this moment."""
+        """Return the paths of which searches find some version now."""
         return {one.shown[0] for one in self.ours() if one.shown is not None}
 
     @abstractmethod
     def sent(self) -> list[tuple[str, str]]:
-        """(path or name, digest) of everything that was ever stored, in order."""
+        """Return (path or name, digest) of every upload so far, in order."""
 
     @abstractmethod
     def asked(self) -> int:
-        """How many requests there were."""
+        """Return the number of requests."""
 
     def touched(self) -> int:
-        """How many documents of others are not there any more, or not as they were."""
+        """Return how many of other users' documents are missing or changed."""
         return 0
 
     @abstractmethod
     def violations(self) -> list[str]:
-        """What was done against the rules of the service, or to documents of others."""
+        """Return the requests that broke the service's rules or affected other users' documents."""
 
-    # -- what goes wrong -------------------------------------------------------------------------------
+    # -- faults -------------------------------------------------------------------------------------------
 
     @abstractmethod
     def fail_once(self, path: str) -> None:
-        """The next document of this path is stored but does not index."""
+        """Let the next document of this path be stored but fail to index."""
 
     @abstractmethod
     def heal(self) -> None:
-        """Nothing goes wrong any more."""
+        """End all faults."""
 
 
 class SharedBench(Bench):
-    """A base that others write into as well, and a service that may say what is not so."""
+    """A base with other writers, and a service that may report wrong states."""
 
     @abstractmethod
     def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
-        """Somebody else uploads a document under a name; its id. `more`: what a service keeps besides."""
+        """Upload a document as another user and return its id. `more`: other properties that the service
+        keeps.
+        """
 
     @abstractmethod
     def take_away(self, one: OwnDocument) -> None:
-        """Somebody else deletes a document of ours."""
+        """Delete one of our documents as another user."""
 
     def lose(self, path: str) -> None:
-        """Somebody else deletes what a file of ours has there."""
+        """Delete the documents of this path as another user."""
         for one in self.ours():
             if one.path == path:
                 self.take_away(one)
 
     @abstractmethod
     def fault(self, op: str, kind: str) -> None:
-        """The next call of `op` is `lost` (nothing done), `done` (no answer), `down`, `refused` or `full`."""
+        """Let the next call of `op` be `lost` (nothing done), `done` (no response), `down`, `refused` or
+        `full`.
+        """
 
     @abstractmethod
     def come_late(self, path: str, after: float = 5.0) -> None:
-        """The next upload of this path arrives so many seconds after its answer was lost."""
+        """Let the next upload of this path arrive this long after its response was lost."""
 
     @abstractmethod
     def keep_deleted(self) -> None:
-        """The next deletion is answered as done and is not."""
+        """Let the service confirm the next deletion without carrying it out."""
 
     @abstractmethod
     def arrive(self) -> None:
-        """Whatever is still on its way there arrives now."""
+        """Let all delayed uploads arrive now."""
 
     @abstractmethod
     def clock_was_set(self) -> None:
-        """The clock of this machine is another from now on, that of the service is not."""
+        """Note that this machine's clock was set, but not the service's."""
 
     @abstractmethod
     def story(self) -> list[str]:
-        """The last changes, to be read when a promise was broken."""
+        """Return the last changes, to show when a promise was broken."""
 
     @abstractmethod
     def target(self) -> AbstractAsyncContextManager[Target | Any]:
-        """A client of its own beside the mirror's, for as long as the context lasts."""
+        """Open another client beside the mirror's, for as long as the context lasts."""

@@ -26,11 +26,11 @@ from tests.crash.harness import Guillotine
 from tests.engine.world import World
 
 ENCODER = LocalEncoder()
-"""One for all, since it takes long to load."""
+"""Shared, since it takes long to load."""
 
 
 class ToldIndex(Writer):
-    """Tells `at` where each transaction is, and remembers which documents were committed."""
+    """Reports each transaction step to `at`, and records committed documents."""
 
     def __init__(self, folder: Path, at: Callable[[str], None], stored: list[tuple[str, str]]) -> None:
         self._at, self._stored = at, stored
@@ -56,7 +56,7 @@ class ToldIndex(Writer):
 
 
 class PlainReader:
-    """Reads plain text, without processes of a parser; `torn` paths cannot be read once."""
+    """Reads plain text without parser processes; `torn` paths can't be read once."""
 
     def __init__(self) -> None:
         self.torn: set[str] = set()
@@ -70,7 +70,7 @@ class PlainReader:
 
 
 class LocalWorld(World):
-    """As the engine's world, with the built-in knowledge base in its state directory."""
+    """The engine's world with the built-in knowledge base in its state directory."""
 
     in_threads = True
 
@@ -102,7 +102,7 @@ class LocalWorld(World):
 
 
 class LocalBench(Bench):
-    """All documents of its base are ours, and every request ends with a commit of the index."""
+    """All documents in its base are ours, and every request ends with a commit of the index."""
 
     stored = ("index after",)
     accepted = ("index after", "commit after")
@@ -126,7 +126,7 @@ class LocalBench(Bench):
             self.world.guillotine.boundary(name)
 
     def ours(self) -> list[OwnDocument]:
-        """A document of which a chunk is not in the full-text index is not found."""
+        """Return our documents; one with a chunk missing in the full-text index counts as not searchable."""
         found = (
             "SELECT document.id, path, group_concat(text), group_concat(words_docsize.id IS NOT NULL)"
             " FROM document JOIN run ON document = document.id"

@@ -1,4 +1,4 @@
-"""The bench with a base in memory."""
+"""The bench with an in-memory base."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ERRORS: dict[str, Callable[[], TargetError]] = {
 
 
 class MemoryBench(SharedBench):
-    """Documents whose digest begins with one of `bad` do not index at first."""
+    """Documents whose digest begins with one of `bad` fail to index at first."""
 
     def __init__(self, world: World, behaviour: Behaviour | None = None, bad: str = "") -> None:
         super().__init__()
@@ -96,14 +96,14 @@ class MemoryBench(SharedBench):
         self.base.behaviour.failures.append(Failure(lambda subject: subject.path == path, times=1))
 
     def come_late(self, path: str, after: float = 5.0) -> None:
-        """Whatever is uploaded next."""
+        """Delay the next upload."""
         self.base.behaviour.late_puts = after
 
     def keep_deleted(self) -> None:
         self.base.faults.append(Fault("delete", lie=True))
 
     def arrive(self) -> None:
-        """Everything arrives at once."""
+        """Let everything arrive at once."""
 
     def clock_was_set(self) -> None:
         self.base.behaviour.tells_created = False

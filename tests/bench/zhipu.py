@@ -1,4 +1,4 @@
-"""The bench with a base at the stand-in of Zhipu: the real client, TCP, and a clock that jumps."""
+"""The bench with a base at Zhipu's stand-in: the real client, TCP, and a clock that jumps."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from tests.bench.bench import STRANGE, Change, OwnDocument, SharedBench
 from tests.remote.world import RemoteWorld
 
 CHANGED = "another text, changed"
-"""It has the word of its name, by which a search finds it."""
+"""It contains a word of its name, so that a search finds it."""
 
 ANSWERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "lost": ("lost-answer", {}),
     "done": ("lost-answer", {}),
     "down": ("rate-limited", {}),
 }
-"""Faults that nearly every service has."""
+"""The faults that nearly every service has."""
 
 
 def edit_little(bench: ZhipuBench) -> None:
-    """So that documents are looked at one by one."""
+    """Edit so few files that documents are polled one by one."""
     bench.world.clock.now += 10
     bench.world.write("changed.md", CHANGED)
     bench.world.delete("gone.md")
 
 
 def lose_state(bench: ZhipuBench) -> None:
-    """The list is read for what is there, and documents where names prove nothing."""
+    """Lose the state: the list is read, and documents whose names prove nothing."""
     bench.world.clock.now += 10
     bench.world.lose_state()
     bench.world.write("new.md", "a new file")
 
 
 class ZhipuBench(SharedBench):
-    """Every request that changes something is followed by a look, answered or not.
+    """A bench that checks the base after every request that changes it, answered or not.
 
-    It cannot rename, so that no call of that name goes wrong; the re-embed does instead.
+    It can't rename, so faults of that operation affect the re-embed instead.
 
-    `ops`: calls that have another name here. `kinds`: what goes wrong, as the stand-in plays it.
-    `effects`: the requests that change something, as a guillotine knows them; the work of one is done also
-    when the client dies before the answer. `watched`: others after which there is a look. `edits`: what
-    happens to the folder so that an operation is asked for. `provoking`: what goes wrong with the upload of
-    the changed file so that one is. `unkept`: the fault of a deletion that is none.
+    `ops`: operations with another name here. `kinds`: the stand-in's faults for each failure. `effects`:
+    requests that change the base, as a guillotine names them; they are carried out even if the client dies
+    before the response. `watched`: other requests after which the base is checked. `edits`: changes of the
+    folder that cause an operation. `provoking`: faults in the upload of the changed file that cause an
+    operation. `unkept`: the fault that confirms a deletion without carrying it out.
     """
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "detail", "rename": "reembed"}
@@ -70,7 +70,7 @@ class ZhipuBench(SharedBench):
     provoking: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
         "list": ("lost-answer", {}),
         "reembed": ("fails", {"runs": 1}),
-        "retrieve": ("stuck", {"searchable": True}),  # called unfinished for ever: a search decides
+        "retrieve": ("stuck", {"searchable": True}),  # the status never ends: a search decides
     }
     unkept: ClassVar[str] = "keeps-document"
     accepted = ("put effect", "POST answer", "commit after")
@@ -92,14 +92,14 @@ class ZhipuBench(SharedBench):
             yield self
 
     def _schedule_counted(self, seconds: float, work: Work) -> None:
-        """What comes late comes in time: done with the next request, its lag would only begin there."""
+        """Schedule late work at its due time: with the next request, its lag would only begin there."""
         self._schedule(seconds, work)
         self.world.clock.ring(seconds, self.world.server.late.catch_up)
 
-    # -- what changes there ----------------------------------------------------------------------------
+    # -- changes -------------------------------------------------------------------------------------------
 
     def _answered(self, request: Request, fault: Fault | None) -> Response:
-        """What became searchable by itself is seen before anything goes."""
+        """Check for documents that became searchable by themselves before any are deleted."""
         op = self.world.app.op(request)
         effect = self.effects.get(op)
         if effect is not None:
@@ -130,24 +130,24 @@ class ZhipuBench(SharedBench):
         return new
 
     def _namings(self) -> list[Naming]:
-        """With every prefix that there was, the longest first: what is left of a name is the path."""
+        """Return the naming for every prefix so far, longest first: the rest of a name is the path."""
         self._prefixes.add(self.world.settings.prefix)
         prefixes = sorted(self._prefixes, key=len, reverse=True)
         return [Naming(one, self.world.settings.names) for one in prefixes]
 
     def path_in(self, name: str) -> str:
-        """The path of the file whose document was sent under this name; the name where it says nothing."""
+        """Return the path of the file whose document has this name; the name itself if it has no path."""
         readings = (naming.read(name) for naming in self._namings())
         return next((one.path for one in readings if one is not None and one.path), name)
 
-    # -- what is there ---------------------------------------------------------------------------------
+    # -- contents ------------------------------------------------------------------------------------------
 
     def ours(self) -> list[OwnDocument]:
         there = self.world.app.documents.values()
         return [self.own(one) for one in there if not one.is_deleted and not one.is_foreign]
 
     def own(self, one: Any) -> OwnDocument:
-        """Found once is found, whatever the status says for a moment: searches don't look at it."""
+        """Describe a document; once searchable it stays so, since searches don't check the status."""
         now = self.world.app.clock.now()
         path = self.path_in(one.sent_name)
         is_found = any(phase.stat == 1 and phase.at <= now for phase in one.phases)
@@ -157,7 +157,7 @@ class ZhipuBench(SharedBench):
         )
 
     def documents(self) -> dict[str, list[str]]:
-        """A document of ours whose name says nothing under today's prefix is one too many."""
+        """Group documents by path; one of ours without today's prefix is surplus."""
         found = self.world.bytes_by_path()
         surplus = len(self.ours()) - sum(map(len, found.values()))
         return {**found, "(another name)": [""] * surplus} if surplus else found
@@ -182,7 +182,7 @@ class ZhipuBench(SharedBench):
         told = [f"{e['at'] - began:.1f} {e['effect']} {e['name']} {e['id']}" for e in last]
         return [*told, repr(self.world.server.faults.all), repr(self.world.app.behaviour)]
 
-    # -- what others do, and what goes wrong -----------------------------------------------------------
+    # -- other users and faults ------------------------------------------------------------------------------
 
     def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
         planted = self.world.plant(name, text, **more)
@@ -198,18 +198,18 @@ class ZhipuBench(SharedBench):
         self.world.play(name, op=self.ops.get(op, op), effect=kind == "done", args=dict(args))
 
     def fail_once(self, path: str) -> None:
-        """For good: asked again it fails as well, and a fresh upload stands for it."""
+        """Let the document fail permanently: reindexing fails too, and a new upload replaces it."""
         self.world.play("fails", op="upload", match=f"{path.removesuffix('.md')}*", args={"runs": 0})
 
     def come_late(self, path: str, after: float = 5.0) -> None:
-        """Whatever is uploaded next."""
+        """Delay the next upload."""
         self.world.play("late-effect", op="upload", args={"after": after})
 
     def keep_deleted(self) -> None:
         self.world.play(self.unkept, op="delete")
 
     def provoke(self, op: str) -> None:
-        """The service does what makes a pass ask for `op`, where a pass would not."""
+        """Let the service act so that a pass calls `op`, which it would not otherwise."""
         if op in self.provoking:
             kind, args = self.provoking[op]
             self.world.play(kind, op="upload", match="changed*", args=args)
@@ -218,7 +218,7 @@ class ZhipuBench(SharedBench):
         self.world.server.late.run_all()
 
     def clock_was_set(self) -> None:
-        """The service dates its answers by its own clock as before."""
+        """Keep the service's own clock, which dates its documents."""
 
     def heal(self) -> None:
         self.world.server.faults.clear()

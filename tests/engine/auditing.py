@@ -17,14 +17,14 @@ from tests.engine.world import World, identities
 
 @asynccontextmanager
 async def begun(world: World) -> AsyncIterator[RegularAudit]:
-    """A mirror at work whose folder was compared, and its audits."""
+    """Start a mirror and its audits after the first scan."""
     async with world.begun() as bound:
         await bound.compared()
         yield bound.audits
 
 
 async def audited(world: World) -> AuditResult:
-    """One audit, and the pass that does what it asks for."""
+    """Run one audit, and the pass that carries out its requests."""
     async with begun(world) as auditing:
         outcome = await auditing.audit()
     await world.once()
@@ -32,20 +32,20 @@ async def audited(world: World) -> AuditResult:
 
 
 async def verified(world: World, target: Any = None, *, watched: bool = False) -> Verification:
-    """What `kbsync verify` says. `watched`: while a daemon is at work."""
+    """Return the result of `kbsync verify`. `watched`: while a daemon runs."""
     context = CommandContext(identities(world.configured), at_work=watched)
     with state_of(world) as state:
         return await verify_mirror(world.settings, target or open_target(world), state, world.clock, context)
 
 
 def paths(verification: Verification) -> dict[str, list[str]]:
-    """What was found, without empty lists."""
+    """Return the paths of all findings, without empty lists."""
     kinds = ("missing", "stale", "orphaned", "duplicate")
     return {kind: found for kind in kinds if (found := verification.to_json()[kind])}
 
 
 def held_by_another_mirror(tx: Tx, remote_id: str) -> None:
-    """A mirror that shares the base of `docs`, under a prefix of its own, has this document."""
+    """Give this document to a mirror that shares the base of `docs` under its own prefix."""
     mine = tx.mirrors.named("docs")
     assert mine is not None and mine.binding is not None
     base, row = tx.mirrors.binding(mine.binding), tx.uploads.at_path(mine.id, mine.binding, "f0.md")[0]

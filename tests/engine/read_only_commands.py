@@ -23,7 +23,7 @@ def open_target(world: World) -> MemoryTarget:
 
 @contextmanager
 def state_of(world: World) -> Iterator[ReadOnlyState]:
-    """The state as a read-only command opens it."""
+    """Open the state as a read-only command does."""
     with closing(opened(world.state / "state.db")) as state:
         yield state
 
@@ -46,7 +46,7 @@ async def explained(world: World, path: str, context: CommandContext = NO_CONTEX
 
 
 async def once_for(world: World, seconds: float) -> None:
-    """A pass that is cut off after so long of the world's time."""
+    """Run a pass and interrupt it after this much of the world's time."""
     async with world.running() as store:
         run = world.make_run(store)
         passing = asyncio.create_task(run_once(run))

@@ -35,11 +35,11 @@ async def mirrored(world: World, n: int = 10) -> None:
 
 
 def note(world: World) -> str:
-    """What `status` says besides the counts."""
+    """Return the note that `status` shows besides the counts."""
     return str(status(world).get("note", ""))
 
 
-# -- what it does ----------------------------------------------------------------------------------------
+# -- repairs -------------------------------------------------------------------------------------------------
 
 
 async def test_what_was_sent_while_the_list_was_read_is_not_missing(world: World) -> None:
@@ -94,7 +94,8 @@ async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_t
     assert "1 orphaned document" in note(world)
 
 
-# -- what it tells -----------------------------------------------------------------------------------------
+# -- reports
+# ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) 
 
 
 async def test_what_another_state_left_is_told_and_left_alone_until_a_person_repairs(tmp_path: Path) -> None:
-    """One is under a path of ours, with other bytes."""
+    """One document is under a path of ours, with other bytes."""
     world = World(tmp_path, embedded=True)
     await mirrored(world)
     left = world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
@@ -152,7 +153,7 @@ async def test_what_another_state_sent_takes_no_room_from_what_is_ours(world: Wo
 
 
 def leave_behind(world: World, n: int) -> None:
-    """Documents of ours whose rows ended and whose files are gone."""
+    """Leave documents of ours whose rows ended and whose files are missing."""
     names = [f"old{i}.md" for i in range(n)]
     ids = [world.base.add(name, b"x", path=name, foreign=False).remote_id for name in names]
 
@@ -172,7 +173,7 @@ def lists(world: World) -> list[float]:
 
 
 async def kept_for(world: World, seconds: float) -> None:
-    """A daemon's audits for so long."""
+    """Run a daemon's audits for this time."""
     async with begun(world) as auditing:
         task = asyncio.create_task(auditing.keep())
         await world.clock.sleep(seconds)
@@ -228,7 +229,7 @@ async def test_a_target_that_does_not_answer_puts_the_audit_off(world: World) ->
 
 
 async def lost_one(world: World) -> None:
-    """Ten documents, of which somebody deleted one at the base; the next audit is due."""
+    """Mirror ten documents and delete one at the base as another user; the next audit is due."""
     await mirrored(world)
     world.base.lose(world.base.served("f3.md")[0].remote_id)
     world.clock.now += PERIOD
@@ -349,7 +350,7 @@ MANY = 3_000
 
 
 class HugeMemory(MemoryTarget):
-    """Lists very many documents of others, made up one at a time."""
+    """Lists very many documents of other users, generated one at a time."""
 
     async def list(self) -> AsyncIterator[Listed]:
         for i in range(MANY):

@@ -25,7 +25,7 @@ from tests.memory.target import MemoryTarget
 
 
 class Counted(MemoryTarget):
-    """Knows how many of its kind are open."""
+    """Counts the open instances of its class."""
 
     open_now = 0
 
@@ -60,7 +60,7 @@ async def test_whatever_write_fails_at_the_beginning_the_target_is_closed(world:
 
 
 def fail_write(store: StateStore, number: int) -> None:
-    """The write of this number, from 1 on, finds the disk full."""
+    """Fail the store's write of this number, from 1 on, with a full disk."""
     write, left = store.write, [number]
 
     async def count_down(work: Callable[..., Any]) -> Any:
@@ -73,7 +73,7 @@ def fail_write(store: StateStore, number: int) -> None:
 
 
 async def bound_for_good(run: Mirror) -> None:
-    """The mirror works until this is cancelled."""
+    """Keep the mirror working until this is cancelled."""
     async with run.bind():
         await asyncio.Event().wait()
 
@@ -99,7 +99,7 @@ async def test_wherever_the_beginning_is_cancelled_the_target_is_closed(world: W
 async def test_however_impatiently_the_work_is_cancelled_it_ends_and_the_target_is_closed(
     world: World, times: int
 ) -> None:
-    """The daemon cancels a mirror that does not end in time: with a request in flight, amid its end."""
+    """The daemon may cancel a mirror again and again: with a request in flight, or while it ends."""
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, effect=True))
     async with world.running() as store:
@@ -116,7 +116,7 @@ async def test_however_impatiently_the_work_is_cancelled_it_ends_and_the_target_
         await asyncio.gather(working, return_exceptions=True)
         assert working.cancelled() and run.bound is None
         assert world.target_type.open_now == 0  # type: ignore[attr-defined]
-        # A request that outlives its target would fail as an error of ours.
+        # A request that outlives its target would look like a bug of ours.
         assert bound.working.done() and not bound.worker._tasks
         hang.set()
 
@@ -214,7 +214,7 @@ async def test_a_daemon_tells_a_halt_of_its_worker_that_could_not_be_written_at_
 async def test_while_the_folder_is_missing_nothing_spins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes away during a scan, whose end wakes the loop."""
+    """The folder disappears during a scan, whose end wakes the loop."""
     daemon = WatchingWorld(tmp_path)
     for number in range(40):
         daemon.write(f"d{number}/a.md", f"text {number}")
@@ -235,7 +235,7 @@ async def test_while_the_folder_is_missing_nothing_spins(
 
 
 def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """The disk takes so long to list a directory."""
+    """Make the disk take this long to list a directory."""
     read = scan._Folder.read
 
     def slowly(folder: scan._Folder) -> None:

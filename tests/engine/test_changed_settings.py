@@ -33,7 +33,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def set_to(world: World, size: int, *only: str) -> None:
-    """The config cuts documents so, all of them or `only` some."""
+    """Change the config's chunk size, for all documents or `only` some."""
 
     def settings(path: str) -> dict[str, Any]:
         return {"size": size} if not only or path in only else {}
@@ -42,7 +42,7 @@ def set_to(world: World, size: int, *only: str) -> None:
 
 
 def halt(world: World) -> dict[str, str]:
-    """What a person is told that the mirror waits for; empty when it does not."""
+    """Return what the mirror waits for, as a person sees it; empty if it doesn't wait."""
     return status(world)["halt"] or {}
 
 
@@ -52,7 +52,7 @@ def holds(world: World) -> list[int]:
 
 
 def recipes(world: World) -> dict[str, str]:
-    """How each document that is found was made."""
+    """Return the recipe of each searchable document."""
     target = MemoryTarget(world.base, limits=world.limits)
     sizes = {target.recipe("x.md", {"size": n} if n else {}): f"size {n}" for n in range(5)}
     return {d.path: sizes[d.recipe] for d in world.base.documents.values() if d.shown is not None}
@@ -84,7 +84,7 @@ async def test_more_than_a_fifth_of_the_documents_waits_little_by_little_as_at_o
     set_to(world, 2, "f0.md", "f1.md")
     await world.once()
     assert made_as(world, 2) == {"f0.md", "f1.md"} and world.statuses() == {"ready": MANY}
-    for many in (5, 6):  # what is held already is weighed with what comes after it
+    for many in (5, 6):  # held documents are counted together with later ones
         set_to(world, 2, *(f"f{n}.md" for n in range(many)))
         await world.once()
         assert len(made_as(world, 2)) == 2 and world.statuses() == {
@@ -104,7 +104,7 @@ async def test_a_target_that_costs_nothing_never_asks(tmp_path: Path) -> None:
 async def test_an_upgrade_of_the_program_makes_no_document_anew(world: World) -> None:
     plan = world.settings
     set_to(world, 2)
-    world.settings = replace(world.settings, fingerprint=plan.fingerprint)  # nobody changed the config
+    world.settings = replace(world.settings, fingerprint=plan.fingerprint)  # the config is unchanged
     shown = await planned(world)
     assert shown.reembed == [] and shown.held == [] and shown.unchanged == MANY
     await world.once()
@@ -123,7 +123,7 @@ def two(world: World) -> None:
 
 
 def back(world: World) -> None:
-    """The config is as it was at first."""
+    """Restore the first config."""
     world.settings = MirrorSettings("docs", world.root, "memory")
 
 
@@ -133,7 +133,7 @@ def approve_and_turn_back(world: World) -> None:
 
 
 def upgrade(world: World) -> None:
-    """The program makes documents otherwise, and nobody changed the config."""
+    """Change the program's recipes, with the same config."""
     asked = world.settings.fingerprint
     set_to(world, 3)
     world.settings = replace(world.settings, fingerprint=asked)
@@ -159,16 +159,16 @@ OF_ALL = "10 of 10 documents"
         ([two], [edit_one_and_add_one], {"new.md", "f0.md"}, MANY - 1, "9 of 11 documents"),
         ([two], [lambda world: world.delete("f0.md")], set(), MANY - 1, "9 of 9 documents"),
         ([two], [back], set(), 0, ""),
-        ([two], [upgrade], set(), MANY, OF_ALL),  # it does not let go what a person is asked about
+        ([two], [upgrade], set(), MANY, OF_ALL),  # deletions that need approval stay held
         ([two, approve_and_turn_back], [two], set(), MANY, OF_ALL),
-        ([], [two, edit_all], ALL, 0, ""),  # edited before anything was weighed
-        ([], [World.lose_state, two], set(), MANY, OF_ALL),  # what is taken over is not sent unasked
+        ([], [two, edit_all], ALL, 0, ""),  # edited before the change was counted
+        ([], [World.lose_state, two], set(), MANY, OF_ALL),  # adopted, not sent again
     ],
 )
 async def test_who_is_asked_about_what_changes_meanwhile(
     world: World, before: Steps, after: Steps, made_anew: set[str], held: int, detail: str
 ) -> None:
-    """A pass after each step of `before`, and one after all of `after`."""
+    """Run a pass after each step of `before`, and one after all steps of `after`."""
     for step in before:
         step(world)
         await world.once()

@@ -16,7 +16,7 @@ YEARS = 4 * 365 * 86400.0
 HOUR = 3600.0
 
 NEVER_DUE = {UploadState.SENDING, UploadState.HELD, UploadState.FAILED, *FINAL}
-"""They wait for an answer, for a person, or for nothing."""
+"""States that wait for a response, for a person, or for nothing."""
 
 
 def test_every_state_either_has_a_longest_pause_or_is_never_due() -> None:
@@ -40,7 +40,7 @@ async def test_a_row_of_any_state_that_is_due_in_years_is_due_now(world: World, 
 
 
 async def test_a_rename_does_not_wait_for_a_clock_set_back(world: World) -> None:
-    """Decided in the future, and not carried out before the clock was corrected."""
+    """The rename was decided in the future and not carried out before the clock was corrected."""
     world.target_type = RenamingMemory
     await world.mirrored(3)
     row = world.row_of("f0.md")
@@ -54,7 +54,7 @@ async def test_a_rename_does_not_wait_for_a_clock_set_back(world: World) -> None
 
 
 async def test_a_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> None:
-    """What was deleted in the future and is still listed is deleted again, as it is without that."""
+    """A document deleted in the future and still listed is deleted again, as without the correction."""
     world.limits = replace(world.limits, list_lag=5.0)
     await world.mirrored(3)
     row = world.row_of("f0.md")

@@ -18,9 +18,9 @@ from tests.memory.behaviour import Fault
 
 
 class Copying:
-    """Documents of the base that the world used before, put into a new one.
+    """Documents from the world's earlier base, copied into a new one.
 
-    `lost`: the paths whose uploads end without an answer; `arrives`: they are there all the same.
+    `lost`: the paths whose uploads get no response; `arrives`: whether they arrive anyway.
     """
 
     def __init__(self, world: World) -> None:
@@ -119,7 +119,7 @@ async def test_a_list_that_cannot_be_had_ends_the_copy_before_anything_is_sent(c
 
 
 async def test_a_document_that_failed_in_the_new_base_is_not_called_copied(copying: Copying) -> None:
-    """The next pass says what is wrong with it."""
+    """The next pass reports the failure."""
     world = copying.world
     await copying.run()
 

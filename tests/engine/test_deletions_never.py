@@ -49,7 +49,7 @@ def delete(world: World, path: str) -> None:
 
 
 def told(world: World) -> dict[str, tuple[str, str]]:
-    """State and reason of each document that is not ready."""
+    """Return state and reason of each document that isn't ready."""
 
     def look(tx: Tx) -> dict[str, tuple[str, str]]:
         record = tx.mirrors.named("docs")
@@ -151,7 +151,7 @@ async def test_a_file_that_goes_before_it_was_sent_has_no_document(world: World)
 
 @enumerated()
 async def test_what_was_kept_asks_when_the_config_says_otherwise(world: World) -> None:
-    """Even one document of many: it may have been kept for years."""
+    """Even one document of many needs approval: it may have been kept for years."""
     await world.mirrored(12)
     world.delete("f0.md", "f1.md")
     await world.once()
@@ -221,7 +221,7 @@ REFUSALS = [Unavailable("busy"), Rejected("not now")]
 
 
 async def half_deleted(world: World, error: TargetError, *, effect: bool = False) -> None:
-    """Two of twelve files are gone, and no delete of their documents was answered with success."""
+    """Delete two of twelve files; the deletions of their documents got no confirmation."""
     world.settings = replace(world.settings, deletions=ASKS)
     await world.mirrored(12)
     world.base.faults.append(Fault("delete", error=lambda: error, times=10_000, effect=effect))

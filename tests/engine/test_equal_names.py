@@ -26,7 +26,7 @@ def fold(name: str) -> str:
 
 @pytest.fixture
 def folding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any spelling of a name leads to its entry. A folder is listed with the names as they were given."""
+    """Open an entry by any spelling of its name; list a folder with the names as they were created."""
     real_open, real_stat = os.open, os.stat
 
     def entry(name: Any, folder: int | None) -> Any:
@@ -54,7 +54,7 @@ async def mirrored(tmp_path: Path, target: type[MemoryTarget], *paths: str, **li
 
 
 async def passed(world: World) -> World:
-    """Two passes, long after the last change."""
+    """Run two passes, long after the last change."""
     for _ in range(2):
         world.clock.now += 100
         await world.once()

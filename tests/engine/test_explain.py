@@ -25,7 +25,7 @@ from tests.memory.target import MemoryTarget
 
 
 class ExplainingMemory(MemoryTarget):
-    """Shows what it made of a document."""
+    """Shows the text that it made of a document."""
 
     async def explain(self, remote_id: str) -> Explanation:
         document = self._base.documents.get(remote_id)
@@ -214,7 +214,7 @@ async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool)
 
 
 async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
-    """An empty folder lies in its place."""
+    """The mount point is an empty folder now."""
     world.write("a.md")
     await world.once()
     was = RootIdentity(1, 1, "ext4", is_mount=True)
@@ -258,7 +258,7 @@ OLD, NEW = "old.md", "sub/new.md"
 
 @pytest.fixture
 async def renamed(tmp_path: Path) -> World:
-    """The rename was refused twice, and would be again."""
+    """The service refused the rename twice, and will refuse it again."""
     world = World(tmp_path)
     world.write_many(3)
     world.write(OLD, "as it was")
@@ -298,7 +298,7 @@ async def test_its_old_name_given_back_is_no_failure(renamed: World) -> None:
 
 async def test_where_old_names_are_kept_a_refused_rename_is_no_failure(renamed: World) -> None:
     renamed.settings = replace(renamed.settings, renames="keep")
-    renamed.write(NEW, "as it was")  # looked at again
+    renamed.write(NEW, "as it was")  # checked again
     await renamed.once()
     assert renamed.statuses() == {"ready": 4}
 

@@ -27,11 +27,11 @@ __all__ = ["halts"]
 
 
 class BugError(Exception):
-    """Nobody foresaw it."""
+    """An unexpected error."""
 
 
 class Bug:
-    """Breaks a function of kbsync, the next `left` times that it is called."""
+    """Breaks a function of kbsync for the next `left` calls."""
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -106,7 +106,7 @@ async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
         answers = await real(target, documents)
         return answers[:0] if any(one.path == "f1.md" for one in documents) else answers
 
-    monkeypatch.setattr(MemoryTarget, "put", put)  # an answer is missing, which no target may do
+    monkeypatch.setattr(MemoryTarget, "put", put)  # an outcome is missing, which no target may do
     end = await world.once()
     assert {"f0.md", "f2.md"} <= world.served().keys()
     assert end.complete or "error of kbsync itself" in end.trouble

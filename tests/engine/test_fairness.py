@@ -62,7 +62,7 @@ def test_a_rank_tells_its_lane_and_orders_within_it() -> None:
 
 
 class Slots:
-    """So many slots that carry out what `Turns` chooses, in virtual time."""
+    """Slots that carry out the choices of `Turns` in virtual time."""
 
     def __init__(self, slots: int, cost: Callable[[Lane], float]) -> None:
         self.turns, self.slots, self.cost = FairTurns(), slots, cost
@@ -112,10 +112,10 @@ def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
     for lane in waiting & {Lane.FRESH, Lane.BACKLOG}:
         least = whole * WEIGHTS[lane] / weights - 4 * slots * LONGEST_COST
         assert run.time[lane] >= least, (lane, dict(run.time))
-    for lane in waiting:  # also what may take long, and may take one slot only, is never left out
+    for lane in waiting:  # even work that may take long and is limited to one slot gets its turn
         assert run.time[lane] >= min(seconds, whole * WEIGHTS[lane] / weights) / 3 - 4 * LONGEST_COST
         assert run.time[lane] > 0
-    assert run.most[Lane.LARGE] <= max(1, slots - 1)  # what takes long never holds all of several slots
+    assert run.most[Lane.LARGE] <= max(1, slots - 1)  # long work never takes the last slot
     assert run.most[Lane.AGAIN] <= max(1, slots // 2)
 
 
@@ -132,7 +132,7 @@ def test_an_idle_lane_saves_up_nothing() -> None:
 
 
 class SlowTarget(MemoryTarget):
-    """Takes a while for each document, told by its path; may give an ending of its own."""
+    """Delays each document by its path; can replace an outcome."""
 
     world: BusyWorld
 
@@ -145,7 +145,7 @@ class SlowTarget(MemoryTarget):
         return await super().put(documents)
 
     async def list(self) -> AsyncIterator[Listed]:
-        self.world.looking += 1  # it takes many turns of the loop and no time
+        self.world.looking += 1  # takes many turns of the loop and no virtual time
         try:
             async for listed in super().list():
                 yield listed
@@ -154,7 +154,7 @@ class SlowTarget(MemoryTarget):
 
 
 class BusyWorld(World):
-    """A mirror at work beside a target that needs a second for each document."""
+    """A mirror whose target needs a second for each document."""
 
     def __init__(self, tmp_path: Path, concurrency: int = 1) -> None:
         target = type("Slow", (SlowTarget,), {"world": self})
@@ -228,7 +228,7 @@ async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -
 
 
 class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
-    """Takes a second as well to delete, rename or read a document."""
+    """Also takes a second to delete, rename or read a document."""
 
     world: Housekeeping
 
@@ -247,7 +247,7 @@ class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
 
 
 class Housekeeping(BusyWorld):
-    """Two hundred mirrored files, and much to be done besides sending."""
+    """Two hundred mirrored files, and much other work besides uploads."""
 
     def __init__(self, tmp_path: Path, concurrency: int) -> None:
         super().__init__(tmp_path, concurrency)
@@ -263,7 +263,7 @@ class Housekeeping(BusyWorld):
             await self.clock.sleep(1.0)
 
     async def saved_amid(self, op: str) -> float:
-        """How long a file that is saved after a while waits before it is sent."""
+        """Return how long a file that is saved amid other work waits to be sent."""
         self.seconds, self.is_slow = (lambda _path: 1.0), True
         async with self.working() as bound:
             for _ in range(40):
@@ -301,7 +301,7 @@ async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_do
             for number in range(119):
                 world.move(f"f{number}.md", f"moved/f{number}.md")
         case "read":
-            world.lose_state()  # all that is at the target has to be proven ours
+            world.lose_state()  # every document at the target must be proven ours
     assert await world.saved_amid(op) <= 1.1
 
 

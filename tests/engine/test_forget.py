@@ -19,7 +19,9 @@ from tests.memory.behaviour import Fault
 
 
 async def forgotten(world: World, claim: Callable[[Tx], None] = lambda tx: None) -> int:
-    """What `forget --delete-documents` does, and how many it deleted. `claim`: done to the state before."""
+    """Run `forget --delete-documents` and return the number of deletions. `claim`: a change to the state
+    before.
+    """
     with closing(StateStore(world.state / "state.db")) as store:
         await store.write(claim)
         record = await store.read(lambda tx: tx.mirrors.named("docs"))
@@ -38,7 +40,7 @@ def owned_by_docs(world: World) -> Belongings:
 
 
 def rows_left(world: World) -> dict[str, int]:
-    """Rows by table, of tables that say anything about a mirror."""
+    """Return the number of rows about mirrors, by table."""
     tables = (
         "mirror binding folder entry upload removal hold deletion_log tally serving inbox"
         " recipe_change forgotten forgotten_document meta"
@@ -114,7 +116,7 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
     with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
         await forgotten(world)
     assert owned_by_docs(world).documents == 1
-    await world.once()  # it goes on: what was deleted is sent again
+    await world.once()  # it continues: deleted documents are sent again
     assert world.served() == world.on_disk()
     world.base.faults[:] = [Fault("delete", error=lambda: Unavailable("no route"), times=99)]
     with pytest.raises(StillThere, match="no route"):

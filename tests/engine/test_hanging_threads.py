@@ -39,7 +39,7 @@ Hold = Callable[[Any, str], tuple[threading.Event, list[Any]]]
 
 @pytest.fixture
 def hold(hang: threading.Event, monkeypatch: pytest.MonkeyPatch) -> Hold:
-    """Has calls hang: gives what is set when one was entered, and what they answered at last."""
+    """Let calls hang; record when one starts and what it returned in the end."""
 
     def hold(where: Any, name: str) -> tuple[threading.Event, list[Any]]:
         real, entered, answers = getattr(where, name), threading.Event(), list[Any]()
@@ -73,7 +73,7 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
 
     def realpath(path: Any, **kwargs: Any) -> Any:
         if Path(path) == link and threading.get_ident() == loops:
-            in_loop.append(path)  # a dead mount would hold all mirrors here
+            in_loop.append(path)  # a dead mount would block all mirrors here
         return real(path, **kwargs)
 
     monkeypatch.setattr(os.path, "realpath", realpath)
@@ -152,7 +152,7 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
 
 
 class FileMemory(MemoryTarget):
-    """Its base is in a file."""
+    """A target with its base in a file."""
 
     async def base(self) -> Base:
         found = await super().base()
@@ -161,7 +161,7 @@ class FileMemory(MemoryTarget):
 
 @pytest.fixture
 def disk_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Calls to the disk that are made while the calling thread has a transaction of the state open."""
+    """Record calls to the disk by threads with an open transaction of the state."""
     state = threading.local()
     calls: list[str] = []
 
@@ -192,7 +192,7 @@ def disk_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def make_stray(world: World, path: str) -> None:
-    """A document of ours at the base that nothing needs."""
+    """Put a document of ours into the base that nothing needs."""
     world.base.add(path, path.encode(), path=path, upload_id=7, foreign=False)
 
 
@@ -212,7 +212,7 @@ async def test_no_transaction_of_the_state_waits_for_a_disk(tmp_path: Path, disk
         await explained(world, path)
     await world.once()
     assert (await audited(world)).orphaned == 1
-    world.base.recreate()  # the file that held the base before may be on a disk that is gone
+    world.base.recreate()  # the file of the old base may be on a lost disk
     await world.once()
     assert disk_calls == []
 

@@ -20,12 +20,12 @@ LONG = 300.0
 """Seconds that the service takes."""
 
 NEVER = {"poll_first": 500.0, "poll_longest": 900.0}
-"""Seconds: looks so seldom that within a test only news brings one."""
+"""Seconds between polls: so long that within a test only a callback causes one."""
 
 
 @asynccontextmanager
 async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[RemoteWorld, BoundMirror, Upload]]:
-    """A document that was sent and that the service is still indexing."""
+    """Send a document that the service is still indexing."""
     world = RemoteWorld(tmp_path, vectorize=(LONG, LONG), **settings)
     world.write("a.md", "alpha")
     async with world.serving(), world.begun() as bound:
@@ -50,7 +50,7 @@ async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: 
 
 
 async def test_news_is_not_believed(tmp_path: Path) -> None:
-    """It is said to be done and is not: one look more, and it goes on being indexed."""
+    """A callback reports that it is done, but it isn't: one more poll, then kbsync keeps waiting."""
     async with indexing(tmp_path, poll_first=10.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(11.0)
         await bound.hurry([row.remote_id or ""])

@@ -44,7 +44,7 @@ MALFORMED: dict[str, tuple[object, object]] = {
 
 
 def insert(world: World, verb: object, mirror: str | None, args: object) -> None:
-    """A row as no command of ours leaves it."""
+    """Insert a row that none of our commands would write."""
 
     def work(tx: Tx) -> None:
         values = (verb, mirror, args)
@@ -74,7 +74,7 @@ async def test_a_message_that_cannot_be_carried_out_is_logged_and_dropped(
 
 
 async def test_a_malformed_message_changes_nothing_and_the_next_one_is_carried_out(world: World) -> None:
-    """What comes before the mistake in a message is not done either."""
+    """The valid part of a message before its mistake isn't carried out either."""
     await world.mirrored(10)
     world.delete_many(8)
     await world.once()
@@ -102,7 +102,7 @@ async def test_a_message_for_a_mirror_that_nobody_knows_is_logged_and_dropped(
 
 
 async def test_a_message_for_another_mirror_waits_for_it(world: World) -> None:
-    """Another process or pass may work on that one, or will once it is back in the config."""
+    """Another process or pass may work on that mirror, or it may return to the config."""
     await world.mirrored(1)
     world.change(lambda tx: tx.mirrors.add("other", "/srv/other", "memory"))
     world.configured = ("docs", "new")

@@ -22,7 +22,7 @@ DIGEST, OTHER = "ab" * 32, "cd" * 32
 NAME, SIZE, MARK = Naming().name("a.md", DIGEST), 9, 4
 
 TAGGED = Limits(extensions=frozenset({"md", "pdf", "url"}), links=frozenset({"url"}))
-PLAIN = replace(TAGGED, paid=True)  # told from TAGGED by the test
+PLAIN = replace(TAGGED, paid=True)  # the test tells it from TAGGED
 MARKS = Limits(marks=True)
 EMBEDDED = replace(MARKS, embedded=True)
 IDS_RETURN = replace(TAGGED, ids_return=True)
@@ -35,7 +35,7 @@ def binding_with(limits: Limits) -> Binding:
 
 
 def row(state: S, **more: Any) -> Upload:
-    """An upload of a.md. `id`: `MARK`."""
+    """Return an upload of a.md. `id`: `MARK`."""
     values = {"name": NAME, "digest": DIGEST, "size": SIZE, "recipe": "k1", "sent_at": SENT, **more}
     return Upload(MARK, values.pop("mirror", 1), 1, "a.md", "a.md", state=state, **values)
 
@@ -45,7 +45,7 @@ def others(state: S) -> Upload:
 
 
 def named(name: str = NAME, size: int | None = SIZE, at: float | None = 1.0) -> Listed:
-    """At a target without marks. `at`: created so many seconds after the request."""
+    """Return a row of a target without marks. `at`: its creation, in seconds after the request."""
     return Listed("7", name, size, None if at is None else SENT + at)
 
 
@@ -60,7 +60,7 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
 @pytest.mark.parametrize(
     ("limits", "listed", "holders", "candidates", "whose"),
     [
-        # Its id has a row: the row that needs it most decides.
+        # Rows have its id: the row that needs it most decides.
         (TAGGED, named(), [SERVES], [], Whose.ROW),
         (TAGGED, named("renamed in the console.md"), [SERVES], [], Whose.ROW),
         (TAGGED, named(), [row(S.INDEXING)], [], Whose.ROW),
@@ -93,7 +93,7 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (IDS_RETURN, named(), [TOMBSTONE], [UNSURE], Whose.ENDED),
         (PLAIN, named("a.md"), [], [row(S.UNSURE, name="a.md")], Whose.OPEN),
         (PLAIN, named("a.md"), [], [row(S.PRESUMED_LOST, name="a.md")], Whose.OPEN),
-        # It has the mark of an upload: of an open one, or of one that has no document or another one.
+        # It has the mark of an upload that is open, or has no document or another one.
         (MARKS, marked(), [], [UNSURE], Whose.OPEN),
         (MARKS, marked(), [], [LOST], Whose.MARK),
         (MARKS, marked(), [SERVES], [UNSURE], Whose.OPEN),  # updated in place
@@ -105,7 +105,7 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (MARKS, marked(), [SERVES], [SERVES], Whose.ROW),
         (EMBEDDED, marked(), [], [], Whose.MARK),
         (EMBEDDED, marked(), [others(S.SERVING)], [], Whose.MARK),
-        # No row tells: its mark or its name may.
+        # No row decides: its mark or its name may.
         (MARKS, marked(), [], [], Whose.PATH),
         (MARKS, marked(None), [], [], Whose.PATH),
         (MARKS, marked(path=None), [], [], Whose.FOREIGN),
@@ -155,7 +155,7 @@ LINK = ("HTTPS://Example.org:443/guides/faq.pdf", ("HTTPS://Example.org:443/guid
 def test_address_and_moment_prove_a_page_and_names_tell_it_from_files(
     name: str, addresses: tuple[str, ...], at: float | None, verdict: str
 ) -> None:
-    """`at`: made so many seconds after the request."""
+    """`at`: its creation, in seconds after the request."""
     page = row(S.UNSURE, name=ADDRESS, digest="")
     listed = Listed("7", name, created=None if at is None else SENT + at, addresses=addresses)
     claim = identify(binding_with(TAGGED), listed, candidates=[page], trusts_times=True)

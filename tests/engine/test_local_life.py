@@ -17,7 +17,7 @@ from tests.share import long
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Six files that are mirrored."""
+    """Mirror six files."""
     place = Place(tmp_path)
     place.configure()
     for i in range(6):
@@ -27,7 +27,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def sent(place: Place) -> int:
-    """How many documents a pass makes; all files are found after it."""
+    """Return the number of documents that a pass creates; all files are searchable after it."""
     ran = place.run("--once", "--json")
     [mirror] = ran.json["mirrors"]
     assert (ran.code, mirror["documents"]["ready"]) == (0, len(list(place.docs.iterdir()))), ran.err
@@ -122,7 +122,7 @@ def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
     assert list(index.parent.glob("*.damaged-*"))
     (place.docs / "f5.md").unlink()
     assert sent(place) == 0
-    assert not list(index.parent.glob("*.damaged-*"))  # it may hold what was deleted
+    assert not list(index.parent.glob("*.damaged-*"))  # it may hold deleted documents
 
 
 def test_a_knowledge_base_that_is_back_in_its_place_has_each_document_once(place: Place) -> None:

@@ -49,7 +49,7 @@ async def test_a_file_that_is_back_before_its_deletion_was_tried_keeps_its_docum
         assert world.row_of("f3.md").state.name == "RETIRING"
     aside.rename(world.root / "f3.md")
     sent = world.puts()
-    async with world.begun():  # before the folder is compared
+    async with world.begun():  # before the folder is scanned
         await world.clock.sleep(5.0)
     await world.once()
     assert world.base.effects_of("delete") == []

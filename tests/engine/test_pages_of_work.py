@@ -30,7 +30,7 @@ MANY, SMALL = 60, 7
 
 @pytest.fixture
 def largest(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many documents were decided about in each transaction since."""
+    """Return the number of documents decided in each transaction since."""
     for room in (deletions, inbox):
         monkeypatch.setattr(room, "PAGE", SMALL)
     decide, found = Journal.decide, [0]
@@ -57,13 +57,13 @@ async def test_many_deletions_are_weighed_held_and_approved_by_pages(
     world.approve()
     await world.once()
     assert world.statuses() == {"ready": 5}
-    assert max(largest) <= 2 * SMALL  # a path that parts with its document is decided about once more
+    assert max(largest) <= 2 * SMALL  # a path that loses its document is decided once more
 
 
 async def test_many_deletions_wait_for_a_person_only_once_all_of_them_do(
     world: World, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No transaction takes long, and nobody is asked about a part of them."""
+    """No transaction takes long, and nobody is asked about only a part of the deletions."""
     await world.mirrored(MANY)
     world.delete_many(MANY - 5)
     held, asked, hold = [0], set[int](), lifecycle.hold
@@ -89,7 +89,7 @@ async def test_many_deletions_wait_for_a_person_only_once_all_of_them_do(
 
 @long
 async def killed_while_holding(place: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """Ten documents of which eight are to be held, after a kill at every other boundary in turn."""
+    """Yield ten documents, eight to be held, after a kill at every other boundary in turn."""
     monkeypatch.setattr(deletions, "PAGE", 2)
     for at in itertools.count(1, 2):
         (place / str(at)).mkdir()
@@ -128,7 +128,7 @@ async def test_files_that_are_back_after_a_kill_leave_no_question(
 
 
 async def test_a_held_deletion_stays_in_its_question_when_another_version_serves(world: World) -> None:
-    """An update in place may end between the decision and the page that carries it out."""
+    """An update in place may end between the decision and the batch that carries it out."""
     await world.mirrored(1)
     mirror = world.run.id
 
@@ -175,7 +175,7 @@ async def test_many_failures_are_retried_by_pages(world: World, largest: list[in
 
 @pytest.fixture
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Paths whose files cannot be read."""
+    """Return paths whose files can't be read."""
     paths, read = set[str](), reconcile.digest
 
     def digest(root: Path, path: str, *more: Any) -> StableDigest | ReadProblem:
@@ -188,7 +188,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 async def test_many_files_that_could_not_be_read_are_read_again_by_pages(
     world: World, unreadable: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`retry` after their permissions were corrected: no call is given more than a page of them."""
+    """After permissions were corrected, `retry` reads files in batches."""
     for room in (inbox, mirror, reconcile):
         monkeypatch.setattr(room, "PAGE", SMALL)
     world.write_many(MANY)
@@ -220,7 +220,7 @@ async def test_many_files_that_could_not_be_read_are_read_again_by_pages(
 
 
 class SlowDisk(World):
-    """How many files were read and how many bytes, since each commit; reading one takes its time."""
+    """Counts files and bytes read since each commit; reads take time."""
 
     def __init__(self, tmp_path: Path) -> None:
         super().__init__(tmp_path)
@@ -270,7 +270,7 @@ async def test_files_are_read_a_page_of_bytes_at_a_time(
 
 
 async def take(world: SlowDisk, how: str, files: int) -> None:
-    """The files are new in the folder of a daemon: found by a scan, by events, or when they are quiet."""
+    """Add files to the folder of a daemon: found by a scan, by events, or when they settle."""
     async with world.begun() as bound:
         await bound.compare()
         world.write_many(files)

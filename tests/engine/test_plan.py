@@ -36,7 +36,7 @@ async def test_planning_goes_on_while_another_process_holds_the_state(world: Wor
 
 
 async def test_a_young_file_counts_as_an_upload_and_says_so(world: World) -> None:
-    world.clock.started -= 1000  # the wall clock of the files themselves
+    world.clock.started -= 1000  # the files' own wall clock
     world.write("a.md")
     plan = await planned(world)
     assert paths(plan.upload) == ["a.md"] and "after 2 s without changes" in plan.upload[0].note
@@ -242,7 +242,7 @@ def random_edit(world: World, chance: random.Random) -> None:
 
 
 def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) -> None:
-    """What was done is what was planned, seen from the target."""
+    """Assert that the target got exactly the planned changes."""
     done = world.base.effects[effects:]
     sent = sorted(e.path for e in done if e.op in ("put", "update"))
     to_send = [p for p in (*plan.upload, *plan.replace, *plan.rename, *plan.reembed) if p.sends]
@@ -267,7 +267,7 @@ async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryT
     chance = random.Random(seed)
     # where a target charges and renames, a plan lists what it does both to as held alone
     world = World(tmp_path, target, paid=seed > 0 and not issubclass(target, RenamingMemory))
-    world.base.behaviour = Behaviour(indexing_seconds=30)  # what is new serves after deletions are weighed
+    world.base.behaviour = Behaviour(indexing_seconds=30)  # new documents serve after deletions are weighed
     for name in chance.sample(NAMES, chance.randrange(len(NAMES))):
         world.write(name, f"text {chance.randrange(6)}")
     for _ in range(6):

@@ -1,6 +1,6 @@
 """Plays random lives of a folder, with faults and crashes, and checks the promises at every moment.
 
-The torture run lives many more of them, each time others.
+The torture run plays many more, different each time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_fol
 def test_a_new_file_at_the_old_path_of_a_rename_under_way_leaves_no_gap(
     variant: type[MemoryTarget], call: str
 ) -> None:
-    """The rename is noted, and halted before it is carried out."""
+    """The rename is recorded, and interrupted before it is carried out."""
     life = MirrorMachine()
     life.begin(variant=variant, lag=0.0, indexing=5.0 if call == "rename" else 0.0, bad="")
     life.once()
@@ -54,14 +54,14 @@ def test_a_file_that_comes_back_with_another_name_ends_the_hold_of_its_document(
     life.teardown()
 
 
-# -- the oracle sees what it is there for --------------------------------------------------------------
+# -- the oracle detects violations -------------------------------------------------------------------------
 
 
 A, B, C = ("a.md", "one"), ("b.md", "two"), ("c.md", "one")
 Steps = list[tuple[Any, ...]]
 RENAMED: Steps = [("moved", "a.md", "c.md"), ("look", "nothing", A, B)]
 NOTED: Steps = [*RENAMED[:1], ("passing",), ("passed",), ("wrote", *A), ("look", "nothing", A, B)]
-"""A rename that was not carried out when there was a new file at its old path."""
+"""A rename that wasn't carried out when a new file appeared at its old path."""
 PUT = ("look", "a put", A, C, B)
 
 
@@ -69,9 +69,9 @@ PUT = ("look", "a put", A, C, B)
     ("steps", "lost"),
     [
         ([("wrote", "a.md", "changed"), ("look", "it", B)], "a.md"),
-        ([("look", "it", ("a.md", "two"), B)], "a.md"),  # the text of another file
+        ([("look", "it", ("a.md", "two"), B)], "a.md"),  # another file's text
         ([*RENAMED, ("look", "it", B)], "c.md"),
-        # one of both names is enough until both were found, or the rename was carried out
+        # One of both names is enough until both were found, or the rename was carried out.
         ([*NOTED, ("look", "a rename", C, B), PUT, ("look", "it", C, B)], "a.md"),
         ([*NOTED, PUT, ("carried_out",), PUT, ("look", "it", C, B)], "a.md"),
         # no pass saw it

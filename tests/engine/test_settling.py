@@ -40,7 +40,7 @@ SETTLE, LONGEST = 2.0, 10.0
 
 
 class Writing(World):
-    """Files are as young here as the clock says."""
+    """Files whose age follows the world's clock."""
 
     def __init__(self, tmp_path: Path, target: type[MemoryTarget] = MemoryTarget) -> None:
         super().__init__(tmp_path, target)
@@ -81,7 +81,7 @@ async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: 
 
 
 async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(world: Writing) -> None:
-    """It is written anew without end, and each look falls between its emptying and its filling."""
+    """The file is rewritten endlessly, and each read comes when it is empty."""
     await world.mirrored(3)
     async with world.compared() as bound:
         bound.mirror.is_pass = True
@@ -96,13 +96,13 @@ async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(
 
 
 def sent(world: Writing, *texts: str) -> list[str]:
-    """Which of these texts were sent, in order."""
+    """Return which of these texts were sent, in order."""
     names = {hashlib.sha256(text.encode()).hexdigest(): text for text in texts}
     return [names.get(effect.digest, "something else") for effect in world.base.effects_of("put")]
 
 
 def churned(world: Writing, path: str, seconds: float) -> None:
-    """Somebody writes a file anew four times a second and removes it now and then, beginning at once."""
+    """Rewrite a file four times a second and sometimes delete it, starting at once."""
     steps = int(seconds / CHURN)
     for step in range(steps):
         if step % 4 == 3:
@@ -152,7 +152,7 @@ async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_i
 async def test_a_pass_ends_whatever_rhythm_files_come_and_go_in(
     world: Writing, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Each is written, and removed and written again at once, at moments that nobody chose."""
+    """Files are written, or deleted and written again, at random moments."""
     world.settings = replace(world.settings, settle=0.3, settle_longest=5.0)
     world.write_many(12)
     world.clock.now += 10.0
@@ -182,7 +182,7 @@ async def test_a_pass_ends_whatever_rhythm_files_come_and_go_in(
 
 
 def written_on(world: Writing, path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A file that was just written, and is with each call, as while it is read."""
+    """Write a file that changes with each call, as it would while it is read."""
     numbers = itertools.count()
 
     def write_on(_seconds: float = 0.0) -> None:
@@ -223,15 +223,15 @@ async def test_a_file_that_is_waited_for_is_not_forgotten_for_a_busy_one_that_va
         world.target_type.sleep = world.clock.sleep
         for step in range(22):
             world.clock.ring(step * 0.5, write_on)
-        world.clock.ring(11.0, partial(world.delete, "log.md"))  # when it was found busy
-        for step in range(10):  # after it was read, before it is sent, and until the busy one is surely gone
+        world.clock.ring(11.0, partial(world.delete, "log.md"))  # after it was found busy
+        for step in range(10):  # read, not sent yet, until it is missing
             world.clock.ring(5.5 + step, partial(world.write, "sent-second.md", f"new {step}"))
         await run_once(run)
     assert world.served() == {"sent-first.md": "x", "sent-second.md": "new 9"}
 
 
 class SlowForOne(MemoryTarget):
-    """Takes its time for the first document."""
+    """Delays the first document."""
 
     sleep: Any
 
@@ -242,7 +242,7 @@ class SlowForOne(MemoryTarget):
 
 
 def listed(world: Writing) -> list[str]:
-    """The files that the state knows of."""
+    """Return the files in the state."""
     return [entry.path for entry in world.look_up(lambda tx: list(tx.entries.visible(world.run.id)))]
 
 
@@ -275,7 +275,7 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
     seen = stamp_of(file.stat())
 
     def keep_the_stamp(tx: Tx) -> None:
-        """As if the write had come within the same tick as the read before it."""
+        """Keep the stamp, as if the write had come within the same tick as the read before it."""
         entry = tx.entries.get(world.run.id, "a.md")
         assert entry is not None
         tx.entries.put(world.run.id, replace(entry, stamp=seen, racy=True))
@@ -285,12 +285,12 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
     assert world.served() == {"a.md": "two"}
 
 
-# -- a file whose bytes differ at each read while its stamp stays: on FUSE, or mapped into memory -----------
+# -- files whose bytes differ at each read while the stamp stays: on FUSE, or mapped into memory ------------
 
 
 @pytest.fixture
 def unstable(world: Writing, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often `live.md` was read, which begins with another number each time."""
+    """Count reads of `live.md`, which begins with another number each time."""
     reads, readv = Counter[str](), os.readv
 
     def read(fd: int, buffers: Sequence[Any]) -> int:
@@ -336,7 +336,7 @@ async def test_a_pass_leaves_a_file_that_never_reads_the_same_twice(
 
 @pytest.fixture
 def asked_again(world: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that the pass cannot list, and that a person asks it to list again."""
+    """A folder that the pass can't list, and a person who requests another try."""
     world.write("sub/a.md")
     read, refusals = scan._Folder.read, [PermissionError(errno.EACCES, "denied")]
 
@@ -384,13 +384,13 @@ async def test_rows_that_ended_long_ago_are_forgotten_while_a_daemon_runs(
     assert len(world.rows()) < 15
 
 
-# -- scratch files that come and go all the time: what else is to be weighed is weighed as without them ----
+# -- scratch files that come and go: other files are weighed as if they weren't there ----------------------
 
 TICK = 0.5
 
 
 class Churned(World):
-    """The folder of a daemon, in which there is never a moment without a file that has just gone."""
+    """A daemon's folder in which some file has always just been deleted."""
 
     def __init__(self, tmp_path: Path, **limits: Any) -> None:
         super().__init__(tmp_path, **limits)
@@ -408,7 +408,7 @@ class Churned(World):
         assert self.breaches == []
 
     async def until(self, condition: Callable[[], object], seconds: float = 100.0) -> bool:
-        """What a daemon does meanwhile, in every tick of which a scratch file goes and another one comes."""
+        """Let the daemon run while, in every tick, one scratch file is deleted and another one created."""
         bound = self.run.bound
         assert bound is not None
         for _ in range(int(seconds / TICK)):
@@ -428,11 +428,11 @@ class Churned(World):
         return bool(condition())
 
     def see(self, *paths: str) -> None:
-        """Something happened to these files."""
+        """Report events for these files."""
         self.seen += [Hint(path, HintKind.FILE) for path in paths]
 
     def held(self, kind: str = "deletions") -> list[int]:
-        """What a person is asked about: how many documents by each hold."""
+        """Return the number of documents in each hold that needs approval."""
         assert self.store is not None
 
         def count(tx: Tx) -> list[int]:

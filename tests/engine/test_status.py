@@ -27,12 +27,12 @@ def cure(command: str) -> str:
 
 
 def read(status: MirrorStatus) -> Any:
-    """The JSON of `status --documents --json`."""
+    """Parse the output of `status --documents --json`."""
     return json.loads("".join(status.json_pieces()))
 
 
 def status(world: World, use: Callable[[MirrorStatus], Any] = read) -> Any:
-    """What `use` makes of the status, documents included, within its transaction."""
+    """Call `use` with the status, documents included, within its transaction."""
 
     def work(tx: Tx) -> Any:
         record = tx.mirrors.named("docs")
@@ -174,7 +174,7 @@ def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
     fresh = MirrorStatus("m", "/m", "local", DocumentCounts(ready=1), last_pass=1000.0)
     assert is_fresh(fresh, 60.0, 1050.0)
     assert not is_fresh(fresh, 60.0, 1061.0)
-    assert not is_fresh(fresh, 60.0, 900.0)  # a clock that was set back says nothing
+    assert not is_fresh(fresh, 60.0, 900.0)  # a clock that was set back proves nothing
     waiting = replace(fresh, documents=DocumentCounts(pending=1), oldest_pending_s=61.0)
     assert not is_fresh(waiting, 60.0, 1001.0)
     assert not is_fresh(MirrorStatus("m", "/m", "local", DocumentCounts()), 1e9, 0.0)

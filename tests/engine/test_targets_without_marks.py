@@ -67,7 +67,7 @@ async def test_a_renamed_file_keeps_its_document_where_told_so(world: World) -> 
     world.move("a.md", "b.md")
     await world.once()
     assert world.puts() == 1
-    world.write("a.md", "one")  # the very name the document of b.md has
+    world.write("a.md", "one")  # the same name as the document of b.md
     await world.once()
     assert world.puts() == 2
     assert len({one.name for one in world.base.documents.values()}) == 2
@@ -170,7 +170,7 @@ async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, 
     world.settings = replace(world.settings, names="plain", adopt=adopt)
     await world.mirrored(3)
     world.lose_state()
-    world.write("f1.md", "text of F1")  # as long as it was
+    world.write("f1.md", "text of F1")  # the same length as before
     await world.once()
     assert world.puts() == 4
     assert world.requests("digest") == 3
@@ -223,7 +223,7 @@ async def test_an_old_failure_still_shown_is_not_counted(world: World) -> None:
 async def test_a_document_is_asked_again_then_sent_again_then_quarantined(
     world: World, not_offered: tuple[str, ...], sent: int
 ) -> None:
-    """Where asking again is not offered, fresh uploads stand for it."""
+    """If the target can't reindex, it gets new uploads instead."""
     world.base.behaviour.not_offered = not_offered
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
     world.write("a.md")
@@ -247,7 +247,7 @@ async def test_what_never_says_that_it_is_done_is_searched_for(world: World) -> 
 async def test_a_quarantined_document_is_cut_again_when_its_settings_change(
     world: World, not_offered: tuple[str, ...], cut_again: bool
 ) -> None:
-    """Where that is not offered, it is sent again."""
+    """If the target can't reslice, the document is sent again."""
     world.base.behaviour.not_offered = not_offered
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=5))
     world.write("a.md")

@@ -1,5 +1,6 @@
-"""Tests a base that stores each text once, so a renamed file's old document must go before the new one
-comes."""
+"""Tests a base that stores each text once: a renamed file's old document is deleted before its new one is
+stored.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from tests.memory.variants import OnceMemory
 from tests.share import enumerated, long
 
 BOUNDARIES = 64
-"""Of the pass after a rename that fails: a few less than it has today."""
+"""The boundaries of the pass after a failing rename: slightly fewer than it has today."""
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def made(place: Path) -> World:
 
 
 async def moved(world: World) -> str:
-    """`a.md` was mirrored and is `b.md` now; the id of its document."""
+    """Rename the mirrored `a.md` to `b.md` and return its document's id."""
     world.write("a.md", "about kestrels")
     await world.mirrored(8)
     [old] = world.base.served("a.md")
@@ -46,12 +47,12 @@ async def moved(world: World) -> str:
 
 
 def fail_for_good(world: World) -> None:
-    """No document of the new path is ever indexed."""
+    """Let documents of the new path never be indexed."""
     world.base.behaviour.failures.append(Failure(lambda one: one.path == "b.md", times=FOREVER))
 
 
 def seeming(world: World) -> list[str | None]:
-    """Paths whose document serves, as the state has it, and is not there."""
+    """Return paths whose document serves according to the state, but doesn't exist."""
     return [row.path for row in world.rows(*SERVING) if row.remote_id not in world.base.documents]
 
 
@@ -74,7 +75,7 @@ async def test_the_old_document_serves_no_more_from_the_moment_the_new_one_is_ac
 
 
 def killed_everywhere(place: Path) -> Iterator[tuple[World, Guillotine]]:
-    """A new world for each boundary of a pass, until one is not reached any more."""
+    """Yield a new world for each boundary of a pass, until one isn't reached."""
     for at in itertools.count(1):
         (place / str(at)).mkdir()
         guillotine = Guillotine(at)
@@ -118,7 +119,7 @@ async def test_a_rename_that_is_taken_back_leaves_a_document_wherever_it_was_kil
 async def test_a_rename_that_is_taken_back_while_the_base_is_down_leaves_a_document(
     world: World, error: type[Unavailable | Unsure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old document is removed, then the base takes no new one."""
+    """The old document is deleted, then the base refuses a new one."""
     await moved(world)
 
     def accept(*_: object) -> None:

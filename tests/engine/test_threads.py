@@ -11,7 +11,7 @@ from kbsync.threads import apart, gather, in_thread, run_here
 
 
 async def names() -> list[str]:
-    """The names of the threads in which three calls ran."""
+    """Return the names of the threads in which three calls ran."""
     calls = (in_thread(lambda: threading.current_thread().name) for _ in range(2))
     return [*await gather(*calls), await apart("docs", in_thread(lambda: threading.current_thread().name))]
 

@@ -17,7 +17,7 @@ from tests.memory.target import MemoryTarget
 
 
 async def repair(world: World) -> dict[str, Any]:
-    """Ask for what `verify --repair` asks for, and let a pass carry it out."""
+    """Request the repairs of `verify --repair`, and let a pass carry them out."""
     wanted = repair_request(await verified(world))
     world.tell("repair", **wanted)
     await world.once()
@@ -25,7 +25,7 @@ async def repair(world: World) -> dict[str, Any]:
 
 
 def twin(world: World, path: str, data: bytes) -> str:
-    """A second document under a path of ours, as an earlier state would have left it."""
+    """Add a second document under one of our paths, as an earlier state would have left it."""
     return world.base.add(path, data, path=path, upload_id=7, foreign=False).remote_id
 
 
@@ -70,9 +70,9 @@ CHANGED = ["f0.md", "moved.md", "new.md"]
         (lambda w: w.write(".kbsyncignore", "f3.md\n"), False, {"orphaned": ["f3.md"]}, 0, "longer selected"),
         (lambda world: world.base.add("f0.md", b"not ours either"), False, {}, 1, ""),
         (lambda world: twin(world, "f0.md", b"x"), False, {"duplicate": ["f0.md"]}, 0, "leaves it alone"),
-        (delay, True, {}, 0, ""),  # it is pending
+        (delay, True, {}, 0, ""),  # pending
         (refuse_change, True, {"stale": ["f0.md"]}, 0, "no can do"),
-        (refuse_new, True, {}, 0, ""),  # it never served
+        (refuse_new, True, {}, 0, ""),  # never searchable
         (refuse_deletion, True, {"duplicate": ["f0.md"]}, 0, "no can do"),
     ],
 )
@@ -94,7 +94,7 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
     found = await verified(world)
     assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
     wanted = repair_request(found)
-    assert wanted["strays"] == []  # nothing that serves is deleted past the brake
+    assert wanted["strays"] == []  # no searchable document is deleted past the brake
     await repair(world)
     assert world.statuses() == {"ready": 4, "held": 6}
     assert (await verified(world)).ok  # held: a person was asked
@@ -254,7 +254,7 @@ async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World)
 
 
 async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(world: World) -> None:
-    world.clock.started -= 1000  # the wall clock of the files themselves
+    world.clock.started -= 1000  # the files' own wall clock
     await world.mirrored(10)
     world.settings = replace(world.settings, settle=60.0)
     world.write("f0.md", "changed")

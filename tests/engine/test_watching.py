@@ -50,7 +50,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Reloads(ReloadQueue):
-    """Each is done at once, and changes nothing."""
+    """Reloads the config at once, without any change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class WatchingWorld(World):
 
     def mirrors_disk(self) -> bool:
         wanted = {path: [text] for path, text in self.on_disk().items()}
-        return self.base.shown() == wanted  # for a moment the old and the new version may both be there
+        return self.base.shown() == wanted  # the old and the new version may both exist for a moment
 
     def tally(self) -> dict[str, int]:
         assert self.store is not None
@@ -121,7 +121,7 @@ async def test_deletions_renames_and_directory_moves_are_followed(daemon: Watchi
 
 @pytest.fixture
 def hasty(daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch) -> WatchingWorld:
-    """Deletions are weighed as soon as files are gone."""
+    """Weigh deletions as soon as files are missing."""
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.0)
     daemon.settings = replace(daemon.settings, deletions=DeletionLimits(fraction=0.9))
     return daemon
@@ -154,7 +154,7 @@ async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
 async def test_what_is_saved_or_asked_waits_for_no_tree_that_was_moved_in(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading the tree takes ten seconds; nothing of it was known before, and an old tree moves meanwhile."""
+    """Reading the tree takes ten seconds; it is all new, and an old tree moves meanwhile."""
     hasty.write_many(5, "old/")
     big = hasty.root.with_name("big")
     big.mkdir()
@@ -210,7 +210,7 @@ async def test_what_is_missed_while_its_inode_is_written_to_without_end_goes(has
 
 
 async def write_on(path: Path) -> None:
-    """Never quiet, and never the same twice."""
+    """Write to the file endlessly, with different content each time."""
     for number in itertools.count():
         path.write_text(f"version {number}")
         await asyncio.sleep(0.02)
@@ -239,7 +239,7 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
 
         class Early(Reloads):
             def request(self, mirror: str, scope: ReloadScope) -> asyncio.Event:
-                assert asked()  # it is not carried out yet
+                assert asked()  # not carried out yet
                 return super().request(mirror, scope)
 
         assert daemon.watching is not None
@@ -364,7 +364,7 @@ def is_all_held(daemon: WatchingWorld) -> bool:
 
 @asynccontextmanager
 async def begun_again(daemon: WatchingWorld) -> AsyncIterator[None]:
-    """The next run of the daemon, of which nothing is expected but what the test looks at."""
+    """Start the daemon's next run, in which the test makes its own checks."""
     stop, store = asyncio.Event(), StateStore(daemon.state / "state.db")
     daemon.store = store
     task = asyncio.create_task(MirrorLoop(daemon.make_run(store), daemon.state, stop).keep())
@@ -424,7 +424,7 @@ async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repair
         await until(lambda: audited.run.halt)
         assert audited.run.halt is not None
         assert audited.run.halt.reason == "knowledge-base-emptied"
-        await until(lambda: audited.run.bound is None)  # it began anew, and halted again
+        await until(lambda: audited.run.bound is None)  # it restarted, and halted again
         assert audited.puts() == 10
         await store.write(lambda tx: tx.inbox.post("repair", "docs", {"missing": lost}, 0.0))
         wake(audited.state)
@@ -432,12 +432,13 @@ async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repair
         await until(lambda: audited.run.halt is None)
 
 
-# -- a mount of which nobody knows whether events tell of its changes --------------------------------------
+# -- a mount that may not report changes
+# -----------------------------------------------------------------------
 
 
 @contextmanager
 def overlaid(layers: Path, place: Path) -> Iterator[Path]:
-    """`place` shows what is in the folder that this gives, whose changes no watch at `place` hears of."""
+    """Mount an overlay at `place` over the yielded folder, whose changes no watch at `place` sees."""
     with mounted(layers, "10m"):
         lower, upper, work = (layers / name for name in ("lower", "upper", "work"))
         for each in (lower, upper, work):

@@ -1,7 +1,6 @@
 """Runs a daemon that is stopped before or at its first log line: python tests/service/early.py ARGUMENTS
 
-`$MOMENT` is the name of the method after which the signals come: that of a new daemon, or the last before
-its first word.
+The signals come after the method named in `$MOMENT`: a new daemon's, or the last before its first log line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs a daemon whose first starts fail: python tests/service/held_up.py ARGUMENTS
 
-`$TROUBLE` is `slow` (the base is listed without end the first time) or `full` (the disk of the state is full
-the first two times).
+`$TROUBLE` is `slow` (the first list of the base never ends) or `full` (the state's disk is full the first two
+times).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ PATIENCE = 60.0
 
 
 class Manager:
-    """Listens at `address`, as it stands in `$NOTIFY_SOCKET`."""
+    """Listens at `address`, the value of `$NOTIFY_SOCKET`."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -20,7 +20,7 @@ class Manager:
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
 
     def until(self, beginning: str) -> str:
-        """The next word that begins so; fails when none comes."""
+        """Return the next message that begins so; fail if none comes."""
         self._socket.settimeout(PATIENCE)
         while True:
             words = self._socket.recv(4096).decode().split("\n")
@@ -30,7 +30,7 @@ class Manager:
                     return word
 
     def so_far(self) -> list[str]:
-        """All that was said, whether it was waited for or not."""
+        """Return all messages so far, awaited or not."""
         self._socket.setblocking(False)
         try:
             while True:

@@ -70,18 +70,18 @@ def test_a_service_tells_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert any(word.startswith("MONOTONIC_USEC=") for word in heard)
     assert heard[-2:] == ["STOPPING=1", "STATUS=stopping"]
     started = [line["mirror"] for line in log if line["event"] == "watch.started"]
-    assert sorted(started) == ["first", "second", "second"]  # what did not change went on
+    assert sorted(started) == ["first", "second", "second"]  # unchanged mirrors continued
     assert {line["path"] for line in log if line["event"] == "file.judged"} == {"seen.md"}
     read = [line for line in log if line["event"] in ("config.read", "config.refused")]
     assert [(line["event"], line.get("changed")) for line in read] == [
         ("config.read", 1),
         ("config.read", 0),
-        ("config.refused", None),  # that the one before was read is no warning
+        ("config.refused", None),  # using the previous config isn't a warning
     ]
 
 
 def started(driver: ModuleType, place: Place, **more: str) -> subprocess.Popen[bytes]:
-    """A daemon that a driver has prepared."""
+    """Start a daemon with a prepared driver."""
     env = {"HOME": str(place.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **more}
     assert driver.__file__ is not None
     command = [sys.executable, driver.__file__, "--log-format", "json"]
@@ -126,7 +126,9 @@ def test_nobody_waits_for_a_thread_that_never_ends(tmp_path: Path) -> None:
 def test_the_built_in_base_is_not_left_locked_by_a_beginning_that_did_not_get_through(
     tmp_path: Path, trouble: str
 ) -> None:
-    """It is cancelled, since the config changed, or the state cannot be written for a moment."""
+    """The start is cancelled because the config changed, or because the state can't be written for a
+    moment.
+    """
     place = Place(tmp_path)
     place.write("a.md", "alpha")
     config = place.configure()

@@ -15,7 +15,7 @@ from tests.engine.world import World
 
 
 class Kept(logging.Handler):
-    """The lines that were told."""
+    """A handler that records log lines."""
 
     def __init__(self) -> None:
         super().__init__()

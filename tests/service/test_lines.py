@@ -21,7 +21,7 @@ PHASES = ("waiting_seconds", "sending_seconds", "indexing_seconds")
 
 
 async def lines_of(world: World, **kwargs: Any) -> list[dict[str, Any]]:
-    """What a pass logs of documents."""
+    """Return the log lines of a pass about documents."""
 
     async def work(run: Any) -> None:
         from kbsync.once import run_once

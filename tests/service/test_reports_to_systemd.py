@@ -26,7 +26,7 @@ WATCHDOG = 60.0
 
 
 class Heard(ServiceManager):
-    """Keeps each word with the moment it was said at."""
+    """Records each message with its time."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__({"NOTIFY_SOCKET": "/nowhere"})
@@ -129,7 +129,7 @@ async def test_a_writer_that_hangs_ends_the_signs_of_life(store: StateStore) -> 
         await asyncio.to_thread(hanging.wait)
         known = len(heard(reports).times("WATCHDOG=1"))
         await reports.clock.sleep(20 * WATCHDOG)
-        assert len(heard(reports).times("WATCHDOG=1")) <= known + 1  # one answer may have been on its way
+        assert len(heard(reports).times("WATCHDOG=1")) <= known + 1  # one response may have been in progress
         end.set()
         await asyncio.wrap_future(done)
         heard(reports).words.clear()

@@ -1,1 +1,1 @@
-"""Describes each service once for all tests: how it is reached, its possible behaviours and its faults."""
+"""Describes each service once for all tests: its client, its possible behaviours and its faults."""

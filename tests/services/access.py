@@ -1,4 +1,4 @@
-"""How a test reaches a service: its stand-in, the settings of a config for it, and its client."""
+"""A test's access to a service: its stand-in, config settings, and client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kbsync_standin.messages import StandInClock
 from tests.targets.blocks import block
 
 KEY = "id.secret-for-tests"
-"""In the form of Zhipu's keys; the other services take any."""
+"""A key in Zhipu's format; the other services accept any."""
 
 SERVICES = ("zhipu", "gptbots", "openai", "openwebui", "lightrag", "dify", "ragflow")
 
@@ -23,22 +23,24 @@ def stand_in(
     *,
     key: str = KEY,
 ) -> Any:
-    """The application. `vectorize`: least and most seconds until searches find an upload."""
+    """Return the application. `vectorize`: the shortest and longest seconds until searches find an upload."""
     return importlib.import_module(f"kbsync_standin.{service}").application(key, seed, vectorize, clock)
 
 
 def settings(app: Any, url: str, *, base: str = "", key: str = KEY) -> dict[str, Any]:
-    """What a config says to lead to a stand-in at `url`. `base`: the id of another base than its first."""
+    """Return the settings that connect to a stand-in at `url`. `base`: the id of another base than its
+    first.
+    """
     base_id = {app.home_key: base or app.home_id} if app.home_key else {}
     return {"type": app.name, "base_url": url + app.api, "api_key": key, **base_id}
 
 
 def config(app: Any, url: str, *, base: str = "", key: str = KEY, **more: Any) -> Any:
-    """The config block. `more`: other settings, those of `vectorization` among them."""
+    """Return the config block. `more`: other settings, including those of `vectorization`."""
     return block(TARGETS[app.name], **settings(app, url, base=base, key=key), **more)
 
 
 def client(service: str) -> Any:
-    """The class of its target."""
+    """Return the class of its target."""
     module, _, name = TARGETS[service].opens.partition(":")
     return getattr(importlib.import_module(module), name)

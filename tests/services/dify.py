@@ -36,7 +36,7 @@ class ServedDify(ServedWorld):
 
 
 class DifyBench(ZhipuBench):
-    """As at Zhipu; there is nothing that it indexes again when asked."""
+    """Works like Zhipu's bench, but without reindexing."""
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "list", "rename": "detail"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {

@@ -18,12 +18,12 @@ from tests.services.row import ServiceRow, unclear
 
 
 class GptbotsWorld(RemoteWorld):
-    """A folder mirrored to GPTBots, where a document has a marker."""
+    """A folder mirrored to GPTBots, where each document has a marker."""
 
     service = "gptbots"
 
     def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
-        """By the path in the marker that the vendor shows, under today's prefix."""
+        """Group texts by the path in the document's marker, under today's prefix."""
         found: dict[str, list[str]] = {}
         for one in self.documents():
             path = self.path_of(one)
@@ -57,7 +57,7 @@ class ServedGptbots(ServedWorld):
 
 
 class GptbotsBench(ZhipuBench):
-    """What is ours is told by the marker. There is nothing that it indexes again when asked."""
+    """The marker identifies our documents. The service doesn't reindex on request."""
 
     ops: ClassVar[Mapping[str, str]] = {"put": "[au]*", "rename": "update"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -87,7 +87,7 @@ class GptbotsBench(ZhipuBench):
                 self.on_change(Change(entry["effect"], path, text, version.fails))
 
     def _path_in(self, url: str) -> str:
-        """Of the file, whatever prefix was before it."""
+        """Return the file's path, whatever its prefix."""
         told = shapes.read_marker(MARKER_BASE, url)
         path = url if told is None else told.path
         return path.removeprefix(next(one.prefix for one in self._namings() if path.startswith(one.prefix)))

@@ -22,7 +22,7 @@ class LightragWorld(RemoteWorld):
 
 
 class ServedLightrag(ServedWorld):
-    """A stand-in and a client on the same clock. What has no text in it fails."""
+    """A stand-in and a client on the same clock. A document without text fails."""
 
     service = "lightrag"
     unknown_id = "nobody~aaaaaaaa.md"
@@ -32,12 +32,12 @@ class ServedLightrag(ServedWorld):
         return b" \n"
 
     async def recreate(self) -> None:
-        """The server has one base without an id: it cannot be made anew."""
+        """Skip the test: the server has one base without an id, which can't be recreated."""
         await SuiteWorld.recreate(self)
 
 
 class LightragBench(ZhipuBench):
-    """Nothing is indexed again when asked, and no account is ever full: then there is too much work."""
+    """A bench without reindexing and without full accounts, which it replaces by too much work."""
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "list", "rename": "upload"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -69,7 +69,7 @@ class LightragBench(ZhipuBench):
         return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")
 
     def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
-        """Under a name of its own: the name is the id, and one with our tag would be ours."""
+        """Add a document under a name without our tag: names are ids, and a tagged one would be ours."""
         return super().add_foreign(f"their-{name}", text, **more)
 
     def fail_once(self, path: str) -> None:

@@ -29,7 +29,7 @@ class OpenaiWorld(RemoteWorld):
         return [one for one in self.app.snapshot()["documents"] if one["base"] == HOME_ID]
 
     def orphans(self) -> list[str]:
-        """Names of files of ours that are attached nowhere."""
+        """Return names of our files that are attached to no store."""
         attached = {one["id"] for one in self.app.snapshot()["documents"]}
         files = self.app.snapshot()["files"]
         return [one["name"] for one in files if one["id"] not in attached | self.foreign]
@@ -60,7 +60,7 @@ class ServedOpenai(ServedWorld):
 
 
 class OpenaiBench(ZhipuBench):
-    """A document is there when it is attached; what is ours is told by the attributes."""
+    """A document exists once it is attached; its attributes identify it as ours."""
 
     ops: ClassVar[Mapping[str, str]] = {"put": "attach"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -73,7 +73,7 @@ class OpenaiBench(ZhipuBench):
     watched = ("status", "list")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"files": edit_little, "list": lose_state}
     unkept = "keeps-file"
-    # The upload is answered first, then comes the attaching.
+    # The upload is answered first, then the file is attached.
     stored = ("POST answer", "put effect")
     accepted = ("put effect", "POST answer", "commit after")
     renames = True
@@ -99,7 +99,7 @@ class OpenaiBench(ZhipuBench):
         super().__init__(world)
 
     def _path_in(self, one: Attached) -> str:
-        """Of the file, whatever prefix was before it."""
+        """Return the file's path, whatever its prefix."""
         mark = mark_in({"attributes": one.attributes})
         path = one.file.sent_name if mark is None else mark.path
         return path.removeprefix(
@@ -127,7 +127,7 @@ class OpenaiBench(ZhipuBench):
         self.world.play("fails", op="attach", match=f"{path.removesuffix('.md')}*")
 
     def come_late(self, path: str, after: float = 5.0) -> None:
-        """Whatever is attached next."""
+        """Delay the next file that is attached."""
         self.world.play("late-effect", op="attach", args={"after": after})
 
 

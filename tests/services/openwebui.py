@@ -23,7 +23,7 @@ class OpenWebuiWorld(RemoteWorld):
     service = "openwebui"
 
     def documents(self) -> list[dict[str, Any]]:
-        """What is in the base, and what is on its way there."""
+        """Return the files in the base and those being added."""
         there = [one for one in self.app.snapshot()["documents"] if not one["deleted"]]
         return [one for one in there if one["linked"] or one["status"] in ("pending", "processing")]
 
@@ -34,7 +34,7 @@ class OpenWebuiWorld(RemoteWorld):
 
 
 class ServedOpenWebui(ServedWorld):
-    """A stand-in and a client on the same clock, which goes on while the client waits."""
+    """A stand-in and a client on the same clock, which advances while the client waits."""
 
     service = "openwebui"
     style = "marked"
@@ -51,16 +51,16 @@ class ServedOpenWebui(ServedWorld):
 
 
 def copy_file(bench: ZhipuBench) -> None:
-    """A file whose text is in the base already."""
+    """Write a file whose text is in the base already."""
     bench.world.clock.now += 10
     bench.world.write("copy.md", "the first text of kept.md")
 
 
 class OpenWebuiBench(ZhipuBench):
-    """A file belongs to the base once it is linked; on its way there it is no document yet.
+    """A file belongs to the base once it is linked; before that it isn't a document.
 
-    A renaming is two requests, and between them a file has its old name in its new folder, where another one
-    may have it as well: until the second it goes by its old path, `_moving`.
+    A rename takes two requests. Between them a file has its old name in its new folder, where another file
+    may have the same name; until the second request its old path counts, `_moving`.
     """
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload"}
@@ -104,7 +104,7 @@ class OpenWebuiBench(ZhipuBench):
         super().__init__(world)
 
     def _answered(self, request: Request, fault: Fault | None) -> Response:
-        """What a client that is killed now has begun goes on without it."""
+        """Continue the work of a killed client without it."""
         guillotine, op = self.world.guillotine, self.world.app.op(request)
         if op in ("update", "link") and not fault and guillotine is not None and guillotine.falls_next:
             fault = Fault("goes-on", args={"seconds": 10})
@@ -131,7 +131,7 @@ class OpenWebuiBench(ZhipuBench):
                 self.on_change(Change("failed", self._path_of(one), text, fails=True, is_sent=False))
 
     def _path_of(self, one: File) -> str:
-        """Of the file, whatever prefix was before it."""
+        """Return the file's path, whatever its prefix."""
         base = next((self.world.app.bases[key] for key in one.folder), None)
         if base is None:
             base = self.world.app.bases.get(one.sent["knowledge_id"])
@@ -140,7 +140,7 @@ class OpenWebuiBench(ZhipuBench):
         path = f"{place}/{one.name}" if place else one.name
         sent = unquote(one.sent.get(MARK, "").rpartition(" ")[2])
         if path == f"{safe_folder(sent)}/{safe(sent.rpartition('/')[2])}".removeprefix("/"):
-            path = sent  # some characters of a path are in its mark alone
+            path = sent  # only the mark preserves some characters of a path
         prefix = next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
         return path.removeprefix(prefix)
 

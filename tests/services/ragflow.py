@@ -34,11 +34,11 @@ class ServedRagflow(ServedWorld):
         return b"About spoiled things"
 
     def cure(self) -> None:
-        """It fails once and is then parsed as it should be."""
+        """Documents fail once and are then parsed correctly."""
 
 
 class RagflowBench(ZhipuBench):
-    """What is ours is told by its name. A failed document is parsed once more."""
+    """Names identify our documents. A failed document is parsed once more."""
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "list", "rename": "parse"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -76,7 +76,7 @@ class RagflowBench(ZhipuBench):
         return OwnDocument(one.id, one.sent_name, path, one.sha256, shown)
 
     def fail_once(self, path: str) -> None:
-        """Parsed once more it is as it should be."""
+        """Let the document fail; parsing it again succeeds."""
         stem = f"*{path.removesuffix('.md')}*"
         self.world.play("fails", op="parse", match=stem, args={"name": stem})
 

@@ -15,10 +15,10 @@ from tests.remote.world import RemoteWorld
 
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
-    """The worlds of a service and the bench on which mirrors are played there.
+    """The worlds of a service, and the bench for mirrors there.
 
-    `behaviours`: how the service may behave. `oddities`: what it does wrong besides what every service does:
-    answers that say nothing, too much or the untruth. `names`: styles of document names.
+    `behaviours`: the service's possible behaviours. `oddities`: its own faults: responses that are empty,
+    incomplete or wrong. `names`: styles of document names.
     """
 
     bench: type[ZhipuBench]
@@ -29,12 +29,12 @@ class ServiceRow:
     names: Sequence[str] = ("tagged",)
 
     def make_bench(self, place: Path, **settings: Any) -> ZhipuBench:
-        """A bench in an empty folder. `settings`: those of the world."""
+        """Return a bench in an empty folder. `settings`: those of the world."""
         return self.bench(self.world(place, **settings))
 
 
 def unclear(*ops: str) -> list[Fault]:
-    """Requests that are carried out, or not, and whose answers do not say so."""
+    """Return faults whose responses don't show whether the request was carried out."""
     return [
         fault
         for op in ops

@@ -1,4 +1,4 @@
-"""Every service, by its name."""
+"""Every service, by name."""
 
 from __future__ import annotations
 

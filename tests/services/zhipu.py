@@ -18,7 +18,7 @@ class ServedZhipu(ServedWorld):
     service = "zhipu"
     settings: ClassVar = {"max_bytes": 3_000_000}
     matter: ClassVar[Mapping[str, Any]] = {"knowledge_type": 5, "sentence_size": 200}
-    no_matter: ClassVar[Mapping[str, Any]] = {"sentence_size": 200}  # without type 5 it means nothing
+    no_matter: ClassVar[Mapping[str, Any]] = {"sentence_size": 200}  # it has no effect without type 5
 
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]
@@ -26,7 +26,7 @@ class ServedZhipu(ServedWorld):
         return b"About spoiled things"
 
     def cure(self) -> None:
-        """It fails once and is then indexed as it should be."""
+        """Documents fail once and are then indexed correctly."""
 
 
 ROW = ServiceRow(
