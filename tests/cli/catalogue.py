@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Trouble:
-    """A mirror in trouble.
+    """A mirror with a problem.
 
-    `reason`: its halt after `--once`, '' for none. `code`: of a pass of this mirror alone. `says`: what
-    happened and where ({folder}, {base}: the mirror's places). `cure`: the command to paste. `logged`: the
-    reason of its halt in the daemon.
+    `reason`: its halt after `--once`, '' for none. `code`: the exit code of a pass over this mirror alone.
+    `says`: what happened and where ({folder}, {base}: the mirror's paths). `cure`: the command to paste.
+    `logged`: the reason of its halt in the daemon.
     """
 
     name: str
@@ -125,7 +125,7 @@ MIRRORS = (
         "target-down",
     ),
 )
-"""Told in `--once`, in `status` and in the log; one process is in all of them at once."""
+"""Problems shown by `--once`, `status` and the log; one process has all of them at once."""
 
 ELSEWHERE = {
     "disk-full": "what the embedded base's disk reports",
@@ -134,7 +134,7 @@ ELSEWHERE = {
     "embedding-dimensions": "another model answers than the one whose vectors the index has",
     "embedding-missing": "a service of embeddings that has no such model",
 }
-"""Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` brings about, and what they are."""
+"""Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` causes, and their meaning."""
 
 AT_A_DATABASE = {
     "unsuitable-server": "PostgreSQL or pgvector is missing or too old",
@@ -144,7 +144,7 @@ AT_A_DATABASE = {
     "superseded": "another process writes under the same prefix",
     "prefix-taken": "the prefix is another host's",
 }
-"""Halts that tests/postgres brings about, and what they are."""
+"""Halts that tests/postgres causes, and their meaning."""
 
 CODES = {
     0: "everything is mirrored",

@@ -26,7 +26,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """A place beside a vendor of its own, against whose rules nothing is done."""
+    """Yield a place with its own vendor, whose rules no request may break."""
     with zhipu_place(tmp_path) as zhipu:
         yield zhipu
         assert zhipu.vendor.violations() == []
@@ -34,7 +34,7 @@ def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
 
 @pytest.fixture(scope="session")
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """`docs`, mirrored with --folder. Tests must not change anything in it."""
+    """Mirror `docs` with --folder. Tests must not change anything in it."""
     place = Place(tmp_path_factory.mktemp("mirrored"))
     place.write("install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n")
     place.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
@@ -49,7 +49,7 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture
 def failed(place: Place) -> Place:
-    """A mirror with one good document and two that failed."""
+    """Create a mirror with one good document and two that failed."""
     place.write("good.md", "text")
     place.write("broken.pdf", "this is no pdf")
     place.write("scans/torn.pdf", "nor is this")
@@ -60,7 +60,7 @@ def failed(place: Place) -> Place:
 
 @pytest.fixture
 def terminal() -> Iterator[Begin]:
-    """Runs kbsync in a place, each time at a terminal of its own."""
+    """Run kbsync in a place, each time in a new terminal."""
     begun: list[Terminal] = []
 
     def begin(place: Place, *words: str, **size_and_env: Any) -> Terminal:
@@ -74,7 +74,7 @@ def terminal() -> Iterator[Begin]:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What a person types to `init`; "" takes what is offered. All of it has to be asked for."""
+    """Type answers to `init`; "" accepts the default. `init` must ask for all of them."""
     typed: list[str] = []
 
     def ask(_what: str, default: str | None = None) -> str:

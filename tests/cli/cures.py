@@ -34,46 +34,46 @@ PLACES = {
     "Halt": 2,
     "CheckResult": 3,
 }
-"""Calls that take a cure, and its place among their arguments."""
+"""Calls that have a fix, and its position among their arguments."""
 
 _COMMAND = re.compile(rf"\bkbsync (?:--once|{'|'.join(COMMANDS)})\b|`[a-z]+ -")
-"""One of ours, or another program's in a sentence."""
+"""A command of ours, or another program's in a sentence."""
 
 _HANDED_ON = re.compile(
     r"(; (cure|fix|then|restore its owner|reinstall what it reads with): |reinstall it: |kbsync )?\{\}"
     r"|#|\{\"version|kbsync: "
 )
-"""Texts that show a cure made elsewhere, the config that `init` writes, and JSON."""
+"""Texts that show a fix from elsewhere, the config that `init` writes, and JSON."""
 
 _NOT_TOLD = ("examples", "CommandGroup")
 """Calls whose texts are help, which `tests/docs/test_commands.py` runs."""
 
 _ON_THE_PAGE = re.compile(r"kbsync [a-z-]+[^\n\"<`,]*(?=[\"<`,])")
-"""A command in the page of the listener, in text or script."""
+"""A command in the listener's page, in text or script."""
 
 Test = TypeVar("Test", bound=Callable[..., object])
 
 PROVEN: set[str] = set()
-"""The cures of the test modules that are loaded."""
+"""The fixes tested by the loaded test modules."""
 
 
 def proves(*cures: str) -> Callable[[Test], Test]:
-    """Marks the test that brings these texts about (`*` at the end: anything) and pastes them.
+    """Mark the test that causes these texts (`*` at the end: anything) and pastes them.
 
-    What no command can do it does not paste: it shows that the words name the key, the file or the place.
+    If no command can fix a problem, the test checks that the text names the key, the file or the path.
     """
     PROVEN.update(cures)
     return lambda test: test
 
 
 def fits(cure: str, pattern: str) -> bool:
-    """Whether one of `cures` is meant: by its text wherever it is made, or by its module."""
+    """Return whether the pattern matches the fix, by its text alone or with its module."""
     text = cure if ".py: " in pattern else cure.partition(": ")[2].removeprefix("kbsync ")
     return text == pattern or (pattern.endswith("*") and text.startswith(pattern[:-1]))
 
 
 def cures() -> set[str]:
-    """`module: text` of each."""
+    """Return `module: text` of each fix."""
     found = set[str]()
     for file in sorted(PACKAGE.rglob("*.py")):
         texts = [text for node in _told(ast.parse(file.read_bytes())) for text in _cures_in(node)]
@@ -87,7 +87,7 @@ def cures() -> set[str]:
 
 
 def _told(tree: ast.AST) -> Iterator[ast.AST]:
-    """All that may be shown to a person: neither docstrings nor help, and texts as a whole."""
+    """Yield all texts that a person may see, as a whole; neither docstrings nor help."""
     for child in ast.iter_child_nodes(tree):
         is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
         is_help = isinstance(child, ast.Call) and getattr(child.func, "id", "") in _NOT_TOLD

@@ -1,4 +1,4 @@
-"""Runs kbsync, killed right before its step number `KBSYNC_DIES_AT` (from 1) that changes a file.
+"""Runs kbsync, killed right before its file change number `KBSYNC_DIES_AT` (from 1).
 
 Usage: python -m tests.cli.dying ARGUMENTS (kbsync's own)
 """

@@ -1,6 +1,6 @@
 """Runs kbsync with shorter time limits: it waits for a service for a second or two instead of half a minute.
 
-With `KBSYNC_CLOCK_OFF=SECONDS` the machine's clock is wrong by so many; timers run as ever.
+With `KBSYNC_CLOCK_OFF=SECONDS` the machine's clock is wrong by so many seconds; timers aren't affected.
 
 Usage: python -m tests.cli.impatient ARGUMENTS (kbsync's own)
 """

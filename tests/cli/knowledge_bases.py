@@ -1,4 +1,4 @@
-"""Knowledge bases of several kinds, each with a way to see all documents of ours in it."""
+"""Knowledge bases of several kinds, each with a function that lists all documents of ours in it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.postgres.server import Server
 from tests.services import access
 
 Documents = list[tuple[str, str]]
-"""Path and SHA-256 of every document, those of one path too."""
+"""Path and SHA-256 of every document, several for one path included."""
 
 
 @dataclass(frozen=True)
 class KnowledgeBase:
-    """`target`: what a config says to lead there. `documents`: what a base holds under a prefix."""
+    """A base. `target`: its config. `documents`: returns its documents with a prefix."""
 
     target: dict[str, Any]
     documents: Callable[[str], Documents]
 
 
 def files_of(folder: Path, prefix: str = "") -> Documents:
-    """What a knowledge base has to hold that mirrors this folder."""
+    """Return the documents that a base must have if it mirrors this folder."""
     files = (file for file in folder.rglob("*") if file.is_file())
     return sorted(
         (prefix + str(file.relative_to(folder)), hashlib.sha256(file.read_bytes()).hexdigest())
@@ -40,7 +40,7 @@ def files_of(folder: Path, prefix: str = "") -> Documents:
 
 
 def documents_in(folder: Path) -> Documents:
-    """What an embedded base in this folder holds."""
+    """Return the documents of a built-in base in this folder."""
     if not (folder / "index.db").exists():
         return []
     with apsw.Connection(str(folder / "index.db"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
@@ -54,7 +54,7 @@ def local(folder: Path) -> Iterator[KnowledgeBase]:
 
 @contextmanager
 def in_state(config: Path) -> Iterator[KnowledgeBase]:
-    """The base that the first mirror of a config has in the state directory."""
+    """Yield the base of a config's first mirror in the state directory."""
 
     def documents(_: str) -> Documents:
         whole = json.loads(config.read_text())
@@ -97,12 +97,12 @@ def zhipu() -> Iterator[KnowledgeBase]:
 
 
 NAMING = ("name", "sent_name", "path", "source_url", "attributes")
-"""What a stand-in shows of a document that may tell whose file it is."""
+"""The fields of a stand-in's document that may contain its file's path."""
 
 
 @contextmanager
 def service(name: str) -> Iterator[KnowledgeBase]:
-    """One at a stand-in. A document's path is whatever the service knows of it, as one text."""
+    """Yield a base at a stand-in. A document's path is all its naming fields as one text."""
     app = access.stand_in(name, 7, (0.02, 0.1))
     server = standin.Server(app)
 
@@ -121,7 +121,7 @@ def service(name: str) -> Iterator[KnowledgeBase]:
 
 @contextmanager
 def knowledge_base(kind: str, root: Path) -> Iterator[KnowledgeBase]:
-    """One of any type, for a `Place` in `root`; `in-state`: embedded, without a `path`."""
+    """Yield a base of any type, for a `Place` in `root`; `in-state`: built-in, without a `path`."""
     with ExitStack() as stack:
         match kind:
             case "postgres":

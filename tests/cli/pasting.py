@@ -14,17 +14,17 @@ LONGEST = 60.0
 
 
 def paste(place: Place, command: str, *, env: dict[str, str] | None = None, **words: str) -> Ran:
-    """What a shell in the home makes of a line, `words` in place of what stands for something in it.
+    """Run a line in a shell in the home; `words` replace its placeholders.
 
-    What only root or systemd could do is a stand-in that checks what it is asked (`tests.docs.machine`); the
-    places of the machine are below `machine(place)`.
+    Stand-ins replace commands that need root or systemd and check their arguments (`tests.docs.machine`); the
+    machine's own paths are below `machine(place)`.
     """
     assert command.strip(), "nothing was printed that could be pasted"
     for stands_for, word in words.items():
         assert stands_for in command, command
         command = command.replace(stands_for, word)
     if command.startswith("kbsync approve"):
-        command += " --yes"  # there is no terminal to say it at
+        command += " --yes"  # there is no terminal to confirm on
     root = machine(place)
     kept = {name: value for name, value in os.environ.items() if name not in UNSET}
     path = f"{stand_ins(root)}:{warm.programs()}:{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -42,13 +42,13 @@ def paste(place: Place, command: str, *, env: dict[str, str] | None = None, **wo
 
 
 def machine(place: Place) -> Path:
-    """The folder that stands for the machine."""
+    """Return the folder that represents the machine."""
     root = place.root / "machine"
     (root / "etc" / "sysctl.d").mkdir(parents=True, exist_ok=True)
     return root
 
 
 def after(text: str, words: str) -> str:
-    """The rest of the line that has `words` in it: a command at the end of a sentence."""
+    """Return the rest of the line after `words`: a command at the end of a sentence."""
     [line] = [line for line in text.splitlines() if words in line]
     return line.partition(words)[2]

@@ -1,5 +1,4 @@
-"""A folder with a home directory of its own, in which tests run the program, in this process or as
-another."""
+"""A folder with its own home directory, in which tests run the program, in this process or another."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ mirrors:
 
 
 def quickly(folder: Path) -> Config:
-    """What `--folder` stands for, with a short `settle`: two seconds are long for many small passes."""
+    """Return the config of `--folder` with a short `settle`: two seconds are long for many small passes."""
     config = folder_config(folder)
     return replace(config, mirrors=tuple(replace(one, settle=0.1) for one in config.mirrors))
 
@@ -76,7 +75,7 @@ class Stream(io.TextIOWrapper):
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run left: exit code, stdout, stderr."""
+    """The result of a run: exit code, stdout, stderr."""
 
     code: int
     raw: bytes
@@ -88,7 +87,7 @@ class Ran:
 
     @property
     def words(self) -> str:
-        """Stderr; where it is a log in JSON, the same as a person is told it."""
+        """Stderr; a JSON log is converted to the messages for people."""
         lines = self.err.splitlines()
         return "\n".join(map(_sentence, map(json.loads, lines))) if self.err.startswith("{") else self.err
 
@@ -104,13 +103,13 @@ def _sentence(line: dict[str, Any]) -> str:
 
 
 LONGEST = 40.0
-"""Seconds, on a busy machine, after which a process is taken to hang."""
+"""Seconds, on a busy machine, after which a process counts as hanging."""
 
 Value = TypeVar("Value")
 
 
 def eventually(look: Callable[[], Value], seconds: float = 60.0) -> Value:
-    """What `look` gives as soon as it is true of anything; fails after `seconds`."""
+    """Call `look` until its value is true and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"still {found!r} after {seconds} s"
@@ -126,13 +125,13 @@ class Daemon:
         self.log = log
 
     def lines(self, event: str = "") -> list[dict[str, Any]]:
-        """Its log so far, or only the lines of an event."""
+        """Return its log so far, or only the lines of an event."""
         complete = self.log.read_text().rpartition("\n")[0].splitlines()
         found = [json.loads(line) for line in complete]
         return [line for line in found if event in ("", line["event"])]
 
     def says(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
-        """Waits for the line of an event with these fields, or for so many of them."""
+        """Wait for an event's line with these fields, or for several of them."""
 
         def found() -> dict[str, Any] | None:
             assert self.process.poll() is None, self.log.read_text()
@@ -145,15 +144,15 @@ class Daemon:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        """Its exit code after SIGTERM."""
+        """Send SIGTERM and return the exit code."""
         self.tell(signal.SIGTERM)
         return self.process.wait(LONGEST)
 
 
 class Place:
-    """A home in `root` and a folder `docs` below it. Nothing of the real home is seen.
+    """A home in `root` and a folder `docs` below it. Programs don't see the real home.
 
-    `modules`: what its processes run, and what they run in a hurry. Looks that a test takes on its way run
+    `modules`: the modules that its processes run, usually and in a hurry. Checks between a test's steps run
     in the test's own process (`run`), which is quicker.
     """
 
@@ -172,7 +171,7 @@ class Place:
 
     @property
     def state(self) -> Path:
-        """The state directory where a config is used."""
+        """The state directory with a config."""
         return self.home / ".local" / "state" / "kbsync"
 
     def write(self, path: str, text: str | bytes) -> Path:
@@ -182,7 +181,7 @@ class Place:
         return file
 
     def configure(self, more: str = "", *, file: Path | None = None) -> Path:
-        """Write a config for `docs` that settles quickly; `more`: further keys of the mirror."""
+        """Write a config for `docs` with a short `settle`; `more`: further keys of the mirror."""
         file = file or self.config
         file.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(f"    {line}\n" for line in more.splitlines())
@@ -208,7 +207,7 @@ class Place:
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(context, "folder_config", quickly)
-            patch.setattr(registry, "_accounts", {})  # what another process found out is not known
+            patch.setattr(registry, "_accounts", {})  # another program's findings are unknown
             for name in UNSET:
                 patch.delenv(name, raising=False)
             patch.setenv("HOME", str(self.home))
@@ -225,17 +224,17 @@ class Place:
     def start(
         self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, **options: Any
     ) -> subprocess.Popen[bytes]:
-        """kbsync as a process; it does not outlive the test."""
+        """Start kbsync as a process, which doesn't outlive the test."""
         module, options = self.modules[hurried], {**PIPES, **options}
         return self.keep(Warm(words, module=module, cwd=self.root, env=self.environ(env), **options))
 
     def keep(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """It does not outlive the test."""
+        """Kill this process at the end of the test."""
         self._running.append(process)
         return process
 
     def go(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Ran:
-        """kbsync as a process, to its end. What it says is never a traceback."""
+        """Run kbsync as a process to its end; it must not print a traceback."""
         process = self.start(*words, env=env, hurried=hurried)
         out, err = process.communicate(timeout=LONGEST)
         ran = Ran(process.returncode, out, err.decode())
@@ -243,14 +242,14 @@ class Place:
         return ran
 
     def once(self) -> dict[str, Any]:
-        """A pass that mirrors everything; its JSON."""
+        """Run a pass that mirrors everything and return its JSON."""
         ran = self.go("--once", "--json")
         assert ran.code == 0, (ran.out, ran.err)
         found: dict[str, Any] = ran.json
         return found
 
     def watch(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Daemon:
-        """The daemon, once it watches the folder."""
+        """Start the daemon and wait until it watches the folder."""
         log = self.root / f"daemon-{len(self._running)}.log"
         with log.open("wb") as file:
             options = {"stdout": subprocess.DEVNULL, "stderr": file}
@@ -258,17 +257,17 @@ class Place:
         return Daemon(process, log)
 
     def status(self) -> dict[str, Any]:
-        """What `status --documents` says of the mirror."""
+        """Return the mirror from `status --documents`."""
         [mirror] = self.run("status", "--json", "--documents").json["mirrors"]
         return dict(mirror)
 
     def state_of(self, path: str) -> dict[str, Any]:
-        """A document's row in `status`."""
+        """Return a document's row in `status`."""
         [item] = [item for item in self.status()["items"] if item["path"] == path]
         return dict(item)
 
     def found(self, *words: str) -> list[str]:
-        """Paths of the hits of a search."""
+        """Return the paths of a search's hits."""
         ran = self.run("search", "--json", *words)
         assert ran.code == 0, ran.err
         return [hit["path"] for hit in ran.json["hits"]]
@@ -281,9 +280,9 @@ class Place:
                 process.communicate()
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Every file and folder, with size and time of change.
+        """Return every file and folder, with size and time of change.
 
-        The time is left out for SQLite's shared memory: readers keep their marks in it, and nothing else.
+        The time is left out for SQLite's shared memory, which readers write to.
         """
         found = {str(p.relative_to(self.root)): p.stat() for p in sorted(self.root.rglob("*"))}
         return {
@@ -293,7 +292,7 @@ class Place:
 
 
 def words_of(command: str) -> Sequence[str]:
-    """The arguments of a command line that a person would paste."""
+    """Return the arguments of a pasted command line."""
     import shlex
 
     words = shlex.split(command)

@@ -1,4 +1,4 @@
-"""Runs kbsync at a terminal of its own (a pty)."""
+"""Runs kbsync in its own terminal (a pty)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE = 60.0
 
 
 class Terminal:
-    """kbsync at a terminal of its own."""
+    """kbsync in its own terminal."""
 
     def __init__(self, place: Place, *words: str, rows: int = 24, columns: int = 60, **env: str) -> None:
         self.mine, theirs = pty.openpty()
@@ -48,7 +48,7 @@ class Terminal:
         self.seen = ""
 
     def until(self, text: str) -> str:
-        """What came until this did."""
+        """Return the output up to this text."""
         while text not in self.seen:
             ready, _, _ = select.select([self.mine], [], [], PATIENCE)
             assert ready, f"no {text!r} after {PATIENCE:g} s in {self.seen!r}"
@@ -66,11 +66,11 @@ class Terminal:
         self.process.send_signal(signal.SIGWINCH)
 
     def end(self) -> int:
-        """Its exit code; everything it said is in `seen`, and the terminal's modes are as before."""
+        """Return its exit code; `seen` has all output, and the terminal's modes are restored."""
         code = self.process.wait(30)
         assert termios.tcgetattr(self.theirs) == self.before
         os.close(self.theirs)
-        with contextlib.suppress(OSError):  # EIO: nobody is left who could say more
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
             while piece := os.read(self.mine, 65536):
                 self.seen += piece.decode(errors="replace")
         os.close(self.mine)

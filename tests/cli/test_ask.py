@@ -23,7 +23,7 @@ PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
-    """A mirrored folder with an application; tests leave no fault and no switch behind."""
+    """Mirror a folder, with an application; tests leave no fault and no switch behind."""
     files = {
         "guides/hours.md": f"{HOURS}\n\nNothing else.\n",
         "prices.csv": "tea,3\n\ncoffee costs four,4\n",
@@ -84,7 +84,7 @@ def test_json_has_the_answer_and_its_slices(zhipu: ZhipuPlace) -> None:
 def test_json_tells_where_on_its_page_a_slice_stands_and_of_positions_that_are_not_known(
     zhipu: ZhipuPlace,
 ) -> None:
-    """They come with the next indexing: such a document is an old one."""
+    """Positions come with the next indexing: this document is an old one."""
     [cited] = zhipu.run("ask", "wheelbarrow schematic", "--json").json["citations"]
     [slice_] = [one for one in cited["passages"] if "wheelbarrow" in one["text"]]
     box = {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
@@ -106,7 +106,7 @@ def test_citations_have_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_json_tells_what_an_answer_took(zhipu: ZhipuPlace, form: str) -> None:
-    """Whole, and where the stream tells it, which its plain form does not; the answer is the same."""
+    """Whole answers have it, and streams except in the plain form; the answer is the same."""
     zhipu.vendor.turn(stream_form=form)
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
     assert HOURS in whole
@@ -133,7 +133,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_one(zhipu: ZhipuPlace, end: 
     stream(zhipu, end=end)
     ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 4
-    assert ran.out.startswith("The ")  # what came is shown, on a line of its own
+    assert ran.out.startswith("The ")  # the partial answer is shown, on its own line
     assert ran.out.endswith("\n")
     assert "[1]" not in ran.out
     assert "broke" in ran.err
@@ -257,7 +257,7 @@ def test_more_documents_than_can_be_named_are_not_asked(
     assert zhipu.run("ask", BOTH, "--type", "csv").code == 0
 
 
-# -- as it comes ---------------------------------------------------------------------------------------
+# -- streaming -----------------------------------------------------------------------------------------------
 
 
 @long
@@ -302,7 +302,7 @@ def test_without_one_application_of_the_base_a_person_says_which(own: ZhipuPlace
     assert own.run("ask", "alpha", "--app", idents[0]).out.startswith("alpha\n")
 
 
-# -- where nothing writes answers ------------------------------------------------------------------------
+# -- targets that can't answer -------------------------------------------------------------------------------
 
 QUESTION = "what's a badge?"
 
@@ -327,7 +327,7 @@ def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place
 
 @pytest.mark.parametrize("words", ["list", "create helpdesk", "delete 1 --yes helpdesk"])
 def test_a_service_without_applications_is_searched_and_has_none_to_manage(place: Place, words: str) -> None:
-    """Nobody is asked: nothing listens at the address."""
+    """No request is sent: nothing listens at the address."""
     target = f"base_url: 'http://127.0.0.1:9', api_key: k, knowledge_base_id: {HOME_AT_GPTBOTS}"
     place.configure(f"target: {{type: gptbots, {target}}}")
     ran = place.run("ask", QUESTION)

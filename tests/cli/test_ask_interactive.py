@@ -36,7 +36,7 @@ def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
 
 @pytest.fixture
 def sent(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
-    """What was said in each question to an application or a model, without the system."""
+    """Return the messages of each question to an application or a model, without the system prompt."""
     app = shared.vendor.server.app
     answered, told = app.answer, []
 
@@ -52,7 +52,7 @@ def sent(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[
 
 
 def said_to(zhipu: ZhipuPlace, text: str, *words: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a conversation whose questions are the lines of `text`."""
+    """Return exit code, stdout and stderr of a conversation whose questions are the lines of `text`."""
     process = zhipu.start("ask", "-i", *words, stdin=subprocess.PIPE)
     out, err = process.communicate(text.encode(), timeout=LONGEST)
     assert b"Traceback" not in err, err.decode()
@@ -178,7 +178,7 @@ def test_an_interrupt_stops_an_answer_and_nothing_else(
 
 
 def test_no_signal_is_lost_before_a_key_is_waited_for(zhipu: ZhipuPlace, at: Begin) -> None:
-    """Right behind what readline shows it looks for none: some of these would go unheard."""
+    """readline doesn't check for signals right after its output: some of these would be missed."""
     for _ in range(6):
         terminal = at()
         terminal.until("> ")

@@ -1,5 +1,6 @@
 """Tests `kbsync ask` at services that answer with a model or by themselves, and each way an answer can
-end."""
+end.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from tests.services import access
 from tests.share import long
 
 MODEL = "some-model"
-# Each service of the fixture is a server of its own.
+# Each service of the fixture is a separate server.
 pytestmark = long
 
 HOURS, PRICES = "The office opens at nine.", "Coffee costs four."
@@ -28,10 +29,10 @@ QUESTION = "when does the office open"
 
 @dataclass(frozen=True)
 class AnsweringService:
-    """One to ask. `op`: the call that answers.
+    """A service that answers. `op`: the answering call.
 
-    `mark`: how the first document is cited; `cuts`: how an answer breaks off; `none`: what the service itself
-    says where nothing is found.
+    `mark`: the citation of the first document; `cuts`: how an answer breaks off; `none`: the service's own
+    answer if it finds nothing.
     """
 
     op: str = "chat"
@@ -63,7 +64,7 @@ WITH_MODEL = [name for name, one in SERVICES.items() if one.has_model]
 
 @dataclass
 class Asked:
-    """A mirror of two files at a service, beside a document of somebody else's."""
+    """A mirror of two files at a service, beside another user's document."""
 
     place: Place
     server: Server
@@ -80,7 +81,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Asked]]:
-    """Made when they are asked for."""
+    """Create the places when a test first uses them."""
     known: dict[str, Asked] = {}
     closing = []
     for name, service in SERVICES.items():
@@ -183,7 +184,7 @@ def test_a_refused_key_calls_a_person(asked: Asked) -> None:
     assert (ran.code, ran.out) == (3, "")
 
 
-# -- a model that is given passages --------------------------------------------------------------------
+# -- a model that gets passages ------------------------------------------------------------------------------
 
 
 def test_only_documents_of_the_mirror_answer_and_those_that_are_selected(with_model: Asked) -> None:
@@ -235,7 +236,7 @@ def test_an_answer_that_is_cut_by_its_length_is_not_whole(with_model: Asked) -> 
         assert (ran.code, "longer than the model may write" in ran.err) == (4, True)
 
 
-# -- a server that answers by itself ---------------------------------------------------------------------
+# -- a server that answers by itself -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("choice", [["--model", "x"], ["--app", "x"], ["--path", "guides/**"]])
@@ -248,7 +249,7 @@ def test_a_server_that_answers_by_itself_takes_no_choice(places: dict[str, Asked
 
 
 def test_documents_of_others_are_told_and_not_cited(places: dict[str, Asked]) -> None:
-    """Its numbers are the server's own."""
+    """The citation numbers are the server's own."""
     ran = places["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]

@@ -22,11 +22,11 @@ ASK = {
     "fish": 'source $argv[1]; complete --do-complete "kbsync sea"',
     "zsh": 'zsh -n "$1" && echo search',
 }
-"""How a shell is asked what it would complete `sea` to; zsh, which needs a terminal for that, only reads."""
+"""How to ask each shell for completions of `sea`; zsh would need a terminal, so it only reads the script."""
 
 
 def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a shell where `kbsync` is this one."""
+    """Run a shell in which `kbsync` is this one."""
     bin_dir = place.root / "bin"
     bin_dir.mkdir()
     program = bin_dir / "kbsync"

@@ -1,5 +1,6 @@
 """Tests that a folder tried with `--folder` becomes a mirror of a config without a second copy of its
-text."""
+text.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ SECRET = "zqsecret"
 
 @pytest.fixture
 def tried(place: Place) -> Place:
-    """A folder that was mirrored with `--folder`."""
+    """Mirror a folder with `--folder`."""
     for number in range(8):
         place.write(f"{number}.md", f"document {number}")
     place.write("secret.md", f"the {SECRET} of the place")
@@ -154,7 +155,7 @@ def test_doctor_ends_no_mirror_whose_disk_may_be_missing(place: Place) -> None:
     folder.parent.mkdir()
     [found] = copies(place)
     assert "forget notes --delete-documents" in found["cure"]
-    # A mount point without its disk is most often still there; one that is not there either says nothing.
+    # A mount point usually exists without its disk; a missing one proves nothing either.
     with closing(apsw.Connection(str(folder_state_dir(folder, place.state) / "state.db"))) as state:
         state.execute("UPDATE mirror SET root_is_mount = 1")
     [found] = copies(place)
@@ -163,7 +164,7 @@ def test_doctor_ends_no_mirror_whose_disk_may_be_missing(place: Place) -> None:
 
 @long
 def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
-    """It is offered for removal once its mirror is ended, which a person is asked about."""
+    """doctor offers to remove it once its mirror has ended, after asking."""
     tried.run("init", "docs")
     tried.run("--once")
     tried.config.write_text(tried.config.read_text().replace('name: "docs"', 'name: "new"\n    prefix: "x"'))
@@ -229,11 +230,11 @@ def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
     assert paste(tried, f"{found['cure']} --yes").out == "nothing was set aside\n"
 
 
-# -- what doctor offers to remove --------------------------------------------------------------------------
+# -- copies that doctor offers to remove ---------------------------------------------------------------------
 
 
 def beside(place: Place, name: str) -> tuple[str, ...]:
-    """Another config for another folder, with the usual state directory; the options that name it."""
+    """Write another config for another folder, with the usual state directory, and return its options."""
     (place.root / name).mkdir()
     (place.root / name / "a.md").write_text(f"of {name}")
     file = place.root / f"{name}.yaml"
@@ -242,7 +243,7 @@ def beside(place: Place, name: str) -> tuple[str, ...]:
 
 
 def another_folder(tried: Place) -> tuple[str, ...]:
-    """The folder is still there, and searched with `--folder`."""
+    """The folder still exists, and is searched with `--folder`."""
     return beside(tried, "other")
 
 
@@ -264,7 +265,7 @@ def reached_by_a_symlink(tried: Place) -> tuple[str, ...]:
 
 
 def taken_as_state_dir(tried: Place) -> tuple[str, ...]:
-    """A config may point at what `--folder` made …"""
+    """A config may use the state directory of `--folder` …"""
     tried.configure()
     tried.config.write_text(f"state_dir: {trial(tried)}\n{tried.config.read_text()}")
     return ()
@@ -277,7 +278,7 @@ def taken_as_base(tried: Place) -> tuple[str, ...]:
 
 
 def under_a_new_name(tried: Place) -> tuple[str, ...]:
-    """The next pass carries it on."""
+    """The next pass continues with it."""
     tried.run("init", "docs")
     assert tried.run("--once").code == 0
     tried.config.write_text(tried.config.read_text().replace('name: "docs"', 'name: "new"'))
@@ -335,7 +336,7 @@ def test_doctor_names_the_base_that_a_mirror_had_before_with_the_command_that_em
     assert tried.run(*words_of(found["cure"]), "--yes").code == 2
 
 
-# -- what init does whole or not at all --------------------------------------------------------------------
+# -- init: everything or nothing -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])
@@ -407,7 +408,7 @@ def test_a_base_that_was_used_before_has_its_documents_when_it_is_used_again(pla
     (place.docs / "0.md").unlink()
     assert pass_into("first") == (0, 1, f"3 {left}")
     assert sorted(place.found("document")) == ["1.md", "2.md"]
-    # Moved, it is the same one; removed, or made anew in its place, it has left nothing behind.
+    # A moved folder is the same one; if it was removed or created again, nothing of it remains.
     (place.root / "first").rename(place.root / "moved")
     assert pass_into("moved") == (0, 0, f"3 {left}")
     for file in (place.root / "second").glob("index.db*"):

@@ -1,6 +1,6 @@
 """Pastes every printed fix in the situation that prints it, and checks that it works.
 
-A test says which cures it brings about (`tests.cli.cures.proves`); a cure that is new fails until one does.
+A test names the fixes that it causes (`tests.cli.cures.proves`); a new fix fails until a test names it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tests.share import enumerated, long
 
 
 def elsewhere(place: Place) -> list[str]:
-    """The config is in no usual place, and so is the state: a cure has to lead back there."""
+    """Put the config and the state at unusual paths: a fix must still refer to them."""
     config = place.root / "an odd place" / "kb.yaml"
     config.parent.mkdir()
     place.config.rename(config)
@@ -58,7 +58,7 @@ def elsewhere(place: Place) -> list[str]:
 
 
 def filled(place: Place, count: int = 8) -> list[str]:
-    """So many documents mirrored by a config in no usual place; the options that lead there."""
+    """Mirror documents by a config at an unusual path; return the options for it."""
     for number in range(count):
         place.write(f"{number}.md", f"document {number}")
     flags = elsewhere(place)
@@ -83,7 +83,7 @@ def reword(place: Place, old: str, new: str) -> None:
     config.write_text(config.read_text().replace(old, new))
 
 
-# -- what a command says to run instead, or next ------------------------------------------------------------
+# -- commands to run instead, or next ------------------------------------------------------------------------
 
 Before = Callable[[ZhipuPlace], object]
 
@@ -93,7 +93,7 @@ def nothing(_place: Place) -> None:
 
 
 def fails(op: str) -> Before:
-    """A service that may or may not have done what it was asked."""
+    """Let the service leave it unknown whether it did the work."""
     return lambda zhipu: zhipu.vendor.play("status", op=op, effect=False, args={"status": 503})
 
 
@@ -115,7 +115,9 @@ def with_no_base_at_all(zhipu: ZhipuPlace) -> None:
 
 @dataclass(frozen=True)
 class Said:
-    """`words` say `cure` behind `behind`; pasted, with `given` where something is to be named, it `shows`."""
+    """The output of `words` has `cure` after `behind`; pasted, with `given` for its placeholders, it
+    `shows` this.
+    """
 
     words: str
     behind: str
@@ -281,7 +283,7 @@ def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
         assert asked.code == 0
         assert "1 document" in asked.out or "a b.pdf" in asked.out
         again = asked.out.strip().rpartition(": ")[2]
-        assert paste(place, again).code == 1  # the file is what it was, and was tried again
+        assert paste(place, again).code == 1  # the file is unchanged, and was tried again
     place.write("a b.pdf", "")
     assert paste(place, again).code == 0
 
@@ -306,7 +308,7 @@ def test_a_message_that_was_dropped_is_given_again(place: Place) -> None:
 
 
 def events(ran: Ran) -> list[dict[str, Any]]:
-    """The lines of the log."""
+    """Return the lines of the log."""
     return [json.loads(line) for line in ran.err.splitlines()]
 
 
@@ -316,7 +318,7 @@ def test_a_pass_that_was_interrupted_is_gone_on_with(place: Place) -> None:
     config = place.configure("settle_longest: 60s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
     process = place.start("--once", "--state-dir", place.root / "odd state")
-    time.sleep(1.0)  # until signals are heard; however far it is then
+    time.sleep(1.0)  # until signals are handled; the exact progress doesn't matter
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -345,7 +347,7 @@ HALTS: dict[str, tuple[Before, Before]] = {
         lambda zhipu: reword(zhipu, "1999999999999999999", HOME_ID),
     ),
 }
-"""What brings each about, and what a person does about it before the cure is pasted."""
+"""The cause of each halt, and what a person does about it before pasting the fix."""
 
 
 @enumerated()
@@ -375,9 +377,9 @@ def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
         explained = zhipu.run("explain", str(zhipu.docs / "a.md"), *flags).out
         printed["explain"] = explained.partition("run `")[2].partition("`")[0]
     assert set(printed.values()) == {told["cure"]}, printed
-    with lock.held(zhipu.root / "odd state"):  # beside a running kbsync no second one may begin
+    with lock.held(zhipu.root / "odd state"):  # beside a running kbsync no second one may start
         assert mirror(zhipu, flags)["halt"]["cure"].startswith("kbsync retry --mirror handbook ")
-    assert paste(zhipu, told["cure"]).code == 3  # as long as nobody did what the halt says, it is a halt
+    assert paste(zhipu, told["cure"]).code == 3  # as long as the cause remains, it is a halt
     end(zhipu)
     cured = paste(zhipu, told["cure"])
     assert cured.code == 0, cured.err
@@ -424,11 +426,11 @@ def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(place: Place) ->
     assert daemon.end() == 0
 
 
-# -- explained, found, told by others --------------------------------------------------------------------
+# -- explained, searched, and reported by others -------------------------------------------------------------
 
 
 def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
-    """What is said of a path, and the command in it."""
+    """Return the explanation of a path, and the command in it."""
     told = zhipu.run("explain", str(zhipu.docs / path), *flags).out
     found = re.search(r"run `([^`]*)`", told)
     return told, found[1] if found else ""
@@ -439,7 +441,7 @@ def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
 def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
     flags = filled(zhipu)
     zhipu.write("new.md", "new")
-    once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before, it is too fresh
+    once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before that, the file is too fresh
     assert paste(zhipu, once).code == 0
     assert "It is searchable" in explained(zhipu, "new.md", flags)[0]
 
@@ -528,7 +530,8 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> No
             assert paste(place, cure).code == 0
 
 
-# -- what no command can cure names the key, the file or the place -----------------------------------------
+# -- problems that no command can fix: the text names the key, the file or the path
+# ----------------------------
 
 
 @enumerated()
@@ -644,7 +647,7 @@ def test_an_address_that_cannot_be_had_names_the_key(
 
 
 def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> None:
-    """The page is shown to strangers, too: it cannot have them."""
+    """The page is visible to strangers, so it can't contain them."""
     said = app.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
     assert "<code>kbsync status</code>, with the options that kbsync was started with" in said
 

@@ -1,5 +1,6 @@
 """Pastes every fix of `kbsync doctor` in the situation that prints it, and checks that the problem is
-gone."""
+gone.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ from tests.share import long
 from tests.targets.bodies import BytesBody
 
 OTHER = 10001
-"""A user that needs no name."""
+"""A user without a name."""
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
 
@@ -45,7 +46,7 @@ Look = Callable[[], list[dict[str, Any]]]
 
 
 def looks(place: Place, check: str, env: dict[str, str] | None = None) -> Look:
-    """Looks at what one check finds, without the rights of root."""
+    """Run one check of doctor, without root's privileges."""
 
     def look() -> list[dict[str, Any]]:
         whole = {**os.environ, "HOME": str(place.home), **(env or {})}
@@ -61,7 +62,7 @@ def cure_of(found: list[dict[str, Any]]) -> str:
 
 
 def is_cured(place: Place, look: Look, **options: Any) -> str:
-    """What was pasted, after which all is well."""
+    """Paste the fix, check that the problem is gone, and return the fix."""
     cure = cure_of(look())
     pasted = paste(place, cure, **options)
     assert pasted.code == 0, (cure, pasted.err)
@@ -69,7 +70,7 @@ def is_cured(place: Place, look: Look, **options: Any) -> str:
     return cure
 
 
-# -- rights ----------------------------------------------------------------------------------------------
+# -- permissions ---------------------------------------------------------------------------------------------
 
 
 def too_open_config(place: Place) -> None:
@@ -78,7 +79,7 @@ def too_open_config(place: Place) -> None:
 
 
 def of_another(path: Path, mode: int) -> None:
-    """Make it a folder where it is none yet, and give it away."""
+    """Create the folder if needed, and make it another user's."""
     if not path.exists():
         path.mkdir(parents=True)
     path.chmod(mode)
@@ -121,7 +122,7 @@ def test_rights_are_given_and_taken_away(
 
 
 def found_by(place: Place, check: str, *flags: str) -> dict[str, Any]:
-    """What the only check of this name, or of an end of it, finds; in this process."""
+    """Return the result of the only check with this name or ending, run in this process."""
     checks = place.run("doctor", "--json", *flags).json["checks"]
     [found] = [one for one in checks if one["name"].endswith(check)]
     return dict(found)
@@ -136,7 +137,7 @@ def in_this_process(place: Place, check: str) -> Look:
 
 
 def set_to(place: Place, name: str) -> int | None:
-    """A limit of the machine as it is, and as it will be after the next start."""
+    """Return a limit of the machine now, and after the next boot."""
     made = machine(place) / "sysctl"
     now = dict(line.split("=") for line in made.read_text().splitlines()) if made.exists() else {}
     kept = machine(place) / "etc" / "sysctl.d" / f"60-kbsync-{name}.conf"
@@ -147,7 +148,7 @@ def set_to(place: Place, name: str) -> int | None:
 
 @pytest.fixture
 def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A machine with small limits, that are what a command makes of them."""
+    """A machine with small limits, which commands can change."""
 
     def limits() -> observer.InotifyLimits:
         return observer.InotifyLimits(
@@ -270,7 +271,7 @@ def test_credentials_that_cannot_be_read_are_handed_over_anew(
 
 
 def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict[str, str]:
-    """A package that pip finds and installs beside the others; the environment for that."""
+    """Create a package that pip can find and install; return the environment for that."""
     folder.mkdir(exist_ok=True)
     about = f"{name}-{version}.dist-info"
     texts = {
@@ -357,7 +358,7 @@ def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> N
     with zhipu_place(tmp_path) as zhipu:
         zhipu.vendor.leave()
         cure = found_by(zhipu, "connection")["cure"]
-        assert paste(zhipu, cure).code == 7  # it could not connect either
+        assert paste(zhipu, cure).code == 7  # it couldn't connect either
         zhipu.vendor.arrive()
         answered = paste(zhipu, cure)
         assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
@@ -367,7 +368,7 @@ def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> N
 def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuPlace) -> None:
     zhipu.aim(url="https://nowhere.invalid:1")
     cure = found_by(zhipu, "DNS")["cure"]
-    assert paste(zhipu, cure).code == 2  # no such name for anybody on this machine
+    assert paste(zhipu, cure).code == 2  # nobody on this machine can resolve the name
     assert "127.0.0.1" in paste(zhipu, cure, **{"nowhere.invalid": "127.0.0.1"}).out
 
 

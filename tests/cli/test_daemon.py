@@ -94,7 +94,7 @@ def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
     ):
         change()
         said += seen_until(daemon, line)
-    # A halt is one line with its cure, and its end another.
+    # A halt is one log line with its fix, and its end another.
     place.docs.rename(place.root / "away")
     halted = seen_until(daemon, "folder is missing")
     assert re.search(
@@ -114,7 +114,7 @@ def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
 
 
 def close(daemon: Terminal) -> None:
-    """Close the window of the terminal: nobody is at its other end any more."""
+    """Close the terminal's window: its other end is gone."""
     os.close(daemon.mine)
 
 
@@ -162,7 +162,7 @@ def test_a_daemon_that_ignores_hangups_outlives_its_terminal(place: Place) -> No
 
 
 def seen_until(terminal: Terminal, pattern: str) -> str:
-    """What came until a line fits."""
+    """Return the output up to a matching line."""
     seen = ""
     while not re.search(pattern, seen):
         seen += terminal.until("\n")
@@ -198,7 +198,7 @@ def test_off_a_terminal_the_daemon_says_everything_in_json(place: Place) -> None
     assert detail.startswith(f"already running (pid {daemon.pid}) since ")
     assert f"(pid {daemon.pid})" in paste(place, after(detail, "to see its work: ")).out
     assert paste(place, after(place.run("--once").words, "to compare the folder now: ")).code == 0
-    assert "daemon." not in second.err  # it does not look started
+    assert "daemon." not in second.err  # it doesn't look started
     daemon.terminate()
     rest, code = daemon.communicate(timeout=60)[1], daemon.returncode
     assert code == 0
@@ -214,12 +214,12 @@ def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
 
 
 def mirrors(zhipu: ZhipuPlace) -> None:
-    """The base comes to hold the folder's files, each once."""
+    """Wait until the base holds each of the folder's files once."""
     eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
 
 
 def started(zhipu: ZhipuPlace, *, hurried: bool = False) -> Daemon:
-    """A daemon that has mirrored the folder."""
+    """Start a daemon and wait until it has mirrored the folder."""
     daemon = zhipu.watch(hurried=hurried)
     daemon.says("document.ready", path="f3.md")
     mirrors(zhipu)
@@ -227,14 +227,14 @@ def started(zhipu: ZhipuPlace, *, hurried: bool = False) -> Daemon:
 
 
 def connections(port: int) -> int:
-    """How many sockets of this machine are held that lead to a port of it, in whatever state."""
-    # Which process holds them is in /proc/PID/fd: only root may read that of a program with private memory.
+    """Return the number of this machine's sockets that are connected to this local port, in any state."""
+    # /proc/PID/fd shows each socket's process, but only root may read it for a program with private memory.
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(int(row[2].partition(":")[2], 16) == port and row[3] != TIME_WAIT for row in table)
 
 
 TIME_WAIT = "06"
-"""State of a socket in /proc/net/tcp that no process holds any more."""
+"""The state of a socket in /proc/net/tcp that belongs to no process."""
 
 
 @long
@@ -272,7 +272,7 @@ def test_a_halt_is_told_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
 @long
 @pytest.mark.parametrize("is_told", [False, True], ids=["by itself", "when the cure is pasted"])
 def test_a_corrected_key_is_taken(zhipu: ZhipuPlace, is_told: bool) -> None:
-    """Where more than the key was wrong it is not taken before the cure, which itself asks for no key."""
+    """If more than the key was wrong, it isn't used before the fix, which needs no key."""
     held = zhipu.config.parent / "zhipu.key"
     held.write_text("kid-4711.a-mistake\n")
     zhipu.aim(key="api_key_file: zhipu.key")
@@ -305,7 +305,7 @@ def test_a_corrected_key_is_taken(zhipu: ZhipuPlace, is_told: bool) -> None:
 @long
 @pytest.mark.parametrize(("mode", "code"), [((), 0), (("--once",), 143)], ids=["daemon", "once"])
 def test_a_term_signal_waits_for_no_heavy_work(place: Place, mode: tuple[str, ...], code: int) -> None:
-    for number in range(10):  # each is a good while of making vectors
+    for number in range(10):  # each one takes a while to embed
         text = "\n\n".join(f"Paragraph {n} of file {number}. " * 20 for n in range(500))
         place.write(f"f{number}.md", text)
     place.configure()
@@ -316,6 +316,6 @@ def test_a_term_signal_waits_for_no_heavy_work(place: Place, mode: tuple[str, ..
     began = time.monotonic()
     process.terminate()
     assert process.wait(10) == code
-    assert time.monotonic() - began < 5.0  # two seconds, and what a busy machine adds
+    assert time.monotonic() - began < 5.0  # two seconds, and some for a busy machine
     assert place.go("--once", *options).code == 0
     assert place.run("verify", *options).code == 0

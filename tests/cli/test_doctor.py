@@ -26,7 +26,7 @@ from tests.targets.http.servers import serving
 
 
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
-    """The checks by name; one of each."""
+    """Return the checks by name, one of each."""
     return {one["name"]: one for one in ran.json["checks"]}
 
 
@@ -181,7 +181,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 async def reached(host: str, ours: Authority, ca_file: Path | None) -> tuple[CheckResult, str]:
-    """What is found of a server that shows its certificate, and its address under that name."""
+    """Return the result for a server with this certificate, and its address under that name."""
     async with serving(nothing_more, ours.server) as server:
         url = server.url.replace("http:", "https:").replace("127.0.0.1", host)
         endpoint = Endpoint(url, ca_file=ca_file)
@@ -209,7 +209,7 @@ async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> Non
 @proves("set ca_file: to its CA in the config, or fix base_url")
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
-    """Of an authority nobody named, or for another name."""
+    """Signed by an unknown authority, or issued for another name."""
     host, ca_file = ("localhost", ours.ca_file) if is_named else ("127.0.0.1", None)
     found, _ = await reached(host, ours, ca_file)
     assert (found.grade, int(found.code)) == (Grade.WRONG, 4)

@@ -141,7 +141,7 @@ def test_a_path_that_nobody_knows_is_a_usage_error(mirrored: Place) -> None:
 
 
 class OrdinaryPlace(Place):
-    """Its kbsync is without the rights of root."""
+    """A place whose kbsync lacks root's privileges."""
 
     modules = (without_root.__name__, without_root.__name__)
 

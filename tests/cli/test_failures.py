@@ -54,7 +54,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
 
 
 def said(row: Trouble, evidence: Evidence) -> list[str]:
-    """Each of the row's sayings, as it begins after the mirror's name."""
+    """Return each text about the mirror, after its name."""
     places = {"folder": evidence.place.folder(row.name), "base": evidence.place.base(row.name)}
     return [words.format(**places) for words in row.says]
 
@@ -73,7 +73,7 @@ def test_a_pass_says_what_is_wrong_where_and_the_cure(row: Trouble, evidence: Ev
     for text in (evidence.once.words, evidence.text, evidence.quiet):
         lines = lines_about(row, text)
         assert [words for words in said(row, evidence) if not any(words in line for line in lines)] == []
-        # The command alone helps, or what was said before it has to be done first.
+        # The command is enough, or something has to be done before it.
         ends = tuple(f"; {word}: {cure_of(row, evidence)}" for word in ("fix", "then run"))
         assert any(line.endswith(ends) for line in lines) or not row.reason
         assert cure_of(row, evidence) in text
@@ -117,7 +117,7 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
 
 @long
 def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
-    """With the causes gone: each command ends well (an audit that found something exits 1, as it says)."""
+    """With the causes removed, each command succeeds (an audit with findings exits 1, as documented)."""
     codes = {name: ran.code for name, ran in evidence.pasted.items()}
     assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
     assert evidence.left["shrunk"]["documents"]["ready"] == 1
@@ -140,11 +140,11 @@ def test_every_line_of_the_log_is_json_without_a_traceback(evidence: Evidence) -
     assert held == HELD
 
 
-# -- what no mirror of the place can be in ----------------------------------------------------------------
+# -- problems outside the place's mirrors --------------------------------------------------------------------
 
 
 async def put(target: LocalTarget) -> None:
-    """The files of the user's own model are read when the first text comes."""
+    """The files of a user's own model are read when the first text arrives."""
     try:
         await target.put([Outgoing(1, "a.txt", "a.txt", "0" * 64, 1, 1.0, "r", BytesBody(b"?"))])
     finally:
@@ -196,7 +196,7 @@ def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.Mo
 
 @contextlib.contextmanager
 def unwritable(way: str) -> Iterator[dict[str, Any]]:
-    """What leads a process's stderr to where nothing can be written."""
+    """Return arguments that send a process's stderr somewhere unwritable."""
     match way:
         case "closed":
             yield {"preexec_fn": lambda: os.close(2)}
@@ -296,11 +296,11 @@ REASONS = {
 
 
 def halts() -> set[str]:
-    """Every reason a mirror may halt for; some have a name at the top of a module."""
+    """Return every halt reason; some have a name at the top of a module."""
     named = dict(re.findall(r'^([A-Z_]+) = "([a-z-]+)"$', SOURCE, re.MULTILINE))
     call, word = r"\b(?:Halted|Halt|show_trouble|note_unfinished)\(\s*", r'("[a-z-]+"|[A-Z_]+\b)'
     found = re.findall(rf"(?:{call}|\bhalt=){word}", SOURCE)
-    return {named.get(text, text.strip('"')) for text in found} - {"first-pass"}  # of /readyz alone
+    return {named.get(text, text.strip('"')) for text in found} - {"first-pass"}  # only in /readyz
 
 
 def test_every_halt_is_in_the_catalogue() -> None:
@@ -314,7 +314,7 @@ def test_every_exit_code_is_in_the_catalogue() -> None:
 
 
 def events() -> set[str]:
-    """What is logged as a warning or worse; modules without structlog name it in a dictionary."""
+    """Return the events logged as warnings or errors; modules without structlog list them in a dictionary."""
     logged = re.findall(r'\blog\.(?:warning|error|exception|critical)\(\s*"([a-z_]+\.[a-z_]+)"', SOURCE)
     return {*LEVELS, *logged, *re.findall(r'\{"event": "([a-z_.]+)"\}', SOURCE)}
 

@@ -18,7 +18,7 @@ def nested(place: Place) -> Place:
 
 
 def copies(place: Place) -> list[Path]:
-    """States that `--folder` made."""
+    """Return the states that `--folder` created."""
     return list((place.state / "folders").glob("*/state.db"))
 
 

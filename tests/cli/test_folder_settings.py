@@ -33,7 +33,7 @@ def test_a_folder_goes_into_a_service_and_later_commands_need_only_the_folder(zh
         2,
         "kbsync: ZHIPU_API_KEY is not set; it must hold the key of the target\n",
     )
-    assert not list(zhipu.state.glob("folders/*"))  # what was refused is not remembered
+    assert not list(zhipu.state.glob("folders/*"))  # refused settings are not remembered
     plan = zhipu.run("--once", "--dry-run", *target, env=env)
     assert plan.code == 0 and not list(zhipu.state.glob("folders/*"))
     ran = zhipu.run("--once", "--json", *target, env=env)

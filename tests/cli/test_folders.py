@@ -49,7 +49,7 @@ def names(place: Place) -> list[str]:
 
 
 def dies(place: Place, step: int, *words: str | Path) -> bool:
-    """Whether the command was killed before it ended."""
+    """Return whether the command was killed before it ended."""
     env = place.environ({dying.DIES_AT: str(step)})
     process = place.keep(Warm(words, module=dying.__name__, cwd=place.root, env=env, **PIPES))
     _, err = process.communicate(timeout=LONGEST)
@@ -151,7 +151,7 @@ def test_a_config_that_cannot_be_edited_safely_is_left_alone_with_what_to_do_by_
 
 
 def test_lines_to_add_by_hand_are_good(place: Place, more: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as for a config that is a mount point of its own, as in a container."""
+    """For example if the config is a mount point, as in a container."""
     before = place.config.read_text()
 
     def busy(_self: Path, _target: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_running_kbsync_leaves_what_folder_option_mirrored_with_the_command_to
 
 @pytest.fixture
 def both(place: Place, more: Path) -> Place:
-    """Two mirrored folders."""
+    """Mirror two folders."""
     assert place.run("add", more, "--name", "more").code == 0
     assert place.run("--once").code == 0
     return place
@@ -357,7 +357,7 @@ def test_killed_at_any_step_a_second_remove_ends_it(place: Place, more: Path, fa
         left = names(place)
         assert left in (["handbook", "more"], ["handbook"])
         if fate == "--delete" and left == ["handbook"]:
-            # It is the last step: nothing of the documents is left by then.
+            # The last step: no documents are left by then.
             assert place.run("forget", "more", "--delete-documents", "--yes").code == 2
         ran = place.run("remove", "more", fate)
         assert ran.code == 0 or "there is no mirror 'more'" in ran.err
@@ -377,7 +377,7 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
     place: Place, more: Path, terminal: Begin, is_at_terminal: bool
 ) -> None:
     if is_at_terminal:
-        # There SIGHUP would end it.
+        # SIGHUP would end it there.
         shown = terminal(place, columns=200)
         shown.until("press Ctrl-C to stop")
     else:

@@ -14,7 +14,7 @@ from tests.share import long
 
 
 def naming(place: Place, *words: str) -> list[str]:
-    """Files under the state directory that hold one of these words, or have it in their path."""
+    """Return files under the state directory that contain one of these words, or have it in their path."""
     return [
         f"{file.relative_to(place.state)}: {word}"
         for file in place.state.rglob("*")

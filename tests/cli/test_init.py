@@ -159,13 +159,13 @@ ENV = {"ZHIPU_API_KEY": KEY}
 
 @pytest.fixture
 def zhipu(zhipu: ZhipuPlace) -> ZhipuPlace:
-    """Without a config so far."""
+    """A place without a config."""
     zhipu.config.unlink()
     return zhipu
 
 
 def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
-    """What `init` said, and the base that the config names."""
+    """Return the output of `init`, and the base in the config."""
     ran = zhipu.run(
         "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.vendor.url}/api", *words, env=env
     )
@@ -194,7 +194,7 @@ def test_a_base_is_chosen_among_those_of_the_account(
 def test_a_new_one_is_made_after_a_yes(zhipu: ZhipuPlace, answers: list[str]) -> None:
     answers += ["", "guides", "n", "guides", "y"]
     said, base = begin(zhipu)
-    assert said.count("handbook") == 2  # whoever says no is shown them again
+    assert said.count("handbook") == 2  # after a no, they are shown again
     assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}
 
 

@@ -22,13 +22,13 @@ class TypingPerson(io.StringIO):
 
 
 def mirror(zhipu: ZhipuPlace) -> None:
-    """A pass in the test's own process, which is quicker."""
+    """Run a pass in the test's own process, which is quicker."""
     ran = zhipu.run("--once")
     assert ran.code == 0, ran.err
 
 
 def bases(zhipu: ZhipuPlace) -> dict[str, str]:
-    """Name by id of everything that is there."""
+    """Return the name of every base by id."""
     return {one["id"]: one["name"] for one in zhipu.run("kb", "list", "--json").json["knowledge_bases"]}
 
 
@@ -116,7 +116,7 @@ def test_capacity_is_told(zhipu: ZhipuPlace) -> None:
 
 @long
 def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(zhipu: ZhipuPlace) -> None:
-    """There are bytes left, and none of the words that the account may have."""
+    """The account has bytes left, but no words."""
     zhipu.write("a.md", "x" * 3000)
     mirror(zhipu)
     zhipu.vendor.turn(capacity_words=1000)
@@ -311,7 +311,7 @@ def test_an_application_is_made_with_its_settings_and_shows_them(zhipu: ZhipuPla
 
 
 def test_an_application_is_made_shown_changed_and_deleted(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.play("lost-answer", op="create-application")  # it leaves one all the same
+    zhipu.vendor.play("lost-answer", op="create-application")  # it still creates one
     ran = zhipu.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
     assert ran.code == 0, ran.err
     ident = ran.out.strip()

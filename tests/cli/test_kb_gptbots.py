@@ -17,7 +17,7 @@ KEY = "app-secret-for-tests"
 
 
 class Bot(Place):
-    """A place whose mirror `handbook` leads to the stand-in."""
+    """A place whose mirror `handbook` uses the stand-in."""
 
     def __init__(self, root: Path, server: Server) -> None:
         super().__init__(root)
@@ -50,7 +50,7 @@ def test_what_makes_the_id_of_a_base_does_not_need_it(place: Bot) -> None:
 
 
 def bases(place: Bot) -> dict[str, str]:
-    """Name by id of everything that is there."""
+    """Return the name of every base by id."""
     listed = place.run("kb", "list", "--json").json["knowledge_bases"]
     return {one["id"]: one["name"] for one in listed}
 

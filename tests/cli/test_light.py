@@ -40,7 +40,7 @@ LISTENING = ("kbsync.server", "kbsync.daemon", "uvicorn", "starlette", "promethe
 
 
 def loaded(*commands: list[str], among: Sequence[str] = (*HEAVY, "click")) -> list[str]:
-    """What is loaded, `among` these modules, once these command lines were run in one process."""
+    """Return which of the modules `among` are loaded after these command lines ran in one process."""
     code = (
         "import sys, contextlib, io\n"
         "from kbsync.__main__ import main\n"
@@ -93,7 +93,7 @@ def test_help_lists_every_command(place: Place) -> None:
 
 
 def configured(tmp_path: Path) -> list[str]:
-    """The options for a config of one mirror, with a document in its folder."""
+    """Return the options for a config of one mirror, with a document in its folder."""
     folder, file = tmp_path / "docs", tmp_path / "config.yaml"
     folder.mkdir()
     (folder / "a.md").write_text("The walrus lies on the ice.\n")

@@ -21,13 +21,13 @@ TOKEN = "a-token-of-the-tests"
 
 
 def listen(place: Place, what: str) -> None:
-    """Add `http:` to the config, or put another in its place."""
+    """Add `http:` to the config, or replace it."""
     kept = place.config.read_text().rstrip().partition("\nhttp: ")[0]
     place.config.write_text(f"{kept}\nhttp: {what}\n")
 
 
 def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
-    """Status and JSON or text; (0, None) where nobody listens."""
+    """Return status and JSON or text; (0, None) if nobody listens."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=60, trust_env=False)
@@ -109,7 +109,7 @@ def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_sam
     sent = zhipu.vendor.server.outbox.sent
     zhipu.write("once.md", "text of a pass")
     zhipu.once()
-    assert list(sent) == []  # a single pass has no listener, and asks nobody to call
+    assert list(sent) == []  # a single pass has no listener and requests no callbacks
     faults = zhipu.vendor.server.faults
     for form in FORMS:
         faults.add(Fault("callback", match=f"{form}~*", args={"form": form, "seconds": 0.5}))

@@ -44,7 +44,9 @@ def mounted(place: Path, size: str) -> Iterator[None]:
 
 
 def remount(place: Path, options: str) -> None:
-    """Waits while it is busy: the kernel lets go of what a fenced process had a moment after its end."""
+    """Remount, waiting while it is busy: the kernel releases the files of a sandboxed process a moment
+    after its end.
+    """
     command = ["mount", "-o", f"remount,{options}", place]
     until = time.monotonic() + 30.0
     while subprocess.run(command, check=time.monotonic() > until).returncode:

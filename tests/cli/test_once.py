@@ -188,7 +188,7 @@ def test_off_a_terminal_stderr_is_json_and_tells_each_failure_once(
     place.write("broken.pdf", "this is no pdf")
     place.configure("include: ['*']")
     place.write("odd.bin", bytes(range(256)))
-    for done in ("1 uploaded", "nothing changed"):  # what failed in an earlier pass is told as well
+    for done in ("1 uploaded", "nothing changed"):  # earlier failures are reported as well
         ran = place.run("--once", *quiet)
         assert (ran.code, f"1 document searchable, {done}, 2 failed" in ran.out) == (1, not quiet)
         told = [json.loads(line) for line in ran.err.splitlines()]

@@ -128,7 +128,7 @@ def test_looking_before_anything_was_mirrored_makes_nothing(place: Place, comman
 
 
 def test_a_person_without_the_services_key_looks_and_decides(zhipu: ZhipuPlace) -> None:
-    """The key may be where only the service sees it; a person's shell is not there."""
+    """The key may be readable only by the service, not in a person's shell."""
     for number in range(8):
         zhipu.write(f"{number}.md", f"text {number}")
     zhipu.once()

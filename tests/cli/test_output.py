@@ -53,7 +53,7 @@ def test_a_quoted_word_is_given_back_by_a_shell(word: str) -> None:
 
 
 def as_process(place: Place, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
-    """A process of its own from its first moment on."""
+    """Run as a separate process from the first moment on."""
     command = [sys.executable, "-m", "kbsync", *words, "--folder", str(place.docs)]
     return subprocess.run(command, env=place.environ(env), capture_output=True, check=False)
 
@@ -126,7 +126,7 @@ def test_json_is_read_back_as_it_was_and_harmless() -> None:
     stream = io.StringIO()
     odd = {"path": os.fsdecode(b"caf\xe9"), "text": "\x1b\x9b\u202e 配置"}
     Output(stream).json(odd)
-    stream.getvalue().encode()  # any encoder takes it
+    stream.getvalue().encode()  # every encoder accepts it
     assert json.loads(stream.getvalue()) == odd
     assert "\x9b" not in stream.getvalue()
     assert "配置" in stream.getvalue()

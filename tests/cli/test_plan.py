@@ -12,7 +12,7 @@ from tests.share import long
 
 @pytest.fixture
 def changed(place: Place) -> Place:
-    """A mirror in whose folder everything that can happen to a file has happened."""
+    """A mirror in whose folder every kind of change has happened."""
     for name in ("same", "edited", "moved", "gone", "dropped"):
         place.write(f"{name}.md", f"this is {name}\n" * 40)
     place.configure()
@@ -91,7 +91,7 @@ def test_a_plan_says_beforehand_that_not_everything_fits(zhipu: ZhipuPlace) -> N
 
 
 def test_what_is_kept_is_planned_counted_and_verified_as_such(place: Place) -> None:
-    """By every command; nothing is wrong with it, and nothing waits for anybody."""
+    """Every command counts it as correct, and nothing waits for anybody."""
     for name in ("same", "gone", "dropped"):
         place.write(f"{name}.md", f"this is {name}\n")
     place.configure("deletions: never")

@@ -21,7 +21,7 @@ from tests.share import enumerated
 
 
 def commands(above: click.Command = kbsync, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command of the tree with the words that lead to it."""
+    """Yield every command of the tree with its words."""
     yield names, above
     if isinstance(above, click.Group):
         context = click.Context(above)
@@ -50,7 +50,7 @@ def test_a_group_alone_says_in_a_sentence_what_to_name(
 def test_no_command_refuses_a_path_because_it_cannot_be_read(
     words: tuple[str, ...], command: click.Command
 ) -> None:
-    """click looks for that right in front of the command, which has better to say; root has it always."""
+    """click would check that before the command runs, which has a better message; root can always read."""
     kinds = [each.type for each in command.params if isinstance(each.type, click.Path)]
     assert [kind for kind in kinds if kind.readable] == []
     assert kinds or words != ("explain",)
@@ -77,7 +77,7 @@ ENDS = (
 def test_without_a_yes_nothing_is_done(
     zhipu: ZhipuPlace, terminal: Begin, words: str, question: str, typed: str, code: int, says: str
 ) -> None:
-    """An interrupt (nothing typed) has the code of one; who says no did not fail."""
+    """An interrupt (nothing typed) has the code of one; a no isn't a failure."""
     zhipu.write("a.md", "alpha")
     assert zhipu.run("--once").code == 0
     if words == "init":
@@ -97,7 +97,7 @@ def test_without_a_yes_nothing_is_done(
 
 def test_an_interrupt_that_ended_nothing_is_sent_again() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
-        with contextlib.suppress(KeyboardInterrupt):  # as `input` does where it flushes
+        with contextlib.suppress(KeyboardInterrupt):  # as `input` does when it flushes
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
         time.sleep(30)

@@ -51,7 +51,7 @@ def damaged(place: Place, _stack: contextlib.ExitStack) -> None:
 
 
 def described(text: str) -> Before:
-    """Another config."""
+    """Write another config."""
 
     def describe(place: Place, _stack: contextlib.ExitStack) -> None:
         place.config.write_text(text.format(docs=place.docs))
@@ -61,7 +61,7 @@ def described(text: str) -> Before:
 
 @dataclass(frozen=True)
 class Wrong:
-    """`words` fail with `code` once `before` was done, and say `says` ({root}, {config}: where they are)."""
+    """After `before`, `words` fail with `code` and print `says` ({root}, {config}: their paths)."""
 
     words: str
     code: int

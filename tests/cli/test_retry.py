@@ -52,7 +52,7 @@ def test_asking_before_anything_was_mirrored_names_the_command_to_run(place: Pla
 
 
 def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None:
-    """Where another folder has come in the place of the mirrored one, the cure of the halt accepts it."""
+    """If another folder has replaced the mirrored one, the fix of the halt accepts it."""
     for number in range(4):
         place.write(f"{number}.md", f"text {number}")
     place.configure()
@@ -131,7 +131,7 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
     at_terminal = place.run("--once", tty=True).err
     assert "handbook: 7 documents wait for approval: 0.md, 1.md, 2.md and 4 more; run: kbsync" in at_terminal
     for options in ((), ("-q",), ("--log-format", "console")):
-        # In a log, too, the command is not buried.
+        # In a log, too, the command is easy to see.
         log = place.run("--once", *options).err
         assert (log.count("kbsync approve"), log.count("its deletion waits for approval")) == (1, 3)
         assert log.count("list.shortened") == 1
@@ -155,7 +155,7 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
 
 
 def test_nothing_is_approved_of_a_folder_that_is_missing(place: Place) -> None:
-    """What comes in its place must not be accepted unseen."""
+    """A folder that appears later must not be accepted unseen."""
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once").code == 0

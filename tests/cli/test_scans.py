@@ -1,4 +1,4 @@
-"""Scanned pages and the extra that reads them: what it changes in a mirror that is there already."""
+"""Scanned pages and the extra that reads them: its effects on an existing mirror."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.share import long
 
 
 def joined(*files: bytes) -> bytes:
-    """The pages of these PDF files, one after the other."""
+    """Join the pages of these PDF files."""
     whole, out = pypdfium2.PdfDocument.new(), io.BytesIO()
     for file in files:
         whole.import_pages(pypdfium2.PdfDocument(file))

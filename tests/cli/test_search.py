@@ -96,7 +96,7 @@ GUIDES = {"guides/hours.txt", "guides/配置.md"}
 def test_a_search_is_narrowed_by_path_type_and_time(
     mirrored: Place, words: str, where: str, paths: set[str]
 ) -> None:
-    """A path may be typed as the shell has it."""
+    """Paths may be typed as the shell completes them."""
     typed = words.format(docs=mirrored.docs).split()
     options = ("--folder", mirrored.docs, "--json", *typed)
     ran = mirrored.run("search", "office password 密码", *options, cwd=mirrored.root / where)
@@ -131,7 +131,7 @@ def test_people_see_no_markup_and_no_heading_twice(place: Place) -> None:
     ("typed", "told"),
     [
         ("--type xyz", ["--type xyz"]),
-        ("--type bin", ["--type bin"]),  # a file, but no document
+        ("--type bin", ["--type bin"]),  # a file that isn't a document
         ("--type txt --type xyz --path packages", ["--path packages", "--type xyz"]),
         ("--path /elsewhere/docs", ["--path /elsewhere/docs"]),
         ("--after 2999-12-31T00:00:00Z", ["--after 2999-12-31T00:00:00Z"]),
@@ -233,7 +233,7 @@ def test_mirrors_whose_scores_mean_the_same_are_merged_by_score(place: Place) ->
     assert scores == sorted(scores, reverse=True)
     narrowed = place.run("search", "walrus", "--json", "--mirror", "two").json["hits"]
     assert [hit["mirror"] for hit in narrowed] == ["two"]
-    # Each hit tells its mirror, also where all are of one.
+    # Each hit names its mirror, even if all are from one.
     assert place.run("search", "walrus", "-k", "1").out.startswith("one: 1.md")
     assert "one:" not in place.run("search", "walrus", "--mirror", "one").out
 
@@ -255,7 +255,7 @@ PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
-    """A folder that is mirrored beside documents of somebody else."""
+    """Mirror a folder beside another user's documents."""
     files = {
         "guides/hours.txt": "The office opens at nine.\n\nThe office closes at five.\n",
         "archive/office.md": "Long ago the office opens at ten.\n",
@@ -286,7 +286,7 @@ def test_pictures_of_passages_are_in_json_and_counted_for_people(shared: ZhipuPl
     assert (image["placeholder"], image["url"].startswith(shared.vendor.url)) == (PLACEHOLDER, True)
     assert found["badges.txt"]["passages"][0]["images"] == [image]
     assert "images" not in found["doors.txt"] | found["doors.txt"]["passages"][0]
-    assert shared.vendor.asked("images") == before + 1  # neither the other file nor somebody else's
+    assert shared.vendor.asked("images") == before + 1  # neither the other file nor another user's
     ran = shared.run("search", "badge front")
     assert "    1 image; see --json\n" in ran.out
     assert "q-sign" not in ran.out + ran.err
@@ -304,7 +304,7 @@ def test_a_search_goes_on_without_a_ranking_model_that_fails_and_says_so(shared:
 
 
 def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(zhipu: ZhipuPlace) -> None:
-    """Their scores mean different things: the better one of each comes before the worse one of any."""
+    """Their scores mean different things: the best hit of each comes before the second of any."""
     folder = zhipu.root / "own"
     folder.mkdir()
     for number in range(3):
@@ -324,14 +324,14 @@ SECRET = "secret-for-tests"
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Services of vectors and of ranking."""
+    """Run embedding and rerank services."""
     server = Server(vectors(f"id.{SECRET}"))
     with server.in_thread():
         yield server
 
 
 def aim(place: Place, url: str, rerank: str = "", *, dialect: str = "openai") -> None:
-    """A built-in knowledge base with its vectors, and its order, from services at these addresses."""
+    """Configure a built-in knowledge base with embeddings and reranking from these addresses."""
     service = {"api_key": f"id.{SECRET}", "model": "words"}
     target = {"embedding": {"type": dialect, "base_url": f"{url}/{dialect}/v1", **service}}
     if rerank:
@@ -359,7 +359,7 @@ def test_without_its_services_a_search_still_finds_and_says_so(place: Place, ser
         (server.url, AWAY, "in kbsync's own order"),
     ):
         aim(place, embedding, rerank)
-        ran = place.go("search", "tax return", "--json")  # a process: its log is not set up by other tests
+        ran = place.go("search", "tax return", "--json")  # a process: other tests don't set up its log
         assert ran.json["hits"][0]["path"] == "taxes.md"
         assert says in ran.err
         assert SECRET not in ran.err
@@ -374,7 +374,7 @@ def test_a_picture_is_found_by_text(place: Place, server: Server) -> None:
     assert (ran.code, "broken.png" in ran.err) == (1, True)
     assert place.found("a beehive under a tree")[0] == "garden.png"
     place.configure()
-    assert place.run("plan", "--json").json["mirrors"][0]["delete"] == []  # not taken any more, and left
+    assert place.run("plan", "--json").json["mirrors"][0]["delete"] == []  # deselected, but left
 
 
 SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
@@ -519,12 +519,12 @@ def test_however_it_ends_the_terminal_is_as_before(
     assert "Traceback" not in typing.seen
 
 
-# -- what a search does not find -----------------------------------------------------------------------
+# -- documents that a search misses ----------------------------------------------------------------------
 
 
 @pytest.fixture
 def lagging(place: Place) -> Place:
-    """A mirror that was passed; of its documents one waits."""
+    """A mirror after a pass, with one document waiting."""
     for number in range(3):
         place.write(f"{number}.md", f"document {number}")
     place.configure()
@@ -538,7 +538,7 @@ def lagging(place: Place) -> Place:
 
 
 def notes(place: Place, word: str, *options: str) -> list[str]:
-    """What is said besides the hits, on stderr and in the JSON alike."""
+    """Return the notes beside the hits, which are the same on stderr and in the JSON."""
     ran = place.run("search", word, "--json", *options)
     assert ran.code == 0, ran.err
     told: list[str] = ran.json.get("notes", [])
@@ -670,7 +670,7 @@ def test_a_folder_that_went_after_the_last_pass_is_said(
     [missing] = notes(place, "alpha", *options)
     assert missing.startswith(f"docs: {place.docs}: the folder is missing; mount or create it, ")
     assert missing.endswith(f"; then run: kbsync --once --folder {place.docs}")
-    # A disk that does not answer holds up no search.
+    # A disk that doesn't respond delays no search.
     monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(freshness, "identify", lambda _folder: time.sleep(2.0))
     began = time.monotonic()
@@ -678,7 +678,7 @@ def test_a_folder_that_went_after_the_last_pass_is_said(
     assert time.monotonic() - began < 2.0
     monkeypatch.undo()
     with lock.held(folder_state_dir(place.docs, place.state)):
-        assert notes(place, "alpha", *options) == []  # a kbsync that runs halts by itself
+        assert notes(place, "alpha", *options) == []  # a running kbsync reports halts itself
 
 
 async def test_results_as_you_type_come_with_the_same_notes() -> None:

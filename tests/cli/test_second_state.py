@@ -31,7 +31,7 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KnowledgeBa
 
 @pytest.fixture(params=["local", "postgres"])
 def proving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KnowledgeBase]:
-    """A base that proves whose its documents are."""
+    """A base that proves whose documents it has."""
     with contextlib.ExitStack() as stack:
         if request.param == "local":
             yield stack.enter_context(local(tmp_path / "base"))
@@ -91,7 +91,7 @@ def test_a_mirror_renamed_and_given_another_prefix_keeps_its_documents(
     passed(place)
     configure(place, mirror("manual", moved, base, prefix="b/"))
     passed(place)
-    if base.target["type"] == "local":  # a base of one mirror knows no prefix
+    if base.target["type"] == "local":  # a base for one mirror has no prefix
         check_mirrored(place, base, moved)
     else:
         check_mirrored(place, base, moved, "b/")
@@ -202,7 +202,7 @@ def test_a_lost_state_takes_over_what_two_states_left_twice(name: str, place: Pl
 def test_what_a_second_state_sent_to_a_service_is_reported_by_verify(
     name: str, place: Place, docs: Path
 ) -> None:
-    """No service says who wrote last, so the first state sends once more what the second one sent."""
+    """No service says who wrote last, so the first state sends the second one's documents again."""
     with service(name) as base:
         for state in ("one", "two"):
             configure(place, mirror("handbook", docs, base), state=state)
@@ -220,7 +220,7 @@ def test_what_a_second_state_sent_to_a_service_is_reported_by_verify(
         assert (found["duplicate"], found["orphaned"]) == (["new.md"], ["gone.md"])
         place.run("verify", "--repair")
         passed(place)
-        # The twin of a file is proven by its bytes. The other may be a colleague's: it is only reported.
+        # A file's twin is proven by its bytes. The other may be a colleague's: it is only reported.
         assert len(base.documents("")) == len(files_of(docs)) + 1
         ran = place.run("verify")
         assert ran.code == 1 and "gone.md" in ran.out

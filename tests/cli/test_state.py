@@ -27,7 +27,7 @@ def test_backup_is_a_sound_private_copy(failed: Place) -> None:
 
 
 def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(tmp_path: Path) -> None:
-    """Folder, config and state were copied to it, so every inode and path is another."""
+    """Folder, config and state were copied there, so every inode and path is different."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
     old, new = Place(tmp_path / "old"), Place(tmp_path / "new")

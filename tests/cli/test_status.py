@@ -54,7 +54,7 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> N
     assert items["empty.md"]["document_id"] is None
     assert ODD in items
     shown = mirrored.run("status", "--documents", "--folder", "docs", tty=True).out
-    assert "KEPT" not in shown  # a column for those who say `deletions: never`
+    assert "KEPT" not in shown  # a column only for mirrors with `deletions: never`
     assert "guides/hours.txt" in shown
     assert "\x1b[2J" not in shown
 
@@ -81,7 +81,7 @@ RUN = "run: kbsync --once"
 
 @pytest.fixture
 def waiting(place: Place) -> Place:
-    """A mirror that was passed just now; one of its six documents waits for its turn since."""
+    """A mirror whose pass ended just now; one of its six documents has waited since."""
     for number in range(6):
         place.write(f"{number}.md", f"document {number}")
     place.configure()
@@ -95,7 +95,7 @@ def waiting(place: Place) -> Place:
 
 
 def passed(place: Place, ago: float | None) -> None:
-    """As if the last pass had ended so many seconds ago, or never."""
+    """Set the end of the last pass to this many seconds ago, or to never."""
     with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as database:
         last = None if ago is None else time.time() - ago
         database.execute("UPDATE mirror SET last_pass = ?", (last,))
@@ -106,11 +106,11 @@ def wrong(place: Place, *words: str) -> list[str]:
     return [line.removeprefix("! ") for line in lines if line.startswith("! ")]
 
 
-# -- whether it runs -----------------------------------------------------------------------------------
+# -- is it running? ----------------------------------------------------------------------------------------
 
 
 def runs(place: Place, *words: str) -> str:
-    """The first line."""
+    """Return the first line."""
     return place.run("status", *words).out.splitlines()[0]
 
 
@@ -153,7 +153,7 @@ def test_without_a_config_it_shows_every_folder_that_was_ever_mirrored(place: Pl
     shown = {mirror["folder"]: mirror for mirror in every["mirrors"]}
     assert list(shown) == [str(place.docs), str(other)]
     assert all(mirror["documents"]["ready"] == 1 and mirror["last_pass"] for mirror in shown.values())
-    for folder in (place.docs, other):  # in one of them, it is that one
+    for folder in (place.docs, other):  # in each of them, that mirror is meant
         inside = place.run("status", "--json", cwd=folder).json
         assert [mirror["folder"] for mirror in inside["mirrors"]] == [str(folder)]
     assert place.run("status", "--check", "--max-age", "1h").code == 0
@@ -172,7 +172,7 @@ def test_without_a_config_it_shows_every_folder_that_was_ever_mirrored(place: Pl
     ran = place.run("status", "--watch")
     assert ran.code == 2 and str(other) in ran.err
     assert "there is no mirror 'dcs'; known mirrors: docs, docs" in place.run("status", "--mirror", "dcs").err
-    assert place.run("search", "beta").code == 2  # which folder is meant is not known
+    assert place.run("search", "beta").code == 2  # the folder is ambiguous
     assert daemon.end() == 0
 
 
@@ -231,13 +231,13 @@ def test_who_makes_a_pass_now_and_then_is_not_told_of_it_in_between(
     place.run("--once")
     passed(place, ago)
     assert [RUN in line for line in wrong(place)] == [True] * is_told
-    # Whoever is told of it by a line is told by the exit code as well.
+    # If a line reports it, so does the exit code.
     assert place.run("status", "--check").code == (4 if is_told else 0)
     with lock.held(place.state):
         assert wrong(place) == []
 
 
-# -- what makes a check fail ----------------------------------------------------------------------------
+# -- failing checks ----------------------------------------------------------------------------------------
 
 
 def test_a_check_that_fails_over_age_says_how_old_it_is(place: Place) -> None:
@@ -264,7 +264,7 @@ def test_a_check_that_fails_over_what_waits_says_so(waiting: Place) -> None:
         ran = waiting.run("status", "--check", "-q")
         assert ran.code == 4
         assert re.fullmatch(r"! handbook: 1 document waits, the oldest for \d.\d s\n\n", ran.out)
-        assert waiting.run("status", "-q").out == ""  # it does, and that is as it should be
+        assert waiting.run("status", "-q").out == ""  # it runs, as it should
         assert waiting.run("status", "--check", "--max-age", "1h", "-q").out == ""
     long = standing(pending=5, for_s=600.0)
     said = list(late(choose(Choices(folder=waiting.docs)), long, check=True, max_age=60.0))
@@ -299,7 +299,7 @@ def test_a_check_that_fails_always_says_why(
     said = list(late(choose(Choices(folder=place.docs)), stand, check=True, max_age=max_age))
     assert said or _checked([stand], max_age) == 0
     if runs:
-        assert not any("kbsync --once" in line for line in said)  # it would find the state in use
+        assert not any("kbsync --once" in line for line in said)  # the state is in use
 
 
 def test_a_halt_speaks_for_what_waits_as_long_as_somebody_works(place: Place) -> None:
@@ -350,7 +350,7 @@ def test_watching_tells_of_a_first_pass_from_the_first_look_and_of_nobody_at_wor
 def test_the_worst_comes_first_in_the_order_of_exit_codes(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """2, 3, 4, 1: what is held goes before what failed, and what passes in between."""
+    """2, 3, 4, 1: held documents rank before failed ones, temporary problems between them."""
 
     def named(name: str, halt: str = "", **counts: int) -> MirrorReport:
         halted = Halt(halt, "something", "") if halt else None
@@ -443,7 +443,7 @@ def test_the_terminal_is_left_as_it_was(terminal: Begin, mirrored: Place, number
 
 
 def test_promises_that_a_target_does_not_keep_are_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By `status`, `doctor` and the JSON; it is no trouble that anybody could end."""
+    """`status`, `doctor` and the JSON report them; they aren't a problem that anybody could fix."""
     instead = "a changed file is not found while it is indexed"
     monkeypatch.setattr(LocalTargetConfig, "unkept", {2: instead})
     place.write("a.md", "text")

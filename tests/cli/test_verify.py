@@ -79,7 +79,7 @@ def test_a_repair_that_was_asked_of_a_base_changes_nothing_in_the_one_after_it(p
     assert place.run("verify", "--repair").code == 1
     with closing(apsw.Connection(str(place.state / "state.db"))) as state:
         request = state.execute("SELECT at, verb, mirror, args FROM inbox").fetchall()
-    place.run("--once")  # the damaged index is set aside, and the documents of the new one get the same ids
+    place.run("--once")  # the damaged index is set aside, and the new one's documents get the same ids
     with closing(apsw.Connection(str(place.state / "state.db"))) as state:
         state.executemany("INSERT INTO inbox(at, verb, mirror, args) VALUES (?, ?, ?, ?)", request)
     assert place.run("--once", "--json").json["uploaded"] == 0

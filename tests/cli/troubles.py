@@ -22,10 +22,10 @@ from tests.cli.place import Daemon, eventually
 from tests.cli.vendor import KEY, ZhipuPlace, ZhipuStandIn
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
-"""Mirrors with a knowledge base at a vendor of their own."""
+"""Mirrors with a knowledge base at their own vendor."""
 
 RECUT = {"documents": [{"match": "*.md", "zhipu": {"knowledge_type": 2}}]}
-"""Settings that somebody meant, and meant to keep."""
+"""Settings that the user changed on purpose."""
 
 WAITING = {
     "poll_first": "50ms",
@@ -34,13 +34,13 @@ WAITING = {
     "absent_after": "1s",
 }
 PATIENCE = {"stuck": "2s"}
-"""How long a vectorization is waited for where it is to be given up; elsewhere 60 s."""
+"""How long to wait for vectorizing if the test needs a timeout; elsewhere 60 s."""
 
 
 class TroubledPlace(ZhipuPlace):
-    """`break_all` brings every trouble about, `mend_all` takes its cause away.
+    """`break_all` causes every problem, `mend_all` removes the causes.
 
-    Its kbsync is without the rights of root, and always in a hurry.
+    Its kbsync lacks root's privileges, and always has short time limits.
     """
 
     modules = (without_root.__name__, without_root.__name__)
@@ -63,7 +63,7 @@ class TroubledPlace(ZhipuPlace):
             (self.folder(mirror) / f"{number}.md").write_text(f"document {number} of {mirror}")
 
     def describe(self, *, wrong: bool) -> None:
-        """Write the config: as it should be, or with everything that can be wrong in it."""
+        """Write the config, correct or with every possible mistake."""
         self.config.parent.mkdir(parents=True, exist_ok=True)
         mirrors = [
             {
@@ -99,7 +99,7 @@ class TroubledPlace(ZhipuPlace):
     # -- trouble ---------------------------------------------------------------------------------------
 
     def settle_in(self) -> None:
-        """Everything that has to have been well before, is."""
+        """Create the state in which all mirrors work."""
         for row in MIRRORS:
             self.fill(row.name, 8 if row.name in ("shrunk", "emptied", "recut") else 1)
         (self.folder("broken") / "grows.md").write_text("short")
@@ -133,7 +133,7 @@ class TroubledPlace(ZhipuPlace):
         self.describe(wrong=True)
 
     def _occupy(self, base: Path) -> None:
-        """Another program works on that knowledge base."""
+        """Let another program hold that knowledge base."""
         base.mkdir(parents=True)
         self._held.append(os.open(base / LOCK, os.O_RDWR | os.O_CREAT))
         fcntl.flock(self._held[-1], fcntl.LOCK_EX)
@@ -149,7 +149,7 @@ class TroubledPlace(ZhipuPlace):
         (folder / "closed").mkdir(mode=0)
 
     def mend_all(self) -> None:
-        """What a person does before pasting the command."""
+        """Do what a person does before pasting the command."""
         (self.root / "away").rename(self.folder("gone"))
         self.folder("shut").chmod(0o700)
         while self._held:
@@ -166,7 +166,7 @@ class TroubledPlace(ZhipuPlace):
         self.describe(wrong=False)
 
     def mirrors(self) -> dict[str, dict[str, Any]]:
-        """`status --json --documents`, by mirror."""
+        """Return `status --json --documents`, by mirror."""
         shown = self.run("status", "--json", "--documents").json["mirrors"]
         return {one["name"]: one for one in shown}
 
@@ -186,10 +186,10 @@ RIGHT = {"key_revoked": False, "money_gone": False, "capacity_bytes": 1_000_000,
 
 
 class Evidence:
-    """What the place said in its troubles, and what the cures did.
+    """The outputs about the problems, and of the fixes.
 
-    `once`: a pass. `shown`, `text`, `quiet`, `checked`: what `status` said then. `watched`, `log`: the
-    daemon's `status` and log; `refused`: its word on a bad config. `pasted`: what its cures said. `left`:
+    `once`: a pass. `shown`, `text`, `quiet`, `checked`: `status` at that time. `watched`, `log`: the daemon's
+    `status` and log; `refused`: its message about a bad config. `pasted`: the output of its fixes. `left`:
     `status` after them.
     """
 
@@ -208,7 +208,7 @@ class Evidence:
         return self.place.run("status", "--check", "-q", "--mirror", mirror).code
 
     def _watch(self) -> None:
-        """The daemon in the midst of it; the causes are taken away and the cures pasted while it runs."""
+        """Run the daemon meanwhile; remove the causes and paste the fixes while it runs."""
         daemon = self.place.watch("-q")
         for row in MIRRORS:
             if row.logged:

@@ -1,4 +1,4 @@
-"""The stand-in of Zhipu in a thread of the test, and a place whose mirror uses it."""
+"""Zhipu's stand-in in a thread of the test, and a place whose mirror uses it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = "kid-4711.secret-for-tests"
 
 
 class ZhipuStandIn:
-    """The stand-in. It may go away and come back with everything it holds, under the same address."""
+    """The stand-in. It can stop and return with all its documents at the same address."""
 
     def __init__(self, key: str = KEY, latency: float = 0.0) -> None:
         self.key = key
@@ -50,15 +50,15 @@ class ZhipuStandIn:
         self.server.faults.add(Fault(kind, **fields))
 
     def plant(self, name: str, text: str) -> str:
-        """Somebody else uploads a document; its id."""
+        """Upload a document as another user and return its id."""
         return str(self._steer("POST", "documents", {"name": name, "text": text})["id"])
 
     def take_away(self, document_id: str) -> None:
-        """Somebody else deletes a document."""
+        """Delete a document as another user."""
         self._steer("POST", "documents", {"delete": document_id})
 
     def documents(self) -> list[dict[str, Any]]:
-        """What the base holds now, everybody's."""
+        """Return all current documents of the base."""
         return [one for one in self._steer("GET", "documents")["documents"] if not one["deleted"]]
 
     def ours(self) -> list[dict[str, Any]]:
@@ -68,12 +68,12 @@ class ZhipuStandIn:
         return {one["sent_name"] for one in self.ours()}
 
     def document(self, path: str, naming: Naming | None = None) -> dict[str, Any]:
-        """The only document of ours for a path."""
+        """Return our only document for a path."""
         [found] = self.by_path(naming)[path]
         return found
 
     def by_path(self, naming: Naming | None = None) -> dict[str, list[dict[str, Any]]]:
-        """The documents of ours by the path that their name tells."""
+        """Group our documents by the path in their name."""
         naming = naming or Naming()
         found: dict[str, list[dict[str, Any]]] = {}
         for one in self.ours():
@@ -83,7 +83,7 @@ class ZhipuStandIn:
         return found
 
     def digests(self, naming: Naming | None = None) -> dict[str, list[str]]:
-        """SHA-256 of each document of ours, by path; what `digests_in` says of a folder."""
+        """Return the SHA-256 of each of our documents, by path, to compare with `digests_in`."""
         return {
             path: [one["sha256"] for one in documents] for path, documents in self.by_path(naming).items()
         }
@@ -92,17 +92,17 @@ class ZhipuStandIn:
         return [entry for entry in self._steer("GET", "journal") if entry["effect"] == effect]
 
     def asked(self, op: str = "") -> int:
-        """How many requests there were, of one kind or in all."""
+        """Return the number of requests of one kind or in all."""
         requests = self.server.requests
         return requests.by_op.get(op, 0) if op else requests.total
 
     def violations(self) -> list[str]:
-        """What was done against the vendor's rules."""
+        """Return the requests that broke the vendor's rules."""
         return list(self._steer("GET", "violations"))
 
 
 def digests_in(folder: Path) -> dict[str, list[str]]:
-    """What `ZhipuStandIn.digests` must be for this folder."""
+    """Return what `ZhipuStandIn.digests` must return for this folder."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): [hashlib.sha256(path.read_bytes()).hexdigest()] for path in files}
 
@@ -118,7 +118,7 @@ target:
 
 
 class ZhipuPlace(Place):
-    """A place whose mirror `handbook` leads to the vendor."""
+    """A place whose mirror `handbook` uses the vendor."""
 
     def __init__(self, root: Path, vendor: ZhipuStandIn) -> None:
         super().__init__(root)
@@ -133,7 +133,7 @@ class ZhipuPlace(Place):
         base: str = HOME_ID,
         url: str = "",
     ) -> Path:
-        """Write the config. `mirror`, `target`: further lines of the two; `key`: that of the key."""
+        """Write the config. `mirror`, `target`: further lines of the two; `key`: the key's line."""
         key = f"api_key: {self.vendor.key}" if key is None else key
         lines = TARGET.format(url=url or self.vendor.url, key=key, base=base)
         lines += "".join(f"  {line}\n" for line in target.splitlines())
@@ -142,7 +142,7 @@ class ZhipuPlace(Place):
 
 @contextlib.contextmanager
 def zhipu_place(root: Path, **vendor: Any) -> Iterator[ZhipuPlace]:
-    """A vendor that is there, an aimed config, and an empty folder."""
+    """Yield a running vendor, a config for it, and an empty folder."""
     there = ZhipuStandIn(**vendor)
     there.arrive()
     zhipu = ZhipuPlace(root, there)
@@ -156,7 +156,9 @@ def zhipu_place(root: Path, **vendor: Any) -> Iterator[ZhipuPlace]:
 
 @contextlib.contextmanager
 def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Iterator[ZhipuPlace]:
-    """`files` (paths and texts) mirrored, beside a document of somebody else's: for many tests to look at."""
+    """Yield a place with mirrored `files` (paths and texts), beside another user's document, for tests
+    that only read.
+    """
     with zhipu_place(root) as zhipu:
         for path, text in files.items():
             zhipu.write(path, text)
@@ -169,7 +171,7 @@ def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Ite
 
 @contextlib.contextmanager
 def tidied(shared: ZhipuPlace, **switches: Any) -> Iterator[ZhipuPlace]:
-    """A shared place for one test, which leaves no fault behind, and the `switches` as they are here."""
+    """Yield a shared place to one test, then remove its faults and reset the `switches`."""
     try:
         yield shared
     finally:

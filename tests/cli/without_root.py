@@ -15,11 +15,11 @@ from tests.cli.impatient import hurry
 PR_CAPBSET_DROP = 24  # <linux/prctl.h>
 VERSION_3 = 0x20080522  # <linux/capability.h>
 RIGHTS = (1, 2)
-"""CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH (<linux/capability.h>): what modes forbid, root may not either."""
+"""CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH (<linux/capability.h>): without them modes restrict root too."""
 
 
 def drop_rights() -> None:
-    """For this process and all that it starts."""
+    """Drop them for this process and its children."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, sets = (ctypes.c_uint32 * 2)(VERSION_3, 0), (ctypes.c_uint32 * 6)()
     failed = any(libc.prctl(PR_CAPBSET_DROP, right, 0, 0, 0) for right in RIGHTS)

@@ -14,7 +14,7 @@ _STEPS = re.findall(r"^  (\w+) --> (\w+): ", _PAGE.read_text(), re.MULTILINE)
 TRANSITIONS = {
     state: {UploadState[after] for before, after in _STEPS if before == state.name} for state in UploadState
 }
-"""The steps that the diagram in the docs has."""
+"""The transitions in the docs' diagram."""
 
 RESTING = (
     UploadState.SERVING,
@@ -23,11 +23,11 @@ RESTING = (
     UploadState.SENDING,
     UploadState.ADOPTING,
 )
-"""States in which time alone changes nothing: an outcome, a person or the file does."""
+"""States in which time alone changes nothing: they wait for an outcome, a person or the file."""
 
 
 def breaches(uploads: Sequence[Upload]) -> list[str]:
-    """Sentences about what is wrong; empty when all is well. `uploads`: all rows of one path."""
+    """Return sentences about violations; empty if there are none. `uploads`: all rows of one path."""
     serving = [u.id for u in uploads if u.state.serves]
     found = [f"{len(serving)} uploads serve one path: {serving}"] if len(serving) > 1 else []
     flying = Counter(

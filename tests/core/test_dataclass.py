@@ -17,7 +17,7 @@ from kbsync import dataclass as ours
 
 
 def classes(module: Any) -> SimpleNamespace:
-    """The same classes, made by the decorator of `module`."""
+    """Return the same classes, made by the decorator of `module`."""
 
     @module.dataclass(frozen=True, slots=True)
     class Value:
@@ -31,7 +31,7 @@ def classes(module: Any) -> SimpleNamespace:
 
     @module.dataclass(frozen=True, slots=True)
     class Longer(Value):
-        """A value with more."""
+        """A value with one more field."""
 
         more: tuple[int, ...] = ()
 
@@ -56,7 +56,7 @@ def classes(module: Any) -> SimpleNamespace:
 
     @module.dataclass
     class Own:
-        """Has methods of its own."""
+        """A class with its own methods."""
 
         name: str
 
@@ -80,7 +80,7 @@ def classes(module: Any) -> SimpleNamespace:
 
 
 def outcome(case: str, module: Any) -> object:
-    """What the case returns, or the class of what it raises."""
+    """Return the result of the case, or the class of the exception it raises."""
     try:
         return CASES[case](classes(module))
     except Exception as error:

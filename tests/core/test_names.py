@@ -30,7 +30,7 @@ def nfd(text: str) -> str:
 
 
 def as_found(raw: bytes) -> str:
-    """A path as the system gives it."""
+    """Return a path as the system reports it."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -101,7 +101,7 @@ ASCII_PATHS = (
     ],
 )
 def test_a_name_reads_like_the_path(path: str, flat: str) -> None:
-    """Without a tag, what could be another's name that was made different has a `~` at its end."""
+    """Without a tag, a name that could have been changed to avoid another ends with `~`."""
     plain = flat.replace("~T", "~" if path in ("a_1.md", "a (1).md") else "")
     assert TAGGED.name(path, ONE) == flat.replace("~T", f"~{TAG}")
     assert PLAIN.name(path, ONE) == plain

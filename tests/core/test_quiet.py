@@ -36,8 +36,8 @@ def test_of_due_paths_the_longest_tracked_come_first() -> None:
 def test_a_file_is_due_once_it_was_quiet_and_at_the_latest_after_the_longest_wait() -> None:
     s = settling()
     for second in range(61):
-        s.touch("log", stamp(second), float(second))  # it is never quiet
-        s.touch("same", stamp(1), float(second))  # looked at again, and not changed
+        s.touch("log", stamp(second), float(second))  # it never settles
+        s.touch("same", stamp(1), float(second))  # checked again, unchanged
     assert paths(s, 59.0) == ["same"]
     assert [(due.path, due.is_quiet, due.is_overdue) for due in s.due(60.0)] == [
         ("same", True, True),
@@ -102,7 +102,7 @@ def test_many_paths_cost_no_quadratic_work() -> None:
             s.touch(f"p{number}", stamp(1), number * 1e-5)
         for number in range(count):
             s.touch(f"p{number}", stamp(2), 1.0 + number * 1e-5)
-            if number % 256 == 0:  # asked once a page, as by the reconciler
+            if number % 256 == 0:  # once a page, like the reconciler
                 s.next_due()
         done = 0
         while batch := s.due(10.0, limit=256):

@@ -1,4 +1,4 @@
-"""Tests when quiet hours begin and end, also where the clocks change."""
+"""Tests when quiet hours begin and end, also on days when the clocks change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kbsync.core.quiet_hours import current_period, parse_quiet_hours
 
 @pytest.fixture(autouse=True)
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The clock of Berlin, by a rule, so that no table of time zones is needed."""
+    """Set Berlin's time zone by a rule, so that no time zone database is needed."""
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
         time.tzset()
@@ -26,7 +26,7 @@ def at(text: str, *, fold: int = 0) -> float:
 
 
 def period(hours: str, now: str | float) -> tuple[str, str] | None:
-    """Start and end of the period, as clocks on the wall show them."""
+    """Return start and end of the period in local time."""
     span = current_period(parse_quiet_hours(hours), at(now) if isinstance(now, str) else now)
     return span and tuple(datetime.fromtimestamp(moment).isoformat(" ", "minutes") for moment in span)  # type: ignore[return-value]
 
@@ -61,10 +61,10 @@ def test_a_period_keeps_to_the_clock_on_the_wall_when_the_clocks_change() -> Non
         span = current_period(hours, at(evening))
         assert span is not None and span[1] - span[0] == seconds
         assert datetime.fromtimestamp(span[1]).hour == 6
-    # Both hours between two and three are in it, and no hour between two and three in spring.
+    # Both hours between two and three belong to it, and no hour between two and three in spring.
     assert period("01:30-03:30", at("2026-10-25 02:15", fold=1)) == ("2026-10-25 01:30", "2026-10-25 03:30")
     assert period("02:15-02:45", "2026-03-29 03:20") == ("2026-03-29 03:15", "2026-03-29 03:45")
-    # A time that there is twice is the earlier one.
+    # An ambiguous time is the earlier one.
     assert period("02:15-02:45", at("2026-10-25 02:30", fold=0)) is not None
     assert period("02:15-02:45", at("2026-10-25 02:30", fold=1)) is None
 

@@ -25,7 +25,7 @@ def choice(made: Rules, path: str, size: int = 10, kind: FileKind = FileKind.FIL
 
 
 def is_mirrored(made: Rules, path: str) -> bool:
-    """As a scan finds it: every folder on the way must be entered."""
+    """Return whether a scan would select it: every folder above it must be entered."""
     parts = path.split("/")
     folders = ["/".join(parts[:n]) for n in range(1, len(parts))]
     return all(choice(made, f, kind=FileKind.FOLDER) is FileChoice.SELECTED for f in folders) and (

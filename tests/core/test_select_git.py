@@ -50,7 +50,7 @@ def cleared(repository: Path) -> None:
 
 
 def made(repository: Path, paths: list[str]) -> list[str]:
-    """The files of `paths` that fit into one tree."""
+    """Create the files of `paths` that fit into one tree, and return them."""
     cleared(repository)
     for path in paths:
         try:

@@ -18,11 +18,11 @@ from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, U
 from tests.services.rows import ROWS
 
 GIVE_UP = 60.0
-"""Seconds: work on a copy that nobody heard the end of is begun again after half of that."""
+"""Seconds: work on a copy without a known result restarts after half of that."""
 
 
 def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
-    """`slow`: documents are searchable some time after they were accepted."""
+    """Return a bench in memory. `slow`: documents become searchable some time after they were accepted."""
     behaviour = Behaviour(indexing_polls=1, answers_ready=False) if slow else Behaviour()
     return MemoryBench(World(place, target, **limits), behaviour)
 
@@ -46,7 +46,7 @@ BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench,
 
 
 def jobs_on(bench: str) -> Mapping[str, Job]:
-    """The jobs that mean something there."""
+    """Return the jobs that apply to the bench."""
     match bench:
         case "gptbots":
             late = {name: REMOTE_JOBS[name] for name in ("supersede-late", "prefix", "audit")}
@@ -66,7 +66,7 @@ def jobs_on(bench: str) -> Mapping[str, Job]:
             # Another prefix renames all at once, with a gap for each.
             own = ("create", "change", "rename", "delete", "adopt", "audit")
             return {**{name: REMOTE_JOBS[name] for name in own}, **TEXT_JOBS}
-        case "dify":  # as at Zhipu, but for what asks nothing else of the service; it has one recipe for all
+        case "dify":  # as at Zhipu, without jobs that send the same requests; it has one recipe for all
             alike = ("adopt-plain", "rename-keep", "mend", "approve", "everything", "prefix", "audit")
             return {
                 name: job

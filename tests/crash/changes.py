@@ -1,4 +1,4 @@
-"""Changes the config, kills the program before it is done, and changes the config back."""
+"""Changes the config, kills the program before it has finished, and changes the config back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CHANGES: tuple[Callable[[World], None], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Wavering:
-    """`is_down`: nothing was uploaded yet when it is changed, since the service is down until then."""
+    """A config change. `is_down`: the service is down until the change, so nothing was uploaded before."""
 
     kind: type[MemoryTarget]
     change: Callable[[World], None]
@@ -62,7 +62,9 @@ EVERY = [Wavering(kind, change, down) for kind in KINDS for change in CHANGES fo
 
 
 async def changed_back(place: Path, one: Wavering, at: int) -> bool:
-    """A kill at boundary `at`; False where the pass was over before. Folder and base end up equal."""
+    """Kill the pass at boundary `at` and change back; return False if the pass ended before. Folder and
+    base must end up equal.
+    """
     place.mkdir()
     world = World(place, one.kind)
     plan, base = world.settings, world.base

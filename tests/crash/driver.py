@@ -50,7 +50,7 @@ def watch_index(executioner: Executioner) -> None:
 
 
 def installation(folder: Path, state: Path, name: str = "docs") -> Installation:
-    """As `--folder` makes it, but with a short settle, and deletions need not ask."""
+    """Return the installation of `--folder`, but with a short settle time and without holds."""
     config = folder_config(folder)
     never = DeletionRules(hold_fraction=1.0, hold_count=1000)
     mirror = replace(config.mirrors[0], name=name, settle=0.1, deletions=never)

@@ -1,7 +1,7 @@
 """Stops the program at one boundary: a commit of the state, or the start, effect or response of a request.
 
-From that moment on nothing reaches disk or target any more, as after kill -9. Boundaries are counted, so
-that a test can go through all of them.
+From then on nothing reaches disk or target, as after kill -9. Boundaries are counted, so that a test can
+visit all of them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from kbsync.engine.mirror import PATIENCE, Mirror
 from tests.memory.behaviour import Crash
 
 Work = Callable[[Mirror], Awaitable[Any]]
-"""What a process does with its mirror, from beginning to end."""
+"""The work of a process with its mirror, from beginning to end."""
 
 
 @dataclass
 class Guillotine:
-    """Falls at boundary number `at` (from 1), or once the boundaries `upon` were passed in this order.
+    """Falls at boundary number `at` (from 1), or after the boundaries `upon` in this order.
 
-    Never when neither is given. `passed` names every boundary.
+    It never falls if neither is given. `passed` names every boundary.
     """
 
     at: int | None = None
@@ -34,17 +34,17 @@ class Guillotine:
 
     @property
     def falls_next(self) -> bool:
-        """The program does not pass the next boundary."""
+        """Whether the next boundary is the last one."""
         return not self.fallen and len(self.passed) + 1 == self.at
 
     def boundary(self, name: str) -> None:
-        """The program is at a boundary. Raises `Crash` from the fall on."""
+        """Report a boundary of the program. Raises `Crash` from the fall on."""
         self.mark(name)
         if self.fallen:
             raise Crash(name)
 
     def mark(self, name: str) -> None:
-        """The other side is at a boundary: it goes on, whatever becomes of the program."""
+        """Report a boundary of the other side, which continues whatever happens to the program."""
         with self._lock:
             if not self.fallen:
                 self.passed.append(name)
@@ -58,7 +58,7 @@ class Guillotine:
 
 
 async def audit_and_work(run: Mirror) -> None:
-    """An audit as a daemon makes it, and the work that follows from it."""
+    """Run an audit like a daemon's, and the work that follows from it."""
     async with run.bind() as bound:
         assert bound is not None, run.halt
         await bound.compared()

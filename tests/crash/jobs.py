@@ -1,7 +1,7 @@
 """The jobs of crash tests: every kind of work on a folder and its base, for any target.
 
-A job prepares the pass that is going to be cut. It can be done again and again in one world; `turn` keeps
-texts apart.
+A job prepares the pass that will be interrupted. It can run repeatedly in one world; `turn` makes texts
+differ.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tests.crash.mirror import CrashedMirror
 
 @dataclass(slots=True)
 class Edit:
-    """What must not be found any more, and what goes by another path now.
+    """What searches must no longer find, and what they find under a new path.
 
-    `resends`: documents have to be stored again although their bytes are at the target.
+    `resends`: documents must be stored again although their bytes are at the target.
     """
 
     gone: set[str] = field(default_factory=set)
@@ -32,10 +32,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`settings`: what its config says otherwise. `may_fail`: a version may have to be stored once more.
+    """A job. `settings`: changes to its config. `may_fail`: a version may have to be stored once more.
 
-    `work`: what is cut, and done again before the pass that has to put all in order. `finish`: what a person
-    does after the recovery.
+    `work`: the work to interrupt, repeated before the pass that must repair everything. `finish`: what a
+    person does after the recovery.
     """
 
     begin: Callable[[CrashedMirror, int], Awaitable[Edit]]
@@ -62,13 +62,13 @@ async def rename(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def rename_failing(mirror: CrashedMirror, turn: int) -> Edit:
-    """The document of the new name is accepted and does not index at first."""
+    """The document with the new name is accepted and fails to index at first."""
     mirror.bench.fail_once(f"sub{turn}/kept.md")
     return await rename(mirror, turn)
 
 
 async def copy(mirror: CrashedMirror, turn: int) -> Edit:
-    """A file has the text of another one."""
+    """A file has the same text as another one."""
     mirror.world.write(f"copy{turn}.md", (mirror.world.root / mirror.kept).read_text())
     return Edit(resends=True)
 
@@ -79,7 +79,9 @@ async def delete(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def keep(mirror: CrashedMirror, turn: int) -> Edit:
-    """A document stays without its file; one that went earlier is back, every other time with other bytes."""
+    """A document stays without its file; an earlier deleted file returns, every other time with other
+    bytes.
+    """
     [goes] = mirror.spare(1)
     for back in list(mirror.gone)[:1]:
         text = mirror.gone.pop(back)
@@ -89,19 +91,19 @@ async def keep(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def mend(mirror: CrashedMirror, turn: int) -> Edit:
-    """It does not index at first."""
+    """The document fails to index at first."""
     mirror.bench.fail_once(f"new{turn}.md")
     return await create(mirror, turn)
 
 
 async def adopt(mirror: CrashedMirror, turn: int) -> Edit:
-    """The state is lost; everything that is at the target already is taken over."""
+    """The state is lost; all documents at the target are adopted."""
     mirror.world.lose_state()
     return await create(mirror, turn)
 
 
 async def approve(mirror: CrashedMirror, turn: int) -> Edit:
-    """Two deletions were held and are let go, a third file came back meanwhile."""
+    """Two held deletions are approved, and a third file returned meanwhile."""
     first, second, back = mirror.spare(3)
     text = (mirror.world.root / back).read_text()
     for path in (first, second, back):
@@ -115,7 +117,7 @@ async def approve(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def supersede_indexing(mirror: CrashedMirror, turn: int) -> Edit:
-    """A newer version while the state knows that the older one is accepted."""
+    """Write a newer version while the state records the older one as accepted."""
     await change(mirror, turn)
     await mirror.world.crash(Guillotine(upon=mirror.bench.accepted))
     mirror.world.write(mirror.kept, f"kept, superseded in turn {turn}")
@@ -123,7 +125,7 @@ async def supersede_indexing(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def supersede_unsure(mirror: CrashedMirror, turn: int) -> Edit:
-    """A newer version while nobody knows what became of the older one, which was stored."""
+    """Write a newer version while the older one was stored without a response."""
     await change(mirror, turn)
     await mirror.world.crash(Guillotine(upon=mirror.bench.stored))
     mirror.world.write(mirror.kept, f"kept, superseded in turn {turn}")
@@ -131,7 +133,7 @@ async def supersede_unsure(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def supersede_late(mirror: CrashedMirror, turn: int) -> Edit:
-    """A newer version while the older one is still on its way to the target."""
+    """Write a newer version while the older one is still being sent to the target."""
     assert isinstance(mirror.bench, SharedBench)
     mirror.bench.come_late(mirror.kept)
     return await supersede_unsure(mirror, turn)
@@ -144,7 +146,7 @@ async def set_anew(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def audit(mirror: CrashedMirror, turn: int) -> Edit:
-    """Somebody else deleted a document; one that was deleted is there all the same."""
+    """Another user deleted a document, and a deleted one still exists."""
     bench = mirror.bench
     assert isinstance(bench, SharedBench)
     lost, kept = mirror.spare(2)
@@ -156,7 +158,7 @@ async def audit(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def set_recipe(mirror: CrashedMirror, turn: int) -> Edit:
-    """Settings change how every document is made, and each time to others than the last ones."""
+    """Changed settings affect every document's recipe, differently each time."""
     settings = {"knowledge_type": 2 - mirror.recipes_set % 2, "chunk_token": 300 + mirror.recipes_set}
     mirror.recipes_set += 1
     world = mirror.world
@@ -168,7 +170,7 @@ async def set_recipe(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def say_yes(mirror: CrashedMirror) -> None:
-    """What waits for a person is as it was, all of it, and is let go."""
+    """Approve everything that is held, exactly as it was shown."""
     assert len(mirror.bench.sent()) == mirror.sent_before, "sent before anybody said yes"
     assert set(mirror.world.statuses()) == {"held"}, mirror.world.statuses()
     mirror.world.tell("approve", holds=_held_recipes(mirror))
@@ -176,7 +178,7 @@ async def say_yes(mirror: CrashedMirror) -> None:
 
 
 async def let_recipe_go(mirror: CrashedMirror, turn: int) -> Edit:
-    """A person said yes; one file was edited meanwhile."""
+    """Approve the changed recipes; one file was edited meanwhile."""
     edit = await set_recipe(mirror, turn)
     await mirror.world.once()
     mirror.world.tell("approve", holds=_held_recipes(mirror))
@@ -223,17 +225,18 @@ REMOTE_JOBS = {
     "prefix": Job(set_anew),
     "audit": Job(audit, work=audit_and_work),
 }
-"""For a service: what is on its way there outlives the program, names are all that it keeps, and others
-work on the base as well."""
+"""For a service: its requests in progress outlive the program, names are all that it keeps, and others
+write to the base as well.
+"""
 
 COPY_JOBS = {"copy": Job(copy)}
-"""Where a text that is there already is refused, so that the copy is made another one."""
+"""For targets that refuse equal texts, so that a copy needs another one."""
 
 TEXT_JOBS = {"rename-failing": Job(rename_failing, may_fail=True)}
-"""Where a text is there once, so that nothing serves while the document of a new name is made."""
+"""For targets that store each text once, so that nothing serves while a renamed document is created."""
 
 RECIPE_JOBS = {
     "recipe-held": Job(set_recipe, finish=say_yes),
     "recipe-approved": Job(let_recipe_go),
 }
-"""Where it costs money to make documents anew."""
+"""For targets where recreating documents costs money."""

@@ -17,12 +17,12 @@ KEPT = "f0.md"
 
 
 def texts_on_disk(folder: Path) -> dict[str, list[str]]:
-    """What `texts_in_base` must be."""
+    """Return what `texts_in_base` must return."""
     return {str(path.relative_to(folder)): [path.read_text().strip()] for path in folder.rglob("*.md")}
 
 
 def texts_in_base(folder: Path, state: Path, name: str = "docs") -> dict[str, list[str]]:
-    """Texts by path, as the embedded target reads them; none where there is no base yet."""
+    """Return texts by path, as the built-in target reads them; none if there is no base yet."""
     if not (state / "kb" / name / "index.db").exists():
         return {}
     place = installation(folder, state, name)
@@ -52,13 +52,13 @@ class KilledMirror:
             (self.folder / f"f{i}.md").write_text(f"text of f{i}")
 
     def run(self, at: int) -> int:
-        """Boundaries gone through, or 0 when it was killed at boundary `at`."""
+        """Return the number of boundaries passed, or 0 if it was killed at boundary `at`."""
         done = warm.run([self.folder, self.state, str(at)], module=driver.__name__, text=True)
         assert done.returncode in (0, -9), done.stderr
         return int(done.stdout) if done.returncode == 0 else 0
 
     def edit(self, turn: int) -> None:
-        """Some of everything; the kept file is left alone."""
+        """Make every kind of change; leave the kept file alone."""
         changed, moved, gone = sorted(path for path in self.folder.glob("*.md") if path.name != KEPT)[:3]
         (self.folder / f"new{turn}.md").write_text(f"a new file in turn {turn}")
         (self.folder / f"other{turn}.md").write_text(f"another new file in turn {turn}")
@@ -67,23 +67,23 @@ class KilledMirror:
         gone.unlink()
 
     def judge(self, tally: Tally) -> None:
-        """Raises `PromiseBroken` unless each file is exactly one document with its text."""
+        """Raise `PromiseBroken` unless each file has exactly one document with its text."""
         if wrong := tally.compare(texts_on_disk(self.folder), texts_in_base(self.folder, self.state)):
             raise PromiseBroken("; ".join(wrong), tally)
 
     def has_kept(self) -> bool:
-        """The file that nobody touches is found."""
+        """Return whether searches find the untouched file."""
         return texts_in_base(self.folder, self.state).get(KEPT) == ["text of f0"]
 
     def judge_kept(self, tally: Tally) -> None:
-        """Raises `PromiseBroken` unless the file that nobody touches is found."""
+        """Raise `PromiseBroken` unless searches find the untouched file."""
         if not self.has_kept():
             tally.gaps += 1
             raise PromiseBroken(f"{KEPT} was not found after a kill", tally)
 
 
 def kill_at_random(seed: int, place: Path, kills: int) -> Tally:
-    """Killed again and again while files change, then left to finish."""
+    """Kill the process repeatedly while files change, then let it finish."""
     chance, mirror, tally = random.Random(seed), KilledMirror(place), Tally()
     mirror.write_files()
     was_found = False

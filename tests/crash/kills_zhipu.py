@@ -1,4 +1,4 @@
-"""Kills the real process at random moments while it mirrors into the stand-in of Zhipu over TCP."""
+"""Kills the real process at random moments while it mirrors into Zhipu's stand-in over TCP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = "kept.md"
 
 @contextmanager
 def busy_desk(place: Path) -> Iterator[ZhipuPlace]:
-    """Answers take 40 ms, the list is 300 ms behind, documents are searchable after 50 to 400 ms."""
+    """A place whose vendor responds after 40 ms, lists with 300 ms lag, and needs 50 to 400 ms to index."""
     with zhipu_place(place, latency=0.04) as desk:
         desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         for n in range(FILES):
@@ -32,10 +32,10 @@ def busy_desk(place: Path) -> Iterator[ZhipuPlace]:
 
 
 def kill(desk: ZhipuPlace, process: subprocess.Popen[bytes], chance: random.Random) -> bool:
-    """Kill it somewhere within its work; False when it came to its end before.
+    """Kill the process somewhere within its work; return False if it ended before.
 
-    The time it takes to start tells nothing, so the moment counts from its first request, or from its
-    first upload, since more can go wrong from there on.
+    The start-up time is irrelevant, so the moment counts from its first request, or from its first upload,
+    after which more can go wrong.
     """
     op = chance.choice(["", "upload", "upload"])
     before = desk.vendor.asked(op)
@@ -49,25 +49,25 @@ def kill(desk: ZhipuPlace, process: subprocess.Popen[bytes], chance: random.Rand
 
 
 def write_more(desk: ZhipuPlace, turn: int) -> None:
-    """So that every run has something to send."""
+    """Write more files, so that every run has something to send."""
     for n in range(3):
         desk.write(f"new/{turn}-{n}.md", f"new {n} in turn {turn}\n")
 
 
 def plant(desk: ZhipuPlace) -> dict[str, str]:
-    """Documents of others, one of them under the name of a file of ours."""
+    """Add other users' documents, one with the name of a file of ours."""
     for name in ("guide.md", "f1.md"):
         desk.vendor.plant(name, f"somebody's {name}")
     return foreign(desk)
 
 
 def foreign(desk: ZhipuPlace) -> dict[str, str]:
-    """SHA-256 of others' documents by id."""
+    """Return the SHA-256 of other users' documents by id."""
     return {one["id"]: one["sha256"] for one in desk.vendor.documents() if one["foreign"]}
 
 
 def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
-    """Some of everything, each text a new one; the paths that are no more."""
+    """Make every kind of change, each with a new text; return the deleted paths."""
     files = sorted(path for path in desk.docs.rglob("*.md") if path.name != KEPT)
     changed, moved, gone = chance.sample(files, 3)
     changed.write_text(f"changed in turn {turn}\n")
@@ -78,12 +78,13 @@ def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
 
 
 def searchable(desk: ZhipuPlace) -> set[str]:
-    """Paths of which some version is found at this moment."""
+    """Return the paths of which searches find some version now."""
     return {path for path, them in desk.vendor.by_path().items() if any(one["stat"] == 1 for one in them)}
 
 
 def judge(desk: ZhipuPlace, others: dict[str, str], tally: Tally) -> None:
-    """One document a file with the right bytes, nothing of others touched, each version stored once.
+    """Require one document per file with the right bytes, other users' untouched, and each version stored
+    once.
 
     Raises `PromiseBroken`.
     """
@@ -102,7 +103,7 @@ def judge(desk: ZhipuPlace, others: dict[str, str], tally: Tally) -> None:
 
 
 def kill_in_first_mirror(desk: ZhipuPlace, chance: random.Random, kills: int) -> Tally:
-    """Killed while everything has yet to be sent."""
+    """Kill it while everything has yet to be sent."""
     others, tally = plant(desk), Tally()
     while tally.crashes < kills and tally.steps < 2 * kills:
         write_more(desk, tally.steps)
@@ -114,7 +115,7 @@ def kill_in_first_mirror(desk: ZhipuPlace, chance: random.Random, kills: int) ->
 
 
 def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> Tally:
-    """Killed, passes and daemons in turn, while files change."""
+    """Kill passes and daemons in turn while files change."""
     desk.aim("deletions: {hold_fraction: 1.0, hold_count: 1000}")
     desk.once()
     others, lasting, tally = plant(desk), searchable(desk), Tally()
@@ -123,7 +124,7 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
         turn = tally.steps
         lasting -= edit(desk, turn, chance)
         process = desk.start("-q", *(["--once"] if turn % 2 else []))
-        if not turn % 2:  # the daemon also meets changes while it is at work
+        if not turn % 2:  # the daemon also meets changes while it works
             time.sleep(chance.uniform(0.2, 0.5))
             desk.write("hot.md", f"hot in turn {turn}\n")
         tally.crashes += kill(desk, process, chance)
@@ -137,7 +138,7 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
 
 
 def kill_while_files_change(seed: int, place: Path, kills: int) -> Tally:
-    """Both, as the seed has it."""
+    """Do both, with the seed's choices."""
     chance = random.Random(seed)
     with busy_desk(place) as desk:
         return chance.choice([kill_in_first_mirror, kill_while_editing])(desk, chance, kills)

@@ -1,4 +1,4 @@
-"""A folder mirrored at a bench, with what the jobs of crash tests need."""
+"""A folder mirrored at a bench, with the helpers that the jobs of crash tests need."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FILES = 5
 
 
 class CrashedMirror:
-    """`kept` is the path of a file that is edited and moved but never deleted.
+    """A mirror to crash. `kept` is the path of a file that is edited and moved but never deleted.
 
-    `labels`: files that the target knows by an earlier path, which it cannot change. `gone`: texts of files
-    that are deleted and whose documents stay, by path.
+    `labels`: files that the target has under an earlier path, which it can't change. `gone`: texts of deleted
+    files whose documents stay, by path.
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -34,7 +34,7 @@ class CrashedMirror:
 
     @asynccontextmanager
     async def serving(self, **settings: Any) -> AsyncIterator[CrashedMirror]:
-        """Everything is mirrored, beside a document of somebody else's; `settings`: of the mirror."""
+        """Mirror everything, beside another user's document; `settings`: the mirror's."""
         async with self.bench.serving():
             self.world.settings = replace(self.world.settings, **settings)
             self.world.write_many(FILES)
@@ -46,7 +46,7 @@ class CrashedMirror:
             yield self
 
     async def tidy(self) -> None:
-        """Some files to be edited, and not so many that passes grow longer from turn to turn."""
+        """Keep enough files to edit, but few enough that passes don't get longer from turn to turn."""
         there = len(self.world.on_disk())
         if there < FILES:
             self.world.write_many(FILES, f"more{self.world.clock.now:.0f}-")
@@ -58,18 +58,18 @@ class CrashedMirror:
         await self.world.once()
 
     def spare(self, n: int) -> list[str]:
-        """Some mirrored files that may be edited, moved and deleted."""
+        """Return some mirrored files that may be edited, moved and deleted."""
         return [path for path in self.world.on_disk() if path != self.kept][:n]
 
     def digests(self) -> dict[str, list[str]]:
-        """What `documents` of the bench must be."""
+        """Return what `documents` of the bench must return."""
         return {
             self.labels.get(path, path): [hashlib.sha256(text.encode()).hexdigest()]
             for path, text in {**self.gone, **self.world.on_disk()}.items()
         }
 
     def delete(self, path: str) -> set[str]:
-        """Delete a file; the paths that are to be found no more."""
+        """Delete a file; return the paths that searches must no longer find."""
         keeps = self.world.settings.deletions.never
         if keeps:
             self.gone[path] = (self.world.root / path).read_text()
@@ -77,12 +77,12 @@ class CrashedMirror:
         return set() if keeps else {path}
 
     def move(self, old: str, new: str) -> None:
-        """Rename a file. A document that keeps its name is known by the old one from then on."""
+        """Rename a file. A document that can't be renamed keeps its old path from then on."""
         self.world.move(old, new)
         if self.keeps_names:
             self.labels[new] = self.labels.pop(old, old)
 
     @property
     def keeps_names(self) -> bool:
-        """A document is left as it is when its file is renamed."""
+        """Whether documents keep their name when the file is renamed."""
         return self.world.settings.renames == "keep" and not self.bench.renames

@@ -1,4 +1,4 @@
-"""Runs a job on a bench repeatedly, stopped at one boundary after another, at two, or at random ones."""
+"""Runs a job on a bench repeatedly, interrupted at one boundary after another, at two, or at random ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Play = Callable[[CrashedMirror, Job], Awaitable[Tally]]
 
 
 def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
-    """One job on a fresh bench in the new folder `place`."""
+    """Run one job on a new bench in the new folder `place`."""
 
     async def whole() -> Tally:
         one = jobs_on(bench)[job]
@@ -33,9 +33,9 @@ def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
 async def cut_everywhere(
     mirror: CrashedMirror, job: Job, numbers: Iterator[int], *, after: Sequence[int] = ()
 ) -> Tally:
-    """A turn of the job for each boundary in `numbers`, cut there, until one is past the last boundary.
+    """Run the job for each boundary in `numbers`, interrupted there, until one is past the last boundary.
 
-    `after`: cut at these before, so that the boundaries are those of the recovery.
+    `after`: earlier interruptions, so that the boundaries are those of the recovery.
     """
     tally = Tally()
     for turn, number in enumerate(numbers):
@@ -48,7 +48,7 @@ async def cut_everywhere(
 
 
 def cut_part(place: Path, bench: str, job: str, part: int, *, after: Sequence[int] = ()) -> Tally:
-    """One part of the boundaries that a job has on a bench, or that the recovery from a crash has."""
+    """Run one part of a job's boundaries on a bench, or of the recovery from a crash."""
     play = partial(cut_everywhere, numbers=boundaries(part), after=after)
     return play_job(play, bench, job, place / "w")
 
@@ -56,7 +56,7 @@ def cut_part(place: Path, bench: str, job: str, part: int, *, after: Sequence[in
 async def crash_at_random(
     mirror: CrashedMirror, jobs: Sequence[Job], chance: random.Random, turns: int
 ) -> Tally:
-    """Turns with up to five crashes in a row, at boundaries that nobody chose."""
+    """Run turns with up to five crashes in a row, at random boundaries."""
     tally = Tally()
     for turn in range(turns):
         trial = Turn(mirror, chance.choice(jobs), turn)

@@ -16,7 +16,7 @@ from tests.engine.world import World
 from tests.memory.behaviour import Behaviour
 from tests.share import ONE_IN, enumerated, in_parts, long
 
-# What a killed process leaves open at a service is closed by its end; here the process goes on.
+# A killed process would close its connections; here the process continues.
 OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CASES = [
     pytest.param(bench, job, marks=[OPEN] if bench in SERVICES else [])
@@ -25,10 +25,10 @@ CASES = [
 ]
 
 FEWEST = 24
-"""Boundaries of the shortest job: a few less than it has today, since a commit may be saved."""
+"""The boundaries of the shortest job: slightly fewer than today, since a commit may become unnecessary."""
 
 FIRST = (2, 5, 8, 11, 14, 17, 20, 23)
-"""Boundaries of the first crash, one for each part: from the first look to the last record."""
+"""The boundaries of the first crash, one for each part: from the first check to the last record."""
 
 
 @enumerated("bench")
@@ -58,7 +58,7 @@ def test_crashes_in_a_row_leave_one_document_a_file(tmp_path: Path, seed: int) -
 
 @long
 async def test_a_file_that_is_back_after_a_crash_is_found_all_along(tmp_path: Path) -> None:
-    """Unless its document was gone already: its deletion is called off, or waits for another document."""
+    """Unless its document was gone already: its deletion is cancelled, or waits for another document."""
     was_found, at = list[bool](), 0
     guillotine = Guillotine(1)
     while not at or guillotine.fallen:
@@ -70,7 +70,7 @@ async def test_a_file_that_is_back_after_a_crash_is_found_all_along(tmp_path: Pa
 
 
 async def back_after_a_crash(world: World, guillotine: Guillotine) -> bool:
-    """Whether the document was still found when the file was back."""
+    """Return whether the document was still searchable when the file returned."""
     world.base.behaviour = Behaviour(indexing_seconds=5.0)
     await world.mirrored(8)
     world.delete("f1.md")

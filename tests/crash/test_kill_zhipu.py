@@ -1,4 +1,4 @@
-"""Kills the real process at random moments while it mirrors into the stand-in of Zhipu over TCP."""
+"""Kills the real process at random moments while it mirrors into Zhipu's stand-in over TCP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a job on a mirror, with crashes, and reports what is wrong afterwards."""
+"""Runs a job on a mirror with crashes, and reports what is wrong afterwards."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.crash.mirror import CrashedMirror
 from tests.torture.exercise import PromiseBroken, Tally
 
 HOLD_WINDOW = 3700.0
-"""Seconds after which deletions of earlier turns, and of tidying up, are not counted any more."""
+"""Seconds after which deletions of earlier turns, and of tidying up, no longer count."""
 
 PATIENCE = 60
-"""Requests that one pass may need at most, besides one for each file."""
+"""The most requests of one pass, besides one for each file."""
 
 LATER = 100.0
 """Seconds after which a late twin is recognised in a list."""
 
 
 class Turn:
-    """One turn of a job on a mirror: begin, crashes, recovery, check."""
+    """One turn of a job on a mirror: start, crashes, recovery, check."""
 
     def __init__(self, mirror: CrashedMirror, job: Job, turn: int) -> None:
         self.mirror, self.bench, self.world = mirror, mirror.bench, mirror.world
@@ -47,7 +47,7 @@ class Turn:
         self.sent, self.known = len(self.bench.sent()), self.bench.documents()
         found = self.bench.searchable() & self.mirror.digests().keys()
         self.edit = await self.job.begin(self.mirror, self.turn)
-        # Each file that was found before is found all the time, by its old path or by its new one.
+        # Every file that was searchable before stays so, under its old path or its new one.
         absent = self.edit.moved.keys() if self.bench.has_gaps_in_renames else set()
         lasting = found - self.edit.gone - absent
         self.lasting = {path: {path, self.edit.moved.get(path, path)} for path in lasting}
@@ -65,10 +65,10 @@ class Turn:
         self._weigh_requests(self.bench.asked() - asked)
 
     async def recover(self) -> None:
-        """Passes until all is well again, and the verdict.
+        """Run passes until everything is right again, then check.
 
-        What is still being indexed when a pass has waited long enough is for the next one: on a machine that
-        does much else, the clock of these trials runs while an answer is read.
+        A pass that has waited long enough leaves documents in progress to the next one: on a busy machine the
+        clock of these trials runs while a response is read.
         """
         asked = self.bench.asked()
         if self.job.work is not run_once:
@@ -90,7 +90,7 @@ class Turn:
             self._blame("violations", f"{asked} requests in one pass")
 
     def judge(self) -> None:
-        """Raises `PromiseBroken` when a promise was not kept."""
+        """Raise `PromiseBroken` if a promise was broken."""
         wanted = self.mirror.digests()
         self.faults += self.tally.compare(wanted, self.bench.documents())
         for path in wanted.keys() - self.bench.searchable():
@@ -110,7 +110,7 @@ class Turn:
             raise PromiseBroken("; ".join(self.faults), self.tally)
 
     def _judge_sends(self) -> None:
-        most = 2 if self.job.may_fail else 1  # a version whose first indexing failed is sent again
+        most = 2 if self.job.may_fail else 1  # a version that failed to index at first is sent again
         known = {digest for digests in self.known.values() for digest in digests}
         for digest, times in Counter(digest for _, digest in self.bench.sent()[self.sent :]).items():
             if times > most:
@@ -119,7 +119,7 @@ class Turn:
                 self._blame("duplicated", f"{digest[:8]} was stored although it was there")
 
     def _serving(self) -> list[Upload]:
-        """What serves, as the state has it."""
+        """Return the serving uploads of the state."""
 
         def find(tx: Tx) -> list[Upload]:
             record = tx.mirrors.named("docs")
@@ -130,14 +130,14 @@ class Turn:
         return rows
 
     def _judge_serving(self) -> None:
-        """What serves, as the state has it, is there."""
+        """Check that the documents of serving uploads exist."""
         there = {known for one in self.bench.ours() for known in (one.id, one.name)}
         for row in self._serving():
             if row.remote_id not in there:
                 self._blame("violations", f"{row.path} seems to be served by {row.remote_id}")
 
     def _judge_recipes(self) -> None:
-        """The documents are made as the state says."""
+        """Check that documents have the recipes of the state."""
 
         recipes = {row.path: row.recipe for row in self._serving()}
         for one in self.bench.ours():

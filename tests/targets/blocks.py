@@ -19,12 +19,12 @@ Block = TypeVar("Block", bound=RemoteTargetConfig)
 
 
 def block(kind: type[Block], **given: Any) -> Block:
-    """A block from its settings; those of `vectorization` stand among the others, secrets are texts."""
+    """Return a block from settings, including those of `vectorization`; secrets are plain texts."""
     waiting = {key: given.pop(key) for key in WAITING & given.keys()}
     secrets = {key: Secret(given.pop(key)) for key in SECRETS if given.get(key) is not None}
     return kind(vectorization=VectorizationConfig(**waiting), **given, **secrets)
 
 
 def around(mirror: str = "", **given: Any) -> Surroundings:
-    """A place where nothing is written."""
+    """Return surroundings in which nothing is written."""
     return Surroundings(mirror, NOWHERE, NOWHERE, **given)

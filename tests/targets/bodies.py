@@ -11,7 +11,7 @@ from kbsync.contract.target import Outgoing
 
 
 class Sips(io.BytesIO):
-    """A stream that may only be read in pieces of at most `most` bytes; None: in any way."""
+    """A stream whose reads may ask for at most `most` bytes; None: any number."""
 
     most: int | None = None
 
@@ -26,9 +26,9 @@ class Sips(io.BytesIO):
 
 @dataclass
 class BytesBody:
-    """A `Body` of bytes; `says` is the length it claims to have, `opened` the streams it gave out.
+    """A `Body` of bytes; `says` is its claimed length, `opened` holds its streams.
 
-    `most`: of it that may be asked for at once; None: as much as one likes.
+    `most`: the most bytes that a read may ask for; None: any number.
     """
 
     content: bytes
@@ -52,7 +52,7 @@ class BytesBody:
 
 
 def outgoing(path: str, content: str | bytes = b"hello", **more: Any) -> Outgoing:
-    """A document ready to be put. `more`: other fields."""
+    """Return a document to put. `more`: other fields."""
     data = content if isinstance(content, bytes) else content.encode()
     fields = {"upload_id": 1, "name": path, "mtime": 0.0, "recipe": "auto", "body": BytesBody(data), **more}
     return Outgoing(path=path, digest=hashlib.sha256(data).hexdigest(), size=len(data), **fields)

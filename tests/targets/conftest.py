@@ -14,7 +14,7 @@ from tests.services.rows import ROWS
 
 @pytest.fixture
 async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RemoteWorld]:
-    """A mirror, which may not break the service's rules."""
+    """Yield a mirror, which may not break the service's rules."""
     row = ROWS[request.path.parent.name]
     async with row.world(tmp_path, reembed_tries=1).serving() as world:
         yield world
@@ -23,6 +23,6 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
 
 @pytest.fixture
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[ServedWorld]:
-    """A client of an empty base."""
+    """Yield a client of an empty base."""
     async with ROWS[request.path.parent.name].served().opened() as world:
         yield world

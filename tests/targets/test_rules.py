@@ -54,9 +54,9 @@ VENDORS: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[Er
 
 @dataclass(frozen=True)
 class Row:
-    """An answer, and what it means: `halt` of a `Halted`, `may_pass` of a `Rejected`.
+    """A response and its meaning: `halt` of a `Halted`, `may_pass` of a `Rejected`.
 
-    `code`: that of the error, where it matters. `also`: other HTTP statuses under which it means the same.
+    `code`: the error's code, if it matters. `also`: other HTTP statuses with the same meaning.
     """
 
     vendor: str
@@ -92,7 +92,7 @@ def dify(status: int, code: str, message: str = "why") -> dict[str, Any]:
 
 
 def words_in(body: Any) -> str:
-    """The message that a reason repeats."""
+    """Return the message that the reason repeats."""
     if not isinstance(body, dict) or body.keys() == {"message"}:  # Zhipu: without a code its own words count
         return ""
     told = body.get("error") if isinstance(body.get("error"), dict) else body
@@ -375,7 +375,7 @@ DIFY_ROWS = [
         for op in ("upload", "delete", "list", "detail", "base")
     ),
     *(
-        Row("dify", op, status, dify(status, code, words), *means, also=(200,))  # HTTP 200 is no success
+        Row("dify", op, status, dify(status, code, words), *means, also=(200,))  # 200 is no success
         for op in ("upload", "delete", "list", "detail", "base")
         for status, code, words, *means in (
             (401, "unauthorized", "Access token is invalid", Halted, KEY),
@@ -514,7 +514,7 @@ RECEIPTS = [
 
 
 def test_a_route_that_a_gateway_does_not_know_is_doubted_by_its_status() -> None:
-    """A word of the vendor's own would prove at once that the call is missing."""
+    """The vendor's own message would prove at once that the call is missing."""
     body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
     error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).answer())
     assert isinstance(error, NotOffered) and error.code == "404"
@@ -533,13 +533,13 @@ def test_words_mean_the_same_in_a_receipt_and_beside_a_document(
 
 
 def key_of(rule: ErrorRule) -> tuple[object, ...]:
-    """Equal for a rule and its like in a table that was made anew."""
+    """Return a key that is equal for the same rule in two instances of the table."""
     return repr(replace(rule, when=None)), getattr(rule.when, "__code__", None)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So none is hidden by another before it."""
+    """So no earlier rule hides another one."""
     classify_answer, rules = VENDORS[vendor]
     fitting: set[tuple[object, ...]] = set()
     fits = ErrorRule.fits

@@ -18,7 +18,7 @@ from tests.share import enumerated
 
 
 async def test_a_document_of_others_of_our_name_is_left_alone(world: DifyWorld) -> None:
-    """Dify would put ours in its place, were it not told otherwise."""
+    """Without an option in the upload, Dify would replace it with ours."""
     world.settings = replace(world.settings, names="plain")
     planted = world.plant("guide.md", "somebody else's, and longer than ours")
     world.write("guide.md", "ours")
@@ -58,7 +58,7 @@ async def test_a_base_that_was_never_used_is_told_what_it_lacks(world: DifyWorld
 
 
 async def test_a_version_in_which_dify_finds_no_text_does_not_replace_the_old_one(world: DifyWorld) -> None:
-    """Dify calls it completed, enabled and not archived."""
+    """Dify's status for it is completed, enabled and not archived."""
     world.write("guide.md", "the first text")
     await world.once()
     before = world.bytes_by_path(searchable=True)

@@ -11,11 +11,11 @@ from tests.services.dify import DifyWorld
 from tests.share import enumerated, long
 
 LEAST = 3
-"""For a new document: its upload, one look at its status, which no other call tells, and its metadata."""
+"""The requests for a new document: its upload, one poll, which no other call replaces, and its metadata."""
 
 
 async def spent(world: DifyWorld) -> int:
-    """Requests of a pass that leaves everything searchable."""
+    """Return the requests of a pass that makes all documents searchable."""
     before = world.asked()
     end = await world.once()
     assert end.complete
@@ -36,7 +36,7 @@ async def test_a_new_small_document_costs_little_more_than_the_protocol_needs(
             world.write(f"new{number}.md", f"text {number}")
         new = await spent(world) - quiet
         assert new / many <= LEAST + 1.2
-        if many > 1:  # one page of the list tells the status of a hundred
+        if many > 1:  # one page of the list has a hundred states
             assert new / many <= 1.5
 
 

@@ -1,4 +1,4 @@
-"""The example service in memory: it indexes documents on a clock of its own, and searches by words."""
+"""The example service in memory: it indexes documents by its own clock, and searches by words."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 
 INDEXING, LARGEST = 3.0, 3_000_000
-"""Seconds until a document is searchable, bytes of a document."""
+"""The seconds until a document is searchable, and the most bytes of a document."""
 
 SPOILED = b"SPOILED"
-"""What begins so fails."""
+"""A content with this beginning fails."""
 
 
 class Refusal(Exception):
-    """An error of the service, by its word."""
+    """An error of the service, by its code."""
 
 
 @dataclass
@@ -41,8 +41,8 @@ class ExampleService:
 
     def __init__(self, key: str) -> None:
         self.now, self.base = 1_700_000_000.0, "handbook"
-        self.is_vague = False  # of a document, it says nothing of the base
-        self.broken = ""  # the id of a document about which it fails
+        self.is_vague = False  # when asked about a document, it doesn't report a missing base
+        self.broken = ""  # the id of a document whose requests fail
         self._key = key
         self._documents: dict[str, Stored] = {}
         self._numbers = itertools.count(1)
@@ -52,12 +52,12 @@ class ExampleService:
         return httpx.MockTransport(self._answer)
 
     def recreate(self, base: str) -> None:
-        """Another base in the place of the one that was there."""
+        """Replace the base by another one."""
         self.base = base
         self._documents.clear()
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(0)  # nothing that is cancelled at once has arrived
+        await asyncio.sleep(0)  # requests that are cancelled at once never arrive
         content = await request.aread()
         if request.headers.get("authorization") != f"Bearer {self._key}":
             return httpx.Response(401, json={})
@@ -97,7 +97,7 @@ class ExampleService:
         return key
 
     def _page(self, number: int, size: int) -> dict[str, Any]:
-        """The newest first."""
+        """Return a page, newest first."""
         keys = list(reversed(self._documents))[(number - 1) * size : number * size]
         rows = [self._row(key, self._documents[key]) for key in keys]
         return {"documents": rows, "total": len(self._documents)}

@@ -35,7 +35,7 @@ RULES = (
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """The service's codes as errors; what has none is told by words and the HTTP status."""
+    """Return the error for a service code; responses without one are classified by words and HTTP status."""
     body = answer.body if isinstance(answer.body, dict) else {}
     code = body.get("error", "")
     case = case_of(answer, code=code, message=code.replace("_", " "), is_error=bool(code))
@@ -52,30 +52,30 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
     takes = Limits(frozenset({"md", "txt", "pdf"}), max_bytes=3_000_000, list_lag=0.0, marks=True)
 
     def prepare(self) -> None:
-        """Its addresses."""
+        """Set its URLs."""
         self._base = f"/v1/bases/{self._config.base}"
         self._documents = f"{self._base}/documents"
 
     async def base(self) -> Base:
-        """Look at the base. Raises `Halted("knowledge-base-missing")`."""
+        """Check the base. Raises `Halted("knowledge-base-missing")`."""
         answer = await self._client.ask("base", "GET", self._base)
         return Base(answer.body["id"], answer.body["documents"], self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it with its mark; the engine deletes what it replaces, once the new one is searchable."""
+        """Send it with its mark; the engine deletes the replaced document once this one is searchable."""
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
         answer = await self._client.deliver("upload", "POST", path, partial(file_body, document.body))
         return Accepted(require_document("upload", id_of(object_of(answer.body).get("id"))))
 
     async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
-        """The newest first."""
+        """Return a page, newest first."""
         params = {"page": str(number), "size": str(size)}
         answer = await self._client.ask("list", "GET", self._documents, params=params)
         return ListPage(tuple(map(_row, answer.body["documents"])), answer.body["total"])
 
     async def row(self, remote_id: str) -> DocumentRow:
-        """Its detail."""
+        """Return the document's detail."""
         return _row((await self._client.ask("status", "GET", f"{self._documents}/{remote_id}")).body)
 
     async def remove(self, remote_id: str) -> None:
@@ -83,7 +83,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
         await self._client.ask("delete", "DELETE", f"{self._documents}/{remote_id}")
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """The best fifty."""
+        """Return the fifty best passages."""
         asked = {"query": query.text, "limit": 50}
         answer = await self._client.ask("search", "POST", f"{self._base}/search", json=asked)
         rows = answer.body["passages"]
@@ -91,7 +91,9 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
 
 
 def _row(one: Mapping[str, Any]) -> DocumentRow:
-    """A word that no manual has is never "ready". A document without a mark of ours is somebody else's."""
+    """Return a document's row. An unknown status is never "ready". A document without our mark is another
+    user's.
+    """
     status = DocStatus(_STATES.get(one["state"], DocState.UNKNOWN), one.get("reason", ""))
     about = one["size"], one["created"], status
     try:

@@ -24,7 +24,7 @@ KEY = "key-for-tests"
 
 # -- world
 class ExampleWorld(SuiteWorld):
-    """The service in memory, whose clock moves only when it is told to."""
+    """The service in memory, whose clock only moves when the test moves it."""
 
     repeats_puts = False
     tells_time = False

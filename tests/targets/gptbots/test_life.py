@@ -18,7 +18,7 @@ from tests.share import enumerated, long
 
 
 async def mirrored(world: GptbotsWorld, n: int = 6) -> dict[str, str]:
-    """`n` files are mirrored; ids by path."""
+    """Mirror `n` files and return ids by path."""
     world.write_many(n)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
@@ -31,7 +31,7 @@ def ids_by_path(world: GptbotsWorld) -> dict[str, str]:
 
 
 async def cut(world: GptbotsWorld, *upon: str) -> None:
-    """A pass is killed there."""
+    """Kill a pass here."""
     guillotine = Guillotine(upon=upon)
     await world.crash(guillotine)
     assert guillotine.fallen
@@ -101,7 +101,7 @@ async def test_a_lost_marker_is_made_up_for_by_the_name_where_names_are_enough(
 async def test_a_foreign_document_is_not_ours_by_its_name_where_it_has_an_address_of_its_own(
     world: GptbotsWorld,
 ) -> None:
-    """Not even where names are proof enough: it is neither taken over, replaced nor deleted."""
+    """Not even if names are proof enough: it is neither adopted, replaced nor deleted."""
     foreign = world.plant("f0.md", "hello", source_url="https://intranet.example/f0.md")
     world.settings = replace(world.settings, adopt="name")
     world.write_many(8)
@@ -152,7 +152,7 @@ async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: Gptbots
 
 
 async def two_mirrors(world: GptbotsWorld) -> list[dict[str, Any]]:
-    """The same files were mirrored under b/ by one state; another, as fresh, is about to begin with a/."""
+    """Mirror the same files under b/ by one state; another, new one is about to begin with a/."""
     world.settings = replace(world.settings, prefix="b/")
     world.write_many(2)
     await world.once()
@@ -229,7 +229,7 @@ async def test_a_service_that_takes_fewer_files_is_given_fewer(world: GptbotsWor
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-# ---- link files: the vendor fetches what they lead to, under our marker
+# ---- link files: the vendor fetches the linked page, under our marker
 
 
 FILE = "https://example.org/files/prices.pdf"
@@ -272,7 +272,7 @@ async def test_a_lost_answer_is_found_by_the_marker(world: GptbotsWorld, effect:
 async def test_pages_and_what_is_no_link_fail_with_the_reason(
     world: GptbotsWorld, text: str, word: str
 ) -> None:
-    for number in range(6):  # more than it takes to blame a target
+    for number in range(6):  # more than the target needs to be blamed
         world.write(f"{number}.url", text)
     world.write("a.md", "a file")
     await world.once()
@@ -313,7 +313,7 @@ async def test_a_document_that_is_refused_without_a_reason_is_sent_again_alone(
 
 
 async def test_all_of_a_request_may_be_refused_without_a_reason(world: GptbotsWorld) -> None:
-    """A moment's trouble of the vendor: neither the documents nor the settings are to blame."""
+    """The vendor has a temporary problem: neither the documents nor the settings are to blame."""
     world.target_settings["concurrency"] = 1
     world.write_many(8)
     world.play("failed-item", op="add", args={"name": "*"})
@@ -340,7 +340,7 @@ async def test_a_document_that_is_always_refused_without_a_reason_fails_after_so
 
 @long
 async def test_many_changed_texts_go_in_larger_and_larger_requests(world: GptbotsWorld) -> None:
-    """Two hundred are documented; how many the service takes shows only when they are sent."""
+    """Two hundred are documented; only sending shows how many the service accepts."""
     world.target_settings["concurrency"] = 1
     await mirrored(world, 100)
     for most in (5, 11):

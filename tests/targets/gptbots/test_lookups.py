@@ -15,7 +15,7 @@ from tests.share import enumerated, long
 
 MANY = 5_000
 BESIDES = 5
-"""List requests that a change may cost besides those for the pages its own documents are on."""
+"""The list requests that a change may cost besides those for the pages with its own documents."""
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ async def served() -> AsyncIterator[ServedGptbots]:
 async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_look_done(
     served: ServedGptbots,
 ) -> None:
-    """Others' updates move `update_time`, too: one that was seen before them proves nothing after."""
+    """Other clients' updates move `update_time`, too, so a time from before them proves nothing."""
     mine, theirs = served.target, await served.open()
     first, second = await served.make_ready(
         served.document("a.md", "kestrel one"), served.document("b.md", "kestrel two")
     )
     await served.pass_time(100)
-    await served.bring(served.document("a.md", "kestrel three", replaces=first))  # all of the list is seen
+    await served.bring(served.document("a.md", "kestrel three", replaces=first))  # the whole list was read
     await served.pass_time(100)
     [_] = await theirs.put([served.document("b.md", "osprey", replaces=second)])
     await served.pass_time(100)
@@ -49,7 +49,9 @@ async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_loo
 async def test_what_was_seen_of_one_version_says_nothing_of_the_next(
     served: ServedGptbots, is_new: bool
 ) -> None:
-    """An edit comes while a version is indexed whose next final state would have counted for it."""
+    """The file is edited while a version is indexed, whose final state would have counted for the next
+    one.
+    """
     target = served.target
     [accepted] = await served.put(served.document("a.md", "kestrel one"))
     remote_id = accepted.remote_id
@@ -61,7 +63,7 @@ async def test_what_was_seen_of_one_version_says_nothing_of_the_next(
         await served.pass_time(1)
         assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
         served.app.set_behaviour({"stale_status": 60})
-    await served.pass_time(30)  # it is done, and nobody asked
+    await served.pass_time(30)  # it is done, but nobody polled
     await served.put(served.document("a.md", "merlin", replaces=remote_id))
     await served.pass_time(1)
     assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
@@ -70,14 +72,14 @@ async def test_what_was_seen_of_one_version_says_nothing_of_the_next(
 
 
 def plant_many(world: GptbotsWorld, n: int) -> None:
-    """Somebody else's documents, ten in a second."""
+    """Add other users' documents, ten per second."""
     for number in range(n):
         world.clock.now += number % 10 == 0
         world.plant(f"theirs{world.clock.now:.0f}-{number}.md", "something of theirs")
 
 
 async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
-    """Ours are mirrored in the midst of many others; `before`: the share of those that were there first."""
+    """Mirror our files among many other documents; `before`: the share of those that were there first."""
     plant_many(world, round(MANY * before))
     world.write_many(12)
     await world.once()
@@ -93,7 +95,7 @@ async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
 async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
     world: GptbotsWorld, order: str, before: float, switches: dict[str, Any]
 ) -> None:
-    """And a look at an old state the document's own page."""
+    """And a poll of an old state costs the document's own page."""
     await in_a_crowd(world, order, before)
     world.turn(**switches)
     begun = world.clock.now
@@ -130,7 +132,7 @@ async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_or
 async def test_documents_that_moved_to_other_pages_are_found(
     served: ServedGptbots, order: str, page_cap: int
 ) -> None:
-    """Others add and delete between two changes, and all of ours are of the same second."""
+    """Others add and delete documents between two changes, and all of ours are from the same second."""
     served.app.set_behaviour({"order": order, "page_cap": page_cap, "vectorize": [1, 1], "stale_status": 9})
     ids = await served.fill(40)
     for turn in range(3):

@@ -29,7 +29,7 @@ async def world(world: GptbotsWorld) -> GptbotsWorld:
 
 
 async def edited(world: GptbotsWorld, *names: str, text: str = "you") -> None:
-    """These files change, and are mirrored."""
+    """Change these files and mirror them."""
     for name in names:
         world.write(name, f"question,answer\nwho,{text}\n")
     await world.once()

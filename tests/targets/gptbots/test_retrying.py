@@ -12,7 +12,7 @@ from tests.targets.gptbots.test_life import ids_by_path
 
 
 async def retry(world: GptbotsWorld) -> int | None:
-    """The vendor is asked, and has done its work some time later."""
+    """Request a retry, which the vendor finishes some time later."""
     async with world.client() as target:
         taken = await account_of(target).bases.retry_all()
     world.clock.now += 30
@@ -24,7 +24,7 @@ async def retry(world: GptbotsWorld) -> int | None:
 async def test_what_it_mends_is_found_and_stays_failed_here_until_a_retry_of_ours_sends_it(
     world: GptbotsWorld, was_there: bool, asked: list[int]
 ) -> None:
-    """A new document is sent anew, a changed one is changed in place."""
+    """A new document is sent again, a changed one is changed in place."""
     world.write_many(2)
     if was_there:
         await world.once()

@@ -26,7 +26,7 @@ def at_nobody(**given: Any) -> GptbotsTargetConfig:
 
 
 async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:
-    """The bodies that a search sends."""
+    """Return the bodies of a search's requests."""
     bodies: list[dict[str, Any]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -65,7 +65,7 @@ async def world(world: GptbotsWorld) -> GptbotsWorld:
 
 
 async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
-    """Names of the documents, best first."""
+    """Return the names of the hits, best first."""
     world.target_settings["search"] = GptbotsSearchConfig(**wish)
     names = {one["id"]: one["name"] for one in world.documents()}
     async with world.client() as target:

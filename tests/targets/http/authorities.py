@@ -12,14 +12,14 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes
 
 @dataclass(frozen=True)
 class Authority:
-    """`ca_file`: what a client has to trust; `server`: what a server of 127.0.0.1 shows."""
+    """`ca_file`: the certificate that clients trust; `server`: the certificate of a server at 127.0.0.1."""
 
     ca_file: Path
     server: ssl.SSLContext
 
 
 def authority(folder: Path) -> Authority:
-    """Make one in `folder`."""
+    """Create an authority in `folder`."""
     _openssl(
         folder, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
         "-subj", "/CN=Test authority", "-addext", "keyUsage=critical,keyCertSign",

@@ -1,4 +1,4 @@
-"""Clients as tests need them, and documents to send."""
+"""Clients and documents for tests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PATIENT = Timeouts(connect=5.0, write=5.0, read=5.0, pool=5.0, whole=10.0)
 
 
 async def at_once(_seconds: float) -> None:
-    """A sleep that takes no time."""
+    """Sleep without taking time."""
 
 
 @asynccontextmanager
 async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
-    """A client that waits for nothing and reads answers by their status."""
+    """Yield a client that never waits and classifies responses by their status."""
     endpoint = {key: settings.pop(key) for key in tuple(settings) if key in Endpoint.__dataclass_fields__}
     endpoint = {"timeouts": PATIENT, **endpoint}
     given = {
@@ -40,7 +40,7 @@ async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
 
 
 class Vanished:
-    """A body whose file is gone."""
+    """A body whose file is missing."""
 
     size = 10
 

@@ -1,4 +1,4 @@
-"""Small servers on a real socket; a script of the test plays each connection."""
+"""Small servers on a real socket; the test's script handles each connection."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Seen:
 
 
 class Cut(Exception):
-    """The client went away before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 async def seen(reader: Reader) -> Seen:
-    """The next request, whole; raises Cut."""
+    """Read the next complete request; raises Cut."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         method, target, _ = head[0].split(" ")
@@ -42,7 +42,7 @@ async def seen(reader: Reader) -> Seen:
 
 
 def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
-    """An answer with its length; a body that is no bytes becomes JSON."""
+    """Return a response with its length; a body that isn't bytes becomes JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body or {"code": 200}).encode()
     lines = {"Content-Length": str(len(content)), **(headers or {})}
     head = [f"HTTP/1.1 {status} -", *(f"{name}: {value}" for name, value in lines.items()), "", ""]
@@ -57,9 +57,10 @@ def reset(writer: Writer) -> None:
 
 
 class ScriptedServer:
-    """`seen` are the requests that arrived whole, `cut` counts those that did not.
+    """`seen` are the complete requests, `cut` counts the incomplete ones.
 
-    `met` and `closed` count connections."""
+    `met` and `closed` count connections.
+    """
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -105,7 +106,7 @@ class ScriptedServer:
 
 @asynccontextmanager
 async def serving(script: Script, context: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
-    """A server whose connections play `script`."""
+    """Run a server whose connections follow `script`."""
     server = ScriptedServer(script)
     listening = await asyncio.start_server(server.meet, "127.0.0.1", 0, ssl=context)
     server.port = listening.sockets[0].getsockname()[1]
@@ -120,7 +121,7 @@ async def serving(script: Script, context: ssl.SSLContext | None = None) -> Asyn
 async def answering(
     *answers: bytes, keep: bool = True, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[ScriptedServer]:
-    """A server that gives these answers, one a request in the order they arrive; the last one goes on."""
+    """Run a server that sends these responses in order, one for each request; the last one repeats."""
     left = list(answers)
 
     async def script(reader: Reader, writer: Writer) -> None:

@@ -21,7 +21,7 @@ from tests.targets.http.clients import part
 
 
 async def no_wait(_size: int) -> None:
-    """Every byte may go at once."""
+    """Allow every byte at once."""
 
 
 async def pieces_of(body: RequestBody, chunk: int = CHUNK) -> list[bytes]:
@@ -49,7 +49,7 @@ async def test_the_length_is_exact_and_no_piece_is_large(size: int) -> None:
 MIB = 1024 * 1024
 
 
-# ---- whole answers
+# ---- whole responses
 
 
 class Chunks(httpx.AsyncByteStream):
@@ -101,7 +101,7 @@ def test_an_excerpt_is_short_and_printable() -> None:
     assert len(text) == 300
 
 
-# ---- streams of events, whatever way they are cut and written
+# ---- event streams, in all ways of splitting and writing them
 
 
 PLAIN = "event:add\nid:7\ndata: naïve 猫\n\n:keep-alive\n\nevent:finish\nid:7\ndata:\n\n"
@@ -137,7 +137,7 @@ def test_an_event_is_given_with_its_last_line_and_not_a_byte_later(end: str) -> 
 
 
 def test_a_long_line_takes_time_in_proportion_to_its_length() -> None:
-    """Passages come as one line of hundreds of kilobytes, in the loop that serves all else."""
+    """Passages come as one line of hundreds of kilobytes, in the loop that serves all other work."""
     content = f"data: {'知识库' * 150_000}\r\n\r\n".encode()
     begun = time.process_time()
     [event] = read(*(content[at : at + CHUNK] for at in range(0, len(content), CHUNK)))

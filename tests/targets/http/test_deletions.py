@@ -12,7 +12,7 @@ from kbsync.targets.http.deletions import DeletionQueue
 
 
 class SlowService:
-    """It is at each batch until it is let go."""
+    """A service that holds each batch until the test releases it."""
 
     def __init__(self) -> None:
         self.batches: list[Sequence[str]] = []

@@ -24,7 +24,7 @@ from tests.targets.http.servers import answer, answering
 
 
 class Busy:
-    """A target that counts how many requests it has at once; each takes a few turns of the loop."""
+    """A target that counts simultaneous requests; each takes a few turns of the loop."""
 
     def __init__(self) -> None:
         self.now = self.most = self.all = 0
@@ -71,7 +71,7 @@ async def test_cancelling_at_any_moment_leaves_every_slot_connection_and_file_us
 
 
 def slow_for(times: int, status: int = 429, code: int = 0) -> httpx.MockTransport:
-    """Answers so many requests with a limit, and all after them well."""
+    """Refuse this many requests with a rate limit, then accept all."""
     left = times
 
     def answered(_request: httpx.Request) -> httpx.Response:
@@ -250,7 +250,7 @@ async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_classi
 
 
 async def test_what_nobody_waits_for_waits_before_a_file_is_read_too() -> None:
-    """Before requests of the target it is a row of the suite."""
+    """The suite tests the same for a target's requests."""
     paces: list[float] = []
 
     async def pace() -> None:
@@ -262,7 +262,7 @@ async def test_what_nobody_waits_for_waits_before_a_file_is_read_too() -> None:
             assert len(paces) == waits
 
 
-# ---- the gate, by itself
+# ---- the gate alone
 
 
 @pytest.fixture
@@ -395,7 +395,7 @@ async def test_what_a_service_wishes_is_kept_by_all_who_use_the_account(clock: C
     assert (one.limit, other.limit) == (4, 8)
 
 
-# ---- the breaker, by itself
+# ---- the breaker alone
 
 
 @pytest.fixture
@@ -508,7 +508,7 @@ async def test_who_waits_for_a_target_that_hangs_waits_only_a_few_times() -> Non
 async def test_a_question_that_somebody_gave_up_waiting_for_counts_as_not_answered(
     monkeypatch: pytest.MonkeyPatch, call: str, unanswered: float, is_down: bool
 ) -> None:
-    """Assistants and the page give one up after a while; an upload is cut off by the end of a program."""
+    """Assistants and the page give up after a while; the end of the program interrupts an upload."""
     monkeypatch.setattr(clients, "UNANSWERED", unanswered)
     async with client("http://kb", transport=httpx.MockTransport(hanging), steady=Clock(1000.0)) as http:
         for _ in range(5):
@@ -527,7 +527,7 @@ async def test_a_request_that_had_no_time_left_says_nothing_of_the_target() -> N
         for _ in range(6):
             with pytest.raises(Unavailable):
                 async with http.soon("search", 0.02):
-                    await asyncio.sleep(0.016)  # for an order of ours, or another request
+                    await asyncio.sleep(0.016)  # longer than our order of requests, or another request
                     await http.ask("search", "POST", "/search", json={})
         assert http.breaker.rest is None
 
@@ -561,15 +561,15 @@ def test_a_longer_wish_of_the_target_is_kept(breaker: Breaker, clock: Clock) -> 
     assert breaker.rest == pytest.approx(2.0)
 
 
-# ---- how far the clocks are apart: what lies outside of the time a request took
+# ---- the clock difference: only what the request's duration can't explain
 
 
 @pytest.mark.parametrize(
     ("date", "sent", "heard", "apart"),
     [
         (100.0, 99.5, 100.2, 0.0),
-        (100.0, 100.9, 101.0, 0.0),  # a Date leaves out the second's parts
-        (100.0, 40.0, 160.0, 0.0),  # a slow upload is no difference
+        (100.0, 100.9, 101.0, 0.0),  # Date has no fractions of a second
+        (100.0, 40.0, 160.0, 0.0),  # a slow upload isn't a difference
         (700.0, 100.0, 100.5, 599.5),
         (100.0, 700.0, 700.5, -599.0),
     ],
@@ -591,11 +591,11 @@ def test_an_answer_without_a_date_teaches_nothing() -> None:
     assert skew.apart == 600.0
 
 
-# ---- calls that a service has not
+# ---- missing calls
 
 
 def told_missing(calls: MissingCalls, code: str) -> bool:
-    """It is asked for and not there; whether it counts as missing then."""
+    """Send a request to a missing call, and return whether it then counts as missing."""
     with pytest.raises(NotOffered), calls.remembered("search"):
         raise NotOffered("no such call", code=code)
     return calls.lacks("search")

@@ -52,7 +52,7 @@ async def deaf(_reader: Reader, _writer: Writer) -> None:
     await asyncio.sleep(60)
 
 
-# One of each class; tests/remote plays every kind of fault at every call.
+# One of each class; tests/remote tests every kind of fault in every call.
 LOST: dict[str, Script] = {
     "reset after the request": reset_after_the_request,
     "closed within the body": ending_with(HALF_BODY),

@@ -86,7 +86,7 @@ async def test_kbsync_says_who_it_is() -> None:
         assert server.seen[0].target == "/?word=a+b%26%E6%96%87"
 
 
-# ---- addresses that are not the target's own
+# ---- addresses outside the target
 
 
 CONTENT = bytes(range(256)) * 1000

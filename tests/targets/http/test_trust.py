@@ -86,7 +86,7 @@ def made(endpoint: Endpoint) -> Client:
 
 
 def proxying(answers: bytes, seen_lines: list[str], heads: list[str]) -> Script:
-    """A proxy: answers what is asked in plain, and tunnels what is to be connected."""
+    """Run a proxy that answers plain requests and tunnels connections."""
 
     async def script(reader: Reader, writer: Writer) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -156,7 +156,7 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
         *((one, "", True) for one in ("http://127.0.0.1:9621", "http://localhost", "http://[::1]:80")),
         ("http://kbsync.localhost", "", True),
         ("http://127.9.9.9", "corp.example", True),
-        # Ranges, of one address or many.
+        # Ranges of one address or many.
         ("http://10.1.2.3", "localhost,10.0.0.0/8,192.168.0.0/16", True),
         ("http://192.168.1.5:9380", "localhost,10.0.0.0/8,192.168.0.0/16", True),
         ("http://192.169.1.5", "192.168.0.0/16", False),
@@ -167,7 +167,7 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
         ("http://[fe80::5]", "fd00::/8", False),
         ("http://10.1.2.3", "10.0.0.0/33", False),
         ("http://kb.example", "10.0.0.0/8", False),
-        # Names, with all that is below them.
+        # Names, with all subdomains.
         ("https://kb.corp.example", "corp.example", True),
         ("https://kb.corp.example", ".corp.example", True),
         ("https://kb.corp.example", "*.corp.example", True),
@@ -175,7 +175,7 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
         ("https://corp.example", ".corp.example", True),
         ("https://kbcorp.example", "corp.example", False),
         ("http://10.1.2.3", "10.1.*", True),
-        # One port alone.
+        # A single port.
         ("http://kb.example:8080", "kb.example:8080", True),
         ("http://kb.example:8081", "kb.example:8080", False),
         ("https://kb.example", "kb.example:443", True),
@@ -252,7 +252,7 @@ SECRETS = ("secret-key-0123456789", "hidden-query")
 
 
 def told(error: BaseException) -> str:
-    """All that a log could show of an error."""
+    """Return all of an error that a log could show."""
     shown = "".join(traceback.format_exception(error))
     return f"{shown} {error!r} {vars(error)!r} {error.__context__!r} {error.__cause__!r}"
 
@@ -316,7 +316,7 @@ async def test_a_key_that_changes_is_taken_up_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
 async def test_the_key_is_taken_out_of_what_is_shown_and_of_nothing_that_is_read(name: str) -> None:
-    """A key may be a word, such as `password`, that names of documents and texts have in them, too."""
+    """A key may be a word, such as `password`, that also occurs in names and texts of documents."""
     answers: list[HttpAnswer] = []
 
     def headers() -> Mapping[str, str]:

@@ -50,7 +50,7 @@ async def test_a_changed_file_is_found_all_the_time(world: LightragWorld) -> Non
 async def test_two_files_that_swapped_their_names_fail_until_one_is_out_of_the_way(
     world: LightragWorld,
 ) -> None:
-    """Each text is there already, under the other name, which serves until there is another."""
+    """Each text exists already under the other name, which keeps serving until the new one does."""
     world.write_many(8)
     world.write("a.md", "about kestrels")
     world.write("b.md", "about herons")
@@ -205,7 +205,7 @@ async def test_a_renamed_file_whose_new_name_is_refused_is_found_under_the_old_o
 
 
 def seeming(world: LightragWorld) -> list[str | None]:
-    """Paths whose document serves, as the state has it, and is not there."""
+    """Return paths whose document serves according to the state, but doesn't exist."""
     there = {one["sent_name"] for one in world.documents()}
     return [row.path for row in world.rows(*SERVING) if row.remote_id not in there]
 
@@ -365,7 +365,7 @@ async def test_a_first_pass_of_hours_ends_with_every_file_found(tmp_path: Path) 
 
 
 async def test_a_key_that_is_a_word_changes_no_name_and_no_text(tmp_path: Path) -> None:
-    """What is logged or shown of an answer is without the key, and what is read of it is whole."""
+    """Logs and messages omit the key from a response, but kbsync reads all of it."""
     async with LightragWorld(tmp_path, key="password").serving() as world:
         world.write("password-rules.md", "Choose a password of 12 characters")
         await world.once()

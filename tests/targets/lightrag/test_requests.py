@@ -13,7 +13,7 @@ LEAST = 2
 
 
 async def asked(world: LightragWorld) -> dict[str, int]:
-    """The requests of one pass, after which the base is as the folder."""
+    """Return the requests of one pass, after which base and folder are equal."""
     world.clock.now += 100
     world.server.requests.clear()
     await world.once()
@@ -78,7 +78,7 @@ MANY = 450
 
 
 def stored(served: ServedLightrag, word: str, number: int, *, fault: str = "") -> list[str]:
-    """The server has so many new documents; their ids."""
+    """Store new documents at the server and return their ids."""
     names = [f"{word}{each}~aaaaaaaa.md" for each in range(number)]
     for name in names:
         served.app.store(name, name.encode(), fault)
@@ -86,7 +86,7 @@ def stored(served: ServedLightrag, word: str, number: int, *, fault: str = "") -
 
 
 async def looked(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState], int]:
-    """Their states, and how many requests told them."""
+    """Return their states, and the number of requests that it took."""
     served.server.requests.clear()
     states = await served.target.status(ids)
     assert states.keys() == set(ids)
@@ -95,7 +95,7 @@ async def looked(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState],
 
 @long
 async def test_of_many_documents_only_what_is_not_done_is_read(served: ServedLightrag) -> None:
-    """However many there are besides."""
+    """The total number of documents doesn't matter."""
     ids = stored(served, "old", MANY)
     await served.pass_time(100)
     assert await looked(served, ids) == ({DocState.READY}, 1 + 1 + 3)

@@ -191,7 +191,7 @@ async def test_a_list_that_begins_anew_and_never_ends_is_no_list(world: OpenaiWo
 
 
 async def test_attaching_that_takes_long_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
-    """The client gave up, the server goes on and shows nothing of the file until it is done."""
+    """The client gave up; the server continues, and doesn't show the file until it has finished."""
     world.turn(dialect="ogx")
     world.write("a.md", "some text")
     world.play("late-effect", op="attach", times=2, args={"after": 40})
@@ -217,7 +217,7 @@ async def test_a_copy_is_found_after_its_twin_was_deleted_at_ogx(tmp_path: Path)
 
 
 class Ogx:
-    """A mirror at OGX: which texts are found, and by whose path."""
+    """A mirror at OGX: the texts that searches find, and the path of each."""
 
     def __init__(self, world: OpenaiWorld) -> None:
         self.world = world
@@ -243,7 +243,7 @@ async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
 
 
 async def test_a_pdf_exported_anew_is_found_after_its_old_version_went(ogx: Ogx) -> None:
-    """Its bytes are others, its text is the same."""
+    """Its bytes changed, its text didn't."""
     world = ogx.world
     world.write("a.pdf", "%one\nthe kestrel hovers")
     await world.once()
@@ -337,7 +337,7 @@ async def test_a_kill_while_a_twin_is_put_back_is_made_good(ogx: Ogx, step: int)
 
 
 async def test_a_kill_before_a_pdf_exported_anew_is_put_back_is_made_good(ogx: Ogx) -> None:
-    """It is not as long as its old version was."""
+    """Its size differs from its old version's."""
     world = ogx.world
     world.write("a.pdf", "%one\nthe kestrel hovers")
     await world.once()
@@ -465,7 +465,7 @@ async def test_many_states_are_read_from_the_list_and_one_that_is_gone_is_missin
         states = await world.make_target().status([*ids, "file-unknown"])
     assert {one.state for key, one in states.items() if key != "file-unknown"} == {DocState.READY}
     assert states["file-unknown"].state is DocState.MISSING
-    assert world.asked() - before == 3  # the list, the one by itself, the store
+    assert world.asked() - before == 3  # the list, the document itself, the store
 
 
 @pytest.mark.parametrize("dialect", ["openai", "ogx"])

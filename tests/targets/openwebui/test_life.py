@@ -25,7 +25,7 @@ from tests.targets.bodies import outgoing
 
 
 async def explained(world: OpenWebuiWorld, path: str) -> str:
-    """The answer of `kbsync explain`."""
+    """Return the output of `kbsync explain`."""
     with state_of(world) as state:
 
         async def read(look: Callable[[Tx], PathExplanation]) -> PathExplanation:
@@ -36,7 +36,7 @@ async def explained(world: OpenWebuiWorld, path: str) -> str:
 
 
 async def found(world: OpenWebuiWorld, word: str) -> set[str]:
-    """Names of the files in whose passages the word is."""
+    """Return the names of files with this word in a passage."""
     async with world.client() as target:
         hits = await target.search(Query(word, top_k=50))
     names = {one["id"]: one["path"] for one in world.documents()}
@@ -62,7 +62,7 @@ async def test_a_file_and_its_copy_are_both_found(world: OpenWebuiWorld) -> None
 
 @pytest.mark.parametrize("looks_late", [True, False])
 async def test_copies_that_come_at_once_are_all_found(world: OpenWebuiWorld, looks_late: bool) -> None:
-    """The server lets several in side by side, and would remove them together."""
+    """The server lets several in at once, and would remove them together."""
     world.turn(looks_late=looks_late)
     for number in range(6):
         world.write(f"copy{number}.md", "all about kestrels")
@@ -193,11 +193,12 @@ async def test_a_folder_that_somebody_removed_is_made_again(world: OpenWebuiWorl
     assert "sub/c.md" in {one["path"] for one in world.documents()}
 
 
-# -- what is there already ---------------------------------------------------------------------------------
+# -- existing files
+# --------------------------------------------------------------------------------------------
 
 
 async def test_what_another_mirror_or_a_person_put_there_is_adopted(world: OpenWebuiWorld) -> None:
-    """They send no mark; the server has the digest, and the folder tells the path."""
+    """They send no mark; the server has the digest, and the folder has the path."""
     world.plant("intro.md", "text", folder="guides")
     world.plant("old.md", "an older text")
     world.foreign.clear()
@@ -209,7 +210,7 @@ async def test_what_another_mirror_or_a_person_put_there_is_adopted(world: OpenW
     assert [one["sha256"] for one in world.documents() if one["name"] == "intro.md"] == [
         hashlib.sha256(b"text").hexdigest()
     ]
-    assert len(world.documents()) == 3  # what has other bytes proves nothing, and is left alone
+    assert len(world.documents()) == 3  # other bytes prove nothing, so the file stays
 
 
 async def test_with_deletions_never_nothing_is_removed(world: OpenWebuiWorld) -> None:
@@ -225,7 +226,8 @@ async def test_with_deletions_never_nothing_is_removed(world: OpenWebuiWorld) ->
     assert {one["path"] for one in world.documents()} == {"a.md", "b.md"}
 
 
-# -- files that never get done, and answers that prove nothing -----------------------------------------------
+# -- files that never finish, and responses that prove nothing
+# -------------------------------------------------
 
 
 async def test_completed_is_no_success_where_the_base_does_not_list_the_file(world: OpenWebuiWorld) -> None:
@@ -245,7 +247,7 @@ async def test_completed_is_no_success_where_the_base_does_not_list_the_file(wor
 async def test_a_file_that_a_restart_of_the_server_left_behind_is_sent_again(
     world: OpenWebuiWorld, behind: float
 ) -> None:
-    """And what was left is deleted, though our clock may be behind that of the server."""
+    """The old file is deleted, even if our clock is behind the server's."""
     world.clock.skew = -behind
     world.target_settings["give_up"] = 60.0
     world.play("stuck", op="upload")
@@ -270,7 +272,7 @@ async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(wor
 
 
 async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiWorld) -> None:
-    """Its passages would come into the base afterwards, and nothing could remove them."""
+    """Its passages would be added to the base afterwards, and nothing could remove them."""
     world.turn(vectorize=(5.0, 5.0))
     async with world.client() as target:
         [accepted] = await target.put([outgoing("a.md", "kestrels")])
@@ -298,7 +300,7 @@ async def test_a_web_page_is_no_answer(world: OpenWebuiWorld, monkeypatch: pytes
 
 @long
 async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(world: OpenWebuiWorld) -> None:
-    """What is asked of many carries no texts; the text of one alone is read where nothing else helps."""
+    """Requests for many files carry no texts; a single text is read only if nothing else decides."""
     world.turn(vectorize=(5.0, 5.0))
     async with world.client() as target:
         large = "all about kestrels " * 1_900_000
@@ -346,11 +348,11 @@ async def test_a_document_whose_indexing_anew_failed_is_not_called_searchable(wo
 
 
 GIVE_UP = 120.0
-"""Seconds; work that was begun less than half of that ago is left alone."""
+"""Seconds; work that began less than half of this ago is left alone."""
 
 
 async def uploaded_copy(world: OpenWebuiWorld) -> str:
-    """Of a file that is mirrored; it is refused for its text."""
+    """Upload a copy of a mirrored file, which the server refuses for its text, and return its id."""
     world.target_settings["give_up"] = GIVE_UP
     world.write("a.md", "all about kestrels")
     await world.once()
@@ -371,7 +373,7 @@ async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocSt
 @pytest.mark.parametrize("op", ["update", "link"])
 @pytest.mark.parametrize("kind", ["lost-answer", "goes-on"])
 async def test_work_whose_answer_is_lost_is_not_done_twice(world: OpenWebuiWorld, op: str, kind: str) -> None:
-    """Each look is that of another process: what goes on is known by what the server tells."""
+    """Each poll is from another process: only the server's responses show the work in progress."""
     copy = await uploaded_copy(world)
     world.play(kind, op=op)
     for _ in range(5):
@@ -402,13 +404,13 @@ async def test_work_that_a_restart_of_the_server_ended_is_begun_again(world: Ope
 async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_long_that_takes(
     world: OpenWebuiWorld, end: str
 ) -> None:
-    """Either is killed while a copy is indexed; only after 15 minutes that is begun again."""
+    """Either is killed while a copy is indexed, which restarts only after 15 minutes."""
     world.write("a.md", "all about kestrels")
     await world.once()
     world.clock.now += 100
     world.write("b.md", "all about kestrels")
     if end == "kbsync":
-        guillotine = Guillotine(upon=["POST answer"] * 2)  # it was uploaded and told apart, and is not linked
+        guillotine = Guillotine(upon=["POST answer"] * 2)  # uploaded, changed, not linked
         await world.crash(guillotine)
         assert guillotine.fallen
     else:
@@ -429,7 +431,7 @@ async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_l
 
 
 async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: OpenWebuiWorld) -> None:
-    """Indexed anew, first for itself, then for the base: one hash is told before the other is there."""
+    """It is reindexed first for itself, then for the base: one hash is visible before the other."""
     world.target_settings["give_up"] = GIVE_UP
     for name in ("a.md", "b.md"):
         async with world.client() as target:
@@ -450,7 +452,7 @@ async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: O
 async def test_a_twin_that_a_look_comes_too_early_for_is_told_apart(
     world: OpenWebuiWorld, asked: list[str]
 ) -> None:
-    """The first list is without it; whichever of the two is looked at first."""
+    """The first list lacks it, whichever of the two is polled first."""
     world.turn(vectorize=(2.0, 2.0))
     ids = dict[str, str]()
     for name in ("a.md", "b.md"):

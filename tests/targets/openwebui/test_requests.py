@@ -1,6 +1,6 @@
 """Counts the requests of a mirror at Open WebUI, including polls.
 
-The protocol needs two for a new document: the upload, and one look at the list for all that came at a time.
+The protocol needs two for a new document: the upload, and one list request for all simultaneous uploads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tests.services.openwebui import OpenWebuiWorld
 from tests.share import long
 
 LOOK = 1
-"""At the base, at the beginning of each pass."""
+"""The check of the base at the start of each pass."""
 
 
 async def mirrored(world: OpenWebuiWorld, n: int) -> None:

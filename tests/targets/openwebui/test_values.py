@@ -26,7 +26,7 @@ BLOCK = block(
 
 
 def row(path: str, folder: str | None = "", name: str = "", **more: Any) -> dict[str, Any]:
-    """As the list has a file that was sent for `path`."""
+    """Return the list's row of a file that was sent for `path`."""
     sent = shapes.metadata_of(7, "1", path, DIGEST, "base")
     place = {} if folder is None else {"directory_path": folder}
     meta = {"size": 3, "file_hash": DIGEST, "data": sent}
@@ -50,7 +50,7 @@ def test_a_mark_is_ascii_and_comes_back_with_its_path(path: str) -> None:
     ("sent", "folder", "name", "path"),
     [
         ("guides/a.md", "guides", "a.md", "guides/a.md"),
-        ("guides/a.md", None, "a.md", "guides/a.md"),  # where the answer has no folder
+        ("guides/a.md", None, "a.md", "guides/a.md"),  # the response has no folder
         ("guides/a.md", "other", "a.md", "other/a.md"),  # moved there
         ("guides/a.md", "", "b.md", "b.md"),
         ('say "so".md', "", "say _so_.md", 'say "so".md'),
@@ -90,7 +90,7 @@ def test_a_config_under_which_names_make_files_of_others_ours_is_refused(
 
 @pytest.mark.parametrize("digest", ["", "abc", "A" * 64, None, 5])
 def test_a_hash_that_is_none_proves_nothing(digest: object) -> None:
-    """Whoever uploads a file may send any text as its hash."""
+    """Any uploader may send any text as a file's hash."""
     told = row("a.md")
     told["meta"]["file_hash"] = digest
     file = shapes.file_of(told)

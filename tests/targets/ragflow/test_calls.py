@@ -13,7 +13,7 @@ from kbsync_standin.faults import Fault
 
 
 async def unbegun(served: Any) -> str:
-    """A document that was uploaded a while ago and is not parsed, for the server is at work on others."""
+    """Upload a document that isn't parsed for a while, since the server works on others."""
     served.server.faults.add(Fault("code", "parse", times=0, args={"code": 106}))
     [accepted] = await served.target.put([served.document("a.md", "alpha")])
     served.server.advance(20)

@@ -29,7 +29,7 @@ async def mirrored(world: RagflowWorld, n: int = 3) -> None:
 
 
 async def found(world: RagflowWorld, words: str, **query: Any) -> list[str]:
-    """The ids that a search finds."""
+    """Return the ids that a search finds."""
     async with world.client() as target:
         hits = await target.search(Query(words, **query))
     return [hit.remote_id for hit in hits]
@@ -42,7 +42,7 @@ async def found(world: RagflowWorld, words: str, **query: Any) -> list[str]:
 async def test_what_was_uploaded_and_never_begun_is_begun_and_not_uploaded_again(
     world: RagflowWorld, upon: Sequence[str]
 ) -> None:
-    """The client is killed after the first of the two requests, or as it is about to send the second."""
+    """The client is killed after the first of the two requests, or just before it sends the second."""
     world.write("a.md", "some text")
     guillotine = Guillotine(upon=upon)
     await world.crash(guillotine)
@@ -64,7 +64,7 @@ async def test_what_was_never_begun_is_begun_where_the_state_was_lost_as_well(wo
 
 
 async def test_a_request_to_parse_that_comes_late_has_nothing_parsed_twice(world: RagflowWorld) -> None:
-    """What is parsed again is not found meanwhile."""
+    """A document can't be found while it is parsed again."""
     world.play("late-effect", op="parse", args={"after": 5})
     world.write("a.md", "some text")
     await world.once()
@@ -111,7 +111,7 @@ async def test_no_money_for_the_models_halts_and_blames_no_document(world: Ragfl
     assert world.asked("upload") == 3
 
 
-# -- infiniflow/ragflow#13708: its own data sources see new files, and neither changes nor deletions
+# -- infiniflow/ragflow#13708: its own data sources see new files, but no changes or deletions
 
 
 async def test_a_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_one(
@@ -143,7 +143,7 @@ async def test_a_deleted_file_is_not_found_any_more_and_others_are(world: Ragflo
 async def test_names_that_the_database_calls_equal_are_two_documents_also_after_a_lost_state(
     world: RagflowWorld,
 ) -> None:
-    """Case and accents do not count there: the second is called `name(1).md`."""
+    """Case and accents don't count there: the second is called `name(1).md`."""
     for name in ("resume.md", "Resume.md", "Résumé.md"):
         world.write(name, "the same text")
     await world.once()

@@ -1,7 +1,6 @@
 """Counts the requests of a mirror at RAGFlow.
 
-A new document needs four: it is uploaded, described, begun, and asked after once. Each pass looks at the
-dataset first.
+A new document needs four: upload, metadata, parse, and one poll. Each pass first checks the dataset.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def test_an_upload_names_its_one_document_or_none() -> None:
 
 
 def test_a_passage_has_the_page_of_a_pdf_and_of_nothing_else() -> None:
-    """What other formats have in its place counts their chunks."""
+    """Other formats have the number of their chunk in its place."""
     chunk = {"document_id": "d1", "content": "text", "similarity": 0.5, "positions": [[4, 1, 2, 3, 4]]}
     pages = []
     for name in ("a.pdf", "a.md"):
@@ -114,7 +114,7 @@ def test_a_passage_has_the_page_of_a_pdf_and_of_nothing_else() -> None:
         assert found is not None
         pages.append(found[0][1].page)
     assert pages == [4, None]
-    # As the reference shows them.
+    # As in the reference.
     odd = {**chunk, "document_keyword": "a.pdf", "positions": [""]}
     assert matches_of({"code": 0, "data": {"chunks": [odd]}}) is not None
     assert matches_of({"code": 0, "data": {"chunks": 3}}) is None

@@ -1,4 +1,4 @@
-"""The stand-in for vectors over TCP, with clients in every dialect."""
+"""The stand-in for embedding and rerank services over TCP, with clients in every dialect."""
 
 from __future__ import annotations
 

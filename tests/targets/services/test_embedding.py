@@ -1,4 +1,4 @@
-"""Tests vectors from a service in every dialect, whatever it responds."""
+"""Tests embeddings from a service in every dialect, whatever it responds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def items(texts: list[str]) -> list[EmbeddingItem]:
 
 
 def assert_made(vectors: Sequence[Any], texts: list[str], dimensions: int = 64) -> None:
-    """Each vector is that of its text, at length 1."""
+    """Assert that each vector belongs to its text and has length 1."""
     wanted = np.array([vector_of(text, dimensions) for text in texts], np.float32)
     np.testing.assert_allclose(np.stack(vectors), wanted, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
@@ -224,7 +224,7 @@ async def test_a_gateway_that_knows_numbers_only_is_asked_for_them_once(
         question = await service.embed(items(["bees"]), is_query=True)
     assert [len(vector) for vector in (*made, *again, *question)] == [64] * 7  # type: ignore[arg-type]
     assert asked <= 12  # three batches, each refused, with a harmless text as base64, and one as numbers
-    assert server.requests.by_op["embed"] == asked + 2  # it is remembered
+    assert server.requests.by_op["embed"] == asked + 2  # the choice is remembered
     assert server.app.violations == []
 
 
@@ -263,7 +263,9 @@ HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
     ("openai", "no-money", {}, "quota", "exceeded your current quota", 2),
     ("openai", "key_revoked", {}, "credentials", "embedding.api_key", 2),
 ]
-"""Dialect, fault, its arguments; the halt, words of its reason or cure, and the most requests it may cost."""
+"""Dialect, fault and its arguments; the halt, words of its reason or fix, and the most requests it may
+cost.
+"""
 
 
 @pytest.mark.parametrize(("dialect", "kind", "args", "halt", "words", "most"), HALTS)

@@ -13,7 +13,7 @@ from tests.targets.services.service import DIALECTS, play, reranking
 QUESTION = "bees make honey"
 TEXTS = ["tax return form", "bees", "bees make honey", "honey bees", "nothing"]
 SAME = [2, 3, 1, 0, 4]
-"""The best first: what most answers come to."""
+"""The order of most responses, best first."""
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -28,7 +28,7 @@ async def test_every_dialect_gives_the_best_first(server: Server, dialect: Servi
 SHAPES = {
     **dict.fromkeys(("bare", "data", "results", "score", "unsorted"), SAME),
     **dict.fromkeys(("index-text", "index-twice", "index-beyond", "echo-null", "logits"), SAME),
-    "fewer": [2, 0, 1, 3, 4],  # what does not come back keeps its order at the end
+    "fewer": [2, 0, 1, 3, 4],  # missing texts keep their order at the end
     "ties": [0, 1, 2, 3, 4],
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="package")
 def authorities_read_once() -> Iterator[None]:
-    """Reading the certificates costs 30 ms, hundreds of clients are made here, and none uses TLS."""
+    """Load the certificates once: it takes 30 ms, and hundreds of clients here don't use TLS."""
     context = httpx.create_ssl_context()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kbsync.targets.http.connection.trusted", lambda endpoint: context)

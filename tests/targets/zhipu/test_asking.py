@@ -36,7 +36,7 @@ GONE = [
     failed(400, "document not found"),
     ok(None),
 ]
-"""The forms in which a document is said to be missing."""
+"""The forms of a response about a missing document."""
 
 
 # ---- the base
@@ -287,7 +287,7 @@ async def test_what_is_not_the_rankings_fault_is_not_asked_without_it(reply: Any
 
 
 def refusing_to_rank(reply: Any) -> Callable[[httpx.Request], Any]:
-    """`reply` to a question that asks for the ranking model, a passage to one that does not."""
+    """Return `reply` to a search with the ranking model, and a passage to one without."""
     return lambda request: reply if b"rerank_status" in request.content else ok([passage("a", FIRST_ID)])
 
 

@@ -34,7 +34,7 @@ PERSON = {
     "quota": "1113 1304 1308 1309 1310 1311 1313",
 }
 FORBIDDEN = ("403",)
-"""By whom depends on what was asked."""
+"""The request decides who forbade it."""
 
 CALLING = [(code, halt) for halt, codes in PERSON.items() for code in codes.split()]
 BY_CODE = [(code, kind) for kind, codes in OUTCOMES.items() for code in codes.split()]
@@ -73,7 +73,7 @@ def test_what_is_forbidden_is_the_documents_where_one_is_asked_about(op: str, ki
     }
     error = classify_answer(answer(bodies[shape], 403, op=op))
     if shape == "page" and kind is not Rejected:
-        kind = Unavailable  # it is not the vendor who speaks
+        kind = Unavailable  # the response isn't from the vendor
     assert type(error) is kind
     assert isinstance(error, Halted | NotOffered | Unavailable) or error.may_pass
 

@@ -49,7 +49,7 @@ def test_a_recipe_is_what_decides_the_slicing(path: str, settings: dict[str, Any
 
 
 def test_recipes_without_a_limit_are_those_of_former_versions() -> None:
-    """The texts are in the states of all who mirror: another one would have everything sent anew."""
+    """The texts are in the state of every user: other texts would cause all documents to be sent again."""
     former = {
         "k1": {},
         "k6:images": {"knowledge_type": 6, "parse_image": True},

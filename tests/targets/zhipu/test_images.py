@@ -63,7 +63,7 @@ async def test_a_failure_costs_the_pictures_of_its_document_alone(answer: Any) -
 
 
 async def test_what_does_not_come_in_time_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others are shown; nothing waits longer than all may take together."""
+    """The other images are shown; nothing waits longer than the common limit."""
     monkeypatch.setattr(module, "PICTURES_WITHIN", 0.0)
     never = asyncio.Event()
 

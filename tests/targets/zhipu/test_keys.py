@@ -23,7 +23,7 @@ KEY = "id.secret-for-tests"
 
 
 class KeyRecorder(httpx.AsyncHTTPTransport):
-    """The real way to the server, which keeps what was sent as key."""
+    """The real connection to the server, which records the keys sent."""
 
     def __init__(self) -> None:
         super().__init__(verify=False)
@@ -79,7 +79,7 @@ async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_ou
     for _ in range(20):
         await target.base()
         scene.server.advance(40)
-    assert len(scene.way.keys) == 20  # none was refused and asked again
+    assert len(scene.way.keys) == 20  # none was refused and sent again
     assert 4 <= len(set(scene.way.keys)) <= 5
     assert not any("secret-for-tests" in key for key in scene.way.keys)
     made = claims(scene.way.keys[0])
@@ -88,7 +88,7 @@ async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_ou
 
 
 def test_a_token_is_signed_as_the_standard_has_it() -> None:
-    """Worked out by hand with another tool: `openssl dgst -sha256 -hmac secret`."""
+    """Computed with another tool: `openssl dgst -sha256 -hmac secret`."""
     assert sign_token("id", "secret", 1_700_000_000.0) == (
         "eyJhbGciOiJIUzI1NiIsInNpZ25fdHlwZSI6IlNJR04ifQ."
         "eyJhcGlfa2V5IjoiaWQiLCJleHAiOjE3MDAwMDAyMTAwMDAsInRpbWVzdGFtcCI6MTcwMDAwMDAwMDAwMH0."
@@ -120,7 +120,7 @@ async def test_a_token_called_expired_is_made_anew_once(scene: SignedCalls) -> N
 async def test_clocks_that_differ_are_named_with_the_difference(
     scene: SignedCalls, skew: float, sentence: str
 ) -> None:
-    """The refusal has no `timestamp`; its `Date` tells."""
+    """The refusal has no `timestamp`; its `Date` shows the time."""
     scene.app.set_behaviour({"clock_skew": skew})
     with pytest.raises(Halted) as caught:
         await scene.open().base()

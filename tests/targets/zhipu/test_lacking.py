@@ -108,7 +108,7 @@ async def test_pictures_are_not_asked_for_where_there_are_none(answer: Any, show
 
 @pytest.mark.parametrize("answer", [404, (404, failed(404, "Not Found"))], ids=str)
 async def test_a_reembedding_that_is_not_there_is_no_document_that_is_gone(answer: Any) -> None:
-    """The detail shows the document; a second 404 some time later proves that it is the call."""
+    """The detail shows the document; a second 404 some time later proves that the call is missing."""
     clock, vendor = Clock(), Vendor(reembed=[answer], detail=[ok(row())])
     subject = target(vendor, clock)
     for _ in range(3):

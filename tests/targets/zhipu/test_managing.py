@@ -108,7 +108,7 @@ URL = "https://events.example.org/kb"
 SECRET = "s3cr3t-of-the-header"
 
 
-# ---- the account's one address
+# ---- the account's callback address
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_no_error_repeats_a_header(echo: str) -> None:
     assert "1214" in str(caught.value)
 
 
-# ---- the address of a mirror, which goes with everything that makes the vendor index
+# ---- a mirror's address, sent with every request that makes the vendor index
 
 
 PATH_SECRET = "5ec4e7" * 6

@@ -19,12 +19,12 @@ READY = DocStatus(DocState.READY)
 
 
 def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:
-    """Documents made one a second, the oldest first."""
+    """Return documents created one per second, oldest first."""
     return [ZhipuDocument(snowflake(since + n), f"{n}.md", None, None, READY) for n in range(count)]
 
 
 class PagedList:
-    """A list that is asked by pages; `lie` changes the answer to the n-th request (from 1)."""
+    """A list with pages; `lie` changes the response to the n-th request (from 1)."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class PagedList:
 
 
 def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, ZhipuPage], ZhipuPage]:
-    """`total` of (request, true total)."""
+    """Return a `lie` that sets `total` from (request, true total)."""
     return lambda n, page: ListPage(page.rows, total(n, page.total or 0), page.is_null)
 
 
@@ -96,7 +96,7 @@ async def test_a_wrong_count_hides_no_document(total: Callable[[int, int], int |
 
 
 async def test_a_page_that_shifted_is_read_again() -> None:
-    """A document of the first page is deleted by others before the second is read: one row slips past."""
+    """Others delete a document of the first page before the second is read, so one row is missed."""
     shelf = PagedList(rows(250))
     slipped = shelf.documents[100].id
 

@@ -119,7 +119,7 @@ async def test_not_found_on_upload_asks_for_the_base_first(answer: Any) -> None:
     assert isinstance(await put(Vendor(upload=[answer], base=[503])), Unavailable)
 
 
-# ---- the account's space
+# ---- the account's capacity
 
 
 async def test_a_document_that_does_not_fit_is_not_sent() -> None:
@@ -134,7 +134,7 @@ async def test_a_document_that_does_not_fit_is_not_sent() -> None:
 @pytest.mark.parametrize(("left", "error"), [(1, Rejected), (0, Halted)])
 @pytest.mark.parametrize("op", ["reembed", "reslice"])
 async def test_what_was_accepted_has_not_to_fit_a_second_time(op: str, left: int, error: type) -> None:
-    """A document of 128 bytes, which the account counts already."""
+    """The account already counts this document of 128 bytes."""
     refused = failed(99999, "知识库空间不足")
     vendor = Vendor(capacity=room(1000 - left), detail=[ok(row())], **{op: [refused]})
     subject = target(vendor)
@@ -160,7 +160,7 @@ async def test_uploads_go_on_where_capacity_is_not_told(answer: Any) -> None:
 
 
 def room(*used: int) -> list[Any]:
-    """What the vendor answers about an account of 1,000 bytes, one time after the other."""
+    """Return the vendor's successive responses about an account of 1,000 bytes."""
     return [ok({"used": {"length": one}, "total": {"length": 1000}}) for one in used]
 
 
@@ -175,8 +175,8 @@ NO = infos([], [bad("不支持")])
 @pytest.mark.parametrize(
     ("pause", "used", "answers", "sizes", "outcomes"),
     [
-        (INTERVAL, [0, 900], [stored()], [100] * 10, [Accepted] * 10),  # asked again only when little is left
-        (0.0, [950, 990, 0], [stored()], [40] * 3, [Accepted, Halted, Accepted]),  # before anybody is called
+        (INTERVAL, [0, 900], [stored()], [100] * 10, [Accepted] * 10),  # checked only when little is left
+        (0.0, [950, 990, 0], [stored()], [40] * 3, [Accepted, Halted, Accepted]),  # before any upload
         (0.0, [900, 960], [NO, NO, (502, ""), stored()], [60] * 4, [Rejected, Rejected, Unsure, Halted]),
     ],
 )
@@ -198,11 +198,11 @@ async def test_deleting_makes_room_at_once() -> None:
     assert await sent(subject, 50) is Accepted
 
 
-# ---- its space, by itself: a document counts there only when its upload has ended
+# ---- the vendor's capacity: a document counts there only when its upload has ended
 
 
 class Account:
-    """Capacity of 1000 bytes. A document counts only when its upload has ended, as at the vendor."""
+    """An account with 1000 bytes. As at the vendor, a document counts only when its upload has ended."""
 
     def __init__(self, used: int = 0) -> None:
         self.used, self.now, self.asked = used, 0.0, 0

@@ -24,7 +24,7 @@ from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, snowflake, tar
 
 
 def test_an_id_tells_when_it_was_made() -> None:
-    """The upload of this document was answered at 1791565590351 ms by the service's own clock."""
+    """This upload's response came at 1791565590351 ms by the service's own clock."""
     made = created_of("2108605032223117312")
     assert made is not None
     assert 0.0 <= 1_791_565_590.351 - made <= 0.107

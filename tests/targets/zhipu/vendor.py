@@ -29,17 +29,17 @@ Reply = Any
 
 
 def ok(data: Any = None, **fields: Any) -> dict[str, Any]:
-    """An envelope of success."""
+    """Return an envelope of success."""
     return {"data": data, "code": 200, "message": "请求成功", "timestamp": int(NOW * 1000), **fields}
 
 
 def failed(code: Any, message: str = "", **fields: Any) -> dict[str, Any]:
-    """An envelope of failure."""
+    """Return an envelope of failure."""
     return {"code": code, "message": message, **fields}
 
 
 def row(remote_id: Any = FIRST_ID, stat: Any = 1, **fields: Any) -> dict[str, Any]:
-    """A document as the service shows it."""
+    """Return a document as the service shows it."""
     return {
         "id": remote_id,
         "name": "probe.md",
@@ -56,17 +56,17 @@ def row(remote_id: Any = FIRST_ID, stat: Any = 1, **fields: Any) -> dict[str, An
 
 
 def stored(name: str = "guide.md", remote_id: Any = FIRST_ID) -> dict[str, Any]:
-    """The answer to an upload that went well."""
+    """Return the response to a successful upload."""
     return ok({"successInfos": [{"documentId": remote_id, "fileName": name}], "failedInfos": []})
 
 
 def snowflake(seconds: float, sequence: int = 0) -> str:
-    """An id made at `seconds` since the epoch."""
+    """Return an id created at `seconds` since the epoch."""
     return str(((round(seconds * 1000) - 1_288_834_974_657) << 22) + sequence)
 
 
 class Vendor:
-    """Answers each operation with its replies in turn, the last one for ever; counts what was asked."""
+    """Sends each operation's replies in turn and repeats the last one; counts requests."""
 
     def __init__(self, **replies: list[Reply]) -> None:
         self.replies: dict[str, list[Reply]] = {"base": [ok({"id": BASE, "document_size": 5})], **replies}
@@ -83,7 +83,7 @@ class Vendor:
         return answered(reply(request) if callable(reply) else reply)
 
     def body(self, op: str) -> Any:
-        """The JSON that was sent last for `op`."""
+        """Return the latest JSON body sent for `op`."""
         return json.loads([one for one in self.requests if operation(one) == op][-1].content)
 
 
@@ -111,17 +111,17 @@ ROUTES = {
     "reslice": "PUT /document/[^/]+",
     "file": "GET /[^/]+",
 }
-"""Patterns of method and path, the first that fits counts; a file lies at another host."""
+"""Patterns of method and path, in order; files are on another host."""
 
 
 def operation(request: httpx.Request) -> str:
-    """What a request asks for, by its method and path."""
+    """Return the operation of a request, by its method and path."""
     asked = f"{request.method} {request.url.path.removeprefix(ROOT)}"
     return next(op for op, route in ROUTES.items() if re.fullmatch(route, asked))
 
 
 def answered(reply: Reply) -> httpx.Response:
-    """A reply as HTTP."""
+    """Return a reply as an HTTP response."""
     match reply:
         case Exception():
             raise reply
@@ -134,12 +134,12 @@ def answered(reply: Reply) -> httpx.Response:
 
 
 def by_id(replies: Mapping[str, Reply]) -> Callable[[httpx.Request], Reply]:
-    """A different reply for each document."""
+    """Return a different reply for each document."""
     return lambda request: replies[request.url.path.rpartition("/")[2]]
 
 
 def settings(**changes: Any) -> ZhipuTargetConfig:
-    """The block of a base at the vendor."""
+    """Return the config block of a base at the vendor."""
     plain = {"base_url": "https://open.bigmodel.cn/api", "api_key": KEY, "knowledge_id": BASE}
     return block(ZhipuTargetConfig, **{**plain, **changes})
 
@@ -154,7 +154,7 @@ def target(
     write: Callable[[str], str] = lambda command: f"kbsync {command}",
     **changes: Any,
 ) -> ZhipuTarget:
-    """The target of a mirror called handbook, in front of a scripted vendor."""
+    """Return the target of a mirror called handbook, connected to a scripted vendor."""
     clock = clock or Clock()
     return ZhipuTarget(
         settings(**changes),
@@ -169,5 +169,5 @@ def target(
 
 
 def document(name: str = "guide.md", text: bytes = b"# About\n", **given: Any) -> Outgoing:
-    """A document to put; `given`: its settings."""
+    """Return a document to put; `given`: its settings."""
     return outgoing(name, text, upload_id=7, mtime=NOW, recipe="k1", settings=given)
