@@ -84,20 +84,18 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Return the fifty best passages."""
-        asked = {"query": query.text, "limit": 50}
-        answer = await self._client.ask("search", "POST", f"{self._base}/search", json=asked)
+        body = {"query": query.text, "limit": 50}
+        answer = await self._client.ask("search", "POST", f"{self._base}/search", json=body)
         rows = answer.body["passages"]
         return [(row["document"], Passage(row["text"], score=row["score"])) for row in rows]
 
 
-def _row(one: Mapping[str, Any]) -> DocumentRow:
-    """Return a document's row. An unknown status is never "ready". A document without our mark is another
-    user's.
-    """
-    status = DocStatus(_STATES.get(one["state"], DocState.UNKNOWN), one.get("reason", ""))
-    about = one["size"], one["created"], status
+def _row(item: Mapping[str, Any]) -> DocumentRow:
+    """Return a document's row. An unknown status is never "ready"; a document without our mark isn't ours."""
+    status = DocStatus(_STATES.get(item["state"], DocState.UNKNOWN), item.get("reason", ""))
+    about = item["size"], item["created"], status
     try:
-        name, path, digest, upload_id, recipe = json.loads(one["mark"])
+        name, path, digest, upload_id, recipe = json.loads(item["mark"])
     except (ValueError, TypeError):
-        return DocumentRow(one["id"], one["mark"], *about)
-    return DocumentRow(one["id"], name, *about, path, digest, upload_id, recipe)
+        return DocumentRow(item["id"], item["mark"], *about)
+    return DocumentRow(item["id"], name, *about, path, digest, upload_id, recipe)
