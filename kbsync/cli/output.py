@@ -148,6 +148,22 @@ def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
             raise OSError(error.errno, error.strerror, "stdout") from error
 
 
+LISTED = 10
+"""Maximum number of lines of a list, unless an option says otherwise: totals and notes stay on one screen."""
+
+
+def and_more(number: int, every: str = "") -> str:
+    """Return how many more there are than shown; `every`: the command that lists all."""
+    return f"and {number:,} more" + (f"; to list all: {printable(every)}" if every else "")
+
+
+def first_lines(lines: Sequence[str], every: str = "", *, limit: int | None = LISTED) -> Iterator[str]:
+    """Yield at most `limit` lines (None: all), and how many more there are."""
+    yield from lines[:limit]
+    if limit is not None and len(lines) > limit:
+        yield f"… {and_more(len(lines) - limit, every)}"
+
+
 def cells(text: str) -> int:
     """Return the width of `text` in terminal cells: two for a wide character, none for a combining one."""
     if text.isascii():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import ORDER, Code, worst
+from kbsync.cli.output import LISTED, and_more
 from kbsync.config.kinds import write_duration
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
     from kbsync.once import OnceEnd, PassEnd
 
 
-LISTED = 20
-"""Maximum number of listed documents of one kind; `status --documents` lists all."""
-
 MOST_READ = 1000
 """Maximum number of failed documents to group by reason, so that `status` stays fast."""
+
+MOST_HELD = 20
+"""Maximum number of held documents to read: a line names fewer, and `status` of assistants lists them."""
 
 FEW = 3
 """Maximum number of documents that a line names."""
@@ -116,7 +117,7 @@ def mirror_reports(
         if fresh.waiting:
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
         failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, MOST_READ))
-        held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, LISTED))
+        held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, MOST_HELD))
         return replace(report, failed=failed, held=held, rate=rate)
 
     reports = []
@@ -266,7 +267,7 @@ def name_some(paths: Sequence[str], number: int | None = None, every: str = "") 
     """Return the first `FEW` of `number` paths (None: all); `every`: the command that lists all of them."""
     number = len(paths) if number is None else number
     named = ", ".join(paths[:FEW])
-    return f"{named} and {number - FEW:,} more{every and f'; run: {every}'}" if number > FEW else named
+    return f"{named} {and_more(number - FEW, every)}" if number > FEW else named
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
@@ -287,15 +288,15 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
         for path, reason in report.failed:
             shared.setdefault(reason, []).append(path)
         groups = sorted(shared.items(), key=lambda group: -len(group[1]))
-        remaining = max(report.status.documents.failed, len(report.failed))
         for reason, paths in groups[:LISTED]:
-            remaining -= len(paths)
             line = f"{paths[0]}: {reason}"
             if len(paths) > 1:
                 line = f"{len(paths):,} documents failed: {reason}: {name_some(paths, every=every)}"
             yield f"{name}: {printable(line)}"
+        remaining = max(report.status.documents.failed, len(report.failed))
+        remaining -= sum(len(paths) for _, paths in groups[:LISTED])
         if remaining:
-            yield f"{name}: … and {remaining:,} more: {every}"
+            yield f"{name}: … {and_more(remaining, every)}"
     if any(each.status.documents.failed for each in reports):
         explain, retry = installation.command_line("explain PATH"), installation.command_line("retry")
         yield f"to see why one failed: {explain}; to retry all of them: {retry}"

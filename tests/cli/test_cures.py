@@ -257,7 +257,7 @@ def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place
     frame = watching.until("Ctrl-C to quit")
     watching.process.send_signal(signal.SIGINT)
     assert watching.end() == 130
-    [command] = re.findall(r"(?:more; see|in full:) (kbsync status[^\x1b\r\n]*)", frame)
+    [command] = re.findall(r"(?:more; to list all|in full): (kbsync status[^\x1b\r\n]*)", frame)
     told = paste(place, command)
     assert (told.code, "4 documents failed" in told.out) == (0, True)
 
@@ -401,7 +401,8 @@ def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_somet
     ran = zhipu.run("--once", *flags, tty=tty)
     assert ran.code == 3
     if tty:
-        whole, approve = after(ran.err, "and 20 more; run: "), after(ran.err, "to approve what is held: ")
+        whole = after(ran.err, "and 20 more; to list all: ")
+        approve = after(ran.err, "to approve what is held: ")
     else:
         told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
         whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]

@@ -68,12 +68,12 @@ def test_what_failed_for_one_reason_is_one_line_with_the_first_of_them(place: Pl
     told = [line for line in ran.err.splitlines() if line.startswith("kbsync: ")]
     assert len(told) == 3
     assert told[0].startswith("kbsync: handbook: 25 documents failed: ")
-    assert told[0].endswith("; run: kbsync status --documents")
+    assert told[0].endswith("; to list all: kbsync status --documents")
     assert ": 00.pdf, 01.pdf, 02.pdf and 22 more; " in told[0]
     assert told[1].startswith("kbsync: handbook: 3 documents failed: ")
     assert told[1].endswith(": 0.docx, 1.docx, 2.docx")
     assert told[2].endswith("to retry all of them: kbsync retry")
-    shown = place.run(*words_of(told[0].partition("run: ")[2]))
+    shown = place.run(*words_of(told[0].partition("to list all: ")[2]))
     assert shown.out.count("failed ") == 28
     assert "! handbook: 25 documents failed: " in place.run("status").out
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 28

@@ -12,7 +12,7 @@ import pytest
 
 from kbsync.cli.commands import once
 from kbsync.cli.exit_codes import Code, code_of, worst
-from kbsync.cli.output import Column, Output, cells, elided, table
+from kbsync.cli.output import Column, Output, cells, elided, first_lines, table
 from kbsync.core.text import counted, lasting, printable, printable_lines, shell_word, sized
 from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
 from tests.cli.place import Place
@@ -207,3 +207,12 @@ def test_a_path_is_cut_at_its_beginning_between_names_where_it_can_be(room: int)
     assert cells(shown) <= room
     assert WIDE.endswith(shown.removeprefix("…"))
     assert room < 8 or shown.startswith("…/")
+
+
+def test_a_long_list_ends_with_how_many_more_there_are_and_how_to_list_all() -> None:
+    lines = [f"{number}.md" for number in range(1012)]
+    assert list(first_lines(lines[:10], "kbsync plan --all")) == lines[:10]
+    cut = list(first_lines(lines, "kbsync plan --all"))
+    assert cut == [*lines[:10], "… and 1,002 more; to list all: kbsync plan --all"]
+    assert list(first_lines(lines, limit=0)) == ["… and 1,012 more"]
+    assert list(first_lines(lines, limit=None)) == lines

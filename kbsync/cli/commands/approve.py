@@ -9,7 +9,7 @@ import click
 
 from kbsync.cli.context import choose, post, read_state, when_done
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
-from kbsync.cli.output import Output
+from kbsync.cli.output import Output, first_lines
 from kbsync.cli.prompts import confirm
 from kbsync.core.text import counted, printable
 from kbsync.dataclass import dataclass
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
     from kbsync.config.model import MirrorConfig
     from kbsync.state.read_only import Tx
-
-
-LISTED = 20
-"""Maximum number of listed documents of one kind; `plan --all` lists all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +104,8 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
     """Show what an approval would do; `every`: the command that lists all of a long list."""
 
     def section(sign: str, paths: Sequence[str]) -> None:
-        for path in paths[:LISTED]:
-            output.line(f"  {sign} {printable(path)}")
-        if len(paths) > LISTED:
-            output.line(f"  {sign} … and {len(paths) - LISTED:,} more; to list all: {printable(every)}")
+        for line in first_lines(list(map(printable, paths)), every):
+            output.line(f"  {sign} {line}")
 
     for each in held:
         if each.folder:

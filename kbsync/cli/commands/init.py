@@ -22,7 +22,7 @@ import click
 
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
-from kbsync.cli.output import Output, print_message
+from kbsync.cli.output import Output, and_more, print_message
 from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
@@ -431,7 +431,7 @@ def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | Non
             documents = "" if card.documents is None else f"  {counted(card.documents, 'document')}"
             print_message(f"{number}  {card.id}  {printable(card.name)}{documents}")
         if len(cards) > MOST:
-            print_message(f"… and {len(cards) - MOST:,} more")
+            print_message(f"… {and_more(len(cards) - MOST)}")
         return cards
 
     if create is not None:

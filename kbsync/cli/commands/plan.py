@@ -10,15 +10,11 @@ import click
 from kbsync.cli.context import choose, for_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import Output
+from kbsync.cli.output import LISTED, Output, first_lines
 from kbsync.core.text import counted, printable, sized
 
 if TYPE_CHECKING:
     from kbsync.engine.plan import MirrorPlan, Planned
-
-
-LIMIT = 10
-"""Lines of each kind without `--all`: totals and notes stay on one screen."""
 
 
 @click.command(
@@ -33,7 +29,7 @@ LIMIT = 10
     "--limit",
     type=click.IntRange(min=0),
     metavar="N",
-    default=LIMIT,
+    default=LISTED,
     show_default=True,
     help="Show at most N lines of each kind.",
 )
@@ -47,7 +43,7 @@ def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int
     return plan(choices, as_json=as_json, limit=None if all_lines else limit)
 
 
-def plan(choices: Choices, *, as_json: bool, limit: int | None = LIMIT) -> int:
+def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     """Plan a pass of every requested mirror, and show at most `limit` lines of each kind.
 
     Returns PERSON if a mirror is halted, PASSING if a target doesn't respond.
@@ -90,16 +86,10 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     from kbsync.engine.plan import RECIPE
     from kbsync.engine.status import halt_words, in_words
 
-    is_cut = False
-
     def section(sign: str, items: Sequence[str], heading: str = "") -> Iterator[str]:
-        nonlocal is_cut
         if items and heading:
             yield output.dim(heading)
-        yield from (f"{sign} {item}" for item in items[:limit])
-        if limit is not None and len(items) > limit:
-            yield f"{sign} … and {len(items) - limit:,} more"
-            is_cut = True
+        yield from (f"{sign} {line}" for line in first_lines(items, every, limit=limit))
 
     def deleted_lines(items: Sequence[Planned]) -> list[str]:
         return [_with_size(item) for item in items if item.cause not in (DESELECTED, RECIPE)]
@@ -142,8 +132,6 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
         for why, paths in causes.items()
     ]
     yield from section(output.red("x"), failed, "cannot be mirrored:")
-    if is_cut:
-        yield output.dim(f"to list all: {printable(every)}")
     yield output.bold(_totals(plan, work))
 
 

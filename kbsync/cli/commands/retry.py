@@ -12,7 +12,7 @@ import click
 
 from kbsync.cli.context import choose, not_yet, post, read_state, when_done
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
-from kbsync.cli.output import Output
+from kbsync.cli.output import Output, first_lines
 from kbsync.core.links import is_link
 from kbsync.core.model import FileChoice, Status
 from kbsync.core.text import counted, printable
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from kbsync.installation import Installation
     from kbsync.state.mirrors import MirrorRecord
     from kbsync.state.read_only import Tx
-
-
-MOST_PRINTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
         requests = [(each.record.name, None if each.is_whole else list(each.paths)) for each in requested]
         post(installation, [("retry", name, {"paths": paths}) for name, paths in requests])
     if not choices.quiet:
-        _print(Output(), requested)
+        _print(Output(), requested, installation.command_line("status --documents"))
         Output().line(when_done(installation) if requested else "nothing has failed")
 
 
@@ -121,7 +118,7 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     return tuple(each for each in folders + files if each == path or each.startswith(inside))
 
 
-def _print(output: Output, requested: Sequence[Failed]) -> None:
+def _print(output: Output, requested: Sequence[Failed], every: str) -> None:
     for each in requested:
         if each.paths:
             subject = counted(len(each.paths), "document")
@@ -130,7 +127,5 @@ def _print(output: Output, requested: Sequence[Failed]) -> None:
         else:
             subject = f"{counted(each.under_way, 'document')} in progress"
         output.line(f"{each.record.name}: {subject} will be tried again")
-        for path in each.paths[:MOST_PRINTED]:
-            output.line(f"  {printable(path)}")
-        if len(each.paths) > MOST_PRINTED:
-            output.line(f"  … and {len(each.paths) - MOST_PRINTED:,} more")
+        for line in first_lines(list(map(printable, each.paths)), every):
+            output.line(f"  {line}")

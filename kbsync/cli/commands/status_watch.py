@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 
 from kbsync.cli.commands.status_display import problems, speed, table_lines
-from kbsync.cli.output import Output, cells
+from kbsync.cli.output import Output, and_more, cells
 from kbsync.cli.report import MirrorReport, mirror_reports, running_line
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
@@ -58,11 +58,11 @@ class Frame:
         fitting, remaining = list[str](), rows - 3 - len(table)
         for number, lines in enumerate(wrong):
             if len(lines) > remaining:
-                rest = f"… and {len(wrong) - number:,} more; see {self.status}"
+                rest = f"… {and_more(len(wrong) - number, self.status)}"
                 return [*table, "", *fitting, rest, ""]
             fitting += lines
             remaining -= len(lines)
-        return [*table, "", *fitting, f"see all: {self.status}", ""]
+        return [*table, "", *fitting, f"to list all: {self.status}", ""]
 
 
 def wrapped(line: str, columns: int) -> list[str]:

@@ -30,7 +30,7 @@ from kbsync.cli.commands.mcp.documents import (
 from kbsync.cli.commands.mcp.open_mirrors import query_folders, run_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
-from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
+from kbsync.cli.report import HELD, MOST_HELD, MirrorReport, mirror_reports
 from kbsync.contract.searching import Explains, Query
 from kbsync.core.model import Status
 from kbsync.core.text import counted
@@ -207,7 +207,7 @@ class Library:
             "mirrors": [
                 {
                     **_summary(each),
-                    "failed": [{"path": one, "reason": reason} for one, reason in each.failed[:LISTED]],
+                    "failed": [{"path": one, "reason": reason} for one, reason in each.failed[:MOST_HELD]],
                     "held": [{"path": one, "reason": reason} for one, reason in each.held],
                 }
                 for each in reports
@@ -302,7 +302,7 @@ def _note_omitted(report: MirrorReport) -> Iterator[str]:
     """Return how many failed and held files `status` omits."""
     documents = report.status.documents
     for state, listed_count, total in (
-        (Status.FAILED.word, len(report.failed[:LISTED]), documents.failed),
+        (Status.FAILED.word, len(report.failed[:MOST_HELD]), documents.failed),
         (Status.HELD.word, len(report.held), documents.held),
     ):
         if listed_count < total:
