@@ -374,7 +374,8 @@ def why_lines(hit: FoundDocument) -> list[str]:
     if reasons.cosine is None:
         meaning = "meaning not compared"
     elif reasons.cosine - reasons.meaning > _VISIBLE:
-        meaning = f"meaning {reasons.meaning:.2f}, less than its {reasons.cosine:.2f} for a translation"
+        weight = reasons.meaning / reasons.cosine
+        meaning = f"meaning {reasons.meaning:.2f} = {weight:.1f} × {reasons.cosine:.2f}, for a translation"
     else:
         meaning = f"meaning {reasons.meaning:.2f}"
     others = list[str]()

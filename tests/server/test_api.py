@@ -426,15 +426,23 @@ async def test_hits_come_in_pages_narrowed_by_type_and_time(one: Scene) -> None:
 
 async def test_a_hit_says_why_it_was_found_if_asked(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = Reasons((MatchedWord("txet", 0.4, "text"),), (), 0.4, 0.2, 0.2, 0.3)
-    await one.mirrored(2)
+    translated = Reasons(
+        (), (MatchedWord("text", 0.12),), 0.12, 0.24, 0.4, 0.18, is_translated=True, ranked=0.2
+    )
+    await one.mirrored(3)
     async with one.target() as target:
         hits = [Hit("1", 0.3, (), "f0.md", reasons=reasons), Hit("2", 0.25, (), "f1.md")]
+        hits.append(Hit("3", 0.2, (), "f2.md", reasons=translated))
         monkeypatch.setattr(target, "search", AsyncMock(return_value=hits))
         explained = (await one.json("/api/search?q=txet&explain=1"))["hits"]
         plain = (await one.json("/api/search?q=txet"))["hits"]
     assert [hit["why"]["lines"] for hit in explained] == [
         ["words 0.40: txet → text · meaning 0.20"],
         ["score 0.25 from the service, which gives no reasons"],
+        [
+            "words of the translation 0.12: in the name: text · meaning 0.24 = 0.6 × 0.40, for a translation",
+            "the ranking model changed its score from 0.18",
+        ],
     ]
     assert explained[0]["why"]["in_text"] == [{"word": "txet", "written": "text", "points": 0.4}]
     assert not any("why" in hit for hit in plain)
