@@ -13,7 +13,7 @@ HOME = "/home/someone"
 
 
 def read(place: Path, text: str | bytes, **environ: str) -> Config:
-    """The config that `text` is, when it lies in the directory `place`."""
+    """Parse `text` as a config in the directory `place`."""
     file = place / "config.yaml"
     content = text if isinstance(text, bytes) else textwrap.dedent(text).encode()
     file.write_bytes(content)
@@ -21,7 +21,7 @@ def read(place: Path, text: str | bytes, **environ: str) -> Config:
 
 
 def problems(place: Path, text: str | bytes, **environ: str) -> list[Problem]:
-    """What is wrong with `text`; empty when nothing is."""
+    """Return the problems of `text`; empty if there are none."""
     try:
         read(place, text, **environ)
     except ConfigError as error:
@@ -30,16 +30,16 @@ def problems(place: Path, text: str | bytes, **environ: str) -> list[Problem]:
 
 
 def told(place: Path, text: str | bytes, **environ: str) -> list[str]:
-    """The problems of `text` as `line key: message`."""
+    """Return the problems of `text` as `line key: message`."""
     return [f"{one.line} {one.key}: {one.message}" for one in problems(place, text, **environ)]
 
 
 def mirror(place: Path, settings: str = "", **environ: str) -> MirrorConfig:
-    """The one mirror of a config that says `settings`, lines of `key: value`, beside name and folder."""
+    """Return the only mirror of a config with `settings`, lines of `key: value`, beside name and folder."""
     return read(place, with_settings(settings), **environ).mirrors[0]
 
 
 def with_settings(settings: str) -> str:
-    """A config with one mirror, whose own settings begin in line 4."""
+    """Return a config with one mirror, whose own settings begin in line 4."""
     own = textwrap.indent(textwrap.dedent(settings), "    ")
     return f"mirrors:\n  - name: handbook\n    folder: /srv/handbook\n{own}\n"

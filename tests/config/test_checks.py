@@ -94,7 +94,7 @@ def test_a_local_knowledge_base_on_a_network_file_system_is_told(
 
 @dataclass(frozen=True)
 class SharedBase:
-    """Settings of a target where several mirrors may share a knowledge base."""
+    """Settings of a target whose knowledge base several mirrors may share."""
 
     base: str
     shares_base: bool = True
@@ -104,7 +104,7 @@ class SharedBase:
 
 
 def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
-    """Mirrors from folder, prefix and base."""
+    """Return mirrors from folder, prefix and base."""
     made = [MirrorConfig(name=f"m{n}", folder=Path(one[0]), prefix=one[1]) for n, one in enumerate(rows)]
     targets: list[Any] = [SharedBase(one[2]) for one in rows]
     return [replace(one, target=target) for one, target in zip(made, targets, strict=True)]

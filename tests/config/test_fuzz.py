@@ -62,7 +62,7 @@ def encoded(parts: list[str]) -> bytes:
 
 
 def check(place: Path, content: bytes) -> None:
-    """`content` is a config, or is refused in whole lines that each name the file."""
+    """Assert that `content` is a config, or is refused in whole lines that each name the file."""
     file = place / "config.yaml"
     file.write_bytes(content)
     try:

@@ -30,7 +30,7 @@ USER_STATE = Path("/home/someone/.local/state/kbsync")
 
 
 def config(path: str | None = None, state: str | None = None) -> Config:
-    """A config found at `path` that names the state directory `state`."""
+    """Return a config at `path` that names the state directory `state`."""
     mirror = MirrorConfig(name="a", folder=Path("/srv/a"))
     return Config((mirror,), state_dir=Path(state) if state else None, path=Path(path) if path else None)
 
@@ -48,7 +48,7 @@ def test_the_first_config_there_is_is_found_and_one_that_was_named_is_never_pass
     environ = {"HOME": str(tmp_path)}
     monkeypatch.chdir(tmp_path)
     for name in ("config.yaml", "kbsync.yaml", ".kbsync.yaml"):
-        (tmp_path / name).touch()  # in the working directory it is never looked for
+        (tmp_path / name).touch()  # a config in the working directory is never used
     assert find_config(None, environ) in (None, SYSTEM_CONFIG)
     user = tmp_path / ".config/kbsync/config.yaml"
     user.parent.mkdir(parents=True)
@@ -103,7 +103,7 @@ def test_the_state_directory_is_created_for_its_owner_alone(tmp_path: Path) -> N
     check_state_dir(place)
     check_state_dir(place)
     assert [stat.S_IMODE(one.stat().st_mode) for one in (place, place.parent)] == [0o700, 0o700]
-    place.chmod(0o755)  # the mode of one that exists is left alone
+    place.chmod(0o755)  # an existing directory keeps its mode
     check_state_dir(place)
     assert stat.S_IMODE(place.stat().st_mode) == 0o755
 

@@ -184,7 +184,7 @@ RULES: list[tuple[str, str, str]] = [
     ("*.md", "word_num_limit: 0", "word_num_limit: 0 is not valid; allowed: a whole number, at least 1"),
     ("*.url", "word_num_limit: 500", "word_num_limit: does not apply to pages; remove it"),
 ]
-"""Rules for documents at Zhipu: a pattern, and how what it matches is cut."""
+"""Rules for documents at Zhipu: a pattern, and the slicing of matching documents."""
 
 AT_ZHIPU = 'target: {type: zhipu, api_key: 1a2b.T0KEN, knowledge_id: "1734786402936664064", %s}'
 RULE = 'documents: [{match: "%s", zhipu: {%s}}]'

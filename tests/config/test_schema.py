@@ -28,7 +28,7 @@ def test_the_checked_in_schema_is_that_of_the_model(place: Path) -> None:
 
 
 def every(part: Any, place: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """All keys of the schema with their descriptions."""
+    """Return all keys of the schema with their descriptions."""
     found = []
     for key, one in part.get("properties", {}).items():
         found += [(f"{place}.{key}", one), *every(one, f"{place}.{key}")]

@@ -22,7 +22,7 @@ URL = "https://hooks.example/T0KEN"
 
 
 def url(place: Path, notify: str, **environ: str) -> str:
-    """What `notify.url` reveals."""
+    """Return what `notify.url` reveals."""
     config = read(place, f"{HEAD}notify: {{{notify}}}\n", **environ)
     assert config.notify is not None
     assert config.notify.url is not None
@@ -44,7 +44,7 @@ def test_references_are_filled_in_from_the_environment(tmp_path: Path) -> None:
     assert url(tmp_path, "url: 'https://h/${ID}/${TOKEN}?x'", ID="7", TOKEN="T0KEN") == "https://h/7/T0KEN?x"
     config = read(tmp_path, "mirrors: [{name: '${N}', folder: '${D}/docs'}]", N="b", D="/srv")
     assert (config.mirrors[0].name, config.mirrors[0].folder) == ("b", Path("/srv/docs"))
-    assert url(tmp_path, "url: 'https://h/${A}'", A="${B}") == "https://h/${B}"  # not looked into again
+    assert url(tmp_path, "url: 'https://h/${A}'", A="${B}") == "https://h/${B}"  # resolved once
     kept = read(tmp_path, "mirrors: [{name: a, folder: '/srv/$${X}/$HOME/$$'}]")
     assert kept.mirrors[0].folder == Path("/srv/${X}/$HOME/$$")
 
@@ -187,7 +187,7 @@ def test_a_secret_file_that_is_no_file_is_told_and_not_waited_for(tmp_path: Path
         assert "is not a file" in problem
 
 
-# ---- secrets that were given anew are taken alone
+# ---- new secrets are used, without other changes
 
 
 TWO_MIRRORS = """\
@@ -218,7 +218,7 @@ OTHER_BASE, OTHER_NAME = (
     [
         (TWO_MIRRORS, ["two"], [1]),
         (f"log_level: error\n{TWO_MIRRORS}", ["one", "two"], [0, 1]),  # and nothing else of the new config
-        (OTHER_BASE, ["one"], []),  # a mirror that differs otherwise too
+        (OTHER_BASE, ["one"], []),  # a mirror with other changes too
         (OTHER_NAME, ["one"], []),
     ],
 )

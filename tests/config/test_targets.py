@@ -27,7 +27,7 @@ LEAST = f'type: zhipu, api_key: {KEY}, knowledge_id: "1734786402936664064"'
 
 
 def zhipu(place: Path, settings: str = "", **environ: str) -> ZhipuTargetConfig:
-    """The target of a mirror with `settings` beside the least it needs."""
+    """Return the target of a mirror with `settings` beside the required ones."""
     target = mirror(place, f"target: {{{LEAST}{settings and ', '}{settings}}}", **environ).target
     assert isinstance(target, ZhipuTargetConfig)
     return target

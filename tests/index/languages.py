@@ -26,4 +26,4 @@ NAMES: dict[str, tuple[str, str]] = {
 SCRIPTS: dict[str, list[str]] = {
     script: [*texts, texts[-1] * 5] for script, texts in _LANGUAGES["scripts"].items()
 }
-"""By script; the last text is the one before it, five times."""
+"""By script; the last text is the previous one repeated five times."""

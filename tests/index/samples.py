@@ -19,12 +19,12 @@ PNG = base64.b64decode(
 
 
 def sample(name: str) -> bytes:
-    """A file of `parts/` as it is."""
+    """Return a file of `parts/` unchanged."""
     return (PARTS / name).read_bytes()
 
 
 def filled(name: str, **words: str) -> str:
-    """A file of `parts/`, each `{word}` in it replaced."""
+    """Return a file of `parts/` with each `{word}` replaced."""
     text = (PARTS / name).read_text("utf-8")
     for word, said in words.items():
         text = text.replace(f"{{{word}}}", said)
@@ -32,7 +32,7 @@ def filled(name: str, **words: str) -> str:
 
 
 def zipped(parts: Mapping[str, str | bytes]) -> bytes:
-    """A zip archive with these parts, in this order."""
+    """Return a zip archive with these parts, in this order."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
@@ -42,7 +42,7 @@ def zipped(parts: Mapping[str, str | bytes]) -> bytes:
 
 
 def document(kind: str, more: Mapping[str, str | bytes] | None = None, **words: str) -> bytes:
-    """The archive of all that lies in `parts/<kind>`, filled with `words`, and of `more`."""
+    """Return an archive of all files in `parts/<kind>`, filled with `words`, and of `more`."""
     names = [
         path.relative_to(PARTS / kind).as_posix() for path in (PARTS / kind).rglob("*") if path.is_file()
     ]
@@ -51,29 +51,29 @@ def document(kind: str, more: Mapping[str, str | bytes] | None = None, **words: 
 
 
 def parts_of(archive: bytes) -> dict[str, bytes]:
-    """The parts of a zip archive."""
+    """Return the parts of a zip archive."""
     opened = zipfile.ZipFile(io.BytesIO(archive))
     return {name: opened.read(name) for name in opened.namelist()}
 
 
 def with_part(archive: bytes, name: str, content: bytes) -> bytes:
-    """The archive with a part replaced or added."""
+    """Return the archive with a part replaced or added."""
     return zipped({**parts_of(archive), name: content})
 
 
 def relations(*rows: tuple[str, str, str]) -> str:
-    """An OPC relationship part of (id, last word of the type, target)."""
+    """Return an OPC relationship part of (id, last word of the type, target)."""
     body = "".join(f'<Relationship Id="{i}" Type="{R}/{t}" Target="{to}"/>' for i, t, to in rows)
     return f'<Relationships xmlns="{REL}">{body}</Relationships>'
 
 
 def docx_paragraph(text: str) -> str:
-    """One w:p."""
+    """Return one w:p."""
     return f'<w:p><w:r><w:t xml:space="preserve">{text}</w:t></w:r></w:p>'
 
 
 def docx(body: str = "", title: str = "Staff handbook") -> bytes:
-    """A Word document with headings, a table and a list unless `body` (w:p elements) says otherwise."""
+    """Return a Word document with headings, a table and a list, or with this `body` (w:p elements)."""
     return document("docx", body=body or filled("docx-body.xml"), title=title)
 
 
@@ -81,12 +81,12 @@ W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
 def word_part(tag: str, content: str) -> bytes:
-    """A part of a Word document: footnotes, numbering, hdr, …"""
+    """Return a part of a Word document: footnotes, numbering, hdr, …"""
     return f'<w:{tag} xmlns:w="{W}">{content}</w:{tag}>'.encode()
 
 
 def docx_with(body: str, parts: Mapping[str, bytes], *links: tuple[str, str]) -> bytes:
-    """A Word document with more parts, each named after its kind, and links of (id, address)."""
+    """Return a Word document with more parts, each named after its kind, and links of (id, address)."""
     kinds = [(name, name.rstrip("0123456789"), f"{name}.xml") for name in parts]
     rows = relations(("styles", "styles", "styles.xml"), *kinds)
     outside = "".join(
@@ -99,7 +99,7 @@ def docx_with(body: str, parts: Mapping[str, bytes], *links: tuple[str, str]) ->
 
 
 def shape(number: int, text: str, placeholder: str = "body") -> str:
-    """One p:sp with a text; `placeholder` is title, body or sldNum."""
+    """Return one p:sp with a text; `placeholder` is title, body or sldNum."""
     paragraphs = "".join(f"<a:p><a:r><a:t>{line}</a:t></a:r></a:p>" for line in text.split("\n"))
     return (
         f'<p:sp><p:nvSpPr><p:cNvPr id="{number}" name="s{number}"/><p:cNvSpPr/><p:nvPr>'
@@ -123,7 +123,7 @@ DEFAULT_SLIDES = (
 
 
 def pptx(slides: Sequence[tuple[str, str]] = DEFAULT_SLIDES, title: str = "Plan for the year") -> bytes:
-    """A presentation of (shapes, speaker notes); the files' numbers run against the slides' order."""
+    """Return a presentation of (shapes, speaker notes); the files are numbered against the slides' order."""
     parts, listed, ids = dict[str, str | bytes](), list[tuple[str, str, str]](), ""
     for position, (content, notes) in enumerate(slides, 1):
         number = len(slides) + 1 - position
@@ -150,13 +150,13 @@ DEFAULT_SHEETS: Mapping[str, Sequence[Sequence[str | float]]] = {
 
 
 def worksheet(rows: str) -> str:
-    """A sheet of these `row` elements."""
+    """Return a sheet of these `row` elements."""
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     return f'<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>'
 
 
 def xlsx(sheets: Mapping[str, Sequence[Sequence[str | float]]] = DEFAULT_SHEETS) -> bytes:
-    """A workbook of named sheets; texts as inline strings."""
+    """Return a workbook of named sheets; texts are inline strings."""
     parts, listed, links = dict[str, str | bytes](), "", list[tuple[str, str, str]]()
     for n, (name, rows) in enumerate(sheets.items(), 1):
         body = ""
@@ -176,7 +176,7 @@ def xlsx(sheets: Mapping[str, Sequence[Sequence[str | float]]] = DEFAULT_SHEETS)
 
 
 def ods(tables: str = "") -> bytes:
-    """An OpenDocument spreadsheet of one table unless `tables` (table:table elements) says otherwise."""
+    """Return an OpenDocument spreadsheet of one table, or of these `tables` (table:table elements)."""
     cells = "".join(
         f"<table:table-row>{''.join(map(ods_cell, row))}</table:table-row>"
         for row in DEFAULT_SHEETS["Prices"]
@@ -188,7 +188,7 @@ def ods(tables: str = "") -> bytes:
 
 
 def ods_cell(value: str | float) -> str:
-    """A cell of an OpenDocument table."""
+    """Return a cell of an OpenDocument table."""
     if isinstance(value, str):
         return f'<table:table-cell office:value-type="string"><text:p>{value}</text:p></table:table-cell>'
     return (
@@ -198,12 +198,12 @@ def ods_cell(value: str | float) -> str:
 
 
 def odt(body: str = "", *, manifest: str = "") -> bytes:
-    """An OpenDocument text with a heading, a paragraph and a table unless `body` says otherwise."""
+    """Return an OpenDocument text with a heading, a paragraph and a table, or with this `body`."""
     return document("odt", body=body or filled("odt-body.xml"), manifest=manifest)
 
 
 def odp(slides: str = "") -> bytes:
-    """An OpenDocument presentation of two slides unless `slides` (draw:page elements) says otherwise."""
+    """Return an OpenDocument presentation of two slides, or of these `slides` (draw:page elements)."""
     content = parts_of(odt("<x/>"))["content.xml"].replace(b"office:text", b"office:presentation")
     return with_part(
         odt(), "content.xml", content.replace(b"<x/>", (slides or filled("slides.xml")).encode())
@@ -218,7 +218,7 @@ DEFAULT_CHAPTERS = (
 
 
 def epub(chapters: Sequence[str] = DEFAULT_CHAPTERS) -> bytes:
-    """A book of XHTML chapters with a navigation page."""
+    """Return a book of XHTML chapters with a navigation page."""
     numbers = range(1, len(chapters) + 1)
     item = '<item id="c{0}" href="c{0}.xhtml" media-type="application/xhtml+xml"/>'
     return document(
@@ -235,12 +235,12 @@ def epub(chapters: Sequence[str] = DEFAULT_CHAPTERS) -> bytes:
 
 
 def html(charset: str = "utf-8", text: str = "Ring twice and wait for the porter.") -> bytes:
-    """A page with navigation, a heading, a paragraph and a table, in `charset`."""
+    """Return a page with navigation, a heading, a paragraph and a table, in `charset`."""
     return filled("page.html", charset=charset, text=text).encode(charset)
 
 
 def mail(subject: str, body: bytes, content_type: str = "text/plain") -> bytes:
-    """A message with that body; for a multipart type, a page in HTML is its one part."""
+    """Return a message with that body; for a multipart type, an HTML page is its only part."""
     head = f"From: ada@example.org\nSubject: {subject}\nContent-Type: {content_type}\n\n".encode()
     if not content_type.startswith("multipart"):
         return head.replace(b"From: ada@example.org\n", b"") + body
@@ -248,7 +248,7 @@ def mail(subject: str, body: bytes, content_type: str = "text/plain") -> bytes:
 
 
 def mailbox(*messages: bytes) -> bytes:
-    """A mailbox (mbox) of these messages."""
+    """Return a mailbox (mbox) of these messages."""
     return b"".join(b"From ada@example.org Mon Feb  5 10:11:12 2024\n" + each + b"\n\n" for each in messages)
 
 
@@ -311,12 +311,12 @@ def pdf_file(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
 
 
 def pdf_stream(content: bytes, entries: bytes = b"") -> bytes:
-    """A stream object."""
+    """Return a stream object."""
     return b"<< /Length %d %b >>\nstream\n%b\nendstream" % (len(content), entries, content)
 
 
 def page_content(lines: Sequence[str]) -> bytes:
-    """Text operators: the first line large, the others small, Chinese in the second font."""
+    """Return text operators: the first line large, the others small, Chinese in the second font."""
     out = [b"BT"]
     y = 760
     for n, line in enumerate(lines):
@@ -335,7 +335,7 @@ def page_content(lines: Sequence[str]) -> bytes:
 def placed(
     *texts: tuple[float, float, str], font: str = "F1", matrix: str = "1 0 0 1", size: int = 11
 ) -> bytes:
-    """Text operators of (x, y, text)."""
+    """Return text operators for (x, y, text)."""
     shown = (f"{matrix} {x} {y} Tm ({text}) Tj" for x, y, text in texts)
     return f"BT /{font} {size} Tf {' '.join(shown)} ET\n".encode("cp1252")
 
@@ -347,7 +347,7 @@ def pdf(
     keywords: str = "",
     more: bytes = b"",
 ) -> bytes:
-    """A PDF of pages of lines, or of text operators; `more` stands in each page's dictionary."""
+    """Return a PDF of pages of lines, or of text operators; `more` is added to each page's dictionary."""
     pages = pages or [
         ["Where to meet", "Leave by the north stairs.", "Meet under the oak tree."],
         ["消防演习", "请从北侧楼梯离开。", "Do not use the lift."],
@@ -379,18 +379,18 @@ def pdf(
 
 
 def encrypted_office() -> bytes:
-    """The start of an OLE container as Office writes it around an encrypted docx, pptx or xlsx."""
+    """Return the start of an OLE container, as Office writes it around an encrypted docx, pptx or xlsx."""
     names = "EncryptionInfo\0EncryptedPackage\0".encode("utf-16-le")
     return bytes.fromhex("D0CF11E0A1B11AE1") + bytes(504) + names + bytes(2048)
 
 
 def encrypted_odt() -> bytes:
-    """An OpenDocument text whose content is encrypted, as its manifest says."""
+    """Return an OpenDocument text whose manifest declares its content as encrypted."""
     key = '<manifest:encryption-data manifest:checksum-type="SHA1" manifest:checksum="x"/>'
     return with_part(odt(manifest=key), "content.xml", bytes(range(256)) * 20)
 
 
 def zip_bomb(archive: bytes, part: str, size: int) -> bytes:
-    """The archive with `part` swollen to `size` bytes of blanks behind its declaration."""
+    """Return the archive with `part` inflated to `size` bytes of blanks beyond its declaration."""
     content = parts_of(archive).get(part, b"<?xml?>")
     return with_part(archive, part, content.replace(b"?>", b"?><!--" + b" " * size + b"-->", 1))

@@ -106,7 +106,7 @@ def test_whatever_is_not_shown_as_it_is_written_is_looked_for() -> None:
 
 
 def test_however_many_marks_a_letter_has_they_are_composed_a_few_at_a_time() -> None:
-    """Python sorts the marks of a letter in a time that is the square of their number."""
+    """Python sorts a letter's marks in quadratic time."""
     for code in (*range(0xD800), *range(0xE000, sys.maxunicode)):
         if unicodedata.combining(unicodedata.normalize("NFD", chr(code))[0]):
             assert not _MARKS.sub("", chr(code) * 64), hex(code)
@@ -174,7 +174,7 @@ OLDER = "the o\ufb03ce ＫＢＳＹＮＣ か\u3099 \u2163"
 
 @pytest.fixture
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index whose words the first tokeniser made."""
+    """An index whose words the first tokeniser produced."""
     for module in ("kbsync.index.words", "kbsync.index.sqlite.writer"):
         monkeypatch.setattr(f"{module}.TOKENISER", 1)
     monkeypatch.setattr("kbsync.index.sqlite.writer.words", lambda text, version=1: words(text, version))

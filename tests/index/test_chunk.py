@@ -201,7 +201,7 @@ def test_besides_its_chunks_a_text_takes_no_memory_to_speak_of(kind: str) -> Non
     flavour, text = DEMANDING[kind]
     parsed = Parsed(text, flavour)
     needed = list[int]()
-    for _ in range(3):  # threads of other tests may allocate meanwhile, and a first call fills caches
+    for _ in range(3):  # other tests' threads may allocate meanwhile, and a first call fills caches
         tracemalloc.start()
         try:
             chunks = chunk(parsed)

@@ -39,7 +39,7 @@ def test_the_encodings_of_many_languages_are_told_apart(encoding, text):
 
 
 def damaged(raw: bytes, at: int) -> dict[str, bytes]:
-    """`raw` with a single byte wrong at `at`, as a failing disk or a careless cut leaves it."""
+    """Return `raw` with a single wrong byte at `at`, as from a failing disk or a cut."""
     return {
         "one more": raw[:at] + b"\xff" + raw[at:],
         "one less": raw[:at] + raw[at + 1 :],
@@ -49,7 +49,7 @@ def damaged(raw: bytes, at: int) -> dict[str, bytes]:
 
 
 def share_of(text: str, decoded: str) -> float:
-    """How much of `text`, in pairs of characters, is in what was decoded."""
+    """Return how much of `text`, in pairs of characters, the decoded text contains."""
     pairs, there = (Counter(map("".join, itertools.pairwise(each))) for each in (text, decoded))
     return (pairs & there).total() / pairs.total()
 
@@ -64,7 +64,7 @@ def test_one_bad_byte_does_not_make_another_language_of_a_text(encoding, text):
     text = text[:1_000]
     raw = text.encode(encoding)
     for what, bad in damaged(raw, len(raw) // 2 + len(raw) % 7).items():
-        # The line it is in may be lost, but no other.
+        # The damaged line may be lost, but no other.
         assert share_of(text, decode(bad)) > 0.6, what
 
 
@@ -98,7 +98,7 @@ def test_a_sign_or_an_accented_word_in_an_english_text_is_western(text):
 
 
 def tables_with_names(encoding: str, count: int) -> list[str]:
-    """Tables that are all ASCII but for one to five names."""
+    """Return ASCII tables with one to five names."""
     chance = random.Random(7)
     first, second = (half.split() for half in NAMES[encoding])
     tables = []
@@ -117,7 +117,7 @@ def tables_with_names(encoding: str, count: int) -> list[str]:
 def test_a_few_names_in_a_table_tell_its_encoding(encoding):
     tables = tables_with_names(encoding, 300)
     wrong = [table for table in tables if decode(table.encode(encoding)) != table]
-    assert len(wrong) <= 9, wrong  # the bytes of a single name may be good letters of another language too
+    assert len(wrong) <= 9, wrong  # a single name's bytes may also be letters of another language
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -172,7 +172,7 @@ def test_text_cut_at_any_byte_keeps_all_before_the_cut(encoding, text):
     [
         ('<html><head><meta charset="gbk">', "gbk", "蚣薛"),
         ('<meta charset="gb2312">', "gb18030", "产品价格为€100，朱镕基"),  # everybody means the superset
-        ('<meta charset="gbk">', "utf-8", "每位员工"),  # valid UTF-8 is believed before a wrong declaration
+        ('<meta charset="gbk">', "utf-8", "每位员工"),  # valid UTF-8 outweighs a wrong declaration
         ('<meta http-equiv="Content-Type" content="text/html; charset=shift_jis">', "shift_jis", "カレー"),
         ("<META CHARSET=iso-8859-1>", "latin-1", "ÄÖÜßÄÖÜß"),
         ('<?xml version="1.0" encoding="big5"?>', "big5", "鱷魚"),

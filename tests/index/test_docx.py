@@ -235,7 +235,7 @@ def test_keywords_are_tags_and_the_main_part_may_have_another_name(parser):
 
 
 def chart_series(name: str, labels: str, values: str) -> str:
-    """A series of a chart; labels and values are separated by spaces."""
+    """Return a chart series; labels and values are separated by spaces."""
 
     def points(words: str) -> str:
         return "".join(f'<c:pt idx="{n}"><c:v>{word}</c:v></c:pt>' for n, word in enumerate(words.split()))

@@ -71,7 +71,7 @@ def test_a_text_beyond_the_bound_is_cut_off(builtin: BuiltinEmbedder) -> None:
 
 def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
     inference = importlib.import_module("wordllama.inference")
-    folder = embed.wordllama_folder()  # its own loader looks for these files in another one
+    folder = embed.wordllama_folder()  # its own loader uses another folder for these files
     [weights] = load_file(folder / WEIGHTS).values()
     config = SimpleNamespace(tokenizer=SimpleNamespace(model_dump=dict))
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
@@ -160,10 +160,10 @@ def test_the_model_is_named_by_its_weights_without_loading_them() -> None:
 
 
 def graph(folder: Path, *, pooled: bool) -> Path:
-    """A model of five words in three dimensions.
+    """Write a model of five words in three dimensions.
 
-    It gathers a vector for each token from a table as `last_hidden_state`; pooled, it also gives the greatest
-    of each dimension as `sentence_embedding`, which is no mean.
+    It looks up a vector for each token as `last_hidden_state`; pooled, it also returns each dimension's
+    maximum as `sentence_embedding`, which isn't a mean.
     """
     folder.mkdir(parents=True)
     shutil.copy(PARTS / ("pooled.onnx" if pooled else "tokens.onnx"), folder / "model.onnx")
@@ -186,7 +186,9 @@ def test_a_graph_that_pools_by_itself_is_taken_at_its_word(tmp_path: Path) -> No
 
 
 def described(folder: Path, **files: object) -> Path:
-    """A model of token vectors with files of sentence-transformers beside it, `__` for `/` in their names."""
+    """Write a model of token vectors with files of sentence-transformers beside it, `__` for `/` in their
+    names.
+    """
     graph(folder, pooled=False)
     for name, content in files.items():
         file = folder / f"{name.replace('__', '/')}.json"
@@ -196,7 +198,7 @@ def described(folder: Path, **files: object) -> Path:
 
 
 def pooled_by(folder: Path, **settings: object) -> list[float]:
-    """The vector of `one two three three` in a model that pools so, its greatest number 1."""
+    """Return the vector of `one two three three` in a model with this pooling, its largest number 1."""
     model = OnnxEmbedder(described(folder, **{"1_Pooling__config": settings}))
     [_, vector] = model.embed(["two", "one two three three"])  # one with padding beside it
     return [round(float(number) / max(vector), 3) for number in vector]
@@ -286,12 +288,12 @@ def test_e5_models_have_their_prompts_in_no_file(tmp_path: Path, name: str, has_
 
 
 def length(size: int) -> bytes:
-    """A varint of protobuf."""
+    """Return a protobuf varint."""
     return bytes((size,)) if size < 128 else bytes((size % 128 | 128,)) + length(size // 128)
 
 
 def with_input(model: bytes, name: str, kind: int = 7) -> bytes:
-    """An ONNX model whose graph (field 7) has one more input (field 11): a tensor of this kind of number."""
+    """Return an ONNX model whose graph (field 7) has one more input (field 11): a tensor of this type."""
     shape = b"\x0a\x02\x12\x00"  # one dimension of any size
     tensor = bytes((0x08, kind, 0x12, len(shape) * 2)) + shape * 2
     typed = b"\x0a" + length(len(tensor)) + tensor

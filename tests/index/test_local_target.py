@@ -222,14 +222,14 @@ async def reading(tmp_path: Path) -> AsyncIterator[LocalTarget]:
 
 
 async def first(target: LocalTarget, text: str) -> tuple[str | None, Passage]:
-    """The path of the best document and its best passage."""
+    """Return the path of the best document and its best passage."""
     hit = next(iter(await target.search(Query(text))))
     return hit.path, hit.passages[0]
 
 
 async def test_what_is_put_while_searches_go_on_is_found_by_its_meaning(reading: LocalTarget) -> None:
     await put(reading, document(1, "The bicycle has a flat tyre."), document(2, "Rain fell all day."))
-    for _ in range(3):  # from the second on vectors are kept in memory
+    for _ in range(3):  # from the second on vectors are cached in memory
         assert "folder/3.md" not in await found(reading, "automobile")
     await put(reading, document(3, "A car with four doors."))
     assert (await first(reading, "automobile"))[0] == "folder/3.md"

@@ -130,7 +130,7 @@ EXPECTED: dict[str, tuple[str | None, list[str]]] = {
     "ipynb": ("Sales forecast", ["# Sales forecast", "```python\nimport numpy", "slope 0.37"]),
 }  # fmt: skip
 NOISE = ("Home link", "hidden", "color")
-"""Of the page in HTML: its menu, what is not shown, and its style."""
+"""In the HTML page: its menu, hidden text, and its style."""
 
 
 @pytest.mark.parametrize("extension", sorted(DOCUMENTS))
@@ -289,7 +289,7 @@ def test_a_forwarded_mail_is_read_too(parser):
 
 
 def attached(name: str, content: bytes) -> bytes:
-    """The part of a message that holds a file."""
+    """Return the part of a message that contains a file."""
     head = f'Content-Disposition: attachment; filename="{name}"\nContent-Transfer-Encoding: base64\n\n'
     return head.encode() + base64.b64encode(content)
 

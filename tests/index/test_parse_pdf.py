@@ -76,7 +76,7 @@ def test_a_line_that_markdown_would_take_for_structure_is_a_paragraph(parser):
 
 
 def pages_of(count: int, header: str, footer: str) -> list[bytes]:
-    """Pages with other words each."""
+    """Return pages with different words."""
     return [
         placed((60, 810, header.format(n)), (280, 20, footer.format(n)), size=9)
         + lines(f"On day {n} the wind came from the {n * 7919 % 360}th degree.")

@@ -32,7 +32,7 @@ HASTY = Bounds(1)
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
-    """Makes parsers with a home below `spool`."""
+    """Create parsers with a home below `spool`."""
     made: list[Parser] = []
 
     def begin(bounds: Bounds = BOUNDS, **options: Any) -> Parser:
@@ -99,7 +99,7 @@ PROGRAMS = {
     "blank": "say(' \\n ')",
     "surrogate": "say('half a \\ud83d pair')",
 }
-"""By name; any other document says itself."""
+"""By name; any other document is itself the program."""
 
 
 def told(parser: Parser, what: str) -> str:
@@ -269,7 +269,7 @@ def test_parsers_die_with_a_killed_parent_and_the_next_run_clears_up(begin, tmp_
     os.close(ended)
     (left,) = (tmp_path / "spool").iterdir()
     one, other = begin(), begin()
-    for each in (one, other):  # what a living program has is left alone
+    for each in (one, other):  # a running program's files are left alone
         told(each, "x")
     homes = set((tmp_path / "spool").iterdir())
     assert left not in homes and len(homes) == 2

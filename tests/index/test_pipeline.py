@@ -1,4 +1,4 @@
-"""Tests indexing: a service makes vectors while other documents are still being split."""
+"""Tests indexing: a service embeds texts while other documents are still being split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VECTOR = b"\0\0"
 
 
 class Making(Future[Vectors]):
-    """Vectors under way at `EncoderService`; `refused`: a word whose texts get none."""
+    """An embedding in progress at `EncoderService`; `refused`: a word whose texts get no vectors."""
 
     def __init__(self, chunks: Sequence[Chunk], refused: str) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Making(Future[Vectors]):
 
 
 class EncoderService:
-    """Stands in for the encoder of a service that takes two texts in a request."""
+    """The encoder of a service that accepts two texts in a request."""
 
     at_once, model, takes_pictures, least_cosine = 2, "words", False, 0.0
 

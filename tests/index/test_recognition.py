@@ -21,7 +21,7 @@ from tests.targets.bodies import BytesBody
 
 LINES = ("Kestrels nest in the old tower.", "The keeper counts 4711 eggs; tickets cost 3.50 euros.")
 LONGEST = 130.0
-"""Seconds that a page may take, twice if its process ends."""
+"""The most seconds for a page, twice that if its process ends."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageParser]:
 
 
 def scan(*lines: str) -> bytes:
-    """A page that is a picture of these lines."""
+    """Return a page that is a picture of these lines."""
     with pypdfium2.PdfDocument(samples.pdf([lines])) as document:
         bitmap = document[0].render(scale=200 / 72, grayscale=True)
         pixels = ctypes.string_at(bitmap.buffer, bitmap.stride * bitmap.height)

@@ -1,4 +1,4 @@
-"""Scanned pages: recognized while the target is idle, kept by digest, gone with their document."""
+"""Scanned pages: recognized while the target is idle, cached by digest, deleted with their document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS = 20.0
 
 
 def parse(_path: str, body: Body) -> Parsed:
-    """A file of JSON lists the texts of its pages; those without text are scanned."""
+    """Parse JSON that lists the texts of its pages; pages without text are scanned."""
     pages = json.loads(body.open().read())
     text, starts = "", []
     for page in pages:
@@ -41,7 +41,7 @@ def parse(_path: str, body: Body) -> Parsed:
 
 
 class Recognizer:
-    """Reads "page N of PATH" on each page; `gate` holds it back."""
+    """Reads "page N of PATH" on each page; `gate` delays it."""
 
     def __init__(self) -> None:
         self.read = list[int]()
@@ -58,7 +58,7 @@ class Recognizer:
 
 
 class ScannedFolder:
-    """A folder and the index of it, opened several times in turn."""
+    """A folder and its index, opened several times in turn."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.recognizer = folder, Recognizer()
@@ -223,7 +223,7 @@ async def test_a_file_that_changes_or_goes_meanwhile_is_given_up(place: ScannedF
 
 
 async def test_other_documents_go_first(place: ScannedFolder) -> None:
-    place.target._puts += 1  # as if one were under way
+    place.target._puts += 1  # as if one were in progress
     accepted = await place.put(place.document(1, ""))
     await asyncio.sleep(0.3)
     assert place.recognizer.read == []

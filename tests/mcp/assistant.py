@@ -23,12 +23,12 @@ from kbsync.threads import Threads
 from tests.cli.place import LONGEST, UNSET, Place
 
 SETTLED = 20
-"""Seconds that an answer may wait for the index; none comes near."""
+"""The longest that a response may wait for the index; none comes near."""
 
 
 @contextlib.asynccontextmanager
 async def over_stdio(place: Place, *words: str) -> AsyncIterator[Client]:
-    """A client of a real process, whose log goes to `mcp.log`; both end together."""
+    """Yield a client of a real process, whose log goes to `mcp.log`; both end together."""
     command = StdioServerParameters(
         command=sys.executable, args=["-m", "kbsync", "mcp", *words], env=place.environ({}), cwd=place.root
     )
@@ -38,7 +38,7 @@ async def over_stdio(place: Place, *words: str) -> AsyncIterator[Client]:
 
 
 def chosen(place: Place, **choices: Path) -> Installation:
-    """What these options name, for somebody whose home this is."""
+    """Return the installation that these options select, for a user with this home."""
     with pytest.MonkeyPatch.context() as patch:
         for name in UNSET:
             patch.delenv(name, raising=False)
@@ -48,7 +48,7 @@ def chosen(place: Place, **choices: Path) -> Installation:
 
 @contextlib.asynccontextmanager
 async def within(installation: Installation) -> AsyncIterator[Client]:
-    """A client of a server in this process that does not mirror."""
+    """Yield a client of a server in this process that doesn't mirror."""
     asyncio.get_running_loop().set_default_executor(Threads())
     opened = OpenInstallation(installation)
     async with Client(build_server(Library(opened)), read_timeout_seconds=LONGEST) as client:
@@ -57,7 +57,7 @@ async def within(installation: Installation) -> AsyncIterator[Client]:
 
 
 async def told(client: Client, tool: str, **given: Any) -> dict[str, Any]:
-    """What a tool answers."""
+    """Return a tool's result."""
     result = await client.call_tool(tool, given)
     assert not result.is_error, text_of(result)
     assert isinstance(result.structured_content, dict)
@@ -65,7 +65,7 @@ async def told(client: Client, tool: str, **given: Any) -> dict[str, Any]:
 
 
 async def refused(client: Client, tool: str, **given: Any) -> str:
-    """The sentence of a tool that does not answer."""
+    """Return the error message of a tool."""
     result = await client.call_tool(tool, given)
     assert result.is_error, text_of(result)
     assert result.structured_content is None
@@ -73,16 +73,16 @@ async def refused(client: Client, tool: str, **given: Any) -> str:
 
 
 def text_of(result: Any) -> str:
-    """What a model reads."""
+    """Return the text that a model reads."""
     [content] = result.content
     return str(content.text)
 
 
 def paths(answer: dict[str, Any]) -> list[str]:
-    """Those of the hits."""
+    """Return the paths of the hits."""
     return [hit["path"] for hit in answer["hits"]]
 
 
 def log_of(place: Place) -> list[dict[str, Any]]:
-    """Its lines."""
+    """Return the lines of its log."""
     return [json.loads(line) for line in Path(place.root, "mcp.log").read_text().splitlines()]

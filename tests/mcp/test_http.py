@@ -36,7 +36,7 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 
 @contextlib.contextmanager
 def serving(place: Place, address: str, *words: str, **env: str) -> Iterator[str]:
-    """The URL of a server that answers."""
+    """Yield the URL of a running server."""
     place.write("ice.md", "The walrus lies on the ice.")
     if not place.config.exists():
         place.configure()
@@ -59,7 +59,7 @@ def serving(place: Place, address: str, *words: str, **env: str) -> Iterator[str
 
 
 def begin_daemon(place: Place, address: str, token: str = "") -> tuple[Daemon, str]:
-    """A daemon that has ended its first pass, and the URL at its listener."""
+    """Start a daemon, wait for its first pass, and return it with the URL at its listener."""
     place.write("ice.md", "The walrus lies on the ice.")
     mirrors = place.configure().read_text()
     secret = f", token: {token}" if token else ""
@@ -71,7 +71,7 @@ def begin_daemon(place: Place, address: str, token: str = "") -> tuple[Daemon, s
 
 @contextlib.contextmanager
 def watching(place: Place, address: str, token: str = "") -> Iterator[str]:
-    """The URL at the listener of a daemon."""
+    """Yield the URL at a daemon's listener."""
     daemon, url = begin_daemon(place, address, token)
     yield url
     assert daemon.end() == 0
@@ -80,7 +80,7 @@ def watching(place: Place, address: str, token: str = "") -> Iterator[str]:
 
 
 def status_of(url: str, method: str = "POST", **headers: str) -> int:
-    """Of a request with these headers."""
+    """Return the status of a request with these headers."""
     asked: dict[str, Any] = {"json": PING} if method == "POST" else {}
     return httpx.request(method, url, headers={**ACCEPT, **headers}, **asked).status_code
 
@@ -152,7 +152,7 @@ async def test_the_listener_answers_assistants_by_the_config_as_it_is_now(place:
             while (await client.call_tool("search", asked)).is_error:
                 await asyncio.sleep(0.05)
         assert paths(await told(client, "search", **asked, wait=SETTLED)) == ["shore.md"]
-        # What is indexed is found though the folder is away.
+        # Indexed files stay searchable while the folder is missing.
         other.rename(place.root / "away")
         async with asyncio.timeout(LONGEST):
             while not any("halted" in note for note in (await told(client, "search", **asked))["notes"]):
@@ -186,7 +186,7 @@ def test_what_a_page_of_another_site_sends_is_refused(
 
 @pytest.fixture(scope="module", params=[serving, watching], ids=["kbsync mcp", "a daemon"])
 def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on loopback, without a token."""
+    """Yield the URL of a server on loopback, without a token."""
     place = Place(tmp_path_factory.mktemp("shared"))
     with request.param(place, free_address()) as url:
         yield url
@@ -284,7 +284,7 @@ def test_other_machines_need_a_token(place: Place) -> None:
         assert status_of(url, authorization=f"Bearer {TOKEN}", host="kb.example:9754") == 200
         assert status_of(url, authorization=f"Bearer {TOKEN}", origin="https://evil.example") == 403
         assert httpx.post(url, json=PING).headers["www-authenticate"].startswith("Bearer")
-    # Nobody finds it in a log, or in the list of processes.
+    # The token must not be in a log, or in the list of processes.
     assert TOKEN not in (place.root / "mcp.log").read_text()
 
 
@@ -336,7 +336,7 @@ async def test_a_token_that_is_no_longer_in_the_config_lets_nobody_in(address: s
     assert (await code(TOKEN), await code("another-of-24-characters")) == (401, 200)
     configs.append(Config(()))
     assert await code(TOKEN) in (401, 403)
-    # Any machine can say that it asks for this one.
+    # Any machine can put this one's name into `Host`.
     assert await code(TOKEN, "localhost") == (401 if address.startswith("0") else 200)
 
 

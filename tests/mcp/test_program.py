@@ -45,7 +45,7 @@ HELLO = {
 
 
 def begun(place: Place, *words: str) -> subprocess.Popen[bytes]:
-    """A process that has answered the first request."""
+    """Start a process and wait for its first response."""
     with (place.root / "mcp.log").open("ab") as log:
         process = place.start("mcp", *words, stdin=subprocess.PIPE, stderr=log)
     assert process.stdin is not None and process.stdout is not None
@@ -61,7 +61,7 @@ def wait_until_mirroring(place: Place) -> None:
 
 
 async def found_soon(client: Client, query: str) -> list[str]:
-    """The paths of the hits, as soon as there are any."""
+    """Return the paths of the hits, as soon as there are any."""
     async with asyncio.timeout(SETTLED):
         while not (found := paths(await told(client, "search", query=query))):
             await asyncio.sleep(0.05)
@@ -77,7 +77,7 @@ async def test_with_nothing_but_a_folder_it_mirrors_and_finds(place: Place) -> N
         assert paths(answer) == ["ice.md"]
         assert answer["notes"] == []
         assert (await told(client, "status"))["mirrors"][0]["watched"] is True
-    # The lock is let go, and nothing but protocol was on stdout: the client reads every line.
+    # The lock is released, and stdout had only protocol: the client reads every line.
     assert not lock.is_held(next((place.state / "folders").iterdir()))
 
 
@@ -125,7 +125,7 @@ async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace
         first.set()
 
     async with over_stdio(zhipu) as client:
-        # Until the vendor's clock moves, none becomes searchable.
+        # Until the vendor's clock moves, no document becomes searchable.
         answer = await told(client, "search", query="walrus")
         assert answer["hits"] == []
         assert "the first pass is under way" in answer["notes"][0] or "12 files are" in answer["notes"][0]
@@ -189,7 +189,7 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
         assert paths(answer) == ["ice.md"]
         [note] = answer["notes"]
         assert note.startswith("handbook: changes since ")
-        # The command that it names follows the folder again.
+        # The command in the note follows the folder again.
         place.watch(*words_of(note.partition("; start it with: ")[2])).says("daemon.started")
         async with asyncio.timeout(SETTLED):
             while (await told(client, "search", query="walrus"))["notes"]:
@@ -207,7 +207,7 @@ async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
     looks = list[bool]()
 
     def look(_state_dir: Path) -> bool:
-        # A daemon is stopped and started again at the fourth look, and stopped for good at the sixth.
+        # A daemon is stopped and restarted at the fourth check, and stopped for good at the sixth.
         looks.append(len(looks) in (0, 1, 4, 5))
         return looks[-1]
 
@@ -241,7 +241,7 @@ async def test_a_daemon_that_is_restarted_before_the_second_look_gets_its_lock_b
 
     def look(_state_dir: Path) -> bool:
         looks.append(bool(len(looks)))
-        # The daemon ended before the first look, and begins again before the second.
+        # The daemon stopped before the first check, and starts again before the second.
         if len(looks) == 1:
             daemon.close()
         if len(looks) == 2:
@@ -275,7 +275,7 @@ async def test_a_daemon_that_ran_between_two_looks_is_waited_for_again(
         nonlocal looks
         looks += 1
         daemon.close()
-        with lock.held(state_dir):  # a daemon that ran since the last look, and has just stopped
+        with lock.held(state_dir):  # a daemon that ran since the last check, and has just stopped
             return False
 
     monkeypatch.setattr(serving.lock, "is_held", look)
@@ -295,7 +295,7 @@ async def test_a_daemon_that_ran_between_two_looks_is_waited_for_again(
 def test_a_daemon_that_is_restarted_beside_an_assistant_finds_its_lock_free(place: Place) -> None:
     place.configure()
     daemon = place.watch()
-    # Says when it met the lock of the daemon, after which it looks every two seconds.
+    # Reports when it met the daemon's lock; then it checks every two seconds.
     script = (
         "import sys\n"
         "from kbsync.cli.commands.mcp import serving\n"
@@ -371,7 +371,7 @@ async def test_a_bug_in_mirroring_is_logged_ever_more_seldom(
 
 
 class End:
-    """Notes with which code the process would end."""
+    """Records the exit code that the process would have."""
 
     code: int | None = None
 
@@ -391,7 +391,7 @@ async def test_an_error_of_ours_while_answering_is_no_good_end(
         raise ZeroDivisionError
 
     async def answer() -> None:
-        """Others get their threads, however many one mirror holds."""
+        """Others get their threads, however many one mirror uses."""
         released = threading.Event()
         held = [in_own_threads("held", asyncio.to_thread(released.wait, 60)) for _ in range(40)]
         waiting = [asyncio.create_task(each) for each in held]
@@ -443,7 +443,7 @@ def test_a_signal_ends_it_though_its_client_is_there(place: Place, number: int) 
 
 @long
 def test_when_its_client_is_killed_it_ends_and_leaves_no_lock(place: Place) -> None:
-    """The client is a process of its own, and nothing closes the pipes for it but its death."""
+    """The client is a separate process, and only its death closes the pipes."""
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     client = (

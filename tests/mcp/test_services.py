@@ -79,7 +79,7 @@ async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) 
         answer = await told(client, "search", query="walrus")
         assert answer["hits"] == []
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
-        # What the state knows is answered all the same.
+        # The state can still answer this.
         assert (await told(client, "list"))["files"][0]["path"] == "ice.md"
         zhipu.vendor.arrive()
         assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
@@ -111,7 +111,7 @@ async def test_a_service_that_hangs_keeps_nobody_from_the_other_mirrors_and_is_s
 
 
 async def test_a_key_that_was_replaced_is_taken_as_soon_as_the_old_one_is_refused(zhipu: ZhipuPlace) -> None:
-    """While another kbsync mirrors, nothing else tells of it."""
+    """While another kbsync mirrors, nothing else reports the new key."""
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     held = zhipu.config.parent / "zhipu.key"
     held.write_text(f"{zhipu.vendor.key}\n")

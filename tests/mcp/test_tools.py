@@ -40,7 +40,7 @@ from tests.share import long
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """`docs`, mirrored. Tests must not change anything in it."""
+    """Mirror `docs`. Tests must not change anything in it."""
     place = Place(tmp_path_factory.mktemp("library"))
     place.write("install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n")
     place.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
@@ -57,7 +57,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture
 async def client(library: Place) -> AsyncIterator[Client]:
-    # In a task of its own: pytest ends a fixture in another one than it began it in.
+    # In its own task: pytest ends a fixture in another task than it started it in.
     ready, done = asyncio.get_running_loop().create_future(), asyncio.Event()
 
     async def keep() -> None:
@@ -164,7 +164,7 @@ async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_fol
             state.execute(sql)
 
     async def as_of(client: Client) -> set[str | None]:
-        """What each tool says of it."""
+        """Return the time in each tool's response."""
         [hit] = (await told(client, "search", query="walrus"))["hits"]
         listed, status = [await told(client, tool) for tool in ("list", "status")]
         parts = [hit, listed["mirrors"][0], status["mirrors"][0], await told(client, "get", path="ice.md")]
@@ -172,7 +172,7 @@ async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_fol
 
     change("UPDATE mirror SET last_pass = 1700000000.0")
     async with within(chosen(place, config=place.config)) as client:
-        # A kbsync that just began, and whose comparison of the folder takes long.
+        # A kbsync that has just started and takes long to scan the folder.
         with lock.held(place.state):
             assert await as_of(client) == {"2023-11-14T22:13:20Z"}
             [note] = (await told(client, "search", query="walrus"))["notes"]
@@ -185,7 +185,7 @@ async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_fol
 
 
 Change = Callable[[Path], object]
-"""What a person does in the folder."""
+"""A person's change to the folder."""
 
 UNSEEN: dict[str, Change] = {
     "edited": lambda docs: (docs / "ice.md").write_text("The penguin stands on the shore."),
@@ -210,13 +210,13 @@ SEEN: dict[str, Change] = {
 async def test_a_wait_that_ends_before_a_change_is_indexed_says_so(
     place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "POLL_SECONDS", 2.0)  # nothing changes meanwhile: one look is enough
+    monkeypatch.setattr(module, "POLL_SECONDS", 2.0)  # nothing changes meanwhile: one poll is enough
     place.write("ice.md", "The walrus lies on the ice.")
     place.write("guides/hours.md", "Opening hours.")
     place.write("drafts/old.md", "A draft.")
     place.configure("exclude: [drafts/]")
     place.once()
-    # A kbsync holds the state that has compared the folder and has seen nothing of the change yet.
+    # Another kbsync holds the state; it has scanned the folder but not seen the change.
     with lock.held(place.state):
         with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
             state.execute("UPDATE mirror SET last_pass = unixepoch('now') + 1")
@@ -293,7 +293,7 @@ async def test_an_id_without_a_document_and_both_or_none_of_them_are_refused(cli
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Mirrors `handbook` and `other`, which have files of the same name. Tests must not change anything."""
+    """Mirrors `handbook` and `other`, with files of the same name. Tests must not change anything."""
     place = Place(tmp_path_factory.mktemp("twins"))
     place.write("notes.md", "The walrus lies on the ice.\n")
     place.write("mine.md", "The penguin stands on the shore.\n")
@@ -639,7 +639,7 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
         try:
             for _ in range(40):
                 assert "the folder doesn't respond" in await refused(client, "get", path="nope.md")
-            # A busy machine takes longer than that for a mirror that does answer.
+            # A busy machine takes longer than that for a mirror that does respond.
             monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 2.0)
             monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 2.0)
             assert "password" in (await told(client, "get", path="install.md"))["text"]
@@ -747,7 +747,7 @@ async def test_what_a_model_reads_has_no_control_characters(client: Client) -> N
     for tool, given in (("search", {"query": "xylophone"}), ("list", {}), ("get", {"path": ODD})):
         text = text_of(await client.call_tool(tool, given))
         assert ("\x1b" not in text and "xylophone" in text) or (tool == "list" and "\x1b" not in text)
-    # As JSON the name is exact, so that it can be asked for.
+    # JSON has the exact name, which can be used in requests.
     assert paths(await told(client, "search", query="xylophone")) == [ODD]
 
 

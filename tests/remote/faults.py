@@ -27,10 +27,10 @@ FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
 LASTING = ("kept.md", "changed.md")
 PASSES = 8
 PAUSES = (90.0, 90.0, 90.0, 90_000.0)
-"""Seconds of the virtual clock from one pass to the next; the last one from there on."""
+"""Seconds of the virtual clock from one pass to the next; the last one repeats."""
 
 MOST_REQUESTS = 150
-"""In all passes of one trial, for five files: many faults make a pass look at the list several times."""
+"""In all passes of one trial, for five files: many faults make a pass read the list several times."""
 
 MOST_SECONDS = 2 * 3600.0
 """Of the virtual clock, in all passes of one trial."""
@@ -40,12 +40,11 @@ HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A fault on one operation.
+    """A fault of one operation.
 
-    `under`: switches of the service as long as the trial lasts. `told`: the service calls a document
-    unacceptable, which a person is told, and it is sent again when he asks for it. `asking`: the operation
-    that a pass is made to ask for, where it is another one. `twins`: documents that cannot be proven ours
-    are left alone beside new ones, and told by `verify`.
+    `under`: switches of the service during the trial. `told`: the service rejects a document, which a person
+    sees, and it is sent again on request. `asking`: the operation that a pass is made to call, if it is
+    another one. `twins`: documents that can't be proven ours stay beside new ones, and `verify` reports them.
     """
 
     kind: str
@@ -66,7 +65,7 @@ class Trial:
 
 
 def edit(bench: ZhipuBench) -> None:
-    """One file changed, one new, one moved, one deleted."""
+    """Change one file, add one, move one, delete one."""
     world = bench.world
     world.clock.now += 10
     world.write("changed.md", CHANGED)
@@ -79,7 +78,7 @@ def edit(bench: ZhipuBench) -> None:
 
 
 class FaultyMirror:
-    """A mirror at a service where something goes wrong, and what became of it."""
+    """A mirror at a service with faults, and its results."""
 
     def __init__(self, bench: ZhipuBench) -> None:
         self.bench, self.world = bench, bench.world
@@ -90,14 +89,14 @@ class FaultyMirror:
         self.requests = 0
 
         def look_for_gaps(_: Change) -> None:
-            """Files that never went away have a document that was searchable once, whatever was done."""
+            """Check that files that always existed keep a document that was searchable once."""
             covered = bench.searchable()
             self.gaps += [path for path in self.lasting if path not in covered]
 
         bench.on_change = look_for_gaps
 
     async def begin(self, *ops: str) -> None:
-        """Four files mirrored beside a document of somebody else's; then what makes a pass ask for `ops`."""
+        """Mirror four files beside another user's document; then cause a pass to call `ops`."""
         if "file" in ops:
             self.world.settings = replace(self.world.settings, names="plain")
         for name in FILES:
@@ -111,7 +110,7 @@ class FaultyMirror:
             self.bench.provoke(op)
 
     def play(self, trial: Trial) -> None:
-        """From now on it goes wrong."""
+        """Start the fault."""
         self.is_stuck |= (trial.kind, trial.op) == ("stuck", "update")
         args = dict(trial.args)
         if "to" in args:
@@ -120,7 +119,7 @@ class FaultyMirror:
         self.world.play(trial.kind, op=trial.op, effect=trial.effect, times=trial.times, args=args)
 
     async def converge(self) -> None:
-        """Passes until all is as it should be; time goes by between them, and a person asks once."""
+        """Run passes until everything is right; time passes between them, and a person requests one retry."""
         spent = 0.0
         for number in range(PASSES):
             began = self.world.clock.now
@@ -139,14 +138,14 @@ class FaultyMirror:
         assert spent < MOST_SECONDS, f"{spent:.0f} s"
 
     def is_equal(self) -> bool:
-        """Every file has its one document, and is told to have it; twins only where they may be."""
+        """Return whether every file has exactly one document and the state agrees; twins only if allowed."""
         there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
         is_covered = all(set(digests) <= set(there.get(path, ())) for path, digests in here.items())
         fits = is_covered if self.may_have_twins else there == here
         return fits and set(self.world.statuses()) == {"ready"}
 
     def check(self, most: int = MOST_REQUESTS) -> None:
-        """Nothing foreign was touched, nothing was ever absent, and not too much was asked."""
+        """Check that nothing foreign changed, nothing was ever absent, and requests were few."""
         assert self.gaps == []
         assert self.bench.touched() == 0
         assert self.bench.violations() == []
@@ -154,15 +153,15 @@ class FaultyMirror:
         assert asked < most, f"{asked} requests {dict(self.world.server.requests.by_op)}"
 
     def stored(self) -> int:
-        """How often the same bytes were stored for one path at most."""
+        """Return how many times the same bytes were stored for one path at most."""
         return max(Counter(self.bench.sent()).values())
 
     async def crash(self, number: int) -> None:
-        """A pass that is killed at a commit or request, where it has so many."""
+        """Run a pass that is killed at a commit or request, if it has so many."""
         await self.world.crash(Guillotine(at=number))
 
     async def fill_disk(self, first: int, many: int) -> None:
-        """A pass in which the disk is full for `many` commits from the `first` on."""
+        """Run a pass in which the disk is full for `many` commits from the `first` on."""
         commits = itertools.count(1)
 
         def commit(moment: str) -> None:
@@ -175,10 +174,10 @@ class FaultyMirror:
         self.world.on_commit = None
 
     async def meet_rival(self, number: int) -> None:
-        """Another client with a state of its own makes a pass while ours stands still in the middle.
+        """Let another client with its own state run a pass while ours stands still in the middle.
 
-        Of an update in place that is never done it cannot know that an older version still answers: it makes
-        that document anew.
+        If an update in place never ends, the client can't know that an older version still serves: it creates
+        that document again.
         """
         self.may_have_twins = True
         if self.is_stuck:
@@ -193,7 +192,7 @@ class FaultyMirror:
 
 @dataclass(frozen=True, slots=True)
 class Calamity:
-    """Something that happens to the client itself."""
+    """A failure of the client itself."""
 
     name: str
     strike: Callable[[FaultyMirror], Awaitable[object]]
@@ -201,7 +200,7 @@ class Calamity:
 
 @asynccontextmanager
 async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
-    """A mirror of its own below `place` at which `trials` are about to be met, by a client in haste."""
+    """Create a mirror below `place` for `trials`, with an impatient client."""
     made = Client.__init__
 
     def in_haste(self: Client, endpoint: Endpoint, *args: Any, **options: Any) -> None:
@@ -219,9 +218,9 @@ async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMi
 
 
 async def overcome(at: str, place: Path, *trials: Trial, calamity: Calamity | None = None) -> FaultyMirror:
-    """One fault alone, several that come together, or one and something that happens to the client itself.
+    """Run one fault, several at once, or one with a failure of the client.
 
-    Raises `AssertionError`, which names them, where a promise is broken or a lone fault was never met.
+    Raises `AssertionError` with their names if a promise is broken or a single fault never occurred.
     """
     is_alone = len(trials) == 1 and calamity is None
     try:

@@ -1,4 +1,4 @@
-"""The state machine with the real clients and the stand-ins, one row for each service."""
+"""The state machine with the real clients and the stand-ins, one for each service."""
 
 from __future__ import annotations
 
@@ -46,14 +46,17 @@ class ServiceMachine(MirrorMachine):
             self.oracle.made_anew([new])
 
     def change_prefix(self, prefix: str) -> None:
-        """Where a text is taken once, what an old prefix has keeps out the same under the new one."""
+        """Change the prefix. If texts are stored once, documents with an old prefix block equal texts
+        under the new one.
+        """
         if not self.bench.has_gaps_in_renames:
             super().change_prefix(prefix)
 
     def begin_pass(self) -> None:
-        """Where a text is taken once, somebody changes files that cannot be taken as they are.
+        """Begin a pass. If texts are stored once, first change files that the service can't store as they
+        are.
 
-        These are two with one text, and those that exchange theirs.
+        These are two files with one text, and files that exchanged theirs.
         """
         if not self.bench.has_gaps_in_renames:
             super().begin_pass()
@@ -70,12 +73,14 @@ class ServiceMachine(MirrorMachine):
         super().begin_pass()
 
     def step_clock(self, seconds: float) -> None:
-        """A lost update that looks longer absent than it is is made again while the first is on its way."""
+        """Step the clock. After a forward step, a lost update is repeated while the first is still in
+        progress.
+        """
         super().step_clock(seconds)
         if seconds > 0 and self.at.bench is GptbotsBench:
             self.bench.world.tolerated = "with the same bytes"
 
 
 def machine(name: str) -> type[ServiceMachine]:
-    """Of the mirror at this service."""
+    """Return the machine of a mirror at this service."""
     return type(f"{name.title()}Machine", (ServiceMachine,), {"at": ROWS[name]})

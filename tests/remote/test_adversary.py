@@ -68,7 +68,7 @@ async def test_another_document_of_our_name_and_length_is_not_ours(named: Remote
 async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: RemoteWorld) -> None:
     await named.mirrored(20)
     named.turn(list_lag=0.9)
-    named.delete_many(3)  # as many as are asked for by the list
+    named.delete_many(3)  # enough of them to be checked in the list
     await named.once()
     assert (await named.verify()).ok
     assert named.bytes_by_path() == sha_of_folder(named)
@@ -176,7 +176,7 @@ async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: 
 
 
 def taken_over(world: RemoteWorld, n: int) -> None:
-    """So many files whose documents are there already: the first pass sends none of them."""
+    """Create files whose documents exist already: the first pass sends none of them."""
     naming = Naming("", "tagged")
     for i in range(n):
         text = f"text of f{i}"
@@ -245,7 +245,8 @@ async def test_a_halt_ends_an_audit_where_it_is(world: RemoteWorld) -> None:
         assert world.asked("list") == listed + 1
 
 
-# -- our document is gone and another of its name and bytes is there ---------------------------------------
+# -- our document is gone, and another one has its name and bytes
+# ----------------------------------------------
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ async def adopting(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 
 
 def replaced(world: RemoteWorld, path: str, twins: int = 1) -> list[str]:
-    """Somebody deletes the document of a file; documents of its name and bytes are there. Their ids."""
+    """Delete a file's document as another user, add others with its name and bytes, and return their ids."""
     [ours] = world.documents_of(path)
     text = (world.root / path).read_text()
     planted = [world.plant(ours["sent_name"], text) for _ in range(twins)]

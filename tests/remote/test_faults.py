@@ -21,7 +21,7 @@ from tests.share import enumerated
 from tests.torture.audits import audit
 from tests.torture.faults import TRIALS, calamity, pair
 
-# What a killed process leaves open is closed by its end; here the process goes on.
+# A killed process would close its connections; here the process continues.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -31,16 +31,16 @@ def of_each(seeds: Mapping[str, int]) -> list[tuple[str, int]]:
 
 @pytest.fixture(autouse=True)
 def swept() -> Iterator[None]:
-    """What is left open is told here, and not in the test that comes next."""
+    """Report open resources here, not in the next test."""
     yield
     gc.collect()
 
 
 ANSWERS = {"stream"}
-"""Of questions, which no pass asks: played in tests/cli, test_ask_services."""
+"""Of questions, which no pass sends: tested in tests/cli, test_ask_services."""
 
 OTHERS = dict.fromkeys(TRIALS, 10)
-"""What is common to all is gone through with the two services that were there first."""
+"""Faults common to all services are tested with the first two."""
 
 EVERY = [(at, trial) for at, trials in TRIALS.items() for trial in trials]
 
@@ -75,21 +75,21 @@ def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: 
 @pytest.mark.parametrize(
     ("at", "kinds", "elsewhere"),
     [
-        # No part of what the faults of a pass are: played in tests/cli, test_ask and test_listener.
+        # Not faults of a pass: tested in tests/cli, test_ask and test_listener.
         ("zhipu", zhipu.application.kinds, {"stream", "pictures", "callback"}),
-        ("gptbots", gptbots.application.kinds, {"nothing-found"}),  # a search: played below
+        ("gptbots", gptbots.application.kinds, {"nothing-found"}),  # a search: tested below
         ("openwebui", openwebui.application.kinds, ANSWERS),
         (
             "openai",
             openai.application.kinds,
             {"nothing-found"} | ANSWERS,
-        ),  # a search: played with its other tests
+        ),  # a search: tested with its other tests
         (
             "lightrag",
             lightrag.application.kinds,
             {"search-failed"} | ANSWERS,
-        ),  # played in tests/targets/lightrag
-        ("dify", dify.application.kinds, {"nothing-found"}),  # a search: played in tests/targets/dify
+        ),  # tested in tests/targets/lightrag
+        ("dify", dify.application.kinds, {"nothing-found"}),  # a search: tested in tests/targets/dify
         ("ragflow", ragflow.application.kinds, {"nothing-found"} | ANSWERS),
     ],
 )
@@ -104,7 +104,7 @@ def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice
 @enumerated()
 @pytest.mark.parametrize("number", [3, 9, 17])
 async def test_what_others_do_while_a_pass_runs_is_left_alone(tmp_path: Path, number: int) -> None:
-    """A document of a name of ours comes, and one of theirs goes, at one moment of the pass."""
+    """At one moment of the pass, others add a document with a name of ours and delete one of theirs."""
     async with faulty("zhipu", tmp_path, Trial("lost-answer", "list")) as one:
         moments = itertools.count(1)
 

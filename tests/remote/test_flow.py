@@ -72,7 +72,7 @@ async def test_one_stray_405_takes_no_call_away_and_two_a_minute_apart_do(tmp_pa
     async with RemoteWorld(tmp_path).serving() as world, world.begun() as bound:
 
         async def failing(name: str) -> int:
-            """A document that a re-embed would cure comes; how often that was asked for by its end."""
+            """Add a document that a re-embed would fix; return the number of re-embeds at its end."""
             world.play("fails", op="upload", match=f"{name}*")
             world.write(f"{name}.md", f"text of {name}")
             world.clock.now += 10.0

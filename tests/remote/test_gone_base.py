@@ -11,7 +11,7 @@ from tests.services.rows import ROWS
 
 
 def untouched(world: RemoteWorld) -> list[str]:
-    """The ids of the documents whose files stay as they are."""
+    """Return the ids of the documents whose files don't change."""
     return [str(one["id"]) for path in ("f2.md", "f3.md", "f4.md") for one in world.documents_of(path)]
 
 
@@ -32,7 +32,7 @@ async def test_a_base_that_is_gone_halts_the_mirror_until_it_is_back(
                 world.turn(base=state)
 
         if is_within:
-            world.watch(["base"], lose)  # it was there when the pass began
+            world.watch(["base"], lose)  # the base existed when the pass began
         else:
             lose()
         world.write("f0.md", "changed")

@@ -165,7 +165,7 @@ async def test_what_a_person_has_to_mend_halts_at_once_and_nothing_is_lost(
         assert world.halted == halt
     assert world.run.halt is not None
     assert halt != "credentials" or "api_key" in world.run.halt.detail + world.run.halt.cure
-    assert world.asked("upload") <= 2 * uploads  # of each document once in each pass
+    assert world.asked("upload") <= 2 * uploads  # once for each document in each pass
     assert uploads or world.asked("delete") == 0
     assert len(world.effects("deleted")) <= 1
     world.server.faults.clear()
@@ -243,7 +243,7 @@ async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: 
     world.write("keep.md")
     await world.once()
     foreign = world.plant(ours, "his own")
-    world.write("f0.md", "text of f0")  # the bytes that make this very name
+    world.write("f0.md", "text of f0")  # the bytes that give this same name
     await world.once()
     assert world.statuses() == {"ready": 2}
     if policy != "replace":
@@ -276,7 +276,8 @@ async def test_documents_refused_because_of_the_target_are_sent_when_it_is_mende
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-# -- slicing: said with the upload, and another way of slicing is another upload -----------------------
+# -- slicing: sent with the upload; another slicing needs another upload
+# --------------------------------------
 
 
 RULES: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ from tests.engine.world import World
 from tests.remote.test_links import PAGE, beside, pages, shortcut
 from tests.share import boundaries, in_parts, long
 
-# What a killed process leaves open is closed by its end; here the process goes on.
+# A killed process would close its connections; here the process continues.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 Edit = Callable[[World, int], list[str]]
@@ -37,7 +37,7 @@ def replace(world: World, turn: int) -> list[str]:
 
 
 def again(world: World, turn: int) -> list[str]:
-    """The same address in other bytes."""
+    """Write the same address in other bytes."""
     world.write("faq.url", shortcut(more=f"IconIndex={turn}\r\n"))
     return [PAGE]
 
@@ -48,7 +48,7 @@ def delete(world: World, turn: int) -> list[str]:
 
 
 def retry(world: World, turn: int) -> list[str]:
-    """The page as it is now is asked for."""
+    """Request the current version of the page."""
     world.tell("retry", paths=["faq.url"])
     return [PAGE]
 
@@ -61,7 +61,7 @@ def test_a_crash_anywhere_leaves_one_page_a_link(tmp_path: Path, edit: Edit, par
 
 
 async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
-    """Crashes at one boundary after the other, until one is past the last."""
+    """Crash at one boundary after the other, until one is past the last."""
     crashes = 0
     bench = SERVICES["zhipu"](place)
     world: Any = bench.world
@@ -72,7 +72,7 @@ async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
             for path in world.root.rglob("*.url"):
                 path.unlink()
             world.write("faq.url", shortcut())
-            world.clock.now += 4000.0  # deletions of earlier turns are not counted any more
+            world.clock.now += 4000.0  # deletions of earlier turns no longer count
             await world.once()
             wanted = edit(world, turn)
             guillotine = Guillotine(at=number)

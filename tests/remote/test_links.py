@@ -19,10 +19,10 @@ from tests.share import long
 
 PAGE = "https://example.org/guides/faq"
 FORMS = [("address", "signed"), ("title", "address"), ("last", "address")]
-"""What the list calls a page, and what its `url` shows: its address stands in one of them."""
+"""The list's name for a page, and its `url`: one of them contains the address."""
 
 UNTOLD = [("title", "signed"), ("last", "signed")]
-"""Its address stands in neither."""
+"""Neither contains the address."""
 
 LOST = ["lost-answer", "cut-body", "truncated-json", "neither-list", "both-lists"]
 
@@ -32,13 +32,13 @@ def shortcut(address: str = PAGE, more: str = "") -> str:
 
 
 async def linked(world: RemoteWorld) -> None:
-    """A file with a link, and the pass that mirrors it."""
+    """Write a link file, and run the pass that mirrors it."""
     world.write("faq.url", shortcut())
     await world.once()
 
 
 def beside(world: RemoteWorld, address: str) -> None:
-    """Somebody else's page."""
+    """Add another user's page."""
     planted = world.app.put_foreign({"name": address, "text": "x", "url": address})
     world.foreign.add(str(planted["id"]))
 
@@ -50,7 +50,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 
 
 def pages(world: RemoteWorld) -> list[str]:
-    """The addresses of all pages that are ours."""
+    """Return the addresses of all our pages."""
     ours = [one for one in world.documents() if str(one["id"]) not in world.foreign]
     return sorted(one["address"] for one in ours if one["address"])
 
@@ -180,7 +180,7 @@ async def test_what_cannot_be_proven_is_neither_sent_twice_nor_taken(
 
 
 async def test_a_page_made_before_the_request_is_not_taken_for_ours(world: RemoteWorld) -> None:
-    """The times in ids tell, since they were right for an upload of ours that was answered."""
+    """Times in ids prove it, since they were right for an answered upload of ours."""
     world.write("a.md", "alpha")
     await world.once()
     beside(world, PAGE)
@@ -194,7 +194,7 @@ async def test_a_page_made_before_the_request_is_not_taken_for_ours(world: Remot
 
 
 async def test_two_files_of_one_address_never_share_a_page(world: RemoteWorld) -> None:
-    """They are sent one after the other: the second waits until it is known what became of the first."""
+    """They are sent one after the other: the second waits for the result of the first."""
     world.write("one.url", shortcut())
     world.write("two.url", shortcut(more="IconIndex=1\r\n"))
     world.play("lost-answer", op="upload-url", times=2)
@@ -249,7 +249,7 @@ async def test_a_late_page_of_a_file_that_is_gone_is_cleared_away(world: RemoteW
 async def test_what_holds_no_address_fails_with_the_reason_and_is_not_sent(
     world: RemoteWorld, name: str, text: str, word: str
 ) -> None:
-    for number in range(6):  # more than it takes to blame a target
+    for number in range(6):  # more than the target needs to be blamed
         world.write(f"{number}{name}", text)
     world.write("good.md", "good")
     await world.once()

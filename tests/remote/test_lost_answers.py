@@ -1,6 +1,6 @@
 """Tests that kbsync searches for a lost upload by name, and reads the whole list only to prove it absent.
 
-Whatever time ids tell: no document is sent again for what nobody documented.
+Whatever times ids contain: undocumented behaviour never causes a second upload.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORDS = ["substring", "exact", "case_insensitive"]
 
 
 async def in_a_crowd(world: RemoteWorld) -> None:
-    """A few of ours are mirrored beside many others."""
+    """Mirror a few of our files beside many other documents."""
     await world.mirrored(6)
     for number in range(MANY):
         world.plant(f"theirs{number}.md", "something of theirs")
@@ -53,7 +53,7 @@ async def test_an_upload_whose_answer_was_lost_is_found_without_reading_the_whol
 async def test_a_filter_proves_nothing_that_it_does_not_show(
     world: RemoteWorld, word: str, is_stored: bool
 ) -> None:
-    """Only a whole list tells that a document is not there, and then it is sent once more."""
+    """Only a complete list proves that a document is missing; then it is sent once more."""
     world.turn(word=word, order="oldest", page_cap=10, names="suffixed", list_lag=0.9)
     await world.mirrored(30)
     world.server.requests.clear()
@@ -65,7 +65,8 @@ async def test_a_filter_proves_nothing_that_it_does_not_show(
     assert world.asked("upload") == (1 if is_stored else 2)
 
 
-# -- ids that tell another time than the clock ------------------------------------------------------------
+# -- ids with another time than the clock's
+# -------------------------------------------------------------------
 
 CLOCKS: list[dict[str, object]] = [
     {},
@@ -95,14 +96,15 @@ async def test_a_lost_answer_makes_no_twin_whatever_time_ids_tell(
     assert len(told) == bool(clock), "said, and said once; ids that agree with the clock are no news"
 
 
-# -- after a kill with many jobs under way: few requests, and what is known need not be found anew -----------
+# -- after a kill with many jobs in progress: few requests, and no search for documents with a known id
+# ----------
 
 LOOKS = 6
-"""After 1, 3, 7 and 15 s, and one or two for what became unsure later than the others."""
+"""After 1, 3, 7 and 15 s, and one or two for uploads that became unsure later."""
 
 
 async def killed_while_sending(world: RemoteWorld, files: int, *, apart: float = 0.0) -> None:
-    """Nobody knows what became of any document; every eighth is not there.
+    """Leave every upload without a known result; every eighth wasn't stored.
 
     They became unsure `apart` seconds one after the other.
     """
@@ -115,7 +117,7 @@ async def killed_while_sending(world: RemoteWorld, files: int, *, apart: float =
 
 
 def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
-    """The journal as a kill leaves it; returns the rows as they were."""
+    """Put the journal into the state that a kill leaves; return the original rows."""
     rows = tx.uploads.in_states(world.run.id, 1, (UploadState.SERVING,), limit=1000)
     now = world.clock.wall()
     for number, row in enumerate(rows):

@@ -37,7 +37,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 async def test_a_deletion_that_was_not_done_is_never_reported_done(
     world: RemoteWorld, answer: dict[str, Any]
 ) -> None:
-    """The service answers as if there were no such document, and has it all the time."""
+    """The service responds as if the document didn't exist, but still has it."""
     world.play("code-in-200", op="delete", effect=False, times=0, args=answer)
     [document] = world.documents_of("f0.md")
     async with world.client() as target:

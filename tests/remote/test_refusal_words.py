@@ -14,7 +14,7 @@ from tests.services.rows import ROWS
 async def after_refusals(
     tmp_path: Path, at: str, op: str, times: int, status: int, body: dict[str, Any]
 ) -> tuple[str, dict[str, int], bool]:
-    """Why the mirror is halted, the states of its two files, and whether folder and base are equal."""
+    """Return why the mirror is halted, the states of its two files, and whether folder and base are equal."""
     async with ROWS[at].world(tmp_path).serving() as world:
         world.write_many(2)
         world.play("status", op=op, times=times, effect=False, args={"status": status, "body": body})

@@ -26,10 +26,10 @@ from tests.targets.blocks import around
 
 
 class Tapped(httpx.AsyncHTTPTransport):
-    """The real way to the server, which tells where each request is."""
+    """The real connection to the server, which reports the progress of each request."""
 
     def __init__(self, world: RemoteWorld) -> None:
-        super().__init__(verify=False)  # there is no TLS, and its authorities take long to read
+        super().__init__(verify=False)  # there is no TLS, and its certificates take long to read
         self._world = world
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -45,10 +45,10 @@ class Tapped(httpx.AsyncHTTPTransport):
 
 
 class RemoteWorld(World):
-    """As the engine's world, with a server in place of a base in memory: of Zhipu, if it is no other.
+    """The engine's world with a server instead of an in-memory base: Zhipu's unless another is named.
 
-    Switches of the stand-in are set by `turn`; faults are given to `server.faults`. `tolerated`: the end of a
-    violation that is none here.
+    `turn` sets switches of the stand-in; `server.faults` gets faults. `tolerated`: the end of a violation
+    that doesn't count here.
     """
 
     service: ClassVar[str] = "zhipu"
@@ -63,7 +63,7 @@ class RemoteWorld(World):
     ) -> None:
         super().__init__(tmp_path)
         self.key = key
-        clock = self.clock  # may be set, without that of the service
+        clock = self.clock  # can be set, unlike the service's clock
         stand_in_clock = StandInClock(lambda: clock.started + clock.now)
         self.app = access.stand_in(self.service, 7, vectorize, stand_in_clock, key=key)
         self.server = Server(self.app)
@@ -76,7 +76,7 @@ class RemoteWorld(World):
         self.tolerated: str | None = None
 
     def config(self) -> Any:
-        """The block of the target."""
+        """Return the target's config block."""
         return access.config(self.app, self.server.url, key=self.key, **self.target_settings)
 
     def make_target(self, *, read_only: bool = False) -> Any:
@@ -95,7 +95,7 @@ class RemoteWorld(World):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[RemoteWorld]:
-        """The stand-in is there; between passes as well, as a vendor is."""
+        """Run the stand-in, also between passes, like a vendor's service."""
         await self.server.start()
         try:
             yield self
@@ -112,12 +112,12 @@ class RemoteWorld(World):
 
     @asynccontextmanager
     async def client(self, *, read_only: bool = False) -> AsyncIterator[Any]:
-        """A client of its own while the clock runs; closed at the end."""
+        """Yield a separate client while the clock runs; closed at the end."""
         async with self.running(), aclosing(self.make_target(read_only=read_only)) as target:
             yield target
 
     def is_talking(self) -> bool:
-        """Something is on its way, so that the clock waits for it."""
+        """Return whether a request is in progress, so that the clock waits for it."""
         asking = (target._client.gate.in_flight for target in self.targets)
         return self.server.requests.in_flight > 0 or any(asking)
 
@@ -132,27 +132,27 @@ class RemoteWorld(World):
         return end
 
     async def verify(self) -> Verification:
-        """What `kbsync verify` says."""
+        """Return the result of `kbsync verify`."""
         async with self.running(), aclosing(self.make_target(read_only=True)) as target:
             return await verified(self, target)
 
     async def repair(self) -> None:
-        """`verify --repair`, and the pass that carries it out."""
+        """Run `verify --repair`, and the pass that carries it out."""
         self.tell("repair", **repair_request(await self.verify()))
         await self.once()
 
     @property
     def halted(self) -> str:
-        """Why the mirror is halted; "" where it is not."""
+        """Why the mirror is halted; "" if it isn't."""
         return "" if self.run.halt is None else self.run.halt.reason
 
     def violations(self) -> list[str]:
-        """What was done against the vendor's rules."""
+        """Return the requests that broke the vendor's rules."""
         told = list(self.app.violations)
         return told if self.tolerated is None else [one for one in told if not one.endswith(self.tolerated)]
 
     def watch(self, ops: Collection[str], look: Callable[[str], None]) -> None:
-        """`look` is called after each request of these operations has done its work, with the operation."""
+        """Call `look` with the operation after each request of these operations has done its work."""
         answer = self.app.answer
 
         def watched(request: Request, fault: Fault | None) -> Response:
@@ -168,7 +168,7 @@ class RemoteWorld(World):
         self.at_request = None if guillotine is None else guillotine.boundary
 
     async def bury(self) -> None:
-        """Connections end with their process."""
+        """Close the connections of the dead process."""
         for target in self.targets:
             await target.aclose()
         self.targets.clear()
@@ -182,26 +182,28 @@ class RemoteWorld(World):
         self.server.faults.add(Fault(kind, **fields))
 
     def plant(self, name: str, text: str, **more: Any) -> str:
-        """Somebody else uploads a document; its id. `more`: what a service keeps besides."""
+        """Upload a document as another user and return its id. `more`: other properties that the service
+        keeps.
+        """
         planted = str(self.app.put_foreign({"name": name, "text": text, **more})["id"])
         self.foreign.add(planted)
         return planted
 
     def lose(self, path: str) -> None:
-        """Somebody else deletes the documents of ours that a path has."""
+        """Delete our documents of a path as another user."""
         for one in self.documents_of(path):
             self.app.put_foreign({"delete": str(one["id"])})
 
     def keeps_foreign(self) -> bool:
-        """What others put there is still there."""
+        """Return whether other users' documents still exist."""
         return self.foreign <= {str(one["id"]) for one in self.documents()}
 
     def documents(self) -> list[dict[str, Any]]:
-        """What the base holds now, everybody's."""
+        """Return all current documents of the base."""
         return [one for one in self.app.snapshot()["documents"] if not one.get("deleted")]
 
     def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
-        """SHA-256 of every document of ours, or of those that are found, by the path in its name."""
+        """Return the SHA-256 of each of our documents, or of the searchable ones, by the path in its name."""
         found: dict[str, list[str]] = {}
         for one in self.documents():
             path = self.path_of(one)
@@ -210,11 +212,11 @@ class RemoteWorld(World):
         return found
 
     def documents_of(self, path: str) -> list[dict[str, Any]]:
-        """Documents of ours that a path has now."""
+        """Return our current documents of a path."""
         return [one for one in self.documents() if self.path_of(one) == path]
 
     def path_of(self, document: dict[str, Any]) -> str | None:
-        """The path in its name under today's prefix; None for a document of others."""
+        """Return the path in its name under today's prefix; None for another user's document."""
         if str(document["id"]) in self.foreign:
             return None
         reading = Naming(self.settings.prefix, self.settings.names).read(document["sent_name"])
@@ -224,13 +226,13 @@ class RemoteWorld(World):
         return [entry for entry in self.app.journal() if entry["effect"] == effect]
 
     def asked(self, op: str = "") -> int:
-        """How many requests there were, of one kind or in all."""
+        """Return the number of requests of one kind or in all."""
         by_op = self.server.requests.by_op
         return by_op.get(op, 0) if op else sum(by_op.values())
 
 
 def sha_of_folder(world: World) -> dict[str, list[str]]:
-    """What `bytes_by_path` must be."""
+    """Return what `bytes_by_path` must return."""
     return {
         str(path.relative_to(world.root)): [hashlib.sha256(path.read_bytes()).hexdigest()]
         for path in sorted(world.root.rglob("*"))

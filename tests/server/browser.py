@@ -16,7 +16,7 @@ from typing import Any
 from tests.programs import found, look_for
 
 PATIENCE = 60.0
-# Without a sandbox: tests run as root in containers, and it sees our own page only.
+# Without a sandbox: tests run as root in containers, and the browser only opens our own page.
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking "
     "--disable-component-update --disable-extensions --no-first-run --hide-scrollbars --lang=en-US "
@@ -25,7 +25,7 @@ FLAGS = (
 
 
 class Page:
-    """One page of one browser. `messages`: what it wrote to its console, with errors and refusals."""
+    """One page of one browser. `messages`: its console output, with errors and refusals."""
 
     def __init__(self, program: subprocess.Popen[bytes], reading: int, writing: int) -> None:
         self._program, self._reading, self._writing = program, reading, writing
@@ -40,7 +40,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> Any:
-        """What the browser answers. Raises `RuntimeError` for what it refuses."""
+        """Return the browser's response. Raises `RuntimeError` for an error."""
         number = next(self._numbers)
         told = {"id": number, "method": method, "params": params}
         if self._session:
@@ -77,11 +77,11 @@ class Page:
             self.requested.append(params["request"]["url"])
 
     def open(self, url: str) -> None:
-        """Go there."""
+        """Open a URL."""
         self.call("Page.navigate", url=url)
 
     def run(self, script: str) -> Any:
-        """The value of an expression, awaited."""
+        """Return the value of an expression, awaited."""
         told = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in told:
             raise RuntimeError(json.dumps(told["exceptionDetails"]))
@@ -98,7 +98,7 @@ class Page:
         raise AssertionError(f"it did not happen: {condition}; {self.messages}")
 
     def press(self, key: str) -> None:
-        """One key, such as `Tab`, `Enter`, `Escape` or `/`."""
+        """Press one key, such as `Tab`, `Enter`, `Escape` or `/`."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27}
         given: dict[str, Any] = {"key": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0]))}
         text = "\r" if key == "Enter" else key if len(key) == 1 else ""
@@ -106,11 +106,11 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyUp", **given)
 
     def write(self, text: str) -> None:
-        """Into what has the focus."""
+        """Type into the focused element."""
         self.call("Input.insertText", text=text)
 
     def size(self, width: int, height: int, *, dark: bool = False, still: bool = False) -> None:
-        """Of the window, and what its user prefers."""
+        """Set the window's size and its user's preferences."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
         features = [
@@ -122,7 +122,7 @@ class Page:
 
 @contextmanager
 def browsing(profile: Path) -> Iterator[Page]:
-    """A page of a browser of its own, which ends with it. Skips the test where there is no Chromium."""
+    """Open a page in a new browser, which ends with it. Skips the test without Chromium."""
     look_for(["chromium"])
     program = found("chromium")
     down_read, down_write = os.pipe()

@@ -25,7 +25,7 @@ HALTED = MirrorReadiness("faq", HALT)
 
 
 class Listened:
-    """The application of a listener with mirrors by word; counts how often they were asked."""
+    """A listener's application with mirrors by word; counts requests for their state."""
 
     def __init__(self, *standings: MirrorReadiness, token: str = "", look: Look | None = None) -> None:
         self.clock = Clock(100.0)
@@ -45,7 +45,7 @@ class Listened:
 
 
 async def request(app: Any, method: str, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
-    """One request to an application; it names this machine unless `host` says otherwise."""
+    """Send one request to an application; it names this machine unless `host` is given."""
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9753") as client:
         return await client.request(method, path, content=content, headers=headers)
@@ -53,7 +53,7 @@ async def request(app: Any, method: str, path: str, content: bytes = b"", **head
 
 @contextmanager
 def served(app: Any, end: Callable[[], None] = lambda: None) -> Iterator[tuple[ServerThread, int]]:
-    """A thread that serves `app`, and its port; nothing of it is left afterwards."""
+    """Serve `app` in a thread and yield its port; nothing remains afterwards."""
     [listening] = bind_sockets("127.0.0.1", 0)
     thread = ServerThread(app, [listening], end)
     thread.start()
@@ -65,7 +65,7 @@ def served(app: Any, end: Callable[[], None] = lambda: None) -> Iterator[tuple[S
 
 
 def said(port: int, sent: bytes, *, seconds: float = 20.0) -> bytes:
-    """What a listener answers to these bytes, until it closes the connection."""
+    """Return a listener's response to these bytes, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         connection.sendall(sent)
         answer = b""

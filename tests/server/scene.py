@@ -1,4 +1,4 @@
-"""A mirror of a folder into a knowledge base in memory, with the complete listener."""
+"""A mirror of a folder into an in-memory knowledge base, with the complete listener."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.server.client import request
 
 
 class Scene:
-    """`app`: the listener's application, asked without a network. `posted`: what reached the inbox."""
+    """`app`: the listener's application, called without a network. `posted`: the messages in the inbox."""
 
     def __init__(self, world: World, token: str = "") -> None:
         self.world = world
@@ -50,7 +50,7 @@ class Scene:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Scene]:
-        """With a store and the mirror's run attended to, not begun."""
+        """Open a scene whose mirror has its store and isn't started."""
         async with self.world.running() as self.store:
             self.make_run()
             self.make_app()
@@ -61,25 +61,25 @@ class Scene:
                 self.made.state_reader.close()
 
     def make_run(self) -> None:
-        """The mirror as the world's plan is now."""
+        """Create the mirror's run for the world's current plan."""
         assert self.store is not None
         run = self.runs["docs"] = self.world.make_run(self.store)
         self.listening.counters.attend(run)
 
     def make_app(self) -> None:
-        """As `turn_to` does, without sockets."""
+        """Create the application as `turn_to` does, without sockets."""
         http = HttpConfig("127.0.0.1:1", Secret(self.token) if self.token else None)
         self.listening._app = app = self.listening._make_app(http)
         app.views._wall = self.world.clock.wall
 
     async def mirrored(self, files: int = 0) -> None:
-        """So many more files, and the pass that mirrors all."""
+        """Add files and run the pass that mirrors everything."""
         self.world.write_many(files)
         await run_once(self.runs["docs"])
 
     @asynccontextmanager
     async def target(self) -> AsyncIterator[Target]:
-        """The target of the mirror while it is open."""
+        """Yield the mirror's target while it is open."""
         async with self.runs["docs"].bind() as bound:
             assert bound is not None
             yield bound.target
@@ -93,7 +93,7 @@ class Scene:
         return answer.json()
 
     async def post(self, path: str, content: bytes, **headers: str) -> httpx.Response:
-        """An order, with the word that the page knows."""
+        """Send a command with the page's token."""
         self.word = self.word or (await self.get("/api/status")).headers[CSRF_HEADER]
         given = {"content-type": "application/json", CSRF_HEADER: self.word, **headers}
         return await request(self.app, "POST", path, content, **{k: v for k, v in given.items() if v})
@@ -104,7 +104,7 @@ class Scene:
 
 
 def samples(text: str) -> dict[str, float]:
-    """Every sample of a text of Prometheus, by its name with labels."""
+    """Return every sample of a Prometheus text, by its name with labels."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
@@ -117,7 +117,7 @@ async def eventually(condition: Callable[[], object], seconds: float = 60.0) -> 
 
 
 async def renewed(one: Scene, n: int = 12, size: int = 2) -> None:
-    """The settings want `n` documents, all there are, cut otherwise, which asks where it costs money."""
+    """Change the chunk size for all `n` documents, which needs approval where it costs money."""
     await one.mirrored(n)
     set_to(one.world, size)
     one.make_run()
@@ -125,7 +125,7 @@ async def renewed(one: Scene, n: int = 12, size: int = 2) -> None:
 
 
 def scene(tmp_path: Path, token: str = "", **limits: Any) -> Scene:
-    """Its world does in threads what is off the loop: the page is read by threads as well."""
+    """Return a scene whose world runs blocking calls in threads, as the page's reads do too."""
     world = World(tmp_path, **limits)
     world.in_threads = True
     return Scene(world, token)

@@ -41,7 +41,7 @@ def body(**told: object) -> bytes:
 
 
 async def held(one: Scene, n: int = 12) -> None:
-    """All of them are deleted, which asks."""
+    """Delete all files, which needs approval."""
     await one.mirrored(n)
     one.world.delete_many(n)
     await one.mirrored()
@@ -141,7 +141,7 @@ async def test_exactly_what_was_shown_is_approved(one: Scene) -> None:
 
 @pytest.fixture
 async def paid(tmp_path: Path) -> AsyncIterator[Scene]:
-    """Indexing costs money there."""
+    """Yield a scene where indexing costs money."""
     async with scene(tmp_path, paid=True).open() as opened:
         yield opened
 
@@ -180,7 +180,7 @@ async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_fr
 
 @pytest.mark.parametrize(("kind", "size"), [("deletions", 0), ("renewals", 1), ("renewals", 2)])
 async def test_what_changed_since_it_was_shown_is_shown_again(paid: Scene, kind: str, size: int) -> None:
-    """A file came back; or the settings were changed again, and a file was edited."""
+    """A file returned; or the settings were changed again, and a file was edited."""
     if kind == "deletions":
         await held(paid)
     else:
@@ -219,7 +219,7 @@ async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[s
 @pytest.mark.parametrize(
     "headers",
     [
-        {"sec-fetch-site": "same-origin"},  # of https, and of this machine, as browsers see it
+        {"sec-fetch-site": "same-origin"},  # sent by browsers over https, and from this machine
         {"x-forwarded-host": "kb.example.org"},
     ],
     ids=str,

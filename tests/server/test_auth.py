@@ -12,7 +12,7 @@ from tests.server.client import HALTED, READY, TOKEN, Listened, request
 
 @pytest.mark.parametrize("path", ["/readyz", "/nothing"])
 async def test_without_a_token_nobody_from_beyond_is_answered(path: str) -> None:
-    """A page that a browser takes for this machine says its own name in `Host`."""
+    """If a web page points a browser at this machine, `Host` names that page's server."""
     listened = Listened(READY)
     for host in ("evil.example", "evil.example:9753", "10.0.0.7:9753", "127.0.0.1.evil.example", ""):
         assert (await listened.get(path, host=host)).status_code == 403
@@ -23,7 +23,7 @@ async def test_without_a_token_nobody_from_beyond_is_answered(path: str) -> None
 @pytest.mark.parametrize("token", ["", TOKEN])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_page_of_somebody_elses_may_ask_for_nothing(token: str, method: str) -> None:
-    """Another port of this machine is the same site and another page. Programs send no such header."""
+    """Another port of this machine is the same site but another page. Programs send no such header."""
     door = Listened(READY, token=token).door
     shown = {"authorization": f"Bearer {token}"} if token else {}
     for site in ("cross-site", "same-site", "whatever"):

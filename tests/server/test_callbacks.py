@@ -31,7 +31,7 @@ def event(document: Any = ID, status: Any = 1, **fields: Any) -> bytes:
 
 
 class Called:
-    """The route behind its door; keeps what was heard."""
+    """The route with its access check; records the callbacks."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
@@ -101,11 +101,11 @@ async def test_a_body_that_does_not_end_is_not_waited_for(monkeypatch: pytest.Mo
     assert called.heard == []
 
 
-# ---- passing on
+# ---- forwarding
 
 
 class Rounds:
-    """Takes what is passed on; each pause between two rounds ends when the test says so."""
+    """A recipient of callbacks; each pause between two rounds ends when the test says so."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, set[str]]] = []

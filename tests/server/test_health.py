@@ -94,7 +94,7 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
 
 
 async def test_a_file_that_was_saved_as_the_daemon_started_keeps_nothing_unready(tmp_path: Path) -> None:
-    """The first scan finds it being written; once it is mirrored nothing of that scan is owed."""
+    """The first scan sees it being written; once it is mirrored, nothing of that scan is pending."""
     world = World(tmp_path)
     world.write_many(3)
     now = world.clock.wall()

@@ -67,7 +67,7 @@ async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so
     monkeypatch.setattr(health, "PATIENCE", 0.05)
     listen = free_address()
     await listening.turn_to(config(listen))
-    assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this very loop stands still now
+    assert httpx.get(f"http://{listen}/healthz").status_code == 200  # this loop is blocked now
     answer = httpx.get(f"http://{listen}/readyz", timeout=30)
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
     listening.monitor._last -= STALLED_AFTER
@@ -162,7 +162,7 @@ async def test_a_listener_whose_beginning_is_cut_short_is_ended(
 
 
 class Run:
-    """A mirror at work that notes what it was told to hurry, and cannot."""
+    """A running mirror that records the polls it was asked to hurry, and can't."""
 
     def __init__(self) -> None:
         self.hurried: list[set[str]] = []

@@ -69,7 +69,7 @@ FAINT = """(() => {
   }
   return faint;
 })()"""
-"""Texts whose colour is too near to that of their ground: WCAG 2, 1.4.3, level AA."""
+"""Finds texts with too little contrast to their background: WCAG 2, 1.4.3, level AA."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 class Shown:
-    """A page before a scene. The browser is asked from a thread of its own: the scene's loop goes on."""
+    """A page of a scene. A separate thread controls the browser, so the scene's loop continues."""
 
     def __init__(self, one: Scene, page: Page) -> None:
         self.scene, self.world, self._page = one, one.world, page
@@ -87,7 +87,7 @@ class Shown:
         self.serve()
 
     def serve(self) -> None:
-        """The listener is there, at the port that it had."""
+        """Start the listener at its previous port."""
         [listening] = bind_sockets("127.0.0.1", self.port)
         self.port = listening.getsockname()[1]
         self.thread = ServerThread(self.scene.app, [listening], self.scene.made.hub.end)
@@ -125,7 +125,7 @@ class Shown:
         return str(await self.run(f"document.querySelector({place!r}).innerText"))
 
     async def reads(self, tone: str) -> None:
-        """The mirror has this tone, and no text of the page is faint, in light nor in dark."""
+        """Assert that the mirror has this tone, and that all text is legible in light and dark mode."""
         await self.until(f"document.querySelector('.mirror')?.dataset.tone == '{tone}'")
         papers = set()
         for dark in (True, False):
@@ -150,7 +150,7 @@ async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
 
 @pytest.fixture
 async def one(tmp_path: Path, page: Page) -> AsyncIterator[Shown]:
-    """A page that has nothing to complain of."""
+    """Yield a page without problems."""
     async with shown(scene(tmp_path), page) as seen:
         yield seen
         assert page.messages == []
@@ -170,7 +170,7 @@ async def test_what_happens_is_seen_without_a_reload(one: Shown) -> None:
 
 
 def told(name: str, halt: str = "", *, held: int = 0, **documents: int) -> dict[str, Any]:
-    """A mirror as the page is told of it."""
+    """Return a mirror as the page receives it."""
     counts = dict.fromkeys(("ready", "indexing", "pending", "failed", "held", "skipped"), 0)
     return {
         "name": name, "folder": f"/srv/{name}", "target": "local", "last_pass": "2026-01-01T00:00:00Z",
@@ -189,11 +189,11 @@ MIRRORS = [
     (told("refused", "credentials", pending=1), "2 mirrors are halted"),
     (told("unread", "config"), "3 mirrors are halted"),
 ]
-"""With the sentence that the page begins with where this and all before it are there."""
+"""With the page's first sentence if this mirror and all before it exist."""
 
 
 def show_mirrors(monkeypatch: pytest.MonkeyPatch, mirrors: Sequence[dict[str, Any]]) -> None:
-    """Have the page show these mirrors."""
+    """Let the page show these mirrors."""
     frame = Views.frame
 
     async def with_mirrors(self: Views) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def show_mirrors(monkeypatch: pytest.MonkeyPatch, mirrors: Sequence[dict[str, An
 async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the order of exit codes, 2, 3, 4, 1; what moves beside a running kbsync is no trouble."""
+    """In the order of exit codes, 2, 3, 4, 1; changes beside a running kbsync are no problem."""
     mirrors = list[dict[str, Any]]()
     show_mirrors(monkeypatch, mirrors)
     async with shown(scene(tmp_path), page) as seen:
@@ -224,7 +224,7 @@ async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
 async def test_what_is_kept_is_searchable_and_has_its_count(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mirror that keeps none does not say so."""
+    """A mirror that keeps no such documents doesn't mention them."""
     show_mirrors(monkeypatch, [told("archive", ready=3, kept=2), told("well", ready=1)])
     async with shown(scene(tmp_path), page) as seen:
         await seen.open()
@@ -316,7 +316,7 @@ async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None
     base = one.world.base
     await one.scene.mirrored(3)
     row = one.world.row_of("f0.md")
-    # Somebody copied it with its mark.
+    # Another user copied it with its mark.
     twin = base.add(row.name, b"text of f0", path="f0.md", upload_id=row.id, foreign=False)
     run = one.scene.runs["docs"]
     async with run.bind() as bound:
@@ -339,7 +339,7 @@ GREY = "getComputedStyle(document.getElementById('mirrors')).filter == 'grayscal
 
 
 async def is_grey(seen: Shown, since: float) -> None:
-    """Within five seconds the page says that nobody answers, and nothing on it can be ordered."""
+    """Assert that within five seconds the page reports a lost connection and disables its buttons."""
     await seen.until(LOST)
     assert time.monotonic() - since < 5.0
     assert await seen.text("#sentence") == "kbsync does not answer"
@@ -358,7 +358,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
     async with shown(scene(tmp_path), page) as seen:
         await seen.scene.mirrored(3)
         await seen.says("All 3 documents are searchable", "#sentence")
-        await seen.until("document.querySelector('[data-key=\"audit docs\"]')")  # once the pass has ended
+        await seen.until("document.querySelector('[data-key=\"audit docs\"]')")  # after the pass
         await asyncio.to_thread(seen.thread.stop)
         await is_grey(seen, time.monotonic())
         seen.serve()
@@ -375,7 +375,7 @@ async def test_a_daemon_that_hangs_is_as_good_as_gone(
         await one.scene.mirrored()
         await one.until("document.querySelector('[data-key=\"audit docs\"]')")
         since = time.monotonic()
-        monkeypatch.setattr(events, "HEARTBEAT", 3600.0)  # the connection stands, and nothing comes
+        monkeypatch.setattr(events, "HEARTBEAT", 3600.0)  # the connection exists, but nothing arrives
         await one.until(LOST)
         assert time.monotonic() - since < 5.0
 

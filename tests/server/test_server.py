@@ -55,7 +55,7 @@ def test_nothing_that_strangers_send_is_logged(
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """The other side closes it, in order or not, without a word."""
+    """Return whether the other side closes the connection, orderly or not, without a response."""
     try:
         return connection.recv(1) == b""
     except ConnectionResetError:

@@ -22,7 +22,7 @@ from tests.server.scene import eventually, scene
 
 
 class WatchedMirrors:
-    """Mirrors by word; counts how often a picture was made. Pauses end when the test says so."""
+    """Mirrors by word; counts the snapshots taken. Pauses end when the test says so."""
 
     def __init__(self) -> None:
         self.told: object = 1
@@ -45,7 +45,7 @@ class WatchedMirrors:
         await self._waiting[-1]
 
     async def turn(self, *news: object) -> None:
-        """There is a look at each of these; without any, at what is there already."""
+        """Check each of these files; without any, all existing ones."""
         for told in news or (self.told,):
             self.told = told
             waiting, self._waiting = self._waiting, []
@@ -61,7 +61,7 @@ class WatchedMirrors:
 
 
 class Reader:
-    """One client: what was sent to it. It takes nothing more while `stuck`."""
+    """One client and the data sent to it. It accepts nothing more while `stuck`."""
 
     def __init__(self, watched: WatchedMirrors) -> None:
         self.events: list[str] = []

@@ -14,7 +14,7 @@ from kbsync.core.selection import Rules
 from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredFolder
 
 OBSTACLES = [errno.EACCES, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.ENOTCONN]
-"""Errors that say nothing of whether a thing is there."""
+"""Errors that don't show whether a path exists."""
 
 RULES = Rules(None, ("shut/",), Limits(extensions=frozenset({"md"})))
 
@@ -43,7 +43,7 @@ def descriptors() -> int:
 
 
 class Tree:
-    """A `StoredTree` that learns from listings what a state would store."""
+    """A `StoredTree` that learns from listings as a state would."""
 
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, EntryRow]] = {}
@@ -77,7 +77,7 @@ class Tree:
 
 
 def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
-    """A scan's listings by path, not learnt."""
+    """Return a scan's listings by path, without storing them."""
     found = list(Scan(root, tree, rules, **how))
     assert len({listing.path for listing in found}) == len(found)
     return {listing.path: listing for listing in found}
@@ -91,7 +91,7 @@ def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str
 
 
 def known(root: Path, tree: Tree, *paths: str) -> None:
-    """Files that were scanned before."""
+    """Store the scan's listings."""
     for path in paths:
         write(root, path)
     learnt(root, tree)

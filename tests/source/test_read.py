@@ -139,7 +139,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(
 def test_both_the_open_file_and_the_one_of_that_name_must_be_unchanged(
     root: Path, monkeypatch: pytest.MonkeyPatch, view: str
 ) -> None:
-    # A local file system shows most changes in both; one of the network need not.
+    # A local file system shows most changes in both; a network file system need not.
     file = root / "a.md"
     file.write_bytes(b"words")
     (root / "other.md").write_bytes(b"other")
@@ -290,7 +290,7 @@ def test_a_short_write_to_the_spool_loses_nothing(
 
 
 class Writer:
-    """Stands in for the pause: each one lets the writer do its next step."""
+    """Replaces the pause: each one lets the writer do its next step."""
 
     def __init__(self, *steps: Callable[[], object]) -> None:
         self.steps = list(steps)
@@ -305,9 +305,9 @@ class Writer:
 @pytest.mark.parametrize(
     ("sample", "then", "pauses"),
     [
-        (None, b"one\n", [0.25]),  # it holds still between two reads
+        (None, b"one\n", [0.25]),  # it doesn't change between two reads
         (None, b"one\ntwo\n", [0.25]),  # it only grows
-        (Sample(2, hashlib.sha256(b"on").hexdigest()), b"one\n", []),  # it grew since an earlier sample
+        (Sample(2, hashlib.sha256(b"on").hexdigest()), b"one\n", []),  # it has grown since an earlier sample
     ],
 )
 def test_a_file_that_holds_still_for_a_moment_or_only_grows_is_taken(

@@ -110,7 +110,7 @@ def test_mounts_below_a_root_are_relative_to_it(mountinfo: None) -> None:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A folder with something mounted on `disk` in it, where this process may mount."""
+    """A folder with something mounted on `disk` in it, if this process may mount."""
     point = tmp_path / "root/disk"
     point.mkdir(parents=True)
     made = subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True, check=False)

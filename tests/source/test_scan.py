@@ -29,7 +29,7 @@ def names(listing: FolderListing) -> list[str]:
 
 
 def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], Iterator[Any]]) -> None:
-    """Every listing of a folder gives its entries through `change`."""
+    """Pass the entries of every folder listing through `change`."""
     real = os.scandir
 
     @contextmanager
@@ -237,10 +237,10 @@ def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
 @pytest.mark.parametrize(
     ("as_listed", "as_looked_at", "changed", "problem"),
     [
-        (errno.ENOENT, 0, ["b.md"], ""),  # it races away while it is listed
-        (0, errno.ENOENT, ["b.md"], ""),  # or before the second look
-        (errno.EIO, errno.EIO, ["a.md", "b.md"], ""),  # it is there without a stamp
-        (errno.EACCES, 0, [], "permission denied"),  # nothing in the folder may be looked at
+        (errno.ENOENT, 0, ["b.md"], ""),  # it disappears while it is listed
+        (0, errno.ENOENT, ["b.md"], ""),  # or before the second stat
+        (errno.EIO, errno.EIO, ["a.md", "b.md"], ""),  # it exists without a stamp
+        (errno.EACCES, 0, [], "permission denied"),  # nothing in the folder may be read
     ],
 )
 def test_a_file_that_cannot_be_looked_at_is_never_missing(
@@ -307,7 +307,7 @@ def test_deep_reports_every_file(root: Path, tree: Tree) -> None:
 
 @long
 def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path, tree: Tree) -> None:
-    depth, aside = 2_500, 5  # deeper than PATH_MAX and than calls may go
+    depth, aside = 2_500, 5  # deeper than PATH_MAX and than calls may nest
     fd = os.open(root, os.O_RDONLY)
     for level in range(depth):
         os.mkdir("d", dir_fd=fd)
@@ -327,7 +327,7 @@ def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path,
         assert folders == depth + aside + 1
         assert most - before <= FolderStack.HELD + 5
         assert descriptors() == before
-    finally:  # what clears the temporary folder would recurse too deep
+    finally:  # pytest's clean-up of temporary folders would recurse too deep
         subprocess.run(["rm", "-rf", root], check=True)
 
 

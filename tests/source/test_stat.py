@@ -129,7 +129,7 @@ def test_a_name_that_a_late_listing_lacks_is_no_other_spelling(
     monkeypatch.setattr(os, "scandir", late)
     assert find_aliases(tmp_path, ["docs/a.md", "docs/A.md", "docs/none.md", "none/a.md"]) == set()
     os.unlink(tmp_path / "docs/A.md")
-    os.link(tmp_path / "docs/a.md", tmp_path / "docs/A.md")  # as a file system shows it that folds names
+    os.link(tmp_path / "docs/a.md", tmp_path / "docs/A.md")  # as a case-insensitive file system shows it
     assert find_aliases(tmp_path, ["docs/a.md", "docs/A.md"]) == {"docs/a.md"}
 
 

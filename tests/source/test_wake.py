@@ -13,7 +13,7 @@ from kbsync.source.wake import WAKE, WakeFile, wake
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_each_wake_is_seen_once(tmp_path: Path, is_there: bool) -> None:
-    """Where the file was not there before, the command makes it."""
+    """If the file doesn't exist, the command creates it."""
     calls: list[int] = []
     file = WakeFile(tmp_path, lambda: calls.append(1))
     if is_there:

@@ -92,7 +92,7 @@ async def test_each_change_is_heard(hearing: Hearing, root: Path, deed: str) -> 
     act, hints = DEEDS[deed]
     act(root)
     await hearing.hears(*hints)
-    for hint in hints:  # a folder that came is watched from then on
+    for hint in hints:  # a new folder is watched from then on
         if hint.kind is TREE:
             (root / hint.path / "later.md").write_text("later")
             await hearing.hears(Hint(f"{hint.path}/later.md", FILE))
@@ -142,7 +142,7 @@ def test_the_kernel_is_never_asked_to_tell_of_reads() -> None:
         if line.startswith("inotify wd")
     ]
     masks = [int(line.split("mask:")[1].split()[0], 16) for line in told]
-    assert len(masks) == 3  # the root, its sub-directory, that of the state
+    assert len(masks) == 3  # the root, its sub-directory, the state's directory
     accessed, closed_unwritten, opened = 0x1, 0x10, 0x20
     assert not any(mask & (accessed | closed_unwritten | opened) for mask in masks)
 

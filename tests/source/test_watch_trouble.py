@@ -44,7 +44,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def timed(root: Path, state: Path, clock: Clock) -> AsyncIterator[Hearing]:
-    """A watcher for which time passes only when told to."""
+    """A watcher for which time passes only when the test says so."""
     async with listening(root, state, machine=machine(clock=clock)) as hearing:
         yield hearing
 
@@ -54,7 +54,7 @@ async def kinds(watcher: Watcher) -> list[TroubleKind]:
 
 
 OVERFLOW = InotifyEvent(WatchDescriptor(-1), InotifyConstants.IN_Q_OVERFLOW, 0, b"")
-"""What the kernel tells when it dropped events (inotify(7))."""
+"""The kernel's event after it dropped others (inotify(7))."""
 
 
 def reader_of(hearing: Hearing) -> KernelReader:
@@ -166,7 +166,7 @@ async def test_a_missing_root_is_told_while_it_lasts_and_watched_when_back(
 
 
 class RootLook:
-    """Looks at the root as the machine does, unless it hangs or fails; the threads that looked."""
+    """Checks the root like the machine, unless it hangs or fails; records the threads."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
@@ -194,7 +194,7 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
         assert hearing.watcher.rescan_wanted
 
 
-@pytest.mark.parametrize("fs_type", ["nfs4", UNKNOWN])  # in a chroot without a mount of its own it is unknown
+@pytest.mark.parametrize("fs_type", ["nfs4", UNKNOWN])  # unknown in a chroot without its own mount
 async def test_a_dead_network_mount_holds_nothing_up(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch, fs_type: str
 ) -> None:
@@ -319,7 +319,7 @@ async def test_directories_that_cannot_be_watched_any_more_mean_polling(
 
 
 class Scans:
-    """Whole scans, each of which ends at once, and checks; time passes only here."""
+    """Whole scans that end at once, and checks; time passes only here."""
 
     def __init__(self, hearing: Hearing, clock: Clock) -> None:
         self.watcher = hearing.watcher
@@ -340,7 +340,7 @@ class Scans:
 async def test_a_watch_that_hears_of_no_change_is_replaced(
     root: Path, state: Path, clock: Clock, observer: str
 ) -> None:
-    """With `auto` the folder is polled as well until an event tells; `native` asks for events alone."""
+    """`auto` also polls the folder until an event arrives; `native` relies on events alone."""
     polls = observer == "auto"
     then = Mode.POLLING if polls else Mode.NATIVE
     async with listening(root, state, observer=observer, machine=machine(clock=clock)) as hearing:
@@ -375,7 +375,7 @@ async def test_changes_of_which_any_event_told_are_no_reason_to_watch_anew(
 
 
 class Refusing(TreeObserver):
-    """An observer whose start meets a limit, after its threads and descriptors have been made."""
+    """An observer whose start hits a limit after it created its threads and descriptors."""
 
     error = OSError(errno.ENOSPC, "inotify watch limit reached")
 

@@ -24,14 +24,14 @@ SERVED = {
     2108600000000000005: ("kitchen/coffee.md", "text on coffee", 523623516717221),
     2108600000000000006: ("badges.md", "Lost your badge? Ring the bell.", 523623516717222),
 }
-"""What the knowledge base of the oldest state holds: remote ids with path, text and upload id."""
+"""The contents of the oldest state's knowledge base: remote ids with path, text and upload id."""
 
 RELEASED = ()
-"""How the digests of the scripts begin; a script that states were made with is never changed."""
+"""The digests of released scripts, which must never change."""
 
 
 def kinds_of(connection: apsw.Connection) -> set[tuple[str, str, str]]:
-    """What the schema consists of, whatever the scripts' white space."""
+    """Return the parts of the schema, ignoring the scripts' white space."""
     rows = connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_schema").get
     return {(kind, name, " ".join(text.split())) for kind, name, text in rows}
 
@@ -45,7 +45,7 @@ def open_oldest_state(path: Path, folder: Path) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """The folder and knowledge base of the oldest state, on another disk: inodes and times differ."""
+    """The oldest state's folder and knowledge base, on another disk: inodes and times differ."""
     world = World(tmp_path)
     world.base._ids = itertools.chain(SERVED, itertools.count(max(SERVED) + 1))  # type: ignore[assignment]
     for path, text, upload in SERVED.values():
@@ -73,9 +73,9 @@ async def test_work_goes_on_where_the_oldest_schema_left_it(world: World) -> Non
 
 
 def leave_deletions(world: World, *, is_approved: bool) -> None:
-    """Of three files that are gone, one document is held, one still joins its hold, and one may go.
+    """Leave three missing files: one document is held, one still joins its hold, and one may be deleted.
 
-    As the schema before `REMOVALS` had them when kbsync was killed amid a page.
+    This is how schemas before `REMOVALS` stored them when kbsync was killed in a batch.
     """
     for path in world.on_disk():
         world.delete(path)

@@ -68,7 +68,7 @@ async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
 
 
 def test_what_is_committed_outlives_a_loss_of_power(tmp_path: Path) -> None:
-    """tests/promises/test_power_loss.py tries it; here only SQLite's own word for it."""
+    """tests/promises/test_power_loss.py tests it; this only checks SQLite's setting."""
     with closing(open_writer(tmp_path / "state.db")) as writer:
         assert (writer.pragma("journal_mode"), writer.pragma("synchronous")) == ("wal", 2)
 
@@ -188,7 +188,7 @@ def test_what_a_scan_missed_is_missed_since_its_end(store: StateStore) -> None:
 
 
 def traces(folder: Path) -> dict[str, bytes]:
-    """Every file with its bytes; of -shm, where readers lock, only that it is there."""
+    """Return every file with its bytes; for -shm, where readers lock, only its existence."""
     return {p.name: b"" if p.name.endswith("-shm") else p.read_bytes() for p in folder.iterdir()}
 
 
@@ -237,7 +237,7 @@ def test_who_holds_the_lock_is_told_or_said_to_be_unknown(
         locks.write_text(f"1: FLOCK  ADVISORY  WRITE 1 00:99:{number} 0 EOF\n")
         assert lock.holding(tmp_path) is False
         monkeypatch.setattr(lock, "NAMESPACE", tmp_path / "lock")
-        assert lock.holding(tmp_path) is None  # from another container it cannot be seen
+        assert lock.holding(tmp_path) is None  # another container can't see it
         locks.unlink()
         assert lock.holding(tmp_path) is None
         assert not lock.is_held(tmp_path)
@@ -271,7 +271,7 @@ async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: StateStor
 
 
 class NoTemporaryFiles(apsw.VFS):
-    """What SQLite opens under no name of ours it would put where the machine keeps temporary files."""
+    """A file system without temporary files: SQLite creates them outside our names."""
 
     def __init__(self) -> None:
         super().__init__("no-temporary-files", "", makedefault=True)
@@ -299,7 +299,7 @@ def test_nothing_is_written_outside_of_the_states_folder(tmp_path: Path) -> None
 
 
 def state_of_oldest_schema(path: Path) -> None:
-    """A file as an earlier version left it, with a document that serves and one whose deletion is held."""
+    """Write a file as an earlier version left it, with a serving document and a held deletion."""
     with closing(open_writer(path)) as connection:
         connection.execute(Path(__file__).with_name("schema12.sql").read_text())
         connection.pragma("user_version", schema.OLDEST)
@@ -396,7 +396,7 @@ def test_a_state_that_is_made_while_it_is_looked_at_is_not_called_damaged(
 
 
 def test_what_a_full_disk_ended_by_itself_is_not_ended_once_more(tmp_path: Path) -> None:
-    """A second error would have hidden the first, and would have been shown as a bug of ours."""
+    """A second error would have hidden the first, and would have looked like a bug of ours."""
     with closing(apsw.Connection(str(tmp_path / "a.db"))) as connection:
         with pytest.raises(apsw.FullError), transaction(connection):
             connection.execute("ROLLBACK")
