@@ -10,7 +10,7 @@ from tests.share import long
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Three processes take their time to start: what needs them is left to the second part."""
+    """Leave tests with the cluster to `make test-rest`: its three processes start slowly."""
     for item in items:
         if "programs" in getattr(item, "fixturenames", ()):
             item.add_marker(long)
@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def programs() -> Iterator[Programs]:
-    """A scheduler and two workers, which no test harms."""
+    """Yield a scheduler and two workers, which no test harms."""
     running = Programs(2)
     yield running
     running.close()

@@ -16,7 +16,7 @@ from kbsync.index.pipeline import Parse, read_and_cut
 
 
 def read(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """As the product does, but for documents whose paths say otherwise."""
+    """Read like the product, except for special paths."""
     if "slow" in path:
         time.sleep(0.05)
     if "endless" in path:
@@ -27,7 +27,7 @@ def read(path: str, body: Body, parse: Parse) -> Cut | TargetError:
 
 
 def begin(self: LocalEncoder, chunks: Sequence[Chunk]) -> Future[Vectors]:
-    """As the product does, but for texts that say otherwise."""
+    """Embed like the product, except for special texts."""
     if any("poison" in each.embed_text for each in chunks):
         raise RuntimeError("index out of bounds")
     return own_begin(self, chunks)

@@ -28,11 +28,11 @@ _DASHBOARD = [
 
 
 class Programs:
-    """A scheduler with `workers`. `close` ends all of it. `environ`: settings of Dask, for all of them."""
+    """A scheduler with `workers`. `close` ends all of it. `environ`: Dask's settings for all of them."""
 
     def __init__(self, workers: int, protocol: str = "tcp", **environ: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kbsync-dask-"))
-        atexit.register(self.close)  # also where whoever began it fails before the end
+        atexit.register(self.close)  # even if its creator fails before the end
         self._environ = {
             **os.environ,
             "HOME": str(self.folder),
@@ -48,7 +48,7 @@ class Programs:
             self.wait_for(workers)
 
     def start_scheduler(self, port: int) -> None:
-        """Begin one at this port; 0: at any that is free."""
+        """Start a scheduler at this port; 0: at any free one."""
         file = self.folder / "scheduler.json"
         file.unlink(missing_ok=True)
         self.scheduler = self._run("scheduler", "--port", str(port), "--scheduler-file", str(file))
@@ -59,20 +59,20 @@ class Programs:
         self.address = str(json.loads(file.read_text())["address"])
 
     def start_worker(self) -> None:
-        """Begin one more. It has no nanny: what is killed stays dead."""
+        """Start one more worker. It has no nanny: a killed worker stays dead."""
         place = ["--local-directory", str(self.folder), "--preload", str(PRELOADED)]
         options = ["--no-nanny", "--nthreads", "2", "--memory-limit", "0", *place]
         self.workers.append(self._run("worker", self.address, *options))
 
     def wait_for(self, workers: int) -> None:
-        """Until so many are there."""
+        """Wait until there are this many."""
         cluster = DaskCluster(Cluster(self.address))
         until = time.monotonic() + PATIENCE
         there = 0
         while there != workers:
             assert time.monotonic() < until
             time.sleep(0.05)
-            with suppress(Unavailable):  # a busy machine takes its time
+            with suppress(Unavailable):  # a busy machine needs more time
                 there = cluster.state().workers
         cluster.close()
 

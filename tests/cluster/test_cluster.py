@@ -64,7 +64,7 @@ def cluster(programs: Programs) -> Iterator[DaskCluster]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
-    """Every task that was sent: what it is called, and all of its bytes."""
+    """Record every task sent: its name, and all of its bytes."""
     sent, submit = list[tuple[str, bytes]](), distributed.Client.submit
 
     def record(self: Any, function: Any, call: bytes, *, key: str, **more: Any) -> Any:
@@ -149,7 +149,7 @@ def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
             said = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
             if int(said["PPid"]) in own and b"fence/child.py" in status.with_name("cmdline").read_bytes():
                 parsers.append(status.parent)
-                # A filter of calls that outlives every change of rights.
+                # A system call filter that survives every change of privileges.
                 assert (said["Seccomp"], said["NoNewPrivs"]) == ("2", "1")
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -160,7 +160,7 @@ def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
 
 
 class TestOnCluster(TargetSuite):
-    """The contract, with all documents cut elsewhere; but for long lists, in which that has no part."""
+    """The contract, with all documents split elsewhere; without long lists, in which that plays no role."""
 
     test_long_list_is_complete_and_without_doubles = None  # type: ignore[assignment]
     test_status_of_many_ids_answers_all_of_them = None  # type: ignore[assignment]
@@ -244,7 +244,7 @@ def test_vectors_are_ranked_among_the_puts_under_way(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(DaskCluster, "_cut", cut)
     monkeypatch.setattr(DaskCluster, "_vectors", vectors)
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        for _ in range(5):  # those that ended do not count
+        for _ in range(5):  # ended ones don't count
             list(cluster.cut(PAGES[:1]))
         puts = [cluster.cut(PAGES[:1]) for _ in range(3)]
         for each in puts:
@@ -458,7 +458,7 @@ def test_nothing_is_left_after_the_end_and_nothing_was_logged(
 
 def test_other_versions_of_what_dask_needs_are_not_warned_of(cluster: DaskCluster) -> None:
     assert len(list(cluster.cut(PAGES[:1]))) == 1
-    warnings.warn(distributed.versions.VersionMismatchWarning("tornado"), stacklevel=1)  # else an error here
+    warnings.warn(distributed.versions.VersionMismatchWarning("tornado"), stacklevel=1)  # else an error
 
 
 def test_no_scheduler_at_the_address_is_told_in_a_sentence() -> None:
@@ -497,7 +497,7 @@ def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_a
             assert titles == [entry.path for entry, _ in PAGES[:3]]
             assert "this host does its work" in cluster.note
         assert looks == [0.0, client.AWAY_FOR]
-        # A document that takes the model down, say, is no cluster that is away.
+        # A document that crashes the model, for example, doesn't mean that the cluster is down.
         monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(1, 1, ()))
         now[0] = 2 * client.AWAY_FOR + 1
         assert not cluster.is_away() and cluster.note == ""
@@ -549,4 +549,4 @@ def test_without_distributed_the_command_that_installs_it_is_told(
         ran = place.run("--once")
         assert ran.code == 2
         assert re.search("prepare.dask needs the package distributed; .* install '?distributed", ran.err)
-        assert place.run("plan").code == 0  # who only looks needs no cluster
+        assert place.run("plan").code == 0  # commands that only read need no cluster

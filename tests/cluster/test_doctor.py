@@ -23,7 +23,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def checked(place: Place, **environ: str) -> tuple[int, list[dict[str, str]]]:
-    """The exit code, and what is said of the cluster."""
+    """Return the exit code, and the results about the cluster."""
     ran = place.go("doctor", "--json", env=environ) if environ else place.run("doctor", "--json")
     return ran.code, [one for one in ran.json["checks"] if one["name"] == "handbook: cluster"]
 
@@ -43,9 +43,7 @@ def test_workers_that_answer_are_counted_and_those_that_do_not_fit_are_named(
     monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(0, 0, []))
     code, [found] = checked(place)
     assert (code, found["detail"]) == (4, "0 workers, 0 threads")
-    assert (
-        found["cure"] == f"dask worker {programs.address}"
-    )  # a worker that is begun so is there: programs.py
+    assert found["cure"] == f"dask worker {programs.address}"  # programs.py starts workers like this
 
 
 @long

@@ -27,7 +27,7 @@ from tests.share import long
 
 @pytest.fixture
 def doomed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
-    """A cluster for a test to kill, which gives a document up with the first worker that it killed."""
+    """A cluster for a test to kill, which gives a document up after the first killed worker."""
     monkeypatch.setattr(client, "LOOK_EVERY", 0.05)
     running = Programs(1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
     yield running
@@ -35,7 +35,7 @@ def doomed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
 
 
 def pause(dask_worker: Any) -> None:
-    """As a worker does whose memory is full."""
+    """Pause the worker as if its memory were full."""
     from distributed import Status
 
     dask_worker.status = Status.paused
@@ -48,7 +48,7 @@ def test_a_document_that_kills_workers_and_a_cluster_without_any(
     with closing(DaskCluster(Cluster(doomed.address))) as cluster:
         doomed.start_worker()
         doomed.wait_for(2)
-        # Only one of them: the other shows that workers do not end over each document.
+        # Only one of them: the other shows that workers don't end with each document.
         (killed,) = cluster.cut([document("deadly.html", b"a")])
         assert isinstance(killed, Rejected) and killed.may_pass
         assert re.match("1 workers of the cluster ended while they read it", killed.reason)
@@ -100,7 +100,7 @@ def test_of_passages_that_kill_workers_together_only_the_one_to_blame_is_refused
         1,
         1,
         4,
-    ]  # of the three alone one is harmless: workers do not end over all
+    ]  # of the three alone one is harmless: workers don't end with all of them
 
 
 def test_a_cluster_whose_workers_all_end_is_to_blame_and_no_document_is(
@@ -140,7 +140,7 @@ def test_without_its_cluster_a_pass_goes_on_here_and_status_says_so(tmp_path: Pa
         note = place.status()["note"]
         assert f"no Dask scheduler answers at {running.address}" in note and "this host" in note
         assert note in place.run("status").out
-        # It is there again: the next documents go to it.
+        # It is back: the next documents go to it.
         running.start_scheduler(int(running.address.rpartition(":")[2]))
         running.start_worker()
         place.write("b.html", "<h1>Ice</h1><p>The seal.</p>")
@@ -179,7 +179,7 @@ def test_workers_and_scheduler_killed_in_the_middle_of_a_pass_lose_and_double_no
         assert process.returncode == 0, (out, err)
         assert b"distributed" not in err and b"Traceback" not in err
         assert stored(place) == names
-        # With the base as it is there is nothing to be done.
+        # With the base as it is there is nothing to do.
         assert place.run("--once", "--json").json["uploaded"] == 0
     finally:
         place.close()
@@ -187,7 +187,7 @@ def test_workers_and_scheduler_killed_in_the_middle_of_a_pass_lose_and_double_no
 
 
 def stored(place: Place) -> Sequence[str]:
-    """The paths of all documents of the base, each as often as it is there."""
+    """Return the paths of all documents of the base, duplicates included."""
     store = SqliteStore(place.state / "kb" / "handbook", writer=None)
     with closing(store):
         return sorted(row.path for row in store.page(0, 1_000))

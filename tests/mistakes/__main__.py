@@ -2,8 +2,8 @@
 
 Usage: python -m tests.mistakes [--only WORD[,WORD…]] [--workers 2] [--list]
 
-A mistake is *noticed* when a test fails that passes without it, and *missed* when all pass. Ends with 1 when
-one was missed, or when the code reads otherwise by now and the catalogue is to be brought up to date.
+A mistake is *noticed* if a test fails that passes without it, and *missed* if all pass. Exits with 1 if one
+was missed, or if the code has changed and the catalogue needs an update.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.mistakes.catalogue import MISTAKES, Mistake
 
 PROJECT = Path(__file__).parents[2]
 LIMIT = 300.0
-"""Seconds for the tests of one mistake: whatever takes longer hangs, and is noticed by that."""
+"""Seconds for the tests of one mistake: tests that take longer hang, which counts as noticed."""
 
 _NOT_COPIED = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "benchmarks")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.MULTILINE)  # without the values of its parameters
@@ -39,14 +39,14 @@ _FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.MULTILINE)  # without t
 
 @contextmanager
 def copy_of_project() -> Iterator[Path]:
-    """A copy of the checkout, with an environment in which `kbsync` is that copy."""
+    """Create a copy of the checkout, with an environment in which `kbsync` is that copy."""
     with tempfile.TemporaryDirectory(prefix="kbsync-mistakes.") as folder:
         copy = Path(folder, "project")
         shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*_NOT_COPIED), symlinks=True)
         environment = copy / ".venv"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
         packages = Path(sysconfig.get_path("purelib", vars={"base": os.fspath(environment)}))
-        # Of a folder named in a .pth its own .pth files are not read: the checkout stays out of the way.
+        # Python doesn't read .pth files in a folder named by a .pth, so the checkout isn't imported.
         places = (copy, copy / "standin", sysconfig.get_path("purelib"))
         packages.joinpath("copy.pth").write_text("".join(f"{place}\n" for place in places))
         program = environment / "bin" / "kbsync"
@@ -56,7 +56,7 @@ def copy_of_project() -> Iterator[Path]:
 
 
 def verdict(mistake: Mistake, copy: Path) -> str:
-    """`noticed by …`, `missed`, or why nothing can be said. The copy is afterwards as it was."""
+    """Return `noticed by …`, `missed`, or the reason for neither. Restores the copy."""
     source = copy / mistake.file
     before = source.read_text()
     if before.count(mistake.right) != 1:
@@ -76,7 +76,7 @@ def verdict(mistake: Mistake, copy: Path) -> str:
 
 
 def first_to_fail(tests: Sequence[str], copy: Path, *options: str) -> str:
-    """The first test that fails, '' where all pass."""
+    """Return the first test that fails, '' if all pass."""
     scratch = copy.parent / "scratch"
     command = [copy / ".venv/bin/python", "-m", "pytest", "-x", "-p", "no:xdist", *options]
     command += ["-o", f"cache_dir={copy.parent / 'cache'}", f"--basetemp={scratch}", *tests]
@@ -89,12 +89,12 @@ def first_to_fail(tests: Sequence[str], copy: Path, *options: str) -> str:
     if found is not None:
         return found[1]
     if ran.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        return ""  # of tests that are all left to `make test-rest` none notices anything in `make test`
+        return ""  # if all these tests belong to `make test-rest`, none notices anything in `make test`
     raise RuntimeError(f"pytest ended with {ran.returncode}:\n{ran.stdout[-2000:]}{ran.stderr[-500:]}")
 
 
 def play(names: Sequence[str], workers: int) -> int:
-    """How many were not noticed; a line for each as it ends."""
+    """Try the mistakes, print a line for each, and return how many were not noticed."""
     not_noticed = 0
     waiting, lock = deque(names), threading.Lock()
 
@@ -119,13 +119,13 @@ def play(names: Sequence[str], workers: int) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.mistakes")
     parser.add_argument("--only", default="", help="mistakes whose name has one of these words in it")
     parser.add_argument("--workers", type=int, default=2, help="copies of the project at a time (2)")
     parser.add_argument("--list", action="store_true", help="name the mistakes and end")
     args = parser.parse_args(words)
-    share.choose_seed()  # both runs of a mistake draw the same cases
+    share.choose_seed()  # both runs of a mistake choose the same cases
     asked = args.only.replace(",", " ").split()
     names = [name for name in MISTAKES if not asked or any(word in name for word in asked)]
     if args.list:

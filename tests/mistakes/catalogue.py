@@ -1,6 +1,6 @@
 """The mistakes: each changes a line or two so that a promise breaks, and names the tests that must notice it.
 
-`tests` are where to look, widest last; pytest stops at the first that fails.
+`tests` lists where to look, widest last; pytest stops at the first that fails.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mistake:
-    """`right` stands once in `file` and is replaced by `wrong`; `breaks` is what a person would see."""
+    """A mistake. `right` occurs once in `file` and is replaced by `wrong`; `breaks` is the effect for a
+    person.
+    """
 
     breaks: str
     file: str

@@ -25,14 +25,14 @@ both = pytest.mark.parametrize("chat", FILES)
 
 
 def composed(chat: str) -> dict[str, Any]:
-    """The compose file with the defaults of its variables."""
+    """Return the compose file with the defaults of its variables."""
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", FILES[chat].read_text())
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 
 
 def request(chat: str) -> tuple[str, str]:
-    """The URL and the authorization with which the chat calls kbsync."""
+    """Return the URL and the authorization with which the chat calls kbsync."""
     environment = composed(chat)["services"][chat]["environment"]
     if chat == "open-webui":
         [server] = json.loads(environment["TOOL_SERVER_CONNECTIONS"])

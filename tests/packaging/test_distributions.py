@@ -1,6 +1,6 @@
 """Tests that the built distributions are complete, and run from where they are unpacked.
 
-`tools/packages.py` installs it with all that it requires on every Python of a machine.
+`tools/packages.py` installs them with all requirements on every Python of a machine.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ pytestmark = [needs("pyproject-build"), long]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that was built from it: two builds had the same bytes."""
+    """Return a folder with the sdist, and the wheel built from it: two builds had the same bytes."""
     return release.build(Path(sys.executable), tmp_path_factory.mktemp("dist"))[0].parent
 
 
 @pytest.fixture(scope="module")
 def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as it would lie in an environment."""
+    """Return the wheel as an environment would contain it."""
     into = tmp_path_factory.mktemp("site-packages")
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         wheel.extractall(into)
@@ -41,11 +41,11 @@ def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 REVISION = {"kbsync/REVISION"}
-"""What a build in a checkout adds."""
+"""The file that a build in a checkout adds."""
 
 
 def run_from(unpacked: Path, code: str, home: Path) -> str:
-    """What code prints with the package as it was unpacked."""
+    """Return the output of code with the unpacked package."""
     path = os.pathsep.join([str(unpacked), *(place for place in sys.path if "site-packages" in place)])
     environment = {**os.environ, "PYTHONPATH": path, "HOME": str(home)}
     done = ran(sys.executable, "-P", "-c", code, env=environment, cwd=home)

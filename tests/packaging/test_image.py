@@ -1,6 +1,6 @@
 """Tests that the files in docker/ are valid, consistent, and as docs/docker.md describes them.
 
-Engines are not needed: `tools/image_steps.py` carries the Dockerfile out without one.
+This needs no engine: `tools/image_steps.py` runs the Dockerfile without one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KNOWN = [
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    """The documents of a YAML file in docker/."""
+    """Return the documents of a YAML file in docker/."""
     return list(yaml.safe_load_all((DOCKER / name).read_text()))
 
 
@@ -47,7 +47,7 @@ def said(name: str) -> Instruction:
 
 
 def pods() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """The pods of the manifests, each with its container of kbsync."""
+    """Return the pods of the manifests, each with its kbsync container."""
     deployment = of_kind("kubernetes.yaml", "Deployment")["spec"]["template"]["spec"]
     job = of_kind("cronjob.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     containers = (deployment["initContainers"][0], job["containers"][0])
@@ -140,7 +140,7 @@ def test_the_health_check_ends_as_engines_know_it(tmp_path: Path, code: int) -> 
     "file", sorted(ROOT.glob("[de]*/**/compose.yaml")), ids=lambda file: file.parent.name
 )
 def test_a_container_of_compose_comes_back_after_a_reboot(file: Path) -> None:
-    """Docker's `on-failure` starts nothing at boot when the daemon was stopped orderly."""
+    """Docker's `on-failure` starts nothing at boot if the daemon was stopped orderly."""
     compose = yaml.safe_load(file.read_text())
     assert compose["services"]["kbsync"]["restart"] == "unless-stopped"
 
@@ -198,7 +198,7 @@ def test_only_trouble_that_passes_is_tried_again_by_the_job() -> None:
 
 
 def loaded(name: str, tmp_path: Path) -> Config:
-    """The config of a file in docker/, with secrets that exist."""
+    """Return the config of a file in docker/, with existing secrets."""
     is_manifest = "kind" in documents(name)[0]
     text = of_kind(name, "ConfigMap")["data"]["config.yaml"] if is_manifest else (DOCKER / name).read_text()
     for secret in ("key", "token"):

@@ -67,7 +67,7 @@ MOUNTS = {
 
 
 def loaded(text: str, tmp_path: Path) -> Config:
-    """The config, with secrets that exist."""
+    """Return the config, with existing secrets."""
     for name, value in SECRETS.items():
         (tmp_path / name).write_text(value)
     file = tmp_path / "config.yaml"
@@ -99,7 +99,7 @@ def test_the_configs_are_good_and_name_what_is_mounted(name: str, tmp_path: Path
 
 
 def test_the_host_has_the_same_name_after_each_start_and_a_prefix_of_its_own(tmp_path: Path) -> None:
-    # ADR 27: the database knows by it a mirror that lost its state.
+    # ADR 27: the database recognises a mirror with a lost state by it.
     names = {"compose": composed()["services"]["kbsync"]["hostname"]}
     names["kubernetes"] = of_kind("StatefulSet")["metadata"]["name"]
     for name, text in CONFIGS.items():
@@ -147,7 +147,7 @@ def test_the_image_gets_what_postgresql_needs() -> None:
     ).read_text()
     assert arguments == {"KBSYNC_EXTRAS": "postgres"}
     assert "ARG KBSYNC_EXTRAS=" in dockerfile
-    # As the shell of a RUN has it, with and without.
+    # As the shell of a RUN sees it, with and without.
     words = re.findall(r'(?<=--no-cache-dir )("\$wheel\S+")', dockerfile)
     for extras, wanted in (("postgres,onnx", "a.whl[postgres,onnx]"), ("", "a.whl")):
         said_ = ran(
@@ -180,7 +180,7 @@ def test_the_commands_in_the_compose_file_make_its_secrets(tmp_path: Path) -> No
 
 @pytest.fixture
 def made(postgres: Server, tmp_path: Path) -> Iterator[Server]:
-    """A server at which init.sh has been."""
+    """Yield a server on which init.sh has run."""
     (tmp_path / "password").write_text("it's a 'secret'")
     environ = {**os.environ, "PGHOST": str(postgres.folder), "PASSWORD_FILE": str(tmp_path / "password")}
     environ["PATH"] = f"{programs()}:{environ['PATH']}"

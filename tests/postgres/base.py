@@ -23,7 +23,7 @@ from tests.postgres.server import Server
 
 
 class Numbers:
-    """Vectors of eight numbers made of the key; it remembers the texts it made some for."""
+    """Computes vectors of eight numbers from the key; records the texts."""
 
     takes_pictures, at_once, least_cosine = False, 2**31, 0.0
 
@@ -43,7 +43,7 @@ class Numbers:
         return np.frombuffer(self._vector(hashlib.sha256(text.encode()).hexdigest()), np.float16).astype("f4")
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: it holds no resources."""
 
     def _vector(self, key: str) -> bytes:
         parts = [byte / 2048 for byte in bytes.fromhex(key)[: self._dimensions]]
@@ -75,13 +75,13 @@ def put(store: PostgresStore, *entries: Entry) -> list[int]:
 
 
 def found(store: PostgresStore, word: str) -> set[int]:
-    """The owner's documents in whose passages a word is found."""
+    """Return the owner's documents with a word in their passages."""
     hits = Search(store, Numbers()).search(Query(word, top_k=50, own=True))
     return {int(hit.remote_id) for hit in hits if any(word in passage.text for passage in hit.passages)}
 
 
 def token(prefix: str) -> UUID:
-    """That of a state which always wrote under this prefix."""
+    """Return the token of a state that always used this prefix."""
     return uuid5(NAMESPACE_URL, prefix)
 
 
@@ -102,7 +102,7 @@ def opened(
 
 
 def between(monkeypatch: pytest.MonkeyPatch, step: Callable[[psycopg.Connection[Any], str], None]) -> None:
-    """`step` is called before each statement of a store, with the connection and the statement."""
+    """Call `step` before each statement of a store, with the connection and the statement."""
 
     def is_of_a_store(connection: Any) -> bool:
         return not connection.closed and "application_name" in connection.info.get_parameters()
@@ -124,7 +124,7 @@ def between(monkeypatch: pytest.MonkeyPatch, step: Callable[[psycopg.Connection[
 
 
 def session_of(connection: psycopg.Connection[Any]) -> int:
-    """The server's process at work for a connection: a pooler names another one."""
+    """Return the server process that works for a connection: a pooler reports another one."""
     pid = connection.pgconn.exec_(b"SELECT pg_backend_pid()").get_value(0, 0)
     assert pid is not None
     return int(pid)
@@ -132,7 +132,7 @@ def session_of(connection: psycopg.Connection[Any]) -> int:
 
 @contextmanager
 def commits_without_an_answer(server: Server) -> Iterator[None]:
-    """Each COMMIT is on disk and waits for a standby that is not there, until its session is ended."""
+    """Let each COMMIT reach the disk and wait for a missing standby, until its session ends."""
 
     def wait_for(standby: str) -> None:
         server.run("postgres", f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'")
@@ -148,13 +148,13 @@ def commits_without_an_answer(server: Server) -> Iterator[None]:
 
 
 def committing(server: Server, database: str) -> list[int]:
-    """The server's processes that wait so."""
+    """Return the server processes that wait so."""
     waiting = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND wait_event = 'SyncRep'"
     return [pid for (pid,) in server.run("postgres", waiting, database)]
 
 
 def left_over(server: Server, database: str) -> list[Any]:
-    """Rows that belong to nothing, and counts that are not so."""
+    """Return rows without an owner, and wrong counts."""
     return server.run(
         database,
         """

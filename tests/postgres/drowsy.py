@@ -1,8 +1,8 @@
-"""Runs kbsync, suspended in the middle of its first change as by SIGSTOP, without noticing.
+"""Runs kbsync and suspends it in the middle of its first change, as SIGSTOP does, without its knowledge.
 
 Usage: DROWSY=n python -m tests.postgres.drowsy ARGUMENTS (kbsync's own). It stops before the statement that
-comes n after the one which locks its owner's row, at the latest before COMMIT; with `copy` in the middle of a
-COPY, with `never` not at all. Transactions sleep for a second at most, and not for thirty.
+    comes n after the one that locks its owner's row, at the latest before COMMIT; with `copy` in the middle
+    of a COPY, with `never` not at all. Transactions may idle for one second instead of thirty.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tests.postgres.base import between
 
 
 def hurry() -> None:
-    """What takes half a minute takes a second."""
+    """Shorten half a minute to a second."""
     assert (connections.ASLEEP, store.ASLEEP) == (30, 30)
     connections._SET = connections._SET.replace("'30s'", "'1s'")
     store.ASLEEP = 1  # type: ignore[misc]
 
 
 def fall_asleep() -> None:
-    """All threads; this one goes on for a moment, in which it must not do anything."""
+    """Suspend all threads; this one runs for a moment longer, in which it must do nothing."""
     os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(0.2)
 
@@ -57,7 +57,7 @@ def doze(at: int) -> None:
 
 
 def doze_in_a_copy() -> None:
-    """Stop where the first row of a COPY has been sent."""
+    """Stop after the first row of a COPY was sent."""
     write_row = psycopg.Copy.write_row
 
     def write_and_stop(copy: psycopg.Copy, row: Any) -> None:

@@ -1,8 +1,8 @@
 """Lets hosts feed one base while they, the server, the pooler or a Dask cluster are killed at random.
 
-Each kill is judged.
+The result is checked after each kill.
 
-A new victim is a line of `VICTIMS`: what it kills, and how that comes back.
+A new victim is a line of `VICTIMS`: its kill, and its restart.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from tests.postgres.test_mirror import Host
 from tests.torture.exercise import PromiseBroken, Tally
 
 KEPT = 5
-"""Files of each host that are changed and never removed: whoever searches finds each, all the time."""
+"""Files of each host that change and are never deleted: searches find each, all the time."""
 
 REST = 90.0
-"""Seconds in which all is mirrored after a kill, on a busy machine."""
+"""Seconds until everything is mirrored after a kill, on a busy machine."""
 
 OURS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'kbsync'"
 
@@ -41,7 +41,7 @@ class Feeding:
     """A folder that changes, and the daemon that mirrors it."""
 
     def __init__(self, root: Path, server: Server, database: str, name: str, more: str) -> None:
-        """`more`: lines of its config."""
+        """Start with `more` lines of config."""
         self.host = Host(root, server, database, f"{name}/")
         config = self.host.config
         config.write_text(config.read_text() + "    deletions: {hold_count: 1000}\n    rescan: 5s\n" + more)
@@ -60,7 +60,7 @@ class Feeding:
         self.host.write(path, self.texts[path] + "\n")
 
     def change(self, chance: random.Random) -> None:
-        """Some of everything."""
+        """Make every kind of change."""
         for path, word in self.words.items():
             if chance.random() < 0.6:
                 self.write(path, word)
@@ -78,7 +78,7 @@ class Feeding:
 
 
 class SharedDatabase:
-    """Hosts, a server, a pooler and a cluster where there are any, and readers that look all the time."""
+    """Hosts, a server, optionally a pooler and a cluster, and readers that check all the time."""
 
     def __init__(
         self, place: Path, server: Server, chance: random.Random, hosts: int, cluster: Programs | None
@@ -94,7 +94,7 @@ class SharedDatabase:
             each.host.close()
 
     def play(self, kills: int, victims: Sequence[str]) -> Tally:
-        """So many kills of any of `victims`, and at rest after each. Raises `PromiseBroken`."""
+        """Kill some of the `victims` and wait until all is mirrored after each. Raises `PromiseBroken`."""
         self.rest()
         with self._readers():
             for _ in range(kills):
@@ -113,7 +113,7 @@ class SharedDatabase:
         return self.tally
 
     def rest(self) -> None:
-        """Wait until each file is one document with its text. Raises `PromiseBroken`."""
+        """Wait until each file has exactly one document with its text. Raises `PromiseBroken`."""
         until = time.monotonic() + REST
         while wrong := self._wrong(Tally()):
             if time.monotonic() > until:
@@ -143,7 +143,7 @@ class SharedDatabase:
         return tally.compare(wanted, there) + [f"left over: {row}" for row in left]
 
     def _wait_for_a_moment(self) -> None:
-        """At random; or when a host is in the middle of a transaction, if it comes to that soon."""
+        """Wait a random time; or until a host is in a transaction, if that happens soon."""
         if self.chance.random() < 0.4:
             time.sleep(self.chance.uniform(0.0, 0.7))
             return
@@ -153,7 +153,7 @@ class SharedDatabase:
         time.sleep(self.chance.uniform(0.0, 0.05))
 
     def working(self) -> list[int]:
-        """The server's processes that are in the middle of something for a host."""
+        """Return the server processes that work for a host."""
         with psycopg.connect(self.server.direct("postgres"), autocommit=True) as connection:
             return [pid for (pid,) in connection.execute(f"{OURS} AND state <> 'idle'", (self.database,))]
 
@@ -189,7 +189,7 @@ class SharedDatabase:
 
 
 def kill_host(shared: SharedDatabase) -> None:
-    """A daemon; its folder changes while it is gone."""
+    """Kill a daemon; its folder changes while it is down."""
     each = shared.chance.choice(shared.feeding)
     each.daemon.process.kill()
     each.daemon.process.wait()
@@ -198,7 +198,7 @@ def kill_host(shared: SharedDatabase) -> None:
 
 
 def kill_session(shared: SharedDatabase) -> None:
-    """A process of the server at work for a host: the server ends all others, too, and recovers."""
+    """Kill a server process that works for a host: the server ends all others, too, and recovers."""
     pids = shared.working() or [pid for (pid,) in shared.server.run("postgres", OURS, shared.database)]
     for pid in pids[:1]:
         with suppress(ProcessLookupError):
@@ -206,14 +206,14 @@ def kill_session(shared: SharedDatabase) -> None:
 
 
 def kill_server(shared: SharedDatabase) -> None:
-    """The server's first process; the others end when they notice."""
+    """Kill the server's first process; the others end when they notice."""
     shared.server.kill()
     time.sleep(shared.chance.choice([0.0, 0.5]))
     shared.server.start()
 
 
 def kill_pooler(shared: SharedDatabase) -> None:
-    """The pooler, with every connection through it."""
+    """Kill the pooler, with every connection through it."""
     assert isinstance(shared.server, Pooled)
     shared.server.pooler.stop()
     time.sleep(shared.chance.choice([0.0, 0.5]))
@@ -221,7 +221,7 @@ def kill_pooler(shared: SharedDatabase) -> None:
 
 
 def kill_worker(shared: SharedDatabase) -> None:
-    """One that may be at work, and another in its place."""
+    """Kill a worker, which may be working, and start another."""
     assert shared.cluster is not None
     worker = shared.cluster.workers.pop(0)
     worker.kill()
@@ -230,7 +230,7 @@ def kill_worker(shared: SharedDatabase) -> None:
 
 
 def kill_scheduler(shared: SharedDatabase) -> None:
-    """The scheduler; its workers end with it, and new ones come to the new one."""
+    """Kill the scheduler; its workers end with it, and new ones join the new one."""
     cluster = shared.cluster
     assert cluster is not None
     port, workers = int(cluster.address.rpartition(":")[2]), len(cluster.workers)
@@ -258,7 +258,7 @@ OF_CLUSTER = {"worker", "scheduler"}
 def play(
     seed: int, place: Path, kills: int, victims: Collection[str], *, pooled: bool, hosts: int = 2
 ) -> Tally:
-    """A shared from its beginning to its end; the same seed chooses the same victims and changes."""
+    """Run a shared database from beginning to end; the same seed chooses the same victims and changes."""
     with ExitStack() as stack:
         server = Pooled() if pooled else Server()
         stack.callback(server.close)

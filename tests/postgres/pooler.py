@@ -36,10 +36,10 @@ logfile = {folder}/log
 
 
 class Pooler:
-    """A running PgBouncer before a server. `close` ends it; its files go with those of the server."""
+    """A running PgBouncer before a server. `close` ends it; the server removes its files."""
 
     def __init__(self, server: Server, **more: str) -> None:
-        """`more` of pgbouncer.ini."""
+        """Start with `more` lines of pgbouncer.ini."""
         self.server = server
         self.folder = Path(server.folder, "pool")
         self.folder.mkdir()
@@ -52,10 +52,10 @@ class Pooler:
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it responds."""
         program = programs.found("pgbouncer")
         assert program is not None
-        for left in self.folder.glob(".s.*"):  # by one that was killed; it would be taken for one that runs
+        for left in self.folder.glob(".s.*"):  # left by a killed one; they would look like a running one's
             left.unlink()
         command = [program, "--quiet", self.folder / "ini"]
         self.process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Pooler:
         self.wait()
 
     def wait(self) -> None:
-        """Until it and the server behind it answer."""
+        """Wait until it and the server behind it respond."""
         until = time.monotonic() + 30
         while True:
             try:
@@ -86,24 +86,24 @@ class Pooler:
             self.stop()
 
     def dsn(self, database: str, user: str = "postgres") -> str:
-        """How to reach a database through it."""
+        """Return the dsn of a database through it."""
         return f"host={self.folder} port={PORT} dbname={database} user={user}"
 
 
 class Pooled(Server):
-    """A server whose `dsn` leads through a PgBouncer; `run` goes there directly."""
+    """A server whose `dsn` leads through a PgBouncer; `run` connects directly."""
 
     def __init__(self, pooler: Mapping[str, str] | None = None) -> None:
-        """`pooler`: more of pgbouncer.ini."""
+        """Start with more lines of pgbouncer.ini in `pooler`."""
         super().__init__()
         self.pooler = Pooler(self, **(pooler or {}))
 
     def dsn(self, database: str, user: str = "postgres") -> str:
-        """How to reach a database of it through the pooler."""
+        """Return the dsn of one of its databases through the pooler."""
         return self.pooler.dsn(database, user)
 
     def start(self) -> None:
-        """Start the server; the pooler is there, or comes after it."""
+        """Start the server; the pooler runs already, or starts after it."""
         super().start()
         if hasattr(self, "pooler"):
             self.pooler.wait()

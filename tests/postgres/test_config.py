@@ -55,7 +55,7 @@ def test_a_dsn_is_read_as_libpq_reads_it(dsn: str) -> None:
     whole, ours = conninfo_to_dict(dsn), read_dsn(dsn)
     for key in ("user", "host", "port", "dbname", "service"):
         read = str(whole.get(key) or "")
-        # That of several hosts which all have the usual port is none.
+        # Several hosts with the default port have an empty one.
         assert ours.get(key, "").strip(",") == read.strip(","), key
 
 

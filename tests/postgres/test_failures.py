@@ -40,7 +40,7 @@ from tests.share import long
 
 
 def cured(server: Server, halted: Halted) -> None:
-    """Do what the cure says, as the administrator who pastes it."""
+    """Follow the fix, as an administrator would."""
     words = shlex.split(halted.cure)
     assert words[0] == "psql"
     options = dict(zip(words[1::2], words[2::2], strict=True))
@@ -242,7 +242,7 @@ def test_vectors_of_another_length_halt(postgres: Server) -> None:
         [halted] = store.put([entry(2, "heron")], Numbers(dimensions=4))
         assert isinstance(halted, Halted)
         assert halted.halt == "embedding-dimensions"
-        # Nor can such a question be compared with what is there; its words can.
+        # Such a question can't be compared by vector either; its words can.
         [hit] = Search(store, Numbers(dimensions=4)).search(Query("kestrel"))
         assert hit.passages[0].text == "kestrel"
 
@@ -284,7 +284,7 @@ def test_a_server_that_restarts_costs_a_pause(postgres: Server) -> None:
 
 
 class Work:
-    """What is done to a base with one document, and what may be found meanwhile."""
+    """A change to a base with one document, and the documents that searches may find meanwhile."""
 
     def __init__(self, name: str, does: Callable[[PostgresStore, int], object], after: set[str]) -> None:
         self.name, self.does, self.after = name, does, after
@@ -329,7 +329,7 @@ def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
                     return
                 if is_answer_lost:
                     connection.pgconn.exec_(b"COMMIT")
-                # As when the client is killed, or the server, or the line is cut: the session is over.
+                # As if the client or server were killed or the network cut: the session is over.
                 postgres.run(database, "SELECT pg_terminate_backend(%s, 5000)", session_of(connection))
 
             error: TargetError | None = None
@@ -343,12 +343,12 @@ def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
                 assert error is None
                 assert stop_at > (1 if is_answer_lost else 4)
                 return
-            # None: it was about to be done once more by itself.
+            # None: it was about to be repeated automatically.
             assert error is None or isinstance(error, Unavailable | Unsure)
             assert not isinstance(error, Unsure) or work.name in ("put", "replace", "again")
             assert left_over(postgres, database) == []
             assert found(store, "kestrel") or found(store, "heron") or work.name == "delete"
-            # The journal does it again, or finds that it was done: never twice.
+            # The journal repeats it, or finds that it was done: never twice.
             with suppress(Rejected):
                 work.does(store, first)
             assert left_over(postgres, database) == []
@@ -382,7 +382,7 @@ def test_a_server_that_restarts_in_the_middle_of_any_statement_has_all_or_nothin
             between(patch, step)
             [failed] = store.put([entry(2, "heron", *LONG[5:], replaces=first)], Numbers())
         if isinstance(failed, int):
-            # It was between two transactions: the first one found that vectors are lacking.
+            # It was between two transactions: the first one found that vectors are missing.
             assert statements[at - 1].startswith(("ROLLBACK", "BEGIN")) and at > 1
             assert found(store, "heron") == {failed}
             return
@@ -410,7 +410,7 @@ def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.Monk
         assert isinstance(unsure, Unsure)
         assert isinstance(untried, Unavailable)
         assert untried.untried
-        # The list, which names upload ids, decides.
+        # The list, which has upload ids, decides.
         assert [row.upload_id for row in store.page(0, 9)] == [1]
 
 
@@ -423,7 +423,7 @@ def test_a_commit_that_is_ended_when_it_is_on_disk_is_unsure(postgres: Server) -
             [pid] = eventually(lambda: committing(postgres, database))
             postgres.run("postgres", "SELECT pg_terminate_backend(%s, 5000)", pid)
             assert isinstance(replacing.result(30), Unsure)
-            deleting = pool.submit(store.delete, [first])  # it may be done again: nobody has to look
+            deleting = pool.submit(store.delete, [first])  # it may be repeated: no search is needed
             [pid] = eventually(lambda: committing(postgres, database))
             postgres.run("postgres", "SELECT pg_terminate_backend(%s, 5000)", pid)
             with pytest.raises(Unavailable):
@@ -434,7 +434,7 @@ def test_a_commit_that_is_ended_when_it_is_on_disk_is_unsure(postgres: Server) -
 
 @contextmanager
 def cut_while_committing(store: PostgresStore, server: Server, database: str) -> Iterator[None]:
-    """A put of document 1 was cut off while its COMMIT waits; that goes on at the end."""
+    """Cut off a put of document 1 while its COMMIT waits; that continues at the end."""
     lines = list[Any]()
 
     def note(connection: Any, statement: str) -> None:
@@ -448,7 +448,7 @@ def cut_while_committing(store: PostgresStore, server: Server, database: str) ->
             putting = pool.submit(outcome, store)
             eventually(lambda: committing(server, database))
             with socket.socket(fileno=os.dup(lines[-1].fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)  # the server does not look at it before it has committed
+                line.shutdown(socket.SHUT_RDWR)  # the server doesn't read it before it has committed
             assert isinstance(putting.result(30), Unsure)
             assert committing(server, database)
             yield
@@ -520,17 +520,17 @@ def test_a_writer_asleep_in_its_transaction_holds_nobody_up_and_stores_nothing_w
             between(patch, doze)
             slow = pool.submit(sleeper.put, [entry(2, "heron", replaces=first)], Numbers())
             assert asleep.wait(30)
-            # It holds the owner's row. Who comes next waits until the server ends that session.
+            # It holds the owner's row. The next writer waits until the server ends that session.
             [second] = put(successor, entry(3, "merlin", replaces=first))
             wake.set()
             [outcome] = slow.result(30)
         assert isinstance(outcome, Unavailable)
         assert found(successor, "merlin") == {second}
-        # Awake, it tries again: its place is taken.
+        # When it wakes, it tries again: its place is taken.
         [halted] = sleeper.put([entry(2, "heron", replaces=first)], Numbers())
         assert isinstance(halted, Halted)
         assert halted.halt == "superseded"
-        assert sleeper.check() == successor.check()  # and does not take it back
+        assert sleeper.check() == successor.check()  # and doesn't take it back
         with pytest.raises(Halted):
             sleeper.delete([second])
         with pytest.raises(Halted):

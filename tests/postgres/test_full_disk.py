@@ -27,7 +27,7 @@ pytestmark = [
 
 
 def fill(disk: Path) -> Path:
-    """A file that takes whatever is left there."""
+    """Write a file that uses up the remaining space."""
     filler = disk / "filler"
     with filler.open("wb", 0) as stream, suppress(OSError):
         while True:
@@ -61,7 +61,7 @@ def test_a_disk_without_room_for_tables_halts_and_goes_on_by_itself(postgres: Se
 
 @long
 def test_a_disk_without_room_for_the_log_of_the_server_costs_a_pause_and_loses_nothing() -> None:
-    """The server ends with a panic, and begins again when there is room."""
+    """The server ends with a panic, and starts again when there is room."""
     with Server(min_wal_size="32MB", max_wal_size="48MB") as server:
         database, wal, disk = server.database(), server.folder / "data" / "pg_wal", server.folder / "small"
         server.stop()
@@ -84,7 +84,7 @@ def test_a_disk_without_room_for_the_log_of_the_server_costs_a_pause_and_loses_n
                 assert isinstance(failed, Unavailable | Unsure), failed
                 assert "No space left" in (server.folder / "log").read_text()
                 filler.unlink()
-                if server.process.poll() is not None:  # it could not even recover
+                if server.process.poll() is not None:  # it couldn't even recover
                     server.start()
                 eventually(lambda: is_there(store, done))
                 put(store, entry(100, "merlin"))

@@ -36,7 +36,7 @@ def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
 
 
 def state(server: Server, database: str, number: int) -> PostgresStore:
-    """One of several states of the same mirror on the same host."""
+    """Return one of several states of the same mirror on the same host."""
     return PostgresStore(server.dsn(database), Owner("one/", UUID(int=number), "handbook", "/docs", "files"))
 
 
@@ -140,7 +140,7 @@ def test_two_states_in_turn_leave_one_document_for_each_path(postgres: Server) -
         [newer] = put(second, entry(1, "merlin", path="a.md"))
         assert second.find_existing([old, newer]) == {newer}
     with closing(state(postgres, database, 1)) as again:
-        # It does not know what the other one stored.
+        # It doesn't know what the other one stored.
         [newest] = put(again, entry(2, "heron", path="a.md", replaces=old))
         assert [row.id for row in again.page(0, 9)] == [newest]
         assert (found(again, "merlin"), found(again, "heron")) == (set(), {newest})
@@ -171,7 +171,7 @@ def test_documents_that_change_places_are_found_all_the_while(postgres: Server) 
         store.rename(two, "a.md", "a", 2.0)
         assert words() == [{one}, {two}]
         assert {row.id: row.path for row in store.page(0, 9)} == {one: "b.md", two: "a.md"}
-        # A new file in the place of one that is being renamed: that is found until its own turn comes.
+        # A new file replaces one that is being renamed: searches find that one until its own turn comes.
         [three] = put(store, entry(3, "merlin", path="a.md"))
         assert words() == [{one}, {two}] and found(store, "merlin") == {three}
         store.rename(two, "c.md", "c", 3.0)
@@ -180,7 +180,7 @@ def test_documents_that_change_places_are_found_all_the_while(postgres: Server) 
         postgres.run(database, "UPDATE kbsync.document SET path = 'a.md'")
 
 
-# -- bases that an older kbsync made
+# -- bases of an older kbsync
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_base_of_layout_1_is_upgraded_and_keeps_its_documents(postgres: Server
         uuid, _ = store.check()
         assert uuid == "c67e3590-13bb-4a26-8fda-1d8d10457c5a"
         assert store.check() == (uuid, 2)
-        # Of two documents of one path the one that was stored last is there.
+        # Of two documents with one path, the latest remains.
         assert [row.path for row in store.page(0, 9)] == ["b.md", "a.md"]
         [hit] = Search(store, Numbers()).search(Query("kestrel", top_k=1, own=True))
         assert hit.passages[0].text == "The kestrel, once more."
@@ -241,7 +241,7 @@ def made(server: Server) -> str:
 
 
 def tables(server: Server, database: str) -> dict[str, object]:
-    """Columns, constraints and indexes, however they came to be."""
+    """Return columns, constraints and indexes, however they were created."""
     asked = {
         "columns": "SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull,"
         " attstattarget, pg_get_expr(adbin, adrelid) FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid"

@@ -29,7 +29,7 @@ class Host(Place):
         )
 
     def having(self, word: str) -> list[str]:
-        """Paths of the files of this host in whose passages a word is found."""
+        """Return the paths of this host's files with a word in their passages."""
         hits = self.run("search", word, "--mirror", "handbook", "--json").json["hits"]
         return sorted(hit["path"] for hit in hits if any(word in one["text"] for one in hit["passages"]))
 
@@ -97,7 +97,7 @@ def test_another_prefix_takes_the_documents_along(hosts: list[Host], postgres: S
     ran = one.run("--once", "--json")
     assert (ran.code, ran.json["uploaded"], ran.json["renamed"]) == (0, 0, 1)
     assert documents(postgres, one.database) == [("three/", "a.md"), ("two/", "a.md")]
-    # That of another is refused, and told.
+    # Another mirror's prefix is refused with a message.
     one.config.write_text(one.config.read_text().replace('"three/"', '"two/"'))
     ran = one.run("--once")
     assert ran.code == 3

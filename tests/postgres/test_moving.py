@@ -24,7 +24,7 @@ from tests.share import enumerated, long
 
 
 class Vectors:
-    """A service that makes vectors, and remembers for which texts."""
+    """An embedding service that records its texts."""
 
     def __init__(self) -> None:
         self.asked = asked = list[str]()
@@ -48,7 +48,7 @@ class Vectors:
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Nobody reads it."""
+                """Print nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -63,7 +63,7 @@ class Vectors:
 
 
 class Moving(Place):
-    """A mirror that is changed from the built-in base to a database and back."""
+    """A mirror that changes from the built-in base to a database and back."""
 
     def __init__(self, root: Path, server: Server, vectors: Vectors) -> None:
         super().__init__(root)
@@ -85,12 +85,12 @@ class Moving(Place):
         return self.state / "kb" / "handbook"
 
     def hits(self, question: str) -> Any:
-        """What a search finds, apart from the numbers of documents."""
+        """Return a search's hits without document ids."""
         hits = self.run("search", question, "--json").json["hits"]
         return [{key: value for key, value in hit.items() if key != "document_id"} for hit in hits]
 
     def having(self, word: str) -> list[str]:
-        """Paths of the files in whose passages a word is found."""
+        """Return the paths of files with a word in their passages."""
         return sorted(h["path"] for h in self.hits(word) if any(word in one["text"] for one in h["passages"]))
 
     def copy(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Moving(Place):
         return [shown for (shown,) in self.server.run(self.database, statement)]
 
     def left(self) -> int:
-        """How many documents the note of the mirror calls left behind."""
+        """Return how many documents the mirror's note reports as left behind."""
         note = self.status().get("note", "")
         return int(note.split()[0]) if "previous knowledge base" in note else 0
 
@@ -172,13 +172,13 @@ def test_a_built_in_base_moves_without_anything_being_read_or_embedded_again(mov
     assert left_over(moving.server, moving.database) == []
     assert (moving.base / "index.db").read_bytes() == index
     assert moving.copy()["documents"] == 0
-    # All of it is as if the files had been read for this base.
+    # Everything is as if the files had been read for this base.
     other = moving.server.database()
     moving.postgres(other, prefix="")
     assert moving.once()["uploaded"] == 10
     assert contents(moving.server, moving.database) == contents(moving.server, other)
     moving.postgres(prefix="")
-    # What is edited shares its passages with what was copied.
+    # Edited files share their passages with the copied ones.
     moving.vectors.asked.clear()
     moving.write("birds/0.md", "# Bird 0\n\nThe kestrel 0.\n\n## Nest 0\n\nIts nest.\n\n## Eggs\n\nFour.\n")
     assert done(moving.once()) == {**NOTHING, "replaced": 1}
@@ -245,7 +245,7 @@ def test_a_copy_that_is_killed_is_taken_up_again(moving: Moving, again: str) -> 
             moving.write(f"birds/{least}.md", "# Merlin\n\nThe merlin.\n")
             (moving.docs / f"birds/{least + 1}.md").unlink()
     if again == "copy":
-        # What the last one had stored is found, also where it was killed before it could write that down.
+        # A killed copy's documents are found even if it couldn't record them.
         [(stored,)] = moving.server.run(moving.database, "SELECT count(*) FROM kbsync.document")
         copied = moving.copy()
         assert copied["documents"] <= 152 - stored
@@ -295,7 +295,7 @@ def test_a_second_copy_brings_back_nothing_that_was_deleted_or_renamed(moving: M
     assert moving.go("--once").code == 3
     before = moving.documents()
     copied = moving.copy()
-    # What is held is there and stays.
+    # Held documents stay.
     assert (copied["documents"], copied["there"], copied["left"]) == (0, 9, 0)
     assert moving.documents() == before
     assert moving.run("approve", "--yes").code == 0
@@ -312,13 +312,13 @@ def test_documents_left_behind_are_told_of_and_used_again(moving: Moving) -> Non
     moving.postgres()
     moving.copy()
     assert moving.left() == 5
-    # Another database: the old one keeps its documents, and has them when it is used again.
+    # Another database: the old one keeps its documents, and still has them when it is used again.
     moving.postgres(other)
     assert moving.once()["uploaded"] == 5
     assert moving.left() == 10
     moving.postgres()
     assert done(moving.once()) == NOTHING
-    # The same one by another name.
+    # The same database by another name.
     moving.postgres(dsn=moving.server.dsn(moving.database) + " port=5432 application_name=elsewhere")
     assert done(moving.once()) == NOTHING
     assert moving.left() == 10
@@ -327,13 +327,13 @@ def test_documents_left_behind_are_told_of_and_used_again(moving: Moving) -> Non
     moving.postgres("restored")
     assert done(moving.once()) == NOTHING
     moving.postgres()
-    # Back on this machine: what went meanwhile goes here too.
+    # Back on this machine: files deleted meanwhile are deleted here too.
     (moving.docs / "birds/0.md").unlink()
     moving.local()
     assert done(moving.once()) == {**NOTHING, "deleted": 1}
     assert moving.left() == 10
     assert moving.having("kestrel") == ["birds/1.md", "birds/2.md", "été.txt"]
-    # The documents of the built-in one are deleted as the copy has said: nothing of it is left behind.
+    # The documents of the built-in one are deleted as the copy announced: nothing is left behind.
     moving.postgres()
     told = moving.go("kb", "copy").err
     assert moving.once()["deleted"] == 1
@@ -355,7 +355,7 @@ def test_a_base_made_anew_in_the_same_database_has_left_nothing_behind(moving: M
 
 
 Before = Callable[[Moving], str]
-"""Makes what is wrong, while the config names the database; gives another dsn, or ''."""
+"""Causes the problem while the config names the database; returns another dsn, or ''."""
 
 
 def stays_local(moving: Moving) -> str:
@@ -506,7 +506,7 @@ def test_the_password_of_a_database_is_shown_nowhere(moving: Moving) -> None:
         assert ran.code == 0 and "sEcReT" not in ran.out + ran.err, command
     files = [file for file in moving.root.rglob("*") if file.is_file() and file != moving.config]
     assert [file for file in files if b"sEcReT" in file.read_bytes()] == []
-    # What a former base keeps beside the proof of ownership is told of, and the proof alone is no copy.
+    # Files of a former base besides the proof of ownership are reported; the proof alone isn't a copy.
     copies = [line for line in moving.run("doctor").out.splitlines() if " copies " in line]
     assert len(copies) == 1 and "handbook now uses postgres" in copies[0]
     for file in moving.base.glob("index.db*"):
@@ -525,7 +525,7 @@ def test_forgetting_a_mirror_takes_its_own_documents_out_of_the_database_and_no_
     moving.once()
     owned = "SELECT prefix FROM kbsync.document d JOIN kbsync.owner o ON o.id = d.owner ORDER BY 1"
     assert moving.server.run(moving.database, owned) == [("one/",), ("other/",)]
-    # Also where the database is reached by another name since the last pass.
+    # Also if the database's name changed since the last pass.
     moving.postgres(dsn=moving.server.dsn(moving.database) + " port=5432")
     ran = moving.run("forget", "handbook", "--delete-documents", "--yes")
     assert (ran.code, ran.out) == (0, "handbook is forgotten; 1 document deleted\n")

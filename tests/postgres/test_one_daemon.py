@@ -28,7 +28,7 @@ def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
 
 
 def rows(host: Host) -> list[Any]:
-    """Every row of documents, passages, words and vectors, by its place and the transaction that wrote it."""
+    """Return every row of documents, passages, words and vectors, by its position and transaction."""
     tables = ("document", "passage", "words", "vector")
     each = (f"SELECT '{table}', ctid::text, xmin::text FROM kbsync.{table}" for table in tables)
     return host.server.run(host.database, " UNION ALL ".join(each) + " ORDER BY 1, 2")
@@ -38,7 +38,7 @@ def test_a_state_that_is_lost_altogether_is_made_again_from_the_base_and_nothing
     host: Host,
 ) -> None:
     before = rows(host)
-    shutil.rmtree(host.state)  # the token of the mirror as well: its prefix proves what is its own
+    shutil.rmtree(host.state)  # including the mirror's token: its prefix proves its ownership
     assert host.once()["uploaded"] == 0
     assert rows(host) == before
     assert host.run("verify").code == 0
@@ -51,7 +51,7 @@ def test_a_daemon_that_slept_while_another_took_its_place_changes_nothing(host: 
     daemon.says("watch.started")
     daemon.tell(signal.SIGSTOP)
     other = ("--state-dir", host.root / "other state")
-    if state == "a copy":  # with the token: the generation alone tells the two apart
+    if state == "a copy":  # with the token: only the generation distinguishes the two
         shutil.copytree(host.state, other[1])
     assert host.run("--once", "--json", *other).json["uploaded"] == 0
     before = rows(host)

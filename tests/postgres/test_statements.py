@@ -18,13 +18,13 @@ PASSES = 4
 
 @pytest.fixture(scope="module")
 def talking() -> Iterator[Server]:
-    """A server that writes down each statement."""
+    """A server that logs each statement."""
     with Server(log_statement="all", log_min_messages="log", log_line_prefix="%d ") as server:
         yield server
 
 
 def statements(server: Server, database: str) -> list[str]:
-    """All that was sent to a database so far, begin and end of each transaction among it."""
+    """Return all statements sent to a database so far, including transaction control."""
     logged = (server.folder / "log").read_text()
     return re.findall(rf"^{database} LOG:  (?:statement|execute [^:]*): (.*)", logged, re.MULTILINE)
 
@@ -34,7 +34,7 @@ def statements(server: Server, database: str) -> list[str]:
 def test_a_pass_without_changes_sends_at_most_three_statements_for_a_page_of_a_directory(
     tmp_path: Path, talking: Server, number: int
 ) -> None:
-    """However many documents there are: what was sent is known from the state."""
+    """The number of documents doesn't matter: the state knows what was sent."""
     host = Host(tmp_path / "one", talking, talking.database(), "one/")
     host.config.write_text(host.config.read_text() + "    rescan: 1s\n")
     for each in range(number):
@@ -53,7 +53,7 @@ def test_a_pass_without_changes_sends_at_most_three_statements_for_a_page_of_a_d
     asked = statements(talking, host.database)[before:]
     assert len(asked) <= 3 * PASSES, asked
     assert daemon.end() == 0
-    # A process that begins claims its row besides.
+    # A new process claims its row as well.
     before = len(statements(talking, host.database))
     assert host.once()["uploaded"] == 0
     asked = statements(talking, host.database)[before:]

@@ -21,7 +21,7 @@ from tests.share import long
 
 
 class Drowsy(Host):
-    """One whose processes stop in the middle of their first change, where they are told to."""
+    """A host whose processes stop in the middle of their first change, on request."""
 
     modules = (drowsy.__name__, drowsy.__name__)
 
@@ -43,7 +43,7 @@ def pair(tmp_path: Path, postgres: Server) -> Iterator[tuple[Drowsy, Drowsy]]:
 
 
 def texts(server: Server, database: str) -> list[tuple[str, str]]:
-    """What the base has, by path."""
+    """Return the base's texts, by path."""
     return server.run(
         database, "SELECT shown, text FROM kbsync.document JOIN kbsync.passage USING (content) ORDER BY 1"
     )
@@ -88,7 +88,7 @@ def test_whoever_is_stopped_past_its_time_stores_nothing_when_it_goes_on(
 def test_without_a_lock_on_ones_own_row_a_writer_that_wakes_would_die_of_a_unique_violation(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both take over the passages of the old version, and both put their own in its place."""
+    """Both take over the passages of the old version, and both insert their own in its place."""
     database = postgres.database()
     asleep, wake = threading.Event(), threading.Event()
     with opened(postgres, database) as store:
@@ -119,7 +119,9 @@ def test_without_a_lock_on_ones_own_row_a_writer_that_wakes_would_die_of_a_uniqu
 def test_a_writer_asleep_inside_its_transaction_does_not_block_takeover(
     postgres: Server, pair: tuple[Drowsy, Drowsy], at: str, state: str
 ) -> None:
-    """The server ends one that sleeps between two statements, its successor one in the middle of a COPY."""
+    """The server ends a session that sleeps between two statements; its successor ends one in the middle
+    of a COPY.
+    """
     one, two = pair
     one.write("changed.md", "The first merlin.\n")
     process = one.start("--once", env={"DROWSY": at})

@@ -33,14 +33,14 @@ def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fill(store: PostgresStore, host: str = "") -> None:
-    """Half of what makes an index worth its while."""
+    """Insert half as many rows as make an index worthwhile."""
     texts = [f"word{number} kestrel {host}" for number in range(MANY // 2)]
     put(store, *(entry(at + 1, *texts[at : at + 100], path=f"{at}.md") for at in range(0, len(texts), 100)))
 
 
 @contextmanager
 def a_writer_that_does_not_end(postgres: Server, database: str) -> Iterator[None]:
-    """Whoever makes an index waits for it."""
+    """Keep a writer's transaction open, for which index creation waits."""
     with psycopg.connect(postgres.dsn(database)) as holding:
         holding.execute("LOCK TABLE kbsync.vector IN ROW EXCLUSIVE MODE")
         yield
@@ -55,10 +55,10 @@ def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
         ours.check()
         assert not ours.tidy()
         fill(its)
-        assert its.purge()  # there are few: nothing is waited for
+        assert its.purge()  # with few rows, nothing waits
         fill(ours, "again")
         now += QUIET - 1
-        assert ours.tidy()  # there is something to do, for `purge`
+        assert ours.tidy()  # there is work for `purge`
         assert not ours.purge()
         put(ours, entry(99, "merlin"))
         now += QUIET - 1
@@ -76,7 +76,7 @@ def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
         assert postgres.run(database, INDEX) == [(True,)]
         assert [Search(ours, Numbers()).search(query) for query in queries] == before
         found = [[hit.remote_id for hit in hits] for hits in before]
-        for few, most in ((50, 1), (1, 0)):  # how deep it looks for passages depends on them
+        for few, most in ((50, 1), (1, 0)):  # the depth of its search for passages depends on them
             monkeypatch.setattr(searching, "FEW", few)
             monkeypatch.setattr(searching, "MOST_ADMITTED", most)
             hits_of_each = [Search(ours, Numbers()).search(query) for query in queries]
@@ -93,8 +93,8 @@ def test_the_index_fits_the_question(postgres: Server) -> None:
         fill(other, "again")
     with opened(postgres, database, "a/") as store:
         store.check()
-        assert not store.tidy()  # a pass that begins makes it and waits
-    # So few are compared faster one by one.
+        assert not store.tidy()  # a new pass creates it and waits
+    # With so few, comparing all is faster.
     with psycopg.connect(postgres.dsn(database)) as connection:
         connection.execute(
             "SET search_path = kbsync, public; SET enable_seqscan = off; SET enable_sort = off"
@@ -128,7 +128,7 @@ def test_an_index_that_was_broken_off_is_made_again(postgres: Server) -> None:
 
 @pytest.mark.parametrize("is_orphan", [True, False])
 def test_two_do_not_make_it_at_once(postgres: Server, is_orphan: bool) -> None:
-    """Also where the host that began it was killed, and where its role is not ours to look into."""
+    """Even if the host that started it was killed, or its role is invisible to ours."""
     database = postgres.database()
     maker, other = f"maker_{database}", f"other_{database}"
     with opened(postgres, database, "a/") as store, opened(postgres, database, "b/") as second:

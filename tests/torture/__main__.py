@@ -1,9 +1,9 @@
-"""Runs every exercise in turn until the time is over, each round in a process of its own.
+"""Runs every exercise in turn until the time is over, each round in a separate process.
 
 Usage: python -m tests.torture [--time 10m] [--seed 1] [--only NAME[,NAME…]] [--rounds N] [--workers 2]
 
-The first round of an exercise is played with the seed itself, later ones with seeds that follow from it. Ends
-with 1 when a promise was broken or a round hung.
+The first round of an exercise uses the seed itself, later ones seeds derived from it. Exits with 1 if a
+promise was broken or a round hung.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """Of `90`, `90s`, `10m` or `1h`."""
+    """Parse `90`, `90s`, `10m` or `1h`."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
     return float(number) * UNITS[unit]
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture")
     parser.add_argument("--time", type=seconds, default="10m", help="how long to begin rounds (10m)")
     parser.add_argument("--seed", type=int, default=1, help="everything follows from it (1)")

@@ -1,6 +1,6 @@
-"""Others damage a knowledge base while lists shift and lie, and audits repair what is ours.
+"""Others damage a knowledge base while lists shift and lie, and audits repair our documents.
 
-At Zhipu the daemon's audits do it, elsewhere a person has it verified and repaired (`repairs.py`).
+At Zhipu the daemon's audits do it; elsewhere a person verifies and repairs (`repairs.py`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.torture.mess import DAY, MOST_MESS, TURNS, Mess, MessyMirror
 from tests.torture.repaired import REPAIRED
 
 AUDITS = 4
-"""Within so many of them, a day apart, everything is in order again."""
+"""Within this many audits, a day apart, everything is repaired."""
 
 LOOKS = ("list", "detail", "file", "base", "capacity", "retrieve")
 SWEEPS, FOR_EACH, BESIDES = 3, 8, 12
-"""Times that a list is read at most; looks for each document somebody meddled with; looks beside these."""
+"""The most complete reads of a list; polls for each affected document; polls beside these."""
 
 ZHIPU_LISTS: tuple[dict[str, Any], ...] = (
     {},
@@ -42,7 +42,7 @@ ZHIPU_LISTS: tuple[dict[str, Any], ...] = (
     {"deleted_detail": "code"},
     {"deleted_detail": "null", "empty_list": "null"},
 )
-"""What the service's lists are like, a turn long."""
+"""The lists' properties during a turn."""
 
 ZHIPU_TROUBLE: tuple[dict[str, Any], ...] = (
     {"kind": "left-out", "op": "list"},
@@ -57,7 +57,7 @@ ZHIPU_TROUBLE: tuple[dict[str, Any], ...] = (
 
 
 class AuditedMirror(MessyMirror):
-    """At Zhipu, where the daemon audits. A steady file always has a document that was ready once."""
+    """A mirror at Zhipu, where the daemon audits. A steady file always has a document that was ready once."""
 
     late = (5, 40, 400)
 
@@ -77,32 +77,32 @@ class AuditedMirror(MessyMirror):
         self.world.turn(**asdict(ZhipuBehaviour(vectorize=(1.0, 3.0))))
         self.world.turn(**self.chance.choice(ZHIPU_LISTS))
 
-    # -- what happens ----------------------------------------------------------------------------------
+    # -- damage --------------------------------------------------------------------------------------------
 
     async def leave_deleted(self) -> None:
-        """A deletion that was none."""
+        """Let the service confirm a deletion without carrying it out."""
         self.world.delete(self.pick())
         self.bench.keep_deleted()
         await self.world.once()
 
     async def make_twin(self) -> None:
-        """Others upload our very bytes under our very name."""
+        """Upload the same bytes under the same name as another user."""
         path = self.pick()
         self.bench.add_foreign(self.kept(path).name, self.text(path))
 
     async def copy_name(self) -> None:
-        """Others upload something else under our name."""
+        """Upload something else under our name as another user."""
         self.bench.add_foreign(self.kept(self.pick()).name, self.new_text())
 
     async def take_name(self) -> None:
-        """Others have the name that a file's next version would have; then it changes."""
+        """Take the name of a file's next version as another user, then change the file."""
         path, text = self.pick(), self.new_text()
         name = Naming("", "tagged").name(path, sha256(text.encode()).hexdigest())
         self.bench.add_foreign(name, self.new_text())
         self.world.write(path, text)
         await self.world.once()
 
-    # -- order -----------------------------------------------------------------------------------------
+    # -- repair --------------------------------------------------------------------------------------------
 
     async def put_in_order(self, told: str) -> None:
         for trouble in (self.chance.choice(ZHIPU_TROUBLE), *({} for _ in range(AUDITS))):
@@ -114,13 +114,13 @@ class AuditedMirror(MessyMirror):
         self.judge(told, is_well=halt is None, said=halt)
 
     async def audit(self, told: str, trouble: Mapping[str, Any]) -> None:
-        """One audit; it may be put off, and asks little either way."""
+        """Run one audit; it may be put off, and sends few requests either way."""
         async with begun(self.world) as auditing:
             before = sum(map(self.world.asked, LOOKS))
             if trouble:
                 self.world.play(**trouble)
-            if trouble.get("kind") != "detail-missing":  # missing by list and detail is missing
-                # The list lacks a document, however often it is read, and the document is there.
+            if trouble.get("kind") != "detail-missing":  # missing in both list and detail counts as missing
+                # The list always lacks a document that exists.
                 name = self.kept(self.chance.choice(sorted(self.steady))).name
                 self.world.play("left-out", op="list", times=0, args={"name": name})
             await auditing.try_once()
@@ -139,7 +139,7 @@ MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {
 
 
 def audit(at: str, seed: int, place: Path, turns: int = TURNS) -> Tally:
-    """So many turns of one mirror."""
+    """Run this many turns of one mirror."""
     place.mkdir(exist_ok=True)
     return asyncio.run(MIRRORS[at](place, random.Random(seed)).live(turns))
 

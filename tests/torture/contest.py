@@ -1,4 +1,4 @@
-"""Runs rounds of exercises in parallel, each in a process of its own that is ended if it hangs."""
+"""Runs rounds of exercises in parallel, each in a separate process that is killed if it hangs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pathlib import Path
 from tests.torture.exercise import Tally
 
 LONGEST = 900.0
-"""Seconds after which a round is taken to hang."""
+"""Seconds after which a round counts as hanging."""
 
 
 @dataclass(slots=True)
 class Score:
-    """What became of all rounds of one exercise."""
+    """The results of all rounds of one exercise."""
 
     rounds: int = 0
     failed: int = 0
@@ -37,9 +37,9 @@ class Score:
 def rounds(
     names: Sequence[str], seed: int, most: int | None = None, *, often: Mapping[str, int] | None = None
 ) -> Iterator[tuple[str, int]]:
-    """Every exercise in turn with its seed, the first time round with `seed` itself.
+    """Yield every exercise in turn with its seed, at first `seed` itself.
 
-    One that is named in `often` is played so many times a turn, each with a seed of its own.
+    An exercise in `often` comes several times a turn, each with another seed.
     """
     chance = random.Random(seed)
     seeds = itertools.chain([seed], iter(lambda: chance.getrandbits(32), None))
@@ -52,7 +52,7 @@ def rounds(
 
 
 def begin_round(name: str, seed: int) -> subprocess.Popen[str]:
-    """A round in a session of its own, so that all that it starts can be ended with it."""
+    """Start a round in its own session, so that all its processes can be killed together."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.torture.round", name, str(seed)],
         cwd=Path(__file__).parents[2],
@@ -65,30 +65,30 @@ def begin_round(name: str, seed: int) -> subprocess.Popen[str]:
 
 
 def end_session(process: subprocess.Popen[str]) -> None:
-    """Kill the process and all that belongs to it."""
+    """Kill the process and its session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[Tally, str, str]:
-    """What a round did, its trouble ("" when all went well) and its output. One that hangs is ended."""
+    """Return a round's tally, its failure ("" if it passed) and its output. A hanging round is killed."""
     try:
         output, _ = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
         end_session(process)
         output, _ = process.communicate()
         return Tally(), f"it hung and was ended after {LONGEST:.0f} s", output
-    end_session(process)  # what it left behind
+    end_session(process)  # processes it left behind
     said, _, last = output.rstrip().rpartition("\n")
     try:
         told = json.loads(last)
         return Tally(**told["tally"]), told["trouble"], said
-    except (ValueError, KeyError, TypeError):  # one that said nothing died
+    except (ValueError, KeyError, TypeError):  # a round without a result crashed
         return Tally(), f"it ended with {process.returncode} and without a tally", output
 
 
 class Contest:
-    """Plays rounds with so many workers and keeps the scores."""
+    """Runs rounds with this many workers and keeps the scores."""
 
     def __init__(self, workers: int) -> None:
         self.scores: defaultdict[str, Score] = defaultdict(Score)
@@ -98,9 +98,9 @@ class Contest:
         self._running: set[subprocess.Popen[str]] = set()
 
     def play(self, rounds: Iterator[tuple[str, int]], until: float | None) -> None:
-        """Until there are no more, or no longer than `until` (monotonic time; what is begun is finished).
+        """Run all rounds, but start none after `until` (monotonic time).
 
-        Ctrl-C ends what is under way, which counts as nothing.
+        Ctrl-C kills the rounds in progress, which then don't count.
         """
         with ThreadPoolExecutor(self._workers) as pool:
             try:
@@ -137,14 +137,14 @@ class Contest:
 
 
 def told(name: str, seed: int, trouble: str, output: str) -> str:
-    """What a person needs to see the same again."""
+    """Return all that a person needs to repeat the failure."""
     again = f"python -m tests.torture --only {name} --seed {seed} --rounds 1"
     last = "\n".join(output.splitlines()[-40:])
     return f"{name}, seed {seed}, failed:\n{last}\n{trouble.rstrip()}\nagain: {again}\n"
 
 
 def as_table(scores: Mapping[str, Score], seconds: float) -> str:
-    """A row for each exercise and one for all; the last time is that of the whole run."""
+    """Return a row for each exercise and one for all; the last time is the whole run's."""
     whole = Score(seconds=seconds)
     for score in scores.values():
         whole.rounds, whole.failed = whole.rounds + score.rounds, whole.failed + score.failed

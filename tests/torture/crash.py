@@ -1,5 +1,6 @@
 """Stops the program at every boundary of every job on every target, then again during recovery and at
-random."""
+random.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ from tests.torture.exercise import Exercise, Tally
 
 
 def from_the_first(**more: Any) -> plays.Play:
-    """All boundaries, until the last one was met."""
+    """Run all boundaries, until the last one was reached."""
     return partial(plays.cut_everywhere, numbers=itertools.count(1), **more)
 
 
 def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
-    """All boundaries of some jobs on one of the benches."""
+    """Return an exercise of all boundaries of some jobs on one of the benches."""
 
     def exercise(seed: int, place: Path) -> Tally:
         chance, tally = random.Random(seed), Tally()
@@ -38,7 +39,7 @@ def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
 
 
 def during_recovery(seed: int, place: Path) -> Tally:
-    """A crash somewhere in a job, and at all boundaries of the recovery from it."""
+    """Crash somewhere in a job, and at all boundaries of its recovery."""
     chance = random.Random(seed)
     bench = chance.choice(sorted(BENCHES))
     job, first = chance.choice(sorted(jobs_on(bench))), chance.randint(2, 26)
@@ -46,7 +47,7 @@ def during_recovery(seed: int, place: Path) -> Tally:
 
 
 def at_random(seed: int, place: Path) -> Tally:
-    """Job after job in one world, each with up to five crashes in a row."""
+    """Run job after job in one world, each with up to five crashes in a row."""
     chance = random.Random(seed)
     bench = chance.choice([name for name in sorted(BENCHES) if _plain_jobs(name)])
     jobs = _plain_jobs(bench)
@@ -59,12 +60,12 @@ def at_random(seed: int, place: Path) -> Tally:
 
 
 def _plain_jobs(bench: str) -> dict[str, Job]:
-    """The jobs that can follow each other: they need no settings of their own."""
+    """Return the jobs that can follow each other: they need no settings of their own."""
     return {name: job for name, job in jobs_on(bench).items() if not job.settings}
 
 
 def changed_back(seed: int, place: Path) -> Tally:
-    """What a person changes and changes back, with a kill in between."""
+    """Change settings and change them back, with a kill in between."""
     chance, tally = random.Random(seed), Tally()
     for number in range(40):
         one, at = chance.choice(changes.EVERY), chance.randint(1, 80)

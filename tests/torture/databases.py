@@ -12,7 +12,7 @@ KILLS = 10
 
 
 def killed(seed: int, place: Path) -> Tally:
-    """Two to four hosts; every other seed goes through a pooler, and every third prepares on a cluster."""
+    """Run two to four hosts; every other seed uses a pooler, and every third prepares on a cluster."""
     pooled = seed % 2 == 0 and is_there("pgbouncer")
     victims = VICTIMS.keys() - (set() if pooled else {"pooler"}) - (set() if seed % 3 == 0 else OF_CLUSTER)
     return play(seed, place, KILLS, victims, pooled=pooled, hosts=2 + seed % 3)

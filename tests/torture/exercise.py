@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Tally:
-    """What was done to the program, and what was found broken."""
+    """Counts of work done and promises broken."""
 
     crashes: int = 0
     steps: int = 0
@@ -22,12 +22,12 @@ class Tally:
     violations: int = 0
 
     def add(self, other: Tally) -> None:
-        """Count what the other did as well."""
+        """Add another tally's counts."""
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
     def compare(self, wanted: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[str]]) -> list[str]:
-        """Count what is lost and what is there twice, by path; a sentence for each."""
+        """Count missing and duplicate documents, by path; return a sentence for each."""
         lost = [path for path in wanted if not set(wanted[path]) <= set(found.get(path, ()))]
         surplus = [path for path, them in found.items() if len(them) > len(wanted.get(path, ()))]
         self.lost += len(lost)
@@ -39,12 +39,12 @@ class Tally:
 
     @property
     def broken(self) -> int:
-        """How often a promise was not kept."""
+        """The number of broken promises."""
         return self.lost + self.duplicated + self.gaps + self.foreign + self.violations
 
 
 class PromiseBroken(AssertionError):
-    """A promise was broken, and what had been counted by then is known."""
+    """A promise was broken; carries the counts up to then."""
 
     def __init__(self, sentence: str, tally: Tally) -> None:
         super().__init__(sentence)
@@ -52,7 +52,8 @@ class PromiseBroken(AssertionError):
 
 
 Exercise = Callable[[int, Path], Tally]
-"""Takes a seed and an empty scratch directory, and tells what was done, in a second to about a minute.
+"""Takes a seed and an empty scratch directory, runs for a second to a minute, and returns a tally.
 
-Raises `AssertionError` (`PromiseBroken` where it can count) when a promise was broken. The same seed does
-the same."""
+Raises `AssertionError` (`PromiseBroken` if it can count) if a promise was broken. The same seed does the
+same.
+"""

@@ -1,4 +1,4 @@
-"""Plays every fault of a connection to a service on each operation: alone, in pairs, with crashes."""
+"""Injects every fault of a connection to a service in each operation: alone, in pairs, with crashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.torture import (
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 20
-"""Trials in one round."""
+"""The trials in one round."""
 
 
 TRIALS: Mapping[str, Sequence[Trial]] = {
@@ -33,7 +33,7 @@ TRIALS: Mapping[str, Sequence[Trial]] = {
     "dify": trials_dify.trials(),
     "ragflow": trials_ragflow.trials(),
 }
-"""What each service is put through."""
+"""The trials of each service."""
 
 Play = Callable[[str, Path, random.Random], Awaitable[Tally]]
 
@@ -43,24 +43,24 @@ def _tally(one: FaultyMirror, faults: int, crashes: int = 0) -> Tally:
 
 
 async def alone(at: str, place: Path, chance: random.Random) -> Tally:
-    """One fault, once or several times."""
+    """Run one fault, once or several times."""
     return _tally(await overcome(at, place, chance.choice(TRIALS[at])), 1)
 
 
 async def paired(at: str, place: Path, chance: random.Random) -> Tally:
-    """Two at once, each up to three times."""
+    """Run two faults at once, each up to three times."""
     two = [replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(at, chance)]
     return _tally(await overcome(at, place, *two), sum(one.times for one in two))
 
 
 async def struck(at: str, place: Path, chance: random.Random) -> Tally:
-    """A fault, and something that happens to the client."""
+    """Run a fault together with a failure of the client."""
     one = await overcome(at, place, chance.choice(TRIALS[at]), calamity=calamity(chance))
     return _tally(one, 1, crashes=1)
 
 
 def pair(at: str, chance: random.Random) -> tuple[Trial, Trial]:
-    """Two that can come together: where the state was lost only one of them may be about that."""
+    """Return two trials that are compatible: only one may concern a lost state."""
     first, second = chance.sample(TRIALS[at], 2)
     while second.op == "file" and first.op != "file":
         second = chance.choice(TRIALS[at])
@@ -68,7 +68,7 @@ def pair(at: str, chance: random.Random) -> tuple[Trial, Trial]:
 
 
 def calamity(chance: random.Random) -> Calamity:
-    """Something that happens to the client itself."""
+    """Return a failure of the client itself."""
     number = chance.randint(1, 90)
     match chance.choice(("killed", "killed", "killed twice", "disk full", "two clients")):
         case "killed twice":
@@ -89,7 +89,7 @@ def calamity(chance: random.Random) -> Calamity:
 
 
 def exercise(at: str, play: Play) -> Exercise:
-    """A round of it: twenty trials, each in a world of its own."""
+    """Return a round: twenty trials, each in its own world."""
 
     def round_of(seed: int, place: Path) -> Tally:
         chance, tally = random.Random(seed), Tally()

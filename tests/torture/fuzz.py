@@ -18,7 +18,7 @@ INPUTS = 1500
 
 
 def fuzz(inputs: st.SearchStrategy[Any], owed: Callable[[Any], None], seed: int, scratch: Path) -> Tally:
-    """`INPUTS` inputs of one field; the smallest that breaks its promise is named."""
+    """Read `INPUTS` inputs of one kind; report the smallest that breaks its promise."""
     tally = Tally()
 
     @seeded(seed)

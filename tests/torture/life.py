@@ -1,9 +1,9 @@
-"""Plays a person's life with kbsync at the command line; the folder alone determines the expected result.
+"""Simulates a person's use of kbsync at the command line; the folder alone determines the expected result.
 
 In each turn a few things happen: files and the config are edited, states are lost, restored or doubled, a
-pass is killed, a disk is unmounted. Then the person runs `kbsync --once`, and does what it prints, until it
-ends with 0. From then on every base holds each file once, as it is now, and nothing else of ours (but see
-`LEFT_ALONE`).
+pass is killed, a disk is unmounted. Then the person runs `kbsync --once`, and follows its instructions, until
+it exits with 0. From then on every base holds the latest version of each file once, and no other document of
+ours (except `LEFT_ALONE`).
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ from tests.torture.exercise import Exercise, PromiseBroken, Tally
 TURNS, EVENTS, TRIES = 8, (2, 4), 20
 
 LEFT_ALONE = {
-    # Names alone tell there whose a document is: one with an old text may be a colleague's.
+    # Only names show there whose a document is: one with an old text may be a colleague's.
     "state-lost": {"zhipu", "dify", "ragflow", "lightrag"},
-    # What a second state sends looks like what a colleague's kbsync sends.
+    # A second state's uploads look like a colleague's.
     "two-states": set(SERVICES),
 }
-"""Where documents that another state sent may be left over, since nothing that may be a colleague's is
-deleted (promise 6). `verify` has to list them, but for those under another prefix: they may be another
-mirror's, and are counted as foreign. No other leftovers are let pass."""
+"""Services where documents of another state may remain, since kbsync deletes nothing that may be a
+colleague's (promise 6). `verify` must list them, except those under another prefix: they may be another
+mirror's, and count as foreign. Nothing else may remain.
+"""
 
 
 @dataclass(frozen=True)
 class MirrorEntry:
-    """A mirror as the config has it. `base`: the number of its knowledge base."""
+    """A mirror in the config. `base`: the number of its knowledge base."""
 
     name: str
     base: int
@@ -57,7 +58,7 @@ class MirrorEntry:
 
 
 class Life:
-    """One folder, two knowledge bases, and one or two mirrors of the folder to them."""
+    """One folder, two knowledge bases, and one or two mirrors of the folder into them."""
 
     def __init__(self, root: Path, kind: str, bases: list[KnowledgeBase], chance: random.Random) -> None:
         self.place, self.kind, self.bases, self.chance = Place(root), kind, bases, chance
@@ -74,7 +75,7 @@ class Life:
         return sorted(path for path in self.folder.rglob("*.md") if path.is_file())
 
     def new_path(self) -> Path:
-        """No two paths have one stem, so that a name at any service tells which file is meant."""
+        """Return a new path. No two paths share a stem, so that a name at any service identifies the file."""
         self.number += 1
         folder = self.folder / self.chance.choice(["", "", "guides", "guides/deep", "名"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +115,7 @@ class Life:
             folder.rename(self.folder / f"shelf{self.chance.randrange(10**6)}")
 
     def edit_config(self) -> None:
-        """Once or several times before anything runs; something still tells that it is the same mirror."""
+        """Edit the config once or several times before kbsync runs; the mirror remains recognisable."""
         edits = [self.rename_mirror, self.move_folder, self.change_prefix, self.toggle_second]
         edits.remove(self.kept)
         for edit in self.chance.sample(edits, self.chance.choice([1, 2, 2, 3])):
@@ -125,7 +126,7 @@ class Life:
         self.mirrors[0] = replace(self.mirrors[0], name=self.chance.choice(["handbook", "manual", "guide"]))
 
     def move_folder(self) -> None:
-        """By a rename, or as a copy on another disk."""
+        """Move the folder by a rename, or copy it to another disk."""
         self.number += 1
         before, self.folder = self.folder, self.place.root / f"folder{self.number:03}"
         if self.chance.random() < 0.6:
@@ -139,7 +140,7 @@ class Life:
             self.mirrors[0] = replace(self.mirrors[0], prefix=self.chance.choice(["", "alpha/", "beta/"]))
 
     def toggle_second(self) -> None:
-        """The folder gets a second mirror, or loses it; that base stays as it is."""
+        """Add or remove a second mirror of the folder; its base stays unchanged."""
         if len(self.mirrors) == 1:
             self.mirrors.append(MirrorEntry("second", 1))
         else:
@@ -155,7 +156,7 @@ class Life:
         self.place.config.write_text(json.dumps({"state_dir": str(self.state), "mirrors": mirrors}))
 
     def refuse(self) -> None:
-        """A config that nothing may be done for."""
+        """Write a config that must be refused."""
         first = self.block(self.mirrors[0])
         others = [{"name": "twice"}, {"name": "inside", "folder": str(self.folder / "guides")}]
         wrong = [[{**first, "include": []}], *([first, {**first, **other}] for other in others)]
@@ -165,7 +166,9 @@ class Life:
         self.require(self.documents() == before, "a refusal changed a base")
 
     def leave_state(self, how: str) -> None:
-        """Another has to learn what is there, where documents of another prefix would be another mirror's."""
+        """Lose the state. A new one has to adopt the documents; those with another prefix would be another
+        mirror's.
+        """
         self.has_new_state = True
         self.mirrors[0] = replace(self.mirrors[0], prefix=self.mirrored_prefix)
         self.sent_by_others.update(self.documents()[0])
@@ -176,7 +179,7 @@ class Life:
         shutil.rmtree(self.state, ignore_errors=True)
 
     def copy_state(self) -> None:
-        """The whole directory, or what `state backup` writes: without knowledge bases."""
+        """Copy the whole directory, or run `state backup`, which leaves out knowledge bases."""
         if self.state.exists():
             self.configure()
             self.copies.append(copy := self.place.home / f"copy{len(self.copies)}")
@@ -199,12 +202,12 @@ class Life:
         self.state, self.other_state = self.other_state, self.state
 
     def age_state(self) -> None:
-        """As a kbsync of an earlier schema would have left it."""
+        """Convert the state to an earlier schema."""
         path = self.state / "state.db"
         if not path.exists():
             return
         with closing(apsw.Connection(str(path))) as db:
-            if db.pragma("user_version") == schema.OLDEST:  # no pass since it was aged
+            if db.pragma("user_version") == schema.OLDEST:  # no pass since it was converted
                 return
             db.execute(
                 "ALTER TABLE mirror ADD COLUMN attached INTEGER NOT NULL DEFAULT 1;"
@@ -227,7 +230,7 @@ class Life:
                 "ALTER TABLE folder RENAME COLUMN is_excluded TO shut"
             )
             db.pragma("user_version", schema.OLDEST)
-        if self.chance.random() < 0.5:  # else it looks as if it came from a backup
+        if self.chance.random() < 0.5:  # otherwise it looks like a restored backup
             path.with_name("state.db-wal").touch()
         self.story.append(f"  schema {schema.OLDEST}")
 
@@ -243,7 +246,7 @@ class Life:
         self.tally.crashes += 1
 
     def close_terminal(self) -> None:
-        """The daemon watches at a terminal while files change; then its window is closed."""
+        """Run the daemon in a terminal while files change, then close the terminal's window."""
         self.configure()
         terminal = Terminal(self.place, columns=200)
         terminal.until("press Ctrl-C to stop")
@@ -254,10 +257,10 @@ class Life:
         os.close(terminal.theirs)
 
     def unmount(self) -> None:
-        """The folder is away, or there and empty. No document of a file in it may go that was searchable."""
+        """Run with the folder missing, or empty. No searchable document of its files may be deleted."""
         self.configure()
-        # What a pass that was killed began to send may go while the file is away (docs/deletions.md), and the
-        # copy of a text may have been sent while the document it was copied from was being replaced.
+        # Uploads of a killed pass may be cancelled while the file is missing (docs/deletions.md), and the
+        # copy of a text may have been sent while its original was being replaced.
         replaced = {sha256(text.encode()).hexdigest() for text in self.old_texts}
         wanted, away = self.digests() & self.mirrored - replaced, self.place.root / "away"
         self.folder.rename(away)
@@ -268,7 +271,7 @@ class Life:
         self.require(is_empty or ran.code == 3, f"without its folder a pass ends with {ran.code}: {ran.err}")
 
     def mirror_all(self) -> None:
-        """`--once`, and whatever it prints, until it has nothing more to say."""
+        """Run `--once`, and every command that it prints, until it prints none."""
         self.configure()
         self.has_approved = False
         for _ in range(TRIES):
@@ -287,7 +290,7 @@ class Life:
         raise self.broken(f"after {TRIES} passes it still says {ran.out}{ran.err}")
 
     def follow(self, cure: str) -> None:
-        """Paste it into a shell; a sentence is no command."""
+        """Paste the fix into a shell; a sentence isn't a command."""
         self.story.append(f"  {cure}")
         if cure.startswith("kbsync "):
             yes = ["--yes"] if "approve" in cure else []
@@ -299,11 +302,13 @@ class Life:
             self.require(done.returncode == 0, f"{cure}: {done.stderr!r}")
 
     def go(self, *words: str, wanted: set[str] | None = None) -> Ran:
-        """`wanted`: what files hold. No document of it may go, and not many of others unless approved."""
+        """Run kbsync. `wanted`: the files' texts. None of their documents may be deleted, and few others
+        unless approved.
+        """
         wanted, before = self.digests() if wanted is None else wanted, self.documents()
         ran = self.place.go(*words, env=self.env, hurried=True)
         for old, new in zip(before, self.documents(), strict=True):
-            kept = {digest for _, digest in new}  # under whatever name
+            kept = {digest for _, digest in new}  # under any name
             lost = {digest for _, digest in old} & wanted - kept
             self.require(not lost, f"documents of files that are there were deleted: {lost}")
             gone = [path for path, digest in old if digest not in kept]
@@ -329,7 +334,7 @@ class Life:
             self.search()
 
     def compare(self, documents: Documents, mirror: MirrorEntry) -> None:
-        """The base holds a document for each file, with its bytes, under its path; and no other."""
+        """Assert that the base holds a document for each file, with its bytes and path, and no other."""
         surplus = sorted(documents, key=lambda one: one in self.sent_by_others)
         missing, kind = [], self.bases[mirror.base].target["type"]
         prefix = mirror.prefix if kind != "local" else ""
@@ -390,7 +395,7 @@ class Life:
 
 
 def live(kind: str, seed: int, root: Path, turns: int = TURNS) -> Tally:
-    """The life that this seed has. Raises `PromiseBroken` with everything that happened."""
+    """Run the life of this seed. Raises `PromiseBroken` with the history."""
     with knowledge_base(kind, root) as base, local(root / "second") as second:
         life = Life(root, kind, [base, second], random.Random(seed))
         try:

@@ -1,5 +1,6 @@
-"""Random lives of a whole mirror, many to an exercise: over a base in memory (`tests/engine/machine.py`), and
-over the real clients and the stand-ins (`tests/remote/machine.py`)."""
+"""Random lives of a whole mirror, many to an exercise: with an in-memory base (`tests/engine/machine.py`),
+and with the real clients and the stand-ins (`tests/remote/machine.py`).
+"""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from tests.services.rows import ROWS
 from tests.torture.exercise import Exercise, Tally
 
 LIVES, REMOTE_LIVES, RULES = 40, 16, 50
-"""Some 2,000 steps in memory, some 900 at a service."""
+"""About 2,000 steps in memory, about 900 at a service."""
 
 
 def live(kind: type[MirrorMachine], number: int, lives: int, rules: int = RULES) -> Tally:
-    """So many lives of one kind of machine; the same number gives the same lives."""
+    """Run lives of one kind of machine; the same number gives the same lives."""
 
     class Seeded(kind):  # type: ignore[valid-type, misc]
         steps = crashes = faults = 0
@@ -48,7 +49,7 @@ def live(kind: type[MirrorMachine], number: int, lives: int, rules: int = RULES)
 
 
 def live_at(service: str, number: int, _place: Path) -> Tally:
-    """Lives of a mirror at this service."""
+    """Run lives of a mirror at this service."""
     return live(machine(service), number, REMOTE_LIVES)
 
 

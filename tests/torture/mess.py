@@ -18,12 +18,12 @@ Mess = Callable[[], Awaitable[None]]
 
 
 class MessyMirror:
-    """One life of a mirror, turn by turn.
+    """A mirror's life, turn by turn.
 
-    `steady`: files that nobody meddles with in this turn: each is found all the time, and none is sent.
-    `sent`: how many uploads there were before the turn. `wanted`: paths that `verify` has to name, by the
-    kind of what is wrong. `late`: seconds after which an upload may arrive. `untold`: documents of ours whose
-    name or mark others changed, by id, with their files.
+    `steady`: files that nobody changes in this turn: searches always find them, and none is sent. `sent`: the
+    number of uploads before the turn. `wanted`: paths that `verify` has to report, by kind of problem.
+    `late`: seconds after which an upload may arrive. `untold`: our documents whose name or mark others
+    changed, by id, with their files.
     """
 
     late: Sequence[float]
@@ -37,40 +37,40 @@ class MessyMirror:
         self.untold: dict[str, str] = {}
         self.number = self.sent = 0
 
-    # -- what each service has of its own ----------------------------------------------------------------
+    # -- implemented for each service ------------------------------------------------------------------------
 
     def messes(self) -> Sequence[Mess]:
-        """What others can do."""
+        """Return the kinds of damage that others can do."""
         raise NotImplementedError
 
     def set_out(self) -> None:
-        """How the service is in this turn."""
+        """Set the service's behaviour for this turn."""
         raise NotImplementedError
 
     async def put_in_order(self, told: str) -> None:
-        """Until the mess, which is told, is over. Raises `PromiseBroken`."""
+        """Repair the damage. Raises `PromiseBroken`."""
         raise NotImplementedError
 
     def found(self) -> Mapping[str, Sequence[str]]:
-        """SHA-256 of our documents of each file."""
+        """Return the SHA-256 of our documents of each file."""
         return self.bench.documents()
 
     def covered(self) -> set[str]:
-        """Files that have something to find, or had once."""
+        """Return files that are or once were searchable."""
         return self.bench.searchable()
 
     def violations(self) -> list[str]:
-        """What was done against the rules of the service, or to documents of others."""
+        """Return requests that broke the service's rules or affected other users' documents."""
         return self.bench.violations()
 
     async def go_over(self) -> None:
-        """A pass, which sees to what was edited."""
+        """Run a pass, which sends edited files."""
         await self.world.once()
 
-    # -- what happens ----------------------------------------------------------------------------------
+    # -- damage ----------------------------------------------------------------------------------------------
 
     def pick(self) -> str:
-        """A file that is not steady any more."""
+        """Pick a file, which is no longer steady."""
         path = self.chance.choice(sorted(self.steady))
         self.steady.discard(path)
         return path
@@ -83,39 +83,39 @@ class MessyMirror:
         return (self.world.root / path).read_text()
 
     def owned(self) -> Iterator[tuple[str, OwnDocument]]:
-        """Documents of ours with their files."""
+        """Yield our documents with their files."""
         for one in self.bench.ours():
             yield self.untold.get(one.id, one.path), one
 
     def kept(self, path: str) -> OwnDocument:
-        """The document that a file has."""
+        """Return a file's document."""
         return next(one for at, one in self.owned() if at == path)
 
     def want(self, kind: str, path: str) -> None:
         self.wanted.setdefault(kind, set()).add(path)
 
     async def delete_ours(self) -> None:
-        """Others delete a document of ours."""
+        """Delete one of our documents as another user."""
         path = self.pick()
         self.bench.take_away(self.kept(path))
         self.want("missing", path)
 
     async def come_late(self) -> None:
-        """An upload is done after its answer was lost, perhaps long after it was given up."""
+        """Let an upload finish after its response was lost, perhaps long after kbsync gave it up."""
         path = f"late{self.number}.md"
         self.bench.come_late(path, self.chance.choice(self.late))
         self.world.write(path, self.new_text())
         await self.go_over()
 
     async def leave(self) -> None:
-        """Others delete what is theirs."""
+        """Delete other users' own documents."""
         if self.world.foreign:
             gone = self.chance.choice(sorted(self.world.foreign))
             self.world.foreign.discard(gone)
             self.world.app.put_foreign({"delete": gone})
 
     async def edit(self) -> None:
-        """A file changes, and no pass has seen it yet."""
+        """Change a file that no pass has seen yet."""
         path = self.pick()
         self.world.write(path, self.new_text())
         self.want("stale", path)
@@ -123,7 +123,7 @@ class MessyMirror:
     # -- a turn ----------------------------------------------------------------------------------------
 
     async def live(self, turns: int) -> Tally:
-        """A first pass, and so many turns."""
+        """Run a first pass, then this many turns."""
         async with self.bench.serving():
             await self.world.mirrored(FILES)
             self.bench.on_change = lambda _: self.look_for_gaps()
@@ -135,7 +135,7 @@ class MessyMirror:
         self.gaps |= self.steady - self.covered()
 
     async def turn(self) -> None:
-        """Mess, and order. Raises `PromiseBroken`."""
+        """Damage the base and repair it. Raises `PromiseBroken`."""
         self.set_out()
         self.wanted = {}
         self.steady, self.sent = set(sha_of_folder(self.world)), len(self.bench.sent())
@@ -147,12 +147,12 @@ class MessyMirror:
         await self.put_in_order(", ".join(mess.__name__ for mess in done))
 
     def blame(self, sentence: str) -> NoReturn:
-        """Something is as it must not be."""
+        """Report a broken promise."""
         self.tally.violations += 1
         raise PromiseBroken(sentence, self.tally)
 
     def judge(self, told: str, *, is_well: bool, said: object) -> None:
-        """Folder and base are equal, and nothing else was touched. Raises `PromiseBroken`."""
+        """Require that folder and base are equal, and nothing else changed. Raises `PromiseBroken`."""
         here = sha_of_folder(self.world)
         wrong = self.tally.compare(here, self.found())
         sent = {digest for _, digest in self.bench.sent()[self.sent :]}

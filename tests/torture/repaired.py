@@ -30,11 +30,11 @@ from tests.torture.mess import Mess
 from tests.torture.repairs import RepairedMirror, text_of
 
 ANOTHER = 77777777
-"""An upload of another kbsync's."""
+"""An upload id of another kbsync."""
 
 
 class GptbotsMirror(RepairedMirror):
-    """What is ours is told by an address beside it."""
+    """A mirror whose documents are marked by an address."""
 
     at = "gptbots"
     lists = (
@@ -67,7 +67,7 @@ class GptbotsMirror(RepairedMirror):
         self.bench.add_foreign(one.name, self.new_text(), source_url="https://docs.example/theirs")
 
     def plant_lookalike(self, path: str, text: str) -> None:
-        """Sometimes with our very bytes."""
+        """Sometimes with the same bytes as ours."""
         text = self.chance.choice((text, self.text(path)))
         digest = sha256(text.encode()).hexdigest()
         url = f"{MARKER_BASE}/{path}#sha256={digest}&u={ANOTHER}&r=t600"
@@ -78,7 +78,9 @@ class GptbotsMirror(RepairedMirror):
         self.stored(one.id).deleted_at = None
 
     async def lose_mark(self) -> None:
-        """Others clear the address of a document of ours, or cut it; it is told by its id."""
+        """Clear or shorten the address of one of our documents as another user; its id still identifies
+        it.
+        """
         path = self.chance.choice(sorted(self.steady))
         one = self.stored(self.kept(path).id)
         self.untold[one.id] = path
@@ -86,7 +88,7 @@ class GptbotsMirror(RepairedMirror):
 
 
 class OpenaiMirror(RepairedMirror):
-    """What is ours is told by attributes."""
+    """A mirror whose documents are marked by attributes."""
 
     at = "openai"
     world: OpenaiWorld
@@ -102,7 +104,7 @@ class OpenaiMirror(RepairedMirror):
         return self.bench.add_foreign(one.name, text_of(one), attributes=self.stored(one.id).attributes)
 
     def plant_lookalike(self, path: str, text: str) -> None:
-        """Sometimes with our very bytes."""
+        """Sometimes with the same bytes as ours."""
         text = self.chance.choice((text, self.text(path)))
         mark = Mark(path, sha256(text.encode()).hexdigest(), ANOTHER, "auto")
         planted = self.bench.add_foreign(path, text, attributes=mark.attributes("file-theirs"))
@@ -112,21 +114,21 @@ class OpenaiMirror(RepairedMirror):
         self.stored(one.id).attributes["path"] = name
 
     async def lose_mark(self) -> None:
-        """Others set attributes of their own on a file of ours; it is told by its id."""
+        """Set other attributes on one of our files as another user; its id still identifies it."""
         path = self.chance.choice(sorted(self.steady))
         one = self.stored(self.kept(path).id)
         self.untold[one.id] = path
         one.attributes = self.chance.choice(({}, {"topic": "guides"}, {"path": path}))
 
     async def detach(self) -> None:
-        """Others take a file of ours out of the store, and leave it in the project."""
+        """Remove one of our files from the store as another user, leaving it in the project."""
         path = self.pick()
         self.world.app.detach(self.world.app.bases[HOME_ID], self.kept(path).id)
         self.want("missing", path)
 
 
 class OgxMirror(OpenaiMirror):
-    """At a server that speaks as OpenAI does, where files of equal text share their passages."""
+    """A mirror at a server with OpenAI's API, where files of equal text share their passages."""
 
     def __init__(self, place: Path, chance: random.Random) -> None:
         super().__init__(place, chance)
@@ -134,7 +136,7 @@ class OgxMirror(OpenaiMirror):
 
 
 class OpenWebuiMirror(RepairedMirror):
-    """What is ours is told by metadata. Of files with one text the second is refused, so copies have more."""
+    """A mirror whose documents are marked by metadata. The server refuses equal texts, so copies differ."""
 
     at = "openwebui"
     hidden = 1  # states are read from the list
@@ -147,7 +149,7 @@ class OpenWebuiMirror(RepairedMirror):
         return self.world.app.documents[remote_id]
 
     def plant_copy(self, one: OwnDocument) -> str:
-        """Its text was told from ours before it came into the base."""
+        """Its text was made different before it entered the base."""
         there = self.stored(one.id)
         planted = self.world.app.store(there.name, there.content, "text/plain", dict(there.sent))
         planted.extracted = f"{there.content.decode()}\n\n(file {planted.id})"
@@ -160,7 +162,7 @@ class OpenWebuiMirror(RepairedMirror):
         self.expect_marked(planted.id, path, text)
 
     async def move_ours(self) -> None:
-        """Others put a document of ours into a folder of theirs."""
+        """Move one of our documents into another user's folder."""
         path = self.chance.choice(sorted(self.steady))
         one = self.stored(self.kept(path).id)
         self.untold[one.id] = path
@@ -169,7 +171,7 @@ class OpenWebuiMirror(RepairedMirror):
         one.folder[base.id] = "theirs"
 
     async def unlink(self) -> None:
-        """Others take a document of ours out of the base, and leave the file."""
+        """Remove one of our documents from the base as another user, leaving the file."""
         path = self.pick()
         [base] = self.world.app.bases.values()
         self.world.app.remove(self.stored(self.kept(path).id), base)
@@ -177,7 +179,7 @@ class OpenWebuiMirror(RepairedMirror):
 
 
 class NamedMirror(RepairedMirror):
-    """What is ours is told by its name and its length."""
+    """A mirror whose documents are identified by name and length."""
 
     def messes(self) -> Sequence[Mess]:
         return (*super().messes(), self.take_name)
@@ -187,12 +189,14 @@ class NamedMirror(RepairedMirror):
         return Naming("", self.world.settings.names)
 
     def their_text(self) -> str:
-        """What others have under a name of ours. Where that has a tag, our length would be proof enough."""
+        """Return another user's text under our name. With a tag in the name, our length would be proof
+        enough.
+        """
         text = self.new_text()
         return text if self.naming.style == "plain" else f"{text}, and longer than any text of ours"
 
     def plant_named(self, name: str) -> None:
-        """Others have another text under a name of ours."""
+        """Upload another text under one of our names as another user."""
         planted = self.bench.add_foreign(name, self.their_text())
         if self.naming.style == "tagged":
             self.tagged.add(planted)
@@ -201,7 +205,7 @@ class NamedMirror(RepairedMirror):
         self.plant_named(one.name)
 
     def plant_lookalike(self, path: str, text: str) -> None:
-        """Also under our very name, which proves nothing of other bytes."""
+        """Also under exactly our name, which proves nothing about other bytes."""
         if self.chance.random() >= 0.5:
             self.plant_named(self.kept(path).name)
         elif self.naming.style == "tagged":
@@ -210,7 +214,7 @@ class NamedMirror(RepairedMirror):
             self.bench.add_foreign(self.naming.name(path, sha256(text.encode()).hexdigest()), text)
 
     async def take_name(self) -> None:
-        """Others have the name that a file's next version would have; then it changes."""
+        """Take the name of a file's next version as another user, then change the file."""
         path, text = self.pick(), self.new_text()
         self.plant_named(self.naming.name(path, sha256(text.encode()).hexdigest()))
         self.world.write(path, text)
@@ -218,7 +222,7 @@ class NamedMirror(RepairedMirror):
 
 
 class DifyMirror(NamedMirror):
-    """Names may be plain: then bytes are read."""
+    """Names may be plain; then kbsync compares bytes."""
 
     at = "dify"
     world: DifyWorld
@@ -231,7 +235,7 @@ class DifyMirror(NamedMirror):
 
 
 class RagflowMirror(NamedMirror):
-    """A second document of a name gets a number."""
+    """A second document with the same name gets a number."""
 
     at = "ragflow"
     hidden = 1  # states are read from the list
@@ -247,12 +251,12 @@ class RagflowMirror(NamedMirror):
         self.stored(one.id).deleted_at = None
 
     async def parse_again(self) -> None:
-        """Others have a document of ours parsed once more, and it is not found meanwhile."""
+        """Let another user parse one of our documents again; searches miss it meanwhile."""
         self.world.app.parse(self.stored(self.kept(self.pick()).id))
 
 
 class LightragMirror(RepairedMirror):
-    """A document is its name: there is no second one of it, none by another name, and no text twice."""
+    """A document is its name: there is no second one with it, none with another name, and no text twice."""
 
     at = "lightrag"
     hidden = 1  # states are read from the list
@@ -284,7 +288,7 @@ class LightragMirror(RepairedMirror):
         return document_id(remote_id or "")
 
     async def keep_busy(self) -> None:
-        """Others have the server at work on a deletion, which refuses everybody else meanwhile."""
+        """Keep the server busy with another user's deletion, so that it refuses all others."""
         self.world.app.start_deletion(["doc-theirs"], 20.0, "")
 
 

@@ -1,9 +1,9 @@
 """Others damage a knowledge base while lists shift and lie, and a user verifies and repairs it.
 
-What `verify` has to find is known of each mess. A document with the very mark of an upload of ours, or with
-its name and bytes where names are the proof, is a second one of its file, and a repair removes it; one with
-the mark of another kbsync's, or our name alone, is somebody else's. Where a name tells the bytes, a document
-of other bytes with such a name may be a version that a lost state sent: a person is told of it, and it stays.
+For each kind of damage the expected report of `verify` is known. A document with the mark of one of our
+uploads, or with its name and bytes if names are the proof, is a duplicate, and a repair removes it; one with
+another kbsync's mark, or only our name, belongs to somebody else. If a name contains a digest, a document
+with such a name but other bytes may be a version from a lost state: it is reported and stays.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from tests.services.rows import ROWS
 from tests.torture.mess import DAY, Mess, MessyMirror
 
 REPAIRS = 3
-"""Within so many of them everything is in order again."""
+"""Within this many repairs everything is right again."""
 
 TROUBLE = (
     Fault("left-out", "list"),
     Fault("lost-answer", "list"),
     Fault("status", "list", times=4, args={"status": 502}),
 )
-"""What may go wrong with the first verification of a turn, at every service."""
+"""Faults of the first verification of a turn, at every service."""
 
 LOOKS = ("list", "status", "detail", "state", "file")
-"""Operations of a service that a verification asks for."""
+"""The operations that a verification calls."""
 
 
 def text_of(one: OwnDocument) -> str:
-    """What searches find of it."""
+    """Return the text that searches find."""
     assert one.shown is not None
     return one.shown[1]
 
 
 class RepairedMirror(MessyMirror):
-    """At the service `at` of `ROWS`, whose behaviours last a turn each.
+    """A mirror at the service `at` of `ROWS`, whose behaviours last a turn each.
 
-    `lists`, `trouble`: what it may be like, and what may go wrong, besides what the row of the service says.
-    `hidden`: how many times a list lacks a document that is there; 0: each time. `most`: requests of one
-    verification: pages of the list, twice for what looks wrong, and looks at single documents.
+    `lists`, `trouble`: further behaviours and faults besides those of the service. `hidden`: how many times a
+    list lacks an existing document; 0: each time. `most`: the requests of one verification: pages of the
+    list, twice for apparent errors, and polls of single documents.
     """
 
     at: ClassVar[str]
@@ -62,11 +62,12 @@ class RepairedMirror(MessyMirror):
     def __init__(self, place: Path, chance: random.Random) -> None:
         row = ROWS[self.at]
         world = row.world(place)
-        # Passes that audit would mend what `verify` is to find.
+        # Passes with audits would repair what `verify` is supposed to find.
         world.settings = replace(world.settings, names=chance.choice(row.names), deep_rescan=1e9)
         super().__init__(row.bench(world), chance)
         self._lists = [*row.behaviours, *self.lists]
-        # Documents of others whose names tell bytes as ours do; those with these bytes, or with a mark.
+        # Other users' documents with digests in their names like ours; and those with these bytes, or with a
+        # mark.
         self.tagged, self.lookalikes = set[str](), set[str]()
         self._trouble = [*TROUBLE, *(one for one in row.oddities if one.op in LOOKS), *self.trouble]
 
@@ -91,10 +92,10 @@ class RepairedMirror(MessyMirror):
         self.world.turn(**{name: getattr(usual, name) for name in names})
         self.world.turn(**self.chance.choice(self._lists))
 
-    # -- what is there -----------------------------------------------------------------------------------
+    # -- contents --------------------------------------------------------------------------------------------
 
     def found(self) -> Mapping[str, Sequence[str]]:
-        """SHA-256 of what searches find of each file, "" for a document that they do not find."""
+        """Return the SHA-256 of each file's searchable text, "" for a document that searches don't find."""
         found: dict[str, list[str]] = {}
         for path, one in self.owned():
             shown = "" if one.shown is None else sha256(one.shown[1].encode()).hexdigest()
@@ -104,23 +105,23 @@ class RepairedMirror(MessyMirror):
     def covered(self) -> set[str]:
         return {path for path, one in self.owned() if one.shown is not None}
 
-    # -- what each service has of its own ----------------------------------------------------------------
+    # -- implemented for each service ------------------------------------------------------------------------
 
     def plant_copy(self, one: OwnDocument) -> str:
-        """Others copy a document of ours with its mark; the id."""
+        """Copy one of our documents with its mark as another user, and return the id."""
         return self.bench.add_foreign(one.name, text_of(one))
 
     def plant_replacement(self, one: OwnDocument) -> None:
-        """Others upload something else under the name of a document that was ours, without its mark."""
+        """Upload something else under the name of a deleted document of ours, without its mark."""
         self.bench.add_foreign(one.name, self.new_text())
 
     def plant_lookalike(self, path: str, text: str) -> None:
-        """Another kbsync uploads a file that has the same path."""
+        """Upload a file with the same path as another kbsync."""
         name = Naming(self.world.settings.prefix).name(path, sha256(text.encode()).hexdigest())
         self.lookalikes.add(self.bench.add_foreign(name, text))
 
     def expect_marked(self, planted: str, path: str, text: str) -> None:
-        """Another kbsync's mark, or another state's: a twin of our file may go, any other text stays."""
+        """Expect a marked document: a twin of our file may be deleted, any other text stays."""
         if text == self.text(path):
             self.pass_as_ours(planted)
             self.want("duplicate", path)
@@ -128,31 +129,31 @@ class RepairedMirror(MessyMirror):
             self.lookalikes.add(planted)
 
     def id_of(self, remote_id: str | None) -> str:
-        """The id of a document at the stand-in."""
+        """Return the id of a document at the stand-in."""
         return remote_id or ""
 
     def stored(self, remote_id: str) -> Any:
-        """A document as the stand-in has it, also one that was deleted."""
+        """Return the stand-in's document, even a deleted one."""
         raise NotImplementedError
 
     def give_name(self, one: OwnDocument, name: str) -> None:
-        """Others rename a document of ours."""
+        """Rename one of our documents as another user."""
         self.stored(one.id).name = name
 
     def undelete(self, one: OwnDocument) -> None:
-        """Others restore a document that was deleted, or upload it again as it was."""
+        """Restore a deleted document, or upload it again unchanged, as another user."""
         self.pass_as_ours(self.plant_copy(one))
 
-    # -- what happens ------------------------------------------------------------------------------------
+    # -- damage ----------------------------------------------------------------------------------------------
 
     def pass_as_ours(self, planted: str) -> None:
-        """Nothing tells it from a document of ours."""
+        """Note that nothing distinguishes it from our documents."""
         self.world.foreign.discard(planted)
         if hasattr(stored := self.stored(planted), "is_foreign"):
             stored.is_foreign = False
 
     async def replace_ours(self) -> None:
-        """Others delete a document of ours and upload something else under its name."""
+        """Delete one of our documents as another user and upload something else under its name."""
         path = self.pick()
         one = self.kept(path)
         self.bench.take_away(one)
@@ -160,7 +161,7 @@ class RepairedMirror(MessyMirror):
         self.want("missing", path)
 
     async def make_twin(self) -> None:
-        """Others copy a document of ours with its mark: for all that can be told a second one of the file."""
+        """Copy one of our documents with its mark as another user: it looks like a duplicate of ours."""
         path = self.pick()
         one = self.kept(path)
         if one.id not in self.untold:
@@ -168,7 +169,7 @@ class RepairedMirror(MessyMirror):
             self.want("duplicate", path)
 
     async def exchange_ours(self) -> None:
-        """Others copy a document of ours with its mark, and delete the one that we know."""
+        """Copy one of our documents with its mark as another user, and delete the original."""
         path = self.pick()
         one = self.kept(path)
         if one.id not in self.untold:
@@ -177,18 +178,18 @@ class RepairedMirror(MessyMirror):
             self.want("missing", path)
 
     async def make_lookalike(self) -> None:
-        """Others have a kbsync of their own, and with it our path."""
+        """Let another user's kbsync upload a file with our path."""
         self.plant_lookalike(self.pick(), self.new_text())
 
     async def mangle_name(self) -> None:
-        """Others give a document of ours another name; it is told by its id, or by its mark."""
+        """Rename one of our documents as another user; its id or its mark still identifies it."""
         path = self.chance.choice(sorted(self.steady))
         one = self.kept(path)
         self.untold[one.id] = path
         self.give_name(one, self.chance.choice((f"{one.name} (1)", "notes.md", "说明.md", one.name.upper())))
 
     async def bring_back(self) -> None:
-        """Others restore a document that we deleted."""
+        """Restore a document that we deleted, as another user."""
         path = self.pick()
         one = self.kept(path)
         self.world.delete(path)
@@ -198,14 +199,14 @@ class RepairedMirror(MessyMirror):
             self.want("orphaned", path)
 
     async def take_text(self) -> None:
-        """Others have the very text that a file's next version has; then it changes."""
+        """Upload the text of a file's next version as another user, then change the file."""
         path, text = self.pick(), self.new_text()
         self.bench.add_foreign(f"theirs{self.number}.md", text)
         self.world.write(path, text)
         self.want("stale", path)
 
     async def go_over(self) -> None:
-        """A pass, which sees to what was edited, and where it reads the list to what is back."""
+        """Run a pass, which sends edited files and finds restored documents if it reads the list."""
         await self.world.once()
         there = {path for path, _ in self.owned()}
         self.wanted = {
@@ -214,7 +215,7 @@ class RepairedMirror(MessyMirror):
             "orphaned": self.wanted.get("orphaned", set()) & there,
         }
 
-    # -- order -------------------------------------------------------------------------------------------
+    # -- repair ----------------------------------------------------------------------------------------------
 
     async def put_in_order(self, told: str) -> None:
         await self.look_in_trouble(self.chance.choice(self._trouble))
@@ -230,11 +231,11 @@ class RepairedMirror(MessyMirror):
         self.judge(told, is_well=is_well, said=found.to_json())
 
     def changes(self) -> int:
-        """How many requests there were that change something."""
+        """Return the number of requests that change something."""
         return sum(map(self.world.asked, self.bench.effects))
 
     async def look_in_trouble(self, trouble: Fault) -> None:
-        """It may be put off; nothing is changed by it."""
+        """Verify during a fault: it may be put off, and changes nothing."""
         before = self.changes()
         self.world.server.faults.add(trouble)
         with contextlib.suppress(TargetError):
@@ -243,7 +244,9 @@ class RepairedMirror(MessyMirror):
         assert self.changes() == before
 
     async def look(self, told: str, *, hides: bool = True) -> Verification:
-        """What `verify` says, at few requests. `hides`: the list lacks a document that is there."""
+        """Return the result of `verify`, which sends few requests. `hides`: the list lacks a document that
+        exists.
+        """
         if hides:
             one = self.kept(self.chance.choice(sorted(self.steady)))
             self.world.play("left-out", op="list", times=self.hidden, args={"name": one.name})
@@ -257,13 +260,15 @@ class RepairedMirror(MessyMirror):
         return found
 
     async def repair(self, told: str) -> None:
-        """As `verify --repair`, and the pass that carries it out."""
+        """Run `verify --repair`, and the pass that carries it out."""
         self.world.tell("repair", **repair_request(await self.look(told)))
         await self.world.once()
         self.world.clock.now += DAY
 
     def judge_findings(self, told: str, found: Verification) -> None:
-        """All that was done to files of ours is found and explained, and nothing of what is steady."""
+        """Require that all changes to our files are reported and explained, and nothing about steady
+        files.
+        """
         lists = {kind: getattr(found, kind) for kind in ("missing", "stale", "orphaned", "duplicate")}
         named = {kind: {one.path for one in findings} for kind, findings in lists.items()}
         ours = {

@@ -1,4 +1,4 @@
-"""Disks that fill up, descriptors that run out, damaged state files: everywhere, not only a sample."""
+"""Full disks, too few descriptors, damaged state files: at every point, not only a sample."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.resources.test_descriptors import with_few
 from tests.torture.exercise import Exercise, Tally
 
 ROUND = 8
-"""Writes at which the disk gets full, in one round."""
+"""The writes at which the disk becomes full, in one round."""
 
 
 def full_state(seed: int, place: Path) -> Tally:
-    """The disk of the state is full from some write on."""
+    """Fill the state's disk from some write on."""
     chance = random.Random(seed)
     for number in chance.sample(range(1, 90), ROUND):
         asyncio.run(play_full_state(place / f"memory-{number}", number))
@@ -27,7 +27,7 @@ def full_state(seed: int, place: Path) -> Tally:
 
 
 def full_index(seed: int, place: Path) -> Tally:
-    """The disk of the embedded knowledge base is."""
+    """Fill the built-in index's disk from some write on."""
     chance, mirror = random.Random(seed), LocalMirror(place / "local")
     for number in chance.sample(range(1, 110), ROUND):
         play_full_index(mirror, number)
@@ -35,14 +35,14 @@ def full_index(seed: int, place: Path) -> Tally:
 
 
 def spoilt_state(seed: int, place: Path) -> Tally:
-    """A state file that came to harm in some way."""
+    """Damage a state file in some way."""
     for kind in random.Random(seed).sample(sorted(SPOILT | LOST), ROUND):
         asyncio.run(play_spoilt(place / kind, kind))
     return Tally(faults=ROUND)
 
 
 def few_descriptors(seed: int, place: Path) -> Tally:
-    """A pass with too few of them, then one with enough."""
+    """Run a pass with too few descriptors, then one with enough."""
     place.mkdir(exist_ok=True)
     with zhipu_place(place) as desk:
         for n in range(20):

@@ -19,11 +19,11 @@ from tests.torture.exercise import Exercise, PromiseBroken, Tally
 
 MODULES = ("crash", "databases", "machine", "life", "soak", "faults", "audits", "fuzz", "resources")
 OFTEN = {"machine": 12}
-"""How many rounds of an exercise are played while all others play one: short steps, and many of them."""
+"""How many rounds of an exercise run for each round of the others: its rounds are short."""
 
 
 def exercises() -> dict[str, Exercise]:
-    """By name, in the order in which they are played. Raises `AssertionError` for a name given twice."""
+    """Return the exercises by name, in order. Raises `AssertionError` for a duplicate name."""
     found: dict[str, Exercise] = {}
     for name in MODULES:
         own = importlib.import_module(f"tests.torture.{name}").EXERCISES
@@ -33,7 +33,7 @@ def exercises() -> dict[str, Exercise]:
 
 
 def play(exercise: Exercise, seed: int) -> tuple[Tally, str]:
-    """What was done, and what went wrong."""
+    """Return the tally, and the failure."""
     scratch = Path(tempfile.mkdtemp(prefix="kbsync-torture-"))
     try:
         tally = exercise(seed, scratch)

@@ -1,7 +1,7 @@
 """Runs the real daemon on a real folder for a while, with kills and obstacles, then checks the result.
 
-Against the stand-in of Zhipu over TCP, and against the embedded knowledge base. `kbsync` is always a process
-of its own (with less patience between two tries, see `tests/cli/impatient.py`).
+It uses Zhipu's stand-in over TCP, and the built-in knowledge base. `kbsync` is always a separate process
+(with shorter pauses between tries, see `tests/cli/impatient.py`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ PATHS = [*(f"f{n}.md" for n in range(10)), *(f"d/g{n}.md" for n in range(5)), "d
 NO_HOLDS = "deletions: {hold_fraction: 1.0, hold_count: 1000}"
 FAULTS = ["lost-answer", "close-before", "cut-body", "reset-sending", "reset-connect"]
 LOSING = ("lost-answer", "cut-body")
-"""The work is done and nobody is told."""
+"""The work is done but the response is lost."""
 
 
 class Soak:
-    """One folder and one daemon; what it does follows from `chance`."""
+    """One folder and one daemon, with random actions from `chance`."""
 
     def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
         self.desk = desk
@@ -57,7 +57,7 @@ class Soak:
     def present(self) -> list[Path]:
         return sorted(path for path in self.desk.docs.rglob("*.md") if path.name != "keep.md")
 
-    # -- what happens ----------------------------------------------------------------------------------
+    # -- actions -------------------------------------------------------------------------------------------
 
     @property
     def steps(self) -> list[Callable[[], object]]:
@@ -76,7 +76,7 @@ class Soak:
             path.rename(self.desk.docs / self.chance.choice(PATHS[:10]))
 
     def move(self) -> None:
-        """A directory is somewhere else, and perhaps back again."""
+        """Move a directory, and perhaps move it back."""
         there, other = (self.desk.docs / name for name in self.chance.sample(["d", "moved"], 2))
         if there.is_dir():
             shutil.rmtree(other, ignore_errors=True)
@@ -88,7 +88,7 @@ class Soak:
 
     def signal(self) -> None:
         number = self.chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-        if number is not signal.SIGKILL:  # which it heeds once it has begun
+        if number is not signal.SIGKILL:  # which it handles once it has started
             self.await_loop()
         self.daemon.tell(number)
         if number is not signal.SIGHUP:
@@ -98,7 +98,9 @@ class Soak:
             self.daemon = self.start()
 
     def await_loop(self) -> None:
-        """Signals are heeded from the first thing on that it says of its mirror or of its documents."""
+        """Wait for the daemon's first message about its mirror or documents: from then on it handles
+        signals.
+        """
         eventually(lambda: len(self.daemon.lines()) > 1, LONGEST)
 
     def live(self) -> Tally:
@@ -110,7 +112,7 @@ class Soak:
             self.calm()
         return self.tally
 
-    # -- what must be true -----------------------------------------------------------------------------
+    # -- checks --------------------------------------------------------------------------------------------
 
     def calm(self) -> None:
         self.desk.run("retry")
@@ -124,7 +126,9 @@ class Soak:
         self.daemon = self.start()
 
     def is_settled(self) -> bool:
-        """A person says yes where all documents of a moment are gone: no limit lets these go unasked."""
+        """Return whether everything is mirrored; approve holds, since no limit lets all documents
+        disappear.
+        """
         if self.is_mirrored():
             return True
         self.desk.run("approve", "--yes")
@@ -144,7 +148,7 @@ class Soak:
 
 
 class RemoteSoak(Soak):
-    """Against the stand-in, which now and then is away, loses answers, and is used by others as well."""
+    """A soak with the stand-in, which sometimes stops, loses responses, and has other users."""
 
     def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
         desk.aim(NO_HOLDS)
@@ -168,7 +172,7 @@ class RemoteSoak(Soak):
         time.sleep(self.chance.uniform(0.1, 1.0))
         self.desk.vendor.arrive()
         self.tally.faults += 1
-        self.losses += 1  # what was on its way got no answer
+        self.losses += 1  # requests in progress got no response
 
     def calm(self) -> None:
         self.desk.vendor.server.faults.clear()
@@ -187,7 +191,7 @@ class RemoteSoak(Soak):
 
 
 class LocalSoak(Soak):
-    """Against the embedded knowledge base, which is asked by way of its own code, opened for reading."""
+    """A soak with the built-in knowledge base, read by its own code."""
 
     def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
         desk.configure(NO_HOLDS)
@@ -195,13 +199,13 @@ class LocalSoak(Soak):
 
     def is_mirrored(self) -> bool:
         docs = self.desk.docs
-        with contextlib.suppress(Rejected):  # one that was listed is gone again: it is at work
+        with contextlib.suppress(Rejected):  # a listed document is gone again: kbsync is working
             return texts_in_base(docs, self.desk.state, "handbook") == texts_on_disk(docs)
         return False
 
 
 def soak(kind: type[RemoteSoak | LocalSoak], number: int, scratch: Path) -> Tally:
-    """Some 40 s."""
+    """Run for about 40 s."""
     with zhipu_place(scratch, latency=0.01) as desk:
         return kind(desk, random.Random(number)).live()
 

@@ -1,4 +1,4 @@
-"""Runs a few turns of each audit of torture, and tests that it notices mistakes."""
+"""Runs a few turns of each torture audit, and tests that it notices mistakes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_others_do_is_put_in_order(at: str, tmp_path: Path) -> None:
 
 
 def deleting(at: str, place: Path) -> RepairedMirror:
-    """A mirror whose documents others delete, and nothing else."""
+    """Return a mirror whose documents others delete, without other damage."""
 
     class Deleting(REPAIRED[at]):  # type: ignore[misc]
         def messes(self) -> Sequence[Mess]:

@@ -23,7 +23,7 @@ def script(text: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def endings(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What a round of each exercise runs instead."""
+    """Return the replacement for a round of each exercise."""
     scripts: dict[str, str] = {}
     monkeypatch.setattr(contest, "begin_round", lambda name, _seed: script(scripts[name]))
     return scripts

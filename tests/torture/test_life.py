@@ -1,4 +1,4 @@
-"""Plays short lives at every target, different ones for each seed, and tests that mistakes are noticed."""
+"""Runs short lives at every target, different ones for each seed, and tests that mistakes are noticed."""
 
 from __future__ import annotations
 

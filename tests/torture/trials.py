@@ -14,7 +14,7 @@ Args = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The operations of a service: all, those that speak JSON, those that change something, and uploads."""
+    """The operations of a service: all, those with JSON, those that change something, and uploads."""
 
     all: tuple[str, ...]
     api: tuple[str, ...]
@@ -22,20 +22,20 @@ class Calls:
     uploads: tuple[str, ...]
 
     def each(self, kinds: Mapping[str, Args], ops: Iterable[str], **more: Any) -> Iterator[Trial]:
-        """Every kind on every operation; where it changes something, with the change done and not done."""
+        """Yield every kind on every operation; for changes, with the work done and not done."""
         for (kind, args), op in itertools.product(kinds.items(), ops):
             for effect in (True, False) if op in self.changes else (True,):
                 yield Trial(kind, op, args, effect, **more)
 
 
 def forms(kind: str, op: str, args: Iterable[Args], **more: Any) -> Iterator[Trial]:
-    """One kind on one operation with each of `args`."""
+    """Yield one kind on one operation with each of `args`."""
     for one in args:
         yield Trial(kind, op, one, **more)
 
 
 def on_the_way(calls: Calls) -> Iterator[Trial]:
-    """1, 4, 5, 6, 24, 30: connections and bodies."""
+    """Yield 1, 4, 5, 6, 24, 30: connections and bodies."""
     lost = ("lost-answer", "cut-headers", "cut-body", "reset-reading", "hang", "headers-then-silence")
     bodies = ("truncated-json", "empty", "html", "bom", "wrong-type", "gzip", "no-date")
     ends = ("http10", "connection-close", "keepalive-close")
@@ -56,7 +56,7 @@ def on_the_way(calls: Calls) -> Iterator[Trial]:
 
 
 def passing(calls: Calls) -> Iterator[Trial]:
-    """2: what HTTP says of trouble that passes."""
+    """Yield 2: HTTP's temporary errors."""
     for status in (500, 502, 503, 504):
         yield from calls.each({"status": {"status": status}}, calls.all)
     for status, op in itertools.product((403, 408, 425), calls.all):
@@ -64,11 +64,11 @@ def passing(calls: Calls) -> Iterator[Trial]:
 
 
 WISHES = (5, 0, "date", "huge", "soon", "-5", "Wed, 21 Oct 2015 07:28:00 GMT")
-"""What `Retry-After` may say."""
+"""The values of `Retry-After`."""
 
 
 def blaming(calls: Calls) -> Iterator[Trial]:
-    """13, 14: what HTTP says of a document, and of a call."""
+    """Yield 13, 14: HTTP errors about a document, and about a call."""
     for status, op in itertools.product((400, 411, 413, 415, 422, 435), calls.uploads):
         yield Trial("status", op, {"status": status}, effect=False, told=True)
     for status, op in itertools.product((404, 405, 501), calls.all):
@@ -76,7 +76,7 @@ def blaming(calls: Calls) -> Iterator[Trial]:
 
 
 def redirections(calls: Calls) -> Iterator[Trial]:
-    """29: to where nobody is to be told anything."""
+    """Yield 29: redirects to places that must get no data."""
     for status, op in itertools.product((301, 302, 303, 307, 308), calls.all):
         for effect in (True, False) if op in calls.changes else (True,):
             yield Trial("redirect", op, {"status": status, "to": "http://127.0.0.1:1/"}, effect)

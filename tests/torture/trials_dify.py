@@ -14,7 +14,7 @@ CALLS = Calls(OPS, OPS, changes=("upload", "delete"), uploads=("upload",))
 
 
 def refusals() -> Iterator[Trial]:
-    """3, 12, 23: too many requests, plans and keys; they go away in mid-run, and come back."""
+    """Yield 3, 12, 23: too many requests; plans and keys that disappear in a run, and return."""
     for op in OPS:
         yield from (Trial("rate-limited", op, times=times) for times in (1, 3))
         yield Trial("status", op, {"status": 429}, effect=False)
@@ -24,7 +24,7 @@ def refusals() -> Iterator[Trial]:
 
 
 def errors() -> Iterator[Trial]:
-    """7, 8: what the body says, whatever HTTP says."""
+    """Yield 7, 8: errors in the body under any HTTP status."""
     unsure: tuple[Args, ...] = (
         {"status": 500, "code": "unknown", "message": "Internal Server Error"},
         {"status": 500, "code": "unknown", "http": 200},
@@ -41,7 +41,7 @@ def errors() -> Iterator[Trial]:
 
 
 def uploads() -> Iterator[Trial]:
-    """9, 15, 16, 17: what becomes of a document."""
+    """Yield 9, 15, 16, 17: documents that fail."""
     for name in ("new*", "changed*", "*"):
         yield from (Trial(kind, "upload", {"name": name}) for kind in ("fails", "stuck"))
         yield Trial("hidden", "upload", {"name": name}, told=True)
@@ -51,7 +51,7 @@ def uploads() -> Iterator[Trial]:
 
 
 def looks() -> Iterator[Trial]:
-    """17, 18, 22: lists and states that lie or lack fields."""
+    """Yield 17, 18, 22: lists and states that lie or lack fields."""
     values = (None, 3, True, [], {}, "surprise", "paused", "completed ")
     odd: tuple[Args, ...] = (
         *({"value": value} for value in values),
@@ -64,7 +64,7 @@ def looks() -> Iterator[Trial]:
 
 
 def deletes() -> Iterator[Trial]:
-    """17, 25: deletions that lie, and how versions answer them."""
+    """Yield 17, 25: deletions that lie, and the responses of several versions."""
     for deleted in ("204", "number", "object"):
         yield Trial("keeps-document", "delete", under={"deleted": deleted})
         yield Trial("lost-answer", "delete", {}, under={"deleted": deleted}, times=2)
@@ -72,7 +72,7 @@ def deletes() -> Iterator[Trial]:
 
 
 def files() -> Iterator[Trial]:
-    """26: what proves documents under plain names, when the state was lost."""
+    """Yield 26: proofs of documents with plain names after a lost state."""
     lost = ("lost-answer", "cut-body", "hang", "truncated-json", "empty", "html", "bom", "gzip")
     unread = {"asking": "file", "twins": True}
     for op in ("file", "bytes"):
@@ -82,11 +82,11 @@ def files() -> Iterator[Trial]:
 
 
 def trials() -> list[Trial]:
-    """All of them, in an order that does not change."""
+    """Return all of them, in a fixed order."""
     tables = (refusals, errors, uploads, looks, deletes, files)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
     whole = [
-        # What cuts or changes a body wants an answer that has one.
+        # Faults that cut or change a body need a response that has one.
         replace(one, under={"deleted": "object"}) if one.op == "delete" else one
         for one in shared
     ]

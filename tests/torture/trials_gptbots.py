@@ -13,11 +13,11 @@ CALLS = Calls(OPS, OPS, changes=("add", "update", "delete"), uploads=("add", "up
 BASE = "/v1/bot/knowledge/base/page"
 
 NAMED = (("add", "new*"), ("update", "changed*"), ("update", "*"))
-"""An operation and the files of it that are meant."""
+"""An operation and its affected files."""
 
 
 def refusals() -> Iterator[Trial]:
-    """3, 12, 23: too many requests; the key and the bot go away in mid-run, and come back."""
+    """Yield 3, 12, 23: too many requests; the key and the bot disappear in a run, and return."""
     for op in OPS:
         yield Trial("rate-limited", op)
         yield Trial("status", op, {"status": 429}, effect=False)
@@ -29,7 +29,7 @@ def refusals() -> Iterator[Trial]:
 
 
 def codes() -> Iterator[Trial]:
-    """7, 8: what the body says, whatever HTTP says."""
+    """Yield 7, 8: errors in the body under any HTTP status."""
     unsure: tuple[Args, ...] = ({}, {"as_string": True}, {"code": 77777}, {"code": 50000, "status": 500})
     for op in OPS:
         yield from forms("code", op, unsure)
@@ -43,7 +43,7 @@ def codes() -> Iterator[Trial]:
 
 
 def uploads() -> Iterator[Trial]:
-    """9, 15, 16, 17: what is told of each document of a request, and what becomes of it."""
+    """Yield 9, 15, 16, 17: wrong reports about a request's documents, and documents that fail."""
     for op, name in NAMED:
         for kind in ("failed-item", "refused-item"):
             yield Trial(kind, op, {"name": name}, told=True)
@@ -60,7 +60,7 @@ def uploads() -> Iterator[Trial]:
 
 
 def looks() -> Iterator[Trial]:
-    """17, 18, 22: lists and states that lag, lie or lack fields."""
+    """Yield 17, 18, 22: lists and states that lag, lie or lack fields."""
     odd: tuple[Args, ...] = (
         *({"value": value} for value in (None, 3, True, [], {}, "SURPRISE", "available ")),
         {"missing": True},
@@ -83,20 +83,20 @@ def looks() -> Iterator[Trial]:
 
 
 def deletes() -> Iterator[Trial]:
-    """17, 25: deletions that lie."""
+    """Yield 17, 25: deletions that lie."""
     for under in ({}, {"unknown_ids": "refused"}, {"list_lag": 20.0}):
         yield Trial("keeps-documents", "delete", under=under)
         yield Trial("lost-answer", "delete", {}, under=under, times=2)
 
 
 def redirected() -> Iterator[Trial]:
-    """29: away, and within the same origin."""
+    """Yield 29: redirects to elsewhere, and within the same origin."""
     yield from redirections(CALLS)
     yield Trial("redirect", "base", {"status": 307, "to": f"HERE{BASE}"})
 
 
 def trials() -> list[Trial]:
-    """All of them, in an order that does not change."""
+    """Return all of them, in a fixed order."""
     tables = (refusals, codes, uploads, looks, deletes, redirected)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

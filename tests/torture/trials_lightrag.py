@@ -14,7 +14,7 @@ BASE = "/documents/status_counts"
 
 
 def refusals() -> Iterator[Trial]:
-    """3, 12: too much work; the key goes away in mid-run, and comes back; the server is at work."""
+    """Yield 3, 12: too much work; the key disappears in a run, and returns; the server is busy."""
     for op in OPS:
         yield Trial("rate-limited", op)
         yield from (Trial("unauthorized", op, times=times) for times in (1, 3))
@@ -29,14 +29,14 @@ def refusals() -> Iterator[Trial]:
 
 
 def documents() -> Iterator[Trial]:
-    """9, 15, 16: what becomes of an upload."""
+    """Yield 9, 15, 16: uploads that fail."""
     yield from (Trial(kind, "upload") for kind in ("name-taken", "not-stored", "fails", "stuck"))
     yield Trial("refused", "upload", told=True)
     yield from forms("no-receipt", "upload", ({}, {"stored": True}, {"status": "duplicated", "stored": True}))
 
 
 def looks() -> Iterator[Trial]:
-    """17, 18, 22: lists that lag, lie or lack fields."""
+    """Yield 17, 18, 22: lists that lag, lie or lack fields."""
     yield from forms("left-out", "list", ({"name": "new*"}, {"name": "changed*"}, {"name": "*"}))
     yield from forms(
         "status-word", "list", ({"value": value} for value in (None, 3, "SURPRISE", "Processed"))
@@ -47,20 +47,20 @@ def looks() -> Iterator[Trial]:
 
 
 def deletes() -> Iterator[Trial]:
-    """17, 25: deletions that lie, or last."""
+    """Yield 17, 25: deletions that lie, or take long."""
     yield Trial("keeps-document", "delete")
     yield Trial("miscounts", "deletion")
     yield from forms("slow", "delete", ({"seconds": 4}, {"seconds": 60}))
 
 
 def redirected() -> Iterator[Trial]:
-    """29: away, and within the same origin."""
+    """Yield 29: redirects to elsewhere, and within the same origin."""
     yield from redirections(CALLS)
     yield Trial("redirect", "base", {"status": 307, "to": f"HERE{BASE}"})
 
 
 def trials() -> list[Trial]:
-    """All of them, in an order that does not change."""
+    """Return all of them, in a fixed order."""
     tables = (refusals, documents, looks, deletes, redirected)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

@@ -12,13 +12,13 @@ CHANGES = ("upload", "attach", "delete")
 OPS = ("base", "status", "list", *CHANGES)
 CALLS = Calls(OPS, OPS, changes=CHANGES, uploads=("upload", "attach"))
 BESIDE = ("files", "rename", "delete-file")
-"""Calls that go wrong in a few ways only: they are sent as those above are."""
+"""Calls with only a few faults: they are sent like those above."""
 SLOW: Args = {"list_lag": 8.0}
 OGX: Args = {"dialect": "ogx"}
 
 
 def refusals() -> Iterator[Trial]:
-    """3, 12, 28: too many requests; key, rights and money go away in mid-run, and come back."""
+    """Yield 3, 12, 28: too many requests; key, rights and money disappear in a run, and return."""
     for op in OPS:
         yield Trial("rate-limited", op)
         yield Trial("status", op, {"status": 429}, effect=False)
@@ -31,7 +31,7 @@ def refusals() -> Iterator[Trial]:
 
 
 def errors() -> Iterator[Trial]:
-    """7, 8: what the body says, whatever HTTP says."""
+    """Yield 7, 8: errors in the body under any HTTP status."""
     for op in OPS:
         yield Trial("error", op, {"bare": True, "message": "try again"})
         yield Trial("error", op, {"status": 500, "type": "server_error"})
@@ -45,7 +45,7 @@ def errors() -> Iterator[Trial]:
 
 
 def uploads() -> Iterator[Trial]:
-    """15, 16, 17: what becomes of a file between its upload and its index."""
+    """Yield 15, 16, 17: files that fail between upload and index."""
     yield Trial("no-id", "upload")
     for kind in ("fails", "stuck"):
         yield Trial(kind, "attach")
@@ -58,7 +58,7 @@ def uploads() -> Iterator[Trial]:
 
 
 def looks() -> Iterator[Trial]:
-    """17, 18, 22: lists and states that lag, lie or lack fields."""
+    """Yield 17, 18, 22: lists and states that lag, lie or lack fields."""
     odd: tuple[Args, ...] = (
         *({"value": value} for value in (None, 3, True, [], "SURPRISE", "cancelled")),
         {"missing": True},
@@ -72,7 +72,7 @@ def looks() -> Iterator[Trial]:
 
 
 def deletes() -> Iterator[Trial]:
-    """17, 25: deletions that lie."""
+    """Yield 17, 25: deletions that lie."""
     for under in ({}, SLOW, OGX):
         yield Trial("keeps-file", "delete", under=under)
         yield Trial("lost-answer", "delete", under=under, times=2)
@@ -81,7 +81,7 @@ def deletes() -> Iterator[Trial]:
 
 
 def trials() -> list[Trial]:
-    """All of them, in an order that does not change."""
+    """Return all of them, in a fixed order."""
     tables = (refusals, errors, uploads, looks, deletes)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

@@ -11,13 +11,13 @@ from tests.torture.trials import Args, Calls, forms
 OPS = ("upload", "list", "newest", "state", "cleanup", "base", "move", "rename", "make-folder", "folders")
 CHANGES = ("upload", "cleanup", "move", "rename", "make-folder")
 COPIES = ("status", "update", "link")
-"""Asked for where a file has the text of another one."""
+"""Calls for a file with the text of another one."""
 
 CALLS = Calls(OPS, OPS, CHANGES, ("upload",))
 
 
 def on_the_way() -> Iterator[Trial]:
-    """1, 2, 4, 5, 6, 24, 30: connections, bodies and what HTTP says of trouble that passes."""
+    """Yield 1, 2, 4, 5, 6, 24, 30: connections, bodies and HTTP's temporary errors."""
     lost = ("lost-answer", "cut-body", "reset-reading", "headers-then-silence")
     yield from CALLS.each({kind: {} for kind in lost}, OPS)
     yield from CALLS.each({"status": {"status": 502}, "html": {}}, OPS)
@@ -47,7 +47,7 @@ def on_the_way() -> Iterator[Trial]:
 
 
 def refusals() -> Iterator[Trial]:
-    """3, 7, 8, 12, 13, 14, 23: the server's own words, a key and a base that go away and come back."""
+    """Yield 3, 7, 8, 12, 13, 14, 23: the server's own errors; a key and a base that disappear and return."""
     for op in OPS:
         yield Trial("status", op, {"status": 429}, effect=False)
         yield Trial("unauthorized", op)
@@ -64,7 +64,7 @@ def refusals() -> Iterator[Trial]:
 
 
 def indexing() -> Iterator[Trial]:
-    """9, 15, 16, 17, 18, 22: what becomes of a file, and lists that lie."""
+    """Yield 9, 15, 16, 17, 18, 22: files that fail, and lists that lie."""
     yield from forms("fails", "upload", ({}, {"runs": 2}))
     yield from (Trial(kind, "upload") for kind in ("stuck", "unlinked", "no-id"))
     values: tuple[Args, ...] = tuple({"value": value} for value in (None, 3, [], "SURPRISE"))
@@ -76,7 +76,7 @@ def indexing() -> Iterator[Trial]:
 
 
 def copies() -> Iterator[Trial]:
-    """A file whose text the base has already: what makes it another one goes wrong."""
+    """Yield failures of the calls that change a file whose text the base already has."""
     for op in COPIES:
         yield from (
             Trial(kind, op, effect=effect) for kind in ("lost-answer", "cut-body") for effect in (True, False)
@@ -86,5 +86,5 @@ def copies() -> Iterator[Trial]:
 
 
 def trials() -> list[Trial]:
-    """All of them, in an order that does not change."""
+    """Return all of them, in a fixed order."""
     return [trial for table in (on_the_way, refusals, indexing, copies) for trial in table()]

@@ -15,7 +15,7 @@ BASE = f"/api/v1/datasets?id={HOME_ID}"
 
 
 def refusals() -> Iterator[Trial]:
-    """3, 12, 23: the key goes away in mid-run, and comes back; too many requests."""
+    """Yield 3, 12, 23: the key disappears in a run, and returns; too many requests."""
     for op in OPS:
         yield Trial("status", op, {"status": 429}, effect=False)
         yield Trial("code", op, {"code": 429})
@@ -23,7 +23,7 @@ def refusals() -> Iterator[Trial]:
 
 
 def codes() -> Iterator[Trial]:
-    """7, 8: what the body says, whatever HTTP says."""
+    """Yield 7, 8: errors in the body under any HTTP status."""
     unsure: tuple[Args, ...] = (
         *({"code": 100}, {"code": 500, "message": "a.md: (0, '')"}, {"code": 102, "as_string": True}),
         {"code": 102, "message": "Internal server error"},
@@ -42,7 +42,7 @@ def codes() -> Iterator[Trial]:
 
 
 def documents() -> Iterator[Trial]:
-    """9, 15, 16, 17: what an upload's answer names, and what becomes of the document."""
+    """Yield 9, 15, 16, 17: wrong ids in upload responses, and documents that fail."""
     yield from (Trial(kind, "upload") for kind in ("no-id", "two-ids", "other-name"))
     money = {"said": "Error code: 429 - insufficient_quota"}
     yield from forms("fails", "parse", ({}, money))
@@ -52,7 +52,7 @@ def documents() -> Iterator[Trial]:
 
 
 def looks() -> Iterator[Trial]:
-    """17, 18, 22: lists that lie or lack fields, and deletions that are none."""
+    """Yield 17, 18, 22: lists that lie or lack fields, and deletions without effect."""
     values = (None, 3, "9", True, [], {}, "SURPRISE", "done ")
     yield from forms("run", "list", (*({"value": value} for value in values), {"missing": True}))
     paged: tuple[Args, ...] = (
@@ -68,13 +68,13 @@ def looks() -> Iterator[Trial]:
 
 
 def redirected() -> Iterator[Trial]:
-    """29: away, and within the same origin."""
+    """Yield 29: redirects to elsewhere, and within the same origin."""
     yield from redirections(CALLS)
     yield Trial("redirect", "base", {"status": 307, "to": f"HERE{BASE}"})
 
 
 def trials() -> list[Trial]:
-    """All of them, in an order that does not change."""
+    """Return all of them, in a fixed order."""
     tables = (refusals, codes, documents, looks, redirected)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

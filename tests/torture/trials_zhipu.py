@@ -11,7 +11,7 @@ from tests.torture.trials import WISHES, Args, Calls, blaming, forms, on_the_way
 
 OPS = ("upload", "detail", "list", "delete", "reembed", "base", "capacity", "retrieve", "file")
 API = tuple(op for op in OPS if op != "file")
-"""All but the host of the files, which speaks no JSON."""
+"""All but the file host, which sends no JSON."""
 
 CALLS = Calls(OPS, API, changes=("upload", "delete", "reembed"), uploads=("upload",))
 FORMS = ("404", "code", "null")
@@ -19,7 +19,7 @@ BASE = "/api/llm-application/open/knowledge/1734786402936664064"
 
 
 def statuses() -> Iterator[Trial]:
-    """2, 3, 11, 13, 14: what HTTP itself says."""
+    """Yield 2, 3, 11, 13, 14: HTTP statuses."""
     yield from passing(CALLS)
     for op in API:
         yield Trial("rate-limited", op)
@@ -31,7 +31,7 @@ def statuses() -> Iterator[Trial]:
 
 
 def refusals() -> Iterator[Trial]:
-    """12, 23: the key, the account and the base go away in mid-run, and come back."""
+    """Yield 12, 23: the key, the account and the base disappear in a run, and return."""
     for op, times in itertools.product(API, (1, 3)):
         yield Trial("unauthorized", op, {"code": 1000 + times}, times=times)
         yield Trial("no-right", op, {"status": 434 if times == 1 else 403}, times=times)
@@ -41,7 +41,7 @@ def refusals() -> Iterator[Trial]:
 
 
 def codes() -> Iterator[Trial]:
-    """7, 8, 31: what the body says, whatever HTTP says."""
+    """Yield 7, 8, 31: errors in the body under any HTTP status."""
     unsure, busy = (500, 1200, 1230, 1231, 1234), (1120, 1302, 1303, 1305, 1312)
     for code, op in itertools.product((*unsure, *busy, 1113), API):
         yield Trial("code-in-200", op, {"code": code}, effect=code in unsure)
@@ -57,7 +57,7 @@ def codes() -> Iterator[Trial]:
 
 
 def uploads() -> Iterator[Trial]:
-    """9, 15, 16, 17: what an upload's answer names, and what becomes of the document."""
+    """Yield 9, 15, 16, 17: wrong names in upload responses, and documents that fail."""
     yield from forms("failed-info", "upload", ({"reason": "服务器繁忙，请稍后再试"},))
     own = ({}, {"reason": "解析失败"}, {"reason": ""}, {"reason": "空间不足"})  # the last where there is room
     yield from forms("failed-info", "upload", own, told=True)
@@ -94,7 +94,7 @@ def uploads() -> Iterator[Trial]:
 
 
 def lists() -> Iterator[Trial]:
-    """17, 18, 22: lists and details that lag, lie or lack fields."""
+    """Yield 17, 18, 22: lists and details that lag, lie or lack fields."""
     for under in ({}, {"page_cap": 2}, {"page_cap": 2, "page_beyond": "repeats"}, {"unstable_pages": True}):
         yield from forms("duplicates", "list", ({"n": 1}, {"n": 2}), under=under)
         yield from forms("list-null", "list", ({"form": "null"}, {"form": "missing"}), under=under)
@@ -122,21 +122,21 @@ def lists() -> Iterator[Trial]:
 
 
 def deletes() -> Iterator[Trial]:
-    """17, 25: deletions that lie."""
+    """Yield 17, 25: deletions that lie."""
     yield Trial("keeps-document", "delete")
     yield from forms("delete-unknown", "delete", ({"form": form} for form in (*FORMS, "ok")))
     yield from forms("still-listed", "delete", ({"seconds": 40}, {"seconds": 400}))
 
 
 def searches() -> Iterator[Trial]:
-    """27: a search that does not find what is there."""
+    """Yield 27: a search that misses existing documents."""
     for kind in ("retrieve-empty", "retrieve-null", "retrieve-no-scores", "retrieve-no-metadata"):
         yield Trial(kind, "retrieve")
     yield Trial("retrieve-deleted", "retrieve", {"id": "1999999999999999999"})
 
 
 def addresses() -> Iterator[Trial]:
-    """21, 29: signed addresses that are no good, redirections."""
+    """Yield 21, 29: invalid signed addresses, redirects."""
     unread = {"asking": "file", "twins": True}
     yield from forms(
         "url", "detail", ({"form": form} for form in ("missing", "null", "expired", "wrong")), **unread
@@ -149,6 +149,6 @@ def addresses() -> Iterator[Trial]:
 
 
 def trials() -> list[Trial]:
-    """All of them, in an order that does not change."""
+    """Return all of them, in a fixed order."""
     tables = (statuses, refusals, codes, uploads, lists, deletes, searches, addresses)
     return [*on_the_way(CALLS), *(trial for table in tables for trial in table())]
