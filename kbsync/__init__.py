@@ -8,9 +8,9 @@ __version__ = "0.1.0"
 def revision() -> str:
     """Return the commit that this was built from; "" for an editable install or if the build did not know
     it."""
-    place = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
+    path = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
     try:
-        with open(place, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -36,7 +36,10 @@ def install_command(*packages: str, reinstall: bool = False) -> str:
         required = metadata.requires("kbsync") or []
     except metadata.PackageNotFoundError:  # it runs from source
         required = []
-    known = {re.split(r"[\[<>=!~; ]", each)[0]: each.partition(";")[0].strip() for each in reversed(required)}
+    known = {
+        re.split(r"[\[<>=!~; ]", requirement)[0]: requirement.partition(";")[0].strip()
+        for requirement in reversed(required)
+    }
     options = ["--force-reinstall", "--no-deps"] if reinstall else []
     # This Python by its path: the shell's `pip` may belong to another. uv's environments have no pip.
     if any(metadata.distributions(name="pip")):

@@ -20,8 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given == ["--version"]:  # answered before any import
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if argv == ["--version"]:  # answered before any import
         sys.stdout.write(f"kbsync {version_and_revision()}\n")
         return 0
     if sys.platform != "linux":  # a wheel installs anywhere
@@ -38,7 +38,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             os.putenv("OPENBLAS_NUM_THREADS", "1")
     from kbsync.cli.main import run_cli
 
-    code = run_cli(given)
+    code = run_cli(argv)
     if arguments is None:
         gc.freeze()  # else Python looks for garbage before it ends, which takes another 30 ms
     return code

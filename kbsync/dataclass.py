@@ -24,12 +24,12 @@ else:
         def make(cls):
             written = set(vars(cls))
             cls.__doc__ = cls.__doc__ or cls.__name__  # else the standard one looks for a signature
-            made = dataclasses.dataclass(cls, init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)
-            methods = {"__init__": _compiling_init(made, frozen)}
+            built = dataclasses.dataclass(cls, init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)
+            methods = {"__init__": _compiling_init(built, frozen)}
             if repr:
                 methods["__repr__"] = _repr
             if eq:
-                compared = [field.name for field in dataclasses.fields(made) if field.compare]
+                compared = [field.name for field in dataclasses.fields(built) if field.compare]
                 values = attrgetter(*compared) if compared else type
                 methods |= {"__eq__": _eq(values), "__hash__": _hash(values) if frozen else None}
             if frozen:
@@ -37,8 +37,8 @@ else:
             if frozen and slots:
                 methods |= {"__getstate__": _get_state, "__setstate__": _set_state}
             for name in methods.keys() - written:
-                setattr(made, name, methods[name])
-            return made
+                setattr(built, name, methods[name])
+            return built
 
         return make if cls is None else make(cls)
 

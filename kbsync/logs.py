@@ -94,7 +94,7 @@ def log_event(level: str, event: str, **fields: Any) -> None:
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),
-        processors=[each for each in config["processors"] if not isinstance(each, _Filter)],
+        processors=[processor for processor in config["processors"] if not isinstance(processor, _Filter)],
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
     getattr(log, level)(event, **fields)

@@ -88,8 +88,8 @@ class ServiceReports:
         all_begun = asyncio.Event()
 
         async def wait_for_all() -> None:
-            for one in begun:
-                await one.wait()
+            for process in begun:
+                await process.wait()
             all_begun.set()
 
         waiting = asyncio.create_task(wait_for_all())
@@ -151,12 +151,12 @@ class ServiceReports:
     async def _report(self, store: StateStore, names: Callable[[], Sequence[str]]) -> None:
         def counts(tx: Tx) -> str:
             records = [tx.mirrors.named(name) for name in names()]
-            found = [
-                mirror_status(tx, one, now=self.clock.wall(), command_line=str)
-                for one in records
-                if one is not None
+            statuses = [
+                mirror_status(tx, record, now=self.clock.wall(), command_line=str)
+                for record in records
+                if record is not None
             ]
-            return status_sentence(found)
+            return status_sentence(statuses)
 
         while True:
             self._news.clear()

@@ -67,14 +67,14 @@ async def create_once(
     Raises `NameTaken`, or `Unsure` unless the list then has exactly one entry with this name. `command` shows
     the list.
     """
-    if namesakes := [one for one in await list_all() if one.name == name]:
+    if namesakes := [item for item in await list_all() if item.name == name]:
         raise NameTaken(f"{what} named {name!r} already exists: {namesakes[0].id}", code="name")
     try:
         if (created := await create()) is None:
             raise Unsure("the response to the create request has no id", code="no-id")
         return created
     except Unsure as error:
-        namesakes = [one for one in await list_all() if one.name == name]
+        namesakes = [item for item in await list_all() if item.name == name]
         if len(namesakes) != 1:
             reason = f"{error.reason}; the service may have created {what}; check with: {command}"
             raise Unsure(reason, code=error.code) from error
@@ -257,7 +257,7 @@ class Applications:
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application of the account."""
-        return [one async for one in ListSweep(self.page).rows()]
+        return [application async for application in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
         """Return a page of the list, with page numbers from 1."""
@@ -265,9 +265,9 @@ class Applications:
 
     async def get(self, application_id: str) -> ApplicationInfo:
         """Return one application."""
-        for one in await self.list_all():
-            if one.id == application_id:
-                return one
+        for application in await self.list_all():
+            if application.id == application_id:
+                return application
         raise Rejected(f"there is no application {application_id}", code="missing")
 
     async def create(self, request: ApplicationRequest) -> ApplicationInfo:

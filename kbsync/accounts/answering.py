@@ -112,9 +112,9 @@ class ModelAnswers:
     """
 
     def __init__(self, target: ServiceTarget[Any], path: str, client: Client | None = None) -> None:
-        config, _, own = target.access
+        config, _, target_client = target.access
         self.applications, self.model = Applications(), config.chat_model
-        self._chat, self._search = Completions(client or own, path), target.search
+        self._chat, self._search = Completions(client or target_client, path), target.search
 
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
         """Yield the pieces of the answer, then the passages it is based on.
@@ -191,7 +191,7 @@ def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
     """Return the JSON body of a request. Passages of one document share a number, counted from 1."""
-    passages = [(number, one.text) for number, hit in enumerate(hits, 1) for one in hit.passages]
+    passages = [(number, passage.text) for number, hit in enumerate(hits, 1) for passage in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
     text = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question.text))
     system = {"role": "system", "content": _SYSTEM}
@@ -202,7 +202,9 @@ def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
     """Return the best passages within the limits, and shorten the last one if necessary; hits keep their
     order.
     """
-    ranked = sorted(((hit, one) for hit in hits for one in hit.passages), key=lambda pair: -pair[1].score)
+    ranked = sorted(
+        ((hit, passage) for hit in hits for passage in hit.passages), key=lambda pair: -pair[1].score
+    )
     selected: dict[str, list[Passage]] = {}
     room = MOST_CHARACTERS
     for hit, passage in [pair for pair in ranked if pair[1].text.strip()][:MOST_PASSAGES]:

@@ -88,8 +88,8 @@ def references(line: Any) -> tuple[Hit, ...]:
     """Return the documents that an answer is based on, in the order of their numbers in the text."""
     listed = objects_in(object_of(line).get("references"))
     return tuple(
-        Hit(text_of(one.get("file_path")), 1 / rank, tuple(_texts(one.get("content"), 1 / rank)))
-        for rank, one in enumerate(listed, 1)
+        Hit(text_of(reference.get("file_path")), 1 / rank, tuple(_texts(reference.get("content"), 1 / rank)))
+        for rank, reference in enumerate(listed, 1)
     )
 
 

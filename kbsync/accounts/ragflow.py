@@ -163,7 +163,7 @@ def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
     if (chat_id := id_of(row.get("id"))) is None:
         return None
     model = text_of(row.get("llm_id") or object_of(row.get("llm")).get("model_name"))
-    bases = row.get("dataset_ids") or [each.get("id") for each in objects_in(row.get("datasets"))]
+    bases = row.get("dataset_ids") or [dataset.get("id") for dataset in objects_in(row.get("datasets"))]
     known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
     name, description = text_of(row.get("name")), text_of(row.get("description"))
     return ApplicationInfo(chat_id, name, description, model=model, bases=known)
@@ -196,7 +196,7 @@ def sources_of(last: Piece) -> Sources:
         if remote_id := id_of(chunk.get("document_id")):
             passages.setdefault(remote_id, []).append(shapes.passage_of(chunk))
             marks.setdefault(remote_id, []).append(f"ID:{index}")
-    hits = tuple(Hit(one, several[0].score, tuple(several)) for one, several in passages.items())
+    hits = tuple(Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items())
     return Sources(hits, usage=last.usage, marks=marks)
 
 

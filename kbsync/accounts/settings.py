@@ -43,14 +43,14 @@ def boolean() -> OfferedSetting:
     return OfferedSetting(_FLAGS.get, "false, true")
 
 
-def whole(least: int, most: int) -> OfferedSetting:
+def whole(least: int, highest: int) -> OfferedSetting:
     """Return a setting whose value is a whole number within a range."""
 
     def read(text: str) -> int | None:
         number = int(text) if _NUMBER.fullmatch(text) else None
-        return number if number is not None and least <= number <= most else None
+        return number if number is not None and least <= number <= highest else None
 
-    return OfferedSetting(read, f"a whole number, {least} to {most}")
+    return OfferedSetting(read, f"a whole number, {least} to {highest}")
 
 
 def decimal(is_legal: Callable[[float], bool], allowed: str) -> OfferedSetting:

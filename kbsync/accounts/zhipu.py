@@ -370,7 +370,7 @@ def _application_body(request: ApplicationRequest, present: Mapping[str, Any]) -
     }
     bases = (_bases_in(present) or None) if request.bases is None and recall else request.bases
     if bases is not None:
-        body["knowledge_ids"] = [number_of(one) for one in bases]
+        body["knowledge_ids"] = [number_of(base_id) for base_id in bases]
     if recall or bases is not None:
         body["knowledge_info"] = {**_recall(bases, present), **recall}
     return _without_none(body)
@@ -412,11 +412,13 @@ def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
     if application_id is None:
         return None
     name, description, prompt, model = (text_of(item.get(key)) for key in ("name", "desc", "prompt", "model"))
-    own, recall = (
+    settings, recall = (
         settings_as_text(item, APPLICATION_SETTINGS),
         settings_as_text(_recall_in(item), RECALL_SETTINGS),
     )
-    return ApplicationInfo(application_id, name, description, prompt, model, _bases_in(item), own | recall)
+    return ApplicationInfo(
+        application_id, name, description, prompt, model, _bases_in(item), settings | recall
+    )
 
 
 def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
@@ -425,8 +427,8 @@ def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
     In the manual's examples they are in `knowledge_info`, and the list is empty.
     """
     lists = [item.get("knowledge_ids"), object_of(item.get("knowledge_info")).get("knowledge_ids")]
-    ids = [id_of(one) for each in lists if isinstance(each, list) for one in each]
-    return tuple(dict.fromkeys(one for one in ids if one is not None))
+    ids = [id_of(item) for items in lists if isinstance(items, list) for item in items]
+    return tuple(dict.fromkeys(base_id for base_id in ids if base_id is not None))
 
 
 class ZhipuCallbacks:

@@ -62,7 +62,7 @@ class ZhipuAnswers:
             "knowledge_ids": [number_of(self._knowledge_id)],
         }
         if question.document_ids:
-            body["document_ids"] = [number_of(one) for one in question.document_ids]
+            body["document_ids"] = [number_of(document_id) for document_id in question.document_ids]
         path = f"/model-api/{path_part(question.answerer.application)}"
         last: Piece | None = None
         try:

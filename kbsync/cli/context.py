@@ -141,12 +141,17 @@ def choose_all(choices: Choices) -> list[Installation]:
         return [choose(choices, here=True, with_secrets=False)]
     every = dataclasses.replace(choices, mirrors=())
     chosen = [
-        _of_folder(every, each.folder, with_secrets=False, with_bases=True, mistyped=True) for each in folders
+        _of_folder(every, record.folder, with_secrets=False, with_bases=True, mistyped=True)
+        for record in folders
     ]
-    names = [mirror.name for each in chosen for mirror in each.config.mirrors]
+    names = [mirror.name for installation in chosen for mirror in installation.config.mirrors]
     if unknown := [name for name in choices.mirrors if name not in names]:
         raise UsageError(f"there is no mirror {unknown[0]!r}; known mirrors: {', '.join(names)}")
-    return [each for each in chosen if not choices.mirrors or each.config.mirrors[0].name in choices.mirrors]
+    return [
+        installation
+        for installation in chosen
+        if not choices.mirrors or installation.config.mirrors[0].name in choices.mirrors
+    ]
 
 
 def _of_folder(

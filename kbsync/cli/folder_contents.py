@@ -144,10 +144,14 @@ def _unsearched_folders(vault: Path) -> list[str]:
 
     excluded = settings("app.json").get("userIgnoreFilters")
     named = [*(excluded if isinstance(excluded, list) else []), settings("templates.json").get("folder")]
-    folders = [each.strip("/") for each in named if isinstance(each, str)]
+    folders = [name.strip("/") for name in named if isinstance(name, str)]
     # A name with such a character would need an escape in gitignore syntax.
-    plain = [each for each in folders if each and not set(each) & set("*?[]\\!#\n") and each == each.strip()]
-    return sorted({each for each in plain if (vault / each).is_dir()})
+    plain = [
+        folder
+        for folder in folders
+        if folder and not set(folder) & set("*?[]\\!#\n") and folder == folder.strip()
+    ]
+    return sorted({folder for folder in plain if (vault / folder).is_dir()})
 
 
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
@@ -187,7 +191,7 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
         which = f"{path}/ is" if path else "this is"
         yield printable(f"  {which} an Obsidian vault: searches find aliases, tags, properties and links")
         if unsearched:
-            command = shell_command(["printf", "%s\\n", *(f"/{each}/" for each in unsearched)])
+            command = shell_command(["printf", "%s\\n", *(f"/{folder}/" for folder in unsearched)])
             command += f" >> {shell_word(str(vault / IGNORE_FILE))}"
             yield printable(f"  to leave out {', '.join(unsearched)} as Obsidian's search does: {command}")
     if is_paid and files:

@@ -115,16 +115,18 @@ class LazyCommands(click.Group):
 
         def records(options: Sequence[click.Parameter]) -> list[tuple[str, str]]:
             kinds = (
-                each.full_help_record(ctx) if isinstance(each, GlobalOption) else each.get_help_record(ctx)
-                for each in options
+                option.full_help_record(ctx)
+                if isinstance(option, GlobalOption)
+                else option.get_help_record(ctx)
+                for option in options
             )
             return [record for record in kinds if record is not None]
 
         params = self.get_params(ctx)
-        is_global = [isinstance(each, GlobalOption) or "--help" in each.opts for each in params]
+        is_global = [isinstance(param, GlobalOption) or "--help" in param.opts for param in params]
         for title, wanted in (("Of every command", True), ("Of a pass", False)):
             with formatter.section(title):
-                chosen = [each for each, is_one in zip(params, is_global, strict=True) if is_one is wanted]
+                chosen = [param for param, is_one in zip(params, is_global, strict=True) if is_one is wanted]
                 formatter.write_dl(records(chosen))
         with formatter.section("Exit codes"):
             formatter.write_dl(list(EXIT_CODES.items()))

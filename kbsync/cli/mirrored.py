@@ -33,7 +33,9 @@ def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | 
     """Return the innermost mirrored folder that is `folder` (a real path), or whose mirrors scan it."""
     # The first of equal ones wins, so a config comes before the trial that it replaced.
     candidates = [*_find_configured(folder, environ), *_find_known(folder, environ)]
-    return max(candidates, key=lambda each: (len(each[1].root.parts), each[0]), default=(False, None))[1]
+    return max(
+        candidates, key=lambda candidate: (len(candidate[1].root.parts), candidate[0]), default=(False, None)
+    )[1]
 
 
 def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
@@ -60,7 +62,7 @@ def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple
                 if folder.is_relative_to(root) and _enters(root, folder, mirror):
                     by_root.setdefault(root, []).append(mirror)
             for root, mirrors in by_root.items():
-                names = tuple(each.name for each in mirrors)
+                names = tuple(mirror.name for mirror in mirrors)
                 if (is_mirrored := _is_mirrored(config, root, names, environ)) is not None:
                     yield is_mirrored, MirroredFolder(root, file, names)
 
@@ -77,7 +79,7 @@ def _is_mirrored(
     def has_passed(tx: Tx) -> bool:
         records = [record for name in names if (record := tx.mirrors.named(name)) is not None]
         # A mirror with that name may have had another folder.
-        return any(each.last_pass is not None and Path(each.folder) == root for each in records)
+        return any(record.last_pass is not None and Path(record.folder) == root for record in records)
 
     file = places.state_dir(environ, config=config) / STATE_FILE
     try:

@@ -88,7 +88,7 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         earlier = getattr(choices, parameter.name)
         paths = dict.fromkeys((*([] if earlier is None else [earlier]), *value))
         if len(paths) > 1:
-            conflicting = " and ".join(printable(str(each)) for each in paths)
+            conflicting = " and ".join(printable(str(path)) for path in paths)
             raise click.BadParameter(f"takes one path, not {conflicting}", ctx, parameter)
         setattr(choices, parameter.name, next(iter(paths), None))
     elif parameter.name == "mirrors":
@@ -285,7 +285,7 @@ def selection_options(function: Callable[..., Any]) -> Any:
         *positional: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
     ) -> Any:
         # `--type md,txt` is accepted too.
-        extensions = tuple(part for each in types for part in each.split(","))
+        extensions = tuple(part for value in types for part in value.split(","))
         selection = Query("", paths=() if path is None else (path,), types=extensions, after=after)
         return function(*positional, selection=selection, **others)
 

@@ -218,10 +218,12 @@ def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
     """
     fitting = list(columns)
     if room is not None:
-        for column in [each for each in columns if set(each.texts) <= {each.blank} and not each.is_key][::-1]:
+        for column in [other for other in columns if set(other.texts) <= {other.blank} and not other.is_key][
+            ::-1
+        ]:
             if _width(fitting) > room:
                 fitting.remove(column)
-        for column in [each for each in fitting if each.is_path]:
+        for column in [other for other in fitting if other.is_path]:
             too_much = _width(fitting) - room
             if too_much > 0:
                 index, width = fitting.index(column), column.width - too_much

@@ -107,7 +107,7 @@ def mirror_reports(
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
         [fresh] = read_freshness(tx)
-        freshness_fields: dict[str, Any] = {each.name: getattr(fresh, each.name) for each in fields(fresh)}
+        freshness_fields: dict[str, Any] = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
         report = MirrorReport(
             **freshness_fields, trouble=end.trouble if end else "", busy=end.busy if end else ()
         )
@@ -134,9 +134,9 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
         clock = clock_time(holder.since)
         state = "running" if holder.keeps_running else "not running; a single pass or command is at work"
         return f"{state} since {clock} (pid {holder.pid})"
-    passes = [each.since_pass for each in reports if each.has_passed]
+    passes = [report.since_pass for report in reports if report.has_passed]
     last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has finished yet"
-    if any(each.is_worked_on is None for each in reports):
+    if any(report.is_worked_on is None for report in reports):
         return f"can't tell from here whether kbsync is running; {last}"
     return f"not running; {last}"
 
@@ -151,14 +151,14 @@ def clock_time(moment: float) -> str:
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
     """Return the reports in the order of their exit codes; those with equal codes keep their order."""
     order = [*ORDER, Code.MIRRORED]
-    return sorted(reports, key=lambda each: order.index(each.checked_code))
+    return sorted(reports, key=lambda report: order.index(report.checked_code))
 
 
 def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> Iterator[str]:
     """Describe what a pass did: one line for all mirrors, or with `apart` one each."""
     if apart or len(reports) == 1:
-        for each in reports:
-            yield _line(each.status.name, [end.mirrors[each.status.name].counts], [each], end.seconds)
+        for report in reports:
+            yield _line(report.status.name, [end.mirrors[report.status.name].counts], [report], end.seconds)
     else:
         counts = [mirror.counts for mirror in end.mirrors.values()]
         yield _line(counted(len(reports), "mirror"), counts, reports, end.seconds)
@@ -166,7 +166,7 @@ def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> It
 
 def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorReport], seconds: float) -> str:
     def documents(state: str) -> int:
-        return sum(getattr(each.status.documents, state) for each in reports)
+        return sum(getattr(report.status.documents, state) for report in reports)
 
     # Held documents are searchable in their old version, and kept ones unchanged.
     searchable = sum(map(documents, ("ready", "held", "kept")))
@@ -272,8 +272,8 @@ def name_some(paths: Sequence[str], number: int | None = None, every: str = "") 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Explain why whole mirrors wait, the worst first, as lines of text."""
-    for each in worst_first(reports):
-        yield from (one.line for one in mirror_problems(installation, each) if one.line)
+    for report in worst_first(reports):
+        yield from (problem.line for problem in mirror_problems(installation, report) if problem.line)
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
@@ -338,9 +338,9 @@ def log_error(text: str, error: BaseException | None = None) -> None:
 
 def log_problems(installation: Installation, reports: Sequence[MirrorReport], logged: LoggedEvents) -> None:
     """Log the problems at the end as events, the worst first, without those logged before."""
-    for each in worst_first(reports):
-        name = each.status.name
-        for problem in mirror_problems(installation, each):
+    for report in worst_first(reports):
+        name = report.status.name
+        for problem in mirror_problems(installation, report):
             key = (problem.event, name, str(problem.fields.get("path", "")))
             if problem.event and key not in logged.keys:
                 log_event(problem.event, mirror=name, **problem.fields)
@@ -348,14 +348,14 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], lo
         logged_paths = {
             path for event, mirror, path in logged.keys if (event, mirror) == ("document.failed", name)
         }
-        for path, reason in each.failed:
+        for path, reason in report.failed:
             if path not in logged_paths:
                 log_event("document.failed", mirror=name, path=path, reason=reason)
-        unlogged = each.status.documents.failed - len(logged_paths.union(path for path, _ in each.failed))
+        unlogged = report.status.documents.failed - len(logged_paths.union(path for path, _ in report.failed))
         if unlogged > 0:
             command = installation.command_line("status --documents")
             log_event("list.shortened", mirror=name, of="failed", count=unlogged, cure=command)
-    if failed_documents := sum(each.status.documents.failed for each in reports):
+    if failed_documents := sum(report.status.documents.failed for report in reports):
         explain, retry = installation.command_line("explain PATH"), installation.command_line("retry")
         log_event("documents.failed", count=failed_documents, explain=explain, cure=retry)
 

@@ -81,7 +81,7 @@ class CommandMirrors:
     def _refuse(
         self, fresh: Sequence[Freshness], errors: Mapping[str, Exception], answered: Collection[object]
     ) -> None:
-        passed = {each.status.name for each in fresh if each.has_passed}
+        passed = {report.status.name for report in fresh if report.has_passed}
         for name, error in errors.items():
             if name in passed or not isinstance(error, UsageError):
                 with concerning(name), unmade(self.installation):

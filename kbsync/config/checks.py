@@ -116,14 +116,14 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
         yield Conflict((*second_loc, "prefix"), message, (*targets, (*first_loc, "prefix")))
 
 
-def prefixes_clash(one: str, other: str) -> bool:
+def prefixes_clash(prefix: str, other: str) -> bool:
     """Return whether one is the start of the other, so that a document name would not identify its mirror."""
-    return one.startswith(other) or other.startswith(one)
+    return prefix.startswith(other) or other.startswith(prefix)
 
 
-def overlap(one: Path, other: Path) -> bool:
+def overlap(path: Path, other: Path) -> bool:
     """Return whether both are one directory, or one is inside the other; follows symlinks."""
-    return is_inside(one, other) or is_inside(other, one)
+    return is_inside(path, other) or is_inside(other, path)
 
 
 def folder_conflicts(config: Config) -> Iterator[Conflict]:

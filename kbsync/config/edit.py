@@ -277,7 +277,9 @@ def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Confi
         return load_content(file, edited, environ, with_secrets=False, with_bases=False)
     except ConfigError as error:
         # Without line numbers, because they refer to a text that the user doesn't see.
-        raise UsageError("; ".join(f"{each.key}: {each.message}" for each in error.problems)) from None
+        raise UsageError(
+            "; ".join(f"{problem.key}: {problem.message}" for problem in error.problems)
+        ) from None
 
 
 def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:

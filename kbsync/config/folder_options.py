@@ -72,7 +72,7 @@ def apply_options(
     from kbsync.config.template import quoted
 
     target = _target_lines(options)
-    exclude = [f"    exclude: [{', '.join(quoted(each) for each in options.exclude or () if each)}]"]
+    exclude = [f"    exclude: [{', '.join(quoted(pattern) for pattern in options.exclude or () if pattern)}]"]
     lines = ["mirrors:", f"  - name: {quoted(mirror.name)}", '    folder: "/"', *exclude, *target]
     content = "\n".join(lines).encode()
     try:

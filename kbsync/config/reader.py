@@ -80,13 +80,15 @@ class Draft:
     def withdraw(self, loc: Loc) -> None:
         """Drop the problems of the value at `loc`, because another value replaces it."""
         self._refused.discard(loc)
-        self._problems = {one: None for one in self._problems if one.key != key_of(loc)}
+        self._problems = {problem: None for problem in self._problems if problem.key != key_of(loc)}
 
     def note_conflict(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Record a conflict, unless one of its values was already refused."""
         # A placeholder replaced a refused value, so the user can't fix a problem with it.
-        for one in (loc, *rests_on):
-            if any(one[: len(bad)] == bad or bad[: len(one)] == one for bad in self._refused):
+        for place_loc in (loc, *rests_on):
+            if any(
+                place_loc[: len(bad)] == bad or bad[: len(place_loc)] == place_loc for bad in self._refused
+            ):
                 return
         self._note(loc, message)
 
@@ -165,7 +167,7 @@ def unknown_key(loc: Loc, known: Iterable[str]) -> str:
     words, key = tuple(known), str(loc[-1])
     sentence = f"unknown key; allowed: {', '.join(words)}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
-    kinds = [name for _, block in homes for name, one in TARGETS.items() if one is block]
+    kinds = [name for _, block in homes for name, known_block in TARGETS.items() if known_block is block]
     if homes and len(kinds) == len(homes):
         return f"{sentence}; {key} belongs in target type {' or '.join(kinds)}"
     if len(homes) == 1:
@@ -210,7 +212,7 @@ class _Reader:
         else:
             self._refuse_form(value, f"a block of keys: {', '.join(known_keys(block))}", loc)
         is_incomplete = any(
-            one.is_required and key not in arguments for key, one in settings_of(block).items()
+            setting.is_required and key not in arguments for key, setting in settings_of(block).items()
         )
         return None if is_incomplete else block(**arguments)
 
@@ -221,9 +223,9 @@ class _Reader:
             if isinstance(setting.mark, Others):
                 read[key] = self._others(value, setting.mark, loc)
             elif key in value or (self._unnamed is not None and isinstance(setting.mark, BaseId)):
-                one = self._value(value.get(key), setting.hint, setting.mark, (*loc, key))
-                if one is not None:
-                    read[key] = one
+                argument = self._value(value.get(key), setting.hint, setting.mark, (*loc, key))
+                if argument is not None:
+                    read[key] = argument
                 elif key == "type":
                     return {}  # the other keys depend on the type: they would all be unknown
             elif setting.is_required and f"{key}_file" not in value:  # otherwise the file was refused
@@ -271,8 +273,8 @@ class _Reader:
     def _check_references(self, value: Value, loc: Loc) -> None:
         """Refuse invalid references in a value that is not read, so that all problems appear at once."""
         if isinstance(value, dict | list):
-            for step, one in value.items() if isinstance(value, dict) else enumerate(value):
-                self._check_references(one, (*loc, step))
+            for step, item in value.items() if isinstance(value, dict) else enumerate(value):
+                self._check_references(item, (*loc, step))
         else:
             self._substitute(value, loc)
 
@@ -304,7 +306,7 @@ class _Reader:
 
     def _single(self, value: Value, kind: ValueKind, loc: Loc) -> Any:
         if isinstance(value, list):
-            value = [self._substitute(one, (*loc, index)) for index, one in enumerate(value)]
+            value = [self._substitute(item, (*loc, index)) for index, item in enumerate(value)]
         else:
             value = self._substitute(value, loc, is_secret=isinstance(kind, Confidential))
         if not value and self._unnamed is not None and isinstance(kind, BaseId):
@@ -325,7 +327,7 @@ class _Reader:
         if chosen is not None:
             return self.block(value, chosen, loc)
         if isinstance(value, dict):
-            self._check_references({key: one for key, one in value.items() if key != "type"}, loc)
+            self._check_references({key: item for key, item in value.items() if key != "type"}, loc)
             self._draft.refuse((*loc, "type"), not_among(value["type"], union.choices, union.noun))
         else:
             self._refuse_form(value, f"a block of keys, such as {{type: {union.default}}}", loc)
@@ -339,7 +341,7 @@ class _Reader:
             self._draft.refuse(loc, mark.empty)
             return None
         item = bare(get_args(hint)[0])
-        items = tuple(self._value(one, *item, (*loc, index)) for index, one in enumerate(value))
+        items = tuple(self._value(item_value, *item, (*loc, index)) for index, item_value in enumerate(value))
         return None if None in items else items
 
     def _others(self, value: dict[str, Value], others: Others, loc: Loc) -> dict[str, Any]:
@@ -352,11 +354,13 @@ class _Reader:
             self._refuse_form(value, "a block of keys", loc)
             return {}
         self._refuse_unknown(value, known, loc)
-        read = {key: self._single(one, known[key], (*loc, key)) for key, one in value.items() if key in known}
-        return {key: one for key, one in read.items() if one is not None}
+        read = {
+            key: self._single(item, known[key], (*loc, key)) for key, item in value.items() if key in known
+        }
+        return {key: item for key, item in read.items() if item is not None}
 
     def _refuse_unknown(self, value: dict[str, Value], known: Collection[str], loc: Loc) -> None:
-        for key in (one for one in value if one not in known):
+        for key in (name for name in value if name not in known):
             self._check_references(value[key], (*loc, key))
             self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 

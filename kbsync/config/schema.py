@@ -34,7 +34,7 @@ def _block(block: type, about: str = "") -> Schema:
         for key in secret_keys(block)
         if settings_of(block)[key].is_required
     ]
-    marks = [one.mark for one in settings_of(block).values()]
+    marks = [setting.mark for setting in settings_of(block).values()]
     first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
     description = next((mark.plain for mark in marks if isinstance(mark, Others)), first_sentence)
     return {
@@ -52,7 +52,7 @@ def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:
 def _required(block: type) -> list[str]:
     """Return the required keys that aren't secrets, which have two forms; with the type if it is not the
     default."""
-    required = [key for key, one in settings_of(block).items() if one.is_required]
+    required = [key for key, setting in settings_of(block).items() if setting.is_required]
     return [
         *(["type"] if needs_type(block) else []),
         *(key for key in required if key not in secret_keys(block)),
@@ -92,7 +92,10 @@ def _property(setting: Field) -> Schema:
             has_default = setting.default is not MISSING and setting.default is not None
             return _single(kind) | ({"default": kind.written(setting.default)} if has_default else {})
         case OneOf() as union:
-            return {"description": union.plain, "oneOf": [_block(one) for one in union.choices.values()]}
+            return {
+                "description": union.plain,
+                "oneOf": [_block(choice) for choice in union.choices.values()],
+            }
     if get_origin(setting.hint) is not tuple:
         block = _block(setting.hint, setting.mark.plain)
         words = list(setting.mark.words) if isinstance(setting.mark, About) else []

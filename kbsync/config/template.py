@@ -149,7 +149,9 @@ class RequiredKey:
 
 def base_key(target: str) -> str | None:
     """Return the key for the id of a knowledge base; None for a type without one."""
-    named = (name for name, one in settings_of(TARGETS[target]).items() if isinstance(one.mark, BaseId))
+    named = (
+        name for name, setting in settings_of(TARGETS[target]).items() if isinstance(setting.mark, BaseId)
+    )
     return next(named, None)
 
 
@@ -160,16 +162,18 @@ def has_address(target: str) -> bool:
 
 def secret_key(target: str) -> str | None:
     """Return the required secret: the key of a service, the dsn of a database."""
-    required = ((name, one) for name, one, kind in _settings(target) if isinstance(kind, Confidential))
-    return next((name for name, one in required if one.is_required), None)
+    required = (
+        (name, setting) for name, setting, kind in _settings(target) if isinstance(kind, Confidential)
+    )
+    return next((name for name, setting in required if setting.is_required), None)
 
 
 def required_keys(target: str) -> list[RequiredKey]:
     """Return the required keys of a target of this type, except its secret."""
     return [
         RequiredKey(name, kind.plain)
-        for name, one, kind in _settings(target)
-        if one.is_required and name != secret_key(target)
+        for name, setting, kind in _settings(target)
+        if setting.is_required and name != secret_key(target)
     ]
 
 
@@ -191,6 +195,6 @@ def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
     """Yield the keys with single values; the docs describe the blocks."""
-    for name, one in settings_of(TARGETS[target]).items():
-        if isinstance(one.mark, ValueKind) and name != "type":
-            yield name, one, one.mark
+    for name, setting in settings_of(TARGETS[target]).items():
+        if isinstance(setting.mark, ValueKind) and name != "type":
+            yield name, setting, setting.mark

@@ -251,9 +251,9 @@ def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
     """Add the time since the last check like `_add_elapsed`, but only if it is the time between regular
     polls."""
     # So the target gets its full time even if this machine slept, halted or had its clock set forward.
-    most = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
+    longest = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
     aged = _add_elapsed(upload, timing)
-    return replace(aged, elapsed=min(aged.elapsed, most))
+    return replace(aged, elapsed=min(aged.elapsed, longest))
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:

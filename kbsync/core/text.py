@@ -102,9 +102,9 @@ def cursor(path: str) -> str:
     return base64.urlsafe_b64encode(os.fsencode(path)).decode()
 
 
-def path_at(given: str) -> str:
+def path_at(text: str) -> str:
     """Return the inverse of `cursor`. Raises `ValueError`."""
-    return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
+    return os.fsdecode(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True))
 
 
 _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")

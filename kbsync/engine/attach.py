@@ -545,10 +545,10 @@ def _rename_all(
 ) -> None:
     """Rename every document to another prefix in the same base (ADR 17)."""
     last = None if record.binding is None else tx.mirrors.binding(record.binding)
-    here = (settings.target_type, base.address, base.id)
-    if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != here:
+    location = (settings.target_type, base.address, base.id)
+    if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != location:
         return
-    if tx.mirrors.binding_for(*here, settings.prefix) is None:
+    if tx.mirrors.binding_for(*location, settings.prefix) is None:
         tx.mirrors.set_prefix(last.id, settings.prefix)
         mark_undecided(tx, record.id)
         if abilities.renames or abilities.rename_policy == "replace":

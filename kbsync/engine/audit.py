@@ -92,11 +92,11 @@ class Audit:
     `unchecked`.
     """
 
-    def __init__(self, binding: Binding, target: Target, read: ReadsState, most: float = math.inf) -> None:
+    def __init__(self, binding: Binding, target: Target, read: ReadsState, limit: float = math.inf) -> None:
         self._binding = binding
         self._target = target
         self._read = read
-        self._most = most
+        self._most = limit
         self.listed: set[str] = set()
         self.strays: list[Claim] = []
         self.foreign = 0

@@ -44,10 +44,12 @@ class Belongings:
 def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
     """Return what forgetting the mirror would remove from the state, or delete."""
     owned = tx.uploads.owned(record.id, PROVEN)
-    here = owned.pop(record.binding, 0) if record.binding is not None else 0
+    own_count = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
     bindings = ((tx.mirrors.binding(number), count) for number, count in owned.items())
-    return Belongings(here, [(binding, count) for binding, count in bindings if binding is not None], unsure)
+    return Belongings(
+        own_count, [(binding, count) for binding, count in bindings if binding is not None], unsure
+    )
 
 
 def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:

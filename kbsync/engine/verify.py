@@ -125,13 +125,18 @@ async def verify_mirror(
         for row in missing_rows:
             why = f"document {row.remote_id} is recorded, but the knowledge base does not have it"
             missing.append(Discrepancy(row.path or row.label, row.remote_id, why))
-        halt, stale, served, kept = None, list[Discrepancy](), list[Discrepancy](), list[Discrepancy]()
+        halt, stale, served, kept_orphans = (
+            None,
+            list[Discrepancy](),
+            list[Discrepancy](),
+            list[Discrepancy](),
+        )
         try:
             await private.compare()
         except Halted as error:
             halt = halt_for(error, settings, context)
         else:
-            stale, served, kept = await asyncio.to_thread(
+            stale, served, kept_orphans = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
             )
         # A lagging list still has documents deleted a moment ago.
@@ -145,8 +150,8 @@ async def verify_mirror(
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         if private.binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
             missing_ids = {row.remote_id for row in missing_rows}
-            kept += [item for item in orphaned if not item.is_deleted]
-            kept = [item for item in kept if item.remote_id not in missing_ids]
+            kept_orphans += [item for item in orphaned if not item.is_deleted]
+            kept_orphans = [item for item in kept_orphans if item.remote_id not in missing_ids]
             orphaned = [item for item in orphaned if item.is_deleted]
         return Verification(
             settings.name,
@@ -156,7 +161,7 @@ async def verify_mirror(
             orphaned=_by_path([*served, *orphaned]),
             duplicate=_by_path(duplicate),
             foreign=audit.foreign,
-            kept=_by_path(kept) if private.binding.abilities.keeps else None,
+            kept=_by_path(kept_orphans) if private.binding.abilities.keeps else None,
             halt=halt,
             detached=state.read(partial(_detached, audit.others, context)),
         )
@@ -239,11 +244,11 @@ def _check_folder(
         if orphaned_document is not None and is_overdue(line, orphaned_document[1]):
             why = f"{CAUSES[line.cause]}, but its document is still searchable"
             orphaned.append(Discrepancy(line.path, orphaned_document[0].remote_id, why))
-    kept = []
+    kept_orphans = []
     for line in plan.keep or ():
         if (server := private.server(line.path)) is not None:
             why = f"{CAUSES.get(line.cause, UNSEEN)}, its document is kept"
-            kept.append(Discrepancy(line.path, server.remote_id, why))
+            kept_orphans.append(Discrepancy(line.path, server.remote_id, why))
     for failure in plan.failed:
         if failure.refused is not None and is_there(failure.path):
             why = f"the file is newer than its document and was refused: {failure.note}"
@@ -251,4 +256,4 @@ def _check_folder(
                 was = failure.refused.label
                 why = f"the file was {was} when its document was made and was refused: {failure.note}"
             stale.append(Discrepancy(failure.path, failure.refused.remote_id, why))
-    return stale, orphaned, kept
+    return stale, orphaned, kept_orphans

@@ -453,11 +453,11 @@ class Worker:
         """
         suspect = next((index for index, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
         rows = rows[: max(1, suspect)]
-        most = self._journal.binding.limits.batch_bytes
-        if most is None:
+        limit = self._journal.binding.limits.batch_bytes
+        if limit is None:
             return len(rows)
         sums = itertools.accumulate(row.size for row in rows)
-        return max(1, sum(total <= most for total in sums))
+        return max(1, sum(total <= limit for total in sums))
 
     async def _take_turn(self, lane: Lane, charge: float, rows: Sequence[Upload]) -> None:
         started = self._clock.steady()

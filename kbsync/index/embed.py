@@ -268,10 +268,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
     """Raise `UsageError` if the file is not the one that made the vectors in the index."""
-    found = digest.hexdigest()
-    if found != sha256:
+    actual = digest.hexdigest()
+    if actual != sha256:
         raise UsageError(
-            f"{path} is not the file the built-in embedding was made for (SHA-256 {found}); {_fix()}"
+            f"{path} is not the file the built-in embedding was made for (SHA-256 {actual}); {_fix()}"
         )
 
 

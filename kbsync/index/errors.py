@@ -14,13 +14,13 @@ from kbsync.source.roots import error_words
 from kbsync.state.db import lacks_inodes
 
 
-def no_space(what: str, place: Path | str) -> Halted:
+def no_space(what: str, path: Path | str) -> Halted:
     """Return the error for a disk that is full, or can hold no more files."""
-    resource, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
+    resource, option = ("free inode", "-i") if lacks_inodes(Path(path)) else ("space", "-h")
     return Halted(
         "disk-full",
-        f"no {resource} is left for {what} in {place}; free some and kbsync continues by itself",
-        cure=shlex.join(["df", option, str(place)]),
+        f"no {resource} is left for {what} in {path}; free some and kbsync continues by itself",
+        cure=shlex.join(["df", option, str(path)]),
     )
 
 

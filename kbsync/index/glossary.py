@@ -132,7 +132,7 @@ class _Lookup:
         entries = self._entries(set(phrases.values()))
         while at < len(stems):
             lengths = range(min(_LONGEST_PHRASE, len(stems) - at), 0, -1)
-            length = next((each for each in lengths if phrases[at, each] in entries), 0)
+            length = next((length for length in lengths if phrases[at, length] in entries), 0)
             if length and not (length == 1 and stems[at] in STOP_WORDS):
                 translated += entries[phrases[at, length]]
             at += length or 1
@@ -245,8 +245,11 @@ def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         if entry := _ENTRY.match(line):
             is_surname = entry["sound"][:1].isupper() and len(entry["word"]) == 1
             meanings = [] if is_surname else _SEPARATOR.split(entry["meanings"])
-            found = [_plain(each) for each in meanings if not _NO_MEANING.match(each.strip())]
-            yield entry["word"], [each for each in found if 0 < len(each.split()) <= _LONGEST_MEANING]
+            plain = [_plain(meaning) for meaning in meanings if not _NO_MEANING.match(meaning.strip())]
+            yield (
+                entry["word"],
+                [meaning for meaning in plain if 0 < len(meaning.split()) <= _LONGEST_MEANING],
+            )
 
 
 def _plain(meaning: str) -> str:

@@ -90,11 +90,14 @@ class Pipeline:
                         batch.append(outcome)
                         if isinstance(outcome, Entry):
                             vectors.want(outcome.chunks)
-                            for each in outcome.chunks:
-                                characters += len(each.text)
-                                characters += len(each.picture.content) if each.picture else 0
-                    made = vectors.made()
-                yield [each if isinstance(each, TargetError) else _with_vectors(each, made) for each in batch]
+                            for chunk in outcome.chunks:
+                                characters += len(chunk.text)
+                                characters += len(chunk.picture.content) if chunk.picture else 0
+                    computed = vectors.made()
+                yield [
+                    outcome if isinstance(outcome, TargetError) else _with_vectors(outcome, computed)
+                    for outcome in batch
+                ]
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
         """Yield the entries without vectors."""

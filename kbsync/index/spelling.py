@@ -58,14 +58,18 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     if not is_word or not ONE_SLIP <= len(term.surface) <= LONGEST_WORD:
         return ""
     # A misspelt word may be stemmed differently.
-    found = occurring({each.stem for each in stemmed(" ".join(set(_slips(term.surface))))})
-    if not found and len(term.surface) >= TWO_SLIPS:
+    similar_stems = occurring({slip.stem for slip in stemmed(" ".join(set(_slips(term.surface))))})
+    if not similar_stems and len(term.surface) >= TWO_SLIPS:
         # All spellings with two slips are too many to look up.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
-        found = {stem: count for stem, count in similar if slips_between(term.stem, stem) == 2}
+        similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) == 2}
     # The first letter is seldom wrong, and many short words differ only in it.
-    found = {stem: n for stem, n in found.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP}
-    return max(found, key=lambda stem: (stem[0] == term.stem[0], found[stem], stem), default="")
+    similar_stems = {
+        stem: n for stem, n in similar_stems.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP
+    }
+    return max(
+        similar_stems, key=lambda stem: (stem[0] == term.stem[0], similar_stems[stem], stem), default=""
+    )
 
 
 def _slips(word: str) -> Iterator[str]:
@@ -80,15 +84,15 @@ def _slips(word: str) -> Iterator[str]:
             yield before + letter + after[1:]
 
 
-def slips_between(one: str, other: str) -> int:
+def slips_between(word: str, other: str) -> int:
     """Return the minimum number of slips between two words: letters left out, added or wrong, and neighbours
     swapped."""
     last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
+    for i, letter in enumerate(word, 1):
         before, last, row = last, row, [i]
         for j, its in enumerate(other, 1):
             least = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != its))
-            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == its:
+            if i > 1 and j > 1 and letter == other[j - 2] and word[i - 2] == its:
                 least = min(least, before[j - 2] + 1)
             row.append(least)
     return row[-1]

@@ -74,9 +74,9 @@ def with_forms(text: str) -> str:
 
 
 def _append_forms(match: re.Match[str]) -> str:
-    found = match[0]
-    forms = _PARTS.findall(found) if match["name"] else filter(str.isalnum, found)
-    return f"{found} {(' ' if match['name'] else '').join(forms)}"
+    matched = match[0]
+    forms = _PARTS.findall(matched) if match["name"] else filter(str.isalnum, matched)
+    return f"{matched} {(' ' if match['name'] else '').join(forms)}"
 
 
 def _grams(run: re.Match[str]) -> str:
@@ -230,11 +230,11 @@ def names_sought(question: str) -> list[str]:
 def name_test(question: str) -> Callable[[str], bool]:
     """Return a test for paths whose file name equals the question, with its extension or without."""
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    asked = tokeniser.words(question)
+    question_words = tokeniser.words(question)
 
     def is_name(path: str) -> bool:
         name = path.rpartition("/")[2].encode("utf-8", "replace").decode()
-        return asked in (tokeniser.words(name), tokeniser.words(name.rpartition(".")[0]))
+        return question_words in (tokeniser.words(name), tokeniser.words(name.rpartition(".")[0]))
 
     return is_name
 

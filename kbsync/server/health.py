@@ -76,8 +76,8 @@ Look = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
 class HealthRoutes:
     """The routes of /healthz and /readyz. `look` queries the mirrors' loop from this thread's loop."""
 
-    def __init__(self, monitor: LoopMonitor, look: Look) -> None:
-        self._monitor, self._look = monitor, look
+    def __init__(self, monitor: LoopMonitor, read: Look) -> None:
+        self._monitor, self._look = monitor, read
         self._asked: asyncio.Task[Sequence[MirrorReadiness]] | None = None
         self._asked_at = 0.0
 
@@ -104,8 +104,8 @@ class HealthRoutes:
         except TimeoutError:
             why = f"the mirrors' loop did not respond within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
-        is_ready = not any(one.obstacle for one in mirrors)
-        payload = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}
+        is_ready = not any(mirror.obstacle for mirror in mirrors)
+        payload = {"ready": is_ready, "mirrors": [mirror.to_json() for mirror in mirrors]}
         return json_answer(payload, 200 if is_ready else 503)
 
     async def _ask(self) -> Sequence[MirrorReadiness]:

@@ -142,8 +142,8 @@ class ServerThread:
         try:
             self._server.run(self._sockets)
         finally:
-            for one in self._sockets:
-                one.close()
+            for socket in self._sockets:
+                socket.close()
 
 
 _CURES = {
@@ -170,14 +170,14 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in addresses):
             try:
                 # An IPv6 socket doesn't bind the IPv4 port, which has a socket of its own.
-                one = socket.create_server(address, family=family, backlog=BACKLOG)
+                listening = socket.create_server(address, family=family, backlog=BACKLOG)
             except OSError as error:
                 shown, number = str(address[0]), str(address[1])
                 shown = f"[{shown}]" if family == socket.AF_INET6 else shown
                 cure = f"cannot be used ({os.strerror(error.errno or 0).lower()}); choose another"
                 cure = _CURES.get(error.errno or 0, cure).format(number)
                 raise UsageError(f"http.listen: {shown}:{number} {cure}") from error
-            sockets.append(opened.enter_context(one))
+            sockets.append(opened.enter_context(listening))
         opened.pop_all()
     return sockets
 

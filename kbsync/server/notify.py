@@ -91,12 +91,17 @@ class Notice:
                 text = f"works again (was halted: {halt_words(halt.reason)})"
             case "quarantined":
                 noun = "document" if self.count == 1 else "documents"
-                first = "".join(f", first {each.path}: {each.reason}" for each in self.documents[:1])
+                first = "".join(
+                    f", first {document.path}: {document.reason}" for document in self.documents[:1]
+                )
                 text = f"{self.count:,} {noun} failed{first}; fix: {self.cure}"
         head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
         head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":
-            items = [{"path": printable(one.path), "reason": printable(one.reason)} for one in self.documents]
+            items = [
+                {"path": printable(document.path), "reason": printable(document.reason)}
+                for document in self.documents
+            ]
             return {**head, "cure": self.cure, "count": self.count, "documents": items}
         return {**head, **{key: printable(word) for key, word in asdict(halt).items()}}
 

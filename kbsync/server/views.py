@@ -121,7 +121,7 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
     for hold in holds:
         members: Iterable[tuple[str, int, str]] = (
-            ((one.path, one.upload, one.cause) for one in tx.removals.page(hold, held=True))
+            ((removal.path, removal.upload, removal.cause) for removal in tx.removals.page(hold, held=True))
             if kind == DELETIONS
             else tx.recipes.members(hold)
         )
@@ -155,23 +155,23 @@ class MirrorView:
         self._record = tx.mirrors.named(mirror.name)
         self.status = status_in(tx, mirror, cure, at_work=True, now=now)
 
-    def status_json(self, asked: DocumentPage | None) -> dict[str, Any]:
+    def status_json(self, page: DocumentPage | None) -> dict[str, Any]:
         """Return the mirror as in `kbsync status --json`; with `asked` also a page of `items`. If there are
         more, `next` is the `after` of the next page.
         """
         payload, record = self.status.to_json(), self._record
-        if asked is None:
+        if page is None:
             return payload
         if record is None:
             return {**payload, "items": []}
-        if asked.state is not None:
-            return {**payload, "items": self._in_state(record, asked.state, asked.limit)}
+        if page.state is not None:
+            return {**payload, "items": self._in_state(record, page.state, page.limit)}
         items = Items(self._tx, record, self.status.halt)
-        entries = self._tx.entries.page(record.id, asked.after, asked.limit)
+        entries = self._tx.entries.page(record.id, page.after, page.limit)
         rows = [items.of(entry).to_json() for entry in entries]
-        if not asked.after:
-            rows = [*(each.to_json() for each in islice(items.unlisted(), SHOWN_FAILED)), *rows]
-        more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
+        if not page.after:
+            rows = [*(item.to_json() for item in islice(items.unlisted(), SHOWN_FAILED)), *rows]
+        more = {"next": cursor(entries[-1].path)} if len(entries) == page.limit else {}
         return {**payload, "items": rows, **more}
 
     def frame_json(self) -> dict[str, Any]:
@@ -191,8 +191,8 @@ class MirrorView:
         known = last_audit(tx, record.id)
         audited: dict[str, Any] | None = None
         if known is not None and known.binding == record.binding and known.is_audit:
-            left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
-            audited = {"at": known.ended, "repaired": known.repaired, **left}
+            problems = {"duplicate": known.duplicate, "orphaned": known.orphaned}
+            audited = {"at": known.ended, "repaired": known.repaired, **problems}
         return {
             **payload,
             "failed": self._in_state(record, Status.FAILED, SHOWN_FAILED),
@@ -208,7 +208,7 @@ class MirrorView:
             return []
         items = Items(self._tx, record, self.status.halt)
         files = items.in_state(wanted, limit, in_order=False)
-        return [{**each.to_json(), "may_succeed": each.may_succeed} for each in files]
+        return [{**file.to_json(), "may_succeed": file.may_succeed} for file in files]
 
 
 class Views:
@@ -238,12 +238,12 @@ class Views:
 
     async def figures(self) -> MetricFigures:
         """Return the figures for monitoring. Raises `StateError`."""
-        mirrors = await self._of_mirrors(lambda one: one.status)
+        mirrors = await self._of_mirrors(lambda view: view.status)
         return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
 
-    async def status(self, asked: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
+    async def status(self, page: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
         """Return the same as `kbsync status --json`, for all mirrors or one. Raises `StateError`."""
-        mirrors = await self._of_mirrors(lambda one: one.status_json(asked), name)
+        mirrors = await self._of_mirrors(lambda view: view.status_json(page), name)
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
@@ -276,17 +276,17 @@ class Views:
         """Return the newest events of these mirrors, about the file or folder `path` or about all, as
         `kbsync history --json` does. Raises `StateError`."""
 
-        def look(tx: Tx) -> dict[str, Any]:
+        def read(tx: Tx) -> dict[str, Any]:
             records = [record.id for name in names if (record := tx.mirrors.named(name)) is not None]
             places = [(number, path) for number in records] if path else ()
             return history_json(tx.history.newest(records, 0.0, limit + 1, places), limit)
 
-        return await self._reader.read(look)
+        return await self._reader.read(read)
 
-    async def _of_mirrors(self, look: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
+    async def _of_mirrors(self, read: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
         """Run `look` on each mirror, or only on the named one, in one consistent state."""
-        mirrors = [one for one in self.mirrors if name in (None, one.name)]
+        mirrors = [mirror for mirror in self.mirrors if name in (None, mirror.name)]
         now = self._wall()
         return await self._reader.read(
-            lambda tx: [look(MirrorView(tx, one, self._cure, now)) for one in mirrors]
+            lambda tx: [read(MirrorView(tx, mirror, self._cure, now)) for mirror in mirrors]
         )

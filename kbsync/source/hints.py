@@ -44,8 +44,8 @@ class HintSet:
     A waiting TREE covers every FILE and TREE at or below it, a GONE_TREE every GONE_TREE below it.
     """
 
-    def __init__(self, most: int = MOST_HINTS) -> None:
-        self._most = most
+    def __init__(self, limit: int = MOST_HINTS) -> None:
+        self._most = limit
         self._waiting: OrderedDict[tuple[HintKind, str], Hint] = OrderedDict()
         self.overflowed = False
         """Hints were dropped: only a scan of the whole folder finds their changes."""

@@ -86,11 +86,11 @@ class DueWork:
     renames: list[Upload]
     sends: Mapping[Lane, list[Upload]]
 
-    def of_sent(self, left: Collection[int], replaced: list[Upload]) -> DueWork:
+    def of_sent(self, excluded: Collection[int], replaced: list[Upload]) -> DueWork:
         """Return only the work that settles uploads already sent, without those in `left`, and deletes
         `replaced` ones."""
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
-        polls = [row for row in self.polls if row.phase not in _NOT_IN_WORK and row.id not in left]
+        polls = [row for row in self.polls if row.phase not in _NOT_IN_WORK and row.id not in excluded]
         return DueWork(replaced, unsure, [], polls, [], {})
 
 

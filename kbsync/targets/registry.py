@@ -54,8 +54,8 @@ def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> T
     return target
 
 
-def _load(place: str) -> Any:
-    module, _, name = place.partition(":")
+def _load(location: str) -> Any:
+    module, _, name = location.partition(":")
     return getattr(importlib.import_module(module), name)
 
 

@@ -49,8 +49,8 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     from kbsync.config.folders import folder_fault
 
     if choices.folder is not None:
-        own = f"kbsync add {shell_word(str(choices.folder))}"
-        raise UsageError(f"pass the folder as an argument: {own}")
+        command = f"kbsync add {shell_word(str(choices.folder))}"
+        raise UsageError(f"pass the folder as an argument: {command}")
     if fault := folder_fault(str(directory)):
         raise UsageError(fault)
     # Not resolved: if it is a symlink, that may lead elsewhere later.
@@ -96,7 +96,9 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
         return
     if target not in TARGETS:
         raise UsageError(f"--target: {not_among(target, TARGETS, 'target type')}")
-    keys = ", ".join(filter(None, [secret_key(target), *(one.key for one in required_keys(target))]))
+    keys = ", ".join(
+        filter(None, [secret_key(target), *(required.key for required in required_keys(target))])
+    )
     words = ["kbsync", "init", str(directory), "--target", target]
     fix = f"write that config with: {shell_command(words)}"
     if not is_new:

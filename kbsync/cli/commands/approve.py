@@ -53,9 +53,9 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
     """
     installation = choose(choices.with_mirror(mirror), here=True, with_secrets=False)
     answers = read_state(
-        installation, lambda tx: [find_held(each, tx) for each in installation.mirrors], must_exist=True
+        installation, lambda tx: [find_held(mirror, tx) for mirror in installation.mirrors], must_exist=True
     )
-    held = [each for each in answers if each.holds or each.folder]
+    held = [approval for approval in answers if approval.holds or approval.folder]
     if not held:
         if not choices.quiet:
             Output().line("nothing is held")
@@ -67,10 +67,10 @@ def command(choices: Choices, mirror: str | None, yes: bool) -> None:
     messages = [
         (
             "approve",
-            each.mirror,
-            {"holds": list(each.holds), "by": "command", **({"root": True} if each.folder else {})},
+            approval.mirror,
+            {"holds": list(approval.holds), "by": "command", **({"root": True} if approval.folder else {})},
         )
-        for each in held
+        for approval in held
     ]
     post(installation, messages)
     if not choices.quiet:
@@ -88,7 +88,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
         return HeldDocuments(mirror.name, (), ())
     # By hold number: a later hold is not part of this approval and asks again (promise 5).
     deletions = tx.holds.current(record.id)
-    delete = sorted({one.path for hold in deletions for one in tx.removals.page(hold, held=True)})
+    delete = sorted({removal.path for hold in deletions for removal in tx.removals.page(hold, held=True)})
     renewals = tx.holds.current(record.id, RENEWALS)
     reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))
     holds, folder = tuple(hold.id for hold in (*deletions, *renewals)), ""
@@ -107,14 +107,14 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
         for line in first_lines(list(map(printable, paths)), every):
             output.line(f"  {sign} {line}")
 
-    for each in held:
-        if each.folder:
-            output.line(f"{each.mirror}: accept {printable(each.folder)} as it is now")
-        if each.delete:
-            output.line(f"{each.mirror}: delete {counted(len(each.delete), 'document')}:")
-        section(output.red("-"), each.delete)
-        if each.reindex:
-            documents = counted(len(each.reindex), "document")
-            output.line(f"{each.mirror}: index {documents} again with the new settings:")
-        section(output.yellow("~"), each.reindex)
+    for approval in held:
+        if approval.folder:
+            output.line(f"{approval.mirror}: accept {printable(approval.folder)} as it is now")
+        if approval.delete:
+            output.line(f"{approval.mirror}: delete {counted(len(approval.delete), 'document')}:")
+        section(output.red("-"), approval.delete)
+        if approval.reindex:
+            documents = counted(len(approval.reindex), "document")
+            output.line(f"{approval.mirror}: index {documents} again with the new settings:")
+        section(output.yellow("~"), approval.reindex)
     output.write("", flush=True)  # before the question on stderr

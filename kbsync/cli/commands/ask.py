@@ -123,7 +123,7 @@ def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
     """Open the only mirror at a service. Otherwise the error names the search to run instead."""
     installation = choose(choices, here=True)
     if not any(map(is_remote, installation.mirrors)):
-        names = ", ".join(each.name for each in installation.mirrors)
+        names = ", ".join(mirror.name for mirror in installation.mirrors)
         instead = _search_instead(installation, question, *installation.mirrors)
         raise UsageError(f"{names}: kbsync's own indexes can't answer questions; {instead}")
     with open_target(installation, only_remote(installation)) as account:
@@ -137,7 +137,9 @@ def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
 
 
 def _search_instead(installation: Installation, question: str, *mirrors: MirrorConfig) -> str:
-    chosen = [] if len(installation.config.mirrors) == 1 else [f"--mirror {one.name}" for one in mirrors]
+    chosen = (
+        [] if len(installation.config.mirrors) == 1 else [f"--mirror {mirror.name}" for mirror in mirrors]
+    )
     command = " ".join(("search", *chosen, shlex.quote(question)))
     return f"search its passages: {installation.command_line(command)}"
 
@@ -244,7 +246,7 @@ class Asker:
                 f"no application can answer ({error.reason}); choose a model with --model NAME, or set "
                 "chat_model in the config"
             ) from error
-        fitting = [one for one in every if base_id in one.bases]
+        fitting = [choice for choice in every if base_id in choice.bases]
         if not fitting and applications.hint:
             others = f"; or choose one with --app: {_format_applications(every)}" if every else ""
             raise UsageError(f"no application answers from {base_id}; {applications.hint}{others}")
@@ -312,7 +314,7 @@ class Asker:
 
 
 def _format_applications(applications: Sequence[ApplicationInfo]) -> str:
-    return ", ".join(f"{one.id} ({printable(one.name)})" for one in applications)
+    return ", ".join(f"{application.id} ({printable(application.name)})" for application in applications)
 
 
 def _print_sources(output: Output, reply: Reply) -> None:
@@ -336,7 +338,9 @@ def _print_sources(output: Output, reply: Reply) -> None:
                 positions[f"{sheet}line {passage.line}"] = None
         position_text = f"  {', '.join(positions)}" if positions else ""
         output.line(f"[{', '.join(reply.marks(document.hit.remote_id))}] {path}{position_text}")
-    if others := len({hit.remote_id for hit in sources.hits} - {each.hit.remote_id for each in reply.cited}):
+    if others := len(
+        {hit.remote_id for hit in sources.hits} - {citation.hit.remote_id for citation in reply.cited}
+    ):
         print_message(f"the answer also uses {counted(others, 'document')} outside this mirror")
 
 
@@ -368,14 +372,14 @@ def reply_json(reply: Reply) -> dict[str, Any]:
                 "hide_positions": document.hit.hides_positions,
                 "passages": [
                     {
-                        "text": each.text,
-                        "page": each.page,
-                        "line": each.line,
-                        "sheet_name": each.sheet,
-                        "box": None if each.box is None else dict(each.box),
-                        **images_json(each.images),
+                        "text": passage.text,
+                        "page": passage.page,
+                        "line": passage.line,
+                        "sheet_name": passage.sheet,
+                        "box": None if passage.box is None else dict(passage.box),
+                        **images_json(passage.images),
                     }
-                    for each in document.hit.passages
+                    for passage in document.hit.passages
                 ],
             }
             for document in reply.cited

@@ -26,6 +26,6 @@ def command(_choices: Choices, shell: str) -> None:
     """
     from kbsync.cli.main import kbsync
 
-    made = get_completion_class(shell)
-    assert made is not None
-    Output().line(made(kbsync, {}, "kbsync", "_KBSYNC_COMPLETE").source())
+    completion = get_completion_class(shell)
+    assert completion is not None
+    Output().line(completion(kbsync, {}, "kbsync", "_KBSYNC_COMPLETE").source())

@@ -80,7 +80,7 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
 
     settings, paths, context = await asyncio.to_thread(resolve_path)
     if not paths:
-        return outside(path, [each.root for each in settings.values()])
+        return outside(path, [setting.root for setting in settings.values()])
     if len(paths) > 1:
         names = ", ".join(name for name, _ in paths)
         raise UsageError(f"several mirrors have {printable(path)}: {names}; pass --mirror NAME")

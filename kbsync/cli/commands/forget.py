@@ -97,7 +97,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         # A search of another mirror covers the whole shared database.
-        is_shared = any(TARGETS[each.base.target].searches_all for each in remaining)
+        is_shared = any(TARGETS[stake.base.target].searches_all for stake in remaining)
         searched = "kbsync can no longer search them"
         if is_shared:
             searched = "searches of other mirrors in that database still find them"
@@ -118,18 +118,18 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
     if chosen is not None and (stake := read_stake(chosen, name)) is not None:
         return chosen, stake
     others = [] if choices.config is not None or choices.folder is not None else _others(choices)
-    candidates = [(each, stake) for each in others if (stake := read_stake(each, name)) is not None]
+    candidates = [(other, stake) for other in others if (stake := read_stake(other, name)) is not None]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        commands = [each.command_line(f"forget {name}") for each, _ in candidates]
+        commands = [candidate.command_line(f"forget {name}") for candidate, _ in candidates]
         raise UsageError("\n".join([f"several mirrors are named {name!r}; run one of:", *commands]))
     names = sorted(
         {
-            each
+            candidate
             for installation in [chosen, *others]
             if installation is not None
-            for each in _names(installation)
+            for candidate in _names(installation)
         }
     )
     raise UsageError(f"the state has no mirror {name!r}; it has: {', '.join(names) or 'none'}")
@@ -147,8 +147,8 @@ def _others(choices: Choices) -> list[Installation]:
         below = places.state_home(os.environ)
         state_dirs = [below, *sorted(below.glob("folders/*/"))]
     config = Config(mirrors=())
-    bare = (Installation(config, each, ("--state-dir", str(each))) for each in state_dirs)
-    return [each for each in bare if each.state_file.exists()]
+    bare = (Installation(config, state_dir, ("--state-dir", str(state_dir))) for state_dir in state_dirs)
+    return [installation for installation in bare if installation.state_file.exists()]
 
 
 def read_stake(installation: Installation, name: str) -> Stake | None:
@@ -177,8 +177,8 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
     from kbsync.targets.registry import DEFAULT_TARGET
 
     folder = installation.state_dir / BASES / name
-    others = (each for each in installation.config.mirrors if each.name != name)
-    used = [base for each in others if (base := installation.embedded_base(each)) is not None]
+    others = (mirror for mirror in installation.config.mirrors if mirror.name != name)
+    used = [base for mirror in others if (base := installation.embedded_base(mirror)) is not None]
     # Accept a name only if it is a single folder, which can't point elsewhere.
     if Path(name).name != name or any(places.is_inside(base, folder) for base in used):
         return []
@@ -193,7 +193,7 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
 
 def _names(installation: Installation) -> list[str]:
     def names(tx: Tx) -> list[str]:
-        return [*(each.name for each in tx.mirrors.all()), *(each.name for each in tx.forgotten.bases())]
+        return [*(record.name for record in tx.mirrors.all()), *(base.name for base in tx.forgotten.bases())]
 
     return read_state(installation, names)
 
@@ -238,7 +238,9 @@ def forget_mirror(
         deleted = asyncio.run(_end(installation, store, stake, deleting))
         # Damaged files that were set aside hold the mirror's paths or texts as well (promise 11).
         forget_set_aside(installation.state_file)
-        bases = [stake.binding, *(each.base for each in stake.leftovers)] if deleting is not None else []
+        bases = (
+            [stake.binding, *(leftover.base for leftover in stake.leftovers)] if deleting is not None else []
+        )
         for base in bases:
             if base is not None and base.folder is not None:
                 forget_set_aside(base.folder / FILE)
@@ -264,7 +266,7 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
         raise UsageError(f"{stake.name} left nothing behind in another knowledge base")
     for location, documents in [
         *((base.location, documents) for base, documents in former),
-        *((each.base.location, each.documents) for each in stake.leftovers),
+        *((leftover.base.location, leftover.documents) for leftover in stake.leftovers),
     ]:
         print_message(printable(f"{stake.name}: {counted(documents, 'document')} in {location}, used before"))
     if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
@@ -273,7 +275,7 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
 
     async def delete_all(store: StateStore) -> int:
         deleted = 0
-        for base in [*(base for base, _ in former), *(each.base for each in stake.leftovers)]:
+        for base in [*(base for base, _ in former), *(leftover.base for leftover in stake.leftovers)]:
             try:
                 async with _open_base(installation, choices, stake.name, base) as target:
                     if (released := await release(store, record, base)) is not None:
@@ -352,14 +354,14 @@ def _mirrors_leading_to(
         # Look where the base was, and where it is if the state directory moved. Opening a missing base would
         # create it.
         folders = filter(None, (base.folder, installation.state_dir / BASES / name))
-        named = (each.target.path for each in installation.config.mirrors if each.name == name)
+        named = (mirror.target.path for mirror in installation.config.mirrors if mirror.name == name)
         for folder in dict.fromkeys([*folders, *filter(None, named)]):
             if (folder / FILE).exists():
                 yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
         return
     # Only from here on are keys needed.
     chosen = choose(dataclasses.replace(choices, mirrors=()), here=True)
-    mirrors = [each for each in chosen.config.mirrors if each.target.type == base.target]
-    for mirror in sorted(mirrors, key=lambda each: each.name != name):
+    mirrors = [mirror for mirror in chosen.config.mirrors if mirror.target.type == base.target]
+    for mirror in sorted(mirrors, key=lambda mirror: mirror.name != name):
         # A mirror with another name may use the same base.
         yield dataclasses.replace(mirror, name=name, prefix=base.prefix)

@@ -341,12 +341,12 @@ def _target_lines(
         if not has_address(kind):
             raise UsageError(f"--base-url: a target of type {kind} has no URL")
         values["base_url"] = _address(kind, base_url)
-    for number, one in enumerate(required_keys(kind)):
-        if one.key == base_key(kind) and key is not None and base is None:
-            values[one.key] = _base(kind, key, dict(values), create, one)
+    for number, required in enumerate(required_keys(kind)):
+        if required.key == base_key(kind) and key is not None and base is None:
+            values[required.key] = _base(kind, key, dict(values), create, required)
         else:
             given_base = base if number == 0 else None
-            values[one.key] = given_base or _ask_required(one.key, one.about)
+            values[required.key] = given_base or _ask_required(required.key, required.about)
     return target_lines(kind, key, values)
 
 
@@ -405,7 +405,9 @@ def _query_account(
     return asyncio.run(query_bases())
 
 
-def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
+def _base(
+    kind: str, key: KeySource, settings: dict[str, str], create: str | None, required: RequiredKey
+) -> str:
     """Return the id of the base: created, chosen from the account's bases, or typed if they cannot be
     listed.
     """
@@ -439,7 +441,7 @@ def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | Non
     if not _is_interactive():
         listed()
         raise UsageError(
-            f"{one.key} ({one.about}) is missing; add --base ID, or --create NAME for a new one, "
+            f"{required.key} ({required.about}) is missing; add --base ID, or --create NAME for a new one, "
             "or run init on a terminal"
         )
     while (cards := listed()) is not None:
@@ -452,7 +454,7 @@ def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | Non
             return chosen_id
         if agrees(f"No knowledge base {printable(answer)}; create one with this name?"):
             return created(answer)
-    return _ask_required(one.key, one.about)
+    return _ask_required(required.key, required.about)
 
 
 def _ask_required(key: str, about: str) -> str:

@@ -68,7 +68,7 @@ def command(choices: Choices, name: str | None, seconds: float | None, as_json: 
     change_state(installation, begin)
     names = [mirror.name for mirror in installation.mirrors]
     if as_json:
-        Output().json({"paused": [{"name": each, **pause_json(pause)} for each in names]})
+        Output().json({"paused": [{"name": name, **pause_json(pause)} for name in names]})
     elif not choices.quiet:
         from kbsync.cli.report import clock_time
 

@@ -57,7 +57,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
     set_up_logs(choices)
     plans = asyncio.run(for_each_mirror(installation, plan_mirror))
     if as_json:
-        Output().json({"mirrors": [each.to_json() for each in plans]})
+        Output().json({"mirrors": [plan.to_json() for plan in plans]})
     else:
         output = Output()
         for number, (mirror, planned) in enumerate(zip(installation.mirrors, plans, strict=True)):
@@ -68,9 +68,9 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
             every = installation.command_line("plan --all")
             for line in _lines(output, planned, limit, work, every):
                 output.line(line)
-    if any(each.halt is not None for each in plans):
+    if any(plan.halt is not None for plan in plans):
         return Code.PERSON
-    return Code.PASSING if any(each.is_guess for each in plans) else Code.MIRRORED
+    return Code.PASSING if any(plan.is_guess for plan in plans) else Code.MIRRORED
 
 
 DESELECTED = "deselected"

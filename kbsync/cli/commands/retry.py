@@ -61,9 +61,11 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
     """
     installation = choose(choices, here=True, with_secrets=False)
     failed = read_state(installation, partial(find_failed, installation, paths), must_exist=True)
-    requested = [each for each in failed if each.is_worth_asking]
+    requested = [request for request in failed if request.is_worth_asking]
     if requested:
-        requests = [(each.record.name, None if each.is_whole else list(each.paths)) for each in requested]
+        requests = [
+            (request.record.name, None if request.is_whole else list(request.paths)) for request in requested
+        ]
         post(installation, [("retry", name, {"paths": paths}) for name, paths in requests])
     if not choices.quiet:
         _print(Output(), requested, installation.command_line("status --documents"))
@@ -113,9 +115,9 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
         is_page = entry.status is Status.READY and is_link(path)
         return (path,) if entry.status is Status.FAILED or has_no_text or is_page else ()
     inside = f"{path}/" if path else ""
-    folders = [each.path for each in tx.folders.problems(record.id) if not each.is_excluded]
-    files = [each.path for each in tx.entries.of_status(record.id, Status.FAILED)]
-    return tuple(each for each in folders + files if each == path or each.startswith(inside))
+    folders = [problem.path for problem in tx.folders.problems(record.id) if not problem.is_excluded]
+    files = [entry.path for entry in tx.entries.of_status(record.id, Status.FAILED)]
+    return tuple(item for item in folders + files if item == path or item.startswith(inside))
 
 
 def _print(output: Output, requested: Sequence[Failed], every: str) -> None:

@@ -63,7 +63,7 @@ def command(
         from kbsync.cli.commands.status_watch import watch as keep_watching
 
         if len(installations) > 1:
-            folders = [str(each.config.mirrors[0].folder) for each in installations]
+            folders = [str(installation.config.mirrors[0].folder) for installation in installations]
             raise UsageError(
                 f"--watch shows one folder; name it with --folder: {printable(', '.join(folders))}"
             )
@@ -72,7 +72,7 @@ def command(
     from kbsync.cli.report import mirror_reports, running_line
 
     output = Output()
-    reports_of = [(each, mirror_reports(each)) for each in installations]
+    reports_of = [(installation, mirror_reports(installation)) for installation in installations]
     reports = [report for _, those in reports_of for report in those]
     if as_json:
         _print_json(output, installations, documents=documents)
@@ -111,9 +111,9 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     from kbsync.engine.status import is_fresh
 
     if max_age is None:
-        return worst(each.checked_code for each in reports)
-    codes = [each.settled_code for each in reports]
-    if not all(is_fresh(each.status, max_age, each.at) for each in reports):
+        return worst(report.checked_code for report in reports)
+    codes = [report.settled_code for report in reports]
+    if not all(is_fresh(report.status, max_age, report.at) for report in reports):
         codes.append(Code.PASSING)
     return worst(codes)
 

@@ -29,12 +29,12 @@ def problems(
 ) -> Iterator[str]:
     """Yield the problems, in the order of exit codes: 2 and 3, then 4, then 1."""
     yield from halts(installation, reports)
-    for each in worst_first(reports):
-        yield from late(installation, each, check=check, max_age=max_age)
+    for report in worst_first(reports):
+        yield from late(installation, report, check=check, max_age=max_age)
     yield from failures(installation, reports)
-    for each in reports:
-        if each.status.note:
-            yield f"{each.status.name}: {printable(each.status.note)}"
+    for report in reports:
+        if report.status.note:
+            yield f"{report.status.name}: {printable(report.status.note)}"
 
 
 def speed(report: MirrorReport) -> str:
@@ -56,29 +56,29 @@ def speed(report: MirrorReport) -> str:
 
 def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Yield the promises that the mirrors' targets can't keep, and what happens instead."""
-    for each in reports:
-        for subject, sentence in promises.describe_unkept(each.status.unkept):
-            yield f"{each.status.name}: {subject} {sentence}"
+    for report in reports:
+        for subject, sentence in promises.describe_unkept(report.status.unkept):
+            yield f"{report.status.name}: {subject} {sentence}"
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Yield a line for each mirror, the worst first; no wider than the terminal."""
     ordered = worst_first(reports)
-    statuses, now = [each.status for each in ordered], time.time()
-    waits = tuple(lasting(each.oldest_pending_s) if each.oldest_pending_s else "-" for each in statuses)
-    passed = [None if each.last_pass is None else max(0.0, now - each.last_pass) for each in statuses]
+    statuses, now = [report.status for report in ordered], time.time()
+    waits = tuple(lasting(status.oldest_pending_s) if status.oldest_pending_s else "-" for status in statuses)
+    passed = [None if status.last_pass is None else max(0.0, now - status.last_pass) for status in statuses]
     ago = tuple("never" if seconds is None else f"{lasting(seconds)} ago" for seconds in passed)
-    columns = [Column("MIRROR", tuple(each.name for each in statuses), is_key=True)]
+    columns = [Column("MIRROR", tuple(status.name for status in statuses), is_key=True)]
     for state in SHOWN:
-        if state is Status.KEPT and not any(each.documents.kept for each in statuses):
+        if state is Status.KEPT and not any(status.documents.kept for status in statuses):
             continue
-        counts = tuple(f"{getattr(each.documents, state.word):,}" for each in statuses)
+        counts = tuple(f"{getattr(status.documents, state.word):,}" for status in statuses)
         is_key = state is Status.READY
         columns.append(Column(state.name, counts, is_number=True, is_key=is_key, blank="0"))
     columns += [
         Column("WAITING", waits, is_number=True, blank="-"),
         Column("LAST PASS", ago, is_key=True),
-        Column("FOLDER", tuple(printable(each.folder) for each in statuses), is_path=True),
+        Column("FOLDER", tuple(printable(status.folder) for status in statuses), is_path=True),
     ]
     head, *rows = table(columns, output.columns if output.is_terminal else None)
     if len(rows) != len(ordered):

@@ -131,10 +131,10 @@ def changes(
     """Yield a line for each mirror, and another whenever it changes. `wall` returns epoch seconds."""
     before: dict[str, str] = {}
     while True:
-        for each in read_reports():
-            line = in_one_line(each)
-            if before.get(each.status.name) != line:
-                before[each.status.name] = line
+        for report in read_reports():
+            line = in_one_line(report)
+            if before.get(report.status.name) != line:
+                before[report.status.name] = line
                 yield f"{iso(wall())} {line}"
         sleep(EVERY)
 

@@ -67,18 +67,18 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         return await verify_mirror(settings, target, state, clock, context)
 
     audits = asyncio.run(for_each_mirror(installation, verify))
-    repairs = {each.name: request for each in audits if repair and (request := repair_request(each))}
+    repairs = {audit.name: request for audit in audits if repair and (request := repair_request(audit))}
     if repairs:
         post(installation, [("repair", name, request) for name, request in repairs.items()])
     if as_json:
-        Output().json({"mirrors": [each.to_json() for each in audits]})
+        Output().json({"mirrors": [audit.to_json() for audit in audits]})
     else:
-        for each in audits:
-            _print(Output(), each, quiet=choices.quiet)
+        for audit in audits:
+            _print(Output(), audit, quiet=choices.quiet)
         if repairs and not choices.quiet:
             print_message(f"repair of {', '.join(repairs)} scheduled; {when_done(installation)}")
-    halted = [Code.PERSON for each in audits if each.halt is not None]
-    return worst([*halted, *(Code.MIRRORED if each.ok else Code.FAILED for each in audits)])
+    halted = [Code.PERSON for audit in audits if audit.halt is not None]
+    return worst([*halted, *(Code.MIRRORED if audit.ok else Code.FAILED for audit in audits)])
 
 
 def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
@@ -88,16 +88,16 @@ def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
     counts = []
     for kind in ("missing", "stale", "orphaned", "duplicate"):
         documents = getattr(audit, kind)
-        for one in documents:
-            why = output.dim(printable(one.why))
-            output.line(f"{output.red(f'{kind:9}')}  {printable(one.path)}  {why}")
+        for document in documents:
+            why = output.dim(printable(document.why))
+            output.line(f"{output.red(f'{kind:9}')}  {printable(document.path)}  {why}")
         if documents:
             counts.append(f"{len(documents):,} {kind}")
     if quiet and audit.ok:
         return
-    for one in audit.kept or ():
+    for item in audit.kept or ():
         output.line(
-            f"{output.green('kept'.ljust(9))}  {printable(one.path)}  {output.dim(printable(one.why))}"
+            f"{output.green('kept'.ljust(9))}  {printable(item.path)}  {output.dim(printable(item.why))}"
         )
     for name, documents in audit.detached.items():
         detached = f"{counted(documents, 'document')} of the mirror {name}, which is no longer in the config"

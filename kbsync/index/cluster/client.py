@@ -208,7 +208,7 @@ class DaskCluster:
         self._away, self._away_until = copy(error), time.monotonic() + AWAY_FOR
         return True
 
-    def cut_or(self, here: Cutter) -> Cutter:
+    def cut_or(self, cut_locally: Cutter) -> Cutter:
         """Cut documents that need a parser on the cluster, unless it is lost; `here` cuts all others.
 
         Cutting a text takes less time than Dask needs for a task.
@@ -227,7 +227,7 @@ class DaskCluster:
                             if not self.lose(error):
                                 raise
                             is_away = True
-                    yield from here([document])
+                    yield from cut_locally([document])
 
         return cut
 

@@ -290,9 +290,9 @@ class Parser:
         if not body.size:
             raise Rejected("no text in it: it is empty", code="no-text")
         is_document = needs_parser(path)
-        most = self._bounds.memory_bytes // 2 if is_document else LARGEST_TEXT
-        if body.size > most:
-            reason = f"too large to be read: {_size(body.size)}, the limit is {_size(most)}; split it"
+        limit = self._bounds.memory_bytes // 2 if is_document else LARGEST_TEXT
+        if body.size > limit:
+            reason = f"too large to be read: {_size(body.size)}, the limit is {_size(limit)}; split it"
             raise Rejected(reason, code="too-large")
         if not is_document and body.size <= SHORT_TEXT:
             with body.open() as stream:

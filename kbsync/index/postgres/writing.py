@@ -91,15 +91,15 @@ class Writing:
             [(content,)] = self._connection.execute("SELECT nextval('content')")
         fresh, moved = list[tuple[int, bytes, Chunk]](), list[tuple[_Passage, int, Chunk]]()
         stay = set[int]()
-        for place, chunk in enumerate(entry.chunks):
+        for position, chunk in enumerate(entry.chunks):
             digest = _digest(chunk, model)
             if same := reusable.get(digest):
                 passage = same.pop()
                 stay.add(passage.id)
-                if (passage.place, passage.page, passage.line) != (place, chunk.page, chunk.line):
-                    moved.append((passage, place, chunk))
+                if (passage.place, passage.page, passage.line) != (position, chunk.page, chunk.line):
+                    moved.append((passage, position, chunk))
             else:
-                fresh.append((place, digest, chunk))
+                fresh.append((position, digest, chunk))
         self._move(moved)
         # Copy existing vectors before deleting the passages that they belong to.
         stay.update(self._insert(content, fresh, model, vectors))
@@ -262,7 +262,7 @@ class Writing:
             " WHERE p.id = m.id",
             (
                 [passage.id for passage, _, _ in moved],
-                [place for _, place, _ in moved],
+                [position for _, position, _ in moved],
                 [chunk.page for _, _, chunk in moved],
                 [chunk.line for _, _, chunk in moved],
             ),
@@ -288,8 +288,8 @@ class Writing:
         columns = "id, content, place, digest, text, headings, page, line"
         types = ("int8", "int8", "int4", "bytea", "text", "text[]", "int4", "int4")
         rows = (
-            (number, content, place, digest, clean(c.text), list(map(clean, c.headings)), c.page, c.line)
-            for number, (place, digest, c) in zip(ids, fresh, strict=True)
+            (number, content, position, digest, clean(c.text), list(map(clean, c.headings)), c.page, c.line)
+            for number, (position, digest, c) in zip(ids, fresh, strict=True)
         )
         self._copy(f"passage ({columns})", types, rows)
         self._add_vectors(chunks, model, vectors)

@@ -41,21 +41,21 @@ def read_calendar(text: str) -> Parsed:
     """Return the events, tasks and notes in the order of the file, with the name of the calendar as title."""
     root = _read(text, "calendar")
     sections = list[str]()
-    for each in root.walk():
-        if each.kind in _ENTRIES:
-            sections += _section(each, each.first("SUMMARY"), _OF_EVENTS)
-    name = next((name for each in root.parts if (name := each.first("X-WR-CALNAME", "NAME"))), None)
+    for part in root.walk():
+        if part.kind in _ENTRIES:
+            sections += _section(part, part.first("SUMMARY"), _OF_EVENTS)
+    name = next((name for part in root.parts if (name := part.first("X-WR-CALNAME", "NAME"))), None)
     return Parsed(tidied("\n\n".join(filter(None, sections))), title=name)
 
 
 def read_contacts(text: str) -> Parsed:
     """Return the contacts in the order of the file."""
     sections = list[str]()
-    for each in _read(text, "contact").walk():
-        if each.kind == "VCARD":
-            family, _, given = each.first("N").partition(";")
-            name = each.first("FN") or one_line(f"{given.replace(';', ' ')} {family}")
-            sections += _section(each, name or each.first("ORG", "EMAIL").replace(";", ", "), _OF_CONTACTS)
+    for part in _read(text, "contact").walk():
+        if part.kind == "VCARD":
+            family, _, given_name = part.first("N").partition(";")
+            name = part.first("FN") or one_line(f"{given_name.replace(';', ' ')} {family}")
+            sections += _section(part, name or part.first("ORG", "EMAIL").replace(";", ", "), _OF_CONTACTS)
     return Parsed(tidied("\n\n".join(filter(None, sections))))
 
 
@@ -84,9 +84,9 @@ class _Component:
         """Yield all components inside, at any depth."""
         pending = [self]
         while pending:
-            each = pending.pop()
-            yield each
-            pending += reversed(each.parts)
+            part = pending.pop()
+            yield part
+            pending += reversed(part.parts)
 
 
 def _read(text: str, what: str) -> _Component:
@@ -141,8 +141,8 @@ def _split(line: str) -> tuple[str, dict[str, str], str]:
     else:
         return "", {}, ""
     parameters = dict[str, str]()
-    for each in head[1:]:
-        name, _, value = each.partition("=")
+    for parameter in head[1:]:
+        name, _, value = parameter.partition("=")
         if not value:  # vCard 2.1: TEL;WORK;QUOTED-PRINTABLE
             name, value = ("ENCODING" if name.upper() == "QUOTED-PRINTABLE" else "TYPE"), name
         name = name.upper()

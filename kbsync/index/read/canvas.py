@@ -21,14 +21,14 @@ def read_canvas(raw: bytes) -> Parsed:
     """Return the canvas as markdown. Raises `Rejected` if the file isn't a canvas."""
     try:
         canvas = json.loads(decode(raw))
-        nodes = [_Node.of(each) for each in canvas.get("nodes") or () if isinstance(each, Mapping)]
-        edges = [each for each in canvas.get("edges") or () if isinstance(each, Mapping)]
+        nodes = [_Node.of(node) for node in canvas.get("nodes") or () if isinstance(node, Mapping)]
+        edges = [edge for edge in canvas.get("edges") or () if isinstance(edge, Mapping)]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise damaged("it is not a canvas, or incomplete") from error
     groups = sorted(node for node in nodes if node.is_group)
     blocks = list[str]()
     inside = dict[int, list[_Node]]()  # by index of the group, -1 outside of any
-    smallest_first = sorted(enumerate(groups[:_MOST_GROUPS]), key=lambda each: each[1].area)
+    smallest_first = sorted(enumerate(groups[:_MOST_GROUPS]), key=lambda pair: pair[1].area)
     for node in sorted(node for node in nodes if not node.is_group):
         index = next((index for index, group in smallest_first if group.surrounds(node)), -1)
         inside.setdefault(index, []).append(node)

@@ -103,7 +103,7 @@ class _Document:
         return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
 
     def _named(self, kind: str) -> str:
-        return next((name for each, name in self._parts.values() if each == kind), "")
+        return next((name for part_kind, name in self._parts.values() if part_kind == kind), "")
 
     def _xml(self, kind: str) -> Element | None:
         return self.archive.xml(self._named(kind))
@@ -159,14 +159,14 @@ class _Part:
                 blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
         blocks.extend(apart)
         # a missing end must not hide other paragraphs
-        self._fields = [each for each in self._fields if each.is_shown]
+        self._fields = [field for field in self._fields if field.is_shown]
 
     def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
         """Yield the pieces of a paragraph's text."""
         for element in parent:
             match element.tag:
                 case "t":
-                    if all(each.is_shown for each in self._fields):
+                    if all(field.is_shown for field in self._fields):
                         yield element.text or ""
                 case "tab" | "ptab":
                     yield " "
@@ -258,9 +258,9 @@ class _Styles:
     def __init__(self, root: Element | None) -> None:
         listed = () if root is None else root.iter("style")
         self._elements = {
-            each.get(":styleId", ""): each for each in listed if each.get(":type") == "paragraph"
+            style.get(":styleId", ""): style for style in listed if style.get(":type") == "paragraph"
         }
-        is_usual = (name for name, each in self._elements.items() if each.get(":default") in ("1", "true"))
+        is_usual = (name for name, style in self._elements.items() if style.get(":default") in ("1", "true"))
         self._usual = next(is_usual, "")
         self._styles = dict[str, _Style]()
 
@@ -316,9 +316,11 @@ class _Numbering:
         kinds = (
             {}
             if root is None
-            else {each.get(":abstractNumId", ""): each for each in root.iter("abstractNum")}
+            else {definition.get(":abstractNumId", ""): definition for definition in root.iter("abstractNum")}
         )
-        linked_to = {name: each for each in kinds.values() if (name := _value(each, "styleLink"))}
+        linked_to = {
+            name: definition for definition in kinds.values() if (name := _value(definition, "styleLink"))
+        }
         self._lists = dict[
             str, tuple[str, dict[int, _Level]]
         ]()  # number → what it counts with, and its levels
@@ -342,7 +344,7 @@ class _Numbering:
             return None
         counts = self._counts.setdefault(counter, {})
         counts[depth] = counts.get(depth, levels[depth].start - 1) + 1
-        for deeper in [each for each in counts if each > depth]:
+        for deeper in [other for other in counts if other > depth]:
             del counts[deeper]
 
         def shown(mark: re.Match[str]) -> str:

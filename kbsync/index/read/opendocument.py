@@ -53,7 +53,7 @@ def read_opendocument(raw: bytes) -> Parsed:
         raise without_text(pictures=archive.has_pictures())
     about = archive.xml("meta.xml")
     title = None if about is None else about.findtext(".//title")
-    keywords = [] if about is None else [one_line(each.text or "") for each in about.iter("keyword")]
+    keywords = [] if about is None else [one_line(keyword.text or "") for keyword in about.iter("keyword")]
     return Parsed(
         text,
         title=document_title(title, text),
@@ -69,12 +69,16 @@ class _Reader:
         self._hidden = {
             style.get(":name", "")
             for style in styles
-            if any(each.get(":display") == "none" for each in style.iter("text-properties"))
+            if any(properties.get(":display") == "none" for properties in style.iter("text-properties"))
         }
         self._titles = {"Title"} | {
             style.get(":name", "") for style in styles if style.get(":parent-style-name") == "Title"
         }
-        self._lists = {each.get(":name", ""): each for root in roots for each in root.iter("list-style")}
+        self._lists = {
+            list_style.get(":name", ""): list_style
+            for root in roots
+            for list_style in root.iter("list-style")
+        }
         self._counts = dict[tuple[str, int], int]()
 
     def document(self, body: Element) -> str:
@@ -95,9 +99,9 @@ class _Reader:
             if kind == "title" and not title:
                 title = one_line(" ".join(self._paragraphs(shape)))
             elif shape.tag == "notes":
-                for each in shape:
-                    if each.get(":class") not in _FURNITURE:
-                        self.read(each, notes)
+                for child in shape:
+                    if child.get(":class") not in _FURNITURE:
+                        self.read(child, notes)
             elif kind not in _FURNITURE:
                 self._read_one(shape, blocks)
         return slide_text(number, title, [blocks.text] if blocks else [], [notes.text] if notes else [])
@@ -107,10 +111,10 @@ class _Reader:
         texts = list[str]()
         for root in self._roots:
             for page in root.iter("master-page"):
-                for each in page:
-                    if each.tag.startswith(tag):
+                for child in page:
+                    if child.tag.startswith(tag):
                         blocks = Blocks()
-                        self.read(each, blocks)
+                        self.read(child, blocks)
                         texts.append(blocks.text)
         return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
 
@@ -142,7 +146,7 @@ class _Reader:
             return
         root = self._archive.xml(part)
         if root is not None and root.tag == "math":
-            signs = (each.text or "" for each in root.iter() if each.tag in ("mi", "mn", "mo", "mtext"))
+            signs = (node.text or "" for node in root.iter() if node.tag in ("mi", "mn", "mo", "mtext"))
             blocks.add(one_line(" ".join(signs)))
         elif root is not None:
             self.read(root, blocks)
@@ -197,7 +201,14 @@ class _Reader:
 
     def _read_list(self, parent: Element, blocks: Blocks, depth: int, style: str) -> None:
         style = parent.get(":style-name", style)
-        level = next((each for each in self._lists.get(style, ()) if each.get(":level") == str(depth)), None)
+        level = next(
+            (
+                list_level
+                for list_level in self._lists.get(style, ())
+                if list_level.get(":level") == str(depth)
+            ),
+            None,
+        )
         if parent.get(":continue-numbering") != "true":
             self._counts.pop((style, depth), None)
         for item in parent:

@@ -333,8 +333,8 @@ def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
     sizes = Counter[float]()
     for line in (line for lines in pages for line in lines):
         sizes[round(line.size * 2) / 2] += len(line.text)
-    most = max(sizes.values(), default=0)
-    body = min((size for size, count in sizes.items() if count > 0.8 * most), default=1.0)
+    highest = max(sizes.values(), default=0)
+    body = min((size for size, count in sizes.items() if count > 0.8 * highest), default=1.0)
     levels = _levels({size for size in sizes if size > body * _LARGER})
     hyphenated = {
         word.lower() for lines in pages for line in lines for word in _HYPHENATED.findall(line.text)

@@ -174,7 +174,7 @@ class _Reader:
         self._fonts = dict[int, str]()
         self._font = -1
         self._styles = dict[int, tuple[int, bool]]()
-        self._pages = {place: dict[str, None]() for place in ("header", "footer")}
+        self._pages = {kind: dict[str, None]() for kind in ("header", "footer")}
         self._author = ""
         self._is_starred = False
         self._usual_font = -1

@@ -91,7 +91,7 @@ def _without_margins(picture: Picture) -> Picture:
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
         return picture[:0]
-    (top, bottom), (left, right) = ((int(each[0]), int(each[-1]) + 1) for each in (rows, columns))
+    (top, bottom), (left, right) = ((int(edges[0]), int(edges[-1]) + 1) for edges in (rows, columns))
     bottom, right = max(bottom + _MARGIN, top + _SHORTEST_SIDE), max(right + _MARGIN, left + _SHORTEST_SIDE)
     return np.ascontiguousarray(picture[max(0, top - _MARGIN) : bottom, max(0, left - _MARGIN) : right])
 
@@ -150,10 +150,10 @@ def load() -> ScanReader:
     )
 
     def recognize(picture: Picture) -> Iterator[Line]:
-        found = engine(picture)
-        if found.txts is None or found.boxes is None:
+        result = engine(picture)
+        if result.txts is None or result.boxes is None:
             return
-        for text, corners in zip(found.txts, found.boxes, strict=True):
+        for text, corners in zip(result.txts, result.boxes, strict=True):
             across, down = [float(x) for x, _ in corners], [float(y) for _, y in corners]
             top, bottom = min(down), max(down)
             yield Line(text, min(across), max(across), -bottom, max(1.0, bottom - top))

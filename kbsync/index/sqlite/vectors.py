@@ -181,7 +181,7 @@ class Cosines:
     def __init__(self, places: Mapping[int, int], values: NDArray[np.float32]) -> None:
         """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`."""
         self._places = places
-        self._segments = {place: segment for segment, place in places.items()}
+        self._segments = {block: segment for segment, block in places.items()}
         self._values = values
 
     def correct(self, slot: int, value: float) -> None:
@@ -190,8 +190,8 @@ class Cosines:
 
     def of(self, slot: int) -> float:
         """Return the cosine with one slot; 0 if it has none."""
-        place = self._places.get(slot // SLOTS)
-        return 0.0 if place is None else float(self._values[place * SLOTS + slot % SLOTS])
+        block = self._places.get(slot // SLOTS)
+        return 0.0 if block is None else float(self._values[block * SLOTS + slot % SLOTS])
 
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
         """Return the slots at ranks `start` to `stop`, nearest first, only those above `least`."""
@@ -245,7 +245,7 @@ class Matrix:
             cached = self._refresh(model, versions, np.dtype(np.int8))
             return self._corrected(Cosines(dict(self._places), self._estimate(cached, vector)), model, vector)
         self._forget_unless(None)
-        places = {segment: place for place, segment in enumerate(versions)}
+        places = {segment: block for block, segment in enumerate(versions)}
         values = np.zeros(len(places) * SLOTS, np.float32)
         for place, block in enumerate(self._read(model, places)):
             values[place * SLOTS : (place + 1) * SLOTS] = _products(block, vector)

@@ -413,7 +413,7 @@ class Writer:
         self._index_name(document_id, naming_text(entry.title, entry.tags, entry.path))
         self._connection.executemany(
             "UPDATE run SET document = ?, place = ?, lines = ?, pages = ? WHERE first = ?",
-            ((document_id, place, run.lines, run.pages, run.first) for place, run in enumerate(runs)),
+            ((document_id, position, run.lines, run.pages, run.first) for position, run in enumerate(runs)),
         )
         return document_id, {}
 
@@ -440,12 +440,12 @@ class Writer:
         query = f"SELECT {_COLUMNS} FROM run WHERE document = ? ORDER BY place, first"  # noqa: S608
         return [Run(*row) for row in self._connection.execute(query, (document,))]
 
-    def _insert_run(self, document: _Incoming, place: int, version: int) -> Run:
+    def _insert_run(self, document: _Incoming, position: int, version: int) -> Run:
         """Store the chunks of a run, which no search finds until the run gets its document.
 
         Raises `_VectorsLackingError`.
         """
-        digest, chunks = document.pieces[place]
+        digest, chunks = document.pieces[position]
         slots = self._slots(document, chunks, version)
         first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM chunk").get
         run = Run(first, len(chunks), 0, 0, "", TOKENISER, digest)

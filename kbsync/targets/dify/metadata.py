@@ -42,9 +42,13 @@ class MetadataSender:
     """
 
     def __init__(
-        self, client: Client, root: str, look: Callable[[], Awaitable[Dataset]], steady: Callable[[], float]
+        self,
+        client: Client,
+        root: str,
+        read_dataset: Callable[[], Awaitable[Dataset]],
+        steady: Callable[[], float],
     ) -> None:
-        self._client, self._root, self._read_dataset, self._steady = client, root, look, steady
+        self._client, self._root, self._read_dataset, self._steady = client, root, read_dataset, steady
         self._waiting: dict[str, Mapping[str, str]] = {}
         self._made: dict[str, str] = {}
         self._paused_until = -math.inf
@@ -66,8 +70,8 @@ class MetadataSender:
 
         Dify refuses a request that names a missing document.
         """
-        for one in ids:
-            self._waiting.pop(one, None)
+        for document_id in ids:
+            self._waiting.pop(document_id, None)
 
     async def send(self, dataset: Dataset | None) -> None:
         """Send the waiting metadata, unless a request failed recently. Raises no `TargetError`."""
@@ -92,14 +96,16 @@ class MetadataSender:
     async def _describe(self, part: Mapping[str, Mapping[str, str]], known: Mapping[str, str]) -> None:
         fields = {name: await self._field(name, known) for metadata in part.values() for name in metadata}
         operations = []
-        for one, metadata in part.items():
+        for document_id, metadata in part.items():
             values = [
                 {"id": fields[name], "name": name, "value": value}
                 for name, value in metadata.items()
                 if fields[name]  # somebody may have created the field as a number
             ]
             if values:  # keeps the values that users have set
-                operations.append({"document_id": one, "metadata_list": values, "partial_update": True})
+                operations.append(
+                    {"document_id": document_id, "metadata_list": values, "partial_update": True}
+                )
         if operations:
             path = f"{self._root}/documents/metadata"
             await self._client.ask("describe", "POST", path, json={"operation_data": operations})
@@ -109,8 +115,8 @@ class MetadataSender:
         known = {**known, **self._made}
         if name not in known:
             try:
-                asked = {"type": "string", "name": name}
-                answer = await self._client.post("create-field", f"{self._root}/metadata", json=asked)
+                body = {"type": "string", "name": name}
+                answer = await self._client.post("create-field", f"{self._root}/metadata", json=body)
                 known = {name: require_shape("create-field", id_of(object_of(answer.body).get("id")))}
             except Rejected as error:
                 # Another mirror may have created it a moment ago.

@@ -97,8 +97,8 @@ def _fields(value: object) -> Mapping[str, str] | None:
     if not isinstance(value, list):
         return None
     return {
-        text_of(one.get("name")): (id_of(one.get("id")) or "") if one.get("type") == "string" else ""
-        for one in objects_in(value)
+        text_of(field.get("name")): (id_of(field.get("id")) or "") if field.get("type") == "string" else ""
+        for field in objects_in(value)
     }
 
 
@@ -128,8 +128,8 @@ def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
     """Remove nulls: unset values come back as null, which a request must not contain."""
-    fields = {key: _without_nulls(one) if isinstance(one, dict) else one for key, one in value.items()}
-    return {key: one for key, one in fields.items() if one is not None and one != {}}
+    fields = {key: _without_nulls(item) if isinstance(item, dict) else item for key, item in value.items()}
+    return {key: item for key, item in fields.items() if item is not None and item != {}}
 
 
 def page_of(body: Any) -> ListPage[DocumentRow] | None:

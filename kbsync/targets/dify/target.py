@@ -104,7 +104,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             )
         except Rejected as error:
             missing_setting = next(
-                (one for one in REQUIRED_SETTINGS if f"{one} is required." in error.reason), ""
+                (setting for setting in REQUIRED_SETTINGS if f"{setting} is required." in error.reason), ""
             )
             if not missing_setting or missing_setting in fields:
                 raise

@@ -60,8 +60,8 @@ class RequestSize:
     number next.
     """
 
-    def __init__(self, most: int) -> None:
-        self.now, self._most = min(most, MOST_FILES), most
+    def __init__(self, limit: int) -> None:
+        self.now, self._most = min(limit, MOST_FILES), limit
 
     def taken(self, count: int) -> None:
         """Record that the vendor accepted a request with this many documents."""
@@ -91,12 +91,14 @@ def batches_of(
             continue
         batch = open_batches.setdefault((item.cutting, bool(item.doc_id)), [])
         is_namesake = any(
-            item.file_name in (one.file_name, one.file_name.rpartition(".")[0])
-            or one.file_name == item.file_name.rpartition(".")[0]
-            or (item.doc_id and one.doc_id == item.doc_id)
-            for one in batch
+            item.file_name in (other.file_name, other.file_name.rpartition(".")[0])
+            or other.file_name == item.file_name.rpartition(".")[0]
+            or (item.doc_id and other.doc_id == item.doc_id)
+            for other in batch
         )
-        is_full = len(batch) >= most_files(item) or sum(one.size for one in batch) + item.size > MOST_BYTES
+        is_full = (
+            len(batch) >= most_files(item) or sum(other.size for other in batch) + item.size > MOST_BYTES
+        )
         if batch and (is_namesake or is_full):
             yield tuple(batch)
             batch.clear()
@@ -201,8 +203,8 @@ class Lookup:
         ids = [row.id for _, rows in sorted(self._pages.items()) for row in rows]
         fits: list[tuple[int, _Order]] = []
         for age in _AGES:
-            for order in (age, lambda one, age=age: -age(one)):
-                ages = [order(one) for one in ids]
+            for order in (age, lambda doc_id, age=age: -age(doc_id)):
+                ages = [order(doc_id) for doc_id in ids]
                 if ages == sorted(ages):
                     fits.append((len(set(ages)), order))
         return max(fits, key=lambda fit: fit[0])[1] if fits else None

@@ -176,9 +176,11 @@ class Cutting:
         """
         if is_update and self.kind is DocumentKind.QA:
             return {}
-        given: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is DocumentKind.QA else {}
-        given |= {"chunk_token": self.chunk_token} if self.splitter is None else {"splitter": self.splitter}
-        return given | ({} if self.header_row is None else {"header_row": self.header_row})
+        settings: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is DocumentKind.QA else {}
+        settings |= (
+            {"chunk_token": self.chunk_token} if self.splitter is None else {"splitter": self.splitter}
+        )
+        return settings | ({} if self.header_row is None else {"header_row": self.header_row})
 
 
 def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
@@ -202,15 +204,15 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
 
 def describe_recipe(recipe: str) -> str:
     """Return the settings that a recipe encodes, as text; "" for a text of another form."""
-    found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
-    if found is None:
+    match = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
+    if match is None:
         return ""
-    kind = "kind qa, " if found[1] == _LETTERS[DocumentKind.QA] else ""
-    rule = f"chunk_token {found[2]}" if found[2] else f"splitter {found[3]}"
-    return f"{kind}{rule}{f', header_row {found[4]}' if found[4] else ''}"
+    kind = "kind qa, " if match[1] == _LETTERS[DocumentKind.QA] else ""
+    rule = f"chunk_token {match[2]}" if match[2] else f"splitter {match[3]}"
+    return f"{kind}{rule}{f', header_row {match[4]}' if match[4] else ''}"
 
 
 def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
     """Return the kind of a document with this `recipe`; None if unknown."""
     letter = (recipe or "")[:1]
-    return next((kind for kind, one in _LETTERS.items() if one == letter), None)
+    return next((kind for kind, other in _LETTERS.items() if other == letter), None)

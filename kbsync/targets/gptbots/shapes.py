@@ -95,12 +95,12 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     return tuple(
         BaseCard(
             base_id,
-            text_of(one.get("name")),
-            text_of(one.get("desc")),
-            documents=count_of(one.get("doc")),
+            text_of(row.get("name")),
+            text_of(row.get("desc")),
+            documents=count_of(row.get("doc")),
         )
-        for one in objects_in(rows)
-        if (base_id := id_of(one.get("id")))
+        for row in objects_in(rows)
+        if (base_id := id_of(row.get("id")))
     )
 
 
@@ -141,21 +141,21 @@ def results_of(body: Any) -> tuple[FileResult, ...] | None:
     """Return the outcomes of a request's files; None if the response doesn't contain any."""
     if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
         return None
-    stored = [FileResult(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc"))]
+    stored = [FileResult(_doc_id(item), _doc_name(item)) for item in objects_in(body.get("doc"))]
     failed = body.get("failed")
     failures = map(_failure, failed) if isinstance(failed, list) else ()
-    return (*stored, *(one for one in failures if one.id or one.name))
+    return (*stored, *(failure for failure in failures if failure.id or failure.name))
 
 
 _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
 
 
-def _doc_id(one: Mapping[str, Any]) -> str:
-    return next((found for key in _IDS if (found := id_of(one.get(key)))), "")
+def _doc_id(item: Mapping[str, Any]) -> str:
+    return next((doc_id for key in _IDS if (doc_id := id_of(item.get(key)))), "")
 
 
-def _doc_name(one: Mapping[str, Any]) -> str:
-    return next((found for key in _NAMES if (found := text_of(one.get(key)))), "")
+def _doc_name(item: Mapping[str, Any]) -> str:
+    return next((name for key in _NAMES if (name := text_of(item.get(key)))), "")
 
 
 def _failure(failed: object) -> FileResult:
@@ -174,9 +174,9 @@ def states_of(body: Any) -> Mapping[str, str] | None:
     if rows is None:
         return None
     return {
-        remote_id: text_of(one.get("data_status")).strip().upper()
-        for one in objects_in(rows)
-        if (remote_id := id_of(one.get("data_id")))
+        remote_id: text_of(row.get("data_status")).strip().upper()
+        for row in objects_in(rows)
+        if (remote_id := id_of(row.get("data_id")))
     }
 
 
@@ -196,11 +196,11 @@ def _first_list(body: Any, *keys: str) -> list[Any] | None:
     if not isinstance(body, dict):
         return None
     for key in keys:
-        found = body.get(key)
-        if isinstance(found, list):
-            return found
-        if isinstance(found, dict) and isinstance(found.get("list"), list):
-            return list(found["list"])
+        rows = body.get(key)
+        if isinstance(rows, list):
+            return rows
+        if isinstance(rows, dict) and isinstance(rows.get("list"), list):
+            return list(rows["list"])
     return None
 
 

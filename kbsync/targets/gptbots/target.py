@@ -147,37 +147,40 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
     # An update's id is known in advance and takes precedence over names; a new document's id isn't known.
     is_update = bool(batch[0].doc_id)
     words_of = [
-        {_composed(word) for word in (one.name, one.id)}
-        if not one.is_stored
-        else {_composed(one.id if is_update and one.id else one.name)}
-        for one in results
+        {_composed(word) for word in (result.name, result.id)}
+        if not result.is_stored
+        else {_composed(result.id if is_update and result.id else result.name)}
+        for result in results
     ]
     # Match whole names and ids first; a name without its extension can only be one of the remaining ones.
     meant = {item.place: find_results(item.file_name, item.doc_id) for item in batch}
-    taken = {number for numbers in meant.values() for number in numbers}
+    matched = {number for numbers in meant.values() for number in numbers}
     for item in batch:
         if not meant[item.place]:
             bare = find_results(item.file_name.rpartition(".")[0])
-            meant[item.place] = [number for number in bare if number not in taken]
+            meant[item.place] = [number for number in bare if number not in matched]
     if len(batch) == 1 and not meant[batch[0].place]:  # the only document, whatever its name in the response
         meant[batch[0].place] = list(range(len(results)))
-    own = {place: [results[number] for number in numbers] for place, numbers in meant.items()}
+    by_place = {index: [results[number] for number in numbers] for index, numbers in meant.items()}
     holders = Counter(
-        one_id for some in own.values() for one_id in {one.id for one in some if one.is_stored} if one_id
+        one_id
+        for some in by_place.values()
+        for one_id in {result.id for result in some if result.is_stored}
+        if one_id
     )
-    return {item.place: _outcome(item, own[item.place], holders) for item in batch}
+    return {item.place: _outcome(item, by_place[item.place], holders) for item in batch}
 
 
 def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[str, int]) -> PutOutcome:
     name = item.document.path
-    ids = {one.id for one in results if one.is_stored}
-    is_failed = not all(one.is_stored for one in results)
+    ids = {result.id for result in results if result.is_stored}
+    is_failed = not all(result.is_stored for result in results)
     if is_failed and not ids:
         # The vendor often accepts the same document a moment later.
         return Rejected("the vendor refused the document and gives no reason", code=FAILED, may_pass=True)
     # If the response has one id for two documents, trust it for neither: one of them would be missing from
     # searches without any error (promise 10).
-    if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
+    if is_failed or len(ids) > 1 or any(holders.get(doc_id, 0) > 1 for doc_id in ids):
         return Unsure(f"the vendor's response contradicts itself about {name}", code="contradiction")
     if not ids:
         return Unsure(
@@ -241,7 +244,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def base(self) -> Base:
         """Find the base in the list of all bases. Raises `Halted("knowledge-base-missing")`."""
-        card = next((one for one in await list_bases(self._client) if one.id == self._base), None)
+        card = next((card for card in await list_bases(self._client) if card.id == self._base), None)
         if card is None:
             raise self.no_base(self._base, "it is not in the list of the key's bot")
         self._count = card.documents
@@ -252,27 +255,31 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send documents, several in each request; a new version updates its document in place."""
         results: dict[int, PutOutcome] = {
-            place: refusal for place, one in enumerate(documents) if (refusal := self._refusal(one))
+            index: refusal for index, document in enumerate(documents) if (refusal := self._refusal(document))
         }
-        sendable = {place: one for place, one in enumerate(documents) if place not in results}
+        sendable = {index: document for index, document in enumerate(documents) if index not in results}
         try:
             rows = await self._current_rows(
-                {one.replaces for one in sendable.values() if one.replaces is not None}
+                {document.replaces for document in sendable.values() if document.replaces is not None}
             )
         except TargetError as error:
-            return [results.get(place, error) for place in range(len(documents))]
-        items = [self._upload_item(place, one, rows) for place, one in sendable.items()]
+            return [results.get(index, error) for index in range(len(documents))]
+        items = [self._upload_item(index, document, rows) for index, document in sendable.items()]
         results |= await self._send(items)
         # The vendor may refuse a change because the document is gone: then send it as a new one.
-        refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
+        refused = [item for item in items if item.doc_id and isinstance(results[item.place], Rejected)]
         try:
-            statuses = await self._data_statuses([one.doc_id for one in refused]) if refused else {}
+            statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
         except TargetError:
             refused = []
         results |= await self._send(
-            [self._upload_item(one.place, one.document, {}) for one in refused if one.doc_id not in statuses]
+            [
+                self._upload_item(item.place, item.document, {})
+                for item in refused
+                if item.doc_id not in statuses
+            ]
         )
-        return [results[place] for place in range(len(documents))]
+        return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
         """Return why the vendor would refuse a document after the whole upload, if it would."""
@@ -285,7 +292,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return error
         if _format(address) in FETCHED:
             return None
-        known = ", ".join(f".{one}" for one in sorted(FETCHED))
+        known = ", ".join(f".{extension}" for extension in sorted(FETCHED))
         return Unfit(
             f"the vendor fetches only files, not web pages: its URL must end in {known}", code="link"
         )
@@ -297,20 +304,20 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         async with self._turn:  # after waiting, the rows that the last lookup read may be usable
             now, lookup = self._steady(), Lookup(self._count)
             self._recent_rows = {
-                one: (at, row) for one, (at, row) in self._recent_rows.items() if at > now - MOMENT
+                doc_id: (at, row) for doc_id, (at, row) in self._recent_rows.items() if at > now - MOMENT
             }
-            rows = {one: self._recent_rows[one][1] for one in ids if one in self._recent_rows}
-            rows |= await self._find_rows([one for one in ids if one not in rows], lookup)
+            rows = {doc_id: self._recent_rows[doc_id][1] for doc_id in ids if doc_id in self._recent_rows}
+            rows |= await self._find_rows([doc_id for doc_id in ids if doc_id not in rows], lookup)
             self._recent_rows |= {row.id: (now, row) for row in lookup.rows.values()}
         # Without its `update_time`, a changed document would look like its previous version (promise 10).
-        unlisted = [one for one in ids if one not in rows]
+        unlisted = [doc_id for doc_id in ids if doc_id not in rows]
         if unlisted and (statuses := await self._data_statuses(unlisted)):
             raise Unavailable(
                 f"document {next(iter(statuses))} exists but isn't in the list yet", code="list-lag"
             )
         return rows
 
-    def _upload_item(self, place: int, document: Outgoing, rows: Mapping[str, MarkedRow]) -> UploadItem:
+    def _upload_item(self, index: int, document: Outgoing, rows: Mapping[str, MarkedRow]) -> UploadItem:
         address = address_in(document) if is_link(document.path) else ""
         cutting = cutting_of(document.path, document.settings)
         changed = rows.get(document.replaces or "")
@@ -331,7 +338,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         path = self._surroundings.prefix + document.path
         marker = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
         return UploadItem(
-            place,
+            index,
             document,
             cutting,
             _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
@@ -358,7 +365,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # each kind has its own paths
         is_qa_update = is_update and first.cutting.kind is DocumentKind.QA
         # The request changes these documents, so their last states are outdated.
-        ids = [one.doc_id for one in batch if one.doc_id]
+        ids = [item.doc_id for item in batch if item.doc_id]
         self._trusted.difference_update(ids)
         self._update_started |= dict.fromkeys(ids, self._steady())
         self._drop_recent(ids)
@@ -373,13 +380,15 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         except TargetError as error:
             if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # the number may be to blame
                 self._request_size(first).refused(len(batch))
-            return {one.place: error for one in batch}
+            return {item.place: error for item in batch}
         outcomes = outcomes_of(results, batch)
         self._request_size(first).taken(len(batch))
         if is_qa_update:
             self._client.missing.works(QA_UPDATE)
         if not is_update:  # a new document has only one version, so its next final state counts
-            self._trusted.update(one.remote_id for one in outcomes.values() if isinstance(one, Accepted))
+            self._trusted.update(
+                outcome.remote_id for outcome in outcomes.values() if isinstance(outcome, Accepted)
+            )
         return dict(outcomes)
 
     async def _retry_refused(
@@ -387,13 +396,15 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     ) -> dict[int, PutOutcome]:
         # The base may be gone, which is no document's fault.
         if (missing := await self._check_base_first(error)) is not error:
-            return {one.place: missing for one in batch}
+            return {item.place: missing for item in batch}
         if isinstance(error, NotOffered):
             if not is_qa_update:
-                return {one.place: self.missing_call_error(error) for one in batch}
+                return {item.place: self.missing_call_error(error) for item in batch}
             # A document that can't change in place becomes a new document.
             self._client.missing.note(QA_UPDATE, error)
-            return await self._deliver(tuple(self._upload_item(one.place, one.document, {}) for one in batch))
+            return await self._deliver(
+                tuple(self._upload_item(item.place, item.document, {}) for item in batch)
+            )
         if len(batch) == 1:
             return {batch[0].place: error}
         middle = len(batch) // 2
@@ -426,32 +437,38 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         unseen: set[str] = set()
         for part in batches(ids, MOST_IDS):
             try:
-                words |= {one: word for one, word in (await self._data_statuses(part)).items() if one in part}
+                words |= {
+                    doc_id: word
+                    for doc_id, word in (await self._data_statuses(part)).items()
+                    if doc_id in part
+                }
             except Halted:
                 raise
             except TargetError:
                 if not words:
                     raise
                 unseen.update(part)
-        self._trusted.update(one for one, word in words.items() if word and word not in _FINAL)
-        absent = [one for one in ids if one not in words and one not in unseen]
-        doubtful = [one for one, word in words.items() if word in _FINAL and one not in self._trusted]
+        self._trusted.update(doc_id for doc_id, word in words.items() if word and word not in _FINAL)
+        absent = [doc_id for doc_id in ids if doc_id not in words and doc_id not in unseen]
+        doubtful = [
+            doc_id for doc_id, word in words.items() if word in _FINAL and doc_id not in self._trusted
+        ]
         listed: Mapping[str, MarkedRow] = {}
         if absent or doubtful:
             async with self._turn:
                 listed = await self._find_rows([*absent, *doubtful], Lookup(self._count))
         self._drop_recent(ids)
-        states = {one: self._state_of(one, word, listed) for one, word in words.items()}
-        states |= {one: UNKNOWN if one in listed else MISSING for one in absent}
-        for one, status in states.items():
+        states = {doc_id: self._state_of(doc_id, word, listed) for doc_id, word in words.items()}
+        states |= {doc_id: UNKNOWN if doc_id in listed else MISSING for doc_id in absent}
+        for doc_id, status in states.items():
             if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # over: forgotten
-                self._trusted.discard(one)
-                self._update_started.pop(one, None)
-        return {one: states.get(one, UNKNOWN) for one in ids}
+                self._trusted.discard(doc_id)
+                self._update_started.pop(doc_id, None)
+        return {doc_id: states.get(doc_id, UNKNOWN) for doc_id in ids}
 
     async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Return `data_status` of the ids that the vendor knows; send a refused request again in halves."""
-        query = urlencode([("data_ids", one) for one in ids])
+        query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
             answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
             return require_shape("status", states_of(answer.body))
@@ -493,21 +510,25 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     def _drop_recent(self, ids: Iterable[str]) -> None:
         """Drop the cached rows of these ids."""
-        for one in ids:
-            self._recent_rows.pop(one, None)
+        for doc_id in ids:
+            self._recent_rows.pop(doc_id, None)
 
     async def _find_rows(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
         """Return the current rows of `ids`. Reads the whole list only if it doesn't find an id otherwise."""
         # Look up ids with a known page first: their pages show where the others are.
-        for one in sorted(
-            ids, key=lambda one: (one not in self._page_numbers, self._page_numbers.get(one, 0))
+        for doc_id in sorted(
+            ids, key=lambda doc_id: (doc_id not in self._page_numbers, self._page_numbers.get(doc_id, 0))
         ):
             for _ in range(FEW):
-                number = None if one in lookup.rows else lookup.next_page(one, self._page_numbers.get(one))
+                number = (
+                    None
+                    if doc_id in lookup.rows
+                    else lookup.next_page(doc_id, self._page_numbers.get(doc_id))
+                )
                 if number is None:
                     break
                 lookup.take(number, await self._request_page(number, PAGE_SIZE))
-        listed = {one: lookup.rows[one] for one in ids if one in lookup.rows}
+        listed = {doc_id: lookup.rows[doc_id] for doc_id in ids if doc_id in lookup.rows}
         missing = set(ids) - listed.keys()
         if missing:
             async with aclosing(self.rows()) as rows:

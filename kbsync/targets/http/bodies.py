@@ -120,8 +120,11 @@ def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
     Raises `BodyMissingError` if a file can't be opened.
     """
     with ExitStack() as files:
-        opened = [one if isinstance(one, bytes) else files.enter_context(MeasuredFile(one)) for one in pieces]
-        size = sum(len(one) if isinstance(one, bytes) else base64_size(one.size) for one in opened)
+        opened = [
+            piece if isinstance(piece, bytes) else files.enter_context(MeasuredFile(piece))
+            for piece in pieces
+        ]
+        size = sum(len(part) if isinstance(part, bytes) else base64_size(part.size) for part in opened)
         return RequestBody(JSON, size, _write_parts(opened), files.pop_all())
 
 
@@ -158,11 +161,11 @@ class MeasuredFile:
         """Do nothing: httpx seeks only to the end, and back to the start before it reads."""
         return self.size if whence == os.SEEK_END else offset
 
-    def read(self, most: int = CHUNK) -> bytes:
+    def read(self, limit: int = CHUNK) -> bytes:
         """Return the next bytes. Raises `BodyChangedError` at the last of them if the file is longer or
         shorter than measured."""
         try:
-            piece = self._file.read(min(most, self._left))
+            piece = self._file.read(min(limit, self._left))
             self._left -= len(piece)
             goes_on = not self._left and bool(self._file.read(1))
         except (OSError, ValueError) as error:
@@ -207,7 +210,7 @@ def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
         yield bytes(rest)
 
 
-async def response_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
+async def response_pieces(response: httpx.Response, limit: int) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of a response. Raises `TooLargeError` for more than `most` bytes.
 
     Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may unpack to
@@ -219,14 +222,14 @@ async def response_pieces(response: httpx.Response, most: int) -> AsyncGenerator
     count = 0
     async for piece in response.aiter_bytes():
         count += len(piece)
-        if count > most:
-            raise TooLargeError(f"it is larger than {most:,} bytes")
+        if count > limit:
+            raise TooLargeError(f"it is larger than {limit:,} bytes")
         yield piece
 
 
-async def read_response(response: httpx.Response, most: int) -> bytes:
+async def read_response(response: httpx.Response, limit: int) -> bytes:
     """Return all bytes of a response, as in `response_pieces`."""
-    return b"".join([piece async for piece in response_pieces(response, most)])
+    return b"".join([piece async for piece in response_pieces(response, limit)])
 
 
 def parse_json(content: bytes | str) -> Any | None:

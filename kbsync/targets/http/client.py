@@ -302,7 +302,7 @@ class Client:
             self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
-    async def read(self, url: str, *, most: int) -> AsyncGenerator[bytes, None]:
+    async def read(self, url: str, *, limit: int) -> AsyncGenerator[bytes, None]:
         """Read at most `most` bytes from a foreign http(s) URL, without credentials.
 
         Close the iterator if you leave early. Raises `Unavailable`, or `Rejected` with code `too-large` or
@@ -312,7 +312,7 @@ class Client:
         if self._unhurried is not None:
             await self._unhurried()
         async with self._download_slots:
-            download = Download(self._downloads, self._timeouts, most, self._steady)
+            download = Download(self._downloads, self._timeouts, limit, self._steady)
             async with aclosing(download.pieces(url)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -567,8 +567,8 @@ class Client:
                 sign = Sign.BUSY
         pause = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
         # Don't retry at once if the target asked for fewer requests or for a longer pause.
-        again = not is_redirect and sign is not Sign.BUSY and pause <= PATIENCE
-        return FailedRequest(error, sign, again, retry_after)
+        may_retry = not is_redirect and sign is not Sign.BUSY and pause <= PATIENCE
+        return FailedRequest(error, sign, may_retry, retry_after)
 
 
 def _answer_or_raise(outcome: HttpAnswer | FailedRequest) -> HttpAnswer:
@@ -635,10 +635,10 @@ class Download:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, timeouts: Timeouts, most: int, steady: Callable[[], float]
+        self, http: httpx.AsyncClient, timeouts: Timeouts, limit: int, steady: Callable[[], float]
     ) -> None:
-        self._http, self._timeouts, self._most = http, timeouts, most
-        self._left, self._steady = timeouts.whole + most / SLOW_LINE, steady
+        self._http, self._timeouts, self._most = http, timeouts, limit
+        self._left, self._steady = timeouts.whole + limit / SLOW_LINE, steady
         self._host = "an address"
 
     async def pieces(self, address: str) -> AsyncGenerator[bytes, None]:

@@ -86,10 +86,10 @@ def origin(endpoint: Endpoint) -> httpx.URL:
     return url
 
 
-def is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
+def is_same_origin(left_url: httpx.URL, other: httpx.URL) -> bool:
     """Return whether scheme, host and port are equal."""
     ports = {"http": 80, "https": 443}
-    first, second = ((url.scheme, url.host, url.port or ports.get(url.scheme)) for url in (one, other))
+    first, second = ((url.scheme, url.host, url.port or ports.get(url.scheme)) for url in (left_url, other))
     return first == second
 
 
@@ -191,8 +191,8 @@ def _host_and_port(entry: str) -> tuple[str, str]:
     """Split an entry such as `[::1]:80`, `::1`, `10.0.0.0/8` or `kb:8080` into host and port; a missing port
     is "".
     """
-    if found := re.fullmatch(r"\[([^\]]*)\](?::([0-9]+))?", entry):
-        return found[1], found[2] or ""
+    if match := re.fullmatch(r"\[([^\]]*)\](?::([0-9]+))?", entry):
+        return match[1], match[2] or ""
     if entry.count(":") == 1:
         name, _, port = entry.partition(":")
         return name, port
@@ -275,10 +275,10 @@ class _Connections(httpx.AsyncBaseTransport):
 
     def _take_idle(self) -> list[httpx.AsyncHTTPTransport]:
         """Take the idle connections."""
-        taken = [connection for free in self._free.values() for connection in free]
+        connections = [connection for free in self._free.values() for connection in free]
         for free in self._free.values():
             free.clear()
-        return taken
+        return connections
 
 
 async def _close(connection: httpx.AsyncHTTPTransport) -> None:

@@ -34,19 +34,19 @@ class DeletionQueue:
 
         The first waiting call passes the ids of all waiting calls to `remove`.
         """
-        own = _Deletion(ids)
-        self._waiting.append(own)
+        deletion = _Deletion(ids)
+        self._waiting.append(deletion)
         try:
             async with self._turn:
-                if ids and not own.outcomes:
-                    calls = [one for one in self._waiting if not one.outcomes]
-                    batch = tuple(dict.fromkeys(each for one in calls for each in one.ids))
+                if ids and not deletion.outcomes:
+                    calls = [call for call in self._waiting if not call.outcomes]
+                    batch = tuple(dict.fromkeys(remote_id for call in calls for remote_id in call.ids))
                     try:
                         outcomes = await remove(batch)
                     except TargetError as error:
                         outcomes = dict.fromkeys(batch, error)
-                    for one in calls:
-                        one.outcomes |= {each: outcomes[each] for each in one.ids}
-            return own.outcomes
+                    for call in calls:
+                        call.outcomes |= {remote_id: outcomes[remote_id] for remote_id in call.ids}
+            return deletion.outcomes
         finally:
-            self._waiting.remove(own)
+            self._waiting.remove(deletion)

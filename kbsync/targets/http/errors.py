@@ -90,8 +90,8 @@ AnswerClassifier = Callable[[HttpAnswer], TargetError | None]
 
 def _date(text: str) -> float | None:
     try:
-        said = parsedate_to_datetime(text)
-        return (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None
 
@@ -252,10 +252,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     todo: list[BaseException] = [error]
     while todo:
-        one = todo.pop(0)
-        if id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            inner = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-            linked = (one.__cause__, one.__context__, *one.args, *inner)
+        current = todo.pop(0)
+        if id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            inner = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
+            linked = (current.__cause__, current.__context__, *current.args, *inner)
             todo += [link for link in linked if isinstance(link, BaseException)]

@@ -294,11 +294,11 @@ class Pace:
         self._steady = steady
         self._free_at = 0.0
 
-    def chunk(self, most: int) -> int:
+    def chunk(self, limit: int) -> int:
         """Return the number of bytes to claim at a time: fewer than `most` at a slow pace, so that no
         connection is silent for long.
         """
-        return min(most, max(1024, self._per_second // 4)) if self._per_second else most
+        return min(limit, max(1024, self._per_second // 4)) if self._per_second else limit
 
     def claim(self, size: int) -> float:
         """Reserve `size` bytes; return the seconds to wait before sending them."""

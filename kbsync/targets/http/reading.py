@@ -114,10 +114,10 @@ def require_shape(op: str, value: V | None) -> V:
     return value
 
 
-def batches(ids: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
+def batches(ids: Iterable[str], limit: int) -> Iterator[tuple[str, ...]]:
     """Yield the ids in batches for one request, each id once."""
     unique = tuple(dict.fromkeys(ids))
-    return (unique[start : start + most] for start in range(0, len(unique), most))
+    return (unique[start : start + limit] for start in range(0, len(unique), limit))
 
 
 PAGE_SIZE = 100
@@ -187,7 +187,7 @@ def page_in(
     """Return the rows of a list, each read by `row_of`; None if there is no list."""
     if not isinstance(listed, list):
         return None
-    rows = (row_of(one) for one in objects_in(listed))
+    rows = (row_of(item) for item in objects_in(listed))
     return ListPage(tuple(row for row in rows if row is not None), count_of(total))
 
 

@@ -119,12 +119,12 @@ async def search_ranked(
         is_refusal = error.halt == "quota" if isinstance(error, Halted) else isinstance(error, Rejected)
         if not (is_refusal or error.code in overloaded):
             raise
-        found = await ask(False)
+        hits = await ask(False)
         _log.warning("in the order the service finds without its ranking model: %s", error.reason)
-        return found
+        return hits
 
 
-def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
+def hits_for(passages_found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
     """Return the hits for a query, best first, from the passages of a service that can't filter by path, type
     or date.
 
@@ -132,10 +132,10 @@ def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit
     all hits, so that none is missing there.
     """
     passages: dict[str, list[Passage]] = {}
-    for remote_id, passage in sorted(found, key=lambda one: -one[1].score):
+    for remote_id, passage in sorted(passages_found, key=lambda pair: -pair[1].score):
         if not query.among or remote_id in query.among:
             passages.setdefault(remote_id, []).append(passage)
-    hits = [Hit(one, several[0].score, tuple(several)) for one, several in passages.items()]
+    hits = [Hit(remote_id, several[0].score, tuple(several)) for remote_id, several in passages.items()]
     return hits if query.selects and not query.among else hits[: query.top_k]
 
 
@@ -145,13 +145,13 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
     `max_bytes`: the limit in the config, if any; any other limit is the service's own.
     """
     extension = extension_of(document.path)
-    most = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
+    limit = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
     if extension not in limits.extensions:
         known = " ".join(sorted(limits.extensions))
         return Rejected(f"the service does not accept this format; it accepts {known}", code="format")
-    if most is not None and document.size > most:
-        reason = f"{document.size:,} bytes are over the limit of {most:,}"
-        return Rejected(f"{reason}; see max_bytes" if most == max_bytes else reason, code="too-large")
+    if limit is not None and document.size > limit:
+        reason = f"{document.size:,} bytes are over the limit of {limit:,}"
+        return Rejected(f"{reason}; see max_bytes" if limit == max_bytes else reason, code="too-large")
     return None if document.size else Rejected("the file is empty", code="empty")
 
 
@@ -247,12 +247,12 @@ class ServiceTarget(Target, Generic[Row]):
     @property
     def limits(self) -> Limits:
         """The vendor's limits, with the sizes, rate limits and waiting times from the config."""
-        config, own, waiting = self._config, self.takes, self._config.vectorization
+        config, own_limits, waiting = self._config, self.takes, self._config.vectorization
         # Work that can wait gets at most a tenth of the requests per minute.
         unhurried = 60.0 / (_SHARE * config.requests_per_minute) if config.requests_per_minute > 0 else 0.0
         return replace(
-            own,
-            max_bytes=self._most_bytes if own.max_bytes is None else own.max_bytes,
+            own_limits,
+            max_bytes=self._most_bytes if own_limits.max_bytes is None else own_limits.max_bytes,
             concurrency=config.concurrency,
             reembed_tries=waiting.reembed_tries,
             give_up=waiting.give_up,
@@ -299,8 +299,8 @@ class ServiceTarget(Target, Generic[Row]):
         """Return the states, with our key removed from the service's messages."""
         redact = self._client.redact
         return {
-            one: replace(state, reason=redact(state.reason)) if state.reason else state
-            for one, state in states.items()
+            remote_id: replace(state, reason=redact(state.reason)) if state.reason else state
+            for remote_id, state in states.items()
         }
 
     async def _read_list(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
@@ -331,7 +331,7 @@ class ServiceTarget(Target, Generic[Row]):
         `Client.read`.
         """
         digest = hashlib.sha256()
-        async with aclosing(self._client.read(url, most=self._most_bytes or 0)) as pieces:
+        async with aclosing(self._client.read(url, limit=self._most_bytes or 0)) as pieces:
             async for piece in pieces:
                 digest.update(piece)
         return digest.hexdigest()
@@ -359,11 +359,11 @@ class ServiceTarget(Target, Generic[Row]):
 
         async def ask_some() -> None:
             nonlocal halted
-            for one in waiting:
+            for remote_id in waiting:
                 try:
-                    outcomes[one] = halted or await ask(one)
+                    outcomes[remote_id] = halted or await ask(remote_id)
                 except TargetError as error:
-                    outcomes[one] = error
+                    outcomes[remote_id] = error
                     halted = error if isinstance(error, Halted) else halted
 
         # Start only as many calls as the gate lets in: more would wait there, and still run after a `Halted`.
@@ -484,13 +484,13 @@ class ServiceTarget(Target, Generic[Row]):
         if halted or (errors and is_down and not rows):
             raise (halted or errors)[0]
         states = dict.fromkeys(ids, UNKNOWN)
-        for one, row in details.items():
+        for remote_id, row in details.items():
             if isinstance(row, TargetError):
-                states[one] = DocStatus(DocState.UNKNOWN, row.reason, row.code)
+                states[remote_id] = DocStatus(DocState.UNKNOWN, row.reason, row.code)
             elif row is None:
-                states[one] = MISSING
+                states[remote_id] = MISSING
             else:
-                rows[one] = row
+                rows[remote_id] = row
         states.update(await self._states_of(rows))
         return states
 
@@ -503,13 +503,17 @@ class ServiceTarget(Target, Generic[Row]):
             page = await self._request_page(number, PAGE_SIZE)
             rows |= {row.id: row for row in page.rows if row.id in ids}
             number, is_more = number + 1, bool(page.rows)
-        return rows, [one for one in ids if one not in rows]
+        return rows, [remote_id for remote_id in ids if remote_id not in rows]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
         """Return each document, or the error of reading it; None if it is gone and the base still exists."""
         # Check the base once for all missing documents, and after them: before, it could still disappear.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
-        gone = [one for one, row in details.items() if isinstance(row, TargetError) and self.is_gone(row)]
+        gone = [
+            remote_id
+            for remote_id, row in details.items()
+            if isinstance(row, TargetError) and self.is_gone(row)
+        ]
         if gone:
             outcome = None if self.gone_proves_base else await self._check_base_first(None)
             details |= dict.fromkeys(gone, outcome)
@@ -522,7 +526,7 @@ class ServiceTarget(Target, Generic[Row]):
         return row
 
     async def _states_of(self, rows: Mapping[str, Row]) -> Mapping[str, DocStatus]:
-        return {one: row.status for one, row in rows.items()}
+        return {remote_id: row.status for remote_id, row in rows.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete each remote id; a missing one counts as success. Sends no batch after a `Halted`."""
@@ -550,12 +554,12 @@ class ServiceTarget(Target, Generic[Row]):
                 return dict.fromkeys(ids)
         except Rejected as error:
             failure, is_refused = error, True
-        there = await self.still_there(ids)
-        left = [one for one in ids if one in there]
+        listed_ids = await self.still_there(ids)
+        left = [remote_id for remote_id in ids if remote_id in listed_ids]
         outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
         if not is_refused or len(ids) == 1:
             return outcomes | dict.fromkeys(left, failure)
-        for part in [left] if 0 < len(left) < len(ids) else [[one] for one in left]:
+        for part in [left] if 0 < len(left) < len(ids) else [[remote_id] for remote_id in left]:
             outcomes |= await self._remove_batch(part)
         return outcomes
 

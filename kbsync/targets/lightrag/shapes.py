@@ -145,19 +145,19 @@ def page_of(answer: HttpAnswer) -> ListPage[Row]:
     return ListPage(tuple(row for row in map(_row, rows) if row.server_id), count_of(total))
 
 
-def _row(one: dict[str, Any]) -> Row:
-    metadata = object_of(one.get("metadata"))
-    name, server_id = text_of(one.get("file_path")), text_of(one.get("id"))
+def _row(item: dict[str, Any]) -> Row:
+    metadata = object_of(item.get("metadata"))
+    name, server_id = text_of(item.get("file_path")), text_of(item.get("id"))
     twin = text_of(metadata.get("original_doc_id")) if metadata.get("is_duplicate") is True else ""
     remote_id = name if document_id(name) == server_id else server_id
-    created, status = seconds_of(one.get("created_at")), _status(one)
+    created, status = seconds_of(item.get("created_at")), _status(item)
     return Row(remote_id, name, None, created, status, server_id=server_id, duplicate_of=twin)
 
 
-def _status(one: Mapping[str, Any]) -> DocStatus:
-    match text_of(one.get("status")):
+def _status(item: Mapping[str, Any]) -> DocStatus:
+    match text_of(item.get("status")):
         case "failed":
-            return failed(text_of(one.get("error_msg")))
+            return failed(text_of(item.get("error_msg")))
         case "processed":
             return DocStatus(DocState.READY)
         case word:
@@ -195,5 +195,5 @@ def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
     if body.get("status") != "success" and not is_empty:
         raise Unavailable(f"search: {answer.excerpt}")
     chunks = objects_in(object_of(body.get("data")).get("chunks"))
-    for place, chunk in enumerate(chunks, 1):
-        yield text_of(chunk.get("file_path")), Passage(text_of(chunk.get("content")), score=1 / place)
+    for rank, chunk in enumerate(chunks, 1):
+        yield text_of(chunk.get("file_path")), Passage(text_of(chunk.get("content")), score=1 / rank)

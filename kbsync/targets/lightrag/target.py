@@ -129,10 +129,10 @@ class LightragTarget(ServiceTarget[Row]):
         rows: dict[str, Row] = {}
         wanted = set(ids)
 
-        async def find(most: float, words: Sequence[str] | None = None) -> bool:
+        async def find(last_page: float, words: Sequence[str] | None = None) -> bool:
             """Read at most `most` pages; return whether that was the whole list."""
             number = 1
-            while number <= most and not rows.keys() >= wanted:
+            while number <= last_page and not rows.keys() >= wanted:
                 page = await self._translate_refusal(
                     self._request_sorted(number, RECENT, "updated_at", "desc", words)
                 )
@@ -146,7 +146,11 @@ class LightragTarget(ServiceTarget[Row]):
             await find(math.inf, shapes.UNFINISHED)
             await find(1 + len(wanted) // RECENT, shapes.FINISHED)
         others, absent = {row.server_id: row for row in rows.values()}, UNKNOWN
-        unknown = {one for one in wanted if one not in rows or rows[one].duplicate_of not in {"", *others}}
+        unknown = {
+            remote_id
+            for remote_id in wanted
+            if remote_id not in rows or rows[remote_id].duplicate_of not in {"", *others}
+        }
         if unknown and self._steady() >= self._next_whole:
             self._next_whole = math.inf  # one at a time
             try:
@@ -155,7 +159,10 @@ class LightragTarget(ServiceTarget[Row]):
                 self._next_whole = self._steady() + min(LONGEST_REST, len(rows) / PAGE_SIZE)
             others, absent = {row.server_id: row for row in rows.values()}, MISSING
             unknown = wanted - rows.keys()
-        return {one: absent if one in unknown else rows[one].status_among(others) for one in ids}
+        return {
+            remote_id: absent if remote_id in unknown else rows[remote_id].status_among(others)
+            for remote_id in ids
+        }
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete a batch; return the result that the server reports when it has finished, or that its list
@@ -175,8 +182,11 @@ class LightragTarget(ServiceTarget[Row]):
         if shapes.all_deleted(answer, len(ids)):
             return dict.fromkeys(ids)
         # The server counts missing documents as failures.
-        there = {row.id async for row in self.rows()}
-        return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in ids}
+        listed_ids = {row.id async for row in self.rows()}
+        return {
+            remote_id: Unavailable(_STILL_THERE, code="still-there") if remote_id in listed_ids else None
+            for remote_id in ids
+        }
 
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Yield the documents, without refused uploads."""

@@ -72,33 +72,35 @@ class SharedPassages:
         leaving = frozenset(ids)
         rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}
         stay = [
-            row for one, row in rows.items() if one not in leaving and status_of(row).state is DocState.READY
+            row
+            for file_id, row in rows.items()
+            if file_id not in leaving and status_of(row).state is DocState.READY
         ]
         stay.sort(key=lambda row: mark_in(row) is None)
         by_length: dict[int | None, list[str]] = {}
         for row in stay:
             by_length.setdefault(count_of(row.get("usage_bytes")), []).append(row["id"])
-        there = [rows[one] for one in ids if one in rows]
-        found = {row["id"]: by_length.get(count_of(row.get("usage_bytes")), []) for row in there}
+        there = [rows[file_id] for file_id in ids if file_id in rows]
+        alike = {row["id"]: by_length.get(count_of(row.get("usage_bytes")), []) for row in there}
         self._detached = leaving - rows.keys()
         if self._detached:
             listed = api.rows(self._client, "files", "/files", limit=str(FILES_PAGE))
             stored = {row["id"]: row async for row in listed}
-            for file in [stored[one] for one in self._detached if one in stored]:
-                found[file["id"]] = [
+            for file in [stored[file_id] for file_id in self._detached if file_id in stored]:
+                alike[file["id"]] = [
                     row["id"] for row in stay if self._names.is_alike(file, stored.get(row["id"], file))
                 ]
-        return {one: several for one, several in found.items() if several}
+        return {file_id: several for file_id, several in alike.items() if several}
 
-    async def find_lost(self, one: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
+    async def find_lost(self, file_id: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
         """Return the passages to restore when `one` is detached: those of another file with the same text, or
         of all files that are `alike`.
         """
-        if one in self._detached:
-            return [await self._read(each) for each in reversed(alike)]
-        for each in alike:
-            if await self._ids_of(each) == await self._ids_of(one):
-                return [await self._read(each)]
+        if file_id in self._detached:
+            return [await self._read(other_id) for other_id in reversed(alike)]
+        for other_id in alike:
+            if await self._ids_of(other_id) == await self._ids_of(file_id):
+                return [await self._read(other_id)]
         return []
 
     async def restore(self, passages: Sequence[StoredPassage]) -> None:
@@ -108,12 +110,12 @@ class SharedPassages:
 
     async def _ids_of(self, file_id: str) -> frozenset[str]:
         if file_id not in self._ids:
-            self._ids[file_id] = frozenset(one["chunk_id"] for one in await self._read(file_id))
+            self._ids[file_id] = frozenset(chunk["chunk_id"] for chunk in await self._read(file_id))
         return self._ids[file_id]
 
     async def _read(self, file_id: str) -> list[StoredPassage]:
-        asked = {"include_embeddings": "true", "include_metadata": "true"}
-        answer = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=asked)
+        params = {"include_embeddings": "true", "include_metadata": "true"}
+        answer = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=params)
         passages = [self._passage(part) for part in objects_in(object_of(answer.body).get("data"))]
         return require_shape(answer.op, passages if passages and all(passages) else None)
 

@@ -59,7 +59,7 @@ def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
     """
     body = object_of(answer.body)
     listed, has_more = body.get("data"), body.get("has_more")
-    rows = [one for one in objects_in(listed) if text_of(one.get("id"))]
+    rows = [row for row in objects_in(listed) if text_of(row.get("id"))]
     is_list = isinstance(listed, list) and isinstance(has_more, bool)
     # Take the cursor from the rows, and raise for a row without an id instead of skipping it silently.
     is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
@@ -87,14 +87,14 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
 
 def passages_of(answer: HttpAnswer) -> list[Match]:
     """Return the passages of a search, each once. Raises `Unavailable` for another shape."""
-    found: dict[tuple[str, str], Match] = {}
+    matches: dict[tuple[str, str], Match] = {}
     for remote_id, passage in require_shape(
         answer.op, matches_in(object_of(answer.body).get("data"), _match)
     ):
         # OGX returns a passage that several files share once for each of them, but always under the same
         # file.
-        found.setdefault((remote_id, passage.text), (remote_id, passage))
-    return list(found.values())
+        matches.setdefault((remote_id, passage.text), (remote_id, passage))
+    return list(matches.values())
 
 
 def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
@@ -111,7 +111,7 @@ PDF_AND_TEXT = frozenset({"inline::pypdf"})
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
     """Return the kinds of OGX's file readers."""
     rows = objects_in(object_of(answer.body).get("data"))
-    return frozenset(text_of(one.get("provider_type")) for one in rows if one.get("api") == "file_processors")
+    return frozenset(text_of(row.get("provider_type")) for row in rows if row.get("api") == "file_processors")
 
 
 # -- marks
@@ -149,15 +149,15 @@ class Mark:
 def mark_in(row: Mapping[str, Any]) -> Mark | None:
     """Return the mark of a file in a store; None for somebody else's file."""
     attributes = object_of(row.get("attributes"))
-    found = _MARK.fullmatch(text_of(attributes.get("kbsync")))
+    match = _MARK.fullmatch(text_of(attributes.get("kbsync")))
     encoded = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
-    if found is None or not encoded:
+    if match is None or not encoded:
         return None
     try:
         path = unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate, which our marks never contain
         return None
-    return Mark(path, found["digest"], int(found["upload"]), found["recipe"])
+    return Mark(path, match["digest"], int(match["upload"]), match["recipe"])
 
 
 def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
@@ -206,24 +206,24 @@ class FileNames:
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
         """Return whether a file of the account was uploaded for this store by a mirror with this prefix."""
-        found = _TAGGED.search(text_of(row.get("filename")))
-        return found is not None and found[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
+        match = _TAGGED.search(text_of(row.get("filename")))
+        return match is not None and match[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
         """Return whether a file of the account comes from this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
-    def is_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    def is_alike(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """Return whether two files of the account may have the same text: same length, or versions of one
         file.
         """
-        plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (one, other)]
-        is_version = plain[0] == plain[1] and self.is_ours(one) and self.is_ours(other)
-        return is_version or one.get("bytes") == other.get("bytes")
+        plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (row, other)]
+        is_version = plain[0] == plain[1] and self.is_ours(row) and self.is_ours(other)
+        return is_version or row.get("bytes") == other.get("bytes")
 
     def _tags(self, document: Outgoing) -> str:
-        own = _hash_tag(self.store, self.prefix, document.size)
-        return own + _hash_tag(document.upload_id, document.digest)
+        own_tag = _hash_tag(self.store, self.prefix, document.size)
+        return own_tag + _hash_tag(document.upload_id, document.digest)
 
 
 # -- errors
@@ -289,7 +289,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
     case = case_of(
         answer,
         codes={code, kind} - {""},
-        code=next((one for one in (code, kind) if one in _QUOTA), code),
+        code=next((value for value in (code, kind) if value in _QUOTA), code),
         message=text_of(error.get("message")) or text_of(body.get("detail")),
         is_error=bool(error),
         is_of_document=answer.op in _STORING,

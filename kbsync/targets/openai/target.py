@@ -151,8 +151,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise Unsure("upload: the response has no file id", code="no-id")
         except Unsure as error:
             newest = api.rows(self._client, "files", "/files", 1, purpose="assistants")
-            if found := [row["id"] async for row in newest if self._names.is_of(document, row)]:
-                return str(found[0])
+            if row_ids := [row["id"] async for row in newest if self._names.is_of(document, row)]:
+                return str(row_ids[0])
             raise Unavailable(error.reason, code=error.code) from error
 
     async def _attach(self, remote_id: str, mark: Mark) -> Mapping[str, Any] | None:
@@ -180,18 +180,18 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         if len(ids) > FEW:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
             rows = {row["id"]: row async for row in newest if row["id"] in ids}
-        left = [one for one in ids if one not in rows]
-        rows |= zip(left, await asyncio.gather(*map(self._read_file, left)), strict=True)
+        missing = [file_id for file_id in ids if file_id not in rows]
+        rows |= zip(missing, await asyncio.gather(*map(self._read_file, missing)), strict=True)
         if None in rows.values():  # counts only while the store exists
             await self.base()
         waiting = self._pending_ids(OPEN)
-        absent = {one: INDEXING if one in waiting else MISSING for one in ids}
-        return {one: absent[one] if row is None else status_of(row) for one, row in rows.items()}
+        absent = {file_id: INDEXING if file_id in waiting else MISSING for file_id in ids}
+        return {file_id: absent[file_id] if row is None else status_of(row) for file_id, row in rows.items()}
 
-    def _pending_ids(self, most: float) -> set[str]:
+    def _pending_ids(self, seconds: float) -> set[str]:
         """Return the ids of files that may still appear in the store, within this many seconds."""
         began = {**dict(self._uploaded.values()), **self._attaching}
-        return {one for one, since in began.items() if self._steady() - since <= most}
+        return {file_id for file_id, since in began.items() if self._steady() - since <= seconds}
 
     async def _read_file(self, remote_id: str) -> Mapping[str, Any] | None:
         """Return one file of the store; None if the store doesn't have it."""
@@ -205,25 +205,25 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             await self.base()
         shared = SharedPassages(self._client, self._names, self._vector_model or "")
 
-        async def remove(one: str) -> DeleteOutcome:
+        async def remove(file_id: str) -> DeleteOutcome:
             try:
-                lost = await shared.find_lost(one, alike.get(one, ()))
-                if not await api.remove(self._client, "delete", f"{self._files}/{one}"):
+                lost = await shared.find_lost(file_id, alike.get(file_id, ()))
+                if not await api.remove(self._client, "delete", f"{self._files}/{file_id}"):
                     await self.base()  # a missing file counts as deleted while the store exists
                 for passages in lost:
                     await shared.restore(passages)
                 # Delete the file last: a file that is stored but not attached shows that its deletion was
                 # interrupted.
-                await api.remove(self._client, "delete-file", f"/files/{one}")
+                await api.remove(self._client, "delete-file", f"/files/{file_id}")
             except TargetError as error:
                 return error
             return None
 
         async with self._lock.deleting() if self._vector_model else nullcontext():
             alike = await shared.find_alike(ids) if self._vector_model else {}
-            alone = [one for one in ids if one not in alike]
+            alone = [file_id for file_id in ids if file_id not in alike]
             outcomes = dict(zip(alone, await asyncio.gather(*map(remove, alone)), strict=True))
-            return outcomes | {one: await remove(one) for one in alike}
+            return outcomes | {file_id: await remove(file_id) for file_id in alike}
 
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
@@ -255,21 +255,27 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             and self._names.is_ours(row)
             and 0 < (count_of(row.get("created_at")) or 0) < before
         ]
-        kept = self._pending_ids(CLEAN_EVERY)
+        pending = self._pending_ids(CLEAN_EVERY)
         # A file may have been attached since the list was read.
-        await self.delete([one for one in orphans if one not in kept and await self._read_file(one) is None])
+        await self.delete(
+            [
+                file_id
+                for file_id in orphans
+                if file_id not in pending and await self._read_file(file_id) is None
+            ]
+        )
 
     async def aclose(self) -> None:
         """Close the target.
 
         Deletes files that wait to be attached, because the next run would upload them again.
         """
-        waiting = [one for one, _ in self._uploaded.values() if one not in self._unconfirmed]
+        waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._unconfirmed]
         self._uploaded.clear()
         with suppress(TargetError, TimeoutError):
             async with asyncio.timeout(CLOSING):
-                for one in waiting:
-                    await api.remove(self._client, "delete-file", f"/files/{one}")
+                for file_id in waiting:
+                    await api.remove(self._client, "delete-file", f"/files/{file_id}")
         await super().aclose()
 
     # -- rename, search
@@ -284,8 +290,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise Rejected("rename: the file is not in the store, or has no mark of ours", code=GONE)
         renamed = replace(mark, path=self._prefix + path).attributes(remote_id)
         # Keep attributes that others set: their searches may filter by them.
-        kept = {key: one for key, one in row["attributes"].items() if key not in shapes.PATH_KEYS}
-        body = {"attributes": kept | renamed}
+        attributes = {key: value for key, value in row["attributes"].items() if key not in shapes.PATH_KEYS}
+        body = {"attributes": attributes | renamed}
         await self._client.ask("rename", "POST", f"{self._files}/{remote_id}", json=body)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:

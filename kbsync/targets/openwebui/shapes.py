@@ -164,8 +164,8 @@ def file_of(body: Any) -> StoredFile | None:
     if remote_id is None:
         return None
     digest, folder = text_of(meta.get("file_hash")), row.get("directory_path")
-    found = _MARK.fullmatch(text_of(sent.get(MARK)))
-    path = found and unquote_to_bytes(found["path"]).decode("utf-8", "surrogateescape")
+    match = _MARK.fullmatch(text_of(sent.get(MARK)))
+    path = match and unquote_to_bytes(match["path"]).decode("utf-8", "surrogateescape")
     return StoredFile(
         id=remote_id,
         name=text_of(row.get("filename")),
@@ -181,7 +181,7 @@ def file_of(body: Any) -> StoredFile | None:
         status=text_of(data.get("status")),
         error=text_of(data.get("error")),
         content=text_of(data.get("content")),
-        mark=(int(found["upload"]), found["recipe"], path) if found and path else None,
+        mark=(int(match["upload"]), match["recipe"], path) if match and path else None,
     )
 
 
@@ -202,10 +202,10 @@ def card_of(body: Any) -> BaseCard | None:
 
 def folders_of(body: Any) -> dict[str, str] | None:
     """Return the folders of a base as path → id."""
-    found = object_of(body).get("directory_map")
-    if not isinstance(found, dict):
+    folders = object_of(body).get("directory_map")
+    if not isinstance(folders, dict):
         return None
-    return {path: folder for path, value in found.items() if (folder := id_of(value)) is not None}
+    return {path: folder for path, value in folders.items() if (folder := id_of(value)) is not None}
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
@@ -223,8 +223,8 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 
 def _first(body: Any, key: str) -> list[Any] | None:
-    found = object_of(body).get(key)
-    return found[0] if isinstance(found, list) and found and isinstance(found[0], list) else None
+    batches = object_of(body).get(key)
+    return batches[0] if isinstance(batches, list) and batches and isinstance(batches[0], list) else None
 
 
 _NOT_FOUND = re.compile(r"\AWe could not find what you're looking for")

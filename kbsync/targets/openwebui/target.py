@@ -182,16 +182,21 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """
         wanted, news = set(ids), dict[str, StoredFile]()
         rows = await self._find_linked(wanted)
-        if left := wanted - rows.keys():
-            size, most = min(NEWEST, 2 * len(left) + 20), 4 * len(left) + NEWEST
-            news = await self._find_newest(size, lambda seen: left <= seen.keys() or len(seen) >= most)
-            if through := {one for one in left & news.keys() if news[one].status == "completed"}:
+        if missing := wanted - rows.keys():
+            size, limit = min(NEWEST, 2 * len(missing) + 20), 4 * len(missing) + NEWEST
+            news = await self._find_newest(size, lambda seen: missing <= seen.keys() or len(seen) >= limit)
+            if through := {
+                file_id for file_id in missing & news.keys() if news[file_id].status == "completed"
+            }:
                 rows |= await self._find_linked(through, 2 * len(ids) + 1)
         mine = [row for row in rows.values() if row.id in wanted]
-        if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
+        if any(row.mark and row.folder not in (None, safe_folder(row.mark[2])) for row in mine):
             self._folders.forget()  # the folder is gone: the server stores the file outside of it
         twins = _equal_texts(rows.values(), wanted)
-        looks = (self._status(one, rows.get(one), news.get(one), one in twins) for one in wanted)
+        looks = (
+            self._status(file_id, rows.get(file_id), news.get(file_id), file_id in twins)
+            for file_id in wanted
+        )
         return dict(zip(wanted, await asyncio.gather(*looks), strict=True))
 
     async def _status(
@@ -222,15 +227,15 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         except (Rejected, Unavailable) as error:
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
-    async def _find_linked(self, wanted: Set[str], most: float = 1, **more: str) -> dict[str, StoredFile]:
+    async def _find_linked(self, wanted: Set[str], limit: float = 1, **more: str) -> dict[str, StoredFile]:
         """Return files of the base, newest change first; stop reading pages when all `wanted`, or `most`, are
         listed.
         """
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
             page = await self._read_page(number, PAGE_SIZE, **more)
-            rows |= {one.id: one for one in page.rows}
-            if wanted <= rows.keys() or not page.rows or len(rows) >= min(most, page.total or 0):
+            rows |= {row.id: row for row in page.rows}
+            if wanted <= rows.keys() or not page.rows or len(rows) >= min(limit, page.total or 0):
                 break
         return rows
 
@@ -244,7 +249,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
             answer = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
-            page = {one.id: one for one in require_shape("newest", page_in(answer.body, None, file_of)).rows}
+            page = {row.id: row for row in require_shape("newest", page_in(answer.body, None, file_of)).rows}
             is_end = len(page) < size or page.keys() <= rows.keys()
             rows |= page
             if is_end or is_enough(rows):
@@ -287,11 +292,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """
         if self._age_of(file.updated) < SOON:
             return INDEXING
-        left = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
+        remaining = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
         reason = "its indexing was interrupted and may still be running there; "
-        reason += f"if not, kbsync repeats it in {lasting(left)}"
+        reason += f"if not, kbsync repeats it in {lasting(remaining)}"
         # Check it occasionally, because it may still succeed.
-        return DocStatus(DocState.INDEXING, reason, pause=min(left, NOW_AND_THEN))
+        return DocStatus(DocState.INDEXING, reason, pause=min(remaining, NOW_AND_THEN))
 
     def _is_recent(self, file: StoredFile) -> bool:
         """Return whether the file's text was stored, or its indexing began, less than half of `give_up`
@@ -372,12 +377,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         one's text a different text. If a file is being indexed, removes nothing and returns False.
         """
         rows = (await self._read_page(1, PAGE_SIZE)).rows  # the files that changed last
-        kept = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
-        twins = {row.id for row in rows if row.id in ids and row.text_hash in kept}
+        other_hashes = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
+        twins = {row.id for row in rows if row.id in ids and row.text_hash in other_hashes}
         busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own_collection}
-        for one in busy:
-            await self._finish(one, True, one in twins)
-        if gone := [one for one in ids if one not in busy]:
+        for file_id in busy:
+            await self._finish(file_id, True, file_id in twins)
+        if gone := [file_id for file_id in ids if file_id not in busy]:
             body = {"file_ids": gone, "dir_ids": []}
             await self._client.ask("cleanup", "POST", f"{self._base}/sync/cleanup", json=body)
         return not busy
@@ -387,15 +392,15 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         lists.
         """
         prefix = self._surroundings.prefix
-        most = max(RECENT, self._config.vectorization.give_up)
+        limit = max(RECENT, self._config.vectorization.give_up)
         news = await self._find_newest(
-            NEWEST, lambda seen: any(self._age_of(one.created) > most for one in seen.values())
+            NEWEST, lambda seen: any(self._age_of(row.created) > limit for row in seen.values())
         )
         base = self._config.knowledge_id
         pending = {
-            key: one
-            for key, one in news.items()
-            if one.base == base and (one.status in IN_FLIGHT or (one.mark and one.is_refused_copy))
+            key: row
+            for key, row in news.items()
+            if row.base == base and (row.status in IN_FLIGHT or (row.mark and row.is_refused_copy))
         }
 
         # Oldest first, so that new files don't move rows to other pages.

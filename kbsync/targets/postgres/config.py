@@ -55,8 +55,8 @@ class PostgresTargetConfig(IndexedTargetConfig):
 
 def database_of(dsn: str) -> tuple[str, str, str, str]:
     """Return host, port, database and service from a connection string; "" for a missing one."""
-    given = read_dsn(dsn)
-    host, service = given.get("host") or given.get("hostaddr", ""), given.get("service", "")
+    options = read_dsn(dsn)
+    host, service = options.get("host") or options.get("hostaddr", ""), options.get("service", "")
     # libpq's default for the database is the user's name; a service may name another one.
-    name = given.get("dbname") or ("" if service else given.get("user", ""))
-    return host if host.startswith("/") else host.lower(), given.get("port") or "5432", name, service
+    name = options.get("dbname") or ("" if service else options.get("user", ""))
+    return host if host.startswith("/") else host.lower(), options.get("port") or "5432", name, service

@@ -121,22 +121,22 @@ class ParsedDocument(DocumentRow):
     is_unstarted: bool = False
 
 
-def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
-    if (remote_id := id_of(one.get("id"))) is None:
+def _document(row: Mapping[str, Any]) -> ParsedDocument | None:
+    if (remote_id := id_of(row.get("id"))) is None:
         return None
-    name, created = text_of(one.get("name")), seconds_of(one.get("create_time"))
+    name, created = text_of(row.get("name")), seconds_of(row.get("create_time"))
     # RAGFlow repairs a damaged PDF before storing it, so its size differs from the file's.
-    size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
-    word = (id_of(one.get("run")) or "").upper()
+    size = None if name.lower().endswith(".pdf") else count_of(row.get("size"))
+    word = (id_of(row.get("run")) or "").upper()
     run = _RUNS.get(word, word)
-    return ParsedDocument(remote_id, name, size, created, _status(run, one), is_unstarted=run == "UNSTART")
+    return ParsedDocument(remote_id, name, size, created, _status(run, row), is_unstarted=run == "UNSTART")
 
 
 _RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"}
 """Names of the values of `run`, which some versions return as numbers."""
 
 
-def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
+def _status(run: str, row: Mapping[str, Any]) -> DocStatus:
     """Return the status of a document."""
     match run:
         case "UNSTART" | "RUNNING":
@@ -144,14 +144,14 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
         case "CANCEL":
             return failed("its parsing was stopped in RAGFlow", run)
         case "FAIL":
-            return failed(_last_words(one.get("progress_msg")), run)
-        case "DONE" if id_of(one.get("status")) == "0":
+            return failed(_last_words(row.get("progress_msg")), run)
+        case "DONE" if id_of(row.get("status")) == "0":
             words = "it is disabled in RAGFlow; a retry uploads it again"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
         case "DONE" if (
-            count_of(one.get("chunk_count")) == 0
+            count_of(row.get("chunk_count")) == 0
         ):  # parsed without an error, but searches never find it
-            words = f"RAGFlow found no text in it: {_last_words(one.get('progress_msg'))}"
+            words = f"RAGFlow found no text in it: {_last_words(row.get('progress_msg'))}"
             return DocStatus(DocState.FAILED, words, "no-chunks")
         case "DONE":
             return DocStatus(DocState.READY)
@@ -164,9 +164,9 @@ def _last_words(value: object) -> str:
     The log is a text or a list of lines.
     """
     lines = value if isinstance(value, list) else text_of(value).splitlines()
-    said = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
-    errors = [line for line in said if "ERROR" in line.upper()]
-    return ([*said, *errors] or [""])[-1][:_LONGEST]
+    messages = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
+    errors = [line for line in messages if "ERROR" in line.upper()]
+    return ([*messages, *errors] or [""])[-1][:_LONGEST]
 
 
 def page_of(body: Any) -> ListPage[ParsedDocument] | None:
@@ -191,13 +191,13 @@ def bases_of(body: Any) -> tuple[BaseCard, ...]:
     return tuple(card for card in map(_base, rows) if card is not None)
 
 
-def _base(one: Mapping[str, Any]) -> BaseCard | None:
-    if (base_id := id_of(one.get("id"))) is None:
+def _base(row: Mapping[str, Any]) -> BaseCard | None:
+    if (base_id := id_of(row.get("id"))) is None:
         return None
-    method, count = text_of(one.get("chunk_method")), count_of(one.get("document_count"))
-    name, description = text_of(one.get("name")), text_of(one.get("description"))
+    method, count = text_of(row.get("chunk_method")), count_of(row.get("document_count"))
+    name, description = text_of(row.get("name")), text_of(row.get("description"))
     settings = {"chunk_method": method} if method else {}
-    return BaseCard(base_id, name, description, text_of(one.get("embedding_model")), count, settings=settings)
+    return BaseCard(base_id, name, description, text_of(row.get("embedding_model")), count, settings=settings)
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
@@ -205,7 +205,7 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     if integer(object_of(body).get("code")):
         return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
-    return matches_in(chunks, lambda one: (one.get("document_id"), passage_of(one)))
+    return matches_in(chunks, lambda chunk: (chunk.get("document_id"), passage_of(chunk)))
 
 
 def passage_of(chunk: Mapping[str, Any]) -> Passage:

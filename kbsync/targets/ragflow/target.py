@@ -82,14 +82,14 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """Return one of the user's datasets."""
         try:
             answer = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
-            found = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
+            cards = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
         except NotOffered as error:  # not the server's own response, so the dataset may exist
             raise Unavailable(error.reason, code=error.code) from error
         except Rejected as error:
             raise self.no_base(base_id, error.reason) from error
-        if not found:
+        if not cards:
             raise self.no_base(base_id, "it is not in the list")
-        return found[0]
+        return cards[0]
 
     # -- documents
 
@@ -101,7 +101,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         with contextlib.suppress(
             TargetError
         ):  # the documents are stored; `status` handles those whose parsing didn't start
-            await self._parse([one.remote_id for one in outcomes if isinstance(one, Accepted)])
+            await self._parse([outcome.remote_id for outcome in outcomes if isinstance(outcome, Accepted)])
         return outcomes
 
     async def upload(self, document: Outgoing) -> Accepted:
@@ -126,8 +126,10 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """Request parsing, once: RAGFlow would refuse a second request for documents in progress."""
         if not ids:
             return
-        for one in [one for one in self._parse_started if not self._is_parse_pending(one)]:
-            del self._parse_started[one]  # a request this old has ended
+        for remote_id in [
+            remote_id for remote_id in self._parse_started if not self._is_parse_pending(remote_id)
+        ]:
+            del self._parse_started[remote_id]  # a request this old has ended
         self._parse_started |= dict.fromkeys(ids, self._steady())
         if not self._has_pipeline:
             try:
@@ -146,9 +148,11 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
-            states |= {one: rows[one].status if one in rows else MISSING for one in part}
+            states |= {
+                remote_id: rows[remote_id].status if remote_id in rows else MISSING for remote_id in part
+            }
             states |= await self._start_parsing(
-                [one for one, row in rows.items() if self._needs_parsing(row)]
+                [remote_id for remote_id, row in rows.items() if self._needs_parsing(row)]
             )
         return states
 
@@ -176,7 +180,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         except Rejected as error:
             if len(ids) > 1:  # RAGFlow may have refused all of them because of one
                 return {
-                    one: state for each in ids for one, state in (await self._start_parsing([each])).items()
+                    remote_id: state
+                    for batch_id in ids
+                    for remote_id, state in (await self._start_parsing([batch_id])).items()
                 }
             # An earlier request may have started it meanwhile; RAGFlow then refuses this one.
             row = (await self._rows(ids)).get(ids[0])
@@ -223,7 +229,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
         """Return the rows of those `ids` that exist; at most `MOST_IDS` ids."""
-        query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
+        query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', remote_id) for remote_id in ids])}"
         page, wanted = await self._translate_refusal(self._request_list(query)), set(ids)
         rows = {row.id: row for row in page.rows}
         # Versions before 0.25.1 ignore `ids` and return the first page of all documents.

@@ -288,8 +288,8 @@ class EmbeddingService:
         the service itself is to blame.
         """
         async with self._client.soon("embed", SOON) if is_query else nullcontext():
-            made = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])
-        return [vector for vectors in made for vector in vectors]
+            batches = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])
+        return [vector for vectors in batches for vector in vectors]
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -298,11 +298,11 @@ class EmbeddingService:
     def _batches(self, items: Sequence[EmbeddingItem]) -> Iterator[Sequence[EmbeddingItem]]:
         """Yield batches in order, each as large as one request may be."""
         start, weight = 0, 0
-        for place, item in enumerate(items):
-            is_full = place - start >= self._most_items
-            if place > start and (is_full or weight + item.weight > self._dialect.most_weight):
-                yield items[start:place]
-                start, weight = place, 0
+        for index, item in enumerate(items):
+            is_full = index - start >= self._most_items
+            if index > start and (is_full or weight + item.weight > self._dialect.most_weight):
+                yield items[start:index]
+                start, weight = index, 0
             weight += item.weight
         if start < len(items):
             yield items[start:]
@@ -329,12 +329,12 @@ class EmbeddingService:
                 raise refuses_everything(everything) from None
         if len(items) > 1:
             half = -(-len(items) // 2)
-            made = await self._batch(items[:half], is_query, is_part=True)
-            made += await self._batch(items[half:], is_query, is_part=True)
+            vectors = await self._batch(items[:half], is_query, is_part=True)
+            vectors += await self._batch(items[half:], is_query, is_part=True)
             is_number = refusal.code not in ("403", FORBIDDEN)
-            if is_number and not any(isinstance(each, Rejected) for each in made):
+            if is_number and not any(isinstance(vector, Rejected) for vector in vectors):
                 self._most_items = min(self._most_items, half)
-            return made
+            return vectors
         if is_too_long(refusal) and len(items[0].text) > SHORTEST:
             return await self._batch([items[0].shortened()], is_query, is_part=True)
         return [refusal]
@@ -355,15 +355,15 @@ class EmbeddingService:
 
     async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
         """Send one request, and a few more for texts without a vector: a further response may have it."""
-        made = await self._request_vectors(items, is_query)
-        lacking = [place for place, vector in enumerate(made) if vector is None]
+        vectors = await self._request_vectors(items, is_query)
+        lacking = [index for index, vector in enumerate(vectors) if vector is None]
         if lacking and len(lacking) == len(items):
             [harmless] = await self._request_vectors([HARMLESS], is_query)
             if harmless is None:  # no document is to blame, so don't retry text by text
                 raise Unavailable("embed: the service returns no vector for any text", code="nonsense")
-        again = await _gather_in_order([self._retry_alone(items[place], is_query) for place in lacking])
-        found = dict(zip(lacking, again, strict=True))
-        return [found[place] if vector is None else vector for place, vector in enumerate(made)]
+        retried = await _gather_in_order([self._retry_alone(items[index], is_query) for index in lacking])
+        by_index = dict(zip(lacking, retried, strict=True))
+        return [by_index[index] if vector is None else vector for index, vector in enumerate(vectors)]
 
     async def _retry_alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
         """Retry one text a bounded number of times with growing pauses (promise 9); a search doesn't wait."""
@@ -425,7 +425,7 @@ async def _gather_in_order(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Run the calls together and return their results in order; the first error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
+            tasks = [group.create_task(coroutine) for coroutine in work]
     except BaseExceptionGroup as errors:  # callers expect a single error, not a group
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
@@ -457,17 +457,17 @@ class RerankService:
         Gives up after a few seconds, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
         """
         # Some services refuse the whole request because of one empty text.
-        asked = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
-        if not asked:
+        passages = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
+        if not passages:
             return []
-        body = rerank_body(self._config, question[:LONGEST_QUESTION], asked)
+        body = rerank_body(self._config, question[:LONGEST_QUESTION], passages)
         async with self._client.soon("rerank", SOON):
             answer = await self._client.ask("rerank", "POST", self._dialect.path, json=body)
         try:
-            order = order_of(answer.body, len(asked))
+            order = order_of(answer.body, len(passages))
         except NonsenseError as error:
             raise Unavailable(f"rerank: {answer.host} answered with {error}", code="nonsense") from None
-        return order + [(index, order[-1][1]) for index in range(len(asked), len(texts))]
+        return order + [(index, order[-1][1]) for index in range(len(passages), len(texts))]
 
     async def aclose(self) -> None:
         """Close the connections."""

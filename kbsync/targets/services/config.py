@@ -103,10 +103,12 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
     if service.type not in SERVICES:
         # A key or a model next to `builtin` is a mistake that would otherwise go unnoticed.
         default = type(service)()
-        for one in fields(service):
-            if one.name not in ("type", "path") and getattr(service, one.name) != getattr(default, one.name):
+        for field in fields(service):
+            if field.name not in ("type", "path") and getattr(service, field.name) != getattr(
+                default, field.name
+            ):
                 message = f"has no meaning with type {service.type}; remove it"
-                yield Conflict((*loc, one.name), message, rests_on)
+                yield Conflict((*loc, field.name), message, rests_on)
         return
     if service.base_url is None:
         yield Conflict((*loc, "base_url"), f"is missing; type {service.type} needs its URL", rests_on)

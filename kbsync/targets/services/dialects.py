@@ -190,7 +190,7 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
             scores[index] = max(score, scores.get(index, -math.inf))
     if not scores and count:
         raise NonsenseError("none of the texts")
-    best = sorted(scores.items(), key=lambda each: (-each[1], each[0]))
+    best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))
     last = best[-1][1] if best else 0.0
     return best + [(index, last) for index in range(count) if index not in scores]
 

@@ -109,7 +109,11 @@ class Separators(ValueKind):
 
     def read(self, value: object, where: PathBase) -> list[str]:
         """Parse the list of texts."""
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(item, str) and item for item in value)
+        ):
             raise RefusedValue(
                 f'{format_value(value)} is not valid; allowed: a list of texts, such as ["\\n\\n"]'
             )
@@ -228,9 +232,9 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:
             yield "word_num_limit", f"does not apply to pages; remove it from the rules for {extension} files"
-        taken = SLICES.get(number) if isinstance(number, int) else None
-        if taken and extension and extension not in taken:
-            legal = [one for one, extensions in SLICES.items() if extension in extensions]
+        extensions = SLICES.get(number) if isinstance(number, int) else None
+        if extensions and extension and extension not in extensions:
+            legal = [method for method, extensions in SLICES.items() if extension in extensions]
             allowed = (
                 f"allowed for it: {_listed(legal)}" if legal else "this target does not accept such files"
             )
@@ -252,7 +256,7 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-EXTENSIONS = frozenset(extension for taken in SLICES.values() for extension in taken)
+EXTENSIONS = frozenset(extension for extensions in SLICES.values() for extension in extensions)
 _SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # the vendor's default for type 5
 
 _MEDIA = {
@@ -337,12 +341,12 @@ def recipe_of(
 
 def describe_recipe(recipe: str) -> str:
     """Return the settings that a recipe encodes, as text; "" for a text of another form."""
-    found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
-    if found is None:
+    match = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
+    if match is None:
         return ""
-    custom = f" (separators and size {found[2]})" if found[2] else ""
-    limit = f" and word_num_limit {found[4]}" if found[4] else ""
-    return f"knowledge_type {found[1]}{custom}{' with parse_image' if found[3] else ''}{limit}"
+    custom = f" (separators and size {match[2]})" if match[2] else ""
+    limit = f" and word_num_limit {match[4]}" if match[4] else ""
+    return f"knowledge_type {match[1]}{custom}{' with parse_image' if match[3] else ''}{limit}"
 
 
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:

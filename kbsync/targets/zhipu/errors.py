@@ -181,8 +181,8 @@ def without_names(text: str, *names: str) -> str:
             text = text.replace(name, " ")
         stem = name.rpartition(".")[0] or name
         # Don't remove a name that is one of the vendor's own words, such as 余额.
-        speaks = any(one.search(stem) for one in _VOCABULARY)
-        if speaks and not any(one.fullmatch(stem) for one in _VOCABULARY):
+        speaks = any(pattern.search(stem) for pattern in _VOCABULARY)
+        if speaks and not any(pattern.fullmatch(stem) for pattern in _VOCABULARY):
             text = text.replace(stem, " ")
     return _FILE.sub(" ", text)
 
@@ -390,8 +390,8 @@ def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
     return f"{sentence} ({inside})" if inside else sentence
 
 
-def refusal(place: str, text: str, words: str, code: str = "") -> ErrorRule:
+def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
     """Return the rule for a message of the vendor next to a document; `place`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
-    case = ErrorCase(place, codes=codes, code=code, message=text, words=words, is_error=True)
+    case = ErrorCase(call, codes=codes, code=code, message=text, words=words, is_error=True)
     return first_rule(case, RULES) or RULES[-1]

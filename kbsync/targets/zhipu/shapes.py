@@ -196,7 +196,7 @@ def _separators(value: object) -> tuple[str, ...] | None:
     if isinstance(value, str):
         listed = parse_json(value)
         value = listed if isinstance(listed, list) else [value]
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     return None
 
@@ -220,16 +220,16 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
     Scores count only if every passage has one; otherwise the order of the passages counts.
     """
     # A passage without its document's id is useless: the engine finds the file by the id.
-    found = [
+    rows = [
         (doc_id, text, number(item.get("score")))
         for item in objects_in(data_of(body))
         if (text := text_of(item.get("text")))
         and (doc_id := id_of(object_of(item.get("metadata")).get("doc_id"))) is not None
     ]
-    is_scored = all(score is not None for *_, score in found)
+    is_scored = all(score is not None for *_, score in rows)
     return tuple(
-        (doc_id, Passage(text, score=score if is_scored and score is not None else 1.0 / (1 + place)))
-        for place, (doc_id, text, score) in enumerate(found)
+        (doc_id, Passage(text, score=score if is_scored and score is not None else 1.0 / (1 + rank)))
+        for rank, (doc_id, text, score) in enumerate(rows)
     )
 
 
@@ -245,7 +245,7 @@ def images_in(listed: object) -> Images:
 
 def lacks_images(hit: Hit) -> bool:
     """Return whether a passage mentions pictures that are missing."""
-    return any(not one.images and _PLACEHOLDER.search(one.text) for one in hit.passages)
+    return any(not passage.images and _PLACEHOLDER.search(passage.text) for passage in hit.passages)
 
 
 def with_images(hit: Hit, images: Images) -> Hit:
@@ -257,7 +257,7 @@ def with_images(hit: Hit, images: Images) -> Hit:
         named = dict.fromkeys(
             _PLACEHOLDER.findall(passage.text)
         )  # each picture once, in the order of the text
-        shown = tuple(Image(one, images[one]) for one in named if one in images)
+        shown = tuple(Image(name, images[name]) for name in named if name in images)
         passages.append(replace(passage, images=passage.images or shown))
     return replace(hit, passages=tuple(passages))
 

@@ -254,9 +254,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if None in outcomes.values():
             self._space.record_deletion()
         # A document that a DELETE reports as missing may still exist (promise 10).
-        gone = [one for one, error in outcomes.items() if error is not None and is_gone(error)]
-        for one, found in (await self._read_details(gone)).items():
-            outcomes[one] = _STILL_THERE if isinstance(found, ZhipuDocument) else found
+        gone = [doc_id for doc_id, error in outcomes.items() if error is not None and is_gone(error)]
+        for doc_id, detail in (await self._read_details(gone)).items():
+            outcomes[doc_id] = _STILL_THERE if isinstance(detail, ZhipuDocument) else detail
         return outcomes
 
     async def remove(self, remote_id: str) -> None:
@@ -356,14 +356,17 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 await self.base()
                 seen.requests = 1
         # Poll the oldest first; the newest can wait for the next poll.
-        rest = sorted((one for one in ids if one not in seen.rows), key=lambda one: created_of(one) or 0.0)
+        rest = sorted(
+            (doc_id for doc_id in ids if doc_id not in seen.rows),
+            key=lambda doc_id: created_of(doc_id) or 0.0,
+        )
         return seen.rows, rest[: len(ids) - seen.requests]
 
     async def _states_of(self, rows: Mapping[str, ZhipuDocument]) -> Mapping[str, DocStatus]:
-        states = {one: row.status for one, row in rows.items()}
-        full = [one for one, state in states.items() if state.halt]
+        states = {doc_id: row.status for doc_id, row in rows.items()}
+        full = [doc_id for doc_id, state in states.items() if state.halt]
         if full and await self._space.has_room():  # so the documents are to blame, and no mirror halts
-            states |= {one: rows[one].failed(has_room=True) for one in full}
+            states |= {doc_id: rows[doc_id].failed(has_room=True) for doc_id in full}
         return states
 
     # -- searches
@@ -377,10 +380,10 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         # searchable.
         body = retrieve_body(self._config.knowledge_id, words_in(name), 1, (remote_id,))
         try:
-            found = await self._retrieve(body)
+            hits = await self._retrieve(body)
         except NotFound:  # the base exists, so this is about the document
             return False
-        return any(doc_id == remote_id for doc_id, _ in found)
+        return any(doc_id == remote_id for doc_id, _ in hits)
 
     @property
     def reranks(self) -> bool:
@@ -438,7 +441,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         sure = missing if is_of_all else [error for error in missing if error.code != "404"]
         if sure:
             self._client.missing.note("images", sure[0])
-        shown = {one: each for one, each in pictures.items() if not isinstance(each, TargetError)}
+        shown = {url: picture for url, picture in pictures.items() if not isinstance(picture, TargetError)}
         return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:

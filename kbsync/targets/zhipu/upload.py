@@ -64,8 +64,8 @@ class AccountSpace:
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             if self._known is not None and size > self._left:
-                left, total = sized(max(0, self._left)), sized(self._known.total)
-                reason = f"the account has {left} left of {total}; {name} needs {sized(size)}"
+                remaining, total = sized(max(0, self._left)), sized(self._known.total)
+                reason = f"the account has {remaining} left of {total}; {name} needs {sized(size)}"
                 if size <= self._left + self._in_flight:
                     reason += "; it waits for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
@@ -142,25 +142,27 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
     """
     content = object_of(data_of(body))
     stored = {
-        remote_id: text_of(one.get(key))
-        for one in objects_in(content.get("successInfos"))
-        if (remote_id := id_of(one.get("documentId"))) is not None
+        remote_id: text_of(info.get(key))
+        for info in objects_in(content.get("successInfos"))
+        if (remote_id := id_of(info.get("documentId"))) is not None
     }
     failed = [
-        FailInfo(text_of(one.get("failReason")), name=text_of(one.get(key)))
-        for one in objects_in(content.get(FAILED_INFOS))
+        FailInfo(text_of(info.get("failReason")), name=text_of(info.get(key)))
+        for info in objects_in(content.get(FAILED_INFOS))
     ]
-    candidates = list(stored) if len(stored) == 1 else [one for one in stored if stored[one] == name]
+    candidates = (
+        list(stored) if len(stored) == 1 else [remote_id for remote_id in stored if stored[remote_id] == name]
+    )
     if len(candidates) == 1:
-        told = stored[candidates[0]]
-        is_of_others = told == name and all(one.name not in ("", name) for one in failed)
+        stored_name = stored[candidates[0]]
+        is_of_others = stored_name == name and all(info.name not in ("", name) for info in failed)
         if not failed or is_of_others:
-            return Accepted(candidates[0], name="" if told in ("", name) else told)
+            return Accepted(candidates[0], name="" if stored_name in ("", name) else stored_name)
     if stored:
         raise Unsure(f"the vendor's response contradicts itself about {name}", code="contradiction")
     if failed:
-        own = next((one for one in failed if one.name == name), failed[0])
-        raise receipt_error(own, name)
+        info = next((failure for failure in failed if failure.name == name), failed[0])
+        raise receipt_error(info, name)
     raise Unsure(f"the vendor's response lists {name} neither as stored nor as failed", code="no-receipt")
 
 
@@ -201,11 +203,11 @@ async def find_on_pages(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Co
     while seen.requests < len(ids):
         page = await ask(number, size)
         seen.requests += 1
-        found = {row.id: row for row in page.rows if row.id in missing}
-        seen.rows |= found
-        missing -= found.keys()
-        misses += not found
-        times = [made for row in page.rows if (made := created_of(row.id)) is not None]
+        listed = {row.id: row for row in page.rows if row.id in missing}
+        seen.rows |= listed
+        missing -= listed.keys()
+        misses += not listed
+        times = [created for row in page.rows if (created := created_of(row.id)) is not None]
         is_timed = len(times) >= max(2, len(page.rows))
         is_oldest_first = is_timed and times == sorted(times) and times[0] < times[-1]
         is_newest_first = is_timed and times == sorted(times, reverse=True)
@@ -220,11 +222,11 @@ async def find_on_pages(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Co
         expected: Collection[str] = missing
         if is_oldest_first or is_newest_first:
             # the remaining pages have older documents, in either direction
-            expected = [one for one in missing if (created_of(one) or 0.0) <= min(times)]
-        here = {row.id for row in page.rows}
+            expected = [doc_id for doc_id in missing if (created_of(doc_id) or 0.0) <= min(times)]
+        page_ids = {row.id for row in page.rows}
         is_end = number <= 2 if step < 0 else last is not None and number >= last
-        if len(expected) < _WORTH_A_PAGE or misses * 10 > len(expected) or here <= shown or is_end:
+        if len(expected) < _WORTH_A_PAGE or misses * 10 > len(expected) or page_ids <= shown or is_end:
             break
-        shown |= here
+        shown |= page_ids
         number += step
     return seen

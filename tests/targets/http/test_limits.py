@@ -258,7 +258,7 @@ async def test_what_nobody_waits_for_waits_before_a_file_is_read_too() -> None:
 
     async with answering(answer()) as server, client("http://kb") as http:
         for one, waits in ((http, 0), (http.unhurried(pace), 1)):
-            assert [_ async for _ in one.read(server.url, most=100)]
+            assert [_ async for _ in one.read(server.url, limit=100)]
             assert len(paces) == waits
 
 

@@ -74,8 +74,8 @@ async def test_cookies_are_neither_kept_nor_sent() -> None:
     async with answering(sets) as server, client(server.url) as http:
         await http.ask("list", "GET", "/")
         await http.ask("list", "GET", "/")
-        assert [b async for b in http.read(f"{server.url}/file", most=100)]
-        assert [b async for b in http.read(f"{server.url}/file", most=100)]
+        assert [b async for b in http.read(f"{server.url}/file", limit=100)]
+        assert [b async for b in http.read(f"{server.url}/file", limit=100)]
         assert all("cookie" not in request.headers for request in server.seen)
 
 
@@ -93,7 +93,7 @@ CONTENT = bytes(range(256)) * 1000
 
 
 async def bytes_at(http: Client, url: str, most: int = 1_000_000) -> bytes:
-    return b"".join([piece async for piece in http.read(url, most=most)])
+    return b"".join([piece async for piece in http.read(url, limit=most)])
 
 
 async def test_the_bytes_are_read_without_our_key() -> None:
@@ -195,7 +195,7 @@ async def test_only_waiting_for_bytes_counts_against_the_time_allowed() -> None:
         client("http://kb.example", timeouts=times, steady=lambda: now) as http,
     ):
         count = 0
-        async for piece in http.read(server.url, most=len(CONTENT)):
+        async for piece in http.read(server.url, limit=len(CONTENT)):
             count += len(piece)
             now += 1000.0
     assert count == len(CONTENT)
@@ -223,7 +223,7 @@ async def test_bytes_that_come_too_slowly_are_not_waited_for_for_ever() -> None:
 async def test_reading_that_is_left_lets_go_of_its_place() -> None:
     async with answering(answer(200, CONTENT)) as server, client("http://kb", concurrency=1) as http:
         for _ in range(3):
-            reading = http.read(server.url, most=1_000_000)
+            reading = http.read(server.url, limit=1_000_000)
             assert await anext(reading)
             await reading.aclose()
         assert await bytes_at(http, server.url) == CONTENT

@@ -33,7 +33,7 @@ async def test_an_authority_of_our_own_is_trusted_when_it_is_named(ours: Authori
         client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
     ):
         assert (await http.send("upload", "/", fields={}, file=part())).status == 200
-        assert [b async for b in http.read(f"https://127.0.0.1:{server.port}/f", most=99)]
+        assert [b async for b in http.read(f"https://127.0.0.1:{server.port}/f", limit=99)]
 
 
 async def test_an_unknown_authority_is_told_with_the_cure_and_not_asked_again(ours: Authority) -> None:
@@ -280,7 +280,7 @@ async def test_no_error_and_no_log_line_tells_a_secret(said: bytes, caplog: pyte
         for call in (
             http.send("upload", "/up?x=hidden-query", fields={}, file=part()),
             http.ask("list", "GET", "/list", params={"word": "hidden-query"}),
-            anext(http.read(f"{server.url}/f?sign=hidden-query", most=0)),
+            anext(http.read(f"{server.url}/f?sign=hidden-query", limit=0)),
         ):
             with pytest.raises(TargetError) as caught:
                 await call

@@ -87,7 +87,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
 
     results = [list[CheckResult]() for _ in checks]
     threads = [
-        threading.Thread(target=run, args=each, daemon=True) for each in zip(checks, results, strict=True)
+        threading.Thread(target=run, args=pair, daemon=True) for pair in zip(checks, results, strict=True)
     ]
     # All at once, since the user waits for all of them.
     until = time.monotonic() + limit
@@ -157,7 +157,7 @@ def _checks(choices: Choices) -> list[Check]:
         rest = _checks_of(choose(choices, here=True, with_secrets=False, mistyped=True))
     except UsageError:
         return [refused, *general]
-    return [refused, *(one for one in rest if one.subject != refused.subject), *general]
+    return [refused, *(finding for finding in rest if finding.subject != refused.subject), *general]
 
 
 def _checks_of(installation: Installation) -> list[Check]:
@@ -171,10 +171,20 @@ def _checks_of(installation: Installation) -> list[Check]:
         Check("disk", partial(machine.disk, installation.state_dir)),
         Check("listener", partial(machine.listener, installation)),
         Check("inotify", partial(machine.inotify, mirrors)),
-        *(Check(f"{each.name}: folder", partial(machine.folder, installation, each)) for each in mirrors),
-        *(Check(f"{each.name}: service", partial(service.service, installation, each)) for each in mirrors),
-        *(Check(f"{each.name}: promises", partial(service.promises, each)) for each in mirrors),
-        *(Check(f"{each.name}: cluster", partial(service.cluster, each)) for each in mirrors if each.prepare),
+        *(
+            Check(f"{mirror.name}: folder", partial(machine.folder, installation, mirror))
+            for mirror in mirrors
+        ),
+        *(
+            Check(f"{mirror.name}: service", partial(service.service, installation, mirror))
+            for mirror in mirrors
+        ),
+        *(Check(f"{mirror.name}: promises", partial(service.promises, mirror)) for mirror in mirrors),
+        *(
+            Check(f"{mirror.name}: cluster", partial(service.cluster, mirror))
+            for mirror in mirrors
+            if mirror.prepare
+        ),
     ]
 
 

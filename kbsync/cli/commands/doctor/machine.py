@@ -68,14 +68,14 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
     def walk(value: object) -> Iterator[Path]:
         if isinstance(value, dict):
-            for key, each in value.items():
-                if str(key).endswith("_file") and key != "ca_file" and isinstance(each, str):
-                    yield config_file.parent / os.path.expanduser(each)  # noqa: PTH111 (as configs are read)
+            for key, item in value.items():
+                if str(key).endswith("_file") and key != "ca_file" and isinstance(item, str):
+                    yield config_file.parent / os.path.expanduser(item)  # noqa: PTH111 (as configs are read)
                 else:
-                    yield from walk(each)
+                    yield from walk(item)
         elif isinstance(value, list):
-            for each in value:
-                yield from walk(each)
+            for item in value:
+                yield from walk(item)
 
     yield from walk(yaml.safe_load(config_file.read_bytes()))
 
@@ -91,7 +91,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         yield wrong("state", f"{state_dir} is on a file system that is mounted read-only", fix, Code.USAGE)
         return
     if not state_dir.exists():
-        above = next(each for each in state_dir.parents if each.exists())
+        above = next(parent for parent in state_dir.parents if parent.exists())
         if os.access(above, os.W_OK | os.X_OK):
             yield CheckResult("state", f"{state_dir}; the first pass creates it")
         else:
@@ -126,11 +126,13 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
 
     The only fix is `kbsync forget`, which shows what it would delete and asks.
     """
-    served = [base for each in installation.config.mirrors if (base := installation.embedded_base(each))]
+    served = [base for mirror in installation.config.mirrors if (base := installation.embedded_base(mirror))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
     records = read_state(installation, lambda tx: tx.mirrors.all())
     # Before the first pass nothing is mirrored here, even if the config says so.
-    copied = {each.folder for each in records if each.last_pass is not None and each.folder in mirrored}
+    copied = {
+        record.folder for record in records if record.last_pass is not None and record.folder in mirrored
+    }
     results = [
         *_states_of_folder_option(installation, served, mirrored, copied),
         *_forgotten(installation),
@@ -161,7 +163,7 @@ def _states_of_folder_option(
     used = [installation.state_dir, *served]
     for state_dir in sorted((below / "folders").glob("*/")):
         # This config or a running kbsync works on it.
-        if any(places.is_inside(each, state_dir) for each in used) or lock.is_held(state_dir):
+        if any(places.is_inside(folder, state_dir) for folder in used) or lock.is_held(state_dir):
             continue
         other = Installation(Config(mirrors=()), state_dir, ("--state-dir", str(state_dir)))
         try:
@@ -180,8 +182,8 @@ def _documents_in(
 
     def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
         return [
-            (each, belongings(tx, each).documents, tx.mirrors.tally(each.id).get(Status.HELD, 0))
-            for each in tx.mirrors.all()
+            (record, belongings(tx, record).documents, tx.mirrors.tally(record.id).get(Status.HELD, 0))
+            for record in tx.mirrors.all()
         ]
 
     mirrors = read_state(other, read_mirrors)
@@ -217,13 +219,13 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
     from kbsync.engine.status import forgotten_bases
 
     def read_bases(tx: Tx) -> list[ForgottenBase]:
-        names = dict.fromkeys(each.name for each in tx.forgotten.bases())
+        names = dict.fromkeys(base.name for base in tx.forgotten.bases())
         return [base for name in names for base in forgotten_bases(tx, name)]
 
-    for each in read_state(installation, read_bases):
-        documents = f"{counted(each.documents, 'document')} of {each.name}, which was forgotten"
-        fix = installation.command_line(f"forget {each.name} --delete-documents")
-        yield warning("copies", f"{documents}, still in {each.base.location}", fix)
+    for forgotten in read_state(installation, read_bases):
+        documents = f"{counted(forgotten.documents, 'document')} of {forgotten.name}, which was forgotten"
+        fix = installation.command_line(f"forget {forgotten.name} --delete-documents")
+        yield warning("copies", f"{documents}, still in {forgotten.base.location}", fix)
 
 
 def _bases_of_former_mirrors(
@@ -235,7 +237,7 @@ def _bases_of_former_mirrors(
     """
     # Other files there are not copies, such as the record of which documents in a database are ours.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
-    unused = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
+    unused = [base for base in bases if not any(places.is_inside(path, base) for path in served)]
     if not unused:
         return
     # The mirrors that the state knows; None without a state.
@@ -274,9 +276,9 @@ def _whose_bases(tx: Tx) -> tuple[dict[str, str], set[Path | None], set[Path | N
     from kbsync.engine.forget import belongings
 
     records = tx.mirrors.all()
-    behind = {base.folder for each in records for base, _ in belongings(tx, each).elsewhere}
-    forgotten = {each.base.folder for each in tx.forgotten.bases()}
-    return {each.name: each.folder for each in records}, forgotten, behind
+    behind = {base.folder for record in records for base, _ in belongings(tx, record).elsewhere}
+    forgotten = {base.base.folder for base in tx.forgotten.bases()}
+    return {record.name: record.folder for record in records}, forgotten, behind
 
 
 def _holds_documents(base: Path) -> bool:
@@ -403,7 +405,7 @@ def versions() -> Iterator[CheckResult]:
 
 def disk(state_dir: Path) -> Iterator[CheckResult]:
     """Check free space and inodes where the state is, or will be."""
-    existing = next(each for each in (state_dir, *state_dir.parents) if each.exists())
+    existing = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     stat = os.statvfs(existing)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
     detail, fix = f"{sized(free)} free at {state_dir}", f"free some space on the disk of {existing}"
@@ -434,7 +436,9 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
             yield CheckResult(
                 "inotify", f"{mirror.folder} is on {kind}, which doesn't report changes; kbsync polls it"
             )
-    scans = (scan_folder(each.folder, Rules(each.include, each.exclude, Formats())) for each in watched)
+    scans = (
+        scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, Formats())) for mirror in watched
+    )
     limits, needed = read_limits(), sum(contents.folders for contents in scans)
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; kbsync may poll folders")

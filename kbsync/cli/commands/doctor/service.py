@@ -40,11 +40,11 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
     from kbsync.targets.http.connection import Endpoint
 
     # A built-in knowledge base may use services for vectors and ranking, or none.
-    for one in mirror.target.services:
-        proxy = one.proxy.reveal() if one.proxy else None
-        results = list(_check_route(mirror, Endpoint(one.base_url, ca_file=one.ca_file, proxy=proxy)))
+    for service in mirror.target.services:
+        proxy = service.proxy.reveal() if service.proxy else None
+        results = list(_check_route(mirror, Endpoint(service.base_url, ca_file=service.ca_file, proxy=proxy)))
         yield from results
-        if any(one.grade is Grade.WRONG for one in results):
+        if any(result.grade is Grade.WRONG for result in results):
             return
 
     async def check_base() -> list[CheckResult]:
@@ -83,7 +83,7 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
             yield failed_check(subject, error)
             return
     fix = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
-    yield from (wrong(subject, each, fix, Code.PERSON) for each in state.unfit)
+    yield from (wrong(subject, reason, fix, Code.PERSON) for reason in state.unfit)
     detail = f"{counted(state.workers, 'worker')}, {counted(state.threads, 'thread')}"
     if not state.workers:
         yield wrong(subject, detail, f"dask worker {mirror.prepare.dask}", Code.PASSING)
@@ -214,7 +214,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
         return ""
     try:
         config: Any = read_yaml(file.read_text("utf-8")).value
-        target = next(each["target"] for each in config["mirrors"] if each["name"] == mirror.name)
+        target = next(block["target"] for block in config["mirrors"] if block["name"] == mirror.name)
         if target.get("api_key_file") is not None:
             return f"api_key_file is {printable(str(target['api_key_file']))}"
         names = re.findall(r"\$\{(\w+)", target["api_key"])

@@ -70,7 +70,7 @@ class OpenAccount:
         """Return the configured mirrors that use a knowledge base."""
         location = (self.bases.address, base_id)
         mirrors = self.installation.config.mirrors
-        return [each.name for each in mirrors if each.target.base_key(each.name)[-2:] == location]
+        return [mirror.name for mirror in mirrors if mirror.target.base_key(mirror.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
         """Return the number of documents in a base that the state proves ours, including those of former
@@ -89,9 +89,11 @@ class OpenAccount:
                     if binding is not None and (binding.address, binding.base) == location:
                         total += owned
             leftovers = (
-                each for each in tx.forgotten.bases() if (each.base.address, each.base.base) == location
+                forgotten
+                for forgotten in tx.forgotten.bases()
+                if (forgotten.base.address, forgotten.base.base) == location
             )
-            return total + sum(each.documents for each in leftovers)
+            return total + sum(leftover.documents for leftover in leftovers)
 
         return read_state(self.installation, count)
 
@@ -154,7 +156,7 @@ def only_remote(installation: Installation) -> MirrorConfig:
     remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
     if len(remote) == 1:
         return remote[0]
-    names = ", ".join(each.name for each in remote or installation.mirrors)
+    names = ", ".join(mirror.name for mirror in remote or installation.mirrors)
     if remote:
         raise UsageError(f"several mirrors use a service; choose one with --mirror: {names}")
     raise UsageError(

@@ -58,7 +58,7 @@ def command() -> None:
 def list_applications(choices: Choices, as_json: bool) -> None:
     """List the applications of the account."""
     with open_account(choices, needs_own=True) as account:
-        applications = [to_json(one) for one in account.call(account.applications.list_all())]
+        applications = [to_json(application) for application in account.call(account.applications.list_all())]
         create = f"create one with: {account.installation.command_line_for_mirrors('kb app create NAME')}"
         hint = account.applications.hint or create
     heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}

@@ -221,7 +221,7 @@ def models(choices: Choices, as_json: bool) -> None:
     """List the embedding models of the service."""
     with open_account(choices) as account:
         models = account.call(account.bases.models())
-    rows = [{"id": each.id, "name": each.name, "description": each.description} for each in models]
+    rows = [{"id": model.id, "name": model.name, "description": model.description} for model in models]
     heads = {"id": "ID", "name": "NAME", "description": "DESCRIPTION"}
     print_objects("models", heads, rows, as_json=as_json)
 

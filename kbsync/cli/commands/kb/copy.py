@@ -84,13 +84,13 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
 
 def _only_database(installation: Installation) -> MirrorConfig:
     """Return the only mirror with a database as its target. Raises `UsageError`."""
-    mirrors = [each for each in installation.mirrors if each.target.type == "postgres"]
+    mirrors = [mirror for mirror in installation.mirrors if mirror.target.type == "postgres"]
     if len(mirrors) == 1:
         return mirrors[0]
     if mirrors:
-        names = ", ".join(each.name for each in mirrors)
+        names = ", ".join(mirror.name for mirror in mirrors)
         raise UsageError(f"several mirrors use PostgreSQL; choose one with --mirror: {names}")
-    names = ", ".join(f"{each.name} ({each.target.type})" for each in installation.mirrors)
+    names = ", ".join(f"{mirror.name} ({mirror.target.type})" for mirror in installation.mirrors)
     raise UsageError(
         f"no mirror has a target of type postgres to copy into: {names}; "
         "change the target in the config first, then copy"
@@ -166,7 +166,9 @@ def _origins(tx: Tx, name: str, uuid: str) -> tuple[MirrorRecord | None, list[in
         return None, []
     bindings = ((number, tx.mirrors.binding(number)) for number in tx.uploads.left_behind(record.id, 0))
     return record, [
-        number for number, each in bindings if each and (each.target, each.base) == ("local", uuid)
+        number
+        for number, binding in bindings
+        if binding and (binding.target, binding.base) == ("local", uuid)
     ]
 
 

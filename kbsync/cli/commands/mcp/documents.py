@@ -110,7 +110,9 @@ def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Loc
             rows = tx.uploads.by_remote(record.binding, remote_id)
             paths = (row.path for row in rows if row.path is not None and row.mirror == record.id)
             located = (_document_at(tx, chosen, mirror.name, path) for path in paths)
-            yield from [each for each in located if each is not None and each.document_id == remote_id][:1]
+            yield from [
+                document for document in located if document is not None and document.document_id == remote_id
+            ][:1]
 
 
 def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
         raise UsageError(f"{name} has no folder {page.below}")
     rows, more = _page(tx, record.id, page)
     items = Items(tx, record, record.halt)
-    folders = sorted(join(page.below, each.path) for each in tx.folders.below(record.id, page.below))
+    folders = sorted(join(page.below, folder.path) for folder in tx.folders.below(record.id, page.below))
     unlisted = list[FileStatus]()
     if page.states:
         is_failed = Status.FAILED in page.states

@@ -90,7 +90,7 @@ class Library:
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
         """Return the best documents of one mirror or of all, with notes on possible gaps in the result."""
-        only = [each.name for each in self.open_mirrors.installation.narrow(mirror).mirrors]
+        only = [named.name for named in self.open_mirrors.installation.narrow(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
                 return await search(
@@ -110,10 +110,10 @@ class Library:
         document = await self._locate(chosen, request)
         text = await self._text(document)
         if around is not None:
-            found = find_passage(around, text)
-            if found is None:
+            span = find_passage(around, text)
+            if span is None:
                 raise UsageError("that text isn't in the document")
-            offset = max(0, found[0] - limit // 2)
+            offset = max(0, span[0] - limit // 2)
         end = min(len(text), offset + limit)
         reports = await self._reports(chosen.narrow(document.mirror.name))
         return {
@@ -137,14 +137,14 @@ class Library:
             if not matches:
                 explanation = await apart("", explain_file(chosen, path, AWAY, text=False))
                 raise UsageError(f"{request.path} has no document. {explanation.answer}")
-            return _only_match(matches, request.path, [each.mirror.name for each in matches])
+            return _only_match(matches, request.path, [match.mirror.name for match in matches])
         document_id = request.document_id or ""
         matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id)))
         if not matches:
-            shares_base = any(each.target.searches_all for each in chosen.mirrors)
+            shares_base = any(mirror.target.searches_all for mirror in chosen.mirrors)
             why = "; of documents from other machines, only passages are available" if shares_base else ""
             raise UsageError(f"there is no document {document_id}; `search` returns the ids that exist{why}")
-        return _only_match(matches, f"a document {document_id}", [each.mirror.name for each in matches])
+        return _only_match(matches, f"a document {document_id}", [match.mirror.name for match in matches])
 
     async def _text(self, located: Located) -> str:
         """Return the text that the target extracted, or else the text of the file if it is a text file."""
@@ -173,7 +173,7 @@ class Library:
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
         response: dict[str, Any] = {
-            "mirrors": [_summary(each) for each in reports],
+            "mirrors": [_summary(report) for report in reports],
             "folders": [],
             "files": [],
             "next": None,
@@ -184,13 +184,13 @@ class Library:
             content = await reader(chosen)(lambda tx: folder_page(tx, name, page))
             response |= {**content, "notes": [*response["notes"], *content.get("notes", ())]}
         elif page != PageRequest(limit=page.limit):
-            names = ", ".join(each.name for each in chosen.mirrors)
+            names = ", ".join(mirror.name for mirror in chosen.mirrors)
             raise UsageError(f"several mirrors have files; choose a `mirror`: {names}")
         return response
 
     async def documents(self, after: tuple[str, str], limit: int) -> list[tuple[str, FileRow]]:
         """Return at most `limit` searchable files with their mirrors, starting after this mirror and path."""
-        names = [each.name for each in self.open_mirrors.installation.mirrors]
+        names = [mirror.name for mirror in self.open_mirrors.installation.mirrors]
         return await reader(self.open_mirrors.installation)(
             lambda tx: searchable_files(tx, names, after, limit)
         )
@@ -206,14 +206,16 @@ class Library:
             "version": __version__,
             "mirrors": [
                 {
-                    **_summary(each),
-                    "failed": [{"path": one, "reason": reason} for one, reason in each.failed[:MOST_HELD]],
-                    "held": [{"path": one, "reason": reason} for one, reason in each.held],
+                    **_summary(report),
+                    "failed": [
+                        {"path": path, "reason": reason} for path, reason in report.failed[:MOST_HELD]
+                    ],
+                    "held": [{"path": path, "reason": reason} for path, reason in report.held],
                 }
-                for each in reports
+                for report in reports
             ],
             "explanation": why,
-            "notes": [*self._notes(reports), *(note for each in reports for note in _note_omitted(each))],
+            "notes": [*self._notes(reports), *(note for report in reports for note in _note_omitted(report))],
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
@@ -226,11 +228,11 @@ class Library:
         until, last, has_moved, is_compared = clock() + seconds, -1, False, False
         while True:
             reports = await self._reports(chosen)
-            waiting = sum(each.waiting for each in reports)
-            can_move = [each for each in reports if self._can_move(each)]
-            moving = [each for each in can_move if each.waiting or not each.has_passed]
-            counts = [each.status.documents for each in reports]
-            settled = sum(each.ready + each.failed + each.held for each in counts)
+            waiting = sum(report.waiting for report in reports)
+            can_move = [report for report in reports if self._can_move(report)]
+            moving = [report for report in can_move if report.waiting or not report.has_passed]
+            counts = [report.status.documents for report in reports]
+            settled = sum(count.ready + count.failed + count.held for count in counts)
             has_moved = has_moved or bool(moving)
             # The protocol requires each number to be larger than the previous one.
             if has_moved and settled > last and (total := settled + waiting):
@@ -272,7 +274,7 @@ class Library:
             async with self._comparing[name]:
                 return await asyncio.to_thread(has_unseen_changes, chosen.narrow(name), is_over.is_set)
 
-        names = [each.status.name for each in reports]
+        names = [report.status.name for report in reports]
         try:
             results = await run_each({name: compare(name) for name in names}, max(0.0, seconds))
             return [name for name in names if results.get(name, True)]

@@ -125,7 +125,7 @@ async def query_folders(chosen: Installation, query: Callable[[Installation], li
 
     Raises `Unavailable` if there are such mirrors and the others have no result.
     """
-    names = [each.name for each in chosen.mirrors]
+    names = [mirror.name for mirror in chosen.mirrors]
     queries = {name: asyncio.to_thread(query, chosen.narrow(name)) for name in names}
     results = await run_each(queries, LOOK_SECONDS)
     values = [value for result in results.values() for value in result]

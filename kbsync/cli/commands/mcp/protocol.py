@@ -83,8 +83,8 @@ def _text(about: str, longest: int = 1000) -> Json:
     return {"type": "string", "minLength": 1, "maxLength": longest, "description": about}
 
 
-def _whole(about: str, least: int, most: int, usual: int) -> Json:
-    return {"type": "integer", "minimum": least, "maximum": most, "default": usual, "description": about}
+def _whole(about: str, least: int, highest: int, usual: int) -> Json:
+    return {"type": "integer", "minimum": least, "maximum": highest, "default": usual, "description": about}
 
 
 def _arguments(*required: str, **properties: Json) -> Json:
@@ -375,7 +375,7 @@ class _Handlers:
         notes = reply.note_lines(minor=True)
         if reply.unmatched.together:
             notes.append(f"no mirrored file matches {_format_filters(arguments)}")
-        response = {"hits": [_hit(each) for each in reply.hits], "notes": notes + wait_notes}
+        response = {"hits": [_hit(hit) for hit in reply.hits], "notes": notes + wait_notes}
         several = len(self._library.open_mirrors.installation.mirrors) > 1
         return response, "\n\n".join(_format_hits(response, several))
 
@@ -508,7 +508,7 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments with the schema's defaults. Raises `UsageError` if the schema refuses one."""
     violation = jsonschema.exceptions.best_match(_validator(tool).iter_errors(arguments))
     if violation is not None:
-        location = "".join(f"`{each}`: " for each in violation.absolute_path)
+        location = "".join(f"`{key}`: " for key in violation.absolute_path)
         raise UsageError(f"{location}{_explain_length(violation) or _shorten(violation.message)}")
     arguments = {
         name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in arguments.items()
@@ -589,9 +589,9 @@ def _as_json(value: Any) -> Any:
         case str():
             return _encodable(value)
         case dict():
-            return {_encodable(key): _as_json(each) for key, each in value.items() if each is not None}
+            return {_encodable(key): _as_json(item) for key, item in value.items() if item is not None}
         case list() | tuple():
-            return [_as_json(each) for each in value]
+            return [_as_json(item) for item in value]
     return value
 
 
@@ -671,7 +671,8 @@ def _format_status(response: Json) -> Iterator[str]:
     yield from map(_format_mirror, response["mirrors"])
     for mirror in response["mirrors"]:
         yield from (
-            f"{printable(each['path'])}: {each['reason']}" for each in [*mirror["failed"], *mirror["held"]]
+            f"{printable(document['path'])}: {document['reason']}"
+            for document in [*mirror["failed"], *mirror["held"]]
         )
     if (why := response["explanation"]) is not None:
         yield f"{printable(why['path'])}: {why['answer']}"
