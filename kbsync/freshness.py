@@ -242,4 +242,8 @@ def status_in(
         status = mirror_status(
             tx, record, now=now, documents=documents, command_line=command_line, at_work=at_work
         )
-    return replace(status, unkept=mirror.target.unkept)
+    better = None
+    if record is not None and record.binding is not None:
+        bound = tx.mirrors.binding(record.binding)
+        better = mirror.target.better_vectors(bound.folder) if bound and bound.folder else None
+    return replace(status, unkept=mirror.target.unkept, better=better)

@@ -232,6 +232,13 @@ class TargetConfig(ABC):
         """Open the target read-only; if it does not exist yet, return an empty one that creates nothing."""
         return self.open(surroundings)
 
+    def better_vectors(self, base: Path) -> tuple[int, int] | None:
+        """Return how many passages of the base in this folder have a better vector, and how many there are.
+
+        None if none are made.
+        """
+        return None
+
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """Yield conflicts between settings that are each valid; the block is at `loc`."""
         yield from ()

@@ -320,7 +320,8 @@ class MirrorStatus:
 
     `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `pause`: set while
     the mirror is paused. `note`: worth knowing, but no halt. `unkept`: promises that its target does not
-    keep, by number, with what holds instead. `items`: None unless requested.
+    keep, by number, with what holds instead. `better`: how many passages have a better vector, and how many
+    there are; None without the extra. `items`: None unless requested.
     """
 
     name: str
@@ -333,11 +334,12 @@ class MirrorStatus:
     pause: Pause | None = None
     note: str = ""
     unkept: Mapping[int, str] = field(default_factory=dict)
+    better: tuple[int, int] | None = None
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's mirror without its `items`; `paused`, `note` and `unkept` only if not
-        empty.
+        """Return the contract's mirror without its `items`; `paused`, `note`, `unkept` and `better_vectors`
+        only if not empty.
         """
         fields: dict[str, Any] = {
             "name": self.name,
@@ -354,6 +356,8 @@ class MirrorStatus:
             fields["note"] = self.note
         if self.unkept:
             fields["unkept"] = {str(number): instead for number, instead in self.unkept.items()}
+        if self.better is not None:
+            fields["better_vectors"] = {"made": self.better[0], "passages": self.better[1]}
         return fields
 
     def json_pieces(self) -> Iterator[str]:

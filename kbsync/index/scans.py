@@ -123,6 +123,11 @@ class Scans:
         """Whether scanned pages are read."""
         return self._recognize is not None
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether pages are waiting for their turn."""
+        return self._thread is not None
+
     def open(
         self,
         base: str,

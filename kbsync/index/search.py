@@ -30,13 +30,15 @@ from kbsync.index.embed import Encoder
 from kbsync.index.glossary import Glossary
 from kbsync.index.read.formats import is_picture
 from kbsync.index.spelling import Unknown
-from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
+from kbsync.index.store import BetterQuestion, CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.weights import PASSAGES, TRANSLATED
 from kbsync.index.words import Term, is_unspaced, readable, stemmed, terms_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from kbsync.index.better import BetterModel
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -117,10 +119,17 @@ class Search:
     """Answers questions from a store."""
 
     def __init__(
-        self, store: Store, encoder: Encoder, ranker: Ranker | None = None, glossary: Glossary | None = None
+        self,
+        store: Store,
+        encoder: Encoder,
+        ranker: Ranker | None = None,
+        glossary: Glossary | None = None,
+        better: BetterModel | None = None,
     ) -> None:
+        """`better`: makes the vector of a question for passages that have a vector of that model too."""
         self._store, self._encoder, self._ranker, self._glossary = store, encoder, ranker, glossary
-        self._has_vectors = False  # checked until there are some
+        self._better = better
+        self._has_vectors = self._has_better = False  # checked until there are some
         self._last_translation = "", ""
 
     def search(self, query: Query) -> list[Hit]:
@@ -134,6 +143,7 @@ class Search:
             with self._store.snapshot() as snapshot:
                 self._has_vectors = snapshot.has_vectors(self._encoder.model)
         vector = self._vector(text)
+        better = self._better_question(text)
         translation = self._translate(text)
         # For an English question the vector of its Chinese words says no more than its own does.
         is_chinese = is_unspaced(text)
@@ -145,9 +155,9 @@ class Search:
             query = replace(query, phrases=tuple(_corrected(each, unknown) for each in query.phrases))
             terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
-            candidates = snapshot.candidates(terms, model, vector, query, least)
+            candidates = snapshot.candidates(terms, model, vector, query, least, better)
             if translation:
-                others = snapshot.candidates(terms_of(translation), model, other_vector, query, least)
+                others = snapshot.candidates(terms_of(translation), model, other_vector, query, least, better)
                 candidates = _merged(candidates, others, TRANSLATED if is_chinese else 1.0)
             ranked = _ranked(candidates, least)
             question = _Question(text, translation, unknown) if query.explain else None
@@ -169,6 +179,19 @@ class Search:
             return self._encoder.query(text)
         except TargetError as error:
             _log.warning("searched by words alone: %s", printable(error.reason))
+            return None
+
+    def _better_question(self, text: str) -> BetterQuestion | None:
+        """Return the question for the better model; None if there are no vectors of it, or it fails."""
+        if self._better is None:
+            return None
+        try:
+            if not self._has_better:
+                with self._store.snapshot() as snapshot:
+                    self._has_better = snapshot.has_vectors(self._better.name)
+            return self._better.question(text) if self._has_better else None
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            _log.warning("searched without the better vectors: %s", error)
             return None
 
     def _translate(self, text: str) -> str:

@@ -89,6 +89,19 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 
 
 @dataclass(frozen=True, slots=True)
+class BetterQuestion:
+    """A question as a better model sees it: the name of the model and the vector.
+
+    A cosine of it times `scale`, plus `offset`, compares with those of the model of all passages.
+    """
+
+    model: str
+    vector: NDArray[np.float32]
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True)
 class StoredPassage:
     """A chunk as shown, with its document's data."""
 
@@ -116,12 +129,14 @@ class StoreSnapshot(Protocol):
         vector: NDArray[np.float32] | None,
         query: Query,
         least: float = 0.0,
+        better: BetterQuestion | None = None,
     ) -> Sequence[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, of at least `query.top_k` documents, or of
         all if there are fewer; both queries cost the same.
 
         Only documents that the filters of `query` admit. By meaning alone, chunks below the cosine `least`
-        are omitted. Raises `UsageError` for an invalid path pattern.
+        are omitted. Passages with a vector of the `better` model are compared by that one. Raises
+        `UsageError` for an invalid path pattern.
         """
 
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:

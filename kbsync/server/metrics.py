@@ -86,7 +86,15 @@ class MetricFigures:
             "When the pause of a mirror ends by itself, by its reason; absent if only a user ends it.",
             labels=("mirror", "reason"),
         )
+        better = GaugeMetricFamily(
+            "kbsync_better_vectors",
+            "Passages whose better vector is made or missing; absent without the extra better.",
+            labels=("mirror", "state"),
+        )
         for one in self.mirrors:
+            if one.better is not None:
+                better.add_metric((one.name, "made"), one.better[0])
+                better.add_metric((one.name, "missing"), one.better[1] - one.better[0])
             paused.add_metric((one.name,), float(one.pause is not None))
             if one.pause is not None and one.pause.until is not None:
                 paused_until.add_metric((one.name, pause_reason(one.pause)), one.pause.until)
@@ -98,6 +106,8 @@ class MetricFigures:
             if one.last_pass is not None:
                 last_pass.add_metric((one.name,), one.last_pass)
         yield from (documents, oldest, halted, paused, paused_until, last_pass)
+        if better.samples:
+            yield better
 
         requests = CounterMetricFamily(
             "kbsync_requests", "Requests to a target by kind and outcome.", labels=("target", "op", "outcome")

@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 
 from kbsync.cli.commands import init
+from kbsync.index import better
 from tests.cli.place import Place
 from tests.cli.terminal import Begin, Terminal
 from tests.cli.vendor import ZhipuPlace, zhipu_place
 
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
+
+
+@pytest.fixture(autouse=True)
+def without_better_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is installed here, no mirror has better vectors."""
+    monkeypatch.setattr(better, "is_installed", lambda: False)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, late
 from kbsync.core.model import Status
 from kbsync.engine.status import DocumentCounts, MirrorStatus
+from kbsync.index import better
 from kbsync.state import lock
 from kbsync.state.mirrors import Halt
 from kbsync.state.store import StateStore
@@ -43,6 +44,24 @@ def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
     assert mirror["documents"] == {"ready": 4, "skipped": 2, **none}
     assert (mirror["target"], mirror["halt"]) == ("local", None)
     assert mirror["last_pass"].endswith("Z")
+
+
+def test_status_says_how_many_passages_have_a_better_vector(
+    mirrored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalTargetConfig, "better_vectors", lambda *_: (1240, 9800))
+    assert "docs: better vectors: 1,240 of 9,800 passages" in mirrored.run("status", "--folder", "docs").out
+    (mirror,) = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
+    assert mirror["better_vectors"] == {"made": 1240, "passages": 9800}
+
+
+def test_status_counts_the_passages_of_the_index_itself(
+    mirrored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(better, "is_installed", lambda: True)
+    monkeypatch.setattr(better.E5, "name", "better/1")
+    (mirror,) = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
+    assert mirror["better_vectors"] == {"made": 0, "passages": 4}
 
 
 def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> None:

@@ -563,6 +563,7 @@ def test_space_that_is_free_goes_back_to_the_file_system(index: Writer, folder: 
 
 
 LAYOUT_3 = """
+DROP TABLE better;
 DROP TABLE names;
 DROP INDEX document_tokeniser;
 ALTER TABLE document DROP COLUMN tokeniser;

@@ -328,6 +328,13 @@ MISTAKES = {
         "",
         ("tests/index/test_index.py", "tests/index/test_gone.py"),
     ),
+    "better-vectors-stay": Mistake(
+        "the better vector of a deleted text stays in the index, and the next text in its place gets it",
+        "kbsync/index/sqlite/vectors.py",
+        "        _release_better(connection, slot, version)\n",
+        "",
+        ("tests/index/test_better.py",),
+    ),
     # The built-in index.
     "kept-vectors-not-renewed": Mistake(
         "what is put while searches go on is not found by its meaning until a restart",

@@ -35,7 +35,7 @@ def figures() -> MetricFigures:
     halt = Halt("credentials", "the key is refused", "kbsync retry")
     mirrors = [
         MirrorStatus("a", "/a", "zhipu", DocumentCounts(ready=3, failed=1), 7.5, 1000.0, halt),
-        MirrorStatus("b", "/b", "local", DocumentCounts(), pause=Pause(5.0, 6.0)),
+        MirrorStatus("b", "/b", "local", DocumentCounts(), pause=Pause(5.0, 6.0), better=(3, 10)),
     ]
     return MetricFigures(mirrors, CounterSnapshot({"zhipu": meter}, {"a": times}, {"a": 1.5}, 15), 0.25)
 
@@ -60,6 +60,15 @@ def test_what_happened_is_told_with_its_labels_by_every_metric_of_the_contract()
     assert told['kbsync_last_pass_timestamp_seconds{mirror="a"}'] == 1000
     assert told['kbsync_paused_until_timestamp_seconds{mirror="b",reason="requested"}'] == 6
     assert not [name for name in told if "halted" in name and 'mirror="b"' in name]
+
+
+def test_better_vectors_have_a_metric_only_where_they_are_made() -> None:
+    told = samples(rendered(figures()).decode())
+    assert told['kbsync_better_vectors{mirror="b",state="made"}'] == 3
+    assert told['kbsync_better_vectors{mirror="b",state="missing"}'] == 7
+    assert 'kbsync_better_vectors{mirror="a",state="made"}' not in told
+    status = MirrorStatus("a", "/a", "local", DocumentCounts())
+    assert "kbsync_better_vectors" not in rendered(MetricFigures([status])).decode()
 
 
 async def test_counts_stay_when_a_target_is_opened_anew_and_when_a_mirror_leaves(tmp_path: Path) -> None:

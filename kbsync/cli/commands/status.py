@@ -77,7 +77,14 @@ def command(
     if as_json:
         _print_json(output, installations, documents=documents)
     else:
-        from kbsync.cli.commands.status_display import print_documents, problems, speed, table_lines, unkept
+        from kbsync.cli.commands.status_display import (
+            better,
+            print_documents,
+            problems,
+            speed,
+            table_lines,
+            unkept,
+        )
 
         wrong = [
             f"{output.red('! ')}{line}"
@@ -87,7 +94,8 @@ def command(
         lines = list[str]()
         if not choices.quiet:
             notes = map(output.dim, unkept(reports))
-            lines = [*table_lines(output, reports), *filter(None, map(speed, reports)), *notes]
+            progress = filter(None, [*map(speed, reports), *map(better, reports)])
+            lines = [*table_lines(output, reports), *progress, *notes]
             for installation, those in reports_of:
                 folder = printable(str(installation.config.mirrors[0].folder))
                 which = f"{folder}: " if len(reports_of) > 1 else ""

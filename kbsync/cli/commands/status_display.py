@@ -61,6 +61,14 @@ def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
             yield f"{report.status.name}: {subject} {sentence}"
 
 
+def better(report: MirrorReport) -> str:
+    """Return how many passages have a better vector; '' without the extra."""
+    if report.status.better is None:
+        return ""
+    made, passages = report.status.better
+    return f"{report.status.name}: better vectors: {made:,} of {passages:,} passages"
+
+
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Yield a line for each mirror, the worst first; no wider than the terminal."""
     ordered = worst_first(reports)

@@ -2,8 +2,8 @@
 
 Started as a script, `child.py PARENT MEMORY SECONDS PATHS WORK` (the pid of the process with which it ends,
 its address space in bytes, the CPU seconds a document may take, a JSON list of import paths, and what it is
-for: `read` or `recognize`), it reads requests from stdin and answers on stdout, one at a time, until stdin
-ends. Imports of kbsync come late, because they need PATHS.
+for: `read`, `recognize` or `embed`), it reads requests from stdin and answers on stdout, one at a time, until
+stdin ends. Imports of kbsync come late, because they need PATHS.
 
 A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
 name and the document's size, and the number of a scanned page to recognize, then the document. An answer is
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     """By extension. They take the bytes of a document, and the number of its page if they recognize."""
 
 LENGTH = struct.Struct(">Q")
-READ, RECOGNIZE = "read", "recognize"
+READ, RECOGNIZE, EMBED = "read", "recognize", "embed"
+PASSAGE = "passage.txt"
+"""The name of a passage to embed; the answer is its vector in hexadecimal."""
 
 _FIELDS = ("title", "tags", "page_starts", "columns", "line_offset", "scanned_pages")
 
@@ -116,6 +118,16 @@ def recognizers() -> Readers:
     return {"pdf": scans.load().read_page}
 
 
+def encoders() -> Readers:
+    """Return what makes better vectors. Loads the model, after the fences are up."""
+    from kbsync.index.better import passage_reader
+
+    return {extension_of(PASSAGE): passage_reader()}
+
+
+_LOADERS = {READ: readers, RECOGNIZE: recognizers, EMBED: encoders}
+
+
 def main(load: Callable[[], Readers] | None = None) -> None:
     """Raise the fences, load the readers, report ready, and answer requests."""
     parent, memory, seconds, paths, work = sys.argv[1:6]
@@ -133,7 +145,7 @@ def main(load: Callable[[], Readers] | None = None) -> None:
     fences = sandbox.raise_fences()
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it
     sandbox.forbid_writing()
-    loaded_readers = (load or (readers if work == READ else recognizers))()
+    loaded_readers = (load or _LOADERS[work])()
     answers.write(pack({"resident": _resident(), "fences": fences}))
     answers.flush()
     requests = sys.stdin.buffer

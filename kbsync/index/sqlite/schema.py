@@ -2,7 +2,9 @@
 
 `index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and contains no
 text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
-that reading all of them takes few steps (100,000 rows take ten times as long as 400 blocks).
+that reading all of them takes few steps (100,000 rows take ten times as long as 400 blocks). `better` has the
+vectors of a better model, made later, for some of the same passages: each at the place that the first one has
+in its block.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from kbsync.state.db import open_writer, state_errors, transaction
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
-VERSION = 4
-NAMED = 4
-"""The first layout with `names`."""
+VERSION = 5
+NAMED, BETTERED = 4, 5
+"""The first layouts with `names` and with `better`."""
 
-READABLE = (2, 3, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
+READABLE = (2, 3, 4, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
 """SQLite's number for incremental `auto_vacuum`."""
 
@@ -57,6 +59,15 @@ CREATE TABLE segment (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, version IN
 CREATE TABLE block (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL) STRICT;
 CREATE TABLE slot (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, key BLOB) STRICT;  -- no key: free
 CREATE UNIQUE INDEX slot_key ON slot(model, key);
+@better
+"""
+
+# `id`: the segment's; `count`: its number of vectors, the others are zeros.
+_BETTER = """
+CREATE TABLE better (
+  id INTEGER PRIMARY KEY, model INTEGER NOT NULL, version INTEGER NOT NULL, count INTEGER NOT NULL,
+  vectors BLOB NOT NULL
+) STRICT;
 """
 
 # `tokeniser`: the version of all words of the document; 0 where an older kbsync stored it.
@@ -131,7 +142,8 @@ def open_index(folder: Path) -> apsw.Connection:
             _create(connection)
         elif (version := connection.pragma("user_version")) < VERSION:
             with transaction(connection):  # reads and indexes nothing again
-                steps = {1: _RUNS + _FROM_1, 2: _FROM_2}.get(version, "") + _NAMES
+                steps = {1: _RUNS + _FROM_1, 2: _FROM_2}.get(version, "")
+                steps += (_NAMES if version < NAMED else "") + _BETTER
                 connection.execute(steps.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
                 connection.pragma("user_version", VERSION)
         connection.execute(_BY_PATH)
@@ -200,7 +212,7 @@ def _create(connection: apsw.Connection) -> None:
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):
-        tables = _TABLES.replace("@runs", _RUNS).replace("@names", _NAMES)
+        tables = _TABLES.replace("@runs", _RUNS).replace("@names", _NAMES).replace("@better", _BETTER)
         connection.execute(tables.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
         connection.execute("INSERT INTO meta VALUES ('uuid', ?), ('changes', 0)", (str(uuid.uuid4()),))
         connection.pragma("application_id", APPLICATION_ID)

@@ -11,7 +11,7 @@ import sys
 import threading
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from functools import partial
@@ -30,10 +30,27 @@ from kbsync.index.embed import Encoder
 from kbsync.index.errors import storage_error
 from kbsync.index.spelling import Unknown, find_unknown
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, NAMED, READABLE, WHOLE, identity, is_empty, newer
+from kbsync.index.sqlite.schema import (
+    APPLICATION_ID,
+    BETTERED,
+    FILE,
+    NAMED,
+    READABLE,
+    WHOLE,
+    identity,
+    is_empty,
+    newer,
+)
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.store import CandidateChunk, MatchedTerms, Stored, StoredPassage, few_of_each
+from kbsync.index.store import (
+    BetterQuestion,
+    CandidateChunk,
+    MatchedTerms,
+    Stored,
+    StoredPassage,
+    few_of_each,
+)
 from kbsync.index.weights import (
     DEPTH,
     FIELDS,
@@ -96,6 +113,7 @@ class Reader:
     _identity: tuple[int, int]
     _word_tables: Sequence[str]
     _matrix: Matrix
+    _better_matrix: Matrix | None
     _frequencies: dict[Term, Frequency]
     _last_unknown: tuple[Sequence[Term], list[Unknown]]
     _last_scope: tuple[Query | None, _Scope]
@@ -158,6 +176,7 @@ class Reader:
         self._connection = connection
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
+        self._better_matrix = Matrix(connection, "better", "better") if marks[1] >= BETTERED else None
         self._frequencies = {}
         self._sizes = {}
         self._last_unknown = (), []
@@ -177,6 +196,7 @@ class Reader:
         vector: NDArray[np.float32] | None,
         query: Query,
         least: float = 0.0,
+        better: BetterQuestion | None = None,
     ) -> list[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, each with both scores."""
         self._forget_after_commit()
@@ -216,7 +236,7 @@ class Reader:
         # A service may have changed the length of its vectors: old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model.dimensions:
             if self._last_cosines is None or self._last_cosines[0] is not vector:
-                self._last_cosines = vector, self._matrix.cosines(stored_model, vector)
+                self._last_cosines = vector, self._cosines(stored_model, vector, better)
             cosines = self._last_cosines[1]
             self._take_nearest(semantic, cosines, least)
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
@@ -245,6 +265,18 @@ class Reader:
         ]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
+
+    def _cosines(
+        self, model: vectors.Model, vector: NDArray[np.float32], better: BetterQuestion | None
+    ) -> Cosines:
+        """Return the cosine of the question with every passage, by the better model where it has a vector."""
+        cosines = self._matrix.cosines(model, vector)
+        if better is not None and self._better_matrix is not None:
+            better_model = vectors.find_model(self._connection, better.model)
+            if better_model is not None:
+                others = self._better_matrix.cosines(better_model, better.vector)
+                cosines.lay_over(others, better.scale, better.offset)
+        return cosines
 
     def _score_words(
         self, weights: TermWeights, by_term: dict[Term, dict[int, float]] | None
@@ -771,6 +803,7 @@ _TEXTS = """
 SELECT text FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
   WHERE document = ? ORDER BY place, chunk.id
 """
+_TEXT_IN = "SELECT text, headings FROM chunk WHERE slot = ? LIMIT 1"
 _ENTRY = """
 SELECT upload_id, path, name, digest, size, recipe, title, tags, modified FROM document WHERE id = ?
 """
@@ -872,6 +905,42 @@ class SqliteStore:
                 if stored_model
                 else set()
             )
+
+    def find_unbettered(
+        self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
+    ) -> dict[bytes, str]:
+        """Return up to `limit` passages without a vector of the model `better`, by the key of their vector of
+        `model`, with the headings that their texts lack."""
+        with self._open_snapshot() as connection:
+            first = vectors.find_model(connection, model)
+            if first is None:
+                return {}
+            pairs = vectors.find_unbettered(
+                connection, first, vectors.find_model(connection, better), limit, skipped
+            )
+            texts = dict[bytes, str]()
+            for key, slot in pairs:
+                row = connection.execute(_TEXT_IN, (slot,)).get
+                if row is None:
+                    continue
+                text, headings = row
+                texts[key] = "\n".join([*(each for each in json.loads(headings) if each not in text), text])
+            return texts
+
+    def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
+        """Store vectors of the model `better` for those passages, by the key of their vector of `model`, that
+        still exist."""
+        with self._target_errors():
+            self._current_writer().put_better(model, better, made)
+
+    def count_better(self, model: str, better: str) -> tuple[int, int]:
+        """Return how many different passages have a vector of the model `better`, and how many have one of
+        `model`."""
+        with self._open_snapshot() as connection:
+            first = vectors.find_model(connection, model)
+            if first is None or connection.pragma("user_version") < BETTERED:
+                return 0, 0
+            return vectors.count_better(connection, first, vectors.find_model(connection, better))
 
     def texts(self, document: int) -> Sequence[str] | None:
         """Return the texts of a document."""

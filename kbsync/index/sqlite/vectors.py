@@ -2,7 +2,7 @@
 
 Vectors are in numbered slots, `SLOTS` of them in one block of bytes. A slot holds one float16 vector of one
 model, found by the key of its text; equal texts share a slot. A released slot is zeroed at once (promise
-11).
+11), and so is the vector of a better model at the same place of the block in `better`.
 
 The first scan reads them from the file block by block and caches none, so that a command that searches once
 stays small. From the second scan on they are cached, and only changed blocks are read again: as float32 (nine
@@ -15,7 +15,7 @@ take 140 ms and 256 MB, against 950 ms to convert them from float16.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +91,13 @@ def fill(
     return slots
 
 
-def read(connection: apsw.Connection, model: Model, slots: Iterable[int]) -> dict[int, bytes]:
+def read(
+    connection: apsw.Connection, model: Model, slots: Iterable[int], table: str = "block"
+) -> dict[int, bytes]:
     """Return the vectors in these slots, as stored."""
     by_slot = dict[int, bytes]()
     for segment, segment_slots in groupby(sorted(set(slots)), lambda slot: slot // SLOTS):
-        with connection.blob_open("main", "block", "vectors", segment, False) as blob:
+        with connection.blob_open("main", table, "vectors", segment, False) as blob:
             for slot in segment_slots:
                 blob.seek(slot % SLOTS * model.width)
                 by_slot[slot] = blob.read(model.width)
@@ -118,12 +120,92 @@ def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> 
             continue
         connection.execute("UPDATE slot SET key = NULL WHERE id = ?", (slot,))
         _write(connection, width, {slot: bytes(width)}, version)
+        _release_better(connection, slot, version)
         segment = slot // SLOTS
         segment_range = (segment * SLOTS, segment * SLOTS + SLOTS - 1)
         if connection.execute(find_key, segment_range).get is None:
             connection.execute("DELETE FROM slot WHERE id BETWEEN ? AND ?", segment_range)
             connection.execute("DELETE FROM segment WHERE id = ?", (segment,))
             connection.execute("DELETE FROM block WHERE id = ?", (segment,))
+            connection.execute("DELETE FROM better WHERE id = ?", (segment,))
+
+
+def _release_better(connection: apsw.Connection, slot: int, version: int) -> None:
+    """Zero the better vector of a slot, if it has one."""
+    segment, place = divmod(slot, SLOTS)
+    width_of = "SELECT dimensions * 2 FROM model JOIN better ON better.model = model.id WHERE better.id = ?"
+    width = connection.execute(width_of, (segment,)).get
+    if width is None:
+        return
+    with connection.blob_open("main", "better", "vectors", segment, True) as blob:
+        blob.seek(place * width)
+        if not any(blob.read(width)):
+            return
+        blob.seek(place * width)
+        blob.write(bytes(width))
+    connection.execute("UPDATE better SET count = count - 1, version = ? WHERE id = ?", (version, segment))
+
+
+def find_unbettered(
+    connection: apsw.Connection, model: Model, better: Model | None, limit: int, skipped: Collection[bytes]
+) -> list[tuple[bytes, int]]:
+    """Return up to `limit` slots of `model`, with their keys, that have no vector of `better`."""
+    pairs = list[tuple[bytes, int]]()
+    for segment, _ in connection.execute(_UNBETTERED, (model.id, 0 if better is None else better.id)):
+        row = connection.execute("SELECT model FROM better WHERE id = ?", (segment,)).get
+        places = range(segment * SLOTS, segment * SLOTS + SLOTS)
+        stored = read(connection, better, places, "better") if better and row == better.id else {}
+        for key, slot in connection.execute(_KEYED, (places[0], places[-1])):
+            if key not in skipped and not any(stored.get(slot, b"")):
+                pairs.append((key, slot))
+                if len(pairs) == limit:
+                    return pairs
+    return pairs
+
+
+def fill_better(
+    connection: apsw.Connection, model: Model, better: Model, vectors: Mapping[bytes, bytes], version: int
+) -> None:
+    """Store vectors of `better` for those of the keys that still have a slot of `model`.
+
+    Call inside a transaction. Vectors of another model than `better` in the same blocks are dropped.
+    """
+    by_slot = {slot: vectors[key] for key, slot in find_slots(connection, model, vectors).items()}
+    for segment, slots in groupby(sorted(by_slot), lambda slot: slot // SLOTS):
+        row = connection.execute("SELECT model FROM better WHERE id = ?", (segment,)).get
+        if row != better.id:
+            connection.execute(
+                "REPLACE INTO better VALUES (?, ?, ?, 0, zeroblob(?))",
+                (segment, better.id, version, SLOTS * better.width),
+            )
+        added = 0
+        with connection.blob_open("main", "better", "vectors", segment, True) as blob:
+            for slot in slots:
+                blob.seek(slot % SLOTS * better.width)
+                added += not any(blob.read(better.width))
+                blob.seek(slot % SLOTS * better.width)
+                blob.write(by_slot[slot])
+        connection.execute(
+            "UPDATE better SET count = count + ?, version = ? WHERE id = ?", (added, version, segment)
+        )
+
+
+def count_better(connection: apsw.Connection, model: Model, better: Model | None) -> tuple[int, int]:
+    """Return how many different passages of `model` have a vector of `better`, and how many there are."""
+    made = "SELECT coalesce(sum(count), 0) FROM better WHERE model = ?"
+    every = "SELECT count(*) FROM slot WHERE model = ? AND key NOTNULL"
+    count: int = connection.execute(made, (better.id,)).get if better else 0
+    return count, connection.execute(every, (model.id,)).get
+
+
+_KEYED = "SELECT key, id FROM slot WHERE id BETWEEN ? AND ? AND key NOTNULL ORDER BY id"
+_UNBETTERED = f"""
+SELECT segment.id, (SELECT count FROM better WHERE better.id = segment.id AND better.model = ?2) AS made
+  FROM segment WHERE segment.model = ?1 AND coalesce(made, 0) < (
+    SELECT count(*) FROM slot
+      WHERE slot.id BETWEEN segment.id * {SLOTS} AND segment.id * {SLOTS} + {SLOTS - 1} AND key NOTNULL)
+  ORDER BY segment.id
+"""  # noqa: S608
 
 
 def _free_slots(connection: apsw.Connection, model: Model, count: int, version: int) -> list[int]:
@@ -175,6 +257,13 @@ _AT_ONCE = 4_096
 """Number of int8 vectors to convert at once, so that they stay in the processor's cache."""
 
 
+_LEAST_BETTER = 100
+"""Number of slots with a better vector from which those are used, unless all have one."""
+
+_NEAREST_ADJUSTED, _MOST_ADJUSTED = 30, 4.0
+"""Number of nearest slots whose cosines of both models are compared, and the largest ratio of spreads."""
+
+
 class Cosines:
     """The cosine of a question with every slot."""
 
@@ -187,6 +276,34 @@ class Cosines:
     def correct(self, slot: int, value: float) -> None:
         """Replace the cosine with one slot."""
         self._values[self._places[slot // SLOTS] * SLOTS + slot % SLOTS] = value
+
+    def lay_over(self, better: Cosines, scale: float, offset: float) -> None:
+        """Use the cosines of `better`, times `scale` plus `offset`, for the slots that have a vector there.
+
+        The others are adjusted to compare with those: the nearest slots that have both get the same mean and
+        spread. While too few have both for that, nothing changes.
+        """
+        import numpy as np
+
+        segments = [segment for segment in better._places if segment in self._places]
+        places = [self._places[segment] for segment in segments]
+        ours, theirs = self._values.reshape(-1, SLOTS), better._values.reshape(-1, SLOTS)
+        values = theirs[[better._places[segment] for segment in segments]]
+        has_both = values != 0
+        count = int(has_both.sum())
+        is_partial = count < int((self._values != 0).sum())
+        if is_partial and count < _LEAST_BETTER:
+            return
+        values = values * scale + offset
+        if is_partial:
+            first, second = (
+                np.partition(each[has_both], -_NEAREST_ADJUSTED)[-_NEAREST_ADJUSTED:]
+                for each in (ours[places], values)
+            )
+            ratio = np.clip(second.std() / max(first.std(), 1e-6), 1 / _MOST_ADJUSTED, _MOST_ADJUSTED)
+            adjusted = second.mean() + (self._values - first.mean()) * ratio
+            np.copyto(self._values, adjusted, where=self._values != 0)
+        ours[places] = np.where(has_both, values, ours[places])
 
     def of(self, slot: int) -> float:
         """Return the cosine with one slot; 0 if it has none."""
@@ -218,9 +335,10 @@ class Matrix:
     Cached vectors are one array with a place for each segment; a released place is zeros.
     """
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        """Reads nothing yet."""
-        self._connection = connection
+    def __init__(self, connection: apsw.Connection, segments: str = "segment", blocks: str = "block") -> None:
+        """Reads nothing yet. `segments`, `blocks`: the tables with their versions and their vectors."""
+        self._connection, self._blocks = connection, blocks
+        self._listed = f"SELECT id, version FROM {segments} WHERE model = ? ORDER BY id"  # noqa: S608
         self._scans = 0
         self._cached: NDArray[np.float32] | NDArray[np.int8] | None = None
         self._scales: NDArray[np.float32] | None = None  # of int8 vectors
@@ -232,8 +350,7 @@ class Matrix:
         """Return the cosine of `vector` (length 1) with every slot, as of the open transaction."""
         import numpy as np
 
-        listed = "SELECT id, version FROM segment WHERE model = ? ORDER BY id"
-        versions: dict[int, int] = dict(self._connection.execute(listed, (model.id,)))
+        versions: dict[int, int] = dict(self._connection.execute(self._listed, (model.id,)))
         self._scans += 1
         numbers = len(versions) * SLOTS * model.dimensions
         if self._scans >= 2 and numbers * 4 <= _MOST_BYTES:
@@ -272,7 +389,7 @@ class Matrix:
         """Return the cosines, with those of the nearest slots computed from the stored vectors."""
         import numpy as np
 
-        nearest = read(self._connection, model, cosines.best(0, _COMPARED_AGAIN))
+        nearest = read(self._connection, model, cosines.best(0, _COMPARED_AGAIN), self._blocks)
         if nearest:
             stored = np.frombuffer(b"".join(nearest.values()), np.float16).reshape(-1, model.dimensions)
             for slot, value in zip(nearest, _products(stored.astype(np.float32), vector), strict=True):
@@ -318,7 +435,8 @@ class Matrix:
         import numpy as np
 
         for segment in segments:
-            raw = self._connection.execute("SELECT vectors FROM block WHERE id = ?", (segment,)).get
+            statement = f"SELECT vectors FROM {self._blocks} WHERE id = ?"  # noqa: S608
+            raw = self._connection.execute(statement, (segment,)).get
             yield np.frombuffer(raw, np.float16).reshape(SLOTS, model.dimensions).astype(np.float32)
 
 

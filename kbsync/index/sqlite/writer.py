@@ -17,7 +17,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +251,16 @@ class Writer:
         # A damaged file that was set aside may hold the same text (promise 11).
         forget_set_aside(self._folder / FILE)
         return self.scrub() and is_clear
+
+    def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
+        """Store vectors of the model `better` for those passages, by the key of their vector of `model`, that
+        still exist."""
+        with self._transaction() as version:
+            first = vectors.find_model(self._connection, model)
+            if first is not None and made:
+                dimensions = len(next(iter(made.values()))) // vectors.NUMBER_BYTES
+                other = vectors.ensure_model(self._connection, better, dimensions)
+                vectors.fill_better(self._connection, first, other, made, version)
 
     def tidy(self) -> bool:
         """Do one step of the work that an interrupted change left. Returns whether there may be more."""

@@ -502,6 +502,11 @@ function notices(one) {
       "They stay searchable until you approve."));
   }
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
+  const better = one.better_vectors;
+  if (better && better.made < better.passages) {
+    made.push(el("div", { class: "notice note" },
+      el("p", {}, `Better vectors: ${number(better.made)} of ${number(better.passages)} passages`)));
+  }
   for (const [promise, instead] of Object.entries(one.unkept ?? {})) {
     made.push(el("div", { class: "notice note" }, el("p", {}, `Promise ${promise} is not kept here: ${plain(instead)}`)));
   }

@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -54,6 +55,7 @@ from kbsync.threads import in_thread, running_loop
 if TYPE_CHECKING:
     import asyncio
 
+    from kbsync.index.better import BetterModel, Filler
     from kbsync.index.cluster.client import DaskCluster
     from kbsync.index.fence.parser import PageParser, Parser
     from kbsync.index.scans import Recognize, Scans
@@ -66,6 +68,9 @@ CONCURRENCY_OF_CLUSTER = 4
 
 SCRUB_AFTER = 1.0
 """Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
+
+QUIET = 5.0
+"""Seconds without a new document after which better vectors are made: never in a pass that only puts some."""
 
 _PAGE = 500
 
@@ -144,12 +149,13 @@ class IndexedTarget(Target):
         cluster: DaskCluster | None = None,
         glossary: Glossary | None = None,
         scans: Scanning | None = None,
+        better: BetterModel | None = None,
     ) -> None:
         """`parse` replaces the parser. With a `cluster`, its workers read and split the documents. Without
-        `scans`, scanned pages are not read.
+        `scans`, scanned pages are not read. `better`: compares questions with the better vectors.
         """
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
-        self._search, self._glossary = Search(store, encoder, ranker, glossary), glossary
+        self._search, self._glossary = Search(store, encoder, ranker, glossary, better), glossary
         self._cluster = cluster
         self._read_document = parse or self._parse
         here = cut_here(self._read_document)
@@ -161,6 +167,8 @@ class IndexedTarget(Target):
         self._page_parser: PageParser | None = None
         self._starting = threading.Lock()
         self._puts = 0  # under way
+        self._last_put = 0.0  # of the monotonic clock; or the opening
+        self._filler: Filler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scanning = scans
         self._is_to_scrub = False
@@ -176,6 +184,7 @@ class IndexedTarget(Target):
         store: Callable[[], Store],
         parse: Parse | None,
         scans: Scanning | None = None,
+        better: BetterModel | None = None,
     ) -> Self:
         """Open the target that `config` describes over the store that `store` opens. Loads no model."""
         is_first = surroundings.read_only  # an interactive command
@@ -193,7 +202,7 @@ class IndexedTarget(Target):
         limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
         spool = surroundings.spool_dir
         glossary = Glossary(surroundings.state_dir, read_only=surroundings.read_only)
-        return cls(store(), encoder, limits, parse, spool, ranker, cluster, glossary, scans)
+        return cls(store(), encoder, limits, parse, spool, ranker, cluster, glossary, scans, better)
 
     @property
     def limits(self) -> Limits:
@@ -224,6 +233,9 @@ class IndexedTarget(Target):
             await in_thread(self._open_scans, self._scanning, uuid)
         if self._glossary is not None:
             await in_thread(self._glossary.prepare)
+        if self._filler is not None:
+            self._last_put = time.monotonic()
+            self._filler.begin()
         # A killed process may have left deleted text in the files: remove it soon.
         with contextlib.suppress(TargetError):
             if await in_thread(self._store.tidy):
@@ -240,7 +252,10 @@ class IndexedTarget(Target):
             outcomes: Sequence[PutOutcome] = await put
         finally:
             self._puts -= 1
+            self._last_put = time.monotonic()
         self._scrub_soon()
+        if self._filler is not None:
+            self._filler.begin()
         return outcomes
 
     @property
@@ -332,6 +347,8 @@ class IndexedTarget(Target):
     async def aclose(self) -> None:
         """Close files and end workers."""
         self._store.stop()
+        if self._filler is not None:
+            self._filler.stop()
         if self._scans is not None:
             self._scans.stop()
         if self._scrubbing is not None:
@@ -349,6 +366,7 @@ class IndexedTarget(Target):
             self._store,
             self._parser,
             self._page_parser,
+            self._filler,
             self._scans,
             self._cluster,
             self._encoder,
@@ -511,6 +529,14 @@ class IndexedTarget(Target):
 
                 self._page_parser = PageParser(self._spool)
         return self._page_parser.read_page(path, body, page)
+
+    # Better vectors
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing else has been done for a while."""
+        is_quiet = not self._puts and time.monotonic() - self._last_put >= QUIET
+        return is_quiet and (self._scans is None or not self._scans.is_reading)
 
     def _pipeline_of(self, cut: Cutter) -> Pipeline:
         most = self._limits.max_bytes or sys.maxsize

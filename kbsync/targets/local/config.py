@@ -60,6 +60,12 @@ class LocalTargetConfig(IndexedTargetConfig):
 
         return LocalTarget.open(self, surroundings)
 
+    def better_vectors(self, base: Path) -> tuple[int, int] | None:
+        """Return how many passages have a better vector, and how many there are."""
+        from kbsync.index.better import count_made
+
+        return count_made(base) if self.embedding.type == "builtin" else None
+
     def open_for_plan(self, surroundings: Surroundings) -> Target:
         """Return the knowledge base, or an empty one if the first pass hasn't created it yet."""
         if self.folder(surroundings.state_dir, surroundings.mirror).exists():

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from kbsync.contract.target import Base, Listed, Surroundings
+from kbsync.index import better as better_vectors
 from kbsync.index.pipeline import Parse
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
@@ -28,6 +29,7 @@ class LocalTarget(IndexedTarget):
         surroundings: Surroundings,
         parse: Parse | None = None,
         recognize: Recognize | None = None,
+        better: better_vectors.BetterModel | None = None,
     ) -> LocalTarget:
         """Open the knowledge base in the folder of `config`; creates it if it doesn't exist. Loads no model.
 
@@ -38,7 +40,18 @@ class LocalTarget(IndexedTarget):
         folder = config.folder(surroundings.state_dir, surroundings.mirror)
         writer = None if surroundings.read_only else Writer
         scans = Scanning(folder, surroundings.folder, recognize, surroundings.read_only)
-        return cls.over(config, surroundings, lambda: SqliteStore(folder, writer=writer), parse, scans)
+        if config.embedding.type == "builtin" and better is None and better_vectors.is_installed():
+            better = better_vectors.E5(surroundings.spool_dir)
+        target = cls.over(
+            config, surroundings, lambda: SqliteStore(folder, writer=writer), parse, scans, better
+        )
+        if better is not None and not surroundings.read_only:
+            store = target._store
+            assert isinstance(store, SqliteStore)
+            target._filler = better_vectors.Filler(
+                store, target._encoder.model, better, lambda: target._is_idle
+            )
+        return target
 
 
 class Unmade(LocalTarget):

