@@ -179,7 +179,7 @@ def freshness_reader(
     *,
     look_at_folders: bool = False,
 ) -> ReadFreshness:
-    """Return a reader of these mirrors' freshness; `look_at_folders`: check folders without a kbsync too."""
+    """Return a reader of these mirrors' freshness; `look_at_folders`: check unwatched folders too."""
     # Read this before the rows, so that a kbsync that ends in between doesn't seem to work.
     is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
 

@@ -89,7 +89,7 @@ async def gather(*work: Awaitable[T]) -> list[T]:
 
 
 def run_here(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine without an event loop: it may only await what is in this module."""
+    """Run a coroutine without an event loop: it may only await functions of this module."""
     try:
         work.send(None)
     except StopIteration as end:

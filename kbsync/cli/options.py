@@ -111,7 +111,7 @@ def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str
 
 
 class GlobalOption(click.Option):
-    """An option of every command: one line in each `--help` stands for all of them (`FoldedOptions`)."""
+    """An option of every command: each `--help` replaces all of them by one line (`FoldedOptions`)."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return nothing; `full_help_record` has the help."""
@@ -123,7 +123,7 @@ class GlobalOption(click.Option):
 
 
 class FoldedOptions(GlobalOption):
-    """The global option whose line in `--help` stands for all of them."""
+    """The global option whose line in `--help` represents all of them."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line for the help."""

@@ -48,8 +48,8 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
 def current_period(periods: Iterable[QuietHours], now: float) -> tuple[float, float] | None:
     """Return start and end of the period at `now`, in epoch seconds; None outside of them.
 
-    Each time is that of the clock on the wall: around a change of daylight saving time a period is an hour
-    longer or shorter. Of several periods the one that ends last counts.
+    Times are local: when daylight saving time changes, a period is an hour longer or shorter. If several
+    periods overlap, the one that ends last counts.
     """
     midnight = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     spans = [

@@ -2,8 +2,8 @@
 
 `Mirror` lasts as long as kbsync runs: its root, its halt, its counts. `BoundMirror` does its work. It exists
 only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base takes it
-as an argument. `BoundMirror.turn` decides what is next. engine/loop.py (the daemon) and once.py (a pass) take
-turns; a pass does so until no file of its scan is left to wait for.
+as an argument. `BoundMirror.turn` decides the next step. engine/loop.py (the daemon) and once.py (a pass)
+take turns; a pass does so until no file of its scan is left to wait for.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 class BoundMirror:
     """A running mirror, bound to its base; it exists within `Mirror.bind`.
 
-    Only `turn` decides what is next; scans run at the same time. `owed`: files of the last scan that are
+    Only `turn` decides the next step; scans run at the same time. `owed`: files of the last scan that are
     still being written.
     """
 
@@ -380,7 +380,7 @@ class BoundMirror:
         self.owed.extend(self.mirror.clock.steady())
         return math.inf
 
-    # -- what is due besides scanning ------------------------------------------------------------------
+    # -- work besides scanning --------------------------------------------------------------------------
 
     async def turn(self, hints: Sequence[Hint] = (), *, only_due: bool = False) -> list[Hint]:
         """Do all that is due now. Returns the hints that are left for the next turn.

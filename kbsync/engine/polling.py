@@ -53,9 +53,9 @@ class Polls:
         """Uploads that failed during a pause; they are retried after it."""
         self._overdue: set[int] = set()
         self._last_done = -math.inf
-        """When documents were last seen to be searchable …"""
+        """When a poll last found documents searchable."""
         self._first_accepted = math.inf
-        """… and when the first of these had been accepted."""
+        """When the first of those documents had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
         """Whether the target can re-embed, as last known. If not, a new upload replaces that, within the same
         number of tries (promise 9)."""

@@ -191,7 +191,7 @@ class Scans:
             self._execute("DELETE FROM scan WHERE upload = ? AND document IS NULL", (upload_id,))
 
     def forget(self, documents: Iterable[int]) -> None:
-        """Erase what is kept of documents that are no longer in the index."""
+        """Erase the stored texts of documents that are no longer in the index."""
         if self._connection is None:
             return
         with self._use(), transaction(self._connection, "BEGIN IMMEDIATE"):

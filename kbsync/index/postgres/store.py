@@ -209,7 +209,7 @@ class PostgresStore:
         return {number for (number,) in rows}
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Return those keys that have a vector, whoever stored it."""
+        """Return those keys that have a vector, no matter who stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
             " AND key = ANY(%(keys)s::bytea[])",
@@ -600,7 +600,7 @@ UPDATE owner SET token = %s, prefix = %s, mirror = %s, folder = %s, host = %s, g
   seen = now()
 WHERE id = %s RETURNING generation
 """
-# Whoever holds the row is writing and records the time anyway.
+# The holder of the row is writing and records the time anyway.
 _SEEN = """
 UPDATE owner SET seen = now()
 WHERE id = (SELECT id FROM owner WHERE token = %s AND generation = %s FOR UPDATE SKIP LOCKED)

@@ -29,7 +29,7 @@ _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
 else."""
 
 _APART = word_set("button label textarea output meter progress text")
-"""Inline elements that are rendered apart from their neighbours; `text` is a line in a drawing."""
+"""Inline elements with space around them; `text` is a line of text in an SVG drawing."""
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}

@@ -266,7 +266,7 @@ def _yaml(block: str) -> object:
             """Merge nothing."""
 
     try:
-        return yaml.load(block, Loader)  # noqa: S506 # a SafeLoader all the same
+        return yaml.load(block, Loader)  # noqa: S506 # it is a SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 

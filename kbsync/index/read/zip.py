@@ -128,7 +128,7 @@ class Archive:
         """Return the relations of an Office part, without external ones: id → (last word of the type, part
         name).
 
-        The name "" stands for the package.
+        The name "" means the package.
         """
         folder = posixpath.dirname(name)
         relations = {}

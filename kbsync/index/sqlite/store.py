@@ -391,7 +391,7 @@ class Reader:
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document has, and similar ones that some document has."""
         self._forget_after_commit()
-        # A search asks once to find what is similar, and once to say so.
+        # A search calls this once to find similar words, and once to report them.
         if self._last_unknown[0] != terms:
             rare = [term for term in terms if term.goes_on or not self._frequency(term).documents]
             found = find_unknown(rare, self._occurring, self._beginning)

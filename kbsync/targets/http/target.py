@@ -546,7 +546,7 @@ class ServiceTarget(Target, Generic[Row]):
         return outcomes
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete a batch, then check what is left: one missing id may make the service refuse all of them."""
+        """Delete a batch, then check the rest: one missing id may make the service refuse all of them."""
         failure: TargetError = Unavailable(_STILL_THERE, code="still-there")
         is_refused = False
         try:
