@@ -22,13 +22,13 @@ CAPABILITIES = 41
 
 
 def settings(unit: Path, name: str) -> list[str]:
-    """The values of every line of this name."""
+    """Return the values of every line with this name."""
     return re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
 
 
 @cache
 def members(name: str) -> frozenset[str]:
-    """The system calls of a set such as `@process`, or the one call of this name."""
+    """Return the system calls of a set such as `@process`, or the one call of this name."""
     if not name.startswith("@"):
         return frozenset([name])
     done = subprocess.run(
@@ -39,7 +39,9 @@ def members(name: str) -> frozenset[str]:
 
 
 def allowed(unit: Path) -> set[str]:
-    """What `SystemCallFilter=` allows, read as systemd.exec(5) says, the first line being a list of it."""
+    """Return the calls that `SystemCallFilter=` allows by systemd.exec(5), the first line being a list of
+    them.
+    """
     found = set(members("@default"))
     for line in settings(unit, "SystemCallFilter"):
         calls = frozenset().union(*map(members, line.removeprefix("~").split()))
@@ -48,14 +50,14 @@ def allowed(unit: Path) -> set[str]:
 
 
 def keep_to(calls: set[str]) -> None:
-    """Every other system call fails with EPERM from now on."""
+    """Let every other system call fail with EPERM from now on."""
     library = ctypes.CDLL(LIBRARY)
     library.seccomp_init.restype = ctypes.c_void_p
-    # As the units say: `SystemCallErrorNumber=EPERM`.
+    # Like the units: `SystemCallErrorNumber=EPERM`.
     context = ctypes.c_void_p(library.seccomp_init(REFUSE_EPERM))
     for call in calls:
         number = library.seccomp_syscall_resolve_name(call.encode())
-        # A set names calls of all architectures; those that this one lacks have no number.
+        # A set contains calls of all architectures; those missing on this one have no number.
         if number >= 0:
             library.seccomp_rule_add_array(context, ALLOW, number, 0, None)
     if library.seccomp_load(context) != 0:
@@ -65,7 +67,7 @@ def keep_to(calls: set[str]) -> None:
 def main() -> None:
     unit = Path(sys.argv[1])
     libc = ctypes.CDLL(None)
-    # Read before the filter is loaded: `systemd-analyze` needs calls that the unit does not have.
+    # Read this before loading the filter: `systemd-analyze` needs calls that the unit doesn't have.
     calls = allowed(unit)
     # Only root has capabilities to lose, and only root may drop them.
     if os.geteuid() == 0:

@@ -1,7 +1,7 @@
 """Runs the commands of a page one after the other in one folder, like a reader at a terminal.
 
-A stand-in that a page starts is a real process and goes on beside the other commands, as in a terminal of
-its own, until another one takes its port or the page ends. The port of the pages is exchanged for a free one.
+A stand-in that a page starts is a real process; it continues beside the other commands, as in another
+terminal, until a new one takes its port or the page ends. The pages' port is replaced by a free one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tests.docs.pages import ROOT, Block, Step, steps
 from tests.ports import free_port
 
 HOME = "/home/ada"
-"""Where the pages' reader is at home."""
+"""The home of the pages' reader."""
 
 PORT = "8787"
-"""The port at which the pages have their stand-in."""
+"""The port of the stand-in on the pages."""
 
 PATIENCE = 60.0
 _SERVES = re.compile(r"make standin ARGS=")
@@ -48,11 +48,11 @@ try:
 except urllib.error.HTTPError as error:
     print(error.read().decode(), end="")
 """
-"""As much of curl as the pages use, for machines that have none."""
+"""The part of curl that the pages use, for machines without curl."""
 
 
 def environment(home: Path) -> dict[str, str]:
-    """That of a person who has just installed kbsync."""
+    """Return the environment of a person who has just installed kbsync."""
     path = [warm.programs(), str(Path(sys.executable).parent), os.environ["PATH"], str(home / ".bin")]
     return {
         "HOME": str(home),
@@ -66,7 +66,9 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def run(command: str, cwd: Path, home: Path) -> str:
-    """What a shell prints for a command, stderr being a terminal: there people read words, programs JSON."""
+    """Return a shell's output for a command, with a terminal as stderr: people read texts there, programs
+    JSON.
+    """
     with contextlib.ExitStack() as undo:
         mine, theirs = pty.openpty()
         undo.callback(os.close, mine)
@@ -96,15 +98,15 @@ def run(command: str, cwd: Path, home: Path) -> str:
 
 
 def _both(terminal: int, pipe: int) -> bytes:
-    """What came from either until both ended; where both have something, the terminal's first."""
+    """Return the data from either until both end; if both have some, the terminal's first."""
     said, open_ones = b"", [terminal, pipe]
     while open_ones:
         ready, _, _ = select.select(open_ones, [], [])
-        # What a person reads comes before the result, as the pages have it.
+        # Messages for people come before the result, as on the pages.
         one = min(ready, key=open_ones.index)
         try:
             piece = os.read(one, 65536)
-        except OSError:  # EIO: nobody has the terminal any more
+        except OSError:  # EIO: the terminal's other end is closed
             piece = b""
         said += piece
         if not piece:
@@ -113,15 +115,15 @@ def _both(terminal: int, pipe: int) -> bytes:
 
 
 def without_measurements(text: str) -> str:
-    """Times, scores and the ids that a service gives differ from run to run."""
-    # Ids first: they are numbers without a unit, and would else be taken for measurements.
+    """Remove times, scores and ids, which differ from run to run."""
+    # Ids first: as numbers without a unit they would look like measurements.
     text = re.sub(r"\b\d{16,20}\b", "ID", text)
     text = re.sub(r"\b\d+(\.\d+)? s\b", "N s", text)
     return re.sub(r"\d+\.\d+", "N", text)
 
 
 class Console:
-    """The terminal of one page. `home` is the reader's home and the folder the commands are run in."""
+    """The terminal of one page. `home` is the reader's home and working folder."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -133,7 +135,7 @@ class Console:
             (home / ".bin" / "curl").chmod(0o755)
 
     def follow(self, blocks: Iterable[Block]) -> Iterable[tuple[Step, str]]:
-        """Do what the blocks say, in their order: each command, and what it printed.
+        """Follow the blocks in order: yield each command with its output.
 
         A config that begins with a comment of its file's name is written to that file.
         """
@@ -144,7 +146,7 @@ class Console:
                 (self._home / name[1]).write_text(block.text.replace(PORT, self._port))
 
     def run(self, step: Step) -> str:
-        """What the command prints, as the page would show it."""
+        """Return the command's output as the page would show it."""
         command = step.command.replace(PORT, self._port)
         serves = _SERVES.match(command)
         printed = self._serve(command, step) if serves else run(command, self._home, self._home)
@@ -152,8 +154,8 @@ class Console:
         return printed if printed.endswith("\n") or not printed else f"{printed}\n"
 
     def _serve(self, command: str, step: Step) -> str:
-        """As many lines as the page shows; the stand-in goes on."""
-        # The page's reader ends the one before with Ctrl-C; both would want the same port.
+        """Return as many lines as the page shows; the stand-in continues."""
+        # The page's reader stops the previous one with Ctrl-C; both would need the same port.
         self.close()
         self._standin = subprocess.Popen(
             # `exec`, so that ending the process ends the server and not only its shell.
@@ -174,7 +176,7 @@ class Console:
             too_long.cancel()
 
     def close(self) -> None:
-        """End the stand-in."""
+        """Stop the stand-in."""
         if self._standin is not None:
             self._standin.terminate()
             self._standin.communicate(timeout=PATIENCE)

@@ -1,9 +1,9 @@
-"""Replaces docker on a simulated machine: does what the docker files say, without containers.
+"""Replaces docker on a simulated machine: runs the docker files without containers.
 
 Usage: python tests/docs/engine.py build -f FILE -t NAME . | compose -f FILE up --detach
-       | compose -f FILE exec SERVICE COMMAND...
+| compose -f FILE exec SERVICE COMMAND...
 
-A volume is a folder of the machine; a path in a container is one of the folders that are mounted there.
+A volume is a folder of the machine; a path in a container is in one of the mounted folders.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MACHINE = Path(os.environ["MACHINE"])
 
 
 class ComposeService:
-    """One service of a compose file, which lies in `folder`."""
+    """One service of a compose file in `folder`."""
 
     def __init__(self, folder: Path, description: dict[str, Any]) -> None:
         self._description = description
@@ -35,20 +35,20 @@ class ComposeService:
         return place, volume
 
     def moved(self, text: str) -> str:
-        """`text` with paths of the container as those of the machine."""
+        """Return `text` with the container's paths replaced by the machine's."""
         for place, there in self._places.items():
             text = text.replace(place, str(there))
         return text
 
     def up(self) -> None:
-        """A program of its own runs for a moment; kbsync makes a pass."""
+        """Run another program for a moment, or a pass of kbsync."""
         if "build" in self._description:
             self.run(["kbsync", "--once", "--quiet"])
         else:
             subprocess.run(["timeout", "1", *map(self.moved, self._description["command"])], check=False)
 
     def run(self, command: list[str]) -> int:
-        """A command in the container."""
+        """Run a command in the container."""
         config = MACHINE / "moved.yaml"
         config.write_text(self.moved(self._places["/etc/kbsync/config.yaml"].read_text()))
         environ = {**os.environ, "KBSYNC_CONFIG": str(config)}
@@ -57,7 +57,7 @@ class ComposeService:
 
 
 def main() -> int:
-    """Do what docker would."""
+    """Do the work of docker."""
     match sys.argv[1:]:
         case ["build", "-f", "docker/Dockerfile", "-t", "kbsync", "."]:
             pass  # tests/packaging/test_image.py reads the file
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def services(file: str) -> dict[str, ComposeService]:
-    """Those of a compose file, in its order."""
+    """Return the services of a compose file, in order."""
     described = yaml.safe_load(Path(file).read_text())["services"]
     return {name: ComposeService(Path(file).parent, description) for name, description in described.items()}
 

@@ -1,7 +1,7 @@
 """Simulates a machine in a folder, for pages whose commands install programs or change the machine.
 
-Every absolute path is one below that folder. What only root, systemd, a registry or a container engine could
-do is a stand-in that checks what it is asked; all else is done as it stands, kbsync's own commands included.
+Every absolute path is below that folder. Stand-ins replace commands that need root, systemd, a registry or a
+container engine, and check their arguments; all other commands run as printed, including kbsync's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.docs.pages import ROOT
 from tests.programs import ran, write_program
 
-# Paths of the reader's own, such as ~/notes, stay where they are.
+# The reader's own paths, such as ~/notes, stay unchanged.
 PLACES = r"(?<![\w.~/])/(opt|etc|usr/local|var|srv|run|backups)\b"
 
 PYTHON = """\
@@ -81,29 +81,29 @@ echo "$2" >>"$MACHINE/sysctl"
 
 
 def stand_ins(root: Path) -> Path:
-    """A folder to put on the PATH of a shell: the stand-ins of a machine that is made of `root`."""
+    """Return a folder for a shell's PATH with stand-ins for the machine in `root`."""
     for name, script in STAND_INS.items():
         write_program(root / "stand-ins" / name, script)
     return root / "stand-ins"
 
 
 def moved(root: Path, commands: str) -> str:
-    """`commands` with the machine's places below `root`."""
+    """Return `commands` with the machine's paths moved below `root`."""
     return re.sub(PLACES, rf"{root}/\1", commands)
 
 
 class Machine:
-    """A folder with the machine's places in it, and what stands in for root and systemd."""
+    """A folder with the machine's paths, and stand-ins for root and systemd."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         programs = stand_ins(root)
         for name in ("srv/handbook", "srv/team", "var/backups", "usr/local/bin", "home/notes"):
             (root / name).mkdir(parents=True)
-        # A page that mirrors nothing would find nothing, and no command would fail for it.
+        # Without these a page would mirror nothing, and no command would fail.
         for folder in ("srv/handbook", "srv/team"):
             (root / folder / "a.md").write_text("alpha")
-        self.source = root / "source"  # the project's folder, with a key that is to be installed
+        self.source = root / "source"  # the project's folder, with a key to install
         self.source.mkdir()
         for one in ("pyproject.toml", "systemd", "docker"):
             (self.source / one).symlink_to(ROOT / one)
@@ -124,7 +124,7 @@ class Machine:
         return ran(*words, cwd=self.source, env=self.environ)
 
     def installed(self) -> None:
-        """One who uses kbsync already: a program, a config and a state of a person's own."""
+        """Set up a machine that uses kbsync already: a program, a config and a state of a person's own."""
         for command in ("pipx install '.[mcp]'", "mkdir -p /backups /etc/sysctl.d ~/.config/systemd/user"):
             assert self.do(command).returncode == 0
         del self.environ["KBSYNC_CONFIG"], self.environ["STATE_DIRECTORY"]

@@ -18,7 +18,7 @@ _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block of a page, in its language ('' for none)."""
+    """A fenced block of a page, with its language ('' for none)."""
 
     page: Path
     language: str
@@ -34,40 +34,40 @@ class Step:
 
 
 def name_of(page: Path) -> str:
-    """How a page is named in test ids."""
+    """Return a page's name in test ids."""
     return str(page.relative_to(ROOT))
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    """The fenced blocks of these languages."""
+    """Return the fenced blocks in these languages."""
     found = (Block(page, language, text) for language, text in _FENCE.findall(page.read_text()))
     return [block for block in found if block.language in languages]
 
 
 def prose(page: Path) -> str:
-    """The page without its fenced blocks."""
+    """Return the page without its fenced blocks."""
     return _FENCE.sub("", page.read_text())
 
 
 def inline_code(page: Path) -> list[str]:
-    """What stands between single backticks."""
+    """Return the texts between single backticks."""
     return _INLINE.findall(prose(page))
 
 
 def steps(block: Block) -> Iterator[Step]:
-    """The commands of a console block: lines that begin with `$ `."""
+    """Yield the commands of a console block: lines that begin with `$ `."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, output = part.partition("\n")
         yield Step(command, output)
 
 
 def kbsync_lines(page: Path) -> Iterator[list[str]]:
-    """Every command line of kbsync that a page shows, as words."""
+    """Yield every kbsync command line on a page, as words."""
     shown = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
     shown += [step.command for block in blocks(page, "console") for step in steps(block)]
     shown += inline_code(page)
     for text in shown:
-        # What stands behind a pipe, a comment or a redirection is no word of kbsync's.
+        # Text behind a pipe, a comment or a redirection isn't part of kbsync's command.
         for part in re.split(r"\s(?:&&|\|\||\|)\s|\s[#>]\s", text):
             words = shlex.split(part.strip().removeprefix("sudo "))
             if words and words[0] == "kbsync":
@@ -75,10 +75,10 @@ def kbsync_lines(page: Path) -> Iterator[list[str]]:
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as forges make it."""
+    """Return the anchor of a heading, as forges generate it."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page."""
+    """Return the anchors of a page."""
     return {slug(heading) for heading in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)}

@@ -38,7 +38,7 @@ AT_HOME = {
     DOCS / "getting-started.md": "notes",
     **{DOCS / f"{page}.md": "handbook" for page in MIRRORED},
 }
-"""Pages and the folder their reader has."""
+"""Pages and the folder that their reader has."""
 
 ON_A_MACHINE = {
     DOCS / "getting-started.md": ("pipx ", "uv "),
@@ -47,7 +47,9 @@ ON_A_MACHINE = {
     DOCS / "docker.md": ("docker ",),
     README: ("pipx ", "uv "),
 }
-"""Pages with commands that install programs, change the machine or start containers, and how these begin."""
+"""Pages with commands that install programs, change the machine or start containers, and their first
+words.
+"""
 
 FILES = {
     "password.md": "# Password\n\nTo reset a password, ask at the desk. Otherwise write an invoice.\n",
@@ -57,7 +59,7 @@ FILES = {
 
 
 def home_of(reader: Path, folder: str) -> Path:
-    """A home with a folder of files, which is mirrored already where the page speaks of a mirror."""
+    """Create a home with a folder of files, already mirrored if the page mentions a mirror."""
     for place in (".config/kbsync", ".config/fish/completions", ".local/share/bash-completion/completions"):
         (reader / place).mkdir(parents=True)
     for place in ("backups", f"{folder}/guides", f"{folder}/path/to"):
@@ -74,7 +76,7 @@ def home_of(reader: Path, folder: str) -> Path:
 
 
 def run(script: str, home: Path) -> str:
-    """What a shell says on stderr to a block, each of whose lines succeeds."""
+    """Run a block in a shell, require that each line succeeds, and return stderr."""
     still: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "timeout": 120}
     done = ran("bash", "-euo", "pipefail", "-c", script, cwd=home, **still)
     assert done.returncode == 0, (script, done.stdout, done.stderr)
@@ -82,11 +84,11 @@ def run(script: str, home: Path) -> str:
 
 
 def at_home(block: Block, home: Path) -> str:
-    """A block without what is run on a machine; watching ends after a while, questions are answered."""
+    """Run a block without its machine commands; stop watching after a while, and answer questions."""
     elsewhere = ON_A_MACHINE.get(block.page, ("no such line",))
     script = "\n".join(line for line in block.text.splitlines() if not line.startswith(elsewhere))
     script = script.replace("/backups/", f"{home}/backups/")
-    # There is no terminal to answer at.
+    # There is no terminal to answer on.
     script = re.sub(r"(kbsync forget .*)", r"\1 --yes", script)
     return re.sub(r"^(kbsync --folder .*)", r"timeout --preserve-status 4 \1", script, flags=re.MULTILINE)
 

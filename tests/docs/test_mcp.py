@@ -23,7 +23,7 @@ def test_the_command_line_in_the_settings_of_an_assistant_is_one_of_ours(setting
         name, *words = server["args"]
         command = kbsync.get_command(click.Context(kbsync), name)
         assert command is not None
-        # Reads every option, and runs nothing.
+        # This reads every option, and runs nothing.
         assert command.make_context(name, words).params == {"http": None}
 
 
@@ -36,7 +36,7 @@ def test_the_limits_that_the_page_tells_are_those_of_the_program() -> None:
     assert f"`wait`, up to {protocol.LONGEST_WAIT} seconds" in text
     assert f"of at most {http.LARGEST_BODY // 1024} KiB" in text
     assert f"${http.TOKEN}" in text
-    # The other one may go right after a look or right before one.
+    # The other process may stop right after a check or right before one.
     soonest, latest = (serving.CHECK_LOCK_EVERY * looks for looks in (serving.FREE_FOR - 1, serving.FREE_FOR))
     assert f"It takes over {soonest:.0f} to {latest:.0f} seconds after" in text
     assert f"restarted within {soonest:.0f} seconds gets the lock again" in text

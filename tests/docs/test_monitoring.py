@@ -102,7 +102,7 @@ READY = {"documents state=ready": "0x200"}
 def test_what_an_alert_says_when_series_went_on_for_so_long(
     tmp_path: Path, alert: str, after: str, series: dict[str, str], told: dict[str, str]
 ) -> None:
-    """Uploads go on while deletions are held: one that is stuck then is a matter of its own."""
+    """Uploads continue while deletions are held: a stuck upload is a separate problem."""
     named = {"instance": "a", "mirror": "docs"}
     given = []
     for name, values in series.items():

@@ -34,7 +34,7 @@ NO_COMMAND = {"…", "NAME"}
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
-        # Nothing outside is asked for: tests need no network.
+        # External links aren't requested: tests need no network.
         if link.startswith("https://"):
             continue
         place, _, anchor = link.partition("#")
@@ -61,7 +61,7 @@ def test_commands_and_options_exist(page: Path) -> None:
     for words in kbsync_lines(page):
         command = kbsync
         context = click.Context(kbsync)
-        # A word may be the name of a command in a group, an option, or an argument, which can be anything.
+        # A word may name a command in a group, an option, or an argument, which can be anything.
         for word in words[1:]:
             if isinstance(command, click.Group) and not word.startswith("-") and word not in NO_COMMAND:
                 found = command.get_command(context, word)
@@ -83,7 +83,7 @@ def test_every_command_can_be_loaded_and_is_named_in_the_docs(name: str) -> None
 
 
 def keys(schema: dict[str, object], above: str = "") -> set[str]:
-    """Every key of a JSON schema, with the keys above it."""
+    """Return every key of a JSON schema, with the keys above it."""
     found = set[str]()
     for part in (schema, *schema.get("oneOf", ())):  # type: ignore[misc]
         for key, inner in part.get("properties", {}).items():

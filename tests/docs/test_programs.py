@@ -20,7 +20,7 @@ def test_what_is_needed_is_what_the_machine_that_judges_installs() -> None:
 
 
 def _needed() -> set[str]:
-    """Every name that a test gives to `needs` or `look_for`, those of the shells and the library included."""
+    """Return every name in a call of `needs` or `look_for`, including the shells and the library."""
     text = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__))
     calls = re.findall(r"\b(?:needs|look_for)\(\[?((?:\"[^\"]+\"(?:, )?)+)", text)
     return {name for call in calls for name in re.findall(r'"([^"]+)"', call)} | {*ASK, LIBRARY}

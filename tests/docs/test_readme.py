@@ -34,8 +34,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The files that a clone would have and `make try` needs."""
-    # Blanks and other alphabets in a path break scripts that forget quotes.
+    """Create the files that a clone has and `make try` needs."""
+    # Spaces and other alphabets in a path break scripts that forget quotes.
     checkout = tmp_path / "kbsync 副本"
     checkout.mkdir()
     for name in ("Makefile", "pyproject.toml"):

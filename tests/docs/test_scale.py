@@ -26,7 +26,7 @@ STATEMENTS = [each for block in blocks(PAGE, "sql") for each in block.text.split
 
 @pytest.fixture
 def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
-    """A host with a database that is called as on the page."""
+    """A host with a database named as on the page."""
     postgres.run("postgres", "CREATE ROLE kbsync LOGIN SUPERUSER")
     postgres.run("postgres", "CREATE DATABASE kb OWNER kbsync")
     postgres.run("kb", "CREATE EXTENSION vector")
@@ -39,7 +39,7 @@ def host(tmp_path: Path, postgres: Server) -> Iterator[Host]:
 
 
 def followed(host: Host, text: str, *codes: int) -> None:
-    """A block in the host's shell; each line ends with one of `codes`."""
+    """Run a block in the host's shell; each line must exit with one of `codes`."""
     tools = host.root / "tools"
     write_program(tools / "kbsync", f'exec "{sys.executable}" -m kbsync "$@"')
     environ = host.environ({"PGHOST": str(host.server.folder), "PGUSER": "postgres", "PYTHONPATH": str(ROOT)})
@@ -79,7 +79,7 @@ def test_what_an_older_dump_lacks_is_sent_again_and_what_it_brings_back_is_delet
 
 @long
 def test_an_older_dump_under_its_old_uuid_loses_nothing_once_it_was_repaired(host: Host) -> None:
-    """As after a fail-over to a replica that was behind: nobody tells the states."""
+    """As after a fail-over to a replica that lagged: the states don't notice."""
     for number in range(2):
         host.write(f"{number}.md", f"The kestrel, number {number}.\n")
     host.once()
@@ -92,7 +92,7 @@ def test_an_older_dump_under_its_old_uuid_loses_nothing_once_it_was_repaired(hos
     host.write("4.md", "The wren, new after that.\n")
     host.write("5.md", "The robin, new after that.\n")
     host.once()
-    assert not {ids(host)["4.md"], ids(host)["5.md"]} & set(lost)  # or `verify` would take them for those
+    assert not {ids(host)["4.md"], ids(host)["5.md"]} & set(lost)  # or they would look like those
     followed(host, REPAIR, 0, 1)
     assert host.run("verify").code == 0
     assert [path for _, path in documents(host.server, "kb")] == [f"{number}.md" for number in range(6)]

@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "service.md"
 
 
 def sections() -> dict[str, list[str]]:
-    """The shell blocks of the page by the heading they stand under."""
+    """Return the shell blocks of the page by heading."""
     found: dict[str, list[str]] = {}
     for part in re.split(r"^##+ ", PAGE.read_text(), flags=re.MULTILINE)[1:]:
         found[part.partition("\n")[0]] = re.findall(r"^```sh\n(.*?)^```$", part, re.M | re.S)

@@ -20,7 +20,7 @@ ANY_TOO_OLD = ("python3.14", "python3.13", "python3.12", "python3.11", "python3"
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A PATH on which every Python is too old and little else is."""
+    """A PATH with only outdated Pythons and few other programs."""
     folder = tmp_path / "bin"
     for name in ANY_TOO_OLD:
         write_program(folder / name, 'case "$1" in --version) echo Python 3.9.2;; *) exit 1;; esac')

@@ -72,7 +72,7 @@ def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> No
 
 
 def table(page: Path, heading: str) -> list[list[str]]:
-    """The rows of the first table below the row that begins with `heading`, as cells."""
+    """Return the rows of the first table below the row that begins with `heading`, as cells."""
     below = page.read_text().split(f"\n| {heading}", 1)[1].split("\n\n", 1)[0]
     return [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in below.splitlines()[2:]]
 
@@ -118,7 +118,7 @@ def test_the_page_lists_what_kbsync_does_for_each_code() -> None:
     assert told.keys() == SENTENCES_OF_ZHIPU.keys()
     for code, what in told.items():
         [meaning] = [each for beginning, each in MEANINGS.items() if what.startswith(beginning)]
-        # As an answer of this code under HTTP 200 is taken, of a call that can be done without.
+        # The response of an optional call with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
         answer = HttpAnswer("upload-url", 200, {}, body, "", 0.0)
         error = classify_zhipu(answer)
@@ -200,7 +200,7 @@ def test_the_page_lists_what_kbsync_does_for_each_code_of_gptbots() -> None:
     assert told.keys() == SENTENCES.keys()
     for code, what in told.items():
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
-        # As an answer of this code under HTTP 200 is taken.
+        # A response with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
         error = classify_gptbots(HttpAnswer("add", 200, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code
@@ -244,7 +244,7 @@ def test_defaults_of_searches_at_zhipu_are_told() -> None:
 
 
 def documented(application: type[Application[Any, Any]], piece: str = "(?!)") -> list[tuple[str, str]]:
-    """Its calls, but for the addresses of files. `piece`: what the page calls {id}."""
+    """Return the application's calls without file addresses. `piece`: the page's name for {id}."""
     routes = [(one.method, re.sub(piece, "{id}", one.path)) for one in application.routes]
     return [(how, path) for how, path in routes if not path.startswith("/files/")]
 
@@ -270,7 +270,7 @@ def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     assert not set(calls(aside)) & set(routes)
     files = [*ROOT.glob(f"kbsync/targets/{vendor}/*.py"), *ROOT.glob(f"kbsync/accounts/{vendor}*.py")]
     source = "".join(path.read_text() for path in files)
-    for _, path in routes:  # each fixed beginning stands in the code of the target or its account
+    for _, path in routes:  # each fixed beginning is in the code of the target or its account
         assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0].rstrip("/") in source, path
 
 

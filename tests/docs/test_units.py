@@ -37,21 +37,21 @@ def name_of(unit: Path) -> str:
 
 
 def settings(unit: Path) -> dict[str, str]:
-    """The settings of a unit, the last of each name."""
+    """Return the settings of a unit, the last of each name."""
     return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text(), re.MULTILINE))
 
 
 def sandbox(unit: Path) -> list[str]:
-    """Every line from the first that takes a right away."""
+    """Return every line from the first that removes a privilege on."""
     lines = [line for line in unit.read_text().partition("[Install]")[0].splitlines() if line]
     return lines[lines.index("NoNewPrivileges=yes") :]
 
 
 def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """It also looks whether the program is there, which it need not be on this machine."""
+    """Analyse a unit; the analysis requires the program to exist, which this machine may lack."""
     for one in (*SERVICES, TIMER, USER):
         if one is unit or (one is ONCE and unit is TIMER):
-            # A template can only be looked at as one of its instances.
+            # systemd can analyse a template only as an instance.
             copy = tmp_path / one.name.replace("@.", "@team.")
             copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", one.read_text(), flags=re.M))
     name = unit.name.replace("@.", "@team.")

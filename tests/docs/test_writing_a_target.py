@@ -15,7 +15,7 @@ MOST = 90
 
 
 def test_every_block_is_quoted_from_the_example() -> None:
-    """As it stands there, or as a method; the formatter puts other blank lines between those."""
+    """Verbatim, or as a method; the formatter puts other blank lines between methods."""
     texts = [without_blanks(path.read_text()) for path in SOURCES]
     quoted = blocks(PAGE, "python")
     assert len(quoted) > 5
@@ -39,7 +39,7 @@ def test_the_example_is_as_short_as_the_page_says() -> None:
 
 
 def lines_of_code(path: Path) -> int:
-    """Lines that are neither blank nor comment, import or docstring."""
+    """Count lines that are neither blank nor comment, import or docstring."""
     text = path.read_text()
     aside: set[int] = set()
     for node in ast.walk(ast.parse(text)):

@@ -1,7 +1,7 @@
 """Simulates a disk that loses power: files lose everything that was not synced.
 
-`forgetful.c` is preloaded into the program and writes down what is written and what is synced. From that and
-a copy of the files from before, `Memory.after` makes them as they are after a loss of power at any moment.
+`forgetful.c` is preloaded into the program and records its writes and syncs. From that and an earlier copy of
+the files, `Memory.after` restores them as they would be after a loss of power at any moment.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SOURCE = Path(__file__).with_name("forgetful.c")
 _HEAD = struct.Struct("<cHQI")
 
 Keeps = Callable[[str], bool]
-"""Whether what was written to a file of this name, and not synced, is on the disk by chance."""
+"""Whether unsynced writes to a file of this name reach the disk by chance."""
 
 
 def built(place: Path) -> Path:
-    """The library to preload. Skips or fails the test where it cannot be made."""
+    """Build the library to preload. Skips or fails the test if that isn't possible."""
     library = place / "forgetful.so"
     command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -36,7 +36,7 @@ def built(place: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Something done to a file: `w` written at `offset`, `t` cut to `offset`, `s` synced, `d` removed."""
+    """A change to a file: `w` written at `offset`, `t` cut to `offset`, `s` synced, `d` removed."""
 
     kind: str
     path: Path
@@ -45,7 +45,7 @@ class Record:
 
 
 class Memory:
-    """What a disk remembers of the folder `place`, from now on."""
+    """The disk's memory of the folder `place`, from now on."""
 
     def __init__(self, place: Path, library: Path, scratch: Path) -> None:
         self.place, self._library = place, library
@@ -53,7 +53,7 @@ class Memory:
         shutil.copytree(place, self._before)
 
     def environ(self) -> Mapping[str, str]:
-        """For the program whose writes are remembered."""
+        """Return the environment of a program whose writes are recorded."""
         names = {"LD_PRELOAD": self._library, "FORGETFUL_DISK": f"{self.place}/", "FORGETFUL_LOG": self._log}
         return {name: os.fspath(value) for name, value in names.items()}
 
@@ -67,9 +67,9 @@ class Memory:
         return found
 
     def after(self, records: list[Record], place: Path, keeps: Keeps) -> None:
-        """Make `place` the folder after a loss of power when `records` had been done.
+        """Restore `place` as after a loss of power when `records` had been done.
 
-        Of each file what was synced is there, and of the rest what `keeps` says. Shared memory is gone.
+        Synced writes remain, and others if `keeps` says so. Shared memory is lost.
         """
         shutil.copytree(self._before, place)
         last_sync = {record.path: number for number, record in enumerate(records) if record.kind == "s"}

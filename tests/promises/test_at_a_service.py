@@ -26,7 +26,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
 
 
 def stored(desk: ZhipuPlace) -> int:
-    """How often the service was made to keep a document."""
+    """Return how many times the service stored a document."""
     return len(desk.vendor.effects("stored"))
 
 
@@ -59,7 +59,7 @@ def test_a_rename_that_is_kept_back_uploads_nothing(desk: ZhipuPlace) -> None:
 
 @long
 def test_what_is_sent_is_what_was_looked_at(desk: ZhipuPlace) -> None:
-    """A file that waits for its turn is rewritten, as long as before; its name tells the bytes it had."""
+    """A waiting file is rewritten with the same length; its name contains the old digest."""
     desk.aim(target="concurrency: 1")
     desk.vendor.play("late-answer", op="upload", args={"seconds": 2.0})
     process = desk.start("--once")
@@ -118,7 +118,7 @@ def test_a_document_that_is_still_listed_after_its_deletion_is_deleted_again(des
     desk.vendor.play("lost-answer", op="upload", match="new*", effect=False)
     desk.write("new.md", "a text whose upload is lost, so that the whole list is read")
     desk.once()
-    desk.once()  # the document that was found again is deleted by this pass at the latest
+    desk.once()  # this pass at the latest deletes the document that was found again
     assert desk.vendor.asked("delete") == 2
     assert "f5.md" not in desk.vendor.by_path()
     assert desk.vendor.digests() == digests_in(desk.docs)

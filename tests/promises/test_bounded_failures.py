@@ -14,7 +14,7 @@ LONG = 1200.0
 
 
 async def keep_working(run: Mirror) -> None:
-    """Twenty minutes of a daemon's life: the folder is compared once, and its deletions are weighed."""
+    """Run twenty minutes of a daemon's life: one scan, and its deletions are weighed."""
     async with run.bind() as bound:
         assert bound is not None, run.halt
         await bound.compare()
@@ -37,7 +37,7 @@ async def keep_working(run: Mirror) -> None:
 async def test_pauses_grow_while_a_service_is_down(
     tmp_path: Path, kind: str, op: str, more: dict[str, object]
 ) -> None:
-    """In the second half of the time it is asked seldom."""
+    """In the second half of the time requests are rare."""
     async with RemoteWorld(tmp_path).serving() as world:
         world.write("gone.md", "one")
         world.write("kept.md", "two")
@@ -53,7 +53,7 @@ async def test_pauses_grow_while_a_service_is_down(
         await world.doing(keep_working)
         world.at_request = None
     times = [moment - begun for moment in at]
-    assert 5 <= len(times) <= 80, times  # a deletion is asked for three times in a row
+    assert 5 <= len(times) <= 80, times  # a deletion is tried three times in a row
     late = [moment for moment in times if moment > LONG / 2]
     assert 1 <= len(late) <= 30, times
     assert max(after - before for before, after in itertools.pairwise(times)) > 50.0

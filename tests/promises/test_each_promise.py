@@ -1,7 +1,7 @@
 """Tests each promise briefly: the program as people run it, a folder, and a knowledge base.
 
-A service (its stand-in) where the promise needs one that can fail, the built-in knowledge base for what is
-kept on this disk. The other tests, and those that docs/promises.md names, try the promises in every corner.
+A promise that needs failures uses a service (its stand-in), one about this disk the built-in knowledge base.
+The other tests, and those that docs/promises.md names, test the promises in every detail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILES = [f"f{n}.md" for n in range(10)]
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """Ten files that are mirrored into a knowledge base at a service."""
+    """Mirror ten files into a knowledge base at a service."""
     with zhipu_place(tmp_path) as desk:
         for name in FILES:
             desk.write(name, f"the text of {name}")
@@ -39,7 +39,7 @@ def test_1_unreadable_is_never_deleted(desk: ZhipuPlace) -> None:
 
 
 def test_2_a_document_is_never_absent_while_it_is_replaced(desk: ZhipuPlace) -> None:
-    desk.vendor.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version gets searchable
+    desk.vendor.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version becomes searchable
     desk.write("f3.md", "an edited text of f3.md")
     assert desk.go("--once").code == 1
     assert desk.found("text of f3.md")[0] == "f3.md"
@@ -53,7 +53,7 @@ def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuP
     desk.vendor.play("late-answer", op="upload", args={"seconds": 60.0})
     desk.write("new.md", "a new text")
     process = desk.start("--once")
-    eventually(lambda: desk.vendor.effects("stored")[len(FILES) :])  # it arrived, and nobody was told
+    eventually(lambda: desk.vendor.effects("stored")[len(FILES) :])  # it arrived, but the response was lost
     process.kill()
     process.wait()
     desk.once()
@@ -69,7 +69,7 @@ def test_4_the_daemon_never_wakes_itself(desk: ZhipuPlace) -> None:
         file.read_bytes()
         assert file.stat().st_size > 0
     assert desk.vendor.asked() == asked
-    desk.write("new.md", "a new text")  # what is heard of after the reads
+    desk.write("new.md", "a new text")  # the events that arrive after the reads
     daemon.says("document.ready", path="new.md")
     assert [line["path"] for line in daemon.lines("document.ready")] == ["new.md"]
     assert desk.vendor.asked("upload") == len(FILES) + 1

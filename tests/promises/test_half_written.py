@@ -23,7 +23,7 @@ SETTLE = 1.5
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """A mirror that takes a file when it was quiet for `SETTLE` seconds."""
+    """A mirror that reads a file after `SETTLE` seconds without changes."""
     with zhipu_place(tmp_path) as desk:
         config = desk.config.read_text().replace("settle: 100ms", f"settle: {SETTLE}s")
         desk.config.write_text(config)
@@ -31,7 +31,9 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
 
 
 def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: ZhipuPlace) -> None:
-    """Its time is in the future, so its age says nothing. The program first asks, then looks at files."""
+    """Its time is in the future, so its age proves nothing. The program first checks the base, then the
+    files.
+    """
     arrived: dict[str, float] = {}
     app = desk.vendor.server.app
     answer = app.answer
@@ -49,7 +51,7 @@ def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: Zhipu
 
 @contextmanager
 def churning(folder: Path) -> Iterator[None]:
-    """Four files are written, and a quarter of a second later removed and written again at once."""
+    """Write four files, and a quarter of a second later delete and rewrite them."""
     over = threading.Event()
 
     def churn() -> None:

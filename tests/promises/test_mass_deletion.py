@@ -14,7 +14,7 @@ from tests.cli.vendor import ZhipuPlace, zhipu_place
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """Thirty files that are mirrored."""
+    """Mirror thirty files."""
     with zhipu_place(tmp_path) as desk:
         for n in range(30):
             desk.write(f"f{n:02}.md", f"text of {n}")
@@ -28,7 +28,7 @@ def remove(desk: ZhipuPlace, *numbers: int) -> None:
 
 
 def test_bursts_of_deletions_add_up(desk: ZhipuPlace) -> None:
-    """Six of thirty may go without a question, and so might four; ten within the hour may not."""
+    """Six of thirty, or four, need no approval; ten within the hour do."""
     remove(desk, *range(6))
     assert desk.once()["deleted"] == 6
     remove(desk, *range(6, 10))
@@ -38,11 +38,11 @@ def test_bursts_of_deletions_add_up(desk: ZhipuPlace) -> None:
 
 
 BROKEN_OFF = 3
-"""Tries of one call; the worker takes the deletion up anew some time later."""
+"""Tries of one call; the worker repeats the deletion some time later."""
 
 
 def test_the_root_is_looked_at_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
-    """The service is down for the first try, and before the next an empty folder is in the root's place."""
+    """The service is down at the first try; before the next, an empty folder replaces the root."""
     app = desk.vendor.server.app
     answer = app.answer
     asked = list[str]()

@@ -22,7 +22,7 @@ from tests.share import ONE_IN, in_parts, long
 pytestmark = needs("gcc")
 
 LATE = 6.0
-"""Seconds after which an upload arrives that was cut off."""
+"""Seconds after which an interrupted upload arrives."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_upload_that_was_under_way_when_the_power_went_is_not_made_twice(
     tmp_path: Path, library: Path
 ) -> None:
-    """Nobody can see it at the service yet: only the journal knows of it."""
+    """The service doesn't show it yet: only the journal knows about it."""
     with zhipu_place(tmp_path) as desk:
         desk.config.write_text(desk.config.read_text().replace("absent_after: 2s", "absent_after: 30s"))
         desk.write("there.md", "mirrored before")
@@ -54,7 +54,7 @@ def test_an_upload_that_was_under_way_when_the_power_went_is_not_made_twice(
 
 
 def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
-    """A pass in a process of its own, killed once its upload is under way."""
+    """Run a pass in a separate process, killed once its upload is in progress."""
     sent = desk.vendor.asked("upload")
     process = desk.keep(
         subprocess.Popen(
@@ -83,7 +83,7 @@ FORGETS: dict[str, Keeps] = {
     "the journal": lambda name: not name.startswith("state.db"),
     "the index": lambda name: not name.startswith("index.db"),
 }
-"""Which writes are forgotten that were not synced: a disk takes the files in an order of its own."""
+"""Which unsynced writes are lost: a disk writes files in its own order."""
 
 
 @long
@@ -112,13 +112,15 @@ def test_each_file_is_one_document_after_a_loss_of_power_at_any_moment(
 
 
 def moments_in(records: Sequence[Record]) -> list[int]:
-    """Before each sync, and wherever another file is turned to: what lies between is as one of these."""
+    """Return the moments before each sync and at each change to another file: moments between are
+    equivalent.
+    """
     pairs = enumerate(itertools.pairwise(records), start=1)
     return [n for n, (before, after) in pairs if after.kind == "s" or before.path != after.path]
 
 
 def edit(docs: Path) -> None:
-    """Some of everything."""
+    """Make every kind of change."""
     (docs / "changed.md").write_text("the second text of changed")
     (docs / "moved.md").rename(docs / "elsewhere.md")
     (docs / "gone.md").unlink()
@@ -126,7 +128,7 @@ def edit(docs: Path) -> None:
 
 
 def judge(docs: Path, state: Path) -> None:
-    """Every file is found, once, with its text."""
+    """Assert that every file is found once, with its text."""
     for file in docs.iterdir():
         hits = json.loads(kbsync(docs, state, "search", file.read_text(), "--json"))["hits"]
         found = [hit["text"].strip() for hit in hits if hit["path"] == file.name]

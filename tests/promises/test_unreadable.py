@@ -14,14 +14,14 @@ from tests.share import long
 
 
 class PlainDesk(ZhipuPlace):
-    """Its kbsync has not root's right to read everything."""
+    """A place whose kbsync lacks root's right to read everything."""
 
     modules = (without_root.__name__, without_root.__name__)
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """Ten files, two of them in a folder that can be shut."""
+    """Ten files, two of them in a folder that can be made unreadable."""
     vendor = ZhipuStandIn()
     vendor.arrive()
     desk = PlainDesk(tmp_path, vendor)
@@ -41,7 +41,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
 def test_a_folder_that_cannot_be_listed_is_not_gone(desk: ZhipuPlace) -> None:
     desk.once()
     (desk.docs / "shut").chmod(0)
-    for _ in range(2):  # what is gone at two looks is deleted, and so few go without a question
+    for _ in range(2):  # files missing from two scans are deleted, and so few need no approval
         ran = desk.go("--once", "--json")
         assert (ran.code, ran.json["deleted"], ran.json["held"]) == (1, 0, 0)
         assert desk.vendor.asked("delete") == 0
@@ -60,6 +60,6 @@ def test_a_running_daemon_deletes_nothing_of_a_folder_that_is_shut(desk: ZhipuPl
     desk.write("f0.md", "changed")
     (desk.docs / "f1.md").unlink()
     daemon.says("document.deleted", path="f1.md")
-    assert desk.vendor.asked("delete") <= 2  # f1.md, and the text that f0.md had
+    assert desk.vendor.asked("delete") <= 2  # f1.md, and the old text of f0.md
     assert set(desk.vendor.by_path()) >= {"shut/g0.md", "shut/g1.md"}
     assert daemon.end() == 0

@@ -21,17 +21,17 @@ from tests.resources.shortage import Disk, every_file_on
 
 
 async def pass_on(world: World, disk: Disk) -> str:
-    """A pass on that disk; the sentence it ended with ('' when all went well)."""
+    """Run a pass on that disk; return its error ('' for none)."""
     with every_file_on(disk):
         try:
             end: PassEnd = await world.once()
-        except (StateError, apsw.FullError) as error:  # the latter at the very end, as the file is closed
+        except (StateError, apsw.FullError) as error:  # the latter at the very end, when the file is closed
             return str(error)
     return end.trouble
 
 
 def edited(world: World) -> None:
-    """Work of every kind: a new file, a change, a rename, a deletion."""
+    """Make every kind of change: a new file, an edit, a rename, a deletion."""
     world.write("new.md", "new")
     world.write("f0.md", "changed")
     world.move("f1.md", "moved/f1.md")
@@ -39,7 +39,9 @@ def edited(world: World) -> None:
 
 
 async def play_full_state(place: Path, number: int) -> bool:
-    """The disk is full from that write on while there is work of every kind; whether there were so many."""
+    """Fill the disk from that write on during every kind of work; return whether there were so many
+    writes.
+    """
     place.mkdir()
     world = World(place)
     world.write_many(6)
@@ -56,7 +58,7 @@ async def play_full_state(place: Path, number: int) -> bool:
 
 
 async def play_full_state_of_service(place: Path, number: int) -> bool:
-    """The same in a first pass to a service."""
+    """Do the same in a first pass to a service."""
     place.mkdir()
     world = RemoteWorld(place)
     async with world.serving():
@@ -72,7 +74,7 @@ NEVER = DeletionRules(hold_fraction=1.0, hold_count=10_000)
 
 
 class LocalMirror:
-    """A folder, mirrored into its embedded knowledge base, which may lie on a disk that gets full."""
+    """A folder mirrored into its built-in knowledge base, whose disk may become full."""
 
     def __init__(self, place: Path) -> None:
         self.folder, self.state = place / "docs", place / "state"
@@ -86,7 +88,7 @@ class LocalMirror:
         (self.folder / name).write_text(text)
 
     def pass_over(self) -> str:
-        """One pass; the sentence about what is wrong, or ''."""
+        """Run one pass; return its error, or ''."""
         config = MirrorConfig(name="docs", folder=self.folder, settle=0.02, deletions=NEVER)
         end = asyncio.run(once.once(Installation(Config(mirrors=(config,)), self.state)))
         passed: PassEnd = end.ends["docs"]
@@ -94,7 +96,7 @@ class LocalMirror:
         return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble
 
     def served(self) -> list[tuple[str, str]]:
-        """Path and digest of every document that the index holds."""
+        """Return path and digest of every document in the index."""
         with closing(open_reader(self.state / "kb" / "docs" / "index.db")) as reader:
             rows = reader.execute("SELECT path, digest FROM document").fetchall()
         return sorted((unbind(path), str(digest)) for path, digest in rows)
@@ -104,12 +106,12 @@ class LocalMirror:
         return sorted((path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
 
     def keeps(self, words: str) -> list[Path]:
-        """The files of the knowledge base in which these words are."""
+        """Return the files of the knowledge base that contain these words."""
         files = (path for path in (self.state / "kb").rglob("*") if path.is_file())
         return [path for path in files if words.encode() in path.read_bytes()]
 
     def edit(self, number: int) -> str:
-        """Work of every kind: a new file, a change, a rename, a deletion; words that are deleted by it."""
+        """Make every kind of change; return the deleted words."""
         (old,) = self.folder.glob("gone*")
         words = old.read_text()
         old.unlink()
@@ -122,7 +124,7 @@ class LocalMirror:
 
 
 def play_full_index(mirror: LocalMirror, full_at: int) -> bool:
-    """The disk of the index is full from that write on; True where there were so many."""
+    """Fill the index's disk from that write on; return True if there were so many."""
     deleted = mirror.edit(full_at)
     before = dict(mirror.served())
     disk = Disk(full_at)

@@ -50,7 +50,7 @@ class _Filesystem(apsw.VFS):
 
 @contextmanager
 def every_file_on(disk: Disk, only: str = "") -> Iterator[Disk]:
-    """Within, every database that is opened lies on `disk`, or those with `only` in their name."""
+    """Put every opened database on `disk`, or those with `only` in their name."""
     filesystem = _Filesystem(disk, only)
     try:
         yield disk

@@ -105,14 +105,14 @@ SPOILT: dict[str, Spoil] = {
     "a pipe": pipe,
     "a dangling link": dangling_link,
 }
-"""Seen at once, and put aside."""
+"""Damage that is noticed at once; the state is set aside."""
 
 LOST: dict[str, Spoil] = {"emptied": emptied, "deleted": deleted, "wal deleted": without_wal}
-"""Looks like a state that knows little; the rest is in the knowledge base."""
+"""Looks like a state with few rows; the rest is in the knowledge base."""
 
 
 def kept_copy(file: Path) -> Path:
-    """A copy made while nobody has it open, as one that is put back later without its WAL."""
+    """Copy the file while no process has it open, for a later restore without its WAL."""
     checkpointed(file)
     return Path(shutil.copy(file, file.with_name("kept.db")))
 

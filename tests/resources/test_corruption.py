@@ -32,7 +32,7 @@ FILES = 12
 
 
 def reopened(world: World) -> list[str]:
-    """Open the state as a start does; what a person is told."""
+    """Open the state as a start does; return the message to the user."""
     told: list[str] = []
     open_or_set_aside(world.state / "state.db", told.append).close()
     return told
@@ -112,7 +112,7 @@ async def test_damage_met_in_the_middle_of_a_pass_sends_nothing_twice(tmp_path: 
 
 
 async def spoilt_after(world: World, number: int) -> bool:
-    """Overwrite the state after that many commits; whether there were so many."""
+    """Overwrite the state after that many commits; return whether there were so many."""
     world.write_many(FILES)
     passed = 0
 
@@ -135,9 +135,10 @@ async def spoilt_after(world: World, number: int) -> bool:
 
 
 def overwrite(state: Path) -> None:
-    """As a program does that takes the disk for its own.
+    """Overwrite the state as a program does that uses the disk directly.
 
-    In place: were the file empty for a moment, whoever opened it then would remove what lies beside it.
+    In place: if the file were empty for a moment, any process opening it then would remove the files beside
+    it.
     """
     for file in (state, state.with_name("state.db-wal")):
         size = max(file.stat().st_size, 8192)
@@ -175,7 +176,7 @@ def test_a_daemon_whose_state_is_damaged_and_then_deleted_takes_everything_over_
 
 
 class ReadOnlyDisk:
-    """Sets aside as on a file system that is mounted for reading only, until it `gives`."""
+    """Fails to set the state aside, as on a read-only file system, until it `gives`."""
 
     def __init__(self) -> None:
         self.gives, self.asked = False, 0
@@ -201,7 +202,7 @@ async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
     async def watched(self: daemon.Daemon, store: StateStore) -> None:
         opened.append(store)
         if len(opened) == 1:
-            # Before a mirror reads it: what it has read is not read from the disk again.
+            # Before a mirror reads it: what it has read isn't read from the disk again.
             overwrite(installation.state_file)
             with pytest.raises(StateError):
                 store.read_now(lambda tx: tx.mirrors.all())

@@ -28,7 +28,7 @@ def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 class Descriptors:
-    """Whether the program gets any more of them, the state aside."""
+    """Whether the program can open more descriptors, except for the state."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
@@ -52,7 +52,7 @@ def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_nex
 ) -> None:
     for n in range(20):
         desk.write(f"f{n}.md", f"text {n}")
-    for descriptors, words in ((17, ()), (18, FOLDER)):  # to the service, into the embedded knowledge base
+    for descriptors, words in ((17, ()), (18, FOLDER)):  # to the service, into the built-in knowledge base
         process = with_few(desk, descriptors, "--once", *words)
         _, err = process.communicate(timeout=100)
         assert process.returncode == 4, err

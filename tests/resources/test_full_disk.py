@@ -22,7 +22,7 @@ from tests.share import boundaries, enumerated, in_parts, long
 from tests.source.folders import refuse
 from tests.targets.bodies import BytesBody
 
-# What fails while SQLite closes a file has nobody to tell but Python itself.
+# Only Python can report errors when SQLite closes a file.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

@@ -14,14 +14,14 @@ MIB = 1024 * 1024
 
 
 def lying(document: bytes, part: str, content: bytes, said: int) -> bytes:
-    """An archive whose directory and local header say that `part` unpacks to `said` bytes."""
+    """Return an archive whose directory and local header claim that `part` unpacks to `said` bytes."""
     honest = samples.with_part(document, part, content)
     true, false = struct.pack("<I", len(content)), struct.pack("<I", said)
     return honest.replace(true, false)
 
 
 def overlapping(copies: int, size: int) -> bytes:
-    """A directory of many entries that all point at one compressed block (as of 42.kb quines)."""
+    """Return a directory of many entries that all point at one compressed block (like 42.kb quines)."""
     name = b"word/document.xml"
     body = zlib.compress(b" " * size, 9)[2:-4]
     crc = zlib.crc32(b" " * size)
@@ -38,7 +38,7 @@ def overlapping(copies: int, size: int) -> bytes:
 
 
 def nested_zips(levels: int) -> bytes:
-    """Archives in archives; the innermost is ten MiB of nothing."""
+    """Return archives in archives; the innermost is ten MiB of nothing."""
     inner = samples.zipped({"0": bytes(10 * MIB)})
     for level in range(levels):
         inner = samples.zipped({f"{level}-{copy}.zip": inner for copy in range(10)})
@@ -46,13 +46,13 @@ def nested_zips(levels: int) -> bytes:
 
 
 def laughs(levels: int = 12) -> str:
-    """XML entities that double ten times each."""
+    """Return XML entities that double ten times each."""
     rows = [f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, levels)]
     return f"<!DOCTYPE x [<!ENTITY a0 'ha'>{''.join(rows)}]>"
 
 
 def quadratic() -> str:
-    """One long entity, named often."""
+    """Return one long entity, referenced often."""
     return f"<!DOCTYPE x [<!ENTITY a '{'h' * 100_000}'>]>"
 
 
@@ -84,13 +84,13 @@ def deep_odt(depth: int) -> bytes:
 
 
 def far_cells() -> bytes:
-    """A sheet with a cell in its last row and column: a table of 17 thousand million cells."""
+    """Return a sheet with a cell in its last row and column: a table of 17 thousand million cells."""
     cells = '<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
     return samples.with_part(samples.xlsx(), "xl/worksheets/sheet1.xml", samples.worksheet(cells).encode())
 
 
 def repeated_cells() -> bytes:
-    """An OpenDocument table that repeats one cell and one row two thousand million times."""
+    """Return an OpenDocument table that repeats one cell and one row two thousand million times."""
     return samples.odt(
         '<table:table><table:table-row table:number-rows-repeated="2147483647"><table:table-cell '
         'table:number-columns-repeated="2147483647"><text:p>x</text:p></table:table-cell>'
@@ -99,7 +99,7 @@ def repeated_cells() -> bytes:
 
 
 def huge_picture() -> bytes:
-    """A PNG that says to have 2³¹ pixels a side, in a Word document."""
+    """Return a PNG that claims 2³¹ pixels a side, in a Word document."""
     head = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + head
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
@@ -118,7 +118,7 @@ def looping_pages() -> bytes:
 
 
 def doubling_pages(levels: int) -> bytes:
-    """Each node of the tree of pages has the next one twice."""
+    """Return a PDF in which each node of the page tree has the next one twice."""
     node = b"<</Type/Pages/Kids[%d 0 R %d 0 R]/Count %d>>"
     nodes = (node % (n, n, 2**31 - 1) for n in range(3, 3 + levels))
     return pdf_of(*nodes, b"<</Type/Page/MediaBox[0 0 9 9]/Parent 2 0 R>>")
@@ -130,7 +130,7 @@ def claimed_pages() -> bytes:
 
 
 def swollen_stream(rounds: int) -> bytes:
-    """A page whose content is deflated several times over."""
+    """Return a page whose content is deflated several times over."""
     content = b"BT /F 9 Tf (ha) Tj ET\n" * 1_000_000
     for _ in range(rounds):
         content = zlib.compress(content, 9)
@@ -141,7 +141,7 @@ def swollen_stream(rounds: int) -> bytes:
 
 
 def looping_form() -> bytes:
-    """A drawing that draws itself, twice."""
+    """Return a drawing that draws itself, twice."""
     form = b"/X Do /X Do"
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 5 0 R/Resources<</XObject<</X 4 0 R>>>>>>"
     entries = b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>"
@@ -149,7 +149,7 @@ def looping_form() -> bytes:
 
 
 def scanned(picture: bytes, pages: int = 1, side: int = 595) -> bytes:
-    """Pages that are all one picture."""
+    """Return pages that all show one picture."""
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %d %d]/Contents 4 0 R/Resources<</XObject<</I 3 0 R>>>>>>"
     kids = b" ".join(b"%d 0 R" % number for number in range(5, 5 + pages))
     content = samples.pdf_stream(b"%d 0 0 %d 0 0 cm /I Do" % (side, side))
@@ -158,7 +158,7 @@ def scanned(picture: bytes, pages: int = 1, side: int = 595) -> bytes:
 
 
 def picture_of(width: int, height: int, content: bytes, filters: bytes = b"/FlateDecode") -> bytes:
-    """A grey picture of a PDF."""
+    """Return a grey picture of a PDF."""
     kind = b"/Type/XObject/Subtype/Image/ColorSpace/DeviceGray/BitsPerComponent 8"
     return samples.pdf_stream(content, b"%b/Width %d/Height %d/Filter[%b]" % (kind, width, height, filters))
 
@@ -168,19 +168,19 @@ def many_scans(pages: int) -> bytes:
 
 
 def claimed_picture(side: int) -> bytes:
-    """A picture of which only the first pixels are there."""
+    """Return a picture that contains only its first pixels."""
     return scanned(picture_of(side, side, zlib.compress(b"ha")))
 
 
 def swollen_picture(side: int) -> bytes:
-    """A picture deflated twice."""
+    """Return a picture deflated twice."""
     packer = zlib.compressobj(9)
     content = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
     return scanned(picture_of(side, side, zlib.compress(content), b"/FlateDecode" * 2))
 
 
 def vast_scan() -> bytes:
-    """A page of some square kilometres."""
+    """Return a page of some square kilometres."""
     return scanned(picture_of(8, 8, zlib.compress(bytes(range(64)))), side=100_000_000)
 
 
@@ -197,14 +197,14 @@ def deep_array(depth: int) -> bytes:
 
 
 def mail_of(document: bytes, count: int) -> bytes:
-    """A message that carries one document many times."""
+    """Return a message with one document many times."""
     content = base64.b64encode(document)
     part = b'--B\nContent-Disposition: attachment; filename="a.docx"\nContent-Transfer-Encoding: base64\n\n'
     return b"Subject: x\nContent-Type: multipart/mixed; boundary=B\n\n" + (part + content + b"\n") * count
 
 
 def canvas_of_groups(count: int) -> bytes:
-    """Groups that surround each other, and as many cards."""
+    """Return groups that surround each other, and as many cards."""
     nodes = [
         {"type": kind, "x": n, "y": n, "width": 9**9, "height": 9**9, "text": "x"}
         for n in range(count)
@@ -218,7 +218,7 @@ def deep_notebook(depth: int) -> bytes:
 
 
 def wide_notebook() -> bytes:
-    """A cell whose source is a list of lists of lists."""
+    """Return a cell whose source is a list of lists of lists."""
     return json.dumps({"cells": [{"cell_type": "markdown", "source": [[[["x"]]]] * 100_000}]}).encode()
 
 
@@ -227,12 +227,12 @@ def deep_rtf(depth: int) -> bytes:
 
 
 def deep_mail(depth: int) -> bytes:
-    """Messages in messages."""
+    """Return messages in messages."""
     return b"Subject: x\nContent-Type: message/rfc822\n\n" * depth + b"Subject: x\n\nword"
 
 
 def wide_mail(count: int) -> bytes:
-    """A multipart that opens another one of the same boundary again and again."""
+    """Return a multipart that opens another one with the same boundary again and again."""
     return (
         b'Subject: x\nContent-Type: multipart/mixed; boundary="b"\n\n'
         + b'--b\nContent-Type: multipart/mixed; boundary="b"\n\n' * count
@@ -244,7 +244,7 @@ def open_tags(tag: str, size: int) -> bytes:
 
 
 def endless_rows() -> bytes:
-    """A table of one long row and many short ones: as a pipe table it has their product of cells."""
+    """Return a table of one long row and many short ones: as a pipe table it has their product of cells."""
     return b"<table><tr>" + b"<td>x" * 10_000 + b"<tr><td>x<td>x" * 10_000
 
 
@@ -322,4 +322,4 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a table of products": ("html", endless_rows),
     "much nothing": ("html", lambda: bytes(100 * MIB)),
 }
-"""Name → format and builder. Each may end as a text or as a refusal, but within its bounds."""
+"""Name → format and builder. Each may end as a text or as a refusal, but within its limits."""

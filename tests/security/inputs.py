@@ -70,7 +70,7 @@ ANSWERS = st.tuples(_OPS, st.integers(100, 599), _HEADERS, _BODIES)
 
 
 def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
-    """A value, or an error that says what is to be done; never anything else."""
+    """Require a value, or an error that says what to do; never anything else."""
     op, status, headers, content = given
     body = parse_json(content)
     answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
@@ -109,7 +109,7 @@ FILES = st.tuples(_NAMES, TEXTS)
 
 
 def text_is_covered(given: tuple[str, bytes]) -> None:
-    """Refused as no text, or cut into bounded chunks that leave no letter out."""
+    """Require a refusal, or bounded chunks that leave no letter out."""
     path, raw = given
     try:
         read = parse_text(path, raw)
@@ -130,7 +130,7 @@ LABELLED = st.tuples(TEXTS, st.none() | st.text(max_size=12) | _LABELS)
 
 
 def bytes_are_decoded(given: tuple[bytes, str | None]) -> None:
-    """A text without a NUL, or refused."""
+    """Require a text without a NUL, or a refusal."""
     raw, label = given
     for reading in (lambda: decode(raw), lambda: decode_declared(raw, label)):
         with suppress(Rejected):
@@ -196,7 +196,7 @@ _RICH_TEXTS = st.lists(
 
 
 def _archived(document: bytes) -> st.SearchStrategy[bytes]:
-    """An archive with a part replaced, or with bytes turned over."""
+    """Return an archive with a part replaced, or with bytes swapped."""
     names = sorted(samples.parts_of(document))
     replaced = st.tuples(st.sampled_from(names), _MARKUP | st.binary(max_size=50))
     turned = st.tuples(st.integers(0, len(document) - 1), st.integers(0, 255))
@@ -244,7 +244,7 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
 
 
 def document_is_read(given: tuple[str, bytes]) -> None:
-    """A text, or a refusal with a reason."""
+    """Require a text, or a refusal with a reason."""
     extension, raw = given
     outcome, text = child.outcome(_READERS, f"x.{extension}", raw)
     refused = outcome.get("refused", {})
@@ -259,7 +259,7 @@ FRAMES = st.binary(max_size=80) | (VALUES | _ANSWERED).map(as_json)
 
 
 def frame_is_unpacked(content: bytes) -> None:
-    """An answer, or ValueError."""
+    """Require a response, or ValueError."""
     for unpack in (unpack_answer, unpack_ready):
         with suppress(ValueError):
             unpack(content)
@@ -281,7 +281,7 @@ PATTERNS = st.tuples(st.lists(st.sampled_from(_PATTERN_PARTS), min_size=1, max_s
 
 
 def pattern_is_matched(given: tuple[str, str]) -> None:
-    """A verdict, or ValueError for a pattern without sense; a path made to be tried again and again too."""
+    """Require a result, or ValueError for an invalid pattern; also for a path made to backtrack."""
     pattern, path = given
     try:
         rules = Rules(None, (pattern,), Limits())

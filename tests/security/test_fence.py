@@ -33,7 +33,7 @@ def parser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parser]:
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
-    """Makes parsers of a test's own that were taken over; they are closed after it."""
+    """Create compromised parsers for a test; they are closed after it."""
     with ExitStack() as made:
 
         def make(*bounds: Bounds) -> Parser:
@@ -79,13 +79,13 @@ def in_thread(what):
 
 
 def obeyed(parser: Parser, program: str, own: object = "") -> str:
-    """What the program said: of each attempt how it ended."""
+    """Return the program's output: the result of each attempt."""
     known = PRELUDE.format(own=str(own), pid=os.getpid(), group=os.getpgid(0))
     return parser.parse("x.html", BytesBody((known + textwrap.dedent(program)).encode())).text
 
 
 def all_refused(parser: Parser, attempts: str, own: object = "") -> bool:
-    """Each line is an expression that must end in a refusal."""
+    """Return whether each line, an expression, ends in a refusal."""
     tried = [line for line in textwrap.dedent(attempts).strip().splitlines() if line]
     said = obeyed(parser, "\n".join(f"attempt(lambda: {each}\n)" for each in tried), own).splitlines()
     assert len(said) >= len(tried) and all(line.startswith("refused") for line in said), said
@@ -199,7 +199,9 @@ def test_every_fence_of_this_kernel_is_up(tmp_path):
 
 
 def test_nothing_that_lies_beside_the_program_is_read(parser, begin, tmp_path, monkeypatch):
-    """In a checkout, or where a folder of the user's is searched for packages, letters may lie beside."""
+    """In a checkout, or where Python searches a user's folder for packages, letters may be in the same
+    folder.
+    """
     beside = tmp_path / "work"
     (beside / "package").mkdir(parents=True)
     (beside / "package" / "__init__.py").write_text("")
@@ -214,7 +216,7 @@ def test_nothing_that_lies_beside_the_program_is_read(parser, begin, tmp_path, m
 
 
 def test_the_readers_are_found_wherever_they_were_installed(tmp_path, monkeypatch):
-    """A folder of the user's own before all others, as PYTHONPATH makes one, hides no reader."""
+    """A user's own folder first in the search path, as PYTHONPATH makes one, hides no reader."""
     (tmp_path / "own").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "own")
     with closing(Parser(tmp_path / "spool")) as parser:

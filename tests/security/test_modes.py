@@ -27,7 +27,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def loose(below: Path) -> list[str]:
-    """What others than the user may read, write or enter."""
+    """Return the files that other users may read, write or enter."""
     return [str(p) for p in (below, *below.rglob("*")) if stat.S_IMODE(p.lstat().st_mode) & 0o077]
 
 

@@ -20,14 +20,14 @@ from tests.cli.place import Place, Ran
 from tests.share import enumerated, long
 
 SERVICE = 10001
-"""A user that needs no name."""
+"""A user without a name."""
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
 
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    """Where every user may go, which pytest's own folders are not; the folder is mirrored by root."""
+    """A place that every user may enter, unlike pytest's own folders; root mirrors the folder."""
     root = Path(tempfile.mkdtemp(prefix="kbsync-owners-"))
     root.chmod(0o755)
     place = Place(root)
@@ -40,7 +40,7 @@ def place() -> Iterator[Place]:
 
 @pytest.fixture
 def served(place: Place) -> Place:
-    """The same, with a state that the service made."""
+    """The same place with a state that the service created."""
     give(place.home, SERVICE)
     return place
 
@@ -51,13 +51,13 @@ def give(place: Path, user: int) -> None:
 
 
 def owners(place: Place) -> dict[str, int]:
-    """By path, of everything in the state."""
+    """Return the owners by path of everything in the state."""
     return {str(p.relative_to(place.state)): p.lstat().st_uid for p in place.state.rglob("*")}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def everything_is_loaded() -> None:
-    """The service's user may not be able to enter the checkout, nor to read the Python that runs it."""
+    """Load everything: the service's user may be unable to read the checkout, or its Python."""
     warm.load()
 
 
@@ -77,7 +77,7 @@ def as_service(place: Place, *words: str) -> Ran:
 
 def _become_service_and_run(place: Place, words: tuple[str, ...], writer: int) -> None:
     try:
-        os.chdir(place.root)  # a run goes back to where it was begun, and that need not be open to others
+        os.chdir(place.root)  # a run returns to its first folder, which others may be unable to enter
         os.setgroups([])
         os.setresgid(SERVICE, SERVICE, SERVICE)
         os.setresuid(SERVICE, SERVICE, SERVICE)
@@ -97,7 +97,7 @@ COMMANDS = "--once, forget handbook --yes, retry --mirror handbook, verify --rep
 @long
 @pytest.mark.parametrize("command", COMMANDS.split(", "))
 def test_what_root_makes_in_a_services_state_is_the_services_own(served: Place, command: str) -> None:
-    shutil.rmtree(served.state / "kb")  # made anew, and found missing by those who look
+    shutil.rmtree(served.state / "kb")  # created again, and found missing by commands that only read
     shutil.rmtree(served.state / "spool")
     served.run(*command.split())
     (served.state / "wake").unlink(missing_ok=True)
@@ -182,5 +182,5 @@ def test_doctor_names_what_does_not_belong_there(served: Place, left: str) -> No
 
 
 def check_of_state(ran: Ran) -> dict[str, Any]:
-    """What doctor finds of the state; the service's user may not be able to read the installation."""
+    """Return doctor's result about the state; the service's user may be unable to read the installation."""
     return next(one for one in ran.json["checks"] if one["name"] == "state")

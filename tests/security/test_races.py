@@ -33,7 +33,7 @@ class SwappedFolder:
         self.bait, self.ignore = self.outside / "file.txt", self.file.with_name(".kbsyncignore")
 
     def lay(self) -> None:
-        """As it was in the beginning."""
+        """Restore the initial files."""
         for folder in (self.root, self.outside):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -45,7 +45,7 @@ class SwappedFolder:
         os.utime(self.bait, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def replace(self, path: Path, make: Callable[[Path], object]) -> None:
-        """Something else lies at `path` now."""
+        """Replace `path`."""
         path.rename(path.with_name(path.name + ".was"))
         make(path)
 
@@ -80,7 +80,7 @@ SWAPS: dict[str, Callable[[SwappedFolder], None]] = {
 
 
 def swapped_at(number: int, swap: Callable[[], None], action: Callable[[], Any]) -> tuple[bool, Any]:
-    """Do `action`, and `swap` before its nth system call; whether it came so far, and what it gave."""
+    """Do `action`, and `swap` before its nth system call; return whether it had so many, and its result."""
     made = 0
 
     def interposed(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,7 +145,7 @@ READINGS: dict[str, Callable[[SwappedFolder, Path], object]] = {
 
 
 def tells(outcome: object, place: SwappedFolder) -> bool:
-    """Whether anything of the file outside, or of its stat, is in what a reading gave."""
+    """Return whether the result reveals anything of the outside file or its stat."""
     match outcome:
         case Spooled():
             with outcome, outcome.open() as stream:
@@ -175,8 +175,8 @@ def test_a_swap_between_any_two_system_calls_shows_nothing_from_outside(tmp_path
             outcome.close()
         if not reached:
             break
-    # The shortest reading, that of the rules, makes four calls: it opens two folders and looks for an ignore
-    # file in each. Fewer would mean that a call is not among those that are watched.
+    # The shortest reading, that of the rules, makes four calls: it opens two folders and checks each for an
+    # ignore file. Fewer would mean that some call isn't intercepted.
     assert number > 4
     assert len(os.listdir("/proc/self/fd")) == held
     assert list(spool.iterdir()) == []

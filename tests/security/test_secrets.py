@@ -17,7 +17,7 @@ PASSWORD = "pass/word+of=the?proxy"
 
 
 def forms(secret: str) -> set[bytes]:
-    """As it is, in an address, in a header of Basic authentication, and its halves."""
+    """Return its forms: plain, in an address, in a Basic authentication header, and its halves."""
     pair = base64.b64encode(f"me:{secret}".encode()).decode()
     half = len(secret) // 2 + 2
     shown = {secret, quote(secret), quote(secret, safe=""), pair, secret[:half], secret[-half:]}
@@ -25,7 +25,7 @@ def forms(secret: str) -> set[bytes]:
 
 
 def bytes_kept(desk: ZhipuPlace) -> bytes:
-    """Every byte of the state directory, names included."""
+    """Return every byte of the state directory, names included."""
     files = [path for path in desk.state.rglob("*") if path.is_file()]
     return b"".join(os.fsencode(path) + path.read_bytes() for path in files)
 
@@ -50,7 +50,7 @@ def test_the_password_of_a_proxy_is_seen_nowhere(tmp_path: Path, way: str) -> No
 
 
 def family(pid: int) -> list[int]:
-    """The process and all below it."""
+    """Return the process and its descendants."""
     below = [
         int(child)
         for task in Path(f"/proc/{pid}/task").iterdir()
@@ -60,7 +60,7 @@ def family(pid: int) -> list[int]:
 
 
 def environment(pid: int) -> bytes:
-    """What a process was started with; b"" where it is shown to nobody but root."""
+    """Return a process's initial environment; b"" if only root may read it."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except PermissionError:
@@ -69,7 +69,7 @@ def environment(pid: int) -> bytes:
 
 
 def shows_no_key(*texts: bytes) -> None:
-    """Neither the key nor the half of it that signs."""
+    """Assert that neither the key nor its signing half appears."""
     secrets = (KEY.encode(), KEY.partition(".")[2].encode())
     assert [secret for secret in secrets if any(secret in text for text in texts)] == []
 

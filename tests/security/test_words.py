@@ -30,7 +30,7 @@ HOSTILE = [
 TEXT = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=6), max_size=6).map("".join)
 
 OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;[\x21-\x7e]*\x1b\\|\x1b\[\?25[lh]|(?:\x1b\[1A)?\x1b\[2K|\r")
-"""What kbsync itself writes to a terminal: colours, links, and the line that shows progress."""
+"""kbsync's own output to a terminal: colours, links, and the line that shows progress."""
 
 
 def is_harmless(shown: str, *, terminal: bool = False) -> bool:
@@ -53,7 +53,7 @@ def test_any_text_is_one_harmless_line_and_stays_as_it_is_the_second_time(text: 
 
 @contextmanager
 def logged(style: str) -> Iterator[io.BytesIO]:
-    """What is logged meanwhile."""
+    """Yield the log output."""
     written, before = io.BytesIO(), structlog.get_config()
     stream = io.TextIOWrapper(written, "utf-8", errors="strict", write_through=True)
     try:

@@ -1,7 +1,7 @@
 """Tests that no text of 1 MB keeps the program busy for more than seconds.
 
-An expression at work lets no other thread run, so one that tries a long line again and again stops every
-mirror. Each one that sees a document is tried here with 1 MB of what costs it most.
+A running expression blocks all other threads, so one that backtracks over a long line stops every mirror.
+Each expression for documents gets 1 MB of its worst input here.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from tests.share import enumerated, long
 from tests.targets.bodies import BytesBody
 
 TEXT_SECONDS = 8.0
-"""Of computing, for 1 MB read and cut; the slowest takes two."""
+"""CPU seconds to read and split 1 MB; the slowest takes two."""
 
 EXPRESSION_SECONDS = 3.0
 LONGEST_CHUNK = 20_000
-"""Characters with title and headings, however the text was made."""
+"""Characters with title and headings, for any text."""
 
 
 class TooSlow(BaseException):
-    """Not to be caught by what is tested."""
+    """An exception that the tested code can't catch."""
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Cut off after so much computing of this process, whatever else the machine does meanwhile."""
+    """Interrupt after this CPU time of the process, whatever else runs on the machine."""
 
     def cut(*_: object) -> None:
         raise TooSlow
@@ -79,7 +79,7 @@ ROOMS = [
         if not room.ispkg
     ),
 ]
-"""Where texts, paths and names of strangers are read."""
+"""Modules that read strangers' texts, paths and names."""
 
 
 def _expressions(value: Any, label: str) -> Iterator[tuple[str, re.Pattern[Any]]]:
@@ -97,7 +97,7 @@ def _expressions(value: Any, label: str) -> Iterator[tuple[str, re.Pattern[Any]]
 
 
 def _is_compiled_late(value: Any) -> bool:
-    """Whether it is a function that returns an expression, compiled when it is needed."""
+    """Return whether it is a function that returns an expression, compiled on first use."""
     annotations = getattr(value, "__annotations__", {})
     return hasattr(value, "cache_info") and annotations == {"return": "re.Pattern[str]"}
 
@@ -116,7 +116,7 @@ def test_every_expression_that_sees_a_document_has_its_worst_cases_here() -> Non
 
 @long
 def test_no_expression_is_written_where_it_is_used() -> None:
-    """There it would not be found by the test above."""
+    """The test above couldn't find it there."""
     inline = [
         f"{room.__name__}:{node.lineno}"
         for room in ROOMS

@@ -6,19 +6,21 @@ SIZE = 1_000_000
 
 
 def times(piece: str, size: int = SIZE) -> str:
-    """`piece` over and over, `size` characters of it."""
+    """Return `size` characters of repeated `piece`."""
     return piece * (size // len(piece))
 
 
 def _merged(count: int) -> str:
-    """Front matter in which each mapping merges the one before twice: so much doubles with every line."""
+    """Return front matter in which each mapping merges the previous one twice: its size doubles with every
+    line.
+    """
     lines = ["a0: &a0 {x: 1, title: deep}"]
     lines += [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, count)]
     return "\n".join(["---", *lines, f"<<: *a{count - 1}", "---", ""])
 
 
 def _org_levels(size: int) -> str:
-    """Headings each one deeper than the one before, and as many words under each."""
+    """Return headings, each one level deeper, with as many words under each."""
     lines, length, level = [], 0, 1
     while length < size:
         lines.append(f"{'*' * level} heading number {level}\n{'word ' * 30}\n")
@@ -106,7 +108,7 @@ _TEXTS: dict[str, dict[str, str]] = {
     "x.yaml": {"aliases in YAML": _merged(1_000) + times("- a\n")},
 }  # fmt: skip
 TEXTS = {name: (path, text) for path, texts in _TEXTS.items() for name, text in texts.items()}
-"""By name: a file, and what is in it."""
+"""By name: a file, and its content."""
 
 _BLANKS, _TABS, _LETTERS, _DIGITS = times(" "), times("\t"), times("a"), times("1")
 _BYTES = [times("\x80"), times("\x80\n"), times("a")]
@@ -183,7 +185,7 @@ _SEARCHED = {
     "index.glossary._SEPARATOR": [times("/;"), _LETTERS],
     "index.glossary._BEGINNING": [times("to be "), _LETTERS],
     "index.words._WORD": [_LETTERS, _BLANKS],
-    "index.words._last_word": [("a" * 4_000) + "!"],  # of a question, of which no more is read
+    "index.words._last_word": [("a" * 4_000) + "!"],  # in a question, which is cut at this length
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
     "index.read.encoding._LETTERS": [_LETTERS, times("é1"), times("é_")],
     "index.read.encoding._BETWEEN_LETTERS": [times("§"), "é" + times("§"), times("é§"), times("é§ ")],
@@ -266,4 +268,4 @@ EXPRESSIONS: dict[str, tuple[str, list[str]]] = {
     for how, table in (("finditer", _SEARCHED), ("match", _MATCHED), ("fullmatch", _MATCHED_WHOLE))
     for label, texts in table.items()
 }
-"""Each expression by the module and the name it is found under: how it is used, and what costs it most."""
+"""Each expression by its module and name: how it is used, and its worst input."""

@@ -1,8 +1,8 @@
 """Installs real servers, starts them and runs their tests: `python -m tests.servers [NAME…] [-- PYTEST
 ARGS]`.
 
-A server that this machine cannot have is named and left out. One that is installed and does not come up is a
-failure, and so is a test that fails. `python -m tests.servers --serve NAME` starts one and waits for Ctrl-C.
+A server that this machine can't install is reported and left out. An installed server that doesn't start is a
+failure, and so is a failing test. `python -m tests.servers --serve NAME` starts one and waits for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent
 
 
 def main(words: Sequence[str]) -> int:
-    """0 when every server that could be installed came up and passed."""
+    """Return 0 if every server that could be installed started and passed."""
     words, given = _split(words)
     names = [word for word in words if word in NAMES] or list(NAMES)
     if wrong := {*words} - {*NAMES, "--serve"}:
@@ -51,13 +51,13 @@ def main(words: Sequence[str]) -> int:
 
 
 def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Before and after `--`."""
+    """Split the words at `--`."""
     where = words.index("--") if "--" in words else len(words)
     return words[:where], words[where + 1 :]
 
 
 def _installed(names: Sequence[str]) -> dict[str, Path]:
-    """The environment of each server that this machine can have."""
+    """Return the environment of each server that this machine can install."""
     found = {}
     for name in names:
         begun = time.monotonic()
@@ -71,7 +71,7 @@ def _installed(names: Sequence[str]) -> dict[str, Path]:
 
 
 def _started(environments: dict[str, Path], scratch: Path, stack: ExitStack) -> dict[str, dict[str, Any]]:
-    """What each yields, with the address of the models that are its alone. They start side by side."""
+    """Start them side by side; return what each yields, with the address of its own model server."""
 
     def start(name: str) -> dict[str, Any]:
         models_url = stack.enter_context(models.serving())
@@ -88,7 +88,7 @@ def _started(environments: dict[str, Path], scratch: Path, stack: ExitStack) -> 
 
 
 def _tested(there: dict[str, dict[str, Any]], scratch: Path, given: Sequence[str]) -> int:
-    """The exit code of pytest: one process for each server."""
+    """Return pytest's exit code: one process for each server."""
     spread = () if len(there) == 1 else ("-n", str(len(there)), "--dist", "loadfile")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", scratch / "tests"]
     variables = {**os.environ, VARIABLE: json.dumps(there)}

@@ -25,5 +25,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture
 def servers() -> dict[str, Any]:
-    """What `start` of each server yielded."""
+    """Return what each server's `start` yielded."""
     return _THERE

@@ -23,7 +23,7 @@ def _upload(what: str, name: str, content: bytes = README) -> Probe:
 
 
 def _list(what: str, number: int, state: str) -> Probe:
-    """Repeated until so many documents are in a state."""
+    """Repeat until this many documents are in a state."""
 
     def is_over(body: Any) -> bool:
         return [one["status"] for one in body["documents"]].count(state) == number
@@ -104,11 +104,11 @@ KNOWN: Mapping[str, str] = {
 
 @contextmanager
 def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
-    """Its base URL and key."""
+    """Yield its base URL and key."""
     port = free_port()
     for folder in ("inputs", "store"):
         (place / folder).mkdir(parents=True, exist_ok=True)
-    (place / ".env").touch()  # without one it asks whether to go on
+    (place / ".env").touch()  # without one it asks whether to continue
     variables = {
         "TIKTOKEN_CACHE_DIR": str(tokenizers(environment)),
         "HOST": "127.0.0.1",

@@ -20,7 +20,7 @@ from tests.servers.probe import Probe
 PYTHONS = ("3.11", "3.12", "3.13")
 PROBES: Sequence[Probe] = ()
 PASSED = {"server-initialize", "ping", "tools-list", "resources-list", "dns-rebinding-protection"}
-"""Scenarios that ask nothing but what any server has."""
+"""Scenarios that need nothing but what every server has."""
 
 KNOWN: Mapping[str, str] = {
     "tools-call-with-logging: *": "a client is sent no log",
@@ -39,13 +39,13 @@ KNOWN: Mapping[str, str] = {
 
 @contextmanager
 def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
-    """Nothing: each test starts a `kbsync mcp` of its own."""
+    """Yield no data: each test starts its own `kbsync mcp`."""
     yield {}
 
 
 def of_node(
     environment: Path, program: str, *words: str | Path, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """One of the tools, to its end. `options`: those of `ran`."""
+    """Run one of the tools to its end. `options`: those of `ran`."""
     node, script = environment / "bin" / "node", environment / "node_modules" / ".bin" / program
     return ran(node, script, *words, **options)

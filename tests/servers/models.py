@@ -1,15 +1,14 @@
 """A small server with OpenAI's model API, for real servers that need embeddings and chat.
 
-A vector is the hashed bag of a text's words: texts that share words are near, and nothing more is meant.
-`python -m tests.servers.models PORT` serves until it is ended. What goes wrong is ordered at `/control`, each
-time all of it:
+A vector is the hashed bag of a text's words: texts that share words are near each other. `python -m
+tests.servers.models PORT` serves until it is ended. `/control` sets the faults, all of them at a time:
 
     POST /control {"fail": 2, "status": 429}     the next two requests for embeddings fail
-                  {"fail_if": "word"}            each one fails that has the word in it
-                  {"delay": 0.5}                 seconds before each answer
-                  {"chat": "text"}               what a chat answers
-    DELETE /control                              all is well again
-    GET /requests                                the paths asked for, the oldest first
+                  {"fail_if": "word"}            each request with the word in it fails
+                  {"delay": 0.5}                 seconds before each response
+                  {"chat": "text"}               the text of a chat's answer
+    DELETE /control                              no more faults
+    GET /requests                                the requested paths, the oldest first
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ EMBEDDING, CHAT = "fake-embed", "fake-chat"
 KEY = "sk-models"
 
 END_OF_EXTRACTION = "<|COMPLETE|>"
-"""What LightRAG's extraction of entities wants to read at the end of an answer; alone: there are none."""
+"""The text that ends LightRAG's extraction of entities; alone: there are none."""
 
 
 @dataclass
 class Orders:
-    """What a test asked for. `fail`: so many requests for embeddings from now on."""
+    """The faults that a test ordered. `fail`: the number of embedding requests to fail from now on."""
 
     fail: int = 0
     status: int = 500
@@ -64,13 +63,13 @@ class Models(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """As clients of OpenAI want it, with the version."""
+        """The address for OpenAI's clients, with the version."""
         return f"http://127.0.0.1:{self.server_port}/v1"
 
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Serve on a free port from a thread; the address, with `/v1`."""
+    """Serve on a free port in a thread; yield the address, with `/v1`."""
     server = Models()
     thread = threading.Thread(target=server.serve_forever, name="models", daemon=True)
     thread.start()
@@ -83,7 +82,7 @@ def serving() -> Iterator[str]:
 
 
 def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
-    """Of length 1. Each word adds or takes 1 at the place its hash names."""
+    """Return a vector of length 1. Each word adds or subtracts 1 at the position of its hash."""
     places = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()):
         number = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
@@ -96,11 +95,11 @@ def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
 
 class _Conversation(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: else each answer waits 40 ms for an acknowledgement
+    wbufsize = -1  # head and body in one packet: else each response waits 40 ms for an acknowledgement
     server: Models
 
     def log_message(self, *_: Any) -> None:
-        """The path is remembered, nothing is printed."""
+        """Print nothing; the path is recorded."""
 
     def do_GET(self) -> None:
         match self._path():

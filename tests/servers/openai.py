@@ -100,17 +100,17 @@ KNOWN: Mapping[str, str] = {
 
 @contextmanager
 def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
-    """Its base URL and key."""
+    """Yield its base URL and key."""
     port = free_port()
     place.mkdir(parents=True, exist_ok=True)
     config = place / "ogx.json"  # which is YAML as well
     config.write_text(json.dumps(_config(place, port, models_url)))
-    # It refuses to serve without TLS otherwise.
+    # Otherwise it refuses to serve without TLS.
     words = [environment / "bin" / "ogx", "run", config, "--port", str(port), "--insecure"]
-    # The SQLite of many a Python loads no extensions, as its store of vectors is one.
+    # In many Pythons SQLite loads no extensions, which its vector store needs.
     (place / "sitecustomize.py").write_text(_OTHER_SQLITE)
     variables = {"TIKTOKEN_CACHE_DIR": str(tokenizers(environment)), "PYTHONPATH": str(place)}
-    variables["OGX_LOG_FORMAT"] = "json"  # the usual one takes seconds to colour the traceback of each error
+    variables["OGX_LOG_FORMAT"] = "json"  # the default takes seconds to colour the traceback of each error
     with running(words, place, f"http://127.0.0.1:{port}/v1/health", variables):
         yield {"base_url": f"http://127.0.0.1:{port}/v1", "api_key": KEY}
 
@@ -133,7 +133,7 @@ def _config(place: Path, port: int, models_url: str) -> dict[str, Any]:
                 _provider("models", "remote::openai", api_key=models.KEY, base_url=models_url),
             ],
             "vector_io": [
-                # The other built-in one, faiss, mixes its passages up once the newest of them is deleted.
+                # The other built-in one, faiss, confuses its passages once the newest of them is deleted.
                 _provider(
                     "sqlite-vec",
                     "inline::sqlite-vec",

@@ -22,7 +22,7 @@ NOBODY = "4e741f2c-6b1d-4f0c-9a53-000000000000"
 
 
 def _upload(what: str, name: str, content: bytes, keep: str = "", **metadata: str) -> Probe:
-    """Into the base that was made, in a folder or beside them."""
+    """Upload into the created base, in a folder or not."""
     sent = {"metadata": json.dumps({"knowledge_id": "{base}", **metadata})}
     return Probe(
         what,
@@ -121,7 +121,7 @@ ADMIN = {"email": "admin@example.com", "password": "Passw0rd!"}
 
 @contextmanager
 def start(environment: Path, place: Path, models_url: str, port: int = 0) -> Iterator[dict[str, Any]]:
-    """Its base URL, the key of its administrator and its process; `port`: where it was before."""
+    """Yield its base URL, its administrator's key and its process; `port`: its previous port."""
     port = port or free_port()
     words = [environment / "bin" / "open-webui", "serve", "--host", "127.0.0.1", "--port", str(port)]
     variables = {

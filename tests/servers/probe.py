@@ -1,5 +1,6 @@
 """Sends the same requests to a stand-in and to the real server, and reports differences in status or
-shape."""
+shape.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +19,18 @@ from kbsync_standin.application import Application
 from kbsync_standin.server import Server
 
 LONGEST = 60.0
-"""Seconds that a probe is repeated for, by the clock of the side that is asked."""
+"""The most seconds to repeat a probe, by the clock of its side."""
 LONGEST_REPLY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One request. `{word}` in its texts stands for what `values` or an earlier probe kept under that word.
+    """One request. `{word}` in its texts is replaced by the value that `values` or an earlier probe stored
+    under it.
 
     `file`: name, bytes and type of the part `file_field` of a form, `form` its other fields. `headers`: those
-    beside the ones that every request of the side has; None takes one of these away. `keep`: word → where in
-    the answer its value is, such as `data.0.id`. `until`: repeated until this is so of the body.
+    beside the ones in every request of the side; None removes one of these. `keep`: word → the path of its
+    value in the response, such as `data.0.id`. `until`: the condition on the body until which to repeat.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Who is asked. `wait`: lets so many seconds pass there."""
+    """The stand-in or the server. `wait`: lets time pass there."""
 
     base_url: str
     headers: Mapping[str, str]
@@ -57,14 +59,14 @@ class Side:
 def stand_in(
     app: Application[Any, Any], headers: Mapping[str, str], values: Mapping[str, str] = {}
 ) -> Iterator[Side]:
-    """The stand-in's side; its clock moves only while a probe waits."""
+    """Yield the stand-in's side; its clock moves only while a probe waits."""
     server = Server(app)
     with server.in_thread():
         yield Side(server.url, headers, values, server.advance)
 
 
 def differences(probes: Iterable[Probe], ours: Side, theirs: Side) -> list[str]:
-    """One line for each: `probe: place: what the stand-in has, what the server has`."""
+    """Return one line for each: `probe: place: the stand-in's value, the server's value`."""
     found = []
     ours_kept, theirs_kept = dict(ours.values), dict(theirs.values)
     for probe in probes:
@@ -80,7 +82,7 @@ def differences(probes: Iterable[Probe], ours: Side, theirs: Side) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`unknown`: differences without a reason. `idle`: reasons for which there is no difference any more."""
+    """`unknown`: differences without a reason. `idle`: reasons without a difference."""
 
     known: Sequence[str]
     unknown: Sequence[str]
@@ -88,7 +90,7 @@ class Judgement:
 
 
 def judge(found: Iterable[str], known: Mapping[str, str]) -> Judgement:
-    """`known`: a difference, or a pattern (`*`) of some, up to its second colon → the reason."""
+    """`known`: a difference, or a pattern (`*`) up to its second colon → the reason."""
     told, unknown, used = [], [], set()
     for one in found:
         place = ":".join(one.split(":")[:2])
@@ -102,10 +104,10 @@ def judge(found: Iterable[str], known: Mapping[str, str]) -> Judgement:
 
 
 def shape(answer: httpx.Response) -> dict[str, str]:
-    """Place → type: `status` → `200`, `body` → `object`, `body.data[].id` → `string`.
+    """Return place → type: `status` → `200`, `body` → `object`, `body.data[].id` → `string`.
 
-    What the elements of a list have in common or not is told as one: `null or string`. A key that only some
-    have is `… or nothing`. An empty list is another than one that has elements.
+    The types of a list's elements are joined: `null or string`. A key that only some have is `… or nothing`.
+    An empty list differs from one with elements.
     """
     found = {"status": {str(answer.status_code)}}
     kind = answer.headers.get("content-type", "none").partition(";")[0]
@@ -140,11 +142,11 @@ def _written(found: Mapping[str, set[str]]) -> dict[str, str]:
     return {place: " or ".join(sorted(types)) for place, types in found.items()}
 
 
-# ---- asking
+# ---- requests
 
 
 def _ask(probe: Probe, side: Side, kept: dict[str, str]) -> httpx.Response:
-    """The answer, after as many tries as `until` wants; what is to be kept of it is in `kept`."""
+    """Return the response after as many tries as `until` needs; `kept` gets the values to keep."""
     pause, waited = 0.2, 0.0
     while True:
         answer = _send(probe, side, kept)
@@ -184,6 +186,6 @@ def _send(probe: Probe, side: Side, kept: Mapping[str, str]) -> httpx.Response:
     elif probe.json is not None:
         content = {"content": json.dumps(filled(probe.json)), "headers": {"content-type": "application/json"}}
     headers |= content.pop("headers", {})
-    # Each on a connection of its own: some servers reset one on which they answered an error.
+    # Use a new connection each time: some servers reset one on which they returned an error.
     with httpx.Client(timeout=LONGEST_REPLY, trust_env=False) as client:
         return client.request(probe.method, side.base_url + filled(probe.path), headers=headers, **content)

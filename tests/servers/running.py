@@ -1,4 +1,4 @@
-"""Installs real servers into environments of their own, starts each for one run, and ends it by its id."""
+"""Installs real servers into separate environments, starts each for one run, and ends it by its id."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from typing import Any, Protocol, cast
 from tests.servers.probe import Probe
 
 NAMES = ("openai", "openwebui", "lightrag", "mcp")
-"""Each is a module of this folder, with its packages in a file beside it. `mcp`: programs that ask ours."""
+"""Each is a module of this folder, with its packages in a file beside it. `mcp`: programs that call ours."""
 
 VARIABLE = "KBSYNC_SERVERS"
-"""JSON: what the worlds of each server need, by name. Without it nothing in this folder is collected."""
+"""JSON with the worlds' data about each server, by name. Without it no test here is collected."""
 
 HOME = Path(os.environ.get("KBSYNC_SERVERS_DIR") or Path.home() / ".cache" / "kbsync-servers")
-"""Where the environments are kept from one run to the next: 2.2 GB."""
+"""Environments stay here from one run to the next: 2.2 GB."""
 
 MADE = "made"
-"""A file in an environment that is whole; its time is that of the last use."""
+"""A file in a complete environment; its time is that of the last use."""
 KEPT_SECONDS = 30 * 86400.0
-"""Environments that nobody used for so long are removed."""
+"""Environments that are unused for this long are removed."""
 
 START_SECONDS = 180.0
 END_SECONDS = 15.0
 
 
 class NotInstalled(Exception):
-    """A server that this machine cannot have, and why."""
+    """A server that this machine can't install, and the reason."""
 
 
 class NotStarted(Exception):
-    """A server that is installed and does not come up, with the end of its log."""
+    """A server that is installed and doesn't start, with the end of its log."""
 
 
 class RealServer(Protocol):
-    """What the module of a server offers.
+    """The interface of a server's module.
 
-    `PYTHONS`: the versions of Python it runs on, the first that is there is taken. `PROBES`: requests that
-    the stand-in has to answer as it does. `KNOWN`: where that is not so, with the reason.
+    `PYTHONS`: the versions of Python it runs on; the first available one is used. `PROBES`: requests that the
+    stand-in has to answer in the same way. `KNOWN`: known differences, with the reason.
     """
 
     PYTHONS: Sequence[str]
@@ -62,12 +62,14 @@ class RealServer(Protocol):
     def start(
         self, environment: Path, place: Path, models_url: str
     ) -> AbstractContextManager[dict[str, Any]]:
-        """It serves for as long as the context lasts, its data in `place`; what its worlds need, for JSON."""
+        """Run the server for as long as the context lasts, with its data in `place`; yield JSON data for
+        its worlds.
+        """
         ...
 
 
 def module(name: str) -> RealServer:
-    """The module of a server."""
+    """Return the module of a server."""
     return cast(RealServer, importlib.import_module(f"tests.servers.{name}"))
 
 
@@ -75,12 +77,12 @@ def module(name: str) -> RealServer:
 
 
 def install(name: str) -> Path:
-    """The environment of a server, made if need be. Raises `NotInstalled`, `OSError`.
+    """Return the environment of a server, created if necessary. Raises `NotInstalled`, `OSError`.
 
-    Each list of packages has an environment of its own: another checkout may use another list right now.
+    Each list of packages has its own environment: another checkout may use another list right now.
     """
     packages, python = Path(__file__).with_name(f"{name}.txt"), _python(module(name).PYTHONS)
-    locked = packages.with_suffix(".json")  # those of npm, where it has such
+    locked = packages.with_suffix(".json")  # npm's lock file, if there is one
     lists = [each.read_bytes() for each in (packages, locked) if each.is_file()]
     wanted = hashlib.sha256(b"".join(lists) + python.encode()).hexdigest()[:12]
     environment = HOME / f"{name}-{wanted}"
@@ -91,14 +93,14 @@ def install(name: str) -> Path:
         if not made.is_file():
             shutil.rmtree(environment, ignore_errors=True)
             _run(uv(), "venv", "--quiet", "--python", python, environment)
-            # The list is whole, and leaves out what is required but not used (torch, for one).
+            # The list is complete, and omits unused requirements (torch, for example).
             words = ("pip", "install", "--quiet", "--no-deps", "--requirement", packages)
             _run(uv(), *words, "--python", environment / "bin" / "python")
             if locked.is_file():
                 shutil.copy(locked, environment / "package-lock.json")
                 root = json.loads(locked.read_text())["packages"][""]
                 (environment / "package.json").write_text(json.dumps(root))
-                # No script of a package is run: none is needed.
+                # No package's script runs: none is needed.
                 words = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
                 _run(environment / "bin" / "npm", *words, "--prefix", environment)
         made.touch()
@@ -110,12 +112,12 @@ def install(name: str) -> Path:
 
 @functools.cache
 def uv() -> str:
-    """The program; installed by pip where it is missing. Raises `NotInstalled`."""
+    """Return the program, installed by pip if it is missing. Raises `NotInstalled`."""
     own = HOME / "uv" / "bin" / "uv"
     for program in (shutil.which("uv"), str(own)):
         if program is not None and _says(program, "--version"):
             return program
-    # An environment made without pip is served by the pip of the Python that it was made from.
+    # In an environment without pip, use the pip of the Python that created it.
     pythons = (sys.executable, getattr(sys, "_base_executable", sys.executable))
     python = next((one for one in pythons if _says(one, "-m", "pip", "--version")), sys.executable)
     words = (
@@ -133,7 +135,7 @@ def uv() -> str:
 
 
 def _python(versions: Sequence[str]) -> str:
-    """The first of these that is on this machine, as a path; else a version, which uv may fetch."""
+    """Return the path of the first of these on this machine; else a version, which uv may download."""
     for version in versions:
         name = f"python{version}"
         kept = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/{name}"))
@@ -144,7 +146,9 @@ def _python(versions: Sequence[str]) -> str:
 
 
 def _says(*words: str) -> bool:
-    """The program is there and works; a name on PATH may be a wrapper that only says what is missing."""
+    """Return whether the program exists and works; a name on PATH may be a wrapper that only reports an
+    error.
+    """
     with suppress(OSError):
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
     return False
@@ -160,7 +164,9 @@ def _run(*words: str | Path) -> None:
 
 
 def tokenizers(environment: Path) -> Path:
-    """tiktoken's files, which it would fetch; litellm brings them along, and is installed for their sake."""
+    """Return tiktoken's files, which it would download; litellm contains them, and is installed for their
+    sake.
+    """
     [found] = environment.glob("lib/python3*/site-packages/litellm/litellm_core_utils/tokenizers")
     return found
 
@@ -177,10 +183,10 @@ def running(
     *,
     cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server for as long as the context lasts; it is up once `ready` (an address) answers 200.
+    """Run a server for as long as the context lasts; it is ready once `ready` (an address) answers 200.
 
-    It has a session of its own, with `place` as its home and its log in `place/server.log`, and of the
-    environment only PATH and `variables`. Raises `NotStarted`.
+    It has its own session, with `place` as its home and its log in `place/server.log`, and of the environment
+    only PATH and `variables`. Raises `NotStarted`.
     """
     place.mkdir(parents=True, exist_ok=True)
     log = place / "server.log"
@@ -203,7 +209,7 @@ def running(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a server that `running` started, and what it started itself."""
+    """End a server that `running` started, and its own children."""
     with suppress(ProcessLookupError):
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
