@@ -16,7 +16,7 @@ _NUMBERED = ("binding", "mirror", "folder", "hold")
 
 _COPIED_TABLES: dict[str, dict[str, str]] = {
     "binding": {"id": "id + :binding"},
-    "mirror": {"id": "id + :mirror", "binding": "binding + :binding"},
+    "mirror": {"id": "id + :mirror", "name": ":name", "binding": "binding + :binding"},
     "folder": {"id": "id + :folder", "mirror": "mirror + :mirror", "parent": "parent + :folder"},
     "entry": {"folder": "folder + :folder"},
     "upload": {"mirror": "mirror + :mirror", "binding": "binding + :binding"},
@@ -24,6 +24,7 @@ _COPIED_TABLES: dict[str, dict[str, str]] = {
     "hold": {"id": "id + :hold", "mirror": "mirror + :mirror"},
     "recipe_change": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "deletion_log": {"id": "NULL", "mirror": "mirror + :mirror"},
+    "history": {"id": "NULL", "mirror": "mirror + :mirror"},
 }
 """Tables in the order in which they are copied, and the new values of their ids. Uploads keep their ids,
 which are marks at the target and start at a random number in each state. Triggers fill `tally` and
@@ -44,10 +45,10 @@ def obstacle(source: Path, state: Path, name: str) -> str:
     return "" if conflict is None else f"the state in {state.parent} already has a mirror {conflict} of it"
 
 
-def move_mirror(source: Path, state: Path) -> None:
-    """Copy all rows of the state `source` into `state`, which has none of its mirrors (see `obstacle`).
+def move_mirror(source: Path, state: Path, name: str) -> None:
+    """Copy all rows of the state `source`, which has one mirror, into `state` under the name `name`.
 
-    The caller holds the locks of both. Raises `StateError`.
+    `state` has no such mirror (see `obstacle`). The caller holds the locks of both. Raises `StateError`.
     """
     with _both(source, state) as connection:
         highest = {
@@ -56,7 +57,7 @@ def move_mirror(source: Path, state: Path) -> None:
         }
         with transaction(connection):
             for table, new_values in _COPIED_TABLES.items():
-                _copy(connection, table, new_values, highest)
+                _copy(connection, table, new_values, {**highest, "name": name})
 
 
 @contextmanager
@@ -70,9 +71,9 @@ def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
 
 
 def _copy(
-    connection: apsw.Connection, table: str, new_values: dict[str, str], highest: dict[str, int]
+    connection: apsw.Connection, table: str, new_values: dict[str, str], given: dict[str, int | str]
 ) -> None:
     columns = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
     values = ", ".join(new_values.get(column, column) for column in columns)
     into = f"INSERT INTO main.{table}({', '.join(columns)})"
-    connection.execute(f"{into} SELECT {values} FROM source.{table}", highest)  # noqa: S608
+    connection.execute(f"{into} SELECT {values} FROM source.{table}", given)  # noqa: S608

@@ -206,6 +206,14 @@ def test_what_folder_option_mirrored_moves_to_a_config_with_others(place: Place,
     assert place.run("--once", "--folder", more).code == 0
     ran = place.run("add", more, "--name", "team")
     assert (ran.code, "moved here; nothing is indexed again" in ran.out) == (0, True), ran.err
+    # It has its new name at once, for every command.
+    team = place.run("status", "--json", "--mirror", "team").json["mirrors"][0]
+    assert (team["documents"]["ready"], team["last_pass"] is not None) == (1, True)
+    history = place.run("history", "--json", "--mirror", "team").json["events"]
+    assert [each["event"] for each in history] == ["uploaded"]
+    place.run("pause", "team")
+    assert "! team: paused since " in place.run("status").out
+    assert place.run("resume").out.startswith("resumed team\n")
     again = place.run("--once", "--json").json
     assert again["uploaded"] == 1
     assert place.found("beta")[0] == "b.md"

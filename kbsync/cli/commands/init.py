@@ -115,7 +115,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     source = trial_dir / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
     if source.exists():
         shutil.move(source, base)
-    move_mirror(trial_dir / STATE_FILE, installation.state_file)
+    move_mirror(trial_dir / STATE_FILE, installation.state_file, mirror.name)
     shutil.rmtree(trial_dir)
     return "the documents mirrored with --folder moved here; nothing is indexed again"
 
