@@ -29,7 +29,7 @@ def problems(place: Path, text: str | bytes, **environ: str) -> list[Problem]:
     return []
 
 
-def told(place: Path, text: str | bytes, **environ: str) -> list[str]:
+def problem_lines(place: Path, text: str | bytes, **environ: str) -> list[str]:
     """Return the problems of `text` as `line key: message`."""
     return [f"{one.line} {one.key}: {one.message}" for one in problems(place, text, **environ)]
 

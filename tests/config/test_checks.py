@@ -9,14 +9,14 @@ import pytest
 from kbsync.config.checks import base_conflicts, overlap, prefixes_clash
 from kbsync.config.model import MirrorConfig
 
-from .reading import problems, read, told
+from .reading import problem_lines, problems, read
 
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "kb").touch()
     text = "mirrors:\n- name: a\n  folder: file\n- {name: b, folder: /srv/b, target: {path: kb}}\n"
-    assert told(tmp_path, text) == [
+    assert problem_lines(tmp_path, text) == [
         f"3 mirrors[0].folder: {tmp_path}/file is a file; name a folder",
         f"4 mirrors[1].target.path: {tmp_path}/kb is a file; name a folder",
     ]
@@ -36,7 +36,7 @@ def test_one_local_knowledge_base_for_two_mirrors_is_told(tmp_path: Path) -> Non
         - {name: a, folder: /srv/a, target: {path: kb}}
         - {name: b, folder: /srv/b, target: {path: link}}
         """
-    assert told(tmp_path, text) == [
+    assert problem_lines(tmp_path, text) == [
         "3 mirrors[1].target.path: is already the knowledge base of mirror a; each mirror needs its own"
     ]
 
@@ -88,7 +88,7 @@ def test_a_local_knowledge_base_on_a_network_file_system_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.targets.local.config.network_file_system", lambda path: "nfs4")
-    [problem] = told(tmp_path, "mirrors: [{name: a, folder: /srv/a, target: {path: /mnt/kb}}]")
+    [problem] = problem_lines(tmp_path, "mirrors: [{name: a, folder: /srv/a, target: {path: /mnt/kb}}]")
     assert problem.startswith("1 mirrors[0].target.path: is on a network file system (nfs4)")
 
 

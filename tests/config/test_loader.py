@@ -13,7 +13,7 @@ from kbsync.errors import UsageError
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig
 
-from .reading import HOME, mirror, problems, read, told, with_settings
+from .reading import HOME, mirror, problem_lines, problems, read, with_settings
 
 
 def test_the_smallest_config_has_every_default(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_paths_are_relative_to_the_config_and_keep_symlinks(tmp_path: Path) -> N
 
 def test_a_home_that_is_not_known_is_a_problem(tmp_path: Path) -> None:
     assert "no home directory is known for '~nobody-of-that-name'" in "".join(
-        told(tmp_path, "mirrors: [{name: a, folder: ~nobody-of-that-name/x}]")
+        problem_lines(tmp_path, "mirrors: [{name: a, folder: ~nobody-of-that-name/x}]")
     )
 
 
@@ -144,11 +144,11 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
 
 def test_what_depends_on_an_unknown_type_is_not_told_as_well(tmp_path: Path) -> None:
     embedding = "{type: openai, base_url: x, api_key: y, model: z}"
-    assert len(told(tmp_path, with_settings(f"target: {{embedding: {embedding}}}"))) == 1
+    assert len(problem_lines(tmp_path, with_settings(f"target: {{embedding: {embedding}}}"))) == 1
 
 
 def test_a_finding_that_rests_on_a_refused_value_is_not_told(tmp_path: Path) -> None:
-    assert len(told(tmp_path, with_settings("settle: 2\nsettle_longest: 1s"))) == 1
+    assert len(problem_lines(tmp_path, with_settings("settle: 2\nsettle_longest: 1s"))) == 1
 
 
 def test_findings_between_settings_are_told_beside_other_problems(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .reading import told, with_settings
+from .reading import problem_lines, with_settings
 
 MIRROR: list[tuple[str, str]] = [
     ("setle: 2s", "setle: unknown key; allowed: name, folder,"),
@@ -203,7 +203,7 @@ ROWS = [
 def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
     tmp_path: Path, text: str, place: str, words: str
 ) -> None:
-    [problem] = told(tmp_path, text)
+    [problem] = problem_lines(tmp_path, text)
     assert place in problem
     assert words in problem
     assert "T0KEN" not in problem

@@ -15,7 +15,7 @@ from kbsync.config.reader import load, with_secrets_of
 from kbsync.config.secrets import Secret
 from kbsync.errors import UsageError
 
-from .reading import problems, read, told
+from .reading import problem_lines, problems, read
 
 HEAD = "mirrors: [{name: a, folder: /srv/a}]\n"
 URL = "https://hooks.example/T0KEN"
@@ -59,7 +59,7 @@ def test_references_are_filled_in_from_the_environment(tmp_path: Path) -> None:
     ],
 )
 def test_a_reference_that_cannot_be_filled_in_is_told(tmp_path: Path, text: str, sentence: str) -> None:
-    [problem] = told(tmp_path, f"{HEAD}notify: {{url: '{text}'}}\n")
+    [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url: '{text}'}}\n")
     assert problem.startswith(f"2 notify.url: {sentence}")
 
 
@@ -118,13 +118,13 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path) -> None:
         "{url: {a: T0KEN}}",
         "{url_fil: T0KEN, url: 5}",
     ):
-        found = told(tmp_path, f"{HEAD}notify: {notify}\n")
+        found = problem_lines(tmp_path, f"{HEAD}notify: {notify}\n")
         assert found
         assert "T0KEN" not in "".join(found)
 
 
 def test_a_secret_where_its_file_belongs_is_not_repeated(tmp_path: Path) -> None:
-    [problem] = told(tmp_path, f"{HEAD}notify: {{url_file: '${{KEY}}'}}\n", KEY="T0KEN")
+    [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: '${{KEY}}'}}\n", KEY="T0KEN")
     assert "notify.url_file: the file that ${…} names cannot be read" in problem
     assert "T0KEN" not in problem
 
@@ -152,15 +152,15 @@ def test_a_secret_file_that_cannot_be_used_is_told(
 ) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
-    [problem] = told(tmp_path, f"{HEAD}notify: {{url_file: secret}}\n")
+    [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: secret}}\n")
     assert problem.removeprefix(f"2 notify.url_file: {tmp_path}/secret ").startswith(sentence)
 
 
 def test_a_secret_whose_file_cannot_be_used_is_not_told_to_be_missing_too(tmp_path: Path) -> None:
-    [problem] = told(tmp_path, f"{HEAD}http: {{listen: '0.0.0.0:80', token_file: /nowhere/t}}\n")
+    [problem] = problem_lines(tmp_path, f"{HEAD}http: {{listen: '0.0.0.0:80', token_file: /nowhere/t}}\n")
     assert "http.token_file: /nowhere/t cannot be read" in problem
     target = "{type: zhipu, api_key_file: /nowhere/k, knowledge_id: '17'}"
-    [problem] = told(tmp_path, f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n")
+    [problem] = problem_lines(tmp_path, f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n")
     assert "api_key_file: /nowhere/k cannot be read" in problem
 
 
@@ -176,14 +176,14 @@ def test_what_a_target_lacks_besides_is_told_at_once(tmp_path: Path) -> None:
 
 def test_a_secret_given_twice_is_told(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(URL)
-    [problem] = told(tmp_path, f"{HEAD}notify: {{url: {URL!r}, url_file: secret}}\n")
+    [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url: {URL!r}, url_file: secret}}\n")
     assert problem == "2 notify.url_file: conflicts with url; keep one of the two"
 
 
 def test_a_secret_file_that_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "secret")
     for place in ("secret", "/dev/zero"):
-        [problem] = told(tmp_path, f"{HEAD}notify: {{url_file: {place}}}\n")
+        [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: {place}}}\n")
         assert "is not a file" in problem
 
 

@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS, WITH_DOCUMENT_SETTINGS
 from kbsync.targets.zhipu.config import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 
-from .reading import mirror, problems, read, told, with_settings
+from .reading import mirror, problem_lines, problems, read, with_settings
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 KEY = "1a2b.T0KEN"
@@ -79,7 +79,7 @@ def test_the_example_of_a_target_is_valid_and_shows_the_defaults(tmp_path: Path)
     config = read(tmp_path, f"mirrors:\n{own}\n", ZHIPU_API_KEY=KEY)
     assert config.mirrors[0].target == zhipu(tmp_path)
     optional = own.replace("# ca_file", "ca_file").replace("# proxy:", "proxy:")
-    assert "ca_file" in "".join(told(tmp_path, f"mirrors:\n{optional}\n", ZHIPU_API_KEY=KEY))
+    assert "ca_file" in "".join(problem_lines(tmp_path, f"mirrors:\n{optional}\n", ZHIPU_API_KEY=KEY))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_key_never_travels_in_the_clear(tmp_path: Path, hosts: str, clear: boo
     for host in hosts.split():
         assert is_in_the_clear(f"http://{host}:8080/api") is clear
         assert not is_in_the_clear(f"https://{host}/api")
-        found = told(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
+        found = problem_lines(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
         assert ["API key would be sent unencrypted; write https://" in one for one in found] == [True] * clear
 
 
@@ -126,7 +126,7 @@ def test_a_prefix_leaves_room_for_paths(tmp_path: Path, prefix: str, good: bool)
 def test_a_pattern_that_may_mean_other_files_fits_every_type(tmp_path: Path, match: str) -> None:
     for number in SLICES:
         text = f'documents: [{{match: "{match}", zhipu: {{knowledge_type: {number}}}}}]'
-        assert told(tmp_path, with_settings(text)) == []
+        assert problem_lines(tmp_path, with_settings(text)) == []
 
 
 def test_a_plan_takes_names_and_patience_from_the_config(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_an_address_to_be_called_at_is_taken_or_told_why_not(
     tmp_path: Path, base: str, http: str, words: str
 ) -> None:
     target = f'{{type: zhipu, api_key: a.b, knowledge_id: "1", callback_base: "{base}"}}'
-    found = told(
+    found = problem_lines(
         tmp_path, f"{http}\nmirrors: [{{name: handbook, folder: /srv/handbook, target: {target}}}]\n"
     )
     assert len(found) == bool(words)

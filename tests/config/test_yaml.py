@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .reading import mirror, problems, read, told, with_settings
+from .reading import mirror, problem_lines, problems, read, with_settings
 
 BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
     b"a%d: &a%d [%s]\n" % (level, level, b", ".join([b"*a%d" % (level - 1)] * 9)) for level in range(1, 12)
@@ -58,7 +58,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
 
 
 def test_a_key_written_twice_is_told_with_both_lines(tmp_path: Path) -> None:
-    assert told(tmp_path, with_settings("settle: 1s\nrescan: 1m\nsettle: 2s")) == [
+    assert problem_lines(tmp_path, with_settings("settle: 1s\nrescan: 1m\nsettle: 2s")) == [
         "6 mirrors[0].settle: is set twice, first on line 4; keep one"
     ]
 

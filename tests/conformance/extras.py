@@ -38,7 +38,7 @@ class ExtraSuite:
 
     async def test_an_answer_tells_how_far_the_clocks_are_apart(self, world: SuiteWorld) -> None:
         world.meter()
-        if not world.tells_time:
+        if not world.has_clock:
             pytest.skip("the service of this world tells no time")
         await world.target.base()
         assert isinstance(world.target.clock_apart, float)
@@ -185,7 +185,7 @@ class ExtraSuite:
         [good] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         [bad] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, bad.remote_id)
-        world.cure()
+        world.fix_failures()
         assert bases.retry_reach
         assert await bases.retry_all() in (1, None)
         await world.until(DocState.READY, good)

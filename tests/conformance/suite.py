@@ -479,7 +479,7 @@ class TargetSuite(ExtraSuite):
         target = world.require(Reembeds)
         [accepted] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, accepted.remote_id)
-        world.cure()
+        world.fix_failures()
         with _if_offered():
             await target.reembed(accepted.remote_id)
         await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
@@ -518,9 +518,9 @@ class TargetSuite(ExtraSuite):
         document = world.document("bad.md", world.spoiled("bad.md"))
         [accepted] = await world.put(document)
         await world.until(DocState.FAILED, accepted.remote_id)
-        world.cure()
+        world.fix_failures()
         with _if_offered():
-            await target.reslice(accepted.remote_id, document.path, world.matter or {})
+            await target.reslice(accepted.remote_id, document.path, world.recipe_settings or {})
         await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
         [row] = await world.rows()
         assert row.remote_id == accepted.remote_id
@@ -532,7 +532,7 @@ class TargetSuite(ExtraSuite):
 
     def test_recipe_is_told_in_words_and_one_of_others_is_not(self, world: SuiteWorld) -> None:
         target = world.target
-        plain, other = (target.recipe("a.md", settings) for settings in ({}, world.matter or {}))
+        plain, other = (target.recipe("a.md", settings) for settings in ({}, world.recipe_settings or {}))
         if not target.describe(plain):
             pytest.skip("this target tells nothing of its recipes")
         assert (target.describe(other) == target.describe(plain)) == (other == plain)
@@ -550,14 +550,14 @@ class TargetSuite(ExtraSuite):
         assert recipe("a.md", {}) == recipe("deep/caf\udce9.MD", {})
 
     def test_recipe_differs_where_settings_matter(self, world: SuiteWorld) -> None:
-        if world.matter is None:
+        if world.recipe_settings is None:
             pytest.skip("no setting of this target matters to .md files")
-        assert world.target.recipe("a.md", world.matter) != world.target.recipe("a.md", {})
+        assert world.target.recipe("a.md", world.recipe_settings) != world.target.recipe("a.md", {})
 
     def test_recipe_is_the_same_where_settings_do_not_matter(self, world: SuiteWorld) -> None:
-        if world.no_matter is None:
+        if world.neutral_settings is None:
             pytest.skip("every setting of this target matters to .md files")
-        assert world.target.recipe("a.md", world.no_matter) == world.target.recipe("a.md", {})
+        assert world.target.recipe("a.md", world.neutral_settings) == world.target.recipe("a.md", {})
 
     async def test_base_is_the_same_as_long_as_it_lives(self, world: SuiteWorld) -> None:
         before = await world.target.base()
@@ -615,7 +615,7 @@ def _blames_base(outcome: object, world: SuiteWorld) -> bool:
     """Return whether the outcome halts over the missing base, or is `Unavailable` if only the base call
     can tell.
     """
-    if world.base_tells_alone and isinstance(outcome, Unavailable):
+    if world.only_base_reports_loss and isinstance(outcome, Unavailable):
         return True
     return isinstance(outcome, Halted) and outcome.halt == "knowledge-base-missing" and bool(outcome.reason)
 

@@ -29,7 +29,7 @@ class MemoryWorld(SuiteWorld):
 
     def __init__(self, kind: type[MemoryTarget], limits: Limits, behaviour: Behaviour) -> None:
         super().__init__()
-        self.matter, self.no_matter = {"chunk_size": 200}, {"rows": 3}
+        self.recipe_settings, self.neutral_settings = {"chunk_size": 200}, {"rows": 3}
         self.clock = Clock()
         self.memory = MemoryBase(clock=self.clock, behaviour=behaviour)
         self.kind, self.limits = kind, limits
@@ -48,7 +48,7 @@ class MemoryWorld(SuiteWorld):
         self.memory.behaviour.failures.append(Failure(path, times=FOREVER))
         return texts(["spoiled"])[0].encode()
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         self.memory.behaviour.failures.clear()
 
     async def recreate(self) -> None:

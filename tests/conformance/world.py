@@ -32,9 +32,9 @@ class SuiteWorld(abc.ABC):
     large_bytes = 2 * LARGEST_READ + 17
     largest_read: int | None = LARGEST_READ
     """The most bytes that a target may read from a body at once; None: no limit."""
-    matter: Mapping[str, Any] | None = None
+    recipe_settings: Mapping[str, Any] | None = None
     """Settings that change the recipe of an .md file, if there are any."""
-    no_matter: Mapping[str, Any] | None = None
+    neutral_settings: Mapping[str, Any] | None = None
     """Settings that leave the recipe unchanged."""
     keeps_names = True
     """Names come back as they were sent."""
@@ -42,14 +42,14 @@ class SuiteWorld(abc.ABC):
     """Whether the target itself recognises a repeated put; otherwise the journal searches for the
     document.
     """
-    tells_time = True
+    has_clock = True
     """Responses of the service contain its time."""
     chat_model = "some-model"
     """A model that answers questions, if the service has no applications."""
     shares_base = False
     """`open` opens the target of the mirror with `prefix`."""
     prefix = ""
-    base_tells_alone = False
+    only_base_reports_loss = False
     """Only the base call reports a missing base; other calls fail as if the service were down."""
     unknown_id = "2108699999999999999"
     """An id in the target's own format that belongs to no document."""
@@ -86,7 +86,7 @@ class SuiteWorld(abc.ABC):
         """Return bytes that fail at `path`, at once or while they are indexed."""
         pytest.skip("this world cannot make a document fail")
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         """Let failed documents succeed when they are indexed again."""
         pytest.skip("this world cannot cure a document")
 

@@ -56,7 +56,7 @@ async def within(installation: Installation) -> AsyncIterator[Client]:
     await opened.aclose()
 
 
-async def told(client: Client, tool: str, **given: Any) -> dict[str, Any]:
+async def run_tool(client: Client, tool: str, **given: Any) -> dict[str, Any]:
     """Return a tool's result."""
     result = await client.call_tool(tool, given)
     assert not result.is_error, text_of(result)
@@ -64,7 +64,7 @@ async def told(client: Client, tool: str, **given: Any) -> dict[str, Any]:
     return result.structured_content
 
 
-async def refused(client: Client, tool: str, **given: Any) -> str:
+async def error_of(client: Client, tool: str, **given: Any) -> str:
     """Return the error message of a tool."""
     result = await client.call_tool(tool, given)
     assert result.is_error, text_of(result)

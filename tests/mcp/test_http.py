@@ -23,7 +23,7 @@ from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
 from tests.cli.place import LONGEST, Daemon, Place, eventually
-from tests.mcp.assistant import SETTLED, paths, told
+from tests.mcp.assistant import SETTLED, paths, run_tool
 from tests.ports import free_address, free_port
 from tests.server.client import request
 from tests.server.scene import scene
@@ -95,12 +95,12 @@ async def test_a_client_searches_over_http(place: Place, mode: Any) -> None:
 
     with serving(place, free_address()) as url:
         async with Client(url, mode=mode, read_timeout_seconds=LONGEST) as client:
-            answer = await told(client, "search", query="walrus", wait=SETTLED)
+            answer = await run_tool(client, "search", query="walrus", wait=SETTLED)
             assert (paths(answer), answer["notes"]) == (["ice.md"], [])
             place.write("shore.md", "The penguin stands on the shore.")
             answer = {"hits": []}
             while not answer["hits"]:
-                answer = await told(client, "search", query="penguin")
+                answer = await run_tool(client, "search", query="penguin")
             assert paths(answer) == ["shore.md"]
             place.write("far.md", "The albatross flies far.")
             await client.call_tool("status", {"wait": 1}, progress_callback=notice)
@@ -129,9 +129,9 @@ async def test_the_listener_of_a_daemon_answers_assistants(place: Place, mode: A
                 assert (paths(answer)[0], answer["notes"]) == (f"{number}.md", [])
                 assert answer["hits"][0]["state"] == "ready"
             assert steps
-            assert "albatross" in (await told(client, "get", path="0.md"))["text"]
-            assert (await told(client, "status", path="0.md"))["mirrors"][0]["watched"] is True
-            assert len((await told(client, "list"))["files"]) == 3
+            assert "albatross" in (await run_tool(client, "get", path="0.md"))["text"]
+            assert (await run_tool(client, "status", path="0.md"))["mirrors"][0]["watched"] is True
+            assert len((await run_tool(client, "list"))["files"]) == 3
             [document, *_] = (await client.list_resources()).resources
             assert (await client.read_resource(document.uri)).contents
 
@@ -140,7 +140,7 @@ async def test_the_listener_of_a_daemon_answers_assistants(place: Place, mode: A
 async def test_the_listener_answers_assistants_by_the_config_as_it_is_now(place: Place) -> None:
     daemon, url = begin_daemon(place, free_address())
     async with Client(url, read_timeout_seconds=LONGEST) as client:
-        assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+        assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
         other = place.root / "other"
         other.mkdir()
         (other / "shore.md").write_text("The penguin stands on the shore.")
@@ -151,13 +151,13 @@ async def test_the_listener_answers_assistants_by_the_config_as_it_is_now(place:
         async with asyncio.timeout(LONGEST):
             while (await client.call_tool("search", asked)).is_error:
                 await asyncio.sleep(0.05)
-        assert paths(await told(client, "search", **asked, wait=SETTLED)) == ["shore.md"]
+        assert paths(await run_tool(client, "search", **asked, wait=SETTLED)) == ["shore.md"]
         # Indexed files stay searchable while the folder is missing.
         other.rename(place.root / "away")
         async with asyncio.timeout(LONGEST):
-            while not any("halted" in note for note in (await told(client, "search", **asked))["notes"]):
+            while not any("halted" in note for note in (await run_tool(client, "search", **asked))["notes"]):
                 await asyncio.sleep(0.05)
-        assert paths(await told(client, "search", **asked)) == ["shore.md"]
+        assert paths(await run_tool(client, "search", **asked)) == ["shore.md"]
     assert daemon.end() == 0
 
 

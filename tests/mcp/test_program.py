@@ -24,7 +24,7 @@ from kbsync.state import lock
 from kbsync.threads import in_own_threads
 from tests.cli.place import LONGEST, Place, eventually, words_of
 from tests.cli.vendor import ZhipuPlace
-from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, text_of, told
+from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, run_tool, text_of
 from tests.ports import free_address
 from tests.programs import ran as program
 from tests.share import long
@@ -63,7 +63,7 @@ def wait_until_mirroring(place: Place) -> None:
 async def found_soon(client: Client, query: str) -> list[str]:
     """Return the paths of the hits, as soon as there are any."""
     async with asyncio.timeout(SETTLED):
-        while not (found := paths(await told(client, "search", query=query))):
+        while not (found := paths(await run_tool(client, "search", query=query))):
             await asyncio.sleep(0.05)
     return found
 
@@ -73,10 +73,10 @@ async def test_with_nothing_but_a_folder_it_mirrors_and_finds(place: Place) -> N
     place.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(place, "--folder", "docs") as client:
         assert client.instructions and "search" in client.instructions
-        answer = await told(client, "search", query="walrus", wait=SETTLED)
+        answer = await run_tool(client, "search", query="walrus", wait=SETTLED)
         assert paths(answer) == ["ice.md"]
         assert answer["notes"] == []
-        assert (await told(client, "status"))["mirrors"][0]["watched"] is True
+        assert (await run_tool(client, "status"))["mirrors"][0]["watched"] is True
     # The lock is released, and stdout had only protocol: the client reads every line.
     assert not lock.is_held(next((place.state / "folders").iterdir()))
 
@@ -91,7 +91,7 @@ async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> N
         assert await found_soon(client, "penguin") == ["ice.md"]
         (place.docs / "ice.md").rename(place.docs / "shore.md")
         async with asyncio.timeout(SETTLED):
-            while paths(await told(client, "search", query="penguin")) != ["shore.md"]:
+            while paths(await run_tool(client, "search", query="penguin")) != ["shore.md"]:
                 await asyncio.sleep(0.05)
 
 
@@ -105,11 +105,11 @@ async def test_a_search_that_waits_has_every_edit_made_before_it(place: Place) -
         for number in range(5):
             place.write("ice.md", f"The penguin stands on shore {number} of zymurgy{number}.")
             place.write(f"new/{number}.md", f"The albatross flies to quixotry{number}.")
-            answer = await told(client, "search", query=f"quixotry{number} zymurgy{number}", wait=SETTLED)
+            answer = await run_tool(client, "search", query=f"quixotry{number} zymurgy{number}", wait=SETTLED)
             texts = " ".join(passage["text"] for hit in answer["hits"] for passage in hit["passages"])
             assert f"zymurgy{number}" in texts and f"quixotry{number}" in texts
         (place.docs / "old.md").unlink()
-        answer = await told(client, "search", query="auk extinct", wait=SETTLED)
+        answer = await run_tool(client, "search", query="auk extinct", wait=SETTLED)
         assert "old.md" not in paths(answer)
 
 
@@ -126,11 +126,11 @@ async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace
 
     async with over_stdio(zhipu) as client:
         # Until the vendor's clock moves, no document becomes searchable.
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert answer["hits"] == []
         assert "the first pass is under way" in answer["notes"][0] or "12 files are" in answer["notes"][0]
         async with asyncio.timeout(LONGEST):
-            while (await told(client, "status"))["mirrors"][0]["documents"]["indexing"] < 12:
+            while (await run_tool(client, "status"))["mirrors"][0]["documents"]["indexing"] < 12:
                 await asyncio.sleep(0.05)
         asking = client.call_tool("status", {"wait": int(LONGEST) - 5}, progress_callback=notice)
         waiting = asyncio.create_task(asking)
@@ -155,9 +155,9 @@ async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:
             notes = [""]
             while "halted: 7 of 7 documents would be deleted" not in notes[0]:
                 await asyncio.sleep(0.05)
-                notes = (await told(client, "search", query="walrus"))["notes"] or [""]
+                notes = (await run_tool(client, "search", query="walrus"))["notes"] or [""]
         assert "fix: kbsync approve handbook" in notes[0]
-        assert len(paths(await told(client, "search", query="walrus"))) == 7
+        assert len(paths(await run_tool(client, "search", query="walrus"))) == 7
 
 
 @long
@@ -171,7 +171,7 @@ async def test_of_two_clients_one_mirrors_and_both_answer(place: Place) -> None:
             place.write("shore.md", "The penguin stands on the shore.")
             assert await found_soon(second, "penguin") == ["shore.md"]
             assert await found_soon(first, "penguin") == ["shore.md"]
-            assert (await told(second, "search", query="penguin"))["notes"] == []
+            assert (await run_tool(second, "search", query="penguin"))["notes"] == []
     assert [line["event"] for line in log_of(place)].count("daemon.started") == 1
 
 
@@ -182,17 +182,17 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
     daemon = place.watch()
     daemon.says("document.ready")
     async with over_stdio(place) as client:
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert (paths(answer), answer["notes"]) == (["ice.md"], [])
         assert daemon.end() == 0
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert paths(answer) == ["ice.md"]
         [note] = answer["notes"]
         assert note.startswith("handbook: changes since ")
         # The command in the note follows the folder again.
         place.watch(*words_of(note.partition("; start it with: ")[2])).says("daemon.started")
         async with asyncio.timeout(SETTLED):
-            while (await told(client, "search", query="walrus"))["notes"]:
+            while (await run_tool(client, "search", query="walrus"))["notes"]:
                 await asyncio.sleep(0.05)
 
 
@@ -414,7 +414,7 @@ async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> N
     async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
         async with asyncio.timeout(SETTLED):
             while "this one can't follow it:" not in (
-                note := (await told(client, "search", query="walrus"))["notes"][0]
+                note := (await run_tool(client, "search", query="walrus"))["notes"][0]
             ):
                 await asyncio.sleep(0.05)
     assert "nothing indexed yet" in note and "docs/state" in note
@@ -482,9 +482,9 @@ async def test_killed_in_the_middle_the_next_one_goes_on_and_nothing_is_there_tw
     process.wait(LONGEST)
     assert not lock.is_held(place.state)
     async with over_stdio(place) as client:
-        answer = await told(client, "status", wait=SETTLED)
+        answer = await run_tool(client, "status", wait=SETTLED)
         assert answer["mirrors"][0]["documents"]["ready"] == 40
-        found = paths(await told(client, "search", query="walrus", k=50))
+        found = paths(await run_tool(client, "search", query="walrus", k=50))
         assert len(found) == len(set(found)) == 40
 
 

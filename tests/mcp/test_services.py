@@ -15,7 +15,7 @@ from kbsync.engine import search as engine_search
 from kbsync.targets.http import client
 from tests.cli.vendor import ZhipuPlace
 from tests.index.samples import pdf
-from tests.mcp.assistant import SETTLED, chosen, paths, refused, told, within
+from tests.mcp.assistant import SETTLED, chosen, error_of, paths, run_tool, within
 from tests.share import long
 
 
@@ -26,16 +26,16 @@ async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(z
     zhipu.aim()
     zhipu.once()
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert paths(answer) == ["ice.md"]
         number = answer["hits"][0]["document_id"]
-        assert (await told(client, "get", document_id=number))[
+        assert (await run_tool(client, "get", document_id=number))[
             "text"
         ].strip() == "The walrus lies on the ice."
-        said = await refused(client, "get", path="shore.pdf")
+        said = await error_of(client, "get", path="shore.pdf")
         assert "can't return a document's whole text" in said
         zhipu.write("ice.md", "Nothing but water.\n")
-        assert "has changed since it was mirrored" in await refused(client, "get", path="ice.md")
+        assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
 async def test_a_file_that_was_edited_at_equal_length_is_not_given_as_what_was_mirrored(
@@ -46,7 +46,7 @@ async def test_a_file_that_was_edited_at_equal_length_is_not_given_as_what_was_m
     zhipu.once()
     zhipu.write("ice.md", "The walrus lies on the sea.\n")
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        assert "has changed since it was mirrored" in await refused(client, "get", path="ice.md")
+        assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
 async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: py
     zhipu.once()
     monkeypatch.setattr(tempfile, "tempdir", str(zhipu.root / "nowhere"))
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        assert "walrus" in (await told(client, "get", path="ice.md"))["text"]
+        assert "walrus" in (await run_tool(client, "get", path="ice.md"))["text"]
 
 
 async def test_of_a_document_whose_file_is_gone_nobody_is_told_to_ask_again(zhipu: ZhipuPlace) -> None:
@@ -65,7 +65,7 @@ async def test_of_a_document_whose_file_is_gone_nobody_is_told_to_ask_again(zhip
     (zhipu.docs / "ice.md").unlink()
     zhipu.once()
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        said = await refused(client, "get", path="ice.md")
+        said = await error_of(client, "get", path="ice.md")
     assert "the file is gone; its document is kept" in said and "returns passages" in said
     assert "again" not in said
 
@@ -76,13 +76,13 @@ async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) 
     zhipu.once()
     async with within(chosen(zhipu, config=zhipu.config)) as client:
         zhipu.vendor.leave()
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert answer["hits"] == []
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
         # The state can still answer this.
-        assert (await told(client, "list"))["files"][0]["path"] == "ice.md"
+        assert (await run_tool(client, "list"))["files"][0]["path"] == "ice.md"
         zhipu.vendor.arrive()
-        assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+        assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
 
 
 @long
@@ -102,7 +102,7 @@ async def test_a_service_that_hangs_keeps_nobody_from_the_other_mirrors_and_is_s
     async with within(chosen(zhipu, config=zhipu.config)) as assistant:
         reasons = []
         for _ in range(6):
-            answer = await told(assistant, "search", query="walrus")
+            answer = await run_tool(assistant, "search", query="walrus")
             assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
             reasons += [each for each in answer["notes"] if each.startswith("handbook: not searched: ")]
     assert [each.endswith("no response within 1 s") for each in reasons] == [True] * 5 + [False]
@@ -119,10 +119,10 @@ async def test_a_key_that_was_replaced_is_taken_as_soon_as_the_old_one_is_refuse
     zhipu.once()
     held.write_text("kid-4711.the-old-one\n")
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
         held.write_text(f"{zhipu.vendor.key}\n")
-        assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+        assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
 
 
 async def test_a_key_that_mirroring_takes_is_told_to_who_answers(
@@ -156,17 +156,18 @@ async def test_of_two_mirrors_the_one_that_answers_is_heard(zhipu: ZhipuPlace) -
     config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
     zhipu.once()
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert {hit["mirror"] for hit in answer["hits"]} == {"handbook", "other"}
         assert {
-            hit["mirror"] for hit in (await told(client, "search", query="walrus", mirror="other"))["hits"]
+            hit["mirror"]
+            for hit in (await run_tool(client, "search", query="walrus", mirror="other"))["hits"]
         } == {"other"}
-        assert "choose a `mirror`" in await refused(client, "list", path="guides")
-        assert (await told(client, "list"))["files"] == []
-        assert len((await told(client, "list", mirror="other"))["files"]) == 1
+        assert "choose a `mirror`" in await error_of(client, "list", path="guides")
+        assert (await run_tool(client, "list"))["files"] == []
+        assert len((await run_tool(client, "list", mirror="other"))["files"]) == 1
         assert len((await client.list_resources()).resources) == 2
         zhipu.vendor.leave()
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
         assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
         zhipu.vendor.arrive()

@@ -34,7 +34,7 @@ from kbsync.state import lock, read_only
 from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
 from tests.cli.place import LONGEST, Place
-from tests.mcp.assistant import chosen, paths, refused, text_of, told, within
+from tests.mcp.assistant import chosen, error_of, paths, run_tool, text_of, within
 from tests.share import long
 
 
@@ -76,7 +76,7 @@ async def client(library: Place) -> AsyncIterator[Client]:
 
 @long
 async def test_a_hit_says_where_it_stands_and_as_of_when(client: Client, library: Place) -> None:
-    answer = await told(client, "search", query="reset a password")
+    answer = await run_tool(client, "search", query="reset a password")
     hit = answer["hits"][0]
     assert (hit["mirror"], hit["path"], hit["state"]) == ("docs", "install.md", "ready")
     assert (hit["abs_path"], hit["here"]) == (str(library.docs / "install.md"), True)
@@ -97,15 +97,15 @@ async def test_what_a_model_reads_has_the_path_and_the_passage(client: Client) -
 
 @long
 async def test_a_search_is_narrowed_by_number_pattern_type_and_date(client: Client) -> None:
-    assert len(paths(await told(client, "search", query="office hours password", k=1))) == 1
-    found = paths(await told(client, "search", query="opening hours", path="guides/**"))
+    assert len(paths(await run_tool(client, "search", query="office hours password", k=1))) == 1
+    found = paths(await run_tool(client, "search", query="opening hours", path="guides/**"))
     assert found[0] == "guides/hours.txt" and "guides-old/hours.txt" not in found
-    assert set(paths(await told(client, "search", query="opening hours", type=["txt"]))) == {
+    assert set(paths(await run_tool(client, "search", query="opening hours", type=["txt"]))) == {
         "guides/hours.txt",
         "guides-old/hours.txt",
     }
-    assert paths(await told(client, "search", query="opening hours", after="2999-01-01")) == []
-    assert paths(await told(client, "search", query="opening hours", mirror="docs"))
+    assert paths(await run_tool(client, "search", query="opening hours", after="2999-01-01")) == []
+    assert paths(await run_tool(client, "search", query="opening hours", mirror="docs"))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ async def test_a_search_is_narrowed_by_number_pattern_type_and_date(client: Clie
 async def test_a_filter_that_matches_no_file_is_named(
     client: Client, given: dict[str, Any], filters: str
 ) -> None:
-    answer = await told(client, "search", query="opening hours", **given)
+    answer = await run_tool(client, "search", query="opening hours", **given)
     assert (answer["hits"], answer["notes"][-1]) == ([], f"no mirrored file matches {filters}")
     text = text_of(await client.call_tool("search", {"query": "opening hours", **given}))
     assert f"Note: no mirrored file matches {filters}" in text
@@ -129,12 +129,12 @@ async def test_a_filter_that_matches_no_file_is_named(
 
 async def test_a_filter_that_matches_a_file_is_not_to_blame(client: Client) -> None:
     for given in ({"path": "torn.pdf"}, {"path": "guides/**"}, {"type": ["pdf"]}, {"after": "2020-01-01"}):
-        answer = await told(client, "search", query="qwrtzpsdfg", k=1, **given)
+        answer = await run_tool(client, "search", query="qwrtzpsdfg", k=1, **given)
         assert not any("matches" in note for note in answer["notes"])
 
 
 async def test_what_nobody_keeps_up_to_date_is_said_in_each_answer(client: Client, library: Place) -> None:
-    answer = await told(client, "search", query="opening hours")
+    answer = await run_tool(client, "search", query="opening hours")
     assert any("kbsync isn't running" in note and "kbsync --folder" in note for note in answer["notes"])
     assert any("1 file failed" in note for note in answer["notes"])
     text = text_of(await client.call_tool("search", {"query": "opening hours"}))
@@ -145,7 +145,7 @@ async def test_before_the_first_pass_a_search_finds_nothing_and_says_why(tmp_pat
     place = Place(tmp_path)
     place.write("a.md", "The walrus lies on the ice.")
     async with within(chosen(place, folder=place.docs)) as client:
-        answer = await told(client, "search", query="walrus")
+        answer = await run_tool(client, "search", query="walrus")
     assert answer["hits"] == []
     [note] = answer["notes"]
     assert "nothing indexed yet" in note and "kbsync --folder" in note
@@ -165,9 +165,14 @@ async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_fol
 
     async def as_of(client: Client) -> set[str | None]:
         """Return the time in each tool's response."""
-        [hit] = (await told(client, "search", query="walrus"))["hits"]
-        listed, status = [await told(client, tool) for tool in ("list", "status")]
-        parts = [hit, listed["mirrors"][0], status["mirrors"][0], await told(client, "get", path="ice.md")]
+        [hit] = (await run_tool(client, "search", query="walrus"))["hits"]
+        listed, status = [await run_tool(client, tool) for tool in ("list", "status")]
+        parts = [
+            hit,
+            listed["mirrors"][0],
+            status["mirrors"][0],
+            await run_tool(client, "get", path="ice.md"),
+        ]
         return {part.get("as_of") for part in parts}
 
     change("UPDATE mirror SET last_pass = 1700000000.0")
@@ -175,11 +180,11 @@ async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_fol
         # A kbsync that has just started and takes long to scan the folder.
         with lock.held(place.state):
             assert await as_of(client) == {"2023-11-14T22:13:20Z"}
-            [note] = (await told(client, "search", query="walrus"))["notes"]
+            [note] = (await run_tool(client, "search", query="walrus"))["notes"]
             assert "changes since 2023-11-14T22:13:20Z may be missing" in note
             change("UPDATE mirror SET last_pass = unixepoch('now') + 1")
             assert "2023-11-14T22:13:20Z" not in await as_of(client)
-            assert (await told(client, "search", query="walrus"))["notes"] == []
+            assert (await run_tool(client, "search", query="walrus"))["notes"] == []
             change("UPDATE mirror SET last_pass = NULL")
             assert await as_of(client) == {None}
 
@@ -223,7 +228,7 @@ async def test_a_wait_that_ends_before_a_change_is_indexed_says_so(
         {**UNSEEN, **SEEN}[kind](place.docs)
         async with within(chosen(place, config=place.config)) as client:
             for tool, given in (("search", {"query": "walrus"}), ("status", {})):
-                notes = (await told(client, tool, **given, wait=1))["notes"]
+                notes = (await run_tool(client, tool, **given, wait=1))["notes"]
                 expected = "handbook: recent changes in its folder may not be indexed yet"
                 assert notes == ([expected] if kind in UNSEEN else [])
 
@@ -232,17 +237,17 @@ async def test_a_wait_that_ends_before_a_change_is_indexed_says_so(
 
 
 async def test_a_document_is_read_by_its_path_and_by_its_id(client: Client) -> None:
-    by_path = await told(client, "get", path="guides/hours.txt")
+    by_path = await run_tool(client, "get", path="guides/hours.txt")
     assert by_path["text"].startswith("Opening hours: the office opens at nine")
     assert "next_offset" not in by_path and by_path["total"] == len(by_path["text"])
-    assert await told(client, "get", document_id=by_path["document_id"]) == by_path
+    assert await run_tool(client, "get", document_id=by_path["document_id"]) == by_path
 
 
 @long
 async def test_a_long_document_is_read_in_pieces_that_make_up_the_whole(client: Client) -> None:
     pieces, offset = list[str](), 0
     while True:
-        piece = await told(client, "get", path="guides/deep/long.md", offset=offset, limit=LONGEST_PIECE)
+        piece = await run_tool(client, "get", path="guides/deep/long.md", offset=offset, limit=LONGEST_PIECE)
         pieces.append(piece["text"])
         if "next_offset" not in piece:
             break
@@ -255,15 +260,15 @@ async def test_a_long_document_is_read_in_pieces_that_make_up_the_whole(client: 
 
 async def test_a_passage_is_read_with_what_stands_around_it(client: Client) -> None:
     around = "Paragraph 4500 is about\n numbers."
-    piece = await told(client, "get", path="guides/deep/long.md", around=around, limit=400)
+    piece = await run_tool(client, "get", path="guides/deep/long.md", around=around, limit=400)
     assert "Paragraph 4499 " in piece["text"] and "Paragraph 4501 " in piece["text"]
     assert len(piece["text"]) == 400
-    said = await refused(client, "get", path="guides/deep/long.md", around="no such words")
+    said = await error_of(client, "get", path="guides/deep/long.md", around="no such words")
     assert "that text isn't in the document" in said
 
 
 async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> None:
-    piece = await told(client, "get", path="install.md", offset=10**9)
+    piece = await run_tool(client, "get", path="install.md", offset=10**9)
     assert (piece["text"], piece["offset"]) == ("", piece["total"])
     assert "next_offset" not in piece
 
@@ -282,13 +287,13 @@ async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> 
     ],
 )
 async def test_a_path_without_a_document_is_explained(client: Client, path: str, why: str) -> None:
-    assert why in await refused(client, "get", path=path)
+    assert why in await error_of(client, "get", path=path)
 
 
 async def test_an_id_without_a_document_and_both_or_none_of_them_are_refused(client: Client) -> None:
-    assert "there is no document 999" in await refused(client, "get", document_id="999")
-    assert "pass either" in await refused(client, "get", document_id="1", path="install.md")
-    assert "pass either" in await refused(client, "get")
+    assert "there is no document 999" in await error_of(client, "get", document_id="999")
+    assert "pass either" in await error_of(client, "get", document_id="1", path="install.md")
+    assert "pass either" in await error_of(client, "get")
 
 
 @pytest.fixture(scope="module")
@@ -309,30 +314,30 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Place:
 async def test_of_a_path_in_several_mirrors_a_client_says_which_is_meant(twins: Place) -> None:
     async with within(chosen(twins, config=twins.config)) as client:
         for tool in ("get", "status"):
-            said = await refused(client, tool, path="notes.md")
+            said = await error_of(client, tool, path="notes.md")
             assert said == "several mirrors have notes.md: handbook, other; choose a `mirror`"
         for mirror, text in (("handbook", "on the ice"), ("other", "of the other folder")):
-            assert text in (await told(client, "get", path="notes.md", mirror=mirror))["text"]
-            answer = (await told(client, "status", path="notes.md", mirror=mirror))["explanation"]
+            assert text in (await run_tool(client, "get", path="notes.md", mirror=mirror))["text"]
+            answer = (await run_tool(client, "status", path="notes.md", mirror=mirror))["explanation"]
             assert (answer["mirror"], answer["found"]) == (mirror, True)
             file = {"handbook": twins.docs, "other": twins.root / "other"}[mirror] / "notes.md"
-            assert text in (await told(client, "get", path=str(file)))["text"]
-            assert (await told(client, "status", path=str(file)))["explanation"]["mirror"] == mirror
-        assert "penguin" in (await told(client, "get", path="mine.md"))["text"]
-        assert (await told(client, "status", path="mine.md"))["explanation"]["mirror"] == "handbook"
+            assert text in (await run_tool(client, "get", path=str(file)))["text"]
+            assert (await run_tool(client, "status", path=str(file)))["explanation"]["mirror"] == mirror
+        assert "penguin" in (await run_tool(client, "get", path="mine.md"))["text"]
+        assert (await run_tool(client, "status", path="mine.md"))["explanation"]["mirror"] == "handbook"
 
 
 # -- list -----------------------------------------------------------------------------------------------
 
 
 async def test_a_list_has_the_mirrors_and_every_file_in_pages(client: Client) -> None:
-    first = await told(client, "list")
+    first = await run_tool(client, "list")
     [mirror] = first["mirrors"]
     assert (mirror["name"], mirror["documents"]["ready"], mirror["documents"]["failed"]) == ("docs", 7, 1)
     assert first["folders"] == ["guides", "guides-old"]
     found, cursor = list[str](), {}
     while True:
-        page = await told(client, "list", limit=2, **cursor)
+        page = await run_tool(client, "list", limit=2, **cursor)
         assert len(page["files"]) <= 2
         found += [each["path"] for each in page["files"]]
         if "next" not in page:
@@ -343,20 +348,20 @@ async def test_a_list_has_the_mirrors_and_every_file_in_pages(client: Client) ->
 
 
 async def test_a_folder_is_listed_without_its_namesakes(client: Client) -> None:
-    below = await told(client, "list", path="guides", limit=1)
+    below = await run_tool(client, "list", path="guides", limit=1)
     found = [each["path"] for each in below["files"]]
     while "next" in below:
-        below = await told(client, "list", path="guides/", limit=1, cursor=below["next"])
+        below = await run_tool(client, "list", path="guides/", limit=1, cursor=below["next"])
         found += [each["path"] for each in below["files"]]
     assert sorted(found) == ["guides/deep/long.md", "guides/hours.txt", "guides/配置.md"]
     assert below["folders"] == ["guides/deep"]
-    assert "has no folder" in await refused(client, "list", path="guid")
+    assert "has no folder" in await error_of(client, "list", path="guid")
 
 
 async def test_files_of_one_state_are_listed_with_their_reason(client: Client) -> None:
-    [failed] = (await told(client, "list", state="failed"))["files"]
+    [failed] = (await run_tool(client, "list", state="failed"))["files"]
     assert failed["path"] == "torn.pdf" and failed["reason"]
-    assert (await told(client, "list", state="held"))["files"] == []
+    assert (await run_tool(client, "list", state="held"))["files"] == []
 
 
 async def test_of_one_state_only_the_folders_that_have_it_are_listed(place: Place) -> None:
@@ -373,7 +378,7 @@ async def test_of_one_state_only_the_folders_that_have_it_are_listed(place: Plac
         (place.docs / "shut").chmod(0o700)
     async with within(chosen(place, config=place.config)) as client:
         unlisted = ["shut"] if os.geteuid() else []  # root may list any folder
-        answer = await told(client, "list", state="failed")
+        answer = await run_tool(client, "list", state="failed")
         assert answer["folders"] == [*unlisted, "torn"]
         reasons = {each["path"]: each["reason"] for each in answer["files"]}
         assert list(reasons) == [
@@ -382,34 +387,34 @@ async def test_of_one_state_only_the_folders_that_have_it_are_listed(place: Plac
             "torn/deep/deeper/d.pdf",
         ]
         assert all(reasons.values())
-        assert (await told(client, "list", state="failed", path="torn/deep"))["folders"] == [
+        assert (await run_tool(client, "list", state="failed", path="torn/deep"))["folders"] == [
             "torn/deep/deeper"
         ]
-        assert (await told(client, "list", state="failed", path="good"))["folders"] == []
-        assert "good" in (await told(client, "list", state="ready"))["folders"]
-        assert (await told(client, "list", state="pending"))["folders"] == []
-        assert {"good", "torn"} <= set((await told(client, "list"))["folders"])
+        assert (await run_tool(client, "list", state="failed", path="good"))["folders"] == []
+        assert "good" in (await run_tool(client, "list", state="ready"))["folders"]
+        assert (await run_tool(client, "list", state="pending"))["folders"] == []
+        assert {"good", "torn"} <= set((await run_tool(client, "list"))["folders"])
 
 
 async def test_folders_that_are_left_out_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "MOST_FOLDERS", 1)
-    answer = await told(client, "list")
+    answer = await run_tool(client, "list")
     assert answer["folders"] == ["guides"]
     assert "docs: 1 of 2 folders listed; pass `path` to list fewer" in answer["notes"]
 
 
 async def test_a_folder_whose_name_begins_with_a_dot_is_named_whole(client: Client) -> None:
-    assert "has no folder .github" in await refused(client, "list", path=".github")
-    whole = await told(client, "list")
+    assert "has no folder .github" in await error_of(client, "list", path=".github")
+    whole = await run_tool(client, "list")
     for path in (".", "./", "/"):
-        assert (await told(client, "list", path=path))["files"] == whole["files"]
+        assert (await run_tool(client, "list", path=path))["files"] == whole["files"]
 
 
 # -- status ---------------------------------------------------------------------------------------------
 
 
 async def test_status_names_what_failed_and_why(client: Client) -> None:
-    answer = await told(client, "status")
+    answer = await run_tool(client, "status")
     [mirror] = answer["mirrors"]
     [failed] = mirror["failed"]
     assert failed["path"] == "torn.pdf" and failed["reason"]
@@ -427,7 +432,7 @@ async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
             state.execute("UPDATE entry SET status = ? WHERE name GLOB ?", [status.value, names])
         state.execute("UPDATE entry SET status = ? WHERE name > '21'", [Status.HELD.value])
     async with within(chosen(place, config=place.config)) as client:
-        answer = await told(client, "status")
+        answer = await run_tool(client, "status")
         [mirror] = answer["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
         expected = [
@@ -439,10 +444,10 @@ async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
 
 
 async def test_status_explains_a_path_as_the_command_does(client: Client, library: Place) -> None:
-    answer = (await told(client, "status", path="guides/hours.txt"))["explanation"]
+    answer = (await run_tool(client, "status", path="guides/hours.txt"))["explanation"]
     ran = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
     assert (answer["answer"], answer["found"]) == (ran["answer"], ran["found"]) == ("It is searchable.", True)
-    outside = (await told(client, "status", path="/etc/passwd"))["explanation"]
+    outside = (await run_tool(client, "status", path="/etc/passwd"))["explanation"]
     assert not outside["found"] and "no mirrored folder" in outside["answer"]
 
 
@@ -479,11 +484,11 @@ async def test_a_document_without_its_file_is_told_as_such_and_can_be_read(place
     (place.docs / "gone.md").unlink()
     place.once()
     async with within(chosen(place, config=place.config)) as client:
-        hit = (await told(client, "search", query="walrus"))["hits"][0]
+        hit = (await run_tool(client, "search", query="walrus"))["hits"][0]
         assert (hit["state"], hit["reason"]) == ("kept", "the file is gone; its document is kept")
         text = text_of(await client.call_tool("search", {"query": "walrus"}))
         assert "its document is kept)" in text and "changed since" not in text
-        assert "walrus" in (await told(client, "get", path="gone.md"))["text"]
+        assert "walrus" in (await run_tool(client, "get", path="gone.md"))["text"]
         assert len((await client.list_resources()).resources) == 1
 
 
@@ -496,7 +501,7 @@ async def test_a_hit_in_any_state_fits_the_schema(place: Place, status: Status) 
         state.execute("UPDATE entry SET status = ?", [status.value])
     async with within(chosen(place, config=place.config)) as client:
         for tool, given in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
-            answer = await told(client, tool, **given)
+            answer = await run_tool(client, tool, **given)
             jsonschema.validate(answer, TOOLS[tool].output_schema)
             [found] = answer.get("hits", [answer])
             assert found["state"] == status.word
@@ -563,12 +568,12 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize("odd", ["\0", "\\u0000", "\ud800", "\udc80"], ids=ascii)
 async def test_a_character_that_no_text_has_only_separates_words(client: Client, odd: str) -> None:
     for query in (f"nine{odd} five", f"nine{odd}five"):
-        assert "guides/hours.txt" in paths(await told(client, "search", query=query))
+        assert "guides/hours.txt" in paths(await run_tool(client, "search", query=query))
 
 
 async def test_words_are_read_around_whatever_character_lies_between_them(client: Client) -> None:
     for odd in ("\0", "\ud800"):
-        piece = await told(client, "get", path="install.md", around=f"Run the{odd}installer")
+        piece = await run_tool(client, "get", path="install.md", around=f"Run the{odd}installer")
         assert "Run the installer" in piece["text"]
 
 
@@ -576,7 +581,7 @@ async def test_words_are_read_around_whatever_character_lies_between_them(client
 async def test_what_cannot_be_answered_is_refused_in_a_sentence(
     client: Client, tool: str, given: dict[str, Any], why: str
 ) -> None:
-    said = await refused(client, tool, **given)
+    said = await error_of(client, tool, **given)
     assert why in said
     assert len(said) < 500 and "Traceback" not in said
 
@@ -589,9 +594,9 @@ async def test_a_bug_of_ours_is_told_as_one_and_ends_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Library, "search", fail)
-        said = await refused(client, "search", query="hours")
+        said = await error_of(client, "search", query="hours")
     assert "a bug in kbsync" in said and "secret" not in said
-    assert paths(await told(client, "search", query="hours"))
+    assert paths(await run_tool(client, "search", query="hours"))
 
 
 @long
@@ -602,9 +607,9 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
     monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 2.0)
     monkeypatch.setattr(context, "_below", lambda *_place: mended.wait(60) and None)
     try:
-        silent = asyncio.create_task(refused(client, "get", path="install.md"))
+        silent = asyncio.create_task(error_of(client, "get", path="install.md"))
         await asyncio.sleep(0.05)
-        assert paths(await told(client, "search", query="hours"))
+        assert paths(await run_tool(client, "search", query="hours"))
         assert not silent.done()
         assert "no response within" in await silent
     finally:
@@ -638,14 +643,14 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
     async with within(replace(known, config=config)) as client:
         try:
             for _ in range(40):
-                assert "the folder doesn't respond" in await refused(client, "get", path="nope.md")
+                assert "the folder doesn't respond" in await error_of(client, "get", path="nope.md")
             # A busy machine takes longer than that for a mirror that does respond.
             monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 2.0)
             monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 2.0)
-            assert "password" in (await told(client, "get", path="install.md"))["text"]
-            answer = await told(client, "status", path="install.md")
+            assert "password" in (await run_tool(client, "get", path="install.md"))["text"]
+            answer = await run_tool(client, "status", path="install.md")
             assert answer["explanation"]["mirror"] == "docs"
-            answer = await told(client, "search", query="reset a password")
+            answer = await run_tool(client, "search", query="reset a password")
             assert paths(answer)[0] == "install.md"
             assert any(note.startswith("dead: not searched: ") for note in answer["notes"])
         finally:
@@ -655,7 +660,7 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
 async def test_nothing_is_read_from_the_state_in_the_loop(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = (await told(client, "get", path="install.md"))["document_id"]
+    number = (await run_tool(client, "get", path="install.md"))["document_id"]
     threads = dict[str, set[str]]()
 
     def watched(owner: Any, name: str) -> None:
@@ -669,11 +674,11 @@ async def test_nothing_is_read_from_the_state_in_the_loop(
 
     for owner, name in ((read_only, "opened"), (ReadOnlyState, "read"), (ReadOnlyState, "close")):
         watched(owner, name)
-    await told(client, "search", query="hours", path="*.txt")
-    await told(client, "get", document_id=number)
-    await told(client, "list")
-    await told(client, "status", path="install.md")
-    await refused(client, "get", path="nope.md")
+    await run_tool(client, "search", query="hours", path="*.txt")
+    await run_tool(client, "get", document_id=number)
+    await run_tool(client, "list")
+    await run_tool(client, "status", path="install.md")
+    await error_of(client, "get", path="nope.md")
     await client.list_resources()
     assert list(threads) == ["opened", "read", "close"]
     assert threading.main_thread().name not in set().union(*threads.values())
@@ -697,7 +702,7 @@ async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits
     monkeypatch.setattr(attach, "find_record", find_slowly)
     monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 0.5)
     try:
-        asked = asyncio.create_task(refused(client, "status", path="install.md"))
+        asked = asyncio.create_task(error_of(client, "status", path="install.md"))
         await asyncio.to_thread(begun.wait, 60)
         monkeypatch.setattr(ReadOnlyState, "close", close)
         assert "no response within" in await asked
@@ -722,9 +727,9 @@ async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_questi
 
     monkeypatch.setattr(searching, "searches", search)
     try:
-        silent = asyncio.create_task(refused(client, "search", query="hours", path="/mnt/dead/*.txt"))
+        silent = asyncio.create_task(error_of(client, "search", query="hours", path="/mnt/dead/*.txt"))
         await asyncio.sleep(0)
-        assert paths(await told(client, "search", query="hours"))
+        assert paths(await run_tool(client, "search", query="hours"))
         assert "no response within" in await silent
     finally:
         mended.set()
@@ -736,9 +741,9 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> No
 
 
 async def test_names_that_are_no_text_reach_the_client_whole(client: Client) -> None:
-    hit = (await told(client, "search", query="ocelots"))["hits"][0]
+    hit = (await run_tool(client, "search", query="ocelots"))["hits"][0]
     assert hit["path"] == "byte\\xff.md"
-    assert "ocelots" in (await told(client, "get", document_id=hit["document_id"]))["text"]
+    assert "ocelots" in (await run_tool(client, "get", document_id=hit["document_id"]))["text"]
     [resource] = [each for each in (await client.list_resources()).resources if "byte" in each.name]
     assert "ocelots" in (await client.read_resource(resource.uri)).contents[0].text  # type: ignore[union-attr]
 
@@ -748,7 +753,7 @@ async def test_what_a_model_reads_has_no_control_characters(client: Client) -> N
         text = text_of(await client.call_tool(tool, given))
         assert ("\x1b" not in text and "xylophone" in text) or (tool == "list" and "\x1b" not in text)
     # JSON has the exact name, which can be used in requests.
-    assert paths(await told(client, "search", query="xylophone")) == [ODD]
+    assert paths(await run_tool(client, "search", query="xylophone")) == [ODD]
 
 
 async def test_a_model_reads_when_to_use_a_tool_and_what_to_do_next(client: Client) -> None:
@@ -782,7 +787,7 @@ async def test_every_answer_fits_the_schema_that_its_tool_shows(client: Client) 
     ):
         schema = shown[tool].output_schema
         assert schema is not None
-        answer = await told(client, tool, **given)
+        answer = await run_tool(client, tool, **given)
         jsonschema.validate(answer, schema)
         jsonschema.Draft202012Validator.check_schema(shown[tool].input_schema)
         assert "null" not in json.dumps([schema, answer])
@@ -792,12 +797,12 @@ async def test_looking_writes_nothing_anywhere(library: Place) -> None:
     before = library.files()
     async with within(chosen(library, folder=library.docs)) as client:
         for tool, given in (("search", {"query": "hours"}), ("list", {}), ("status", {"path": "install.md"})):
-            await told(client, tool, **given)
-        await told(client, "get", path="install.md")
+            await run_tool(client, tool, **given)
+        await run_tool(client, "get", path="install.md")
         await client.list_resources()
     assert library.files() == before
 
 
 async def test_what_an_answer_costs_is_bounded(client: Client) -> None:
-    answer = await told(client, "search", query="paragraph numbers hours", k=MOST_HITS)
+    answer = await run_tool(client, "search", query="paragraph numbers hours", k=MOST_HITS)
     assert len(json.dumps(answer)) < MOST_HITS * 3 * 2500

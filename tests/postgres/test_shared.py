@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.mcp.assistant import chosen, refused, text_of, told, within
+from tests.mcp.assistant import chosen, error_of, run_tool, text_of, within
 from tests.postgres.base import between
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
@@ -79,7 +79,7 @@ async def test_an_assistant_is_told_whose_a_document_is_and_reads_only_those_of_
         async with within(chosen(one, config=one.config)) as client:
             found = {
                 (hit["host"], hit["path"]): hit
-                for hit in (await told(client, "search", query="kestrel"))["hits"]
+                for hit in (await run_tool(client, "search", query="kestrel"))["hits"]
             }
             assert set(found) == {(host.name, path) for host in hosts for path in ("birds/a.md", "b.txt")}
             theirs, own = found["files-2", "birds/a.md"], found["files-1", "birds/a.md"]
@@ -88,9 +88,9 @@ async def test_an_assistant_is_told_whose_a_document_is_and_reads_only_those_of_
             assert (own["abs_path"], own["state"]) == (str(one.docs / "birds/a.md"), "ready")
             text = text_of(await client.call_tool("search", {"query": "kestrel"}))
             assert "news on files-2: birds/a.md" in text
-            read = await told(client, "get", document_id=own["document_id"])
+            read = await run_tool(client, "get", document_id=own["document_id"])
             assert "kestrel of files-1" in read["text"]
-            said = await refused(client, "get", document_id=theirs["document_id"])
+            said = await error_of(client, "get", document_id=theirs["document_id"])
             assert "of documents from other machines, only passages are available" in said
 
 
@@ -99,13 +99,13 @@ def test_people_are_told_the_host_and_the_time_of_what_is_not_here(
 ) -> None:
     one, two = hosts
     postgres.run(one.database, "UPDATE kbsync.owner SET seen = '2026-01-02T03:04:05Z' WHERE host = 'files-2'")
-    told = one.run("search", "kestrel", tty=True).out
-    headings = [line for line in told.splitlines() if "a.md" in line or "b.txt" in line]
+    run_tool = one.run("search", "kestrel", tty=True).out
+    headings = [line for line in run_tool.splitlines() if "a.md" in line or "b.txt" in line]
     away = [line for line in headings if "news on files-2: " in line]
     assert (len(headings), len(away)) == (4, 2)
     assert all("as of 2026-01-02T03:04:05Z" in line for line in away)
     assert not any("as of" in line or "handbook" in line for line in headings if line not in away)
-    assert str(two.docs) not in told  # no link to a place that is on another machine
+    assert str(two.docs) not in run_tool  # no link to a place that is on another machine
     paths = one.run("search", "kestrel", "--files").out.splitlines()
     assert sorted(paths) == sorted(str(one.docs / path) for path in ("birds/a.md", "b.txt"))
 
@@ -134,13 +134,13 @@ def test_options_narrow_to_paths_below_each_folder(
     ran = one.run("search", "kestrel", "--json", *(w.format(docs=one.docs) for w in words), cwd=one.docs)
     assert ran.code == 0
     folders = {str(host.docs): host.name for host in hosts}
-    told = [
+    run_tool = [
         hit["abs_path"].replace(folder, name)
         for hit in ran.json["hits"]
         for folder, name in folders.items()
         if hit["abs_path"].startswith(folder)
     ]
-    assert sorted(told) == sorted(found)
+    assert sorted(run_tool) == sorted(found)
 
 
 def test_nothing_is_said_of_documents_that_were_not_looked_at(hosts: tuple[Named, Named]) -> None:
@@ -148,8 +148,8 @@ def test_nothing_is_said_of_documents_that_were_not_looked_at(hosts: tuple[Named
     two.write("c.rst", "The kestrel.\n")
     assert two.run("--once").code == 0
     words = ("search", "zyzzyva", "--type", "rst")
-    told = one.run(*words)
-    assert (told.code, "no document matches" in told.err) == (0, False)
+    run_tool = one.run(*words)
+    assert (run_tool.code, "no document matches" in run_tool.err) == (0, False)
     assert "no document matches --type rst" in one.run(*words, "--mirror", "handbook").err
 
 
@@ -180,8 +180,8 @@ def test_who_only_searches_needs_a_config_and_the_right_to_read(
     hits = desk.hits("kestrel", "--mirror", "handbook")
     assert {hit["mirror"] for hit in hits.values()} == {"news"}
     assert set(hits) == {str(hosts[1].docs / path) for path in ("birds/a.md", "b.txt")}
-    told = desk.run("plan")
-    assert (told.code, "the mirror news on files-2" in told.out) == (3, True), told
+    run_tool = desk.run("plan")
+    assert (run_tool.code, "the mirror news on files-2" in run_tool.out) == (3, True), run_tool
 
 
 def test_before_anything_was_made_the_command_that_makes_it_is_told(tmp_path: Path, postgres: Server) -> None:
@@ -215,8 +215,8 @@ def test_mirrors_of_one_base_are_answered_by_one_search(
     assert sum("weighed" in each for each in statements) == 1
     own = {(hit["mirror"], hit["host"]) for hit in hits.values() if "/home/" in hit["abs_path"]}
     assert (len(hits), own) == (6, {("garden", "home"), ("kitchen", "home")})
-    told = home.run("search", "kestrel").out
-    assert "garden: garden.md" in told and "news on files-2: b.txt" in told
+    run_tool = home.run("search", "kestrel").out
+    assert "garden: garden.md" in run_tool and "news on files-2: b.txt" in run_tool
     # A pattern that is a place in one of them asks each for its own.
     only = home.hits("kestrel", "--path", str(home.docs / "garden"))
     assert [hit["path"] for hit in only.values()] == ["garden.md"]
@@ -260,5 +260,5 @@ def test_mirrors_of_a_machine_that_was_named_anew_are_still_its_own(tmp_path: Pa
     home.name = "renamed"
     files = home.run("search", "kestrel", "--files").out.splitlines()
     assert sorted(files) == [str(home.docs / name / f"{name}.md") for name in ("garden", "kitchen")]
-    told = home.run("search", "kestrel").out
-    assert "garden.md" in told and "kitchen.md" in told and "on home" not in told
+    run_tool = home.run("search", "kestrel").out
+    assert "garden.md" in run_tool and "kitchen.md" in run_tool and "on home" not in run_tool

@@ -31,7 +31,7 @@ class ServedDify(ServedWorld):
         self.server.faults.add(Fault("fails", "upload", f"{stem}*", times=0, args={"name": f"{stem}*"}))
         return b"About spoiled things"
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         self.server.faults.clear()
 
 

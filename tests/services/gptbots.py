@@ -42,8 +42,8 @@ class ServedGptbots(ServedWorld):
 
     service = "gptbots"
     style = "marked"
-    matter: ClassVar[Mapping[str, Any]] = {"splitter": "\n\n"}
-    no_matter: ClassVar[Mapping[str, Any]] = {"header_row": 2}  # an .md file has no rows
+    recipe_settings: ClassVar[Mapping[str, Any]] = {"splitter": "\n\n"}
+    neutral_settings: ClassVar[Mapping[str, Any]] = {"header_row": 2}  # an .md file has no rows
     unknown_id = "67457fea6f658672d6489999"
     repeats_puts = False
 
@@ -52,7 +52,7 @@ class ServedGptbots(ServedWorld):
         self.server.faults.add(Fault("fails", match=f"*{stem}*", args={"name": f"{stem}*"}))
         return b"About spoiled things"
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         self.server.faults.clear()
 
 

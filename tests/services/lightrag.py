@@ -26,7 +26,7 @@ class ServedLightrag(ServedWorld):
 
     service = "lightrag"
     unknown_id = "nobody~aaaaaaaa.md"
-    base_tells_alone = True
+    only_base_reports_loss = True
 
     def spoiled(self, path: str) -> bytes:
         return b" \n"

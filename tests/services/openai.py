@@ -47,7 +47,7 @@ class ServedOpenai(ServedWorld):
     service = "openai"
     settings: ClassVar = {"max_bytes": 3_000_000}
     style = "marked"
-    no_matter: ClassVar[Mapping[str, Any]] = {}
+    neutral_settings: ClassVar[Mapping[str, Any]] = {}
     unknown_id = "file-00000000000000000000000000000000"
     repeats_puts = False
 
@@ -55,7 +55,7 @@ class ServedOpenai(ServedWorld):
         self.server.faults.add(Fault("fails", op="attach", match=f"{path.rpartition('.')[0]}*"))
         return b"About spoiled things"
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         self.server.faults.clear()
 
 

@@ -45,7 +45,7 @@ class ServedOpenWebui(ServedWorld):
         self.server.faults.add(Fault("fails", op="upload", match=path, args={"runs": 0}))
         return b"About spoiled things"
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         for one in self.app.documents.values():
             one.fails = 0
 

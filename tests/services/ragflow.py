@@ -25,7 +25,7 @@ class ServedRagflow(ServedWorld):
 
     service = "ragflow"
     settings: ClassVar = {"max_bytes": 3_000_000}
-    no_matter: ClassVar[Mapping[str, Any]] = {"chunk_method": "qa"}  # a setting of the dataset
+    neutral_settings: ClassVar[Mapping[str, Any]] = {"chunk_method": "qa"}  # a setting of the dataset
     unknown_id = "00000000000011f00000000000000000"
 
     def spoiled(self, path: str) -> bytes:
@@ -33,7 +33,7 @@ class ServedRagflow(ServedWorld):
         self.server.faults.add(Fault("fails", op="parse", match=f"*{stem}*", args={"name": f"{stem}*"}))
         return b"About spoiled things"
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         """Documents fail once and are then parsed correctly."""
 
 

@@ -17,15 +17,15 @@ class ServedZhipu(ServedWorld):
 
     service = "zhipu"
     settings: ClassVar = {"max_bytes": 3_000_000}
-    matter: ClassVar[Mapping[str, Any]] = {"knowledge_type": 5, "sentence_size": 200}
-    no_matter: ClassVar[Mapping[str, Any]] = {"sentence_size": 200}  # it has no effect without type 5
+    recipe_settings: ClassVar[Mapping[str, Any]] = {"knowledge_type": 5, "sentence_size": 200}
+    neutral_settings: ClassVar[Mapping[str, Any]] = {"sentence_size": 200}  # it has no effect without type 5
 
     def spoiled(self, path: str) -> bytes:
         stem = path.rpartition(".")[0]
         self.server.faults.add(Fault("fails", op="upload", match=f"{stem}*", args={"runs": 1}))
         return b"About spoiled things"
 
-    def cure(self) -> None:
+    def fix_failures(self) -> None:
         """Documents fail once and are then indexed correctly."""
 
 

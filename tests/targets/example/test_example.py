@@ -27,7 +27,7 @@ class ExampleWorld(SuiteWorld):
     """The service in memory, whose clock only moves when the test moves it."""
 
     repeats_puts = False
-    tells_time = False
+    has_clock = False
     unknown_id = "d999999"
 
     def __init__(self) -> None:
