@@ -352,8 +352,8 @@ def _why_json(hit: FoundDocument) -> dict[str, Any]:
 
 def _words_json(words: Sequence[MatchedWord]) -> list[dict[str, Any]]:
     return [
-        {"word": each.word, "written": each.written or each.word, "points": round(each.points, 6)}
-        for each in words
+        {"word": word.word, "written": word.written or word.word, "points": round(word.points, 6)}
+        for word in words
     ]
 
 
@@ -367,7 +367,7 @@ def why_lines(hit: FoundDocument) -> list[str]:
     if reasons is None:
         return [f"score {hit.hit.score:.2f} from the service, which gives no reasons"]
     names = [
-        each for each in (_words_in(reasons.in_text), _words_in(reasons.in_name, "in the name: ")) if each
+        part for part in (_words_in(reasons.in_text), _words_in(reasons.in_name, "in the name: ")) if part
     ]
     translated = " of the translation" * reasons.is_translated
     words = f"words{translated} {reasons.words:.2f}: {'; '.join(names)}" if names else "none of the words"
@@ -393,7 +393,7 @@ _VISIBLE = 0.005
 
 def _words_in(words: Sequence[MatchedWord], before: str = "") -> str:
     """Return the words that count most, as typed and as written; "" if there are none."""
-    listed = [f"{each.word} → {each.written}" if each.written else each.word for each in words[:_MOST_WORDS]]
+    listed = [f"{word.word} → {word.written}" if word.written else word.word for word in words[:_MOST_WORDS]]
     more = len(words) - len(listed)
     return before * bool(words) + printable(", ".join(listed)) + f" and {more} more" * bool(more)
 

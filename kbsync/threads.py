@@ -82,7 +82,7 @@ async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
 async def gather(*work: Awaitable[T]) -> list[T]:
     """Return the results of all, which run at the same time, or in turn if there is no event loop."""
     if running_loop() is None:
-        return [await each for each in work]
+        return [await task for task in work]
     import asyncio
 
     return await asyncio.gather(*work)

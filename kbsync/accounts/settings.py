@@ -66,7 +66,7 @@ def any_text() -> OfferedSetting:
 
 
 def parse_settings(
-    given: Mapping[str, str], known: Mapping[str, OfferedSetting], what: str
+    chosen: Mapping[str, str], known: Mapping[str, OfferedSetting], what: str
 ) -> dict[str, object]:
     """Return the value to send for each setting.
 
@@ -74,7 +74,7 @@ def parse_settings(
     such as "a knowledge base".
     """
     values: dict[str, object] = {}
-    for key, text in given.items():
+    for key, text in chosen.items():
         setting = known.get(key)
         if setting is None:
             raise Rejected(f"{what} has no setting {_quote(key)}; it has: {', '.join(known)}", code="setting")

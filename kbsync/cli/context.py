@@ -163,20 +163,20 @@ def _of_folder(
     """
     from kbsync.installation import Installation
 
-    given = _folder_options(choices)
+    from_command = _folder_options(choices)
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
         raise UsageError(f"--folder: {folder} is a file; name a folder")
     if choices.state_dir is None and (mirrored := find_mirrored(real, os.environ)) is not None:
         if mirrored.config is not None:
-            if given != FolderOptions():
+            if from_command != FolderOptions():
                 raise UsageError(f"{real} is a mirror of {mirrored.config}; change its settings there")
             chosen = _of_config(choices, mirrored.config, with_secrets=with_secrets, with_bases=with_bases)
             return dataclasses.replace(chosen, only=choices.mirrors or mirrored.names)
         real = mirrored.root
     state_dir = places.state_dir(os.environ, explicit=choices.state_dir, folder=real)
     flags = ("--folder", str(real), *_state_flags(choices.state_dir))
-    config, options = folder_config(real), given.over(recall(state_dir))
+    config, options = folder_config(real), from_command.over(recall(state_dir))
     [mirror] = config.mirrors
     mirror = apply_options(mirror, options, os.environ, with_secrets=with_secrets)
     config = dataclasses.replace(config, mirrors=(mirror,))
@@ -345,7 +345,7 @@ def not_yet(installation: Installation) -> UsageError:
 
     def find_forgotten(tx: Tx) -> list[str]:
         bases = (base for mirror in installation.mirrors for base in forgotten_bases(tx, mirror.name))
-        return [f"{each.name} is {describe_forgotten(each, installation.command_line)}" for each in bases]
+        return [f"{base.name} is {describe_forgotten(base, installation.command_line)}" for base in bases]
 
     if forgotten := read_state(installation, find_forgotten):
         once = f"to mirror it again: {installation.command_line('--once')}"
@@ -490,7 +490,7 @@ def find_paused(installation: Installation) -> list[str]:
     def find(tx: Tx) -> list[str]:
         records = [tx.mirrors.named(mirror.name) for mirror in installation.mirrors]
         now = time.time()
-        return [each.name for each in records if each and tx.pauses.current(each.id, now)]
+        return [record.name for record in records if record and tx.pauses.current(record.id, now)]
 
     return read_state(installation, find)
 

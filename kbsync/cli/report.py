@@ -177,9 +177,11 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
         if (number := sum(count[word] for count in counts))
     ]
     stopped = [
-        halt_words(each.status.halt.reason) for each in reports if each.status.halt and not each.is_held
+        halt_words(report.status.halt.reason)
+        for report in reports
+        if report.status.halt and not report.is_held
     ]
-    paused = ["paused"] if any(each.status.pause for each in reports) else []
+    paused = ["paused"] if any(report.status.pause for report in reports) else []
     parts += [*changes, *paused, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
     # Whether a halted mirror's folder changed is unknown, and held documents would be changes.
     if len(parts) == 1 and not documents("held"):
@@ -297,7 +299,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
         remaining -= sum(len(paths) for _, paths in groups[:LISTED])
         if remaining:
             yield f"{name}: … {and_more(remaining, every)}"
-    if any(each.status.documents.failed for each in reports):
+    if any(report.status.documents.failed for report in reports):
         explain, retry = installation.command_line("explain PATH"), installation.command_line("retry")
         yield f"to see why one failed: {explain}; to retry all of them: {retry}"
 

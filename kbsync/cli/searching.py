@@ -127,7 +127,7 @@ def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
     """Return the options that no document matches, as typed: all together if each one alone matches
     something."""
     if unmatched.alone:
-        return [_options(one) for one in unmatched.alone]
+        return [_options(alternative) for alternative in unmatched.alone]
     return [_options(query)] if unmatched.together else []
 
 

@@ -373,10 +373,12 @@ def settings_of(block: type) -> Mapping[str, Field]:
     """Return the settings of `block` by their names, in the order of the model."""
     # Evaluating the hints is slow, and reading a config needs them many times.
     hints = get_type_hints(block, include_extras=True)
-    marked = [(one, *bare(hints[one.name])) for one in fields(block)]
+    marked = [(field, *bare(hints[field.name])) for field in fields(block)]
     return {
-        one.name: Field(hint, mark, one.default, one.default is MISSING and one.default_factory is MISSING)
-        for one, hint, mark in marked
+        field.name: Field(
+            hint, mark, field.default, field.default is MISSING and field.default_factory is MISSING
+        )
+        for field, hint, mark in marked
         if not isinstance(mark, NotAKey)
     }
 
@@ -387,7 +389,7 @@ def bare(hint: Any) -> tuple[Any, Any]:
     if get_origin(hint) is Annotated:
         hint, mark = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
-        hint = next(one for one in get_args(hint) if one is not type(None))
+        hint = next(member for member in get_args(hint) if member is not type(None))
     # The words of a choice are only in its type.
     if isinstance(mark, Choice) and get_origin(hint) is Literal:
         mark = replace(mark, words=get_args(hint))
@@ -397,7 +399,7 @@ def bare(hint: Any) -> tuple[Any, Any]:
 @functools.cache
 def secret_keys(block: type) -> tuple[str, ...]:
     """Return the keys of `block` that hold a secret; each has a `_file` variant."""
-    return tuple(key for key, one in settings_of(block).items() if isinstance(one.mark, Confidential))
+    return tuple(key for key, setting in settings_of(block).items() if isinstance(setting.mark, Confidential))
 
 
 def known_keys(block: type) -> tuple[str, ...]:
@@ -414,10 +416,10 @@ def blocks() -> Iterator[tuple[str, type]]:
 
 
 def _blocks(hint: Any, mark: object, home: str) -> Iterator[tuple[str, type]]:
-    for one in mark.choices.values() if isinstance(mark, OneOf) else (hint,):
-        if get_origin(one) is tuple:
-            yield from _blocks(*bare(get_args(one)[0]), f"{home}[]")
-        elif is_dataclass(one):
-            yield home, one
-            for key, setting in settings_of(one).items():
+    for member in mark.choices.values() if isinstance(mark, OneOf) else (hint,):
+        if get_origin(member) is tuple:
+            yield from _blocks(*bare(get_args(member)[0]), f"{home}[]")
+        elif is_dataclass(member):
+            yield home, member
+            for key, setting in settings_of(member).items():
                 yield from _blocks(setting.hint, setting.mark, f"{home}.{key}".removeprefix("."))

@@ -186,9 +186,9 @@ def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) 
 
 
 def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
-    for name, one, kind in _settings(target):
-        if name not in values and isinstance(one.default, int | float | str):
-            value = '""' if one.default == "" else kind.written(one.default)
+    for name, option, kind in _settings(target):
+        if name not in values and isinstance(option.default, int | float | str):
+            value = '""' if option.default == "" else kind.written(option.default)
             setting = f"# {name}: {value}"
             yield f"{setting:{_COMMENT}} # {kind.plain}" if kind.about else setting
 

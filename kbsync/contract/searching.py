@@ -52,7 +52,7 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
     Raises `UsageError` if the path isn't a valid pattern.
     """
     tests = [_path_test(path) for path in query.paths]
-    endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
+    endings = tuple(f".{extension.lower().lstrip('.')}" for extension in query.types)
 
     def selects(path: str, modified: float | None) -> bool:
         if not all(fits(path) for fits in tests):

@@ -156,9 +156,9 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
             (document for hits in lists for document in hits), key=lambda document: -document.hit.score
         )
         ranked.append(lists[0] if len(lists) == 1 else by_score)
-    most = max(map(len, ranked), default=0)
+    longest = max(map(len, ranked), default=0)
     best: dict[Hashable, FoundDocument] = {}
-    for document in (hits[rank] for rank in range(most) for hits in ranked if rank < len(hits)):
+    for document in (hits[rank] for rank in range(longest) for hits in ranked if rank < len(hits)):
         base = document.searched_mirror if document.hit.origin is None else document.hit.origin.base
         best.setdefault((base, document.hit.remote_id), document)
     return list(best.values())[: query.top_k]

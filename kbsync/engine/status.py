@@ -400,7 +400,7 @@ def running_json(holder: Holder | None) -> dict[str, Any] | None:
 
 def history_json(entries: Sequence[HistoryEntry], limit: int) -> dict[str, Any]:
     """Return the newest `limit` events, oldest first, and whether there are `more`."""
-    events = [{**each.to_json(), "at": iso(each.at)} for each in entries[-limit:]]
+    events = [{**entry.to_json(), "at": iso(entry.at)} for entry in entries[-limit:]]
     return {"events": events, "more": len(entries) > limit}
 
 

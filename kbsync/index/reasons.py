@@ -60,7 +60,7 @@ def _spaced_words(
     points: Mapping[Term, float], unknown: Sequence[Unknown], text: str
 ) -> Iterable[MatchedWord]:
     by_word = dict[str, MatchedWord]()
-    typed = {each.stem: each for each in reversed(unknown) if each.stem}
+    typed = {term.stem: term for term in reversed(unknown) if term.stem}
     words = stemmed(text) if points else []
     for term, number in points.items():
         if is_unspaced(term.stem):
@@ -87,8 +87,8 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
     A pair counts as well as both its characters, so they are one part.
     """
     remaining = dict(points)
-    asked, plain = simplified(folded(question)), simplified(folded(text))
-    for run in cjk_runs().finditer(asked) if points else ():
+    question_text, plain = simplified(folded(question)), simplified(folded(text))
+    for run in cjk_runs().finditer(question_text) if points else ():
         characters, start = run[0], 0
         while start < len(characters):
             end = start + 1
@@ -97,7 +97,7 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
             part = characters[start:end]
             grams = {part[at : at + length] for at in range(len(part)) for length in (1, 2)}
             if matched := [gram for gram in grams if gram in points]:
-                typed = _original(question, asked, run.start() + start, part)
+                typed = _original(question, question_text, run.start() + start, part)
                 at = plain.find(part)
                 written = _original(text, plain, at, part) if at >= 0 else ""
                 number = sum(remaining.pop(gram, 0.0) for gram in matched)

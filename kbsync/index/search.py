@@ -150,9 +150,9 @@ class Search:
         other_vector = self._vector(translation) if translation and is_chinese else vector
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
-            unknown = [each for each in snapshot.unknown(terms) if each.stem]
-            guesses = {each.stem: each.written for each in unknown}
-            query = replace(query, phrases=tuple(_corrected(each, unknown) for each in query.phrases))
+            unknown = [term for term in snapshot.unknown(terms) if term.stem]
+            guesses = {term.stem: term.written for term in unknown}
+            query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))
             terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
             candidates = snapshot.candidates(terms, model, vector, query, least, better)
@@ -210,13 +210,13 @@ class Search:
             unknown = snapshot.unknown(terms)
             are_all = bool(terms) and len(unknown) == len(terms)
             translation = self._words_of_translation(snapshot, query.text) if are_all else ()
-        instead = {each.word: each.written for each in unknown}
+        instead = {term.word: term.written for term in unknown}
         return UnknownWords(instead, are_all, translation)
 
     def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
         """Return the words of the question's translation that some document has."""
         text = self._translate(readable(question))
-        absent = {each.word for each in snapshot.unknown(terms_of(text))}
+        absent = {term.word for term in snapshot.unknown(terms_of(text))}
         words = dict.fromkeys(text.split())
         return tuple(word for word in words if not absent & {term.surface for term in stemmed(word)})
 
@@ -228,10 +228,10 @@ def _merged(
 
     `share`: the weight of the vector score in `translated`; less than 1 if the vector is the translation's.
     """
-    merged = {each.chunk: each for each in candidates}
-    for each in translated:
-        words, meaning = TRANSLATED * each.words, share * each.meaning
-        other = replace(each, words=words, meaning=meaning, is_named=False, translated=share)
+    merged = {candidate.chunk: candidate for candidate in candidates}
+    for candidate in translated:
+        words, meaning = TRANSLATED * candidate.words, share * candidate.meaning
+        other = replace(candidate, words=words, meaning=meaning, is_named=False, translated=share)
         if other.chunk not in merged or other.score > merged[other.chunk].score:
             merged[other.chunk] = other
     return list(merged.values())
@@ -239,7 +239,7 @@ def _merged(
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
     """Return the phrase with words that no document has replaced by those that were probably meant."""
-    instead = {each.word: each.written for each in unknown}
+    instead = {term.word: term.written for term in unknown}
     return _WORD.sub(lambda match: instead.get(match[0].casefold(), match[0]), phrase)
 
 

@@ -123,9 +123,9 @@ def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int,
     for match in _words_in(simplified(line)):
         run = match[0]
         if not is_unspaced(run):
-            found = next((stem for stem in map(_stem, with_forms(run).split()) if stem in terms), None)
-            if found or (beginning and run.casefold().startswith(beginning)):
-                spans.append((*match.span(), found or _stem(run)))
+            match_stem = next((stem for stem in map(_stem, with_forms(run).split()) if stem in terms), None)
+            if match_stem or (beginning and run.casefold().startswith(beginning)):
+                spans.append((*match.span(), match_stem or _stem(run)))
             continue
         hit = [False] * len(run)  # the characters of wanted pairs, and wanted characters
         for index in range(len(run)):

@@ -82,10 +82,10 @@ class CandidateChunk:
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
     """Yield the best chunks of each document, no more than are shown."""
     counts = Counter[int]()
-    for each in sorted(candidates, key=lambda each: (-each.score, each.chunk)):
-        counts[each.document] += 1
-        if counts[each.document] <= PASSAGES:
-            yield each
+    for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
+        counts[candidate.document] += 1
+        if counts[candidate.document] <= PASSAGES:
+            yield candidate
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def at_length(words: int, average: float, other_average: float) -> Callable[[flo
     """
     if not average or not other_average:
         return lambda weight: weight
-    before, after = (1.2 * (0.25 + 0.75 * words / each) for each in (average, other_average))
+    before, after = (1.2 * (0.25 + 0.75 * words / length) for length in (average, other_average))
 
     def rescale(weight: float) -> float:
         count = weight * before / max(1e-6, 2.2 - weight)

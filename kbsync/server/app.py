@@ -229,15 +229,15 @@ class ListenerApp:
         """Return the same as `kbsync status --json`; with `documents=1`, pages of documents, selected by
         `limit`, `state` and `after`.
         """
-        given, page = request.query_params, None
-        if given.get("documents"):
+        params, page = request.query_params, None
+        if params.get("documents"):
             known = {status.word: status for status in (*NOTED, Status.SKIPPED)}
-            state = given.get("state")
+            state = params.get("state")
             if state is not None and state not in known:
                 raise HTTPException(400, f"state must be one of {', '.join(known)}")
-            after = _path_in(given, "after")
-            page = DocumentPage(_number(given, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
-        payload = await self.views.status(page, given.get("mirror"))
+            after = _path_in(params, "after")
+            page = DocumentPage(_number(params, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
+        payload = await self.views.status(page, params.get("mirror"))
         return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
 
     async def held(self, request: Request) -> Response:
@@ -253,20 +253,23 @@ class ListenerApp:
         there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still typing. `explain=1`:
         say why each hit was found.
         """
-        given, name = request.query_params, request.query_params.get("mirror", "")
-        text = given.get("q", "").strip()
+        params, name = request.query_params, request.query_params.get("mirror", "")
+        text = params.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
             raise HTTPException(400, f"q must be a query of 1 to {LONGEST_QUERY} characters")
-        most, offset = _number(given, "k", 10, MOST_HITS), _number(given, "offset", 0, MOST_SKIPPED, least=0)
-        types, after = tuple(filter(None, given.getlist("type"))), given.get("after")
+        limit, offset = (
+            _number(params, "k", 10, MOST_HITS),
+            _number(params, "offset", 0, MOST_SKIPPED, least=0),
+        )
+        types, after = tuple(filter(None, params.getlist("type"))), params.get("after")
         query = Query(
             text,
-            offset + most + 1,
+            offset + limit + 1,
             types=types,
             after=_moment(after) if after else None,
-            unfinished=given.get("unfinished") == "1",
+            unfinished=params.get("unfinished") == "1",
             own=bool(name),
-            explain=given.get("explain") == "1",
+            explain=params.get("explain") == "1",
         )
         only = [name] if name else []
         if name:
@@ -281,11 +284,11 @@ class ListenerApp:
         except TimeoutError as error:
             raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
         hits = [
-            shortened(each, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True)
-            for each in reply.hits[offset : offset + most]
+            shortened(hit, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True)
+            for hit in reply.hits[offset : offset + limit]
         ]
-        listed = [hit_json(each, explain=query.explain) for each in hits]
-        more = len(reply.hits) > offset + most
+        listed = [hit_json(hit, explain=query.explain) for hit in hits]
+        more = len(reply.hits) > offset + limit
         if is_from_this_machine(request):
             for fields, hit in zip(listed, hits, strict=True):
                 fields["links"] = await self._vaults.links(hit.folder, hit.path) if hit.is_here else None
@@ -297,12 +300,12 @@ class ListenerApp:
         `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, ends at
         `before`, or has the `passage`. Only for files in the state.
         """
-        given, name = request.query_params, request.query_params.get("mirror", "")
+        params, name = request.query_params, request.query_params.get("mirror", "")
         self._check_mirror(name)
-        path = _path_in(given, "key")
-        offset = _number(given, "offset", 0, MOST_CHARACTERS, least=0)
-        before = _number(given, "before", 0, MOST_CHARACTERS, least=0)
-        passage = given.get("passage", "")[:LONGEST_PASSAGE]
+        path = _path_in(params, "key")
+        offset = _number(params, "offset", 0, MOST_CHARACTERS, least=0)
+        before = _number(params, "before", 0, MOST_CHARACTERS, least=0)
+        passage = params.get("passage", "")[:LONGEST_PASSAGE]
         try:
             async with asyncio.timeout(SEARCH_SECONDS), self._reading:
                 explanation = await self._ask(partial(self._explain, name, path))
@@ -311,19 +314,19 @@ class ListenerApp:
             raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
         except KbsyncError as error:
             raise HTTPException(503, str(error)) from error
-        folder = next(each.folder for each in self.views.mirrors if each.name == name)
+        folder = next(mirror.folder for mirror in self.views.mirrors if mirror.name == name)
         links = await self._vaults.links(folder, path) if is_from_this_machine(request) else None
         return json_answer({**part, "abs_path": str(folder / path), "links": links})
 
     async def history(self, request: Request) -> Response:
         """Return the newest `limit` events, of `mirror` or of all, about the file or folder `key` or about
         all."""
-        given, name = request.query_params, request.query_params.get("mirror", "")
+        params, name = request.query_params, request.query_params.get("mirror", "")
         if name:
             self._check_mirror(name)
-        names = [name] if name else [each.name for each in self.views.mirrors]
-        limit = _number(given, "limit", 100, MOST_ITEMS)
-        return json_answer(await self.views.history(names, _path_in(given, "key"), limit))
+        names = [name] if name else [mirror.name for mirror in self.views.mirrors]
+        limit = _number(params, "limit", 100, MOST_ITEMS)
+        return json_answer(await self.views.history(names, _path_in(params, "key"), limit))
 
     async def events(self, _request: Request) -> EventStream:
         """Return the event stream."""
@@ -342,7 +345,9 @@ class ListenerApp:
         """
         payload = await self._payload_of(request)
         mirror, paths, kind = self._mirror_in(payload), payload.get("paths"), _kind_in(payload)
-        if paths is not None and not (isinstance(paths, list) and all(isinstance(one, str) for one in paths)):
+        if paths is not None and not (
+            isinstance(paths, list) and all(isinstance(path, str) for path in paths)
+        ):
             raise HTTPException(400, "paths must be a list of strings")
         args: dict[str, Any] = {}
         if verb == "retry":
@@ -467,7 +472,7 @@ class ListenerApp:
             raise HTTPException(403, "the body must be application/json")
 
     def _check_mirror(self, name: str) -> None:
-        if not any(one.name == name for one in self.views.mirrors):
+        if not any(mirror.name == name for mirror in self.views.mirrors):
             raise HTTPException(404, "there is no mirror with this name")
 
     # -- in the mirrors' loop ---------------------------------------------------------------------------
@@ -538,23 +543,23 @@ def _accepted(verb: str, mirror: str, *, status: int = 202) -> Response:
     return json_answer({"asked": verb, "mirror": mirror}, status)
 
 
-def _kind_in(given: Mapping[str, Any]) -> str:
-    kind = str(given.get("kind", DELETIONS))
+def _kind_in(params: Mapping[str, Any]) -> str:
+    kind = str(params.get("kind", DELETIONS))
     if kind not in (DELETIONS, RENEWALS):
         raise HTTPException(400, f"kind must be {DELETIONS} or {RENEWALS}")
     return kind
 
 
-def _number(given: Mapping[str, str], name: str, usual: int, most: int, *, least: int = 1) -> int:
-    text = given.get(name, str(usual))
-    if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= most):
-        raise HTTPException(400, f"{name} is a number from {least} to {most}")
+def _number(params: Mapping[str, str], name: str, usual: int, highest: int, *, least: int = 1) -> int:
+    text = params.get(name, str(usual))
+    if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= highest):
+        raise HTTPException(400, f"{name} is a number from {least} to {highest}")
     return int(text)
 
 
-def _path_in(given: Mapping[str, str], name: str) -> str:
+def _path_in(params: Mapping[str, str], name: str) -> str:
     try:
-        return path_at(given.get(name, ""))
+        return path_at(params.get(name, ""))
     except ValueError as error:
         raise HTTPException(400, f"{name} must be a path in base64url, such as `next` of a page") from error
 

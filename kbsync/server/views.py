@@ -186,8 +186,8 @@ class MirrorView:
             items = Items(tx, record, self.status.halt)
             waiting = tx.entries.waiting(record.id, SHOWN_MOVING)
             moving = [{**items.of(entry).to_json(), "since": entry.since} for entry in waiting]
-        again = waiting_renewals(tx, record.id)
-        renewals = {"count": again.documents, "size": again.size, "changes": again.changes}
+        pending = waiting_renewals(tx, record.id)
+        renewals = {"count": pending.documents, "size": pending.size, "changes": pending.changes}
         known = last_audit(tx, record.id)
         audited: dict[str, Any] | None = None
         if known is not None and known.binding == record.binding and known.is_audit:
@@ -198,7 +198,7 @@ class MirrorView:
             "failed": self._in_state(record, Status.FAILED, SHOWN_FAILED),
             "moving": moving,
             "held": sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id)),
-            "renewals": renewals if again.documents else None,
+            "renewals": renewals if pending.documents else None,
             "audited": audited,
         }
 

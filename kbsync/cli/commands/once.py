@@ -160,7 +160,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
             progress = _bar if sys.stderr.isatty() and can_move_cursor() else _lines
         end = await one_pass.once(installation, progress, signals)
         reports = mirror_reports(installation, end.ends)
-        code = Code(128 + end.signal) if end.signal is not None else worst(each.code for each in reports)
+        code = Code(128 + end.signal) if end.signal is not None else worst(report.code for report in reports)
         if as_json:
             Output().json(_to_json(end, reports))
         else:
@@ -217,9 +217,9 @@ def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
     return {
         "version": __version__,
         "running": None,  # this pass held the state, so no daemon runs
-        "mirrors": [each.status.to_json() for each in reports],
+        "mirrors": [report.status.to_json() for report in reports],
         **{change: count_changes(change) for change in ("uploaded", "replaced", "renamed", "deleted")},
-        "held": sum(each.status.documents.held for each in reports),
-        "failed": sum(each.status.documents.failed for each in reports),
+        "held": sum(report.status.documents.held for report in reports),
+        "failed": sum(report.status.documents.failed for report in reports),
         "seconds": round(end.seconds, 3),
     }

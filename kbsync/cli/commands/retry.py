@@ -121,13 +121,13 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
 
 
 def _print(output: Output, requested: Sequence[Failed], every: str) -> None:
-    for each in requested:
-        if each.paths:
-            subject = counted(len(each.paths), "document")
-        elif each.record.halt is not None:
+    for request in requested:
+        if request.paths:
+            subject = counted(len(request.paths), "document")
+        elif request.record.halt is not None:
             subject = "the halted mirror"
         else:
-            subject = f"{counted(each.under_way, 'document')} in progress"
-        output.line(f"{each.record.name}: {subject} will be tried again")
-        for line in first_lines(list(map(printable, each.paths)), every):
+            subject = f"{counted(request.under_way, 'document')} in progress"
+        output.line(f"{request.record.name}: {subject} will be tried again")
+        for line in first_lines(list(map(printable, request.paths)), every):
             output.line(f"  {line}")

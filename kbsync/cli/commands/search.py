@@ -95,10 +95,10 @@ def command(
         if note.explains_hits:
             print_message(note.text)
     if as_json:
-        listed = [hit_json(each, explain=explain) for each in hits]
+        listed = [hit_json(hit, explain=explain) for hit in hits]
         output.json({"hits": listed, **({"notes": notes} if notes else {})})
     elif files:
-        for path in (each.absolute for each in hits if each.is_here):
+        for path in (hit.absolute for hit in hits if hit.is_here):
             output.path(str(path), b"\0" if null else b"\n")
     else:
         several = len(installation.mirrors) > 1

@@ -166,7 +166,7 @@ class PostgresSnapshot:
                 },
             )
             cosines.update(rows)
-        found = dict[int, CandidateChunk]()
+        by_passage = dict[int, CandidateChunk]()
         listed = list(set(documents.values()))
         sizes_of = _SIZES if self._viewpoint.has_names else _COUNTED_SIZES
         sizes: dict[int, int] = dict(self._connection.execute(sizes_of, (listed,)).fetchall())
@@ -182,9 +182,9 @@ class PostgresSnapshot:
             cosine, is_named = cosines.get(passage, 0.0), document in name_scores.exact
             matched = partial(matched_terms, passage, document) if query.explain else None
             size = sizes.get(document, 1)
-            found[passage] = CandidateChunk(passage, document, words, cosine, is_named, size, matched)
-        few = few_of_each(found.pop(passage) for passage in only_named)
-        return [*few, *found.values()]
+            by_passage[passage] = CandidateChunk(passage, document, words, cosine, is_named, size, matched)
+        few = few_of_each(by_passage.pop(passage) for passage in only_named)
+        return [*few, *by_passage.values()]
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document has. Words are stored as hashes, so similar ones can't be
@@ -228,13 +228,13 @@ class PostgresSnapshot:
         having, lacking = list[set[int]](), set[int]()
         passages, whole = set[int](), set[int]()
         for phrase in query.phrases:
-            found, named = self._find_phrase(phrase)
-            having.append({*found.values(), *named})
-            passages.update(found)
+            matches, named = self._find_phrase(phrase)
+            having.append({*matches.values(), *named})
+            passages.update(matches)
             whole |= named
         for excluded in query.excluded:
-            found, named = self._find_phrase(excluded)
-            lacking |= {*found.values(), *named}
+            matches, named = self._find_phrase(excluded)
+            lacking |= {*matches.values(), *named}
         contents = set.intersection(*having) - lacking if having else None
         scope = self._filter_scope(query, contents, lacking)
         if contents is None:
@@ -347,7 +347,7 @@ class PostgresSnapshot:
         elif not finding and common:
             two_are_few = sum(frequencies[term].chunks for term in common[:2]) <= MOST_WEIGHED
             finding = dict.fromkeys(common[: 2 if two_are_few else 1], 0.0)
-        elif common and max(frequencies[each].documents for each in finding) < DEPTH:
+        elif common and max(frequencies[term].documents for term in finding) < DEPTH:
             among.update(near)
         values |= {"terms": [term_of(term.stem) for term in finding], "idf": list(finding.values())}
         rows = list[_Row]() if not finding else self._best_of_each(match, condition, values, document_count)

@@ -124,7 +124,9 @@ class _Part:
                 case "p":
                     self._read_paragraph(element, blocks)
                 case "tbl":
-                    blocks.add_table([row for each in _inside(element, "tr") if (row := self._row(each))])
+                    blocks.add_table(
+                        [row for row_element in _inside(element, "tr") if (row := self._row(row_element))]
+                    )
                 case tag if tag not in _OMITTED:
                     self.read(element, blocks)
 

@@ -76,12 +76,12 @@ def _read(raw: bytes, archive: Archive | None = None, parts: dict[str, str] | No
         with calamine.load_workbook(io.BytesIO(raw)) as workbook:
             for number, about in enumerate(workbook.sheets_metadata):
                 has_cells = about.typ is calamine.SheetTypeEnum.WorkSheet
-                found = [_table(workbook.get_sheet_by_index(number))] if has_cells else []
+                tables = [_table(workbook.get_sheet_by_index(number))] if has_cells else []
                 if archive is not None and (part := (parts or {}).get(about.name)):
-                    found += _beside(archive, part)
-                if found := list(filter(None, found)):
+                    tables += _beside(archive, part)
+                if tables := list(filter(None, tables)):
                     is_hidden = about.visible is not calamine.SheetVisibleEnum.Visible
-                    blocks += [f"## {one_line(about.name)}{' (hidden)' if is_hidden else ''}", *found]
+                    blocks += [f"## {one_line(about.name)}{' (hidden)' if is_hidden else ''}", *tables]
     except calamine.PasswordError as error:
         raise encrypted() from error
     except calamine.CalamineError as error:
@@ -139,6 +139,8 @@ def _beside(archive: Archive, part: str) -> Iterator[str]:
             for chart in parts_of(archive, name, "chart"):
                 yield from paragraphs(chart)
         for comment in (*root.iter("comment"), *root.iter("threadedComment")):
-            text = one_line("".join(each.text or "" for each in comment.iter() if each.tag in ("t", "text")))
+            text = one_line(
+                "".join(element.text or "" for element in comment.iter() if element.tag in ("t", "text"))
+            )
             if text and not text.startswith(_PLACEHOLDER):
                 yield f"**Comment on {comment.get('ref', '')}:** {text}"

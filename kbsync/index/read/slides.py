@@ -75,8 +75,8 @@ class _Show:
     def __init__(self, archive: Archive, main: str) -> None:
         self._archive = archive
         kinds = ("commentAuthors", "authors")
-        named = (each for kind in kinds for root in parts_of(archive, main, kind) for each in root)
-        self._authors = {each.get("id", ""): one_line(each.get("name", "")) for each in named}
+        named = (author for kind in kinds for root in parts_of(archive, main, kind) for author in root)
+        self._authors = {author.get("id", ""): one_line(author.get("name", "")) for author in named}
         self._repeated = set[str]()
         self._templates = set[str]()
 
@@ -170,8 +170,8 @@ def _chart_tables(chart: Element) -> Iterator[list[list[str]]]:
     is_1904 = switch is not None and switch.get("val") not in ("0", "false")
     epoch = datetime.date(1904, 1, 1) if is_1904 else datetime.date(1899, 12, 30)
     series = itertools.islice(chart.iter("ser"), _MOST_SERIES)
-    for labels, group in itertools.groupby(series, lambda each: _points(each, ("cat", "xVal"), epoch)):
-        columns = [(_series_name(each), _points(each, ("val", "yVal"))) for each in group]
+    for labels, group in itertools.groupby(series, lambda line: _points(line, ("cat", "xVal"), epoch)):
+        columns = [(_series_name(line), _points(line, ("val", "yVal"))) for line in group]
         points = list(dict.fromkeys(point for _, values in columns for point in values))[:_MOST_POINTS]
         rows = [
             [labels.get(point, ""), *(values.get(point, "") for _, values in columns)] for point in points
@@ -188,7 +188,7 @@ def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = 
     """Return what a chart keeps of the first cells behind a series, by the number of the point. `epoch` is
     day 0 of numbers that are shown as dates."""
     points = dict[str, str]()
-    for cell_range in (each for tag in tags for each in series.iterfind(tag)):
+    for cell_range in (reference for tag in tags for reference in series.iterfind(tag)):
         is_date = any("y" in (code.text or "").lower() for code in cell_range.iter("formatCode"))
         for cache in cell_range.iter():
             for point in itertools.islice(cache.iter("pt"), _MOST_POINTS) if cache.tag in _CACHES else ():
@@ -217,7 +217,7 @@ def _chart_number(text: str, epoch: datetime.date | None) -> str:
 
 def names_of(archive: Archive, part: str, kind: str) -> list[str]:
     """Return the names of the parts of that kind that belong to another part."""
-    return [name for each, name in archive.related(part).values() if each == kind]
+    return [name for part_kind, name in archive.related(part).values() if part_kind == kind]
 
 
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
@@ -259,14 +259,14 @@ def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[
 def _runs(paragraph: Element, addresses: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the texts of a paragraph, each with the address that it links to, or ""."""
     address = ""
-    for each in paragraph.iter():
-        match each.tag:
+    for element in paragraph.iter():
+        match element.tag:
             case "r" | "fld":
                 address = ""
             case "hlinkClick":
-                address = addresses.get(each.get(":id", ""), "")
+                address = addresses.get(element.get(":id", ""), "")
             case "t":
-                yield address, each.text or ""
+                yield address, element.text or ""
             case "br" | "tab":
                 yield address, " "
 

@@ -204,7 +204,7 @@ class Reader:
         # The translation of a question is searched for with the same query, and may be with its vector.
         if self._last_scope[0] is not query:
             self._last_scope = query, self._scope(query)
-        elif not any(each.documents for each in frequencies.values()) and (
+        elif not any(frequency.documents for frequency in frequencies.values()) and (
             vector is None or (self._last_cosines is not None and self._last_cosines[0] is vector)
         ):
             return []
@@ -257,14 +257,14 @@ class Reader:
             matched = None if by_term is None else partial(matched_terms, by_term, chunk, document)
             return CandidateChunk(chunk, document, words, meaning, is_named, size, matched)
 
-        found = [candidate(chunk, *location) for chunk, location in locations.items()]
+        by_chunk = [candidate(chunk, *location) for chunk, location in locations.items()]
         by_name = [
             row
             for row in self._chunks_by_name(name_scores)
             if row[0] not in locations and scope.admits(row[1], row[0])
         ]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
-        return [*found, *few_of_each(candidate(*row) for row in by_name)]
+        return [*by_chunk, *few_of_each(candidate(*row) for row in by_name)]
 
     def _cosines(
         self, model: vectors.Model, vector: NDArray[np.float32], better: BetterQuestion | None
@@ -300,8 +300,8 @@ class Reader:
             if by_term is not None:
                 by_term[term] = points
         having = {term: set[int]() for term in weights.common}
-        found = max((self._frequency(each).documents for each in weights.rare), default=0)
-        if weights.common and found < DEPTH:
+        frequency = max((self._frequency(term).documents for term in weights.rare), default=0)
+        if weights.common and frequency < DEPTH:
             every = " AND ".join(_expression([term]) for term in weights.common)
             having_all = [chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (every, DEPTH))]
             for at, term in enumerate(weights.common):
@@ -358,7 +358,7 @@ class Reader:
         rows = islice(self._connection.execute(_PATHS_NAMED, (expression,)), MOST_ROWS)
         is_name = name_test(question)
         named = (number for number, path in rows if is_name(unbind(path)))
-        return set(islice((each for each in named if admitted is None or each in admitted), DEPTH))
+        return set(islice((chunk for chunk in named if admitted is None or chunk in admitted), DEPTH))
 
     def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
         """Yield (chunk, document, slot) of the first chunks of the documents with the best names."""
@@ -396,7 +396,7 @@ class Reader:
             rare = [term for term in terms if term.goes_on or not self._frequency(term).documents]
             found = find_unknown(rare, self._occurring, self._beginning)
             unknown = [
-                replace(each, written=self._written(each.stem)) if each.stem else each for each in found
+                replace(term, written=self._written(term.stem)) if term.stem else term for term in found
             ]
             self._last_unknown = terms, unknown
         return self._last_unknown[1]
@@ -524,7 +524,7 @@ class Reader:
             conditions.append("(typeof(path) = 'blob' OR instr(path, ?))")
             values.append(part)
         if query.types and all(map(str.isascii, query.types)):
-            endings = [f".{each.lower().lstrip('.')}" for each in query.types]
+            endings = [f".{extension.lower().lstrip('.')}" for extension in query.types]
             tests = " OR ".join(["lower(substr(path, ?)) = ?"] * len(endings))
             conditions.append(f"(typeof(path) = 'blob' OR {tests})")
             values += [value for ending in endings for value in (-len(ending), ending)]

@@ -364,8 +364,8 @@ class Matrix:
         self._forget_unless(None)
         places = {segment: block for block, segment in enumerate(versions)}
         values = np.zeros(len(places) * SLOTS, np.float32)
-        for place, block in enumerate(self._read(model, places)):
-            values[place * SLOTS : (place + 1) * SLOTS] = _products(block, vector)
+        for number, block in enumerate(self._read(model, places)):
+            values[number * SLOTS : (number + 1) * SLOTS] = _products(block, vector)
         return Cosines(places, values)
 
     def _forget_unless(self, kind: np.dtype[Any] | None) -> None:
@@ -402,9 +402,9 @@ class Matrix:
 
         cached: NDArray[Any] = np.zeros((0, model.dimensions), kind) if self._cached is None else self._cached
         for segment in self._places.keys() - versions.keys():
-            place = self._places.pop(segment)
-            cached[place * SLOTS : (place + 1) * SLOTS] = 0
-            self._free.append(place)
+            block_number = self._places.pop(segment)
+            cached[block_number * SLOTS : (block_number + 1) * SLOTS] = 0
+            self._free.append(block_number)
             del self._versions[segment]
         places = len(cached) // SLOTS
         if len(versions) > places:  # an eighth more than needed, so that it rarely grows
@@ -421,8 +421,8 @@ class Matrix:
         for segment, block in zip(stale, self._read(model, stale), strict=True):
             if segment not in self._places:
                 self._places[segment] = self._free.pop()
-            place = self._places[segment]
-            rows = slice(place * SLOTS, (place + 1) * SLOTS)
+            block_number = self._places[segment]
+            rows = slice(block_number * SLOTS, (block_number + 1) * SLOTS)
             if self._scales is not None:
                 self._scales[rows] = np.maximum(np.abs(block).max(axis=1), 1e-9) / 127
                 block = np.rint(block / self._scales[rows, None])

@@ -385,9 +385,9 @@ class Writer:
             if run.digest is not None and not run.is_stale:
                 keepable.setdefault(run.digest, []).append(run)
         runs, placed, room = list[Run](), dict[int, Run](), STEP
-        for place, (digest, chunks) in enumerate(document.pieces):
-            if place in document.ready:
-                runs.append(document.ready[place])
+        for index, (digest, chunks) in enumerate(document.pieces):
+            if index in document.ready:
+                runs.append(document.ready[index])
             elif keepable.get(digest):
                 reused, first = keepable[digest].pop(), chunks[0]
                 position = self._connection.execute(
@@ -397,8 +397,8 @@ class Writer:
                 lines, pages = (first.line or 0) - (line or 0), (first.page or 0) - (page or 0)
                 runs.append(replace(reused, lines=lines, pages=pages))
             elif len(chunks) <= room:
-                placed[place] = self._insert_run(document, place, version)
-                runs.append(placed[place])
+                placed[index] = self._insert_run(document, index, version)
+                runs.append(placed[index])
                 room -= len(chunks)
             else:
                 return None, placed

@@ -111,20 +111,20 @@ def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
 
 
-def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
+def _row(base: str, prefix: str, fields: Mapping[str, Any]) -> MarkedRow | None:
     """Return a row of the list, with the path from its marker, or from its name if it has no marker.
 
     The list has no states. A row under another prefix or URL isn't a file of this mirror, but may be an
     earlier upload of it.
     """
-    remote_id, url = id_of(one.get("id")), text_of(one.get("source_url"))
+    remote_id, url = id_of(fields.get("id")), text_of(fields.get("source_url"))
     if remote_id is None:
         return None
-    name, extension = text_of(one.get("name")), text_of(one.get("format"))
+    name, extension = text_of(fields.get("name")), text_of(fields.get("format"))
     # some versions return the name without its extension, and the extension in `format`
     if extension and not name.lower().endswith(f".{extension.lower()}"):
         name = f"{name}.{extension}"
-    created, changed = seconds_of(one.get("create_time")), seconds_of(one.get("update_time"))
+    created, changed = seconds_of(fields.get("create_time")), seconds_of(fields.get("update_time"))
     updated = None if changed is None else int(changed)
     marker = read_marker(base, url)
     if marker is None:

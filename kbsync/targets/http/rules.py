@@ -300,9 +300,9 @@ def classify(
 
     `rules`, `describe`: the vendor's. If none of its rules matches, the HTTP status decides, and is the code.
     """
-    own = first_rule(case, rules)
-    if own is not None:
-        return own.error(case, describe(case, own))
+    matching = first_rule(case, rules)
+    if matching is not None:
+        return matching.error(case, describe(case, matching))
     rule = first_rule(case, COMMON)
     assert rule is not None
     return rule.error(replace(case, code=""), describe_answer(case, rule))

@@ -158,8 +158,8 @@ class IndexedTarget(Target):
         self._search, self._glossary = Search(store, encoder, ranker, glossary, better), glossary
         self._cluster = cluster
         self._read_document = parse or self._parse
-        here = cut_here(self._read_document)
-        self._pipeline = self._pipeline_of(here if cluster is None else cluster.cut_or(here))
+        cut_locally = cut_here(self._read_document)
+        self._pipeline = self._pipeline_of(cut_locally if cluster is None else cluster.cut_or(cut_locally))
         # Separate threads: they mostly wait for the cluster, and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
         self._spool = spool
@@ -270,20 +270,20 @@ class IndexedTarget(Target):
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return READY or MISSING for each id."""
-        numbers = {each: number_of(each) for each in ids}
+        numbers = {remote_id: number_of(remote_id) for remote_id in ids}
         wanted = [number for number in numbers.values() if number is not None]
         existing = await in_thread(self._store.find_existing, wanted)
         # The commit that stores a document also makes it searchable, all but its scanned pages.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
         scanned = await self._statuses_of_scans()
         return {
-            each: scanned.get(number or 0, ready) if number in existing else missing
-            for each, number in numbers.items()
+            remote_id: scanned.get(number or 0, ready) if number in existing else missing
+            for remote_id, number in numbers.items()
         }
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each document and every trace of its text."""
-        numbers = [number for each in ids if (number := number_of(each)) is not None]
+        numbers = [number for remote_id in ids if (number := number_of(remote_id)) is not None]
         if not await in_thread(self._delete, numbers):
             self._scrub_soon()
         # An id that kbsync never assigned counts as deleted.
@@ -362,7 +362,7 @@ class IndexedTarget(Target):
     def _close(self) -> None:
         # Close the store before the parser: closing the parser truncates documents in progress, which must
         # not be stored.
-        for each in (
+        for resource in (
             self._store,
             self._parser,
             self._page_parser,
@@ -373,8 +373,8 @@ class IndexedTarget(Target):
             self._ranker,
             self._glossary,
         ):
-            if each is not None:
-                each.close()
+            if resource is not None:
+                resource.close()
         if self._putters is not None:
             self._putters.shutdown(wait=False)
 
@@ -394,15 +394,15 @@ class IndexedTarget(Target):
 
     def _put_batches(self, documents: Sequence[Outgoing], outcomes: MutableSequence[PutOutcome]) -> None:
         """Append the outcome of each document as soon as its batch is stored. Raises `TargetError`."""
-        for batch in self._pipeline.batches([(_entry(each), each.body) for each in documents]):
+        for batch in self._pipeline.batches([(_entry(document), document.body) for document in documents]):
             sent = documents[len(outcomes) : len(outcomes) + len(batch)]
             batch = [self._with_scans(*pair) for pair in zip(batch, sent, strict=True)]
-            entries = [each for each in batch if isinstance(each, Entry)]
+            entries = [item for item in batch if isinstance(item, Entry)]
             stored = iter(self._store.put(entries, self._encoder))
-            for each, document in zip(batch, sent, strict=True):
-                outcome = each if isinstance(each, TargetError) else next(stored)
-                if isinstance(each, Entry):
-                    is_ready = self._record_scans(each, outcome, document)
+            for item, document in zip(batch, sent, strict=True):
+                outcome = item if isinstance(item, TargetError) else next(stored)
+                if isinstance(item, Entry):
+                    is_ready = self._record_scans(item, outcome, document)
                 if isinstance(outcome, int):
                     # One commit removes the old version and shows the new one (promise 2).
                     replaced = is_ready and document.replaces is not None
@@ -539,8 +539,8 @@ class IndexedTarget(Target):
         return is_quiet and (self._scans is None or not self._scans.is_reading)
 
     def _pipeline_of(self, cut: Cutter) -> Pipeline:
-        most = self._limits.max_bytes or sys.maxsize
-        return Pipeline(cut, self._encoder, self._store.find_embedded, most)
+        limit = self._limits.max_bytes or sys.maxsize
+        return Pipeline(cut, self._encoder, self._store.find_embedded, limit)
 
     def _scrub_soon(self) -> None:
         """Remove deleted text from the files in `SCRUB_AFTER`. A later change doesn't postpone that."""

@@ -80,8 +80,8 @@ class SharedPassages:
         by_length: dict[int | None, list[str]] = {}
         for row in stay:
             by_length.setdefault(count_of(row.get("usage_bytes")), []).append(row["id"])
-        there = [rows[file_id] for file_id in ids if file_id in rows]
-        alike = {row["id"]: by_length.get(count_of(row.get("usage_bytes")), []) for row in there}
+        listed_rows = [rows[file_id] for file_id in ids if file_id in rows]
+        alike = {row["id"]: by_length.get(count_of(row.get("usage_bytes")), []) for row in listed_rows}
         self._detached = leaving - rows.keys()
         if self._detached:
             listed = api.rows(self._client, "files", "/files", limit=str(FILES_PAGE))

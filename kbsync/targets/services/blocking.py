@@ -75,16 +75,16 @@ async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vector
     import numpy as np
 
     items = [
-        EmbeddingItem(each.embed_text)
-        if each.picture is None
-        else EmbeddingItem(picture=each.picture.content, media_type=each.picture.media_type)
-        for each in chunks
+        EmbeddingItem(chunk.embed_text)
+        if chunk.picture is None
+        else EmbeddingItem(picture=chunk.picture.content, media_type=chunk.picture.media_type)
+        for chunk in chunks
     ]
-    made = await service.embed(items)
+    vectors = await service.embed(items)
     # Half precision compares directions equally well and halves the size in the store.
     return {
-        each.key: vector if isinstance(vector, Rejected) else vector.astype(np.float16).tobytes()
-        for each, vector in zip(chunks, made, strict=True)
+        chunk.key: vector if isinstance(vector, Rejected) else vector.astype(np.float16).tobytes()
+        for chunk, vector in zip(chunks, vectors, strict=True)
     }
 
 
