@@ -10,7 +10,7 @@ from dataclasses import field, replace
 from pathlib import Path
 
 from kbsync.config.model import MirrorConfig
-from kbsync.core.text import counted
+from kbsync.core.text import format_count
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import (
     DELETIONS_HELD,
@@ -141,7 +141,9 @@ class Freshness:
             yield Note(f"{self.root_trouble}; then run: {command_line('--once')}")
         if is_watched and not self.has_passed and halt is None:
             total = documents.ready + self.waiting
-            so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
+            so_far = (
+                f"; searchable so far: {documents.ready:,} of {format_count(total, 'file')}" if total else ""
+            )
             yield Note(f"the first pass is under way{so_far}")
         else:
             last = self.status.last_pass
@@ -150,11 +152,11 @@ class Freshness:
                 yield Note(f"its folder is still being compared; {changes}", is_minor=True)
             if self.waiting and is_watched:
                 are = "is" if self.waiting == 1 else "are"
-                yield Note(f"{counted(self.waiting, 'file')} {are} not indexed yet")
+                yield Note(f"{format_count(self.waiting, 'file')} {are} not indexed yet")
             elif self.waiting:
                 yield Note(f"{self.waits} and kbsync isn't running; run: {command_line('--once')}")
         if documents.failed:
-            yield Note(f"{counted(documents.failed, 'file')} failed; {command_line('status')} says why")
+            yield Note(f"{format_count(documents.failed, 'file')} failed; {command_line('status')} says why")
         if not is_watched:
             since = self.status.last_pass
             changes = f"changes since {iso(since)} are not known" if since else "nothing indexed yet"
@@ -169,7 +171,7 @@ class Freshness:
     @property
     def waits(self) -> str:
         """Return how many documents wait, in words."""
-        return f"{counted(self.waiting, 'document')} {'waits' if self.waiting == 1 else 'wait'}"
+        return f"{format_count(self.waiting, 'document')} {'waits' if self.waiting == 1 else 'wait'}"
 
 
 def freshness_reader(

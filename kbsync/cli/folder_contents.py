@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kbsync.contract.target import Limits
 from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import IGNORE_FILE, Rules
-from kbsync.core.text import counted, printable, shell_command, shell_word, sized
+from kbsync.core.text import format_count, format_size, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -171,18 +171,18 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
 def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
     """Yield the contents of `folder` as lines: totals, extensions, what is excluded, vaults and the cost."""
     so_far = "" if contents.is_complete else " so far; the scan ran out of time"
-    files, size = contents.selected.total(), sized(contents.bytes.total())
-    yield f"{name}: {counted(files, 'document')}, {size} to mirror{so_far}"
+    files, size = contents.selected.total(), format_size(contents.bytes.total())
+    yield f"{name}: {format_count(files, 'document')}, {size} to mirror{so_far}"
     named = contents.selected.most_common(KINDS_NAMED)
     width = max((len(kind) for kind, _ in named), default=0)
     for kind, number in named:
-        yield printable(f"  {kind:{width}}  {number:>7,}  {sized(contents.bytes[kind]):>7}")
+        yield printable(f"  {kind:{width}}  {number:>7,}  {format_size(contents.bytes[kind]):>7}")
     if len(contents.selected) > len(named):
-        yield f"  … and {counted(len(contents.selected) - len(named), 'other kind')}"
+        yield f"  … and {format_count(len(contents.selected) - len(named), 'other kind')}"
     for reason, number in contents.left_out.most_common(REASONS_NAMED):
         yield printable(f"  left out: {number:,} ({reason}), such as {contents.example[reason]}")
     if (more := len(contents.left_out) - REASONS_NAMED) > 0:
-        yield f"  left out: … for {counted(more, 'other reason')}"
+        yield f"  left out: … for {format_count(more, 'other reason')}"
     if contents.unread_gitignores:
         example = printable(contents.unread_gitignores[0])
         yield f"  {example} is not read; to exclude what it lists, copy it to {IGNORE_FILE}"
@@ -195,4 +195,4 @@ def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool
             command += f" >> {shell_word(str(vault / IGNORE_FILE))}"
             yield printable(f"  to leave out {', '.join(unsearched)} as Obsidian's search does: {command}")
     if is_paid and files:
-        yield f"  cost: {counted(files, 'document')} with {size}, at the service's prices"
+        yield f"  cost: {format_count(files, 'document')} with {size}, at the service's prices"

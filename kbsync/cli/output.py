@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from kbsync.core.text import printable, sized
+from kbsync.core.text import format_size, printable
 from kbsync.dataclass import dataclass
 from kbsync.terminal import can_move_cursor, is_styled
 
@@ -305,7 +305,7 @@ def _format_value(field: str, value: Any) -> str:
     if value is None:
         return "?"
     if isinstance(value, int):
-        return sized(value) if field == "bytes" else f"{value:,}"
+        return format_size(value) if field == "bytes" else f"{value:,}"
     return printable(", ".join(value) if isinstance(value, list) else value) or "-"
 
 

@@ -19,7 +19,7 @@ from kbsync.cli.output import LISTED, and_more
 from kbsync.config.kinds import write_duration
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
-from kbsync.core.text import counted, lasting, printable
+from kbsync.core.text import format_count, format_duration, printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import (
     BAD_CONFIG,
@@ -135,7 +135,7 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
         state = "running" if holder.keeps_running else "not running; a single pass or command is at work"
         return f"{state} since {clock} (pid {holder.pid})"
     passes = [report.since_pass for report in reports if report.has_passed]
-    last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has finished yet"
+    last = f"last pass {format_duration(min(passes))} ago" if passes else "no pass has finished yet"
     if any(report.is_worked_on is None for report in reports):
         return f"can't tell from here whether kbsync is running; {last}"
     return f"not running; {last}"
@@ -161,7 +161,7 @@ def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> It
             yield _line(report.status.name, [end.mirrors[report.status.name].counts], [report], end.seconds)
     else:
         counts = [mirror.counts for mirror in end.mirrors.values()]
-        yield _line(counted(len(reports), "mirror"), counts, reports, end.seconds)
+        yield _line(format_count(len(reports), "mirror"), counts, reports, end.seconds)
 
 
 def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorReport], seconds: float) -> str:
@@ -170,7 +170,7 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
 
     # Held documents are searchable in their old version, and kept ones unchanged.
     searchable = sum(map(documents, ("ready", "held", "kept")))
-    parts = [f"{counted(searchable, 'document')} searchable"]
+    parts = [f"{format_count(searchable, 'document')} searchable"]
     changes = [
         f"{number:,} {word}"
         for word in ("uploaded", "replaced", "renamed", "deleted")
@@ -189,7 +189,7 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
     for state in ("held", "kept", "failed", "pending", "indexing", "skipped"):
         if number := documents(state):
             parts.append(f"{number:,} {state}")
-    return f"{name}: {', '.join(parts)}; {lasting(seconds)}"
+    return f"{name}: {', '.join(parts)}; {format_duration(seconds)}"
 
 
 LEVELS = {
@@ -245,7 +245,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
         )
     # One line of text for all of them: many would bury what to do. A log has the first ones as events.
     every = installation.command_line("status --documents")
-    line = f"{counted(number, 'document')} {'waits' if number == 1 else 'wait'} for approval: "
+    line = f"{format_count(number, 'document')} {'waits' if number == 1 else 'wait'} for approval: "
     line += name_some([path for path, _ in report.held], number, every)
     for index, (path, why) in enumerate(report.held[:FEW]):
         yield problem("" if index else line, "document.held", path=path, reason=why)
@@ -258,7 +258,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
     if report.trouble and not report.is_troubled:
         line = f"{report.trouble}; the next pass continues from there"
         yield problem(line, "pass.unfinished", reason=report.trouble)
-    line = f"{counted(len(report.busy), 'file')} still being written; the next pass picks up "
+    line = f"{format_count(len(report.busy), 'file')} still being written; the next pass picks up "
     line += name_some(report.busy)
     for index, path in enumerate(report.busy[:LISTED]):
         why = "still being written; the next pass picks it up"
@@ -373,7 +373,7 @@ def late(
     if report.status.pause is not None:
         return  # that explains everything
     name, run = report.status.name, f"run: {installation.command_line('--once')}"
-    oldest = f"the oldest for {lasting(report.status.oldest_pending_s)}"
+    oldest = f"the oldest for {format_duration(report.status.oldest_pending_s)}"
     is_old = max_age is not None and report.since_pass > max_age
     if not report.has_passed:
         if report.is_in_first_pass:
@@ -388,7 +388,7 @@ def late(
     if report.is_unattended and report.waiting:
         yield f"{name}: {report.waits} and kbsync isn't running; {run}"
     elif report.is_forsaken and not is_old:
-        yield f"{name}: last pass {lasting(report.since_pass)} ago and kbsync isn't running; {run}"
+        yield f"{name}: last pass {format_duration(report.since_pass)} ago and kbsync isn't running; {run}"
     elif check and max_age is None and report.waiting and report.status.halt is None:
         yield f"{name}: {report.waits}, {oldest}"
     if max_age is None:
@@ -398,6 +398,6 @@ def late(
         # No command makes a running kbsync compare the folder earlier.
         every = write_duration(report.rescan)
         then = f"the running kbsync starts a pass every {every} (rescan)" if report.is_worked_on else run
-        yield f"{name}: last pass {lasting(report.since_pass)} ago, older than {limit}; {then}"
+        yield f"{name}: last pass {format_duration(report.since_pass)} ago, older than {limit}; {then}"
     if report.status.oldest_pending_s > max_age:
         yield f"{name}: {report.waits}, {oldest}; the limit is {limit}"

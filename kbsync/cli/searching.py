@@ -13,7 +13,7 @@ from kbsync.cli.output import Output, cells
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
-from kbsync.core.text import counted, printable
+from kbsync.core.text import format_count, printable
 from kbsync.engine.search import FoundDocument, Unmatched, find_unmatched
 from kbsync.errors import UsageError
 from kbsync.freshness import Freshness, freshness_reader
@@ -158,7 +158,7 @@ def print_hits(
             for line in excerpt(output, document, query):
                 output.line(INDENT + line)
             if images := document.hit.passages[0].images:
-                output.line(INDENT + output.dim(f"{counted(len(images), 'image')}; see --json"))
+                output.line(INDENT + output.dim(f"{format_count(len(images), 'image')}; see --json"))
         for line in why_lines(document) if explain else ():
             output.line(INDENT + output.dim(line))
 

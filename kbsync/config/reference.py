@@ -19,7 +19,7 @@ from kbsync.config.model import Config, MirrorConfig, bare, settings_of
 from kbsync.config.schema import file_about, needs_type
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import RemoteTargetConfig
-from kbsync.core.text import sized
+from kbsync.core.text import format_size
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
 Rows = Iterator[tuple[str, str, str]]
@@ -90,7 +90,7 @@ def _default(mark: Mark, value: Any) -> str:
     written = json.dumps(mark.written(value) if isinstance(mark, ValueKind) else value)
     text = written.strip('"') or '""'
     if isinstance(mark, Bytes):
-        return f"`{text}` ({f'{value >> 20} MiB' if value % 2**20 == 0 else sized(value)})"
+        return f"`{text}` ({f'{value >> 20} MiB' if value % 2**20 == 0 else format_size(value)})"
     return f"`{text}`"
 
 

@@ -66,12 +66,12 @@ def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 document`, `2 documents`, `1,204 documents`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def sized(size: int) -> str:
+def format_size(size: int) -> str:
     """Return a number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
@@ -81,7 +81,7 @@ def sized(size: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" or amount >= 9.95 else f"{amount:.1f} {unit}"
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"

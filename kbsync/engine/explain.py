@@ -31,7 +31,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import Rules
-from kbsync.core.text import lasting
+from kbsync.core.text import format_duration
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
@@ -582,7 +582,7 @@ class _Sentences:
         since = row.accepted_at
         sentence = "the knowledge base is still indexing it"
         if since is not None and since <= self.now:
-            sentence = f"the knowledge base has been indexing it for {lasting(self.now - since)}"
+            sentence = f"the knowledge base has been indexing it for {format_duration(self.now - since)}"
         status = self.evidence.status
         if status is not None and status.pause and status.reason:
             sentence = f"{sentence}: {status.reason}"
@@ -590,7 +590,7 @@ class _Sentences:
             return f"{sentence}; {self._next_pass()}"
         due = max(0.0, (row.due_at or self.now) - self.now)
         return (
-            f"{sentence}; kbsync checks again in {lasting(due)}"
+            f"{sentence}; kbsync checks again in {format_duration(due)}"
             if due >= 1
             else f"{sentence}; kbsync checks again now"
         )
@@ -613,7 +613,11 @@ class _Sentences:
         if stat.presence is Presence.MISSING:
             yield f"{self.settings.root / evidence.path} does not exist."
         elif stat.stamp is not None and age is not None:
-            ago = f"{lasting(age)} ago" if age >= 0 else f"{lasting(-age)} in the future, by its timestamps"
+            ago = (
+                f"{format_duration(age)} ago"
+                if age >= 0
+                else f"{format_duration(-age)} in the future, by its timestamps"
+            )
             yield f"The file has {stat.stamp.size:,} bytes and changed {ago}."
         if evidence.folder_problem:
             yield f"At the last scan {evidence.folder_problem}."

@@ -31,7 +31,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.planner import removal_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
-from kbsync.core.text import sized
+from kbsync.core.text import format_size
 from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
@@ -197,8 +197,8 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     free = max(0, room.total - room.used)
     if plan.bytes_to_send <= free:
         return ""
-    account = f"the account has {sized(free)} left of {sized(room.total)}"
-    needed = f"{sized(plan.bytes_to_send)} would be sent"
+    account = f"the account has {format_size(free)} left of {format_size(room.total)}"
+    needed = f"{format_size(plan.bytes_to_send)} would be sent"
     return f"{account}, and {needed}: the pass stops at the first file that does not fit"
 
 

@@ -26,7 +26,7 @@ from kbsync.core.model import (
     UploadState,
     serving,
 )
-from kbsync.core.text import shell_word, sized
+from kbsync.core.text import format_size, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
@@ -492,9 +492,9 @@ def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt 
     renewals = waiting_renewals(tx, record.id)
     if renewals.documents:
         details.append(
-            f"{renewals.documents} of {_serving_count(tx, record)} documents ({sized(renewals.size)}) would "
-            f"be indexed again with the new settings ({renewals.changes}); until you approve, searches find "
-            "them as they are"
+            f"{renewals.documents} of {_serving_count(tx, record)} documents ({format_size(renewals.size)}) "
+            f"would be indexed again with the new settings ({renewals.changes}); "
+            "until you approve, searches find them as they are"
         )
     if not details:
         return None

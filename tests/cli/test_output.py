@@ -13,7 +13,14 @@ import pytest
 from kbsync.cli.commands import once
 from kbsync.cli.exit_codes import Code, code_of, worst
 from kbsync.cli.output import Column, Output, cells, elided, first_lines, table
-from kbsync.core.text import counted, lasting, printable, printable_lines, shell_word, sized
+from kbsync.core.text import (
+    format_count,
+    format_duration,
+    format_size,
+    printable,
+    printable_lines,
+    shell_word,
+)
 from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
 from tests.cli.place import Place
 from tests.share import long
@@ -133,11 +140,15 @@ def test_json_is_read_back_as_it_was_and_harmless() -> None:
 
 
 def test_numbers_read_well() -> None:
-    told = [sized(number) for number in (0, 999, 1000, 12_345, 99_999, 5_000_000)]
+    told = [format_size(number) for number in (0, 999, 1000, 12_345, 99_999, 5_000_000)]
     assert told == ["0 B", "999 B", "1.0 kB", "12 kB", "100 kB", "5.0 MB"]
-    told = [lasting(seconds) for seconds in (0.04, 9.96, 89, 3600, 86400, 400_000)]
+    told = [format_duration(seconds) for seconds in (0.04, 9.96, 89, 3600, 86400, 400_000)]
     assert told == ["0.0 s", "10 s", "89 s", "60 min", "24 h", "5 d"]
-    assert [counted(n, "document") for n in (0, 1, 1204)] == ["0 documents", "1 document", "1,204 documents"]
+    assert [format_count(n, "document") for n in (0, 1, 1204)] == [
+        "0 documents",
+        "1 document",
+        "1,204 documents",
+    ]
 
 
 def test_the_worst_code_wins_in_the_promised_order() -> None:

@@ -11,7 +11,7 @@ from kbsync.cli.context import choose, post, read_state, when_done
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, first_lines
 from kbsync.cli.prompts import confirm
-from kbsync.core.text import counted, printable
+from kbsync.core.text import format_count, printable
 from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
         if approval.folder:
             output.line(f"{approval.mirror}: accept {printable(approval.folder)} as it is now")
         if approval.delete:
-            output.line(f"{approval.mirror}: delete {counted(len(approval.delete), 'document')}:")
+            output.line(f"{approval.mirror}: delete {format_count(len(approval.delete), 'document')}:")
         section(output.red("-"), approval.delete)
         if approval.reindex:
-            documents = counted(len(approval.reindex), "document")
+            documents = format_count(len(approval.reindex), "document")
             output.line(f"{approval.mirror}: index {documents} again with the new settings:")
         section(output.yellow("~"), approval.reindex)
     output.write("", flush=True)  # before the question on stderr

@@ -21,7 +21,7 @@ from kbsync.cli.options import Choices, examples, json_option, selection_options
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import questions
 from kbsync.contract.searching import Query
-from kbsync.core.text import counted, printable, printable_lines
+from kbsync.core.text import format_count, printable, printable_lines
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, UsageError
 
@@ -341,7 +341,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
     if others := len(
         {hit.remote_id for hit in sources.hits} - {citation.hit.remote_id for citation in reply.cited}
     ):
-        print_message(f"the answer also uses {counted(others, 'document')} outside this mirror")
+        print_message(f"the answer also uses {format_count(others, 'document')} outside this mirror")
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from kbsync.cli.options import Choices, complete_mirror, examples, shared_option
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config import places
-from kbsync.core.text import counted, printable
+from kbsync.core.text import format_count, printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.installation import BASES
@@ -87,11 +87,11 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
     deleted, remaining = forget_mirror(installation, stake, choices if delete_documents else None)
     if choices.quiet:
         return
-    result = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
+    result = f"; {format_count(deleted, 'document')} deleted" if delete_documents else ""
     Output().line(f"{mirror} is forgotten{result}")
     for base in remaining:
         stay = "stays" if base.documents == 1 else "stay"
-        Output().line(printable(f"{counted(base.documents, 'document')} {stay} in {base.base.location}"))
+        Output().line(printable(f"{format_count(base.documents, 'document')} {stay} in {base.base.location}"))
     if remaining:
         from kbsync.targets.registry import TARGETS
 
@@ -204,17 +204,17 @@ def show_stake(stake: Stake, delete_documents: bool) -> None:
     if stake.record is not None:
         fate = "will be deleted" if delete_documents else "will stay"
         where = "no knowledge base" if stake.binding is None else stake.binding.location
-        ours = counted(owned.documents, "document")
+        ours = format_count(owned.documents, "document")
         print_message(f"{name}: {printable(stake.record.folder)}: {ours} in {printable(where)} {fate}")
     for base, documents in owned.elsewhere:
-        count = counted(documents, "document")
+        count = format_count(documents, "document")
         print_message(f"{name}: {count} in {printable(base.location)}, which was used before, will stay")
     for leftover in stake.leftovers:
         fate = "will be deleted" if delete_documents else "will stay"
-        count = counted(leftover.documents, "document")
+        count = format_count(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
-        print_message(f"{name}: {counted(owned.unsure, 'upload')} may have reached the target or not")
+        print_message(f"{name}: {format_count(owned.unsure, 'upload')} may have reached the target or not")
 
 
 def forget_mirror(
@@ -268,7 +268,9 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
         *((base.location, documents) for base, documents in former),
         *((leftover.base.location, leftover.documents) for leftover in stake.leftovers),
     ]:
-        print_message(printable(f"{stake.name}: {counted(documents, 'document')} in {location}, used before"))
+        print_message(
+            printable(f"{stake.name}: {format_count(documents, 'document')} in {location}, used before")
+        )
     if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
         return
     prepare(installation)
@@ -287,7 +289,7 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
     with open_state(installation, print_message) as store, concerning(stake.name):
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
-        Output().line(f"{counted(deleted, 'document')} of {stake.name} deleted; the mirror continues")
+        Output().line(f"{format_count(deleted, 'document')} of {stake.name} deleted; the mirror continues")
 
 
 def _is_of_folder_option(installation: Installation) -> bool:

@@ -26,7 +26,7 @@ from kbsync.cli.output import Output, and_more, print_message
 from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
-from kbsync.core.text import counted, printable, shell_command, shell_word
+from kbsync.core.text import format_count, printable, shell_command, shell_word
 from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError, system_reason
 from kbsync.permissions import make_private_folder
@@ -430,7 +430,7 @@ def _base(
         if not cards:
             print_message("the account has no knowledge base yet")
         for number, card in enumerate(cards[:MOST], 1):
-            documents = "" if card.documents is None else f"  {counted(card.documents, 'document')}"
+            documents = "" if card.documents is None else f"  {format_count(card.documents, 'document')}"
             print_message(f"{number}  {card.id}  {printable(card.name)}{documents}")
         if len(cards) > MOST:
             print_message(f"… {and_more(len(cards) - MOST)}")

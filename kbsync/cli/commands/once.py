@@ -31,7 +31,7 @@ from kbsync.cli.report import (
 )
 from kbsync.core.model import Status
 from kbsync.core.quiet_hours import current_period
-from kbsync.core.text import sized
+from kbsync.core.text import format_size
 from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError
 from kbsync.installation import Installation
@@ -108,7 +108,8 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
             now = await _count_progress(store, mirrors)
             bar.total, bar.n = now.total or None, now.settled
             bar.set_postfix_str(
-                "" if now.bytes_left is None else f"{sized(now.bytes_left)} of space left", refresh=False
+                "" if now.bytes_left is None else f"{format_size(now.bytes_left)} of space left",
+                refresh=False,
             )
             bar.refresh()
             await asyncio.sleep(OFTEN)

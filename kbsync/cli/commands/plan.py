@@ -11,7 +11,7 @@ from kbsync.cli.context import choose, for_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import LISTED, Output, first_lines
-from kbsync.core.text import counted, printable, sized
+from kbsync.core.text import format_count, format_size, printable
 
 if TYPE_CHECKING:
     from kbsync.engine.plan import MirrorPlan, Planned
@@ -115,7 +115,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
     yield from section(held, deleted_lines(plan.held), "deletions waiting for `approve`:")
     yield from section(held, deselected(plan.held), "no longer selected, waiting for `approve`:")
     changed = [item for item in plan.held if item.cause == RECIPE]
-    size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
+    size = f"{format_count(len(changed), 'document')}, {format_size(sum(item.size for item in changed))}"
     why = f"to index again with new settings ({size}), waiting for `approve`:"
     yield from section(held, [_with_size(item) for item in changed], why)
     keep, still = output.dim("="), "kept although the file is gone or excluded (deletions: never):"
@@ -136,12 +136,12 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
 
 
 def _with_size(item: Planned) -> str:
-    remarks = [sized(item.size), *([item.cause] if item.cause == "emptied" else []), item.note]
+    remarks = [format_size(item.size), *([item.cause] if item.cause == "emptied" else []), item.note]
     return printable(f"{item.path}  ({', '.join(filter(None, remarks))})")
 
 
 def _renamed(item: Planned) -> str:
-    upload_note = f"{sized(item.size)} sent again" if item.sends else ""
+    upload_note = f"{format_size(item.size)} sent again" if item.sends else ""
     remarks = ", ".join(filter(None, [upload_note, item.note]))
     if item.source in (None, item.path):
         # The file keeps its path; only the prefix of its name changes.
@@ -161,5 +161,5 @@ def _totals(plan: MirrorPlan, work: str) -> str:
         (len(plan.failed), "failed"),
     )
     parts = [f"{number:,} {label}" for number, label in counts if number] or ["nothing to do"]
-    size_note = f"; {sized(plan.bytes_to_send)} {work}" if plan.bytes_to_send else ""
-    return f"{plan.name}: {', '.join(parts)}; {counted(plan.unchanged, 'document')} unchanged{size_note}"
+    size_note = f"; {format_size(plan.bytes_to_send)} {work}" if plan.bytes_to_send else ""
+    return f"{plan.name}: {', '.join(parts)}; {format_count(plan.unchanged, 'document')} unchanged{size_note}"

@@ -18,7 +18,7 @@ from kbsync.cli.context import choose, request_reload
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import ask
-from kbsync.core.text import counted, printable
+from kbsync.core.text import format_count, printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         )
         return
     fates = [(documents, "kept"), (deleted, "deleted")]
-    counts = "".join(f"; {counted(number, 'document')} {fate}" for number, fate in fates if number)
+    counts = "".join(f"; {format_count(number, 'document')} {fate}" for number, fate in fates if number)
     Output().line(printable(f"removed {name} from {config_path}{counts}"))
     if choices.quiet:
         return
@@ -98,7 +98,7 @@ def _count(stake: Stake) -> int:
 
 def _wants_to_delete(name: str, documents: int) -> bool:
     """Ask what to do with the documents; an empty answer keeps them."""
-    question = f"{name} has {counted(documents, 'document')} in its knowledge base; keep or delete?"
+    question = f"{name} has {format_count(documents, 'document')} in its knowledge base; keep or delete?"
     while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
         print_message("type keep or delete")
     return typed == "delete"

@@ -15,7 +15,7 @@ from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output, first_lines
 from kbsync.core.links import is_link
 from kbsync.core.model import FileChoice, Status
-from kbsync.core.text import counted, printable
+from kbsync.core.text import format_count, printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
@@ -123,11 +123,11 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
 def _print(output: Output, requested: Sequence[Failed], every: str) -> None:
     for request in requested:
         if request.paths:
-            subject = counted(len(request.paths), "document")
+            subject = format_count(len(request.paths), "document")
         elif request.record.halt is not None:
             subject = "the halted mirror"
         else:
-            subject = f"{counted(request.under_way, 'document')} in progress"
+            subject = f"{format_count(request.under_way, 'document')} in progress"
         output.line(f"{request.record.name}: {subject} will be tried again")
         for line in first_lines(list(map(printable, request.paths)), every):
             output.line(f"  {line}")

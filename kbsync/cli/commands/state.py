@@ -13,7 +13,7 @@ from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_opt
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config.places import is_inside
-from kbsync.core.text import counted, printable, sized
+from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import hand_over
 
@@ -67,8 +67,8 @@ def discard(choices: Choices, yes: bool) -> None:
     installation = choose(choices, here=True, with_secrets=False)
     files = list_damaged(installation)
     for file in files:
-        print_message(f"{file}: {sized(file.stat().st_size)}")
-    count = counted(len(files), "file")
+        print_message(f"{file}: {format_size(file.stat().st_size)}")
+    count = format_count(len(files), "file")
     if files and not confirm(f"Delete {count}?", f"delete {count}", yes=yes):
         return
     for file in files:

@@ -12,7 +12,7 @@ from kbsync.cli.report import MirrorReport, failures, halts, late, worst_first
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import promises
 from kbsync.core.model import Status
-from kbsync.core.text import lasting, printable, sized
+from kbsync.core.text import format_duration, format_size, printable
 from kbsync.engine.status import SHOWN
 from kbsync.freshness import status_in
 from kbsync.installation import Installation
@@ -50,7 +50,7 @@ def speed(report: MirrorReport) -> str:
         words.insert(0, first)
     elif is_moving and report.has_passed:
         # During the first pass, the number of documents is unknown.
-        words.append(f"about {lasting(report.waiting / report.rate)} left")
+        words.append(f"about {format_duration(report.waiting / report.rate)} left")
     return f"{report.status.name}: {', '.join(words)}" if words else ""
 
 
@@ -73,9 +73,11 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
     """Yield a line for each mirror, the worst first; no wider than the terminal."""
     ordered = worst_first(reports)
     statuses, now = [report.status for report in ordered], time.time()
-    waits = tuple(lasting(status.oldest_pending_s) if status.oldest_pending_s else "-" for status in statuses)
+    waits = tuple(
+        format_duration(status.oldest_pending_s) if status.oldest_pending_s else "-" for status in statuses
+    )
     passed = [None if status.last_pass is None else max(0.0, now - status.last_pass) for status in statuses]
-    ago = tuple("never" if seconds is None else f"{lasting(seconds)} ago" for seconds in passed)
+    ago = tuple("never" if seconds is None else f"{format_duration(seconds)} ago" for seconds in passed)
     columns = [Column("MIRROR", tuple(status.name for status in statuses), is_key=True)]
     for state in SHOWN:
         if state is Status.KEPT and not any(status.documents.kept for status in statuses):
@@ -118,7 +120,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
             for item in items:
                 if (item.state in (Status.READY, Status.KEPT, Status.SKIPPED)) is are_fine:
                     state = styles.get(item.state, output.yellow)(f"{item.state.word:8}")
-                    size = "" if item.size is None else sized(item.size)
+                    size = "" if item.size is None else format_size(item.size)
                     reason = output.dim(f"  {printable(item.reason)}") if item.reason else ""
                     output.line(f"{state}  {size:>7}  {printable(item.path)}{reason}")
 

@@ -10,7 +10,7 @@ from kbsync.cli.context import choose, for_each_mirror, not_yet, post, set_up_lo
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
-from kbsync.core.text import counted, printable
+from kbsync.core.text import format_count, printable
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Target
@@ -100,10 +100,12 @@ def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
             f"{output.green('kept'.ljust(9))}  {printable(item.path)}  {output.dim(printable(item.why))}"
         )
     for name, documents in audit.detached.items():
-        detached = f"{counted(documents, 'document')} of the mirror {name}, which is no longer in the config"
+        detached = (
+            f"{format_count(documents, 'document')} of the mirror {name}, which is no longer in the config"
+        )
         delete = f"kbsync forget {name} --delete-documents"
         output.line(f"{output.dim('detached')}   {printable(detached)}; to delete: {printable(delete)}")
     result = ", ".join(counts) or ("all is well" if audit.ok else "the folder could not be compared")
-    kept_count = f"; {counted(len(audit.kept), 'document')} kept" if audit.kept else ""
-    others = f"; {counted(audit.foreign, 'document')} not ours" if audit.foreign else ""
+    kept_count = f"; {format_count(len(audit.kept), 'document')} kept" if audit.kept else ""
+    others = f"; {format_count(audit.foreign, 'document')} not ours" if audit.foreign else ""
     output.line(output.bold(f"{audit.name}: {result}{kept_count}{others}"))

@@ -24,7 +24,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
 from kbsync.cli.report import clock_time
-from kbsync.core.text import counted
+from kbsync.core.text import format_count
 from kbsync.engine.status import halt_words
 from kbsync.signals import ENDING, HardEnd, Signals, find_terminal, hangup_with
 
@@ -59,13 +59,15 @@ class Foreground:
                 return f"using {fields.get('config') or fields.get('folder')}"
             case "daemon.watching":
                 folders, documents = fields["folders"], fields["documents"]
-                watching = f"watching {counted(folders, 'folder')}, {counted(documents, 'document')}"
+                watching = (
+                    f"watching {format_count(folders, 'folder')}, {format_count(documents, 'document')}"
+                )
                 page = f"; http://{fields['listen']}" if fields.get("listen") else ""
                 return f"{watching}{page}; press Ctrl-C to stop"
             case "daemon.stopped":
                 return "stopped"
             case "config.read":
-                return self._at(f"config reloaded: {counted(fields['mirrors'], 'mirror')}")
+                return self._at(f"config reloaded: {format_count(fields['mirrors'], 'mirror')}")
             case "mirror.paused":
                 until, why = "", " for quiet hours" if fields.get("reason") == "quiet-hours" else ""
                 if fields.get("until"):
@@ -76,7 +78,7 @@ class Foreground:
             case "watch.started" | "watch.changed" if fields.get("cure"):
                 return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; fix: {fields['cure']}")
             case "deletions.held" | "recipe.held":
-                documents_text = counted(fields.get("count", 0), "document")
+                documents_text = format_count(fields.get("count", 0), "document")
                 fate = "would be indexed again; they stay as they are until you approve"
                 if event == "deletions.held":
                     fate = "would be deleted; they stay until you approve"

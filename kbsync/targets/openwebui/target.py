@@ -32,7 +32,7 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
 )
-from kbsync.core.text import extension_of, lasting
+from kbsync.core.text import extension_of, format_duration
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client
@@ -294,7 +294,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return INDEXING
         remaining = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
         reason = "its indexing was interrupted and may still be running there; "
-        reason += f"if not, kbsync repeats it in {lasting(remaining)}"
+        reason += f"if not, kbsync repeats it in {format_duration(remaining)}"
         # Check it occasionally, because it may still succeed.
         return DocStatus(DocState.INDEXING, reason, pause=min(remaining, NOW_AND_THEN))
 

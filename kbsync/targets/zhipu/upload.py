@@ -10,7 +10,7 @@ from dataclasses import field
 from typing import Any
 
 from kbsync.contract.target import Accepted, Capacity
-from kbsync.core.text import sized
+from kbsync.core.text import format_size
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
@@ -64,8 +64,8 @@ class AccountSpace:
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             if self._known is not None and size > self._left:
-                remaining, total = sized(max(0, self._left)), sized(self._known.total)
-                reason = f"the account has {remaining} left of {total}; {name} needs {sized(size)}"
+                remaining, total = format_size(max(0, self._left)), format_size(self._known.total)
+                reason = f"the account has {remaining} left of {total}; {name} needs {format_size(size)}"
                 if size <= self._left + self._in_flight:
                     reason += "; it waits for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)

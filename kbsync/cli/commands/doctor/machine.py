@@ -21,7 +21,7 @@ from kbsync.config import places
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.core.model import Formats, Status
 from kbsync.core.selection import Rules
-from kbsync.core.text import counted, printable, shell_word, sized
+from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.installation import BASES, Installation
 from kbsync.source.roots import identify
@@ -194,8 +194,8 @@ def _documents_in(
             why, may_end = f"{record.folder} does not exist", _is_surely_gone(record)
         else:
             continue
-        held_note = f", {counted(held, 'deletion')} waiting for approval" if held else ""
-        detail = f"{why}: {counted(documents, 'document')} in {other.state_dir}{held_note}"
+        held_note = f", {format_count(held, 'deletion')} waiting for approval" if held else ""
+        detail = f"{why}: {format_count(documents, 'document')} in {other.state_dir}{held_note}"
         # The text of held documents may exist nowhere else.
         fix = other.command_line(f"forget {record.name} --delete-documents") if may_end and not held else ""
         yield warning("copies", detail, fix)
@@ -223,7 +223,9 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
         return [base for name in names for base in forgotten_bases(tx, name)]
 
     for forgotten in read_state(installation, read_bases):
-        documents = f"{counted(forgotten.documents, 'document')} of {forgotten.name}, which was forgotten"
+        documents = (
+            f"{format_count(forgotten.documents, 'document')} of {forgotten.name}, which was forgotten"
+        )
         fix = installation.command_line(f"forget {forgotten.name} --delete-documents")
         yield warning("copies", f"{documents}, still in {forgotten.base.location}", fix)
 
@@ -323,7 +325,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         detail = f"{user()} cannot read {contents.unreadable:,}{more} of its entries, such as {first}"
         yield wrong(subject, detail, _permissions_fix(mirror.folder, Path(first)), Code.FAILED)
         return
-    content = f"{counted(contents.files, 'file')} in {counted(contents.folders, 'folder')}"
+    content = f"{format_count(contents.files, 'file')} in {format_count(contents.folders, 'folder')}"
     yield CheckResult(subject, f"{mirror.folder}: {content}{more}")
 
 
@@ -408,7 +410,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
     existing = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     stat = os.statvfs(existing)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
-    detail, fix = f"{sized(free)} free at {state_dir}", f"free some space on the disk of {existing}"
+    detail, fix = f"{format_size(free)} free at {state_dir}", f"free some space on the disk of {existing}"
     measures = [("disk", free, LITTLE_SPACE, NO_SPACE, detail, fix)]
     # btrfs and others create inodes as needed and count none.
     if stat.f_files:

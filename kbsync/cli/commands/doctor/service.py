@@ -18,7 +18,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.promises import describe_unkept
 from kbsync.contract.target import Target
-from kbsync.core.text import counted, printable, shell_word, sized
+from kbsync.core.text import format_count, format_size, printable, shell_word
 from kbsync.errors import Halted, Rejected, TargetError, system_reason
 from kbsync.installation import Installation
 from kbsync.state import lock
@@ -84,7 +84,7 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
             return
     fix = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
     yield from (wrong(subject, reason, fix, Code.PERSON) for reason in state.unfit)
-    detail = f"{counted(state.workers, 'worker')}, {counted(state.threads, 'thread')}"
+    detail = f"{format_count(state.workers, 'worker')}, {format_count(state.threads, 'thread')}"
     if not state.workers:
         yield wrong(subject, detail, f"dask worker {mirror.prepare.dask}", Code.PASSING)
     elif not state.unfit:
@@ -184,7 +184,7 @@ async def _check_base(
         return
     if is_remote:
         yield CheckResult(f"{mirror.name}: key", "accepted")
-    held = "" if base.documents is None else counted(base.documents, "document")
+    held = "" if base.documents is None else format_count(base.documents, "document")
     yield CheckResult(subject, ", ".join(filter(None, (f"{mirror.target.type} {base.id}".strip(), held))))
     async for result in _check_quota(mirror, target, base.address):
         yield result
@@ -235,7 +235,7 @@ async def _check_quota(mirror: MirrorConfig, target: Target, address: str) -> As
         return
     if room is None:
         return
-    subject, detail = f"{mirror.name}: quota", f"{sized(room.used)} of {sized(room.total)} used"
+    subject, detail = f"{mirror.name}: quota", f"{format_size(room.used)} of {format_size(room.total)} used"
     parts = [(room.used, room.total)]
     if room.used_words is not None and room.total_words is not None:
         detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"

@@ -14,7 +14,7 @@ from kbsync.cli.output import print_message
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.target import BaseCard, Target
-from kbsync.core.text import counted, printable, sized
+from kbsync.core.text import format_count, format_size, printable
 from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, UsageError
 
@@ -101,9 +101,9 @@ class OpenAccount:
         """Print what a change affects, on stderr like the question after it."""
         content = "an unknown number of documents"
         if card.documents is not None:
-            content = counted(card.documents, "document")
+            content = format_count(card.documents, "document")
         if card.size is not None:
-            content += f", {sized(card.size)}"
+            content += f", {format_size(card.size)}"
         owned = f"{self.owned_in(card.id):,} of them ours"
         print_message(f"{card.id} {printable(card.name)!r}: {content}, {owned}; {effect}")
         if names := self.mirrors_of(card.id):

@@ -16,7 +16,7 @@ from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set
 from kbsync.cli.output import Output, print_deleted, print_message, print_object, print_objects
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.contract.target import BaseCard
-from kbsync.core.text import counted, printable, sized
+from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import UsageError
 
 YES = "The name of the knowledge base, to skip the question."
@@ -209,7 +209,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     elif count is None:
         Output().line("the service will index all failed documents again; it doesn't say how many")
     elif count:
-        Output().line(f"the service will index {counted(count, 'document')} again")
+        Output().line(f"the service will index {format_count(count, 'document')} again")
     else:
         Output().line("the service has no failed documents")
 
@@ -240,7 +240,7 @@ def capacity(choices: Choices, as_json: bool) -> None:
     elif room is None:
         Output().line("the service doesn't say how much space the account has")
     else:
-        used = f"{sized(room.used)} of {sized(room.total)}"
+        used = f"{format_size(room.used)} of {format_size(room.total)}"
         Output().line(f"{used} used ({_share(room.used, room.total)})")
         if room.used_words is not None and room.total_words is not None:
             used = f"{room.used_words:,} of {room.total_words:,} words"

@@ -15,7 +15,7 @@ from kbsync.cli.context import choose, prepare, set_up_logs
 from kbsync.cli.exit_codes import MirrorError, code_of, concerning
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
-from kbsync.core.text import counted, printable, sized
+from kbsync.core.text import format_count, format_size, printable
 from kbsync.errors import Halted, TargetError, UnmadeError, UsageError
 
 if TYPE_CHECKING:
@@ -67,15 +67,15 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
         seconds = round(seconds, 3)
         Output().json({"mirror": mirror.name, "from": str(folder), **counts, "seconds": seconds})
     elif not choices.quiet:
-        content = f"{counted(copied.passages, 'passage')}, {sized(copied.size)}"
-        documents = counted(copied.documents, "document")
+        content = f"{format_count(copied.passages, 'passage')}, {format_size(copied.size)}"
+        documents = format_count(copied.documents, "document")
         Output().line(
             f"{mirror.name}: {documents} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
         )
         if copied.present:
-            Output().line(f"{counted(copied.present, 'document')} had been copied before")
+            Output().line(f"{format_count(copied.present, 'document')} had been copied before")
         if copied.remaining:
-            Output().line(f"the next pass reads {counted(copied.remaining, 'document')} from the folder")
+            Output().line(f"the next pass reads {format_count(copied.remaining, 'document')} from the folder")
     if not choices.quiet:
         print_message(f"continue with: {installation.command_line('--once')}")
         end = installation.command_line(f"forget {mirror.name} --left-behind")
@@ -150,7 +150,7 @@ def _copy(
                 if isinstance(error, Halted)
                 else ""
             )
-            documents = counted(copied.documents, "document")
+            documents = format_count(copied.documents, "document")
             progress = f"{documents} copied; to continue: {copy_command}"
             message = "; ".join(filter(None, (error.reason, fix, progress)))
             code = code_of(error)
@@ -215,7 +215,9 @@ async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bo
     async def print_lines() -> None:
         while True:
             await asyncio.sleep(PROGRESS_EVERY)
-            print_message(f"{name}: {copied.documents + copied.present:,} of {counted(total, 'document')}")
+            print_message(
+                f"{name}: {copied.documents + copied.present:,} of {format_count(total, 'document')}"
+            )
 
     task = None if quiet else asyncio.create_task(print_lines())
     try:

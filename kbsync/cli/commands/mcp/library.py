@@ -33,7 +33,7 @@ from kbsync.cli.context import reader
 from kbsync.cli.report import HELD, MOST_HELD, MirrorReport, mirror_reports
 from kbsync.contract.searching import Explains, Query
 from kbsync.core.model import Status
-from kbsync.core.text import counted
+from kbsync.core.text import format_count
 from kbsync.dataclass import dataclass
 from kbsync.engine.status import CREDENTIALS
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
@@ -237,7 +237,7 @@ class Library:
             # The protocol requires each number to be larger than the previous one.
             if has_moved and settled > last and (total := settled + waiting):
                 last = settled
-                message = f"{settled:,} of {counted(total, 'file')} are searchable or failed"
+                message = f"{settled:,} of {format_count(total, 'file')} are searchable or failed"
                 await report_progress(settled, total, message)
             pause, unseen = POLL_SECONDS, list[str]()
             if not moving:
