@@ -410,12 +410,12 @@ async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Uplo
     }
 
 
-async def find_spared(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
+async def find_to_keep(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
     """Return the uploads to keep now whose deletion was requested without success.
 
     Only a check at the target shows whether the document still exists.
     """
-    return await store.read(lambda tx: [row for row in rows if _is_spared(journal, tx, row)])
+    return await store.read(lambda tx: [row for row in rows if _is_to_keep(journal, tx, row)])
 
 
 def begin(
@@ -431,7 +431,7 @@ def begin(
 
     A document whose path is selected again continues to serve. One that another row needs (an update in place
     shares it) stays. `postponed`: ids not to delete now. `is_full`: do not wait for a successor, which may
-    need the space. `statuses`: the target's results, by remote id, for the documents that `find_spared`
+    need the space. `statuses`: the target's results, by remote id, for the documents that `find_to_keep`
     returns.
     """
     started = []
@@ -448,7 +448,7 @@ def begin(
             tx.uploads.save(lifecycle.gone(upload))
         elif number in postponed:
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
-        elif (state := _spared_state(journal, tx, upload, statuses)) is DocState.READY:
+        elif (state := _state_if_kept(journal, tx, upload, statuses)) is DocState.READY:
             tx.uploads.save(lifecycle.serve(upload, attempts=0, postponed=0))
             journal.decide(tx, upload.path or "")
         elif state not in (None, DocState.MISSING):
@@ -481,17 +481,17 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
     return None
 
 
-def _spared_state(
+def _state_if_kept(
     journal: Journal, tx: Tx, upload: Upload, statuses: Mapping[str, DocStatus]
 ) -> DocState | None:
     """Return the state for a document that is kept; None for one that may be deleted."""
-    if not _is_spared(journal, tx, upload):
+    if not _is_to_keep(journal, tx, upload):
         return None
     status = statuses.get(upload.remote_id or "")
     return DocState.UNKNOWN if status is None else status.state
 
 
-def _is_spared(journal: Journal, tx: Tx, upload: Upload) -> bool:
+def _is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
     desired = _desired(journal, tx, upload)
     if desired is None or not desired.keeps or not removal_cause(desired) or upload.attempts == 0:
         return False

@@ -616,7 +616,7 @@ class Worker:
         for row in rows:
             if row.path is not None and postponed.get(row.id):
                 self._rechecks.add([row.path])
-        statuses = await self._query_statuses(await deletions.find_spared(self._store, self._journal, rows))
+        statuses = await self._query_statuses(await deletions.find_to_keep(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self._halts.is_full
 
         def begin(tx: Tx) -> list[Upload]:
