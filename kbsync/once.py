@@ -370,4 +370,4 @@ def _set_aside(path: Path, damage: str) -> str:
     except OSError as error:
         why = system_reason(error)
         raise StateError(f"{damage}, and it cannot be set aside ({why}): check {path.parent}") from error
-    return f"{damage}; it was set aside as {aside.name}; kbsync adopts what is at the target"
+    return f"{damage}; it was set aside as {aside.name}; kbsync adopts the documents at the target"

@@ -137,7 +137,7 @@ class Signals:
 
     @contextlib.contextmanager
     def forward_to(self, receive: ReceiveSignal) -> Iterator[None]:
-        """Pass each signal to `receive` inside, earlier ones first."""
+        """Pass signals to `receive` inside the context, beginning with those that arrived before it."""
         with self._lock:
             for number in self._waiting:
                 receive(number)

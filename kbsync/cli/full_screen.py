@@ -1,4 +1,4 @@
-"""Runs programs that fill a terminal (`search -i`, `status --watch`), drawn by prompt_toolkit.
+"""Runs programs that fill a terminal (`search -i`, `status --watch`), rendered by prompt_toolkit.
 
 It restores the terminal, whether a program ends by a key, a signal, an error or a closed window.
 """

@@ -92,7 +92,7 @@ def _is_mirrored(
     except PermissionError:
         return None
     except (KbsyncError, OSError):
-        # The command itself reports what is wrong with it.
+        # The command itself reports its problem.
         return True
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 LONGEST = 300
 """Maximum number of characters of a text; for a longer one the library is faster."""
 
-_SPACE = "\u2581"  # stands for a space in the vocabulary
+_SPACE = "\u2581"  # a space in the vocabulary
 _PIECE = re.compile(f"{_SPACE}*[^{_SPACE}]*")  # no token has a space behind another character
 
 Rank = tuple[bool, int, int, int]

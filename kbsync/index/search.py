@@ -238,7 +238,7 @@ def _merged(
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
-    """Return the phrase with words that no document has replaced by those that were probably meant."""
+    """Correct a phrase: replace each word that no document contains by the probable one."""
     instead = {term.word: term.written for term in unknown}
     return _WORD.sub(lambda match: instead.get(match[0].casefold(), match[0]), phrase)
 

@@ -32,7 +32,7 @@ class Spooled:
     """The bytes of a file, with their digest and stamp, as a `contract.Body`. Close it, or use `with`."""
 
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
-        """Hold `content`: the bytes, or a descriptor of a file without a name, which `close` closes."""
+        """Hold `content`: bytes, or the descriptor of an unnamed file, which `close` closes."""
         self._content: bytes | int | None = content
         self.size = size
         self.digest = digest

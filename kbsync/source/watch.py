@@ -58,7 +58,7 @@ POLL_SHORTEST = 10.0
 POLL_SHARE = 20.0
 """Polling pauses for this many times the length of a scan, so it uses at most a twentieth of a core."""
 TRY_AGAIN = 600.0
-"""Seconds until events are tried again after a limit was reached."""
+"""Seconds before kbsync asks for events again after the system refused more watches."""
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 

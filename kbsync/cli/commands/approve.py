@@ -48,7 +48,7 @@ class HeldDocuments:
 def command(choices: Choices, mirror: str | None, yes: bool) -> None:
     """Show what is held in MIRROR, or in all mirrors, and approve it after asking.
 
-    That includes deletions, and documents to index again with new settings. What is held later needs another
+    That includes deletions, and documents to index again with new settings. Later holds need another
     approval. If another folder replaced a mirror's folder, approve accepts it.
     """
     installation = choose(choices.with_mirror(mirror), here=True, with_secrets=False)

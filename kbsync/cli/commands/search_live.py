@@ -86,7 +86,7 @@ async def _run(installation: Installation, query: Query) -> Path | None:
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
-    """Return the seconds of rest before a search: longer if a service makes vectors, ranks, or does the whole
+    """Return the seconds of rest before a search: longer if a service embeds, ranks, or does the whole
     search."""
     return PAUSE_AT_SERVICES if any(mirror.target.services for mirror in mirrors) else PAUSE
 

@@ -4,7 +4,7 @@ A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its
 folder, and a line in `READERS`. Raise its version, `MARKDOWN` or `TEXTS`, whenever files are read
 differently: the version is part of the recipes of these files alone, which are then read again.
 
-Pictures are documents too, searchable by their content if a service makes vectors of them.
+Pictures are documents too, searchable by their content if a service embeds them.
 """
 
 from __future__ import annotations

@@ -332,7 +332,7 @@ class Cosines:
 class Matrix:
     """Scans the vectors of one model through `connection`.
 
-    Cached vectors are one array with a place for each segment; a released place is zeros.
+    The cache is one array with a block for each segment; a released block contains zeros.
     """
 
     def __init__(self, connection: apsw.Connection, segments: str = "segment", blocks: str = "block") -> None:

@@ -198,7 +198,7 @@ class Writer:
         return self._is_open and identity(self._folder) == self._identity
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
-        """Store each document; return its id, or why not. `encoder` makes vectors that vanished meanwhile."""
+        """Store each document; return its id, or why not. `encoder` recomputes vanished vectors."""
         documents = [_Incoming(entry, encoder.model) for entry in entries]
         obsolete = list[int]()
         # Short ones first, because a note just saved must not wait for a book of the same batch.

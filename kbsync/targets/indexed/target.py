@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from kbsync.targets.indexed.config import IndexedTargetConfig
 
 BATCH = 64
-CONCURRENCY = 2  # one put writes while the other parses and makes vectors
+CONCURRENCY = 2  # one put writes while the other parses and computes vectors
 CONCURRENCY_OF_CLUSTER = 4
 """256 documents in flight keep a cluster busy; each may hold one of the process's 1,024 descriptors."""
 

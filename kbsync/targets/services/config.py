@@ -34,8 +34,8 @@ _KEY = Confidential("the key, if the service needs one", *KEY_ALLOWED)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingConfig:
-    """How to make vectors. `path` is the model's directory or file, for `onnx` only. All keys but `type` and
-    `path` are for services."""
+    """How to compute vectors. `path` is the model's directory or file, for `onnx` only. All keys but `type`
+    and `path` are for services."""
 
     type: Annotated[
         Literal["builtin", "onnx", Service],
