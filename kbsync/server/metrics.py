@@ -91,20 +91,20 @@ class MetricFigures:
             "Passages whose better vector is made or missing; absent without the extra better.",
             labels=("mirror", "state"),
         )
-        for one in self.mirrors:
-            if one.better is not None:
-                better.add_metric((one.name, "made"), one.better[0])
-                better.add_metric((one.name, "missing"), one.better[1] - one.better[0])
-            paused.add_metric((one.name,), float(one.pause is not None))
-            if one.pause is not None and one.pause.until is not None:
-                paused_until.add_metric((one.name, pause_reason(one.pause)), one.pause.until)
-            for state, n in one.documents.to_json().items():
-                documents.add_metric((one.name, state), n)
-            oldest.add_metric((one.name,), one.oldest_pending_s)
-            if one.halt is not None:
-                halted.add_metric((one.name, one.halt.reason), 1)
-            if one.last_pass is not None:
-                last_pass.add_metric((one.name,), one.last_pass)
+        for mirror in self.mirrors:
+            if mirror.better is not None:
+                better.add_metric((mirror.name, "made"), mirror.better[0])
+                better.add_metric((mirror.name, "missing"), mirror.better[1] - mirror.better[0])
+            paused.add_metric((mirror.name,), float(mirror.pause is not None))
+            if mirror.pause is not None and mirror.pause.until is not None:
+                paused_until.add_metric((mirror.name, pause_reason(mirror.pause)), mirror.pause.until)
+            for state, n in mirror.documents.to_json().items():
+                documents.add_metric((mirror.name, state), n)
+            oldest.add_metric((mirror.name,), mirror.oldest_pending_s)
+            if mirror.halt is not None:
+                halted.add_metric((mirror.name, mirror.halt.reason), 1)
+            if mirror.last_pass is not None:
+                last_pass.add_metric((mirror.name,), mirror.last_pass)
         yield from (documents, oldest, halted, paused, paused_until, last_pass)
         if better.samples:
             yield better
