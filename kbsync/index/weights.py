@@ -16,6 +16,9 @@ NAME = 0.5
 """The weight of a term in the title, the tags or the file name of a document, for each of its chunks. It
 counts once more for a chunk that has it neither in its headings nor in its text."""
 
+WHOLE_NAME = 1.0
+"""Added to `NAME` if the question contains the name of the file: "the report 26 file", "paper 7 budget"."""
+
 EXACT_NAME = 1.0
 """Added to the score of a document whose file name is the question, so that it ranks first."""
 
@@ -139,6 +142,7 @@ class NameScores:
     """The documents whose names have some terms of a question.
 
     `chunks`: those that have the terms, too. `exact`: the documents whose file name equals the question.
+    `whole`: those whose file name, of several words, is part of it.
     """
 
     def __init__(self, idf: Mapping[Term, float]) -> None:
@@ -146,6 +150,7 @@ class NameScores:
         self.documents = defaultdict[int, list[Term]](list)
         self.chunks = defaultdict[Term, set[int]](set)
         self.exact: Collection[int] = ()
+        self.whole: Collection[int] = ()
 
     def points(self, document: int, chunk: int) -> float:
         """Return what the name adds to the score of a chunk."""
@@ -153,8 +158,12 @@ class NameScores:
 
     def by_term(self, document: int, chunk: int) -> dict[Term, float]:
         """Return what each term of the name adds to the score of a chunk."""
-        terms = self.documents.get(document, ())
-        return {term: self.idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms}
+        terms, weight = self.documents.get(document, ()), NAME + WHOLE_NAME * (document in self.whole)
+        return {term: self.idf[term] * (weight + (chunk not in self.chunks[term])) for term in terms}
+
+    def of_several_words(self) -> list[int]:
+        """Return the best documents whose names have several of the terms."""
+        return [document for document in self.best() if len(self.documents[document]) > 1]
 
     def best(self) -> list[int]:
         """Return the documents whose names match best, best first."""

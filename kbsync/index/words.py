@@ -239,6 +239,21 @@ def name_test(question: str) -> Callable[[str], bool]:
     return is_name
 
 
+def whole_name_test(question: str) -> Callable[[str], bool]:
+    """Return a test for paths whose file name, without its extension, has several words and is part of the
+    question."""
+    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
+    asked = tokeniser.tokens(folded(question))
+
+    def has_name(path: str) -> bool:
+        stem = path.rpartition("/")[2].rpartition(".")[0].encode("utf-8", "replace").decode()
+        name = tokeniser.tokens(folded(stem))
+        ends = range(len(name), len(asked) + 1)
+        return len(name) > 1 and any(asked[end - len(name) : end] == name for end in ends)
+
+    return has_name
+
+
 def last_word(question: str) -> str:
     """Return the word at the very end of `question`, if it may be the beginning of one; "" otherwise.
 

@@ -21,7 +21,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.weights import DEPTH, PASSAGES
-from kbsync.index.words import terms_of
+from kbsync.index.words import terms_of, whole_name_test
 
 ENCODER = LocalEncoder()
 
@@ -206,6 +206,26 @@ def test_a_large_log_changes_no_rank(tmp_path: Path) -> None:
         assert paths(searcher.search(Query("report 7 quince medlar")))[0] == "logs/server.log"
     for question, its_before, its_after in zip(QUESTIONS_BESIDE_A_LOG, before, after, strict=True):
         assert its_after[0] == its_before[0], question
+
+
+def test_a_file_that_a_question_names_comes_before_a_log_with_all_its_words(tmp_path: Path) -> None:
+    others = [(f"{at}.txt", f"The file on {fruit} farms.") for at, fruit in enumerate(FRUITS)]
+    files = [*FILES_BESIDE_A_LOG, *others, ("notes/2026-03-14.md", "Bread.")]
+    with searching(tmp_path, files) as (searcher, writer):
+        writer.put(
+            [log_of(f"{at} 2026-03-14 paper {at % 60} file in winter, and more" for at in range(2_000))],
+            ENCODER,
+        )
+        named = {"the paper 15 file": "papers/paper 15.txt", "file 2026-03-14.md": "notes/2026-03-14.md"}
+        for question, path in named.items():
+            assert paths(searcher.search(Query(question)))[0] == path
+
+
+def test_a_name_in_a_question_has_several_words_in_its_order() -> None:
+    has_name = whole_name_test("Where is Paper 15 of May?")
+    wanted = ("a/paper 15.txt", "paper-15.pdf", "15_of_may.md")
+    assert all(map(has_name, wanted))
+    assert not any(map(has_name, ("15 paper.txt", "paper 1.txt", "15.txt", "paper", "paper 15 of June.txt")))
 
 
 def test_a_log_of_short_lines_leaves_the_words_of_long_texts_their_weight(tmp_path: Path) -> None:

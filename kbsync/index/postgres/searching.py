@@ -30,7 +30,16 @@ from kbsync.index.weights import (
     TermWeights,
     select_terms,
 )
-from kbsync.index.words import Term, Tokeniser, name_test, names_sought, naming_text, phrase_test, readable
+from kbsync.index.words import (
+    Term,
+    Tokeniser,
+    name_test,
+    names_sought,
+    naming_text,
+    phrase_test,
+    readable,
+    whole_name_test,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -425,6 +434,9 @@ class PostgresSnapshot:
             name_scores.documents[document].append(by_number[number])
         if not name_scores.best():
             return {}
+        has_whole = whole_name_test(readable(question))
+        paths = self._connection.execute(_PATHS, (name_scores.of_several_words(),))
+        name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
         return dict(self._connection.execute(_OF_NAMES, (name_scores.best(), NAMED_CHUNKS)).fetchall())
 
     def _find_named_words(self, name_scores: NameScores, documents: Mapping[int, int]) -> None:
@@ -557,6 +569,8 @@ CROSS JOIN LATERAL (
 _PATHS_NAMED = """
 SELECT id, path FROM document WHERE terms @> %(terms)s::integer[] @scope ORDER BY id LIMIT %(most)s
 """
+
+_PATHS = "SELECT id, path FROM document WHERE id = ANY(%s::bigint[])"
 
 _PASSAGES_WITH = """
 SELECT passage, p.content FROM words w JOIN passage p ON p.id = passage

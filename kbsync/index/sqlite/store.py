@@ -71,6 +71,7 @@ from kbsync.index.words import (
     phrase_test,
     readable,
     stemmed,
+    whole_name_test,
     word_with,
 )
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
@@ -344,6 +345,9 @@ class Reader:
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
             for document in islice(admitted_rows, MOST_ROWS):
                 name_scores.documents[document].append(term)
+        has_whole, listed = whole_name_test(readable(question)), json.dumps(name_scores.of_several_words())
+        paths = self._connection.execute(_PATHS, (listed,))
+        name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
         for term in {term for terms in name_scores.documents.values() for term in terms}:
             chunks = self._connection.execute(_CHUNKS_WITH, (_expression([term]), MOST_ROWS))
             name_scores.chunks[term].update(chunk for (chunk,) in chunks)
@@ -653,6 +657,7 @@ _A_NAME_WITH = "SELECT name FROM names WHERE names MATCH ? LIMIT 9"
 _PATHS_NAMED = """
 SELECT document.id, path FROM names JOIN document ON document.id = names.rowid WHERE names MATCH ?
 """
+_PATHS = "SELECT document.id, document.path FROM json_each(?) CROSS JOIN document ON document.id = value"
 _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
 _COUNT_CHUNKS = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
 _COUNT_NAMES = "SELECT count(*) FROM (SELECT 1 FROM names WHERE names MATCH ? LIMIT ?)"
