@@ -238,18 +238,21 @@ async def test_what_is_kept_is_searchable_and_has_its_count(
 async def test_a_paused_mirror_is_neither_working_nor_up_to_date(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    since = {"since": "2026-01-01T00:00:00Z", "until": None}
+    since = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
+    night = {"since": "2026-01-01T22:00:00Z", "until": "2026-01-02T06:00:00Z", "reason": "quiet-hours"}
     mirrors = [
         {**told("holiday", ready=3), "paused": since},
         {**told("lunch", pending=1), "paused": {**since, "until": "2026-01-01T12:30:00Z"}},
+        {**told("night", ready=1), "paused": night},
     ]
     show_mirrors(monkeypatch, mirrors)
     async with shown(scene(tmp_path), page) as seen:
         await seen.open()
-        await seen.until("document.querySelectorAll('.mirror').length == 2")
+        await seen.until("document.querySelectorAll('.mirror').length == 3")
         texts = "[...document.querySelectorAll('.mirror .state')].map((each) => each.textContent)"
         states = await seen.run(f"{texts}.sort().join('; ')")
-        assert re.fullmatch(r"paused; paused until 1 Jan 2026,? \d\d:\d\d", states)
+        until = r"until \d Jan 2026,? \d\d:\d\d"
+        assert re.fullmatch(rf"paused; paused {until}; quiet hours {until}", states)
         assert seen._page.messages == []
 
 
