@@ -80,13 +80,13 @@ class Bench(ABC):
     def documents(self) -> dict[str, list[str]]:
         """Return the SHA-256 of each of our documents, searchable or not, by path."""
         found: dict[str, list[str]] = {}
-        for one in self.ours():
-            found.setdefault(one.path, []).append(one.digest)
+        for document in self.ours():
+            found.setdefault(document.path, []).append(document.digest)
         return found
 
     def searchable(self) -> set[str]:
         """Return the paths of which searches find some version now."""
-        return {one.shown[0] for one in self.ours() if one.shown is not None}
+        return {document.shown[0] for document in self.ours() if document.shown is not None}
 
     @abstractmethod
     def sent(self) -> list[tuple[str, str]]:
@@ -125,14 +125,14 @@ class SharedBench(Bench):
         """
 
     @abstractmethod
-    def take_away(self, one: OwnDocument) -> None:
+    def take_away(self, document: OwnDocument) -> None:
         """Delete one of our documents as another user."""
 
     def lose(self, path: str) -> None:
         """Delete the documents of this path as another user."""
-        for one in self.ours():
-            if one.path == path:
-                self.take_away(one)
+        for document in self.ours():
+            if document.path == path:
+                self.take_away(document)
 
     @abstractmethod
     def fault(self, op: str, kind: str) -> None:

@@ -33,7 +33,9 @@ class MemoryBench(SharedBench):
         self.base = world.base
         self.base.behaviour = behaviour or Behaviour()
         if bad:
-            self.base.behaviour.failures = [Failure(lambda one: one.digest.startswith(self.bad), times=1)]
+            self.base.behaviour.failures = [
+                Failure(lambda document: document.digest.startswith(self.bad), times=1)
+            ]
         self.base.observers.append(lambda _base: self._observed())
         self._foreign: dict[str, bytes] = {}
 
@@ -53,16 +55,16 @@ class MemoryBench(SharedBench):
     def ours(self) -> list[OwnDocument]:
         return [
             OwnDocument(
-                one.remote_id,
-                one.name,
-                one.path,
-                one.digest,
-                one.shown and (one.shown.path, one.shown.text),
-                one.state is DocState.FAILED,
-                one.recipe,
+                document.remote_id,
+                document.name,
+                document.path,
+                document.digest,
+                document.shown and (document.shown.path, document.shown.text),
+                document.state is DocState.FAILED,
+                document.recipe,
             )
-            for one in self.base.documents.values()
-            if not one.foreign
+            for document in self.base.documents.values()
+            if not document.foreign
         ]
 
     def sent(self) -> list[tuple[str, str]]:
@@ -72,7 +74,9 @@ class MemoryBench(SharedBench):
         return len(self.base.requests)
 
     def touched(self) -> int:
-        found = {number: one.data for number, one in self.base.documents.items() if one.foreign}
+        found = {
+            number: document.data for number, document in self.base.documents.items() if document.foreign
+        }
         return len(self._foreign.items() - found.items())
 
     def violations(self) -> list[str]:
@@ -86,8 +90,8 @@ class MemoryBench(SharedBench):
         self._foreign[document.remote_id] = document.data
         return document.remote_id
 
-    def take_away(self, one: OwnDocument) -> None:
-        self.base.lose(one.id)
+    def take_away(self, document: OwnDocument) -> None:
+        self.base.lose(document.id)
 
     def fault(self, op: str, kind: str) -> None:
         self.base.faults.append(Fault(op, error=ERRORS[kind], effect=kind == "done"))

@@ -133,27 +133,34 @@ class ZhipuBench(SharedBench):
         """Return the naming for every prefix so far, longest first: the rest of a name is the path."""
         self._prefixes.add(self.world.settings.prefix)
         prefixes = sorted(self._prefixes, key=len, reverse=True)
-        return [Naming(one, self.world.settings.names) for one in prefixes]
+        return [Naming(prefix, self.world.settings.names) for prefix in prefixes]
 
     def path_in(self, name: str) -> str:
         """Return the path of the file whose document has this name; the name itself if it has no path."""
         readings = (naming.read(name) for naming in self._namings())
-        return next((one.path for one in readings if one is not None and one.path), name)
+        return next((reading.path for reading in readings if reading is not None and reading.path), name)
 
     # -- contents ------------------------------------------------------------------------------------------
 
     def ours(self) -> list[OwnDocument]:
         there = self.world.app.documents.values()
-        return [self.own(one) for one in there if not one.is_deleted and not one.is_foreign]
+        return [
+            self.own(document) for document in there if not document.is_deleted and not document.is_foreign
+        ]
 
-    def own(self, one: Any) -> OwnDocument:
+    def own(self, document: Any) -> OwnDocument:
         """Describe a document; once searchable it stays so, since searches don't check the status."""
         now = self.world.app.clock.now()
-        path = self.path_in(one.sent_name)
-        is_found = any(phase.stat == 1 and phase.at <= now for phase in one.phases)
-        shown = (path, one.content.decode()) if is_found else None
+        path = self.path_in(document.sent_name)
+        is_found = any(phase.stat == 1 and phase.at <= now for phase in document.phases)
+        shown = (path, document.content.decode()) if is_found else None
         return OwnDocument(
-            one.id, one.sent_name, path, one.sha256, shown, recipe=f"k{one.slicing.knowledge_type}"
+            document.id,
+            document.sent_name,
+            path,
+            document.sha256,
+            shown,
+            recipe=f"k{document.slicing.knowledge_type}",
         )
 
     def documents(self) -> dict[str, list[str]]:
@@ -164,14 +171,14 @@ class ZhipuBench(SharedBench):
 
     def sent(self) -> list[tuple[str, str]]:
         naming = Naming(self.world.settings.prefix, self.world.settings.names)
-        stored = ((naming.read(one["name"]), one["sha256"]) for one in self.world.effects("stored"))
+        stored = ((naming.read(effect["name"]), effect["sha256"]) for effect in self.world.effects("stored"))
         return [((reading and reading.path) or "", digest) for reading, digest in stored]
 
     def asked(self) -> int:
         return self.world.asked()
 
     def touched(self) -> int:
-        return len(self.world.foreign - {str(one["id"]) for one in self.world.documents()})
+        return len(self.world.foreign - {str(document["id"]) for document in self.world.documents()})
 
     def violations(self) -> list[str]:
         return [*self.world.violations(), *self._touched]
@@ -189,8 +196,8 @@ class ZhipuBench(SharedBench):
         self._new_entries()
         return planted
 
-    def take_away(self, one: OwnDocument) -> None:
-        self.world.app.put_foreign({"delete": one.id})
+    def take_away(self, document: OwnDocument) -> None:
+        self.world.app.put_foreign({"delete": document.id})
         self._new_entries()
 
     def fault(self, op: str, kind: str) -> None:

@@ -59,13 +59,15 @@ class ZhipuStandIn:
 
     def documents(self) -> list[dict[str, Any]]:
         """Return all current documents of the base."""
-        return [one for one in self._steer("GET", "documents")["documents"] if not one["deleted"]]
+        return [
+            document for document in self._steer("GET", "documents")["documents"] if not document["deleted"]
+        ]
 
     def ours(self) -> list[dict[str, Any]]:
-        return [one for one in self.documents() if not one["foreign"]]
+        return [document for document in self.documents() if not document["foreign"]]
 
     def names(self) -> set[str]:
-        return {one["sent_name"] for one in self.ours()}
+        return {document["sent_name"] for document in self.ours()}
 
     def document(self, path: str, naming: Naming | None = None) -> dict[str, Any]:
         """Return our only document for a path."""
@@ -76,16 +78,17 @@ class ZhipuStandIn:
         """Group our documents by the path in their name."""
         naming = naming or Naming()
         found: dict[str, list[dict[str, Any]]] = {}
-        for one in self.ours():
-            reading = naming.read(one["sent_name"])
+        for document in self.ours():
+            reading = naming.read(document["sent_name"])
             if reading is not None and reading.path is not None:
-                found.setdefault(reading.path, []).append(one)
+                found.setdefault(reading.path, []).append(document)
         return found
 
     def digests(self, naming: Naming | None = None) -> dict[str, list[str]]:
         """Return the SHA-256 of each of our documents, by path, to compare with `digests_in`."""
         return {
-            path: [one["sha256"] for one in documents] for path, documents in self.by_path(naming).items()
+            path: [document["sha256"] for document in documents]
+            for path, documents in self.by_path(naming).items()
         }
 
     def effects(self, effect: str) -> list[dict[str, Any]]:

@@ -32,10 +32,10 @@ HEAD = "| ability | | rows |"
 def abilities() -> Mapping[str, type]:
     """Return the optional abilities of targets, in the contract's order, then those of accounts."""
     parts = [vars(part) for part in (mirroring, searching)]
-    names = {name: one for part in parts for name, one in part.items()}
-    protocols = {name: one for name, one in names.items() if getattr(one, "_is_runtime_protocol", 0)}
-    of_account = {one.__name__: one for one in (Answers, Bases, RetriesAll, Callbacks)}
-    return {name: one for name, one in protocols.items() if one is not Target} | of_account
+    names = {name: member for part in parts for name, member in part.items()}
+    protocols = {name: member for name, member in names.items() if getattr(member, "_is_runtime_protocol", 0)}
+    of_account = {ability.__name__: ability for ability in (Answers, Bases, RetriesAll, Callbacks)}
+    return {name: member for name, member in protocols.items() if member is not Target} | of_account
 
 
 def has(target: Target, ability: type) -> bool:
@@ -48,7 +48,7 @@ def has(target: Target, ability: type) -> bool:
 def rows() -> Mapping[str, list[str]]:
     """Return the suite's tests in order, by the ability that each requires; `Target` for none."""
     found: dict[str, list[str]] = {name: [] for name in ("Target", *abilities())}
-    tests = {name: one for part in reversed(TargetSuite.__mro__) for name, one in vars(part).items()}
+    tests = {name: member for part in reversed(TargetSuite.__mro__) for name, member in vars(part).items()}
     for name, test in tests.items():
         if name.startswith("test_"):
             for ability in set(re.findall(r"require\((\w+)\)", inspect.getsource(test))) or {"Target"}:
@@ -96,11 +96,11 @@ def table() -> str:
             f"| `Target` | {_about(Target)} | {counted['Target']} | {' | '.join('yes' for _ in known)} |",
         ]
         for name, ability in abilities().items():
-            cells = " | ".join("yes" if has(one, ability) else "–" for one in known.values())
+            cells = " | ".join("yes" if has(target, ability) else "–" for target in known.values())
             lines.append(f"| `{name}` | {_about(ability)} | {counted[name]} | {cells} |")
-        in_place = " | ".join("yes" if one.updates_in_place else "–" for one in known.values())
-        batches = " | ".join(f"{one.limits.batch:,}" for one in known.values())
-        marks = " | ".join("path and bytes" if one.limits.marks else "name" for one in known.values())
+        in_place = " | ".join("yes" if target.updates_in_place else "–" for target in known.values())
+        batches = " | ".join(f"{target.limits.batch:,}" for target in known.values())
+        marks = " | ".join("path and bytes" if target.limits.marks else "name" for target in known.values())
     lines.append(f"| | Updates a document in place. | | {in_place} |")
     return "\n".join(
         [

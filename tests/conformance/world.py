@@ -188,7 +188,7 @@ class SuiteWorld(abc.ABC):
         """
         started = self.now()
         for _ in range(200):
-            seen = {one.state for one in (await self.target.status(ids)).values()}
+            seen = {status.state for status in (await self.target.status(ids)).values()}
             if seen <= {state}:
                 return
             wrong = seen & {DocState.READY, DocState.FAILED} - {state}

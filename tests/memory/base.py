@@ -508,8 +508,16 @@ class MemoryBase:
             self.remove(other.remote_id, "replaced")
         return stored
 
-    def _note(self, op: str, one: Document) -> None:
+    def _note(self, op: str, document: Document) -> None:
         now = self._agenda.now
         self._effects.append(
-            Effect(op, one.remote_id, one.name, one.digest, now, one.path, one.content.upload_id)
+            Effect(
+                op,
+                document.remote_id,
+                document.name,
+                document.digest,
+                now,
+                document.path,
+                document.content.upload_id,
+            )
         )

@@ -182,7 +182,7 @@ class MemoryTarget(Target):
         base = self._base
         if self._closed:
             raise base.violation(f"{op} after aclose")
-        about = tuple(one if isinstance(one, str) else one.name for one in what)
+        about = tuple(item if isinstance(item, str) else item.name for item in what)
         base.requests.append(Request(op, about, self._clock()))
         base.open_requests += 1
         try:

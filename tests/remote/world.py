@@ -149,7 +149,11 @@ class RemoteWorld(World):
     def violations(self) -> list[str]:
         """Return the requests that broke the vendor's rules."""
         told = list(self.app.violations)
-        return told if self.tolerated is None else [one for one in told if not one.endswith(self.tolerated)]
+        return (
+            told
+            if self.tolerated is None
+            else [sentence for sentence in told if not sentence.endswith(self.tolerated)]
+        )
 
     def watch(self, ops: Collection[str], look: Callable[[str], None]) -> None:
         """Call `look` with the operation after each request of these operations has done its work."""
@@ -191,29 +195,29 @@ class RemoteWorld(World):
 
     def lose(self, path: str) -> None:
         """Delete our documents of a path as another user."""
-        for one in self.documents_of(path):
-            self.app.put_foreign({"delete": str(one["id"])})
+        for document in self.documents_of(path):
+            self.app.put_foreign({"delete": str(document["id"])})
 
     def keeps_foreign(self) -> bool:
         """Return whether other users' documents still exist."""
-        return self.foreign <= {str(one["id"]) for one in self.documents()}
+        return self.foreign <= {str(document["id"]) for document in self.documents()}
 
     def documents(self) -> list[dict[str, Any]]:
         """Return all current documents of the base."""
-        return [one for one in self.app.snapshot()["documents"] if not one.get("deleted")]
+        return [document for document in self.app.snapshot()["documents"] if not document.get("deleted")]
 
     def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
         """Return the SHA-256 of each of our documents, or of the searchable ones, by the path in its name."""
         found: dict[str, list[str]] = {}
-        for one in self.documents():
-            path = self.path_of(one)
-            if path is not None and (not searchable or one["searchable"]):
-                found.setdefault(path, []).append(one["sha256"])
+        for document in self.documents():
+            path = self.path_of(document)
+            if path is not None and (not searchable or document["searchable"]):
+                found.setdefault(path, []).append(document["sha256"])
         return found
 
     def documents_of(self, path: str) -> list[dict[str, Any]]:
         """Return our current documents of a path."""
-        return [one for one in self.documents() if self.path_of(one) == path]
+        return [document for document in self.documents() if self.path_of(document) == path]
 
     def path_of(self, document: dict[str, Any]) -> str | None:
         """Return the path in its name under today's prefix; None for another user's document."""

@@ -51,18 +51,20 @@ class DifyBench(ZhipuBench):
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
-            one = self.world.app.documents[entry["id"]]
-            if one.is_foreign and not entry["effect"].startswith("foreign"):
-                self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
-            text = one.content.decode() if entry["effect"] == "stored" else None
-            fails = bool(one.error or one.hidden) or one.ready_at is None
-            self.on_change(Change(entry["effect"], self.path_in(one.sent_name), text, fails))
+            document = self.world.app.documents[entry["id"]]
+            if document.is_foreign and not entry["effect"].startswith("foreign"):
+                self._touched.append(f"a document of somebody else's: {entry['effect']} {document.name}")
+            text = document.content.decode() if entry["effect"] == "stored" else None
+            fails = bool(document.error or document.hidden) or document.ready_at is None
+            self.on_change(Change(entry["effect"], self.path_in(document.sent_name), text, fails))
 
-    def own(self, one: DifyDocument) -> OwnDocument:
-        path = self.path_in(one.sent_name)
-        is_found = one.is_searchable(self.world.app.clock.now())
-        shown = (path, one.content.decode()) if is_found else None
-        return OwnDocument(one.id, one.sent_name, path, one.sha256, shown, bool(one.error))
+    def own(self, document: DifyDocument) -> OwnDocument:
+        path = self.path_in(document.sent_name)
+        is_found = document.is_searchable(self.world.app.clock.now())
+        shown = (path, document.content.decode()) if is_found else None
+        return OwnDocument(
+            document.id, document.sent_name, path, document.sha256, shown, bool(document.error)
+        )
 
     def fail_once(self, path: str) -> None:
         name = f"{path.removesuffix('.md')}*"

@@ -25,10 +25,10 @@ class GptbotsWorld(RemoteWorld):
     def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
         """Group texts by the path in the document's marker, under today's prefix."""
         found: dict[str, list[str]] = {}
-        for one in self.documents():
-            path = self.path_of(one)
-            if path is not None and (one["serving"] or not searchable):
-                found.setdefault(path, []).append(one["serving" if searchable else "sha256"])
+        for document in self.documents():
+            path = self.path_of(document)
+            if path is not None and (document["serving"] or not searchable):
+                found.setdefault(path, []).append(document["serving" if searchable else "sha256"])
         return found
 
     def path_of(self, document: dict[str, Any]) -> str | None:
@@ -76,12 +76,12 @@ class GptbotsBench(ZhipuBench):
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
-            one = self.world.app.documents[entry["id"]]
-            if one.id in self.world.foreign and entry["effect"] in ("updated", "deleted"):
-                self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
-            version = one.coming or one.serving
+            document = self.world.app.documents[entry["id"]]
+            if document.id in self.world.foreign and entry["effect"] in ("updated", "deleted"):
+                self._touched.append(f"a document of somebody else's: {entry['effect']} {document.name}")
+            version = document.coming or document.serving
             if entry["effect"] == "deleted" or version is None:
-                self.on_change(Change(entry["effect"], self._path_in(one.source_url)))
+                self.on_change(Change(entry["effect"], self._path_in(document.source_url)))
             else:
                 path, text = self._path_in(version.source_url), version.content.decode()
                 self.on_change(Change(entry["effect"], path, text, version.fails))
@@ -90,23 +90,33 @@ class GptbotsBench(ZhipuBench):
         """Return the file's path, whatever its prefix."""
         told = shapes.read_marker(MARKER_BASE, url)
         path = url if told is None else told.path
-        return path.removeprefix(next(one.prefix for one in self._namings() if path.startswith(one.prefix)))
+        return path.removeprefix(
+            next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
+        )
 
     def ours(self) -> list[OwnDocument]:
         alive = self.world.app.present()
-        return [self.own(one) for one in alive if one.id not in self.world.foreign]
+        return [self.own(document) for document in alive if document.id not in self.world.foreign]
 
-    def own(self, one: BotDocument) -> OwnDocument:
-        one.catch_up(self.world.app.clock.now())
-        latest, serving = one.coming or one.serving, one.serving
+    def own(self, document: BotDocument) -> OwnDocument:
+        document.catch_up(self.world.app.clock.now())
+        latest, serving = document.coming or document.serving, document.serving
         shown = serving and (self._path_in(serving.source_url), serving.content.decode())
         return OwnDocument(
-            one.id, one.name, self._path_in(one.source_url), latest.sha256 if latest else "", shown
+            document.id,
+            document.name,
+            self._path_in(document.source_url),
+            latest.sha256 if latest else "",
+            shown,
         )
 
     def sent(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
-        return [(one["name"], one["sha256"]) for one in journal if one["effect"] in ("stored", "updated")]
+        return [
+            (effect["name"], effect["sha256"])
+            for effect in journal
+            if effect["effect"] in ("stored", "updated")
+        ]
 
     def fail_once(self, path: str) -> None:
         self.world.play("fails", match=f"*{path}*", args={"name": path})

@@ -57,16 +57,16 @@ class LightragBench(ZhipuBench):
         for entry in self._new_entries():
             if entry["id"] in self.world.foreign and entry["effect"] == "deleted":
                 self._touched.append(f"a document of somebody else's: deleted {entry['name']}")
-            one = self.world.app.documents.get(entry["id"])
-            is_stored = entry["effect"] == "stored" and one is not None
-            text = one.text if is_stored and one is not None else None
-            fails = one is not None and (bool(one.error) or one.ready_at is None)
+            document = self.world.app.documents.get(entry["id"])
+            is_stored = entry["effect"] == "stored" and document is not None
+            text = document.text if is_stored and document is not None else None
+            fails = document is not None and (bool(document.error) or document.ready_at is None)
             self.on_change(Change(entry["effect"], self.path_in(entry["name"]), text, fails))
 
-    def own(self, one: LightragDocument) -> OwnDocument:
-        status, path = one.status(self.world.app.clock.now()), self.path_in(one.name)
-        shown = (path, one.text) if status == "processed" else None
-        return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")
+    def own(self, document: LightragDocument) -> OwnDocument:
+        status, path = document.status(self.world.app.clock.now()), self.path_in(document.name)
+        shown = (path, document.text) if status == "processed" else None
+        return OwnDocument(document.id, document.name, path, document.sha256, shown, status == "failed")
 
     def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
         """Add a document under a name without our tag: names are ids, and a tagged one would be ours."""

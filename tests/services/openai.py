@@ -26,13 +26,13 @@ class OpenaiWorld(RemoteWorld):
         self.turn(dialect=dialect)
 
     def documents(self) -> list[dict[str, Any]]:
-        return [one for one in self.app.snapshot()["documents"] if one["base"] == HOME_ID]
+        return [file for file in self.app.snapshot()["documents"] if file["base"] == HOME_ID]
 
     def orphans(self) -> list[str]:
         """Return names of our files that are attached to no store."""
-        attached = {one["id"] for one in self.app.snapshot()["documents"]}
+        attached = {file["id"] for file in self.app.snapshot()["documents"]}
         files = self.app.snapshot()["files"]
-        return [one["name"] for one in files if one["id"] not in attached | self.foreign]
+        return [file["name"] for file in files if file["id"] not in attached | self.foreign]
 
     def path_of(self, document: dict[str, Any]) -> str | None:
         mark = mark_in(document)
@@ -82,46 +82,54 @@ class OpenaiBench(ZhipuBench):
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
-            effect, one = entry["effect"], self._seen.get(entry["id"])
-            if entry["id"] in self.world.foreign and effect in ("detached", "file-deleted", "renamed"):
+            effect, attached = entry["effect"], self._seen.get(entry["id"])
+            if entry["id"] in self.world.foreign and effect in ("detached", "attached-deleted", "renamed"):
                 self._touched.append(f"a file of somebody else's: {effect} {entry['name']}")
             if effect == "attached":
-                one = self._seen[entry["id"]] = self.world.app.bases[HOME_ID].files[entry["id"]]
-                text = one.file.content.decode()
-                fails = bool(one.error) or one.ready_at is None
-                self.on_change(Change("stored", self._path_in(one), text, fails))
-            elif one is not None and effect in ("detached", "renamed"):
+                attached = self._seen[entry["id"]] = self.world.app.bases[HOME_ID].files[entry["id"]]
+                text = attached.file.content.decode()
+                fails = bool(attached.error) or attached.ready_at is None
+                self.on_change(Change("stored", self._path_in(attached), text, fails))
+            elif attached is not None and effect in ("detached", "renamed"):
                 word = "deleted" if effect == "detached" else effect
-                self.on_change(Change(word, self._path_in(one)))
+                self.on_change(Change(word, self._path_in(attached)))
 
     def __init__(self, world: OpenaiWorld) -> None:
         self._seen: dict[str, Attached] = {}
         super().__init__(world)
 
-    def _path_in(self, one: Attached) -> str:
+    def _path_in(self, attached: Attached) -> str:
         """Return the file's path, whatever its prefix."""
-        mark = mark_in({"attributes": one.attributes})
-        path = one.file.sent_name if mark is None else mark.path
+        mark = mark_in({"attributes": attached.attributes})
+        path = attached.file.sent_name if mark is None else mark.path
         return path.removeprefix(
             next(each.prefix for each in self._namings() if path.startswith(each.prefix))
         )
 
     def ours(self) -> list[OwnDocument]:
         store = self.world.app.bases[HOME_ID]
-        return [self.own(one) for one in store.files.values() if one.id not in self.world.foreign]
+        return [
+            self.own(attached) for attached in store.files.values() if attached.id not in self.world.foreign
+        ]
 
-    def own(self, one: Attached) -> OwnDocument:
-        status, path = one.status(self.world.app.clock.now()), self._path_in(one)
-        shown = (path, one.file.content.decode()) if status == "completed" else None
-        mark = mark_in({"attributes": one.attributes})
+    def own(self, attached: Attached) -> OwnDocument:
+        status, path = attached.status(self.world.app.clock.now()), self._path_in(attached)
+        shown = (path, attached.file.content.decode()) if status == "completed" else None
+        mark = mark_in({"attributes": attached.attributes})
         recipe = "" if mark is None else mark.recipe
         return OwnDocument(
-            one.id, one.file.sent_name, path, one.file.sha256, shown, status == "failed", recipe
+            attached.id,
+            attached.file.sent_name,
+            path,
+            attached.file.sha256,
+            shown,
+            status == "failed",
+            recipe,
         )
 
     def sent(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
-        return [(one["name"], one["sha256"]) for one in journal if one["effect"] == "attached"]
+        return [(effect["name"], effect["sha256"]) for effect in journal if effect["effect"] == "attached"]
 
     def fail_once(self, path: str) -> None:
         self.world.play("fails", op="attach", match=f"{path.removesuffix('.md')}*")

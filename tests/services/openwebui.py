@@ -24,8 +24,8 @@ class OpenWebuiWorld(RemoteWorld):
 
     def documents(self) -> list[dict[str, Any]]:
         """Return the files in the base and those being added."""
-        there = [one for one in self.app.snapshot()["documents"] if not one["deleted"]]
-        return [one for one in there if one["linked"] or one["status"] in ("pending", "processing")]
+        there = [file for file in self.app.snapshot()["documents"] if not file["deleted"]]
+        return [file for file in there if file["linked"] or file["status"] in ("pending", "processing")]
 
     def path_of(self, document: dict[str, Any]) -> str | None:
         prefix, path = self.settings.prefix, str(document["path"])
@@ -46,8 +46,8 @@ class ServedOpenWebui(ServedWorld):
         return b"About spoiled things"
 
     def fix_failures(self) -> None:
-        for one in self.app.documents.values():
-            one.fails = 0
+        for file in self.app.documents.values():
+            file.fails = 0
 
 
 def copy_file(bench: ZhipuBench) -> None:
@@ -112,33 +112,33 @@ class OpenWebuiBench(ZhipuBench):
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
-            one = self.world.app.documents[entry["id"]]
-            if one.is_foreign and not entry["effect"].startswith("foreign"):
-                self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
-            text = one.content.decode() if entry["effect"] == "stored" else None
-            fails = one.never_linked or one.ready_at is None
-            path = self._path_of(one)
+            file = self.world.app.documents[entry["id"]]
+            if file.is_foreign and not entry["effect"].startswith("foreign"):
+                self._touched.append(f"a document of somebody else's: {entry['effect']} {file.name}")
+            text = file.content.decode() if entry["effect"] == "stored" else None
+            fails = file.never_linked or file.ready_at is None
+            path = self._path_of(file)
             if entry["effect"] == "moved":
-                self._moving[one.id] = self._paths.get(one.id, path)
+                self._moving[file.id] = self._paths.get(file.id, path)
             else:
-                self._moving.pop(one.id, None)
-                self._paths[one.id] = path
+                self._moving.pop(file.id, None)
+                self._paths[file.id] = path
             self.on_change(Change(entry["effect"], path, text, fails))
-        for one in self.world.app.documents.values():
-            if one.status == "failed" and not one.is_foreign and one.id not in self._failed:
-                self._failed.add(one.id)
-                text = one.content.decode()
-                self.on_change(Change("failed", self._path_of(one), text, fails=True, is_sent=False))
+        for file in self.world.app.documents.values():
+            if file.status == "failed" and not file.is_foreign and file.id not in self._failed:
+                self._failed.add(file.id)
+                text = file.content.decode()
+                self.on_change(Change("failed", self._path_of(file), text, fails=True, is_sent=False))
 
-    def _path_of(self, one: File) -> str:
+    def _path_of(self, file: File) -> str:
         """Return the file's path, whatever its prefix."""
-        base = next((self.world.app.bases[key] for key in one.folder), None)
+        base = next((self.world.app.bases[key] for key in file.folder), None)
         if base is None:
-            base = self.world.app.bases.get(one.sent["knowledge_id"])
-        folder = one.folder[base.id] if base and one.folder else one.sent.get("directory_id")
+            base = self.world.app.bases.get(file.sent["knowledge_id"])
+        folder = file.folder[base.id] if base and file.folder else file.sent.get("directory_id")
         place = base.path(folder) if base else ""
-        path = f"{place}/{one.name}" if place else one.name
-        sent = unquote(one.sent.get(MARK, "").rpartition(" ")[2])
+        path = f"{place}/{file.name}" if place else file.name
+        sent = unquote(file.sent.get(MARK, "").rpartition(" ")[2])
         if path == f"{safe_folder(sent)}/{safe(sent.rpartition('/')[2])}".removeprefix("/"):
             path = sent  # only the mark preserves some characters of a path
         prefix = next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
@@ -147,18 +147,18 @@ class OpenWebuiBench(ZhipuBench):
     def ours(self) -> list[OwnDocument]:
         self.world.app.catch_up()
         there = [
-            one
-            for one in self.world.app.present()
-            if not one.is_foreign and (one.folder or one.status in ("pending", "processing"))
+            file
+            for file in self.world.app.present()
+            if not file.is_foreign and (file.folder or file.status in ("pending", "processing"))
         ]
-        return [self.own(one) for one in there]
+        return [self.own(file) for file in there]
 
-    def own(self, one: File) -> OwnDocument:
-        bases = [self.world.app.bases[key] for key in one.folder]
-        is_found = any(chunk.file == one.id for base in bases for chunk in base.chunks)
-        path = self._path_of(one)
-        shown = (self._moving.get(one.id, path), one.content.decode()) if is_found else None
-        return OwnDocument(one.id, one.name, path, one.sha256, shown)
+    def own(self, file: File) -> OwnDocument:
+        bases = [self.world.app.bases[key] for key in file.folder]
+        is_found = any(chunk.file == file.id for base in bases for chunk in base.chunks)
+        path = self._path_of(file)
+        shown = (self._moving.get(file.id, path), file.content.decode()) if is_found else None
+        return OwnDocument(file.id, file.name, path, file.sha256, shown)
 
     def documents(self) -> dict[str, list[str]]:
         return self.world.bytes_by_path()
@@ -167,9 +167,9 @@ class OpenWebuiBench(ZhipuBench):
         journal = self.world.app.journal()
         files = self.world.app.documents
         return [
-            (self._path_of(files[one["id"]]), one["sha256"])
-            for one in journal
-            if one["effect"] == "stored" and not files[one["id"]].is_foreign
+            (self._path_of(files[effect["id"]]), effect["sha256"])
+            for effect in journal
+            if effect["effect"] == "stored" and not files[effect["id"]].is_foreign
         ]
 
     def fail_once(self, path: str) -> None:

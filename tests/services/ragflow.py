@@ -57,23 +57,23 @@ class RagflowBench(ZhipuBench):
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
-            one = self.world.app.documents[entry["id"]]
-            if one.id in self.world.foreign and not entry["effect"].startswith("foreign"):
-                self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
-            effect, path = entry["effect"], self.path_in(one.sent_name)
-            text = one.content.decode() if effect in ("stored", "parsed") else None
-            fails = effect == "parsed" and (one.outcome != DONE or one.ready_at is None)
+            document = self.world.app.documents[entry["id"]]
+            if document.id in self.world.foreign and not entry["effect"].startswith("foreign"):
+                self._touched.append(f"a document of somebody else's: {entry['effect']} {document.name}")
+            effect, path = entry["effect"], self.path_in(document.sent_name)
+            text = document.content.decode() if effect in ("stored", "parsed") else None
+            fails = effect == "parsed" and (document.outcome != DONE or document.ready_at is None)
             self.on_change(Change(effect, path, text, fails, is_sent=effect == "stored"))
 
     def ours(self) -> list[OwnDocument]:
         self.world.app.catch_up()
         there = self.world.app.documents_of(self.world.config().dataset_id)
-        return [self.own(one) for one in there if one.id not in self.world.foreign]
+        return [self.own(document) for document in there if document.id not in self.world.foreign]
 
-    def own(self, one: RagflowDocument) -> OwnDocument:
-        path = self.path_in(one.sent_name)
-        shown = (path, one.content.decode()) if one.is_searchable else None
-        return OwnDocument(one.id, one.sent_name, path, one.sha256, shown)
+    def own(self, document: RagflowDocument) -> OwnDocument:
+        path = self.path_in(document.sent_name)
+        shown = (path, document.content.decode()) if document.is_searchable else None
+        return OwnDocument(document.id, document.sent_name, path, document.sha256, shown)
 
     def fail_once(self, path: str) -> None:
         """Let the document fail; parsing it again succeeds."""

@@ -84,12 +84,12 @@ class MessyMirror:
 
     def owned(self) -> Iterator[tuple[str, OwnDocument]]:
         """Yield our documents with their files."""
-        for one in self.bench.ours():
-            yield self.untold.get(one.id, one.path), one
+        for document in self.bench.ours():
+            yield self.untold.get(document.id, document.path), document
 
     def kept(self, path: str) -> OwnDocument:
         """Return a file's document."""
-        return next(one for at, one in self.owned() if at == path)
+        return next(document for at, document in self.owned() if at == path)
 
     def want(self, kind: str, path: str) -> None:
         self.wanted.setdefault(kind, set()).add(path)

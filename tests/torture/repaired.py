@@ -59,12 +59,12 @@ class GptbotsMirror(RepairedMirror):
     def stored(self, remote_id: str) -> BotDocument:
         return self.world.app.documents[remote_id]
 
-    def plant_copy(self, one: OwnDocument) -> str:
-        url = self.stored(one.id).source_url
-        return self.bench.add_foreign(one.name, text_of(one), source_url=url)
+    def plant_copy(self, document: OwnDocument) -> str:
+        url = self.stored(document.id).source_url
+        return self.bench.add_foreign(document.name, text_of(document), source_url=url)
 
-    def plant_replacement(self, one: OwnDocument) -> None:
-        self.bench.add_foreign(one.name, self.new_text(), source_url="https://docs.example/theirs")
+    def plant_replacement(self, document: OwnDocument) -> None:
+        self.bench.add_foreign(document.name, self.new_text(), source_url="https://docs.example/theirs")
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Sometimes with the same bytes as ours."""
@@ -74,17 +74,17 @@ class GptbotsMirror(RepairedMirror):
         planted = self.bench.add_foreign(self.kept(path).name, text, source_url=url)
         self.expect_marked(planted, path, text)
 
-    def undelete(self, one: OwnDocument) -> None:
-        self.stored(one.id).deleted_at = None
+    def undelete(self, document: OwnDocument) -> None:
+        self.stored(document.id).deleted_at = None
 
     async def lose_mark(self) -> None:
         """Clear or shorten the address of one of our documents as another user; its id still identifies
         it.
         """
         path = self.chance.choice(sorted(self.steady))
-        one = self.stored(self.kept(path).id)
-        self.untold[one.id] = path
-        one.source_url = self.chance.choice(("", one.source_url.partition("#")[0]))
+        document = self.stored(self.kept(path).id)
+        self.untold[document.id] = path
+        document.source_url = self.chance.choice(("", document.source_url.partition("#")[0]))
 
 
 class OpenaiMirror(RepairedMirror):
@@ -98,10 +98,14 @@ class OpenaiMirror(RepairedMirror):
 
     def stored(self, remote_id: str) -> Attached:
         store = self.world.app.bases[HOME_ID]
-        return store.files.get(remote_id) or next(one for one in store.past if one.id == remote_id)
+        return store.files.get(remote_id) or next(
+            document for document in store.past if document.id == remote_id
+        )
 
-    def plant_copy(self, one: OwnDocument) -> str:
-        return self.bench.add_foreign(one.name, text_of(one), attributes=self.stored(one.id).attributes)
+    def plant_copy(self, document: OwnDocument) -> str:
+        return self.bench.add_foreign(
+            document.name, text_of(document), attributes=self.stored(document.id).attributes
+        )
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Sometimes with the same bytes as ours."""
@@ -110,15 +114,15 @@ class OpenaiMirror(RepairedMirror):
         planted = self.bench.add_foreign(path, text, attributes=mark.attributes("file-theirs"))
         self.expect_marked(planted, path, text)
 
-    def give_name(self, one: OwnDocument, name: str) -> None:
-        self.stored(one.id).attributes["path"] = name
+    def give_name(self, document: OwnDocument, name: str) -> None:
+        self.stored(document.id).attributes["path"] = name
 
     async def lose_mark(self) -> None:
         """Set other attributes on one of our files as another user; its id still identifies it."""
         path = self.chance.choice(sorted(self.steady))
-        one = self.stored(self.kept(path).id)
-        self.untold[one.id] = path
-        one.attributes = self.chance.choice(({}, {"topic": "guides"}, {"path": path}))
+        document = self.stored(self.kept(path).id)
+        self.untold[document.id] = path
+        document.attributes = self.chance.choice(({}, {"topic": "guides"}, {"path": path}))
 
     async def detach(self) -> None:
         """Remove one of our files from the store as another user, leaving it in the project."""
@@ -148,9 +152,9 @@ class OpenWebuiMirror(RepairedMirror):
     def stored(self, remote_id: str) -> File:
         return self.world.app.documents[remote_id]
 
-    def plant_copy(self, one: OwnDocument) -> str:
+    def plant_copy(self, document: OwnDocument) -> str:
         """Its text was made different before it entered the base."""
-        there = self.stored(one.id)
+        there = self.stored(document.id)
         planted = self.world.app.store(there.name, there.content, "text/plain", dict(there.sent))
         planted.extracted = f"{there.content.decode()}\n\n(file {planted.id})"
         return planted.id
@@ -164,11 +168,11 @@ class OpenWebuiMirror(RepairedMirror):
     async def move_ours(self) -> None:
         """Move one of our documents into another user's folder."""
         path = self.chance.choice(sorted(self.steady))
-        one = self.stored(self.kept(path).id)
-        self.untold[one.id] = path
+        document = self.stored(self.kept(path).id)
+        self.untold[document.id] = path
         [base] = self.world.app.bases.values()
         base.folders["theirs"] = ("their guides", None)
-        one.folder[base.id] = "theirs"
+        document.folder[base.id] = "theirs"
 
     async def unlink(self) -> None:
         """Remove one of our documents from the base as another user, leaving the file."""
@@ -201,8 +205,8 @@ class NamedMirror(RepairedMirror):
         if self.naming.style == "tagged":
             self.tagged.add(planted)
 
-    def plant_replacement(self, one: OwnDocument) -> None:
-        self.plant_named(one.name)
+    def plant_replacement(self, document: OwnDocument) -> None:
+        self.plant_named(document.name)
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Also under exactly our name, which proves nothing about other bytes."""
@@ -230,8 +234,8 @@ class DifyMirror(NamedMirror):
     def stored(self, remote_id: str) -> DifyDocument:
         return self.world.app.documents[remote_id]
 
-    def undelete(self, one: OwnDocument) -> None:
-        self.stored(one.id).deleted_at = None
+    def undelete(self, document: OwnDocument) -> None:
+        self.stored(document.id).deleted_at = None
 
 
 class RagflowMirror(NamedMirror):
@@ -247,8 +251,8 @@ class RagflowMirror(NamedMirror):
     def stored(self, remote_id: str) -> RagflowDocument:
         return self.world.app.documents[remote_id]
 
-    def undelete(self, one: OwnDocument) -> None:
-        self.stored(one.id).deleted_at = None
+    def undelete(self, document: OwnDocument) -> None:
+        self.stored(document.id).deleted_at = None
 
     async def parse_again(self) -> None:
         """Let another user parse one of our documents again; searches miss it meanwhile."""
@@ -276,9 +280,9 @@ class LightragMirror(RepairedMirror):
     def stored(self, remote_id: str) -> LightragDocument:
         return self.world.app.documents[remote_id]
 
-    def plant_copy(self, one: OwnDocument) -> str:
+    def plant_copy(self, document: OwnDocument) -> str:
         """The bench would give it a name of its own."""
-        return self.world.plant(one.name, text_of(one))
+        return self.world.plant(document.name, text_of(document))
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Of the same path, by a name that proves other bytes."""

@@ -38,10 +38,10 @@ LOOKS = ("list", "status", "detail", "state", "file")
 """The operations that a verification calls."""
 
 
-def text_of(one: OwnDocument) -> str:
+def text_of(document: OwnDocument) -> str:
     """Return the text that searches find."""
-    assert one.shown is not None
-    return one.shown[1]
+    assert document.shown is not None
+    return document.shown[1]
 
 
 class RepairedMirror(MessyMirror):
@@ -69,7 +69,11 @@ class RepairedMirror(MessyMirror):
         # Other users' documents with digests in their names like ours; and those with these bytes, or with a
         # mark.
         self.tagged, self.lookalikes = set[str](), set[str]()
-        self._trouble = [*TROUBLE, *(one for one in row.oddities if one.op in LOOKS), *self.trouble]
+        self._trouble = [
+            *TROUBLE,
+            *(fault for fault in row.oddities if fault.op in LOOKS),
+            *self.trouble,
+        ]
 
     def messes(self) -> Sequence[Mess]:
         return (
@@ -88,7 +92,7 @@ class RepairedMirror(MessyMirror):
 
     def set_out(self) -> None:
         usual = type(self.world.app.behaviour)()
-        names = {name for one in self._lists for name in one}
+        names = {name for switches in self._lists for name in switches}
         self.world.turn(**{name: getattr(usual, name) for name in names})
         self.world.turn(**self.chance.choice(self._lists))
 
@@ -97,23 +101,23 @@ class RepairedMirror(MessyMirror):
     def found(self) -> Mapping[str, Sequence[str]]:
         """Return the SHA-256 of each file's searchable text, "" for a document that searches don't find."""
         found: dict[str, list[str]] = {}
-        for path, one in self.owned():
-            shown = "" if one.shown is None else sha256(one.shown[1].encode()).hexdigest()
+        for path, document in self.owned():
+            shown = "" if document.shown is None else sha256(document.shown[1].encode()).hexdigest()
             found.setdefault(path, []).append(shown)
         return found
 
     def covered(self) -> set[str]:
-        return {path for path, one in self.owned() if one.shown is not None}
+        return {path for path, document in self.owned() if document.shown is not None}
 
     # -- implemented for each service ------------------------------------------------------------------------
 
-    def plant_copy(self, one: OwnDocument) -> str:
+    def plant_copy(self, document: OwnDocument) -> str:
         """Copy one of our documents with its mark as another user, and return the id."""
-        return self.bench.add_foreign(one.name, text_of(one))
+        return self.bench.add_foreign(document.name, text_of(document))
 
-    def plant_replacement(self, one: OwnDocument) -> None:
+    def plant_replacement(self, document: OwnDocument) -> None:
         """Upload something else under the name of a deleted document of ours, without its mark."""
-        self.bench.add_foreign(one.name, self.new_text())
+        self.bench.add_foreign(document.name, self.new_text())
 
     def plant_lookalike(self, path: str, text: str) -> None:
         """Upload a file with the same path as another kbsync."""
@@ -136,13 +140,13 @@ class RepairedMirror(MessyMirror):
         """Return the stand-in's document, even a deleted one."""
         raise NotImplementedError
 
-    def give_name(self, one: OwnDocument, name: str) -> None:
+    def give_name(self, document: OwnDocument, name: str) -> None:
         """Rename one of our documents as another user."""
-        self.stored(one.id).name = name
+        self.stored(document.id).name = name
 
-    def undelete(self, one: OwnDocument) -> None:
+    def undelete(self, document: OwnDocument) -> None:
         """Restore a deleted document, or upload it again unchanged, as another user."""
-        self.pass_as_ours(self.plant_copy(one))
+        self.pass_as_ours(self.plant_copy(document))
 
     # -- damage ----------------------------------------------------------------------------------------------
 
@@ -155,26 +159,26 @@ class RepairedMirror(MessyMirror):
     async def replace_ours(self) -> None:
         """Delete one of our documents as another user and upload something else under its name."""
         path = self.pick()
-        one = self.kept(path)
-        self.bench.take_away(one)
-        self.plant_replacement(one)
+        document = self.kept(path)
+        self.bench.take_away(document)
+        self.plant_replacement(document)
         self.want("missing", path)
 
     async def make_twin(self) -> None:
         """Copy one of our documents with its mark as another user: it looks like a duplicate of ours."""
         path = self.pick()
-        one = self.kept(path)
-        if one.id not in self.untold:
-            self.pass_as_ours(self.plant_copy(one))
+        document = self.kept(path)
+        if document.id not in self.untold:
+            self.pass_as_ours(self.plant_copy(document))
             self.want("duplicate", path)
 
     async def exchange_ours(self) -> None:
         """Copy one of our documents with its mark as another user, and delete the original."""
         path = self.pick()
-        one = self.kept(path)
-        if one.id not in self.untold:
-            self.pass_as_ours(self.plant_copy(one))
-            self.bench.take_away(one)
+        document = self.kept(path)
+        if document.id not in self.untold:
+            self.pass_as_ours(self.plant_copy(document))
+            self.bench.take_away(document)
             self.want("missing", path)
 
     async def make_lookalike(self) -> None:
@@ -184,18 +188,21 @@ class RepairedMirror(MessyMirror):
     async def mangle_name(self) -> None:
         """Rename one of our documents as another user; its id or its mark still identifies it."""
         path = self.chance.choice(sorted(self.steady))
-        one = self.kept(path)
-        self.untold[one.id] = path
-        self.give_name(one, self.chance.choice((f"{one.name} (1)", "notes.md", "说明.md", one.name.upper())))
+        document = self.kept(path)
+        self.untold[document.id] = path
+        self.give_name(
+            document,
+            self.chance.choice((f"{document.name} (1)", "notes.md", "说明.md", document.name.upper())),
+        )
 
     async def bring_back(self) -> None:
         """Restore a document that we deleted, as another user."""
         path = self.pick()
-        one = self.kept(path)
+        document = self.kept(path)
         self.world.delete(path)
         await self.go_over()
-        if one.id not in self.untold:
-            self.undelete(one)
+        if document.id not in self.untold:
+            self.undelete(document)
             self.want("orphaned", path)
 
     async def take_text(self) -> None:
@@ -223,8 +230,8 @@ class RepairedMirror(MessyMirror):
         for _ in range(REPAIRS):
             await self.repair(told)
         found = await self.look(told, hides=False)
-        theirs = self.world.foreign & {str(one["id"]) for one in self.world.documents()}
-        left = {self.id_of(one.remote_id) for one in (*found.duplicate, *found.orphaned)}
+        theirs = self.world.foreign & {str(document["id"]) for document in self.world.documents()}
+        left = {self.id_of(document.remote_id) for document in (*found.duplicate, *found.orphaned)}
         is_left_rightly = self.lookalikes & theirs <= left <= (self.lookalikes | self.tagged) & theirs
         is_in_order = not (found.halt or found.missing or found.stale)
         is_well = is_in_order and is_left_rightly and found.foreign == len(theirs - left)
@@ -248,8 +255,8 @@ class RepairedMirror(MessyMirror):
         exists.
         """
         if hides:
-            one = self.kept(self.chance.choice(sorted(self.steady)))
-            self.world.play("left-out", op="list", times=self.hidden, args={"name": one.name})
+            document = self.kept(self.chance.choice(sorted(self.steady)))
+            self.world.play("left-out", op="list", times=self.hidden, args={"name": document.name})
         before, changes = self.world.asked(), self.changes()
         found = await self.world.verify()
         self.world.server.faults.clear()
@@ -270,15 +277,15 @@ class RepairedMirror(MessyMirror):
         files.
         """
         lists = {kind: getattr(found, kind) for kind in ("missing", "stale", "orphaned", "duplicate")}
-        named = {kind: {one.path for one in findings} for kind, findings in lists.items()}
+        named = {kind: {document.path for document in findings} for kind, findings in lists.items()}
         ours = {
-            one.path
+            document.path
             for findings in lists.values()
-            for one in findings
-            if self.id_of(one.remote_id) not in self.lookalikes | self.tagged
+            for document in findings
+            if self.id_of(document.remote_id) not in self.lookalikes | self.tagged
         }
         overlooked = {kind: paths - named[kind] for kind, paths in self.wanted.items()}
         wrongly = ours & self.steady
-        mute = [one.path for findings in lists.values() for one in findings if not one.why]
+        mute = [document.path for findings in lists.values() for document in findings if not document.why]
         if any(overlooked.values()) or wrongly or mute or found.halt is not None:
             self.blame(f"{told}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained")

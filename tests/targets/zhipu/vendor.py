@@ -84,7 +84,7 @@ class Vendor:
 
     def body(self, op: str) -> Any:
         """Return the latest JSON body sent for `op`."""
-        return json.loads([one for one in self.requests if operation(one) == op][-1].content)
+        return json.loads([document for document in self.requests if operation(document) == op][-1].content)
 
 
 ROUTES = {
