@@ -250,12 +250,12 @@ class Filler:
             except KbsyncError as error:  # the machine is to blame, or the file is being replaced
                 if self._stopped.is_set():
                     return
-                _log.warning("better vectors could not be made: %s", error)
+                _log.warning("computing better vectors failed: %s", error)
                 self._stopped.wait(self._pause)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
                 continue
             except Exception:
-                _log.exception("better vectors could not be made")
+                _log.exception("computing better vectors failed")
                 is_more = False
             with self._guard:
                 if not is_more and not self._is_new:

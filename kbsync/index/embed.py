@@ -49,7 +49,7 @@ class Encoder(Protocol):
 
     @property
     def takes_pictures(self) -> bool:
-        """Whether the model also makes vectors of pictures."""
+        """Whether the model can also embed pictures."""
 
     @property
     def at_once(self) -> int:
@@ -60,7 +60,7 @@ class Encoder(Protocol):
         """The cosine below which texts are unrelated, as far as that is known."""
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Start making vectors. The result raises `TargetError` if the service itself is to blame."""
+        """Start computing vectors. The result raises `TargetError` if the service itself is to blame."""
 
     def query(self, text: str) -> NDArray[np.float32]:
         """Return the vector of a question, of length 1. Raises `TargetError` if a service fails."""
@@ -267,7 +267,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
-    """Raise `UsageError` if the file is not the one that made the vectors in the index."""
+    """Raise `UsageError` if the index has vectors of another model file."""
     actual = digest.hexdigest()
     if actual != sha256:
         raise UsageError(

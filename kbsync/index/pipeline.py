@@ -81,7 +81,7 @@ class Pipeline:
         with closing(self._outcomes(documents)) as outcomes:
             while remaining:
                 batch, characters = list[Entry | TargetError](), 0
-                # A service makes vectors of the first documents while the others are cut.
+                # A service embeds the first documents while the others are split.
                 with closing(_VectorsOfBatch(self._encoder, self._find_embedded)) as vectors:
                     # Texts, chunks and vectors of a batch are in memory together.
                     while remaining and characters <= _MOST_CHARACTERS:

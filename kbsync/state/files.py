@@ -112,8 +112,7 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def exclude(self, mirror: int, path: str) -> None:
-        """Record that the rules no longer enter the directory. If they enter it again, everything in it is
-        decided about again."""
+        """Record that the rules no longer enter the directory. If they enter it again, kbsync decides again about everything in it."""
         sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 

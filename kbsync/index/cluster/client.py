@@ -549,7 +549,7 @@ class DaskCluster:
 
 
 class ClusterEncoder:
-    """An `Encoder` that makes vectors of passages on the cluster, and those of questions on this host."""
+    """An `Encoder` that embeds passages on the cluster, and questions on this host."""
 
     at_once = PASSAGES_AT_ONCE
 

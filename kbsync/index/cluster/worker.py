@@ -1,4 +1,4 @@
-"""The work of a Dask worker for a mirror: it reads and cuts documents, and makes vectors of passages.
+"""The work of a Dask worker for a mirror: it reads and splits documents, and embeds passages.
 
 It keeps only models and parsers, and has neither mirror nor target. Messages are `bytes` together with the
 versions of the host that sends them: a worker with other versions unpickles none of it.

@@ -288,7 +288,7 @@ class _Styles:
 
 
 def _changed(style: _Style, properties: Element | None) -> _Style:
-    """Return the style, changed by what these properties say about outline and numbering."""
+    """Return the style with the outline level and numbering of these properties."""
     if properties is None:
         return style
     if (level := _number(properties, "outlineLvl", -1)) >= 0:

@@ -49,7 +49,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
 (ADR 8)."""
 
 DOCUMENTS = frozenset(READERS)
-"""Extensions of files that are not text that kbsync decodes itself."""
+"""Extensions of all formats except plain text, which kbsync decodes itself."""
 
 _CODE = _words(
     """

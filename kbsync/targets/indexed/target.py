@@ -70,7 +70,7 @@ SCRUB_AFTER = 1.0
 """Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
 
 QUIET = 5.0
-"""Seconds without a new document after which better vectors are made: never in a pass that only puts some."""
+"""Seconds without a new document before better vectors are computed: never in a pass that only adds some."""
 
 _PAGE = 500
 
@@ -260,7 +260,7 @@ class IndexedTarget(Target):
 
     @property
     def model(self) -> str:
-        """The name of the model that makes its vectors."""
+        """The name of its embedding model."""
         return self._encoder.model
 
     async def put_made(self, entry: Entry) -> PutOutcome:

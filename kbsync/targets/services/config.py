@@ -1,6 +1,4 @@
-"""The config blocks `embedding` and `rerank`: what makes the vectors and ranks the results, kbsync itself or
-a service.
-"""
+"""The config blocks `embedding` and `rerank`: whether kbsync or a service embeds passages and ranks hits."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ _MEDIA = {
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """How to split one document. `separators` and `sentence_size` (characters) only with type 5.
+    """How to split one document. `separators` and `sentence_size` (characters) need type 5.
 
     `word_limit`: the vendor ignores words beyond this number; None: no limit. Only an upload can set it.
     """
