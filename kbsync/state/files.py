@@ -112,7 +112,8 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def exclude(self, mirror: int, path: str) -> None:
-        """Record that the rules no longer enter the directory. If they enter it again, kbsync decides again about everything in it."""
+        """Record that the rules no longer enter the directory. If they enter it later, kbsync decides again
+        about everything in it."""
         sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
