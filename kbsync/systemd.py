@@ -77,7 +77,7 @@ class ServiceReports:
 
     def __post_init__(self) -> None:
         self._news = asyncio.Event()
-        self._said = ""
+        self._sent_text = ""
 
     def nudge(self) -> None:
         """Send the counts soon, because they have changed."""
@@ -162,8 +162,8 @@ class ServiceReports:
             self._news.clear()
             with contextlib.suppress(StateError):
                 text = "; ".join(filter(None, (self.complaint, await store.read(counts))))
-                if text != self._said and not self.is_stopping:
-                    self._said = text
+                if text != self._sent_text and not self.is_stopping:
+                    self._sent_text = text
                     self.manager.tell(f"STATUS={text}", patience=0.0)
             await self.clock.sleep(LEAST_PAUSE)
             await wait_for_any(self.clock, LONGEST_PAUSE - LEAST_PAUSE, self._news)

@@ -96,7 +96,7 @@ class Audit:
         self._binding = binding
         self._target = target
         self._read = read
-        self._most = limit
+        self._limit = limit
         self.listed: set[str] = set()
         self.strays: list[Claim] = []
         self.foreign = 0
@@ -120,7 +120,7 @@ class Audit:
                 continue
             # Documents that may belong to another kbsync are only counted, so they must not displace ours.
             is_ours = claim.whose is not Whose.PATH
-            if self._counts[is_ours] >= self._most:
+            if self._counts[is_ours] >= self._limit:
                 self.unchecked += 1
             else:
                 self._counts[is_ours] += 1

@@ -49,7 +49,7 @@ class Polls:
         self._store = store
         self._journal = journal
         self._target = target
-        self.left: set[int] = set()
+        self.paused_failures: set[int] = set()
         """Uploads that failed during a pause; they are retried after it."""
         self._overdue: set[int] = set()
         self._last_done = -math.inf
@@ -145,7 +145,7 @@ class Polls:
         if turn.halted is not None:
             return Remedy.LATER
         if await self._store.read(self._journal.is_paused):
-            self.left.add(row.id)
+            self.paused_failures.add(row.id)
             return Remedy.LATER
         if row.phase is Phase.NO_ROOM:
             # Only few check whether there is space again: each check costs a call.

@@ -258,7 +258,7 @@ class Worker:
 
         def find(tx: Tx) -> bool:
             is_sent = tx.uploads.unanswered(binding.mirror, binding.id)
-            return bool(is_sent - self._polls.left or self._replaced(tx, 1))
+            return bool(is_sent - self._polls.paused_failures or self._replaced(tx, 1))
 
         return not await self._store.read(find) and not self._tasks
 
@@ -304,12 +304,14 @@ class Worker:
             is_paused = self._journal.is_paused(tx)
             if is_paused:
                 replaced = self._replaced(tx, requests + len(busy))
-                due = due.of_sent(self._polls.left, [row for row in replaced if row.id not in busy])
+                due = due.of_sent(
+                    self._polls.paused_failures, [row for row in replaced if row.id not in busy]
+                )
             return due, is_paused
 
         due, self._is_paused = await self._store.read(find)
         if not self._is_paused:
-            self._polls.left.clear()
+            self._polls.paused_failures.clear()
         # How many documents may check whether the account has space again; None if it has.
         tries = None
         if self._halts.is_full:

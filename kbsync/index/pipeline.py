@@ -93,7 +93,7 @@ class Pipeline:
                             for chunk in outcome.chunks:
                                 characters += len(chunk.text)
                                 characters += len(chunk.picture.content) if chunk.picture else 0
-                    computed = vectors.made()
+                    computed = vectors.finish()
                 yield [
                     outcome if isinstance(outcome, TargetError) else _with_vectors(outcome, computed)
                     for outcome in batch
@@ -154,7 +154,7 @@ class _VectorsOfBatch:
             while len(self._missing) >= self._encoder.at_once:
                 self._begin(self._encoder.at_once)
 
-    def made(self) -> Vectors:
+    def finish(self) -> Vectors:
         """Return all vectors of the batch, by key. Raises `TargetError`."""
         self._sort()
         self._begin(len(self._missing))

@@ -181,14 +181,14 @@ class ListenerApp:
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
         self.views = Views(
-            self.state_reader, monitor, lambda: self._ask(counters.look), installation.command_line
+            self.state_reader, monitor, lambda: self._ask(counters.snapshot), installation.command_line
         )
         self.hub = EventHub(self.views.frame, self.views.news)
         self._callbacks = CallbackRoute(CallbackQueue(loop, self._hurry).hear, {})
         readiness = Readiness(runs)
         orders = {"retry": "retry", "approve": "approve", "verify": "audit"}
         routes = [
-            *HealthRoutes(monitor, lambda: self._ask(readiness.look)).routes(),
+            *HealthRoutes(monitor, lambda: self._ask(readiness.check)).routes(),
             self._callbacks.route(),
             Route("/", asset),
             Route(f"{ASSETS}{{name}}", asset),

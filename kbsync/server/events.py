@@ -84,7 +84,7 @@ class EventHub:
         # Restart the polling, so that a new page doesn't wait for its first event.
         if self._looking is not None:
             self._looking.cancel()
-        self._looking = asyncio.create_task(self._look())
+        self._looking = asyncio.create_task(self._poll())
         return client
 
     def leave(self, client: OpenPage) -> None:
@@ -104,7 +104,7 @@ class EventHub:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(end_all)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         known: object = None
         rounds = 0
         while True:

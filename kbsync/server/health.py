@@ -49,7 +49,7 @@ class Readiness:
         self._runs = runs
         self._passed: set[Mirror] = set()
 
-    async def look(self) -> tuple[MirrorReadiness, ...]:
+    async def check(self) -> tuple[MirrorReadiness, ...]:
         """Check every mirror, in the order of the config. Each check takes constant time."""
         runs = list(self._runs.values())
         self._passed.intersection_update(runs)
@@ -70,16 +70,16 @@ class Readiness:
         return MirrorReadiness(run.settings.name, halt or (None if run in self._passed else UNFINISHED))
 
 
-Look = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
+ReadReadiness = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
 
 
 class HealthRoutes:
-    """The routes of /healthz and /readyz. `look` queries the mirrors' loop from this thread's loop."""
+    """The routes of /healthz and /readyz. `read` queries the mirrors' loop from this thread's loop."""
 
-    def __init__(self, monitor: LoopMonitor, read: Look) -> None:
-        self._monitor, self._look = monitor, read
-        self._asked: asyncio.Task[Sequence[MirrorReadiness]] | None = None
-        self._asked_at = 0.0
+    def __init__(self, monitor: LoopMonitor, read: ReadReadiness) -> None:
+        self._monitor, self._read = monitor, read
+        self._check: asyncio.Task[Sequence[MirrorReadiness]] | None = None
+        self._checked_at = 0.0
 
     def routes(self) -> list[Route]:
         """Return the routes for the application."""
@@ -97,10 +97,10 @@ class HealthRoutes:
         """
         now = time.monotonic()
         # One check serves all requests that arrive meanwhile or shortly after.
-        if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):
-            self._asked, self._asked_at = asyncio.create_task(self._ask()), now
+        if self._check is None or (self._check.done() and now - self._checked_at >= FRESH):
+            self._check, self._checked_at = asyncio.create_task(self._ask()), now
         try:
-            mirrors = await asyncio.shield(self._asked)
+            mirrors = await asyncio.shield(self._check)
         except TimeoutError:
             why = f"the mirrors' loop did not respond within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
@@ -110,4 +110,4 @@ class HealthRoutes:
 
     async def _ask(self) -> Sequence[MirrorReadiness]:
         async with asyncio.timeout(PATIENCE):
-            return await self._look()
+            return await self._read()

@@ -157,7 +157,7 @@ class Counters:
     def __init__(self, current: Mapping[str, Mirror]) -> None:
         self._current = current
         self._runs: set[Mirror] = set()
-        self._left: dict[str, Meter] = {}
+        self._ended: dict[str, Meter] = {}
         self._freshness: dict[str, Histogram] = {}
         self._embedded_bytes = 0
         self._changes: deque[dict[str, object]] = deque(maxlen=LAST_CHANGES)
@@ -186,15 +186,15 @@ class Counters:
                 self._embedded_bytes += event.upload.size
         then(event)
 
-    async def look(self) -> CounterSnapshot:
+    async def snapshot(self) -> CounterSnapshot:
         """Return a copy of the counts for another thread."""
         # A removed mirror keeps its counts: a Prometheus counter must not go down.
         current = set(self._current.values())
         for run in [run for run in self._runs if run not in current and run.bound is None]:
             self._runs.discard(run)
-            self._left.setdefault(run.settings.target_type, Meter()).add(run.requests())
+            self._ended.setdefault(run.settings.target_type, Meter()).add(run.requests())
         requests: dict[str, Meter] = {}
-        meters = [*self._left.items(), *((run.settings.target_type, run.requests()) for run in self._runs)]
+        meters = [*self._ended.items(), *((run.settings.target_type, run.requests()) for run in self._runs)]
         for target, meter in meters:
             requests.setdefault(target, Meter()).add(meter)
         freshness = {name: Histogram(one.bounds) for name, one in self._freshness.items()}

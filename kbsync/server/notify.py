@@ -319,9 +319,9 @@ class Notifications:
                 self._changed.clear()
                 await self._changed.wait()
             await asyncio.sleep(LOOK_EVERY)
-            await self.look()
+            await self.poll()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Check the mirrors, and send the notifications that are due."""
         config = self._config
         if config is None:

@@ -45,7 +45,7 @@ class HintSet:
     """
 
     def __init__(self, limit: int = MOST_HINTS) -> None:
-        self._most = limit
+        self._limit = limit
         self._waiting: OrderedDict[tuple[HintKind, str], Hint] = OrderedDict()
         self.overflowed = False
         """Hints were dropped: only a scan of the whole folder finds their changes."""
@@ -55,7 +55,7 @@ class HintSet:
         key = (hint.kind, hint.path)
         if key in self._waiting or self._is_covered(hint):
             return
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self._limit:
             self._waiting.clear()
             self.overflowed = True
         self._waiting[key] = hint

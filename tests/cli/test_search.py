@@ -441,7 +441,7 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
     stage.session.type("ab")
     stage.answer(0, hit("old.md"))
     await stage.turn()
-    assert not stage.session.found
+    assert not stage.session.hits
     assert [text for text, _ in stage.asked] == ["a", "ab"]
     stage.answer(1, hit("new.md"), hit("second.md"))
     await stage.turn()
@@ -458,7 +458,7 @@ async def test_a_hit_on_another_machine_is_shown_as_such_and_cannot_be_opened_he
     stage = LiveSession("a")
     origin = Origin("base", "files-2", "news", Path("/srv/news"), 0.0, is_own=False, is_here=False)
     away = FoundDocument("news", Path("/srv/news"), "a.md", replace(hit("").hit, origin=origin), "docs", True)
-    stage.session.found = [away, hit("b.md")]
+    stage.session.hits = [away, hit("b.md")]
     lines = list(stage.session.lines(Output()))
     assert "news on files-2: a.md  as of 1970-01-01T00:00:00Z" in lines[1]
     assert "as of" not in "".join(lines[2:])

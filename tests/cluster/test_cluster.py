@@ -260,7 +260,7 @@ def test_room_is_given_back_whatever_happens_to_a_body(monkeypatch: pytest.Monke
         monkeypatch.setattr(PAGES[0][1], "open", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             list(cluster.cut(PAGES[:1]))
-        assert cluster._room.taken == 0
+        assert cluster._room.used == 0
 
 
 def test_results_wait_on_the_workers_and_bytes_with_the_scheduler(
@@ -416,7 +416,7 @@ def test_documents_on_their_way_are_bounded_by_their_bytes(programs: Programs) -
             each.start()
         for each in threads:
             each.join()
-    assert sum(size for size, _ in sent) == 2 * sum(sizes) and cluster._room.taken == 0
+    assert sum(size for size, _ in sent) == 2 * sum(sizes) and cluster._room.used == 0
     assert max(size for size in most if size < 3_000) <= 1_000
     assert {size for size in most if size >= 3_000} <= {3_000}
     assert max(most) == 3_000 and any(400 < size <= 1_000 for size in most)
@@ -428,7 +428,7 @@ def test_what_is_given_up_is_cancelled_at_the_cluster(programs: Programs, cluste
     with pytest.raises(Unavailable, match="stopped"):
         next(cuts)
     cuts.close()
-    assert cluster._room.taken == 0
+    assert cluster._room.used == 0
     with distributed.Client(programs.address, set_as_default=False) as dask:
         until = time.monotonic() + 20
         while left := dask.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
@@ -465,7 +465,7 @@ def test_no_scheduler_at_the_address_is_told_in_a_sentence() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
         with pytest.raises(Unavailable, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 \("):
             list(cluster.cut(PAGES[:3]))
-        assert cluster._room.taken == 0
+        assert cluster._room.used == 0
 
 
 def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_again(

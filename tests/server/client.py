@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from kbsync.config.secrets import Secret
 from kbsync.server.auth import AccessControl
-from kbsync.server.health import HealthRoutes, Look, MirrorReadiness
+from kbsync.server.health import HealthRoutes, MirrorReadiness, ReadReadiness
 from kbsync.server.listener import ServerThread, bind_sockets
 from kbsync.server.metrics import LoopMonitor
 from kbsync.state.mirrors import Halt
@@ -27,7 +27,9 @@ HALTED = MirrorReadiness("faq", HALT)
 class Listened:
     """A listener's application with mirrors by word; counts requests for their state."""
 
-    def __init__(self, *standings: MirrorReadiness, token: str = "", look: Look | None = None) -> None:
+    def __init__(
+        self, *standings: MirrorReadiness, token: str = "", look: ReadReadiness | None = None
+    ) -> None:
         self.clock = Clock(100.0)
         self.standings: Sequence[MirrorReadiness] = standings
         self.asked = 0

@@ -65,7 +65,7 @@ async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest
 
 
 async def reason(readiness: Readiness) -> str:
-    [one] = await readiness.look()
+    [one] = await readiness.check()
     return one.obstacle.reason if one.obstacle else ""
 
 
@@ -88,7 +88,7 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
             await bound.compare()
             assert await reason(readiness) == ""
         await run.halts.show(HALT)
-        assert [one.obstacle for one in await readiness.look()] == [HALT]
+        assert [one.obstacle for one in await readiness.check()] == [HALT]
         await run.halts.show(None)
         assert await reason(readiness) == ""
 
@@ -140,5 +140,5 @@ async def test_a_state_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: 
 
     async with world.running() as store:
         monkeypatch.setattr(store, "read", broken)
-        [one] = await Readiness({"docs": world.make_run(store)}).look()
+        [one] = await Readiness({"docs": world.make_run(store)}).check()
     assert one.obstacle == Halt("failing", "the disk is gone", "")

@@ -356,7 +356,7 @@ class NotifiedMirror:
 
     async def look(self, after: float = 0.0) -> None:
         self.now += after
-        await self.notifications.look()
+        await self.notifications.poll()
 
     def fail(self) -> None:
         self.notifications.heard(

@@ -106,13 +106,13 @@ class LiveSearch:
         self._notes: Sequence[str] = ()
         self.redraw: Callable[[], object] = lambda: None
         self.text = query.text
-        self.found: Sequence[FoundDocument] = ()
+        self.hits: Sequence[FoundDocument] = ()
         self.marked = 0
 
     @property
     def chosen(self) -> Path | None:
         """The file of the selected hit, if it is on this machine."""
-        marked = self.found[self.marked] if self.found else None
+        marked = self.hits[self.marked] if self.hits else None
         return marked.absolute if marked is not None and marked.is_here else None
 
     def type(self, text: str) -> None:
@@ -123,7 +123,7 @@ class LiveSearch:
 
     def mark(self, step: int) -> None:
         """Select the next or the previous hit."""
-        self.marked = max(0, min(len(self.found) - 1, self.marked + step))
+        self.marked = max(0, min(len(self.hits) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
         """Search whenever the text has changed and the user rests, until cancelled."""
@@ -132,9 +132,9 @@ class LiveSearch:
             self._changed.clear()
             await asyncio.sleep(self._pause)
             if not self._changed.is_set():
-                await self._look()
+                await self._search_once()
 
-    async def _look(self) -> None:
+    async def _search_once(self) -> None:
         text, problem, notes = self.text, "", self._notes
         hits: Sequence[FoundDocument] = ()
         try:
@@ -147,7 +147,7 @@ class LiveSearch:
             problem = sentence_of(error)
         if text == self.text:
             # Otherwise these hits belong to text that has changed meanwhile.
-            self.found, self.marked, self._trouble, self._notes = hits, 0, problem, notes
+            self.hits, self.marked, self._trouble, self._notes = hits, 0, problem, notes
             self.redraw()
 
     def lines(self, output: Output) -> Iterator[str]:
@@ -155,10 +155,10 @@ class LiveSearch:
         if self._trouble:
             yield output.dim(printable(self._trouble))
         else:
-            nothing = "nothing found; " if self.text.strip() and not self.found else ""
+            nothing = "nothing found; " if self.text.strip() and not self.hits else ""
             yield output.dim(nothing + HELP)
         yield from map(output.dim, self._notes)
-        for number, hit in enumerate(self.found):
+        for number, hit in enumerate(self.hits):
             passage = hit.hit.passages[0] if hit.hit.passages else None
             name = f"{printable(hit.mirror_label)}: " if self._several or hit.is_foreign else ""
             trail = printable(heading_trail(hit, passage))

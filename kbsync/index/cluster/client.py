@@ -103,8 +103,8 @@ class _Session:
 class _Room:
     """A limit for the bytes in flight. Thread-safe."""
 
-    most: int
-    taken: int = 0
+    limit: int
+    used: int = 0
     is_closed: bool = False
     waiting: deque[object] = field(default_factory=deque)
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -123,17 +123,17 @@ class _Room:
             while not self.is_closed and (self.waiting[0] is not ticket or not self._has(size)):
                 self.changed.wait()
             self.waiting.remove(ticket)
-            self.taken += size
+            self.used += size
             self.changed.notify_all()
             return True
 
     def _has(self, size: int) -> bool:
-        return not self.taken or self.taken + size <= self.most
+        return not self.used or self.used + size <= self.limit
 
     def give(self, size: int) -> None:
         """Free the room of bytes that arrived or were given up."""
         with self.changed:
-            self.taken -= size
+            self.used -= size
             self.changed.notify_all()
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ class MetadataSender:
     ) -> None:
         self._client, self._root, self._read_dataset, self._steady = client, root, read_dataset, steady
         self._waiting: dict[str, Mapping[str, str]] = {}
-        self._made: dict[str, str] = {}
+        self._created: dict[str, str] = {}
         self._paused_until = -math.inf
         self._turn = asyncio.Lock()
 
@@ -88,7 +88,7 @@ class MetadataSender:
                     if isinstance(error, Unavailable) and error.untried:
                         return
                     self._paused_until = self._steady() + PAUSE
-                    self._made.clear()
+                    self._created.clear()
                     if isinstance(error, Unavailable | Unsure) or error.code == LIMITED:
                         return
                 self.forget(part)
@@ -112,7 +112,7 @@ class MetadataSender:
 
     async def _field(self, name: str, known: Mapping[str, str]) -> str:
         """Return the field with this name, creating it if it is missing."""
-        known = {**known, **self._made}
+        known = {**known, **self._created}
         if name not in known:
             try:
                 body = {"type": "string", "name": name}
@@ -123,5 +123,5 @@ class MetadataSender:
                 known = {} if error.code == LIMITED else ((await self._read_dataset()).fields or {})
                 if name not in known:
                     raise
-            self._made[name] = known[name]
+            self._created[name] = known[name]
         return known[name]

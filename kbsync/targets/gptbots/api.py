@@ -37,11 +37,11 @@ MOST_BYTES = 16_000_000
 class UploadItem:
     """One document to upload.
 
-    `place`: the position of its outcome. `doc_id`: the document to update; "" for a new one. `address`: the
+    `index`: the position of its outcome. `doc_id`: the document to update; "" for a new one. `address`: the
     URL from which the vendor fetches it; "" if kbsync sends the file.
     """
 
-    place: int
+    index: int
     document: Outgoing
     cutting: Cutting
     file_name: str
@@ -61,17 +61,17 @@ class RequestSize:
     """
 
     def __init__(self, limit: int) -> None:
-        self.now, self._most = min(limit, MOST_FILES), limit
+        self.now, self._limit = min(limit, MOST_FILES), limit
 
-    def taken(self, count: int) -> None:
+    def record_accepted(self, count: int) -> None:
         """Record that the vendor accepted a request with this many documents."""
         if count >= self.now:
-            self.now = min(self._most, 2 * self.now)
+            self.now = min(self._limit, 2 * self.now)
 
-    def refused(self, count: int) -> None:
+    def record_refused(self, count: int) -> None:
         """Record that this many documents were, or may have been, too many: return to the accepted number."""
-        self._most = max(1, count // 2)
-        self.now = min(self.now, self._most)
+        self._limit = max(1, count // 2)
+        self.now = min(self.now, self._limit)
 
 
 def batches_of(

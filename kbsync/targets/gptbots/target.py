@@ -153,14 +153,14 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
         for result in results
     ]
     # Match whole names and ids first; a name without its extension can only be one of the remaining ones.
-    meant = {item.place: find_results(item.file_name, item.doc_id) for item in batch}
+    meant = {item.index: find_results(item.file_name, item.doc_id) for item in batch}
     matched = {number for numbers in meant.values() for number in numbers}
     for item in batch:
-        if not meant[item.place]:
+        if not meant[item.index]:
             bare = find_results(item.file_name.rpartition(".")[0])
-            meant[item.place] = [number for number in bare if number not in matched]
-    if len(batch) == 1 and not meant[batch[0].place]:  # the only document, whatever its name in the response
-        meant[batch[0].place] = list(range(len(results)))
+            meant[item.index] = [number for number in bare if number not in matched]
+    if len(batch) == 1 and not meant[batch[0].index]:  # the only document, whatever its name in the response
+        meant[batch[0].index] = list(range(len(results)))
     by_place = {index: [results[number] for number in numbers] for index, numbers in meant.items()}
     holders = Counter(
         one_id
@@ -168,7 +168,7 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
         for one_id in {result.id for result in some if result.is_stored}
         if one_id
     )
-    return {item.place: _outcome(item, by_place[item.place], holders) for item in batch}
+    return {item.index: _outcome(item, by_place[item.index], holders) for item in batch}
 
 
 def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[str, int]) -> PutOutcome:
@@ -267,14 +267,14 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         items = [self._upload_item(index, document, rows) for index, document in sendable.items()]
         results |= await self._send(items)
         # The vendor may refuse a change because the document is gone: then send it as a new one.
-        refused = [item for item in items if item.doc_id and isinstance(results[item.place], Rejected)]
+        refused = [item for item in items if item.doc_id and isinstance(results[item.index], Rejected)]
         try:
             statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
         except TargetError:
             refused = []
         results |= await self._send(
             [
-                self._upload_item(item.place, item.document, {})
+                self._upload_item(item.index, item.document, {})
                 for item in refused
                 if item.doc_id not in statuses
             ]
@@ -379,10 +379,10 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return await self._retry_refused(batch, error, is_qa_update)
         except TargetError as error:
             if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # the number may be to blame
-                self._request_size(first).refused(len(batch))
-            return {item.place: error for item in batch}
+                self._request_size(first).record_refused(len(batch))
+            return {item.index: error for item in batch}
         outcomes = outcomes_of(results, batch)
-        self._request_size(first).taken(len(batch))
+        self._request_size(first).record_accepted(len(batch))
         if is_qa_update:
             self._client.missing.works(QA_UPDATE)
         if not is_update:  # a new document has only one version, so its next final state counts
@@ -396,20 +396,20 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     ) -> dict[int, PutOutcome]:
         # The base may be gone, which is no document's fault.
         if (missing := await self._check_base_first(error)) is not error:
-            return {item.place: missing for item in batch}
+            return {item.index: missing for item in batch}
         if isinstance(error, NotOffered):
             if not is_qa_update:
-                return {item.place: self.missing_call_error(error) for item in batch}
+                return {item.index: self.missing_call_error(error) for item in batch}
             # A document that can't change in place becomes a new document.
             self._client.missing.note(QA_UPDATE, error)
             return await self._deliver(
-                tuple(self._upload_item(item.place, item.document, {}) for item in batch)
+                tuple(self._upload_item(item.index, item.document, {}) for item in batch)
             )
         if len(batch) == 1:
-            return {batch[0].place: error}
+            return {batch[0].index: error}
         middle = len(batch) // 2
         if error.code == TOO_MANY:  # the documentation allows 20; a refusal shows the bot's real limit
-            self._request_size(batch[0]).refused(len(batch))
+            self._request_size(batch[0]).record_refused(len(batch))
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:

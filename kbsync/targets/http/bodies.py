@@ -145,7 +145,7 @@ class MeasuredFile:
             self._file = body.open()
         except OSError as error:
             raise BodyMissingError(f"the file cannot be opened: {error.strerror or error}") from None
-        self.size = self._left = body.size
+        self.size = self._remaining = body.size
 
     def __enter__(self) -> MeasuredFile:
         return self
@@ -155,7 +155,7 @@ class MeasuredFile:
 
     def tell(self) -> int:
         """Return the current position."""
-        return self.size - self._left
+        return self.size - self._remaining
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Do nothing: httpx seeks only to the end, and back to the start before it reads."""
@@ -165,13 +165,13 @@ class MeasuredFile:
         """Return the next bytes. Raises `BodyChangedError` at the last of them if the file is longer or
         shorter than measured."""
         try:
-            piece = self._file.read(min(limit, self._left))
-            self._left -= len(piece)
-            goes_on = not self._left and bool(self._file.read(1))
+            piece = self._file.read(min(limit, self._remaining))
+            self._remaining -= len(piece)
+            goes_on = not self._remaining and bool(self._file.read(1))
         except (OSError, ValueError) as error:
             raise BodyChangedError(f"the file cannot be read: {error}") from None
-        if self._left and not piece:
-            raise BodyChangedError(f"the file is {self._left} bytes shorter than it was")
+        if self._remaining and not piece:
+            raise BodyChangedError(f"the file is {self._remaining} bytes shorter than it was")
         if goes_on:
             raise BodyChangedError(f"the file is longer than the {self.size} bytes it had")
         return piece

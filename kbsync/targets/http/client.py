@@ -228,7 +228,7 @@ class Client:
             wait=lambda state: pause(
                 state.attempt_number, self._chance, first=FIRST_PAUSE, longest=LONGEST_PAUSE
             ),
-            retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.again),
+            retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.may_retry),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
         return _answer_or_raise(await retrying(self._request, call))
@@ -637,8 +637,8 @@ class Download:
     def __init__(
         self, http: httpx.AsyncClient, timeouts: Timeouts, limit: int, steady: Callable[[], float]
     ) -> None:
-        self._http, self._timeouts, self._most = http, timeouts, limit
-        self._left, self._steady = timeouts.whole + limit / SLOW_LINE, steady
+        self._http, self._timeouts, self._limit = http, timeouts, limit
+        self._remaining, self._steady = timeouts.whole + limit / SLOW_LINE, steady
         self._host = "an address"
 
     async def pieces(self, address: str) -> AsyncGenerator[bytes, None]:
@@ -658,9 +658,9 @@ class Download:
                     raise self._unavailable(f"answered {status}")
                 # too large by its Content-Length, so read nothing
                 length = response.headers.get("content-length", "")
-                if length.isdecimal() and int(length) > self._most:
+                if length.isdecimal() and int(length) > self._limit:
                     raise self._too_large()
-                pieces = response_pieces(response, self._most)
+                pieces = response_pieces(response, self._limit)
                 while (piece := await self._within(anext(pieces, None))) is not None:
                     yield piece
                 return
@@ -683,7 +683,7 @@ class Download:
         begun = self._steady()
         failure: TargetError
         try:
-            async with asyncio.timeout(self._left):
+            async with asyncio.timeout(self._remaining):
                 return await waiting
         except TooLargeError:
             failure = self._too_large()
@@ -693,11 +693,11 @@ class Download:
         except TRANSPORT_ERRORS as error:
             failure = self._unavailable(describe_failure(error, self._timeouts))
         finally:
-            self._left -= self._steady() - begun
+            self._remaining -= self._steady() - begun
         raise failure  # outside of the handler, because the transport error contains the URL
 
     def _unavailable(self, what: str) -> Unavailable:
         return Unavailable(f"read: {self._host} {what}")
 
     def _too_large(self) -> Rejected:
-        return Rejected(f"read: {self._host} has more than {self._most:,} bytes", code="too-large")
+        return Rejected(f"read: {self._host} has more than {self._limit:,} bytes", code="too-large")

@@ -147,14 +147,14 @@ class Sign(enum.Enum):
 class FailedRequest:
     """A request that failed.
 
-    `again`: a retry may succeed in a moment. `retry_after`: the seconds of the target's Retry-After, if any.
+    `may_retry`: a retry may soon succeed. `retry_after`: the seconds of the Retry-After header, if any.
     A value instead of an exception, so that `error` has no transport error attached, which would contain the
     request and its key.
     """
 
     error: TargetError
     sign: Sign
-    again: bool = False
+    may_retry: bool = False
     retry_after: float | None = None
 
 
@@ -194,7 +194,9 @@ def failed_request(
     is_lasting = isinstance(error, _LASTING) or any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
     )
-    return FailedRequest(kind(f"{beginning} {describe_failure(error, timeouts)}"), sign, again=not is_lasting)
+    return FailedRequest(
+        kind(f"{beginning} {describe_failure(error, timeouts)}"), sign, may_retry=not is_lasting
+    )
 
 
 def describe_failure(error: Exception, timeouts: Timeouts) -> str:

@@ -35,7 +35,7 @@ class ServiceEncoder:
         self._config, self._is_first = config, is_first
         self.model = identity_of(config)
         self.takes_pictures = takes_pictures(config)
-        self._made: EmbeddingService | None = None
+        self._created: EmbeddingService | None = None
         self._making = threading.Lock()
         self._loop = LoopThread("kbsync-embedding")
 
@@ -57,8 +57,8 @@ class ServiceEncoder:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._made is not None:
-            self._loop.close(self._made.aclose())
+        if self._created is not None:
+            self._loop.close(self._created.aclose())
 
     def _service(self) -> EmbeddingService:
         from kbsync.targets.services.clients import EmbeddingService
@@ -66,9 +66,9 @@ class ServiceEncoder:
         # Created late, because it loads the HTTP library; under a lock, because several threads index at
         # once.
         with self._making:
-            if self._made is None:
-                self._made = EmbeddingService(self._config, is_first=self._is_first)
-            return self._made
+            if self._created is None:
+                self._created = EmbeddingService(self._config, is_first=self._is_first)
+            return self._created
 
 
 async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vectors:

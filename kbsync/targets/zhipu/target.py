@@ -135,7 +135,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     @property
     def bytes_left(self) -> int | None:
         """Return the bytes left in the account."""
-        return self._space.left
+        return self._space.remaining
 
     async def capacity(self) -> Capacity | None:
         """Return the account's space; None if unknown.

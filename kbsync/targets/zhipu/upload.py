@@ -41,12 +41,12 @@ class AccountSpace:
         self._turn = asyncio.Lock()
         self._asked_at: float | None = None
         self._known: Capacity | None = None
-        self._left = self._in_flight = 0
+        self._remaining = self._in_flight = 0
 
     @property
-    def left(self) -> int | None:
+    def remaining(self) -> int | None:
         """Return the bytes left; None if unknown."""
-        return None if self._known is None else max(0, self._left)
+        return None if self._known is None else max(0, self._remaining)
 
     async def take(self, name: str, size: int) -> None:
         """Reserve `size` bytes before an upload; call `ended` after it.
@@ -55,7 +55,7 @@ class AccountSpace:
         uploads in progress have ended.
         """
         async with self._turn:
-            is_too_much = self._known is not None and size > self._left + self._in_flight
+            is_too_much = self._known is not None and size > self._remaining + self._in_flight
             if self._is_due(size) or is_too_much:
                 await self._refresh()
             if _lacks_words(self._known):
@@ -63,28 +63,28 @@ class AccountSpace:
             if self._known is not None and _lacks_words(self._known):
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
-            if self._known is not None and size > self._left:
-                remaining, total = format_size(max(0, self._left)), format_size(self._known.total)
+            if self._known is not None and size > self._remaining:
+                remaining, total = format_size(max(0, self._remaining)), format_size(self._known.total)
                 reason = f"the account has {remaining} left of {total}; {name} needs {format_size(size)}"
-                if size <= self._left + self._in_flight:
+                if size <= self._remaining + self._in_flight:
                     reason += "; it waits for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
                 self._asked_at = None  # somebody may have deleted documents before the next try
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
-            self._left -= size
+            self._remaining -= size
             self._in_flight += size
 
     def ended(self, size: int, *, stored: bool) -> None:
         """Record the end of an upload; `stored`: the vendor has, or may have, its bytes."""
         self._in_flight -= size
         if not stored:
-            self._left += size
+            self._remaining += size
 
     def record_deletion(self) -> None:
         """Record deletions, so that the capacity is requested again before an upload is refused for lack of
         space.
         """
-        if self._known is not None and self._left < _SMALL * self._known.total:
+        if self._known is not None and self._remaining < _SMALL * self._known.total:
             self._asked_at = None
 
     async def has_room(self, size: int = 1) -> bool:
@@ -97,7 +97,7 @@ class AccountSpace:
             await self._refresh()
         if self._known is None or _lacks_words(self._known):
             return False
-        return self._left >= max(1, size)
+        return self._remaining >= max(1, size)
 
     async def blame(self, error: NoRoom, size: int = 1) -> TargetError:
         """Return the error for a reported lack of space: if the account has space (see `has_room`), the
@@ -112,7 +112,7 @@ class AccountSpace:
             return True
         if self._steady() - self._asked_at < INTERVAL:
             return False
-        return self._known is None or self._left - size < _SMALL * self._known.total
+        return self._known is None or self._remaining - size < _SMALL * self._known.total
 
     async def _refresh(self) -> None:
         self._known = self._asked_at = None
@@ -124,7 +124,7 @@ class AccountSpace:
         self._asked_at = self._steady()
         if self._known is not None:
             # the vendor may not count uploads in progress yet
-            self._left = max(0, self._known.total - self._known.used - self._in_flight)
+            self._remaining = max(0, self._known.total - self._known.used - self._in_flight)
 
 
 def _lacks_words(room: Capacity | None) -> bool:

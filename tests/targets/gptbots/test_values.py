@@ -170,10 +170,10 @@ def test_batches_are_bounded_by_number_bytes_kind_and_name() -> None:
 def test_requests_grow_as_long_as_they_are_taken() -> None:
     size = RequestSize(50)
     for count in (3, 10, 12, 20, 40, 50, 50):
-        size.taken(count)
+        size.record_accepted(count)
     assert size.now == 50
-    size.refused(50)
-    size.taken(25)
+    size.record_refused(50)
+    size.record_accepted(25)
     assert size.now == 25
     assert RequestSize(4).now == 4
 
