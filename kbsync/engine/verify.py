@@ -183,7 +183,7 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 def _check_folder(
     private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
 ) -> tuple[list[Discrepancy], list[Discrepancy], list[Discrepancy]]:
-    """Return stale files, documents of missing files that a pass would delete and nobody has started on, and
+    """Return stale files, documents of missing files that a pass would delete but has not begun to, and
     documents that a pass would keep.
 
     The first two are checked a second time, since a document may have been handled after the private pass

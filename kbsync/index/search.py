@@ -126,7 +126,7 @@ class Search:
         glossary: Glossary | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """`better`: makes the vector of a question for passages that have a vector of that model too."""
+        """`better`: computes the vector of a question for passages that have a vector of that model too."""
         self._store, self._encoder, self._ranker, self._glossary = store, encoder, ranker, glossary
         self._better = better
         self._has_vectors = self._has_better = False  # checked until there are some

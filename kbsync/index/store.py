@@ -172,7 +172,7 @@ class Store(Protocol):
         If all go into one transaction, this raises errors of the store. Otherwise a document that was not
         stored gets the error, and one that may be stored gets `Unsure`.
 
-        `encoder` makes vectors that existed when the entry was made and have vanished since.
+        `encoder` computes vectors that existed when the entry was made and have vanished since.
         """
 
     def delete(self, documents: Sequence[int]) -> bool:

@@ -529,7 +529,7 @@ def test_every_error_is_the_same_after_its_journey() -> None:
 def test_the_config_takes_an_address_for_targets_whose_index_is_ours(
     tmp_path: Path, settings: str, says: str | None
 ) -> None:
-    found = reading.told(tmp_path, reading.with_settings(settings))
+    found = reading.problem_lines(tmp_path, reading.with_settings(settings))
     if says is None:
         prepare = reading.mirror(tmp_path, settings).prepare
         assert prepare is not None

@@ -119,7 +119,7 @@ def recognizers() -> Readers:
 
 
 def encoders() -> Readers:
-    """Return what makes better vectors. Loads the model, after the fences are up."""
+    """Return what computes better vectors. Loads the model, after the fences are up."""
     from kbsync.index.better import passage_reader
 
     return {extension_of(PASSAGE): passage_reader()}

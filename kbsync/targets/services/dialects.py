@@ -52,7 +52,7 @@ _MULTIMODAL = ("clip", "embeddings-v4")
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
     """Return a text that identifies the vectors of this config, whatever the service's URL.
 
-    It is part of the recipe: if it changes, kbsync makes all vectors again.
+    It is part of the recipe: if it changes, kbsync computes all vectors again.
     """
     # Every index stores this text: changing its form would embed all texts again.
     dimensions = config.dimensions if isinstance(config, EmbeddingConfig) else None
