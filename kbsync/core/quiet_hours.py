@@ -18,7 +18,7 @@ _PERIOD = f"(?:({_DAY})(?:-({_DAY}))? )?({_TIME})-({_TIME})"
 class QuietHours:
     """A time of day on some `days` (0 is Monday); `start` and `end` in minutes since midnight.
 
-    If the end is not after the start, it is on the next day. The days are those of the start.
+    If the end is not after the start, the period ends on the next day; `days` are those on which it starts.
     """
 
     days: frozenset[int]

@@ -220,7 +220,7 @@ class MirrorLoop:
         )
 
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
-        """Check what sends no events, start a due scan, and do the due work. Returns the seconds to wait."""
+        """Check the root and the watch, start a due scan, and do due work. Returns the seconds to wait."""
         clock, name = self.mirror.clock, self.mirror.settings.name
         if clock.steady() >= self._next_check:
             self._next_check = clock.steady() + CHECK_EVERY

@@ -69,7 +69,7 @@ _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
 
 def with_forms(text: str) -> str:
-    """Return `text`, with names in code, codes and long numbers each followed by their other forms."""
+    """Insert other spellings into `text`, after each code identifier, code and long number."""
     return _FORMS.sub(_append_forms, text)
 
 

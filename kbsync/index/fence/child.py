@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from kbsync.index.document import Parsed
 
     Readers = dict[str, Callable[..., Parsed]]
-    """By extension. They take the bytes of a document, and the number of its page if they recognize."""
+    """The functions by extension. Each takes the bytes of a document; those that recognize text also take a
+    page number."""
 
 LENGTH = struct.Struct(">Q")
 READ, RECOGNIZE, EMBED = "read", "recognize", "embed"

@@ -320,7 +320,8 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
 
 
 def _without_page_number(text: str, page: int) -> Iterator[str]:
-    """Yield the words themselves, and with each number in turn as its distance from the page's number."""
+    """Yield the text; then, for each number in it, the text with that number replaced by its difference from
+    the page's number."""
     yield text
     for match in list(_NUMBER.finditer(text))[:4]:
         if len(match[0]) < 6:

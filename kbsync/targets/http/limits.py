@@ -31,7 +31,7 @@ STRAY = ("404", "405", "501")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 ROUNDS_TO_RISE = 4
-"""The concurrency limit rises by one after this many successes times its value."""
+"""A concurrency limit of N rises by one after N times this many successes."""
 
 MINUTE = 60.0
 
