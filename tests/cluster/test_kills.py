@@ -111,9 +111,9 @@ def test_a_cluster_whose_workers_all_end_is_to_blame_and_no_document_is(
 
     monkeypatch.setattr(DaskCluster, "_ask", ask)
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        with pytest.raises(Unavailable, match="ended, whichever document they got"):
+        with pytest.raises(Unavailable, match="ended with every document they tried"):
             cluster.vectors(b"", "m", [Chunk(each, each, each) for each in "ab"]).result()
-        with pytest.raises(Unavailable, match="ended, whichever document they got"):
+        with pytest.raises(Unavailable, match="ended with every document they tried"):
             list(cluster.cut(PAGES[:1]))
 
 
