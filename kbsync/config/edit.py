@@ -96,7 +96,7 @@ def without_mirror(text: str, index: int) -> str:
 
 
 def lines_of(text: str, index: int) -> tuple[int, int]:
-    """Return the first and last line of the mirror number `index`, from 1. Raises `NotEditable`."""
+    """Return the first and last line number, from 1, of `mirrors[index]`. Raises `NotEditable`."""
     item = _items(text)[index]
     return text.count("\n", 0, item.start) + 1, text.count("\n", 0, item.end - 1) + 1
 

@@ -51,7 +51,7 @@ from kbsync.state.store import StateCopy
 PAGE = 500
 
 RECIPE = "recipe"
-"""The cause of held documents that changed settings require to be indexed again."""
+"""The cause of a hold on documents that must be reindexed because settings changed."""
 
 BUSY = "it is being written; kbsync sends it once it stops changing"
 LOST = "its upload got no response; kbsync searches for it before sending it again"

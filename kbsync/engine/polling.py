@@ -116,8 +116,8 @@ class Polls:
         return row, status, Remedy.NONE
 
     def _waits_in_line(self, row: Upload) -> bool:
-        """Return whether documents accepted before this one, or not long after, became searchable since its
-        last poll."""
+        """Return whether documents that the target accepted before this one, or soon after, became searchable
+        since its last poll."""
         latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
         return self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
 
