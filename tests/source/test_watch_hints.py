@@ -177,7 +177,7 @@ async def test_too_many_hints_want_a_rescan_instead(root: Path, state: Path) -> 
     async with listening(root, state) as hearing:
         watcher = hearing.watcher
         watcher._on_hint = lambda: None
-        watcher.hints._most = 10
+        watcher.hints._limit = 10
         for number in range(30):
             (root / f"{number}.md").write_text("x")
         await eventually(lambda: watcher.rescan_wanted)
