@@ -109,7 +109,7 @@ WRONG = (
         "another file with --config",
     ),
     wrong("search -i", "search -i needs a terminal; omit -i"),
-    wrong("search -i --json", "-i cannot be used with --files, --json or --rerank"),
+    wrong("search -i --json", "-i cannot be used with --files, --json, --rerank or --explain"),
     wrong("status --watch --json", "--watch cannot be used with ", "see: kbsync status --help"),
     wrong("init docs --target zhipu", "add --base ID", before=bare),
     wrong("search ' '", "the query is empty; pass one"),

@@ -137,7 +137,19 @@ async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
 
 FACTS = [
     f"{fact}:1"
-    for fact in ("audit", "base", "note", "pause", "scans", "terms", "settings", "lag", "times", "writer")
+    for fact in (
+        "audit",
+        "base",
+        "note",
+        "pause",
+        "resumed",
+        "scans",
+        "terms",
+        "settings",
+        "lag",
+        "times",
+        "writer",
+    )
 ]
 
 
