@@ -453,9 +453,10 @@ def post(installation: Installation, messages: Sequence[tuple[str, str | None, M
 
 
 def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
-    """Run `change` on the state, even while kbsync runs, and wake that kbsync.
+    """Apply `change` to the state, even if kbsync is running, and wake the running process.
 
-    Only for what commands own: messages and pauses. Raises `UsageError` if the state cannot be written.
+    Only for data that commands may write: messages and pauses. Raises `UsageError` if the state cannot be
+    written.
     """
     from kbsync.source.wake import wake
     from kbsync.state.store import StateStore

@@ -35,7 +35,7 @@ SYSTEM_CONFIG = Path("/etc/kbsync/config.yaml")
 SYSTEM_STATE = Path("/var/lib/kbsync")
 _FOLDERS = "folders"
 _FOLDER_NOTE = "folder"
-"""The file in a state directory of `--folder` that holds the folder's real path, as bytes."""
+"""The file, in a state directory created for `--folder`, that holds the folder's real path as bytes."""
 
 
 class KnownFolder(NamedTuple):

@@ -302,10 +302,10 @@ class Target(ABC):
 
     @property
     def reach(self) -> Hashable:
-        """A value that is equal for two targets only if their searches return the same, so that one search is
-        enough.
+        """A value that two targets share only if their searches return the same results, so one search covers
+        both.
 
-        If searches return documents of other mirrors, hits have an `Origin`.
+        If searches can return other mirrors' documents, each hit has an `Origin`.
         """
         return id(self)
 

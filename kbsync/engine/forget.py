@@ -1,7 +1,7 @@
-"""Forgets a mirror: what the mirror owns, and how to remove its state and documents.
+"""Forgets a mirror: removes its state and, if requested, its documents.
 
-If a mirror is forgotten without its documents, their ids stay in the state (`state.forgotten`), so that they
-can still be deleted by its name.
+If the documents are kept, their ids stay in the state (`state.forgotten`), so that they can be deleted later
+by the mirror's name.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ RACY_SECONDS = 2.0
 class FoundFile:
     """One file as seen by a scan or check, with the rules of its directory.
 
-    `version`: the rules of its directory at the time it was stored ('' for a new one). `quiet`: it did not
-    change for one `settle`. `forced`: it kept changing and the longest wait is over.
+    `version`: the rules of its directory at the time it was stored ('' for a new one). `quiet`: it hasn't
+    changed for the `settle` period. `forced`: it kept changing until the maximum wait ran out.
     """
 
     path: str

@@ -213,7 +213,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
 
 
 def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
-    """Return the hit with its mirror, which may be none of `mirrors`."""
+    """Return the hit with its mirror, which might not be one of `mirrors`."""
     searched, origin = mirrors[0], hit.origin
     if origin is None or origin.is_own:
         return FoundDocument(searched.name, searched.folder, path, hit, searched.name)

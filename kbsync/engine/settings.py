@@ -22,8 +22,8 @@ from kbsync.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeletionLimits:
-    """The limits of deletions: more than `fraction` and more than `count` documents within `window` seconds
-    need approval.
+    """Limits on deletions: deleting more than `fraction` of the documents, and more than `count`, within
+    `window` seconds needs approval.
 
     `never`: nothing is deleted, and approval isn't requested.
     """

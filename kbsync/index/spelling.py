@@ -15,7 +15,7 @@ ONE_SLIP, TWO_SLIPS = 5, 8
 """Minimum number of letters of a word that may have one typo, and two."""
 
 LONGEST_WORD = 30
-"""Maximum number of letters; longer strings aren't words, and have too many spellings."""
+"""Maximum number of letters; longer strings aren't words, and would have too many variants to try."""
 
 MOST_GUESSED = 8
 """Maximum number of unknown words of a question for which to look up similar ones; a pasted text may have

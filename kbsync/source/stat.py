@@ -43,7 +43,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 
     MISSING: the root could be entered and the path doesn't exist (a name is missing, or a file or symlink
     takes the place of a folder). Anything else makes it UNKNOWN: an error, or a root other than the one of
-    `identity` (taken in this run). `stat_in_mounts` also detects unmounted disks.
+    `identity` (recorded earlier in this run). `stat_in_mounts` also detects unmounted disks.
     """
     try:
         with opened_root(root) as root_fd:

@@ -361,7 +361,7 @@ class Watcher:
         self._try_at: float | None = None
         self._silent_since: float | None = None
         self._report_with_events = self.report
-        """While it polls: the report to restore when an event arrives."""
+        """The report of the last watch with events. An event that arrives while polling restores it."""
         self._heard_before = 0
 
     @property

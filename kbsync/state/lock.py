@@ -176,10 +176,10 @@ def user_name(number: int) -> str:
 
 
 def unusable_paths(state_dir: Path) -> Iterator[Path]:
-    """Yield files and folders in the directory that its user can't use, parents first.
+    """Yield the files and folders in the directory that the current user can't use, parents first.
 
-    Root can use all of them, so for root this yields those that belong to another user than the directory's
-    owner, unless that is root.
+    Root can use all of them, so for root this yields those whose owner isn't the directory's owner (none if
+    root owns the directory).
     """
     owner = state_dir.stat().st_uid
     for path in _inside(state_dir):
@@ -219,5 +219,5 @@ def fix_for(state_dir: Path, path: Path) -> str:
 
 
 def refusal(state_dir: Path, path: Path) -> ForeignError:
-    """Return the error for a `path` in the directory that its user can't use."""
+    """Return the error for a `path` in the directory that the current user can't use."""
     return ForeignError(f"{printable(fault_of(state_dir, path))}; run: {fix_for(state_dir, path)}")

@@ -108,7 +108,7 @@ def test_a_daemon_pauses_outlives_a_kill_and_goes_on(place: Place) -> None:
     assert json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]["until"]
     assert page(port, "/readyz")
     place.write("broken.pdf", "no pdf")
-    assert paste(place, after(ran.err, "which rescans too: ")).code == 0
+    assert paste(place, after(ran.err, "(this also rescans): ")).code == 0
     daemon.says("mirror.resumed", reason="paused")
     eventually(lambda: place.found("novelty") == ["new.md"])
     daemon.says("document.failed")

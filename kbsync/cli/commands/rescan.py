@@ -30,7 +30,7 @@ def command(choices: Choices, name: str | None) -> None:
     if not names:
         resume = installation.command_line("resume" if name is None else f"resume {name}")
         are = "is" if len(paused) == 1 else "are"
-        raise UsageError(f"{' and '.join(paused)} {are} paused; to resume, which rescans too: {resume}")
+        raise UsageError(f"{' and '.join(paused)} {are} paused; to resume (this also rescans): {resume}")
     post(installation, [("rescan", name, {}) for name in names])
     if not choices.quiet:
         Output().line(printable(f"the running kbsync rescans {' and '.join(names)} now"))

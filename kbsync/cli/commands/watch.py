@@ -1,7 +1,7 @@
-"""`kbsync` alone: the daemon, and what it prints on a terminal.
+"""`kbsync` alone: the daemon, and its output on a terminal.
 
-It prints a short line for each change, made from the events of the log. Without a terminal, and with
---log-format or --log-level, it prints the log itself.
+It prints a short line for each change, derived from log events. Without a terminal, or with --log-format or
+--log-level, it prints the log itself.
 """
 
 from __future__ import annotations

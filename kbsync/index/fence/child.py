@@ -168,7 +168,8 @@ def main(load: Callable[[], Readers] | None = None) -> None:
 def outcome(
     loaded_readers: Readers, name: str, document: bytes, page: int | None = None
 ) -> tuple[dict[str, Any], str]:
-    """Return the outcome of the document of that name, or of its scanned page, as a message, and the text.
+    """Read the named document, or one scanned page of it; return the outcome as a message, and the text.
+
     Raises MemoryError.
     """
     from kbsync.errors import Rejected

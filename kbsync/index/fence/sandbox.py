@@ -108,8 +108,10 @@ def _refuse_calls(calls: Mapping[str, int], action: int = _REFUSE) -> tuple[Step
 def _only(
     call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
-    """Return `yes` if the low half of an argument passes the test, otherwise `no`; other calls continue to
-    the next rule."""
+    """Return the steps that answer `yes` if the low half of the call's argument passes the test, else `no`.
+
+    All other system calls continue to the next rule.
+    """
     if call not in _JUDGED:
         return ()
     operator, value = test

@@ -339,7 +339,7 @@ _SMALLEST, _LARGEST = 1e-12, 1e21  # otherwise with an exponent
 
 
 def readable_number(value: float) -> str:
-    """Return a number of an office document with the 15 digits that its programs show."""
+    """Format a number from an office document with 15 significant digits, as office programs show it."""
     digits = Decimal(f"{value:.15g}")
     return f"{digits:f}" if _SMALLEST < abs(value) < _LARGEST else f"{digits:g}"
 

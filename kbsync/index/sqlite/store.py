@@ -637,7 +637,7 @@ _COUNTED_ROWS, _ENOUGH = 512, 128
 """Chunks with a term to count the documents of at once, and the documents that are enough for an estimate."""
 
 _FINDING = 2
-"""Number of common terms that find chunks without a rarer one."""
+"""How many common terms may find chunks, if no rarer term does."""
 
 _VOCABULARY = """
 PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only

@@ -278,10 +278,10 @@ class Cosines:
         self._values[self._places[slot // SLOTS] * SLOTS + slot % SLOTS] = value
 
     def lay_over(self, better: Cosines, scale: float, offset: float) -> None:
-        """Use the cosines of `better`, times `scale` plus `offset`, for the slots that have a vector there.
+        """Replace the cosines of slots with a vector in `better` by `scale` × the better ones + `offset`.
 
-        The others are adjusted to compare with those: the nearest slots that have both get the same mean and
-        spread. While too few have both for that, nothing changes.
+        The remaining cosines are rescaled to be comparable: by the mean and spread of both cosines over the
+        nearest slots that have both vectors. If too few slots have both, nothing changes.
         """
         import numpy as np
 

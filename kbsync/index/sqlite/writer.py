@@ -630,7 +630,8 @@ class Writer:
         return [first for (first,) in rows if first not in self._staged]
 
     def _is_marked(self) -> bool:
-        """Return whether words in the full-text index may be only marked as deleted."""
+        """Return whether the full-text index may still hold words that are marked as deleted but not
+        erased."""
         return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
 
     def _merge(self) -> bool:

@@ -120,8 +120,8 @@ class Row(DocumentRow):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the row is no document but the record of an upload that was refused because its name is in
-        use.
+        """Whether the row is the record of an upload that was refused because its name was in use, not a
+        document.
         """
         return self.server_id.startswith(_REFUSAL_ID)
 

@@ -22,7 +22,7 @@ FILES_PAGE = 10_000
 """Maximum number of the account's files in one response (the vendor's reference, "List files")."""
 
 StoredPassage = Mapping[str, Any]
-"""A stored passage with its vector, in the form that restores it."""
+"""A stored passage with its vector, in a form from which it can be restored."""
 
 
 class AttachLock:

@@ -66,7 +66,7 @@ SENTENCES: dict[str, str] = {
     "408": "the vendor did not wait for the request",
     "413": "the file is too large for the vendor",
     "429": "too many requests at the vendor",
-    "434": "this account has no right to the knowledge API",
+    "434": "this account has no access to the knowledge API",
     "435": "the file is too large for the vendor (over 100 MB)",
     "500": "the vendor had an internal error",
     "501": "the vendor has no such call",
