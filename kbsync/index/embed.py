@@ -56,8 +56,8 @@ class Encoder(Protocol):
         """Maximum number of chunks in one request; more need several."""
 
     @property
-    def least_cosine(self) -> float:
-        """The cosine below which texts are unrelated, as far as that is known."""
+    def least_cosine(self) -> float | None:
+        """The cosine below which texts are unrelated. None: estimate it from the stored vectors."""
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Start computing vectors. The result raises `TargetError` if the service itself is to blame."""
@@ -90,9 +90,9 @@ class LocalEncoder:
         return self._name
 
     @property
-    def least_cosine(self) -> float:
+    def least_cosine(self) -> float | None:
         """The limit measured for the built-in model; unknown for the user's own."""
-        return LEAST_COSINE if self._onnx is None else 0.0
+        return LEAST_COSINE if self._onnx is None else None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Return vectors that are ready when this returns. Raises `UsageError` if the model can't be read."""

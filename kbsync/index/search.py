@@ -155,6 +155,8 @@ class Search:
             query = replace(query, phrases=tuple(_corrected(phrase, unknown) for phrase in query.phrases))
             terms = [*terms, *(Term(word, stem, is_guess=True) for stem, word in guesses.items())]
             model, least = self._encoder.model, self._encoder.least_cosine
+            if least is None:
+                least = 0.0 if vector is None else snapshot.estimate_least_cosine(model)
             candidates = snapshot.candidates(terms, model, vector, query, least, better)
             if translation:
                 others = snapshot.candidates(terms_of(translation), model, other_vector, query, least, better)

@@ -139,6 +139,10 @@ class StoreSnapshot(Protocol):
         `UsageError` for an invalid path pattern.
         """
 
+    def estimate_least_cosine(self, model: str) -> float:
+        """Return the cosine below which texts are unrelated, estimated from a sample of the vectors of that
+        model."""
+
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
         """Return the terms that no document has, and similar ones that some document has."""
 

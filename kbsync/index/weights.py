@@ -42,6 +42,26 @@ MOST_ROWS = 4_000
 """Maximum number of chunks to find by words; commoner terms only add to the scores of those."""
 
 
+SAMPLED_VECTORS = 200
+"""Number of vectors to estimate the similarity of unrelated texts from."""
+
+FEWEST_VECTORS = 50
+"""Number of vectors below which that can't be estimated: a small folder is often about one subject."""
+
+
+def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float:
+    """Return the cosine below which texts are unrelated, from a sample of `count` passages. 0: unknown.
+
+    `mean_square` is the mean of their squared lengths, `square_of_mean` the squared length of their mean.
+    Together they give the mean cosine of two passages, without comparing all pairs.
+    """
+    if count < FEWEST_VECTORS:
+        return 0.0
+    similarity = (count * square_of_mean - mean_square) / (count - 1)
+    # A ninth: LEAST_COSINE of the built-in model, where unrelated English texts have 0.1 (ADR 9).
+    return min(1.0, max(0.0, similarity + (1 - similarity) / 9))
+
+
 @dataclass(frozen=True, slots=True)
 class Frequency:
     """How many documents have a term in their texts, how many in their names, and how many chunks have it.

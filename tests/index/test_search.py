@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +18,7 @@ from kbsync.contract.searching import Hit, Query
 from kbsync.errors import UsageError
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
-from kbsync.index.embed import Encoder, LocalEncoder
+from kbsync.index.embed import Encoder, LocalEncoder, Vectors
 from kbsync.index.search import Search, behind, spread, with_unranked
 from kbsync.index.snippet import snippet, without_markup
 from kbsync.index.sqlite.store import SqliteStore
@@ -140,6 +144,91 @@ def test_how_near_unrelated_texts_are_is_known_of_the_built_in_model_alone(tmp_p
 
     with searching(tmp_path, TEXTS.items(), Other()) as (searcher, _):
         assert paths(searcher.search(Query("quetzalcoatlus"))) != []
+
+
+NOUNS = """
+car engine garage | bread oven flour | violin orchestra concert | court judge lawyer | hospital nurse surgery
+whale ocean reef | bishop cathedral prayer | goat shepherd pasture | tax invoice ledger | volcano lava ash
+glacier avalanche skier | keyboard compiler software | vaccine virus fever | ballot senate election
+bee hive honey | brick mortar wall | camera lens portrait | chess bishop gambit | desert camel dune
+diamond ring jeweller | drum guitar band | eagle falcon nest | fabric needle tailor | forest oak squirrel
+galaxy telescope comet | goalkeeper penalty stadium | grape cellar wine | hammer nail carpenter
+helmet soldier trench | ink printer paper | island ferry harbour | jungle parrot vine | kettle tea porcelain
+ladder roof chimney | library shelf novel | lighthouse fog cliff | magnet iron compass | marathon sprint coach
+microscope cell bacteria | mirror comb barber | mosque minaret imam | mushroom soil fungus
+nuclear reactor uranium | opera soprano stage | orchid greenhouse gardener | palace queen crown
+parachute pilot runway | passport border visa | perfume rose bottle | piano sonata composer
+pirate treasure sail | poem verse rhyme | potato onion soup | prison guard cell | puppy leash kennel
+railway platform ticket | refrigerator ice milk | river dam turbine | robot sensor welding
+saddle horse stable | satellite orbit rocket | school pupil teacher | shark fin tooth
+skyscraper elevator concrete | igloo polar seal
+snow sledge mitten | spider web silk | spoon bowl porridge | storm thunder hail | sugar cake candle
+sword knight castle | tent campfire hiking | thief alarm police | tiger zoo cage | tobacco pipe smoke
+tractor plough wheat | tunnel miner coal | umbrella rain puddle | wallet coin bank | watch clock pendulum
+"""
+MANY = [(f"{at}.txt", each.strip()) for at, each in enumerate(NOUNS.strip().replace("\n", "|").split("|"))]
+
+
+class HighCosines(LocalEncoder):
+    """Imitates a service for whose model all texts are similar."""
+
+    model, least_cosine = "high", None
+
+    def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
+        made = Future[Vectors]()
+        raw = super().begin(chunks).result()
+        made.set_result({key: self._shift(raw[key]).astype("f2").tobytes() for key in raw})
+        return made
+
+    def query(self, text: str) -> Any:
+        return self._shift(super().query(text).astype("f2").tobytes())
+
+    def _shift(self, vector: bytes) -> Any:
+        import numpy as np
+
+        numbers = np.frombuffer(vector, "f2").astype("f4") + np.sqrt(2 / 256)
+        return numbers / np.linalg.norm(numbers)
+
+
+HIGH_COSINES = HighCosines()
+
+
+def high_entry(number: int, path: str, text: str) -> Entry:
+    made = entry(number, path, text)
+    return replace(made, vectors=HIGH_COSINES.begin(made.chunks).result())  # type: ignore[arg-type]
+
+
+UNRELATED = ("nobody knows", "because of that", "blorf")
+SYNONYMS = {
+    "automobile mechanic repair": "car engine garage",
+    "symphony musicians": "violin orchestra concert",
+    "attorney": "court judge lawyer",
+}
+
+
+def test_how_similar_unrelated_texts_are_is_estimated_for_other_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    with closing(SqliteStore(tmp_path)) as store:
+        searcher = Search(store, HIGH_COSINES)
+        few, others = MANY[:3], MANY[3:]
+        store.put([high_entry(at, *each) for at, each in enumerate(few, 1)], HIGH_COSINES)
+        assert len(searcher.search(Query("nobody knows"))) == 3
+        assert searcher.search(Query("automobile mechanic repair"))[0].passages[0].text == MANY[0][1]
+        store.put([high_entry(at, *each) for at, each in enumerate(others, 4)], HIGH_COSINES)
+        assert [len(searcher.search(Query(each))) for each in UNRELATED] == [0, 0, 0]
+        with store.snapshot() as snapshot:
+            estimate = snapshot.estimate_least_cosine(HIGH_COSINES.model)
+        similarity = mean(
+            np.dot(*each) for each in combinations(map(HIGH_COSINES.query, dict(MANY).values()), 2)
+        )
+        assert estimate == pytest.approx(similarity + (1 - similarity) / 9, abs=0.001)
+        for question, text in SYNONYMS.items():
+            assert searcher.search(Query(question))[0].passages[0].text == text
+        monkeypatch.setattr(HighCosines, "least_cosine", 0.0)
+        assert [len(searcher.search(Query(each))) for each in UNRELATED] == [10, 10, 10]
 
 
 def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(searcher: Search) -> None:

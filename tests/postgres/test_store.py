@@ -28,7 +28,18 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.store import Store
 from kbsync.index.words import terms_of
 from tests.index.test_reasons import check_sums
-from tests.index.test_search import ENCODER, FILES_BESIDE_A_LOG, QUESTIONS_BESIDE_A_LOG, TEXTS, log_entry
+from tests.index.test_search import (
+    ENCODER,
+    FILES_BESIDE_A_LOG,
+    HIGH_COSINES,
+    MANY,
+    QUESTIONS_BESIDE_A_LOG,
+    SYNONYMS,
+    TEXTS,
+    UNRELATED,
+    high_entry,
+    log_entry,
+)
 from tests.index.test_search import entry as parsed
 from tests.postgres.base import (
     Numbers,
@@ -91,6 +102,26 @@ def test_finds_what_the_built_in_base_finds(
             assert [(hit.title, hit.modified) for hit in ours] == [(hit.title, hit.modified) for hit in its]
         with pytest.raises(UsageError, match="not a gitignore pattern"):
             Search(store, ENCODER).search(Query("paid", paths=("!",)))
+
+
+def test_estimates_how_similar_unrelated_texts_are_as_the_built_in_base_does(
+    tmp_path: Path, postgres: Server
+) -> None:
+    documents = [high_entry(at, *each) for at, each in enumerate(MANY, 1)]
+    documents.append(high_entry(len(MANY) + 1, "copy.txt", MANY[0][1]))
+    with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
+        limits = list[float]()
+        for each in (store, built_in):
+            each.put(documents, HIGH_COSINES)
+            with each.snapshot() as snapshot:
+                assert snapshot.estimate_least_cosine("another model") == 0
+                limits.append(snapshot.estimate_least_cosine(HIGH_COSINES.model))
+        assert limits[0] == pytest.approx(limits[1], abs=0.001)
+        assert limits[0] > 0.7
+        for question in (*UNRELATED, *SYNONYMS):
+            ours, its = (Search(each, HIGH_COSINES).search(Query(question)) for each in (store, built_in))
+            assert [hit.path for hit in ours] == [hit.path for hit in its], question
+            assert bool(ours) == (question in SYNONYMS)
 
 
 def test_a_large_log_leaves_room_for_others_as_in_the_built_in_base(tmp_path: Path, postgres: Server) -> None:

@@ -564,7 +564,7 @@ class ClusterEncoder:
         return self._local.model
 
     @property
-    def least_cosine(self) -> float:
+    def least_cosine(self) -> float | None:
         """The local encoder's limit."""
         return self._local.least_cosine
 

@@ -25,9 +25,11 @@ from kbsync.index.weights import (
     MOST_ROWS,
     NAMED_CHUNKS,
     PASSAGES,
+    SAMPLED_VECTORS,
     Frequency,
     NameScores,
     TermWeights,
+    least_cosine,
     select_terms,
 )
 from kbsync.index.words import (
@@ -194,6 +196,15 @@ class PostgresSnapshot:
             by_passage[passage] = CandidateChunk(passage, document, words, cosine, is_named, size, matched)
         few = few_of_each(by_passage.pop(passage) for passage in only_named)
         return [*few, *by_passage.values()]
+
+    def estimate_least_cosine(self, model: str) -> float:
+        """Return the cosine below which texts are unrelated, from a sample of the vectors."""
+        stored_model = self._model(model)
+        if stored_model is None:
+            return 0.0
+        values = {"model": stored_model[0], "count": SAMPLED_VECTORS, "most": 10 * SAMPLED_VECTORS}
+        [(count, *means)] = self._connection.execute(_SIMILARITY, values)
+        return least_cosine(count, *means) if count else 0.0
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document has. Words are stored as hashes, so similar ones can't be
@@ -618,6 +629,15 @@ ORDER BY best.score DESC, best.passage
 _NEAREST = """
 SELECT passage, -(@distance) AS score FROM vector
 WHERE model = %(model)s @scope ORDER BY @order LIMIT %(limit)s
+"""
+
+# A key is a digest, so the first keys are a random sample. Equal texts have one key.
+_SIMILARITY = """
+SELECT count(*), avg(l2_norm(embedding)^2), l2_norm(avg(embedding))^2 FROM (
+  SELECT DISTINCT ON (key) embedding FROM (
+    SELECT key, embedding FROM vector WHERE model = %(model)s ORDER BY key LIMIT %(most)s
+  ) AS first_keys ORDER BY key LIMIT %(count)s
+) AS sample
 """
 
 _COSINES = """

@@ -120,6 +120,7 @@ class Reader:
     _last_scope: tuple[Query | None, _Scope]
     _last_cosines: tuple[NDArray[np.float32], Cosines] | None
     _sizes: dict[int, int]
+    _least_cosines: dict[str, float]
     _chunks: int
     _documents: int
     _lengths: tuple[float, float]
@@ -180,6 +181,7 @@ class Reader:
         self._better_matrix = Matrix(connection, "better", "better") if marks[1] >= BETTERED else None
         self._frequencies = {}
         self._sizes = {}
+        self._least_cosines = {}
         self._last_unknown = (), []
         self._last_scope = None, _Scope(None)
         self._last_cosines = None
@@ -392,6 +394,16 @@ class Reader:
                     insort(firsts, first)
                     lasts[first] = last
 
+    def estimate_least_cosine(self, model: str) -> float:
+        """Return the cosine below which texts are unrelated, as of the last commit."""
+        self._forget_after_commit()
+        if model not in self._least_cosines:
+            stored_model = vectors.find_model(self._connection, model)
+            self._least_cosines[model] = (
+                0.0 if stored_model is None else vectors.estimate_least_cosine(self._connection, stored_model)
+            )
+        return self._least_cosines[model]
+
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document has, and similar ones that some document has."""
         self._forget_after_commit()
@@ -411,6 +423,7 @@ class Reader:
         if version != self._data_version:
             self._frequencies.clear()
             self._sizes.clear()
+            self._least_cosines.clear()
             self._last_unknown = (), []
             self._last_scope = None, _Scope(None)
             self._last_cosines = None

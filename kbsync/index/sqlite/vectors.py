@@ -23,6 +23,7 @@ import apsw
 
 from kbsync.dataclass import dataclass
 from kbsync.index.errors import dimensions_changed
+from kbsync.index.weights import SAMPLED_VECTORS, least_cosine
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +103,23 @@ def read(
                 blob.seek(slot % SLOTS * model.width)
                 by_slot[slot] = blob.read(model.width)
     return by_slot
+
+
+def estimate_least_cosine(connection: apsw.Connection, model: Model) -> float:
+    """Return the cosine below which texts are unrelated, from a sample of the vectors."""
+    import numpy as np
+
+    # A key is a digest, so the first keys are a random sample, and the same one in every store.
+    find = "SELECT id FROM slot WHERE model = ? AND key NOTNULL ORDER BY key LIMIT ?"
+    sample = read(
+        connection, model, (slot for (slot,) in connection.execute(find, (model.id, SAMPLED_VECTORS)))
+    )
+    if not sample:
+        return 0.0
+    stored = np.frombuffer(b"".join(sample.values()), np.float16).reshape(-1, model.dimensions)
+    mean = stored.mean(axis=0, dtype=np.float64)
+    mean_square = np.square(stored, dtype=np.float64).sum() / len(stored)
+    return least_cosine(len(stored), float(mean_square), float(mean @ mean))
 
 
 def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> None:

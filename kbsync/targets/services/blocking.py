@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 class ServiceEncoder:
     """An `Encoder` that calls an embedding service. Thread-safe."""
 
-    least_cosine = 0.0
-
     def __init__(self, config: EmbeddingConfig, *, is_first: bool = False) -> None:
         """Set up the encoder without sending a request. `is_first`: see `Endpoint`."""
         from kbsync.index.loop_thread import LoopThread
@@ -38,6 +36,11 @@ class ServiceEncoder:
         self._created: EmbeddingService | None = None
         self._making = threading.Lock()
         self._loop = LoopThread("kbsync-embedding")
+
+    @property
+    def least_cosine(self) -> float | None:
+        """Unknown; no limit for a model of pictures, which are less similar to a question than any text."""
+        return 0.0 if self.takes_pictures else None
 
     @property
     def at_once(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.services import clients as module
-from kbsync.targets.services.config import Service
+from kbsync.targets.services.blocking import ServiceEncoder
+from kbsync.targets.services.config import EmbeddingConfig, Service
 from kbsync.targets.services.dialects import EmbeddingItem
 from kbsync_standin.server import Server
 from kbsync_standin.vectors.dialects import vector_of
@@ -282,3 +284,14 @@ async def test_what_a_person_must_mend_halts_and_says_where(
     said = f"{halted.value.reason} {halted.value.cure}"
     assert (halted.value.halt, words in said, "secret" in said) == (halt, True, False)
     assert server.requests.by_op["embed"] <= most
+
+
+@pytest.mark.parametrize(
+    ("dialect", "model", "least"), [("openai", "m", None), ("jina", "m", None), ("jina", "jina-clip-v2", 0.0)]
+)
+def test_pictures_are_hits_however_little_they_resemble_the_question(
+    dialect: Service, model: str, least: float | None
+) -> None:
+    config = EmbeddingConfig(dialect, base_url="http://127.0.0.1:1", model=model)
+    with closing(ServiceEncoder(config)) as encoder:
+        assert encoder.least_cosine == least
