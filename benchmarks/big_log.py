@@ -147,7 +147,7 @@ async def measure(folder: Path, megabytes: int, dsn: str) -> None:
                 outgoing(start + at, paragraph)
                 for at, paragraph in enumerate(every[start:][: target.limits.batch], 1)
             ]
-            assert all(isinstance(paragraph, Accepted) for paragraph in await target.put(batch))
+            assert all(isinstance(outcome, Accepted) for outcome in await target.put(batch))
         before, times = await ranks(target, queries)
         show("without the log", before, times)
         start_time = time.perf_counter()
@@ -159,14 +159,12 @@ async def measure(folder: Path, megabytes: int, dsn: str) -> None:
         show("with the log", after, times)
         await target.aclose()
     worse = [
-        (paragraph, a, b)
-        for paragraph, a, b in zip(queries, before, after, strict=True)
-        if (b or 99) > (a or 99)
+        (query, a, b) for query, a, b in zip(queries, before, after, strict=True) if (b or 99) > (a or 99)
     ]
     better = sum((b or 99) < (a or 99) for a, b in zip(before, after, strict=True))
     print(f"{len(worse)} of {len(queries)} rank worse, {better} better")
-    for paragraph, a, b in worse[:30]:
-        print(f"  {a or '-':>3} -> {b or '-':>3}  {paragraph.text[:80]}  ({paragraph.path})")
+    for query, a, b in worse[:30]:
+        print(f"  {a or '-':>3} -> {b or '-':>3}  {query.text[:80]}  ({query.path})")
 
 
 def show(name: str, places: Sequence[int], times: Sequence[float]) -> None:

@@ -55,7 +55,7 @@ class Prose:
     """Generates sentences whose word frequencies are as uneven as in real texts."""
 
     def __init__(self, seed: int, vocabulary: int = 60_000) -> None:
-        """Start with `vocabulary` words besides the stop words, which are the commonest."""
+        """Start with `vocabulary` words and the stop words, which are the commonest."""
         self._random = random.Random(seed)
         vocabulary_words = sorted({self._word() for _ in range(vocabulary)})
         self._random.shuffle(vocabulary_words)

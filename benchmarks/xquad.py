@@ -1,7 +1,7 @@
 """Measures how often the right paragraph comes first: XQuAD, one file for each paragraph, English and Chinese
 in one folder.
 
-python benchmarks/xquad.py FOLDER [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
+    python benchmarks/xquad.py FOLDER [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
 
 FOLDER holds xquad.en.json and xquad.zh.json from https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
 "masked" questions lack the rarest words they share with their paragraph: they imitate people who use other
@@ -85,7 +85,7 @@ async def fill(target: IndexedTarget, every: Sequence[Paragraph]) -> None:
         outcomes = await target.put(
             [outgoing(start + at, paragraph) for at, paragraph in enumerate(batch, 1)]
         )
-        assert all(isinstance(paragraph, Accepted) for paragraph in outcomes)
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
 
 
 async def wait_for_better(base: Path) -> None:
@@ -151,7 +151,7 @@ async def ranks(
 
 
 def row(name: str, places: Sequence[int], milliseconds: float) -> str:
-    """Print a row of the table."""
+    """Return a row of the table."""
     first = statistics.mean(rank == 1 for rank in places)
     five = statistics.mean(1 <= rank <= 5 for rank in places)
     reciprocal = statistics.mean(1 / rank if rank else 0 for rank in places)

@@ -33,7 +33,7 @@ from kbsync.freshness import Freshness, Note, freshness_reader
 from kbsync.index.snippet import without_markup
 from kbsync.installation import Installation
 from kbsync.state.read_only import ReadsState, Tx
-from kbsync.threads import apart, gather, in_thread
+from kbsync.threads import gather, in_mirror_threads, in_thread
 
 T = TypeVar("T")
 
@@ -250,9 +250,11 @@ async def _find(
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
         # An absolute pattern is compared with the folders' real paths.
-        planned = await apart("", in_thread(searches, searched, query))
+        planned = await in_mirror_threads("", in_thread(searches, searched, query))
         run = search_soon if soon else search_mirrors
-        running = (_attempt(apart(group[0].name, run(group, its_query))) for group, its_query in planned)
+        running = (
+            _attempt(in_mirror_threads(group[0].name, run(group, its_query))) for group, its_query in planned
+        )
         results = await gather(*running)
         documents, answered = list[tuple[SearchedMirror, list[FoundDocument]]](), list[str]()
         unknown = list[UnknownWords | None]()

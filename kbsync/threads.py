@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_pool_name: ContextVar[str] = ContextVar("whose", default="")
+_pool_name: ContextVar[str] = ContextVar("pool_name", default="")
 
 
 class Threads(ThreadPoolExecutor):
@@ -57,7 +57,7 @@ def running_loop() -> AbstractEventLoop | None:
         return None
 
 
-async def apart(mirror: str, work: Awaitable[T]) -> T:
+async def in_mirror_threads(mirror: str, work: Awaitable[T]) -> T:
     """Return the result of `work`, in threads of this mirror alone."""
     if (loop := running_loop()) is None:
         return await work

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 MOST_TO_DOWNLOAD, MOST_ON_DISK = 60_000_000, 190_000_000
 PACKED = Path(sys.prefix) / ".kbsync-packed.json"
 HEADER = 100
-"""The bytes that a zip archive adds for each file, besides twice its name."""
+"""The bytes that a zip archive adds for each file, in addition to twice its name."""
 
 Distribution = importlib.metadata.Distribution
 

@@ -42,7 +42,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "embedding_model": any_text(),
     "permission": choice("me", "team"),
 }
-"""Settings of a dataset besides its name and description."""
+"""Settings of a dataset other than its name and description."""
 
 LONGEST_NAME = 128
 

@@ -34,14 +34,15 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
         match = re.fullmatch(_PERIOD, " ".join(part.split()))
         if match is None:
             raise ValueError(f"{part.strip()!r} is not a time of day such as 22:00-06:00")
-        first, last, start, end = match.groups()
-        if (begins := _minutes(start)) == (ends := _minutes(end)):
+        first, last, *times = match.groups()
+        start, end = map(_minutes, times)
+        if start == end:
             raise ValueError(f"{part.strip()!r} begins and ends at the same time, so it has no length")
         days = range(7)
         if first:
-            offset, most = DAYS.index(first), DAYS.index(last or first)
-            days = range(offset, offset + (most - offset) % 7 + 1)
-        periods.append(QuietHours(frozenset(day % 7 for day in days), begins, ends))
+            first_day, last_day = DAYS.index(first), DAYS.index(last or first)
+            days = range(first_day, first_day + (last_day - first_day) % 7 + 1)
+        periods.append(QuietHours(frozenset(day % 7 for day in days), start, end))
     return tuple(periods)
 
 

@@ -380,7 +380,7 @@ class BoundMirror:
         self.owed.extend(self.mirror.clock.steady())
         return math.inf
 
-    # -- work besides scanning --------------------------------------------------------------------------
+    # -- work other than scanning -----------------------------------------------------------------------
 
     async def turn(self, hints: Sequence[Hint] = (), *, only_due: bool = False) -> list[Hint]:
         """Do all that is due now. Returns the hints that are left for the next turn.

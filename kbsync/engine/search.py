@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 MOST_FOUND = 1000
-"""Number of hits to request from a service, some of which belong to others and are dropped."""
+"""Number of hits to request from a service. Some belong to others and are dropped."""
 
 PATIENCE = 15.0
 """Maximum number of seconds to search one of several mirrors; after that a note names it."""

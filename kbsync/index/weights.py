@@ -111,7 +111,7 @@ def weight_of_size(chunks: int) -> float:
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 
 
-def at_length(words: int, average: float, other_average: float) -> Callable[[float], float]:
+def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
     """Return a function of a term's BM25 weight, without its idf, in a chunk of so many words: the weight for
     another average length.
 

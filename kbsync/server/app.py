@@ -63,7 +63,7 @@ from kbsync.state.files import NOTED
 from kbsync.state.inbox import RELOAD
 from kbsync.state.pauses import LONGEST_PAUSE, Pause
 from kbsync.state.read_only import ReadsState, Tx
-from kbsync.threads import apart
+from kbsync.threads import in_mirror_threads
 
 log = structlog.get_logger("kbsync")
 
@@ -493,7 +493,7 @@ class ListenerApp:
         async with self._mirrors.target(installation.mirror(name)) as target:
             read = self.state_reader.read
             work = explain_path(run.settings, target, read, run.clock, path, context=context, text=True)
-            return await apart(name, work)
+            return await in_mirror_threads(name, work)
 
     async def _post(self, verb: str, mirror: str | None, args: Mapping[str, Any]) -> None:
         """Put a message in the inbox, to a mirror or to the daemon. Raises `StateError`."""

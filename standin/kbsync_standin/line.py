@@ -181,6 +181,6 @@ class Conversation(H11Protocol):
             self.line.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Handle the end of the connection, whoever closed it."""
+        """Handle the end of the connection, on either side."""
         self.line.lost()
         super().connection_lost(exc)

@@ -85,7 +85,7 @@ class Bench(ABC):
         return found
 
     def searchable(self) -> set[str]:
-        """Return the paths of which searches find some version now."""
+        """Return the paths that searches find now, in any version."""
         return {document.shown[0] for document in self.ours() if document.shown is not None}
 
     @abstractmethod

@@ -19,7 +19,7 @@ from tests.share import long
 
 @pytest.fixture
 def two(place: Place) -> Place:
-    """Two mirrors, of which nothing was mirrored yet."""
+    """Two mirrors that have mirrored nothing yet."""
     place.write("a.md", "alpha")
     other = place.root / "other"
     other.mkdir()

@@ -78,7 +78,7 @@ def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
 
 
 def searchable(desk: ZhipuPlace) -> set[str]:
-    """Return the paths of which searches find some version now."""
+    """Return the paths that searches find now, in any version."""
     return {path for path, them in desk.vendor.by_path().items() if any(one["stat"] == 1 for one in them)}
 
 

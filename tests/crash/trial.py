@@ -17,7 +17,7 @@ HOLD_WINDOW = 3700.0
 """Seconds after which deletions of earlier turns, and of tidying up, no longer count."""
 
 PATIENCE = 60
-"""The most requests of one pass, besides one for each file."""
+"""Maximum requests of one pass, in addition to one for each file."""
 
 LATER = 100.0
 """Seconds after which a late twin is recognised in a list."""

@@ -35,7 +35,7 @@ async def mirrored(world: World, n: int = 10) -> None:
 
 
 def note(world: World) -> str:
-    """Return the note that `status` shows besides the counts."""
+    """Return the note that `status` shows with the counts."""
     return str(status(world).get("note", ""))
 
 

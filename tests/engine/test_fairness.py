@@ -247,7 +247,7 @@ class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
 
 
 class Housekeeping(BusyWorld):
-    """Two hundred mirrored files, and much other work besides uploads."""
+    """Two hundred mirrored files, and much work other than uploads."""
 
     def __init__(self, tmp_path: Path, concurrency: int) -> None:
         super().__init__(tmp_path, concurrency)

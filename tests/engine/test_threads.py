@@ -7,13 +7,16 @@ import threading
 
 import pytest
 
-from kbsync.threads import apart, gather, in_thread, run_here
+from kbsync.threads import gather, in_mirror_threads, in_thread, run_here
 
 
 async def names() -> list[str]:
     """Return the names of the threads in which three calls ran."""
     calls = (in_thread(lambda: threading.current_thread().name) for _ in range(2))
-    return [*await gather(*calls), await apart("docs", in_thread(lambda: threading.current_thread().name))]
+    return [
+        *await gather(*calls),
+        await in_mirror_threads("docs", in_thread(lambda: threading.current_thread().name)),
+    ]
 
 
 def test_calls_leave_the_thread_only_in_an_event_loop() -> None:

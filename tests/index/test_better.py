@@ -165,7 +165,7 @@ def test_a_kill_at_any_moment_leaves_whole_vectors_and_the_rest_to_make(tmp_path
         stored(index, 1, texts)
         index.between = lambda: copies.append(shutil.copytree(folder, tmp_path / f"killed-{len(copies)}"))
         with closing(SqliteStore(folder, writer=None)) as store:
-            while passages := store.find_unbettered("fake", "better/1", 2):
+            while passages := store.find_without_better("fake", "better/1", 2):
                 index.put_better("fake", "better/1", {key: vector_of(each) for key, each in passages.items()})
         document_id = index._connection.execute("SELECT id FROM document").get
         index.put([entry(2, *texts[:3], path="huge.txt", replaces=document_id)], Fake())
@@ -291,7 +291,7 @@ class Shelf:
         self.texts = {text.encode(): text for text in texts}
         self.made = dict[bytes, bytes]()
 
-    def find_unbettered(self, _: str, __: str, limit: int, skipped: object = ()) -> dict[bytes, str]:
+    def find_without_better(self, _: str, __: str, limit: int, skipped: object = ()) -> dict[bytes, str]:
         without = [key for key in self.texts if key not in self.made and key not in skipped]  # type: ignore[operator]
         return {key: self.texts[key] for key in without[:limit]}
 
@@ -368,7 +368,7 @@ def test_a_half_filled_index_ranks_both_kinds_alike(share: float) -> None:
     if share == 1.0:
         has_better[:] = True
     ours, theirs = cosines(truth), cosines(np.where(has_better, 0.7 + 0.2 * truth, 0.0))
-    ours.lay_over(theirs, 6.0, -4.0)
+    ours.replace_by_better(theirs, 6.0, -4.0)
     order = [slot - SLOTS for slot in ours.best(0, 20)]
     assert order[0] == 0
     assert len(set(order) & set(range(20))) >= 19
@@ -379,8 +379,8 @@ def test_few_better_vectors_change_nothing_until_all_have_one() -> None:
     values = np.linspace(0.9, 0.1, 50)
     few, every = cosines(values), cosines(values)
     better = np.linspace(0.7, 0.9, 50)
-    few.lay_over(cosines(np.where(np.arange(50) < 49, better, 0.0)), 1.0, 0.0)
-    every.lay_over(cosines(better), 1.0, 0.0)
+    few.replace_by_better(cosines(np.where(np.arange(50) < 49, better, 0.0)), 1.0, 0.0)
+    every.replace_by_better(cosines(better), 1.0, 0.0)
     assert (few.best(0, 9)[0], every.best(0, 9)[0]) == (SLOTS, SLOTS + 49)
 
 
@@ -395,14 +395,16 @@ def test_an_index_of_layout_4_gets_better_vectors(tmp_path: Path) -> None:
         with store.snapshot() as snapshot:
             assert snapshot.candidates([], "fake", np.ones(4, np.float32), Query("one"), 0.0, question)
     with closing(SqliteStore(tmp_path)) as store:
-        made = {key: vector_of(text) for key, text in store.find_unbettered("fake", "better/1", 9).items()}
+        made = {
+            key: vector_of(text) for key, text in store.find_without_better("fake", "better/1", 9).items()
+        }
         store.put_better("fake", "better/1", made)
         assert store.count_better("fake", "better/1") == (2, 2)
 
 
 @pytest.mark.parametrize("character", ["\ufdfa", "\u33c7", "ﷺ㌀"])
 def test_no_text_grows_beyond_the_buffer_of_the_tokenizer(character: str) -> None:
-    """It has room for four characters for each byte, of which U+FDFA would need six."""
+    """It has room for four characters for each byte; U+FDFA would need six."""
     plain = better_module._plain(character * 3_000)
     assert unicodedata.is_normalized("NFKC", plain)
     assert len(plain) <= 4_000

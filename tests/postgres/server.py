@@ -74,7 +74,7 @@ class Server:
     """A running server. `close` ends it and removes its files."""
 
     def __init__(self, **settings: str) -> None:
-        """Start with these `settings` of postgresql.conf besides the common ones."""
+        """Start with these `settings` of postgresql.conf and the common ones."""
         self.folder = Path(tempfile.mkdtemp(prefix="kbsync-pg-", dir=_SCRATCH))
         atexit.register(self.close)  # even if its creator fails before the end
         self.user: dict[str, Any] = {}

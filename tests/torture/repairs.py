@@ -47,7 +47,7 @@ def text_of(document: OwnDocument) -> str:
 class RepairedMirror(MessyMirror):
     """A mirror at the service `at` of `ROWS`, whose behaviours last a turn each.
 
-    `lists`, `trouble`: further behaviours and faults besides those of the service. `hidden`: how many times a
+    `lists`, `trouble`: behaviours and faults in addition to those of the service. `hidden`: how many times a
     list lacks an existing document; 0: each time. `most`: the requests of one verification: pages of the
     list, twice for apparent errors, and polls of single documents.
     """

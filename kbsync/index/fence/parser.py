@@ -466,7 +466,7 @@ class PageParser(Parser):
 
 
 class PassageEncoder(Parser):
-    """Makes better vectors, in its own process. Needs the extra `better`."""
+    """Computes better vectors, in its own process. Needs the extra `better`."""
 
     def __init__(self, spool_dir: Path, bounds: Bounds = BOUNDS, *, child: Path = CHILD) -> None:
         super().__init__(spool_dir, bounds, child=child)

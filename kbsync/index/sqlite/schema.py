@@ -23,7 +23,7 @@ from kbsync.state.db import open_writer, state_errors, transaction
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 5
-NAMED, BETTERED = 4, 5
+NAMED, WITH_BETTER = 4, 5
 """The first layouts with `names` and with `better`."""
 
 READABLE = (2, 3, 4, VERSION)  # layout 2 lacks `run.digest`, which only writing needs

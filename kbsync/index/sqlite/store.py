@@ -32,11 +32,11 @@ from kbsync.index.spelling import Unknown, find_unknown
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import (
     APPLICATION_ID,
-    BETTERED,
     FILE,
     NAMED,
     READABLE,
     WHOLE,
+    WITH_BETTER,
     identity,
     is_empty,
     newer,
@@ -60,7 +60,7 @@ from kbsync.index.weights import (
     Frequency,
     NameScores,
     TermWeights,
-    at_length,
+    length_correction,
     select_terms,
 )
 from kbsync.index.words import (
@@ -178,7 +178,7 @@ class Reader:
         self._connection = connection
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
-        self._better_matrix = Matrix(connection, "better", "better") if marks[1] >= BETTERED else None
+        self._better_matrix = Matrix(connection, "better", "better") if marks[1] >= WITH_BETTER else None
         self._frequencies = {}
         self._sizes = {}
         self._least_cosines = {}
@@ -278,7 +278,7 @@ class Reader:
             better_model = vectors.find_model(self._connection, better.model)
             if better_model is not None:
                 others = self._better_matrix.cosines(better_model, better.vector)
-                cosines.lay_over(others, better.scale, better.offset)
+                cosines.replace_by_better(others, better.scale, better.offset)
         return cosines
 
     def _score_words(
@@ -296,7 +296,7 @@ class Reader:
             # SQLite's own idf counts passages, so one large document would decide what is rare.
             own_idf = max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
             for sizes in {sizes for *_, sizes in rows} - rescaled.keys():
-                rescaled[sizes] = at_length(_word_count(sizes), *self._lengths)
+                rescaled[sizes] = length_correction(_word_count(sizes), *self._lengths)
             points = {chunk: idf * rescaled[sizes](score / own_idf) for chunk, score, sizes in rows}
             for chunk, score in points.items():
                 scores[chunk] = scores.get(chunk, 0.0) + score
@@ -924,7 +924,7 @@ class SqliteStore:
                 else set()
             )
 
-    def find_unbettered(
+    def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
     ) -> dict[bytes, str]:
         """Return up to `limit` passages without a vector of the model `better`, by the key of their vector of
@@ -933,7 +933,7 @@ class SqliteStore:
             first = vectors.find_model(connection, model)
             if first is None:
                 return {}
-            pairs = vectors.find_unbettered(
+            pairs = vectors.find_without_better(
                 connection, first, vectors.find_model(connection, better), limit, skipped
             )
             texts = dict[bytes, str]()
@@ -956,7 +956,7 @@ class SqliteStore:
         `model`."""
         with self._open_snapshot() as connection:
             first = vectors.find_model(connection, model)
-            if first is None or connection.pragma("user_version") < BETTERED:
+            if first is None or connection.pragma("user_version") < WITH_BETTER:
                 return 0, 0
             return vectors.count_better(connection, first, vectors.find_model(connection, better))
 

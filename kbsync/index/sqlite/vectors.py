@@ -164,12 +164,12 @@ def _release_better(connection: apsw.Connection, slot: int, version: int) -> Non
     connection.execute("UPDATE better SET count = count - 1, version = ? WHERE id = ?", (version, segment))
 
 
-def find_unbettered(
+def find_without_better(
     connection: apsw.Connection, model: Model, better: Model | None, limit: int, skipped: Collection[bytes]
 ) -> list[tuple[bytes, int]]:
     """Return up to `limit` slots of `model`, with their keys, that have no vector of `better`."""
     pairs = list[tuple[bytes, int]]()
-    for segment, _ in connection.execute(_UNBETTERED, (model.id, 0 if better is None else better.id)):
+    for segment, _ in connection.execute(_INCOMPLETE, (model.id, 0 if better is None else better.id)):
         row = connection.execute("SELECT model FROM better WHERE id = ?", (segment,)).get
         places = range(segment * SLOTS, segment * SLOTS + SLOTS)
         stored = read(connection, better, places, "better") if better and row == better.id else {}
@@ -217,7 +217,7 @@ def count_better(connection: apsw.Connection, model: Model, better: Model | None
 
 
 _KEYED = "SELECT key, id FROM slot WHERE id BETWEEN ? AND ? AND key NOTNULL ORDER BY id"
-_UNBETTERED = f"""
+_INCOMPLETE = f"""
 SELECT segment.id, (SELECT count FROM better WHERE better.id = segment.id AND better.model = ?2) AS made
   FROM segment WHERE segment.model = ?1 AND coalesce(made, 0) < (
     SELECT count(*) FROM slot
@@ -295,7 +295,7 @@ class Cosines:
         """Replace the cosine with one slot."""
         self._values[self._places[slot // SLOTS] * SLOTS + slot % SLOTS] = value
 
-    def lay_over(self, better: Cosines, scale: float, offset: float) -> None:
+    def replace_by_better(self, better: Cosines, scale: float, offset: float) -> None:
         """Replace the cosines of slots with a vector in `better` by `scale` × the better ones + `offset`.
 
         The remaining cosines are rescaled to be comparable: by the mean and spread of both cosines over the

@@ -15,7 +15,7 @@ from tests.share import enumerated, long
 
 MANY = 5_000
 BESIDES = 5
-"""The list requests that a change may cost besides those for the pages with its own documents."""
+"""The list requests that a change may cost, without those for the pages with its own documents."""
 
 
 @pytest.fixture

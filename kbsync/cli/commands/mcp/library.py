@@ -43,7 +43,7 @@ from kbsync.installation import Installation
 from kbsync.search import OpenMirrors, SearchReply, find_passage, iso_time, notes_on, search
 from kbsync.source.read import read_stable
 from kbsync.state.files import FileRow
-from kbsync.threads import apart
+from kbsync.threads import in_mirror_threads
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
@@ -135,7 +135,7 @@ class Library:
             path = request.path
             matches = await query_folders(chosen, lambda alone: documents_at(alone, path))
             if not matches:
-                explanation = await apart("", explain_file(chosen, path, AWAY, text=False))
+                explanation = await in_mirror_threads("", explain_file(chosen, path, AWAY, text=False))
                 raise UsageError(f"{request.path} has no document. {explanation.answer}")
             return _only_match(matches, request.path, [match.mirror.name for match in matches])
         document_id = request.document_id or ""
@@ -152,7 +152,7 @@ class Library:
         async with self.open_mirrors.target(located.mirror) as target:
             try:
                 if isinstance(target, Explains):
-                    return (await apart(name, target.explain(located.document_id))).text
+                    return (await in_mirror_threads(name, target.explain(located.document_id))).text
             except NotOffered:
                 pass
             except Halted as error:
@@ -162,7 +162,7 @@ class Library:
         if needs_parser(located.path) or located.size > LARGEST_TEXT_FILE:
             raise NotOffered(PASSAGES_ONLY)
         reading = asyncio.to_thread(_read_text, located)
-        return await apart(name, reading)
+        return await in_mirror_threads(name, reading)
 
     # -- lists ------------------------------------------------------------------------------------
 
@@ -289,7 +289,9 @@ class Library:
             names = await query_folders(chosen, lambda alone: mirror_with(alone, path))
             names = [_only_match(names, path, names)] if names else []
         chosen = replace(chosen, only=tuple(names) or chosen.only)
-        return await apart(names[0] if names else "", explain_file(chosen, path, AWAY, text=False))
+        return await in_mirror_threads(
+            names[0] if names else "", explain_file(chosen, path, AWAY, text=False)
+        )
 
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
         return await asyncio.to_thread(mirror_reports, chosen)

@@ -17,7 +17,7 @@ from kbsync.errors import Unavailable, UsageError
 from kbsync.installation import Installation
 from kbsync.source.watch import LOOK_SECONDS, run_detached
 from kbsync.state.read_only import ReadsState
-from kbsync.threads import apart
+from kbsync.threads import in_mirror_threads
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class OpenInstallation:
 
     async def _open(self, mirror: MirrorConfig) -> None:
         opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
-        target, before = await apart(mirror.name, opening), self._targets.get(mirror.name)
+        target, before = await in_mirror_threads(mirror.name, opening), self._targets.get(mirror.name)
         self._targets[mirror.name] = mirror, target
         if before is not None:
             await before[1].aclose()
@@ -110,7 +110,7 @@ class OpenInstallation:
 
 async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
     """Run the jobs of several mirrors at once. Returns the results of those that finish in time."""
-    tasks = {name: asyncio.ensure_future(apart(name, job)) for name, job in jobs.items()}
+    tasks = {name: asyncio.ensure_future(in_mirror_threads(name, job)) for name, job in jobs.items()}
     try:
         if tasks:
             await asyncio.wait(tasks.values(), timeout=seconds)
