@@ -65,16 +65,13 @@ def count_made(base: Path) -> tuple[int, int] | None:
     if not is_installed():
         return None
     from kbsync.index.embed import MODEL
-    from kbsync.index.sqlite.schema import FILE, WITH_BETTER
-    from kbsync.index.sqlite.vectors import count_better, find_model
+    from kbsync.index.sqlite.schema import FILE
+    from kbsync.index.sqlite.vectors import count_better
     from kbsync.state.db import open_reader, transaction
 
     try:
         with closing(open_reader(base / FILE)) as connection, transaction(connection):
-            first = find_model(connection, MODEL)
-            if first is None or connection.pragma("user_version") < WITH_BETTER:
-                return None
-            return count_better(connection, first, find_model(connection, E5().name))
+            return count_better(connection, MODEL, E5().name)
     except (apsw.Error, OSError, StateError):
         return None
 

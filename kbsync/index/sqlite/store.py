@@ -951,15 +951,6 @@ class SqliteStore:
         with self._target_errors():
             self._current_writer().put_better(model, better, made)
 
-    def count_better(self, model: str, better: str) -> tuple[int, int]:
-        """Return how many different passages have a vector of the model `better`, and how many have one of
-        `model`."""
-        with self._open_snapshot() as connection:
-            first = vectors.find_model(connection, model)
-            if first is None or connection.pragma("user_version") < WITH_BETTER:
-                return 0, 0
-            return vectors.count_better(connection, first, vectors.find_model(connection, better))
-
     def texts(self, document: int) -> Sequence[str] | None:
         """Return the texts of a document."""
         with self._open_snapshot() as connection:

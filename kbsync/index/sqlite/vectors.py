@@ -23,6 +23,7 @@ import apsw
 
 from kbsync.dataclass import dataclass
 from kbsync.index.errors import dimensions_changed
+from kbsync.index.sqlite.schema import WITH_BETTER
 from kbsync.index.weights import SAMPLED_VECTORS, least_cosine
 
 if TYPE_CHECKING:
@@ -208,12 +209,18 @@ def fill_better(
         )
 
 
-def count_better(connection: apsw.Connection, model: Model, better: Model | None) -> tuple[int, int]:
-    """Return how many different passages of `model` have a vector of `better`, and how many there are."""
+def count_better(connection: apsw.Connection, model: str, better: str) -> tuple[int, int] | None:
+    """Return how many different passages of `model` have a vector of `better`, and how many there are.
+
+    None if the index has no vectors of `model`, or an earlier layout.
+    """
+    first, second = find_model(connection, model), find_model(connection, better)
+    if first is None or connection.pragma("user_version") < WITH_BETTER:
+        return None
     made = "SELECT coalesce(sum(count), 0) FROM better WHERE model = ?"
     every = "SELECT count(*) FROM slot WHERE model = ? AND key NOTNULL"
-    count: int = connection.execute(made, (better.id,)).get if better else 0
-    return count, connection.execute(every, (model.id,)).get
+    count: int = connection.execute(made, (second.id,)).get if second else 0
+    return count, connection.execute(every, (first.id,)).get
 
 
 _KEYED = "SELECT key, id FROM slot WHERE id BETWEEN ? AND ? AND key NOTNULL ORDER BY id"
