@@ -167,8 +167,8 @@ from kbsync.server.notify import run_command
 sys.argv = ["kbsync", "--help"]
 main()
 import numpy
-asyncio.run(run_command(["/bin/sh", "-c", 'env >"$0"', "variables"], b""))
 print(open("/proc/self/status").read().partition("Threads:")[2].split()[0])
+asyncio.run(run_command(["/bin/sh", "-c", 'env >"$0"', "variables"], b""))
 """
 
 

@@ -248,7 +248,7 @@ class Library:
                 began = clock()
                 unseen = await self._find_unseen(chosen, can_move, until - began)
                 # Files added meanwhile may still be in progress, so read the rows again.
-                is_compared = not unseen
+                is_compared, has_moved = not unseen, has_moved or bool(unseen)
                 pause = max(POLL_SECONDS, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:
                 return [f"{name}: recent changes in its folder may not be indexed yet" for name in unseen]
