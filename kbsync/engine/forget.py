@@ -7,7 +7,7 @@ by the mirror's name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kbsync.contract.target import Base, DeleteOutcome, Target
 from kbsync.core import lifecycle
@@ -23,6 +23,9 @@ from kbsync.state.store import StateStore
 PAGE = 500
 NAMED = 3
 """Maximum number of paths that a message names."""
+
+Report = Callable[[int], None]
+"""Gets the number of documents deleted so far."""
 
 
 class StillThere(KbsyncError):
@@ -60,7 +63,12 @@ def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
 
 
 async def forget(
-    store: StateStore, record: MirrorRecord, target: Target | None = None, *, delete_documents: bool = False
+    store: StateStore,
+    record: MirrorRecord,
+    target: Target | None = None,
+    *,
+    delete_documents: bool = False,
+    report: Report = lambda _deleted: None,
 ) -> int:
     """Drop every row of a mirror; returns how many documents were deleted before.
 
@@ -80,7 +88,7 @@ async def forget(
                 f"{record.name}: its documents aren't in the target's knowledge base; "
                 "nothing was deleted; fix the target, or forget the mirror without deleting"
             )
-        deleted = await _delete_all(store, record, number, target)
+        deleted = await _delete_all(store, record, number, target, report)
         await target.leave()
 
     def drop(tx: Tx) -> None:
@@ -118,7 +126,9 @@ async def note_listed(store: StateStore, base: ForgottenBase, target: Target) ->
     return next(forgotten for forgotten in bases if forgotten.base.base == base.base.base)
 
 
-async def delete_left(store: StateStore, base: ForgottenBase, target: Target) -> int:
+async def delete_left(
+    store: StateStore, base: ForgottenBase, target: Target, report: Report = lambda _deleted: None
+) -> int:
     """Delete the documents that a forgotten mirror left in a base. Returns how many.
 
     The caller holds the lock and has checked that the target opens that base. If it raises `StillThere`, the
@@ -132,6 +142,7 @@ async def delete_left(store: StateStore, base: ForgottenBase, target: Target) ->
         deleted_ids = [remote_id for remote_id in ids if outcomes[remote_id] is None]
         await store.write(lambda tx: tx.forgotten.remove(base.id, deleted_ids))  # noqa: B023
         deleted += len(deleted_ids)
+        report(deleted)
         failures += [
             (remote_id, outcome.reason) for remote_id in ids if (outcome := outcomes[remote_id]) is not None
         ]
@@ -147,7 +158,9 @@ def _describe(failures: Sequence[tuple[str, str]]) -> str:
     return f"{len(failures)} documents could not be deleted: {examples}{more}"
 
 
-async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, target: Target) -> int:
+async def _delete_all(
+    store: StateStore, record: MirrorRecord, binding: int, target: Target, report: Report
+) -> int:
     deleted, after = 0, 0
     failures: list[tuple[str, str]] = []
     while rows := await store.read(
@@ -158,6 +171,7 @@ async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, tar
         deleted_rows = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
         await store.write(lambda tx: _record_deleted(tx, deleted_rows))  # noqa: B023
         deleted += len({row.remote_id for row in deleted_rows})
+        report(deleted)
         failures += [
             (row.path or row.label, outcome.reason)
             for row in rows

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -19,37 +18,14 @@ from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config import places
 from kbsync.core.text import format_count, printable
-from kbsync.dataclass import dataclass
-from kbsync.errors import UnmadeError, UsageError
-from kbsync.installation import BASES
+from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from kbsync.config.model import MirrorConfig
-    from kbsync.contract.target import Target
-    from kbsync.engine.forget import Belongings
+    from kbsync.forget import Stake
     from kbsync.installation import Installation
     from kbsync.state.forgotten import ForgottenBase
-    from kbsync.state.mirrors import BindingRecord, MirrorRecord
     from kbsync.state.read_only import Tx
     from kbsync.state.store import StateStore
-
-
-@dataclass(frozen=True, slots=True)
-class Stake:
-    """A mirror in the state. `record`: None if the mirror was forgotten; `leftovers`: the documents it left
-    behind."""
-
-    name: str
-    record: MirrorRecord | None
-    binding: BindingRecord | None
-    owned: Belongings
-    leftovers: Sequence[ForgottenBase]
-
-
-class UnreachableBase(UsageError):
-    """No mirror in the config uses the knowledge base, so it can't be opened."""
 
 
 @click.command(
@@ -84,7 +60,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
     question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
     if not confirm(question, f"forget {mirror}", yes=yes):
         return
-    deleted, remaining = forget_mirror(installation, stake, choices if delete_documents else None)
+    deleted, remaining = end_mirror(installation, stake, choices if delete_documents else None)
     if choices.quiet:
         return
     result = f"; {format_count(deleted, 'document')} deleted" if delete_documents else ""
@@ -115,10 +91,10 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
     except UsageError:
         if choices.config is not None or choices.folder is not None:
             raise
-    if chosen is not None and (stake := read_stake(chosen, name)) is not None:
+    if chosen is not None and (stake := find_stake(chosen, name)) is not None:
         return chosen, stake
     others = [] if choices.config is not None or choices.folder is not None else _others(choices)
-    candidates = [(other, stake) for other in others if (stake := read_stake(other, name)) is not None]
+    candidates = [(other, stake) for other in others if (stake := find_stake(other, name)) is not None]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
@@ -151,44 +127,11 @@ def _others(choices: Choices) -> list[Installation]:
     return [installation for installation in bare if installation.state_file.exists()]
 
 
-def read_stake(installation: Installation, name: str) -> Stake | None:
+def find_stake(installation: Installation, name: str) -> Stake | None:
     """Return what the state contains about the mirror; None if it has no mirror with this name."""
-    from kbsync.engine.forget import Belongings, belongings
+    from kbsync.forget import read_stake
 
-    def read_stake(tx: Tx) -> Stake | None:
-        record, leftovers = tx.mirrors.named(name), tx.forgotten.bases(name)
-        if record is None:
-            leftovers = leftovers or _find_unknown_base(installation, name)
-            return Stake(name, None, None, Belongings(), leftovers) if leftovers else None
-        binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-        # Count only documents that a row proves ours (promise 6).
-        return Stake(name, record, binding, belongings(tx, record), leftovers)
-
-    return read_state(installation, read_stake)
-
-
-def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
-    """Return the built-in knowledge base for a name that is not in the state, for example after the state was
-    lost.
-    """
-    from kbsync.index.sqlite.store import SqliteStore
-    from kbsync.state.forgotten import ForgottenBase
-    from kbsync.state.mirrors import BindingRecord
-    from kbsync.targets.registry import DEFAULT_TARGET
-
-    folder = installation.state_dir / BASES / name
-    others = (mirror for mirror in installation.config.mirrors if mirror.name != name)
-    used = [base for mirror in others if (base := installation.embedded_base(mirror)) is not None]
-    # Accept a name only if it is a single folder, which can't point elsewhere.
-    if Path(name).name != name or any(places.is_inside(base, folder) for base in used):
-        return []
-    try:
-        with closing(SqliteStore(folder, writer=None)) as store:
-            uuid, documents = store.check()
-            binding = BindingRecord(0, DEFAULT_TARGET, store.address, uuid, "")
-    except UnmadeError:
-        return []
-    return [ForgottenBase(0, name, binding, documents)] if documents else []
+    return read_state(installation, lambda tx: read_stake(tx, installation, name))
 
 
 def _names(installation: Installation) -> list[str]:
@@ -217,7 +160,7 @@ def show_stake(stake: Stake, delete_documents: bool) -> None:
         print_message(f"{name}: {format_count(owned.unsure, 'upload')} may have reached the target or not")
 
 
-def forget_mirror(
+def end_mirror(
     installation: Installation,
     stake: Stake,
     deleting: Choices | None,
@@ -229,21 +172,14 @@ def forget_mirror(
     """
     import asyncio
 
-    from kbsync.index.sqlite.schema import FILE
+    from kbsync.forget import forget_mirror
     from kbsync.once import open_state
-    from kbsync.state.db import forget_set_aside
 
     prepare(installation)
+    with_secrets = None if deleting is None else partial(_choose_all, deleting)
     with open_state(installation, print_message) as store:
-        deleted = asyncio.run(_end(installation, store, stake, deleting))
-        # Damaged files that were set aside hold the mirror's paths or texts as well (promise 11).
-        forget_set_aside(installation.state_file)
-        bases = (
-            [stake.binding, *(leftover.base for leftover in stake.leftovers)] if deleting is not None else []
-        )
-        for base in bases:
-            if base is not None and base.folder is not None:
-                forget_set_aside(base.folder / FILE)
+        with concerning(stake.name):
+            deleted = asyncio.run(forget_mirror(installation, store, stake, with_secrets))
         remaining = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
         then()
         if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
@@ -254,11 +190,17 @@ def forget_mirror(
         return deleted, remaining
 
 
+def _choose_all(choices: Choices) -> Installation:
+    """Return the installation with all its mirrors and their keys."""
+    return choose(dataclasses.replace(choices, mirrors=()), here=True)
+
+
 def _delete_left_behind(installation: Installation, stake: Stake, choices: Choices, *, yes: bool) -> None:
     """Delete the mirror's documents in former knowledge bases; the mirror continues."""
     import asyncio
 
     from kbsync.engine.forget import delete_left, release
+    from kbsync.forget import UnreachableBase, open_base
     from kbsync.once import open_state
 
     record, former = stake.record, stake.owned.elsewhere
@@ -274,12 +216,13 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
     if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
         return
     prepare(installation)
+    with_secrets = partial(_choose_all, choices)
 
     async def delete_all(store: StateStore) -> int:
         deleted = 0
         for base in [*(base for base, _ in former), *(leftover.base for leftover in stake.leftovers)]:
             try:
-                async with _open_base(installation, choices, stake.name, base) as target:
+                async with open_base(installation, with_secrets, stake.name, base) as target:
                     if (released := await release(store, record, base)) is not None:
                         deleted += await delete_left(store, released, target)
             except UnreachableBase as error:
@@ -300,70 +243,3 @@ def _is_of_folder_option(installation: Installation) -> bool:
     except UsageError:
         # No home directory is known.
         return False
-
-
-async def _end(installation: Installation, store: StateStore, stake: Stake, deleting: Choices | None) -> int:
-    from kbsync.engine.forget import delete_left, forget, note_listed
-
-    deleted, record, binding = 0, stake.record, stake.binding
-    with concerning(stake.name):
-        if record is not None and deleting is not None and binding is not None:
-            async with _open_base(installation, deleting, stake.name, binding) as target:
-                deleted += await forget(store, record, target, delete_documents=True)
-        elif record is not None:
-            await forget(store, record)
-        if deleting is None:
-            return deleted
-        for base in stake.leftovers:
-            async with _open_base(installation, deleting, stake.name, base.base) as target:
-                listed = base if base.id else await note_listed(store, base, target)
-                deleted += await delete_left(store, listed, target)
-    return deleted
-
-
-@asynccontextmanager
-async def _open_base(
-    installation: Installation, choices: Choices, name: str, base: BindingRecord
-) -> AsyncIterator[Target]:
-    """Yield a target that opens a base that the mirror `name` used. Raises `UsageError` if there is none."""
-    import asyncio
-
-    from kbsync.engine.forget import leads_to
-
-    for mirror in _mirrors_leading_to(installation, choices, name, base):
-        target = await asyncio.to_thread(installation.target, mirror)
-        try:
-            if leads_to(target, await target.base(), base):
-                yield target
-                return
-        finally:
-            await target.aclose()
-    raise UnreachableBase(
-        f"no mirror in the config uses {base.location}, so kbsync cannot delete its documents there; "
-        f"put {name} back into the config with that knowledge base"
-    )
-
-
-def _mirrors_leading_to(
-    installation: Installation, choices: Choices, name: str, base: BindingRecord
-) -> Iterator[MirrorConfig]:
-    """Return configs of the mirror `name` that may open the base."""
-    from kbsync.config.model import MirrorConfig
-    from kbsync.index.sqlite.schema import FILE
-    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
-
-    if base.target == DEFAULT_TARGET:
-        # Look where the base was, and where it is if the state directory moved. Opening a missing base would
-        # create it.
-        folders = filter(None, (base.folder, installation.state_dir / BASES / name))
-        named = (mirror.target.path for mirror in installation.config.mirrors if mirror.name == name)
-        for folder in dict.fromkeys([*folders, *filter(None, named)]):
-            if (folder / FILE).exists():
-                yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
-        return
-    # Only from here on are keys needed.
-    chosen = choose(dataclasses.replace(choices, mirrors=()), here=True)
-    mirrors = [mirror for mirror in chosen.config.mirrors if mirror.target.type == base.target]
-    for mirror in sorted(mirrors, key=lambda mirror: mirror.name != name):
-        # A mirror with another name may use the same base.
-        yield dataclasses.replace(mirror, name=name, prefix=base.prefix)

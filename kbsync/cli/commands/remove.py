@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.commands.forget import Stake, forget_mirror, read_stake, show_stake
+from kbsync.cli.commands.forget import end_mirror, find_stake, show_stake
 from kbsync.cli.context import choose, request_reload
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
@@ -52,12 +52,12 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         raise UsageError(
             f"{name} is in no config; to forget it: {installation.command_line(f'forget {name}')}"
         )
-    stake = read_stake(installation, name)
+    stake = find_stake(installation, name)
     if stake is None or name in [mirror.name for mirror in installation.config.mirrors]:
         # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
         installation.narrow(name)
         _edit(installation, name, writes=False)
-    documents = 0 if stake is None else _count(stake)
+    documents = 0 if stake is None else stake.documents
     if not (keep or delete):
         if not sys.stdin.isatty():
             raise UsageError(f"not a terminal; pass --keep or --delete to remove {name}")
@@ -65,7 +65,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     deleted = 0
     if delete and stake is not None:
         show_stake(stake, True)
-        deleted, _ = forget_mirror(installation, stake, choices, lambda: _edit(installation, name))
+        deleted, _ = end_mirror(installation, stake, choices, lambda: _edit(installation, name))
         documents = 0
     else:
         _edit(installation, name)
@@ -88,12 +88,6 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         Output().line(f"to delete them: {installation.command_line(f'forget {name} --delete-documents')}")
     if what_next:
         Output().line(what_next)
-
-
-def _count(stake: Stake) -> int:
-    """Return how many documents the mirror has in its knowledge base, or an earlier one of this name left
-    there."""
-    return stake.owned.documents + sum(base.documents for base in stake.leftovers)
 
 
 def _wants_to_delete(name: str, documents: int) -> bool:

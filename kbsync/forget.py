@@ -1,0 +1,181 @@
+"""Forgets a mirror, for the commands `forget` and `remove` and for the web page: finds what it has, opens the
+knowledge bases with its documents, and deletes them if requested.
+
+Documents of former mirrors with its name are deleted first. If that fails, the mirror itself is still whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.config import places
+from kbsync.config.model import MirrorConfig
+from kbsync.dataclass import dataclass
+from kbsync.engine.forget import (
+    Belongings,
+    Report,
+    belongings,
+    delete_left,
+    forget,
+    leads_to,
+    note_listed,
+)
+from kbsync.errors import UnmadeError, UsageError
+from kbsync.installation import BASES, Installation
+from kbsync.state.db import forget_set_aside
+from kbsync.state.forgotten import ForgottenBase
+from kbsync.state.mirrors import BindingRecord, MirrorRecord
+from kbsync.state.read_only import Tx
+from kbsync.state.store import StateStore
+
+if TYPE_CHECKING:
+    from kbsync.contract.target import Target
+
+WithSecrets = Callable[[], Installation]
+"""Returns the installation with the keys of its targets. Raises `UsageError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """A mirror in the state. `record`: None if the mirror was forgotten; `leftovers`: the documents it left
+    behind."""
+
+    name: str
+    record: MirrorRecord | None
+    binding: BindingRecord | None
+    owned: Belongings
+    leftovers: Sequence[ForgottenBase]
+
+    @property
+    def documents(self) -> int:
+        """Return how many documents the mirror has in its knowledge base, or an earlier one of this name left
+        behind."""
+        return self.owned.documents + sum(base.documents for base in self.leftovers)
+
+
+class UnreachableBase(UsageError):
+    """No mirror in the config uses the knowledge base, so it can't be opened."""
+
+
+def read_stake(tx: Tx, installation: Installation, name: str) -> Stake | None:
+    """Return what the state contains about the mirror; None if it has no mirror with this name."""
+    record, leftovers = tx.mirrors.named(name), tx.forgotten.bases(name)
+    if record is None:
+        leftovers = leftovers or _find_unknown_base(installation, name)
+        return Stake(name, None, None, Belongings(), leftovers) if leftovers else None
+    binding = None if record.binding is None else tx.mirrors.binding(record.binding)
+    # Count only documents that a row proves ours (promise 6).
+    return Stake(name, record, binding, belongings(tx, record), leftovers)
+
+
+def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
+    """Return the built-in knowledge base for a name that is not in the state, for example after the state was
+    lost.
+    """
+    from kbsync.index.sqlite.store import SqliteStore
+    from kbsync.targets.registry import DEFAULT_TARGET
+
+    folder = installation.state_dir / BASES / name
+    others = (mirror for mirror in installation.config.mirrors if mirror.name != name)
+    used = [base for mirror in others if (base := installation.embedded_base(mirror)) is not None]
+    # Accept a name only if it is a single folder, which can't point elsewhere.
+    if Path(name).name != name or any(places.is_inside(base, folder) for base in used):
+        return []
+    try:
+        with closing(SqliteStore(folder, writer=None)) as store:
+            uuid, documents = store.check()
+            binding = BindingRecord(0, DEFAULT_TARGET, store.address, uuid, "")
+    except UnmadeError:
+        return []
+    return [ForgottenBase(0, name, binding, documents)] if documents else []
+
+
+async def forget_mirror(
+    installation: Installation,
+    store: StateStore,
+    stake: Stake,
+    deleting: WithSecrets | None,
+    report: Report = lambda _deleted: None,
+) -> int:
+    """Drop the mirror's state; with `deleting`, delete its documents before. Returns how many were deleted.
+
+    `report` gets the number of documents deleted so far. The caller holds the lock, and nothing works on the
+    mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted; then the
+    mirror is still in the state, without the documents deleted before.
+    """
+    deleted, record, binding = 0, stake.record, stake.binding
+
+    def report_more(count: int) -> None:
+        report(deleted + count)
+
+    if deleting is not None:
+        for base in stake.leftovers:
+            async with open_base(installation, deleting, stake.name, base.base) as target:
+                listed = base if base.id else await note_listed(store, base, target)
+                deleted += await delete_left(store, listed, target, report_more)
+    if record is not None and deleting is not None and binding is not None:
+        async with open_base(installation, deleting, stake.name, binding) as target:
+            deleted += await forget(store, record, target, delete_documents=True, report=report_more)
+    elif record is not None:
+        await forget(store, record)
+    await asyncio.to_thread(_forget_set_aside, installation, stake, deletes=deleting is not None)
+    return deleted
+
+
+def _forget_set_aside(installation: Installation, stake: Stake, *, deletes: bool) -> None:
+    """Delete damaged files that were set aside, because they have the mirror's paths or texts as well
+    (promise 11)."""
+    from kbsync.index.sqlite.schema import FILE
+
+    forget_set_aside(installation.state_file)
+    bases = [stake.binding, *(leftover.base for leftover in stake.leftovers)] if deletes else []
+    for base in bases:
+        if base is not None and base.folder is not None:
+            forget_set_aside(base.folder / FILE)
+
+
+@asynccontextmanager
+async def open_base(
+    installation: Installation, with_secrets: WithSecrets, name: str, base: BindingRecord
+) -> AsyncIterator[Target]:
+    """Yield a target that opens a base that the mirror `name` used. Raises `UsageError` if there is none."""
+    for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
+        target = await asyncio.to_thread(installation.target, mirror)
+        try:
+            if leads_to(target, await target.base(), base):
+                yield target
+                return
+        finally:
+            await target.aclose()
+    raise UnreachableBase(
+        f"no mirror in the config uses {base.location}, so kbsync cannot delete its documents there; "
+        f"put {name} back into the config with that knowledge base"
+    )
+
+
+def _mirrors_leading_to(
+    installation: Installation, with_secrets: WithSecrets, name: str, base: BindingRecord
+) -> Iterator[MirrorConfig]:
+    """Return configs of the mirror `name` that may open the base."""
+    from kbsync.index.sqlite.schema import FILE
+    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
+
+    if base.target == DEFAULT_TARGET:
+        # Look where the base was, and where it is if the state directory moved. Opening a missing base would
+        # create it.
+        folders = filter(None, (base.folder, installation.state_dir / BASES / name))
+        named = (mirror.target.path for mirror in installation.config.mirrors if mirror.name == name)
+        for folder in dict.fromkeys([*folders, *filter(None, named)]):
+            if (folder / FILE).exists():
+                yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
+        return
+    # Only from here on are keys needed.
+    mirrors = [mirror for mirror in with_secrets().config.mirrors if mirror.target.type == base.target]
+    for mirror in sorted(mirrors, key=lambda mirror: mirror.name != name):
+        # A mirror with another name may use the same base.
+        yield dataclasses.replace(mirror, name=name, prefix=base.prefix)
