@@ -6,8 +6,7 @@ __version__ = "0.1.0"
 
 
 def revision() -> str:
-    """Return the commit that this was built from; "" for an editable install or if the build did not know
-    it."""
+    """Return the commit of this build; "" for an editable install or if the build didn't record it."""
     path = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
     try:
         with open(path, encoding="utf-8") as file:

@@ -28,19 +28,19 @@ def _run(arguments: Sequence[str] | None) -> int:
         way = "on macOS and Windows, run it in a container: docs/platforms.md has the commands"
         sys.stderr.write(f"kbsync: runs on Linux; {way}\n")
         return 2
-    if arguments is None:  # the process is only ours, and will hold keys
+    if arguments is None:  # the process is ours alone, and will hold keys
         from kbsync.permissions import keep_memory_private
 
         keep_memory_private()
         if "OPENBLAS_NUM_THREADS" not in os.environ:
-            # We call no BLAS, and numpy would start its threads: 30 ms of a search. Commands that kbsync
-            # starts get `os.environ`, which this leaves alone.
+            # kbsync doesn't use BLAS, but numpy would start its threads, which takes 30 ms of a search.
+            # Commands that kbsync starts get `os.environ`, which this leaves alone.
             os.putenv("OPENBLAS_NUM_THREADS", "1")
     from kbsync.cli.main import run_cli
 
     code = run_cli(argv)
     if arguments is None:
-        gc.freeze()  # else Python looks for garbage before it ends, which takes another 30 ms
+        gc.freeze()  # otherwise Python collects garbage at exit, which takes another 30 ms
     return code
 
 

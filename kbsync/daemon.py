@@ -42,8 +42,7 @@ CHECK_STATE_EVERY = 5.0
 """Seconds between two checks that the state file is still the one that was opened."""
 
 STOP_SECONDS = 0.9
-"""Seconds that a mirror gets to end by itself: half a second for requests in flight, the rest to record
-them."""
+"""Seconds that a mirror has to stop: half a second for requests in flight, the rest to record them."""
 
 RELOAD_SECONDS = 5.0
 """Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""
@@ -115,7 +114,7 @@ class Daemon:
             try:
                 if not self._stop.is_set():
                     await self._work(is_start=True)
-                # The state was deleted or damaged: a new state adopts the documents in the knowledge bases.
+                # The state was deleted or damaged: a new one adopts the documents in the knowledge bases.
                 while not self._stop.is_set():
                     try:
                         await self._work()
@@ -185,8 +184,7 @@ class Daemon:
         await self._end(list(self._mirrors))
 
     async def _log_watching(self, store: StateStore) -> None:
-        """Log what is watched once every folder was compared, because before that, documents are not
-        counted."""
+        """Log the watched folders once all were compared, because documents are counted only then."""
         for mirror in list(self._mirrors.values()):
             await mirror.loop.compared.wait()
         http, mirrors = self._installation.config.http, list(self._running.values())
@@ -261,7 +259,9 @@ class Daemon:
             self._hangup.set()
 
     async def _reload_requested(self, store: StateStore) -> None:
-        """Reload what SIGHUP or halted mirrors request. The whole config includes the secrets."""
+        """Reload the config or secrets that SIGHUP or halted mirrors request. The whole config includes the
+        secrets.
+        """
         requests = self._reloads.take()
         if self._hangup.is_set() or any(request.scope is ReloadScope.CONFIG for request in requests):
             self._hangup.clear()
@@ -296,7 +296,7 @@ class Daemon:
     async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
         """Reload only the secrets of these mirrors; on an error they keep the old ones."""
         if self._reading is not None and not self._reading.done():
-            return  # the thread of the last reload still waits for a mount
+            return  # the thread of the last reload is still waiting for a mount
         before = self._installation
         try:
             reloaded = await self._read()

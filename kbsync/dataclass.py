@@ -1,7 +1,7 @@
 """`dataclasses.dataclass` for a program that starts often: it makes a class in a tenth of the time.
 
 The standard one compiles six methods for each class, which takes 0.4 ms, and a command loads a hundred
-classes but makes objects of few. Here all classes share five of these methods, and the first object compiles
+classes but instantiates few. Here all classes share five of these methods, and the first object compiles
 `__init__`. Fields, `replace`, `asdict`, pickles and errors are the standard ones.
 """
 
@@ -23,7 +23,7 @@ else:
 
         def make(cls):
             written = set(vars(cls))
-            cls.__doc__ = cls.__doc__ or cls.__name__  # else the standard one looks for a signature
+            cls.__doc__ = cls.__doc__ or cls.__name__  # otherwise the standard one looks for a signature
             built = dataclasses.dataclass(cls, init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)
             methods = {"__init__": _compiling_init(built, frozen)}
             if repr:

@@ -1,4 +1,4 @@
-"""Errors, distinguished by what the caller must do: four kinds of target errors, and those of this machine.
+"""Errors, one class for each reaction of the caller: four kinds of target errors, and those of this machine.
 
 A target translates its vendor's codes into these, in its own folder and nowhere else.
 """
@@ -9,8 +9,9 @@ from typing import Any
 
 
 def system_reason(error: Exception) -> str:
-    """Return the operating system's words for its errors, such as `permission denied`; for other errors,
-    their text."""
+    """Return the operating system's message for its errors, such as `permission denied`; for others, their
+    text.
+    """
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
@@ -23,7 +24,7 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """Nothing has been mirrored yet; the caller adds the command that makes a pass."""
+    """Nothing has been mirrored yet; the caller adds the command for a pass."""
 
 
 class LockedError(KbsyncError):
@@ -57,7 +58,7 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the error, because it may come from another machine. Each kind has other arguments."""
+        """Pickle the error, which may come from another machine. The arguments differ by kind."""
         return _made_again, (type(self), self.__dict__)
 
 
@@ -127,7 +128,7 @@ class NotOffered(Rejected):
 
 
 class Halted(TargetError):
-    """Nothing works until the user acts; `halt` is the reason in the contract (credentials, quota, …).
+    """The work stops until the user acts; `halt` is the reason in the contract (credentials, quota, …).
 
     `cure` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). If it is a
     kbsync command, the options in use are added later.

@@ -1,6 +1,7 @@
 """Lists mounts, and the file systems that others can change without this kernel. File locks are unreliable on
-those, and the kernel does not report every change, so they cannot hold a state, and kbsync polls a folder on
-them. One list serves both."""
+those, and the kernel doesn't report every change. So they can't hold a state, and kbsync polls folders on
+them. One list serves both.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ SHARED = frozenset((
     "lustre", "moosefs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs",
     # in the host of a virtual machine or of a container
     "drvfs", "fakeowner", "grpcfuse", "osxfs", "prl_fs", "vboxsf", "virtiofs", "vmhgfs",
-    # in FUSE without a subtype: it is unknown what is behind it
+    # in FUSE without a subtype: the program behind it is unknown
     "fuse",
 ))
 """File systems that are on a network, on the host of a virtual machine, or served by an unknown program."""
@@ -38,8 +39,9 @@ def is_network(fs_type: str) -> bool:
 
 
 def is_shared(fs_type: str) -> bool:
-    """Return whether others can change it: file systems on the network, on the host of a virtual machine, or
-    in FUSE."""
+    """Return whether other machines or programs can change it: file systems on the network, on the host of a
+    virtual machine, or in FUSE.
+    """
     # Not `fuseblk`, a disk of this machine behind FUSE, because this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
 

@@ -1,5 +1,6 @@
-"""Tells commands, the listener and assistants how fresh a mirror's search results are: what a search can
-find, as of when, and what a reply may lack. It reads the state while another process may mirror."""
+"""Reports how fresh a mirror's search results are, to commands, the listener and assistants: which documents
+a search can find, as of when, and gaps in a reply. Reads the state, also while another process mirrors.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +30,7 @@ from kbsync.state import lock
 from kbsync.state.read_only import Tx
 
 LONGEST_PAUSE = 7200.0
-"""Number of seconds between passes that need no warning, since the systemd timer that comes with kbsync fires
-every hour."""
+"""Number of seconds without a pass that need no warning, since kbsync's systemd timer fires every hour."""
 
 LOOK_SECONDS = 0.5
 """Maximum number of seconds that a search waits for a check of the folder, because a dead network mount never
@@ -42,8 +42,8 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 @dataclass(frozen=True, slots=True)
 class Note:
     """One note on what a reply may lack. `is_minor`: only for assistants, because a user at a terminal knows
-    it: they just started kbsync, ran the last pass, or get a notification. `explains_hits`: shown before the
-    hits."""
+    it from starting kbsync, running the last pass, or a notification. `explains_hits`: shown before the hits.
+    """
 
     text: str
     is_minor: bool = False
@@ -90,7 +90,7 @@ class Freshness:
 
     @property
     def is_in_first_pass(self) -> bool:
-        """Whether the first pass is running and needs nothing but time."""
+        """Whether the first pass is running without problems."""
         return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
 
     @property
@@ -100,7 +100,7 @@ class Freshness:
 
     @property
     def is_held(self) -> bool:
-        """Whether the mirror only waits for a decision and continues with everything else."""
+        """Whether the mirror only waits for a decision, and otherwise continues."""
         return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)
 
     @property
@@ -123,8 +123,7 @@ class Freshness:
     def notes(
         self, command_line: CommandLine, *, will_mirror: bool = False, obstacle: str = ""
     ) -> Iterator[Note]:
-        """Yield what a reply lacks, or may lack; none if everything is searchable and a kbsync watches the
-        folder.
+        """Yield notes on gaps in a reply; none if everything is searchable and a kbsync watches the folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
         """
@@ -215,7 +214,7 @@ def find_root_trouble(folder: Path) -> str:
         except RootTrouble as error:
             trouble.append(str(error))
         except KbsyncError:
-            pass  # says nothing about the folder
+            pass  # it isn't about the folder
 
     thread = threading.Thread(target=check, daemon=True)
     thread.start()

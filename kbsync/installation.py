@@ -1,4 +1,4 @@
-"""A config with its state directory, which every command starts from. Imports nothing of the engine."""
+"""A config with its state directory, the starting point of every command. Doesn't import the engine."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ class Installation:
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def command_line_for_mirrors(self, command: str) -> str:
-        """Return a command line as `command_line` does, limited to the requested mirrors, since several would
-        be ambiguous."""
+        """Return a command line as `command_line` does, limited to the requested mirrors, because it would be
+        ambiguous with several.
+        """
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
     def rename_base(self, old: str, new: str) -> None:

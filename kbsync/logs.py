@@ -1,9 +1,9 @@
 """Logs on stderr: readable on a terminal, one JSON object per line elsewhere, with priorities under journald.
 
-A stream has one format: if log lines are JSON, so are the report, the last error (`log_event`) and the logs
-of libraries. Secrets never reach a log line because no module gets one to log. Text from a folder or target
-is escaped, so that a file name can't forge a line or move a terminal's cursor. If the log can't be written,
-the work continues.
+All lines of a stream have one format: if log lines are JSON, so are the report, the last error (`log_event`)
+and the logs of libraries. Log lines never contain secrets, because no module logs one. Text from a folder or
+target is escaped, so that a file name can't forge a line or move a terminal's cursor. If writing the log
+fails, the work continues.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def configure(
     keeps: KeepsEvent = lambda _fields: True,
     renderer: Renderer | None = None,
 ) -> None:
-    """Set up logging. `style`: console, json, or None to choose by where stderr goes.
+    """Set up logging. `style`: console, json, or None to choose by the type of stderr.
 
     `keeps` may drop events that the level lets through. `renderer` replaces the style's renderer.
     """
@@ -85,7 +85,7 @@ def style_of(style: str | None, stream: TextIO) -> str:
 
 
 def is_for_a_person(*log_options: str | None) -> bool:
-    """Return whether stderr is a terminal and none of these options requests a log."""
+    """Return whether stderr is a terminal, and none of these options requests a log."""
     return sys.stderr.isatty() and not any(log_options)
 
 
@@ -101,7 +101,7 @@ def log_event(level: str, event: str, **fields: Any) -> None:
 
 
 class _Lossy:
-    """A stream that drops what it cannot write: its reader is gone, or its disk is full."""
+    """A stream that drops unwritable text: its reader is gone, or its disk is full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -183,7 +183,7 @@ class _Filter:
 
 
 def _prioritised(_logger: Any, method: str, rendered: str) -> str:
-    """Put `<6>` and the like before each line, as sd-daemon(3) requires."""
+    """Put a priority such as `<6>` before each line, as sd-daemon(3) requires."""
     priority = PRIORITIES.get("error" if method == "exception" else method, 6)
     return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())
 

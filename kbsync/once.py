@@ -1,8 +1,8 @@
 """Runs one full pass: compare, carry out, wait until every document is searchable or has failed, audit if
 due.
 
-`once` runs the passes of all mirrors in parallel, `run_once` the pass of one. The rest of the module is
-shared with the daemon: preparing a mirror, and locking and opening the state.
+`once` runs the passes of all mirrors in parallel, `run_once` the pass of one. The daemon shares the rest of
+the module: preparing a mirror, and locking and opening the state.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from kbsync.threads import Threads, in_own_threads
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 1.0
-"""Minimum and maximum number of seconds between two checks for completion; in between, a fifth of the pass's
-time so far."""
+"""Minimum and maximum number of seconds between two checks for completion; in between, a fifth of the elapsed
+time of the pass.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,10 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
                 end = await _run_pass(bound, budget)
                 if not (may_repeat and end.trouble and await bound.base_changed()):
                     break
-                # An empty base replaced a damaged one: upload everything to it.
+                # An empty base replaced a damaged one: upload everything.
                 may_repeat, deadline = False, mirror.clock.steady() + budget
                 continue
-        await mirror.halts.end_trouble()  # a daemon's earlier notes are checked again
+        await mirror.halts.end_trouble()  # earlier notes of a daemon are checked again
         if mirror.halt is not None or mirror.clock.steady() + wait > deadline:
             end = PassEnd(False, mirror.halts.trouble, TARGET_DOWN if mirror.halts.trouble else "")
             break
@@ -97,7 +98,7 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
         return end
     await bound.compared()
     await mirror.first_pass_over()
-    # Last, so that the base is at rest. Documents that it sends again are part of this pass.
+    # Last, when the base is idle. Documents that it sends again are part of this pass.
     await bound.audits.run_due()
     if (end := await _finish(bound, budget)) is not None:
         return end
@@ -197,7 +198,7 @@ async def _run_isolated(mirror: Mirror) -> PassEnd:
         trouble = str(error)
     except KbsyncError:
         raise
-    except Exception as error:  # only this mirror's; the others continue
+    except Exception as error:  # only this mirror's pass ends; the others continue
         log.exception("mirror.failed", mirror=mirror.settings.name)
         trouble = bug_in_words(error)
     with contextlib.suppress(StateError):
@@ -313,9 +314,10 @@ def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]
 def open_state(
     installation: Installation, notify: Callable[[str], None], *, keeps_running: bool = False
 ) -> Iterator[StateStore]:
-    """Yield the state, locked and ready to write. `keeps_running`: whether it goes on, like a daemon.
+    """Yield the state, locked and ready to write. `keeps_running`: whether the process keeps running, like a
+    daemon.
 
-    `notify` gets a message when a damaged state was set aside. That may be at the end, for damage found
+    `notify` gets a message when a damaged state was set aside. This may be at the end, for damage found
     during the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError`
     for a state of a newer kbsync.
     """
@@ -364,7 +366,7 @@ def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
 
 def _set_aside(path: Path, damage: str) -> str:
     """Rename a damaged state to keep it, and report it. Raises `StateError` if that fails."""
-    # An empty state is safe: the next pass adopts the documents and does not send them again.
+    # An empty state is safe: the next pass adopts the documents instead of sending them again.
     try:
         aside = set_aside(path)
     except OSError as error:

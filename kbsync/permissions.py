@@ -1,7 +1,7 @@
 """Keeps memory, environment, folders and files from other users and processes.
 
-A file or folder that root creates gets the owner of the folder around it, so that one `sudo kbsync …` can't
-lock a service out of its own state.
+A file or folder created by root gets the owner of its parent folder, so that one `sudo kbsync …` can't lock a
+service out of its own state.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Write a file, 0600. A kill leaves the old content or the new. Raises OSError."""
+    """Write a file, 0600. A kill leaves either the old or the new content. Raises OSError."""
     temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     with open(open_private(temporary, os.O_WRONLY), "wb") as file:
         file.write(content)
@@ -81,7 +81,7 @@ def replace_private(path: Path, content: bytes) -> None:
 def hand_over(descriptor: int, folder: Path) -> None:
     """As root, give a file or folder just created in `folder` to the owner of that folder.
 
-    In a container, root may lack that right; then the file stays root's.
+    In a container, root may lack that permission; then the file remains root's.
     """
     if os.geteuid() != 0:
         return

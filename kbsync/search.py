@@ -1,5 +1,6 @@
-"""Runs searches: the same hits, notes and JSON for `kbsync search`, the web page and assistants. Each caller
-provides the installation with its targets (`OpenMirrors`), and renders the reply."""
+"""Runs searches, with the same hits, notes and JSON for `kbsync search`, the web page and assistants. Each
+caller provides the installation with its targets (`OpenMirrors`), and renders the reply.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +42,7 @@ T = TypeVar("T")
 class OpenMirrors(Protocol):
     """An installation that can open its targets. Used from one loop only.
 
-    `will_mirror`: this process mirrors, or is about to. `obstacle`: why it can't, or "" if it does or
-    needn't.
+    `will_mirror`: this process mirrors, or is about to. `obstacle`: why it can't, otherwise "".
     """
 
     will_mirror: bool
@@ -65,12 +65,12 @@ class OpenMirrors(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchReply:
-    """The hits, best first, and what they may lack.
+    """The hits, best first, and notes on gaps.
 
     `freshness`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
     `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
-    empty if there are hits. `guesses`: words that were searched for instead of words that no document has.
-    `query`: the query as searched, without operators in its text.
+    empty if there are hits. `guesses`: the replacements of words that no document has. `query`: the query as
+    searched, without operators in its text.
     """
 
     hits: Sequence[FoundDocument]
@@ -83,7 +83,7 @@ class SearchReply:
     query: Query = field(default_factory=lambda: Query(""))
 
     def note_lines(self, *, minor: bool = False) -> list[str]:
-        """Return the notes in words; `minor`: include those that a user at a terminal knows anyway."""
+        """Return the notes as text; `minor`: include those that a user at a terminal already knows."""
         return [note.text for note in self.notes if minor or not note.is_minor]
 
 
@@ -146,7 +146,7 @@ async def search(
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
-    """Return the words that none of these targets has, each with its replacement in the search, or ""."""
+    """Return the words that no target has, each with its replacement in the search, or ""."""
     return {
         word: next((target.instead[word] for target in unknown if target.instead[word]), "")
         for word in (unknown[0].instead if unknown else ())
@@ -177,7 +177,7 @@ def _note_on_phrases(query: Query) -> Note:
 
 
 def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[Note]:
-    """Return the mirrors whose service takes no phrases and no excluded words."""
+    """Return the mirrors whose service supports neither phrases nor excluded words."""
     if not query.phrases and not query.excluded:
         return []
     text = 'this service doesn\'t know "phrases" and -words; searched for the other words'
@@ -189,7 +189,7 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
 
 
 def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
-    """Return what a reply about these mirrors may lack; each note names its mirror."""
+    """Return notes on gaps in a reply about these mirrors; each note names its mirror."""
     cure = opened.installation.command_line
     return [
         replace(note, text=printable(f"{item.status.name}: {note.text}"))
@@ -213,9 +213,9 @@ async def open_all(
 
     async def open_mirror(mirror: MirrorConfig) -> SearchedMirror | None:
         target = await stack.enter_async_context(opened.target(mirror))
-        # A service's base exists before we put anything in it: other people's documents aren't hits (promise
-        # 6). If the state was lost, the documents that kbsync indexed itself are still ours; and some
-        # machines only search.
+        # A service's base exists before we upload anything to it, and other people's documents aren't hits
+        # (promise 6). If the state was lost, the documents that kbsync indexed itself are still ours; and
+        # some machines only search.
         is_there = mirror.name in recorded or mirror.target.searches_all
         if not is_there and not (target.limits.embedded and (await target.base()).documents):
             return None
@@ -244,8 +244,9 @@ async def _find(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], query: Query, *, images: bool, soon: bool
 ) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str], list[UnknownWords], list[Note]]:
     """Run the searches. Returns the hits, why mirrors couldn't be searched, the mirrors that responded, the
-    words that each target lacks ([] if one of them can't tell), and the parts of the query that services
-    don't support."""
+    words that each target lacks ([] if one of them doesn't support that), and the parts of the query that
+    services don't support.
+    """
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
@@ -430,16 +431,16 @@ _FIRST_WORDS, _FEW_WORDS = 12, 5
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:
     """Return the start and end of a passage in the text of its document, or None.
 
-    Only words and their order count: a passage may have been shown without markup.
+    Only words and their order count, because a passage may be shown without markup.
     """
     words = _SPOKEN.findall(passage)[:100]
-    # Between others there may be a link's address, which the passage was shown without.
+    # Between other words there may be a link's address, which the shown passage lacks.
     few = (words[at : at + _FEW_WORDS] for at in range(0, len(words), _FEW_WORDS))
     for row in (words[:_FIRST_WORDS], *few) if words else ():
         first = re.search(_in_a_row(row), text)
         if first is None:
             continue
-        # Markup makes it longer than it was shown.
+        # With markup it is longer than the shown passage.
         stretch = text[first.start() : first.start() + 2 * len(passage) + 200]
         last = re.search(_in_a_row(words[-_FEW_WORDS:]), stretch)
         return first.start(), first.start() + (len(passage) if last is None else last.end())

@@ -15,8 +15,9 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Seconds until the process ends at the latest; SIGTERM allows two in all. A thread that parses or embeds
-can't be stopped, but the journal makes it safe to end the process."""
+"""Maximum number of seconds until the process ends; SIGTERM allows two in all. A thread that parses or embeds
+can't be stopped, but the journal makes it safe to end the process.
+"""
 
 ReceiveSignal = Callable[[int], None]
 """Called with the number of a signal, in a thread that only listens."""
@@ -36,7 +37,7 @@ def find_terminal() -> int | None:
 def hangup_with(terminal: int) -> Iterator[None]:
     """Send SIGHUP to this process when the terminal closes.
 
-    The kernel sends it only to foreground processes, and not every shell forwards it to the others.
+    The kernel sends it only to foreground processes, and not every shell forwards it to background ones.
     """
     watched, (writer, reader) = os.dup(terminal), socket.socketpair()
 
@@ -60,7 +61,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Ends the process whatever its threads do, once `arm` was called."""
+    """Ends the process despite running threads, after a call of `arm`."""
 
     def __init__(self) -> None:
         self._code: int | None = None

@@ -1,4 +1,4 @@
-"""Notifies systemd about the daemon (sd_notify(3)): ready, reloading, stopping, counts, pings."""
+"""Notifies systemd about the daemon (sd_notify(3)): readiness, reloads, shutdown, counts and pings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ServiceManager:
 
     @property
     def is_heard(self) -> bool:
-        """Whether a manager wants messages."""
+        """Whether a manager receives messages."""
         return self._socket is not None
 
     def tell(self, *words: str, patience: float = PATIENCE) -> None:
@@ -140,7 +140,7 @@ class ServiceReports:
             self.manager.tell("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping while the loop runs and the writer responds, even if with an error."""
+        """Ping while the loop runs and the writer responds, even with errors."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):

@@ -1,4 +1,4 @@
-"""Detects what the terminal supports."""
+"""Detects the features of the terminal."""
 
 from __future__ import annotations
 

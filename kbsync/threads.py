@@ -1,8 +1,8 @@
 """Runs blocking calls for coroutines: in threads, or directly in a command without an event loop.
 
 `Threads` gives each mirror threads of its own, so that a hanging disk does not block other mirrors. A command
-that searches one built-in knowledge base does one thing after the other; `run_here` saves it loading asyncio
-and starting threads, a sixth of its time.
+that searches a single built-in knowledge base works sequentially; `run_here` spares it asyncio and threads,
+which would take a sixth of its time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Threads(ThreadPoolExecutor):
 
 
 def running_loop() -> AbstractEventLoop | None:
-    """Return the event loop of the caller, if there is one; loads no asyncio to find out."""
+    """Return the event loop of the caller, if there is one; without loading asyncio."""
     if "asyncio" not in sys.modules:
         return None
     import asyncio

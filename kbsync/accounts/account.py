@@ -47,7 +47,7 @@ class Named(Identified, Protocol):
 
     @property
     def name(self) -> str:
-        """The name that its owner gave it."""
+        """The name given by its owner."""
 
 
 N = TypeVar("N", bound=Named)
@@ -82,9 +82,9 @@ async def create_once(
 
 
 class Bases:
-    """Can list and create knowledge bases; most services also change and delete them.
+    """Lists and creates knowledge bases and, at most services, changes and deletes them.
 
-    Every call raises `TargetError`; `Rejected` says what to correct. An unknown id raises
+    Every call may raise `TargetError`; `Rejected` says what to correct. An unknown id raises
     `Halted("knowledge-base-missing")`.
     """
 
@@ -95,7 +95,7 @@ class Bases:
     """Why `capacity` isn't offered."""
 
     no_changes: ClassVar[str] = ""
-    """Why `update` and `delete` aren't offered; empty if they are."""
+    """Why `update` and `delete` aren't offered; otherwise empty."""
 
     target: Any
 
@@ -199,7 +199,7 @@ class Callback:
 class Callbacks(Protocol):
     """Manages the callback URL of an account, which all users of the account share.
 
-    Every call raises `TargetError`; `NotOffered` if the service has no such call, or no longer.
+    Every call may raise `TargetError`; `NotOffered` if the service has no such call, or no longer.
     """
 
     async def get(self) -> Callback | None:
@@ -246,14 +246,14 @@ class ApplicationRequest:
 class Applications:
     """Manages the applications of an account; by default there are none.
 
-    Every call raises `TargetError`; `NotOffered` if the service has no applications, or no such call.
+    Every call may raise `TargetError`; `NotOffered` if the service has no applications, or no such call.
     """
 
     no_changes: ClassVar[str] = "it has no applications"
     """Why a call isn't offered."""
 
     hint: ClassVar[str] = ""
-    """How the user can create one if `create` isn't offered; empty if it is."""
+    """How the user can create an application if `create` isn't offered; otherwise empty."""
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application of the account."""
@@ -312,7 +312,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Who answers: an application, by its id, or a model that gets passages. Exactly one of them is set."""
+    """The answerer: an application, by its id, or a model that gets passages. Exactly one of them is set."""
 
     application: str = ""
     model: str = ""

@@ -42,15 +42,16 @@ _SYSTEM = (
 
 _BREAKS = {
     "": "; ask again",
-    "length": ": it is longer than the model may write",
+    "length": ": it exceeds the model's output limit",
     "content_filter": ": the service's policy forbids it",
-    "sensitive": ": the vendor's policy forbids it",
-    "network_error": ": the vendor's network failed; ask again",
+    "sensitive": ": the service's policy forbids it",
+    "network_error": ": the service's network failed; ask again",
     "model_context_window_exceeded": ": question, passages and earlier answers are too long for the model",
 }
-"""Notes to add to an answer, by the reason why it ended; "" for none. Some reasons exist only at Zhipu."""
+"""Notes to add to an answer, by the reason for its end; "" for none. Only Zhipu returns some of the reasons.
+"""
 
-BROKE_OFF = "the answer broke off"
+BROKE_OFF = "the answer is incomplete"
 
 
 @dataclass(frozen=True, slots=True)

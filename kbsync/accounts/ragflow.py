@@ -133,7 +133,7 @@ class RagflowAnswers:
             raise Rejected("RAGFlow's chat assistants have their own models; omit --model")
         prompt: list[dict[str, Any]] = [*messages(question.text, question.turns)]
         prompt[-1] |= {"doc_ids": list(question.document_ids)} if question.document_ids else {}
-        # The server replaces this name by the assistant's model.
+        # The server replaces this name with the assistant's model.
         body = {"model": "model", "messages": prompt, "extra_body": {"reference": True}}
         chat, error = quote(question.answerer.application, safe=""), NotOffered("no call")
         for call in CHAT_CALLS:

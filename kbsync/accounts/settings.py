@@ -18,8 +18,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 class OfferedSetting:
     """A setting that a service has.
 
-    `read` returns the value to send, or None for a text that isn't allowed. `allowed` describes the allowed
-    texts.
+    `read` returns the value to send, or None for an invalid text. `allowed` describes the valid texts.
     """
 
     read: Callable[[str], object]

@@ -157,7 +157,7 @@ async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
             return
         raise
     if fields:
-        raise Unsure("the vendor says that it doesn't exist, but still has it", code="still-there")
+        raise Unsure("the service reports it as missing, but still has it", code="still-there")
 
 
 class ZhipuBases(Bases):
@@ -199,7 +199,7 @@ class ZhipuBases(Bases):
         return await _page(self._client, "bases", "/knowledge", number, size, _card)
 
     async def get(self, base_id: str) -> BaseCard:
-        """One base of the account."""
+        """Return one base of the account."""
         try:
             answer = await self._client.ask("base", "GET", _base_path(base_id))
         except Rejected as error:
@@ -212,7 +212,7 @@ class ZhipuBases(Bases):
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
         """Send the create request, with the default model unless the request names one."""
-        # Only now, after the check for namesakes, so that a name in use costs a single request.
+        # After the check for the name, so that a name in use costs a single request.
         model = _choose_model(request.model, await self.models())
         fixed = {
             "name": request.name,
@@ -463,7 +463,7 @@ class ZhipuCallbacks:
         """Remove the callback URL. If the service says that none is set, checks that."""
         removed = await _if_set(self._client.ask("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
-            raise Unsure("the vendor says that no address is set, but still has one", code="still-there")
+            raise Unsure("the service reports no address, but still has one", code="still-there")
 
 
 async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:

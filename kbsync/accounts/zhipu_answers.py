@@ -110,7 +110,7 @@ class ZhipuAnswers:
 def _application_piece(event: Event) -> Piece:
     """Return the text of an event. Raises `Unavailable` for an event that reports a failure.
 
-    The usage has its own line in the manual, and is next to the text in newer streams.
+    In the manual, the usage has its own line; newer streams send it with the text.
     """
     data = parse_json(event.data)
     text = event.data
@@ -125,7 +125,9 @@ def _application_piece(event: Event) -> Piece:
 
 
 def _whole(body: Any) -> Piece:
-    """Return an unstreamed answer. The manual has the usage under `token`, its example next to the text."""
+    """Return an unstreamed answer. The usage is under `token` in the manual, but next to the text in its
+    example.
+    """
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):
         raise Unavailable("the answer has no text; ask again", code="no-content")
@@ -146,7 +148,7 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
         remote_id = id_of(object_of(item.get("document")).get("id"))
         if remote_id is None:
             continue
-        # In the manual, example and table differ: images of a slice, of a document, or of the whole answer.
+        # The manual's example and table differ: images belong to a slice, a document, or the whole answer.
         images = {**images_in(content.get("images")), **images_in(item.get("images"))}
         passages = []
         for piece in objects_in(item.get("slice_info")):

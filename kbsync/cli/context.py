@@ -1,6 +1,5 @@
-"""Opens what a command works on: its config, folder and state, targets opened for reading, and the inbox.
-
-It also decides which file a user means by a path.
+"""Opens the config, folder, state, targets (for reading) and inbox of a command, and resolves paths that
+users type.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def resolve(
     roots: Mapping[str, Path],
     is_known: Callable[[str, str], bool] = lambda mirror, path: False,
 ) -> list[MirrorPath]:
-    """Return the places that a user may mean by `typed`. All commands that take a path use this.
+    """Return the locations that a user may mean by `typed`. All commands that take a path use this.
 
     Tries it below the working directory, then below each root (`roots`: real paths by mirror). Paths that
     exist or are in the state come before others; if several mirrors have the path, it returns all of them.
@@ -97,7 +96,7 @@ def choose(
     with_bases: bool = True,
     mistyped: bool = False,
 ) -> Installation:
-    """Return the config and state that options, environment and the usual places name. Creates nothing.
+    """Return the config and state that options, environment and the usual places name. Creates no file.
 
     `here`: without a config and `--folder`, use the known folder around the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
@@ -122,7 +121,7 @@ def choose(
         )
     else:
         raise UsageError(_nothing_found(choices, here))
-    # Raise for an unknown name before anything is done.
+    # Raise for an unknown name before doing anything.
     _ = chosen.mirrors
     return chosen
 
@@ -181,8 +180,8 @@ def _of_folder(
     mirror = apply_options(mirror, options, os.environ, with_secrets=with_secrets)
     config = dataclasses.replace(config, mirrors=(mirror,))
     chosen = Installation(config, state_dir, flags, choices.mirrors)
-    # A missing folder that was mirrored before may return, so its mirror halts. Any other is a mistake (exit
-    # 2).
+    # A missing folder that was mirrored before may come back, so its mirror halts. Any other is a mistake
+    # (exit 2).
     if not mistyped and not chosen.state_file.exists() and not os.path.lexists(real):
         raise UsageError(f"no such folder: {printable(str(real))}")
     return chosen
@@ -227,7 +226,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 
 def _nothing_found(choices: Choices, here: bool) -> str:
-    """Return where kbsync looked, and what to type instead."""
+    """Return the places searched, and the command to run instead."""
     searched = ", ".join(str(path) for path in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
@@ -244,7 +243,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def _folder_here() -> Path | None:
-    """Return the known folder around the working directory, else that directory; None if it is gone."""
+    """Return the known folder around the working directory, otherwise that directory; None if deleted."""
     try:
         folder = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
         return Path.cwd() if folder is None else folder.folder
@@ -358,7 +357,7 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """Add to an error about something that only a pass creates the command that runs one."""
+    """Add the command for a pass to an error about something that only a pass creates."""
     try:
         yield
     except UnmadeError as error:
@@ -437,7 +436,7 @@ async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> 
 
 
 def post(installation: Installation, messages: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> None:
-    """Leave messages for the running kbsync or for the next pass: all of them or none.
+    """Send messages to the running kbsync or the next pass: all of them or none.
 
     Each is a verb (approve, retry, repair, rescan or reload), the name of a mirror or None, and the arguments
     that the engine's inbox reads. Raises `UsageError` if the state cannot be written.
@@ -445,7 +444,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str | None, M
     import time
 
     def leave(tx: Tx) -> None:
-        # In one transaction, because half of the request is worse than none.
+        # In one transaction: half a request is worse than none.
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
@@ -470,8 +469,9 @@ def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
 
 @contextmanager
 def unless_running(installation: Installation, instead: str) -> Iterator[None]:
-    """Turn a `LockedError` inside into one that says since when kbsync is running and, with `instead`, what
-    to do."""
+    """Replace a `LockedError` inside with one that says since when kbsync is running and, with `instead`,
+    what to do.
+    """
     try:
         yield
     except LockedError as error:
@@ -517,7 +517,7 @@ def request_reload(installation: Installation, otherwise: str) -> str:
 
 
 def when_done(installation: Installation) -> str:
-    """Return, as text, who carries out such messages and when."""
+    """Return a text that says who carries out such messages and when."""
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")

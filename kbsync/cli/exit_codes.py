@@ -44,7 +44,7 @@ ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
 
 
 def worst(codes: Iterable[Code]) -> Code:
-    """Return the one code for all of them; MIRRORED if there are none."""
+    """Return the code that wins; MIRRORED if there are none."""
     present = set(codes)
     return next((code for code in ORDER if code in present), Code.MIRRORED)
 
@@ -60,7 +60,7 @@ class MirrorError(KbsyncError):
 
 @contextmanager
 def concerning(mirror: str) -> Iterator[None]:
-    """Convert an error inside that a user can cause into one that names this mirror."""
+    """Add this mirror's name to errors inside that users can cause."""
     try:
         yield
     except MirrorError:
@@ -108,7 +108,7 @@ _FIXES = {
 
 
 def code_of(error: Exception) -> Code | None:
-    """Return the code of an error that a user can cause; None for a bug of ours."""
+    """Return the exit code for an error that users can cause; None for a bug."""
     match error:
         case MirrorError():
             return error.code
@@ -119,7 +119,7 @@ def code_of(error: Exception) -> Code | None:
         case Halted():
             return Code.PERSON
         case NotOffered():
-            # The service lacks this call, so a retry will not help.
+            # The service lacks this call, so a retry won't help.
             return Code.USAGE
         case TargetError():
             return Code.PASSING

@@ -94,9 +94,8 @@ class LazyCommands(click.Group):
         return loaded
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands in `--help`, without loading any of them, then the options to begin with.
-
-        All of it fits on one screen.
+        """Write the commands into `--help` without loading them, then the most important options. All of it
+        fits on one screen.
         """
         width = max(map(len, COMMANDS))
         formatter.write_paragraph()
@@ -202,7 +201,7 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
 
 
 def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
-    """Raise `click.UsageError` for the first option of a pass that was given without a pass."""
+    """Raise `click.UsageError` for the first option that applies only to a pass, if there is none."""
     choices = ctx.ensure_object(Choices)
     if command != "COMMAND":
         for option in ("target", "url", "base", "exclude"):
@@ -226,7 +225,7 @@ def run_cli(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code. Raises nothing except `SystemExit` from click's
     completion."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        # Otherwise the next opened file would replace a closed stream (`2>&-`).
+        # Otherwise the next opened file would take the place of a closed stream (`2>&-`).
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
     for stream in (sys.stdout, sys.stderr):
@@ -240,7 +239,7 @@ def run_cli(arguments: Sequence[str]) -> int:
             with ignore_closed_pipe(sys.stdout):
                 sys.stdout.flush()
         except OSError as error:
-            # For example on a full disk, where a script would read truncated output.
+            # For example, a full disk: a script would read truncated output.
             print_message(sentence_of(error))
             code = Code.PASSING
         finally:
@@ -252,7 +251,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Return the code that the command returned; a command that returns nothing succeeded."""
+    """Return the code that the command returned; None means success."""
     try:
         code_or_none = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False

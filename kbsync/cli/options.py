@@ -42,7 +42,7 @@ class Choices:
     exclude: tuple[str, ...] | None = None
 
     def with_mirror(self, name: str | None) -> Choices:
-        """Return these choices and the mirror that a command has as its argument, if one was given."""
+        """Return these choices with the mirror from the command's argument, if one was given."""
         return self if name is None else replace(self, mirrors=(*self.mirrors, name))
 
     def typed(self, command: str) -> str:
@@ -104,7 +104,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, requested: b
 
 
 def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str) -> list[str]:
-    """Return names of mirrors, as far as the config can be read."""
+    """Return names of mirrors, if the config can be read."""
     from kbsync.cli.context import mirror_names
 
     return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(prefix)]
@@ -174,7 +174,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
     _global_option(
         "--log-format",
         type=click.Choice(("console", "json")),
-        help="Log format; default: console on a terminal, else json.",
+        help="Log format; default: console on a terminal, otherwise json.",
     ),
     _global_option("--log-level", type=click.Choice(LEVELS), help="Log this level and above."),
     _global_option("-q", "--quiet", is_flag=True, help="Print only what needs your attention."),
@@ -251,7 +251,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A value that `read` parses from text; its `ValueError` becomes the error message."""
+    """A value parsed from text by `read`, whose `ValueError` becomes the error message."""
 
     def __init__(self, name: str, read: Callable[[str], float]) -> None:
         self.name, self._read = name, read

@@ -45,7 +45,7 @@ class Output:
         return shutil.get_terminal_size().columns
 
     def line(self, text: str = "") -> None:
-        """Write a line; the caller has made it printable."""
+        """Write a line, which must be printable."""
         self.write(f"{text}\n")
 
     def write(self, text: str, *, flush: bool = False) -> None:
@@ -73,11 +73,11 @@ class Output:
             self._stream.buffer.write(os.fsencode(path) + end)
 
     def bold(self, text: str) -> str:
-        """Return the text in bold, for what should stand out."""
+        """Return the text in bold, for emphasis."""
         return self._style(text, "1")
 
     def dim(self, text: str) -> str:
-        """Return the text dimmed, for what matters less."""
+        """Return the text dimmed, for secondary details."""
         return self._style(text, "2")
 
     def red(self, text: str) -> str:
@@ -89,7 +89,7 @@ class Output:
         return self._style(text, "32")
 
     def yellow(self, text: str) -> str:
-        """Return the text in yellow, for what waits."""
+        """Return the text in yellow, for pending items."""
         return self._style(text, "33")
 
     def cyan(self, text: str) -> str:
@@ -118,7 +118,7 @@ def route_messages(log: WriteMessage | None) -> None:
 def print_message(text: str, error: BaseException | None = None) -> None:
     """Print a message on stderr. Each line begins with our name, or is a line of the log (`route_messages`).
 
-    `error`: a bug of ours, shown with its traceback.
+    `error`: a bug, shown with its traceback.
     """
     if _log is not None:
         _log(text, error)
@@ -135,8 +135,9 @@ def print_message(text: str, error: BaseException | None = None) -> None:
 
 @contextlib.contextmanager
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
-    """Drop later writes if the reader of `stream` is gone. Messages that cannot be written stop no work;
-    results that cannot be written are an error."""
+    """Drop later writes if the reader of `stream` is gone. An unwritable message doesn't stop the work; an
+    unwritable result is an error.
+    """
     try:
         yield
     except OSError as error:

@@ -16,13 +16,11 @@ from kbsync.errors import UsageError
 
 PROMPT = "> "
 INTERRUPT_EVERY = 0.05
-"""Seconds after which kbsync raises a signal again that did not end the wait."""
+"""Seconds after which kbsync repeats a signal that didn't end the wait."""
 
 
 def ask(question: str, default: str | None = None) -> str:
-    """Return what the user types; "" asks again or means the default. Raises `UsageError` at the end of
-    input.
-    """
+    """Return the user's input; "" asks again or means the default. Raises `UsageError` at the end."""
     try:
         with _eof_as_error():
             return str(click.prompt(question, default=default, err=True)).strip()
@@ -42,7 +40,7 @@ def agrees(question: str) -> bool:
 def confirm(question: str, action: str, *, yes: bool) -> bool:
     """Return whether the user said yes, now or with `--yes`. Raises `UsageError` without a terminal.
 
-    The caller first prints what is at stake, also in a script: its log then has it.
+    The caller first prints the consequences, also in a script, for its log.
     """
     if not (yes or sys.stdin.isatty()):
         raise UsageError(f"not a terminal; pass --yes to {action}")

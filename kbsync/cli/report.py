@@ -68,7 +68,7 @@ class MirrorReport(Freshness):
     rate: float = 0.0
 
     def _ends(self, *, by_itself: bool) -> bool:
-        """Return whether a user paused it, and the pause ends by itself, or only by a person."""
+        """Return whether a user paused it and the pause ends `by_itself`; with False, only by `resume`."""
         pause = self.status.pause
         return pause is not None and not pause.is_quiet and (pause.until is not None) is by_itself
 
@@ -155,7 +155,7 @@ def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
 
 
 def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> Iterator[str]:
-    """Describe what a pass did: one line for all mirrors, or with `apart` one each."""
+    """Summarize a pass: one line for all mirrors or, with `apart`, one each."""
     if apart or len(reports) == 1:
         for report in reports:
             yield _line(report.status.name, [end.mirrors[report.status.name].counts], [report], end.seconds)
@@ -222,7 +222,7 @@ class MirrorProblem:
 
 
 def mirror_problems(installation: Installation, report: MirrorReport) -> Iterator[MirrorProblem]:
-    """Explain why a mirror is paused or halted, and what is held or unfinished."""
+    """Explain why a mirror is paused or halted, and which documents are held or unfinished."""
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
     def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
@@ -243,7 +243,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
             detail=halt.detail,
             cure=halt.cure,
         )
-    # One line of text for all of them: many would bury what to do. A log has the first ones as events.
+    # One line of text for all: many lines would hide the fix. A log has the first ones as events.
     every = installation.command_line("status --documents")
     line = f"{format_count(number, 'document')} {'waits' if number == 1 else 'wait'} for approval: "
     line += name_some([path for path, _ in report.held], number, every)
@@ -273,13 +273,13 @@ def name_some(paths: Sequence[str], number: int | None = None, every: str = "") 
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Explain why whole mirrors wait, the worst first, as lines of text."""
+    """Explain in lines of text why whole mirrors wait, worst first."""
     for report in worst_first(reports):
         yield from (problem.line for problem in mirror_problems(installation, report) if problem.line)
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Yield the documents that failed, and what to do about them.
+    """Yield lines about the documents that failed, and what to do.
 
     Documents that share a reason get one line, before the others with a line each; at most `LISTED` lines
     per mirror.
@@ -365,9 +365,9 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], lo
 def late(
     installation: Installation, report: MirrorReport, *, check: bool = False, max_age: float | None = None
 ) -> Iterator[str]:
-    """Explain why a mirror lags behind its folder though nothing failed, with the command to run.
+    """Explain why a mirror lags behind its folder although nothing failed, with the command to run.
 
-    `check`: explain everything that makes `status --check` fail. `max_age`: the maximum age in seconds of
+    `check`: explain every reason for a failing `status --check`. `max_age`: the maximum age in seconds of
     waiting files and of the last pass; None: no file may wait.
     """
     if report.status.pause is not None:

@@ -115,7 +115,7 @@ def search_notes(installation: Installation) -> list[str]:
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
     """Return those of `--path`, `--type` and `--after` that no document of any mirror matches, as typed.
 
-    None if documents of other hosts were searched as well: the state doesn't know them.
+    None if documents of other hosts, which the state doesn't have, were searched as well.
     """
     if not query.own and any(mirror.target.searches_all for mirror in installation.mirrors):
         return []

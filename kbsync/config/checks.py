@@ -1,6 +1,6 @@
-"""Checks between settings that are each valid: order of times, names, folders, knowledge bases.
+"""Checks combinations of valid settings: order of times, names, folders, knowledge bases.
 
-A target's own block checks what concerns it alone (`TargetConfig.conflicts`).
+A target's block checks its own settings (`TargetConfig.conflicts`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
         if http is None:
             message = "needs a listener; add http: {listen: 127.0.0.1:9753}, or remove it"
             yield Conflict(loc, message, (("http",),))
-        # Only the secret in the path authenticates a callback.
+        # Only the secret in its path authenticates a callback.
         if is_in_the_clear(mirror.target.callback_base):
             message = "is not https, so the secret in its path would be sent unencrypted; write https://"
             yield Conflict(loc, message)

@@ -1,7 +1,7 @@
 """Adds mirrors to a config file and removes them; every other byte stays as it is.
 
 The parser's events give each mirror's position in the text. The result is parsed again, and an edit that
-would change another value is refused. One process at a time edits, and replaces the file atomically.
+would change any other value is refused. One process at a time edits, and replaces the file atomically.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def with_mirror(text: str, settings: Mapping[str, str]) -> str:
     values = {key: quoted(value) for key, value in settings.items()}
     if last.dash is not None:
         indent, gap, end = _indent(text, last.dash), text[last.dash + 1 : last.start], _block_end(text, last)
-        # If a tab or a line end follows the dash, the columns of the keys are unknown.
+        # After a dash with a tab or a line end, the columns of the keys are unknown.
         gap = gap if gap.strip(" ") == "" else " "
         lines = f"{newline}{indent} {gap}".join(f"{key}: {value}" for key, value in values.items())
         edited = f"{text[:end]}{newline}{indent}-{gap}{lines}{text[end:]}"

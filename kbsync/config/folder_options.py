@@ -30,12 +30,13 @@ class FolderOptions:
 
     @property
     def names_target(self) -> bool:
-        """Whether the options say anything about the knowledge base."""
+        """Whether the options include any about the knowledge base."""
         return (self.target, self.url, self.base) != (None, None, None)
 
     def over(self, earlier: FolderOptions) -> FolderOptions:
-        """Return these options, completed from earlier ones. The options of the target count as one, and so
-        do the patterns."""
+        """Return these options, completed from earlier ones: those of the target as a group, and the patterns
+        as a group.
+        """
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude
         return replace(target, exclude=exclude)

@@ -1,4 +1,5 @@
-"""The kinds of settings: how each is read from the file, refused with a message, and described for editors.
+"""The kinds of settings: how to read each from the file, refuse it with a message, and describe it for
+editors.
 
 Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the only place that describes
 that setting: messages, the JSON schema, `kbsync init` and docs/configuration.md are made from it. Lists,
@@ -89,7 +90,7 @@ class PathBase:
 
 
 def format_value(value: object) -> str:
-    """Return `value` as a message may show it, in YAML's terms."""
+    """Return `value` as YAML, safe to show in a message."""
     match value:
         case Substituted():
             return "the value of ${…}"
@@ -163,7 +164,7 @@ class Duration(ValueKind):
 
     def read(self, value: object, where: PathBase) -> float:
         """Return the seconds."""
-        # Don't guess: 5 could mean seconds or minutes.
+        # Don't guess: 5 could be seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} has no unit; allowed: {DURATION_FORMS}")
         try:

@@ -1,4 +1,4 @@
-"""The settings as values: the keys that a config may contain, with the defaults. Nothing here reads a file.
+"""The settings as values: the keys that a config may contain, with the defaults. This module reads no file.
 
 Each key is described once, in its annotation; `settings_of` and `blocks` derive validation, the JSON schema
 and the list of known keys from these classes. Durations are seconds. Paths are absolute, with `~` expanded
@@ -227,8 +227,8 @@ class MirrorConfig:
     documents: Annotated[
         tuple[DocumentRule, ...],
         About(
-            "settings for some documents, by target; the first match wins; settings for other targets have "
-            "no effect"
+            "settings for some documents, by target; the first match wins; settings of other targets have no "
+            "effect"
         ),
     ] = ()
     prepare: Annotated[
@@ -371,7 +371,7 @@ class Field:
 @functools.cache
 def settings_of(block: type) -> Mapping[str, Field]:
     """Return the settings of `block` by their names, in the order of the model."""
-    # Evaluating the hints is slow, and reading a config needs them many times.
+    # Cached: evaluating the hints is slow, and reading a config needs them often.
     hints = get_type_hints(block, include_extras=True)
     marked = [(field, *bare(hints[field.name])) for field in fields(block)]
     return {

@@ -1,4 +1,4 @@
-"""Finds the config and the state, the folders of earlier runs, and network file systems."""
+"""Finds the config, the state, the folders of earlier runs, and network file systems."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class KnownFolder(NamedTuple):
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
-    """Return the home directory: `$HOME`, else that of the user; None if there is none."""
+    """Return the home directory: `$HOME`, otherwise that of the user; None if there is none."""
     named = environ.get("HOME", "")
     if named.startswith("/"):
         return Path(named)

@@ -36,7 +36,7 @@ def key_of(loc: Loc) -> str:
 def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | None:
     """Return the known word most similar to `word`, or None. `alike`: the minimum similarity, where 1.0 means
     equal."""
-    import difflib  # imported late: only a mistake needs it
+    import difflib  # imported late: needed only after a mistake
 
     plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")
     close = difflib.get_close_matches(plain, list(known), n=1, cutoff=alike)
@@ -45,8 +45,9 @@ def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | Non
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem to fix. `line` is 1-based, None for the whole file; `key` is empty if no key is
-    concerned."""
+    """One problem to fix. `line` is 1-based, None for the whole file; `key` is empty if the problem concerns
+    no key.
+    """
 
     file: Path
     line: int | None

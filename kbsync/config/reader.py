@@ -1,8 +1,8 @@
 """Reads a config file: from YAML to a `Config`, or to all problems at once.
 
 The file becomes a `Draft`. One walk over the model reads it, including values from the environment and secret
-files, and `checks` compares settings with each other. An invalid value becomes None, which no file can
-contain, so that the rest can still be checked and all problems appear at once.
+files, and `checks` compares settings with each other. An invalid value becomes None, which can't come from a
+file, so the rest can still be checked, and all problems are reported at once.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Draft:
         return self._lines.get(loc)
 
     def move(self, old: Loc, new: Loc) -> None:
-        """Give the value at `new` the line of `old`, which it came from."""
+        """Give the value at `new` the line of its origin `old`."""
         self._lines[new] = self._lines[old]
 
     def refuse(self, loc: Loc, message: str) -> None:
@@ -78,7 +78,7 @@ class Draft:
         self._refused.add(loc)
 
     def withdraw(self, loc: Loc) -> None:
-        """Drop the problems of the value at `loc`, because another value replaces it."""
+        """Drop the problems with the value at `loc`, because another value replaces it."""
         self._refused.discard(loc)
         self._problems = {problem: None for problem in self._problems if problem.key != key_of(loc)}
 
@@ -95,7 +95,7 @@ class Draft:
     def raise_problems(self) -> None:
         """Raise ConfigError if any problem was recorded."""
         if self._problems:
-            # In file order, so that the user goes through the file once.
+            # In file order, so that the user can fix them in one pass.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
 
     def problem(self, loc: Loc, message: str) -> Problem:
@@ -116,7 +116,7 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
     references.
     """
 
-    # One pass: values are not substituted again, so a secret may contain `${`.
+    # In one pass: values aren't substituted again, because a secret may contain `${`.
     def replacement(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
@@ -365,13 +365,13 @@ class _Reader:
             self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
-        """Refuse a value of the wrong form, without its text, which may be a secret in place of a block."""
+        """Refuse a value of the wrong type without quoting it: it may be a secret in place of a block."""
         self._check_references(value, loc)
         form = "text" if isinstance(value, str) else format_value(value)
         self._draft.refuse(loc, f"{form} is not valid; allowed: {allowed}")
 
 
-# Far more than any config needs: so a log or database named by mistake isn't read into memory.
+# Far more than any config needs; protects memory if a log or database is named by mistake.
 _LARGEST_FILE = 262_144
 _UNNAMED = "not-named-yet-"
 

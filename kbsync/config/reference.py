@@ -26,7 +26,7 @@ Rows = Iterator[tuple[str, str, str]]
 """Key, default and description, in Markdown."""
 
 _NONE = "–"
-_OWN = ("target.type", "target.base_url", "target.api_key")  # each service describes these itself
+_OWN = ("target.type", "target.base_url", "target.api_key")  # each service describes these
 _TABLE = re.compile(r"(<!-- keys of (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 

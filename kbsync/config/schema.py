@@ -60,7 +60,7 @@ def _required(block: type) -> list[str]:
 
 
 def needs_type(block: type) -> bool:
-    """Return whether `block` is a target's whose type has to be given."""
+    """Return whether `block` is that of a target whose type is required."""
     return block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]
 
 

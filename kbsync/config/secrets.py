@@ -1,4 +1,4 @@
-"""The secrets of a config: where each comes from (`${ENV}`, `*_file`), and how it stays hidden."""
+"""The secrets of a config: their sources (`${ENV}`, `*_file`), and how they stay hidden."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Secret:
         return self  # no second copy of the text in memory
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret is not written anywhere")
+        raise TypeError("a Secret can't be serialized")
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,9 +154,9 @@ CONCURRENCY = Whole("requests in flight", least=1, most=64)
 """For both targets and services."""
 
 REQUESTS_PER_MINUTE = Whole("maximum requests per minute; `0`: kbsync sets no limit")
-CA_FILE = Location("more certificates to trust, in PEM")
+CA_FILE = Location("additional certificates to trust, in PEM format")
 PROXY = Confidential(
-    "the proxy; default: `HTTPS_PROXY` and the like",
+    "the proxy; default: `HTTPS_PROXY` and similar variables",
     r"https?://[^\s/?#]+/?",
     "a URL such as http://proxy:3128 or http://user:password@proxy:3128",
 )
@@ -202,7 +202,7 @@ class TargetConfig(ABC):
 
     type: str
     shares_base: ClassVar[bool] = False
-    """Whether several mirrors may put their documents into one knowledge base of this type."""
+    """Whether several mirrors may share a knowledge base of this type."""
 
     searches_all: ClassVar[bool] = False
     """Whether a search of this type also finds documents of other hosts."""
@@ -211,7 +211,8 @@ class TargetConfig(ABC):
     """Whether kbsync itself reads, splits and embeds the documents of this type."""
 
     unkept: ClassVar[Mapping[int, str]] = {}
-    """The promises that kbsync can't keep at this service: by number, what happens instead, as a sentence."""
+    """The promises that kbsync can't keep at this service, by number: a sentence with what happens instead.
+    """
 
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
     """The settings that a rule under `documents` may have for this type."""
@@ -225,7 +226,7 @@ class TargetConfig(ABC):
         """Open the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be
         opened.
 
-        Import heavy packages only in here: every command reads configs, few open a target.
+        Imports heavy packages only here: every command reads configs, but few open a target.
         """
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
@@ -235,7 +236,7 @@ class TargetConfig(ABC):
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
         """Return how many passages of the base in this folder have a better vector, and how many there are.
 
-        None if none are made.
+        None if kbsync computes none.
         """
         return None
 

@@ -52,7 +52,7 @@ _MIRROR_EXAMPLES = {
     "deletions": "{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}",
     "adopt": "content",
 }
-"""The keys to show, each with a value: the default, if there is a plain one."""
+"""The keys to show, each with a value: the default, if it is a plain value."""
 
 _LOCAL = """\
     # The knowledge base: the built-in one, in the state directory.

@@ -17,7 +17,7 @@ from kbsync.dataclass import dataclass
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
-# Count an alias each time it is used, because a few lines can mean billions of values.
+# Count each use of an alias: a few lines can expand to billions of values.
 _MOST_VALUES = 20_000
 _DEEPEST = 30
 _TAG = "tag:yaml.org,2002:"
@@ -108,7 +108,7 @@ _CAUSES = (
         r"undefined tag|while scanning a (tag|directive)|undefined.*handle",
         "`!` and `%` are special in YAML; put quotes around the text",
     ),
-    (r"cannot start any token", "text cannot begin like this; put quotes around it"),
+    (r"cannot start any token", "text can't begin like this; put quotes around it"),
 )
 
 

@@ -1,6 +1,6 @@
-"""Defines what a target promises, and what callers may request.
+"""Defines the promises of a target, and the requests of its callers.
 
-Every target is a `target.Target`. Optional abilities are separate Protocols, checked with `isinstance`.
-A target declares its limits. A call about several documents returns a separate outcome for each, so that one
+Every target is a `target.Target`. Optional abilities are separate Protocols, checked with `isinstance`. A
+target declares its limits. A call about several documents returns a separate outcome for each, so that one
 bad document never affects the others.
 """

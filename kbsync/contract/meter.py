@@ -1,4 +1,4 @@
-"""Counts the requests to a target, without I/O; each request costs a few additions.
+"""Counts the requests to a target, without I/O, in a few additions each.
 
 `server/metrics` exports the counts as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds`
 (histogram) and `kbsync_uploaded_bytes_total`.

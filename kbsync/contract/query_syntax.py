@@ -14,7 +14,7 @@ from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 
 MOST_OPERATORS, LONGEST_OPERATOR = 16, 500
-"""A text with more operators, or with a longer one, was probably pasted: it has no operators."""
+"""A text with more operators, or a longer one, was probably pasted, so it is read without operators."""
 
 # A quote behind a letter or digit doesn't open a phrase (5" pipe), but one in a script without spaces does.
 _OPERATOR = re.compile(

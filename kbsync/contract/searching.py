@@ -30,13 +30,13 @@ class Query:
     excluded: tuple[str, ...] = ()
     # Remote ids that `paths`, `types` and `after` select, for a target without paths; empty: unknown.
     among: tuple[str, ...] = ()
-    # Let a ranking model order the hits, which costs money; see `Target.reranks`.
+    # Have a ranking model order the hits, which costs money; see `Target.reranks`.
     rerank: bool = False
     # The user is still typing: the last word may be incomplete. A target may ignore this.
     unfinished: bool = False
     # Only this mirror's documents, even if a search would cover those of others (`Target.reach`).
     own: bool = False
-    # Add to each hit how its score is made up, if the target knows.
+    # Explain the score of each hit, if the target can.
     explain: bool = False
 
     @property
@@ -46,8 +46,8 @@ class Query:
 
 
 def selector(query: Query) -> Callable[[str, float | None], bool]:
-    """Return a test for the query's path, types and date. It takes a path and its modification time in epoch
-    seconds.
+    """Return a predicate for the query's path, types and date: it takes a path and its modification time in
+    epoch seconds.
 
     Raises `UsageError` if the path isn't a valid pattern.
     """
@@ -121,9 +121,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class MatchedWord:
-    """A word of a question that a document has, and what it adds to `Reasons.words`.
+    """A word of a question that a document has, and its contribution to `Reasons.words`.
 
-    `written`: how the document has it, if that differs: without a typo, with another ending, in the other
+    `written`: its form in the document, if that differs: without a typo, with another ending, in the other
     Chinese script.
     """
 
@@ -134,12 +134,12 @@ class MatchedWord:
 
 @dataclass(frozen=True, slots=True)
 class Reasons:
-    """The numbers that made the score of a hit's best passage.
+    """The components of the score of a hit's best passage.
 
     `in_text`: words in the passage or its headings; `in_name`: words in the document's file name, title or
-    tags. Their points add up to `words`. `meaning`: what the `cosine` of passage and question counts for; a
-    cosine of None: no vectors were compared. `is_translated`: the translation of the question found it.
-    `is_named`: the question is the name of its file. `size`: the number of the document's passages.
+    tags. Their points add up to `words`. `meaning`: the contribution of the `cosine` of passage and question;
+    None: no vectors were compared. `is_translated`: the translation of the question found it. `is_named`: the
+    question is the name of its file. `size`: the number of the document's passages.
 
     `score` is the mean of `words` and `meaning`, times `size_weight`, and 1 more if `is_named`. `ranked`: the
     score that replaced it because a ranking model ordered the hits, or None.

@@ -1,4 +1,4 @@
-"""Defines what the engine needs from a target to store documents there."""
+"""Defines the interface through which the engine stores documents at a target."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Accepted:
     ready: bool = False
     replaced: bool = False
     name: str = ""
-    # Vendors don't document this time. Only if it agrees with the time of the response, kbsync uses
-    # `Listed.created` in this account to rule out documents.
+    # Vendors don't document this time. kbsync uses `Listed.created` in this account to rule out documents
+    # only if this time agrees with that of the response.
     created: float | None = field(default=None, compare=False)
 
 
@@ -122,8 +122,8 @@ class Base:
     """The knowledge base itself: a new `id` means a different base with none of the old documents.
 
     `address`: its location, as a URL without user and password: the canonical base URL of a service, the
-    database, or the file of a built-in base. `writer`: identifies the process that has the base open, once it
-    has written there; '' if the base doesn't track it. `last_writer`: identifies the previous writer; if it
+    database, or the file of a built-in base. `writer`: identifies the process that has the base open, after
+    its first write; '' if the base doesn't track it. `last_writer`: identifies the previous writer; if it
     isn't the one in our state, the documents may differ from the state.
     """
 
@@ -164,7 +164,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Limits(Waiting, Formats):
-    """A target's limits, how long to wait for its work, and other properties that the engine must know.
+    """A target's limits, how long to wait for its work, and other properties that the engine needs.
 
     The number after a description is that of the promise it serves (docs/promises.md).
     """
@@ -179,7 +179,8 @@ class Limits(Waiting, Formats):
     """Maximum number of requests in flight."""
 
     ahead: int = 0
-    """Number of documents to prepare beyond `concurrency`, for a target that throttles requests itself."""
+    """Number of documents to prepare in addition to `concurrency`, for a target that limits its own requests.
+    """
 
     unhurried: float = 0.0
     """Minimum number of seconds between two requests for work that can wait."""
@@ -214,7 +215,7 @@ class Limits(Waiting, Formats):
 
 PutOutcome = Accepted | TargetError
 DeleteOutcome = TargetError | None
-"""The outcome of a deletion. None: the document no longer exists (deleting an unknown document succeeds)."""
+"""The outcome of a deletion. None: the document no longer exists (deleting an unknown one succeeds)."""
 
 
 class Target(ABC):
@@ -292,7 +293,7 @@ class Target(ABC):
         return False
 
     async def partly_read(self) -> Sequence[str]:
-        """Return the remote ids of documents that were stored without pages that it recognizes now."""
+        """Return the remote ids of documents stored without pages that it can recognize now."""
         return ()
 
     @property
@@ -411,7 +412,7 @@ class Reslices(Protocol):
 
 @runtime_checkable
 class Reads(Protocol):
-    """Returns a document's bytes, which prove what it is."""
+    """Hashes a document's bytes, which identify it."""
 
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 (lower-case hex) of a document's original bytes; None if they are
@@ -444,7 +445,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a target receives in addition to its settings: its mirror, and the folders it may write to."""
+    """The environment of a target besides its settings: its mirror, and the folders it may write to."""
 
     mirror: str
     state_dir: Path
@@ -463,5 +464,5 @@ class Surroundings:
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
 
     def pasted(self, words: str) -> str:
-        """Return a command line for this mirror that users can paste, for use in a sentence."""
+        """Return a command line for this mirror that users can paste, to embed in a sentence."""
         return self.cure(f"{words} --mirror {self.mirror}" if self.mirror else words)

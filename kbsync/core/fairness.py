@@ -1,8 +1,8 @@
-"""Divides the slots' time between lanes of work, and orders the work within a lane. Pure.
+"""Shares the slots' time between lanes of work, and orders the work within a lane. Pure.
 
 A single priority can't order all work fairly: work that always goes first starves the rest, and work that
-rises as it ages overtakes the file that somebody has just saved. So each kind of work has a lane, and each
-lane a share of the time. The other lanes use that share while the lane is empty.
+gains priority as it ages overtakes a file that was just saved. So each kind of work has a lane, and each lane
+a share of the time. The other lanes use that share while the lane is empty.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ LARGE_BYTES = 8 * 1024 * 1024
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
 LONGEST_COST = 120.0
-"""Maximum number of seconds that one turn counts, so that one slow request doesn't hold its lane back for
-long."""
+"""Maximum number of seconds to charge for one turn, so that a slow request doesn't hold its lane back for
+long.
+"""
 
 LEAST_COST = 0.001
 _NEWEST = 0.2  # weight of the last turn in the usual length of a turn

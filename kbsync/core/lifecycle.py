@@ -1,8 +1,8 @@
 """The steps in the life of an upload.
 
-docs/internals/architecture.md lists every step, with who takes it and why; tests check every saved row
-against it. Each function changes a row, and never acts: `planner.decide` runs again after every step and
-finds what must follow at the same path (a successor takes over, a fresh upload is needed). Times are seconds
+docs/internals/architecture.md lists every step, with its actor and reason; tests check every saved row
+against it. Each function changes a row, and does nothing else: `planner.decide` runs again after every step
+and finds the next step at the same path (a successor takes over, a fresh upload is needed). Times are seconds
 since the epoch.
 """
 
@@ -32,7 +32,7 @@ NOT_ANSWERED = "unanswered"
 """Failure code of a document if the responses to its uploads were lost."""
 
 PATIENT_TRIES = 3
-"""After this many attempts a document queues behind those that were never tried."""
+"""Number of attempts after which a document queues behind those never tried."""
 
 LONGEST_BLINK = 60.0
 """Maximum number of seconds between two polls; a longer pause doesn't count as indexing time."""
@@ -103,7 +103,7 @@ _RESET_COUNTERS: dict[str, Any] = {"checks": 0, "absences": 0, "elapsed": 0.0}
 
 def send(upload: Upload, timing: Timing) -> Upload:
     """Move from INTENDED to SENDING, and count the attempt before the first byte leaves."""
-    # Count the loss in advance, because a killed process can't; any response takes it back.
+    # Count the loss in advance, because a killed process can't; any response resets it.
     return replace(
         upload,
         state=UploadState.SENDING,
@@ -212,7 +212,7 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         state=UploadState.UNSURE,
         reason=reason,
         **_RESET_COUNTERS,
-        # If the clock was set back, the document must not seem older than its request.
+        # After the clock was set back, the document must not seem older than its request.
         sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
         checked_at=timing.now,
         due_at=timing.now + wait,
@@ -376,7 +376,7 @@ def forgive(upload: Upload) -> Upload:
 
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """Try again once the account has room to index the document; this costs no try."""
+    """Try again when the account has room to index the document; this doesn't count as a try."""
     return replace(upload, reason=reason, phase=Phase.NO_ROOM, due_at=timing.now)
 
 
@@ -532,7 +532,7 @@ def drop(upload: Upload) -> Upload:
 
 
 def gone(upload: Upload) -> Upload:
-    """Record that its document no longer exists, and that kbsync didn't delete it."""
+    """Record that the document no longer exists, although kbsync didn't delete it."""
     return replace(upload, state=UploadState.GONE, due_at=None)
 
 

@@ -18,7 +18,7 @@ LARGEST = 64 * 1024
 """Maximum number of bytes of a link file."""
 
 LONGEST = 2048
-"""Maximum number of characters of an address; no service documents its limit, but browsers and proxies allow
+"""Maximum length of an address in characters; no service documents its limit, but browsers and proxies allow
 about this many.
 """
 

@@ -1,4 +1,4 @@
-"""The vocabulary of a mirror: files, uploads and documents as values.
+"""The values of a mirror: files, uploads and documents.
 
 Paths are `str`, relative to the mirror's root, with `/` between parts; bytes that are not UTF-8 become
 surrogate escapes, as from `os.fsdecode`. Digests are lower-case hex SHA-256. Times are seconds since the
@@ -54,7 +54,7 @@ class FileKind(enum.Enum):
 
 
 class Presence(enum.IntEnum):
-    """A path's presence as of the last check of the disk."""
+    """The presence of a path at the last check of the disk."""
 
     PRESENT = 0
     MISSING = 1  # absent at one check; a second check, one settle later, decides
@@ -187,7 +187,7 @@ FINAL = (UploadState.DROPPED, UploadState.GONE)
 
 
 class Purpose(enum.IntEnum):
-    """The plan for an upload whose outcome is still open."""
+    """The plan for an upload whose outcome is pending."""
 
     SERVE = 0
     RETIRE = 1
@@ -199,7 +199,7 @@ class Phase(enum.StrEnum):
     PLAIN = ""
     ASKED_AGAIN = "reembedding"  # INDEXING: asked to index again, may still show the old failure
     NO_ROOM = "quota"  # INDEXING: the account had no room for it
-    TO_CUT = "reslice"  # INDEXING: the request to cut its text again is still to be sent
+    TO_CUT = "reslice"  # INDEXING: the request to split its text again is still to be sent
     UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so its path gets another document
     LISTED_READY = "ready"  # ADOPTING: the target's own list called it searchable
     MARKED = "marked"  # ADOPTING: its mark, or the base it is in, proves it ours
@@ -316,7 +316,7 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a target can do beyond put, status, delete and list."""
+    """The abilities of a target beyond put, status, delete and list."""
 
     renames: bool = False
     updates: bool = False
@@ -349,8 +349,7 @@ class Formats:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long to wait until a target has done its work. Times are in seconds, promise numbers as in
-    `Formats`."""
+    """How long to wait for a target's work. Times are in seconds, promise numbers as in `Formats`."""
 
     list_lag: float = 15.0
     """How long an accepted upload may be missing from the list; 0: a single check decides about an unsure

@@ -1,5 +1,4 @@
-"""Names documents at targets that keep no marker of ours. A name is readable, and proves which file it comes
-from.
+"""Names documents at targets that keep no marker of ours. A name is readable, and identifies its file.
 
 `guides/intro.md` becomes `guides__intro~mfrggzdf.md`: the flattened path, then a tag of the bytes. So a
 replacement never takes a name in use, and the name alone identifies the document. Every name is in Unicode's
@@ -208,7 +207,7 @@ class Naming:
 
 
 def _ending(bare: str, tag: str, number: int) -> str:
-    """Return the part between the flat path and the extension. `bare` is those two."""
+    """Return the part between the flat path and the extension; `bare` is the name without that part."""
     if tag:
         return f"~{tag}-{number}" if number else f"~{tag}"
     if number:

@@ -1,16 +1,16 @@
-"""Decides what to do about one path, again after every change of a file or an upload. Pure.
+"""Decides the next steps for one path, after every change of a file or an upload. Pure.
 
 Each rule has a row in `tests/core/test_planner.py`:
 
-- A path that can't be checked, or is being written, is left alone.
-- A file that is gone or deselected loses its document. If the document serves, its deletion is weighed with
-  the others first.
-- With `deletions: never` the file keeps the document that serves it, and uploads in flight finish.
-  Documents replaced by a newer version or a new name are still deleted. A document whose delete failed is
-  kept if the target still has it.
+- A path that can't be checked, or is being written, stays unchanged.
+- A file that is gone or deselected loses its document. If the document serves, kbsync first decides about its
+  deletion together with the others.
+- With `deletions: never` the file keeps the document that serves it, and uploads in flight finish. Documents
+  replaced by a newer version or a new name are still deleted. A document whose delete failed is kept if the
+  target still has it.
 - A document that serves equal bytes under an equal recipe stays.
-- A retirement is called off if its delete was not sent and nothing else serves the path. A delete that
-  was sent and not answered is not repeated before a successor serves: searches may still find the document.
+- A retirement is called off if its delete was not sent and nothing else serves the path. A delete that was
+  sent and not answered is not repeated before a successor serves: searches may still find the document.
 - The target identifies a web page by its address, whatever the name of its file is.
 - A change is sent as a successor; the document that serves keeps serving until the successor is ready.
 - If indexing costs money, the same bytes under another recipe keep their document until that recipe is
@@ -65,16 +65,16 @@ class Step(enum.Enum):
     """A step to take for an upload of a path."""
 
     SEND = enum.auto()  # send the wanted bytes; this upload, if any, serves until the new one is ready
-    DROP = enum.auto()  # it never reached the target: forget it
+    DROP = enum.auto()  # it never reached the target: drop it
     RETIRE = enum.auto()  # delete its document at the target
-    UNWANT = enum.auto()  # its outcome is open and no longer wanted: retire it once known
-    WANT = enum.auto()  # its outcome is open and wanted again
+    UNWANT = enum.auto()  # its outcome is pending and it is no longer wanted: retire it once known
+    WANT = enum.auto()  # its outcome is pending and it is wanted again
     SERVE = enum.auto()  # a hold let go, a retirement called off, an adoption proven, once it is ready
-    WEIGH = enum.auto()  # weigh its deletion with the others
-    KEEP = enum.auto()  # stop weighing its deletion
-    RELABEL = enum.auto()  # tell the target the new path
+    WEIGH = enum.auto()  # decide about its deletion with the others
+    KEEP = enum.auto()  # drop its deletion
+    RELABEL = enum.auto()  # send the new path to the target
     PROVE = enum.auto()  # read the document at the target: is it this file?
-    RESLICE = enum.auto()  # have the target cut the document again under the wanted recipe
+    RESLICE = enum.auto()  # have the target split the document again under the wanted recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,9 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """Return the document to serve, among those at the target that are proven ours: the file's own, else the
-    newest."""
+    """Return the document to serve, among those at the target that are proven ours: the file's own, otherwise
+    the newest.
+    """
     marked = [upload for upload in uploads if upload.is_marked]
     return max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id), default=None)
 
@@ -225,7 +226,7 @@ def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Ac
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()
     if is_address(server.name):
-        return ()  # the target knows the web page by its address, whatever its file is called
+        return ()  # the target identifies the web page by its address, whatever the file's name
     return (Action(Step.RELABEL, server.id),) if can_rename else None
 
 
@@ -283,7 +284,7 @@ def digests_match(known_digest: str, known_size: int | None, digest: str, size: 
     """Return whether `known_digest`, a digest or only its tag, shows that the bytes are those of `digest`."""
     if known_digest == digest or not known_digest.startswith(TAG):
         return known_digest == digest
-    # A tag is 40 bits of the digest; together with the length it is proof enough (ADR 12).
+    # A tag has 40 bits of the digest; together with the length, it suffices as proof (ADR 12).
     return known_digest == by_tag(tag_of(digest)) and known_size in (size, UNKNOWN_SIZE, None)
 
 
@@ -364,7 +365,7 @@ def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
         return Status.FAILED if is_stuck_under_old_name(desired, server, uploads) else Status.READY
     is_same = server is not None and server.digest == desired.digest
     if server is not None and is_same and server.wanted_recipe == desired.recipe and not desired.may_renew:
-        return Status.HELD  # a user is asked before it costs money (ADR 23)
+        return Status.HELD  # the user decides before it costs money (ADR 23)
     if server is None and is_without_text(desired, uploads):
         return Status.SKIPPED  # while an older version serves, the file is out of date and has failed
     return _progress(desired, uploads)

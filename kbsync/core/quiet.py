@@ -50,7 +50,7 @@ def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
 
 
 class Settling:
-    """The paths being written now, and when to read each.
+    """The paths being written now, and when each must be read.
 
     `now` is monotonic seconds and never goes back from one call to the next.
     """
@@ -72,7 +72,7 @@ class Settling:
             return  # still quiet
         wait.stamp = stamp
         wait.quiet_at = now + quiet_time(stamp, self._settle)
-        # A log that never stops growing is due too; the reader makes sure that its bytes are consistent.
+        # A log that never stops growing is due too; the reader ensures that its bytes are consistent.
         wait.due_at = min(wait.quiet_at, wait.since + self._longest)
 
     def restart(self, path: str, now: float) -> None:

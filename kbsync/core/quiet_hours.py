@@ -37,7 +37,7 @@ def parse_quiet_hours(text: str) -> tuple[QuietHours, ...]:
         first, last, *times = match.groups()
         start, end = map(_minutes, times)
         if start == end:
-            raise ValueError(f"{part.strip()!r} begins and ends at the same time, so it has no length")
+            raise ValueError(f"{part.strip()!r} begins and ends at the same time")
         days = range(7)
         if first:
             first_day, last_day = DAYS.index(first), DAYS.index(last or first)

@@ -106,7 +106,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
     """Return the line that decides about `path`, or else about the nearest folder above it that any line
     matches.
 
-    This makes a list of patterns select files: `docs/` selects everything in it, `!docs/draft.md` all but
+    This makes a list of patterns select files: `docs/` selects everything in it, `!docs/draft.md` excludes
     this file.
     """
     while path:
@@ -127,8 +127,7 @@ def path_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def plain_part(pattern: str) -> str:
-    """Return the longest text that occurs in every path that the pattern matches; "" if the pattern has no
-    plain part."""
+    """Return the longest text in every path that the pattern matches; "" if there is none."""
     is_plain = pattern.isascii() and not set(pattern) & set("[\\!#")
     parts = pattern.replace("?", "*").split("*") if is_plain else []
     return max((part.strip("/ \t\n") for part in parts), key=len, default="")
@@ -292,7 +291,7 @@ def _letter(segment: str, index: int) -> tuple[str, int]:
 
 
 IGNORE_FILE = ".kbsyncignore"
-"""Holds patterns for its folder and everything below; never mirrored itself."""
+"""Contains patterns for its folder and everything below; never mirrored itself."""
 
 
 def _with_random_end(beginning: str) -> tuple[str, ...]:
@@ -307,10 +306,9 @@ def _with_random_end(beginning: str) -> tuple[str, ...]:
 
 HIDDEN = ".*"
 
-# Files that programs leave behind, never documents. Each is one name in gitignore syntax. A person
-# re-includes one with a negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names
-# it. To re-include a name that is only hidden, `include` needs a name or pattern for it that begins with a
-# dot.
+# Files that programs leave behind, never documents. Each is one name in gitignore syntax. Users re-include
+# one with a negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it. To
+# re-include a name that is only hidden, `include` needs a name or pattern for it that begins with a dot.
 DEFAULTS = (
     # version control
     *(".git", ".hg/", ".svn/", ".bzr/", "CVS/", "_darcs/", ".jj/", ".pijul/"),
@@ -318,7 +316,7 @@ DEFAULTS = (
     *("*~", ".*.sw?", "4913", ".*.un~", ".#*", r"\#*#", ".*.kate-swp", ".goutputstream-*", "*.bak", "*.orig"),
     # locks of office programs
     *("~$*", ".~lock.*#"),
-    # unfinished files: downloads, copies, files deleted while a program had them open
+    # unfinished files: downloads, copies, files deleted while a program still had them open
     *("*.tmp", "*.temp", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download/"),
     *(".nfs????????????????*", ".fuse_hidden*"),
     # rsync and sed -i
@@ -347,7 +345,7 @@ _REVISION = "2"
 DEFAULT = "default"
 """Location of the lines of `DEFAULTS`."""
 
-_NEVER_MIRRORED = Verdict(FileChoice.EXCLUDED, "holds patterns for kbsync and is not mirrored", IGNORE_FILE)
+_NEVER_MIRRORED = Verdict(FileChoice.EXCLUDED, "contains patterns for kbsync and isn't mirrored", IGNORE_FILE)
 _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "include")
 
 
@@ -379,7 +377,7 @@ class Rules:
                  "_names", "person_version", "program_version")  # fmt: skip
 
     person_version: str
-    """Changes when a person changes include, exclude or an ignore file that applies here."""
+    """Changes with the user's include, exclude and the ignore files that apply here."""
 
     program_version: str
     """Changes when the defaults, the target's limits or this program's treatment of the rules change."""
@@ -464,7 +462,7 @@ class Rules:
                 problem = "the target doesn't accept files without an extension"
             if included is None:
                 return Verdict(FileChoice.SKIPPED, problem, "formats")
-            # A person named it, so its absence is a failure (exit 1).
+            # The user named it, so leaving it out is a failure (exit 1).
             reason = f"explicitly included but not accepted: {problem}"
             return Verdict(FileChoice.REFUSED, reason, included.rule)
         limit = self._limits.max_bytes_by_extension.get(extension, self._limits.max_bytes)

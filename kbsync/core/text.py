@@ -1,7 +1,7 @@
 """Formats text for people and protocols: makes it printable, quotes it for a shell, writes sizes and
 durations. Pure.
 
-Strangers write most of the text that kbsync shows: file names, responses of services. None of it may move a
+Most text that kbsync shows comes from strangers: file names, responses of services. None of it may move a
 terminal's cursor, forge a line of the log or hide its own content.
 """
 
@@ -16,9 +16,9 @@ from collections.abc import Iterable
 _HARMFUL = re.compile(
     "["
     "\x00-\x1f\x7f-\x9f"  # C0 and C1 controls, line ends among them
-    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # direction, line ends, unseen
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # direction, line ends, invisible
     "\ud800-\udfff"  # bytes that are not UTF-8, as surrogate escapes
-    "\U000e0000-\U000e007f"  # tags: unseen
+    "\U000e0000-\U000e007f"  # tags: invisible
     "]"
 )
 _HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")

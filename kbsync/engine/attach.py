@@ -62,7 +62,7 @@ UNASKED_SHARE = 0.2
 
 
 class RecipeChanges:
-    """Decides which recipes the documents of one mirror may be indexed with again."""
+    """Decides under which recipes the documents of one mirror may be indexed again."""
 
     def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
@@ -94,7 +94,7 @@ class RecipeChanges:
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time at which `weigh` next has something to do; None if nothing waits.
+        """Return the monotonic time of the next work for `weigh`; None if nothing waits.
 
         Deletions are decided first, because deleted documents do not count. That wait is limited to
         `settle_longest`, since some folders have deletions all the time.
@@ -117,7 +117,7 @@ class RecipeChanges:
             return None
         self._put_off_since = None
         held_extent = await self._store.write(self._decide)
-        # Let the planner decide again about every document of an allowed recipe, one batch per transaction.
+        # Have the planner decide again about every document of an allowed recipe, one batch per transaction.
         for recipe in sorted(self._to_release or ()):
             after: int | None = 0
             while after is not None:
@@ -134,7 +134,7 @@ class RecipeChanges:
             self._to_release = set(tx.recipes.allowed(mirror))
         undecided, asked_counts = self._undecided(tx), tx.recipes.asked(mirror)
         holds = tx.holds.current(mirror, RENEWALS)
-        # If more documents are affected than the user was asked about, ask again (promise 5).
+        # Ask again if more documents are affected than the user was asked about (promise 5).
         is_as_asked = bool(holds) and all(n <= asked_counts.get(recipe, 0) for recipe, n in undecided.items())
         if undecided and is_as_asked and holds[0].approved_at is None:
             return None
@@ -273,13 +273,13 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
 def find_record(
     tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
 ) -> MirrorRecord | None:
-    """Return the mirror's row: by its name, or else the row of a renamed mirror, whose name is no longer in
+    """Return the mirror's row: by its name, otherwise that of a renamed mirror, whose name is no longer in
     the config.
 
-    A renamed mirror is recognized by the same folder, knowledge base and prefix, else the same knowledge base
-    and prefix, else the same folder; of several, one with the same knowledge base wins, then one with the
-    same type of target. A row that fits another new mirror of the config better is never used. The result
-    does not change when another mirror gets its own row.
+    A renamed mirror is recognized by the same folder, knowledge base and prefix; otherwise by the same
+    knowledge base and prefix; otherwise by the same folder; of several, one with the same knowledge base
+    wins, then one with the same type of target. A row that fits another new mirror of the config better is
+    never used. The result does not change when another mirror gets its own row.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record
@@ -311,7 +311,7 @@ def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Return whether both have the same base; the prefix may differ, because that only renames documents."""
+    """Return whether both have the same base; the prefix, which only affects names, may differ."""
     key = base_key(mirror.location)
     return bool(key) and _is_same_folder(record, mirror) and base_key(record.location) == key
 
@@ -324,8 +324,8 @@ def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
-    """Compare the root with the last known one. Returns '', or why a user must check it before anything is
-    deleted.
+    """Compare the root with the last known one. Returns '', or the reason why a user must check it before
+    anything is deleted.
 
     A missing mount halts the mirror (the returned message); after any other difference the deletions of the
     first pass need approval.
@@ -376,7 +376,7 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 
 def root_missing(trouble: RootTrouble) -> Halted:
-    """Return the halt for a missing root, which no approval can end."""
+    """Return the halt for a missing root; approval can't end it."""
     return Halted(FOLDER_MISSING, f"{trouble}; nothing is deleted until it is back")
 
 
@@ -401,7 +401,7 @@ async def bind(
     base = await _count_documents(store, settings, record, target, base)
     repair = f"kbsync verify --repair --mirror {settings.name}"
     former_addresses = await store.read(partial(_former_bases, record))
-    # Outside the transaction: such a file may be on a disk that no longer answers.
+    # Outside the transaction: the file may be on a disk that no longer responds.
     removed = await asyncio.to_thread(
         lambda: {address for address in former_addresses if _is_removed(address)}
     )
@@ -427,7 +427,8 @@ async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
     """Return the base with its documents counted in the list, if the base's own count says that many are
-    gone."""
+    missing.
+    """
     # The base's count may lag behind uploads, and includes other people's documents (ADR 14). So a base
     # stays emptied until its list says otherwise: our documents in the list exist.
     key = (settings.target_type, base.address, base.id, settings.prefix)
@@ -455,7 +456,7 @@ def _rebind(
 ) -> int:
     """Return the binding to the base. Raises `Halted` if it lost many documents behind our back.
 
-    `removed`: addresses of knowledge bases whose files are gone.
+    `removed`: addresses of knowledge bases whose files were deleted.
     """
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
     key = (settings.target_type, base.address, base.id, settings.prefix)
@@ -490,7 +491,7 @@ def _take_over_rows(
     """Take over the rows of this base and prefix: the mirror that wrote them had the same identity."""
     configured_locations = {identity.name: identity.location for identity in configured}
     for other_mirror in tx.mirrors.all():
-        # Two spellings of one address can make two mirrors of a config share a binding.
+        # With two spellings of one address, two mirrors of a config can share a binding.
         is_its_own = other_mirror.binding == binding and configured_locations.get(other_mirror.name) in (
             other_mirror.location,
             "",
@@ -519,7 +520,7 @@ def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
 
 
 def _is_removed(address: str) -> bool:
-    """Return whether the file of a knowledge base is gone. Blocks."""
+    """Return whether the file of a knowledge base was deleted. Blocks."""
     if not address.startswith("file:"):
         return False
     file = Path(os.fsdecode(unquote_to_bytes(address.removeprefix("file://"))))
@@ -537,7 +538,7 @@ def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, ta
     27)."""
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
-    return former.address in (base.address, "")  # "": an older kbsync recorded no address
+    return former.address in (base.address, "")  # "": an older kbsync recorded none
 
 
 def _rename_all(
@@ -556,8 +557,7 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """Return whether so many ready documents are missing that the cause can't be an accident with one or
-    two."""
+    """Return whether so many ready documents are missing that it can't be an accident with one or two."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
@@ -588,7 +588,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:
-    """Send the documents again whose scanned pages the target can read since the last run."""
+    """Send documents again whose scanned pages have become readable for the target since the last run."""
     binding = journal.binding
     remote_ids = set(await target.partly_read())
     was_able = bool(await store.read(lambda tx: tx.meta.get(MirrorFact.SCANS, binding.mirror)))
@@ -610,16 +610,16 @@ async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> N
 
 
 async def _decide_everything(store: StateStore, journal: Journal) -> None:
-    """Let the planner decide about every file again if the binding changed since it last did."""
+    """Have the planner decide about every file again if the binding changed since the last time."""
     binding, mirror = journal.binding, journal.binding.mirror
-    # Differs if unchanged files may have to be sent again, because the base or the recipe is another one.
+    # Differs if unchanged files may have to be sent again, because the base or the recipe changed.
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
     fingerprint = binding.settings.fingerprint
     judged_by = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
     if await store.read(lambda tx: tx.meta.get(MirrorFact.DECISION_TERMS, mirror)) == judged_by:
         return
-    # Differs if a user, not an upgrade, changed how documents are made. If only the recipes differ, an
-    # upgrade changed them: then existing documents stay as they are if indexing costs money.
+    # Differs if a user, not an upgrade, changed how documents are indexed. If only the recipes differ, an
+    # upgrade changed them: then existing documents stay unchanged if indexing costs money.
     by_person = _hashed(binding.id, fingerprint)
     is_same = await store.read(lambda tx: tx.meta.get(MirrorFact.SETTINGS, mirror)) == by_person
     is_upgraded = binding.abilities.weighs and is_same
@@ -679,8 +679,8 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
 async def _expect_files(store: StateStore, journal: Journal) -> None:
     """Create file rows for documents of a former base, so that the next scan looks for their files.
 
-    Some of these files may be gone and have no row any more. The scan finds each file, or counts it as
-    missing.
+    Some of these files may have been deleted, together with their rows. The scan finds each file, or counts
+    it as missing.
     """
     binding = journal.binding
 

@@ -66,7 +66,7 @@ PAGE = 200
 class Discrepancy:
     """One problem. `remote_id` is None if there is no document. `why` is a sentence.
 
-    `claim`: the owner of the document, if it serves nothing. `is_ours`: it is proven ours, so kbsync may
+    `claim`: the owner of the document, if it serves nothing. `is_ours`: the document is ours, so kbsync may
     delete it.
     """
 
@@ -164,7 +164,7 @@ class Audit:
         return bool(self.strays)
 
     async def confirm_missing(self, rows: Sequence[Upload]) -> list[Upload]:
-        """Return those uploads that the target confirms missing and that still serve."""
+        """Return the uploads that the target confirms missing and that still serve."""
         return await find_missing(self._target, self._read, rows)
 
     # -- documents that serve nothing --------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Audit:
         return stray
 
     def _filter_strays(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
-        """Return the strays that, according to the current state and their bytes, nobody needs."""
+        """Return the strays that no file needs, according to the current state and their bytes."""
         claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
         is_known = [claim.whose is Whose.OPEN or claim.row is not None for claim in claims]
         latest_claims = [
@@ -242,7 +242,7 @@ class Audit:
                 why = f"the file is not selected, but {document} remains"
                 orphaned.append(self._discrepancy(stray, entry, why))
             elif (
-                # The state has decided about the file and did not choose this document.
+                # The planner has decided about the file and didn't choose this document.
                 entry is not None
                 and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
                 and (stray.row is None or not has_bytes(entry, stray.listed))
@@ -293,7 +293,7 @@ class Repairs:
             tx.uploads.add(adopting(binding, stray, self._journal.timing.now))
 
     def retire_stray(self, tx: Tx, stray: Claim) -> bool:
-        """Delete a document that nothing needs: through a row that has its id, a row that gets its id back,
+        """Delete a document that no file needs: through a row that has its id, a row that gets its id back,
         or a new row.
 
         Only documents proven ours get a new row.
@@ -344,7 +344,7 @@ SAMPLE = 20
 
 
 class PutOffError(Exception):
-    """The audit cannot continue now; it is tried again later."""
+    """The audit can't continue now; kbsync tries again later."""
 
 
 @dataclass(slots=True)
@@ -376,7 +376,7 @@ class RegularAudit:
     - It reads the whole list. In a daemon each request waits for a pause (`Limits.unhurried`) and for fresh
       work; a pass has no other work left.
     - After the time that lists may lag, it checks again the documents that the list lacks, and those in the
-      list that nothing needs. Without any, it ends at once.
+      list that no file needs. Without any, it ends at once.
     - It repairs, with one transaction for each batch or document: it sends documents that the target reports
       missing again, and deletes documents that reappeared and duplicates that this state created. It logs
       anything else.
@@ -429,7 +429,7 @@ class RegularAudit:
         binding, now = self._journal.binding, self._clock.wall()
         recorded = await self._store.read(lambda tx: last_audit(tx, binding.mirror))
         if recorded is None or recorded.binding != binding.id:
-            # A new base needs no audit yet: all that is known about it was read just now.
+            # A new base needs no audit yet: everything known about it was just read.
             last = LastAudit(binding.id, now)
         else:
             # If the clock was set back, the period starts now, so only one audit is late.
@@ -513,7 +513,7 @@ class RegularAudit:
             raise PutOffError("the mirror is halted")
 
     async def _refuse_emptied(self, audit: Audit, started: float) -> None:
-        """Halt if the base lost many documents. A sample of queries must confirm what the list says."""
+        """Halt if the base lost many documents. A sample of queries must confirm the list."""
         binding = self._journal.binding
         sample: list[Upload] = []
         missing = 0

@@ -94,10 +94,10 @@ async def keep_running(
         try:
             return await work()
         except Exception:
-            # Work that ran well for a while does not fail all the time: the pause starts small.
+            # After a long time without failures, the pause is short again.
             failures = 1 if clock.steady() - started > LONGEST_PAUSE else failures + 1
             seconds = pause_after(failures)
-            # Here, since a search does without it.
+            # Imported here: a search doesn't need it.
             import structlog
 
             structlog.get_logger("kbsync").exception("task.failed", task=name, again_in=seconds, **log_fields)
@@ -108,7 +108,7 @@ T = TypeVar("T")
 
 
 class Ask(Protocol):
-    """Runs a query in the event loop of the mirror that it is about."""
+    """Runs a query in the event loop of its mirror."""
 
     async def __call__(self, question: Callable[[], Awaitable[T]], /) -> T:
         """Return the result of the query."""
@@ -122,7 +122,7 @@ async def directly(question: Callable[[], Awaitable[T]]) -> T:
 async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitable[T]]) -> T:
     """Return an `Ask` that runs queries in the loop of another thread."""
 
-    # Called in that thread: the objects it reads belong to that loop.
+    # Called in that thread, because the objects it reads belong to that loop.
     async def run_question() -> T:
         return await question()
 

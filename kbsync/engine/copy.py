@@ -1,7 +1,7 @@
 """Copies the documents of a former base into the current one without reading files.
 
 `kbsync kb copy` calls this instead of a pass. It records each document like an upload: before the request,
-and again with the target's response. So a killed copy leaves what a killed pass leaves: running it again
+and again with the target's response. So a killed copy leaves the same state as a killed pass: another run
 continues, and the next pass knows every document of the base (promises 3 and 11).
 """
 
@@ -62,7 +62,7 @@ async def copy(
     await _settle_unsure(store, journal, target)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
-    # The next pass judges every file for this base, also those that were deleted or changed meanwhile.
+    # The next pass decides about every file for this base, including files deleted or changed meanwhile.
     await store.write(lambda tx: mark_undecided(tx, binding.mirror))
     for origin in origins:
         after = 0
@@ -94,8 +94,8 @@ def _announce(
     binding, sending = journal.binding, list[tuple[Upload, Upload]]()
     present_count = remaining_count = 0
     for row in rows:
-        # The rows of the old base serve forever. A file without a row was deleted or renamed since, and its
-        # document with it.
+        # The rows of the old base serve forever. A file without a row was since deleted or renamed, as was
+        # its document.
         if row.path is None or tx.entries.get(binding.mirror, row.path) is None:
             continue
         rows_here = journal.uploads(tx, row.path)

@@ -1,8 +1,8 @@
-"""Handles files that are gone: checks a second time, applies the limits beyond which deletions need approval,
-and carries out approvals.
+"""Handles missing files: checks a second time, applies the limits beyond which deletions need approval, and
+carries out approvals.
 
-Nothing here deletes a document. An allowed deletion sets its upload to RETIRING. The worker sends it after a
-last check of the file (`find_returned`, `begin`), because days may pass in between.
+Nothing here deletes a document. An allowed deletion sets its upload to RETIRING. The worker carries it out
+after a last check of the file (`find_returned`, `begin`), because days may pass in between.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ QUIET_LEAST = 3.0
 """Seconds without another deletion before kbsync weighs a batch: `rm -r` takes a moment, and is one batch."""
 
 ROUNDING = 1e-6
-"""Seconds of tolerance for rounding: what `next_due` reports as due is due."""
+"""Seconds of tolerance for rounding: whatever `next_due` reports as due is due."""
 
 APPROVAL_KEPT = 7 * 86400.0
 
@@ -46,7 +46,7 @@ def must_hold(
     """Return whether `batch` deletions need approval (promise 5).
 
     `executed`: deletions allowed without approval within the window. `serving`: documents that serve now,
-    including the batch. `before`: how many served when the first file went missing.
+    including the batch. `before`: how many served when the first file disappeared.
     """
     if batch == 0:
         return False
@@ -58,7 +58,7 @@ def must_hold(
 
 
 def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
-    """Return whether a file missed by `until` (steady seconds) still needs its second check or a decision."""
+    """Return whether a file first missed by `until` (steady seconds) still needs a check or a decision."""
     missed = tx.entries.first_missed(mirror)
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
 
@@ -66,8 +66,8 @@ def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
 class Deletions:
     """The deletions of one mirror.
 
-    `identity` returns the root's identity, None while it cannot be trusted; `changing_inodes` those of files
-    that are still changing.
+    `identity` returns the root's identity, or None while it can't be trusted; `changing_inodes` the inodes of
+    files that are still changing.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Deletions:
         self._identity = identity
         self._changing_inodes = changing_inodes
         self._served = deque[tuple[float, int]]()
-        """How many documents served recently, and since when, in steady seconds."""
+        """Recent numbers of serving documents, each with its time in steady seconds."""
         self._may_have_moved: dict[str, float] = {}
         """Missed files that may have moved: when a check first missed them, in steady seconds."""
 
@@ -101,8 +101,8 @@ class Deletions:
         while rows := await self._store.read(
             lambda tx: tx.entries.missed_before(self._mirror, missed_by, PAGE)
         ):
-            # A moved file can be recognized by its inode once changing files elsewhere are read. Wait for
-            # that no longer than for a changing file, which may keep changing.
+            # A moved file can be recognized by its inode once changing files elsewhere are read. Wait no
+            # longer than for a changing file, which may keep changing.
             now, changing_inodes = self._clock.steady(), self._changing_inodes()
             missed = {path: self._may_have_moved.pop(path, missed_at) for path, _, missed_at in rows}
             recent = now - settings.settle - settings.settle_longest
@@ -152,8 +152,9 @@ class Deletions:
                     tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time of the next second check or decision. It is infinite during a scan, and
-        None if nothing waits."""
+        """Return the monotonic time when a second check or a decision is next due: infinite during a scan,
+        None if nothing waits.
+        """
         missed, is_missed_by_scan = await self._store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
         )
@@ -204,12 +205,12 @@ class Deletions:
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_open(self, until: float) -> bool:
-        """Return whether a file missed by `until` (steady seconds) still needs its second check or a
+        """Return whether a file first missed by `until` (steady seconds) still needs its second check or a
         decision."""
         return await self._store.read(lambda tx: some_may_go(tx, self._mirror, until))
 
     async def are_missed(self, until: float) -> bool:
-        """Return whether a file missed by `until` (steady seconds) still needs its second check."""
+        """Return whether a file first missed by `until` (steady seconds) still needs its second check."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
@@ -220,7 +221,7 @@ class Deletions:
         Returns how many of them newly need approval.
         """
         n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
-        # left by an interrupted run, whose steady times can't be compared with ours
+        # from an interrupted run, whose steady times can't be compared with ours
         if n and await self._carry_out_weighed():
             n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
@@ -236,7 +237,7 @@ class Deletions:
         return held_count
 
     async def _drop_others(self) -> None:
-        """Drop the deletions that no longer qualify."""
+        """Drop deletions that no longer qualify."""
 
         def drop(removals: Sequence[Removal], tx: Tx) -> None:
             for removal in removals:
@@ -256,7 +257,7 @@ class Deletions:
         binding, now = self._journal.binding, self._clock.wall()
         for hold in tx.holds.batches(self._mirror, weighed=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
-            # Bursts of deletions count as one: otherwise a folder could be emptied a few files at a time.
+            # Bursts of deletions count together: otherwise a folder could be emptied a few files at a time.
             executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)
             # How many documents served when the first file of the batch went missing.
             first_missed = tx.removals.began(hold, now - self._clock.steady())
@@ -336,7 +337,7 @@ class Deletions:
 
         if not await self._store.read(approved):
             return 0
-        # An approval that was not used for a week says nothing about today's folder.
+        # An approval unused for a week says nothing about the current folder.
         old, done = self._clock.wall() - APPROVAL_KEPT, 0
         await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
         for hold in await self._store.read(approved):
@@ -365,7 +366,7 @@ class Deletions:
         path = removal.path
         entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload)
         is_held = upload is not None and upload.state is UploadState.HELD and upload.path == path
-        # An approval is for exactly this document: another one that serves now is weighed again.
+        # An approval covers exactly this document: another one that serves now needs a new decision.
         if not is_held or entry is None:
             tx.removals.release(removal.upload)
             return False
@@ -462,8 +463,9 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """Return the row as it waits for its file to be read or for a successor; None if its document may be
-    deleted."""
+    """Return the row, waiting for its file to be read or for a successor; None if its document may be
+    deleted.
+    """
     binding = journal.binding
     # After the state was lost, a renamed file may not be searchable under its new name yet. But if the target
     # stores each text once, it refuses the new document until this one is deleted.
@@ -484,7 +486,7 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
 def _state_if_kept(
     journal: Journal, tx: Tx, upload: Upload, statuses: Mapping[str, DocStatus]
 ) -> DocState | None:
-    """Return the state for a document that is kept; None for one that may be deleted."""
+    """Return the new state of a document to keep; None if it may be deleted."""
     if not _is_to_keep(journal, tx, upload):
         return None
     status = statuses.get(upload.remote_id or "")
@@ -499,7 +501,7 @@ def _is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 
 def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
-    """Return what the folder requires at the path that a document served; None if it never served one."""
+    """Return the desired state of the path that a document served; None if it never served one."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)

@@ -1,8 +1,8 @@
 """Explains why searches find a file or not: one sentence, what to do, and the evidence.
 
-`kbsync explain` reads what the disk, the rules, the state and the target have about one path, and puts it
-into sentences (`_Sentences`). It takes no lock and writes nothing. The first reason that applies is the
-answer: a problem of the whole mirror comes before a problem of one file.
+`kbsync explain` collects the facts about one path from the disk, the rules, the state and the target, and
+puts them into sentences (`_Sentences`). It takes no lock and writes nothing. The first reason that applies is
+the answer: a problem of the whole mirror comes before a problem of one file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the rules decide about a file. `closed`: why a directory above the file is not scanned.
+    """The rules' decision about a file. `closed`: why a directory above the file is not scanned.
 
     `problem`: why the rules of its directory are unknown.
     """
@@ -75,7 +75,7 @@ class Selection:
 
 @dataclass(slots=True)
 class PathExplanation:
-    """What disk, rules, state and target have about one path; the `answer`, and the `sentences` with the
+    """The facts about one path from disk, rules, state and target; the `answer`, and the `sentences` with the
     evidence.
 
     `mirror` is None for a path outside all mirrors; then nothing else is known.
@@ -246,7 +246,7 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
-    """Return what the disk and the rules have about the path, and the root or its problem. Blocks."""
+    """Return the facts about the path from the disk and the rules, and the root or its problem. Blocks."""
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
@@ -272,8 +272,9 @@ def _add_state(
     root: RootIdentity | RootTrouble,
     context: CommandContext,
 ) -> None:
-    """Add what the state has about the path. Reads no disk, because a blocked read would keep the state
-    open."""
+    """Add the facts about the path from the state. Doesn't read the disk, where a blocked read would keep the
+    state open.
+    """
     path, stat = evidence.path, evidence.stat
     record = attach.find_record(tx, settings, context.configured)
     if record is None:
@@ -309,7 +310,7 @@ def _add_state(
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat) -> Selection | None:
-    """Return what the rules decide about the path; None if there is no file."""
+    """Return the rules' decision about the path; None if there is no file."""
     if stat.kind is None or stat.stamp is None or not path:
         return None
     try:
@@ -341,7 +342,7 @@ def _halt(
 
 
 async def _query_target(target: Target, evidence: PathExplanation, text: bool) -> None:
-    """Add the target's result for the serving document, else for the newest one being indexed."""
+    """Add the target's result for the serving document, otherwise for the newest one being indexed."""
     indexing = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
     upload = evidence.server or (indexing[-1] if indexing else None)
     if upload is None or upload.remote_id is None:
@@ -362,7 +363,7 @@ _BEGINNINGS = (
     (r"symlink|socket", "it is a"),
     (r"empty|hidden|excluded by|explicitly included", "it is"),
     (r"[\d,]+ bytes", "it has"),
-    (r"holds|matches|cannot be", "it"),
+    (r"contains|matches|cannot be", "it"),
 )
 """The first words of the rules' reasons, and the subject that turns each into a clause."""
 
@@ -389,7 +390,7 @@ def _decided_by(selection: Selection) -> str:
 
 
 def _undo(selection: Selection) -> str:
-    """Return what to do to make the file searchable."""
+    """Return how to make the file searchable."""
     rule = selection.verdict.rule
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
@@ -521,7 +522,7 @@ class _Sentences:
         return self._why_halted() or "the next pass deletes its document, unless too many would go at once"
 
     def _why_outdated(self) -> str:
-        """Return why searches find other content than the file's; '' if they find its own."""
+        """Return why searches find outdated content; '' if they find the file's own."""
         failed, entry = self._why_failed(), self.evidence.entry
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
         if not (failed or is_on_its_way or self.evidence.is_changed):
@@ -530,7 +531,7 @@ class _Sentences:
             return reason
         if is_on_its_way:
             return self._progress()
-        return self._settling() or f"no pass has seen the change yet; {self._next_pass()}"
+        return self._settling() or f"no pass has noticed the change yet; {self._next_pass()}"
 
     def _is_folder_lost(self) -> bool:
         """Return whether the whole folder is missing, so that nothing is known about its files."""
@@ -551,7 +552,7 @@ class _Sentences:
         return f"the mirror is halted: {self._halt_with_command()}"
 
     def _why_failed(self) -> str:
-        """Return what is wrong with the current file, in the words of the rules or the target."""
+        """Return the problem with the current file, in the words of the rules or the target."""
         entry = self.evidence.entry
         if entry is None or entry.status not in (Status.FAILED, Status.SKIPPED):
             return self.evidence.folder_problem

@@ -2,7 +2,7 @@
 that.
 
 A problem of one document concerns only that document (promise 9). `HaltState` decides when it is the target's
-problem: then no further document is tried until a person, or time, has fixed it.
+problem: then no further document is tried until a user or time resolves it.
 
 | state  | work             | next                                                                        |
 |--------|------------------|-----------------------------------------------------------------------------|
@@ -10,9 +10,9 @@ problem: then no further document is tried until a person, or time, has fixed it
 | HALTED | none             | `try_again` (the base answers) → TRYING; `release` (a user asks) → FREE     |
 | TRYING | all, to prove it | a document is accepted, or none is left → FREE; `stop` → HALTED             |
 
-A base that was missing and answers proves enough. If documents were accepted before but never finished, only
-a finished one proves anything. A temporary problem ends by itself: the target is down, or kbsync fails. It
-pauses the work, and is shown only if it lasts.
+That a missing base answers again is proof enough. If documents were accepted before but never finished, only
+a finished one proves anything. A temporary problem, such as a target that is down or
+an error in kbsync, ends by itself. It pauses the work, and is shown only if it lasts.
 
 `Halts` writes the halt to the state before it shows it; a write that fails is tried again (`refresh`).
 """
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 BLAME_LIMIT = 5
-"""Number of documents refused in a row for one reason, with none accepted in between, before kbsync blames
-the target.
+"""Number of documents refused in a row for the same reason, with none accepted in between, before kbsync
+blames the target.
 """
 DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0
@@ -65,7 +65,7 @@ PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 
 
 class Work(Enum):
-    """What work may be done; see the table above."""
+    """The work that is allowed; see the table above."""
 
     FREE = "free"
     HALTED = "halted"
@@ -74,7 +74,7 @@ class Work(Enum):
 
 @dataclass
 class HaltState:
-    """The pure part: what requests and errors show about the target. All times are steady seconds.
+    """The pure part: conclusions about the target from requests and errors. All times are steady seconds.
 
     Nothing is sent before `not_before`. `error`: the last halt. `trouble`: why the target is down since
     `down_since`; '' if it is up. `is_full`: the account had no room to index; `is_stuck`: no document ever
@@ -108,14 +108,15 @@ class HaltState:
         self.work, self.error = Work.HALTED, error
 
     def release(self) -> None:
-        """Resume the work: the cause of a halt is gone."""
+        """Resume the work: the cause of a halt has been resolved."""
         self._forget_trouble()
         self.work, self.is_stuck = Work.FREE, False
         self.refused_labels, self._refusal_code = [], ""
 
     def try_again(self) -> None:
-        """Check whether the cause of the halt is gone, now that the base answers; one more such error halts
-        again."""
+        """Check whether the cause of the halt is resolved, now that the base answers; one more such error
+        halts again.
+        """
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
             # One more refusal is enough: a check costs one document, not five again.
@@ -129,7 +130,7 @@ class HaltState:
         self.unanswered.clear()
 
     def prove(self) -> None:
-        """Record that the work succeeds, or that none is left."""
+        """Record that work succeeds, or that none is left."""
         if self.work is Work.TRYING:
             self.work = Work.FREE
 
@@ -146,7 +147,7 @@ class HaltState:
             self.rounds += of_round
             self.jobs += not of_round
             self.failure = bug_in_words(error)
-            # A document that always fails delays the others no longer than this (promise 9).
+            # The maximum delay of other documents by one that always fails (promise 9).
             pause = pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
             self.not_before = now + pause
         return self.not_before - now
@@ -174,7 +175,7 @@ class HaltState:
             if isinstance(error, Halted):
                 return error
         unanswered_errors = [error for error in errors if isinstance(error, Unavailable | Unsure)]
-        # A response about any document shows that the target is up, whatever happened to the others.
+        # A response about any document shows that the target is up.
         if not unanswered_errors or len(unanswered_errors) < requested:
             self.answers()
             return None
@@ -225,8 +226,8 @@ class HaltState:
     def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
         """Record refusals. After five in a row with one code and none accepted, the target is to blame.
 
-        Of documents sent together that may succeed later, only one counts, because a brief problem refuses
-        all of them.
+        Documents sent together that may succeed later count as one, because a brief problem refuses all of
+        them.
         """
         is_counted = False
         for upload, outcome in outcomes:
@@ -253,7 +254,7 @@ class HaltState:
 
 @dataclass(kw_only=True)
 class Halts(HaltState):
-    """The halts of one mirror, as the state stores them and users see them."""
+    """The halts of one mirror, in the state and as users see them."""
 
     mirror: Mirror
     stored: Halt | None = None
@@ -292,7 +293,7 @@ class Halts(HaltState):
         return as_halt(error, self.mirror.settings.name, self.mirror.context.command_line)
 
     async def end(self) -> None:
-        """End the halt: a user asked for that, or the mirror has started again."""
+        """End the halt: a user requested that, or the mirror has started again."""
         self.release()
         await self.show(None)
 
@@ -323,8 +324,9 @@ class Halts(HaltState):
         return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:
-        """Return whether to check now if the cause of the halt is gone. The longer the halt lasts, the rarer
-        the checks."""
+        """Return whether to check the cause of the halt now. The longer a halt lasts, the rarer
+        the checks.
+        """
         now, wait = self.mirror.clock.steady(), PROBE_EVERY
         if self.stored is None:
             self._probe_wait = PROBE_EVERY
@@ -337,7 +339,7 @@ class Halts(HaltState):
 
     async def show_trouble(self, reason: str, trouble: str) -> None:
         """Show a temporary problem (`PASSING`), unless a more important one is shown."""
-        # Only once per run: a second time would hide what the run has learned since.
+        # Only once per run: a second time would hide newer findings.
         if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
             await self.show(self._describe_trouble(reason, trouble))
 

@@ -3,7 +3,7 @@ audit, rescan.
 
 A command leaves a message in the state and wakes the process that holds it. The process carries out a message
 in batches of documents, one transaction each; the last one also ends the message. After a crash in the middle
-it repeats part of the work, which changes nothing.
+it repeats part of the work, which is harmless.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ class Dropped:
 
 @dataclass(slots=True)
 class InboxResult:
-    """What the run must do next: check files again, check whether a halt is over, audit now, compare the
-    whole folder."""
+    """The next tasks of the run: check files again, check whether a halt is over, audit now, compare the
+    whole folder.
+    """
 
     recheck: set[str] = field(default_factory=set)
     resumed: bool = False
@@ -76,8 +77,8 @@ class Inbox:
     async def carry_out(self) -> InboxResult:
         """Carry out all messages, oldest first.
 
-        A message that can't be carried out is dropped, because it would end every later pass too. A malformed
-        one is ignored. The user can request it again.
+        Drops a message that can't be carried out, because it would also end every later pass; the user can
+        request it again. Ignores a malformed one.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(

@@ -3,7 +3,7 @@
 Every method takes the transaction it runs in. A method that changes the row of a file or upload ends with
 `decide`, which asks the planner for the next step, so that rows and decisions never disagree on disk. A
 method that takes an upload's number reads its row again, because the planner may have changed its decision
-during a request. Methods return what to log.
+during a request. Methods return the events to log.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from kbsync.state.read_only import Tx
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
-"""Maximum number of consecutive decisions about a path: each may require another."""
+"""Maximum number of consecutive decisions about a path, each of which may require another."""
 
 NAME_TRIES = 5
 SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
@@ -166,9 +166,9 @@ class Journal:
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
-        """Compare the target's creation time of a document just uploaded with the clock."""
-        # No vendor documents times in ids. They are evidence once ids of our own answered uploads to this
-        # base agreed with the clock, until one of them does not.
+        """Compare the target's creation time of a document that was just uploaded with the clock."""
+        # No vendor documents times in ids. They are evidence once the ids of our own answered uploads to this
+        # base agree with the clock, until one doesn't.
         now = self._clock.wall()
         if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
             return  # the target reports none, or a clock was set back
@@ -190,7 +190,7 @@ class Journal:
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
     def observe(self, tx: Tx, file: FileSeen) -> None:
-        """Record the check of a file and decide about its path."""
+        """Record the result of checking a file, and decide about its path."""
         mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
         rows = [] if old is None else self.uploads(tx, file.path)
         # The uploads follow a renamed file, unless its new path already has a document or an upload, for
@@ -259,8 +259,8 @@ class Journal:
     def file_unknown(self, tx: Tx, path: str) -> None:
         """Record that a check could not tell whether the file exists."""
         stored = tx.entries.get(self.binding.mirror, path)
-        # A document kept for a missing file stays that way if the path becomes inaccessible. Otherwise nobody
-        # would be asked about it once `deletions: never` is over.
+        # A document kept for a missing file stays that way if the path becomes inaccessible. Otherwise its
+        # deletion would need no approval after the end of `deletions: never`.
         if stored is not None and (stored.status, stored.presence) != (Status.KEPT, Presence.GONE):
             tx.entries.set_presence(self.binding.mirror, path, Presence.UNKNOWN)
             self.decide(tx, path)
@@ -273,7 +273,7 @@ class Journal:
             self.decide(tx, path)
 
     def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
-        """Decide about a path until nothing more follows, then set its status."""
+        """Decide about a path until no further step follows, then set its status."""
         entry = tx.entries.get(self.binding.mirror, path)
         if entry is not None:
             self._decide(tx, entry, fresh)
@@ -291,7 +291,7 @@ class Journal:
         self._update_status(tx, entry, desired, list(rows.values()))
 
     def desired(self, entry: FileRow) -> Desired:
-        """Return what the folder requires at this path."""
+        """Return the desired state of this path, as the folder requires it."""
         is_read = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.binding.recipe(entry.path)
         return Desired(
@@ -313,8 +313,8 @@ class Journal:
     def _update_status(self, tx: Tx, entry: FileRow, desired: Desired, uploads: list[Upload]) -> None:
         for index, upload in enumerate(uploads):
             if upload.state is UploadState.SERVING and is_address(upload.name) and is_link(entry.path):
-                # The target identifies a page by its address: renaming a link file only changes the name in
-                # the state.
+                # The target identifies a page by its address, so renaming a link file only changes the name
+                # in the state.
                 uploads[index] = replace(upload, label=entry.path)
             if self.binding.abilities.weighs and not is_undecided(desired):
                 # The serving row records the recipe that its file needs instead, so that these rows can be
@@ -405,7 +405,7 @@ class Journal:
             case _:
                 return False  # already scheduled
         tx.uploads.save(changed)
-        rows[changed.id] = changed  # where the next action of this decision begins
+        rows[changed.id] = changed  # the start of the next action of this decision
         return True
 
     def _free_name(
@@ -466,7 +466,8 @@ class Journal:
                 continue
             address = addresses.get(number)
             if address is not None and tx.uploads.is_in_doubt(address):
-                # One after the other: if both responses were lost, nothing could tell their documents apart.
+                # One after the other: if both responses were lost, their documents would be
+                # indistinguishable.
                 reason = "waiting for another document with the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
@@ -486,7 +487,7 @@ class Journal:
         return claimed
 
     def unsendable(self, tx: Tx, number: int) -> None:
-        """Record that the file no longer has the intended bytes: the next check decides again."""
+        """Record that the file no longer has the intended bytes; the next check decides again."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
             tx.uploads.save(lifecycle.drop(upload))
@@ -506,7 +507,7 @@ class Journal:
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
                 if outcome.replaced:
-                    # The predecessor is gone: whatever changed meanwhile, this one serves (promise 2).
+                    # The predecessor was deleted: whatever changed meanwhile, this one serves (promise 2).
                     upload = lifecycle.want(upload)
                 changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
                 # The target may have given it another name.
@@ -556,8 +557,8 @@ class Journal:
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
-        """Record that the file's old document was removed first: nothing serves now, whatever happens to the
-        new one.
+        """Record that the file's old document was removed first, so nothing serves now, whatever happens to
+        the new one.
         """
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
@@ -567,7 +568,7 @@ class Journal:
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
-        """Record the status of a document that was being indexed; if it failed, that was already handled."""
+        """Record the status of a document that was being indexed; a failure was already handled."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING:
             return None
@@ -600,7 +601,7 @@ class Journal:
                     reason=status.reason if status.pause else "",
                 )
                 tx.uploads.save(changed)
-                return None  # nothing follows from it
+                return None  # it changes nothing
         self._save_and_decide(tx, changed)
         return None
 
@@ -673,7 +674,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """Release rejections that were the target's fault; they cost no document a try (promise 9)."""
+        """Release rejections that were the target's fault; they don't count as tries (promise 9)."""
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
@@ -685,7 +686,7 @@ class Journal:
     ) -> Happened | None:
         """Handle a final failure to index: send a fresh upload while tries are left, else quarantine."""
         # Upload again after the target was asked to index again, or if it can't be asked. If the account is
-        # to blame, that costs the document no try. A document that a user hid stays hidden.
+        # to blame, this doesn't count as a try. A document hidden by a user stays hidden.
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if not why.is_final and (why.halt or upload.repairs < tries):
@@ -738,7 +739,7 @@ class Journal:
         return None
 
     def _is_taken(self, tx: Tx, upload: Upload, listed: Listed) -> bool:
-        """Return whether another upload has a document that only its name assigns to this one."""
+        """Return whether another upload has a document that belongs to this one only by its name."""
         if upload.remote_id is not None or self.binding.limits.marks:
             return False
         holders = tx.uploads.holders(self.binding.id, listed.remote_id)
@@ -772,8 +773,8 @@ class Journal:
         return self._record(tx, self._make_event(failed))
 
     def _found_again(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
-        """Handle an upload that was given up and appeared after all: it serves only if nothing else does."""
-        # The target's list was this late, so from now on wait twice as long before an absence counts.
+        """Handle an upload that was given up and appeared later: it serves only if nothing else does."""
+        # The target's list was this late: from now on, wait twice as long before an absence counts.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
             self._lag = lag
@@ -802,8 +803,8 @@ class Journal:
         return is_same and self.binding.texts_once
 
     def _doubt_server(self, tx: Tx, changed: Upload) -> None:
-        """Record that a rename failed and the file has its old name again."""
-        # Its old document may have been removed for the new one: check that.
+        """Record that a rename failed, and the file has its old name back."""
+        # Check whether its old document was removed for the new one.
         if not (changed.attempts or changed.reason) or not self._has_text_of_server(tx, changed):
             return
         for row in self.uploads(tx, changed.path or ""):
@@ -814,7 +815,7 @@ class Journal:
         """Return whether another upload serves this path, or brings the same version while this one is not
         `is_ready`."""
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
-            return True  # no file needs it any more
+            return True  # no file needs it now
         version = (upload.digest, upload.recipe)
         rows = [row for row in self.uploads(tx, upload.path) if row.id != upload.id]
         is_coming = any(row.state.in_flight and (row.digest, row.recipe) == version for row in rows)

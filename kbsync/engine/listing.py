@@ -1,4 +1,5 @@
-"""Finds out who owns a listed document: reads the target's list and compares it with the rows of the state.
+"""Determines the owner of a listed document: reads the target's list and compares it with the rows of the
+state.
 
 `identify` is pure, and the only place that compares the names, tags, lengths, times and marks of listed
 documents. The caller acts on the result: adopts a document, settles an open upload, reports or repairs.
@@ -48,24 +49,26 @@ EARLIEST, LATEST = 5.0, 120.0
 
 
 class Whose(enum.Enum):
-    """Who owns a document, and what proves it. kbsync leaves documents alone that are not proven ours
-    (promise 6)."""
+    """The owner of a document, and the proof. kbsync doesn't touch documents that aren't proven ours (promise
+    6).
+    """
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
     ENDED = enum.auto()  # ours: an upload that needs it no more has its id
     OPEN = enum.auto()  # ours: it is, or may be, the document of an upload whose outcome is awaited
     MARK = enum.auto()  # ours: its mark, the name of a lost upload, or its base proves it
     PATH = enum.auto()  # may be ours: its mark or its name has a path of this mirror
-    OTHERS = enum.auto()  # another mirror of this state has it
+    OTHERS = enum.auto()  # it belongs to another mirror of this state
     FOREIGN = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The owner of a listed document. `listed` has its path and what is known about its bytes: from its row,
-    its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open uploads
-    it may belong to. `doubts`: uploads of web pages that it may belong to, if nothing in the list can prove
-    that."""
+    """The owner of a listed document. `listed` has its path and the known facts about its bytes: from its
+    row, its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open
+    uploads it may belong to. `doubts`: uploads of web pages that it may belong to, if nothing in the list can
+    prove that.
+    """
 
     whose: Whose
     listed: Listed
@@ -188,7 +191,7 @@ def _is_mine(binding: Binding, row: Upload) -> bool:
 
 
 def _needs_document(row: Upload) -> bool:
-    """Return whether the row needs its document, or is about to finish with it."""
+    """Return whether the row needs its document, or will soon be done with it."""
     match row.state:
         case UploadState.RETIRING:
             return row.attempts < RETIRE_TRIES
@@ -252,7 +255,7 @@ def _fit_page(
 
 
 def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Claim]:
-    """Return the owners of these documents, as far as the state has them now."""
+    """Return the owners of these documents according to the current state."""
     uploads, naming, marks = tx.uploads, binding.naming, binding.limits.marks
     # No vendor documents times in ids, so `Journal` compares them with the clock.
     trusts_times = tx.meta.get(BindingFact.TIMES, binding.id) == AGREE
@@ -358,7 +361,7 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
     statuses = dict(await target.status(ids))
     unknown = [remote_id for remote_id in ids if statuses.get(remote_id, UNKNOWN).state is DocState.UNKNOWN]
     # A target may omit a few until the next request. If it omits all of them, they count as present: only a
-    # clear response makes a document missing.
+    # clear response counts as missing.
     if unknown and len(unknown) < len(ids):
         statuses |= await target.status(unknown)
     return {remote_id for remote_id in ids if statuses.get(remote_id, UNKNOWN).state is not DocState.MISSING}

@@ -1,8 +1,8 @@
 """Runs one mirror in the daemon: handles hints as they arrive, rescans from time to time, and retries in
 between.
 
-`keep` starts the mirror, watches it, and starts it again after an error; `_turn` is one round of the loop.
-One event wakes the loop for any reason; the state and the clock then show what to do.
+`keep` starts the mirror, watches it, and starts it again after an error; `_turn` is one round of the loop. A
+single event wakes the loop for every reason; the state and the clock show the work.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class ReloadScope(Enum):
-    """What a halted mirror reloads, because a user may have fixed the cause of the halt there."""
+    """The data that a halted mirror reloads, because a user may have fixed the cause of the halt there."""
 
     CONFIG = "config"
     """Reload the whole config: the user sent a request, and may have changed it."""
@@ -74,10 +74,10 @@ class ReloadQueue:
 log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
-"""Seconds between two checks of root, watcher and target, which send no events."""
+"""Seconds between two checks of root, watcher and target, which don't report changes."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_RELOAD = 10.0
-"""Seconds a halted mirror waits for a reload."""
+"""Maximum number of seconds that a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
 ALL = "all"
 """Key of the scan of the whole folder."""
@@ -102,7 +102,7 @@ class MirrorLoop:
     _mode: Mode | None = None
 
     async def keep(self) -> None:
-        """Run until `stop`. After a problem of the folder or the target, continue when it is over."""
+        """Run until `stop`. After a problem with the folder or the target, continue when it is resolved."""
         wait = FIRST_RETRY
         while not self.stop.is_set():
             try:
@@ -163,7 +163,7 @@ class MirrorLoop:
         else:
             reason = bug_in_words(error)
             log.exception("mirror.failed", mirror=name)
-        with contextlib.suppress(StateError):  # for `status`, if the state can still be written
+        with contextlib.suppress(StateError):  # for `status`, if the state is still writable
             await self.mirror.halts.show_trouble(FAILING, reason)
 
     async def _reload(self, scope: ReloadScope) -> None:
@@ -272,7 +272,7 @@ class MirrorLoop:
             self.mirror.wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:
-        """Ask the target whether the cause of the halt is gone."""
+        """Check at the target whether the cause of the halt is resolved."""
         if self.mirror.halts.is_about(CREDENTIALS):
             await self._reload(ReloadScope.SECRETS)
         if self.stop.is_set():

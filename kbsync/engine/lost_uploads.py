@@ -1,6 +1,6 @@
 """Searches for uploads whose response was lost; one complete list serves all of them.
 
-A few are queried by name first, if the target can do that, because a list of thousands takes minutes and many
+If the target supports it, a few are first queried by name, because a list of thousands takes minutes and many
 requests. If that finds all of them, the list isn't needed; only the complete list proves that one is absent.
 `engine/listing` decides which document may belong to which upload. If the name does not prove the content,
 the document is read.

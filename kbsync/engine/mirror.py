@@ -1,4 +1,4 @@
-"""One running mirror: how it starts and ends, and what `--once` and the daemon share.
+"""One running mirror: its start and end, and the code shared by `--once` and the daemon.
 
 `Mirror` lasts as long as kbsync runs: its root, its halt, its counts. `BoundMirror` does its work. It exists
 only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base takes it
@@ -52,7 +52,7 @@ from kbsync.state.store import StateStore
 log = structlog.get_logger("kbsync")
 
 ENTRIES = 2
-"""How often a pass waits for one path: after its scan, and again if the file changed meanwhile."""
+"""How many times a pass waits for one path: after its scan, and again if the file changed meanwhile."""
 
 
 class Owed:
@@ -248,7 +248,7 @@ class BoundMirror:
         )
         self.owed = Owed(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
         self.may_wait = True
-        """Whether rows might wait for a decision; False only if none do."""
+        """Whether rows may be waiting for a decision; False only if none are."""
         self.deletions = Deletions(
             store, journal, clock, mirror.trusted_identity, changing_inodes=self._changing_inodes
         )
@@ -257,7 +257,7 @@ class BoundMirror:
         self.inbox = Inbox(store, journal, clock, configured)
         self.audits = RegularAudit(mirror, journal, target, self.worker)
         self.is_turn_requested = True
-        """Whether something may be due that `next_due` does not know."""
+        """Whether something may be due that `next_due` doesn't cover."""
         self.next_scan = 0.0
         self.scanning = set[str]()
         self._must_scan_again = False
@@ -275,7 +275,7 @@ class BoundMirror:
         return task
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this is cancelled; the journal has what was in flight. Repeatable."""
+        """Stop the parts, even if this is cancelled; the journal has the requests in flight. Repeatable."""
         self.reconciler.stop()
         async with AsyncExitStack() as stack:
             stack.callback(self.bodies.close)
@@ -383,10 +383,10 @@ class BoundMirror:
     # -- work other than scanning -----------------------------------------------------------------------
 
     async def turn(self, hints: Sequence[Hint] = (), *, only_due: bool = False) -> list[Hint]:
-        """Do all that is due now. Returns the hints that are left for the next turn.
+        """Do all work that is due now. Returns the hints left for the next turn.
 
-        `only_due`: do nothing unless a turn was requested or something is known to be due, so that an idle
-        mirror reads less.
+        `only_due`: do nothing unless a turn was requested or work is known to be due, so that an idle mirror
+        reads less.
         """
         if self.mirror.is_pass and self._scan_error is not None:
             raise self._scan_error  # a daemon scans again
@@ -539,7 +539,7 @@ class Mirror:
         However this ends, it stops the work and closes the target: an embedded base left open would stay
         locked.
         """
-        # In this mirror's own thread: on a dead mount this never returns, but other mirrors continue.
+        # In this mirror's own thread: on a dead mount this never returns, while other mirrors continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
         # First, because `status` needs the mirror's row to show later errors.
         await self._enroll()
@@ -590,7 +590,7 @@ class Mirror:
             closing.add_done_callback(self._closing.discard)
 
     async def _close(self, target: Target) -> None:
-        # Its requests still count: /metrics never decreases.
+        # Its requests still count: counters in /metrics never decrease.
         if target.meter is not None:
             self.closed_requests.add(target.meter)
         await target.aclose()
@@ -619,7 +619,7 @@ class Mirror:
             await asyncio.to_thread(self.context.rename_base, old, new)
 
     async def find_pause(self) -> Pause | None:
-        """Return the pause in force; also before the mirror's first run. Quiet hours begin and end here.
+        """Return the current pause; also before the mirror's first run. Quiet hours begin and end here.
 
         A pass has no quiet hours, because a user or a timer started it.
         """
@@ -675,8 +675,8 @@ class Mirror:
     async def trusted_identity(self) -> RootIdentity | None:
         """Return the root's identity if it is the same as at the start of this run; otherwise halt and return
         None."""
-        # Called before and after each check that may prove a file gone, because a folder swapped or unmounted
-        # meanwhile proves nothing (promise 1).
+        # Called before and after each check that may prove a file missing, because a folder replaced or
+        # unmounted meanwhile proves nothing (promise 1).
         try:
             return await attach.same_root(self.settings, self.identity)
         except Halted as error:

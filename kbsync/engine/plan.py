@@ -2,8 +2,8 @@
 
 It is a real pass: it attaches the mirror, reads the inbox, scans the folder, lets the journal decide, and
 decides about deletions and changed recipes. No worker runs, so nothing is sent; the target is queried for its
-base, and for its list if a pass would need it. `plan` shows what the rows of the copy then intend, and
-`verify` learns from it which files are newer than their documents.
+base, and for its list if a pass would need it. `plan` shows the intended steps in the rows of the copy;
+`verify` uses it to find files newer than their documents.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Planned:
 
     `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied;
     `recipe` for documents to be indexed again. `source`: the path before a rename. `sends`: the bytes go to
-    the target. `note`: what is special or, for failed files, why; if the path ends in `/`, it is a directory.
+    the target. `note`: a remark or, for failed files, the reason; if the path ends in `/`, it is a directory.
     `refused`: the document that searches still find for a file whose current bytes the target refused.
     """
 
@@ -94,14 +94,14 @@ class Planned:
 
 @dataclass(slots=True)
 class MirrorPlan:
-    """What a pass of one mirror would do, each list ordered by path; empty if there is a `halt`.
+    """The effects of a pass of one mirror, each list ordered by path; empty with a `halt`.
 
     A rename is listed as one whether or not the target can rename: `sends` says which renames upload.
     `reembed`: the same bytes again, under another recipe. `delete`: deletions that the pass carries out.
     `held`: deletions that need approval after this pass, and documents that changed settings require to be
     indexed again, if that needs approval. `failed`: files that stay without an up-to-date document. `keep`:
     documents that stay without their file, None unless the config says `deletions: never`. `is_guess`: the
-    target did not report what it holds.
+    target didn't report its documents.
     """
 
     name: str
@@ -160,8 +160,8 @@ async def plan_mirror(
 ) -> MirrorPlan:
     """Plan a pass.
 
-    Raises StateError for an unreadable state. A problem of the root or the target becomes the plan's `halt`
-    if a pass would stop because of it, else its `note`.
+    Raises StateError for an unreadable state. A problem with the root or the target becomes the plan's `halt`
+    if it would stop a pass, otherwise its `note`.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
@@ -228,8 +228,9 @@ class _ClockAhead:
 
 class PrivatePass:
     """A pass on a private copy of the state, up to the point of sending documents. Call `attach` (which sets
-    `journal`), then `compare` (which sets `root`), then `list_changes`, and `close` at the end. `note`: what
-    could not be determined."""
+    `journal`), then `compare` (which sets `root`), then `list_changes`, and `close` at the end. `note`: facts
+    that couldn't be determined.
+    """
 
     journal: Journal
     root: RootIdentity
@@ -329,7 +330,7 @@ class PrivatePass:
         await deletions.run_approved()
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
-        if await self._identity() is None:  # then nothing read so far can be trusted
+        if await self._identity() is None:  # nothing read so far can be trusted
             raise attach.root_differs(self._settings, "it changed during the comparison")
 
     async def _identity(self) -> RootIdentity | None:
@@ -419,7 +420,7 @@ class PrivatePass:
             row.state: row for row in rows if (row.digest, row.recipe) == (desired.digest, desired.recipe)
         }
         if UploadState.INDEXING in fitting:
-            return  # nothing to do but wait
+            return  # it only has to wait
         if any(row.state is UploadState.ADOPTING for row in rows) and not fitting:
             # a document in the base whose bytes are not read yet: assume they are the file's
             plan.unchanged += 1

@@ -98,7 +98,7 @@ class Polls:
         return happened, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Return the meaning of the document's status, after handling a failure as far as possible."""
+        """Interpret the document's status, after handling a failure as far as possible."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
@@ -116,8 +116,9 @@ class Polls:
         return row, status, Remedy.NONE
 
     def _waits_in_line(self, row: Upload) -> bool:
-        """Return whether documents that the target accepted before this one, or soon after, became searchable
-        since its last poll."""
+        """Return whether documents accepted before this one, or soon after, have become searchable since its
+        last poll.
+        """
         latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
         return self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
 
@@ -148,7 +149,7 @@ class Polls:
             self.paused_failures.add(row.id)
             return Remedy.LATER
         if row.phase is Phase.NO_ROOM:
-            # Only few check whether there is space again: each check costs a call.
+            # Only a few check whether there is space again: each check costs a request.
             turn.tries -= 1
             if turn.tries < 0:
                 return Remedy.LATER
@@ -159,7 +160,7 @@ class Polls:
         try:
             await self._target.reembed(row.remote_id or "")
             self._can_reembed = True
-        except NotOffered:  # now: only the target knows whether that is permanent
+        except NotOffered:  # for now: only the target knows whether that is permanent
             self._can_reembed = False
             return Remedy.NOT_OFFERED
         except Rejected:
@@ -167,7 +168,7 @@ class Polls:
         except Unavailable:
             return Remedy.NONE if lifecycle.is_overdue(row, self._journal.timing) else Remedy.LATER
         except Unsure:
-            return Remedy.ASKED  # it costs money, so wait rather than ask twice
+            return Remedy.ASKED  # it costs money, so wait instead of asking twice
         return Remedy.ASKED
 
     async def _confirm_by_search(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
@@ -190,7 +191,7 @@ class Polls:
             self._overdue.add(row.id)
         seconds = self._journal.timing.limits.give_up
         if len(self._overdue) >= BLAME_LIMIT:
-            # Quarantining documents one by one would hide that the target is stuck (promise 9).
+            # Quarantining one document after another would hide that the target is stuck (promise 9).
             self._overdue.clear()
             raise Halted(
                 TARGET_STUCK,

@@ -100,7 +100,9 @@ def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[st
 
 
 RACY_SECONDS = 2.0
-"""A file read this soon after its last change may change again with the same timestamp: it is read again."""
+"""A file that was read this soon after its last change is read again: it may change without a new
+timestamp.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Wait:
 
 
 Judgement = FileSeen | Wait | None
-"""None if the file is gone, which the next check confirms."""
+"""None if the file is missing, which the next check confirms."""
 
 
 def judge(
@@ -169,10 +171,10 @@ def judge(
         had_content = awaited or (stored is not None and stored.digest is not None)
         is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
-            # Even after its longest wait: an empty moment says nothing about what will be written.
+            # Even after its longest wait: a moment without content says nothing about the content to come.
             return Wait(path, stamp, busy=file.forced, is_selected=False)
         return FileSeen(path, stamp, verdict, by_person=by_person(file, stored), fresh=file.fresh)
-    # The same timestamp means the same bytes: read and send nothing (promise 7).
+    # An equal timestamp means equal bytes: read and send nothing (promise 7).
     if stored is not None and stored.digest and stored.stamp == stamp and not (deep or stored.racy):
         return FileSeen(path, stamp, verdict, digest=stored.digest, fresh=file.fresh)
     content: StableDigest | Spooled | ReadProblem
@@ -194,7 +196,7 @@ def judge(
         case _:
             return None
     renamed_from = None
-    # For a file with several links the inode does not say which name is the old one.
+    # For a file with several links, the inode doesn't show the old name.
     if (stored is None or stored.digest is None) and file.links == 1:
         former_rows = former(path, content.stamp.ino, content.digest)
         renamed_from = former_rows[0].path if former_rows else None
@@ -269,7 +271,7 @@ class StateTree:
     def rows(self, directory: str) -> set[EntryRow]:
         """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory.
 
-        Names that are not UTF-8 come from SQLite as bytes; the set is rebuilt only if there are any.
+        SQLite returns names that aren't UTF-8 as bytes; the set is rebuilt only if there are any.
         """
         rows: set[Any] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
         if any(type(row[0]) is bytes for row in rows):
@@ -390,7 +392,7 @@ class Reconciler:
             try:
                 await self.scan(path, number=number)
             finally:
-                # A failed tree is scanned with the whole folder; one requested meanwhile is scanned again.
+                # A failed tree is scanned with the whole folder; a tree requested meanwhile is scanned again.
                 if self._trees.get(path) == number:
                     del self._trees[path]
 
@@ -433,7 +435,7 @@ class Reconciler:
         if listing.problem:
             await self._store.write(lambda tx: tx.folders.trouble(mirror, folder, listing.problem))
             return
-        version = ""  # the rules that were applied to its files before, if that matters
+        version = ""  # the rules applied to its files before, if needed
         if listing.reselect:
             row = await self._store.read(lambda tx: tx.folders.get(mirror, folder))
             version = "" if row is None else row.version
@@ -495,7 +497,7 @@ class Reconciler:
             ripe = [row.path for row in rows if row.stamp.newest < before and row.path not in tried_paths]
             if not ripe:
                 return
-            tried_paths.update(ripe)  # each once: an unreadable file must not keep this loop running
+            tried_paths.update(ripe)  # each only once: an unreadable file must not keep this loop running
             # Not as quiet ones: their old timestamp says nothing about current writers (promise 8).
             while ripe and not self._stopping:
                 ripe = [*await self._check_and_take(ripe[:PAGE]), *ripe[PAGE:]]
@@ -668,7 +670,7 @@ class Reconciler:
                 self._forget(path)
                 continue
             file = FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=True)
-            # Use only this check, because the last known timestamp of the path may be old.
+            # Use only this check, because the last known timestamp of the path may be outdated.
             if due[path].is_quiet and stat.stamp == due[path].stamp:
                 file = replace(file, quiet=True)
             elif due[path].is_overdue:
@@ -683,7 +685,7 @@ class Reconciler:
         forced &= {file.path for file in batch[: len(batch) - len(remaining)]}
         await self._note_absent(checked)
         for path in forced:
-            if path in self.settling:  # it vanished while it was read, say
+            if path in self.settling:  # for example, it vanished while it was read
                 self.settling.restart(path, self._clock.steady())
         return forced
 

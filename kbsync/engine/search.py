@@ -108,7 +108,7 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
 
 
 Answer = tuple[list[FoundDocument], UnknownWords | None]
-"""The best documents, and the words that occur in no document (None if the target can't tell)."""
+"""The best documents, and the words that occur in no document (None if the target doesn't support that)."""
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:

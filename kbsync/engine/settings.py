@@ -36,7 +36,7 @@ class DeletionLimits:
 
 @dataclass(frozen=True, slots=True)
 class MirrorIdentity:
-    """What identifies a mirror of the config in the state.
+    """The identity of a mirror of the config in the state.
 
     `location`: the knowledge base and prefix, as JSON in the config's own terms; equal for two mirrors that
     would own the same documents, '' if unknown.
@@ -54,7 +54,7 @@ def base_key(location: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class MirrorSettings:
-    """A mirror as its config describes it, durations in seconds; `root` is the real path of `given`.
+    """The settings of a mirror from its config, durations in seconds; `root` is the real path of `given`.
 
     `document_settings` returns a path's own settings for the target; `fingerprint` changes whenever one of
     them does. `location`: see `MirrorIdentity`.
@@ -119,7 +119,7 @@ class Binding:
     def read(self, listed: Listed) -> Listed:
         """Return a listed document with the path and the digest from its name (ADR 12).
 
-        A target that keeps our marker has already returned both. A shortened name has no path, and any name
+        A target that keeps our marker has already provided both. A shortened name has no path, and any name
         has only the beginning of the digest.
         """
         if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:

@@ -1,6 +1,6 @@
 """The state of a mirror as users see it: counts in constant time, and every file on request.
 
-Everything here reads in the caller's transaction; nothing reads the folder.
+All functions read in the caller's transaction, and never read the folder.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ OUT_OF_DATE = "an older version is still searchable, out of date"
 OLD_NAME = "it is still searchable under its old name, {}"
 
 CommandLine = Callable[[str], str]
-"""Turns a command into one that can be pasted, with the options in use."""
+"""Adds the options in use to a command, so that users can paste it."""
 
-# -- why a mirror does nothing, in the contract's words ------------------------------------------------------
+# -- why a mirror is halted, in the contract's words ------------------------------------------------------
 
 TARGET_DOWN = "target-down"
 FOLDER_MISSING = "folder-missing"
@@ -68,12 +68,12 @@ FOLDER_MISSING = "folder-missing"
 CREDENTIALS = "credentials"
 """A key or its account is refused."""
 BAD_CONFIG = "config"
-"""The config names something unusable, which was valid or unchecked when the config was read."""
+"""The config names something that is unusable, but was valid or unchecked when the config was read."""
 FAILING = "failing"
 TARGET_STUCK = "target-stuck"
 """The target accepts documents, but never finishes one."""
 PASSING = (TARGET_DOWN, FAILING)
-"""Halts that need no user: the problem goes away, or kbsync retries anyway."""
+"""Halts that need no user: the problem resolves itself, or kbsync retries anyway."""
 
 HALT_WORDS = {
     FOLDER_MISSING: "folder not readable",
@@ -111,13 +111,12 @@ def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: boo
 
 
 def only_goes_on(halt: Halt) -> bool:
-    """Return whether the command fixes nothing, but continues after a user has fixed the cause in the
-    detail."""
+    """Return whether the command only continues the work after a user has fixed the cause in the detail."""
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
 
 def halt_words(reason: str) -> str:
-    """Return the reason of a halt in words for people; JSON, metrics and logs have the reason itself."""
+    """Return the reason of a halt in words for people; JSON, metrics and logs use the reason itself."""
     return HALT_WORDS.get(reason, reason.replace("-", " "))
 
 
@@ -136,7 +135,7 @@ def in_words(halt: Halt) -> str:
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
     """Return the halt of mirror `name` to show; `write` turns a kbsync command into one that can be pasted.
 
-    An error without a fix of its own gets the command that retries once a user has acted.
+    An error without a fix gets the command that retries after a user has acted.
     """
     cure = error.cure or f"kbsync retry --mirror {name}"
     ours = cure.startswith("kbsync ")
@@ -191,7 +190,7 @@ class FileStatus:
 
 
 class Items:
-    """Every file to show, one at a time; can be iterated repeatedly while its transaction lasts."""
+    """All files to show, one at a time; can be iterated repeatedly within its transaction."""
 
     def __init__(self, tx: Tx, record: MirrorRecord, halt: Halt | None) -> None:
         self._tx = tx
@@ -263,7 +262,7 @@ class Items:
 
 
 def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
-    """Return why searches find something other than the file's current content; "" if they don't."""
+    """Return why searches find outdated content of the file; "" if they don't."""
     why = ""
     match entry.status:
         case Status.READY:
@@ -318,10 +317,10 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
 class MirrorStatus:
     """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
 
-    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `pause`: set while
-    the mirror is paused. `note`: worth knowing, but no halt. `unkept`: promises that its target does not
-    keep, by number, with what holds instead. `better`: how many passages have a better vector, and how many
-    there are; None without the extra. `items`: None unless requested.
+    `oldest_pending_s`: the age in seconds of the oldest waiting file, 0.0 if none waits. `pause`: set while
+    the mirror is paused. `note`: a remark without a halt. `unkept`: promises that its target doesn't keep, by
+    number, with the actual behaviour. `better`: how many passages have a better vector, and how many there
+    are; None without the extra. `items`: None unless requested.
     """
 
     name: str
@@ -465,7 +464,7 @@ def never_ran(
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Return where a forgotten mirror left documents; kbsync's searches find none of them.
+    """Return the bases in which a forgotten mirror left documents; kbsync's searches don't find them.
 
     Empty for a mirror that was added again.
     """
@@ -473,7 +472,7 @@ def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
 
 
 def describe_forgotten(base: ForgottenBase, command_line: CommandLine) -> str:
-    """Return what a forgotten mirror left, and the command that deletes it."""
+    """Describe the documents that a forgotten mirror left, with the command that deletes them."""
     documents = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
     verb, pronoun = ("is", "it") if base.documents == 1 else ("are", "them")
     command = command_line(f"forget {base.name} --delete-documents")
@@ -564,7 +563,7 @@ class LastAudit:
 
     @property
     def sentence(self) -> str:
-        """Return what a user should know about it; '' for nothing."""
+        """Return a remark about it for the user; '' for none."""
         counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
         findings = " and ".join(f"{n} {problem}{'s' if n > 1 else ''}" for n, problem in counts if n)
         return f"the last audit found {findings}" if findings else ""

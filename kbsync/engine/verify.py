@@ -1,8 +1,8 @@
 """`kbsync verify` compares the folder, the state and the target's own list. It changes nothing.
 
-The audit of engine/audit.py reads what the target has, and a private pass (engine/plan.py) finds files newer
-than their documents. The folder and the target change meanwhile, so everything that seems wrong is checked a
-second time, in the state and at the target, before it is reported.
+The audit of engine/audit.py reads the target's documents, and a private pass (engine/plan.py) finds files
+newer than their documents. The folder and the target change meanwhile, so everything that seems wrong is
+checked a second time, in the state and at the target, before it is reported.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no problem was found."""
         return self.halt is None and not any(getattr(self, kind) for kind in KINDS)
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ async def verify_mirror(
         lag = private.binding.limits.list_lag
         remaining = max(deletion_times, default=0.0) + lag - clock.wall()
         if remaining > 0.0:
-            await clock.sleep(min(remaining, lag))  # limits the wait if the clock was set back
+            await clock.sleep(min(remaining, lag))  # limits the wait after the clock was set back
         strays = await audit.recheck_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         if private.binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
@@ -206,7 +206,7 @@ def _check_folder(
         return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
     def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
-        """Return the document of a missing file, and its row, if nobody has started on it."""
+        """Return the document of a missing file, and its row, if its deletion hasn't begun."""
         rows = tx.uploads.at_path(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
         row = tx.entries.get(binding.mirror, path)

@@ -1,8 +1,7 @@
 """Carries out the journal's decisions: sends, lists, polls, renames and deletes.
 
-The worker decides nothing. It takes due rows by rank, records what it is about to do, does it, and records
-the response. It can be killed anywhere: the next start finds every announced request in the journal (promise
-3).
+The worker decides nothing. It takes due rows by rank, records the next request, sends it, and records the
+response. It can be killed anywhere: the next start finds every announced request in the journal (promise 3).
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ LONGEST_REST = 30.0
 BUSY_REST = 1.0
 LONGEST_LIST_REST = 15.0
 SUSPECT_AFTER = 2
-"""Lost answers in a row."""
+"""Number of lost responses in a row."""
 CLOCK_STEP = 30.0
 """If the clock was set back by more seconds than this, rows would be due too late."""
 
@@ -116,7 +115,8 @@ class Bodies:
                     if not _.cancelled():
                         _.exception()  # nothing waits for it any more
 
-                # We are cancelled and the thread continues; what it opens is closed when it ends.
+                # This task is cancelled, but the thread continues; the files it opens are closed when it
+                # ends.
                 reading.add_done_callback(release)
 
     def _read(self, rows: Sequence[Upload], stack: ExitStack) -> Batch:
@@ -195,7 +195,7 @@ class Worker:
         """Set whenever no task is running any more."""
 
     def wake(self) -> None:
-        """Wake the worker, because there may be something to do."""
+        """Wake the worker, because there may be work."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -205,7 +205,7 @@ class Worker:
             self._wake.clear()
             try:
                 if not is_begun:
-                    # an earlier run may have found that the account is full
+                    # an earlier run may have found the account full
                     with contextlib.suppress(StateError):
                         found_none, _ = await self._store.read(self._room)
                         self._halts.is_full = found_none
@@ -247,8 +247,8 @@ class Worker:
     async def is_settled(self) -> bool:
         """Return whether a paused mirror has nothing left to wait for.
 
-        That is so if nothing runs and every upload that was sent is searchable in place of its predecessor,
-        or failed and may be retried later.
+        This means that nothing runs, and every upload that was sent is searchable in place of its
+        predecessor, or failed and may be retried later.
         """
         if self._busy or self._tasks or self._lost != self._recovered:
             return False
@@ -287,7 +287,7 @@ class Worker:
         # With several slots, polls leave one free: a file just saved must not wait for them.
         most_polls = max(1, limits.concurrency - 1)
         may_poll = self._slots > 0 and self._polling < most_polls and now >= self._next_poll
-        # As of now: other tasks continue while the state is read in its thread.
+        # Use the current time: other tasks continue while the state is read in its thread.
         wall, busy, requests = self._clock.wall(), frozenset(self._busy), limits.batch * self._slots
         may_list = not self._is_listing and now >= self._next_list
 
@@ -348,16 +348,16 @@ class Worker:
 
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
-            return LONGEST_REST  # a task that ends wakes us
+            return LONGEST_REST  # a task wakes the worker at its end
         if self._is_paused:
             return BUSY_REST
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
-            self._halts.jobs = 0  # the failure is over
+            self._halts.jobs = 0  # the failure has been resolved
         if due is None:
             return LONGEST_REST
-        # a busy row may be due, but its task wakes us; a row held back may always be due
+        # a busy row may be due, but its task wakes the worker; a row held back may always be due
         least = BUSY_REST if self._busy or held_back else 0.02
         return min(LONGEST_REST, max(least, due - self._clock.wall()))
 
@@ -390,7 +390,7 @@ class Worker:
     async def _guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
     ) -> bool:
-        """Run the work. Returns False if the outcome of the rows could not be recorded."""
+        """Run the work. Returns False if the outcomes couldn't be recorded."""
         try:
             await work(rows)
             self._halts.job_ended()
@@ -575,7 +575,7 @@ class Worker:
             await self._note_trouble([error], 1)
             return
         finally:
-            # The pause is about as long as the list took: a list of thousands takes minutes.
+            # Pause for about the duration of the list: a list of thousands takes minutes.
             now, self._is_listing = self._clock.steady(), False
             least = check_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_list = now + max(least, min(LONGEST_LIST_REST, now - started))
@@ -601,8 +601,7 @@ class Worker:
             await self._note_trouble([error], 1)
         finally:
             self._polling -= 1
-            # Leave the slot free for as long as the poll took, because a single slot must serve saved files
-            # too.
+            # Leave the slot free for the duration of the poll: a single slot must also serve saved files.
             now = self._clock.steady()
             pause = min(now - started, self._journal.binding.limits.poll_first)
             self._next_poll = max(self._next_poll, now + pause)
@@ -696,7 +695,7 @@ class Worker:
     # -- trouble ---------------------------------------------------------------------------------------
 
     async def _note_trouble(self, errors: Sequence[TargetError], requested: int) -> None:
-        """Record what the responses show about the target as a whole."""
+        """Record the state of the target that the responses show."""
         halted = self._halts.answered(errors, requested, self._clock.steady())
         if halted is not None:
             await self._halt(halted)

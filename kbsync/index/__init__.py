@@ -1,1 +1,3 @@
-"""The embedded index: bytes to text, passages, vectors, ranked hits. It knows neither mirrors nor targets."""
+"""The embedded index: turns bytes into text, passages, vectors and ranked hits. Independent of mirrors and
+targets.
+"""

@@ -1,7 +1,7 @@
-"""Makes the tokens of a question, equal to those that the library makes of documents.
+"""Tokenizes questions exactly as the library tokenizes documents.
 
-Loading the library and its form of the vocabulary takes longer than a search. A question is short, so
-byte-pair encoding in Python is fast enough; tests compare its tokens with the library's.
+Loading the library and its vocabulary takes longer than a search. A question is short, so byte-pair encoding
+in Python is fast enough; tests compare its tokens with the library's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 
 LONGEST = 300
-"""Maximum number of characters of a text; for a longer one the library is faster."""
+"""Maximum length of a text in characters; for longer ones the library is faster."""
 
 _SPACE = "\u2581"  # a space in the vocabulary
 _PIECE = re.compile(f"{_SPACE}*[^{_SPACE}]*")  # no token has a space behind another character
@@ -42,7 +42,7 @@ class Vocabulary:
         return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Join the pair with the lowest rank (the first of equal ones) until no pair can be joined."""
+        """Repeatedly join the pair with the lowest rank, the first of equal ones."""
         parts = [part for character in piece for part in self._parts(character)]
         ranks = [self.rank(*pair) for pair in pairwise(parts)]
         while known := [rank for rank in ranks if rank is not None]:

@@ -21,7 +21,7 @@ _UNSEEN_IN_TEXT = re.compile(_UNSEEN)
 # Joiners and variation selectors: a text needs them to look right, a word doesn't.
 _UNSEEN_IN_WORDS = re.compile(f"{_UNSEEN}|[\u200d\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
-_RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: of this block NFKC changes but two
+_RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: NFKC changes only two of this block
     "⺁⺌⺍⺒⺓⺛⺜⺝⺞⺠⺧⺩⺫⺬⺶⺻⺼⻁⻃⻄⻅⻆⻉⻋⻏⻑⻒⻓⻔⻗⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻧⻨⻩⻪⻫⻬⻭⻮⻯⻰⻱⻲",
     "厂小小巳幺旡日月歺民牛王目示羊聿肉虎覀西见角贝车邑長镸长门雨青韦页风飞食马骨鬼鱼鸟卤麦黄黾斉齐歯齿竜龙龜亀",
 )
@@ -41,7 +41,7 @@ _ANY = re.compile(  # all of these and of the unseen: one set is ten times as fa
 )
 _MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
 """Matches more combining marks than any script puts on a letter (and other signs, which is harmless)."""
-_VOICED = ("\u309b", "\u3099"), ("\u309c", "\u309a")  # alone they compose with nothing
+_VOICED = ("\u309b", "\u3099"), ("\u309c", "\u309a")  # alone they don't compose
 _HALF_WIDTH = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `_MARKS`, and marks to NFKC
 _APART = ("™", " "), ("℠", " ")  # as letters they would become part of the name before them
 
@@ -54,7 +54,7 @@ def legible(text: str) -> str:
     if text.isascii():
         return text
     if _ANY.search(text):
-        if _SURROGATE.search(text):  # two of them may make a character
+        if _SURROGATE.search(text):  # two of them may form a character
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         text = _COMPATIBLE.sub(_compose, _UNSEEN_IN_TEXT.sub("", text))
     return _normalize("NFC", text)
@@ -65,7 +65,9 @@ def _compose(match: re.Match[str]) -> str:
 
 
 def folded(text: str) -> str:
-    """Return `text` in a form to compare words, whatever the width, form or composition of its characters."""
+    """Return `text` in a form for comparing words, independent of the width, form and composition of its
+    characters.
+    """
     if text.isascii():
         return text
     if _RADICAL.search(text):

@@ -1,13 +1,13 @@
 """Cuts a text into chunks by its content, so that an edit changes only the chunks around it. Pure.
 
 First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a piece of text
-that a reader sees as one thing. Blocks follow each other, cover every character that is not white space, and
-never overlap.
+that readers see as a unit. Blocks follow each other, cover every character that is not white space, and never
+overlap.
 
-Then blocks are gathered into chunks. A hash of the beginning of the next block decides where a chunk may end,
-never a count from the top. Sizes are rounded to coarse steps before they are compared with the limits. So
-editing the middle of a paragraph without much change of its length moves no cut; rewriting one moves at most
-the cuts next to it.
+Then blocks are gathered into chunks. A hash of the beginning of the next block, never a count from the top,
+decides where a chunk may end. Sizes are rounded to coarse steps before they are compared with the limits. So
+an edit in the middle of a paragraph that hardly changes its length moves no cut; rewriting a paragraph moves
+at most the cuts next to it.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class _MarkupReader:
     def __init__(self, text: str, flavour: Flavour) -> None:
         self._text = text
         self._flavour, self._grammar = flavour, _GRAMMARS[flavour]
-        self._underlines_seen = ""  # in order of appearance: reStructuredText's levels
+        self._underlines_seen = ""  # reStructuredText's levels, in order of appearance
         self._open: list[_Line] = []  # the first two lines and the last one
         self._is_table = False
 
@@ -287,7 +287,7 @@ class _MarkupReader:
         return Block(line.start, line.end, Shape.HEADING, level, plain_title(match["title"], self._flavour))
 
     def _underlined_heading(self, line: _Line) -> Block | None:
-        """Return the heading that `line` makes of the line above it (and of an overline before that)."""
+        """Return the heading that `line` underlines (with an overline, if there is one)."""
         if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
             return None
         title, rule = plain_title(self._open[-1].text, self._flavour), line.text.rstrip()
@@ -296,7 +296,7 @@ class _MarkupReader:
         if not fits or not (len(self._open) == 1 or is_overlined):
             return None
         levels = self._grammar.underlines
-        if self._grammar.heading is None:  # levels in their order in the text
+        if self._grammar.heading is None:  # levels in the order of the text
             self._underlines_seen += rule[0] if rule[0] not in self._underlines_seen else ""
             levels = self._underlines_seen
         return Block(self._open[0].start, line.end, Shape.HEADING, levels.index(rule[0]) + 1, title)
@@ -318,7 +318,7 @@ def _closes(line: str, mark: str) -> bool:
 
 
 CHUNKER = "blocks-3"
-"""The version of the results of `chunk`; a new one makes a new recipe."""
+"""The version of the results of `chunk`, part of each recipe."""
 
 LONGEST = 400
 """Number of tokens above which a block is split, and no block is added to a chunk."""
@@ -394,8 +394,8 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         if lead and not body.lstrip().startswith(lead.strip()):
             body = f"{lead}\n{body}"
         body = body.strip("\n")
-        # The vector gets the headings that are not in the text itself. The title goes into the first one
-        # alone: so another title changes one vector, not all.
+        # The vector's input includes the headings that aren't in the text. Only the first chunk's includes
+        # the title, so a new title changes one vector, not all.
         own_titles = {piece.title for piece in group if piece.is_heading} | {""}
         outer = [parsed.title or "", *headings] if not chunks else [h for h in headings if h != parsed.title]
         above = [title for title in dict.fromkeys(outer) if title not in own_titles]
@@ -484,7 +484,7 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
     for end in ends:
         # A very long stretch is too long by its length alone.
         while end - start > LONGEST * 4 or weight(whole[start:end]) > LONGEST:
-            # No mark to cut at: cut at a space nearby, otherwise by length.
+            # No place to cut: cut at a space nearby, otherwise by length.
             limit = min(end, start + LONGEST * 3)
             if weight(whole[start:limit]) > LONGEST:
                 limit = start + LONGEST - 1

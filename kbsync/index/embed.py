@@ -1,8 +1,8 @@
-"""Makes vectors with one model: the built-in one, the user's own in ONNX form, or that of a service.
+"""Computes vectors with one model: the built-in one, the user's own in ONNX format, or that of a service.
 
 The built-in model is the mean of static token vectors, read from the files that the wordllama package ships.
-Only its two data files are used. The package itself is not imported, because its loader looks in a folder
-that its own wheel lacks and would then download. The user's own model is a sentence-transformer as an ONNX
+kbsync uses only its two data files, without importing the package: its loader searches a folder that its own
+wheel lacks, and would then download the files. The user's own model is a sentence-transformer as an ONNX
 graph with its tokenizer. Encoders that use a service are in the services' clients.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", list[Any], dict[str, Any])
 
 Vectors = Mapping[str, bytes | Rejected]
-"""The float16 bytes of vectors by the key of their chunk, or why a chunk can't have one."""
+"""The float16 bytes of vectors by the key of their chunk, or the reason why there is none."""
 
 
 class Encoder(Protocol):
@@ -45,7 +45,7 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Return the name of weights and version, without loading them; a new name makes a new recipe."""
+        """Return the name of weights and version, which is part of each recipe, without loading them."""
 
     @property
     def takes_pictures(self) -> bool:
@@ -70,7 +70,7 @@ class Encoder(Protocol):
 
 
 class LocalEncoder:
-    """The built-in model, or the user's own in ONNX form; loaded when the first text needs it."""
+    """The built-in model, or the user's own in ONNX format; loaded for the first text."""
 
     takes_pictures = False
     at_once = sys.maxsize
@@ -95,7 +95,7 @@ class LocalEncoder:
         return LEAST_COSINE if self._onnx is None else None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return vectors that are ready when this returns. Raises `UsageError` if the model can't be read."""
+        """Return finished vectors. Raises `UsageError` if the model can't be read."""
         import numpy as np
 
         # float16 takes half the bytes of float32 in the file.
@@ -187,7 +187,7 @@ class BuiltinEmbedder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # otherwise it warns after a fork
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # it would warn after a fork
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(self._read_tokenizer().decode())
@@ -271,7 +271,7 @@ def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
     actual = digest.hexdigest()
     if actual != sha256:
         raise UsageError(
-            f"{path} is not the file the built-in embedding was made for (SHA-256 {actual}); {_fix()}"
+            f"{path} isn't the file that the built-in embedding requires (SHA-256 {actual}); {_fix()}"
         )
 
 
@@ -422,7 +422,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How to use a model as it was trained, which its graph doesn't say."""
+    """The training conventions of a model, which aren't in its graph."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -486,7 +486,7 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEnt
 
 
 def _data_files(graph: Path) -> list[Path]:
-    """Return the files beside a graph that hold its weights, if the graph itself doesn't."""
+    """Return the files beside a graph that hold its weights, if they aren't in the graph itself."""
     with graph.open("rb") as file:
         if not graph.stat().st_size:
             return []

@@ -1,4 +1,4 @@
-"""Turns errors of SQLite and the disk into messages with a fix."""
+"""Turns errors of SQLite and the disk into messages with fixes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
 
 def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
     """Return the error, with the fix, for a file or scratch folder that can't be read or written. `failed`:
-    what could not be done."""
+    the failed action.
+    """
     path = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         from tempfile import gettempdir

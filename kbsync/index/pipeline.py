@@ -1,4 +1,6 @@
-"""Makes entries of the store from files: reads them, cuts them into chunks, and makes the missing vectors."""
+"""Turns files into entries of the store: reads them, splits them into chunks, and computes the missing
+vectors.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,13 @@ Cutter = Callable[[Sequence[tuple[Entry, Body]]], Generator[Cut | TargetError]]
 """Reads and cuts documents, in this process or elsewhere. Yields an outcome for each, in order. Raises
 `TargetError`."""
 
-_MOST_CHARACTERS = 8_000_000  # of text in memory at one time, not counting the last document
+_MOST_CHARACTERS = 8_000_000  # of text in memory at a time, not counting the last document
 
 _log = logging.getLogger(__name__)
 
 
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """Return the chunks of the document at `path`, or what is wrong with it; never raises."""
+    """Return the chunks of the document at `path`, or its error; never raises."""
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))) and not parsed.scanned_pages:
@@ -41,7 +43,7 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
         return error
     except OSError as error:
         return scratch_error(error)
-    except Exception as error:  # a parser's bug fails this document, not the others
+    except Exception as error:  # a bug in a parser fails only this document
         fields = {"event": "document.unreadable"}
         _log.exception("document could not be read: %s", path, extra=fields)
         return Rejected(f"it could not be read ({type(error).__name__}: {error})", code="unreadable")

@@ -1,4 +1,4 @@
-"""Explains the score of a hit by the numbers that made it, and names the words as people write them. Pure."""
+"""Explains the score of a hit by its components, with words as people write them. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reasons_for(
     unknown: Sequence[Unknown],
     ranked: float | None,
 ) -> Reasons:
-    """Return what made the score of a candidate that was fetched to be explained.
+    """Return the components of the score of a candidate that was fetched with an explanation.
 
     `question`: the readable text whose words found it. `unknown`: words that no document has. `ranked`: see
     `Reasons`.
@@ -49,7 +49,7 @@ def reasons_for(
 def _matched_words(
     points: Mapping[Term, float], weight: float, question: str, unknown: Sequence[Unknown], text: str
 ) -> tuple[MatchedWord, ...]:
-    """Return the words of these terms with their points times `weight`, the ones with most points first."""
+    """Return the words of these terms with their points times `weight`, those with the most points first."""
     unspaced = {term.stem: number for term, number in points.items() if is_unspaced(term.stem)}
     words = [*_spaced_words(points, unknown, text), *_unspaced_words(unspaced, question, text)]
     weighed = (replace(word, points=weight * word.points) for word in words)

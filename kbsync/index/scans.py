@@ -1,8 +1,8 @@
 """Documents with scanned pages: recognizes them, a page at a time, while the target has nothing else to do.
 
-A document with unread pages gets into the index at once, with the text that it has. Until its pages are read
-it is being indexed. The text of each page is kept by the digest of its document until the last document with
-these bytes is deleted: neither a killed process nor a new chunker has a page recognized again.
+A document with unread pages gets into the index at once, with the text that it has. Until its pages are read,
+its status is indexing. The text of each page is kept by the digest of its document until the last document
+with these bytes is deleted: no page is recognized again because a process was killed or the chunker changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Search: adds up the scores of words and vectors for each chunk, and gathers chunks into documents.
+"""Combines the scores of words and vectors for each chunk, and groups chunks into documents.
 
 A chunk's score is half lexical, half semantic. Lexical is its BM25, and the idf of the terms in its
 document's name, divided by the sum of the idf of the question's terms: near 1 if the chunk has all of them
@@ -44,7 +44,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 _log = logging.getLogger(__name__)
 
-_NEAR = 0.6  # a further passage has at least this share of the best one's score
+_NEAR = 0.6  # minimum score of a further passage, as a share of the best one's
 _FAR = 0.2  # share of the best score: an exact rare word excludes chunks that are only similar
 
 
@@ -137,15 +137,14 @@ class Search:
         text = readable(query.text)
         if not text or query.top_k < 1:
             return []
-        # Query services between snapshots, because an open snapshot keeps deleted text in the WAL (promise
-        # 11).
+        # Query services between snapshots: an open snapshot keeps deleted text in the WAL (promise 11).
         if not self._has_vectors:
             with self._store.snapshot() as snapshot:
                 self._has_vectors = snapshot.has_vectors(self._encoder.model)
         vector = self._vector(text)
         better = self._better_question(text)
         translation = self._translate(text)
-        # For an English question the vector of its Chinese words says no more than its own does.
+        # For an English question, the vector of its Chinese words adds nothing to its own.
         is_chinese = is_unspaced(text)
         other_vector = self._vector(translation) if translation and is_chinese else vector
         terms = terms_of(text, unfinished=query.unfinished)
@@ -198,7 +197,7 @@ class Search:
 
     def _translate(self, text: str) -> str:
         """Return the words of a readable question in the other language, or ""."""
-        # A search asks once to find them, and once to say so.
+        # A search calls this twice: to find them, and to report them.
         question, translation = self._last_translation
         if question != text:
             translation = self._glossary.translate(text) if self._glossary else ""

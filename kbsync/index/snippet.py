@@ -1,5 +1,6 @@
-"""Finds the part of a passage that shows why it matches, as people read it, and marks matching words.
-Pure."""
+"""Finds the part of a passage that shows best why it matches, as readable text, and marks matching words.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +156,7 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
 
 
 def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """Return the first and last character of the matches that fit together best."""
+    """Return the first and last character of the best matches that fit together."""
     best, window, last_index = (0, 0), (0, 0), 0
     for first_index, (left, _, _) in enumerate(matches):
         last_index = max(last_index, first_index)

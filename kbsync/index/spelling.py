@@ -1,6 +1,6 @@
-"""Finds words of a question that no document has, and the words of the documents that were probably meant.
+"""Finds words of a question that no document has, and similar words that were probably meant.
 
-Makes other spellings and looks them up, because a store can't list its words fast enough. Pure.
+Generates other spellings and looks them up, because a store can't list its words fast enough. Pure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface of an index store: documents go in, and candidates for a question come out.
+"""The interface of an index store: it takes documents, and returns candidates for a question.
 
 There are two stores, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. `kbsync.index.search`
 scores the candidates, so that both rank alike.
@@ -80,7 +80,7 @@ class CandidateChunk:
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """Yield the best chunks of each document, no more than are shown."""
+    """Yield the best chunks of each document, as many as are shown."""
     counts = Counter[int]()
     for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
         counts[candidate.document] += 1

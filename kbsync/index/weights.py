@@ -26,8 +26,9 @@ FIELDS = (2.0, 1.5, 1.0)
 """The weight of a term in the name that an older kbsync gave a chunk, in its headings and in its text."""
 
 TRANSLATED = 0.6
-"""The share of its score that a chunk keeps if the translation of the question finds it: with more, wrong
-translations displace hits in the question's own language."""
+"""The share of its score that a chunk found by the translation of the question keeps: with a larger share,
+wrong translations displace hits in the question's own language.
+"""
 
 DEPTH = 150
 """Number of chunks to fetch by words and by meaning; more if they belong to few documents."""
@@ -76,7 +77,7 @@ class Frequency:
 
     @property
     def documents(self) -> int:
-        """Return the number that the idf is made of."""
+        """Return the number of documents for the idf."""
         return max(self.texts, self.names)
 
 
@@ -95,8 +96,9 @@ class TermWeights:
 
 
 FEW_DOCUMENTS = 20
-"""With at most this many documents, the share of chunks that have a term says as much as that of
-documents."""
+"""With at most this many documents, the share of chunks with a term is as informative as that of
+documents.
+"""
 
 
 LARGE = 1_000

@@ -1,14 +1,13 @@
-"""Defines what counts as a word, in a text to index and in a question.
+"""Defines words, for texts to index and for questions.
 
-Chinese, Japanese and Korean are written without spaces between words, so each of their characters is a word
-here, and so is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and accents
-and stems English. Before that, variants of a character become the one as which they are compared, and
-traditional Chinese characters become simplified ones (`kbsync.index.characters`). Names in code, codes and
-long numbers are followed by their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999`
-by `8999`.
+Chinese, Japanese and Korean have no spaces between words, so here each of their characters is a word, and so
+is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and accents and stems
+English. Before that, variants of a character are unified for comparison, and traditional Chinese characters
+become simplified ones (`kbsync.index.characters`). Names in code, codes and long numbers are followed by
+their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999` by `8999`.
 
-The index keeps no copy of the words: to remove a text, it makes the same words again. So a version of `words`
-never changes; a change makes a new version.
+The index keeps no copy of the words: to remove a text, it computes the same words again. So a version of
+`words` never changes; every change needs a new version.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def _grams(run: re.Match[str]) -> str:
 
 
 LONGEST = 4_000
-"""Maximum number of characters of a question to read; a longer text finds no more."""
+"""Maximum number of characters to read of a question; a longer text finds no more."""
 
 MOST_TERMS = 64
 
@@ -161,7 +160,7 @@ class Tokeniser:
 
     def __init__(self, arguments: Sequence[str] = SQLITE_TOKENISER) -> None:
         name, *options = arguments
-        self._connection = apsw.Connection(":memory:")  # any connection lends it
+        self._connection = apsw.Connection(":memory:")  # any connection provides it
         self._tokeniser = self._connection.fts5_tokenizer(name, options)
 
     def words(self, text: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from kbsync.dataclass import dataclass
 
 MOST_HINTS = 10_000
-"""About 2 MB of paths; beyond that, a scan of the whole folder is cheaper."""
+"""Maximum number of hints, about 2 MB of paths; beyond that, a scan of the whole folder is cheaper."""
 
 
 class HintKind(enum.IntEnum):

@@ -1,5 +1,4 @@
-"""Observes a tree: turns the kernel's events into hints, notices when some are lost, and reads inotify's
-limits.
+"""Observes a tree: turns the kernel's events into hints, detects lost events, and reads inotify's limits.
 
 Nothing here waits on the event loop. Creating, starting and stopping an observer may take seconds and belongs
 in a thread of its own.
@@ -49,7 +48,7 @@ ObserverChoice = Literal["auto", "native", "polling"]
 """The setting `observer` of a mirror."""
 
 DESCRIPTORS = 65_536
-"""The limit for a process that has used up its file descriptors."""
+"""The limit to set for a process that has used up its file descriptors."""
 
 _SYSCTL = Path("/proc/sys/fs/inotify")
 
@@ -99,7 +98,7 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why there are no events. `fix`: a command to paste, or empty. `lasts`: trying again is useless."""
+    """Why there are no events. `fix`: a command to paste, or empty. `lasts`: retrying is useless."""
 
     why: str
     fix: str = ""
@@ -109,7 +108,7 @@ class Obstacle:
 def foreseen_obstacle(
     choice: ObserverChoice, shared: str, directories: int, limits: InotifyLimits
 ) -> Obstacle | None:
-    """Return why events will not work, if that is known without trying.
+    """Return why events won't work, if that is known in advance.
 
     `shared` names a file system that doesn't report every change, or is empty; `directories` is how many the
     folder has (0: unknown).
@@ -174,7 +173,7 @@ time."""
 Ignores = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
 
-# The library logs its own shutdown as an error. Everything important becomes a `WatchTrouble`.
+# The library logs even its own shutdown as an error. Important errors become a `WatchTrouble`.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 
@@ -184,7 +183,7 @@ class TroubleKind(enum.Enum):
     ROOT_MISSING = "root-missing"
     ROOT_UNREADABLE = "root-unreadable"
     ROOT_SILENT = "root-silent"  # the file system does not answer
-    ROOT_CHANGED = "root-changed"  # another folder has taken its place
+    ROOT_CHANGED = "root-changed"  # another folder has replaced it
     OVERFLOW = "overflow"
     WATCH_LIMIT = "watch-limit"
     THREAD_DIED = "thread-died"

@@ -1,7 +1,7 @@
 """Stable reads (promise 8): bytes count only if the file is the same before, during and after the read.
 
 The bytes are kept from the moment they were hashed until they are sent. A read can't detect a writer that
-pauses in the middle; that is why a file must be quiet before it is read.
+pauses in the middle, so a file must be quiet before it is read.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def _read(
 ) -> Stamp | ReadProblem:
     """Write all bytes of a file to `spool`; return its stamp, equal before and after, also by its name.
 
-    Reads nothing of a file that is not the `expected` one, or doesn't have `size` bytes.
+    Doesn't read a file that isn't the `expected` one, or doesn't have `size` bytes.
     """
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)

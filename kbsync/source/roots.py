@@ -1,4 +1,4 @@
-"""The root of a mirror: how it is identified, its mounts, and how folders below it are opened.
+"""The root of a mirror: its identity, its mounts, and opening folders below it.
 
 A file system is called shared if others can change it without this kernel: on the network, on the host of a
 virtual machine, in FUSE. The kernel doesn't report every change there.
@@ -81,11 +81,11 @@ _FIXES = {
     errno.ETIMEDOUT: "check the network and the file server",
     errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
-    errno.ENOMEM: "give this machine more memory or less to do",
+    errno.ENOMEM: "give this machine more memory or less work",
 }
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that are not about the file to open."""
+"""Errors that don't concern the file itself."""
 
 
 class RootTrouble(KbsyncError):
@@ -247,9 +247,9 @@ def error_words(error: OSError) -> str:
 
 
 def error_words_at(error: OSError) -> str:
-    """Describe an error as `error_words` does, for an error at a path that was checked.
+    """Describe an error at a checked path, as `error_words` does.
 
-    Raises ShortageError if no path is to blame: then nothing is known about this one.
+    Raises ShortageError if the path isn't to blame: then nothing is known about it.
     """
     if error.errno in SHORTAGES:
         raise ShortageError(f"can't check any file just now: {error_words(error)}") from error

@@ -1,8 +1,8 @@
-"""Finds the differences between a folder on disk and its stored rows, one directory at a time.
+"""Finds differences between a folder on disk and its stored rows, one directory at a time.
 
-A directory is listed through its descriptor and compared, as one set of rows, with its stored rows; only
-differences leave this module. Memory holds one directory and the names of those still to visit. A scan runs
-in a single thread: `stat` takes most of the time, and more threads would only contend.
+A directory is listed through its descriptor and compared, as one set of rows, with its stored rows; it
+reports only differences. Memory holds one directory and the names of those still to visit. A scan runs in a
+single thread: `stat` takes most of the time, and more threads would only contend.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class Scan(Iterator[FolderListing]):
                 point = os.path.join(os.path.realpath(self._root), folder.path)
                 folder.is_mount = mount is not None and mount.point == point
             if folder.was_mounted and not folder.is_mount:
-                raise _Blocked(_UNMOUNTED)  # the files on that disk are unknown, not gone (promise 5)
+                raise _Blocked(_UNMOUNTED)  # the files on that disk are unknown, not missing (promise 5)
             folder.rules = with_ignore_file(folder.rules, folder.path, folder.fd)
         except (FileNotFoundError, NotADirectoryError):
             if folder.was_mounted:

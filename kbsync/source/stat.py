@@ -1,4 +1,4 @@
-"""Checks one path (present, gone or unknown) and reads the rules of a folder."""
+"""Checks a path (present, missing or unknown) and reads the rules of a folder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
                 finally:
                     os.close(fd)
             except (NotADirectoryError, FileNotFoundError):
-                # Only here, after the root could be entered, may a path count as gone (promise 5).
+                # A path may count as missing only here, after the root was entered (promise 5).
                 return PathStat(Presence.MISSING)
             except OSError as error:
                 return _unknown(error_words_at(error))
@@ -70,8 +70,9 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Check a path that should be gone, as `stat_path` does; a path that exists only in another spelling is
-    MISSING."""
+    """Check a path that should be missing, as `stat_path` does; a path that exists only in another spelling
+    is MISSING.
+    """
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
     return [(path, PathStat(Presence.MISSING) if path in aliases else result) for path, result in results]

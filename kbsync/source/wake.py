@@ -1,6 +1,6 @@
 """The file that wakes a daemon: a command opens it for writing and closes it, which creates an event.
 
-Cheap to load, because commands need `wake`.
+Loads fast, because commands use it.
 """
 
 from __future__ import annotations

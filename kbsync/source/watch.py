@@ -1,8 +1,8 @@
-"""Watches one folder: yields hints about what to check, and notices when hints can't be trusted.
+"""Watches one folder: yields hints about paths to check, and detects when hints can't be trusted.
 
-Events are hints only (ADR 10). The watcher doesn't promise that none is lost but that it notices a loss: then
-it starts another observer and asks for a full rescan. Without events it polls: `rescan_every` gets shorter.
-Promises 1 and 5 depend on this: while the root can't be checked, or is another folder, nothing is deleted.
+Events are hints only (ADR 10). Events may be lost, but the watcher detects that, starts another observer and
+requests a full rescan. Without events it polls: `rescan_every` gets shorter. Promises 1 and 5 depend on this:
+while the root can't be checked, or is another folder, nothing is deleted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ T = TypeVar("T")
 RESCAN = 900.0
 POLL_SHORTEST = 10.0
 POLL_SHARE = 20.0
-"""Polling pauses for this many times the length of a scan, so it uses at most a twentieth of a core."""
+"""The pause between two polling scans, as a multiple of a scan's duration, so that polling uses at most a
+twentieth of a core.
+"""
 TRY_AGAIN = 600.0
 """Seconds before kbsync asks for events again after the system refused more watches."""
 ON_THE_WAY = 2.0
@@ -66,7 +68,7 @@ LOOK_SECONDS = 5.0
 """Time limit of a check of the folder, because a dead network mount never answers."""
 
 FREE_FAILURES = 3
-"""Number of failures after which another observer starts at once; after more, the pauses grow."""
+"""Maximum number of failures after which another observer starts at once; after more, the pauses grow."""
 FAILURE_COUNTS = 600.0
 """Seconds for which a failure counts, and the longest pause after one."""
 
@@ -180,7 +182,7 @@ class Watch:
         self._tree = TreeEvents(folder, ignores, lambda hints: post(on_hints, hints))
         self._wakes = WakeEvents(partial(post, on_wake))
         self._observer: TreeObserver | None = None
-        # Held while an observer starts, even after the caller stopped waiting for it.
+        # Held while an observer starts, even after its caller stopped waiting.
         self._lock = threading.Lock()
         self._scan_began = 0
         self._last_scan_began = -1
@@ -299,7 +301,7 @@ class RootCheck:
         patience = 0.0 if self._open_check else LOOK_SECONDS
         if self._open_check is None:
             self._open_check = asyncio.create_task(run_detached(lambda: self._stat(self._folder)))
-            # A result that arrives after the wait ended is no error of the program.
+            # A result that arrives after the wait isn't an error.
             self._open_check.add_done_callback(lambda task: task.cancelled() or task.exception())
         check = self._open_check
         await asyncio.wait([check], timeout=patience)
@@ -405,7 +407,7 @@ class Watcher:
                 return []
             trouble = await self._root_check.trouble(self.identity)
             if trouble is not None and trouble.is_of_root:
-                # A file system that is only slow may still be the same one with all its watches.
+                # A slow file system may still be the same one, with all its watches.
                 if self.identity is not None and trouble.kind is not TroubleKind.ROOT_SILENT:
                     await self._close()
                     self.identity = None
@@ -470,7 +472,7 @@ class Watcher:
         elif not watch.is_silent:
             self._silent_since = None
         elif self._silent_since is not None and self._machine.clock() - self._silent_since >= ON_THE_WAY:
-            # Use another observer, because this one may be deaf although its threads run.
+            # Use another observer, because this one may receive nothing although its threads run.
             await self._close()
             await self._open()
             missed = "a scan found changes that no event had reported"

@@ -1,1 +1,1 @@
-"""The state file: all SQL about mirrors, files and uploads is in here."""
+"""The state file, with all SQL about mirrors, files and uploads."""

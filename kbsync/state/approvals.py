@@ -1,5 +1,5 @@
-"""Decisions that the user must make: about deletions over the limits (see `removals`), and about documents to
-index again because settings changed.
+"""Decisions that require the user: about deletions over the limits (see `removals`), and about indexing
+documents again after a change of settings.
 
 Recipes that cost money have one row each: allowed, awaiting an answer, or undecided (ADR 23).
 """
@@ -41,7 +41,7 @@ class Holds(Table):
         return self._db.last_insert_rowid()
 
     def batch(self, mirror: int, now: float) -> int:
-        """Return the hold that deletions join until the batch is decided about."""
+        """Return the hold that deletions join until the decision about the batch."""
         if collecting := self.batches(mirror, weighed=False):
             return collecting[0].id
         # Holds without deletions have ended.

@@ -1,4 +1,4 @@
-"""Opens SQLite the same way everywhere, and stores file names that are not UTF-8."""
+"""Opens SQLite with the same settings everywhere, and stores file names that aren't UTF-8."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kbsync.permissions import open_private
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
 _EMPTYING_MS = 500
-"""How long to wait for readers while other writes wait: longer than a search reads on a slow machine."""
+"""How long to wait for readers while other writes wait: longer than a search on a slow machine."""
 
 _NOT_FOR_ALL = 0o027
 
@@ -120,7 +120,7 @@ def open_temporary() -> apsw.Connection:
 
     SQLite unlinks the file when it creates it. If no directory accepts a file, all of it stays in memory.
     """
-    # The directories that SQLite tries for temporary files, in its order.
+    # The directories that SQLite tries for temporary files, in its own order.
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
     has_folder = any(folder and os.access(folder, os.W_OK | os.X_OK) for folder in folders)
     connection = apsw.Connection("" if has_folder else ":memory:")

@@ -143,12 +143,12 @@ class Folders:
             yield number, unbind(below)
 
     def record_gone(self, mirror: int, path: str) -> None:
-        """Record that the directory is absent; forget it once nothing in it is known any more."""
+        """Record that the directory is absent; remove its row when nothing is known in it."""
         sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def remove_gone(self, mirror: int) -> None:
-        """Remove absent directories that contain nothing known any more."""
+        """Remove absent directories in which nothing is known."""
         sql = (
             "DELETE FROM folder WHERE mirror = ? AND gone = 1 AND parent IS NOT NULL"
             " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
@@ -276,7 +276,7 @@ class Entries:
         self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
 
     def doubt(self, mirror: int, path: str) -> None:
-        """Let the next scan check this file, whatever its stamp."""
+        """Make the next scan check this file, whatever its stamp."""
         self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL, missed_by_scan = NULL", ())
 
     def _update(self, mirror: int, path: str, assignments: str, values: tuple[object, ...]) -> None:
@@ -287,7 +287,7 @@ class Entries:
         )
 
     def remove(self, mirror: int, path: str) -> None:
-        """Remove the row, because the file is gone and so is its document."""
+        """Remove the row, because both file and document were deleted."""
         folder, name = split(path)
         self._db.execute(
             "DELETE FROM entry WHERE folder = ? AND name = ?", (self._folders.id(mirror, folder), bind(name))
@@ -319,7 +319,7 @@ class Entries:
 
     def forget_first_misses(self, mirror: int) -> None:
         """Discard the times of first checks, because a new process makes both checks itself."""
-        # Check pending files again whatever their stamp: no work starts for a missed file.
+        # Check pending files again, whatever their stamp: missed files start no work.
         self._db.execute(
             "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
             " size = iif(status = ?, -1, size) WHERE presence = 1"
@@ -473,7 +473,7 @@ class Entries:
         """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, in SQLite's
         types.
         """
-        # Skip deleted files, because the return of one, even unchanged with its mount, is a change.
+        # Skip deleted files: if one comes back, even unchanged with its mount, that is a change.
         return self._db.execute(
             "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
             " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",

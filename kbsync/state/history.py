@@ -1,6 +1,6 @@
-"""The history of each mirror's documents: what kbsync did, without their text, bounded in time and rows.
+"""The history of each mirror's documents: the actions of kbsync, without text, bounded in time and rows.
 
-Each entry is written in the transaction of its change, so a crash neither loses nor invents one.
+Each entry is written in the transaction of its change, so a crash neither loses nor adds one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class HistoryEntry:
     """One event `at` a time, in epoch seconds.
 
     `path`: the path of the file; '' if it is about several. `former`: its path before a rename. `reason`: why
-    it failed, is held or was approved. `by`: what approved it, `command` or `page`.
+    it failed, is held or was approved. `by`: the source of the approval, `command` or `page`.
     """
 
     at: float

@@ -103,7 +103,7 @@ class BindingFact(StrEnum):
 
 
 class Meta(Table):
-    """Small facts about mirrors and bindings, by their ids. They are deleted with the mirror or binding."""
+    """Small facts about mirrors and bindings, by id, deleted together with them."""
 
     def get(self, fact: MirrorFact | BindingFact, owner: int) -> str:
         """Return the fact, or ''."""

@@ -1,6 +1,6 @@
-"""Lets one process at a time hold a state directory, and only its user work with the files in it.
+"""Lets one process at a time hold a state directory, and only its user access the files in it.
 
-The second half finds files there that its user can't use, and the command that fixes that.
+The second half finds files that the user can't use, and the command that fixes that.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Holder:
 
 @contextmanager
 def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
-    """Hold the lock of a state directory; the kernel releases it however the process ends.
+    """Hold the lock of a state directory; the kernel releases it when the process ends, even after a crash.
 
     `keeps_running`: the holder mirrors until it is stopped. Raises `LockedError`, which names the process
     that has it.

@@ -1,8 +1,8 @@
-"""Pauses of mirrors, which users request or quiet hours bring.
+"""Pauses of mirrors, started by users or quiet hours.
 
 The row in the state is the only copy. Commands write it, whether or not a kbsync runs; the daemon writes it
-when quiet hours begin. Each transaction that begins an upload or a deletion reads it, so that none begins
-after the pause is on disk.
+when quiet hours begin. Each transaction that begins an upload or a deletion reads it, so none begins once the
+pause is on disk.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Pauses(Table):
         meta.set(MirrorFact.RESUMED, mirror, str(now))
 
     def due(self, mirror: int, quiet: Pause | None, now: float) -> Pause | None:
-        """Return the pause that has to be in force in the quiet hours `quiet`, or outside of them if None.
+        """Return the pause that should apply in the quiet hours `quiet`, or outside of them if None.
 
-        A user's pause goes before. Quiet hours that a user has ended don't begin again.
+        A user's pause takes precedence. Quiet hours that a user has ended don't begin again.
         """
         pause = self.current(mirror, now)
         if pause is not None and not pause.is_quiet:
@@ -59,6 +59,6 @@ class Pauses(Table):
         return None if quiet is None or (resumed and float(resumed) >= quiet.since) else quiet
 
     def follow(self, mirror: int, quiet: Pause | None, now: float) -> None:
-        """Put the pause in force that is due."""
+        """Apply the pause that is due."""
         pause = self.due(mirror, quiet, now)
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)) if pause else "")

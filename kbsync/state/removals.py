@@ -6,15 +6,15 @@ yet.
 
 - missed: a check of the disk lacks the file. That is a fact about the disk, even while its deletion is held,
   and is recorded in the file's own row (`Presence.MISSING`). One check is not enough (promise 1).
-- waiting: two checks lack the file, or a user deselected or emptied it. All that wait are one batch and
-  weighed together (promise 5).
+- waiting: two checks lack the file, or a user deselected or emptied it. All waiting deletions form one batch,
+  with one decision (promise 5).
 - released or asked: the batch was weighed. One row of `hold` records that first, so a kill leaves no part of
   it undecided. Then its documents are deleted or held, page by page.
-- held: the document serves until a user approves; the user is asked once all of the batch are held.
+- held: the document serves until a user approves; the user is asked once the whole batch is held.
 
-The row ends and the document stays when the file is back, another document serves the path, or the mirror
-has another base (promise 2). An upload that replaces a document in place inherits its deletion, except one
-that was released: that is weighed again.
+The row ends and the document stays when the file is back, another document serves the path, or the mirror has
+another base (promise 2). An upload that replaces a document in place inherits its deletion, except one that
+was released: that is weighed again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of `state.db`, migrations from older schemas, and checks for files that kbsync refuses.
+"""The tables of `state.db`, migrations from older schemas, and checks that refuse unusable files.
 
 Paths and names are TEXT if they are valid Unicode and BLOB if they are not (see `db.bind`). Enumerations are
 stored as the integers of `core.model`, phases as words.
@@ -130,7 +130,7 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
 NO_ATTACHED = """
 ALTER TABLE mirror DROP COLUMN attached;
 """
-"""Only the config knows which mirrors it names."""
+"""Only the config has the list of its mirrors."""
 
 HELD_BY_PAGES = """
 ALTER TABLE candidate ADD COLUMN hold INTEGER;
@@ -165,7 +165,7 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
   path NOT NULL DEFAULT '', former NOT NULL DEFAULT '', document_id TEXT, size INTEGER,
   reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
 """
-"""What happened to documents, for people."""
+"""Adds the history of documents, for users."""
 
 PLAIN_NAMES = """
 ALTER TABLE upload RENAME COLUMN looks TO checks;
@@ -175,7 +175,7 @@ ALTER TABLE mirror RENAME COLUMN place TO location;
 ALTER TABLE folder RENAME COLUMN shut TO is_excluded;
 UPDATE meta SET value = replace(value, '"mended"', '"repaired"') WHERE key LIKE 'audit:%';
 """
-"""Columns, and a count of the last audit, under the names that the code uses."""
+"""Renames columns, and a count of the last audit, to the names in the code."""
 
 OLDEST = 12
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
@@ -266,14 +266,14 @@ def _names_in(version: int) -> set[str]:
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
     """Raise `DamagedError` before kbsync uses a damaged file."""
     if path.stat().st_size > CHECK_UP_TO:
-        return  # SQLite notices damage as it reads
+        return  # SQLite detects damage when it reads
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != "ok":
         raise DamagedError(f"{path} is damaged ({verdict[0] if verdict else 'unreadable'})")
 
 
 def is_turned_back(path: Path) -> bool:
-    """Return whether the file is older than its last use."""
+    """Return whether the file is older than its last use, such as a restored backup."""
     # kbsync always leaves its WAL file beside it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.
     return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()

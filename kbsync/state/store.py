@@ -1,4 +1,4 @@
-"""The state file for the rest of the program: `write` and `read`, without SQLite's details.
+"""The interface of the state file for the rest of the program: `write` and `read`, without SQLite's details.
 
 One thread makes all writes. Writes that arrive close together share one commit, each in its own savepoint,
 and `write` returns only after its commit is on disk: then the caller may act on it (promise 3). Reads run on
@@ -98,7 +98,7 @@ class StateStore:
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
         """Do the same as `write`, for threads: the future completes after the commit."""
         future: Future[T] = Future()
-        with self._submit_lock:  # queue no job after the last commit: nothing would run it
+        with self._submit_lock:  # don't queue a job after the last commit: it would never run
             if not self._is_closed:
                 self._waiting.append(_Job(work, future))
                 self._writes.submit(self._commit_waiting)
@@ -175,7 +175,7 @@ class StateStore:
     def _commit_waiting(self) -> None:
         """Commit all waiting writes; called once for each write, so later calls may find none."""
         waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        # A caller that was cancelled before its turn no longer wants it. After this it can't be cancelled.
+        # Skip a write whose caller was cancelled while it waited; from here on, it can't be cancelled.
         jobs = [job for job in waiting if job.done.set_running_or_notify_cancel()]
         if jobs:
             self._commit_group(jobs)
@@ -207,7 +207,7 @@ class StateStore:
 
     def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
         db = self._writer
-        # One failing write must not undo the others of the group.
+        # A failing write must not undo the others of its group.
         db.execute("SAVEPOINT job")
         try:
             result = job.work(Tx(db))

@@ -87,8 +87,9 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, excluded: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Return only the work that settles uploads already sent, without those in `left`, and deletes
-        `replaced` ones."""
+        """Return only the work for uploads already sent, except those in `left`, and the deletion of
+        `replaced` ones.
+        """
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
         polls = [row for row in self.polls if row.phase not in _NOT_IN_WORK and row.id not in excluded]
         return DueWork(replaced, unsure, [], polls, [], {})
@@ -200,8 +201,8 @@ class Uploads(Table):
         """Return when the next row is due, with no check and no poll before these times; None if nothing
         waits.
 
-        Wall seconds. Rows that wait for nothing are not read, because nearly every document serves, and this
-        is called all the time.
+        Wall seconds. Doesn't read rows that wait for nothing: nearly every document serves, and this is
+        called very often.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -233,8 +234,9 @@ class Uploads(Table):
         return bool(found_none), bool(is_trying)
 
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
-        """Make rows due now that are due later than their state's longest pause, because a clock was set
-        back."""
+        """Make rows due now if their due time exceeds the longest pause of their state, because a clock was
+        set back.
+        """
         pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
         # A deletion without a response yet is due at once, a postponed one after at most a short pause.
         refused = LONGEST_PAUSES[UploadState.RETIRING]
@@ -395,7 +397,7 @@ class Uploads(Table):
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
         """Give the rows of `old_path` to `new_path`, because the file was renamed.
 
-        In former bases of the mirror, only if `new_path` has no rows there.
+        In former bases of the mirror, it does so only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608

@@ -102,13 +102,13 @@ def test_an_answer_that_broke_off_is_no_history(
         zhipu.vendor.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", *by, *words)
     assert code == 0
-    assert "broke off" in err
+    assert "is incomplete" in err
     assert COFFEE in out
     assert [len(one) for one in sent] == [1, 1]
     if words:
         first, second = (json.loads(line) for line in out.splitlines())
         assert (first["answer"], first["citations"]) == ("", [])
-        assert "broke off" in first["error"]
+        assert "is incomplete" in first["error"]
         assert "error" not in second
 
 
@@ -133,7 +133,7 @@ def test_what_no_other_question_would_change_ends_it(zhipu: ZhipuPlace) -> None:
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
     assert err.count("kbsync: ") == 1
-    assert "does not accept the api_key" in err
+    assert "didn't accept the API key" in err
 
 
 # -- at a terminal -------------------------------------------------------------------------------------

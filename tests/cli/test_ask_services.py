@@ -154,7 +154,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_one(asked: Asked) -> None:
         assert f"{asked.service.mark} guides/hours.md" not in ran.out
         assert ran.out.endswith("\n")
         is_told = "model is down" in ran.err or "大模型内部错误" in ran.err
-        assert is_told if end == "error" else "broke off" in ran.err
+        assert is_told if end == "error" else "is incomplete" in ran.err
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])
@@ -233,7 +233,7 @@ def test_an_answer_that_is_cut_by_its_length_is_not_whole(with_model: Asked) -> 
     for how in ([], ["--whole"]):
         with_model.play("stream", reason="length")
         ran = with_model.place.run("ask", QUESTION, *how)
-        assert (ran.code, "longer than the model may write" in ran.err) == (4, True)
+        assert (ran.code, "exceeds the model's output limit" in ran.err) == (4, True)
 
 
 # -- a server that answers by itself -------------------------------------------------------------------------

@@ -22,7 +22,7 @@ MIRROR: list[tuple[str, str]] = [
         "quiet_hours: at night",
         "quiet_hours: 'at night' is not a time of day such as 22:00-06:00; allowed: never",
     ),
-    ('quiet_hours: "22:00-22:00"', "'22:00-22:00' begins and ends at the same time, so it has no length"),
+    ('quiet_hours: "22:00-22:00"', "'22:00-22:00' begins and ends at the same time"),
     ("quiet_hours: 22", "quiet_hours: 22 is not a time of day"),
     ("deletions: {hold_count: true}", "deletions.hold_count: true is not valid; allowed: a whole number"),
     ('deletions: {hold_count: "5"}', "deletions.hold_count: '5' is not valid; allowed: a whole number"),

@@ -30,7 +30,7 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
         (b"a:\n  - name: a: b\n", 2, "`: ` is not allowed here"),
         (b"a:\n  - name: a\n   folder: b\n", 3, "check the indentation"),
         (b"a: 1\n---\na: 2\n", 2, "contains a second document"),
-        (b"a: 1\nb: @x\n", 2, "text cannot begin like this; put quotes around it"),
+        (b"a: 1\nb: @x\n", 2, "text can't begin like this; put quotes around it"),
         (b"a:\n- b\n- *.md\n", 3, "put quotes around a pattern"),
         (b"a:\n- b\n- **/*.md\n", 3, "put quotes around a pattern"),
         (b"a: [*md]\n", 1, "put quotes around a pattern"),

@@ -237,7 +237,7 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
         ("b.md", 5, FileKind.FILE, "it is excluded by b.md"),
         ("a.txt", 5, FileKind.FILE, "it matches nothing in include"),
         ("a.png", 5, FileKind.FILE, "it is explicitly included but not accepted: the target"),
-        (".kbsyncignore", 5, FileKind.FILE, "it holds patterns for kbsync"),
+        (".kbsyncignore", 5, FileKind.FILE, "it contains patterns for kbsync"),
     ],
 )
 def test_every_reason_of_the_rules_is_a_clause(path: str, size: int, kind: FileKind, told: str) -> None:

@@ -20,7 +20,7 @@ from tests.clocks import Clock
 
 TOKEN = "a-token-of-the-tests"
 READY = MirrorReadiness("handbook")
-HALT = Halt("credentials", "the vendor refuses the api_key", "kbsync retry --mirror faq")
+HALT = Halt("credentials", "the service rejected the API key", "kbsync retry --mirror faq")
 HALTED = MirrorReadiness("faq", HALT)
 
 

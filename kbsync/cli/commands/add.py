@@ -61,7 +61,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     _check_target(target, directory, config_path, is_new=is_new)
     if is_new:
         if choices.config is None and config_path == places.SYSTEM_CONFIG:
-            raise UsageError("no home directory is known; name the file to write with --config FILE")
+            raise UsageError("no home directory is known; choose the file to write with --config FILE")
         # Another `add` may write it meanwhile.
         with suppress(ConfigExists):
             start_config(choices, config_path, folder, name, prints=not as_json)
@@ -115,7 +115,7 @@ def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> lis
     state_dir = before.state_dir
     is_running = lock.is_held(state_dir)
     trial_dir = find_trial(folder, state_dir)
-    # A trial can move only while no other kbsync works on either state.
+    # A trial can move only while no other kbsync uses either state.
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, is_embedded=True)
     with moving as trial:
         rename = f"choose another: {shell_command(['kbsync', 'add', str(folder)])} --name NAME"

@@ -1,4 +1,4 @@
-"""`kbsync approve`: shows what is held, asks, and approves exactly that."""
+"""`kbsync approve`: shows the held documents, asks, and approves exactly those."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class HeldDocuments:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
 def command(choices: Choices, mirror: str | None, yes: bool) -> None:
-    """Show what is held in MIRROR, or in all mirrors, and approve it after asking.
+    """Show the documents held in MIRROR, or in all mirrors, and approve them if you confirm.
 
     That includes deletions, and documents to index again with new settings. Later holds need another
     approval. If another folder replaced a mirror's folder, approve accepts it.
@@ -101,7 +101,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
 
 
 def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
-    """Show what an approval would do; `every`: the command that lists all of a long list."""
+    """Show what an approval would do; `every`: the command that shows a long list in full."""
 
     def section(sign: str, paths: Sequence[str]) -> None:
         for line in first_lines(list(map(printable, paths)), every):

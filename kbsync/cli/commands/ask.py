@@ -65,7 +65,7 @@ def command(
     whole: bool,
     as_json: bool,
 ) -> None:
-    """Answer QUESTION from the mirrored documents, and list the files it was answered from.
+    """Answer QUESTION from the mirrored documents, and list the files that the answer is based on.
 
     Without --app and --model, kbsync asks the only application that answers from the mirror's knowledge base.
     If the service has no applications, a model answers from the passages that a search finds. With -i,
@@ -109,7 +109,7 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
                 print_message(str(error))
                 reply = Reply(account.mirror.name, question, error=str(error))
             if reply.text.strip():
-                # Later questions build only on complete answers.
+                # Only complete answers become part of the conversation.
                 turns.append(Turn(question, reply.text))
             if as_json:
                 output.json(reply_json(reply), on_one_line=True)
@@ -120,7 +120,7 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
 
 @contextmanager
 def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
-    """Open the only mirror at a service. Otherwise the error names the search to run instead."""
+    """Open the only mirror at a service. Otherwise the error suggests a search."""
     installation = choose(choices, here=True)
     if not any(map(is_remote, installation.mirrors)):
         names = ", ".join(mirror.name for mirror in installation.mirrors)
@@ -146,8 +146,9 @@ def _search_instead(installation: Installation, question: str, *mirrors: MirrorC
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The outcome of a question. `answerer`: None if nothing was asked. `error`: why the answer is
-    incomplete."""
+    """The outcome of a question. `answerer`: None if no question was sent. `error`: why the answer is
+    incomplete.
+    """
 
     mirror: str
     question: str
@@ -345,7 +346,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:
-    """Return a reply as `--json` has it. `way` is null if nobody was asked."""
+    """Return a reply as `--json` has it. `way` is null if no question was sent."""
     from kbsync.search import images_json
 
     sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)

@@ -55,8 +55,8 @@ def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -
 
     Also locks `state_dir`, the config's state directory, if the trial can move there. That needs a built-in
     knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is written,
-    so that the user can repeat a refused command. Raises `LockedError` while a kbsync works on one of them,
-    and `UsageError` for an unusable state directory.
+    so a refused command can be repeated. Raises `LockedError` while a kbsync works on one of them, and
+    `UsageError` for an unusable state directory.
     """
     from kbsync.installation import BASES
     from kbsync.state import lock
@@ -139,7 +139,7 @@ UNNAMED = "not-named-yet"
 """Placeholder for the knowledge base until the user chooses one."""
 
 MOST = 50
-"""Maximum number of listed knowledge bases; the user can name any other by its id."""
+"""Maximum number of listed knowledge bases; others can be chosen by id."""
 
 
 @click.command(
@@ -183,7 +183,7 @@ def command(
         raise UsageError(f"pass the folder as an argument: {correction}")
     path = choices.config or places.config_places(os.environ)[0]
     if choices.config is None and path == places.SYSTEM_CONFIG:
-        raise UsageError("no home directory is known; name the file to write with --config FILE")
+        raise UsageError("no home directory is known; choose the file to write with --config FILE")
     if os.path.lexists(path):
         raise ConfigExists(path)
     folder = _folder(directory)
@@ -264,9 +264,9 @@ def _is_interactive() -> bool:
 
 
 def _ask_until_valid(value: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
-    """Return the given value, or the user's answer; ask again while `fault` returns a complaint.
+    """Return the given value, or the user's answer; ask again while `fault` returns a message.
 
-    Without a terminal it uses `default`, and a complaint is a `UsageError`.
+    Without a terminal it uses `default`, and a message becomes a `UsageError`.
     """
     answer = value if value is not None else ask(question, default) if _is_interactive() else default
     while complaint := fault(answer):

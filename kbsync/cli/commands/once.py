@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 0.4
-"""Seconds before a progress bar appears: most passes finish sooner, and the bar would only flicker."""
+"""Seconds before a progress bar appears: in shorter passes, which are most, it would only flicker."""
 
 OFTEN, SELDOM = 0.25, 15.0
 """Seconds between two updates, for a terminal and for a log."""
@@ -178,7 +178,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         except LockedError:
             if not choices.quiet:
                 raise
-            # The problem goes away by itself; nobody needs to act.
+            # The problem resolves itself; no action is needed.
             return Code.PASSING
 
 

@@ -45,9 +45,9 @@ def _read_pause(text: str) -> float:
 def command(choices: Choices, name: str | None, seconds: float | None, as_json: bool) -> None:
     """Pause the mirror NAME, or all mirrors.
 
-    A paused mirror begins no upload and no deletion, and doesn't read its folder. kbsync only waits for the
+    A paused mirror starts no uploads or deletions, and doesn't read its folder. kbsync only waits for the
     outcome of what it sent before. You can still search. The pause survives restarts of kbsync and of the
-    machine; `kbsync --once` leaves a paused mirror alone.
+    machine; `kbsync --once` skips a paused mirror.
     """
     from kbsync.engine.attach import enroll, find_record
     from kbsync.engine.status import pause_json

@@ -102,7 +102,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
         yield f"  {printable(in_words(plan.halt))}"
         return
     if plan.note:
-        # Printed first, since many lines would bury it.
+        # Printed first, so that a long list doesn't hide it.
         yield output.red(f"{plan.name}: {printable(plan.note)}")
     plus, tilde, minus, held = output.green("+"), output.yellow("~"), output.red("-"), output.red("!")
     yield from section(plus, [_with_size(item) for item in plan.upload])

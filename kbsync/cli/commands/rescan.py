@@ -16,7 +16,7 @@ from kbsync.state import lock
 @click.argument("name", required=False, shell_complete=complete_mirror)
 @shared_options
 def command(choices: Choices, name: str | None) -> None:
-    """Have the running kbsync compare the folder of NAME, or all folders, with its records now.
+    """Make the running kbsync compare the folder of NAME, or all folders, with its records now.
 
     kbsync does that by itself every `rescan` (15 minutes) and after each start. A rescan finds changes that
     the file system didn't report, such as on a network drive.

@@ -40,8 +40,7 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether to send a request: something failed or may fail soon, or the mirror is halted and should
-        retry."""
+        """Whether a request is useful: documents failed or may fail soon, or the mirror is halted."""
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 

@@ -1,4 +1,4 @@
-"""`kbsync search`: loads only what a search needs, to answer at once."""
+"""`kbsync search`: loads only the modules that a search needs, to start fast."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from kbsync.errors import UsageError
 )
 @selection_options
 @click.option("--rerank", is_flag=True, help="Have a ranking model order the hits.")
-@click.option("--explain", is_flag=True, help="Say why each hit was found: its words, how near its meaning.")
+@click.option("--explain", is_flag=True, help="Explain each hit: matching words, similarity of meaning.")
 @click.option("--files", is_flag=True, help="Print absolute paths only.")
 @click.option("-0", "--null", is_flag=True, help="With --files: end each path with NUL, for xargs -0.")
 @json_option

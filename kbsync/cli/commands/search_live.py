@@ -55,7 +55,7 @@ def search_live(installation: Installation, query: Query) -> None:
 
 
 def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Open a file with the user's editor or opener, or else print its path."""
+    """Open a file with the user's editor or opener; without either, print its path."""
     opener = shutil.which("xdg-open", path=environ.get("PATH"))
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -86,16 +86,17 @@ async def _run(installation: Installation, query: Query) -> Path | None:
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
-    """Return the seconds of rest before a search: longer if a service embeds, ranks, or does the whole
-    search."""
+    """Return the seconds to wait before a search: longer if a service embeds, ranks, or does the whole
+    search.
+    """
     return PAUSE_AT_SERVICES if any(mirror.target.services for mirror in mirrors) else PAUSE
 
 
 class LiveSearch:
     """The typed line, its hits, and the selected hit. `query` is the first query.
 
-    `pause`: seconds of rest before a search. `several`: hits come from several mirrors, so each names its
-    own.
+    `pause`: seconds without a key before a search. `several`: hits come from several mirrors, so each names
+    its own.
     """
 
     def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:
@@ -126,7 +127,7 @@ class LiveSearch:
         self.marked = max(0, min(len(self.hits) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
-        """Search whenever the text has changed and the user rests, until cancelled."""
+        """Search whenever the user stops typing after a change, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -48,8 +48,9 @@ class Frame:
         return [*self.wrong, *([""] if self.wrong else []), *self.table]
 
     def within(self, columns: int, rows: int) -> list[str]:
-        """Return as many lines as fit, the table first, with an empty row at the end; the last one says how
-        many do not fit."""
+        """Return as many lines as fit, the table first, then an empty row; the last line says how many were
+        left out.
+        """
         wrong = [wrapped(line, columns) for line in self.wrong]
         whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
         if len(whole) <= rows:
@@ -85,7 +86,7 @@ def wrapped(line: str, columns: int) -> list[str]:
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
-    """Return a screen: whether kbsync runs, the table, how fast each mirror is, and what is wrong."""
+    """Return a screen: whether kbsync runs, the table, how fast each mirror is, and the problems."""
     speeds = list(filter(None, map(speed, reports)))
     running = running_line(installation, reports)
     table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]

@@ -1,4 +1,4 @@
-"""The host's side of a Dask cluster: sends documents and passages, and waits for the results.
+"""The host's side of a Dask cluster: sends it documents and passages, and waits for the results.
 
 A task is one document that needs a parser, or a few passages. If its worker ends, Dask runs it again
 elsewhere. If the scheduler is lost, all tasks end with `Unavailable`, and the engine sends the documents
@@ -60,7 +60,7 @@ WORKERS_WITHIN = 600.0
 are tasks, which may take minutes, and stops starting them when the tasks are cancelled."""
 
 AWAY_FOR = 60.0
-"""Seconds for which this host does the work of a lost cluster, before it tries the cluster again."""
+"""Seconds for which this host does the work of a lost cluster before it tries the cluster again."""
 
 _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
@@ -73,8 +73,9 @@ _HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b
 
 _Document = tuple[Entry, Body]
 _CutTask = tuple[int, Future[Cut | TargetError], asyncio.Event]
-"""A document's bytes, its outcome, and the event that requests the outcome, which stays on the worker until
-then."""
+"""A document's bytes, its outcome (which stays on the worker until requested), and the event that requests
+it.
+"""
 
 
 class KilledWorkers(Exception):
@@ -110,10 +111,10 @@ class _Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, size: int, *, wait: bool) -> bool:
-        """Take room for bytes. Returns whether there was enough. `wait`: wait for room, which only a caller
-        that has taken none may do.
+        """Reserve bytes. Returns whether enough were free. `wait`: wait until they are, allowed only
+        without other reservations.
 
-        A size over the whole limit goes through alone. Nobody overtakes a waiting caller.
+        A size over the whole limit goes through alone. Waiting callers keep their order.
         """
         with self.changed:
             if not wait and (self.waiting or not self._has(size)):
@@ -131,7 +132,7 @@ class _Room:
         return not self.used or self.used + size <= self.limit
 
     def give(self, size: int) -> None:
-        """Free the room of bytes that arrived or were given up."""
+        """Release bytes that arrived or were given up."""
         with self.changed:
             self.used -= size
             self.changed.notify_all()
@@ -144,7 +145,7 @@ class _Room:
 
 
 class DaskCluster:
-    """The cluster of one mirror. Connects on the first document. Safe to use from several threads."""
+    """The cluster of one mirror. Connects for the first document. Safe to use from several threads."""
 
     def __init__(self, config: Cluster, connect_within: float = CONNECT_WITHIN) -> None:
         """Prepare the client, without connecting. Raises `UsageError` if distributed is not installed."""
@@ -160,7 +161,7 @@ class DaskCluster:
         self._loop = LoopThread("kbsync-dask")
         self._room = _Room(config.bytes_in_flight)
         self._closed = False
-        # A put cuts documents and requests vectors in one thread.
+        # A put splits documents and requests vectors in one thread.
         self._numbers, self._put, self._puts = itertools.count(1), threading.local(), set[int]()
         # Used only in the loop's thread.
         self._connecting: asyncio.Lock | None = None
@@ -180,11 +181,10 @@ class DaskCluster:
         return "" if away is None else f"{away.reason}; this host does its work meanwhile"
 
     def is_away(self) -> bool:
-        """Return whether this host does the work, because the cluster was lost and no check has found it
-        again."""
+        """Return whether this host does the work because the cluster is lost."""
         if self._away is None or time.monotonic() < self._away_until:
             return self._away is not None
-        if self._trying.acquire(blocking=False):  # other threads continue here while one checks
+        if self._trying.acquire(blocking=False):  # other threads continue here during the check
             try:
                 if self.state().workers:
                     self._away = None
@@ -262,7 +262,7 @@ class DaskCluster:
         """Return pending vectors, made by the encoder that a worker creates from the pickled `recipe`."""
         texts = [(item.key, item.embed_text) for item in chunks]
         number = getattr(self._put, "number", 0)
-        # Ranked among current puts only, so that earlier work of a mirror gives it no precedence.
+        # Ranked among current puts only: earlier work of a mirror gives it no precedence.
         rank = sum(item < number for item in list(self._puts))
         return self._begin(self._vectors(recipe, model, texts, -1 - rank))
 
@@ -300,7 +300,7 @@ class DaskCluster:
 
     async def _cut(self, document: worker.Sent, body: Body, wanted: asyncio.Event) -> Cut | TargetError:
         request = self._ask_cut(document, wanted)
-        document = replace(document, content=None)  # the request alone keeps the bytes, until they are sent
+        document = replace(document, content=None)  # only the request keeps the bytes, until they are sent
         outcome = await request
         if (
             outcome is None
@@ -309,7 +309,7 @@ class DaskCluster:
                 request = self._ask_cut(_with_content(document, body), wanted)
             except OSError as error:
                 return scratch_error(error)
-            except ValueError as error:  # the body was closed, nobody waits any more
+            except ValueError as error:  # the body was closed, and no caller is waiting
                 return Unavailable(f"its bytes cannot be read again ({error})")
             outcome = await request
         assert outcome is not None
@@ -323,10 +323,10 @@ class DaskCluster:
             response = await request
         except KilledWorkers as error:
             await self._check_harmless(error, "cut", worker.cut, self._versions, _HARMLESS)
-            # Other causes may have ended them: send it again, a bounded number of times (promise 9).
+            # They may have ended for another reason: send it again, a bounded number of times (promise 9).
             reason = f"{error} while they read it; see the log of the cluster's workers"
             return Rejected(reason, code="workers-killed", may_pass=True)
-        outcome: Cut | TargetError | None = pickle.loads(response)  # noqa: S301 (of a worker of ours)
+        outcome: Cut | TargetError | None = pickle.loads(response)  # noqa: S301 (from our own worker)
         return outcome
 
     async def _vectors(
@@ -392,7 +392,7 @@ class DaskCluster:
         if kind == worker.DIFFERS:
             raise self._unfit(self._difference(versions, *details))
         if kind == worker.FAILED:
-            raise pickle.loads(details[0])  # noqa: S301 (of a worker of ours)
+            raise pickle.loads(details[0])  # noqa: S301 (from our own worker)
         return details[0]
 
     async def _call_worker(
@@ -440,7 +440,7 @@ class DaskCluster:
                 await self._end(session, self._lost(ConnectionError("the connection was lost")))
             if self._failed is not None and asyncio.get_running_loop().time() < self._failed[0]:
                 raise copy(self._failed[1])
-            # kbsync awaits what it starts; Dask leaves its own futures behind when a connection breaks.
+            # kbsync awaits its own futures; Dask abandons its futures when a connection breaks.
             asyncio.get_running_loop().set_exception_handler(_log_loop_error)
             try:
                 client = await _client(self._config.address, self._connect_within)
@@ -465,7 +465,7 @@ class DaskCluster:
                 async with asyncio.timeout(ANSWER_WITHIN):
                     # A worker paused because its memory is full starts nothing.
                     workers = await session.client.scheduler.ncores_running()
-            except OSError as error:  # also a timeout
+            except OSError as error:  # includes timeouts
                 session.lost.set_result(self._lost(error))
                 return
             if workers or not self._asking:

@@ -1,7 +1,7 @@
 """The work of a Dask worker for a mirror: it reads and splits documents, and embeds passages.
 
-It keeps only models and parsers, and has neither mirror nor target. Messages are `bytes` together with the
-versions of the host that sends them: a worker with other versions unpickles none of it.
+It keeps only models and parsers, without a mirror or target. Messages are `bytes` together with the versions
+of the host that sends them: a worker with other versions unpickles none of it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
 
 Versions = Mapping[str, str]
-"""The versions that must be equal on the host and on a worker, under the names that users know."""
+"""The versions that must be equal on the host and on a worker, by the names that users know."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
 """The first item of a response; a pickled result follows, a pickled error, or the address and versions."""
@@ -108,7 +108,7 @@ def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
         except BaseException as error:
             future.set_exception(error)
 
-    within = contextvars.copy_context()  # so that the thread knows its worker
+    within = contextvars.copy_context()  # lets the thread find its worker
     threading.Thread(target=within.run, args=(run,), name="kbsync", daemon=True).start()
     try:
         return DONE, pickle.dumps(future.result(count * SECONDS_EACH))

@@ -7,8 +7,8 @@ stdin ends. Imports of kbsync come late, because they need PATHS.
 
 A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
 name and the document's size, and the number of a scanned page to recognize, then the document. An answer is
-one frame: a line of JSON, then the text. Nothing is ever unpickled, because a stranger's file may have taken
-over the process.
+one frame: a line of JSON, then the text. It never unpickles anything from the process, which a stranger's
+file may have taken over.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ _LOADERS = {READ: readers, RECOGNIZE: recognizers, EMBED: encoders}
 def main(load: Callable[[], Readers] | None = None) -> None:
     """Raise the fences, load the readers, report ready, and answer requests."""
     parent, memory, seconds, paths, work = sys.argv[1:6]
-    sys.path[:] = json.loads(paths)  # as the parent's, in its order: finds the same kbsync first
+    sys.path[:] = json.loads(paths)  # as in the parent, in its order, so that the same kbsync comes first
     from kbsync.index.fence import sandbox
 
     sandbox.die_with(int(parent))
@@ -141,10 +141,10 @@ def main(load: Callable[[], Readers] | None = None) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
-    os.nice(5 if work == READ else 19)  # searches and saves go first
+    os.nice(5 if work == READ else 19)  # lower priority: searches and saves go first
     sandbox.limit(int(memory))
     fences = sandbox.raise_fences()
-    sandbox.die_with(int(parent))  # again: new credentials may have cleared it
+    sandbox.die_with(int(parent))  # repeated: new credentials may have cleared it
     sandbox.forbid_writing()
     loaded_readers = (load or _LOADERS[work])()
     answers.write(pack({"resident": _resident(), "fences": fences}))

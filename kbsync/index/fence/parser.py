@@ -1,8 +1,8 @@
-"""Turns the bytes of a file into text: decodes short texts itself, and reads all else behind the fence.
+"""Turns the bytes of a file into text: decodes short texts itself, and reads all others behind the fence.
 
-A parser reads documents in a process of its own (ADR 8), which sees only its own code and has no network.
-The process starts with the first document and gets documents over pipes, one after the other. It is killed if
-it takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it is idle.
+A parser reads documents in a process of its own (ADR 8), which sees only its own code and has no network. The
+process starts with the first document and gets documents over pipes, one after the other. It is killed if it
+takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it is idle.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ _ERROR_TAIL = 4096
 _START_SECONDS = 60.0
 _OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
 
-# A process takes some tenths of a second to start and some 60 MB of memory. Parsers leak, and one that a
-# document has taken over should not get many others. A child for each costs too much (ADR 8).
+# A process takes a few tenths of a second to start and about 60 MB of memory. Parsers leak memory, and one
+# that a document has taken over shouldn't get many others. A process for each document would cost too much
+# (ADR 8).
 DOCUMENTS_EACH = 200
 IDLE_SECONDS = 60.0
 _HOME_PREFIX = "parser-"
@@ -88,7 +89,7 @@ PAGE_BOUNDS = Bounds(seconds=120.0, memory_bytes=2048 * _MIB, output_bytes=_MIB,
 
 
 class Ended(Exception):
-    """The process ended instead of answering. `by_memory`: it had reached its memory limit."""
+    """The process ended without an answer. `by_memory`: it had reached its memory limit."""
 
     def __init__(self, detail: str, *, by_memory: bool = False) -> None:
         super().__init__(detail)
@@ -133,7 +134,7 @@ class ParserProcess:
                 env=environment,
                 cwd=self._home,
                 close_fds=True,
-                start_new_session=True,  # its own group: kills whatever it starts along with it
+                start_new_session=True,  # its own group, so that its children can be killed with it
                 bufsize=0,
             )
         except OSError:

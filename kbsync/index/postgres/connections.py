@@ -1,4 +1,4 @@
-"""Connections to the database, and transactions that set everything they need.
+"""Connections to the database, and transactions with all their settings.
 
 Behind a pooler in transaction mode, each transaction may get another session of the server. So a session
 keeps nothing: settings are local, locks end with the transaction, and statements are not prepared.
@@ -30,9 +30,11 @@ from kbsync.index.postgres.errors import (
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 ASLEEP = 30
-"""Seconds that a transaction may wait for its client, which holds locks and may be stopped or cut off."""
+"""Seconds that a transaction may wait for its client, which holds locks and may be suspended or
+disconnected.
+"""
 
-_WAITING = 2 * ASLEEP  # for a lock: longer than a stopped client can hold it
+_WAITING = 2 * ASLEEP  # for a lock: longer than a suspended client can hold it
 
 _PARAMETERS: dict[str, Any] = {
     "application_name": "kbsync",
@@ -48,7 +50,7 @@ _PARAMETERS: dict[str, Any] = {
 _SETTINGS = {
     "idle_in_transaction_session_timeout": f"{ASLEEP}s",
     "lock_timeout": f"{_WAITING}s",
-    "jit": "off",  # compiling takes longer than any statement here
+    "jit": "off",  # JIT compilation takes longer than any statement here
     "hnsw.ef_search": "600",
     "hnsw.iterative_scan": "strict_order",
 }

@@ -1,4 +1,4 @@
-"""Turns PostgreSQL's errors into messages with a fix (ADR 27)."""
+"""Turns PostgreSQL's errors into messages with fixes (ADR 27)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ UPGRADES = {before: Path(__file__).with_name(f"upgrade-{before + 1}.sql") for be
 
 _LOCK = (0x6B62_7379, 1)  # "kbsy"; held while the schema is created or changed
 
-# Somebody else's tables can be written, but not altered.
+# Tables of another role can be written, but not altered.
 _FOREIGN_OWNER = """
 SELECT tableowner FROM pg_tables
 WHERE schemaname = 'kbsync' AND NOT pg_has_role(tableowner, 'USAGE') LIMIT 1

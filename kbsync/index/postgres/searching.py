@@ -48,15 +48,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HNSW_FROM = 50_000
-"""Number of passages in the base above which vectors get an index; comparing all takes 0.5 ms for a
-thousand."""
+"""Number of passages above which the base gets a vector index; comparing a thousand vectors takes 0.5 ms."""
 
 FEW = 20_000
 """Maximum number of passages whose vectors a search compares one by one. With more, it reads near ones from
 the vector index until enough of them pass the filter."""
 
 MOST_WEIGHED = 10_000
-"""Maximum number of passages to score because they have common words, if a question has no rarer ones."""
+"""Maximum number of passages to score by common words, for a question without rarer ones."""
 
 MOST_ADMITTED = 5_000
 """Maximum number of documents that a filter lists for the server; above it, the server checks each
@@ -99,8 +98,7 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """The owner for whom a base is searched. `owner`: the row that its mirror's prefix or token identifies,
-    if any.
+    """The owner of a search in a base. `owner`: the row that its mirror's prefix or token identifies, if any.
 
     `is_own`: that row is not another machine's or folder's. `nothing`: the message if there is no row.
     `has_names`: the words of names are in `document`; an older layout has them in those of each passage.
@@ -142,9 +140,7 @@ class PostgresSnapshot:
         if query.own and self._viewpoint.owner is None:
             raise UnmadeError(self._viewpoint.nothing)
         scope = self._scope(query)
-        document_count = min(
-            query.top_k, scope.documents
-        )  # with fewer, it would read all passages to find more
+        document_count = min(query.top_k, scope.documents)  # with fewer, it would read all passages
         nearest = list[_Row]()
         stored_model = None if vector is None else self._model(model)
         # A service may have changed the length of its vectors; old and new ones can't be compared.
@@ -272,7 +268,7 @@ class PostgresSnapshot:
         if not terms:
             return {}, set()
         values = {"terms": terms, "most": MOST_CHECKED}
-        if len(terms) == 1:  # no text has to be checked for one word
+        if len(terms) == 1:  # for a single word, no text needs a check
             passages: dict[int, int] = dict(self._connection.execute(_PASSAGES_WITH, values).fetchall())
         else:
             passages = {
@@ -467,8 +463,9 @@ class PostgresSnapshot:
         return {term: counts[term_of(term.stem)] for term in terms}, documents, chunks, length
 
     def _average_length(self, documents: int) -> float:
-        """Return the average number of words of a passage of each document, or of each of a sample: a log of
-        short lines would make all other passages long. 0 if it isn't known."""
+        """Return the average number of words of a passage of each document, or of each of a sample: otherwise
+        a log of short lines would make all other passages seem long. 0 if it isn't known.
+        """
         if not self._viewpoint.has_names:
             return 0.0
         share = min(100.0, 100.0 * _SAMPLED / max(1, documents))

@@ -107,7 +107,7 @@ class PostgresStore:
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
         self._former = ""
-        # until the next `check`, since a document put meanwhile would go into another base
+        # until the next `check`: a document put meanwhile would go into another base
         self._is_gone = False
         self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
         self._is_stopping = False
@@ -140,8 +140,8 @@ class PostgresStore:
                 self._refuse_overlap(connection, base.row)  # as the first pass would
         if self._read_only:
             if base is not None and base.row is not None and not base.row.is_open_to(self._owner):
-                raise self._prefix_taken(base.row)  # as the first pass would find
-            return ("", 0) if base is None else (base.uuid, base.documents)  # "": what no state knows
+                raise self._prefix_taken(base.row)  # as the first pass would find it
+            return ("", 0) if base is None else (base.uuid, base.documents)  # "": unknown to every state
         claim = self._claim
         if claim is None or base is None or base.uuid != claim.uuid or base.row is None or self._is_gone:
             claim = self._make_claim(claim)
@@ -209,7 +209,7 @@ class PostgresStore:
         return {number for (number,) in rows}
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Return those keys that have a vector, no matter who stored it."""
+        """Return the keys that have a vector, whoever stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
             " AND key = ANY(%(keys)s::bytea[])",
@@ -428,8 +428,8 @@ class PostgresStore:
                 # The lock of `make` is held: nobody else can claim meanwhile.
                 rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
                 for row in rows:
-                    # Two rows: our own under another prefix, and one under this. Host and folder then prove
-                    # nothing, because each of the two may have documents.
+                    # Two rows: our own under another prefix, and one under this. Then host and folder prove
+                    # nothing, because both may have documents.
                     is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
                     if row.token != self._owner.token and not is_open:
                         raise self._prefix_taken(row)
@@ -498,8 +498,8 @@ class PostgresStore:
                 f"the prefixes {self._owner.prefix!r} and {prefix!r} clash in one knowledge base; {reason}, "
                 "such as guides/ and faq/"
             )
-        # With the generation, so that the command, if pasted late, takes nothing from a mirror that has come
-        # back since.
+        # With the generation, so that the command, if pasted late, doesn't affect a mirror that has since
+        # come back.
         release = (
             f"UPDATE kbsync.owner SET host = '' WHERE prefix = {literal(prefix)}"  # noqa: S608
             f" AND host = {literal(row.host)} AND generation = {row.generation}"
@@ -521,7 +521,7 @@ class PostgresStore:
                     try:
                         return writing.put(entry, encoder.model, vectors)
                     except QueryCanceled as error:
-                        # It holds the owner's row and waits for nobody, so the document is what takes long.
+                        # It holds the owner's row and waits for no one, so the time goes into the document.
                         database = self._connections.database
                         reason = f"storing {printable(entry.path)} takes longer than the statement_timeout of"
                         reason = f"{reason} {database}; to raise it: {database.longer_statements}"
@@ -614,8 +614,8 @@ SELECT set_config('lock_timeout', %s, true), (
     AND a.wait_event_type = 'Client' AND a.state_change < now() - make_interval(secs => %s))
 """
 
-# A killed host leaves the server at work on its index. Not every role may see whose it is, but every role may
-# see that one is being created, and on which table.
+# A killed host leaves the server at work on its index. Not every role may see its owner, but every role may
+# see that an index is being created, and on which table.
 _UNINDEXED_MODEL = """
 SELECT m.id, m.dimensions, quote_ident(nspname), i.indexrelid IS NOT NULL
 FROM model m

@@ -1,6 +1,6 @@
 """Decodes bytes to text: BOM, UTF-16 by its NULs, UTF-8, then the likeliest legacy encoding.
 
-A wrong decoder seldom fails on East Asian text; it produces rare characters. So the commonest characters of
+A wrong decoder seldom fails on East Asian text, but produces rare characters. So the commonest characters of
 each script, which make up well over half of any real text, score high, and all others low or negative. A
 wrong single-byte decoder produces letters too, but not those of one language, and not where letters belong.
 
@@ -132,7 +132,7 @@ _BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
 _ASTRAY = re.compile(  # above or below no letter, in Thai and Hebrew
     "[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u05b0-\u05c7](?<![ก-ฮ\u0e31-\u0e4eא-ת\u05b0-\u05c7].)"
 )
-_TOUCHING = re.compile(  # a sign right beside a letter outside ASCII
+_TOUCHING = re.compile(  # a sign directly beside a letter outside ASCII
     r"[¹²³€£¥¢§±¶µ¼½¾×÷¬¦©®™†‡‰¤°](?:(?=[^\W\d_\x00-\x7f])|(?<=[^\W\d_\x00-\x7f].))"
 )
 _UNWESTERN = re.compile(  # the ends of words in Latvian and Polish, ļ and ď, and rows of accents
@@ -242,8 +242,7 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
     ("utf-16-le", _score_wide),
     ("utf-16-be", _score_wide),
 )
-"""Legacy encodings in the order that decides a tie, each with its function that scores a text decoded by
-it."""
+"""Legacy encodings in the order that breaks ties, each with its function that scores a text decoded by it."""
 
 
 _BOMS = (

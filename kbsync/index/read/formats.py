@@ -1,4 +1,4 @@
-"""Lists the supported files and their readers. To support one more format, begin here.
+"""Lists the supported files and their readers. To support another format, begin here.
 
 A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
 folder, and a line in `READERS`. Raise its version, `MARKDOWN` or `TEXTS`, whenever files are read

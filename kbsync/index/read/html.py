@@ -22,7 +22,7 @@ _BLOCKS = word_set(
     footer form header hgroup hr html legend li main menu nav ol option p pre section select summary ul
     """
 )
-_RAW = word_set("script style")  # they never contain text, closed or not
+_RAW = word_set("script style")  # elements that never contain text, closed or not
 _OPEN_ENDED = word_set("p option summary legend body html")
 _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
 """Elements that stay open until their own end or that of an outer element. The body's end ends nothing

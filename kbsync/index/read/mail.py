@@ -37,7 +37,7 @@ _LARGEST_ATTACHMENT = 32 * 1024 * 1024
 _MOST_CHARACTERS = 8 * 1024 * 1024
 _MOST_ATTACHMENTS = 1_000
 MOST_SECONDS = 20.0
-"""Seconds of computing for all attachments of a file."""
+"""CPU seconds for all attachments of a file."""
 
 
 @dataclass(slots=True)
@@ -168,7 +168,7 @@ def _attachments(message: Message) -> Iterator[Message]:
 def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> Iterator[str]:
     """Yield a heading and the text of an attachment; nothing if kbsync can't read it."""
     text = ""
-    # A stranger's file may raise anything; the message is complete without it.
+    # A stranger's file may raise any exception; the message is complete without it.
     with suppress(Exception), allowance.timer():
         text = _read_attachment(name, content, level, allowance)
     if text.strip() and len(text) <= allowance.characters:

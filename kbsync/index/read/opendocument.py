@@ -142,7 +142,7 @@ class _Reader:
 
     def _read_object(self, part: str, blocks: Blocks) -> None:
         """Add the words of a chart, or the signs of a formula."""
-        if b"<!DOCTYPE" in self._archive.read(part):  # formulas of old programs have one
+        if b"<!DOCTYPE" in self._archive.read(part):  # formulas from old programs have one
             return
         root = self._archive.xml(part)
         if root is not None and root.tag == "math":

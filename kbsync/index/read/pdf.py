@@ -27,12 +27,12 @@ from kbsync.index.read.text import document_title, fenced, pipe_table, split_key
 from kbsync.index.read.zip import damaged, encrypted, without_text
 
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
-_MOST_PAGES = 50_000  # a file may claim any number
+_MOST_PAGES = 50_000  # a file may claim any number of pages
 _MOST_SCANS = 5_000  # pages of a document whose text is recognized, at some seconds each
 _SCAN_SHARE = 0.5  # of a page's area that pictures cover at least if it is scanned
-_MOST_OBJECTS = 1_000  # of a page that are looked at for pictures
+_MOST_OBJECTS = 1_000  # of a page to examine for pictures
 _LONGEST_HEADING = 200  # characters
-_LARGER = 1.15  # than the body's letters: a heading
+_LARGER = 1.15  # larger than the body's letters: a heading
 _WIDE_GAP = 1.4  # letter sizes between the cells of a row
 _EDGE = 0.12  # share of a page's height where its header and its footer may be
 _FIXED_PITCH = 1
@@ -41,7 +41,7 @@ _FIXED_NAME = re.compile(rb"Courier|Mono|Consol|Menlo")  # standard fonts have n
 _LINE = re.compile("[^\r\n\ufffe\x02]+([\ufffe\x02]?)")  # pdfium writes these for a hyphen at a line's end
 _BULLET = re.compile("[•◦▪‣·●○■□➢✓\uf0b7\uf0a7–-][ \t]+(?=\\S)")
 _LISTED = re.compile(r"(?:\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,5})[.)]|\[\d{1,3}\])[ \t]+(?=\S)")
-_STRUCTURE = re.compile(r"(?=#{1,6}[ \t]|```|~~~|\|)")  # markdown would see more in it than a paragraph
+_STRUCTURE = re.compile(r"(?=#{1,6}[ \t]|```|~~~|\|)")  # Markdown would not read it as a paragraph
 _NUMBER = re.compile(r"\d+")
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 _WIDE = re.compile(f"[{_CJK}]")
@@ -301,8 +301,8 @@ def _leave_out_furniture(pages: list[list[Line]]) -> None:
     """Remove page headers and footers from all pages except the first that has them, and page numbers from
     all.
 
-    They are near an edge, at one height and with the same words on three pages; a number in them may count
-    the pages.
+    They are near an edge, at the same height and with the same words on three pages; a number in them may be
+    the page number.
     """
     places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
     for number, lines in enumerate(pages):
@@ -422,7 +422,7 @@ def _block(group: list[Line], levels: dict[float, int], hyphenated: set[str]) ->
 
 
 def escaped(text: str) -> str:
-    """Return a paragraph in which markdown sees no other structure."""
+    """Return a paragraph, escaped so that Markdown sees no other structure in it."""
     return _STRUCTURE.sub(r"\\", text, count=1) if _STRUCTURE.match(text) else text
 
 

@@ -1,6 +1,6 @@
 """Scanned pages: pdfium draws a page, and RapidOCR recognizes the lines on it (the extra `ocr`).
 
-The models come with the package; nothing is downloaded. They read Chinese and English.
+The models, for Chinese and English, come with the package; kbsync downloads nothing.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _whole(lines: Iterable[Line]) -> Iterator[Line]:
-    """Yield the lines, each with its parts together: words far apart are found as several."""
+    """Yield the lines, each with its parts together: the recognizer returns distant words as
+    separate lines.
+    """
     before: Line | None = None
     for line in lines:
         if before is not None:

@@ -132,7 +132,7 @@ class _Show:
                     yield f"**Comment{f' by {author}' if author else ''}:** {words}"
 
     def _template(self, part: str) -> Iterator[str]:
-        """Yield the words that the layout of a slide and its master show below it, each text once."""
+        """Yield the texts that a slide's layout and master show behind it, each once."""
         for layout in names_of(self._archive, part, "slideLayout"):
             for name in (layout, *names_of(self._archive, layout, "slideMaster")):
                 root = None if name in self._templates else self._archive.xml(name)

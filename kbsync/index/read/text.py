@@ -1,9 +1,8 @@
-"""Reads files that are already text, including Markdown, and writes the markdown of every reader.
+"""Reads text files, including Markdown, and writes the markdown of every reader.
 
 The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside of the fence,
-so nothing in it may take more time than its length justifies. It has a limit, YAML's merge keys are not
-followed (each line of them can double all before it), and TOML's dotted keys, whose cost is the cube of their
-parts, are limited.
+so its cost must be bounded by its length. It has a limit, YAML's merge keys are not followed (each line of
+them can double all before it), and TOML's dotted keys, whose cost is the cube of their parts, are limited.
 """
 
 from __future__ import annotations
@@ -306,7 +305,7 @@ def first_heading(text: str, flavour: Flavour) -> str | None:
     """Return the first heading of `text`; None if it has none or its flavour has no headings."""
     pattern, head = _PATTERNS.get(flavour), text[:_HEAD]
     if flavour is Flavour.MARKDOWN:
-        head = _FENCED.sub("", head)  # a comment of a shell script is no heading
+        head = _FENCED.sub("", head)  # a shell script's comment isn't a heading
     match = pattern and pattern.search(head)
     if not match:
         return None
@@ -363,7 +362,7 @@ class Blocks:
     """Blocks of markdown in order: headings, paragraphs, items of lists, and tables."""
 
     def __init__(self) -> None:
-        self._blocks: list[tuple[str, str]] = []  # what separates each from the one above, and its text
+        self._blocks: list[tuple[str, str]] = []  # the separator from the block above, and the text
         self._is_item = False
         self._has_table = False
 
@@ -411,7 +410,7 @@ class Blocks:
 
     @property
     def _lays_out(self) -> bool:
-        """Return whether a cell with these blocks is more than a value."""
+        """Return whether a cell with these blocks contains more than a value."""
         texts = [text for _, text in self._blocks]
         return (
             self._has_table
@@ -449,8 +448,7 @@ _KEYWORD_END = re.compile("[,;，；、\n]")
 
 
 def is_description(text: str) -> bool:
-    """Return whether a picture's description was written for people; programs put the name of a file
-    there."""
+    """Return whether a picture's description was written for people; programs often put a file name there."""
     return " " in text.strip() and not {"/", "\\"} & set(text)
 
 

@@ -37,7 +37,7 @@ Element = ElementTree.Element
 
 
 def damaged(detail: str) -> Rejected:
-    """Return the error for a file that is not what its extension says."""
+    """Return the error for a file that doesn't match its extension."""
     return Rejected(f"cannot be read: {detail}; open it in its own program and save it again", code="damaged")
 
 
@@ -80,7 +80,7 @@ class Archive:
         swollen = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
         if unpacked > LARGEST_UNPACKED or len(parts) > _MOST_PARTS or swollen:
             raise Rejected(
-                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, as archive bombs do; "
+                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like an archive bomb; "
                 f"the limit is {LARGEST_UNPACKED >> 20} MiB and {_HIGHEST_RATIO} times its size",
                 code="bomb",
             )

@@ -141,7 +141,7 @@ def open_index(folder: Path) -> apsw.Connection:
         if is_empty(connection):
             _create(connection)
         elif (version := connection.pragma("user_version")) < VERSION:
-            with transaction(connection):  # reads and indexes nothing again
+            with transaction(connection):  # doesn't read or index anything again
                 steps = {1: _RUNS + _FROM_1, 2: _FROM_2}.get(version, "")
                 steps += (_NAMES if version < NAMED else "") + _BETTER
                 connection.execute(steps.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
@@ -171,7 +171,7 @@ def _open_sound(path: Path) -> apsw.Connection | None:
 
 
 def _objection(connection: apsw.Connection, path: Path) -> str:
-    """Return why the open file can't be the index; "" if it can. Raises `StateError`."""
+    """Return why the open file can't be used as the index; "" if it can. Raises `StateError`."""
     if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:

@@ -161,7 +161,7 @@ class Reader:
             raise UnmadeError(f"nothing has been mirrored yet: there is no {path}")
         with state_errors(path):
             connection = open_reader(path)
-            with transaction(connection):  # one snapshot: the file may be under creation
+            with transaction(connection):  # in one snapshot, because the file may be under construction
                 marks = connection.pragma("application_id"), connection.pragma("user_version")
                 nothing_yet = is_empty(connection)
         if marks[0] != APPLICATION_ID or marks[1] not in READABLE:
@@ -204,7 +204,7 @@ class Reader:
         """Return the best chunks by words and the best by meaning, each with both scores."""
         self._forget_after_commit()
         frequencies = {term: self._frequency(term) for term in terms}
-        # The translation of a question is searched for with the same query, and may be with its vector.
+        # The search for the translation of a question uses the same query, and may use its vector.
         if self._last_scope[0] is not query:
             self._last_scope = query, self._scope(query)
         elif not any(frequency.documents for frequency in frequencies.values()) and (
@@ -284,8 +284,8 @@ class Reader:
     def _score_words(
         self, weights: TermWeights, by_term: dict[Term, dict[int, float]] | None
     ) -> dict[int, float]:
-        """Return the chunks with some of the terms, scored by all: BM25 with the given idf. Adds what each
-        term gave to `by_term`, if it is not None.
+        """Return the chunks with some of the terms, scored by all: BM25 with the given idf. Adds each term's
+        contribution to `by_term`, if it isn't None.
 
         Common terms find chunks only if the rarer ones are in few documents: the first of each document, and
         those that have all.
@@ -532,7 +532,7 @@ class Reader:
         if not query.selects:
             return None
         selects = selector(query)
-        # Most documents are excluded at a tenth of what the exact test of a path takes.
+        # This excludes most documents in a tenth of the time of the exact path test.
         conditions, values = list[str](), list[str | float]()
         if query.after is not None:
             conditions.append("modified >= ?")
@@ -599,8 +599,8 @@ class Reader:
         nearest = self._nearest(cosines, least)
         selection.take(islice(nearest, _VISITED))
         if not selection.is_enough:
-            # The missing documents are far away, as behind a filter: if they are few, check them alone
-            # instead of all nearer chunks.
+            # The missing documents are distant, for example because of a filter: if they are few, check only
+            # them instead of all nearer chunks.
             candidates = self._chunks_of(selection)
             if candidates is None:
                 selection.take(nearest)
@@ -706,7 +706,7 @@ def _expression(terms: Iterable[Term]) -> str:
     return " OR ".join(f'"{term.surface}"*' if term.goes_on else f'"{term.surface}"' for term in terms)
 
 
-# A chunk doesn't name its document: its run does, the one with the greatest `first` up to it.
+# A chunk's row doesn't have its document; its run has: the one with the greatest `first` up to it.
 _OWN = (
     "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
     " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
@@ -780,7 +780,7 @@ _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 
 
 class _Selection:
-    """Collects rows in the scope: `DEPTH`, and more until they cover `document_count` documents."""
+    """Collects rows in the scope: `DEPTH` rows, and more until they cover `document_count` documents."""
 
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
         """Collect rows. At least `document_count` documents are in the scope. `share`: maximum number of rows

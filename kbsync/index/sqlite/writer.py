@@ -206,7 +206,7 @@ class Writer:
             try:
                 self._put_together(group, encoder, obsolete)
             except (*_UNSTORABLE, Rejected):
-                # Find the bad one. A savepoint for each document would make good batches a third slower.
+                # Find the bad document. A savepoint for each would make good batches a third slower.
                 for document in group:
                     document.ready.clear()
                     try:
@@ -597,8 +597,9 @@ class Writer:
                 del runs[obsolete.pop()]
 
     def _mark_if_many(self, chunks: int) -> None:
-        """Only mark the words of these chunks as deleted if they are a large share of all; `_merge` removes
-        them."""
+        """If these chunks are a large share of all, only mark their words as deleted; `_merge`
+        removes them.
+        """
         if chunks > STEP and chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
             self._mark()
 
@@ -641,7 +642,7 @@ class Writer:
                 return False
             is_stale = self._connection.execute(_STALE, (TOKENISER, 1)).get is not None
             if is_stale or (not self._is_merging and self._find_ownerless()):
-                return False  # removing and re-wording those continues this, too
+                return False  # removing or rewording those continues this, too
             with self._transaction():
                 if not self._is_merging:
                     self._connection.execute(
@@ -651,7 +652,7 @@ class Writer:
                 else:
                     before = self._connection.total_changes()
                     self._connection.execute(_MERGE, (_MERGED_PAGES,))
-                    if self._connection.total_changes() - before < 2:  # SQLite's sign that nothing was left
+                    if self._connection.total_changes() - before < 2:  # SQLite's sign that nothing is left
                         self._connection.execute("DELETE FROM meta WHERE key = 'marked'")
             self._is_merging = True
             return True

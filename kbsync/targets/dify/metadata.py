@@ -31,14 +31,13 @@ PATIENCE = 15.0
 """Maximum delay of a poll, in seconds."""
 
 PAUSE = 600.0
-"""Seconds without metadata requests after a failed one: refused requests also count towards the plan's limit.
-"""
+"""Seconds to wait after a failed metadata request: refused requests also count towards the plan's limit."""
 
 
 class MetadataSender:
     """Collects metadata of the documents below `root` and sends it in batches.
 
-    `look`: returns the current base. `steady`: a monotonic clock in seconds.
+    `look` returns the current base. `steady`: a monotonic clock in seconds.
     """
 
     def __init__(

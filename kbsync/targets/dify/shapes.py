@@ -150,11 +150,13 @@ def document_of(value: object) -> DocumentRow | None:
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "it is {} in Dify, so searches don't find it; a retry uploads it again"
+_HIDDEN = "it is {} in Dify, so searches don't find it; retry it to upload it again"
 
 
 def status_of(payload: Mapping[str, Any]) -> DocStatus:
-    """Searchable means completed, enabled and not archived (api/models/dataset.py, `display_status`)."""
+    """Return a document's status: it is searchable if completed, enabled and not archived
+    (api/models/dataset.py, `display_status`).
+    """
     match payload.get("indexing_status"):
         case "error":
             words = text_of(payload.get("error"))
@@ -245,7 +247,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, words=_RATE, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
     # RFC 6585.
     ErrorRule(Unavailable, status={429}, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
-    # Any other message that the server is busy.
+    # Any other message about a busy server.
     ErrorRule(Unavailable, words=BUSY, reported=True, is_rate_limit=True),
     # The plan's space is used up: also `forbidden`.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, reported=True, halt="quota", hint=FULL_HINT),
@@ -263,7 +265,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NotOffered, code={"not_found"}, hint=NO_CALL_HINT, as_code="404"),
     # The workspace's API is switched off.
     ErrorRule(Halted, code={"forbidden"}, words=_API_ACCESS, halt="credentials", hint=_ACCESS_HINT),
-    # Dify may say this about a single document.
+    # This may be about a single document.
     ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
     # The request wasn't about a document.
     ErrorRule(Halted, code={"forbidden"}, halt="credentials", hint=_ACCESS_HINT),
@@ -279,15 +281,15 @@ RULES: tuple[ErrorRule, ...] = (
 """Dify uses one code for many errors, so most rules check the words first."""
 
 SENTENCES = {
-    "unauthorized": "Dify does not know the api_key",
-    "forbidden": "Dify forbids it",
-    "invalid_param": "Dify calls a field or the file invalid; for a file, check size and format",
+    "unauthorized": "Dify rejected the API key",
+    "forbidden": "access is forbidden",
+    "invalid_param": "a field or the file is invalid; for a file, check its size and format",
     "file_too_large": "the file is too large for this installation of Dify",
-    "unsupported_file_type": "this installation of Dify doesn't accept the format",
+    "unsupported_file_type": "this installation of Dify doesn't accept this format",
     "archived_document_immutable": "the document is archived in Dify; unarchive it there",
     "document_indexing": "Dify is still working on the document",
-    "dataset_not_initialized": "the knowledge base is not ready for searches",
-    "dataset_name_duplicate": "a knowledge base with this name exists",
+    "dataset_not_initialized": "the knowledge base isn't ready for searches",
+    "dataset_name_duplicate": "a knowledge base with this name already exists",
     "dataset_in_use": "apps use the knowledge base; remove it from them first",
     "dataset_indexing_in_progress": "documents of the knowledge base are still being indexed",
     "provider_not_initialize": "Dify has no model for this; choose one under Settings > Model Provider",

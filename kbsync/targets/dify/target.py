@@ -41,7 +41,7 @@ REQUIRED_SETTINGS: Mapping[str, object] = {
     "indexing_technique": "high_quality",
     "process_rule": {"mode": "automatic"},
 }
-"""Settings that an unused base needs with its first document: the defaults of Dify's console."""
+"""Settings to send with the first document of an unused base: the defaults of Dify's console."""
 
 
 class DifyTarget(ServiceTarget[DocumentRow]):

@@ -56,8 +56,8 @@ class UploadItem:
 
 
 class RequestSize:
-    """Finds the number of documents that the vendor accepts in one request: tries twice the largest accepted
-    number next.
+    """Determines how many documents the vendor accepts in one request: next, it tries twice the largest
+    accepted number.
     """
 
     def __init__(self, limit: int) -> None:
@@ -133,7 +133,7 @@ async def list_bases(client: Client) -> tuple[BaseCard, ...]:
 
 
 def _digits(text: str) -> int:
-    """Return hex digits as a number; for any other text, a number that sorts in the same order."""
+    """Return hex digits as a number; for other texts, a number with the same sort order."""
     try:
         return int(text, 16)
     except ValueError:

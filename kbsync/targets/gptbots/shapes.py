@@ -268,8 +268,8 @@ _REGION_HINT = "check api_key, and that base_url is its region (sg, jp, th diffe
 _BOT_HINT = (
     "its knowledge bases were deleted with it; set api_key and knowledge_base_id of another bot in the config"
 )
-_CREDITS_HINT = "check the account's credits in the vendor's console"
-_RIGHTS_HINT = "check api_key and its rights"
+_CREDITS_HINT = "check the account's credits in the service's console"
+_RIGHTS_HINT = "check api_key and its permissions"
 
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 """Calls whose 403 may be about one document only and doesn't blame the key."""
@@ -292,7 +292,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     """Return the call, our sentence, and the vendor's code and message."""
-    sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
+    sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
     code = "".join(case.codes)
     return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
 
@@ -341,9 +341,9 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
     # Not documented, and the same everywhere.
     ErrorRule(Unavailable, code={"408"}),
-    # As the HTTP status it means a missing route. As a code it counts only if it comes again.
+    # As the HTTP status, it means a missing route. As a code, it counts only when repeated.
     ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
-    # Any message that the service is busy, whatever the status.
+    # Any message about a busy service, whatever the status.
     ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),
     # A quota, unless it limits requests.
     ErrorRule(Halted, words=_QUOTA, unless=BUSY, reported=True, halt="quota", hint=_CREDITS_HINT),
@@ -353,7 +353,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Halted, words=PERMISSION, reported=True, halt="credentials", hint=_RIGHTS_HINT),
     # May be about one document only.
     ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
-    # The vendor's own body, so not the page of a firewall.
+    # In the vendor's own body, not a firewall's page.
     ErrorRule(Halted, status={401, 403}, reported=True, halt="credentials", hint=_RIGHTS_HINT),
     # 50000 and unknown codes: the request may have been carried out.
     ErrorRule(Unsure, when=_leaves_open),
@@ -367,12 +367,12 @@ Only five codes are documented; message and status are more reliable.
 
 
 SENTENCES = {
-    _WRONG_KEY: "the API key is not known there",
+    _WRONG_KEY: "the API key is unknown there",
     _BOT_GONE: "the bot was deleted",
-    _INVALID: "the vendor calls part of it invalid",
+    _INVALID: "part of the request is invalid",
     TOO_MANY: "too many documents in one request",
-    "50000": "the vendor had an internal error",
-    "408": "the request timed out at the vendor",
+    "50000": "the service had an internal error",
+    "408": "the request timed out",
     "429": "too many requests",
 }
 """The known codes with their meaning."""

@@ -80,7 +80,7 @@ MOST_PAGE_NUMBERS = 20_000
 """Maximum number of documents whose page kbsync remembers."""
 
 FEW = 12
-"""Maximum number of pages to read in vain for one document before reading the whole list."""
+"""Maximum number of pages to read for one document before reading the whole list."""
 
 MOMENT = 1.0
 """Seconds for which the rows of a page stay valid for a burst of requests.
@@ -107,7 +107,7 @@ They contain the path, in case the marker is lost.
 """
 
 _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
-_NO_REASON = "the vendor could not index it and gives no reason; see its console"
+_NO_REASON = "the service couldn't index it and gives no reason; see its console"
 
 
 def limits_of(config: GptbotsTargetConfig) -> Limits:
@@ -177,18 +177,16 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
     is_failed = not all(result.is_stored for result in results)
     if is_failed and not ids:
         # The vendor often accepts the same document a moment later.
-        return Rejected("the vendor refused the document and gives no reason", code=FAILED, may_pass=True)
+        return Rejected("the service refused the document and gives no reason", code=FAILED, may_pass=True)
     # If the response has one id for two documents, trust it for neither: one of them would be missing from
     # searches without any error (promise 10).
     if is_failed or len(ids) > 1 or any(holders.get(doc_id, 0) > 1 for doc_id in ids):
-        return Unsure(f"the vendor's response contradicts itself about {name}", code="contradiction")
+        return Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
     if not ids:
-        return Unsure(
-            f"the vendor's response says neither that {name} was stored nor that it failed", code="no-receipt"
-        )
+        return Unsure(f"the service's response doesn't say whether {name} was stored", code="no-receipt")
     remote_id = ids.pop() or item.doc_id
     if not remote_id:
-        return Unsure(f"the vendor's response has no id for {name}", code="no-id")
+        return Unsure(f"the service's response has no id for {name}", code="no-id")
     return Accepted(remote_id, replaced=bool(item.doc_id) and remote_id == item.doc_id)
 
 
@@ -294,7 +292,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return None
         known = ", ".join(f".{extension}" for extension in sorted(FETCHED))
         return Unfit(
-            f"the vendor fetches only files, not web pages: its URL must end in {known}", code="link"
+            f"the service fetches only files, not web pages: its URL must end in {known}", code="link"
         )
 
     async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
@@ -373,7 +371,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             answer = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
             results = results_of(answer.body)
             if results is None:
-                reason = f"{op}: the vendor's response doesn't say which files it stored"
+                reason = f"{op}: the service's response doesn't say which files it stored"
                 raise Unsure(reason, code="no-receipt")
         except Rejected as error:
             return await self._retry_refused(batch, error, is_qa_update)
@@ -461,7 +459,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         states = {doc_id: self._state_of(doc_id, word, listed) for doc_id, word in words.items()}
         states |= {doc_id: UNKNOWN if doc_id in listed else MISSING for doc_id in absent}
         for doc_id, status in states.items():
-            if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # over: forgotten
+            if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # done: drop it
                 self._trusted.discard(doc_id)
                 self._update_started.pop(doc_id, None)
         return {doc_id: states.get(doc_id, UNKNOWN) for doc_id in ids}
@@ -487,7 +485,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             if row is None:
                 return UNKNOWN
             begun = self._update_started.get(remote_id)
-            # A failure reported for so long must be that of the new version.
+            # A failure reported for this long must belong to the new version.
             is_late = begun is None or self._steady() >= begun + grace(self._config)
             if not row.is_through and not (state is DocState.FAILED and is_late):
                 return INDEXING

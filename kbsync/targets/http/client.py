@@ -259,7 +259,7 @@ class Client:
         Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
         by the classifier, and `Rejected` for a name that isn't valid text.
         """
-        # Check it before the request waits: httpx would raise in the middle of building the form.
+        # Check it before the request waits: httpx would raise while building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
             raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
         return await self.deliver(op, "POST", path, partial(form_body, fields, file))
@@ -298,7 +298,7 @@ class Client:
                         outcome = _outcome_kind(piece)
                         yield _answer_or_raise(piece)
         finally:
-            self.breaker.withdraw(number)  # if no bytes arrived
+            self.breaker.withdraw(number)  # applies if no bytes arrived
             self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
@@ -341,7 +341,7 @@ class Client:
             except BaseException as error:
                 self._record_cancelled(call, number, error, asked_at)
                 raise
-            # only data to store counts as uploaded; the bodies of queries don't
+            # only data to store counts as uploaded, not the bodies of queries
             uploaded = 0 if call.is_repeatable else sent_bytes
             self.meter.answered(call.op, _outcome_kind(outcome), self._steady() - begun, uploaded)
             self._learn(outcome, burst, number)

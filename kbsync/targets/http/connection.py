@@ -35,7 +35,7 @@ _USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes some 
 NO_AUTH = httpx.Auth()
 """Prevents httpx from using a name and password in a URL as credentials."""
 
-for _name in ("httpx", "httpcore"):  # these libraries log URLs with their queries, and headers
+for _name in ("httpx", "httpcore"):  # these libraries log headers, and URLs with their queries
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 

@@ -39,7 +39,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class Breaker:
-    """Stops calls to a target that is down, for longer each time; then one call probes it.
+    """Blocks calls to a target that is down, longer each time; then one call probes it.
 
     Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled after each failed probe, up to 60 s. Calls have numbers,
     because one may end long after others began: only the probe's own outcome ends the probe, and a call from
@@ -219,7 +219,7 @@ class Gate:
     async def enter(self) -> int:
         """Wait for a slot, which `leave` frees; return the caller's burst number."""
         async with self._turnstile:  # fair: its holder is the first in line
-            # Both may change while either is waited for, so both are looked at again.
+            # Both may change during either wait, so check both again.
             while self.in_flight >= self.limit or self.rest > 0:
                 if self.in_flight >= self.limit:
                     self._freed.clear()
@@ -236,8 +236,7 @@ class Gate:
         self._freed.set()
 
     def slow_down(self, burst: int, retry_after: float | None) -> None:
-        """The target reported "too many requests": halve the limit, and pause for `retry_after` seconds or
-        our default.
+        """Halve the limit after "too many requests", and pause for `retry_after` seconds or our default.
 
         Responses to one burst halve it only once; a longer `retry_after` among them still counts.
         """

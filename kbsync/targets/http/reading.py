@@ -19,9 +19,9 @@ from kbsync.core.text import number_in
 from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable, Unsure
 
-_LARGEST_COUNT = 2**63 - 1  # what SQLite keeps
-_LARGEST = 1e9  # neither NaN nor infinity is below it
-_LATEST_SECONDS = 100_000_000_000  # a larger number counts milliseconds
+_LARGEST_COUNT = 2**63 - 1  # SQLite's largest integer
+_LARGEST = 1e9  # excludes NaN and infinity
+_LATEST_SECONDS = 100_000_000_000  # larger numbers are milliseconds
 
 
 def text_of(value: object) -> str:
@@ -253,7 +253,7 @@ class ListSweep(Generic[T]):
         return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 
     async def rows(self) -> AsyncGenerator[T, None]:
-        """Yield every row once. Raises whatever requesting a page raises."""
+        """Yield every row once. Raises the errors of requesting a page."""
         for turn in range(1, SWEEPS + 1):
             async with aclosing(self._turn(turn)) as rows:
                 async for row in rows:

@@ -1,4 +1,4 @@
-"""Classifies responses by what to do: in an ordered list of rules, the first match counts.
+"""Classifies responses by the reaction of the caller: in an ordered list of rules, the first match counts.
 
 Each vendor has its own table, which comes before the common one here. The order matters: certain rules come
 before likely ones, and words before an ambiguous status. Every table checks in this order: money, then busy,
@@ -72,13 +72,13 @@ PERMISSION = re.compile(
 """Matches messages that the key lacks a permission."""
 
 ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
-"""Words for which the common rules search every refusal; no vendor's rule for a status may match them."""
+"""Words that the common rules look for in every refusal; a vendor's rule for a status must not match them."""
 
 MONEY_HINT = "check the account's balance and plan in the service's console"
 NO_BASE_HINT = "there is no such knowledge base for this api_key; correct its id or base_url in the config"
 FULL_HINT = "delete documents there or get more space"
 KEY_HINT = "check the API key"
-NO_CALL_HINT = "it has no such call, or base_url is wrong"
+NO_CALL_HINT = "the service doesn't support this call, or base_url is wrong"
 
 # fmt: off
 ENDINGS = frozenset((
@@ -364,7 +364,7 @@ COMMON: tuple[ErrorRule, ...] = (
     ErrorRule(NotOffered, status={501}, hint="it has no such call"),
     # The server may have done the work before it failed, whatever the message.
     ErrorRule(Unsure, status=SERVER_ERROR),
-    # The words for an empty account are unmistakable, also under a 429 or 403 (new-api, SiliconFlow)
+    # Words for an empty account are unmistakable, even under 429 or 403 (new-api, SiliconFlow)
     ErrorRule(Halted, words=MONEY, halt="quota", hint=MONEY_HINT),
     # Services report a rate limit as exceeded or full, too, so this rule comes before the one about space.
     ErrorRule(Unavailable, words=BUSY, is_rate_limit=True),
@@ -374,7 +374,7 @@ COMMON: tuple[ErrorRule, ...] = (
     ErrorRule(Halted, status={401}, when=lambda case: not case.is_page, halt="credentials", hint=KEY_HINT),
     # A firewall may refuse one text that looks like an attack, and accept the next one.
     ErrorRule(Rejected, status={403}, when=lambda case: case.is_of_document, may_pass=True),
-    # The service itself says nothing about the key.
+    # The message isn't about the key.
     ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway may have refused it"),
     # Payment required (RFC 9110, 15.5.3).
     ErrorRule(Halted, status={402}, halt="quota", hint=MONEY_HINT),

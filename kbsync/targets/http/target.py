@@ -1,8 +1,9 @@
-"""The base class of every target at a service: makes the client from the config and keeps the contract.
+"""The base class of every target at a service: creates the client from the config and implements the
+contract.
 
-It decides which documents aren't worth sending and what the refusal of one document says about others. It
-accepts a list only if it is complete, believes that a document is gone only if its base still exists, and
-removes our key from every reason.
+It decides which documents not to send, and what the refusal of one document means for others. It accepts a
+list only if it is complete, believes that a document is gone only if its base still exists, and removes our
+key from every reason.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: st
         concurrency=config.concurrency,
         requests_per_minute=config.requests_per_minute,
         upload_bytes_per_second=config.upload_bytes_per_second,
-        is_first=surroundings.read_only,  # an interactive command
+        is_first=surroundings.read_only,  # it is an interactive command
         ca_file=config.ca_file,
         proxy=config.proxy.reveal() if config.proxy else None,
     )
@@ -148,7 +149,7 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
     limit = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
     if extension not in limits.extensions:
         known = " ".join(sorted(limits.extensions))
-        return Rejected(f"the service does not accept this format; it accepts {known}", code="format")
+        return Rejected(f"the service doesn't accept this format; it accepts {known}", code="format")
     if limit is not None and document.size > limit:
         reason = f"{document.size:,} bytes are over the limit of {limit:,}"
         return Rejected(f"{reason}; see max_bytes" if limit == max_bytes else reason, code="too-large")
@@ -386,7 +387,7 @@ class ServiceTarget(Target, Generic[Row]):
         """Close the connections. May be called again."""
         await self._client.aclose()
 
-    # -- what a vendor gives
+    # -- implemented by vendors
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send one document, without retries.

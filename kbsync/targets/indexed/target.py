@@ -1,4 +1,4 @@
-"""A target whose index kbsync keeps itself: a document is searchable when `put` returns.
+"""A target with an index of kbsync's own: a document is searchable when `put` returns.
 
 The first document or question loads what it needs: parser, numpy, tokenizer, model weights.
 """
@@ -70,7 +70,9 @@ SCRUB_AFTER = 1.0
 """Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
 
 QUIET = 5.0
-"""Seconds without a new document before better vectors are computed: never in a pass that only adds some."""
+"""Seconds without a new document before kbsync computes better vectors, so that a pass that adds documents
+doesn't.
+"""
 
 _PAGE = 500
 
@@ -84,7 +86,7 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
         batch=BATCH,
         concurrency=concurrency,
         list_lag=0.0,
-        give_up=math.inf,  # scanned pages are read while nothing else is to do, however many there are
+        give_up=math.inf,  # scanned pages are read only while the target is idle, however many there are
         marks=True,
         embedded=True,
     )
@@ -152,7 +154,7 @@ class IndexedTarget(Target):
         better: BetterModel | None = None,
     ) -> None:
         """`parse` replaces the parser. With a `cluster`, its workers read and split the documents. Without
-        `scans`, scanned pages are not read. `better`: compares questions with the better vectors.
+        `scans`, scanned pages are not read. `better` compares questions with the better vectors.
         """
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search, self._glossary = Search(store, encoder, ranker, glossary, better), glossary
@@ -167,7 +169,7 @@ class IndexedTarget(Target):
         self._page_parser: PageParser | None = None
         self._starting = threading.Lock()
         self._puts = 0  # under way
-        self._last_put = 0.0  # of the monotonic clock; or the opening
+        self._last_put = 0.0  # monotonic time of the last use, or of opening
         self._filler: Filler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scanning = scans
@@ -273,7 +275,7 @@ class IndexedTarget(Target):
         numbers = {remote_id: number_of(remote_id) for remote_id in ids}
         wanted = [number for number in numbers.values() if number is not None]
         existing = await in_thread(self._store.find_existing, wanted)
-        # The commit that stores a document also makes it searchable, all but its scanned pages.
+        # The commit that stores a document also makes it searchable, except for its scanned pages.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
         scanned = await self._statuses_of_scans()
         return {
@@ -454,7 +456,7 @@ class IndexedTarget(Target):
             self._scans.open(base, self._store.find_existing, find_uploads)
 
     def _with_scans(self, outcome: Entry | TargetError, document: Outgoing) -> Entry | TargetError:
-        """Return what to store now of a document with scanned pages; others as they are."""
+        """Return the part of a document with scanned pages to store now; others unchanged."""
         if isinstance(outcome, TargetError) or not outcome.scanned_pages:
             return outcome
         if self._scans is None:
@@ -473,12 +475,12 @@ class IndexedTarget(Target):
         self._scans.announce(outcome, is_read=False)
         if outcome.replaces is None and outcome.chunks:
             return outcome
-        # Until its pages are read, the old version serves (promise 2), and this one has only its name.
+        # Until its pages are read, the old version serves (promise 2); this one contains only its name.
         name = Parsed(outcome.name, Flavour.PLAIN)
         return replace(outcome, replaces=None, chunks=tuple(chunk(name)), vectors={})
 
     def _record_scans(self, entry: Entry, outcome: int | TargetError, document: Outgoing) -> bool:
-        """Record what was stored; return whether all of its text is."""
+        """Record the stored part; return whether it has all of the text."""
         if self._scans is None:
             return True
         is_scan = bool(entry.scanned_pages)
@@ -534,7 +536,7 @@ class IndexedTarget(Target):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether nothing else has been done for a while."""
+        """Whether the target has been idle for a while."""
         is_quiet = not self._puts and time.monotonic() - self._last_put >= QUIET
         return is_quiet and (self._scans is None or not self._scans.is_reading)
 

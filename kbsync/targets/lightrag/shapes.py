@@ -68,7 +68,7 @@ RULES: tuple[ErrorRule, ...] = (
         halt="knowledge-base-missing",
         hint="there are no documents at this address; correct target.base_url",
     ),
-    # The server has these calls, so a gateway in front of it answered.
+    # The server has these calls, so the response came from a gateway in front of it.
     ErrorRule(Unavailable, status={404, 405, 501}, when=_is_not_search, says="as if it had no such call"),
     # A document already has this name.
     ErrorRule(NameTaken, status={409}, words=_STORED, as_code=STORED),
@@ -76,7 +76,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NameTaken, status={409}, words=_LEFT_BEHIND),
     # The server is deleting documents or scanning files, and stored nothing.
     ErrorRule(Unavailable, status={409, 503}, reported=True, as_code="busy", pause=BUSY_PAUSE),
-    # It reports being busy with HTTP 200, and does nothing.
+    # It is busy and does nothing, but returns HTTP 200.
     ErrorRule(Unavailable, status=SUCCESS, code={"busy"}, pause=BUSY_PAUSE),
 )
 """LightRAG's rules; the common rules come after them."""

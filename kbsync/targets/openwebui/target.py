@@ -174,7 +174,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- status -----------------------------------------------------------------------------------
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Linked means searchable: the server links a file once its passages are in the base.
+        """Return the states: a linked file is searchable, because the server links a file once its passages
+        are in the base.
 
         Reads a page of the base first, then the user's newest files, which may still be waiting, then more
         pages for finished files, and the rest one by one. Gives a file whose text the base already has a
@@ -266,7 +267,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """
         file = await self._read_file(remote_id)
         if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):
-            return MISSING  # somebody removed it from the base, or the base was gone when indexing ended
+            return MISSING  # removed from the base, or the base was deleted before indexing ended
         is_begun = file.has_own_line or (is_linked and not is_twin)
         if is_begun and self._is_recent(file):
             return self._busy_status(file)

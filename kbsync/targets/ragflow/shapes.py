@@ -71,7 +71,9 @@ RULES: tuple[ErrorRule, ...] = (
     # A wrong key or an inactive user (api/apps/restful_apis).
     ErrorRule(Halted, code={"401", "109", "403"}, halt="credentials", hint=_KEY),
     # RAGFlow passes on the model vendor's message: an empty account, also under 429.
-    ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint="check the model vendor's account"),
+    ErrorRule(
+        Halted, words=MONEY, reported=True, halt="quota", hint="check the account at the model provider"
+    ),
     # RetCode.RUNNING: the server is still working on the document.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
@@ -86,7 +88,7 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     # The document is to blame, although the code is a server error.
     ErrorRule(Rejected, words=_BLAMED, reported=True),
-    # Any message that the server is busy; the server may have carried out the request.
+    # Any message about a busy server, which may have carried out the request.
     ErrorRule(Unavailable, words=BUSY, unless=_BROKE, when=_is_refusal, is_rate_limit=True),
     # No room for any document.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_is_refusal, halt="quota", hint=FULL_HINT),
@@ -146,7 +148,7 @@ def _status(run: str, row: Mapping[str, Any]) -> DocStatus:
         case "FAIL":
             return failed(_last_words(row.get("progress_msg")), run)
         case "DONE" if id_of(row.get("status")) == "0":
-            words = "it is disabled in RAGFlow; a retry uploads it again"
+            words = "it is disabled in RAGFlow; retry it to upload it again"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
         case "DONE" if (
             count_of(row.get("chunk_count")) == 0

@@ -1,9 +1,9 @@
 """Clients of embedding and rerank services, and the rules that classify these services' errors.
 
-Sends batches that fit a request, several at a time. If a service refuses a batch, finds the item to blame and
-keeps the other vectors. Each error blames an item, the account or a temporary problem. Sources: OpenAI's
-"Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's `ErrorType`; vLLM's and
-Jina's responses. A code may be a number or text, flat or inside `error`.
+Sends batches that fit into a request, several at a time. If a service refuses a batch, it finds the item to
+blame and keeps the other vectors. Each error blames an item, the account or a temporary problem. Sources:
+OpenAI's "Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's `ErrorType`;
+vLLM's and Jina's responses. A code may be a number or text, flat or inside `error`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
 """Values of OpenAI's `param` that name a setting, not a text: they are the same in every request."""
 
 FORBIDDEN = "forbidden"
-"""The code for an HTTP 403 with the service's own message, which may blame one text or the key."""
+"""The code for an HTTP 403 with the service's own message: one text or the key may be to blame."""
 
 _BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
 _TOO_LONG = (
@@ -130,8 +130,8 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         ErrorRule(Unavailable, code=_SLOW, is_rate_limit=True),
         # A temporary failure.
         ErrorRule(Unavailable, code=_PASSING),
-        # Any message that the service is busy. "Tokens per minute exceeded" must not count as a text that is
-        # too long.
+        # Any message about a busy service. "Tokens per minute exceeded" must not count as a text that is too
+        # long.
         ErrorRule(Unavailable, status=range(400, 500), words=BUSY, when=_has_words, is_rate_limit=True),
         # One of the texts is to blame.
         ErrorRule(
@@ -139,7 +139,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         ),
         # RFC 9110, 15.5.2.
         bad_key(status={401}, when=_has_words),
-        # May blame one text or the key; sending a harmless text shows which.
+        # One text or the key may be to blame; a harmless text shows which.
         ErrorRule(Rejected, status={403}, when=_has_words, as_code=FORBIDDEN, may_pass=True),
         # RFC 9110, 15.5.3.
         no_money(status={402}, says=f"the {kind} service requires payment"),
@@ -238,12 +238,12 @@ PATIENCE = 5
 
 AGAIN = 4
 FIRST_PAUSE = 0.5
-"""How often to request a missing vector again for its text alone, and the seconds before the first try, which
-double with each further one. The batch waits about seven seconds in all.
+"""How often to request a missing vector again for its text alone, and the seconds before the first retry,
+doubled for each further one. The batch waits about seven seconds in all.
 """
 
 HARMLESS = EmbeddingItem("dimensions")
-"""A text that no service has a reason to refuse. If a service does, the key or the model is to blame."""
+"""A text that no service should refuse. If one does, the key or the model is to blame."""
 
 SOON = 5.0
 """Seconds that a search waits for its vector, and then for the ranking, before it continues without."""
@@ -284,8 +284,8 @@ class EmbeddingService:
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
         """Return a vector for each item, in order; `Rejected` in place of one that the service refuses.
 
-        For a query, calls a busy service only once, because a user waits. Raises `Unavailable` or `Halted` if
-        the service itself is to blame.
+        For a query, calls a busy service only once, because a user is waiting. Raises `Unavailable` or
+        `Halted` if the service itself is to blame.
         """
         async with self._client.soon("embed", SOON) if is_query else nullcontext():
             batches = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])

@@ -60,7 +60,7 @@ def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
 
 
 def takes_pictures(config: EmbeddingConfig) -> bool:
-    """Return whether the dialect can send pictures and the model's name doesn't rule them out."""
+    """Return whether the dialect supports pictures, and the model's name doesn't rule them out."""
     is_multimodal = any(word in config.model for word in _MULTIMODAL)
     return config.type == "newapi" or (config.type == "jina" and is_multimodal)
 

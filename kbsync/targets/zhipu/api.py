@@ -29,8 +29,8 @@ The vendor's own client has the same values.
 """
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
-"""If the clocks differ by more seconds than this, the message about a refused key says so, since tokens
-contain times.
+"""Clock difference in seconds above which the message about a refused key mentions it, since tokens contain
+times.
 """
 
 _SHORTEST_SECRET = 6
@@ -99,7 +99,7 @@ def skew_sentence(apart: float | None, alarming: float) -> str:
         return ""
     minutes = round(abs(apart) / 60)
     span = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-    return f"the clock of this machine is {span} {'behind' if apart > 0 else 'ahead of'} the vendor's"
+    return f"the clock of this machine is {span} {'behind' if apart > 0 else 'ahead of'} the service's"
 
 
 class ZhipuClassifier:

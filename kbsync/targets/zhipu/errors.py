@@ -32,13 +32,13 @@ from kbsync.targets.http.rules import (
 )
 from kbsync.targets.zhipu.config import EXTENSIONS
 
-KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
-ACCOUNT_ADVICE = "check the account and its rights in the vendor's console"
+KEY_ADVICE = "set a valid api_key (or api_key_file) in the config"
+ACCOUNT_ADVICE = "check the account and its permissions in the service's console"
 EXPIRED = "1003"
-MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
-SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
+MONEY_ADVICE = "top up the account or renew its plan in the service's console"
+SPACE_ADVICE = "delete documents there or get more space in the service's console"
 
-_AT_ITS_LIMIT = "the account is at its limit"
+_AT_ITS_LIMIT = "the account has reached its limit"
 
 
 # The vendor's current pages no longer have applications and callbacks; installations were seen to lack the
@@ -58,61 +58,61 @@ _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "resl
 
 
 SENTENCES: dict[str, str] = {
-    "400": "the vendor calls the request wrong",
-    "401": "the vendor refuses the api_key",
-    "403": "the vendor forbids it",
-    "404": "the vendor knows no such document or knowledge base",
-    "405": "the vendor has no such call",
-    "408": "the vendor did not wait for the request",
-    "413": "the file is too large for the vendor",
-    "429": "too many requests at the vendor",
+    "400": "the request is invalid",
+    "401": "the service rejected the API key",
+    "403": "access is forbidden",
+    "404": "the service has no such document or knowledge base",
+    "405": "the service doesn't support this call",
+    "408": "the request timed out",
+    "413": "the file is too large for the service",
+    "429": "too many requests",
     "434": "this account has no access to the knowledge API",
-    "435": "the file is too large for the vendor (over 100 MB)",
-    "500": "the vendor had an internal error",
-    "501": "the vendor has no such call",
-    "502": "the vendor's gateway had no answer",
-    "503": "the vendor is out of service",
-    "504": "the vendor's gateway did not wait for the answer",
-    "1000": "the vendor refuses the api_key",
-    "1001": "the vendor saw no api_key",
-    "1002": "the vendor calls the api_key invalid",
-    "1003": "the vendor calls the api_key expired",
-    "1004": "the vendor does not accept the api_key",
+    "435": "the file is over the service's limit of 100 MB",
+    "500": "the service had an internal error",
+    "501": "the service doesn't support this call",
+    "502": "the service's gateway got no response",
+    "503": "the service is unavailable",
+    "504": "the service's gateway timed out",
+    "1000": "the service rejected the API key",
+    "1001": "the request has no API key",
+    "1002": "the API key is invalid",
+    "1003": "the API key or its token has expired",
+    "1004": "the service didn't accept the API key",
     "1100": "the account can neither read nor write",
-    "1110": "the account is not active",
-    "1111": "the account does not exist",
+    "1110": "the account is inactive",
+    "1111": "the account doesn't exist",
     "1112": "the account is locked",
-    "1113": "the account has no money left",
-    "1120": "the account cannot be reached at the moment",
-    "1121": "the account is locked for a violation of the vendor's rules",
-    "1200": "the vendor's call failed",
-    "1210": "the vendor calls a parameter wrong",
-    "1211": "the vendor has no such model",
-    "1212": "the vendor's model does not support this call",
-    "1213": "the vendor misses a parameter",
-    "1214": "the vendor calls a parameter invalid",
-    "1215": "the vendor calls two parameters contradictory",
+    "1113": "the account is out of credit",
+    "1120": "the account is temporarily unavailable",
+    "1121": "the account is locked for violating the service's rules",
+    "1200": "the call failed at the service",
+    "1210": "a parameter is wrong",
+    "1211": "the service has no such model",
+    "1212": "the model doesn't support this call",
+    "1213": "a parameter is missing",
+    "1214": "a parameter is invalid",
+    "1215": "two parameters contradict each other",
     "1220": "this account may not use this call",
-    "1221": "the vendor has withdrawn this call",
-    "1222": "the vendor has no such call",
-    "1230": "the vendor's workflow failed",
-    "1231": "a request with this id is under way already",
-    "1234": "the vendor's network failed",
-    "1261": "the text is too long for the vendor",
-    "1300": "the vendor's policy blocks this content",
-    "1301": "the vendor calls this content unsafe",
-    "1302": "too many requests at once for this account",
-    "1303": "too many requests in a short time for this account",
-    "1304": "the quota of the day is used up",
-    "1305": "the vendor slows requests down",
-    "1308": "the quota of this period is used up",
-    "1309": "the plan of the account has expired",
-    "1310": "the quota of the week is used up",
-    "1311": "the plan of the account does not cover this",
-    "1312": "the vendor's model is overloaded",
-    "1313": "the account is limited by the vendor's fair use policy",
+    "1221": "the service has withdrawn this call",
+    "1222": "the service has no such call",
+    "1230": "the service's workflow failed",
+    "1231": "a request with this id is already in progress",
+    "1234": "the service's network failed",
+    "1261": "the text is too long for the service",
+    "1300": "the service's policy blocks this content",
+    "1301": "the service considers this content unsafe",
+    "1302": "too many concurrent requests from this account",
+    "1303": "this account sends requests too often",
+    "1304": "the daily quota is used up",
+    "1305": "the service limits the request rate",
+    "1308": "the quota for this period is used up",
+    "1309": "the account's plan has expired",
+    "1310": "the weekly quota is used up",
+    "1311": "the account's plan doesn't cover this",
+    "1312": "the model is overloaded",
+    "1313": "the account is limited by the service's fair use policy",
 }
-"""A sentence for each known code, which messages put before the vendor's own message."""
+"""The message for each known code, which precedes the vendor's own message."""
 
 _LONGEST = 300
 # The signature in a URL's query lets anybody read the document.
@@ -253,7 +253,7 @@ RULES: tuple[ErrorRule, ...] = (
         Unsure,
         status=SUCCESS,
         reported=False,
-        says="the vendor's response doesn't say whether the request succeeded",
+        says="the service's response doesn't say whether the request succeeded",
         as_code="no-code",
     ),
     # -- codes with one meaning
@@ -275,7 +275,7 @@ RULES: tuple[ErrorRule, ...] = (
     _name_taken(call={"upload"}, code=_OF_THE_REQUEST),
     # Page of error codes: the request is wrong.
     ErrorRule(Rejected, code=_OF_THE_REQUEST),
-    # If the call is about one document, this doesn't blame the key.
+    # For a call about one document, this doesn't blame the key.
     _is_forbidden(code={"403"}),
     # kbsync can do without the call.
     ErrorRule(NotOffered, code={"403"}, call=OPTIONAL),
@@ -287,8 +287,8 @@ RULES: tuple[ErrorRule, ...] = (
     _no_rights(code={"1220"}, when=lambda case: case.call not in OPTIONAL),
     # The call doesn't exist, or the account may not use it.
     ErrorRule(NotOffered, code=_NO_CALL),
-    # -- vague codes, unknown ones and none: the words tell more
-    # Whatever it says, the document may have been stored.
+    # -- vague, unknown and missing codes: the message is more precise Despite such a response, the document
+    # may have been stored.
     ErrorRule(Unsure, call=UPLOADS, when=lambda case: "500" in case.codes or case.status in SERVER_ERROR),
     # A missing document is a 404, or a 400 for its id; 500 is an internal error. Accepting this message under
     # another code could make an existing document count as deleted (promise 10).
@@ -302,8 +302,8 @@ RULES: tuple[ErrorRule, ...] = (
     # The words for an empty account are unmistakable.
     _no_money(words=MONEY),
     # Messages about rate limits also say "exceeded" (超出), so this rule comes before the one about space.
-    _slow_down(words=BUSY, says="the vendor is busy"),
-    # A lack of space, in words that mean nothing else.
+    _slow_down(words=BUSY, says="the service is busy"),
+    # A lack of space, in unmistakable words.
     _no_room(words=SURELY_FULL),
     # The key lacks rights, in the vendor's own body: "insufficient" may also be about space, and a firewall
     # may refuse a single document.
@@ -311,7 +311,7 @@ RULES: tuple[ErrorRule, ...] = (
         words=PERMISSION,
         reported=True,
         when=lambda case: _concerns_the_key(case) and "500" not in case.codes,
-        says="the vendor forbids it",
+        says="access is forbidden",
     ),
     # The account's limit is exceeded. The size, name or damage of one file is a different error, and so is a
     # call that isn't about a document.
@@ -319,9 +319,9 @@ RULES: tuple[ErrorRule, ...] = (
     # Manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document.
     _no_room(call={INDEXED}, code={"10002"}),
     # The manual's example of a reason (3.2.2).
-    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor does not accept this format"),
+    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the service doesn't accept this format"),
     # Next to a file in the response to its upload.
-    _name_taken(call={RECEIPT}, says="the vendor already has a document with this name"),
+    _name_taken(call={RECEIPT}, says="the service already has a document with this name"),
     # A refusal without a reason doesn't blame the document (promise 9).
     ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
     # As above, with the vague code.
@@ -381,17 +381,17 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
-    """Return our sentence, followed by the vendor's code and message."""
+    """Return our message, followed by the vendor's code and message."""
     if not case.is_error:
         return f"{case.call}: {rule.says}" if rule.says else describe_answer(case, rule)
-    sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
+    sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
     named = f"code {case.code}" if case.code else kind
     inside = ": ".join(part for part in (named, case.message) if part)
     return f"{sentence} ({inside})" if inside else sentence
 
 
 def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
-    """Return the rule for a message of the vendor next to a document; `place`: `RECEIPT` or `INDEXED`."""
+    """Return the rule for a message of the vendor about one document; `call`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
     case = ErrorCase(call, codes=codes, code=code, message=text, words=words, is_error=True)
     return first_rule(case, RULES) or RULES[-1]

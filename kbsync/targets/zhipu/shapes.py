@@ -1,4 +1,4 @@
-"""Parses the vendor's responses without trusting them, and makes its search requests, without I/O.
+"""Parses the vendor's responses defensively, and builds search requests, without I/O.
 
 Parsers ignore unknown fields; ids may be strings or integers; numbers may be strings of digits. Only
 `embedding_stat` is parsed strictly (`upload.status_of`).
@@ -60,9 +60,9 @@ def number_of(some_id: str) -> int | str:
 def created_of(remote_id: str) -> float | None:
     """Return when an id was created, in epoch seconds by the vendor's clock; None for ids of another shape.
 
-    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, checked against ids and response times of
-    the service. The vendor doesn't document this, so kbsync uses these times to confirm and to sort, never as
-    the only proof against a document.
+    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, verified against ids and response times of
+    the service. The vendor doesn't document this, so kbsync uses these times for confirmation and sorting,
+    never as the only evidence against a document.
     """
     if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
         return None
@@ -126,9 +126,9 @@ class ZhipuDocument(DocumentRow):
         """
         failure = self.failure
         words = quote_message(failure.text)
-        reason = words or _MEANINGS.get(failure.code, "the vendor gives no reason")
+        reason = words or _MEANINGS.get(failure.code, "the service gives no reason")
         text = without_names(failure.text, self.name)
-        # 10001 was seen with "document damaged": if there is a message, it decides
+        # 10001 was observed with "document damaged", so a message takes precedence
         rule = refusal(INDEXED, words, text, "" if words else failure.code)
         if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
             return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
@@ -219,7 +219,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
 
     Scores count only if every passage has one; otherwise the order of the passages counts.
     """
-    # A passage without its document's id is useless: the engine finds the file by the id.
+    # A passage without its document's id is useless, because the engine finds the file by the id.
     rows = [
         (doc_id, text, number(item.get("score")))
         for item in objects_in(data_of(body))
@@ -234,7 +234,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
 
 
 def images_in(listed: object) -> Images:
-    """Return the pictures in any list of them; skip anything that isn't a web URL."""
+    """Return the pictures in a list; skip entries without a web URL."""
     return {
         placeholder: url
         for item in objects_in(listed)
@@ -274,8 +274,8 @@ def retrieve_body(
     *,
     rerank: bool = False,
 ) -> dict[str, object]:
-    """Return the JSON body of `POST /knowledge/retrieve`. `text` isn't empty; an empty `among` searches the
-    whole base.
+    """Return the JSON body of `POST /knowledge/retrieve`. Requires a `text` that isn't empty; an empty
+    `among` searches the whole base.
 
     `rerank`: the vendor's ranking model orders the hits, at an extra price.
     """

@@ -1,8 +1,8 @@
 """The knowledge API of Zhipu BigModel as a target.
 
-The vendor stores no marker of ours, accepts one document per request, and responds before it has checked it.
-So an upload succeeded only if the response's body says so, a document is searchable only if `embedding_stat`
-says so, and "not found" counts only while the knowledge base itself still responds to the same key.
+The vendor doesn't store our marker, accepts one document per request, and responds before checking it. So an
+upload succeeded only if the response's body says so, a document is searchable only if `embedding_stat` says
+so, and "not found" counts only while the knowledge base itself still responds to the same key.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ PICTURES_WITHIN = 5.0
 MOST_DOCUMENTS = 20
 """Maximum number of documents to request pictures for, best first: the number of passages in a response."""
 
-_STILL_THERE = Unsure("the vendor says that there is no such document, but still has it", code="still-there")
+_STILL_THERE = Unsure("the service reports the document as missing, but still has it", code="still-there")
 
 
 class ZhipuTarget(ServiceTarget[ZhipuDocument]):
@@ -125,7 +125,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return how the vendor has to split `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
+        """Return the recipe for splitting `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return slicing_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
@@ -163,7 +163,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise self.no_base(self._config.knowledge_id, error.reason, error.code) from error
         content = object_of(data_of(answer.body))
         if not content:
-            raise self.no_base(self._config.knowledge_id, "the vendor's response has no data")
+            raise self.no_base(self._config.knowledge_id, "the service's response has no data")
         # A count that isn't an integer can't prove that a list is incomplete (ADR 14), so it counts as
         # unknown.
         count = content.get("document_size")
@@ -205,8 +205,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         stored = True
         try:
             slicing = slicing_of(document.name, document.settings)
-            # Sent without retries. After an unclear response the outcome is unsure, and the engine looks for
-            # the document by its name (promise 3).
+            # Without retries. After an unclear response the outcome is unsure, and the engine looks for the
+            # document by its name (promise 3).
             answer = await self._client.send(
                 "upload",
                 f"/document/upload_document/{self._base}",
@@ -237,14 +237,14 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 sending = self._client.post("upload-url", "/document/upload_url", json=body)
                 answer = await self._while_base_answers(sending)
         except (NotFound, NotOffered) as error:
-            reason = f"the vendor doesn't accept URLs here: {error.reason}"
+            reason = f"the service doesn't accept URLs here: {error.reason}"
             is_proven = isinstance(error, NotFound) or missing.lacks("upload-url")
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
             page = read_receipt(answer.body, address, key="url")
         except Rejected as error:  # a page that the vendor can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
-        return Accepted(page.remote_id)  # the document doesn't have a name of ours to find it by
+        return Accepted(page.remote_id)  # the document doesn't have a name of ours by which to find it
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete each remote id. "Not found" counts as success if a check confirms it and the base
@@ -300,7 +300,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             # out.
             if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
                 raise _not_found() from error
-            reason = f"{op}: the vendor has no such call here: {error.reason}"
+            reason = f"{op}: the service doesn't support this call: {error.reason}"
             raise self._client.missing.note(op, NotOffered(reason, code=error.code)) from error
         except NoRoom as error:
             raise await self._space.blame(error) from error
@@ -365,7 +365,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def _states_of(self, rows: Mapping[str, ZhipuDocument]) -> Mapping[str, DocStatus]:
         states = {doc_id: row.status for doc_id, row in rows.items()}
         full = [doc_id for doc_id, state in states.items() if state.halt]
-        if full and await self._space.has_room():  # so the documents are to blame, and no mirror halts
+        if full and await self._space.has_room():  # the documents are to blame, so the mirror doesn't halt
             states |= {doc_id: rows[doc_id].failed(has_room=True) for doc_id in full}
         return states
 

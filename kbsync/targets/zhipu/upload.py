@@ -123,7 +123,7 @@ class AccountSpace:
                 raise
         self._asked_at = self._steady()
         if self._known is not None:
-            # the vendor may not count uploads in progress yet
+            # the vendor may not count uploads in progress
             self._remaining = max(0, self._known.total - self._known.used - self._in_flight)
 
 
@@ -159,11 +159,11 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
         if not failed or is_of_others:
             return Accepted(candidates[0], name="" if stored_name in ("", name) else stored_name)
     if stored:
-        raise Unsure(f"the vendor's response contradicts itself about {name}", code="contradiction")
+        raise Unsure(f"the service's response contradicts itself about {name}", code="contradiction")
     if failed:
         info = next((failure for failure in failed if failure.name == name), failed[0])
         raise receipt_error(info, name)
-    raise Unsure(f"the vendor's response lists {name} neither as stored nor as failed", code="no-receipt")
+    raise Unsure(f"the service's response lists {name} neither as stored nor as failed", code="no-receipt")
 
 
 def receipt_error(failure: FailInfo, name: str) -> TargetError:
@@ -174,13 +174,13 @@ def receipt_error(failure: FailInfo, name: str) -> TargetError:
     """
     message = errors.quote_message(failure.text)
     rule = errors.refusal(errors.RECEIPT, message, errors.without_names(failure.text, name, failure.name))
-    sentence = rule.says or "the vendor refused the document"
+    sentence = rule.says or "the service refused the document"
     reason = f"{sentence} ({message or 'no reason is given'})"
     case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS, message=message)
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 
 
-_WORTH_A_PAGE = 3  # fewer ids are requested one by one
+_WORTH_A_PAGE = 3  # request fewer ids one by one
 
 
 @dataclass(slots=True)

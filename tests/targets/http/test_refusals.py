@@ -19,7 +19,7 @@ LIMITS = Limits(frozenset({"md", "pdf"}), max_bytes=100, max_bytes_by_extension=
     [
         ("a.md", 100, None),
         ("a.md", 0, "the file is empty"),
-        ("a.exe", 5, "the service does not accept this format; it accepts md pdf"),
+        ("a.exe", 5, "the service doesn't accept this format; it accepts md pdf"),
         ("a.md", 101, "101 bytes are over the limit of 100"),
         ("a.PDF", 301, "301 bytes are over the limit of 300; see max_bytes"),
     ],

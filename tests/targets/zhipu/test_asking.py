@@ -265,7 +265,7 @@ async def test_without_the_ranking_model_the_same_is_found_in_another_order_and_
     assert hit.remote_id == FIRST_ID
     assert "rerank_status" not in vendor.body("retrieve")
     (record,) = caplog.records
-    assert "without its ranking model: the vendor" in record.message or "the account" in record.message
+    assert "without its ranking model: " in record.message
 
 
 @pytest.mark.parametrize("rerank", [True, False])

@@ -147,8 +147,8 @@ async def test_what_the_model_thinks_is_not_said() -> None:
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (event(finish_reason="length"), "longer than the model may write"),
-        (event(finish_reason="sensitive"), "the vendor's policy forbids it"),
+        (event(finish_reason="length"), "exceeds the model's output limit"),
+        (event(finish_reason="sensitive"), "the service's policy forbids it"),
         (event(finish_reason="network_error"), "network failed; ask again"),
         (event(finish_reason="model_context_window_exceeded"), "too long for the model"),
         (event(finish_reason="tool_calls"), "(tool_calls)"),
@@ -169,7 +169,7 @@ async def test_an_answer_that_does_not_come_to_its_end_broke_off(
             assert isinstance(piece, str)
             heard += piece
     assert heard == "At "
-    assert caught.value.reason.startswith("the answer broke off")
+    assert caught.value.reason.startswith("the answer is incomplete")
     assert words in caught.value.reason
 
 

@@ -112,9 +112,9 @@ async def test_a_token_called_expired_is_made_anew_once(scene: SignedCalls) -> N
 @pytest.mark.parametrize(
     ("skew", "sentence"),
     [
-        (7_200, "the clock of this machine is 2 h 0 min behind the vendor's"),
-        (240, "the clock of this machine is 4 min behind the vendor's"),
-        (-3_600, "the clock of this machine is 60 min ahead of the vendor's"),
+        (7_200, "the clock of this machine is 2 h 0 min behind the service's"),
+        (240, "the clock of this machine is 4 min behind the service's"),
+        (-3_600, "the clock of this machine is 60 min ahead of the service's"),
     ],
 )
 async def test_clocks_that_differ_are_named_with_the_difference(

@@ -112,7 +112,7 @@ async def test_a_reembedding_that_is_not_there_is_no_document_that_is_gone(answe
     clock, vendor = Clock(), Vendor(reembed=[answer], detail=[ok(row())])
     subject = target(vendor, clock)
     for _ in range(3):
-        with pytest.raises(NotOffered, match="no such call"):
+        with pytest.raises(NotOffered, match="doesn't support this call"):
             await subject.reembed(FIRST_ID)
         clock.now += 180.0
     assert vendor.asked["reembed"] == 2

@@ -133,7 +133,7 @@ def test_words_decide_whether_account_or_document_is_to_blame_and_no_name_does(
 def test_a_failure_without_a_reason_says_so(info: Any) -> None:
     found = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
-    assert found.status.reason == "the vendor gives no reason"
+    assert found.status.reason == "the service gives no reason"
 
 
 def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:

@@ -28,7 +28,7 @@ LIMIT = 10.0
 
 
 class Grade(enum.Enum):
-    """How good a result is."""
+    """The severity of a result."""
 
     OK = "ok"
     WARNING = "warning"
@@ -47,17 +47,17 @@ class CheckResult:
 
 
 def warning(subject: str, detail: str, fix: str = "") -> CheckResult:
-    """Return a result that is not a problem yet."""
+    """Return a result that isn't a problem yet."""
     return CheckResult(subject, detail, Grade.WARNING, fix)
 
 
 def wrong(subject: str, detail: str, fix: str, code: Code) -> CheckResult:
-    """Return a result that stops documents from being mirrored."""
+    """Return a problem that prevents mirroring."""
     return CheckResult(subject, detail, Grade.WRONG, fix, code)
 
 
 def failed_check(subject: str, error: Exception) -> CheckResult:
-    """Return the result of a check that raised an error. An error that no user can cause is a bug of ours."""
+    """Return the result of a check that raised an error. An error that users can't cause is a bug."""
     code = code_of(error)
     if code is None:
         return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)
@@ -115,7 +115,7 @@ def command(choices: Choices, as_json: bool) -> int:
     """Check everything kbsync needs: config, permissions, disk, kernel limits, network, clock, key, quota.
 
     Prints a line for each: ok, warning or wrong, with the fix. Changes nothing. Exits 0 if nothing is wrong,
-    else with the code a pass would exit with.
+    otherwise with the code that a pass would return.
     """
     set_up_logs(choices)
     results = run_checks(_checks(choices))

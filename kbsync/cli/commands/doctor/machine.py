@@ -124,12 +124,12 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 def copies(installation: Installation) -> Iterator[CheckResult]:
     """Yield documents on this machine that no mirror in this config keeps up to date.
 
-    The only fix is `kbsync forget`, which shows what it would delete and asks.
+    Only `kbsync forget` removes them, after showing them and asking.
     """
     served = [base for mirror in installation.config.mirrors if (base := installation.embedded_base(mirror))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
     records = read_state(installation, lambda tx: tx.mirrors.all())
-    # Before the first pass nothing is mirrored here, even if the config says so.
+    # Before the first pass nothing is mirrored here, whatever the config says.
     copied = {
         record.folder for record in records if record.last_pass is not None and record.folder in mirrored
     }
@@ -139,7 +139,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
         *_bases_of_former_mirrors(installation, served, mirrored),
     ]
     for file in list_damaged(installation):
-        # It may contain the text of files deleted since then.
+        # It may contain the text of files that were deleted later.
         detail = f"{file} is damaged and was set aside for inspection"
         results.append(warning("copies", detail, installation.command_line("state discard")))
     yield from results or [CheckResult("copies", "none")]
@@ -465,7 +465,7 @@ def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     names = sorted(os.listdir(directory))
     unreadable = [name for name in names if not os.access(f"{directory}/{name}", os.R_OK)]
     if unreadable:
-        # systemd passes them to the service's user alone, when it starts the service.
+        # systemd passes them only to the service's user, when the service starts.
         unit = shell_word(Path(directory).name.removesuffix(".service"))
         fix = (
             f"systemctl --user restart {unit}" if "/user/" in directory else f"sudo systemctl restart {unit}"

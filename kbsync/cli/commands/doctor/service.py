@@ -63,7 +63,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Yield the promises that the mirror's target can't keep. No user can fix them."""
+    """Yield the promises that the mirror's target can't keep. Users can't fix them."""
     for subject, sentence in describe_unkept(mirror.target.unkept):
         yield CheckResult(f"{mirror.name}: {subject}", sentence)
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 class OpenAccount:
     """A mirror's target, opened for reading, with its account and the event loop that runs both.
 
-    The properties raise `UsageError` if the service has nothing of the kind.
+    The properties raise `UsageError` for a feature that the service lacks.
     """
 
     installation: Installation
@@ -116,7 +116,7 @@ def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenA
 
     `needs_own`: the config must name the mirror's knowledge base. Creating one can't require its id.
     """
-    # Without `here`, because the working directory must never decide which account changes.
+    # Without `here`: the working directory must never decide which account changes.
     installation = choose(choices, with_bases=needs_own)
     mirror = only_remote(installation)
     with open_target(installation, mirror) as account, as_usage_error(mirror):

@@ -50,10 +50,7 @@ command.add_command(copy, "copy")
 @json_option
 @shared_options
 def list_bases(choices: Choices, as_json: bool) -> None:
-    """List the knowledge bases of the account.
-
-    Each with the mirrors that use it.
-    """
+    """List the knowledge bases of the account, each with the mirrors that use it."""
     with open_account(choices) as account:
         bases = [_json(card, account) for card in account.call(account.bases.list_all())]
         create = account.installation.command_line_for_mirrors("kb create NAME")

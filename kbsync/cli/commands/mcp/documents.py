@@ -29,7 +29,7 @@ SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 AWAY = Path("/")
 """The working directory to assume for an assistant.
 
-It matches no path, so every path is absolute or relative to a mirror's folder.
+No path is below it, so every path is absolute or relative to a mirror's folder.
 """
 
 

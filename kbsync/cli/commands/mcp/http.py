@@ -93,9 +93,9 @@ class McpEndpoint:
     def at(cls, address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> McpEndpoint:
         """Parse `address`.
 
-        The token comes from the environment, or else from `http` in the config. `config` returns the current
-        config, so that a removed token stops working. Raises `UsageError` for an invalid address or token, or
-        if other machines have access without a token.
+        The token comes from the environment, otherwise from `http` in the config. `config` returns the
+        current config, so that a removed token stops working. Raises `UsageError` for an invalid address or
+        token, or if other machines have access without a token.
         """
         try:
             listen = Address("host:port").read(address, PathBase(Path(), None))

@@ -147,7 +147,7 @@ class Library:
         return _only_match(matches, f"a document {document_id}", [match.mirror.name for match in matches])
 
     async def _text(self, located: Located) -> str:
-        """Return the text that the target extracted, or else the text of the file if it is a text file."""
+        """Return the text that the target extracted, otherwise that of the file if it is a text file."""
         name = located.mirror.name
         async with self.open_mirrors.target(located.mirror) as target:
             try:
@@ -247,7 +247,7 @@ class Library:
                     return []
                 began = clock()
                 unseen = await self._find_unseen(chosen, can_move, until - began)
-                # Files added meanwhile may still be in progress, so read the rows again.
+                # Files added meanwhile may still be in progress, so reread the rows.
                 is_compared, has_moved = not unseen, has_moved or bool(unseen)
                 pause = max(POLL_SECONDS, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:

@@ -1,7 +1,7 @@
-"""One run of `kbsync mcp`: it answers its client, and mirrors meanwhile unless another kbsync does.
+"""One run of `kbsync mcp`: it serves its client and, unless another kbsync does, mirrors at the same time.
 
-The process that holds the state's lock mirrors. This process takes the lock when it is free, and releases it
-at its end; answering never needs the lock. So several assistants may each start such a process for the same
+The process that holds the state's lock mirrors. This process takes the lock when it is free and releases it
+at the end; serving never needs the lock. So several assistants may each start such a process for the same
 folder, with or without a daemon.
 """
 
@@ -67,7 +67,7 @@ async def _run(
         error = client.exception() if client.done() else None
         if error is not None and (not isinstance(error, Exception) or code_of(error) is None):
             log.error("answering.failed", exc_info=error)
-        # End the process here, whatever its threads do, because one may wait for a line of stdin forever.
+        # End the process here even if threads are running: one may wait forever for a line from stdin.
         end.arm(_code_after(error))
         following.cancel()
         await mirroring.end(keeping)
@@ -78,7 +78,7 @@ async def _run(
 
 
 def _code_after(error: BaseException | None) -> Code:
-    """Return the exit code for the way in which the server ended."""
+    """Return the exit code for how the server ended."""
     if error is None:
         return Code.MIRRORED
     return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN
