@@ -488,12 +488,24 @@ def find_paused(installation: Installation) -> list[str]:
     """Return the requested mirrors that are paused."""
     import time
 
-    def find(tx: Tx) -> list[str]:
-        records = [tx.mirrors.named(mirror.name) for mirror in installation.mirrors]
-        now = time.time()
-        return [record.name for record in records if record and tx.pauses.current(record.id, now)]
+    now = time.time()
+    return read_state(
+        installation,
+        lambda tx: [name for name, number in pausable(tx, installation) if tx.pauses.current(number, now)],
+    )
 
-    return read_state(installation, find)
+
+def pausable(tx: Tx, installation: Installation) -> list[tuple[str, int]]:
+    """Return the requested mirrors with a row, by their names in the config, and the number of the row.
+
+    A mirror that was renamed in the config has its row under the old name until the next pass.
+    """
+    from kbsync.engine.attach import find_record
+    from kbsync.once import identities_of, settings_of
+
+    configured = identities_of(installation.config)
+    records = [(one.name, find_record(tx, settings_of(one), configured)) for one in installation.mirrors]
+    return [(name, record.id) for name, record in records if record is not None]
 
 
 def request_reload(installation: Installation, otherwise: str) -> str:

@@ -632,10 +632,12 @@ class Mirror:
             if record is None:
                 return quiet, quiet is not None
             pause = tx.pauses.due(record.id, quiet, now)
-            return pause, pause != tx.pauses.current(record.id, now)
+            # `status` looks for the pause under the mirror's name.
+            is_renamed = pause is not None and record.name != settings.name
+            return pause, is_renamed or pause != tx.pauses.current(record.id, now)
 
-        pause, is_new = await self.store.read(find)
-        if is_new:
+        pause, must_write = await self.store.read(find)
+        if must_write:
             await self._enroll()
             await self.store.write(lambda tx: tx.pauses.follow(self.id, quiet, now))
         if pause is not None and not self.is_paused:

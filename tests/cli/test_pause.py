@@ -85,6 +85,24 @@ def test_a_pause_that_was_never_mirrored_leaves_other_answers_as_they_are(place:
 
 
 @long
+def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(two: Place) -> None:
+    """Also before a pass has given its row the new name."""
+    assert two.run("--once").code == 0
+    two.config.write_text(two.config.read_text().replace("name: other", "name: renamed"))
+    assert two.run("pause", "renamed").code == 0
+    assert two.run("resume", "renamed").out.startswith("resumed renamed\n")
+
+    assert two.run("pause", "renamed").code == 0
+    ran = two.run("--once")
+    assert ran.code == 3 and "renamed: requested: paused since " in ran.words
+    [_, renamed] = two.run("status", "--json").json["mirrors"]
+    assert renamed["paused"] and renamed["documents"]["ready"] == 1
+    assert two.found("beta", "--mirror", "renamed") == ["b.md"]
+    assert two.run("resume", "renamed").code == 0
+    assert two.once()["uploaded"] == 0
+
+
+@long
 def test_a_daemon_pauses_outlives_a_kill_and_goes_on(place: Place) -> None:
     place.write("a.md", "alpha")
     config, port = place.configure(), free_port()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import change_state, choose, find_paused
+from kbsync.cli.context import change_state, choose, find_paused, pausable
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable
@@ -31,11 +31,10 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
     resumed = list[str]()
 
     def end(tx: Tx) -> None:
-        for mirror in installation.mirrors:
-            record = tx.mirrors.named(mirror.name)
-            if record is not None and tx.pauses.current(record.id, now := time.time()) is not None:
-                tx.pauses.end(record.id, now)
-                resumed.append(record.name)
+        for mirror, number in pausable(tx, installation):
+            if tx.pauses.current(number, now := time.time()) is not None:
+                tx.pauses.end(number, now)
+                resumed.append(mirror)
 
     if find_paused(installation):
         change_state(installation, end)
