@@ -253,7 +253,23 @@ async def test_a_paused_mirror_is_neither_working_nor_up_to_date(
         states = await seen.run(f"{texts}.sort().join('; ')")
         until = r"until \d Jan 2026,? \d\d:\d\d"
         assert re.fullmatch(rf"paused; paused {until}; quiet hours {until}", states)
+        assert await seen.text("#sentence") == "1 document waits while paused"
+        assert await seen.text("#beneath") == "4 searchable · 3 mirrors"
         assert seen._page.messages == []
+
+
+async def test_documents_of_paused_mirrors_are_not_in_progress(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What kbsync has sent before is, because it still waits for the outcome."""
+    pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
+    mirrors = [told("works", pending=2), {**told("rests", pending=40, indexing=1), "paused": pause}]
+    show_mirrors(monkeypatch, mirrors)
+    async with shown(scene(tmp_path), page) as seen:
+        await seen.open()
+        await seen.until("document.querySelectorAll('.mirror').length == 2")
+        assert await seen.text("#sentence") == "3 documents in progress"
+        assert await seen.text("#beneath") == "0 searchable · 40 waiting while paused · 2 mirrors"
 
 
 @enumerated()

@@ -349,10 +349,12 @@ function showSummary(mirrors) {
   const halted = mirrors.filter(isHalted), asked = mirrors.filter(isAsked), failed = total(mirrors, "failed");
   const held = mirrors.reduce((sum, one) => sum + one.held, 0), stopped = mirrors.some(needsPerson);
   const halts = halted.length === 1 ? `${halted[0].name} is halted` : `${halted.length} mirrors are halted`;
-  const moving = total(mirrors, "pending") + total(mirrors, "indexing");
+  const paused = mirrors.filter((one) => one.paused), resting = total(paused, "pending");
+  const moving = total(mirrors, "pending") + total(mirrors, "indexing") - resting;
   const ready = ["ready", "held", "kept"].reduce((sum, state) => sum + total(mirrors, state), 0);
   let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
   if (ready === 1) sentence = "1 document is searchable";
+  if (resting) sentence = `${counted(resting, "document")} ${resting === 1 ? "waits" : "wait"} while paused`;
   if (moving) sentence = `${counted(moving, "document")} in progress`;
   if (failed) sentence = `${counted(failed, "document")} failed`;
   if (halted.length) sentence = halts;
@@ -362,11 +364,12 @@ function showSummary(mirrors) {
   if (stopped) sentence = halts;
   if (!mirrors.length) sentence = "No mirrors";
   const parts = [
-    (halted.length || failed || asked.length || held || moving) && `${number(ready)} searchable`,
+    (halted.length || failed || asked.length || held || moving || resting) && `${number(ready)} searchable`,
     halted.length && sentence !== halts && halts,
     halted.length && held && sentence === halts && `${number(held)} held`,
     (halted.length || asked.length || held) && failed && `${number(failed)} failed`,
     (halted.length || asked.length || held || failed) && moving && `${number(moving)} in progress`,
+    (halted.length || asked.length || held || failed || moving) && resting && `${number(resting)} waiting while paused`,
     counted(mirrors.length, "mirror"),
   ];
   const beneath = parts.filter(Boolean).join(" · ");
