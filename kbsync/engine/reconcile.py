@@ -51,6 +51,7 @@ from kbsync.state.db import unbind
 from kbsync.state.files import FileRow, FolderRow, join, split
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
+from kbsync.threads import searches_first
 
 
 async def recheck_lost_mounts(
@@ -749,7 +750,7 @@ class Reconciler:
         paths = [] if known_new else [file.path for file in files]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
         judgements = list[Judgement]()
-        for number, file in enumerate(files):
+        for number, file in enumerate(searches_first.after(files)):
             if number and self._clock.steady() >= until:
                 return judgements, files[number:]
             stored = entries.get(file.path)

@@ -29,6 +29,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, UsageError
 from kbsync.index.bpe import LONGEST, Vocabulary
 from kbsync.index.document import Chunk
+from kbsync.threads import searches_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +171,7 @@ class BuiltinEmbedder:
         if self._table is None:
             self._table = self._read_table()
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
-        for start in range(0, len(texts), _BATCH):
+        for start in searches_first.after(range(0, len(texts), _BATCH)):
             batch = list(texts[start : start + _BATCH])
             encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             for row, encoding in enumerate(encodings, start):

@@ -44,6 +44,7 @@ from kbsync.engine.clock import Ask, ask_in
 from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.plan import CommandContext
+from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.installation import Installation
@@ -63,7 +64,7 @@ from kbsync.state.files import NOTED
 from kbsync.state.inbox import RELOAD
 from kbsync.state.pauses import LONGEST_PAUSE, Pause
 from kbsync.state.read_only import ReadsState, Tx
-from kbsync.threads import in_mirror_threads
+from kbsync.threads import in_mirror_threads, searches_first
 
 log = structlog.get_logger("kbsync")
 
@@ -277,22 +278,28 @@ class ListenerApp:
         if self._searching.locked():
             raise HTTPException(503, "other searches are running; try again in a moment")
 
-        try:
-            async with self._searching, asyncio.timeout(SEARCH_SECONDS):
-                # Run it in the mirrors' loop, where mirrors start and end.
-                reply = await self._ask(lambda: search(self._mirrors, query, only, soon=True))
-        except TimeoutError as error:
-            raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
-        hits = [
-            shortened(hit, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True)
-            for hit in reply.hits[offset : offset + limit]
-        ]
-        listed = [hit_json(hit, explain=query.explain) for hit in hits]
-        more = len(reply.hits) > offset + limit
-        if is_from_this_machine(request):
-            for fields, hit in zip(listed, hits, strict=True):
-                fields["links"] = await self._vaults.links(hit.folder, hit.path) if hit.is_here else None
-        return json_answer({"hits": listed, "notes": reply.note_lines(), "more": more})
+        with searches_first.search():
+            try:
+                async with self._searching, asyncio.timeout(SEARCH_SECONDS):
+                    # Run it in the mirrors' loop, where mirrors start and end.
+                    reply = await self._ask(lambda: search(self._mirrors, query, only, soon=True))
+            except TimeoutError as error:
+                raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
+            hits = [
+                shortened(hit, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True)
+                for hit in reply.hits[offset : offset + limit]
+            ]
+            listed = [hit_json(hit, explain=query.explain) for hit in hits]
+            more = len(reply.hits) > offset + limit
+            if is_from_this_machine(request):
+
+                async def links_of(hit: FoundDocument) -> dict[str, str] | None:
+                    return await self._vaults.links(hit.folder, hit.path) if hit.is_here else None
+
+                # All at once, so that they share the check of their folder.
+                for fields, links in zip(listed, await asyncio.gather(*map(links_of, hits)), strict=True):
+                    fields["links"] = links
+            return json_answer({"hits": listed, "notes": reply.note_lines(), "more": more})
 
     async def document(self, request: Request) -> Response:
         """Return the extracted text of a document, in parts, and why searches find it or not.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Que
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
 from kbsync.errors import StateError
+from kbsync.search import SearchReply
 from kbsync.server import app
 from kbsync.state.mirrors import Halt
+from kbsync.threads import Precedence
 from tests.engine.test_changed_settings import set_to
 from tests.server.client import TOKEN
 from tests.server.scene import Scene, renewed, scene
@@ -348,6 +351,23 @@ async def test_a_silent_target_is_named_and_not_waited_for(
         told = await one.json("/api/search?q=a")
     assert told["hits"] == []
     assert told["notes"][-1] == "docs: not searched: no response within 0.05 s"
+
+
+async def test_indexing_waits_while_a_search_is_answered(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    precedence, is_waiting = Precedence(longest=60.0), list[bool]()
+
+    async def search(*_: object, **__: object) -> SearchReply:
+        step = threading.Thread(target=precedence.wait, daemon=True)
+        step.start()
+        step.join(0.1)
+        is_waiting.append(step.is_alive())
+        return SearchReply([], [], [])
+
+    monkeypatch.setattr(app, "searches_first", precedence)
+    monkeypatch.setattr(app, "search", search)
+    await one.json("/api/search?q=text")
+    precedence.wait()
+    assert is_waiting == [True]
 
 
 async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_
 from kbsync.index.words import TOKENISER, naming_text, words
 from kbsync.permissions import make_private_folder, open_private
 from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, transaction, unbind
+from kbsync.threads import searches_first
 
 LOCK = "index.lock"
 
@@ -678,7 +679,7 @@ def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tupl
     """Return (rowid, name, headings, body) of chunks (rowid, headings, text), equal for adding and
     removing."""
     name = words(run.named, run.tokeniser)
-    for rowid, headings, text in chunks:
+    for rowid, headings, text in searches_first.after(chunks):
         joined = "\n".join(json.loads(headings))
         yield rowid, name, words(joined, run.tokeniser), words(text, run.tokeniser)
 

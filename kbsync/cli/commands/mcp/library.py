@@ -43,7 +43,7 @@ from kbsync.installation import Installation
 from kbsync.search import OpenMirrors, SearchReply, find_passage, iso_time, notes_on, search
 from kbsync.source.read import read_stable
 from kbsync.state.files import FileRow
-from kbsync.threads import in_mirror_threads
+from kbsync.threads import in_mirror_threads, searches_first
 
 if TYPE_CHECKING:
     from kbsync.engine.explain import PathExplanation
@@ -93,9 +93,10 @@ class Library:
         only = [named.name for named in self.open_mirrors.installation.narrow(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
-                return await search(
-                    self.open_mirrors, replace(query, own=mirror is not None), only, soon=True
-                )
+                with searches_first.search():
+                    return await search(
+                        self.open_mirrors, replace(query, own=mirror is not None), only, soon=True
+                    )
         except TimeoutError as error:
             raise Unavailable(f"no response within {SEARCH_SECONDS:.0f} s; try again") from error
 
