@@ -134,7 +134,7 @@ ELSEWHERE = {
     "embedding-dimensions": "another model answers than the one whose vectors the index has",
     "embedding-missing": "a service of embeddings that has no such model",
 }
-"""Halts that `test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure` causes, and their meaning."""
+"""Halts that `test_disk_and_model_errors_halt_with_a_hint` causes, and their meaning."""
 
 AT_A_DATABASE = {
     "unsuitable-server": "PostgreSQL or pgvector is missing or too old",
@@ -152,8 +152,8 @@ CODES = {
     2: "model",
     3: "refused",
     4: "down",
-    70: "test_an_error_of_our_own_is_told_as_one",
-    130: "tests/cli/test_once.py::test_a_signal_ends_the_pass_with_its_own_code",
-    143: "tests/cli/test_once.py::test_a_signal_ends_the_pass_with_its_own_code",
+    70: "test_internal_error_is_reported_as_one",
+    130: "tests/cli/test_once.py::test_signal_ends_the_pass_with_its_own_exit_code",
+    143: "tests/cli/test_once.py::test_signal_ends_the_pass_with_its_own_exit_code",
 }
 """Every exit code, with the mirror above or the test that shows it."""

@@ -60,7 +60,7 @@ def stream(zhipu: ZhipuPlace, **args: Any) -> None:
 
 
 @long
-def test_the_answer_comes_with_the_files_it_is_from(zhipu: ZhipuPlace) -> None:
+def test_answer_lists_the_files_it_is_based_on(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("ask", "when", "does", "the", "office", "open")
     assert ran.code == 0, ran.err
     assert HOURS in ran.out
@@ -81,7 +81,7 @@ def test_json_has_the_answer_and_its_slices(zhipu: ZhipuPlace) -> None:
     assert (cited["hide_positions"], found["has_old_document"]) == (False, False)
 
 
-def test_json_tells_where_on_its_page_a_slice_stands_and_of_positions_that_are_not_known(
+def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
     zhipu: ZhipuPlace,
 ) -> None:
     """Positions come with the next indexing: this document is an old one."""
@@ -96,7 +96,7 @@ def test_json_tells_where_on_its_page_a_slice_stands_and_of_positions_that_are_n
     assert [one["hide_positions"] for one in found["citations"]] == [True]
 
 
-def test_citations_have_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
+def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
     before = zhipu.vendor.asked("images")
     found = zhipu.run("ask", "badges look like what up front", "--json").json
     cited = {each["path"]: each["passages"][0] for each in found["citations"]}
@@ -105,7 +105,7 @@ def test_citations_have_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_json_tells_what_an_answer_took(zhipu: ZhipuPlace, form: str) -> None:
+def test_json_reports_tokens_and_duration(zhipu: ZhipuPlace, form: str) -> None:
     """Whole answers have it, and streams except in the plain form; the answer is the same."""
     zhipu.vendor.turn(stream_form=form)
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
@@ -119,7 +119,7 @@ def test_json_tells_what_an_answer_took(zhipu: ZhipuPlace, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_ending_is_shown_once_where_the_last_event_repeats_it(zhipu: ZhipuPlace, form: str) -> None:
+def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuPlace, form: str) -> None:
     zhipu.vendor.turn(stream_form=form)
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
     stream(zhipu, end="repeated")
@@ -128,7 +128,7 @@ def test_the_ending_is_shown_once_where_the_last_event_repeats_it(zhipu: ZhipuPl
 
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
 @pytest.mark.parametrize("form", FORMS)
-def test_an_answer_that_breaks_off_is_not_taken_for_one(zhipu: ZhipuPlace, end: str, form: str) -> None:
+def test_interrupted_answer_is_not_treated_as_complete(zhipu: ZhipuPlace, end: str, form: str) -> None:
     zhipu.vendor.turn(stream_form=form)
     stream(zhipu, end=end)
     ran = zhipu.run("ask", "when does the office open")
@@ -143,7 +143,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_one(zhipu: ZhipuPlace, end: 
     assert (quiet.code, quiet.out) == (4, "")
 
 
-def test_an_answer_is_worth_having_without_its_slices(zhipu: ZhipuPlace) -> None:
+def test_answer_is_shown_even_without_its_slices(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(not_offered=["slice-info"])
     ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 0
@@ -157,7 +157,7 @@ def test_an_answer_is_worth_having_without_its_slices(zhipu: ZhipuPlace) -> None
 NO_APPLICATIONS = ["applications", "invoke", "sse-invoke", "slice-info"]
 
 
-def test_without_applications_a_model_answers_from_the_passages(zhipu: ZhipuPlace) -> None:
+def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(not_offered=NO_APPLICATIONS)
     ran = zhipu.run("ask", "when does the office open")
     assert (ran.code, ran.out) == (0, f"{HOURS}\n\n[1] guides/hours.md\n")
@@ -172,7 +172,7 @@ def test_without_applications_a_model_answers_from_the_passages(zhipu: ZhipuPlac
 
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
-def test_json_names_the_way(zhipu: ZhipuPlace, missing: list[str]) -> None:
+def test_json_names_the_method_used(zhipu: ZhipuPlace, missing: list[str]) -> None:
     found = zhipu.run("ask", "when does the office open", "--json").json
     assert found["way"] == "application"
     assert found["application"].isdigit()
@@ -185,7 +185,7 @@ def test_json_names_the_way(zhipu: ZhipuPlace, missing: list[str]) -> None:
     assert [one["text"] for one in cited["passages"]] == [HOURS]
 
 
-def test_a_model_may_be_asked_though_there_is_an_application(zhipu: ZhipuPlace) -> None:
+def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuPlace) -> None:
     before = zhipu.vendor.asked("applications")
     found = zhipu.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
     assert (found["way"], found["model"]) == ("passages", "glm-4.5-air")
@@ -193,7 +193,7 @@ def test_a_model_may_be_asked_though_there_is_an_application(zhipu: ZhipuPlace) 
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
-def test_the_model_may_be_switched_off(own: ZhipuPlace) -> None:
+def test_model_can_be_switched_off(own: ZhipuPlace) -> None:
     own.aim(target="chat_model: ''")
     own.write("a.md", "alpha")
     assert own.run("--once").code == 0
@@ -224,7 +224,7 @@ BOTH = "what does the coffee cost at the office"
         (("--after", "2020-01-01", "--type", "md"), {"guides/hours.md"}),
     ],
 )
-def test_only_documents_that_are_selected_answer(
+def test_only_selected_documents_are_used_for_answers(
     zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], paths: set[str]
 ) -> None:
     found = zhipu.run("ask", BOTH, *by, *words, "--json").json
@@ -235,7 +235,7 @@ def test_only_documents_that_are_selected_answer(
 
 @EITHER
 @pytest.mark.parametrize("words", [("--path", "nowhere/**"), ("--after", "2199-01-01"), ("--type", "pptx")])
-def test_where_nothing_is_selected_nothing_is_sent(
+def test_nothing_is_sent_when_no_document_is_selected(
     zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     before = zhipu.vendor.asked()
@@ -247,7 +247,7 @@ def test_where_nothing_is_selected_nothing_is_sent(
     assert zhipu.vendor.asked() == before
 
 
-def test_more_documents_than_can_be_named_are_not_asked(
+def test_selection_larger_than_the_service_accepts_is_refused(
     zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.engine.search.MOST_NAMED", 1)
@@ -261,7 +261,7 @@ def test_more_documents_than_can_be_named_are_not_asked(
 
 
 @long
-def test_pieces_are_shown_as_they_come_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuPlace) -> None:
+def test_answer_is_streamed_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuPlace) -> None:
     stream(zhipu, every=0.2)
     process = zhipu.start("ask", "when does the office open", env={"PYTHONUNBUFFERED": ""})
     assert process.stdout is not None
@@ -275,7 +275,7 @@ def test_pieces_are_shown_as_they_come_and_an_interrupt_ends_it_cleanly(zhipu: Z
     assert b"[1]" not in rest
 
 
-def test_text_of_the_model_moves_no_cursor(zhipu: ZhipuPlace) -> None:
+def test_model_output_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
     planted = zhipu.vendor.plant("evil.txt", "zebra \x1b[2J stripes")
     try:
         ran = zhipu.run("ask", "zebra", tty=True)
@@ -288,7 +288,7 @@ def test_text_of_the_model_moves_no_cursor(zhipu: ZhipuPlace) -> None:
 # -- applications --------------------------------------------------------------------------------------
 
 
-def test_without_one_application_of_the_base_a_person_says_which(own: ZhipuPlace) -> None:
+def test_choosing_is_required_unless_the_base_has_exactly_one_application(own: ZhipuPlace) -> None:
     own.write("a.md", "alpha")
     assert own.run("--once").code == 0
     none = own.run("ask", "alpha")
@@ -312,7 +312,7 @@ def cure_in(err: str) -> list[str]:
 
 
 @long
-def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place) -> None:
+def test_embedded_base_cannot_answer_and_offers_search(place: Place) -> None:
     place.write("a.md", "A badge opens the door.")
     text = place.configure().read_text()
     (place.root / "more").mkdir()
@@ -326,7 +326,7 @@ def test_an_embedded_base_writes_no_answers_and_is_searched_instead(place: Place
 
 
 @pytest.mark.parametrize("words", ["list", "create helpdesk", "delete 1 --yes helpdesk"])
-def test_a_service_without_applications_is_searched_and_has_none_to_manage(place: Place, words: str) -> None:
+def test_service_without_applications_is_searched_and_lists_none(place: Place, words: str) -> None:
     """No request is sent: nothing listens at the address."""
     target = f"base_url: 'http://127.0.0.1:9', api_key: k, knowledge_base_id: {HOME_AT_GPTBOTS}"
     place.configure(f"target: {{type: gptbots, {target}}}")

@@ -63,7 +63,7 @@ BY = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["appli
 
 
 @BY
-def test_each_line_is_a_question_and_the_next_ones_know_of_it(
+def test_each_line_is_a_question_in_the_same_conversation(
     zhipu: ZhipuPlace, by: tuple[str, ...], sent: list[Any]
 ) -> None:
     code, out, err = said_to(zhipu, f"{OPENS}\n\n   \n{COSTS}\n", *by, "-q")
@@ -78,7 +78,7 @@ def test_each_line_is_a_question_and_the_next_ones_know_of_it(
 
 
 @BY
-def test_json_is_a_document_for_each_line_and_comes_at_once(zhipu: ZhipuPlace, by: tuple[str, ...]) -> None:
+def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuPlace, by: tuple[str, ...]) -> None:
     process = zhipu.start("ask", "-i", *by, "--json", "--whole", stdin=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -95,7 +95,7 @@ def test_json_is_a_document_for_each_line_and_comes_at_once(zhipu: ZhipuPlace, b
 
 @BY
 @pytest.mark.parametrize("words", [(), ("--json",)])
-def test_an_answer_that_broke_off_is_no_history(
+def test_interrupted_answer_is_not_added_to_the_history(
     zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], sent: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
@@ -112,7 +112,7 @@ def test_an_answer_that_broke_off_is_no_history(
         assert "error" not in second
 
 
-def test_a_selection_is_of_every_question(zhipu: ZhipuPlace) -> None:
+def test_selection_applies_to_every_question(zhipu: ZhipuPlace) -> None:
     code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
     assert code == 0
     paths = [cited["path"] for line in out.splitlines() for cited in json.loads(line)["citations"]]
@@ -122,13 +122,13 @@ def test_a_selection_is_of_every_question(zhipu: ZhipuPlace) -> None:
     assert err.count("nothing was asked") == 2
 
 
-def test_a_question_on_the_command_line_is_the_first(zhipu: ZhipuPlace) -> None:
+def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuPlace) -> None:
     code, out, _ = said_to(zhipu, f"{COSTS}\n", OPENS)
     assert code == 0
     assert out.index(HOURS) < out.index(COFFEE)
 
 
-def test_what_no_other_question_would_change_ends_it(zhipu: ZhipuPlace) -> None:
+def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(key_revoked=True)
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
@@ -144,7 +144,7 @@ def at(zhipu: ZhipuPlace, terminal: Begin) -> Begin:
     return lambda *words: terminal(zhipu, "ask", "-i", *words, columns=100)
 
 
-def test_a_terminal_is_asked_until_its_input_ends(zhipu: ZhipuPlace, at: Begin) -> None:
+def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuPlace, at: Begin) -> None:
     before = zhipu.files()
     terminal = at()
     terminal.until("> ")
@@ -158,7 +158,7 @@ def test_a_terminal_is_asked_until_its_input_ends(zhipu: ZhipuPlace, at: Begin) 
 
 
 @BY
-def test_an_interrupt_stops_an_answer_and_nothing_else(
+def test_interrupt_stops_only_the_current_answer(
     zhipu: ZhipuPlace, at: Begin, by: tuple[str, ...], sent: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
@@ -177,7 +177,7 @@ def test_an_interrupt_stops_an_answer_and_nothing_else(
     assert [len(one) for one in sent] == [1, 1]
 
 
-def test_no_signal_is_lost_before_a_key_is_waited_for(zhipu: ZhipuPlace, at: Begin) -> None:
+def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuPlace, at: Begin) -> None:
     """readline doesn't check for signals right after its output: some of these would be missed."""
     for _ in range(6):
         terminal = at()
@@ -189,7 +189,7 @@ def test_no_signal_is_lost_before_a_key_is_waited_for(zhipu: ZhipuPlace, at: Beg
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("amid_an_answer", [True, False])
-def test_a_terminal_is_left_as_it_was(
+def test_terminal_settings_are_restored(
     zhipu: ZhipuPlace, at: Begin, number: signal.Signals, amid_an_answer: bool
 ) -> None:
     zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))

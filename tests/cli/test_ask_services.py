@@ -124,7 +124,7 @@ def tidied(asked: Asked) -> Iterator[Asked]:
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_the_answer_comes_with_the_files_it_is_from(asked: Asked, how: list[str]) -> None:
+def test_answer_lists_the_files_it_is_based_on(asked: Asked, how: list[str]) -> None:
     ran = asked.place.run("ask", QUESTION, *how)
     assert ran.code == 0, ran.err
     assert ran.out.startswith(HOURS)
@@ -137,7 +137,7 @@ def test_the_answer_comes_with_the_files_it_is_from(asked: Asked, how: list[str]
     assert cited["marks"] == [asked.service.mark.strip("[]")]
 
 
-def test_a_conversation_goes_along(asked: Asked) -> None:
+def test_conversation_history_is_sent_along(asked: Asked) -> None:
     process = asked.place.start("ask", "-i", "--json", stdin=subprocess.PIPE)
     out, err = process.communicate(f"{QUESTION}\nwhat does the coffee cost\n".encode(), timeout=LONGEST)
     first, second = (json.loads(line) for line in out.splitlines())
@@ -146,7 +146,7 @@ def test_a_conversation_goes_along(asked: Asked) -> None:
     assert PRICES in second["answer"]
 
 
-def test_an_answer_that_breaks_off_is_not_taken_for_one(asked: Asked) -> None:
+def test_interrupted_answer_is_not_treated_as_complete(asked: Asked) -> None:
     for end in ("error", *asked.service.cuts):
         asked.play("stream", end=end)
         ran = asked.place.run("ask", QUESTION)
@@ -159,9 +159,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_one(asked: Asked) -> None:
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_a_question_is_asked_once_whatever_becomes_of_its_answer(
-    asked: Asked, kind: str, how: list[str]
-) -> None:
+def test_question_is_sent_once_even_if_its_answer_is_lost(asked: Asked, kind: str, how: list[str]) -> None:
     before = asked.questions
     asked.play(kind)
     ran = asked.place.run("ask", QUESTION, "--json", *how)
@@ -170,7 +168,7 @@ def test_a_question_is_asked_once_whatever_becomes_of_its_answer(
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_where_nothing_is_found_no_model_is_asked(asked: Asked, how: list[str]) -> None:
+def test_no_model_is_asked_when_the_search_finds_nothing(asked: Asked, how: list[str]) -> None:
     before = asked.questions
     ran = asked.place.run("ask", "zebra", *how)
     assert (ran.code, ran.out) == (0, asked.service.none)
@@ -178,7 +176,7 @@ def test_where_nothing_is_found_no_model_is_asked(asked: Asked, how: list[str]) 
     assert asked.questions == before + (not asked.service.has_model)
 
 
-def test_a_refused_key_calls_a_person(asked: Asked) -> None:
+def test_refused_key_exits_with_code_3(asked: Asked) -> None:
     asked.app.set_behaviour({"key_revoked": True})
     ran = asked.place.run("ask", QUESTION)
     assert (ran.code, ran.out) == (3, "")
@@ -187,7 +185,7 @@ def test_a_refused_key_calls_a_person(asked: Asked) -> None:
 # -- a model that gets passages ------------------------------------------------------------------------------
 
 
-def test_only_documents_of_the_mirror_answer_and_those_that_are_selected(with_model: Asked) -> None:
+def test_answers_use_only_selected_documents_of_the_mirror(with_model: Asked) -> None:
     found = with_model.place.run("ask", "what is said of the office and of coffee", "--json").json
     assert {one["path"] for one in found["citations"]} == {"guides/hours.md", "prices.md"}
     assert "paint" not in found["answer"]
@@ -195,14 +193,14 @@ def test_only_documents_of_the_mirror_answer_and_those_that_are_selected(with_mo
     assert {one["path"] for one in found["citations"]} == {"guides/hours.md"}
 
 
-def test_an_unknown_model_is_a_mistake_of_who_asks(with_model: Asked) -> None:
+def test_unknown_model_is_a_usage_error(with_model: Asked) -> None:
     for how in ([], ["--whole"]):
         ran = with_model.place.run("ask", QUESTION, "--model", "nobody-9", *how)
         assert (ran.code, ran.out) == (2, "")
         assert "odel" in ran.err
 
 
-def test_an_application_is_none_of_theirs(with_model: Asked) -> None:
+def test_applications_are_refused_for_services_that_have_none(with_model: Asked) -> None:
     ran = with_model.place.run("ask", QUESTION, "--app", "77")
     assert (ran.code, ran.out) == (2, "")
     assert "no applications" in ran.err
@@ -210,7 +208,7 @@ def test_an_application_is_none_of_theirs(with_model: Asked) -> None:
     assert (ran.code, "no applications" in ran.err) == (2, True)
 
 
-def test_without_a_model_one_has_to_be_named(with_model: Asked) -> None:
+def test_model_is_required_when_the_config_names_none(with_model: Asked) -> None:
     text = with_model.place.config.read_text()
     with_model.place.config.write_text(text.replace(f'"chat_model": "{MODEL}"', '"chat_model": ""'))
     try:
@@ -223,13 +221,13 @@ def test_without_a_model_one_has_to_be_named(with_model: Asked) -> None:
 
 
 @pytest.mark.parametrize("error", [{"detail": "overloaded"}, {"error": "overloaded"}])
-def test_an_error_in_the_stream_is_told_in_its_words(with_model: Asked, error: dict[str, str]) -> None:
+def test_error_in_the_stream_is_shown_in_the_services_words(with_model: Asked, error: dict[str, str]) -> None:
     with_model.play("stream", end="error", error=error)
     ran = with_model.place.run("ask", QUESTION)
     assert (ran.code, "overloaded" in ran.err) == (4, True)
 
 
-def test_an_answer_that_is_cut_by_its_length_is_not_whole(with_model: Asked) -> None:
+def test_answer_cut_at_the_length_limit_is_incomplete(with_model: Asked) -> None:
     for how in ([], ["--whole"]):
         with_model.play("stream", reason="length")
         ran = with_model.place.run("ask", QUESTION, *how)
@@ -240,7 +238,9 @@ def test_an_answer_that_is_cut_by_its_length_is_not_whole(with_model: Asked) -> 
 
 
 @pytest.mark.parametrize("choice", [["--model", "x"], ["--app", "x"], ["--path", "guides/**"]])
-def test_a_server_that_answers_by_itself_takes_no_choice(places: dict[str, Asked], choice: list[str]) -> None:
+def test_server_that_answers_itself_accepts_no_model_choice(
+    places: dict[str, Asked], choice: list[str]
+) -> None:
     before = places["lightrag"].questions
     ran = places["lightrag"].place.run("ask", QUESTION, *choice)
     assert (ran.code, ran.out) == (2, "")
@@ -248,7 +248,7 @@ def test_a_server_that_answers_by_itself_takes_no_choice(places: dict[str, Asked
     assert places["lightrag"].questions == before
 
 
-def test_documents_of_others_are_told_and_not_cited(places: dict[str, Asked]) -> None:
+def test_foreign_documents_are_counted_but_not_cited(places: dict[str, Asked]) -> None:
     """The citation numbers are the server's own."""
     ran = places["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
     assert ran.code == 0, ran.err
@@ -272,7 +272,7 @@ def assistants(places: dict[str, Asked]) -> Iterator[Asked]:
         ("two", f"--app: {HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
     ],
 )
-def test_an_assistant_is_known_by_the_dataset_it_has(assistants: Asked, there: str, said: str) -> None:
+def test_assistant_is_found_by_its_dataset(assistants: Asked, there: str, said: str) -> None:
     assistants.app.set_behaviour({"assistants": there})
     ran = assistants.place.run("ask", QUESTION)
     assert (ran.code, ran.out) == (2, "")
@@ -280,9 +280,7 @@ def test_an_assistant_is_known_by_the_dataset_it_has(assistants: Asked, there: s
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_before_0_25_1_assistants_are_listed_and_asked_by_other_calls(
-    assistants: Asked, how: list[str]
-) -> None:
+def test_before_0_25_1_assistants_use_the_older_calls(assistants: Asked, how: list[str]) -> None:
     assistants.app.set_behaviour({"chats": "old", "assistants": "two"})
     [first, _] = assistants.place.run("kb", "app", "list", "--json").json["applications"]
     assert first["knowledge_bases"] == [HOME_ID]
@@ -290,7 +288,7 @@ def test_before_0_25_1_assistants_are_listed_and_asked_by_other_calls(
     assert (ran.code, "[ID:0] guides/hours.md" in ran.out.splitlines()) == (0, True)
 
 
-def test_an_assistant_answers_from_the_documents_that_are_selected(assistants: Asked) -> None:
+def test_assistant_answers_from_selected_documents(assistants: Asked) -> None:
     question = "office opens at nine, coffee costs four, paint"
     ran = assistants.place.run("ask", question)
     assert ran.out.splitlines()[-2:] == ["[ID:0] guides/hours.md", "[ID:1] prices.md"]
@@ -300,19 +298,19 @@ def test_an_assistant_answers_from_the_documents_that_are_selected(assistants: A
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_what_a_model_only_thought_is_no_part_of_the_answer(assistants: Asked, how: list[str]) -> None:
+def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: Asked, how: list[str]) -> None:
     assistants.play("stream", reasoning=True)
     assert assistants.place.run("ask", QUESTION, *how).out.startswith(HOURS)
 
 
-def test_an_error_of_the_model_is_no_answer_under_whatever_end(assistants: Asked) -> None:
+def test_model_error_is_never_an_answer(assistants: Asked) -> None:
     assistants.play("stream", end="error")
     ran = assistants.place.run("ask", QUESTION, "--whole")
     assert (ran.code, "the model is down" in ran.err) == (4, True)
     assert "ERROR" not in ran.out
 
 
-def test_assistants_are_shown_and_changed_elsewhere(assistants: Asked) -> None:
+def test_assistants_are_listed_but_managed_elsewhere(assistants: Asked) -> None:
     shown = assistants.place.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
     assert (shown["name"], shown["model"]) == ("helpdesk", "qwen")
     for words in (["show", "nobody"], ["create", "desk"], ["update", HOME_CHAT, "--name", "desk"]):

@@ -39,7 +39,7 @@ def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[st
 
 @enumerated()
 @pytest.mark.parametrize("words", ["approve", "forget", "status --mirror"])
-def test_the_names_of_mirrors_are_completed(place: Place, words: str) -> None:
+def test_mirror_names_are_completed(place: Place, words: str) -> None:
     place.configure()
     asked = {
         "_KBSYNC_COMPLETE": "bash_complete",
@@ -50,12 +50,12 @@ def test_the_names_of_mirrors_are_completed(place: Place, words: str) -> None:
     assert completed.stdout == "plain,handbook\n", completed.stderr
 
 
-def test_zsh_is_told_what_it_needs(place: Place) -> None:
+def test_zsh_gets_the_declarations_it_needs(place: Place) -> None:
     assert "autoload -Uz compinit && compinit" in place.run("completion", "--help").out
 
 
 @pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in ASK])
-def test_the_shell_completes_a_command(place: Place, shell: str) -> None:
+def test_shell_completes_a_command(place: Place, shell: str) -> None:
     script = place.root / "script"
     script.write_text(place.run("completion", shell).out)
     name = () if shell == "fish" else (shell,)

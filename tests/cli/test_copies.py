@@ -59,7 +59,7 @@ def copies(place: Place, *options: str) -> list[dict[str, Any]]:
     ],
     ids=["usual", "named", "environment", "symlink"],
 )
-def test_what_was_mirrored_with_folder_is_taken_over_and_found_by_all_commands(
+def test_init_takes_over_a_folder_mirrored_with_folder_option(
     tried: Place, folder: str, options: list[str], env: dict[str, str]
 ) -> None:
     (tried.root / "way").symlink_to("docs")
@@ -73,7 +73,7 @@ def test_what_was_mirrored_with_folder_is_taken_over_and_found_by_all_commands(
 
 
 @long
-def test_what_was_taken_over_is_the_only_copy(tried: Place) -> None:
+def test_no_second_copy_is_left_after_a_takeover(tried: Place) -> None:
     assert tried.run("init", "docs").code == 0
     (tried.docs / "secret.md").unlink()
     shutil.rmtree(tried.docs / "sub")
@@ -85,7 +85,7 @@ def test_what_was_taken_over_is_the_only_copy(tried: Place) -> None:
 
 
 @pytest.mark.parametrize("held", [trial, lambda place: place.state], ids=["from", "to"])
-def test_init_changes_nothing_while_a_kbsync_holds_what_it_would_take_over_or_where_to(
+def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
     tried: Place, held: Callable[[Place], Path]
 ) -> None:
     with lock.held(held(tried)):
@@ -97,7 +97,7 @@ def test_init_changes_nothing_while_a_kbsync_holds_what_it_would_take_over_or_wh
     assert "moved here" in tried.run("init", "docs").out
 
 
-def test_a_config_for_a_service_leaves_the_copy_and_names_the_command_that_deletes_it(tried: Place) -> None:
+def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_it(tried: Place) -> None:
     ran = tried.run("init", "docs", "--target", "zhipu", "--base", "1")
     assert ran.code == 0
     [line] = [line for line in ran.out.splitlines() if "to delete them: " in line]
@@ -108,7 +108,7 @@ def test_a_config_for_a_service_leaves_the_copy_and_names_the_command_that_delet
 
 
 @proves("forget {} --delete-documents")
-def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that_ends_it(
+def test_doctor_reports_a_copy_of_a_configured_mirror_with_the_command_that_removes_it(
     tried: Place,
 ) -> None:
     tried.configure()
@@ -126,7 +126,7 @@ def test_doctor_names_a_copy_beside_the_mirror_of_a_config_with_the_command_that
     assert traces(tried) == []
 
 
-def test_doctor_ends_no_mirror_of_which_deletions_are_held(tried: Place) -> None:
+def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(tried: Place) -> None:
     for file in tried.docs.glob("*.md"):
         file.unlink()
     assert tried.run("--once", "--folder", "docs").code == 3
@@ -142,7 +142,7 @@ def test_doctor_ends_no_mirror_of_which_deletions_are_held(tried: Place) -> None
     assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
 
 
-def test_doctor_ends_no_mirror_whose_disk_may_be_missing(place: Place) -> None:
+def test_doctor_never_suggests_removing_a_mirror_whose_disk_may_be_unmounted(place: Place) -> None:
     folder = place.root / "disk" / "notes"
     folder.mkdir(parents=True)
     (folder / "a.md").write_text("alpha")
@@ -163,7 +163,7 @@ def test_doctor_ends_no_mirror_whose_disk_may_be_missing(place: Place) -> None:
 
 
 @long
-def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) -> None:
+def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(tried: Place) -> None:
     """doctor offers to remove it once its mirror has ended, after asking."""
     tried.run("init", "docs")
     tried.run("--once")
@@ -181,7 +181,7 @@ def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) ->
     assert traces(tried) == []
 
 
-def test_doctor_names_the_copy_of_a_folder_that_is_gone(tried: Place) -> None:
+def test_doctor_reports_the_copy_of_a_deleted_folder(tried: Place) -> None:
     tried.docs.rename(tried.root / "away")
     (tried.root / "other").mkdir()
     assert tried.run("init", "other").code == 0
@@ -191,7 +191,7 @@ def test_doctor_names_the_copy_of_a_folder_that_is_gone(tried: Place) -> None:
     assert copies(tried) == [] and traces(tried) == []
 
 
-def test_doctor_names_what_a_forgotten_mirror_left(tried: Place) -> None:
+def test_doctor_reports_leftovers_of_a_forgotten_mirror(tried: Place) -> None:
     assert tried.run("forget", "docs", "--folder", "docs", "--yes").code == 0
     (tried.root / "other").mkdir()
     assert tried.run("init", "other").code == 0
@@ -201,7 +201,7 @@ def test_doctor_names_what_a_forgotten_mirror_left(tried: Place) -> None:
     assert copies(tried) == [] and traces(tried) == []
 
 
-def test_doctor_names_a_base_that_the_state_does_not_know(tried: Place) -> None:
+def test_doctor_reports_a_base_missing_from_the_state(tried: Place) -> None:
     tried.run("init", "docs")
     assert tried.run("--once").code == 0
     for file in tried.state.glob("state.db*"):
@@ -216,7 +216,7 @@ def test_doctor_names_a_base_that_the_state_does_not_know(tried: Place) -> None:
 
 
 @proves("state discard")
-def test_doctor_names_what_was_set_aside_damaged(tried: Place) -> None:
+def test_doctor_reports_damaged_files_that_were_set_aside(tried: Place) -> None:
     aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
     for name in (aside, aside.with_name(f"{aside.name}-wal")):
         name.write_bytes(f"some {SECRET}".encode())
@@ -289,14 +289,14 @@ IN_USE = (another_folder, served_by_folder, reached_by_a_symlink, taken_as_state
 
 
 @pytest.mark.parametrize("arrange", [*IN_USE, under_a_new_name])
-def test_doctor_takes_nothing_for_a_copy_that_is_in_use(
+def test_doctor_does_not_report_a_copy_in_use(
     tried: Place, arrange: Callable[[Place], tuple[str, ...]]
 ) -> None:
     assert copies(tried, *arrange(tried)) == []
 
 
 @pytest.mark.parametrize("trouble", ["in another config", "no state", "another path"])
-def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Place, trouble: str) -> None:
+def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(tried: Place, trouble: str) -> None:
     tried.run("init", "docs")
     assert tried.run("--once").code == 0
     options, says = (), f"docs now uses {tried.root}/kb"
@@ -315,7 +315,7 @@ def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Pla
 
 
 @proves("forget {} --left-behind")
-def test_doctor_names_the_base_that_a_mirror_had_before_with_the_command_that_empties_it(
+def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empties_it(
     tried: Place,
 ) -> None:
     tried.run("init", "docs")
@@ -340,7 +340,7 @@ def test_doctor_names_the_base_that_a_mirror_had_before_with_the_command_that_em
 
 
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])
-def test_init_writes_nothing_for_a_state_directory_that_cannot_be(tried: Place, state: str) -> None:
+def test_init_writes_nothing_when_the_state_directory_is_unusable(tried: Place, state: str) -> None:
     (tried.root / "file").write_text("")
     assert tried.run("init", "docs", "--state-dir", state).code == 2
     assert not tried.config.exists()
@@ -349,7 +349,7 @@ def test_init_writes_nothing_for_a_state_directory_that_cannot_be(tried: Place, 
 
 @long
 @pytest.mark.parametrize("inner", ["", "inner"])
-def test_a_config_whose_state_lies_in_what_folder_made_leaves_that_as_it_is(tried: Place, inner: str) -> None:
+def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(tried: Place, inner: str) -> None:
     ran = tried.run("init", "docs", "--state-dir", str(trial(tried) / inner))
     assert ran.code == 0, ran.err
     assert "rm -r" not in ran.out
@@ -358,7 +358,9 @@ def test_a_config_whose_state_lies_in_what_folder_made_leaves_that_as_it_is(trie
 
 
 @pytest.mark.parametrize("known", ["name", "folder"])
-def test_what_the_state_knows_already_is_not_taken_over_and_nothing_is_lost(tried: Place, known: str) -> None:
+def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
+    tried: Place, known: str
+) -> None:
     if known == "name":
         tried.configure()
         text = tried.config.read_text().replace("handbook", "docs").replace("/docs", "/elsewhere")
@@ -381,7 +383,7 @@ def test_what_the_state_knows_already_is_not_taken_over_and_nothing_is_lost(trie
 
 
 @long
-def test_init_leaves_a_state_alone_in_which_a_config_has_mirrors_too(tried: Place) -> None:
+def test_init_leaves_a_state_alone_that_also_serves_a_config(tried: Place) -> None:
     other = beside(tried, "other")
     assert tried.run("--once", *other, "--state-dir", trial(tried)).code == 0
     ran = tried.run("init", "docs")
@@ -392,7 +394,7 @@ def test_init_leaves_a_state_alone_in_which_a_config_has_mirrors_too(tried: Plac
 
 
 @long
-def test_a_base_that_was_used_before_has_its_documents_when_it_is_used_again(place: Place) -> None:
+def test_reusing_an_earlier_base_finds_its_documents_again(place: Place) -> None:
     for number in range(3):
         place.write(f"{number}.md", f"document {number}")
 

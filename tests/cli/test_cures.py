@@ -163,7 +163,7 @@ def is_right(place: Place, said: Said) -> None:
 
 @proves(*(said.cure for said in HERE if said.cure))
 @pytest.mark.parametrize("said", HERE, ids=lambda said: said.words)
-def test_another_command_is_named_with_the_options_in_use(place: Place, said: Said) -> None:
+def test_suggested_commands_repeat_the_options_in_use(place: Place, said: Said) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once", "--state-dir", place.root / "odd state").code == 0
@@ -173,7 +173,7 @@ def test_another_command_is_named_with_the_options_in_use(place: Place, said: Sa
 @enumerated()
 @proves(*(said.cure for said in THERE))
 @pytest.mark.parametrize("said", THERE, ids=lambda said: f"{said.words}, {said.behind}")
-def test_what_a_service_lacks_is_listed_looked_for_or_made(zhipu: ZhipuPlace, said: Said) -> None:
+def test_missing_service_objects_are_listed_found_or_created(zhipu: ZhipuPlace, said: Said) -> None:
     zhipu.write("a.md", "alpha")
     said.before(zhipu)
     zhipu.run("--once", "--state-dir", zhipu.root / "odd state")
@@ -181,7 +181,7 @@ def test_what_a_service_lacks_is_listed_looked_for_or_made(zhipu: ZhipuPlace, sa
 
 
 @proves("search QUERY")
-def test_a_search_is_made_where_the_pass_before_it_was(place: Place) -> None:
+def test_suggested_search_uses_the_location_of_the_preceding_pass(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     flags = elsewhere(place)
@@ -191,7 +191,7 @@ def test_a_search_is_made_where_the_pass_before_it_was(place: Place) -> None:
 
 
 @proves("search -i")
-def test_a_query_is_typed_where_none_was_given(place: Place, terminal: Begin) -> None:
+def test_interactive_search_is_suggested_without_a_query(place: Place, terminal: Begin) -> None:
     place.write("a.md", "alpha")
     place.configure()
     flags = elsewhere(place)
@@ -208,7 +208,7 @@ def test_a_query_is_typed_where_none_was_given(place: Place, terminal: Begin) ->
 
 
 @proves("ask -i")
-def test_a_question_is_typed_where_none_was_given(zhipu: ZhipuPlace) -> None:
+def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     flags = elsewhere(zhipu)
     assert zhipu.run("--once", *flags).code == 0
@@ -220,7 +220,7 @@ def test_a_question_is_typed_where_none_was_given(zhipu: ZhipuPlace) -> None:
 
 @long
 @proves("init {}", "name a folder with --folder DIR, or write a config with: kbsync init DIR")
-def test_without_a_config_one_is_begun(place: Place) -> None:
+def test_init_is_suggested_when_no_config_exists(place: Place) -> None:
     place.write("a.md", "alpha")
     config = place.root / "my config.yaml"
     ran = place.run("init", "--folder", "docs", "--config", str(config))
@@ -234,7 +234,7 @@ def test_without_a_config_one_is_begun(place: Place) -> None:
 
 
 @proves("status")
-def test_who_searches_during_the_first_pass_is_told_how_to_see_it_go(place: Place) -> None:
+def test_search_during_the_first_pass_shows_how_to_watch_it(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     flags = elsewhere(place)
@@ -247,7 +247,9 @@ def test_who_searches_during_the_first_pass_is_told_how_to_see_it_go(place: Plac
 
 
 @long
-def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place, terminal: Begin) -> None:
+def test_status_too_small_for_everything_names_the_command_that_lists_all(
+    place: Place, terminal: Begin
+) -> None:
     for number in range(4):
         place.write(f"{number}.pdf", f"no pdf {number}")
     place.configure()
@@ -264,7 +266,7 @@ def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place
 
 @long
 @proves("explain PATH", "retry", "retry {}")
-def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
+def test_failed_document_comes_with_instructions(place: Place) -> None:
     place.write("a b.pdf", "this is no pdf")
     place.configure()
     flags = elsewhere(place)
@@ -290,7 +292,7 @@ def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
 
 @long
 @proves("run the command again")
-def test_a_message_that_was_dropped_is_given_again(place: Place) -> None:
+def test_dropped_message_comes_with_the_command_to_repeat_it(place: Place) -> None:
     place.write("a.pdf", "this is no pdf")
     place.configure()
     assert place.run("--once").code == 1
@@ -313,7 +315,7 @@ def events(ran: Ran) -> list[dict[str, Any]]:
 
 
 @proves("--once")
-def test_a_pass_that_was_interrupted_is_gone_on_with(place: Place) -> None:
+def test_interrupted_pass_comes_with_the_command_to_continue_it(place: Place) -> None:
     place.write("a.md", "alpha")
     config = place.configure("settle_longest: 60s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
@@ -353,9 +355,7 @@ HALTS: dict[str, tuple[Before, Before]] = {
 @enumerated()
 @proves("retry --mirror {}", "--once --mirror {}")
 @pytest.mark.parametrize("reason", HALTS)
-def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
-    zhipu: ZhipuPlace, reason: str
-) -> None:
+def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuPlace, reason: str) -> None:
     cause, end = HALTS[reason]
     zhipu.write("a.md", "alpha")
     flags = elsewhere(zhipu)
@@ -390,7 +390,7 @@ def test_once_the_cause_of_a_halt_is_gone_its_cure_goes_on_where_no_kbsync_runs(
 @enumerated()
 @proves("approve {}", "status --documents")
 @pytest.mark.parametrize("tty", [True, False])
-def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_something_else(
+def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
     zhipu: ZhipuPlace, tty: bool
 ) -> None:
     flags = filled(zhipu, 24)
@@ -413,7 +413,7 @@ def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_somet
 
 
 @long
-def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(place: Place) -> None:
+def test_deletions_held_by_the_daemon_are_approved_with_the_logged_command(place: Place) -> None:
     for number in range(8):
         place.write(f"{number}.md", f"document {number}")
     place.configure()
@@ -439,7 +439,7 @@ def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
 
 @long
 @proves("verify --repair --mirror {}")
-def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
+def test_explain_suggests_the_right_command(zhipu: ZhipuPlace) -> None:
     flags = filled(zhipu)
     zhipu.write("new.md", "new")
     once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before that, the file is too fresh
@@ -461,7 +461,7 @@ def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
 
 
 @long
-def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Place) -> None:
+def test_explain_of_a_folder_shows_how_to_list_all_its_failures(place: Place) -> None:
     for number in range(7):
         place.write(f"sub/{number}.pdf", f"no pdf {number}")
     place.configure()
@@ -474,7 +474,7 @@ def test_explain_of_a_folder_says_how_all_that_failed_in_it_is_listed(place: Pla
 
 @long
 @proves("verify --mirror {}")
-def test_what_an_audit_of_the_daemon_found_is_shown_with_what_it_says(zhipu: ZhipuPlace) -> None:
+def test_findings_of_a_daemons_audit_are_shown_by_the_command_it_suggests(zhipu: ZhipuPlace) -> None:
     zhipu.write("0.md", "document 0")
     daemon = zhipu.watch(hurried=True)
     eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
@@ -490,7 +490,7 @@ def test_what_an_audit_of_the_daemon_found_is_shown_with_what_it_says(zhipu: Zhi
 
 
 @proves("plan")
-def test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use(zhipu: ZhipuPlace) -> None:
+def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     port = free_port()
     zhipu.config.write_text(f"{zhipu.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
@@ -509,7 +509,7 @@ def test_the_page_has_its_commands_from_the_daemon_with_the_options_in_use(zhipu
 
 
 @proves("kb list")
-def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> None:
+def test_suggested_command_retries_after_fixing_another_services_base_and_key(place: Place) -> None:
     server = Server(gptbots(KEY))
     place.write("a.md", "alpha")
     with server.in_thread():
@@ -557,7 +557,7 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> No
     ],
     ids=str,
 )
-def test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config(
+def test_embedding_service_error_names_the_config_key(
     place: Place, args: dict[str, Any] | None, reason: str, says: str
 ) -> None:
     server = Server(application(KEY))
@@ -577,7 +577,7 @@ def test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config(
 
 @proves("cli/exit_codes.py: *", "source/roots.py: *")
 @pytest.mark.parametrize("number", {*_FIXES, *roots._FIXES}, ids=lambda number: errno.errorcode[number])
-def test_an_error_of_the_system_names_the_place(tmp_path: Path, number: int) -> None:
+def test_system_error_names_the_path(tmp_path: Path, number: int) -> None:
     error = OSError(number, os.strerror(number), str(tmp_path / "it"))
     told = [sentence_of(error)] if number in _FIXES else []
     if number in roots._FIXES:
@@ -589,7 +589,7 @@ def test_an_error_of_the_system_names_the_place(tmp_path: Path, number: int) -> 
 
 
 @proves("; free some inodes (df -i)")
-def test_a_disk_without_inodes_is_told_with_what_shows_them(
+def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "lacks_inodes", lambda _place: True)
@@ -610,7 +610,7 @@ def test_a_disk_without_inodes_is_told_with_what_shows_them(
         ("descriptors", "; too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"),
     ],
 )
-def test_a_state_that_cannot_be_opened_names_its_file(
+def test_state_that_cannot_be_opened_names_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str, says: str
 ) -> None:
     monkeypatch.setattr(db, "lacks_inodes", lambda _place: lacking == "inodes")
@@ -635,9 +635,7 @@ def test_a_state_that_cannot_be_opened_names_its_file(
         (errno.ENOBUFS, "cannot be used (no buffer space available); choose another"),
     ],
 )
-def test_an_address_that_cannot_be_had_names_the_key(
-    monkeypatch: pytest.MonkeyPatch, number: int, says: str
-) -> None:
+def test_address_in_use_names_the_config_key(monkeypatch: pytest.MonkeyPatch, number: int, says: str) -> None:
     def refuse(_socket: socket.socket, _address: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -647,7 +645,7 @@ def test_an_address_that_cannot_be_had_names_the_key(
     assert str(told.value) == f"http.listen: 127.0.0.1:80 {says}"
 
 
-def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> None:
+def test_page_without_scripts_says_which_options_to_add() -> None:
     """The page is visible to strangers, so it can't contain them."""
     said = app.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
     assert "<code>kbsync status</code>, with the options that kbsync was started with" in said
@@ -671,14 +669,14 @@ IN_OTHER_ROOMS = {
 
 
 @long
-def test_no_cure_removes_a_state_or_a_knowledge_base_by_hand() -> None:
+def test_no_hint_removes_a_state_or_a_knowledge_base_by_hand() -> None:
     """`forget` shows what it would delete and asks; `rm` does neither."""
     removing = re.compile(r"(^|[ :`])rm |\brmdir\b|\b(delete|remove) the (state|knowledge base)\b")
     assert [cure for cure in cures.cures() if removing.search(cure.partition(": ")[2])] == []
 
 
 @long
-def test_every_cure_that_can_be_printed_is_proven_by_a_test() -> None:
+def test_every_hint_is_covered_by_a_test() -> None:
     for file in Path(__file__).parent.glob("test_*.py"):
         if "cures import" in file.read_text():
             importlib.import_module(f"tests.cli.{file.stem}")
@@ -689,7 +687,9 @@ def test_every_cure_that_can_be_printed_is_proven_by_a_test() -> None:
 
 
 @long
-def test_a_service_at_another_address_that_is_down_is_not_said_to_refuse_the_key(zhipu: ZhipuPlace) -> None:
+def test_unreachable_service_at_another_address_is_not_reported_as_refusing_the_key(
+    zhipu: ZhipuPlace,
+) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.vendor.turn(key_revoked=True)
     assert zhipu.run("--once").code == 3

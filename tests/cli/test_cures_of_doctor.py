@@ -109,7 +109,7 @@ RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Place], object]]] = [
 @pytest.mark.parametrize(
     ("check", "arrange"), [*RIGHTS, *(pytest.param(*one, marks=only_root) for one in RIGHTS_OF_OTHERS)]
 )
-def test_rights_are_given_and_taken_away(
+def test_permissions_are_granted_and_revoked(
     place: Place, check: str, arrange: Callable[[Place], object]
 ) -> None:
     place.write("a.md", "alpha")
@@ -161,7 +161,7 @@ def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 @proves("max_user_instances", "max_user_watches")
-def test_limits_of_the_kernel_are_raised(small: Place) -> None:
+def test_kernel_limits_are_raised(small: Place) -> None:
     small.write("a/b/c.md", "alpha")
     look = in_this_process(small, "inotify")
     few_watches, few_instances = (one["cure"] for one in look())
@@ -170,7 +170,7 @@ def test_limits_of_the_kernel_are_raised(small: Place) -> None:
 
 
 @proves("echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}")
-def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
+def test_folder_can_be_watched_after_running_the_suggested_command(
     small: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def foreseen() -> observer.Obstacle | None:
@@ -187,7 +187,7 @@ def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
 
 
 @proves("sudo prlimit --pid {} --nofile={}:{}")
-def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
+def test_process_out_of_descriptors_gets_more_while_it_runs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -203,9 +203,7 @@ def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
 
 
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
-def test_how_full_a_disk_is_is_shown(
-    place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_usage_is_shown(place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
     cure = cure_of(in_this_process(place, check)())
     assert cure.startswith("free some space on the disk of /")
@@ -213,7 +211,7 @@ def test_how_full_a_disk_is_is_shown(
 
 
 @proves("sudo mount -o remount,rw {}")
-def test_a_state_on_a_disk_that_is_mounted_read_only_is_no_matter_of_owners(
+def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.write("a.md", "alpha")
@@ -233,7 +231,7 @@ def test_a_state_on_a_disk_that_is_mounted_read_only_is_no_matter_of_owners(
 
 
 @pytest.mark.parametrize("words", [["doctor"], ["--once"]])
-def test_a_state_that_everybody_may_write_into_is_refused_by_all(place: Place, words: list[str]) -> None:
+def test_world_writable_state_is_refused_by_every_command(place: Place, words: list[str]) -> None:
     place.write("a.md", "alpha")
     place.configure()
     place.state.mkdir(parents=True)
@@ -253,7 +251,7 @@ def test_a_state_that_everybody_may_write_into_is_refused_by_all(place: Place, w
         ("machine/etc/systemd/system", "credentials", "sudo systemctl restart kbsync"),
     ],
 )
-def test_credentials_that_cannot_be_read_are_handed_over_anew(
+def test_unreadable_credentials_are_passed_again(
     place: Place, place_of_units: str, handed_below: str, command: str
 ) -> None:
     handed, units = place.root / handed_below / "kbsync.service", place.root / place_of_units
@@ -296,7 +294,7 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict
 
 @long
 @proves("install *missing")
-def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, "LIBRARIES", ("needed-by-kbsync",))
     env = wheel(place.root / "wheels", "needed_by_kbsync", "1.0", {})
     monkeypatch.syspath_prepend(env["PIP_TARGET"])
@@ -305,7 +303,7 @@ def test_a_library_that_lacks_is_installed(place: Place, monkeypatch: pytest.Mon
 
 @long
 @proves("install 'wordllama'")
-def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_with_a_missing_file_is_reinstalled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = embed.wordllama_folder()
     files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
     env = wheel(place.root / "wheels", "wordllama", metadata.version("wordllama"), files)
@@ -319,7 +317,7 @@ def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: 
 
 
 @proves("install *self._packages", "install 'onnxruntime'")
-def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_installs_it(
+def test_missing_or_broken_package_comes_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -341,9 +339,7 @@ def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_i
 
 
 @pytest.mark.parametrize("reinstall", [False, True])
-def test_where_uv_made_the_environment_uv_installs_into_it(
-    monkeypatch: pytest.MonkeyPatch, reinstall: bool
-) -> None:
+def test_uv_installs_into_environments_made_by_uv(monkeypatch: pytest.MonkeyPatch, reinstall: bool) -> None:
     monkeypatch.setattr(metadata, "distributions", lambda **_: ())
     options = ["--force-reinstall", "--no-deps"] if reinstall else []
     command = ["uv", "pip", "install", "--python", sys.executable, *options, "needed-by-kbsync"]
@@ -354,7 +350,7 @@ def test_where_uv_made_the_environment_uv_installs_into_it(
 
 
 @proves("curl -sSI {}")
-def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> None:
+def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> None:
     with zhipu_place(tmp_path) as zhipu:
         zhipu.vendor.leave()
         cure = found_by(zhipu, "connection")["cure"]
@@ -365,7 +361,7 @@ def test_a_service_that_is_away_is_asked_by_another_program(tmp_path: Path) -> N
 
 
 @proves("getent ahosts {}")
-def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuPlace) -> None:
+def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuPlace) -> None:
     zhipu.aim(url="https://nowhere.invalid:1")
     cure = found_by(zhipu, "DNS")["cure"]
     assert paste(zhipu, cure).code == 2  # nobody on this machine can resolve the name
@@ -373,7 +369,7 @@ def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuP
 
 
 @proves("set proxy: to an http proxy in the config, or add {} to NO_PROXY")
-def test_a_socks_proxy_is_named_where_it_would_be_used(zhipu: ZhipuPlace) -> None:
+def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> None:
     socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
     assert looks(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
     zhipu.aim(url="https://kb.invalid:1")
@@ -383,7 +379,7 @@ def test_a_socks_proxy_is_named_where_it_would_be_used(zhipu: ZhipuPlace) -> Non
     assert looks(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
 
 
-def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(zhipu: ZhipuPlace) -> None:
+def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.vendor.turn(key_revoked=True)
     cure = found_by(zhipu, "key")["cure"]
@@ -393,7 +389,7 @@ def test_a_corrected_key_is_tried_with_the_cure_of_a_refused_one(zhipu: ZhipuPla
 
 
 @proves("sudo timedatectl set-ntp true")
-def test_a_clock_that_is_wrong_is_set_by_the_network(zhipu: ZhipuPlace) -> None:
+def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(clock_skew=7200)
     found = found_by(zhipu, "clock")
     assert paste(zhipu, found["cure"]).code == 0
@@ -407,7 +403,7 @@ def listen(place: Place, address: str) -> None:
 
 
 @proves("is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names")
-def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
+def test_port_in_use_names_its_user(place: Place) -> None:
     place.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -421,7 +417,7 @@ def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
 
 
 @proves("is not an address of this machine; choose one that ip addr shows, or 127.0.0.1")
-def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place: Place) -> None:
+def test_address_of_another_machine_comes_with_the_command_that_lists_ours(place: Place) -> None:
     place.configure()
     listen(place, "192.0.2.1:9753")
     command = found_by(place, "listener")["detail"].partition("choose one that ")[2].partition(" shows")[0]
@@ -429,7 +425,7 @@ def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place:
 
 
 @proves("if process {} is the daemon, reload its config: kill -HUP {}")
-def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPlace) -> None:
+def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuPlace) -> None:
     daemon = zhipu.watch()
     daemon.says("daemon.started")
     listen(zhipu, f"127.0.0.1:{free_port()}")
@@ -440,7 +436,7 @@ def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPla
 
 
 @proves("restart the daemon that holds the state")
-def test_of_a_holder_that_cannot_be_named_it_is_told_what_to_restart(
+def test_unidentifiable_lock_holder_comes_with_what_to_restart(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.configure()

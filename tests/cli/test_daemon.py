@@ -26,7 +26,7 @@ from tests.ports import free_port
 from tests.share import long
 
 
-def test_the_daemon_answers_while_it_runs(place: Place) -> None:
+def test_daemon_answers_http_while_running(place: Place) -> None:
     place.write("a.md", "alpha")
     place.write("broken.pdf", "this is no pdf")
     config = place.configure()
@@ -61,7 +61,7 @@ def test_the_daemon_answers_while_it_runs(place: Place) -> None:
     assert not lock.is_held(place.state)
 
 
-def test_a_folder_is_watched_without_a_config(place: Place) -> None:
+def test_folder_is_watched_without_a_config(place: Place) -> None:
     place.write("a.md", "alpha")
     daemon = place.watch("--folder", "docs", "--quiet")
     eventually(lambda: place.run("search", "alpha", "--json", "--folder", "docs").code == 0)
@@ -73,9 +73,7 @@ CHANGE = re.compile(r"^\d\d:\d\d:\d\d ([-+~>!]) (.+?)(?: \d+\.\d s)?$")
 
 
 @long
-def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
-    place: Place, terminal: Begin
-) -> None:
+def test_terminal_shows_watched_folders_and_one_line_per_change(place: Place, terminal: Begin) -> None:
     place.write("a.md", "alpha")
     place.write("b.md", "beta")
     config, port = place.configure(), free_port()
@@ -124,7 +122,7 @@ def close(daemon: Terminal) -> None:
     ids=["closed", "hung up"],
 )
 @pytest.mark.parametrize("log", [(), ("--log-format", "json")], ids=["lines", "log"])
-def test_a_daemon_ends_with_the_terminal_that_it_was_started_from(
+def test_daemon_ends_with_its_terminal(
     place: Place, terminal: Begin, end: Callable[[Terminal], None], log: tuple[str, ...]
 ) -> None:
     place.write("a.md", "alpha")
@@ -137,7 +135,7 @@ def test_a_daemon_ends_with_the_terminal_that_it_was_started_from(
 
 
 @long
-def test_a_daemon_that_ignores_hangups_outlives_its_terminal(place: Place) -> None:
+def test_daemon_ignoring_sighup_outlives_its_terminal(place: Place) -> None:
     place.write("a.md", "alpha")
     config = place.configure()
     mine, theirs = pty.openpty()
@@ -170,7 +168,9 @@ def seen_until(terminal: Terminal, pattern: str) -> str:
 
 
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])
-def test_a_log_that_is_asked_for_is_a_log(place: Place, terminal: Begin, options: tuple[str, str]) -> None:
+def test_log_format_option_replaces_the_terminal_view(
+    place: Place, terminal: Begin, options: tuple[str, str]
+) -> None:
     place.write("a.md", "alpha")
     place.configure()
     daemon = terminal(place, *options, columns=200)
@@ -181,7 +181,7 @@ def test_a_log_that_is_asked_for_is_a_log(place: Place, terminal: Begin, options
 
 
 @proves("status", "rescan")
-def test_off_a_terminal_the_daemon_says_everything_in_json(place: Place) -> None:
+def test_daemon_logs_json_without_a_terminal(place: Place) -> None:
     place.write("a.md", "alpha")
     place.write("broken.pdf", "this is no pdf")
     place.configure()
@@ -238,7 +238,7 @@ TIME_WAIT = "06"
 
 
 @long
-def test_an_idle_daemon_holds_no_connection(zhipu: ZhipuPlace) -> None:
+def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuPlace) -> None:
     for n in range(4, 20):
         zhipu.write(f"f{n}.md", f"text of f{n}")
     daemon = started(zhipu)
@@ -253,7 +253,7 @@ def test_an_idle_daemon_holds_no_connection(zhipu: ZhipuPlace) -> None:
 
 
 @long
-def test_a_halt_is_told_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
+def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
     daemon = started(zhipu, hurried=True)
     zhipu.vendor.turn(money_gone=True)
     zhipu.write("new.md", "new")
@@ -271,7 +271,7 @@ def test_a_halt_is_told_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
 
 @long
 @pytest.mark.parametrize("is_told", [False, True], ids=["by itself", "when the cure is pasted"])
-def test_a_corrected_key_is_taken(zhipu: ZhipuPlace, is_told: bool) -> None:
+def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
     """If more than the key was wrong, it isn't used before the fix, which needs no key."""
     held = zhipu.config.parent / "zhipu.key"
     held.write_text("kid-4711.a-mistake\n")
@@ -304,7 +304,7 @@ def test_a_corrected_key_is_taken(zhipu: ZhipuPlace, is_told: bool) -> None:
 
 @long
 @pytest.mark.parametrize(("mode", "code"), [((), 0), (("--once",), 143)], ids=["daemon", "once"])
-def test_a_term_signal_waits_for_no_heavy_work(place: Place, mode: tuple[str, ...], code: int) -> None:
+def test_sigterm_does_not_wait_for_heavy_work(place: Place, mode: tuple[str, ...], code: int) -> None:
     for number in range(10):  # each one takes a while to embed
         text = "\n\n".join(f"Paragraph {n} of file {number}. " * 20 for n in range(500))
         place.write(f"f{number}.md", text)

@@ -34,7 +34,7 @@ def of(ran: Ran, result: str) -> set[str]:
     return {name for name, one in results(ran).items() if one["result"] == result}
 
 
-def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
+def test_fresh_folder_passes_all_checks_and_nothing_is_written(place: Place) -> None:
     place.write("a.md", "alpha")
     before = place.files()
     ran = place.run("doctor", "--folder", "docs", "--json")
@@ -46,7 +46,7 @@ def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
 
 
 @proves("mount the folder, or fix its path in the config")
-def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place) -> None:
+def test_people_get_one_line_per_check_and_quiet_prints_problems_only(place: Place) -> None:
     ran = place.run("doctor", "--folder", "docs")
     assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
     place.docs.rmdir()
@@ -61,7 +61,7 @@ def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place)
     ("text", "says"),
     [("mirrors: [", ":1:"), ("mirrors: [{name: a, foldre: x}]", "foldre")],
 )
-def test_a_bad_config_keeps_nothing_else_from_being_checked(place: Place, text: str, says: str) -> None:
+def test_bad_config_does_not_prevent_other_checks(place: Place, text: str, says: str) -> None:
     place.configure().write_text(text)
     ran = place.run("doctor", "--json")
     assert ran.code == 2
@@ -69,7 +69,7 @@ def test_a_bad_config_keeps_nothing_else_from_being_checked(place: Place, text: 
     assert {"versions", "libraries"} <= of(ran, "ok")
 
 
-def test_a_service_that_takes_the_key_is_well(zhipu: ZhipuPlace) -> None:
+def test_service_that_accepts_the_key_passes(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("doctor", "--json")
     assert ran.code == 0, ran.out
     wanted = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
@@ -88,7 +88,7 @@ def test_a_service_that_takes_the_key_is_well(zhipu: ZhipuPlace) -> None:
         ({"base": "deleted"}, "handbook: knowledge base", "kbsync --once --mirror handbook"),
     ],
 )
-def test_a_service_says_itself_what_is_wrong(
+def test_service_problem_is_shown_in_the_services_words(
     zhipu: ZhipuPlace, switches: dict[str, Any], name: str, cure: str
 ) -> None:
     zhipu.vendor.plant("theirs.md", "somebody else's")
@@ -106,7 +106,7 @@ def test_a_service_says_itself_what_is_wrong(
         ("api_key: {key}", "; api_key is written in {config}"),
     ],
 )
-def test_a_refused_key_is_told_with_its_setting_and_a_cure_to_paste(
+def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
     zhipu: ZhipuPlace, form: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = "other.secret-of-nobody"
@@ -123,7 +123,7 @@ def test_a_refused_key_is_told_with_its_setting_and_a_cure_to_paste(
     assert words_of(found["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
 
 
-def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_excluded_folders_may_be_unreadable(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("a.md", "alpha")
     shut = {
         str(place.write(path, "x"))
@@ -141,7 +141,7 @@ def test_what_is_left_out_may_be_as_shut_as_it_likes(place: Place, monkeypatch: 
     assert "2 of " in results(ran)["inotify"]["detail"]
 
 
-def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
+def test_systemd_credentials_are_reported_by_name_only(place: Place) -> None:
     handed = place.root / "credentials"
     handed.mkdir()
     (handed / "zhipu").write_text(KEY)
@@ -153,7 +153,7 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
 
 
 @proves("check for a hung disk or network")
-def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
+def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
     never = threading.Event()
 
     def hangs() -> Iterator[CheckResult]:
@@ -197,7 +197,7 @@ async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWri
 
 
 @proves("ask the operator of the service to renew it")
-async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
+async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None:
     found, url = await reached("127.0.0.1", ours, ours.ca_file)
     assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
     assert "TLSv1.3" in found.detail
@@ -208,7 +208,7 @@ async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> Non
 
 @proves("set ca_file: to its CA in the config, or fix base_url")
 @pytest.mark.parametrize("is_named", [False, True])
-async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
+async def test_untrusted_certificate_comes_with_a_fix(ours: Authority, is_named: bool) -> None:
     """Signed by an unknown authority, or issued for another name."""
     host, ca_file = ("localhost", ours.ca_file) if is_named else ("127.0.0.1", None)
     found, _ = await reached(host, ours, ca_file)
@@ -228,7 +228,7 @@ async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_n
         ("host=db password=${PG_PASSWORD}", False),
     ],
 )
-def test_a_password_in_a_dsn_that_others_can_read_is_told(place: Place, dsn: str, is_secret: bool) -> None:
+def test_dsn_password_readable_by_others_is_reported(place: Place, dsn: str, is_secret: bool) -> None:
     config = place.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn.strip(chr(34)))}}}")
     config.chmod(0o644)
     ran = place.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})

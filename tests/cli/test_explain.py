@@ -18,7 +18,7 @@ from tests.index import samples
 from tests.share import long
 
 
-def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
+def test_explain_prints_the_extracted_text(mirrored: Place) -> None:
     ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
     assert "Run the installer, then reset your password." in ran.out
     shown = mirrored.run("explain", "install.md", "--text", "--json", "--folder", "docs").json
@@ -29,7 +29,7 @@ def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
     assert "\x1b[2J" not in odd.out
 
 
-def test_explain_says_that_a_service_does_not_show_the_text(zhipu: ZhipuPlace) -> None:
+def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuPlace) -> None:
     zhipu.write("install.md", "Run the installer.")
     assert zhipu.run("--once").code == 0
     sentence = "The knowledge base doesn't return the text that it extracted from the document."
@@ -60,7 +60,7 @@ def item(place: Place, path: str) -> dict[str, object]:
 
 
 @long
-def test_a_document_without_text_is_skipped_with_its_reason_and_left_alone(scanned: Place) -> None:
+def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanned: Place) -> None:
     found, blank = item(scanned, SCAN), item(scanned, "blank.md")
     assert (found["state"], found["document_id"]) == ("skipped", None)
     assert str(found["reason"]).startswith("no text in it: it seems to be scanned")
@@ -74,7 +74,7 @@ def test_a_document_without_text_is_skipped_with_its_reason_and_left_alone(scann
 
 @long
 @pytest.mark.parametrize("command", ["status", "explain"])
-def test_the_command_that_is_told_would_read_it(scanned: Place, tmp_path: Path, command: str) -> None:
+def test_suggested_command_makes_the_file_readable(scanned: Place, tmp_path: Path, command: str) -> None:
     """It is pasted into a shell, with a stand-in for the program."""
     if command == "status":
         told = str(item(scanned, SCAN)["reason"])
@@ -95,7 +95,7 @@ def test_the_command_that_is_told_would_read_it(scanned: Place, tmp_path: Path, 
     assert scanned.run("search", "crowns", "--folder", "docs", "--json").json["hits"][0]["path"] == SCAN
 
 
-def test_a_path_in_several_mirrors_has_to_be_narrowed(place: Place) -> None:
+def test_path_in_several_mirrors_must_be_narrowed(place: Place) -> None:
     place.write("notes.md", "The walrus lies on the ice.\n")
     other = place.root / "other"
     other.mkdir()
@@ -121,9 +121,7 @@ def test_a_path_in_several_mirrors_has_to_be_narrowed(place: Place) -> None:
         ("a.sync-conflict-20261120-101500-ABCDEFG.md", "*.sync-conflict-*"),
     ],
 )
-def test_what_programs_leave_in_a_folder_is_not_mirrored_and_the_rule_is_named(
-    place: Place, path: str, said: str
-) -> None:
+def test_program_leftovers_are_excluded_and_the_rule_is_named(place: Place, path: str, said: str) -> None:
     place.write("a.md", "alpha")
     place.write(path, "beta")
     ran = place.run("--once", "--folder", "docs", "--json")
@@ -133,7 +131,7 @@ def test_what_programs_leave_in_a_folder_is_not_mirrored_and_the_rule_is_named(
     assert "default" in out
 
 
-def test_a_path_that_nobody_knows_is_a_usage_error(mirrored: Place) -> None:
+def test_unknown_path_is_a_usage_error(mirrored: Place) -> None:
     for path in ("nosuch", "nosuch/deeper.md", "/nowhere/at/all"):
         assert mirrored.run("explain", path, "--folder", "docs").code == 2
     for path in ("install.md", "guides", "empty.md", "program.bin"):
@@ -148,7 +146,7 @@ class OrdinaryPlace(Place):
 
 @long
 @pytest.mark.parametrize("is_seen", [True, False], ids=["after a pass", "before"])
-def test_a_directory_that_may_not_be_listed_is_said_to_be_shut(tmp_path: Path, is_seen: bool) -> None:
+def test_unlistable_directory_is_reported_as_unreadable(tmp_path: Path, is_seen: bool) -> None:
     place = OrdinaryPlace(tmp_path)
     place.write("a.md", "alpha")
     place.write("shut/b.md", "beta")

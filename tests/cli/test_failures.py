@@ -69,7 +69,7 @@ def lines_about(row: Trouble, text: str) -> list[str]:
 
 @long
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
-def test_a_pass_says_what_is_wrong_where_and_the_cure(row: Trouble, evidence: Evidence) -> None:
+def test_pass_reports_what_is_wrong_where_and_how_to_fix_it(row: Trouble, evidence: Evidence) -> None:
     for text in (evidence.once.words, evidence.text, evidence.quiet):
         lines = lines_about(row, text)
         assert [words for words in said(row, evidence) if not any(words in line for line in lines)] == []
@@ -80,7 +80,7 @@ def test_a_pass_says_what_is_wrong_where_and_the_cure(row: Trouble, evidence: Ev
 
 
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
-def test_status_has_the_reason_the_detail_and_the_cure_for_programs(row: Trouble, evidence: Evidence) -> None:
+def test_status_json_has_reason_detail_and_hint(row: Trouble, evidence: Evidence) -> None:
     halt = evidence.shown[row.name]["halt"]
     assert (halt["reason"] if halt else "") == row.reason
     if halt:
@@ -93,18 +93,18 @@ def test_status_has_the_reason_the_detail_and_the_cure_for_programs(row: Trouble
 
 
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
-def test_a_health_check_exits_as_a_pass_of_this_mirror_does(row: Trouble, evidence: Evidence) -> None:
+def test_health_check_exits_like_a_pass_of_this_mirror(row: Trouble, evidence: Evidence) -> None:
     assert evidence.checked[row.name] == row.code
 
 
-def test_where_several_apply_the_worst_code_wins(evidence: Evidence) -> None:
+def test_most_severe_exit_code_wins(evidence: Evidence) -> None:
     codes = {Code(row.code) for row in MIRRORS}
     assert codes == {Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED}
     assert evidence.once.code == worst(codes) == 2
 
 
 @pytest.mark.parametrize("row", [row for row in MIRRORS if row.logged], ids=lambda row: row.name)
-def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence: Evidence) -> None:
+def test_log_reports_each_problem_once_with_mirror_path_and_hint(row: Trouble, evidence: Evidence) -> None:
     lines = [line for line in evidence.log if line["event"] == "mirror.halted" and line["mirror"] == row.name]
     first = lines[0]
     assert (first["level"], first["reason"]) == ("error", row.logged)
@@ -116,7 +116,7 @@ def test_the_log_says_it_once_with_mirror_place_and_cure(row: Trouble, evidence:
 
 
 @long
-def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
+def test_pasted_commands_fix_the_problem(evidence: Evidence) -> None:
     """With the causes removed, each command succeeds (an audit with findings exits 1, as documented)."""
     codes = {name: ran.code for name, ran in evidence.pasted.items()}
     assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
@@ -129,7 +129,7 @@ def test_the_cures_that_are_pasted_cure(evidence: Evidence) -> None:
 HELD = {"deletions.held": "kbsync approve shrunk", "recipe.held": "kbsync approve recut"}
 
 
-def test_every_line_of_the_log_is_json_without_a_traceback(evidence: Evidence) -> None:
+def test_every_log_line_is_json_without_a_traceback(evidence: Evidence) -> None:
     assert "exception" not in json.dumps(evidence.log)
     logged = [json.loads(line) for line in evidence.once.err.splitlines()]
     assert {line["level"] for line in logged} == {"warning", "error"}
@@ -152,7 +152,7 @@ async def put(target: LocalTarget) -> None:
 
 
 @proves("df {} {}", "ls -ld {}", "set embedding.dimensions in the config: documents are then indexed again")
-def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> None:
+def test_disk_and_model_errors_halt_with_a_hint(place: Place) -> None:
     folder = place.root / "a base"
     folder.mkdir()
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
@@ -186,7 +186,7 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> N
     assert {getattr(error, "halt", "") for error in told} == {*ELSEWHERE, "index-read-only"}
 
 
-def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_is_reported_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "choose_all", lambda *_, **__: 1 // 0)
     ran = place.run("status")
     assert ran.code == Code.BROKEN
@@ -212,7 +212,7 @@ def unwritable(way: str) -> Iterator[dict[str, Any]]:
 
 @long
 @pytest.mark.parametrize("way", ["closed", "full", "its reader is gone"])
-def test_a_log_that_cannot_be_written_stops_no_work(place: Place, way: str) -> None:
+def test_unwritable_log_does_not_stop_the_work(place: Place, way: str) -> None:
     place.write("a.md", "alpha")
     place.write("broken.pdf", "this is no pdf")
     place.configure()
@@ -228,7 +228,7 @@ def test_a_log_that_cannot_be_written_stops_no_work(place: Place, way: str) -> N
     assert b"1 document searchable" in process.stdout
 
 
-def test_results_that_cannot_be_written_are_an_error(place: Place) -> None:
+def test_unwritable_results_are_an_error(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     with open("/dev/full", "wb") as full:
@@ -239,7 +239,7 @@ def test_results_that_cannot_be_written_are_an_error(place: Place) -> None:
 
 
 @long
-def test_a_quiet_pass_that_ends_over_a_passing_trouble_says_why(place: Place) -> None:
+def test_quiet_pass_ending_on_a_temporary_problem_gives_the_reason(place: Place) -> None:
     place.write("a.md", "alpha")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -251,7 +251,7 @@ def test_a_quiet_pass_that_ends_over_a_passing_trouble_says_why(place: Place) ->
     assert "target-down" in ran.err and "cannot be reached" in ran.err
 
 
-def test_what_is_set_aside_is_told_with_file_and_reason(place: Place) -> None:
+def test_files_set_aside_are_reported_with_path_and_reason(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once").code == 0
@@ -268,7 +268,7 @@ def test_what_is_set_aside_is_told_with_file_and_reason(place: Place) -> None:
         assert f"{name}.damaged-1" in told[event]["detail"]
 
 
-def test_what_libraries_log_comes_in_the_form_of_the_log() -> None:
+def test_library_log_messages_use_our_log_format() -> None:
     stream = io.StringIO()
     logs.configure(style="json", level="warning", stream=stream)
     logging.getLogger("asyncio").error("a task was lost", extra={"event": "document.unreadable"})
@@ -280,7 +280,7 @@ def test_what_libraries_log_comes_in_the_form_of_the_log() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-def test_a_bad_config_is_refused_whole_and_said(evidence: Evidence) -> None:
+def test_bad_config_is_refused_whole_and_reported(evidence: Evidence) -> None:
     assert evidence.refused["level"] == "error"
     assert f"{evidence.place.config}:1: mirrors: is empty" in evidence.refused["reason"]
 
@@ -319,7 +319,7 @@ def events() -> set[str]:
     return {*LEVELS, *logged, *re.findall(r'\{"event": "([a-z_.]+)"\}', SOURCE)}
 
 
-def test_the_docs_know_every_halt_event_and_code() -> None:
+def test_docs_list_every_halt_event_and_code() -> None:
     logs = (DOCS / "logs.md").read_text()
     assert [event for event in sorted(events()) if f"`{event}`" not in logs] == []
     assert {"mirror.halted", "worker.failed", "index.set_aside"} <= events()

@@ -30,7 +30,7 @@ def paths(place: Place, word: str, folder: str) -> list[str]:
 
 @enumerated()
 @pytest.mark.parametrize("folder", ["docs", "docs/guides", "docs/guides/deep", "way", "way/guides"])
-def test_a_folder_of_a_config_or_one_below_it_needs_no_copy_of_its_own(nested: Place, folder: str) -> None:
+def test_folder_inside_a_configured_mirror_gets_no_second_copy(nested: Place, folder: str) -> None:
     (nested.root / "way").symlink_to("docs")
     assert nested.run("init", "docs").code == 0
     assert nested.run("--once").code == 0
@@ -44,14 +44,14 @@ def test_a_folder_of_a_config_or_one_below_it_needs_no_copy_of_its_own(nested: P
     assert copies(nested) == []
 
 
-def test_before_the_first_pass_the_command_that_helps_makes_no_copy(nested: Place) -> None:
+def test_suggested_command_before_the_first_pass_makes_no_copy(nested: Place) -> None:
     assert nested.run("init", "docs").code == 0
     ran = nested.run("search", "bustard", "--folder", "docs")
     assert ran.code == 2
     assert ran.err.rstrip().endswith("; run: kbsync --once")
 
 
-def test_a_folder_within_one_that_was_mirrored_with_folder_is_found_there(nested: Place) -> None:
+def test_subfolder_of_a_folder_mirror_uses_that_mirror(nested: Place) -> None:
     assert nested.run("--once", "--folder", "docs").code == 0
     assert "guides/deep/b.md" in paths(nested, "bustard", "docs/guides")
     assert nested.run("--once", "--folder", "docs/guides").code == 0
@@ -60,7 +60,7 @@ def test_a_folder_within_one_that_was_mirrored_with_folder_is_found_there(nested
     assert nested.run("--once", "--folder", "docs/guides/new", "--json").json["uploaded"] == 1
 
 
-def test_only_the_mirrors_of_that_folder_are_meant(nested: Place) -> None:
+def test_only_mirrors_of_the_given_folder_are_used(nested: Place) -> None:
     other = nested.root / "other"
     other.mkdir()
     (other / "b.md").write_text("another bustard")
@@ -73,7 +73,7 @@ def test_only_the_mirrors_of_that_folder_are_meant(nested: Place) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("where", ["exclude", "ignore file"])
-def test_what_a_mirror_leaves_out_may_have_one_of_its_own(nested: Place, where: str) -> None:
+def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Place, where: str) -> None:
     nested.configure('exclude: ["guides/"]' if where == "exclude" else "")
     if where == "ignore file":
         nested.write(".kbsyncignore", "guides/\n")
@@ -82,7 +82,7 @@ def test_what_a_mirror_leaves_out_may_have_one_of_its_own(nested: Place, where: 
     assert paths(nested, "bustard", "docs/guides/deep") == ["deep/b.md"]
 
 
-def test_a_state_that_is_named_is_the_one_that_is_used(nested: Place) -> None:
+def test_explicit_state_dir_is_used(nested: Place) -> None:
     nested.configure()
     assert nested.run("--once").code == 0
     ran = nested.run("--once", "--folder", "docs", "--state-dir", "other")
@@ -91,7 +91,7 @@ def test_a_state_that_is_named_is_the_one_that_is_used(nested: Place) -> None:
     assert mirror["name"] == "docs"
 
 
-def test_a_trial_goes_on_until_the_config_has_mirrored_the_folder(nested: Place) -> None:
+def test_folder_mirror_serves_until_the_config_has_mirrored_the_folder(nested: Place) -> None:
     assert nested.run("--once", "--folder", "docs").code == 0
     nested.configure()
     assert paths(nested, "bustard", "docs") == ["guides/deep/b.md"]
@@ -100,7 +100,7 @@ def test_a_trial_goes_on_until_the_config_has_mirrored_the_folder(nested: Place)
     assert mirror["name"] == "handbook"
 
 
-def test_a_config_that_cannot_be_used_stops_no_command_about_another_folder(nested: Place) -> None:
+def test_unusable_config_does_not_block_commands_for_another_folder(nested: Place) -> None:
     nested.configure().write_text("mirrors: nothing")
     assert nested.run("--once", "--folder", "docs").code == 0
     assert paths(nested, "bustard", "docs") == ["guides/deep/b.md"]

@@ -23,7 +23,7 @@ def remembered(place: Place) -> Path:
 
 
 @long
-def test_a_folder_goes_into_a_service_and_later_commands_need_only_the_folder(zhipu: ZhipuPlace) -> None:
+def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuPlace) -> None:
     zhipu.config.unlink()
     zhipu.write("a.md", "alpha")
     env = {"ZHIPU_API_KEY": zhipu.vendor.key}
@@ -55,7 +55,7 @@ def test_a_folder_goes_into_a_service_and_later_commands_need_only_the_folder(zh
     assert set(zhipu.vendor.by_path()) == {"a.md", "b.md"}
 
 
-def test_excluded_files_are_left_out_from_then_on_and_taken_back(place: Place) -> None:
+def test_excludes_are_remembered_and_can_be_reset(place: Place) -> None:
     place.write("a.md", "alpha")
     place.write("drafts/d.md", "draft")
     place.write("old.txt", "old")
@@ -71,7 +71,7 @@ def test_excluded_files_are_left_out_from_then_on_and_taken_back(place: Place) -
     assert not list(place.state.glob("folders/*"))
 
 
-def test_a_running_kbsync_keeps_its_settings(place: Place) -> None:
+def test_running_kbsync_keeps_its_settings(place: Place) -> None:
     place.write("a.md", "alpha")
     assert place.run("--once", "--folder", "docs", "--exclude", "x/").code == 0
     before = remembered(place).read_bytes()
@@ -96,14 +96,14 @@ def test_a_running_kbsync_keeps_its_settings(place: Place) -> None:
         ("--exclude x --folder docs status", "--exclude takes no command; run `kbsync --once --folder DIR"),
     ],
 )
-def test_what_is_wrong_is_told_by_the_option(place: Place, words: str, says: str) -> None:
+def test_invalid_setting_is_reported_by_its_option(place: Place, words: str, says: str) -> None:
     place.write("a.md", "alpha")
     ran = place.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
     assert (ran.code, ran.out) == (2, "") and says in ran.words
     assert not list(place.state.glob("folders/*"))
 
 
-def test_a_folder_of_a_config_has_its_settings_there(place: Place) -> None:
+def test_configured_folder_takes_its_settings_from_the_config(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     ran = place.run("--once", "--folder", "docs", "--exclude", "x")
@@ -113,7 +113,7 @@ def test_a_folder_of_a_config_has_its_settings_there(place: Place) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"exclude": 1}', '{"exclude": null, "other": 1}', "\udcff"]
 )
-def test_what_is_remembered_and_damaged_is_told(tmp_path: Path, text: str) -> None:
+def test_damaged_folder_settings_are_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "folder.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(Exception, match=r"folder\.json can't be read"):
         folder_options.recall(tmp_path)

@@ -60,7 +60,7 @@ def dies(place: Place, step: int, *words: str | Path) -> bool:
 # -- add ---------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_added_and_the_config_keeps_its_comments(place: Place, more: Path) -> None:
+def test_added_folder_keeps_the_comments_in_the_config(place: Place, more: Path) -> None:
     before = place.config.read_text()
     ran = place.run("add", "More Notes")
     assert (ran.code, ran.err) == (0, "")
@@ -73,7 +73,7 @@ def test_a_folder_is_added_and_the_config_keeps_its_comments(place: Place, more:
     assert place.config.read_text() == before
 
 
-def test_without_a_config_it_writes_the_one_of_init(place: Place, more: Path) -> None:
+def test_add_without_a_config_writes_the_one_of_init(place: Place, more: Path) -> None:
     place.config.unlink()
     ran = place.run("add", more, "--name", "team")
     assert (ran.code, ran.out.splitlines()[0]) == (0, f"wrote {place.config}")
@@ -83,7 +83,7 @@ def test_without_a_config_it_writes_the_one_of_init(place: Place, more: Path) ->
     assert written == place.config.read_text().replace('"more-notes"', '"team"')
 
 
-def test_what_it_did_is_told_as_json(place: Place, more: Path) -> None:
+def test_add_reports_its_result_as_json(place: Place, more: Path) -> None:
     expected = {"added": "n", "folder": str(more), "target": "local", "config": str(place.config)}
     assert place.run("add", more, "--name", "n", "--json").json == expected
     [first, second] = place.run("list", "--json").json["mirrors"]
@@ -101,7 +101,7 @@ def test_what_it_did_is_told_as_json(place: Place, more: Path) -> None:
     "write that config with: {}",
     "add {}",
 )
-def test_what_it_refuses_is_told_with_a_fix_and_changes_nothing(place: Place, more: Path) -> None:
+def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, more: Path) -> None:
     (place.root / "docs 2" / "handbook").mkdir(parents=True)
     before = place.config.read_bytes(), place.config.stat().st_ino
     refused = {
@@ -134,9 +134,7 @@ def test_what_it_refuses_is_told_with_a_fix_and_changes_nothing(place: Place, mo
     assert paste(place, f"{init} --base 4711").code == 0
 
 
-def test_a_config_that_cannot_be_edited_safely_is_left_alone_with_what_to_do_by_hand(
-    place: Place, more: Path
-) -> None:
+def test_unsafe_config_edit_is_refused_with_manual_instructions(place: Place, more: Path) -> None:
     place.config.write_text(f'<<: {{mirrors: [{{name: a, folder: "{place.docs}"}}]}}\n')
     ran = place.run("add", more)
     assert ran.code == 2
@@ -150,7 +148,7 @@ def test_a_config_that_cannot_be_edited_safely_is_left_alone_with_what_to_do_by_
     assert "cannot edit safely; remove the mirror a (line 2) yourself" in ran.err
 
 
-def test_lines_to_add_by_hand_are_good(place: Place, more: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_to_add_by_hand_are_valid(place: Place, more: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For example if the config is a mount point, as in a container."""
     before = place.config.read_text()
 
@@ -170,7 +168,7 @@ def test_lines_to_add_by_hand_are_good(place: Place, more: Path, monkeypatch: py
 
 
 @long
-def test_adds_at_once_all_stay(place: Place, more: Path) -> None:
+def test_concurrent_adds_are_all_kept(place: Place, more: Path) -> None:
     place.config.unlink()
     folders = [place.root / f"f{number}" for number in range(6)]
     for folder in folders:
@@ -183,9 +181,7 @@ def test_adds_at_once_all_stay(place: Place, more: Path) -> None:
 
 @long
 @pytest.mark.parametrize("config", ["new", "old"])
-def test_killed_at_any_step_the_config_is_whole_and_the_same_command_ends_it(
-    place: Place, more: Path, config: str
-) -> None:
+def test_killed_add_leaves_a_valid_config_and_can_be_repeated(place: Place, more: Path, config: str) -> None:
     before = place.config.read_bytes()
     for step in range(1, 200):
         place.config.write_bytes(before)
@@ -202,7 +198,7 @@ def test_killed_at_any_step_the_config_is_whole_and_the_same_command_ends_it(
     assert step > 3
 
 
-def test_what_folder_option_mirrored_moves_to_a_config_with_others(place: Place, more: Path) -> None:
+def test_folder_mirror_moves_into_a_config_with_other_mirrors(place: Place, more: Path) -> None:
     assert place.run("--once", "--folder", more).code == 0
     ran = place.run("add", more, "--name", "team")
     assert (ran.code, "moved here; nothing is indexed again" in ran.out) == (0, True), ran.err
@@ -219,9 +215,7 @@ def test_what_folder_option_mirrored_moves_to_a_config_with_others(place: Place,
     assert place.found("beta")[0] == "b.md"
 
 
-def test_a_running_kbsync_leaves_what_folder_option_mirrored_with_the_command_to_delete_it(
-    place: Place, more: Path
-) -> None:
+def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(place: Place, more: Path) -> None:
     assert place.run("--once").code == 0
     assert place.run("--once", "--folder", more).code == 0
     with lock.held(place.state):

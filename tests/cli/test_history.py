@@ -9,7 +9,7 @@ from tests.share import long
 
 
 @long
-def test_history_shows_what_happened_to_a_file_and_who_approved_it(place: Place) -> None:
+def test_history_shows_changes_of_a_file_and_who_approved_them(place: Place) -> None:
     for number in range(10):
         place.write(f"sub/f{number}.md", f"text {number}")
     place.configure()

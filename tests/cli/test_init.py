@@ -31,7 +31,7 @@ MARKDOWN = Limits(extensions=frozenset({"md"}))
 
 
 @pytest.mark.parametrize("kind", SERVICES)
-def test_every_type_of_service_gets_a_config_that_is_good(place: Place, kind: str) -> None:
+def test_init_writes_a_valid_config_for_every_service_type(place: Place, kind: str) -> None:
     ran = place.run("init", "docs", "--target", kind, "--base", BASE)
     assert ran.code == 0, ran.err
     name = f"{kind.upper()}_API_KEY"
@@ -42,7 +42,7 @@ def test_every_type_of_service_gets_a_config_that_is_good(place: Place, kind: st
     assert getattr(target, required_keys(kind)[0].key) == BASE
 
 
-def test_the_defaults_in_the_comments_are_good_when_they_are_taken(place: Place) -> None:
+def test_uncommented_defaults_are_valid(place: Place) -> None:
     for kind in SERVICES:
         file = place.root / f"{kind}.yaml"
         assert place.run("init", "docs", "--target", kind, "--base", BASE, "--config", file).code == 0
@@ -64,7 +64,7 @@ def test_the_defaults_in_the_comments_are_good_when_they_are_taken(place: Place)
         (("--base", "not an id"), "nothing was written: "),
     ],
 )
-def test_what_makes_no_good_config_leaves_none(place: Place, words: tuple[str, ...], says: str) -> None:
+def test_invalid_settings_write_no_config(place: Place, words: tuple[str, ...], says: str) -> None:
     ran = place.run("init", "docs", "--target", SERVICES[0], *words)
     assert ran.code == 2
     assert says in ran.err
@@ -82,7 +82,7 @@ def test_what_makes_no_good_config_leaves_none(place: Place, words: tuple[str, .
     ],
     ids=["all", "enter", "a folder that is not there", "nothing"],
 )
-def test_a_person_is_asked_for_what_is_not_given(
+def test_missing_settings_are_asked_for(
     place: Place, answers: list[str], words: list[str], typed: list[str], kind: str
 ) -> None:
     answers += typed
@@ -93,7 +93,7 @@ def test_a_person_is_asked_for_what_is_not_given(
     assert (mirror.folder, mirror.target.type) == (place.docs, kind)
 
 
-def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> None:
+def test_mistyped_answers_are_asked_again(place: Place, answers: list[str]) -> None:
     key = place.root / "key"
     key.write_text("id.secret-of-mine")
     answers += ["nothere", "docs/a.md", "docs", "lokal", SERVICES[0]]
@@ -115,7 +115,7 @@ def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> No
     assert "secret-of-mine" not in ran.err + place.config.read_text()
 
 
-def test_it_is_told_what_is_in_the_folder(place: Place) -> None:
+def test_init_summarises_the_folder(place: Place) -> None:
     place.write("a.md", "alpha")
     place.write("b/c.md", "beta" * 1000)
     place.write("b/d.txt", "gamma")
@@ -129,7 +129,7 @@ def test_it_is_told_what_is_in_the_folder(place: Place) -> None:
     assert "such as e.bin" in out
 
 
-def test_a_look_at_a_folder_keeps_the_rules_of_the_folder(tmp_path: Path) -> None:
+def test_init_survey_follows_the_ignore_rules_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "drafts").mkdir()
     (tmp_path / "drafts" / "a.md").write_text("alpha")
     (tmp_path / "b.md").write_text("beta")
@@ -145,7 +145,7 @@ def test_a_look_at_a_folder_keeps_the_rules_of_the_folder(tmp_path: Path) -> Non
     assert not any("\x1b" in line for line in lines)
 
 
-def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
+def test_unused_gitignore_files_are_reported(tmp_path: Path) -> None:
     for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("*.log\n")
@@ -181,9 +181,7 @@ def names(zhipu: ZhipuPlace) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("chosen", ["1", HOME_ID, "handbook"])
-def test_a_base_is_chosen_among_those_of_the_account(
-    zhipu: ZhipuPlace, answers: list[str], chosen: str
-) -> None:
+def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: list[str], chosen: str) -> None:
     answers += ["", chosen]
     said, base = begin(zhipu)
     assert f"1  {HOME_ID}  handbook" in said
@@ -191,14 +189,14 @@ def test_a_base_is_chosen_among_those_of_the_account(
     assert zhipu.run("--once", env=ENV).code == 0
 
 
-def test_a_new_one_is_made_after_a_yes(zhipu: ZhipuPlace, answers: list[str]) -> None:
+def test_new_base_is_created_after_confirmation(zhipu: ZhipuPlace, answers: list[str]) -> None:
     answers += ["", "guides", "n", "guides", "y"]
     said, base = begin(zhipu)
     assert said.count("handbook") == 2  # after a no, they are shown again
     assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}
 
 
-def test_off_a_terminal_those_there_are_are_named_and_nothing_is_written(zhipu: ZhipuPlace) -> None:
+def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhipu: ZhipuPlace) -> None:
     url = f"{zhipu.vendor.url}/api"
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
     assert (ran.code, ran.out) == (2, "")
@@ -211,7 +209,7 @@ def test_off_a_terminal_those_there_are_are_named_and_nothing_is_written(zhipu: 
     ("env", "why"),
     [({}, "$ZHIPU_API_KEY is not set"), ({"ZHIPU_API_KEY": "kid-4711.another"}, "refuses the api_key")],
 )
-def test_where_the_account_cannot_be_asked_the_id_is(
+def test_id_is_asked_for_when_the_account_cannot_be_queried(
     zhipu: ZhipuPlace, answers: list[str], env: dict[str, str], why: str
 ) -> None:
     answers += ["", HOME_ID]
@@ -220,13 +218,13 @@ def test_where_the_account_cannot_be_asked_the_id_is(
     assert base == HOME_ID
 
 
-def test_a_key_file_that_is_empty_is_named(zhipu: ZhipuPlace) -> None:
+def test_empty_key_file_is_reported(zhipu: ZhipuPlace) -> None:
     (zhipu.root / "key").write_text("\n")
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", "--key-file", "key")
     assert (ran.code, "key is empty; write the key into it" in ran.err) == (2, True)
 
 
-def test_nothing_is_made_for_a_config_that_cannot_be_written(zhipu: ZhipuPlace) -> None:
+def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuPlace) -> None:
     zhipu.config.parent.mkdir(parents=True, exist_ok=True)
     zhipu.config.write_text("")
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
@@ -234,7 +232,7 @@ def test_nothing_is_made_for_a_config_that_cannot_be_written(zhipu: ZhipuPlace) 
     assert zhipu.vendor.effects("base-created") == []
 
 
-def test_nothing_is_made_while_a_kbsync_works_on_what_was_tried_with_the_folder(zhipu: ZhipuPlace) -> None:
+def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     assert zhipu.run("--once", "--folder", "docs").code == 0
     url = ("--base-url", f"{zhipu.vendor.url}/api")
@@ -248,20 +246,20 @@ def test_nothing_is_made_while_a_kbsync_works_on_what_was_tried_with_the_folder(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the home of others")
-def test_what_root_writes_into_the_home_of_a_user_is_that_user_s(place: Place) -> None:
+def test_files_written_by_root_belong_to_the_home_owner(place: Place) -> None:
     place.write("a.md", "alpha")
     os.chown(place.home, 12345, 12345)
     assert place.run("init", "docs").code == 0
     assert {file.stat().st_uid for file in place.home.rglob("*")} == {12345}
 
 
-def test_the_comment_on_the_state_names_the_person_s_own_place(place: Place) -> None:
+def test_state_comment_names_the_users_own_directory(place: Place) -> None:
     place.write("a.md", "alpha")
     assert place.run("init", "docs").code == 0
     assert f'# state_dir: "{place.state}"' in place.config.read_text()
 
 
-def test_every_reason_to_leave_files_out_is_named(place: Place) -> None:
+def test_every_exclusion_reason_is_named(place: Place) -> None:
     for name in ("a.exe", "b.bin", "c.iso", "d.dll", "e.o", "f~", "g.tmp", "h.bak", "i.md~", ".hidden.md"):
         place.write(name, "something")
     place.write("empty.md", "")
@@ -272,7 +270,7 @@ def test_every_reason_to_leave_files_out_is_named(place: Place) -> None:
         assert reason in out
 
 
-def test_a_vault_is_recognised_with_what_its_own_search_leaves_out(place: Place) -> None:
+def test_vault_is_recognised_with_its_own_search_exclusions(place: Place) -> None:
     settings = {"userIgnoreFilters": ["old stuff/", "/^x.*/", "gone/", 7, "a*b"]}
     place.write("vault/.obsidian/app.json", json.dumps(settings))
     place.write("vault/.obsidian/templates.json", '{"folder": "Templates"}')

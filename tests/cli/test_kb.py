@@ -32,7 +32,7 @@ def bases(zhipu: ZhipuPlace) -> dict[str, str]:
     return {one["id"]: one["name"] for one in zhipu.run("kb", "list", "--json").json["knowledge_bases"]}
 
 
-def test_a_base_is_made_and_the_line_for_the_config_printed(zhipu: ZhipuPlace) -> None:
+def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("kb", "create", "guides", "--model", "embedding-3-pro", "--description", "How to")
     assert ran.code == 0, ran.err
     key, _, value = ran.out.strip().partition(": ")
@@ -47,7 +47,7 @@ def test_a_base_is_made_and_the_line_for_the_config_printed(zhipu: ZhipuPlace) -
 
 
 @pytest.mark.parametrize("left", ["missing", "null", "empty"])
-def test_what_makes_the_id_of_a_base_does_not_need_it(zhipu: ZhipuPlace, left: str) -> None:
+def test_creating_a_base_needs_no_base_id(zhipu: ZhipuPlace, left: str) -> None:
     config = zhipu.aim()
     text, line = config.read_text(), f'      knowledge_id: "{HOME_ID}"\n'
     assert line in text
@@ -74,7 +74,7 @@ LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      know
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body"])
-def test_a_lost_answer_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, kind: str) -> None:
+def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, kind: str) -> None:
     zhipu.vendor.play(kind, op="create-base")
     ran = zhipu.run("kb", "create", "guides", "--json")
     assert ran.code == 0, ran.err
@@ -84,7 +84,7 @@ def test_a_lost_answer_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, ki
     assert (again.code, again.out, made[0] in again.err) == (2, "", True)
 
 
-def test_models_are_listed_and_known_where_the_service_lists_none(zhipu: ZhipuPlace) -> None:
+def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: ZhipuPlace) -> None:
     listed = zhipu.run("kb", "models", "--json").json["models"]
     assert [one["id"] for one in listed] == ["3", "11", "12"]
     zhipu.vendor.turn(not_offered=["models"])
@@ -93,14 +93,14 @@ def test_models_are_listed_and_known_where_the_service_lists_none(zhipu: ZhipuPl
     assert zhipu.run("kb", "create", "guides").code == 0
 
 
-def test_names_of_strangers_move_no_cursor(zhipu: ZhipuPlace) -> None:
+def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
     assert zhipu.run("kb", "create", "evil\x1b[2J\nname").code == 0
     for words in (["kb", "list"], ["kb", "create", "evil\x1b[2J\nname"]):
         ran = zhipu.run(*words, tty=True)
         assert "\x1b[2J" not in ran.out + ran.err
 
 
-def test_capacity_is_told(zhipu: ZhipuPlace) -> None:
+def test_capacity_is_shown(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "x" * 1000)
     mirror(zhipu)
     zhipu.vendor.turn(capacity_bytes=4000)
@@ -115,7 +115,7 @@ def test_capacity_is_told(zhipu: ZhipuPlace) -> None:
 
 
 @long
-def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(zhipu: ZhipuPlace) -> None:
+def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuPlace) -> None:
     """The account has bytes left, but no words."""
     zhipu.write("a.md", "x" * 3000)
     mirror(zhipu)
@@ -134,7 +134,7 @@ def test_an_account_without_words_is_foreseen_and_told_before_anything_is_sent(z
     assert "1,000 of 1,040 words" in zhipu.run("doctor").out
 
 
-def test_what_costs_nothing_changes_without_a_question_and_the_rest_stays(zhipu: ZhipuPlace) -> None:
+def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
     words = ("--name", "manual", "--description", "new", "--set", "icon=book")
@@ -145,7 +145,7 @@ def test_what_costs_nothing_changes_without_a_question_and_the_rest_stays(zhipu:
     assert [one["stat"] for one in zhipu.vendor.documents()] == [1]
 
 
-def test_another_model_asks_first_since_it_costs(zhipu: ZhipuPlace) -> None:
+def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
     refused = zhipu.run("kb", "update", HOME_ID, "--model", "12")
@@ -157,7 +157,7 @@ def test_another_model_asks_first_since_it_costs(zhipu: ZhipuPlace) -> None:
     assert zhipu.run("kb", "show", "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
 
 
-def test_another_model_tells_an_address_of_each_document_that_is_done(
+def test_model_change_notifies_the_callback_of_each_finished_document(
     zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zhipu.write("a.md", "alpha")
@@ -174,7 +174,7 @@ def test_another_model_tells_an_address_of_each_document_that_is_done(
     assert (document.callback.url, dict(document.callback.headers)) == (url, {"X-Token": "hush-hush-hush"})
 
 
-def test_deletion_shows_what_is_in_it_and_wants_its_name(
+def test_delete_shows_the_contents_and_requires_the_name(
     zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zhipu.write("a.md", "alpha")
@@ -194,7 +194,7 @@ def test_deletion_shows_what_is_in_it_and_wants_its_name(
     assert zhipu.run("--once").code == 3
 
 
-def test_deletion_with_a_lost_answer_is_done_once_and_well(zhipu: ZhipuPlace) -> None:
+def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.play("lost-answer", op="delete-base")
     ran = zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", "--json")
     assert (ran.code, ran.json) == (0, {"deleted": HOME_ID, "name": "handbook"})
@@ -203,7 +203,7 @@ def test_deletion_with_a_lost_answer_is_done_once_and_well(zhipu: ZhipuPlace) ->
 
 @pytest.mark.parametrize("command", ["show", "delete", "update"])
 @pytest.mark.parametrize("form", ["404", "code", "null"])
-def test_an_unknown_base_waits_for_a_person(zhipu: ZhipuPlace, command: str, form: str) -> None:
+def test_unknown_base_exits_with_code_3(zhipu: ZhipuPlace, command: str, form: str) -> None:
     zhipu.vendor.turn(deleted_base=form)
     ran = zhipu.run("kb", command, "4711", *(["--name", "x"] if command == "update" else []))
     assert (ran.code, ran.out) == (3, "")
@@ -212,13 +212,13 @@ def test_an_unknown_base_waits_for_a_person(zhipu: ZhipuPlace, command: str, for
 
 
 @pytest.mark.parametrize("words", ["list", "callback show"])
-def test_an_embedded_base_needs_none_of_this(place: Place, words: str) -> None:
+def test_embedded_base_needs_no_management(place: Place, words: str) -> None:
     place.configure()
     ran = place.run("kb", *words.split())
     assert (ran.code, "built-in" in ran.err) == (2, True)
 
 
-def test_several_mirrors_of_services_want_one_named(zhipu: ZhipuPlace) -> None:
+def test_several_service_mirrors_require_a_choice(zhipu: ZhipuPlace) -> None:
     text = zhipu.aim(base="1").read_text()
     (zhipu.root / "more").mkdir()
     second = text.partition("mirrors:\n")[2].replace("handbook", "faq").replace('"1"', '"2"')
@@ -229,7 +229,7 @@ def test_several_mirrors_of_services_want_one_named(zhipu: ZhipuPlace) -> None:
     assert zhipu.run("kb", "list", "--mirror", "faq").code == 0
 
 
-def test_a_service_that_retries_nothing_by_itself_names_the_retry_that_there_is(zhipu: ZhipuPlace) -> None:
+def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("kb", "retry", "--yes", "handbook")
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert "zhipu can't retry all" in ran.err
@@ -249,14 +249,14 @@ def shown(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
     return settings
 
 
-def test_a_base_is_made_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
+def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
     base = made(zhipu, "create", "guides", "--set", "background=red", "--set", "contextual=true")
     assert shown(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
     lines = zhipu.run("kb", "show", base).out.splitlines()
     assert {"background:  red", "contextual:  1"} <= set(lines)
 
 
-def test_the_model_may_be_named_twice_and_only_alike(zhipu: ZhipuPlace) -> None:
+def test_model_given_twice_must_be_the_same(zhipu: ZhipuPlace) -> None:
     words = ["create", "guides", "--model", "12", "--set"]
     assert zhipu.run("kb", *words, "embedding_model=Embedding-3").code == 2
     base = made(zhipu, *words, "embedding_model=Embedding-3-pro")
@@ -284,9 +284,7 @@ def test_the_model_may_be_named_twice_and_only_alike(zhipu: ZhipuPlace) -> None:
         ("app update 1 --set show_recall_result=maybe", "allowed: false, true"),
     ],
 )
-def test_what_is_no_setting_is_refused_before_anything_is_sent(
-    zhipu: ZhipuPlace, words: str, said: str
-) -> None:
+def test_invalid_setting_is_refused_before_anything_is_sent(zhipu: ZhipuPlace, words: str, said: str) -> None:
     ran = zhipu.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert said in " ".join(ran.err.split())
@@ -300,7 +298,7 @@ SETTINGS = (
 )
 
 
-def test_an_application_is_made_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
+def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
     words = [word for setting in SETTINGS.split() for word in ("--set", setting)]
     ident = made(zhipu, "app", "create", "zhipu", *words)
     found = shown(zhipu, "app", "show", ident)
@@ -310,7 +308,7 @@ def test_an_application_is_made_with_its_settings_and_shows_them(zhipu: ZhipuPla
     assert f"knowledge bases:        {HOME_ID}\n" in out
 
 
-def test_an_application_is_made_shown_changed_and_deleted(zhipu: ZhipuPlace) -> None:
+def test_application_is_created_shown_changed_and_deleted(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.play("lost-answer", op="create-application")  # it still creates one
     ran = zhipu.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
     assert ran.code == 0, ran.err

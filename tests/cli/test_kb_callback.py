@@ -23,7 +23,7 @@ def shown(zhipu: ZhipuPlace) -> object:
     return zhipu.run("kb", "callback", "show", "--json").json["callback"]
 
 
-def test_the_first_address_is_set_without_a_question_and_no_value_is_shown(
+def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
     zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (zhipu.root / "token").write_text(f"{SECRET}\n")
@@ -49,7 +49,7 @@ def test_the_first_address_is_set_without_a_question_and_no_value_is_shown(
     [(["set", NEW], ("callback-set", NEW)), (["delete"], ("callback-removed", OLD))],
     ids=["set", "delete"],
 )
-def test_an_address_that_is_there_is_shown_and_wants_to_be_typed(
+def test_replacing_a_callback_shows_it_and_requires_its_address(
     zhipu: ZhipuPlace, command: list[str], effect: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert zhipu.run("kb", "callback", "set", OLD).code == 0
@@ -67,7 +67,7 @@ def test_an_address_that_is_there_is_shown_and_wants_to_be_typed(
     assert effects(zhipu)[-1] == effect
 
 
-def test_deletion_is_done_once_and_where_there_is_none_it_is_said(zhipu: ZhipuPlace) -> None:
+def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlace) -> None:
     assert zhipu.run("kb", "callback", "set", OLD).code == 0
     assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": OLD}
     assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": None}
@@ -92,7 +92,7 @@ def test_deletion_is_done_once_and_where_there_is_none_it_is_said(zhipu: ZhipuPl
     ],
     ids=str,
 )
-def test_what_cannot_be_set_is_refused_before_anybody_is_asked(
+def test_invalid_callback_is_refused_before_confirmation(
     zhipu: ZhipuPlace, words: list[str], said: str
 ) -> None:
     ran = zhipu.run("kb", "callback", "set", *words)
@@ -103,14 +103,14 @@ def test_what_cannot_be_set_is_refused_before_anybody_is_asked(
 
 
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)
-def test_a_service_without_the_call_says_so(zhipu: ZhipuPlace, command: list[str]) -> None:
+def test_service_without_callbacks_is_reported(zhipu: ZhipuPlace, command: list[str]) -> None:
     zhipu.vendor.turn(not_offered=["callback"])
     ran = zhipu.run("kb", "callback", *command)
     assert (ran.code, ran.out) == (2, "")
     assert "doesn't offer this" in ran.err
 
 
-def test_names_of_strangers_move_no_cursor(zhipu: ZhipuPlace) -> None:
+def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
     body = {"url": "https://x.example/\x1b[2J", "callback_header": {"\x1b[2J": "x"}, "be_in_use": 1}
     args = {"set": {"data": body}}
     zhipu.vendor.play("envelope", op="callback", args=args)

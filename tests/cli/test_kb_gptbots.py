@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Iterator[Bot]:
     assert server.app.violations == []
 
 
-def test_what_makes_the_id_of_a_base_does_not_need_it(place: Bot) -> None:
+def test_creating_a_base_needs_no_base_id(place: Bot) -> None:
     config = place.config
     config.write_text(config.read_text().replace(f"knowledge_base_id: {HOME_ID}, ", ""))
     assert HOME_ID in place.run("kb", "list").out
@@ -55,7 +55,7 @@ def bases(place: Bot) -> dict[str, str]:
     return {one["id"]: one["name"] for one in listed}
 
 
-def test_a_base_is_made_listed_and_shown(place: Bot) -> None:
+def test_base_is_created_listed_and_shown(place: Bot) -> None:
     place.write("bees.md", "bees")
     assert place.run("--once").code == 0
     made = place.run("kb", "create", "guides", "--description", "How to")
@@ -74,7 +74,7 @@ def test_a_base_is_made_listed_and_shown(place: Bot) -> None:
     assert "kbsync kb list" in unknown.err
 
 
-def test_a_base_is_made_with_what_its_service_has_to_set(place: Bot) -> None:
+def test_base_is_created_with_the_settings_its_service_requires(place: Bot) -> None:
     prompt = "Name the machines = and their parts."
     words = ["--set", "graph_enable=true", "--set", f"kg_ner_extraction_user_prompt={prompt}"]
     made = place.run("kb", "create", "guides", *words, "--json")
@@ -105,9 +105,7 @@ PROMPT = "kg_ner_extraction_user_prompt"
         (f"create guides --set {PROMPT}=x --set graph_enable=false", "needs graph_enable=true"),
     ],
 )
-def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
-    place: Bot, words: str, said: str
-) -> None:
+def test_unsupported_setting_is_refused_before_confirmation(place: Bot, words: str, said: str) -> None:
     ran = place.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
@@ -116,7 +114,7 @@ def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "shape"])
-def test_a_lost_answer_leaves_one_base_and_its_id_is_found(place: Bot, kind: str) -> None:
+def test_lost_response_leaves_one_base_and_its_id_is_found(place: Bot, kind: str) -> None:
     place.server.faults.add(Fault(kind, op="create-base"))
     made = place.run("kb", "create", "guides", "--json")
     assert made.code == 0, made.err
@@ -128,7 +126,7 @@ def serving(place: Bot) -> set[str]:
     return {name for name, one in place.documents().items() if one["serving"]}
 
 
-def test_a_retry_of_all_says_whom_it_concerns_and_wants_the_name_of_the_base(place: Bot) -> None:
+def test_retry_all_names_the_affected_base_and_requires_its_name(place: Bot) -> None:
     place.config.write_text(place.config.read_text().replace("poll_first", "reembed_tries: 0, poll_first"))
     place.server.faults.add(Fault("fails", op="add", times=0, args={"name": "bees*"}))
     place.write("bees.md", "bees")
@@ -157,16 +155,14 @@ def test_a_retry_of_all_says_whom_it_concerns_and_wants_the_name_of_the_base(pla
     ],
     ids=["lost answer", "no such call"],
 )
-def test_a_retry_of_all_that_fails_is_sent_once_and_told(
-    place: Bot, fault: Fault, code: int, said: str
-) -> None:
+def test_failed_retry_all_is_sent_once_and_reported(place: Bot, fault: Fault, code: int, said: str) -> None:
     place.server.faults.add(fault)
     ran = place.run("kb", "retry", "--yes", "Default")
     assert (ran.code, ran.out, said in ran.err) == (code, "", True), ran.err
     assert place.server.requests.by_op["retry"] == 1
 
 
-def test_a_count_that_is_not_told_is_not_made_up(place: Bot) -> None:
+def test_unknown_count_is_not_invented(place: Bot) -> None:
     place.server.faults.add(Fault("shape", op="retry", times=0))
     assert "doesn't say" in place.run("kb", "retry", "--yes", "Default").out
     assert place.run("kb", "retry", "--yes", "Default", "--json").json == {"retried": None}

@@ -65,12 +65,12 @@ HELP = [
     [([["--version"]], []), ([["--help"]], ["click"]), (HELP, ["click"])],
     ids=["version", "help", "help of each"],
 )
-def test_version_and_help_load_no_more_than_click(commands: list[list[str]], needed: list[str]) -> None:
+def test_version_and_help_load_only_click(commands: list[list[str]], needed: list[str]) -> None:
     assert loaded(*commands) == needed
 
 
 @pytest.mark.parametrize("words", [["--version"], ["status", "--version"], ["--version", "status"]])
-def test_version_is_told_everywhere(place: Place, words: list[str]) -> None:
+def test_version_is_shown_everywhere(place: Place, words: list[str]) -> None:
     ran = place.run(*words)
     assert (ran.code, ran.out) == (0, f"kbsync {__version__}\n")
 
@@ -102,7 +102,7 @@ def configured(tmp_path: Path) -> list[str]:
 
 
 @long
-def test_no_command_loads_pydantic_or_what_listens_or_notifies(tmp_path: Path) -> None:
+def test_no_command_loads_pydantic_the_listener_or_notifications(tmp_path: Path) -> None:
     options = configured(tmp_path)
     commands = [["--once"], ["status", "--json"], ["search", "walrus"], ["plan"], ["explain", "a.md"]]
     commands += [["verify"], ["retry"], ["forget", "docs", "--yes"]]
@@ -112,16 +112,14 @@ def test_no_command_loads_pydantic_or_what_listens_or_notifies(tmp_path: Path) -
 
 
 @long
-def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_on_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_loads_only_state_and_config_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     assert loaded(["status", "--folder", str(tmp_path)]) == ["apsw", "click"]
     assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
 
 
-def test_a_search_of_one_built_in_base_starts_no_event_loop(tmp_path: Path) -> None:
+def test_search_of_one_embedded_base_starts_no_event_loop(tmp_path: Path) -> None:
     options = configured(tmp_path)
     kbsync = [sys.executable, "-m", "kbsync"]
     subprocess.run([*kbsync, "--once", "-q", *options], check=True)
@@ -146,7 +144,7 @@ main(["-q", *sys.argv[1:]])
 
 
 @long
-def test_a_mirror_loads_nothing_that_manages_accounts(tmp_path: Path) -> None:
+def test_mirroring_loads_no_account_management(tmp_path: Path) -> None:
     """A pass and a daemon, with a mirror at each service and a built-in one."""
     mirrors = []
     with ExitStack() as stack:

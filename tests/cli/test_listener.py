@@ -38,7 +38,7 @@ def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
 
 
 @long
-def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
+def test_health_readiness_halts_and_config_reload(zhipu: ZhipuPlace) -> None:
     port, other = free_port(), free_port()
     zhipu.write("a.md", "alpha")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
@@ -81,7 +81,7 @@ def test_health_readiness_halts_and_a_changed_config(zhipu: ZhipuPlace) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "kb.example"])
-def test_beyond_this_machine_a_token_is_required(place: Place, host: str) -> None:
+def test_non_local_listener_requires_a_token(place: Place, host: str) -> None:
     place.configure()
     listen(place, f'{{listen: "{host}:9753"}}')
     ran = place.run()
@@ -101,7 +101,7 @@ FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")
 
 
 @long
-def test_calls_of_every_kind_are_answered_and_documents_are_mirrored_all_the_same(zhipu: ZhipuPlace) -> None:
+def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhipu: ZhipuPlace) -> None:
     port = free_port()
     zhipu.aim(target=f"callback_base: http://127.0.0.1:{port}")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")

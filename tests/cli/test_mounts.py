@@ -64,7 +64,7 @@ def write(folder: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["state", "none/yet"])
-def test_a_state_on_a_disk_that_is_mounted_read_only_is_said_to_be(tmp_path: Path, name: str) -> None:
+def test_state_on_a_read_only_mount_is_reported(tmp_path: Path, name: str) -> None:
     folder, small = tmp_path / "docs", tmp_path / "small"
     write(folder, 1)
     with mounted(small, "2500k"):
@@ -81,7 +81,7 @@ def test_a_state_on_a_disk_that_is_mounted_read_only_is_said_to_be(tmp_path: Pat
 
 
 @long
-def test_a_full_disk_ends_the_pass_with_a_sentence_and_a_later_pass_goes_on(tmp_path: Path) -> None:
+def test_full_disk_ends_the_pass_with_a_message_and_a_later_pass_continues(tmp_path: Path) -> None:
     folder, small, config = tmp_path / "docs", tmp_path / "small", tmp_path / "config.yaml"
     write(folder, 400)
     config.write_text(f"mirrors: [{{name: docs, folder: {folder}, settle: 100ms}}]\n")

@@ -20,7 +20,7 @@ from tests.cli.vendor import zhipu_place
 from tests.share import enumerated, long
 
 
-def test_json_is_status_and_what_was_done(place: Place) -> None:
+def test_json_is_status_plus_work_done(place: Place) -> None:
     place.write("a.md", "alpha")
     place.write("b.md", "beta")
     place.write("empty.md", "")
@@ -42,7 +42,7 @@ def test_json_is_status_and_what_was_done(place: Place) -> None:
     assert (third["uploaded"], third["replaced"], third["renamed"], third["deleted"]) == (0, 0, 0, 0)
 
 
-def test_stdout_is_a_summary_and_nothing_where_that_is_asked_for(place: Place) -> None:
+def test_stdout_has_a_summary_unless_quiet(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure("settle_longest: 1500ms")
     ran = place.run("--once")
@@ -57,7 +57,7 @@ def test_stdout_is_a_summary_and_nothing_where_that_is_asked_for(place: Place) -
 
 
 @long
-def test_what_failed_for_one_reason_is_one_line_with_the_first_of_them(place: Place) -> None:
+def test_failures_with_one_reason_share_one_line(place: Place) -> None:
     for number in range(25):
         place.write(f"{number:02}.pdf", f"this is no pdf {number}")
     for number in range(3):
@@ -85,7 +85,7 @@ def failing(total: int, reasons: list[str]) -> MirrorReport:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, code: int) -> None:
+def test_signal_ends_the_pass_with_its_own_exit_code(place: Place, number: int, code: int) -> None:
     place.write("a.md", "alpha")
     config = place.configure("settle_longest: 60s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
@@ -99,7 +99,7 @@ def test_a_signal_ends_the_pass_with_its_own_code(place: Place, number: int, cod
     assert out == b""
 
 
-def test_one_mirror_of_several_may_be_asked_for(place: Place) -> None:
+def test_one_of_several_mirrors_can_be_selected(place: Place) -> None:
     (place.root / "other").mkdir()
     (place.root / "other" / "b.md").write_text("beta")
     place.write("a.md", "alpha")
@@ -116,7 +116,7 @@ def test_one_mirror_of_several_may_be_asked_for(place: Place) -> None:
 
 
 @long
-def test_on_a_terminal_a_failure_is_told_once(place: Place) -> None:
+def test_failure_is_reported_once_on_a_terminal(place: Place) -> None:
     place.write("broken.pdf", "this is no pdf")
     place.configure()
     ran = place.run("--once", tty=True)
@@ -134,7 +134,7 @@ def test_on_a_terminal_a_failure_is_told_once(place: Place) -> None:
     assert "mirror.halted" in place.run("--once").err
 
 
-def test_a_pass_that_is_interrupted_at_a_terminal_tells_what_failed_so_far(
+def test_interrupted_pass_on_a_terminal_reports_failures_so_far(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
@@ -159,7 +159,7 @@ LATIN = "caf\udce9"
     ],
     ids=["its folder", "a line", "a bad line", "both"],
 )
-def test_an_ignore_file_whose_place_or_lines_are_no_utf8_is_followed(
+def test_ignore_file_with_non_utf8_path_or_lines_is_followed(
     place: Place, folder: str, rules: bytes, code: int
 ) -> None:
     place.write(f"{folder}/.kbsyncignore", rules)
@@ -181,7 +181,7 @@ def test_an_ignore_file_whose_place_or_lines_are_no_utf8_is_followed(
 
 @enumerated()
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
-def test_off_a_terminal_stderr_is_json_and_tells_each_failure_once(
+def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
     place: Place, quiet: tuple[str, ...]
 ) -> None:
     place.write("good.md", "text")
@@ -203,7 +203,7 @@ def test_off_a_terminal_stderr_is_json_and_tells_each_failure_once(
 
 
 @pytest.mark.parametrize(("tty", "told"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
-def test_a_pass_shows_how_much_space_is_left(
+def test_pass_shows_the_remaining_capacity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tty: bool, told: str
 ) -> None:
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
@@ -217,7 +217,7 @@ def test_a_pass_shows_how_much_space_is_left(
     assert told in ran.err
 
 
-def test_a_halted_pass_does_not_say_that_nothing_changed(place: Place) -> None:
+def test_halted_pass_does_not_claim_that_nothing_changed(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once").code == 0

@@ -12,7 +12,7 @@ from tests.cli.vendor import ZhipuPlace
 @pytest.mark.parametrize(
     "command", ["--once", "plan", "search x", "explain a.md", "verify", "status", "retry"]
 )
-def test_a_folder_that_is_not_there_was_mistyped_and_nothing_is_made(place: Place, command: str) -> None:
+def test_missing_folder_is_a_usage_error_and_nothing_is_created(place: Place, command: str) -> None:
     before = place.files()
     ran = place.run(*command.split(), "--folder", "dosc")
     assert (ran.code, ran.out) == (2, "")
@@ -20,7 +20,7 @@ def test_a_folder_that_is_not_there_was_mistyped_and_nothing_is_made(place: Plac
     assert place.files() == before
 
 
-def test_a_folder_that_was_mirrored_and_is_gone_halts_as_ever(place: Place) -> None:
+def test_missing_folder_of_a_known_mirror_halts(place: Place) -> None:
     place.write("a.md", "text")
     assert place.run("--once", "--folder", "docs").code == 0
     place.docs.rename(place.root / "away")
@@ -32,13 +32,13 @@ def test_a_folder_that_was_mirrored_and_is_gone_halts_as_ever(place: Place) -> N
 
 
 @pytest.mark.parametrize("words", [[], ["--once"]])
-def test_a_pass_does_not_guess_a_folder(mirrored: Place, words: list[str]) -> None:
+def test_pass_does_not_guess_a_folder(mirrored: Place, words: list[str]) -> None:
     ran = mirrored.run(*words, cwd=mirrored.docs)
     assert (ran.code, ran.out) == (2, "")
     assert "--folder DIR" in ran.err
 
 
-def test_every_command_but_a_pass_means_the_folder_around_the_working_directory(place: Place) -> None:
+def test_other_commands_use_the_folder_containing_the_working_directory(place: Place) -> None:
     place.write("a.md", "text")
     place.write("blank.md", " ")
     assert place.run("--once", "--folder", "docs").code == 0
@@ -57,7 +57,7 @@ def test_every_command_but_a_pass_means_the_folder_around_the_working_directory(
     assert here("forget", "docs", "--yes").out.startswith("docs is forgotten\n")
 
 
-def test_a_cure_names_a_state_that_only_systemd_knows(place: Place) -> None:
+def test_hint_includes_a_state_dir_set_only_by_systemd(place: Place) -> None:
     place.configure()
     ran = place.run("status", env={"STATE_DIRECTORY": str(place.root / "systemd")})
     assert f"--state-dir {place.root}/systemd" in ran.out
@@ -76,7 +76,7 @@ def test_help_is_a_command_too(place: Place) -> None:
 
 
 @pytest.mark.parametrize("command", ["search x", "explain a.md", "verify"])
-def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place, command: str) -> None:
+def test_searched_locations_are_listed_without_config_and_folder(mirrored: Place, command: str) -> None:
     ran = mirrored.run(*command.split(), cwd=mirrored.root)
     assert (ran.code, ran.out) == (2, "")
     assert str(mirrored.config) in ran.err
@@ -88,7 +88,7 @@ def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place
 @pytest.mark.parametrize(
     "words", [["--folder", "docs", "status", "--json"], ["status", "--json", "--folder", "docs"]]
 )
-def test_options_may_stand_before_or_after_the_command(place: Place, words: list[str]) -> None:
+def test_options_work_before_and_after_the_command(place: Place, words: list[str]) -> None:
     assert place.run(*words).json["mirrors"][0]["name"] == "docs"
 
 
@@ -107,7 +107,7 @@ LOOKING = [
 
 
 @pytest.mark.parametrize("command", LOOKING)
-def test_looking_leaves_no_file_and_changes_none(mirrored: Place, command: str) -> None:
+def test_read_only_commands_leave_and_change_no_file(mirrored: Place, command: str) -> None:
     before = mirrored.files()
     ran = mirrored.run(*command.split(), "--folder", "docs")
     assert ran.code == 0, ran.err
@@ -115,7 +115,7 @@ def test_looking_leaves_no_file_and_changes_none(mirrored: Place, command: str) 
 
 
 @pytest.mark.parametrize("command", ["status", "status --json", "plan", "explain a.md", "search x", "verify"])
-def test_looking_before_anything_was_mirrored_makes_nothing(place: Place, command: str) -> None:
+def test_read_only_commands_before_the_first_pass_create_nothing(place: Place, command: str) -> None:
     place.write("a.md", "alpha")
     before = place.files()
     ran = place.run(*command.split(), "--folder", "docs")
@@ -127,7 +127,7 @@ def test_looking_before_anything_was_mirrored_makes_nothing(place: Place, comman
 # -- without the key -------------------------------------------------------------------------------------
 
 
-def test_a_person_without_the_services_key_looks_and_decides(zhipu: ZhipuPlace) -> None:
+def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuPlace) -> None:
     """The key may be readable only by the service, not in a person's shell."""
     for number in range(8):
         zhipu.write(f"{number}.md", f"text {number}")
@@ -154,7 +154,7 @@ def test_a_person_without_the_services_key_looks_and_decides(zhipu: ZhipuPlace) 
 
 @pytest.mark.parametrize("option", ["--folder", "--config", "--state-dir"])
 @pytest.mark.parametrize("where", ["before", "after", "around"])
-def test_of_two_places_none_is_dropped(place: Place, option: str, where: str) -> None:
+def test_repeated_location_option_is_refused(place: Place, option: str, where: str) -> None:
     one, two = (option, "one"), (option, "two")
     words = {
         "before": (*one, *two, "status"),
@@ -166,11 +166,11 @@ def test_of_two_places_none_is_dropped(place: Place, option: str, where: str) ->
     assert f"{option}: takes one path, not one and two" in ran.err.replace("'", "")
 
 
-def test_a_place_may_be_named_twice(mirrored: Place) -> None:
+def test_location_may_be_given_twice(mirrored: Place) -> None:
     assert mirrored.run("--folder", "docs", "status", "--folder", "docs").code == 0
 
 
-def test_a_pass_that_lacks_a_folder_offers_the_one_around_the_person(mirrored: Place, place: Place) -> None:
+def test_pass_without_a_folder_suggests_the_enclosing_one(mirrored: Place, place: Place) -> None:
     for inside, folder in ((mirrored, mirrored.docs / "guides"), (place, place.docs)):
         ran = inside.run("--once", cwd=folder)
         assert ran.code == 2

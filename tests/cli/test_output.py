@@ -39,7 +39,7 @@ from tests.share import long
         ("caf" + os.fsdecode(b"\xe9"), "caf\\xe9"),
     ],
 )
-def test_nothing_harmful_is_printed(text: str, shown: str) -> None:
+def test_harmful_characters_are_never_printed(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -51,7 +51,7 @@ def test_lines_stay_lines_and_are_harmless() -> None:
     "word",
     ["plain", "two words", "it's", "", "a\\b\n'c'", "\x1b[2J\x9b\u202e 配置", os.fsdecode(b"caf\xe9 'x'")],
 )
-def test_a_quoted_word_is_given_back_by_a_shell(word: str) -> None:
+def test_quoted_word_survives_a_shell(word: str) -> None:
     quoted = shell_word(word)
     assert printable(quoted) == quoted
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
@@ -67,7 +67,7 @@ def as_process(place: Place, *words: str, **env: str) -> subprocess.CompletedPro
 
 @long
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp936"])
-def test_json_stays_json_where_stdout_is_no_utf8(place: Place, encoding: str) -> None:
+def test_json_is_valid_when_stdout_is_not_utf8(place: Place, encoding: str) -> None:
     place.write("配置.md", "重置密码 é \u0411 🦀")
     assert place.run("--once", "--folder", "docs").code == 0
     ran = as_process(place, "search", "重置密码", "--json", PYTHONIOENCODING=encoding)
@@ -75,7 +75,7 @@ def test_json_stays_json_where_stdout_is_no_utf8(place: Place, encoding: str) ->
     assert (hit["path"], hit["text"]) == ("配置.md", "重置密码 é \u0411 🦀")
 
 
-def test_no_command_line_to_paste_has_a_raw_escape_in_it(place: Place) -> None:
+def test_commands_to_paste_contain_no_raw_escapes(place: Place) -> None:
     folder = place.root / "odd\x1b[2J\nname"
     folder.mkdir()
     (folder / "a.md").write_text("alpha")
@@ -90,7 +90,7 @@ def test_no_command_line_to_paste_has_a_raw_escape_in_it(place: Place) -> None:
 @pytest.mark.parametrize(
     "env", [{"NO_COLOR": "1", "TERM": "xterm"}, {"TERM": "xterm"}, {"TERM": "dumb"}], ids=str
 )
-def test_colours_and_the_progress_bar_are_two_things(
+def test_colours_and_progress_bar_are_independent(
     place: Place, monkeypatch: pytest.MonkeyPatch, env: dict[str, str]
 ) -> None:
     drawn = list[str]()
@@ -123,13 +123,13 @@ sys.meta_path.insert(0, Interrupts())
 
 @long
 @pytest.mark.parametrize("at", ["kbsync.cli.main", "click", "kbsync.cli.commands.status", "apsw"])
-def test_an_interrupt_while_modules_are_loaded_is_no_error(place: Place, at: str) -> None:
+def test_interrupt_during_imports_is_not_an_error(place: Place, at: str) -> None:
     (place.root / "sitecustomize.py").write_text(INTERRUPT)
     ran = as_process(place, "status", PYTHONPATH=str(place.root), AT=at)
     assert (ran.returncode, ran.stdout, ran.stderr.strip()) == (130, b"", b"")
 
 
-def test_json_is_read_back_as_it_was_and_harmless() -> None:
+def test_json_round_trips_and_is_harmless() -> None:
     stream = io.StringIO()
     odd = {"path": os.fsdecode(b"caf\xe9"), "text": "\x1b\x9b\u202e 配置"}
     Output(stream).json(odd)
@@ -139,7 +139,7 @@ def test_json_is_read_back_as_it_was_and_harmless() -> None:
     assert "配置" in stream.getvalue()
 
 
-def test_numbers_read_well() -> None:
+def test_numbers_are_formatted_for_people() -> None:
     told = [format_size(number) for number in (0, 999, 1000, 12_345, 99_999, 5_000_000)]
     assert told == ["0 B", "999 B", "1.0 kB", "12 kB", "100 kB", "5.0 MB"]
     told = [format_duration(seconds) for seconds in (0.04, 9.96, 89, 3600, 86400, 400_000)]
@@ -151,7 +151,7 @@ def test_numbers_read_well() -> None:
     ]
 
 
-def test_the_worst_code_wins_in_the_promised_order() -> None:
+def test_most_severe_code_wins_in_the_promised_order() -> None:
     assert worst([]) == 0
     assert worst([Code.FAILED, Code.PASSING]) == 4
     assert worst([Code.PASSING, Code.PERSON, Code.FAILED]) == 3
@@ -173,7 +173,7 @@ def test_the_worst_code_wins_in_the_promised_order() -> None:
         (ValueError("x"), None),
     ],
 )
-def test_every_error_a_person_can_cause_has_its_code(error: Exception, code: int | None) -> None:
+def test_every_user_error_has_its_exit_code(error: Exception, code: int | None) -> None:
     assert code_of(error) == code
 
 
@@ -193,7 +193,7 @@ def columns() -> list[Column]:
 
 
 @pytest.mark.parametrize("room", range(1, 140))
-def test_no_line_of_a_table_is_wider_than_the_terminal(room: int) -> None:
+def test_no_table_line_exceeds_the_terminal_width(room: int) -> None:
     found = table(columns(), room)
     if len(found) == 3:
         assert all(cells(line) <= room for line in found)
@@ -203,7 +203,7 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(room: int) -> None:
     assert any("handbook" in line for line in found)
 
 
-def test_what_says_nothing_goes_before_anything_is_cut() -> None:
+def test_empty_columns_are_dropped_before_anything_is_truncated() -> None:
     whole = table(columns(), None)
     assert len({cells(line[: line.index("/srv")]) for line in whole[1:]}) == 1  # wide characters as well
     room = max(map(cells, whole))
@@ -213,14 +213,14 @@ def test_what_says_nothing_goes_before_anything_is_cut() -> None:
 
 
 @pytest.mark.parametrize("room", range(3, 60))
-def test_a_path_is_cut_at_its_beginning_between_names_where_it_can_be(room: int) -> None:
+def test_path_is_truncated_at_its_beginning_between_names(room: int) -> None:
     shown = elided(WIDE, room)
     assert cells(shown) <= room
     assert WIDE.endswith(shown.removeprefix("…"))
     assert room < 8 or shown.startswith("…/")
 
 
-def test_a_long_list_ends_with_how_many_more_there_are_and_how_to_list_all() -> None:
+def test_long_list_ends_with_the_remaining_count_and_how_to_list_all() -> None:
     lines = [f"{number}.md" for number in range(1012)]
     assert list(first_lines(lines[:10], "kbsync plan --all")) == lines[:10]
     cut = list(first_lines(lines, "kbsync plan --all"))

@@ -32,7 +32,7 @@ def two(place: Place) -> Place:
 
 @long
 @proves("resume", "resume {}")
-def test_a_pass_leaves_a_paused_mirror_alone_and_says_until_when(two: Place) -> None:
+def test_pass_skips_a_paused_mirror_and_says_until_when(two: Place) -> None:
     ran = two.run("pause", "other")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == "paused other; to resume: kbsync resume other\n"
@@ -61,7 +61,7 @@ def test_a_pass_leaves_a_paused_mirror_alone_and_says_until_when(two: Place) -> 
     assert two.found("beta", "--mirror", "other") == ["b.md"]
 
 
-def test_what_pause_refuses(two: Place) -> None:
+def test_pause_refusals(two: Place) -> None:
     refused = {
         ("pause", "othr"): "did you mean other?",
         ("pause", "--for", "soon"): "'soon' is not a duration",
@@ -75,7 +75,7 @@ def test_what_pause_refuses(two: Place) -> None:
     assert [words for words, says in refused.items() if says not in ran[words].err] == []
 
 
-def test_a_pause_that_was_never_mirrored_leaves_other_answers_as_they_are(place: Place) -> None:
+def test_pausing_a_mirror_without_documents_leaves_other_results_unchanged(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("pause").code == 0
@@ -103,7 +103,7 @@ def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(tw
 
 
 @long
-def test_a_daemon_pauses_outlives_a_kill_and_goes_on(place: Place) -> None:
+def test_daemon_pauses_across_a_kill_and_resumes(place: Place) -> None:
     place.write("a.md", "alpha")
     config, port = place.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
@@ -138,7 +138,7 @@ def test_a_daemon_pauses_outlives_a_kill_and_goes_on(place: Place) -> None:
     assert daemon.end() == 0
 
 
-def test_a_rescan_compares_the_whole_folder_at_once(place: Place) -> None:
+def test_rescan_compares_the_whole_folder_immediately(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     daemon = place.watch()
@@ -158,7 +158,7 @@ def page(port: int, path: str) -> str:
         return str(answer.read().decode())
 
 
-def test_status_estimates_no_end_while_nothing_is_done(place: Place) -> None:
+def test_status_gives_no_estimate_while_nothing_is_finished(place: Place) -> None:
     place.write("a.md", "alpha")
     for number in range(6):
         place.write(f"f{number}.md", f"text {number}")
@@ -179,7 +179,7 @@ def quiet_now() -> str:
 
 
 @long
-def test_quiet_hours_pause_a_daemon_until_they_end_or_somebody_resumes(place: Place) -> None:
+def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(place: Place) -> None:
     place.write("a.md", "alpha")
     config, port = place.configure(), free_port()
     settings = f"quiet_hours: {quiet_now()}\nhttp: {{listen: '127.0.0.1:{port}'}}\n"
@@ -218,7 +218,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_somebody_resumes(place: Pl
     assert daemon.end() == 0
 
 
-def test_a_pass_at_a_terminal_says_that_it_runs_in_quiet_hours(place: Place) -> None:
+def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure(f"quiet_hours: {quiet_now()}")
     ran = place.run("--once", tty=True)

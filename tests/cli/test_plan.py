@@ -55,7 +55,7 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
 
 
 @proves("plan --all")
-def test_a_plan_is_short_unless_everything_is_asked_for(changed: Place) -> None:
+def test_plan_is_short_unless_all_is_requested(changed: Place) -> None:
     for number in range(12):
         changed.write(f"{number}.pdf", "no pdf")
     lines = changed.run("plan").out.splitlines()
@@ -68,7 +68,7 @@ def test_a_plan_is_short_unless_everything_is_asked_for(changed: Place) -> None:
     assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2
 
 
-def test_dry_run_is_plan(place: Place) -> None:
+def test_dry_run_equals_plan(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     ran = place.run("--once", "--dry-run", "--json")
@@ -77,7 +77,7 @@ def test_dry_run_is_plan(place: Place) -> None:
     assert not place.state.exists()
 
 
-def test_a_plan_says_beforehand_that_not_everything_fits(zhipu: ZhipuPlace) -> None:
+def test_plan_warns_when_not_everything_fits(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "a" * 3000)
     zhipu.vendor.turn(capacity_bytes=1000)
     ran = zhipu.run("plan")
@@ -89,7 +89,7 @@ def test_a_plan_says_beforehand_that_not_everything_fits(zhipu: ZhipuPlace) -> N
         assert "would be sent:" not in zhipu.run("plan").out
 
 
-def test_what_is_kept_is_planned_counted_and_verified_as_such(place: Place) -> None:
+def test_kept_documents_are_planned_counted_and_verified(place: Place) -> None:
     """Every command counts it as correct, and nothing waits for anybody."""
     for name in ("same", "gone", "dropped"):
         place.write(f"{name}.md", f"this is {name}\n")
@@ -113,7 +113,7 @@ def test_what_is_kept_is_planned_counted_and_verified_as_such(place: Place) -> N
 
 
 @long
-def test_a_plan_that_could_not_ask_the_service_says_so_first_and_exits_4(zhipu: ZhipuPlace) -> None:
+def test_plan_without_the_service_says_so_first_and_exits_4(zhipu: ZhipuPlace) -> None:
     for number in range(5):
         zhipu.write(f"{number}.md", f"document {number}")
     zhipu.aim(url="http://127.0.0.1:1")

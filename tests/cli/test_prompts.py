@@ -36,7 +36,7 @@ GROUPS = {words: one for words, one in commands() if isinstance(one, click.Group
 
 @pytest.mark.parametrize("words", GROUPS, ids=" ".join)
 @pytest.mark.parametrize("more", [(), ("--quiet",)], ids=["alone", "with an option"])
-def test_a_group_alone_says_in_a_sentence_what_to_name(
+def test_group_without_a_subcommand_says_what_to_add(
     place: Place, words: tuple[str, ...], more: tuple[str, ...]
 ) -> None:
     ran = place.run(*words, *more)
@@ -47,9 +47,7 @@ def test_a_group_alone_says_in_a_sentence_what_to_name(
 
 
 @pytest.mark.parametrize(("words", "command"), list(commands()), ids=lambda value: str(value)[:40])
-def test_no_command_refuses_a_path_because_it_cannot_be_read(
-    words: tuple[str, ...], command: click.Command
-) -> None:
+def test_unreadable_path_is_never_refused(words: tuple[str, ...], command: click.Command) -> None:
     """click would check that before the command runs, which has a better message; root can always read."""
     kinds = [each.type for each in command.params if isinstance(each.type, click.Path)]
     assert [kind for kind in kinds if kind.readable] == []
@@ -74,7 +72,7 @@ ENDS = (
 
 @enumerated()
 @pytest.mark.parametrize(("words", "question", "typed", "code", "says"), ENDS)
-def test_without_a_yes_nothing_is_done(
+def test_nothing_is_done_without_confirmation(
     zhipu: ZhipuPlace, terminal: Begin, words: str, question: str, typed: str, code: int, says: str
 ) -> None:
     """An interrupt (nothing typed) has the code of one; a no isn't a failure."""
@@ -95,7 +93,7 @@ def test_without_a_yes_nothing_is_done(
     assert zhipu.status()["documents"]["ready"] == len(zhipu.vendor.ours()) == 1
 
 
-def test_an_interrupt_that_ended_nothing_is_sent_again() -> None:
+def test_interrupt_that_had_no_effect_is_sent_again() -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
         with contextlib.suppress(KeyboardInterrupt):  # as `input` does when it flushes
             os.kill(os.getpid(), signal.SIGINT)

@@ -179,7 +179,7 @@ def places(place: Place) -> dict[str, Path]:
 
 @proves("to set it aside and start with an empty one, run: {}")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
-def test_a_command_says_what_it_cannot_do_and_what_to_do(case: Wrong, place: Place) -> None:
+def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     with contextlib.ExitStack() as stack:

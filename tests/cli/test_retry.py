@@ -18,7 +18,7 @@ from tests.share import enumerated, long
 
 
 @long
-def test_retry_releases_everything_that_failed(failed: Place) -> None:
+def test_retry_releases_all_failures(failed: Place) -> None:
     ran = failed.run("retry")
     assert ran.code == 0
     assert "2 documents will be tried again" in ran.out
@@ -30,7 +30,7 @@ def test_retry_releases_everything_that_failed(failed: Place) -> None:
     assert failed.run("--once").code == 1
 
 
-def test_retry_reaches_what_failed_before_and_is_on_its_way_again(place: Place) -> None:
+def test_retry_includes_failures_already_being_retried(place: Place) -> None:
     place.write("good.md", "text")
     place.configure()
     assert place.run("--once").code == 0
@@ -41,7 +41,7 @@ def test_retry_reaches_what_failed_before_and_is_on_its_way_again(place: Place) 
 
 
 @pytest.mark.parametrize("command", ["retry", "approve", "state backup copy.db"])
-def test_asking_before_anything_was_mirrored_names_the_command_to_run(place: Place, command: str) -> None:
+def test_commands_before_the_first_pass_name_the_command_to_run(place: Place, command: str) -> None:
     ran = place.run(*command.split(), "--folder", "docs")
     assert (ran.code, ran.out) == (2, "")
     assert f"run: kbsync --once --folder {place.docs}" in ran.err
@@ -51,7 +51,7 @@ def test_asking_before_anything_was_mirrored_names_the_command_to_run(place: Pla
 # -- approve --------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None:
+def test_replaced_folder_is_approved_as_it_is(place: Place) -> None:
     """If another folder has replaced the mirrored one, the fix of the halt accepts it."""
     for number in range(4):
         place.write(f"{number}.md", f"text {number}")
@@ -90,7 +90,7 @@ def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None
         ("link/broken.pdf", ".", "broken.pdf"),
     ],
 )
-def test_every_command_means_the_same_file_by_a_path(
+def test_every_command_resolves_a_path_to_the_same_file(
     failed: Place, typed: str, where: str, meant: str
 ) -> None:
     for path in ("twice.pdf", "scans/twice.pdf", "scans/lost.pdf"):
@@ -109,14 +109,14 @@ def test_every_command_means_the_same_file_by_a_path(
 @pytest.mark.parametrize(
     ("typed", "where"), [("link", "."), ("docs", "."), (".", "docs"), ("..", "docs/scans")]
 )
-def test_every_command_means_the_whole_mirror_by_its_folder(failed: Place, typed: str, where: str) -> None:
+def test_every_command_resolves_a_folder_to_the_whole_mirror(failed: Place, typed: str, where: str) -> None:
     (failed.root / "link").symlink_to("docs")
     assert failed.run("explain", typed, "--json", cwd=failed.root / where).json["path"] == ""
     assert "2 documents" in failed.run("retry", typed, cwd=failed.root / where).out
 
 
 @long
-def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -> None:
+def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(place: Place) -> None:
     for number in range(8):
         place.write(f"{number}.md", f"document number {number}")
     place.configure()
@@ -155,7 +155,7 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
     assert [hit["path"] for hit in hits] == ["7.md"]
 
 
-def test_nothing_is_approved_of_a_folder_that_is_missing(place: Place) -> None:
+def test_nothing_is_approved_for_a_missing_folder(place: Place) -> None:
     """A folder that appears later must not be accepted unseen."""
     place.write("a.md", "alpha")
     place.configure()
@@ -165,7 +165,7 @@ def test_nothing_is_approved_of_a_folder_that_is_missing(place: Place) -> None:
     assert "nothing is held" in place.run("approve").out
 
 
-def test_an_approval_shows_what_goes_and_asks(terminal: Begin, place: Place) -> None:
+def test_approve_lists_deletions_and_asks(terminal: Begin, place: Place) -> None:
     for number in range(3):
         place.write(f"{number}.md", f"document number {number}")
     place.configure()
@@ -182,7 +182,7 @@ def test_an_approval_shows_what_goes_and_asks(terminal: Begin, place: Place) -> 
         assert place.run("--once").code == code
 
 
-def test_a_quiet_approval_prints_nothing(place: Place) -> None:
+def test_quiet_approve_prints_nothing(place: Place) -> None:
     for number in range(3):
         place.write(f"{number}.md", f"document number {number}")
     place.configure()

@@ -37,7 +37,7 @@ def explained(place: Place) -> str:
 
 @proves("install 'rapidocr', 'onnxruntime'")
 @long
-def test_only_scans_are_read_again_when_the_extra_comes_and_none_when_it_goes(
+def test_only_scans_are_reread_when_the_ocr_extra_is_installed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scans, "is_installed", lambda: False)

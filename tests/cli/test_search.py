@@ -44,7 +44,7 @@ from tests.cli.vendor import ZhipuPlace, filled_zhipu_place
 from tests.share import long
 
 
-def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
+def test_search_json_has_the_promised_shape(mirrored: Place) -> None:
     ran = mirrored.run("search", "reset", "password", "--folder", "docs", "--json")
     best = ran.json["hits"][0]
     assert (ran.code, set(ran.json)) == (0, {"hits"})
@@ -64,7 +64,7 @@ def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
     assert abs(modified.timestamp() - file.stat().st_mtime) <= 1
 
 
-def test_nothing_found_is_no_error(mirrored: Place) -> None:
+def test_no_hits_is_not_an_error(mirrored: Place) -> None:
     words = ("search", "password", "--path", "nowhere/", "--folder", "docs")
     ran = mirrored.run(*words)
     assert (ran.code, ran.out) == (0, "")
@@ -93,7 +93,7 @@ GUIDES = {"guides/hours.txt", "guides/配置.md"}
         ("--after 2999-12-31", "", set()),
     ],
 )
-def test_a_search_is_narrowed_by_path_type_and_time(
+def test_search_is_narrowed_by_path_type_and_time(
     mirrored: Place, words: str, where: str, paths: set[str]
 ) -> None:
     """Paths may be typed as the shell completes them."""
@@ -103,7 +103,7 @@ def test_a_search_is_narrowed_by_path_type_and_time(
     assert {hit["path"] for hit in ran.json["hits"]} == paths
 
 
-def test_a_pipe_gets_plain_lines_and_a_terminal_a_link_and_matches_in_bold(mirrored: Place) -> None:
+def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored: Place) -> None:
     words = ("search", "reset password", "-k1", "--folder", "docs")
     piped = mirrored.run(*words).out
     first, second = piped.splitlines()
@@ -116,7 +116,7 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_a_link_and_matches_in_bold(mirro
     assert "\x1b[1mpassword\x1b[0m" in shown
 
 
-def test_people_see_no_markup_and_no_heading_twice(place: Place) -> None:
+def test_people_see_no_markup_and_no_repeated_heading(place: Place) -> None:
     place.write("backups.md", "# Backups\n\nBackups run at night:\n\n```sh\n# as root\nbackup --now\n```\n")
     place.configure()
     assert place.run("--once").code == 0
@@ -138,7 +138,7 @@ def test_people_see_no_markup_and_no_heading_twice(place: Place) -> None:
         ("--path guides --type rst,txt", []),
     ],
 )
-def test_a_filter_that_no_document_matches_is_named(mirrored: Place, typed: str, told: list[str]) -> None:
+def test_filter_matching_no_document_is_named(mirrored: Place, typed: str, told: list[str]) -> None:
     for output in ([], ["--json"], ["--files"]):
         ran = mirrored.run("search", "office password", "--folder", "docs", *typed.split(), *output)
         assert ran.code == 0
@@ -156,18 +156,18 @@ def test_a_filter_that_no_document_matches_is_named(mirrored: Place, typed: str,
         ("!a", "it matches nothing"),
     ],
 )
-def test_a_path_that_is_no_pattern_is_refused(mirrored: Place, pattern: str, why: str) -> None:
+def test_invalid_pattern_is_refused(mirrored: Place, pattern: str, why: str) -> None:
     ran = mirrored.run("search", "office", "--folder", "docs", "--path", pattern)
     assert (ran.code, why in ran.err, "Traceback" in ran.err) == (2, True, False)
 
 
-def test_files_with_nul_gives_back_any_name(mirrored: Place) -> None:
+def test_files_with_nul_separator_preserves_any_name(mirrored: Place) -> None:
     words = ("search", "xylophone", "-k1", "--files", "--folder", "docs")
     assert mirrored.run(*words, "-0").raw == os.fsencode(mirrored.docs / ODD) + b"\0"
     assert mirrored.run(*words).raw == os.fsencode(mirrored.docs / ODD) + b"\n"
 
 
-def test_files_gives_back_bytes_that_are_not_utf8(place: Place) -> None:
+def test_files_preserves_non_utf8_bytes(place: Place) -> None:
     name = os.fsdecode(b"caf\xe9.md")
     place.write(name, "Espresso and cappuccino.\n")
     place.configure()
@@ -181,7 +181,7 @@ def test_files_gives_back_bytes_that_are_not_utf8(place: Place) -> None:
 WIDE = re.compile("[\u3000-\u9fff\uff00-\uff60]")
 
 
-def test_a_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) -> None:
+def test_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) -> None:
     place.write("long.md", "filler words and more of them " * 20 + "zebra " + "and even more of them " * 20)
     place.write("宽.md", "这是很长的一段文字。" * 30 + "斑马" + "后面还有很多文字。" * 30)
     place.configure()
@@ -195,7 +195,7 @@ def test_a_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) 
 
 
 @pytest.mark.parametrize("command", ["search x", "verify", "explain a.md"])
-def test_an_index_that_is_gone_is_told_with_what_helps(place: Place, command: str) -> None:
+def test_missing_index_is_reported_with_a_fix(place: Place, command: str) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once").code == 0
@@ -214,7 +214,7 @@ def test_an_index_that_is_gone_is_told_with_what_helps(place: Place, command: st
     assert place.run(*command.split(), *options).code == 0
 
 
-def test_mirrors_whose_scores_mean_the_same_are_merged_by_score(place: Place) -> None:
+def test_mirrors_with_comparable_scores_are_merged_by_score(place: Place) -> None:
     texts = {
         "one/0.md": "The walrus sleeps on the ice.",
         "one/1.md": "Walrus, ice, walrus.",
@@ -238,7 +238,7 @@ def test_mirrors_whose_scores_mean_the_same_are_merged_by_score(place: Place) ->
     assert "one:" not in place.run("search", "walrus", "--mirror", "one").out
 
 
-def test_a_closed_pipe_is_no_trouble(mirrored: Place) -> None:
+def test_closed_pipe_is_not_an_error(mirrored: Place) -> None:
     process = mirrored.start("search", "password", "--folder", "docs", "--json")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -267,7 +267,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
         yield zhipu
 
 
-def test_hits_are_our_files_and_nobody_elses(shared: ZhipuPlace) -> None:
+def test_hits_are_only_our_files(shared: ZhipuPlace) -> None:
     hits = shared.go("search", "office opens at nine", "--json").json["hits"]
     assert [hit["path"] for hit in hits[:2]] == ["guides/hours.txt", "archive/office.md"]
     best = hits[0]
@@ -276,7 +276,7 @@ def test_hits_are_our_files_and_nobody_elses(shared: ZhipuPlace) -> None:
     assert best["score"] == best["passages"][0]["score"] > hits[1]["score"]
 
 
-def test_pictures_of_passages_are_in_json_and_counted_for_people(shared: ZhipuPlace) -> None:
+def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace) -> None:
     before = shared.vendor.asked("images")
     assert shared.run("search", "badge", "--files").code == 0
     assert shared.vendor.asked("images") == before
@@ -295,7 +295,7 @@ def test_pictures_of_passages_are_in_json_and_counted_for_people(shared: ZhipuPl
     assert not [path for path in kept if signature in path.read_bytes()]
 
 
-def test_a_search_goes_on_without_a_ranking_model_that_fails_and_says_so(shared: ZhipuPlace) -> None:
+def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuPlace) -> None:
     shared.vendor.play("code-in-200", op="retrieve", args={"code": 1311})
     ran = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
     assert (ran.code, ran.out.strip()) == (0, str(shared.docs / "guides/hours.txt"))
@@ -343,7 +343,7 @@ AWAY = "http://127.0.0.1:9"
 
 
 @long
-def test_without_its_services_a_search_still_finds_and_says_so(place: Place, server: Server) -> None:
+def test_search_works_without_its_services_and_says_so(place: Place, server: Server) -> None:
     aim(place, server.url, server.url)
     place.write("bees.md", "bees make honey in a beehive")
     place.write("taxes.md", "the tax return is due in may")
@@ -365,7 +365,7 @@ def test_without_its_services_a_search_still_finds_and_says_so(place: Place, ser
         assert SECRET not in ran.err
 
 
-def test_a_picture_is_found_by_text(place: Place, server: Server) -> None:
+def test_picture_is_found_by_text(place: Place, server: Server) -> None:
     aim(place, server.url, dialect="newapi")
     place.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
     place.write("taxes.md", "the tax return is due in may")
@@ -396,7 +396,7 @@ AT = "https://service.example/v1"
     ],
     ids=["embedded", "embedding", "rerank", "remote"],
 )
-def test_requests_that_cost_wait_for_a_longer_rest(target: Any, pause: float) -> None:
+def test_paid_requests_wait_for_a_longer_typing_pause(target: Any, pause: float) -> None:
     assert pause_for([MIRROR, replace(MIRROR, target=target)]) == pause
 
 
@@ -431,7 +431,7 @@ def hit(path: str) -> FoundDocument:
     return FoundDocument("docs", Path("/srv/docs"), path, found, "docs")
 
 
-async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
+async def test_results_of_an_outdated_query_are_not_shown() -> None:
     stage = LiveSession(several=True)
     working = asyncio.create_task(stage.session.keep_searching())
     stage.session.mark(1)
@@ -454,7 +454,7 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
     working.cancel()
 
 
-async def test_a_hit_on_another_machine_is_shown_as_such_and_cannot_be_opened_here() -> None:
+async def test_hit_on_another_machine_is_marked_and_cannot_be_opened_here() -> None:
     stage = LiveSession("a")
     origin = Origin("base", "files-2", "news", Path("/srv/news"), 0.0, is_own=False, is_here=False)
     away = FoundDocument("news", Path("/srv/news"), "a.md", replace(hit("").hit, origin=origin), "docs", True)
@@ -467,7 +467,7 @@ async def test_a_hit_on_another_machine_is_shown_as_such_and_cannot_be_opened_he
     assert stage.session.chosen == Path("/srv/docs/b.md")
 
 
-async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
+async def test_failing_service_is_reported_and_search_continues() -> None:
     stage = LiveSession("a")
     working = asyncio.create_task(stage.session.keep_searching())
     await stage.turn()
@@ -482,7 +482,7 @@ async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
     working.cancel()
 
 
-def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Place) -> None:
+def test_interactive_search_returns_the_chosen_path(terminal: Begin, mirrored: Place) -> None:
     typing = terminal(mirrored, "search", "-i", "--folder", "docs")
     typing.until(SECOND_SCREEN)
     typing.type("passw")
@@ -495,7 +495,7 @@ def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Pla
     assert str(mirrored.docs / "install.md") in typing.seen
 
 
-def test_before_anything_was_mirrored_no_screen_is_shown(terminal: Begin, place: Place) -> None:
+def test_no_interactive_search_before_the_first_pass(terminal: Begin, place: Place) -> None:
     place.write("a.md", "alpha")
     typing = terminal(place, "search", "-i", "--folder", "docs")
     assert typing.end() == 2
@@ -504,7 +504,7 @@ def test_before_anything_was_mirrored_no_screen_is_shown(terminal: Begin, place:
 
 
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_however_it_ends_the_terminal_is_as_before(
+def test_terminal_is_restored_however_search_ends(
     terminal: Begin, mirrored: Place, ending: str | int, code: int
 ) -> None:
     typing = terminal(mirrored, "search", "-i", "password", "--folder", "docs")
@@ -547,7 +547,7 @@ def notes(place: Place, word: str, *options: str) -> list[str]:
     return told
 
 
-def test_a_search_without_anything_missing_has_no_notes(mirrored: Place) -> None:
+def test_complete_search_has_no_notes(mirrored: Place) -> None:
     assert notes(mirrored, "password", "--folder", "docs") == []
 
 
@@ -558,15 +558,13 @@ def test_a_search_without_anything_missing_has_no_notes(mirrored: Place) -> None
         ("pasword frobnicate", "no document has “pasword”; searched for “password”"),
     ],
 )
-def test_what_was_searched_for_instead_of_a_misspelt_word_is_said_and_marked(
-    mirrored: Place, question: str, note: str
-) -> None:
+def test_corrected_spelling_is_reported_and_marked(mirrored: Place, question: str, note: str) -> None:
     assert notes(mirrored, question, "--folder", "docs") == [note]
     shown = mirrored.run("search", question, "--folder", "docs", tty=True)
     assert "\x1b[1mpassword" in shown.out.lower() and note in shown.err
 
 
-def test_each_hit_says_why_it_was_found(mirrored: Place) -> None:
+def test_each_hit_says_why_it_matched(mirrored: Place) -> None:
     def run(question: str, *options: str) -> Any:
         return mirrored.run("search", question, "--folder", "docs", "--explain", *options)
 
@@ -593,14 +591,14 @@ def test_each_hit_says_why_it_was_found(mirrored: Place) -> None:
     assert run("install", "--files").code == 2
 
 
-def test_of_a_hit_at_a_service_only_its_score_is_known(shared: ZhipuPlace) -> None:
+def test_only_the_score_is_known_for_service_hits(shared: ZhipuPlace) -> None:
     ran = shared.run("search", "opens at nine", "--explain", "-k1")
     assert re.search(r"^    score \d\.\d\d from the service, which gives no reasons$", ran.out, re.M)
     [hit] = shared.run("search", "opens at nine", "--explain", "-k1", "--json").json["hits"]
     assert set(hit["why"]) == {"lines"}
 
 
-def test_hits_that_have_no_word_of_the_question_are_told_as_such(mirrored: Place) -> None:
+def test_hits_without_any_query_word_are_labelled(mirrored: Place) -> None:
     assert notes(mirrored, "ubuntu setup", "--folder", "docs") == [
         "no document has “ubuntu” or “setup”; the hits are similar in meaning"
     ]
@@ -624,14 +622,14 @@ def test_phrases_and_excluded_words_narrow_a_search(mirrored: Place) -> None:
     assert "no document matches --path nowhere/" in ran.err
 
 
-def test_a_service_is_asked_without_phrases_and_excluded_words_and_a_note_says_so(shared: ZhipuPlace) -> None:
+def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: ZhipuPlace) -> None:
     ran = shared.run("search", 'office "opens at nine" -badge path:guides/ type:txt', "--json")
     assert [hit["path"] for hit in ran.json["hits"]] == ["guides/hours.txt"]
     [note] = ran.json["notes"]
     assert 'doesn\'t know "phrases" and -words' in note
 
 
-def test_what_is_not_indexed_yet_is_said_whether_anything_was_found_or_not(lagging: Place) -> None:
+def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Place) -> None:
     waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):
         assert notes(lagging, word) == [waits]
@@ -640,7 +638,7 @@ def test_what_is_not_indexed_yet_is_said_whether_anything_was_found_or_not(laggi
         assert notes(lagging, "document") == ["handbook: 1 file is not indexed yet"]
 
 
-def test_a_search_during_the_first_pass_says_so(lagging: Place) -> None:
+def test_search_during_the_first_pass_says_so(lagging: Place) -> None:
     with contextlib.closing(apsw.Connection(str(lagging.state / "state.db"))) as database:
         database.execute("UPDATE mirror SET last_pass = NULL")
     with lock.held(lagging.state):
@@ -649,7 +647,7 @@ def test_a_search_during_the_first_pass_says_so(lagging: Place) -> None:
         ]
 
 
-def test_a_missing_folder_and_failed_documents_are_said(failed: Place) -> None:
+def test_missing_folder_and_failed_documents_are_reported(failed: Place) -> None:
     assert notes(failed, "text") == ["handbook: 2 files failed; kbsync status says why"]
     failed.docs.rename(failed.root / "away")
     assert failed.run("--once").code == 3
@@ -660,7 +658,7 @@ def test_a_missing_folder_and_failed_documents_are_said(failed: Place) -> None:
     assert missing.endswith("; then run: kbsync --once --mirror handbook")
 
 
-def test_a_folder_that_went_after_the_last_pass_is_said(
+def test_folder_missing_since_the_last_pass_is_reported(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.write("a.md", "alpha")
@@ -681,7 +679,7 @@ def test_a_folder_that_went_after_the_last_pass_is_said(
         assert notes(place, "alpha", *options) == []  # a running kbsync reports halts itself
 
 
-async def test_results_as_you_type_come_with_the_same_notes() -> None:
+async def test_search_as_you_type_has_the_same_notes() -> None:
     stage = LiveSession("word")
     searching = asyncio.create_task(stage.session.keep_searching())
     await stage.turn()
@@ -696,7 +694,7 @@ class Tty:
         return True
 
 
-def test_a_display_opens_an_editor_edits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cursor_editing_in_interactive_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("xdg-open", "my-editor"):
         (tmp_path / name).write_text(
             f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >{tmp_path}/$$.new\n'

@@ -67,7 +67,7 @@ def check_mirrored(place: Place, base: KnowledgeBase, folder: Path, prefix: str 
     assert place.run("verify").code == 0
 
 
-def test_a_mirror_renamed_and_moved_in_one_edit_keeps_its_documents(
+def test_mirror_renamed_and_moved_at_once_keeps_its_documents(
     place: Place, docs: Path, base: KnowledgeBase
 ) -> None:
     configure(place, mirror("handbook", docs, base))
@@ -81,7 +81,7 @@ def test_a_mirror_renamed_and_moved_in_one_edit_keeps_its_documents(
     check_mirrored(place, base, moved)
 
 
-def test_a_mirror_renamed_and_given_another_prefix_keeps_its_documents(
+def test_mirror_renamed_with_a_new_prefix_keeps_its_documents(
     place: Place, docs: Path, base: KnowledgeBase
 ) -> None:
     configure(place, mirror("handbook", docs, base, prefix="a/"))
@@ -99,7 +99,7 @@ def test_a_mirror_renamed_and_given_another_prefix_keeps_its_documents(
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_mirror_renamed_while_its_folder_gets_a_second_one_keeps_its_documents(
+def test_mirror_renamed_while_its_folder_gets_a_second_mirror_keeps_its_documents(
     place: Place, docs: Path, base: KnowledgeBase, turned: bool
 ) -> None:
     configure(place, mirror("a", docs, base))
@@ -113,7 +113,7 @@ def test_a_mirror_renamed_while_its_folder_gets_a_second_one_keeps_its_documents
 
 
 @pytest.mark.parametrize("is_older", [False, True])
-def test_the_mirror_of_a_base_is_told_from_others_of_its_folder_by_the_base(
+def test_mirrors_of_one_folder_are_told_apart_by_their_base(
     place: Place, docs: Path, base: KnowledgeBase, is_older: bool
 ) -> None:
     with local(place.root / "second") as second:
@@ -128,7 +128,7 @@ def test_the_mirror_of_a_base_is_told_from_others_of_its_folder_by_the_base(
         assert len(base.documents("")) == len(files_of(docs))
 
 
-def test_a_mirror_whose_name_another_takes_keeps_its_documents(
+def test_mirror_whose_name_is_reused_keeps_its_documents(
     place: Place, docs: Path, base: KnowledgeBase
 ) -> None:
     configure(place, mirror("a", docs, base))
@@ -142,7 +142,7 @@ def test_a_mirror_whose_name_another_takes_keeps_its_documents(
         assert base.documents("") == files_of(docs)
 
 
-def test_two_states_of_a_mirror_in_turn_leave_nothing_twice(
+def test_alternating_states_of_a_mirror_leave_no_duplicates(
     place: Place, docs: Path, proving: KnowledgeBase
 ) -> None:
     for turn, state in enumerate(["one", "two", "two", "one", "one", "two"]):
@@ -155,9 +155,7 @@ def test_two_states_of_a_mirror_in_turn_leave_nothing_twice(
         check_mirrored(place, proving, docs)
 
 
-def test_a_state_that_was_copied_notices_what_its_copy_did(
-    place: Place, docs: Path, proving: KnowledgeBase
-) -> None:
+def test_copied_state_notices_work_of_its_copy(place: Place, docs: Path, proving: KnowledgeBase) -> None:
     configure(place, mirror("handbook", docs, proving), state="one")
     passed(place)
     shutil.copytree(place.home / "one", place.home / "two")
@@ -168,7 +166,7 @@ def test_a_state_that_was_copied_notices_what_its_copy_did(
         check_mirrored(place, proving, docs)
 
 
-def test_a_lost_state_leaves_no_old_text_and_forget_deletes_all(
+def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
     place: Place, docs: Path, proving: KnowledgeBase
 ) -> None:
     configure(place, mirror("handbook", docs, proving))
@@ -185,7 +183,7 @@ def test_a_lost_state_leaves_no_old_text_and_forget_deletes_all(
 
 @long
 @pytest.mark.parametrize("name", ["gptbots", "openai", "openwebui"])
-def test_a_lost_state_takes_over_what_two_states_left_twice(name: str, place: Place, docs: Path) -> None:
+def test_lost_state_takes_over_duplicates_of_two_states(name: str, place: Place, docs: Path) -> None:
     """Two documents of one file with the same bytes, both with a mark of ours."""
     with service(name) as base:
         for state in ["one", "two", "one", "three"]:
@@ -199,9 +197,7 @@ def test_a_lost_state_takes_over_what_two_states_left_twice(name: str, place: Pl
 
 @long
 @pytest.mark.parametrize("name", ["zhipu", "dify", "ragflow", "gptbots", "openai", "openwebui"])
-def test_what_a_second_state_sent_to_a_service_is_reported_by_verify(
-    name: str, place: Place, docs: Path
-) -> None:
+def test_verify_reports_documents_sent_by_a_second_state(name: str, place: Place, docs: Path) -> None:
     """No service says who wrote last, so the first state sends the second one's documents again."""
     with service(name) as base:
         for state in ("one", "two"):
@@ -226,7 +222,7 @@ def test_what_a_second_state_sent_to_a_service_is_reported_by_verify(
         assert ran.code == 1 and "gone.md" in ran.out
 
 
-def test_verify_tells_of_documents_of_a_mirror_that_left_the_config(place: Place, docs: Path) -> None:
+def test_verify_reports_documents_of_a_mirror_removed_from_the_config(place: Place, docs: Path) -> None:
     other = place.root / "other"
     other.mkdir()
     (other / "one.md").write_text("the only one")

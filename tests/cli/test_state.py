@@ -14,7 +14,7 @@ from tests.share import long
 
 
 @long
-def test_backup_is_a_sound_private_copy(failed: Place) -> None:
+def test_backup_is_a_consistent_private_copy(failed: Place) -> None:
     copy = failed.root / "copy.db"
     with lock.held(failed.state):  # also while another process works
         assert failed.run("state", "backup", copy).code == 0
@@ -26,7 +26,7 @@ def test_backup_is_a_sound_private_copy(failed: Place) -> None:
     database.close()
 
 
-def test_a_mirror_goes_on_at_another_machine_and_sends_nothing(tmp_path: Path) -> None:
+def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> None:
     """Folder, config and state were copied there, so every inode and path is different."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

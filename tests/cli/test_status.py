@@ -46,7 +46,7 @@ def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
     assert mirror["last_pass"].endswith("Z")
 
 
-def test_status_says_how_many_passages_have_a_better_vector(
+def test_status_counts_passages_with_a_better_vector(
     mirrored: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LocalTargetConfig, "better_vectors", lambda *_: (1240, 9800))
@@ -55,9 +55,7 @@ def test_status_says_how_many_passages_have_a_better_vector(
     assert mirror["better_vectors"] == {"made": 1240, "passages": 9800}
 
 
-def test_status_counts_the_passages_of_the_index_itself(
-    mirrored: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_counts_passages_in_the_index_itself(mirrored: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(better, "is_installed", lambda: True)
     monkeypatch.setattr(better.E5, "name", "better/1")
     (mirror,) = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
@@ -79,7 +77,7 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> N
 
 
 @long
-def test_check_exits_as_a_pass_would(place: Place) -> None:
+def test_check_exits_like_a_pass(place: Place) -> None:
     place.write("good.md", "text")
     place.configure()
     assert place.run("status", "--check").code == 4  # never mirrored
@@ -134,7 +132,7 @@ def runs(place: Place, *words: str) -> str:
 
 
 @long
-def test_the_first_line_tells_a_living_daemon_from_a_killed_one(place: Place) -> None:
+def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert runs(place) == "not running; no pass has finished yet"
@@ -153,14 +151,14 @@ def test_the_first_line_tells_a_living_daemon_from_a_killed_one(place: Place) ->
     assert place.run("status", "-q").out == ""
 
 
-def test_since_when_it_runs_has_its_date_when_that_is_not_today(waiting: Place) -> None:
+def test_start_time_includes_its_date_unless_it_is_today(waiting: Place) -> None:
     with lock.held(waiting.state):
         os.utime(waiting.state / "lock", (NOW, NOW))
         assert re.fullmatch(r"running since 1970-01-1\d \d\d:\d\d \(pid \d+\)", runs(waiting))
         assert waiting.run("status", "--json").json["running"]["since"] == "1970-01-12T13:46:40Z"
 
 
-def test_without_a_config_it_shows_every_folder_that_was_ever_mirrored(place: Place) -> None:
+def test_status_without_a_config_shows_every_known_folder(place: Place) -> None:
     place.write("a.md", "alpha")
     other = place.root / "sub" / "docs"
     other.mkdir(parents=True)
@@ -195,13 +193,13 @@ def test_without_a_config_it_shows_every_folder_that_was_ever_mirrored(place: Pl
     assert daemon.end() == 0
 
 
-def test_a_single_pass_is_no_daemon(waiting: Place) -> None:
+def test_single_pass_is_not_shown_as_a_daemon(waiting: Place) -> None:
     with lock.held(waiting.state, keeps_running=False):
         assert re.match(r"not running; a single pass or command is at work since \d\d:\d\d", runs(waiting))
         assert waiting.run("status", "--json").json["running"] is None
 
 
-def test_who_cannot_tell_whether_it_runs_says_so(waiting: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_daemon_state_is_reported_as_unknown(waiting: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "NAMESPACE", waiting.config)  # of another container
     monkeypatch.setattr(lock, "LOCKS", waiting.docs / "none")
     assert runs(waiting).startswith("can't tell from here whether kbsync is running; last pass ")
@@ -210,7 +208,7 @@ def test_who_cannot_tell_whether_it_runs_says_so(waiting: Place, monkeypatch: py
 # -- nobody works on it ---------------------------------------------------------------------------------
 
 
-def test_what_waits_while_nothing_runs_is_said_with_the_command_and_no_time_left(waiting: Place) -> None:
+def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate(waiting: Place) -> None:
     ran = waiting.run("status")
     assert ran.code == 0
     assert ran.out.splitlines()[1] == f"! handbook: 1 document waits and kbsync isn't running; {RUN}"
@@ -225,7 +223,7 @@ def test_what_waits_while_nothing_runs_is_said_with_the_command_and_no_time_left
         assert "documents/s" not in waiting.run("status").out  # that was an hour ago
 
 
-def test_the_command_has_the_options_in_use_and_helps(place: Place) -> None:
+def test_suggested_command_repeats_the_options_and_works(place: Place) -> None:
     place.write("a.md", "alpha")
     options = ("--folder", str(place.docs), "--state-dir", str(place.root / "my state"))
     assert place.run("--once", *options).code == 0
@@ -242,7 +240,7 @@ def test_the_command_has_the_options_in_use_and_helps(place: Place) -> None:
 @pytest.mark.parametrize(
     ("rescan", "ago", "is_told"), [("15m", 4000, False), ("15m", 8000, True), ("1d", 100_000, False)]
 )
-def test_who_makes_a_pass_now_and_then_is_not_told_of_it_in_between(
+def test_occasional_passes_cause_no_not_running_warning(
     place: Place, rescan: str, ago: int, is_told: bool
 ) -> None:
     place.write("a.md", "alpha")
@@ -259,7 +257,7 @@ def test_who_makes_a_pass_now_and_then_is_not_told_of_it_in_between(
 # -- failing checks ----------------------------------------------------------------------------------------
 
 
-def test_a_check_that_fails_over_age_says_how_old_it_is(place: Place) -> None:
+def test_check_failing_on_age_gives_the_age(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure("rescan: 10m")
     place.run("--once")
@@ -278,7 +276,7 @@ def test_a_check_that_fails_over_age_says_how_old_it_is(place: Place) -> None:
     assert place.run("status", "--check", "--max-age", "5m", "-q").out == ""
 
 
-def test_a_check_that_fails_over_what_waits_says_so(waiting: Place) -> None:
+def test_check_failing_on_pending_work_says_so(waiting: Place) -> None:
     with lock.held(waiting.state):
         ran = waiting.run("status", "--check", "-q")
         assert ran.code == 4
@@ -309,7 +307,7 @@ def standing(
 @pytest.mark.parametrize("last", [None, NOW - 30, NOW - 90, NOW - 90_000])
 @pytest.mark.parametrize("pending", [0, 5])
 @pytest.mark.parametrize("for_s", [30.0, 90.0])
-def test_a_check_that_fails_always_says_why(
+def test_failing_check_always_gives_a_reason(
     place: Place, runs: bool | None, max_age: float | None, last: float | None, pending: int, for_s: float
 ) -> None:
     from kbsync.cli.commands.status import _checked
@@ -321,7 +319,7 @@ def test_a_check_that_fails_always_says_why(
         assert not any("kbsync --once" in line for line in said)  # the state is in use
 
 
-def test_a_halt_speaks_for_what_waits_as_long_as_somebody_works(place: Place) -> None:
+def test_halt_replaces_the_pending_work_hint_while_a_kbsync_runs(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
     halted = Halt("target-down", "no answer", "")
     assert list(late(installation, standing(pending=5, halt=halted), check=True)) == []
@@ -333,7 +331,9 @@ def test_a_halt_speaks_for_what_waits_as_long_as_somebody_works(place: Place) ->
 # -- the first pass -------------------------------------------------------------------------------------
 
 
-def test_during_the_first_pass_nothing_is_to_be_run_and_one_that_was_cut_short_is(waiting: Place) -> None:
+def test_running_first_pass_suggests_nothing_and_an_interrupted_one_suggests_a_command(
+    waiting: Place,
+) -> None:
     passed(waiting, None)
     with lock.held(waiting.state):
         out = waiting.run("status").out
@@ -346,7 +346,7 @@ def test_during_the_first_pass_nothing_is_to_be_run_and_one_that_was_cut_short_i
     assert "documents/s" not in waiting.run("status").out
 
 
-def test_a_mirror_that_the_running_kbsync_has_not_begun_is_told(place: Place) -> None:
+def test_mirror_not_started_by_the_running_kbsync_is_reported(place: Place) -> None:
     place.configure()
     place.state.mkdir(parents=True, mode=0o700)
     with lock.held(place.state):
@@ -355,7 +355,7 @@ def test_a_mirror_that_the_running_kbsync_has_not_begun_is_told(place: Place) ->
     assert "--once" not in out
 
 
-def test_watching_tells_of_a_first_pass_from_the_first_look_and_of_nobody_at_work() -> None:
+def test_watch_shows_a_first_pass_from_the_start_and_when_nothing_runs() -> None:
     stand = standing(last=None, pending=5)
     assert speed(stand) == "docs: first pass under way, 8 found so far"
     assert speed(replace(stand, rate=2.0)) == "docs: first pass under way, 8 found so far, 2.0 documents/s"
@@ -366,7 +366,7 @@ def test_watching_tells_of_a_first_pass_from_the_first_look_and_of_nobody_at_wor
     assert in_one_line(standing(runs=False)) == "docs: 3 ready"
 
 
-def test_the_worst_comes_first_in_the_order_of_exit_codes(
+def test_most_severe_problem_comes_first_in_exit_code_order(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2, 3, 4, 1: held documents rank before failed ones, temporary problems between them."""
@@ -397,7 +397,7 @@ def test_the_worst_comes_first_in_the_order_of_exit_codes(
 SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 
 
-def test_without_a_terminal_each_change_is_a_line() -> None:
+def test_watch_prints_one_line_per_change_without_a_terminal() -> None:
     halt = Halt("quota", "no money", "kbsync retry")
     looks = [standing(1, pending=1)] * 2 + [standing(2)] + [standing(2, halt=halt)] * 2
     sights = iter([[each] for each in looks])
@@ -425,7 +425,7 @@ def failing(count: int) -> MirrorReport:
     return replace(whole, status=replace(whole.status, documents=documents), failed=failed)
 
 
-def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(place: Place) -> None:
+def test_watch_shows_the_table_first_and_fills_the_remaining_rows(place: Place) -> None:
     installation = choose(Choices(folder=place.docs))
     frame = framed(Output(), installation, [failing(30)])
     assert frame.table[0].startswith("not running; last pass ")
@@ -449,7 +449,7 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_terminal_is_left_as_it_was(terminal: Begin, mirrored: Place, number: int, code: int) -> None:
+def test_watch_restores_the_terminal(terminal: Begin, mirrored: Place, number: int, code: int) -> None:
     watching = terminal(mirrored, "status", "--watch", "--folder", "docs")
     watching.until(SECOND_SCREEN)
     shown = watching.until("Ctrl-C to quit")
@@ -461,7 +461,7 @@ def test_the_terminal_is_left_as_it_was(terminal: Begin, mirrored: Place, number
     assert "MIRROR" in watching.seen  # the last frame stays
 
 
-def test_promises_that_a_target_does_not_keep_are_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promises_a_target_cannot_keep_are_listed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """`status`, `doctor` and the JSON report them; they aren't a problem that anybody could fix."""
     instead = "a changed file is not found while it is indexed"
     monkeypatch.setattr(LocalTargetConfig, "unkept", {2: instead})

@@ -10,14 +10,14 @@ import pytest
 from tests.cli.place import Place
 
 
-def test_verify_finds_nothing_wrong_after_a_pass(mirrored: Place) -> None:
+def test_verify_is_clean_after_a_pass(mirrored: Place) -> None:
     ran = mirrored.run("verify", "--json", "--folder", "docs")
     none: dict[str, list[str]] = {"missing": [], "stale": [], "orphaned": [], "duplicate": []}
     assert ran.json == {"mirrors": [{"name": "docs", "ok": True, **none, "foreign": 0}]}
     assert mirrored.run("verify", "--folder", "docs").out == "docs: all is well\n"
 
 
-def test_verify_finds_what_is_stale_and_repair_asks_for_it(place: Place) -> None:
+def test_verify_finds_stale_documents_and_repair_schedules_them(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     place.run("--once")
@@ -44,9 +44,7 @@ def test_verify_finds_what_is_stale_and_repair_asks_for_it(place: Place) -> None
         ("INSERT INTO words(words) VALUES ('delete-all')", ["a.md", "b.md"]),
     ],
 )
-def test_verify_finds_documents_that_lost_their_passages(
-    place: Place, damage: str, missing: list[str]
-) -> None:
+def test_verify_finds_documents_without_passages(place: Place, damage: str, missing: list[str]) -> None:
     place.write("a.md", "# Falcons\n\nThe kestrel.\n\n# Waders\n\nThe heron.\n")
     place.write("b.md", "# Gulls\n\nThe tern.\n")
     place.configure()
@@ -70,7 +68,7 @@ def documents(place: Place) -> list[str]:
         return [path for (path,) in index.execute("SELECT path FROM document ORDER BY path")]
 
 
-def test_a_repair_that_was_asked_of_a_base_changes_nothing_in_the_one_after_it(place: Place) -> None:
+def test_repair_requested_for_one_base_does_not_affect_the_next(place: Place) -> None:
     place.write("a.md", "# Falcons\n\nThe kestrel.\n")
     place.configure()
     place.run("--once")
