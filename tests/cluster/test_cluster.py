@@ -137,9 +137,7 @@ def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_th
 
 
 @long
-def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
-    programs: Programs, cluster: DaskCluster
-) -> None:
+def test_worker_parses_in_the_sandbox_with_a_private_folder(programs: Programs, cluster: DaskCluster) -> None:
     pdfs = [document(f"slow{number}.pdf", samples.pdf()) for number in range(8)]
     assert all(isinstance(each, Cut) for each in cluster.cut(pdfs))
     own = {each.pid for each in programs.workers}
@@ -162,7 +160,7 @@ def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
 class TestOnCluster(TargetSuite):
     """The contract, with all documents split elsewhere; without long lists, in which that plays no role."""
 
-    test_long_list_is_complete_and_without_doubles = None  # type: ignore[assignment]
+    test_long_list_is_complete_and_without_duplicates = None  # type: ignore[assignment]
     test_status_of_many_ids_answers_all_of_them = None  # type: ignore[assignment]
 
     @pytest.fixture(autouse=True)
@@ -185,7 +183,7 @@ class OnCluster(LocalConformance):
         return config.open(place)
 
 
-def test_passages_that_have_a_vector_are_not_embedded_again(
+def test_passages_with_a_vector_are_not_embedded_again(
     cluster: DaskCluster, calls: list[tuple[str, bytes]]
 ) -> None:
     encoder = ClusterEncoder(cluster, LocalEncoder(), LocalEncoder)
@@ -201,7 +199,7 @@ def test_passages_that_have_a_vector_are_not_embedded_again(
     assert [key for each in batch if isinstance(each, Entry) for key in each.vectors] == lacking
 
 
-def test_a_passage_that_the_model_fails_at_is_refused_and_the_others_go_on(cluster: DaskCluster) -> None:
+def test_passage_the_model_fails_on_is_refused_and_the_rest_continue(cluster: DaskCluster) -> None:
     encoder = ClusterEncoder(cluster, LocalEncoder(), LocalEncoder)
     made = encoder.begin([Chunk(each, each, each) for each in ("a", "b", "poison", "c", "d")]).result()
     refused = {key: each for key, each in made.items() if isinstance(each, Rejected)}
@@ -209,7 +207,7 @@ def test_a_passage_that_the_model_fails_at_is_refused_and_the_others_go_on(clust
     assert re.match(r"worker tcp://\S+ could not prepare it \(RuntimeError: index", refused["poison"].reason)
 
 
-def test_a_task_that_does_not_end_is_given_up_with_the_workers_address(
+def test_hanging_task_is_abandoned_with_the_workers_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     never = threading.Event()
@@ -231,7 +229,7 @@ def test_a_task_that_does_not_end_is_given_up_with_the_workers_address(
         list(cluster.cut(PAGES))
 
 
-def test_vectors_are_ranked_among_the_puts_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_puts_share_the_embedding_order(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = list[int]()
 
     async def cut(*_: Any) -> Cut:
@@ -255,7 +253,7 @@ def test_vectors_are_ranked_among_the_puts_under_way(monkeypatch: pytest.MonkeyP
     assert ranks == [-1, -2, -3]
 
 
-def test_room_is_given_back_whatever_happens_to_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_budget_is_released_whatever_happens_to_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9", bytes_in_flight=10), 0.1)) as cluster:
         monkeypatch.setattr(PAGES[0][1], "open", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -263,7 +261,7 @@ def test_room_is_given_back_whatever_happens_to_a_body(monkeypatch: pytest.Monke
         assert cluster._room.used == 0
 
 
-def test_results_wait_on_the_workers_and_bytes_with_the_scheduler(
+def test_results_stay_on_workers_and_bytes_with_the_scheduler(
     cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched, result = list[str](), distributed.Future.result
@@ -288,7 +286,7 @@ def test_results_wait_on_the_workers_and_bytes_with_the_scheduler(
         cuts.close()
 
 
-def test_who_waits_for_room_is_not_passed() -> None:
+def test_requests_for_memory_are_served_in_order() -> None:
     room, taken = _Room(10), threading.Event()
     assert room.take(6, wait=False)
     large = threading.Thread(target=lambda: room.take(30, wait=True) and taken.set())
@@ -301,7 +299,7 @@ def test_who_waits_for_room_is_not_passed() -> None:
     large.join()
 
 
-def test_nothing_of_what_was_to_be_sent_is_kept_after_an_outage() -> None:
+def test_unsent_results_are_dropped_after_an_outage() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.1)) as cluster:
         for _ in range(2):
             with pytest.raises(Unavailable):
@@ -321,7 +319,7 @@ class ServiceEncoder:
 
 
 @long
-def test_a_service_is_asked_by_the_host_alone(cluster: DaskCluster, calls: list[tuple[str, bytes]]) -> None:
+def test_only_the_host_calls_a_service(cluster: DaskCluster, calls: list[tuple[str, bytes]]) -> None:
     documents = [*PAGES[:6], document("a.png", samples.PNG)]
     service: Any = ServiceEncoder()
     (batch,) = Pipeline(cluster.cut, service, lambda *_: set(), 10**9).batches(documents)
@@ -331,7 +329,7 @@ def test_a_service_is_asked_by_the_host_alone(cluster: DaskCluster, calls: list[
 
 
 @pytest.mark.parametrize("found", ["equal", "changed", "as long", "missing", "a folder"])
-def test_on_a_shared_file_system_a_path_travels_unless_other_bytes_lie_there(
+def test_shared_file_system_sends_a_path_unless_the_bytes_differ(
     programs: Programs, tmp_path: Path, calls: list[tuple[str, bytes]], found: str
 ) -> None:
     (entry, body), place = (
@@ -348,7 +346,7 @@ def test_on_a_shared_file_system_a_path_travels_unless_other_bytes_lie_there(
     assert [len(call) > body.size for _, call in calls] == ([False] if found == "equal" else [False, True])
 
 
-def test_a_worker_of_another_version_halts_the_mirror_by_name(
+def test_worker_of_another_version_halts_the_mirror(
     programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "__version__", "9.1")
@@ -361,7 +359,7 @@ def test_a_worker_of_another_version_halts_the_mirror_by_name(
         assert len(cluster.state().unfit) == 2
 
 
-def test_another_model_on_a_worker_halts_the_mirror_by_name(cluster: DaskCluster, tmp_path: Path) -> None:
+def test_worker_with_another_model_halts_the_mirror(cluster: DaskCluster, tmp_path: Path) -> None:
     named = LocalEncoder()
     named._name = "onnx-another/1"
     with pytest.raises(Halted, match=r"has model wordllama\S+, this host has model onnx-another/1"):
@@ -383,7 +381,7 @@ def show(module: str) -> None:
     sys.modules[module] = sys.modules.pop("hidden")
 
 
-def test_a_worker_without_kbsync_halts_the_mirror_by_name(programs: Programs, cluster: DaskCluster) -> None:
+def test_worker_without_kbsync_halts_the_mirror(programs: Programs, cluster: DaskCluster) -> None:
     name = worker.__name__
     with distributed.Client(programs.address, set_as_default=False) as dask:
         addresses = list(dask.nthreads())
@@ -396,7 +394,7 @@ def test_a_worker_without_kbsync_halts_the_mirror_by_name(programs: Programs, cl
             dask.run(show, name, workers=addresses[:1])
 
 
-def test_documents_on_their_way_are_bounded_by_their_bytes(programs: Programs) -> None:
+def test_documents_in_flight_are_limited_by_bytes(programs: Programs) -> None:
     sizes = [400, 400, 400, 3_000, 100, 100, 900, 100]
     documents = [document(f"slow{number}.txt", b"x" * size) for number, size in enumerate(sizes)]
     sent, most = list[tuple[int, Future[Any]]](), list[int]()
@@ -422,7 +420,7 @@ def test_documents_on_their_way_are_bounded_by_their_bytes(programs: Programs) -
     assert max(most) == 3_000 and any(400 < size <= 1_000 for size in most)
 
 
-def test_what_is_given_up_is_cancelled_at_the_cluster(programs: Programs, cluster: DaskCluster) -> None:
+def test_abandoned_work_is_cancelled_at_the_cluster(programs: Programs, cluster: DaskCluster) -> None:
     cuts = cluster.cut([document("endless.md", b"a"), *(document(f"slow{n}.md", b"a") for n in range(50))])
     threading.Timer(0.5, cluster.close).start()
     with pytest.raises(Unavailable, match="stopped"):
@@ -436,7 +434,7 @@ def test_what_is_given_up_is_cancelled_at_the_cluster(programs: Programs, cluste
             time.sleep(0.05)
 
 
-def test_nothing_is_left_after_the_end_and_nothing_was_logged(
+def test_nothing_is_left_or_logged_after_the_end(
     programs: Programs, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = {*threading.enumerate()}
@@ -456,19 +454,19 @@ def test_nothing_is_left_after_the_end_and_nothing_was_logged(
         list(cluster.cut(PAGES[:1]))
 
 
-def test_other_versions_of_what_dask_needs_are_not_warned_of(cluster: DaskCluster) -> None:
+def test_different_dask_dependencies_cause_no_warning(cluster: DaskCluster) -> None:
     assert len(list(cluster.cut(PAGES[:1]))) == 1
     warnings.warn(distributed.versions.VersionMismatchWarning("tornado"), stacklevel=1)  # else an error
 
 
-def test_no_scheduler_at_the_address_is_told_in_a_sentence() -> None:
+def test_missing_scheduler_is_reported_in_one_sentence() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
         with pytest.raises(Unavailable, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 \("):
             list(cluster.cut(PAGES[:3]))
         assert cluster._room.used == 0
 
 
-def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_again(
+def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, looks = [0.0], list[float]()
@@ -504,7 +502,7 @@ def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_a
         assert not cluster.lose(Unavailable("its workers end", code="workers-killed"))
 
 
-def test_every_error_is_the_same_after_its_journey() -> None:
+def test_every_error_survives_serialization() -> None:
     halted = Halted("disk-full", "no space", cure="df")
     for error in (Rejected("no", code="c", may_pass=True), Unavailable("later", retry_after=3.0), halted):
         again = pickle.loads(pickle.dumps(error))
@@ -526,7 +524,7 @@ def test_every_error_is_the_same_after_its_journey() -> None:
         ),
     ],
 )
-def test_the_config_takes_an_address_for_targets_whose_index_is_ours(
+def test_config_accepts_a_cluster_address_only_for_our_own_index(
     tmp_path: Path, settings: str, says: str | None
 ) -> None:
     found = reading.problem_lines(tmp_path, reading.with_settings(settings))
@@ -539,7 +537,7 @@ def test_the_config_takes_an_address_for_targets_whose_index_is_ours(
     assert len(found) == (says is not None)
 
 
-def test_without_distributed_the_command_that_installs_it_is_told(
+def test_missing_distributed_package_comes_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(Place(tmp_path)) as place:

@@ -28,7 +28,7 @@ def checked(place: Place, **environ: str) -> tuple[int, list[dict[str, str]]]:
     return ran.code, [one for one in ran.json["checks"] if one["name"] == "handbook: cluster"]
 
 
-def test_workers_that_answer_are_counted_and_those_that_do_not_fit_are_named(
+def test_answering_workers_are_counted_and_unsuitable_ones_named(
     place: Place, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.configure(f"prepare: {{dask: {programs.address}}}\n")
@@ -47,7 +47,7 @@ def test_workers_that_answer_are_counted_and_those_that_do_not_fit_are_named(
 
 
 @long
-def test_tls_is_that_of_dasks_own_settings(place: Place, tmp_path: Path) -> None:
+def test_tls_uses_dasks_own_settings(place: Place, tmp_path: Path) -> None:
     authority(tmp_path)
     kinds = ("CLIENT", "SCHEDULER", "WORKER")
     tls = {f"DASK_DISTRIBUTED__COMM__TLS__{kind}__CERT": str(tmp_path / "kb.pem") for kind in kinds}

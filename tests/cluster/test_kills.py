@@ -42,7 +42,7 @@ def pause(dask_worker: Any) -> None:
 
 
 @long
-def test_a_document_that_kills_workers_and_a_cluster_without_any(
+def test_document_that_kills_workers_and_a_cluster_without_workers(
     doomed: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(DaskCluster(Cluster(doomed.address))) as cluster:
@@ -70,7 +70,7 @@ def test_a_document_that_kills_workers_and_a_cluster_without_any(
         assert all(isinstance(each, Cut) for each in cluster.cut(PAGES))
 
 
-def test_of_passages_that_kill_workers_together_only_the_one_to_blame_is_refused(
+def test_only_the_guilty_passage_of_a_batch_that_kills_workers_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = list[int]()
@@ -103,7 +103,7 @@ def test_of_passages_that_kill_workers_together_only_the_one_to_blame_is_refused
     ]  # of the three alone one is harmless: workers don't end with all of them
 
 
-def test_a_cluster_whose_workers_all_end_is_to_blame_and_no_document_is(
+def test_cluster_whose_workers_all_die_is_blamed_instead_of_a_document(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def ask(*_: Any, **_more: Any) -> bytes:
@@ -125,7 +125,7 @@ def eventually(what: Callable[[], bool]) -> None:
 
 
 @long
-def test_without_its_cluster_a_pass_goes_on_here_and_status_says_so(tmp_path: Path) -> None:
+def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path: Path) -> None:
     place, running = Place(tmp_path), Programs(1)
     try:
         for each in (running.scheduler, *running.workers):
@@ -152,7 +152,7 @@ def test_without_its_cluster_a_pass_goes_on_here_and_status_says_so(tmp_path: Pa
 
 
 @long
-def test_workers_and_scheduler_killed_in_the_middle_of_a_pass_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_killing_workers_and_scheduler_mid_pass_loses_and_duplicates_nothing(tmp_path: Path) -> None:
     place, running, names = Place(tmp_path), Programs(2), [f"slow{number:03}.html" for number in range(160)]
     for name in names:
         place.write(name, f"<h1>{name}</h1><p>The walrus of {name}.</p>")

@@ -12,7 +12,7 @@ from kbsync.config.model import MirrorConfig
 from .reading import problem_lines, problems, read
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "kb").touch()
     text = "mirrors:\n- name: a\n  folder: file\n- {name: b, folder: /srv/b, target: {path: kb}}\n"
@@ -22,14 +22,14 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_nested_folders_may_go_into_knowledge_bases_of_their_own(tmp_path: Path) -> None:
+def test_nested_folders_may_use_different_knowledge_bases(tmp_path: Path) -> None:
     read(
         tmp_path,
         "mirrors: [{name: a, folder: /srv/a}, {name: b, folder: /srv/a/b}, {name: c, folder: /srv/a}]",
     )
 
 
-def test_one_local_knowledge_base_for_two_mirrors_is_told(tmp_path: Path) -> None:
+def test_local_base_shared_by_two_mirrors_is_reported(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("kb")
     text = """\
         mirrors:
@@ -44,7 +44,7 @@ def test_one_local_knowledge_base_for_two_mirrors_is_told(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("one", "other"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "link"), (".", "a")]
 )
-def test_overlapping_folders_into_one_knowledge_base_are_told(tmp_path: Path, one: str, other: str) -> None:
+def test_overlapping_folders_into_one_base_are_reported(tmp_path: Path, one: str, other: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to("a")
     text = f"""\
@@ -75,7 +75,7 @@ def test_overlapping_folders_into_one_knowledge_base_are_told(tmp_path: Path, on
         ),
     ],
 )
-def test_what_we_write_lies_outside_of_what_we_mirror(tmp_path: Path, text: str, key: str) -> None:
+def test_our_files_must_be_outside_mirrored_folders(tmp_path: Path, text: str, key: str) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "link").symlink_to("docs")
     [problem] = problems(tmp_path, text)
@@ -84,7 +84,7 @@ def test_what_we_write_lies_outside_of_what_we_mirror(tmp_path: Path, text: str,
     assert problem.message.endswith("; choose a place outside it")
 
 
-def test_a_local_knowledge_base_on_a_network_file_system_is_told(
+def test_local_base_on_a_network_file_system_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.targets.local.config.network_file_system", lambda path: "nfs4")
@@ -110,18 +110,18 @@ def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
     return [replace(one, target=target) for one, target in zip(made, targets, strict=True)]
 
 
-def test_prefixes_of_one_base_that_begin_each_other_are_told() -> None:
+def test_prefixes_that_begin_each_other_in_one_base_are_reported() -> None:
     rows = mirrors(("/a", "guides/", "1"), ("/b", "guides/faq/", "1"), ("/c", "faq/", "1"), ("/d", "", "2"))
     [finding] = base_conflicts(rows)
     assert finding.loc == ("mirrors", 1, "prefix")
     assert "'guides/faq/' and 'guides/' of mirror m0 clash in one knowledge base" in finding.message
 
 
-def test_only_whole_names_of_folders_overlap_and_no_prefix_begins_every_prefix() -> None:
+def test_overlap_is_decided_by_whole_folder_names_and_the_empty_prefix_overlaps_all() -> None:
     assert not overlap(Path("/srv/docs"), Path("/srv/docs-old")) and overlap(Path("/"), Path("/srv"))
     assert prefixes_clash("", "a/") and prefixes_clash("", "") and not prefixes_clash("a/", "b/")
 
 
-def test_overlapping_folders_into_one_shared_base_are_told() -> None:
+def test_overlapping_folders_into_one_shared_base_are_reported() -> None:
     [finding] = base_conflicts(mirrors(("/a", "x/", "1"), ("/a/b", "y/", "1"), ("/a/b", "z/", "2")))
     assert finding.loc == ("mirrors", 1, "folder")

@@ -122,7 +122,7 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("text", "expected"), KEPT)
-def test_a_mirror_is_added_and_removed_and_all_else_keeps_its_bytes(text: str, expected: str) -> None:
+def test_adding_and_removing_a_mirror_keeps_every_other_byte(text: str, expected: str) -> None:
     added = with_mirror(text, NEW)
     assert added == expected.replace("NAME", '"new"').replace("FOLDER", '"/srv/n€w $${x}"')
     back = without_mirror(added, 1)
@@ -178,7 +178,7 @@ REMOVED = [
 
 
 @pytest.mark.parametrize(("text", "index", "expected"), REMOVED)
-def test_a_mirror_is_removed_with_what_is_in_it(text: str, index: int, expected: str) -> None:
+def test_mirror_is_removed_with_its_block(text: str, index: int, expected: str) -> None:
     assert without_mirror(text, index) == expected
 
 
@@ -191,12 +191,12 @@ def test_a_mirror_is_removed_with_what_is_in_it(text: str, index: int, expected:
     ],
     ids=["alias", "merge", "a text that keeps blank lines"],
 )
-def test_what_cannot_be_edited_safely_is_refused(text: str) -> None:
+def test_unsafe_edits_are_refused(text: str) -> None:
     with pytest.raises(NotEditable):
         with_mirror(text, NEW)
 
 
-def test_a_mirror_that_others_refer_to_is_not_removed() -> None:
+def test_mirror_referenced_by_others_is_not_removed() -> None:
     text = "mirrors:\n  - &a {name: a, folder: /a, settle: 1s}\n  - {<<: *a, name: b, folder: /b}\n"
     with pytest.raises(NotEditable):
         without_mirror(text, 0)
@@ -219,7 +219,7 @@ MIRROR = st.dictionaries(st.sampled_from(["name", "folder", "target", "exclude"]
     st.lists(st.sampled_from(["", "# c", "  # d", "      # e - f"]), max_size=3),
     st.data(),
 )
-def test_only_the_list_of_mirrors_changes_whatever_the_layout(
+def test_only_the_mirror_list_changes_in_any_layout(
     mirrors: list[dict[str, str]],
     flow: bool | None,
     indent: int,
@@ -260,7 +260,7 @@ def file(tmp_path: Path) -> Path:
     return place
 
 
-def test_mode_and_link_stay_and_the_file_behind_the_link_is_replaced(file: Path, tmp_path: Path) -> None:
+def test_mode_and_symlink_are_kept_and_the_target_file_is_replaced(file: Path, tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     file.chmod(0o640)
     link = tmp_path / "link.yaml"
@@ -282,14 +282,14 @@ def test_root_keeps_the_owner(file: Path, tmp_path: Path) -> None:
     assert (stat.st_uid, stat.st_gid, stat.st_mode & 0o777) == (4711, 4712, 0o640)
 
 
-def test_a_byte_order_mark_stays(file: Path, tmp_path: Path) -> None:
+def test_byte_order_mark_is_kept(file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     before = file.read_bytes()
     edit_config(file, {}, adding("b", tmp_path / "b"))
     assert file.read_bytes().startswith(before)
 
 
-def test_a_refused_change_leaves_the_file_as_it_was(file: Path, tmp_path: Path) -> None:
+def test_refused_edit_leaves_the_file_unchanged(file: Path, tmp_path: Path) -> None:
     before = file.read_bytes(), file.stat().st_ino
     with pytest.raises(UsageError, match=r"mirrors\[1\].name: a is the name of mirrors\[0\] too"):
         edit_config(file, {}, adding("a", tmp_path / "b"))
@@ -297,7 +297,7 @@ def test_a_refused_change_leaves_the_file_as_it_was(file: Path, tmp_path: Path) 
     assert [each.name for each in file.parent.iterdir()] == ["config.yaml"]
 
 
-def test_what_an_editor_writes_meanwhile_is_not_lost(file: Path, tmp_path: Path) -> None:
+def test_concurrent_editor_changes_are_not_lost(file: Path, tmp_path: Path) -> None:
     calls = []
 
     def change(_config: Config, text: str) -> str:
@@ -312,7 +312,7 @@ def test_what_an_editor_writes_meanwhile_is_not_lost(file: Path, tmp_path: Path)
     assert len(load(file, {}).mirrors) == 2
 
 
-def test_edits_at_the_same_time_all_stay(file: Path, tmp_path: Path) -> None:
+def test_concurrent_edits_are_all_kept(file: Path, tmp_path: Path) -> None:
     names = [f"m{number}" for number in range(12)]
     threads = [
         threading.Thread(target=edit_config, args=(file, {}, adding(name, tmp_path / name))) for name in names
@@ -324,7 +324,7 @@ def test_edits_at_the_same_time_all_stay(file: Path, tmp_path: Path) -> None:
     assert sorted(mirror.name for mirror in load(file, {}).mirrors) == sorted(["a", *names])
 
 
-def test_a_config_in_a_directory_that_cannot_be_locked_is_edited(
+def test_config_in_an_unlockable_directory_is_edited(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_descriptor: int, _how: int) -> None:
@@ -335,7 +335,7 @@ def test_a_config_in_a_directory_that_cannot_be_locked_is_edited(
     assert len(load(file, {}).mirrors) == 2
 
 
-def test_what_a_killed_edit_left_is_written_again(file: Path, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_edit_are_overwritten(file: Path, tmp_path: Path) -> None:
     left = file.with_name(".config.yaml.new")
     left.write_text("half a")
     left.chmod(0)

@@ -22,7 +22,7 @@ EXAMPLE = ROOT / "config.example.yaml"
 BASENAMES = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=60)
 
 
-def test_the_example_config_shows_every_key() -> None:
+def test_example_config_shows_every_key() -> None:
     text = EXAMPLE.read_text()
     missing = [
         f"{home}.{key}"
@@ -33,13 +33,13 @@ def test_the_example_config_shows_every_key() -> None:
     assert missing == []
 
 
-def test_the_example_config_names_the_schema_that_is_checked_in() -> None:
+def test_example_config_names_the_checked_in_schema() -> None:
     first = EXAMPLE.read_text().splitlines()[0]
     assert first == "# yaml-language-server: $schema=./config.schema.json"
     assert (ROOT / "config.schema.json").is_file()
 
 
-def test_defaults_in_the_example_config_are_the_defaults(tmp_path: Path) -> None:
+def test_example_config_shows_the_actual_defaults(tmp_path: Path) -> None:
     handbook = load(EXAMPLE, {"HOME": HOME}).mirrors[1]
     plain = folder_config(Path("/srv/handbook")).mirrors[0]
     for key in ("settle", "settle_longest", "rescan", "deep_rescan"):
@@ -54,13 +54,13 @@ def test_defaults_in_the_example_config_are_the_defaults(tmp_path: Path) -> None
 @given(BASENAMES)
 @example('My "Docs" \\ #1: ${HOME} é 手册 😀')
 @settings(deadline=None)
-def test_every_folder_that_can_be_written_is_read_back(basename: str) -> None:
+def test_any_writable_folder_name_round_trips(basename: str) -> None:
     folder = Path("/srv", basename) if basename not in (".", "..") else Path("/srv")
     with TemporaryDirectory() as place:
         assert read(Path(place), commented_config(folder).encode()).mirrors == folder_config(folder).mirrors
 
 
-def test_the_commented_defaults_of_a_written_config_are_the_defaults(tmp_path: Path) -> None:
+def test_written_config_comments_show_the_actual_defaults(tmp_path: Path) -> None:
     text = commented_config(tmp_path / "docs", "x")
     keys = re.findall(r"^    # ([a-z_]+: .*)$", text, re.MULTILINE)
     shown = [line for line in keys if not line.startswith(("include", "exclude", "path"))]
@@ -70,12 +70,12 @@ def test_the_commented_defaults_of_a_written_config_are_the_defaults(tmp_path: P
     assert read(tmp_path, inserted).mirrors == read(tmp_path, text).mirrors
 
 
-def test_a_written_config_names_the_installed_schema(tmp_path: Path) -> None:
+def test_written_config_names_the_installed_schema(tmp_path: Path) -> None:
     first = commented_config(tmp_path / "docs").splitlines()[0]
     assert first == f"# yaml-language-server: $schema={SHIPPED_SCHEMA.as_uri()}"
     assert SHIPPED_SCHEMA.is_file()
 
 
-def test_a_folder_that_yaml_cannot_hold_is_told() -> None:
+def test_folder_that_yaml_cannot_represent_is_reported() -> None:
     with pytest.raises(UsageError, match=r"is not UTF-8.*use --folder"):
         commented_config(Path("/srv/caf\udce9"))

@@ -16,7 +16,7 @@ from kbsync.targets.services.config import EmbeddingConfig
 from .reading import HOME, mirror, problem_lines, problems, read, with_settings
 
 
-def test_the_smallest_config_has_every_default(tmp_path: Path) -> None:
+def test_minimal_config_has_every_default(tmp_path: Path) -> None:
     config = read(tmp_path, "mirrors: [{name: handbook, folder: /srv/handbook}]")
     assert config.mirrors == (MirrorConfig(name="handbook", folder=Path("/srv/handbook")),)
     assert (config.state_dir, config.http, config.notify) == (None, None, None)
@@ -47,14 +47,12 @@ RULES = '[{match: "faq/*.csv", zhipu: {}}, {match: "*.md"}]'
         ("documents", RULES, (DocumentRule("faq/*.csv", {"zhipu": {}}), DocumentRule("*.md"))),
     ],
 )
-def test_every_setting_of_a_mirror_arrives_in_the_model(
-    tmp_path: Path, key: str, written: str, meant: Any
-) -> None:
+def test_every_mirror_setting_reaches_the_model(tmp_path: Path, key: str, written: str, meant: Any) -> None:
     plain = mirror(tmp_path)
     assert mirror(tmp_path, f"{key}: {written}") == replace(plain, **{key: meant}) != plain
 
 
-def test_a_mirror_has_the_quiet_hours_of_all_unless_it_has_its_own(tmp_path: Path) -> None:
+def test_mirror_inherits_global_quiet_hours_unless_it_sets_its_own(tmp_path: Path) -> None:
     def hours(more: str) -> str | None:
         body = f"quiet_hours: 22:00-06:00\nmirrors: [{{name: a, folder: {tmp_path}, {more}}}]"
         return read(tmp_path, body).mirrors[0].quiet_hours
@@ -64,7 +62,7 @@ def test_a_mirror_has_the_quiet_hours_of_all_unless_it_has_its_own(tmp_path: Pat
     assert hours("quiet_hours: never") == ""
 
 
-def test_every_other_setting_arrives_in_the_model(tmp_path: Path) -> None:
+def test_every_other_setting_reaches_the_model(tmp_path: Path) -> None:
     config = read(
         tmp_path,
         f"""
@@ -92,21 +90,21 @@ def test_paths_are_relative_to_the_config_and_keep_symlinks(tmp_path: Path) -> N
     assert folders == [tmp_path / "link", Path(HOME, "b"), tmp_path / "c"]
 
 
-def test_a_home_that_is_not_known_is_a_problem(tmp_path: Path) -> None:
+def test_unknown_home_directory_is_a_problem(tmp_path: Path) -> None:
     assert "no home directory is known for '~nobody-of-that-name'" in "".join(
         problem_lines(tmp_path, "mirrors: [{name: a, folder: ~nobody-of-that-name/x}]")
     )
 
 
-def test_a_target_without_type_is_local(tmp_path: Path) -> None:
+def test_target_without_type_is_local(tmp_path: Path) -> None:
     assert mirror(tmp_path, "target: {max_bytes: 7}").target == LocalTargetConfig(max_bytes=7)
 
 
-def test_a_missing_folder_is_no_config_error(tmp_path: Path) -> None:
+def test_missing_folder_is_not_a_config_error(tmp_path: Path) -> None:
     read(tmp_path, f"mirrors: [{{name: a, folder: {tmp_path}/not/there}}]")
 
 
-def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together_with_file_line_key_and_hint(tmp_path: Path) -> None:
     text = """\
         state_dirr: /x
         mirrors:
@@ -142,28 +140,28 @@ def test_all_problems_are_told_at_once_with_file_line_key_and_cure(tmp_path: Pat
     assert isinstance(caught.value, UsageError)
 
 
-def test_what_depends_on_an_unknown_type_is_not_told_as_well(tmp_path: Path) -> None:
+def test_unknown_type_does_not_cause_follow_up_problems(tmp_path: Path) -> None:
     embedding = "{type: openai, base_url: x, api_key: y, model: z}"
     assert len(problem_lines(tmp_path, with_settings(f"target: {{embedding: {embedding}}}"))) == 1
 
 
-def test_a_finding_that_rests_on_a_refused_value_is_not_told(tmp_path: Path) -> None:
+def test_finding_based_on_a_refused_value_is_not_reported(tmp_path: Path) -> None:
     assert len(problem_lines(tmp_path, with_settings("settle: 2\nsettle_longest: 1s"))) == 1
 
 
-def test_findings_between_settings_are_told_beside_other_problems(tmp_path: Path) -> None:
+def test_cross_setting_findings_are_reported_with_other_problems(tmp_path: Path) -> None:
     keys = [one.key for one in problems(tmp_path, with_settings("settle: 2m\nbogus: 1\nrescan: 5"))]
     assert keys == ["mirrors[0].settle_longest", "mirrors[0].bogus", "mirrors[0].rescan"]
 
 
-def test_an_unreadable_config_is_one_problem(tmp_path: Path) -> None:
+def test_unreadable_config_is_one_problem(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none.yaml", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(ConfigError, match=reason) as caught:
             load(path, {})
         assert [(one.file, one.line) for one in caught.value.problems] == [(path, None)]
 
 
-def test_a_relative_config_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_config_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read(tmp_path, "mirrors: [{name: a, folder: docs}]")
     monkeypatch.chdir(tmp_path)
     config = load(Path("config.yaml"), {})

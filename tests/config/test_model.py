@@ -38,7 +38,7 @@ RULES = (
         ("faq/\udcff.csv", {"kind": 2}),
     ],
 )
-def test_the_first_rule_that_matches_gives_the_settings(path: str, settings: dict[str, int]) -> None:
+def test_first_matching_rule_provides_the_settings(path: str, settings: dict[str, int]) -> None:
     mirror = MirrorConfig(name="a", folder=Path("/srv/a"), documents=RULES)
     assert settings_for(mirror, path, "local") == settings
     assert settings_for(mirror, path, "other") == {}
@@ -60,7 +60,7 @@ def test_the_first_rule_that_matches_gives_the_settings(path: str, settings: dic
         ("/srv/caf\udce9", "caf"),
     ],
 )
-def test_the_name_of_a_folder_is_its_basename_in_plain_letters(folder: str, name: str) -> None:
+def test_folder_mirror_name_is_its_basename_in_plain_letters(folder: str, name: str) -> None:
     assert folder_name(Path(folder)) == name
 
 
@@ -68,14 +68,14 @@ def test_the_name_of_a_folder_is_its_basename_in_plain_letters(folder: str, name
     st.text(st.characters(exclude_characters="/\0"), min_size=1).filter(lambda name: name not in (".", ".."))
 )
 @settings(deadline=None)
-def test_every_folder_has_a_valid_name(basename: str) -> None:
+def test_every_folder_gets_a_valid_name(basename: str) -> None:
     name = folder_name(Path("/srv", basename))
     assert 0 < len(name) <= LONGEST_NAME
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert not name.startswith("-")
 
 
-def test_folder_stands_in_for_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_option_replaces_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "Link").symlink_to("elsewhere")
     monkeypatch.chdir(tmp_path)
     expected = Config(
@@ -85,13 +85,13 @@ def test_folder_stands_in_for_a_config(tmp_path: Path, monkeypatch: pytest.Monke
     assert folder_config(Path("../") / tmp_path.name / "Link") == expected
 
 
-def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert folder_config(Path("~/docs")).mirrors[0].folder == Path("/home/someone/docs")
     assert folder_config(Path("~nobody-of-that-name")).mirrors[0].folder.name == "~nobody-of-that-name"
 
 
-def test_forms_are_read() -> None:
+def test_valid_forms_are_parsed() -> None:
     forms = {"500ms": 0.5, "2s": 2.0, "0.5s": 0.5, "15m": 900.0, "1h": 3600.0, "1d": 86400.0, "0s": 0.0}
     assert {text: parse_duration(text) for text in forms} == forms
 
@@ -99,7 +99,7 @@ def test_forms_are_read() -> None:
 @pytest.mark.parametrize(
     "text", ["", "5", "s", "-1s", "1.s", "2 s", "2S", "2s\n", "1h30m", "٢s", "1e3s", "infs"]
 )
-def test_everything_else_is_refused_with_the_forms(text: str) -> None:
+def test_invalid_forms_are_refused_listing_the_valid_ones(text: str) -> None:
     with pytest.raises(ValueError, match="such as 500ms, 2s, 15m, 1h or 1d"):
         parse_duration(text)
 

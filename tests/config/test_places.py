@@ -35,14 +35,14 @@ def config(path: str | None = None, state: str | None = None) -> Config:
     return Config((mirror,), state_dir=Path(state) if state else None, path=Path(path) if path else None)
 
 
-def test_config_is_looked_for_at_the_user_and_then_the_system() -> None:
+def test_user_config_is_looked_up_before_the_system_one() -> None:
     assert config_places(HOME) == (Path("/home/someone/.config/kbsync/config.yaml"), SYSTEM_CONFIG)
     assert config_places({**HOME, "XDG_CONFIG_HOME": "/cfg"})[0] == Path("/cfg/kbsync/config.yaml")
     assert config_places({**HOME, "XDG_CONFIG_HOME": "relative"}) == config_places(HOME)
     assert config_places({**HOME, "KBSYNC_CONFIG": "/x.yaml"}) == (Path("/x.yaml"),)
 
 
-def test_the_first_config_there_is_is_found_and_one_that_was_named_is_never_passed_over(
+def test_first_existing_config_is_used_and_an_explicit_one_is_never_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ = {"HOME": str(tmp_path)}
@@ -59,7 +59,7 @@ def test_the_first_config_there_is_is_found_and_one_that_was_named_is_never_pass
     assert find_config(Path("nor/here.yaml"), environ) == Path("nor/here.yaml")
 
 
-def test_state_lies_where_the_first_that_says_so_says(
+def test_state_dir_comes_from_the_first_source_that_sets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_state_lies_where_the_first_that_says_so_says(
     assert state_dir({**HOME, "XDG_STATE_HOME": "/st"}) == Path("/st/kbsync")
 
 
-def test_state_of_a_folder_lies_below_the_state_home(tmp_path: Path) -> None:
+def test_folder_state_is_below_the_state_home(tmp_path: Path) -> None:
     (tmp_path / "My Docs").mkdir()
     (tmp_path / "link").symlink_to("My Docs")
     digest = hashlib.sha256(os.fsencode(tmp_path / "My Docs")).hexdigest()[:8]
@@ -87,7 +87,7 @@ def test_state_of_a_folder_lies_below_the_state_home(tmp_path: Path) -> None:
     assert state_dir(HOME, explicit=Path("/data/x"), folder=Path("/srv/docs")) == Path("/data/x")
 
 
-def test_without_a_home_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_home_comes_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> Path:
         raise RuntimeError
 
@@ -98,7 +98,7 @@ def test_without_a_home_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert config_places({}) == (SYSTEM_CONFIG,)
 
 
-def test_the_state_directory_is_created_for_its_owner_alone(tmp_path: Path) -> None:
+def test_state_directory_is_created_private(tmp_path: Path) -> None:
     place = tmp_path / "a" / "b"
     check_state_dir(place)
     check_state_dir(place)
@@ -108,7 +108,7 @@ def test_the_state_directory_is_created_for_its_owner_alone(tmp_path: Path) -> N
     assert stat.S_IMODE(place.stat().st_mode) == 0o755
 
 
-def test_commands_that_write_nothing_create_nothing(tmp_path: Path) -> None:
+def test_read_only_commands_create_nothing(tmp_path: Path) -> None:
     check_state_dir(tmp_path / "state", create=False)
     assert not (tmp_path / "state").exists()
     with pytest.raises(UsageError, match="is inside"):
@@ -118,7 +118,7 @@ def test_commands_that_write_nothing_create_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("state", "folder"), [("docs", "docs"), ("docs/st", "docs"), ("link/st", "docs"), ("st", "st/d")]
 )
-def test_a_state_directory_and_a_mirrored_folder_do_not_nest(tmp_path: Path, state: str, folder: str) -> None:
+def test_state_directory_and_mirrored_folder_must_not_nest(tmp_path: Path, state: str, folder: str) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "link").symlink_to("docs")
     with pytest.raises(UsageError, match=r"is inside .*--state-dir"):
@@ -126,22 +126,20 @@ def test_a_state_directory_and_a_mirrored_folder_do_not_nest(tmp_path: Path, sta
     assert not (tmp_path / "docs/st").exists()
 
 
-def test_a_state_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_uncreatable_state_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/below", Path("/proc/kbsync")):
         with pytest.raises(UsageError, match=r"cannot be created \(.*\); choose another with --state-dir"):
             check_state_dir(place)
 
 
-def test_a_state_directory_that_cannot_be_written_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
     with pytest.raises(UsageError, match="cannot be written; run as the user who owns it"):
         check_state_dir(tmp_path)
 
 
-def test_a_state_directory_on_a_network_file_system_is_told(tmp_path: Path) -> None:
+def test_state_directory_on_a_network_file_system_is_reported(tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path}/nfs rw - nfs4 h:/x rw\n")
     (tmp_path / "link").symlink_to("nfs")
@@ -171,7 +169,7 @@ def test_folders_of_earlier_runs_are_known(tmp_path: Path) -> None:
     assert known_folders(below) == [KnownFolder(one, folder_state_dir(one, below)) for one in sorted(folders)]
 
 
-def test_the_innermost_known_folder_contains_a_directory(tmp_path: Path) -> None:
+def test_innermost_known_folder_containing_a_directory_is_used(tmp_path: Path) -> None:
     below = tmp_path / "state"
     (tmp_path / "link").symlink_to("docs")
     (tmp_path / "docs/inner").mkdir(parents=True)
@@ -227,11 +225,11 @@ MOUNTS = """\
         ("/mnt/ov/a", None),
     ],
 )
-def test_network_file_systems_are_told_from_local_ones(tmp_path: Path, path: str, kind: str | None) -> None:
+def test_network_file_systems_are_recognised(tmp_path: Path, path: str, kind: str | None) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(MOUNTS)
     assert network_file_system(Path(path), mountinfo) == kind
 
 
-def test_without_mountinfo_nothing_is_claimed(tmp_path: Path) -> None:
+def test_no_claims_are_made_without_mountinfo(tmp_path: Path) -> None:
     assert network_file_system(tmp_path, tmp_path / "none") is None

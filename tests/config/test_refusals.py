@@ -200,7 +200,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("text", "place", "words"), ROWS)
-def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
+def test_invalid_setting_is_reported_with_its_location_and_valid_values(
     tmp_path: Path, text: str, place: str, words: str
 ) -> None:
     [problem] = problem_lines(tmp_path, text)

@@ -23,7 +23,7 @@ def accepts(value: Any) -> bool:
 
 
 @pytest.mark.parametrize("place", [ROOT / "config.schema.json", SHIPPED_SCHEMA])
-def test_the_checked_in_schema_is_that_of_the_model(place: Path) -> None:
+def test_checked_in_schema_matches_the_model(place: Path) -> None:
     assert place.read_text() == text(), RENEW
 
 
@@ -44,7 +44,7 @@ def test_every_key_is_described_and_every_block_is_closed() -> None:
     assert [place for place, one in keys if one.get("type") == "object" and one["additionalProperties"]] == []
 
 
-def test_defaults_are_written_as_in_a_file() -> None:
+def test_schema_defaults_are_written_as_in_a_config() -> None:
     keys = dict(every(schema()))
     assert keys[".mirrors.settle"]["default"] == "2s"
     assert keys[".mirrors.deep_rescan"]["default"] == "1d"
@@ -52,7 +52,7 @@ def test_defaults_are_written_as_in_a_file() -> None:
     assert "default" not in keys[".mirrors.include"]
 
 
-def test_the_schema_offers_files_for_secrets_and_hides_our_own_fields() -> None:
+def test_schema_offers_secret_files_and_hides_internal_fields() -> None:
     keys = dict(every(schema()))
     assert ".notify.url_file" in keys
     assert ".mirrors.target.api_key_file" in keys
@@ -60,7 +60,7 @@ def test_the_schema_offers_files_for_secrets_and_hides_our_own_fields() -> None:
     assert ".mirrors.documents.settings" not in keys
 
 
-def test_the_example_config_follows_the_schema() -> None:
+def test_example_config_validates_against_the_schema() -> None:
     assert accepts(read_yaml((ROOT / "config.example.yaml").read_text()).value)
 
 
@@ -111,9 +111,7 @@ ZHIPU = {"type": "zhipu", "api_key": "k.s", "knowledge_id": "17"}
         ({"name": "A"}, False),
     ],
 )
-def test_schema_and_loader_take_and_refuse_the_same(
-    tmp_path: Path, extra: dict[str, Any], good: bool
-) -> None:
+def test_schema_and_loader_accept_the_same(tmp_path: Path, extra: dict[str, Any], good: bool) -> None:
     config = {"mirrors": [{**MIRROR, **extra}]}
     assert accepts(config) is good
     assert (problems(tmp_path, yaml.safe_dump(config), SETTLE="2s") == []) is good

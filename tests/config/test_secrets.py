@@ -29,7 +29,7 @@ def url(place: Path, notify: str, **environ: str) -> str:
     return config.notify.url.reveal()
 
 
-def test_a_secret_shows_itself_to_nobody_but_reveal(tmp_path: Path) -> None:
+def test_secret_is_hidden_from_everything_but_reveal(tmp_path: Path) -> None:
     secret = Secret("T0KEN")
     assert secret.reveal() == "T0KEN"
     assert {repr(secret), str(secret), f"{secret:>20}", "%s" % secret} == {"***"}  # noqa: UP031
@@ -40,7 +40,7 @@ def test_a_secret_shows_itself_to_nobody_but_reveal(tmp_path: Path) -> None:
         pickle.dumps(secret)
 
 
-def test_references_are_filled_in_from_the_environment(tmp_path: Path) -> None:
+def test_references_are_expanded_from_the_environment(tmp_path: Path) -> None:
     assert url(tmp_path, "url: 'https://h/${ID}/${TOKEN}?x'", ID="7", TOKEN="T0KEN") == "https://h/7/T0KEN?x"
     config = read(tmp_path, "mirrors: [{name: '${N}', folder: '${D}/docs'}]", N="b", D="/srv")
     assert (config.mirrors[0].name, config.mirrors[0].folder) == ("b", Path("/srv/docs"))
@@ -58,7 +58,7 @@ def test_references_are_filled_in_from_the_environment(tmp_path: Path) -> None:
         ("${}", "'${}' is not a valid reference"),
     ],
 )
-def test_a_reference_that_cannot_be_filled_in_is_told(tmp_path: Path, text: str, sentence: str) -> None:
+def test_unresolvable_reference_is_reported(tmp_path: Path, text: str, sentence: str) -> None:
     [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url: '{text}'}}\n")
     assert problem.startswith(f"2 notify.url: {sentence}")
 
@@ -71,7 +71,7 @@ def test_a_reference_that_cannot_be_filled_in_is_told(tmp_path: Path, text: str,
         ("token_file: /nowhere/t", "http.token_file: /nowhere/t cannot be read"),
     ],
 )
-def test_who_needs_no_secret_reads_the_config_without_and_who_asks_is_told_why(
+def test_commands_without_secrets_read_the_config_and_others_get_the_reason(
     tmp_path: Path, http: str, why: str
 ) -> None:
     text = f"{HEAD}http: {{listen: '127.0.0.1:80', {http}}}\n"
@@ -83,13 +83,13 @@ def test_who_needs_no_secret_reads_the_config_without_and_who_asks_is_told_why(
         config.http.token.reveal()
 
 
-def test_whatever_is_no_secret_has_to_be_there(tmp_path: Path) -> None:
+def test_missing_reference_outside_secrets_is_an_error(tmp_path: Path) -> None:
     assert problems(tmp_path, "mirrors: [{name: a, folder: '${NOWHERE_SET}'}]")
     with pytest.raises(ConfigError):
         load(tmp_path / "config.yaml", {}, with_secrets=False)
 
 
-def test_no_message_repeats_what_came_from_the_environment(tmp_path: Path) -> None:
+def test_no_message_repeats_environment_values(tmp_path: Path) -> None:
     text = """\
         mirrors:
           - name: "${KEY}"
@@ -111,7 +111,7 @@ def test_no_message_repeats_what_came_from_the_environment(tmp_path: Path) -> No
     assert caught.value.__context__ is None
 
 
-def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path) -> None:
+def test_misplaced_secret_is_not_repeated(tmp_path: Path) -> None:
     for notify in (
         "'ftp://u:T0KEN@h'",
         "{url: 'ftp://T0KEN'}",
@@ -123,13 +123,13 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(tmp_path: Path) -> None:
         assert "T0KEN" not in "".join(found)
 
 
-def test_a_secret_where_its_file_belongs_is_not_repeated(tmp_path: Path) -> None:
+def test_secret_in_place_of_its_file_is_not_repeated(tmp_path: Path) -> None:
     [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: '${{KEY}}'}}\n", KEY="T0KEN")
     assert "notify.url_file: the file that ${…} names cannot be read" in problem
     assert "T0KEN" not in problem
 
 
-def test_a_secret_is_read_from_a_file_without_its_last_newline(tmp_path: Path) -> None:
+def test_secret_file_is_read_without_its_last_newline(tmp_path: Path) -> None:
     for content in (URL, f"{URL}\n", f"{URL}\r\n"):
         (tmp_path / "secret").write_text(content, newline="")
         assert url(tmp_path, "url_file: secret") == URL
@@ -147,16 +147,14 @@ def test_a_secret_is_read_from_a_file_without_its_last_newline(tmp_path: Path) -
         (b"T0KEN", "2 notify.url: the value is not valid; allowed: a URL that begins with https://"),
     ],
 )
-def test_a_secret_file_that_cannot_be_used_is_told(
-    tmp_path: Path, content: bytes | None, sentence: str
-) -> None:
+def test_unusable_secret_file_is_reported(tmp_path: Path, content: bytes | None, sentence: str) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
     [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: secret}}\n")
     assert problem.removeprefix(f"2 notify.url_file: {tmp_path}/secret ").startswith(sentence)
 
 
-def test_a_secret_whose_file_cannot_be_used_is_not_told_to_be_missing_too(tmp_path: Path) -> None:
+def test_unusable_secret_file_is_not_also_reported_as_missing(tmp_path: Path) -> None:
     [problem] = problem_lines(tmp_path, f"{HEAD}http: {{listen: '0.0.0.0:80', token_file: /nowhere/t}}\n")
     assert "http.token_file: /nowhere/t cannot be read" in problem
     target = "{type: zhipu, api_key_file: /nowhere/k, knowledge_id: '17'}"
@@ -164,7 +162,7 @@ def test_a_secret_whose_file_cannot_be_used_is_not_told_to_be_missing_too(tmp_pa
     assert "api_key_file: /nowhere/k cannot be read" in problem
 
 
-def test_what_a_target_lacks_besides_is_told_at_once(tmp_path: Path) -> None:
+def test_other_missing_target_settings_are_reported_at_the_same_time(tmp_path: Path) -> None:
     target = "{type: gptbots, api_key: '${NOT_SET}', concurrency: 99}"
     text = f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n"
     assert [one.key.rpartition(".")[2] for one in problems(tmp_path, text)] == [
@@ -174,13 +172,13 @@ def test_what_a_target_lacks_besides_is_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_secret_given_twice_is_told(tmp_path: Path) -> None:
+def test_secret_given_twice_is_reported(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(URL)
     [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url: {URL!r}, url_file: secret}}\n")
     assert problem == "2 notify.url_file: conflicts with url; keep one of the two"
 
 
-def test_a_secret_file_that_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_special_file_as_secret_is_reported_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "secret")
     for place in ("secret", "/dev/zero"):
         [problem] = problem_lines(tmp_path, f"{HEAD}notify: {{url_file: {place}}}\n")
@@ -222,7 +220,7 @@ OTHER_BASE, OTHER_NAME = (
         (OTHER_NAME, ["one"], []),
     ],
 )
-def test_the_new_key_of_those_that_are_named_is_taken_and_nothing_else(
+def test_only_the_named_secrets_are_reloaded(
     tmp_path: Path, text: str, named: list[str], taken: list[int]
 ) -> None:
     before, fresh = with_key(tmp_path, "kid.before"), with_key(tmp_path, "kid.after", text)

@@ -33,7 +33,7 @@ def zhipu(place: Path, settings: str = "", **environ: str) -> ZhipuTargetConfig:
     return target
 
 
-def test_key_and_base_are_all_it_needs(tmp_path: Path) -> None:
+def test_key_and_base_are_sufficient(tmp_path: Path) -> None:
     plain = zhipu(tmp_path)
     assert plain == ZhipuTargetConfig(api_key=Secret(KEY), knowledge_id="1734786402936664064")
     assert (plain.base_url, plain.auth) == ("https://open.bigmodel.cn/api", "key")
@@ -42,7 +42,7 @@ def test_key_and_base_are_all_it_needs(tmp_path: Path) -> None:
     assert (plain.ca_file, plain.proxy, plain.max_bytes) == (None, None, 100_000_000)
 
 
-def test_all_settings_are_read(tmp_path: Path) -> None:
+def test_all_target_settings_are_parsed(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").touch()
     text = (
         "base_url: http://10.0.0.7:8080/api/, concurrency: 64, requests_per_minute: 120, "
@@ -71,7 +71,7 @@ def test_all_settings_are_read(tmp_path: Path) -> None:
     assert "T0KEN" not in shown and "hush" not in shown
 
 
-def test_the_example_of_a_target_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
+def test_target_example_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
     lines = (
         EXAMPLE.read_text().partition("# A knowledge base at Zhipu")[2].partition("\n\n")[0].splitlines()[1:]
     )
@@ -93,7 +93,7 @@ def test_the_example_of_a_target_is_valid_and_shows_the_defaults(tmp_path: Path)
         ("http://localhost:80", "http://localhost"),
     ],
 )
-def test_an_address_has_one_form(tmp_path: Path, written: str, meant: str) -> None:
+def test_addresses_are_normalised(tmp_path: Path, written: str, meant: str) -> None:
     target = zhipu(tmp_path, f'base_url: "{written}"')
     assert target.base_url == meant
     direct = ZhipuTargetConfig(base_url=written, api_key=Secret("k"), knowledge_id=target.knowledge_id)
@@ -107,7 +107,7 @@ NEAR = "localhost 127.0.0.2 [::1] 10.1.2.3 192.168.1.1 172.16.0.1 100.64.0.1 [fd
 
 
 @pytest.mark.parametrize(("hosts", "clear"), [(FAR, True), (NEAR, False)])
-def test_a_key_never_travels_in_the_clear(tmp_path: Path, hosts: str, clear: bool) -> None:
+def test_key_is_never_sent_unencrypted(tmp_path: Path, hosts: str, clear: bool) -> None:
     for host in hosts.split():
         assert is_in_the_clear(f"http://{host}:8080/api") is clear
         assert not is_in_the_clear(f"https://{host}/api")
@@ -116,20 +116,20 @@ def test_a_key_never_travels_in_the_clear(tmp_path: Path, hosts: str, clear: boo
 
 
 @pytest.mark.parametrize(("prefix", "good"), [("x" * 90, True), ("x" * 150, False), ("手" * 60, False)])
-def test_a_prefix_leaves_room_for_paths(tmp_path: Path, prefix: str, good: bool) -> None:
+def test_prefix_leaves_room_for_paths(tmp_path: Path, prefix: str, good: bool) -> None:
     found = problems(tmp_path, with_settings(f"prefix: {prefix}\ntarget: {{{LEAST}}}"))
     assert [one.key for one in found] == ([] if good else ["mirrors[0].prefix"])
     assert problems(tmp_path, with_settings(f"prefix: {prefix}")) == []
 
 
 @pytest.mark.parametrize("match", ["*", "faq/", "v1.2", "docs/site.old", "*.[ct]sv", "*.md*", "csv", ".csv"])
-def test_a_pattern_that_may_mean_other_files_fits_every_type(tmp_path: Path, match: str) -> None:
+def test_pattern_that_may_match_other_files_is_valid_for_every_type(tmp_path: Path, match: str) -> None:
     for number in SLICES:
         text = f'documents: [{{match: "{match}", zhipu: {{knowledge_type: {number}}}}}]'
         assert problem_lines(tmp_path, with_settings(text)) == []
 
 
-def test_a_plan_takes_names_and_patience_from_the_config(tmp_path: Path) -> None:
+def test_planning_uses_name_style_and_timeouts_of_the_config(tmp_path: Path) -> None:
     remote = mirror(tmp_path, f"names: plain\ntarget: {{{LEAST}, vectorization: {{absent_after: 40s}}}}")
     local = mirror(tmp_path)
     assert (settings_of(remote).names, settings_of(remote).absent_after) == ("plain", 40.0)
@@ -139,11 +139,11 @@ def test_a_plan_takes_names_and_patience_from_the_config(tmp_path: Path) -> None
 GPTBOTS = 'type: gptbots, api_key: secret, knowledge_base_id: "67457fea6f658672d6482542"'
 
 
-def test_the_model_that_ranks_on_request_is_one_of_those_that_can_be_named() -> None:
+def test_on_demand_ranking_model_is_one_of_the_valid_names() -> None:
     assert RANKING in RANKING_MODELS
 
 
-def test_what_is_said_of_searches_and_questions_is_read(tmp_path: Path) -> None:
+def test_search_and_ask_settings_are_parsed(tmp_path: Path) -> None:
     said = "search: {embedding_rate: 1, doc_correlation: 0.1, rerank_version: BCE-Rerank}"
     for more, search, update in (
         ("", GptbotsSearchConfig(None, None, None), "replace"),
@@ -167,7 +167,7 @@ def secret(mirror: MirrorConfig) -> str:
     return url.rpartition("/")[2]
 
 
-def test_the_secret_is_the_same_after_a_restart_and_long_enough() -> None:
+def test_derived_secret_is_stable_across_restarts_and_long_enough() -> None:
     assert secret(MIRROR) == secret(replace(MIRROR, prefix="x/")) == secret(replace(MIRROR))
     assert len(secret(MIRROR)) == 40
     assert not any(part in secret(MIRROR) for part in CALLING_KEY.split("."))
@@ -181,11 +181,11 @@ def test_the_secret_is_the_same_after_a_restart_and_long_enough() -> None:
         replace(MIRROR, target=replace(TARGET, knowledge_id="17")),
     ],
 )
-def test_each_mirror_base_and_key_has_its_own(other: MirrorConfig) -> None:
+def test_each_mirror_base_and_key_has_its_own_secret(other: MirrorConfig) -> None:
     assert secret(other) != secret(MIRROR)
 
 
-def test_the_listener_knows_the_secrets_of_those_that_are_called() -> None:
+def test_listener_knows_the_secrets_of_called_mirrors() -> None:
     silent = replace(MIRROR, name="silent", target=replace(TARGET, callback_base=None))
     known = callback_secrets([MIRROR, silent, MirrorConfig("local", Path("/srv/local"))])
     assert {name: one.reveal() for name, one in known.items()} == {"handbook": secret(MIRROR)}
@@ -209,7 +209,7 @@ LISTENER = "http: {listen: 127.0.0.1:9753}"
         ("kb.example", LISTENER, "allowed: a URL"),
     ],
 )
-def test_an_address_to_be_called_at_is_taken_or_told_why_not(
+def test_callback_address_is_accepted_or_refused_with_a_reason(
     tmp_path: Path, base: str, http: str, words: str
 ) -> None:
     target = f'{{type: zhipu, api_key: a.b, knowledge_id: "1", callback_base: "{base}"}}'
@@ -220,7 +220,7 @@ def test_an_address_to_be_called_at_is_taken_or_told_why_not(
     assert all("mirrors[0].target.callback_base" in one and words in one for one in found)
 
 
-async def test_mirrors_of_one_account_know_together_whether_it_is_down(tmp_path: Path) -> None:
+async def test_mirrors_of_one_account_share_whether_it_is_down(tmp_path: Path) -> None:
     here, targets = "base_url: http://127.0.0.1", []
     for text in (f"{here}:9/api", f"{here}:9/api/", f"{here}:8/api"):
         target = zhipu(tmp_path, text).open(Surroundings("docs", tmp_path / "state", tmp_path / "spool"))
@@ -232,6 +232,6 @@ async def test_mirrors_of_one_account_know_together_whether_it_is_down(tmp_path:
         await target.aclose()
 
 
-def test_the_types_with_settings_for_documents_are_those_that_the_registry_names() -> None:
+def test_types_with_document_settings_are_those_of_the_registry() -> None:
     found = [name for name, block in TARGETS.items() if block.document_settings]
     assert found == list(WITH_DOCUMENT_SETTINGS)

@@ -43,7 +43,7 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
         (b"#" * 300_000, None, "is larger than 262144 bytes"),
     ],
 )
-def test_what_is_no_config_is_told_in_one_plain_sentence(
+def test_invalid_yaml_is_reported_in_one_plain_sentence(
     tmp_path: Path, content: bytes, line: int | None, sentence: str
 ) -> None:
     [problem] = problems(tmp_path, content)
@@ -52,18 +52,18 @@ def test_what_is_no_config_is_told_in_one_plain_sentence(
     assert problem.file == tmp_path / "config.yaml"
 
 
-def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+def test_byte_order_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
     content = b"\xef\xbb\xbfmirrors:\r\n  - name: a\r\n    folder: /srv/a\r\n"
     assert read(tmp_path, content).mirrors[0].folder == Path("/srv/a")
 
 
-def test_a_key_written_twice_is_told_with_both_lines(tmp_path: Path) -> None:
+def test_duplicate_key_is_reported_with_both_lines(tmp_path: Path) -> None:
     assert problem_lines(tmp_path, with_settings("settle: 1s\nrescan: 1m\nsettle: 2s")) == [
         "6 mirrors[0].settle: is set twice, first on line 4; keep one"
     ]
 
 
-def test_words_that_old_yaml_reads_as_yes_or_no_are_texts(tmp_path: Path) -> None:
+def test_yaml_1_1_booleans_are_strings(tmp_path: Path) -> None:
     config = read(
         tmp_path, "mirrors: [{name: no, folder: /srv/on}]\nnotify: {command: [on, yes], on: [halted]}"
     )
@@ -72,7 +72,7 @@ def test_words_that_old_yaml_reads_as_yes_or_no_are_texts(tmp_path: Path) -> Non
     assert (config.notify.command, config.notify.on) == (("on", "yes"), ("halted",))
 
 
-def test_a_date_is_a_text(tmp_path: Path) -> None:
+def test_dates_are_strings(tmp_path: Path) -> None:
     assert mirror(tmp_path, "prefix: 2024-01-01").prefix == "2024-01-01"
 
 
@@ -93,7 +93,7 @@ def test_mirrors_can_share_settings_by_merge(tmp_path: Path) -> None:
     ]
 
 
-def test_a_wrong_merged_setting_is_told_where_it_stands(tmp_path: Path) -> None:
+def test_invalid_merged_setting_is_reported_at_its_own_line(tmp_path: Path) -> None:
     text = "mirrors:\n- &m {name: a, folder: /srv/a, settle: 5}\n- {<<: *m, name: b}\n"
     assert [(one.line, one.key) for one in problems(tmp_path, text)] == [
         (2, "mirrors[0].settle"),
@@ -101,7 +101,7 @@ def test_a_wrong_merged_setting_is_told_where_it_stands(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_in_a_message_can_steer_a_terminal(tmp_path: Path) -> None:
+def test_messages_cannot_control_a_terminal(tmp_path: Path) -> None:
     text = '"a\\x1b[31m\\nb": 1\n"' + "k" * 500 + '": 2\nmirrors: [{name: "\\x1b]0;x", folder: /srv/a}]\n'
     for problem in problems(tmp_path, text):
         assert str(problem).isprintable()
