@@ -36,14 +36,14 @@ class ExtraSuite:
         await world.target.base()
         assert meter.total > before > 0
 
-    async def test_an_answer_tells_how_far_the_clocks_are_apart(self, world: SuiteWorld) -> None:
+    async def test_response_gives_the_clock_difference(self, world: SuiteWorld) -> None:
         world.meter()
         if not world.has_clock:
             pytest.skip("the service of this world tells no time")
         await world.target.base()
         assert isinstance(world.target.clock_apart, float)
 
-    async def test_the_room_that_is_left_is_known_after_an_upload_and_costs_no_request(
+    async def test_remaining_capacity_is_known_after_an_upload_without_a_request(
         self, world: SuiteWorld
     ) -> None:
         target = world.target
@@ -58,7 +58,7 @@ class ExtraSuite:
         assert target.bytes_left == before - second.size
         assert meter.total == asked
 
-    async def test_what_nobody_waits_for_waits_before_each_request(self, world: SuiteWorld) -> None:
+    async def test_background_calls_wait_before_each_request(self, world: SuiteWorld) -> None:
         waits: list[int] = []
         meter = world.meter()
 
@@ -92,7 +92,7 @@ class ExtraSuite:
         assert ranked == plain
         assert len(ranked) == 3
 
-    async def test_words_that_no_document_has_are_known(self, world: SuiteWorld) -> None:
+    async def test_words_in_no_document_are_reported(self, world: SuiteWorld) -> None:
         target = world.require(KnowsWords)
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         unknown = await target.unknown_words(Query("kestrel zzyzx"))
@@ -100,7 +100,7 @@ class ExtraSuite:
         assert (await target.unknown_words(Query("zzyzx"))).are_all
         assert not (await target.unknown_words(Query("kestrel"))).instead
 
-    async def test_explanation_shows_what_was_made_of_a_document(self, world: SuiteWorld) -> None:
+    async def test_explanation_shows_the_extracted_text(self, world: SuiteWorld) -> None:
         target = world.require(Explains)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         explanation = await target.explain(remote_id)
@@ -109,7 +109,7 @@ class ExtraSuite:
         with pytest.raises(Rejected):
             await target.explain(world.unknown_id)
 
-    async def test_hits_without_pictures_stay_as_they_are_and_cost_nothing(self, world: SuiteWorld) -> None:
+    async def test_hits_without_pictures_are_unchanged_and_cost_nothing(self, world: SuiteWorld) -> None:
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         hits = list(await world.target.search(Query("kestrel")))
         meter = world.meter()
@@ -119,7 +119,7 @@ class ExtraSuite:
 
     # ---- answers
 
-    async def test_answer_is_of_the_base_and_ends_with_its_sources(self, world: SuiteWorld) -> None:
+    async def test_answer_comes_from_the_base_and_ends_with_its_sources(self, world: SuiteWorld) -> None:
         answers = world.require(Answers)
         [remote_id] = await world.make_ready(world.document("kestrel.md", *texts(["kestrel"])))
         by = await _answerer(world)
@@ -133,7 +133,7 @@ class ExtraSuite:
         assert isinstance(sources := pieces[-1], Sources)
         assert sources.hits is None or {hit.remote_id for hit in sources.hits} == {remote_id}
 
-    async def test_applications_are_made_changed_and_removed(self, world: SuiteWorld) -> None:
+    async def test_applications_are_created_changed_and_deleted(self, world: SuiteWorld) -> None:
         applications = world.require(Answers).applications
         own = world.require(Bases).own_id
         try:
@@ -151,7 +151,7 @@ class ExtraSuite:
 
     # ---- bases
 
-    async def test_own_base_is_one_of_all(self, world: SuiteWorld) -> None:
+    async def test_own_base_is_in_the_list_of_bases(self, world: SuiteWorld) -> None:
         bases: Bases = world.require(Bases)
         base = await world.target.base()
         assert (bases.own_id, bases.address) == (base.id, base.address)
@@ -161,7 +161,9 @@ class ExtraSuite:
         with contextlib.suppress(NotOffered):
             assert (room := await bases.capacity()) is None or 0 <= room.used <= room.total
 
-    async def test_base_is_made_changed_and_removed_and_no_other_touched(self, world: SuiteWorld) -> None:
+    async def test_base_is_created_changed_and_deleted_without_touching_others(
+        self, world: SuiteWorld
+    ) -> None:
         bases: Bases = world.require(Bases)
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         async with _made(bases, "second") as base_id:
@@ -178,9 +180,7 @@ class ExtraSuite:
         assert caught.value.halt == "knowledge-base-missing"
         assert list(await world.listed()) == ids
 
-    async def test_all_that_failed_is_indexed_again_and_what_serves_is_left_alone(
-        self, world: SuiteWorld
-    ) -> None:
+    async def test_reindexing_failures_leaves_searchable_documents_alone(self, world: SuiteWorld) -> None:
         bases = world.require(RetriesAll)
         [good] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         [bad] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
@@ -193,7 +193,7 @@ class ExtraSuite:
         assert set(await world.listed()) == {good, bad.remote_id}
         assert await bases.retry_all() in (0, None)
 
-    async def test_models_for_a_base_can_be_chosen_among(self, world: SuiteWorld) -> None:
+    async def test_embedding_models_for_a_base_are_listed(self, world: SuiteWorld) -> None:
         bases: Bases = world.require(Bases)
         try:
             [first, *_] = models = await bases.models()
@@ -207,9 +207,7 @@ class ExtraSuite:
 
     # ---- the account
 
-    async def test_the_accounts_address_is_set_shown_without_secrets_and_removed(
-        self, world: SuiteWorld
-    ) -> None:
+    async def test_account_callback_is_set_shown_without_secrets_and_deleted(self, world: SuiteWorld) -> None:
         callbacks = world.require(Callbacks)
         url = "https://events.example.org/kb"
         await callbacks.remove()

@@ -68,7 +68,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- put, status, list, search
 
-    def test_keeps_the_protocol(self, world: SuiteWorld) -> None:
+    def test_implements_the_protocol(self, world: SuiteWorld) -> None:
         assert isinstance(world.target, Target)
         limits = world.target.limits
         assert limits.batch >= 1
@@ -76,14 +76,14 @@ class TargetSuite(ExtraSuite):
         assert "md" in limits.extensions
         assert all(one == one.lower() and not one.startswith(".") for one in limits.extensions)
 
-    async def test_ready_answer_is_true(self, world: SuiteWorld) -> None:
+    async def test_ready_response_is_true(self, world: SuiteWorld) -> None:
         [accepted] = await world.put(world.document("guide.md", *texts(["kestrel"])))
         if accepted.ready:
             status = await world.target.status([accepted.remote_id])
             assert status[accepted.remote_id].state is DocState.READY
             assert await world.found("kestrel") == {accepted.remote_id}
 
-    async def test_outcomes_come_in_the_order_given(self, world: SuiteWorld) -> None:
+    async def test_outcomes_keep_the_order_of_documents(self, world: SuiteWorld) -> None:
         words = [f"heron{n}" for n in range(min(world.target.limits.batch, 5))]
         paths = [f"{word}.md" for word in reversed(words)]
         accepted = await world.put(*map(world.document, paths, texts(words)))
@@ -91,7 +91,7 @@ class TargetSuite(ExtraSuite):
         for word, one in zip(words, accepted, strict=True):
             assert await world.found(word) == {one.remote_id}
 
-    async def test_list_gives_what_it_promises(self, world: SuiteWorld) -> None:
+    async def test_list_entries_have_the_promised_fields(self, world: SuiteWorld) -> None:
         documents = [world.document(f"deep/er/{w}.md", t) for w, t in _pages("kestrel", "红隼")]
         outcomes = await world.bring(*documents)
         listed = await world.listed()
@@ -108,9 +108,7 @@ class TargetSuite(ExtraSuite):
             else:
                 assert marks == (None, None, None)
 
-    async def test_documents_of_a_mirror_that_shares_the_base_have_no_path_here(
-        self, world: SuiteWorld
-    ) -> None:
+    async def test_documents_of_another_mirror_in_the_base_have_no_path(self, world: SuiteWorld) -> None:
         if not world.target.limits.marks:
             pytest.skip("the names tell the mirror")
         await world.share("ours/")
@@ -121,7 +119,7 @@ class TargetSuite(ExtraSuite):
         assert paths[theirs] == "a.md"
         assert paths.get(ours) is None
 
-    async def test_a_document_is_found_by_its_name_as_the_list_has_it(self, world: SuiteWorld) -> None:
+    async def test_document_is_found_by_its_listed_name(self, world: SuiteWorld) -> None:
         target = world.require(Finds)
         one, other = world.document("a.md", "kestrel"), world.document("b.md", "merlin")
         [one_id, other_id] = await world.make_ready(one, other)
@@ -134,7 +132,7 @@ class TargetSuite(ExtraSuite):
         await world.pass_time(2 * world.target.limits.list_lag)
         assert one_id not in {row.remote_id for row in await target.find(row.name)}
 
-    async def test_list_tells_when_a_document_was_stored(self, world: SuiteWorld) -> None:
+    async def test_list_gives_the_creation_time(self, world: SuiteWorld) -> None:
         before = world.now()
         [accepted] = await world.put(world.document("a.md", *texts(["kestrel"])))
         after = world.now()
@@ -173,7 +171,7 @@ class TargetSuite(ExtraSuite):
                 await world.require(Explains).explain(remote_id)
 
     @long
-    async def test_long_list_is_complete_and_without_doubles(self, world: SuiteWorld) -> None:
+    async def test_long_list_is_complete_and_without_duplicates(self, world: SuiteWorld) -> None:
         ids = await world.fill(MANY_DOCUMENTS)
         assert len(set(ids)) == MANY_DOCUMENTS
         assert set(await world.listed()) == set(ids)
@@ -188,7 +186,7 @@ class TargetSuite(ExtraSuite):
         assert dict(await world.target.delete([])) == {}
         assert await world.rows() == []
 
-    async def test_search_gives_at_most_as_many_documents_as_asked_for(self, world: SuiteWorld) -> None:
+    async def test_search_returns_at_most_the_requested_number_of_documents(self, world: SuiteWorld) -> None:
         target = world.target
         pages = [f"# Page {n}\n\nThe kestrel of page {n}.\n" for n in range(4)]
         await world.make_ready(*(world.document(f"{n}.md", page) for n, page in enumerate(pages)))
@@ -196,7 +194,7 @@ class TargetSuite(ExtraSuite):
         assert len(hits) == len({hit.remote_id for hit in hits}) == 2
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
-    async def test_documents_are_still_there_after_a_restart(self, world: SuiteWorld) -> None:
+    async def test_documents_survive_a_restart(self, world: SuiteWorld) -> None:
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         before = await world.target.base()
         await world.reopen()
@@ -207,7 +205,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- exactly one document
 
-    async def test_same_upload_put_again_leaves_one_document(self, world: SuiteWorld) -> None:
+    async def test_repeated_put_of_one_upload_leaves_one_document(self, world: SuiteWorld) -> None:
         if not world.target.limits.marks:
             pytest.skip("without marks a second put is a second document")
         if not world.repeats_puts:
@@ -220,7 +218,7 @@ class TargetSuite(ExtraSuite):
         assert list(await world.listed()) == first
         assert await world.found("kestrel") == set(first)
 
-    async def test_upload_ids_of_a_lost_state_harm_nothing(self, world: SuiteWorld) -> None:
+    async def test_upload_ids_of_a_lost_state_are_harmless(self, world: SuiteWorld) -> None:
         """After a lost state, ids count from 1 again, so equal ids alone don't make equal uploads."""
         documents = [world.document(f"{w}.md", t, upload_id=1) for w, t in _pages("kestrel", "heron")]
         for document in documents:
@@ -272,7 +270,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- replacements
 
-    async def test_old_version_is_searchable_until_the_new_one_is(self, world: SuiteWorld) -> None:
+    async def test_old_version_is_searchable_until_the_new_one_is_ready(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         renewed = world.document("a.md", *texts(["heron"]), replaces=first)
         sending = asyncio.create_task(_put(world.target, renewed))
@@ -300,7 +298,7 @@ class TargetSuite(ExtraSuite):
         await _fail(world, world.document("a.md", world.spoiled("a.md"), replaces=first))
         assert await world.found("kestrel") == {first}
 
-    async def test_replacing_what_is_gone_makes_a_new_document(self, world: SuiteWorld) -> None:
+    async def test_replacing_a_missing_document_creates_a_new_one(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete([first])
         [second] = await world.make_ready(world.document("a.md", *texts(["heron"]), replaces=first))
@@ -347,7 +345,7 @@ class TargetSuite(ExtraSuite):
         await world.until(DocState.READY, *ids)
         assert {*await world.found("kestrel"), *await world.found("heron")} == set(ids)
 
-    async def test_failed_document_says_why(self, world: SuiteWorld) -> None:
+    async def test_failed_document_has_a_reason(self, world: SuiteWorld) -> None:
         assert await _fail(world, world.document("bad.md", world.spoiled("bad.md")))
 
     async def test_too_large_document_is_refused_and_leaves_nothing(self, world: SuiteWorld) -> None:
@@ -356,10 +354,10 @@ class TargetSuite(ExtraSuite):
             pytest.skip("this target has no limit of size")
         await _is_refused(world, world.document("a.md", b"x" * (most + 1)))
 
-    async def test_format_not_taken_is_refused_and_leaves_nothing(self, world: SuiteWorld) -> None:
+    async def test_unsupported_format_is_refused_and_leaves_nothing(self, world: SuiteWorld) -> None:
         await _is_refused(world, world.document("program.exe7", b"MZ\x00\x01 not text"))
 
-    async def test_body_is_read_in_pieces_and_closed(self, world: SuiteWorld) -> None:
+    async def test_body_is_read_in_chunks_and_closed(self, world: SuiteWorld) -> None:
         line = b"A line about kestrels that is repeated again and again.\n"
         data = (line * (world.large_bytes // len(line) + 1))[: world.large_bytes]
         document = world.document("large.txt", data)
@@ -370,7 +368,7 @@ class TargetSuite(ExtraSuite):
     # ---- names
 
     @pytest.mark.parametrize("path", WILD.values(), ids=WILD.keys())
-    async def test_wild_names_are_listed_as_they_were_accepted(self, world: SuiteWorld, path: str) -> None:
+    async def test_unusual_names_are_listed_as_accepted(self, world: SuiteWorld, path: str) -> None:
         document = world.document(path, *texts(["kestrel"]))
         [accepted] = await world.bring(document)
         remote_id = accepted.remote_id
@@ -380,7 +378,7 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") == {remote_id}
         assert dict(await world.target.delete([remote_id])) == {remote_id: None}
 
-    async def test_composed_and_decomposed_names_are_two_documents(self, world: SuiteWorld) -> None:
+    async def test_nfc_and_nfd_names_are_two_documents(self, world: SuiteWorld) -> None:
         composed, decomposed = "caf\u00e9.md", "cafe\u0301.md"
         first = world.document(composed, *texts(["kestrel"]))
         second = world.document(decomposed, *texts(["heron"]))
@@ -391,7 +389,7 @@ class TargetSuite(ExtraSuite):
         assert first.name != second.name
         assert await world.found("heron") == {outcomes[1].remote_id}
 
-    async def test_documents_of_one_name_are_kept_apart_or_the_second_is_refused(
+    async def test_documents_with_one_name_are_kept_apart_or_the_second_is_refused(
         self, world: SuiteWorld
     ) -> None:
         document = world.document("one/a.md", *texts(["kestrel"]))
@@ -410,7 +408,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- digests
 
-    async def test_bytes_given_back_are_those_that_were_put(self, world: SuiteWorld) -> None:
+    async def test_downloaded_bytes_equal_the_uploaded_ones(self, world: SuiteWorld) -> None:
         target = world.require(Reads)
         documents = [world.document("a.md", b"kestrel\r\n\r\n"), world.document("b.md", "\ufeffheron 红隼")]
         ids = await world.make_ready(*documents)
@@ -425,7 +423,7 @@ class TargetSuite(ExtraSuite):
         await world.target.delete(deleted)
         assert [await _digest(target, one) for one in (*deleted, world.unknown_id)] == [None, None]
 
-    async def test_search_confirms_what_is_ready_and_nothing_else(self, world: SuiteWorld) -> None:
+    async def test_search_confirms_only_ready_documents(self, world: SuiteWorld) -> None:
         target = world.require(Confirms)
         document = world.document("kestrel.md", *texts(["kestrel"]))
         [accepted] = await world.put(document)
@@ -468,14 +466,14 @@ class TargetSuite(ExtraSuite):
         assert await world.found("kestrel") >= {first}
         assert await world.found("heron") >= {second}
 
-    async def test_renaming_what_is_gone_is_rejected(self, world: SuiteWorld) -> None:
+    async def test_renaming_a_missing_document_is_rejected(self, world: SuiteWorld) -> None:
         target = world.require(Renames)
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete([remote_id])
         with pytest.raises(Rejected):
             await target.rename(remote_id, "b.md", world.name_for("b.md"), 1_700_000_001.0)
 
-    async def test_reembed_makes_a_cured_document_ready(self, world: SuiteWorld) -> None:
+    async def test_reembed_makes_a_repaired_document_ready(self, world: SuiteWorld) -> None:
         target = world.require(Reembeds)
         [accepted] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, accepted.remote_id)
@@ -485,7 +483,7 @@ class TargetSuite(ExtraSuite):
         await world.until(DocState.READY, accepted.remote_id, patience=target.limits.reembed_grace)
         assert list(await world.listed()) == [accepted.remote_id]
 
-    async def test_a_link_becomes_what_it_leads_to(self, world: SuiteWorld) -> None:
+    async def test_link_becomes_the_page_it_points_to(self, world: SuiteWorld) -> None:
         if not world.target.limits.links:
             pytest.skip("this target takes no links")
         [remote_id] = await world.make_ready(world.document("deep/prices.url", LINK_FILE))
@@ -495,7 +493,7 @@ class TargetSuite(ExtraSuite):
         assert await world.target.delete([remote_id]) == {remote_id: None}
         assert await world.rows() == []
 
-    async def test_a_link_to_nowhere_is_refused_alone(self, world: SuiteWorld) -> None:
+    async def test_dead_link_is_refused_alone(self, world: SuiteWorld) -> None:
         if not world.target.limits.links:
             pytest.skip("this target takes no links")
         files = {"bad.url": b"no link", "good.url": LINK_FILE}
@@ -513,7 +511,7 @@ class TargetSuite(ExtraSuite):
         assert list(await world.listed()) == [remote_id]
         assert await world.found("kestrel") == {remote_id}
 
-    async def test_reslice_mends_a_document_and_keeps_its_id_and_bytes(self, world: SuiteWorld) -> None:
+    async def test_reslice_repairs_a_document_and_keeps_its_id_and_bytes(self, world: SuiteWorld) -> None:
         target = world.require(Reslices)
         document = world.document("bad.md", world.spoiled("bad.md"))
         [accepted] = await world.put(document)
@@ -530,7 +528,7 @@ class TargetSuite(ExtraSuite):
 
     # ---- recipe, base, closing
 
-    def test_recipe_is_told_in_words_and_one_of_others_is_not(self, world: SuiteWorld) -> None:
+    def test_recipe_is_described_and_a_foreign_one_is_not(self, world: SuiteWorld) -> None:
         target = world.target
         plain, other = (target.recipe("a.md", settings) for settings in ({}, world.recipe_settings or {}))
         if not target.describe(plain):
@@ -538,7 +536,7 @@ class TargetSuite(ExtraSuite):
         assert (target.describe(other) == target.describe(plain)) == (other == plain)
         assert target.describe("no recipe of ours") == ""
 
-    async def test_recipe_is_stable_also_over_a_restart(self, world: SuiteWorld) -> None:
+    async def test_recipe_is_stable_across_a_restart(self, world: SuiteWorld) -> None:
         recipes = [world.target.recipe("dir/a.md", {}) for _ in range(2)]
         await world.reopen()
         recipes.append(world.target.recipe("dir/a.md", {}))
@@ -549,17 +547,17 @@ class TargetSuite(ExtraSuite):
         recipe = world.target.recipe
         assert recipe("a.md", {}) == recipe("deep/caf\udce9.MD", {})
 
-    def test_recipe_differs_where_settings_matter(self, world: SuiteWorld) -> None:
+    def test_recipe_differs_when_settings_matter(self, world: SuiteWorld) -> None:
         if world.recipe_settings is None:
             pytest.skip("no setting of this target matters to .md files")
         assert world.target.recipe("a.md", world.recipe_settings) != world.target.recipe("a.md", {})
 
-    def test_recipe_is_the_same_where_settings_do_not_matter(self, world: SuiteWorld) -> None:
+    def test_recipe_is_the_same_when_settings_do_not_matter(self, world: SuiteWorld) -> None:
         if world.neutral_settings is None:
             pytest.skip("every setting of this target matters to .md files")
         assert world.target.recipe("a.md", world.neutral_settings) == world.target.recipe("a.md", {})
 
-    async def test_base_is_the_same_as_long_as_it_lives(self, world: SuiteWorld) -> None:
+    async def test_base_identity_is_stable(self, world: SuiteWorld) -> None:
         before = await world.target.base()
         await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         after = await world.target.base()
@@ -567,7 +565,7 @@ class TargetSuite(ExtraSuite):
         assert before.documents in (None, 0)
         assert after.documents in (None, 1)
 
-    async def test_base_made_anew_is_another_and_empty(self, world: SuiteWorld) -> None:
+    async def test_recreated_base_is_different_and_empty(self, world: SuiteWorld) -> None:
         before = await world.target.base()
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.recreate()
@@ -575,7 +573,9 @@ class TargetSuite(ExtraSuite):
         assert await world.rows() == []
         assert (await world.target.status([remote_id]))[remote_id].state is DocState.MISSING
 
-    async def test_base_that_is_gone_is_told_and_proves_no_document_gone(self, world: SuiteWorld) -> None:
+    async def test_missing_base_is_reported_and_does_not_prove_documents_missing(
+        self, world: SuiteWorld
+    ) -> None:
         """A service's reports about documents count only while its base exists (promise 1)."""
         target = world.target
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
@@ -597,7 +597,7 @@ class TargetSuite(ExtraSuite):
         assert list(await world.listed()) == [remote_id]
         assert await world.found("kestrel") == {remote_id}
 
-    async def test_upload_into_a_base_that_is_gone_blames_no_document(self, world: SuiteWorld) -> None:
+    async def test_upload_into_a_missing_base_blames_no_document(self, world: SuiteWorld) -> None:
         world.lose_base()
         outcome = await _put(world.target, world.document("a.md", *texts(["kestrel"])))
         if isinstance(outcome, Accepted):  # some services store a file before they check its base

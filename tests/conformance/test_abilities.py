@@ -6,18 +6,18 @@ from tests.conformance import abilities
 from tests.docs.pages import ROOT
 
 
-def test_the_table_of_the_docs_is_the_one_that_is_made() -> None:
+def test_docs_table_matches_the_generated_one() -> None:
     """Run `python -m tests.conformance.abilities` to generate it again."""
     told = (ROOT / "docs" / "targets" / "README.md").read_text().partition(abilities.HEAD)
     assert (told[1] + told[2]).rstrip("\n").partition("\n\n")[0] == abilities.table()
 
 
-def test_every_ability_is_demanded_by_a_row_of_the_suite() -> None:
+def test_every_ability_is_required_by_a_test_of_the_suite() -> None:
     rows = abilities.rows()
     assert [name for name in rows if not rows[name]] == []
 
 
-def test_every_ability_is_had_by_a_target_that_passes_the_suite() -> None:
+def test_every_ability_is_provided_by_a_target_that_passes_the_suite() -> None:
     from tests.memory.base import MemoryBase
     from tests.memory.variants import AbleMemory, ForgetfulMemory
 

@@ -122,7 +122,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_classes_behave_as_standard_ones(case: str) -> None:
+def test_classes_behave_like_standard_dataclasses(case: str) -> None:
     assert outcome(case, ours) == outcome(case, dataclasses)
 
 
@@ -134,11 +134,11 @@ class Pickled:
     size: int = 0
 
 
-def test_a_frozen_value_survives_a_pickle() -> None:
+def test_frozen_value_survives_pickling() -> None:
     assert pickle.loads(pickle.dumps(Pickled("a", 2))) == Pickled("a", 2)
 
 
-def test_a_class_is_made_in_half_the_time_of_a_standard_one() -> None:
+def test_class_is_created_in_half_the_time_of_a_standard_one() -> None:
     least = {
         each: min(
             timeit.repeat(lambda each=each: classes(each), number=1, repeat=20, timer=time.process_time)

@@ -25,7 +25,7 @@ PAGE = "https://example.org/faq?a=1#/top"
         ("a.webloc", plistlib.dumps({"URL": PAGE}, fmt=plistlib.FMT_BINARY)),
     ],
 )
-def test_the_address_is_read(path: str, content: bytes) -> None:
+def test_link_address_is_parsed(path: str, content: bytes) -> None:
     assert read_address(path, content) == PAGE
 
 
@@ -57,7 +57,7 @@ ENTITIES = (
         ("a.webloc", plistlib.dumps({"URL": 7}), "no URL"),
     ],
 )
-def test_what_is_no_link_says_why(path: str, content: bytes, words: str) -> None:
+def test_invalid_link_file_gives_a_reason(path: str, content: bytes, words: str) -> None:
     with pytest.raises(NoLink, match=words):
         read_address(path, content)
 
@@ -79,5 +79,5 @@ def test_addresses_are_sent_in_ascii() -> None:
         ("https://a.org/x", "a title", False),
     ],
 )
-def test_one_address_is_known_in_other_words(sent: str, seen: str, verdict: bool) -> None:
+def test_equivalent_addresses_are_recognised(sent: str, seen: str, verdict: bool) -> None:
     assert same_address(sent, seen) is verdict

@@ -110,13 +110,13 @@ def test_a_name_reads_like_the_path(path: str, flat: str) -> None:
     assert TAGGED.name(path, ONE, 2) == flat.replace("~T", f"~{TAG}-2")
 
 
-def test_a_tag_is_the_beginning_of_the_digest() -> None:
+def test_tag_is_a_prefix_of_the_digest() -> None:
     assert tag_of("00" * 32) == "aaaaaaaa"
     assert tag_of("0000000001" + "ff" * 27) == "aaaaaaab"
     assert tag_of("FFFFFFFFFF" + "00" * 27) == "77777777"
 
 
-def test_a_target_that_keeps_our_marker_gets_the_path_itself() -> None:
+def test_target_that_stores_our_marker_gets_the_plain_path() -> None:
     naming = Naming("guides/", "marked")
     assert naming.name("a/ü~.md", ONE, 3) == "guides/a/ü~.md" == naming.key("guides/a/ü~.md")
     assert naming.read("guides/a/b.md") == ParsedName("a/b.md")
@@ -126,14 +126,14 @@ def test_a_target_that_keeps_our_marker_gets_the_path_itself() -> None:
     assert naming.short_of("x" * 300) == ""
 
 
-def test_there_are_three_styles() -> None:
+def test_there_are_three_name_styles() -> None:
     with pytest.raises(ValueError, match="marked, tagged, plain"):
         Naming(style="fancy")
 
 
 @long
 @given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
-def test_a_name_says_path_tag_and_number(prefix: str, path: str, number: int, style: str) -> None:
+def test_name_encodes_path_tag_and_number(prefix: str, path: str, number: int, style: str) -> None:
     naming = Naming(prefix, style)
     name, short = naming.name(path, ONE, number), naming.short_of(path)
     expected = ParsedName(None if short else path, TAG if style == "tagged" else "", number, short)
@@ -145,9 +145,7 @@ def test_a_name_says_path_tag_and_number(prefix: str, path: str, number: int, st
 
 @long
 @given(PREFIXES, PATHS, NUMBERS, st.sampled_from(["tagged", "plain"]))
-def test_a_name_is_short_safe_and_keeps_its_extension(
-    prefix: str, path: str, number: int, style: str
-) -> None:
+def test_name_is_short_safe_and_keeps_its_extension(prefix: str, path: str, number: int, style: str) -> None:
     name = Naming(prefix, style).name(path, ONE, number)
     assert len(name.encode()) <= LONGEST
     assert not re.search(r'[\x00-\x1f\x7f-\x9f"\\/:*?<>|%;\u2028\u202e]', name)
@@ -163,7 +161,7 @@ def test_a_name_is_short_safe_and_keeps_its_extension(
 @enumerated()
 @pytest.mark.parametrize("alphabet", ["a_/~.", "_~5Fd.", "ae\u0301\u00e9~/", ".~-2a_", "1_()a."])
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
-def test_all_short_paths_have_names_of_their_own(naming: Naming, alphabet: str) -> None:
+def test_all_short_paths_have_distinct_names(naming: Naming, alphabet: str) -> None:
     lengths = range(1, 6)
     texts = ("".join(one) for length in lengths for one in itertools.product(alphabet, repeat=length))
     paths = [text for text in texts if is_path(text)]
@@ -173,7 +171,7 @@ def test_all_short_paths_have_names_of_their_own(naming: Naming, alphabet: str) 
     assert [(one.path, one.number) for one in readings if one] == list(names.values())
 
 
-def test_a_path_that_is_too_long_keeps_its_head_and_its_hash() -> None:
+def test_too_long_path_keeps_its_head_and_hash() -> None:
     long = "报告/" + "季度 " * 40
     one, other = f"{long}1.docx", f"{long}2.docx"
     name = TAGGED.name(one, ONE)
@@ -186,7 +184,7 @@ def test_a_path_that_is_too_long_keeps_its_head_and_its_hash() -> None:
 
 
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
-def test_a_number_makes_no_difference_to_whether_a_name_is_shortened(naming: Naming) -> None:
+def test_number_does_not_decide_whether_a_name_is_shortened(naming: Naming) -> None:
     for length in range(170, 205):
         path = "x" * length + ".md"
         for number in (0, 9, 999_999):
@@ -197,7 +195,7 @@ def test_a_number_makes_no_difference_to_whether_a_name_is_shortened(naming: Nam
             )
 
 
-def test_a_name_of_another_prefix_is_not_ours() -> None:
+def test_name_with_another_prefix_is_not_ours() -> None:
     guides, faq = Naming("guides/"), Naming("faq/")
     for path in ("a.md", "x" * 250 + ".md", "cafe\u0301.md"):
         assert guides.name(path, ONE).startswith("guides__")
@@ -209,7 +207,7 @@ def test_a_name_of_another_prefix_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["手" * 60, "_" * 200])
-def test_a_prefix_that_leaves_no_room_is_shortened_too(prefix: str) -> None:
+def test_prefix_that_leaves_no_room_is_shortened_too(prefix: str) -> None:
     naming = Naming(prefix)
     name = naming.name("a.md", ONE)
     assert len(name.encode()) <= LONGEST
@@ -226,12 +224,12 @@ def test_a_prefix_that_leaves_no_room_is_shortened_too(prefix: str) -> None:
         *(f"a~00~{TAG}.md", f"a\ud800~{TAG}.md", f"a__~{TAG}", f"{'x' * 300}~~{'a' * 12}~{TAG}.md"),
     ],
 )
-def test_a_name_that_was_never_written_is_not_ours(name: str) -> None:
+def test_name_we_never_wrote_is_not_ours(name: str) -> None:
     assert TAGGED.read(name) is None
 
 
 @given(st.text(max_size=30) | st.lists(st.sampled_from(FRAGMENTS), max_size=8).map("".join))
-def test_whatever_is_ours_is_written_as_it_was_read(name: str) -> None:
+def test_our_names_round_trip(name: str) -> None:
     for naming in (PLAIN, Naming("a_", "plain")):
         reading = naming.read(name)
         if reading is not None and reading.path is not None:
@@ -298,7 +296,7 @@ SAMPLES = [
 @pytest.mark.parametrize("mangle", MANGLES.values(), ids=MANGLES)
 @pytest.mark.parametrize("number", [0, 3])
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
-def test_a_name_is_recognised_whatever_a_service_made_of_it(
+def test_name_is_recognised_after_a_service_altered_it(
     naming: Naming, mangle: Callable[[str], str], number: int
 ) -> None:
     for path in SAMPLES:
@@ -309,7 +307,7 @@ def test_a_name_is_recognised_whatever_a_service_made_of_it(
 
 @long
 @given(PATHS, PATHS, st.sampled_from(list(MANGLES.values())), NUMBERS, NUMBERS)
-def test_a_name_is_not_that_of_other_bytes_or_another_number(
+def test_name_does_not_match_other_bytes_or_another_number(
     path: str, other: str, mangle: Callable[[str], str], number: int, second: int
 ) -> None:
     sent = TAGGED.name(path, ONE, number)
@@ -319,9 +317,7 @@ def test_a_name_is_not_that_of_other_bytes_or_another_number(
 
 
 @given(ASCII_PATHS, ASCII_PATHS | st.none(), st.sampled_from(list(MANGLES.values())))
-def test_plain_paths_are_never_taken_for_each_other(
-    path: str, other: str | None, mangle: Callable[[str], str]
-) -> None:
+def test_plain_paths_are_never_confused(path: str, other: str | None, mangle: Callable[[str], str]) -> None:
     second = mangle(path) if other is None else other
     if second == path or not is_path(second):
         return
@@ -344,20 +340,20 @@ NEIGHBOURS = (
 
 
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
-def test_other_words_are_another_document(naming: Naming) -> None:
+def test_different_words_mean_a_different_document(naming: Naming) -> None:
     for path, other in NEIGHBOURS:
         assert not naming.recognises(naming.name(path, ONE), naming.name(other, ONE))
         assert not naming.recognises(naming.name(other, ONE), naming.name(path, ONE))
 
 
-def test_a_long_mangled_name_is_judged_at_once() -> None:
+def test_long_altered_name_is_decided_immediately() -> None:
     sent = PLAIN.name("手/" * 30 + "a.md", ONE)
     assert not PLAIN.recognises(sent, "_" * 180 + "b.md")
     assert PLAIN.recognises(sent, replaced("_")(sent))
 
 
 @pytest.mark.parametrize("made", ["{stem}(1){ext}", "{stem}_2{ext}", "mojibake"])
-def test_a_name_that_was_mangled_is_read_all_the_same(made: str) -> None:
+def test_altered_name_is_still_parsed(made: str) -> None:
     naming = Naming()
     name = naming.name("手册/退款.md", ONE)
     stem, ext = name[:-3], name[-3:]

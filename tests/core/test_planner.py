@@ -179,7 +179,7 @@ EVERY = [*ROWS, *RENEWALS, *KEPT_ROWS]
 @pytest.mark.parametrize(
     ("desired", "uploads", "abilities", "actions"), [r[1:] for r in EVERY], ids=[r[0] for r in EVERY]
 )
-def test_decision(
+def test_planner_decisions(
     desired: Desired, uploads: list[Upload], abilities: Abilities, actions: list[Action]
 ) -> None:
     assert list(decide(desired, uploads, abilities)) == actions
@@ -246,7 +246,7 @@ def consistent(rows: list[Upload]) -> bool:
     st.lists(uploads, max_size=4).filter(consistent),
     ABILITIES,
 )
-def test_what_serves_is_never_retired_without_another_that_serves(
+def test_serving_document_is_retired_only_when_another_serves(
     desired: Desired, rows: list[Upload], abilities: Abilities
 ) -> None:
     actions = decide(desired, rows, abilities)
@@ -258,15 +258,13 @@ def test_what_serves_is_never_retired_without_another_that_serves(
 
 
 @given(st.lists(uploads, max_size=4).filter(consistent))
-def test_what_cannot_be_looked_at_changes_nothing(rows: list[Upload]) -> None:
+def test_unreadable_file_changes_nothing(rows: list[Upload]) -> None:
     for desired, abilities in product((UNKNOWN, MISSING), (PLAIN, RENAMES, UPDATES, KEEPS)):
         assert decide(desired, rows, abilities) == ()
 
 
 @given(st.lists(uploads, max_size=4).filter(consistent), ABILITIES)
-def test_what_only_settings_want_is_never_sent_before_it_is_let_go(
-    rows: list[Upload], abilities: Abilities
-) -> None:
+def test_settings_change_is_not_sent_before_approval(rows: list[Upload], abilities: Abilities) -> None:
     server = next((u for u in rows if u.state.serves), None)
     actions = decide(replace(WANTED, may_renew=False), rows, replace(abilities, weighs=True))
     if server is None or (server.digest, server.label) != (WANTED.digest, WANTED.path):
@@ -294,7 +292,7 @@ COMING = up(2, S.INDEXING)
         (up(1, S.RETIRING, attempts=1, **never), WANTED, [COMING], False),
     ],
 )
-def test_what_was_deleted_in_vain_stays_until_its_successor_serves(
+def test_document_that_resists_deletion_stays_until_its_successor_serves(
     retiring: Upload, desired: Desired, others: list[Upload], stays: bool
 ) -> None:
     assert must_stay(retiring, desired, [retiring, *others]) == stays

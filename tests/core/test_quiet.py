@@ -22,7 +22,7 @@ def settling() -> Settling:
     return Settling(SETTLE, LONGEST)
 
 
-def test_of_due_paths_the_longest_tracked_come_first() -> None:
+def test_longest_tracked_due_paths_come_first() -> None:
     s = settling()
     s.touch("empty", stamp(1, size=0), 0.0)  # due at 6
     s.touch("late", stamp(1), 3.5)  # due at 5.5
@@ -33,7 +33,7 @@ def test_of_due_paths_the_longest_tracked_come_first() -> None:
     assert [due.path for due in s.due(100.0, limit=2)] == ["empty", "late"]
 
 
-def test_a_file_is_due_once_it_was_quiet_and_at_the_latest_after_the_longest_wait() -> None:
+def test_file_is_due_once_quiet_and_at_the_latest_after_the_longest_wait() -> None:
     s = settling()
     for second in range(61):
         s.touch("log", stamp(second), float(second))  # it never settles
@@ -51,7 +51,7 @@ def test_a_file_is_due_once_it_was_quiet_and_at_the_latest_after_the_longest_wai
     assert [due.is_overdue for due in s.due(119.9)] == [False]
 
 
-def test_files_written_without_end_do_not_keep_a_quiet_one_from_being_due() -> None:
+def test_continuously_written_files_do_not_delay_a_quiet_one() -> None:
     s = settling()
     for second in range(62):
         for number in range(300):
@@ -86,16 +86,16 @@ def aged(seconds: float, size: int = 10, ctime_age: float | None = None) -> Stam
         (aged(6.5, size=0), True),
     ],
 )
-def test_only_an_age_that_can_be_believed_is_a_shortcut(subject: Stamp, old_enough: bool) -> None:
+def test_only_a_credible_age_shortens_the_wait(subject: Stamp, old_enough: bool) -> None:
     assert is_old_enough(subject, NOW, SETTLE) is old_enough
 
 
-def test_a_future_stamp_is_not_old_enough_even_without_a_settle() -> None:
+def test_future_mtime_is_not_old_enough_even_without_settle() -> None:
     assert not is_old_enough(aged(-5), NOW, 0.0)
     assert is_old_enough(aged(0), NOW, 0.0)
 
 
-def test_many_paths_cost_no_quadratic_work() -> None:
+def test_many_paths_take_no_quadratic_time() -> None:
     def follow(count: int) -> None:
         s = settling()
         for number in range(count):

@@ -49,13 +49,13 @@ def period(hours: str, now: str | float) -> tuple[str, str] | None:
         ("", "2026-11-28 14:00", None),
     ],
 )
-def test_a_period_is_from_its_start_to_its_end(
+def test_period_runs_from_its_start_to_its_end(
     hours: str, now: str, expected: tuple[str, str] | None
 ) -> None:
     assert period(hours, now) == expected
 
 
-def test_a_period_keeps_to_the_clock_on_the_wall_when_the_clocks_change() -> None:
+def test_period_follows_local_time_across_dst_changes() -> None:
     hours = parse_quiet_hours("22:00-06:00")
     for evening, seconds in (("2026-03-28 23:00", 7 * 3600), ("2026-10-24 23:00", 9 * 3600)):
         span = current_period(hours, at(evening))
@@ -82,6 +82,6 @@ def test_a_period_keeps_to_the_clock_on_the_wall_when_the_clocks_change() -> Non
         ("at night", "is not a time of day"),
     ],
 )
-def test_what_is_no_quiet_hours_is_refused_with_the_reason(hours: str, reason: str) -> None:
+def test_invalid_quiet_hours_are_refused_with_a_reason(hours: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_quiet_hours(hours)

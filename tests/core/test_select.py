@@ -43,7 +43,7 @@ def is_mirrored(made: Rules, path: str) -> bool:
         *("cvs/mine.md", "sedentary.md", "4913.md"),
     ],
 )
-def test_ordinary_files_with_odd_names_are_mirrored(path: str) -> None:
+def test_ordinary_files_with_unusual_names_are_mirrored(path: str) -> None:
     assert is_mirrored(rules(), path)
 
 
@@ -62,11 +62,11 @@ def test_ordinary_files_with_odd_names_are_mirrored(path: str) -> None:
         *("a.sync-conflict-20261120-101500-ABCDEFG.md", "sub/.notes/deep/a.md"),
     ],
 )
-def test_traces_of_programs_are_left_out_by_default(path: str) -> None:
+def test_program_leftovers_are_excluded_by_default(path: str) -> None:
     assert not is_mirrored(rules(), path)
 
 
-def test_what_the_defaults_leave_out_is_excluded_and_names_the_default() -> None:
+def test_default_exclusion_is_named_as_a_default() -> None:
     verdict = rules().verdict("notes/a.md~", 3, FileKind.FILE)
     assert (verdict.choice, verdict.reason, verdict.rule) == (
         FileChoice.EXCLUDED,
@@ -75,7 +75,7 @@ def test_what_the_defaults_leave_out_is_excluded_and_names_the_default() -> None
     )
 
 
-def test_what_is_only_hidden_is_said_to_be_hidden_and_a_named_rule_is_named() -> None:
+def test_hidden_file_is_reported_as_hidden_and_a_matching_rule_is_named() -> None:
     for path, kind in ((".hidden.md", FileKind.FILE), ("sub/.notes", FileKind.FOLDER)):
         verdict = rules().verdict(path, 3, kind)
         told = (verdict.choice, verdict.reason, verdict.rule)
@@ -83,14 +83,14 @@ def test_what_is_only_hidden_is_said_to_be_hidden_and_a_named_rule_is_named() ->
     assert rules().verdict(".git", 3, FileKind.FOLDER).reason == "excluded by .git"
 
 
-def test_an_include_of_one_hidden_name_brings_no_other_back() -> None:
+def test_include_of_one_hidden_name_includes_no_other() -> None:
     made = rules([".notes/**", "*.md"])
     assert is_mirrored(made, ".notes/a.md")
     assert not is_mirrored(made, ".other/a.md")
     assert not is_mirrored(made, ".hidden.md")
 
 
-def test_an_editors_lock_is_excluded_even_as_a_symlink() -> None:
+def test_editor_lock_is_excluded_even_as_a_symlink() -> None:
     assert choice(rules(), ".#a.md", kind=FileKind.SYMLINK) is FileChoice.EXCLUDED
 
 
@@ -109,7 +109,7 @@ def test_an_editors_lock_is_excluded_even_as_a_symlink() -> None:
         (["*.sync-conflict-*"], "a.sync-conflict-20261120-101500-ABCDEFG.md"),
     ],
 )
-def test_an_include_that_names_a_default_brings_it_back(include: list[str], path: str) -> None:
+def test_include_naming_a_default_overrides_it(include: list[str], path: str) -> None:
     limits = Limits(extensions=frozenset({"md", "bak", "tmp"}))
     made = Rules(tuple(include), (), limits)
     parts = path.split("/")
@@ -118,7 +118,7 @@ def test_an_include_that_names_a_default_brings_it_back(include: list[str], path
 
 
 @pytest.mark.parametrize("include", [["*"], ["**"], ["**/*"], ["*.md"], ["/sub/"]])
-def test_a_wide_include_brings_no_default_back_and_a_negation_does(include: list[str]) -> None:
+def test_wide_include_overrides_no_default_but_a_negation_does(include: list[str]) -> None:
     assert not is_mirrored(rules(include), "sub/.git/a.md")
     assert not is_mirrored(rules(include), "sub/~$a.md")
     assert not is_mirrored(rules(include), "sub/.notes/a.md")
@@ -128,7 +128,7 @@ def test_a_wide_include_brings_no_default_back_and_a_negation_does(include: list
     assert is_mirrored(rules(root="!~$*\n"), "~$a.md")
 
 
-def test_the_ignore_file_is_never_mirrored_whatever_is_included() -> None:
+def test_ignore_file_is_never_mirrored() -> None:
     limits = Limits(names=frozenset({".kbsyncignore"}))
     made = Rules((".kbsyncignore",), ("!.kbsyncignore",), limits)
     assert made.verdict(".kbsyncignore", 5, FileKind.FILE).choice is FileChoice.EXCLUDED
@@ -148,7 +148,7 @@ def test_empty_files_symlinks_and_special_files_are_skipped(size: int, kind: Fil
         assert (verdict.choice, verdict.reason) == (FileChoice.SKIPPED, reason)
 
 
-def test_a_format_that_is_not_taken_is_skipped_unless_it_was_asked_for() -> None:
+def test_unsupported_format_is_skipped_unless_requested() -> None:
     assert rules().verdict("a.exe", 5, FileKind.FILE).reason == "the target doesn't accept .exe files"
     assert choice(rules(), "a.exe") is FileChoice.SKIPPED
     assert choice(rules(), "Makefile") is FileChoice.SKIPPED
@@ -159,7 +159,7 @@ def test_a_format_that_is_not_taken_is_skipped_unless_it_was_asked_for() -> None
     assert choice(rules(["*.md"]), "a.exe") is FileChoice.EXCLUDED
 
 
-def test_a_file_over_the_limit_is_refused_with_both_sizes() -> None:
+def test_file_over_the_limit_is_refused_with_both_sizes() -> None:
     verdict = rules().verdict("a.md", 12_345, FileKind.FILE)
     assert (verdict.choice, verdict.rule) == (FileChoice.REFUSED, "max_bytes")
     assert verdict.reason == "12,345 bytes, over the limit of 1,000 bytes"
@@ -178,14 +178,14 @@ def test_rules_name_file_and_line_or_config_key() -> None:
     assert rules(["*.md"]).verdict("a.txt", 5, FileKind.FILE).rule == "include"
 
 
-def test_the_config_outranks_ignore_files_and_the_nearest_ignore_file_those_above() -> None:
+def test_config_overrides_ignore_files_and_nearer_ignore_files_override_farther() -> None:
     made = rules(exclude=["secret.md"], root="!secret.md\n*.txt\n").below("sub", "!keep.txt\n")
     assert choice(made, "sub/secret.md") is FileChoice.EXCLUDED
     assert choice(made, "sub/other.txt") is FileChoice.EXCLUDED
     assert choice(made, "sub/keep.txt") is FileChoice.SELECTED
 
 
-def test_include_goes_by_the_nearest_line_of_file_or_folder() -> None:
+def test_include_is_decided_by_the_nearest_matching_line() -> None:
     made = rules(["docs/", "!docs/private/", "!docs/draft.md"])
     assert is_mirrored(made, "docs/a.md")
     assert is_mirrored(made, "docs/deep/er/a.md")
@@ -194,7 +194,7 @@ def test_include_goes_by_the_nearest_line_of_file_or_folder() -> None:
     assert not is_mirrored(made, "a.md")
 
 
-def test_folders_without_hope_of_an_included_file_are_not_entered() -> None:
+def test_folders_that_cannot_contain_included_files_are_not_entered() -> None:
     made = rules(["/docs/*/pages/*.md", "handbook/**"])
     for entered in ("docs", "docs/x", "docs/x/pages", "handbook", "handbook/a/b"):
         assert made.enters(entered).choice is FileChoice.SELECTED, entered
@@ -204,20 +204,20 @@ def test_folders_without_hope_of_an_included_file_are_not_entered() -> None:
 
 
 @pytest.mark.parametrize("line", ["[abc", "a/[!", "x\\", "[[:nope:]]", "docs/a[b/c]"])
-def test_a_line_that_could_never_match_is_an_error_that_names_its_place(line: str) -> None:
+def test_line_that_can_never_match_is_an_error_with_its_location(line: str) -> None:
     with pytest.raises(ValueError, match=r"^exclude\[1\]: "):
         Rules(None, ("fine", line), LIMITS)
     with pytest.raises(ValueError, match=r"^docs/\.kbsyncignore:2: "):
         rules().below("docs", f"fine\n{line}\n")
 
 
-def test_ignore_files_may_have_bom_crlf_any_script_and_bytes_and_no_last_newline() -> None:
+def test_ignore_files_may_have_bom_crlf_any_script_and_no_last_newline() -> None:
     made = rules(root="\ufeffa.md\r\nb.md  \r\nc\\ \r\n第?章.md\nbad-\udce9.md\nx-?.md\nd.md")
     for name in ("a.md", "b.md", "c ", "第三章.md", "bad-\udce9.md", "x-\udcff.md", "d.md"):
         assert choice(made, name) is FileChoice.EXCLUDED, name
 
 
-def test_versions_tell_a_persons_change_from_a_programs() -> None:
+def test_versions_distinguish_user_changes_from_program_changes() -> None:
     base = rules(["*.md"])
     assert rules(["*.md"]).version == base.version
     for other in (rules(["*.txt"]), rules(), rules(["*.md"], ["a"]), base.below("", "x\n")):
@@ -230,7 +230,7 @@ def test_versions_tell_a_persons_change_from_a_programs() -> None:
     assert upgraded.version != base.version
 
 
-def test_versions_do_not_depend_on_where_a_set_was_built() -> None:
+def test_versions_do_not_depend_on_where_a_rule_set_was_built() -> None:
     one = Limits(extensions=frozenset(["a", "b", "c", "d"]))
     two = Limits(extensions=frozenset(["d", "c", "b", "a"]))
     assert Rules(None, (), one).version == Rules(None, (), two).version
@@ -252,13 +252,11 @@ def test_versions_do_not_depend_on_where_a_set_was_built() -> None:
         ("", ""),
     ],
 )
-def test_an_extension_is_what_follows_the_last_dot_of_a_name_with_more_than_that(
-    name: str, extension: str
-) -> None:
+def test_extension_follows_the_last_inner_dot(name: str, extension: str) -> None:
     assert extension_of(name) == extension
 
 
-def test_a_hostile_pattern_is_not_slow() -> None:
+def test_hostile_pattern_is_not_slow() -> None:
     stars = rules(root="*a" * 40 + "b\n" + "**/x/" * 20 + "y\n")
     assert choice(stars, "a" * 240 + ".md") is FileChoice.SELECTED
     assert choice(stars, "x/" * 200 + "z.md") is FileChoice.SELECTED

@@ -87,9 +87,7 @@ def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
 @long
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(paths=st.lists(PATHS, min_size=1, max_size=12, unique=True), top=FILES, nested=FILES)
-def test_ignore_files_mean_what_they_mean_to_git(
-    repository: Path, paths: list[str], top: str, nested: str
-) -> None:
+def test_ignore_files_match_git(repository: Path, paths: list[str], top: str, nested: str) -> None:
     present = made(repository, paths)
     ignores = {"": top}
     (repository / ".gitignore").write_text(top, encoding="utf-8")
@@ -114,7 +112,7 @@ def test_ignore_files_mean_what_they_mean_to_git(
         ("x/a[!c]b", "x/a/b", False),
     ],
 )
-def test_long_lines_and_ranges_that_span_a_slash_mean_what_they_mean_to_git(
+def test_long_lines_and_ranges_spanning_a_slash_match_git(
     repository: Path, line: str, path: str, is_ignored: bool
 ) -> None:
     present = made(repository, [path])
@@ -126,7 +124,7 @@ def test_long_lines_and_ranges_that_span_a_slash_mean_what_they_mean_to_git(
 @long
 @settings(max_examples=300, deadline=None)
 @given(include=st.lists(LINES, min_size=1, max_size=4), path=PATHS)
-def test_a_file_that_is_included_lies_in_folders_that_are_entered(include: list[str], path: str) -> None:
+def test_included_files_are_in_entered_folders(include: list[str], path: str) -> None:
     rules = Rules(tuple(include), (), Limits())
     if rules.verdict(path, 1, FileKind.FILE).choice is not FileChoice.EXCLUDED:
         parts = path.split("/")

@@ -13,7 +13,7 @@ from tests.share import ONE_IN, boundaries, in_parts, long
 @long
 @in_parts
 @pytest.mark.parametrize("one", EVERY, ids=str)
-async def test_it_is_as_if_it_had_never_been_changed(tmp_path: Path, one: Wavering, part: int) -> None:
+async def test_reverted_change_leaves_no_trace(tmp_path: Path, one: Wavering, part: int) -> None:
     kills = 0
     for at in boundaries(part):
         assert at < MOST + ONE_IN

@@ -34,21 +34,21 @@ FIRST = (2, 5, 8, 11, 14, 17, 20, 23)
 @enumerated("bench")
 @in_parts
 @pytest.mark.parametrize(("bench", "job"), CASES)
-def test_a_crash_anywhere_leaves_one_document_a_file(tmp_path: Path, bench: str, job: str, part: int) -> None:
+def test_crash_anywhere_leaves_one_document_per_file(tmp_path: Path, bench: str, job: str, part: int) -> None:
     assert cut_part(tmp_path, bench, job, part).crashes >= FEWEST // ONE_IN
 
 
 @enumerated()
 @in_parts
 @pytest.mark.parametrize(("bench", "job"), CASES)
-def test_a_crash_during_the_recovery_from_a_crash(tmp_path: Path, bench: str, job: str, part: int) -> None:
+def test_crash_during_recovery_from_a_crash(tmp_path: Path, bench: str, job: str, part: int) -> None:
     assert cut_part(tmp_path, bench, job, part, after=[FIRST[part]]).crashes >= 4
 
 
 @long
 @OPEN
 @pytest.mark.parametrize("seed", range(3))
-def test_crashes_in_a_row_leave_one_document_a_file(tmp_path: Path, seed: int) -> None:
+def test_repeated_crashes_leave_one_document_per_file(tmp_path: Path, seed: int) -> None:
     chance, jobs = random.Random(seed), [job for job in jobs_on("zhipu").values() if not job.settings]
     tally = play_job(
         lambda there, _: crash_at_random(there, jobs, chance, 4), "zhipu", "create", tmp_path / "w"
@@ -57,7 +57,7 @@ def test_crashes_in_a_row_leave_one_document_a_file(tmp_path: Path, seed: int) -
 
 
 @long
-async def test_a_file_that_is_back_after_a_crash_is_found_all_along(tmp_path: Path) -> None:
+async def test_restored_file_is_searchable_throughout_after_a_crash(tmp_path: Path) -> None:
     """Unless its document was gone already: its deletion is cancelled, or waits for another document."""
     was_found, at = list[bool](), 0
     guillotine = Guillotine(1)
@@ -85,7 +85,7 @@ async def back_after_a_crash(world: World, guillotine: Guillotine) -> bool:
     return was_found
 
 
-async def test_a_file_that_is_back_and_cannot_be_read_keeps_its_document(
+async def test_restored_unreadable_file_keeps_its_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)

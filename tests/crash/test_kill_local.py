@@ -12,7 +12,7 @@ from tests.torture.exercise import Tally
 
 @long
 @in_parts
-def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path: Path, part: int) -> None:
+def test_killed_at_every_commit_leaves_one_document_per_file(tmp_path: Path, part: int) -> None:
     first = KilledMirror(tmp_path / "start")
     first.write_files()
     passed = first.run(0)
@@ -27,7 +27,7 @@ def test_killed_at_every_commit_each_file_ends_as_exactly_one_document(tmp_path:
 
 @long
 @in_parts
-def test_killed_at_every_commit_while_files_change_each_ends_as_one_document(
+def test_killed_at_every_commit_while_files_change_leaves_one_document_per_file(
     tmp_path: Path, part: int
 ) -> None:
     mirror, tally = KilledMirror(tmp_path), Tally()

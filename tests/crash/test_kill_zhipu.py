@@ -12,12 +12,12 @@ KILLS = 5
 
 
 @long
-def test_killed_in_the_first_mirror_each_file_ends_as_one_document(tmp_path: Path) -> None:
+def test_killed_in_the_first_pass_leaves_one_document_per_file(tmp_path: Path) -> None:
     with busy_desk(tmp_path) as desk:
         assert kill_in_first_mirror(desk, random.Random(1), KILLS).crashes == KILLS
 
 
 @long
-def test_killed_while_files_change_each_ends_as_one_document(tmp_path: Path) -> None:
+def test_killed_while_files_change_leaves_one_document_per_file(tmp_path: Path) -> None:
     with busy_desk(tmp_path) as desk:
         assert kill_while_editing(desk, random.Random(3), KILLS).crashes == KILLS
