@@ -37,7 +37,7 @@ def world(tmp_path: Path) -> World:
 
 
 @long
-async def test_a_document_whose_answer_is_always_lost_lets_the_pass_end(world: World) -> None:
+async def test_pass_ends_when_the_answer_for_a_document_is_always_lost(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unsure("no answer"), match="bad.md", times=FOREVER))
     world.write("bad.md", "one")
     world.write("good.md", "two")
@@ -56,7 +56,7 @@ async def test_a_document_whose_answer_is_always_lost_lets_the_pass_end(world: W
     assert world.served() == world.on_disk()
 
 
-async def test_tries_are_remembered_over_a_lost_answer(world: World) -> None:
+async def test_attempts_are_remembered_after_a_lost_answer(world: World) -> None:
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=FOREVER))
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), nth=2))
     world.write("a.md")
@@ -69,7 +69,7 @@ async def test_tries_are_remembered_over_a_lost_answer(world: World) -> None:
 # -- documents that vanish -----------------------------------------------------------------------------
 
 
-async def test_a_status_that_flickers_twice_loses_no_document(world: World) -> None:
+async def test_status_that_flickers_twice_loses_no_document(world: World) -> None:
     world.base.behaviour.indexing_seconds = 150.0
     poll, missing = world.base.poll, DocStatus(DocState.MISSING)
     flicker = {20, 90}
@@ -90,7 +90,7 @@ async def test_a_status_that_flickers_twice_loses_no_document(world: World) -> N
     assert world.served() == world.on_disk()
 
 
-async def test_a_clock_set_forward_is_no_patience_with_the_target(world: World) -> None:
+async def test_clock_set_forward_does_not_count_as_waiting_for_the_target(world: World) -> None:
     world.base.clock = world.base._agenda._clock = lambda: world.clock.started + world.clock.now
     world.base.behaviour.indexing_seconds = 90.0
     world.write("a.md")
@@ -107,7 +107,7 @@ async def test_a_clock_set_forward_is_no_patience_with_the_target(world: World) 
     assert world.served() == world.on_disk()
 
 
-async def test_deletions_are_weighed_although_the_clock_was_set_back(world: World) -> None:
+async def test_deletions_are_weighed_after_the_clock_was_set_back(world: World) -> None:
     await world.mirrored(10)
     async with world.begun() as bound:
         world.delete("f1.md")
@@ -125,7 +125,7 @@ async def test_deletions_are_weighed_although_the_clock_was_set_back(world: Worl
     assert world.served() == world.on_disk()
 
 
-async def test_a_document_that_always_vanishes_is_sent_a_few_times_and_quarantined(world: World) -> None:
+async def test_document_that_keeps_vanishing_is_sent_a_few_times_and_quarantined(world: World) -> None:
     world.base.behaviour.indexing_seconds = 1000.0
     put = world.base.accept
 
@@ -145,7 +145,7 @@ async def test_a_document_that_always_vanishes_is_sent_a_few_times_and_quarantin
 # -- waiting, mending ----------------------------------------------------------------------------------
 
 
-async def test_what_was_done_before_a_halt_in_mid_poll_is_recorded(world: World) -> None:
+async def test_work_done_before_a_halt_during_polling_is_recorded(world: World) -> None:
     world.base.behaviour.failures.append(Failure(lambda s: s.name < "c", times=1))
     world.write("a.md", "a")
     world.write("b.md", "b")
@@ -161,7 +161,7 @@ async def test_what_was_done_before_a_halt_in_mid_poll_is_recorded(world: World)
 # -- state lost ----------------------------------------------------------------------------------------
 
 
-async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(world: World) -> None:
+async def test_outage_during_confirmation_creates_no_duplicates(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
     await world.mirrored(3)
     puts = world.puts()
@@ -180,7 +180,7 @@ async def test_a_target_that_is_down_while_documents_are_proven_makes_no_twins(w
 # -- the state's own rules -----------------------------------------------------------------------------
 
 
-async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_rule(world: World) -> None:
+async def test_file_renamed_back_and_forth_during_a_lost_answer_breaks_no_rule(world: World) -> None:
     world.settings = replace(world.settings, settle=0.1)
     world.write("a.md", "none")
     await world.once()
@@ -212,7 +212,7 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
     assert world.served() == world.on_disk()
 
 
-async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> None:
+async def test_rows_with_future_times_are_processed(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unavailable("busy", retry_after=200.0), times=1))
     world.write("a.md")
     world.clock.skew = 4 * 365 * 86400.0
@@ -228,7 +228,7 @@ async def test_rows_from_a_future_that_was_none_are_looked_at(world: World) -> N
     ("attempts", "reason", "seconds"),
     [(0, "", 3000.0), (1, "", 3000.0), (2, "busy", 3000.0), (5, "no", 4000.0)],
 )
-async def test_a_deletion_does_not_wait_for_a_clock_set_back(
+async def test_deletion_does_not_wait_for_a_clock_set_back(
     world: World, attempts: int, reason: str, seconds: float
 ) -> None:
     """The program was killed between the decision, taken in the future, and the answer."""
@@ -331,7 +331,7 @@ def rejects_everything(world: World) -> None:
         (rejects_everything, 40, "target-rejects", 55),
     ],
 )
-async def test_what_is_wrong_with_the_whole_target_is_one_halt_and_few_requests(
+async def test_failure_of_the_whole_target_is_one_halt_and_few_requests(
     world: World, halts: list[str], trouble: Callable[[World], None], files: int, reason: str, most: int
 ) -> None:
     trouble(world)
@@ -352,7 +352,7 @@ async def test_what_is_wrong_with_the_whole_target_is_one_halt_and_few_requests(
     assert len(world.base.documents) == len(world.served()) == files - failed
 
 
-async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(world: World) -> None:
+async def test_work_started_during_the_check_for_pending_work_counts_as_pending(world: World) -> None:
     world.write("a.md")
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, effect=True))
@@ -376,7 +376,7 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
 
 
 @long
-async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_well(
+async def test_loss_found_during_repair_of_other_losses_is_repaired_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.limits = replace(world.limits, batch=1)
@@ -414,7 +414,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
 
 
 @long
-async def test_documents_that_wait_while_others_are_indexed_are_not_given_up(world: World) -> None:
+async def test_documents_waiting_behind_others_in_the_index_are_not_given_up(world: World) -> None:
     world.limits = replace(world.limits, give_up=100.0)
     world.base.behaviour = Behaviour(indexing_seconds=60.0, one_at_a_time=True)
     await world.mirrored(12)
@@ -424,7 +424,7 @@ async def test_documents_that_wait_while_others_are_indexed_are_not_given_up(wor
 
 
 @long
-async def test_one_that_is_never_done_is_given_up_when_the_others_are_through(world: World) -> None:
+async def test_document_that_never_finishes_is_given_up_after_all_others(world: World) -> None:
     world.limits = replace(world.limits, give_up=100.0)
     world.base.behaviour = Behaviour(indexing_seconds=30.0, one_at_a_time=True, never_says="f0*")
     await world.mirrored(12)

@@ -42,7 +42,7 @@ def note(world: World) -> str:
 # -- repairs -------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_sent_while_the_list_was_read_is_not_missing(world: World) -> None:
+async def test_document_sent_while_listing_is_not_missing(world: World) -> None:
     class Late(MemoryTarget):
         async def list(self) -> AsyncIterator[Listed]:
             async for row in super().list():
@@ -61,7 +61,7 @@ async def test_what_was_sent_while_the_list_was_read_is_not_missing(world: World
     assert world.puts() == 11
 
 
-async def test_the_halt_over_an_emptied_base_ends_when_the_documents_are_back(world: World) -> None:
+async def test_emptied_base_halt_ends_when_the_documents_return(world: World) -> None:
     await mirrored(world, 20)
     documents = list(world.base.documents.values())[:6]
     for document in documents:
@@ -76,7 +76,7 @@ async def test_the_halt_over_an_emptied_base_ends_when_the_documents_are_back(wo
     assert world.puts() == 20
 
 
-async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_then_told(
+async def test_reappearing_document_is_deleted_three_times_and_then_reported(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path, list_lag=1.0)
@@ -98,7 +98,7 @@ async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_t
 # ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) -> None:
+async def test_copy_of_a_deleted_document_is_left_for_a_person(tmp_path: Path) -> None:
     world = World(tmp_path, list_lag=1.0)
     await mirrored(world)
     number = world.row_of("f3.md").id
@@ -111,7 +111,7 @@ async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) 
     assert copy.remote_id in world.base.documents
 
 
-async def test_what_another_state_left_is_told_and_left_alone_until_a_person_repairs(tmp_path: Path) -> None:
+async def test_documents_of_another_state_are_reported_and_kept_until_repair(tmp_path: Path) -> None:
     """One document is under a path of ours, with other bytes."""
     world = World(tmp_path, embedded=True)
     await mirrored(world)
@@ -133,7 +133,7 @@ async def test_what_another_state_left_is_told_and_left_alone_until_a_person_rep
     assert note(world) == ""
 
 
-async def test_very_many_leftovers_are_counted_and_few_told(world: World) -> None:
+async def test_many_leftovers_are_counted_and_few_are_listed(world: World) -> None:
     await mirrored(world, 2)
     leave_behind(world, MOST_STRAYS + 30)
     with capture_logs() as logs:
@@ -142,7 +142,7 @@ async def test_very_many_leftovers_are_counted_and_few_told(world: World) -> Non
     assert len([e for e in logs if e["event"] == "audit.found"]) == 20
 
 
-async def test_what_another_state_sent_takes_no_room_from_what_is_ours(world: World) -> None:
+async def test_documents_of_another_state_do_not_crowd_out_ours(world: World) -> None:
     await mirrored(world, 2)
     for n in range(MOST_STRAYS + 1):
         name = f"other{n}.md"
@@ -188,7 +188,7 @@ async def test_restarts_neither_repeat_nor_skip_an_audit(world: World) -> None:
     assert len(lists(world)) - listed == 3
 
 
-async def test_a_clock_set_back_puts_an_audit_off_by_one_period_at_most(world: World) -> None:
+async def test_clock_set_back_delays_an_audit_by_at_most_one_period(world: World) -> None:
     await mirrored(world)
     await kept_for(world, PERIOD / 2)
     listed = len(lists(world))
@@ -199,7 +199,7 @@ async def test_a_clock_set_back_puts_an_audit_off_by_one_period_at_most(world: W
     assert len(lists(world)) - listed >= 1
 
 
-async def test_nothing_is_asked_while_the_mirror_is_halted(world: World) -> None:
+async def test_halted_mirror_sends_no_audit_requests(world: World) -> None:
     await mirrored(world)
     listed = len(lists(world))
     async with begun(world) as auditing:
@@ -213,7 +213,7 @@ async def test_nothing_is_asked_while_the_mirror_is_halted(world: World) -> None
         await end_tasks([task])
 
 
-async def test_a_target_that_does_not_answer_puts_the_audit_off(world: World) -> None:
+async def test_unreachable_target_postpones_the_audit(world: World) -> None:
     await mirrored(world)
     listed = len(lists(world))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), times=3))
@@ -236,7 +236,7 @@ async def lost_one(world: World) -> None:
     world.base.requests.clear()
 
 
-async def test_a_due_pass_sends_again_what_was_deleted_at_the_base(world: World) -> None:
+async def test_due_audit_in_a_pass_resends_documents_deleted_at_the_base(world: World) -> None:
     await lost_one(world)
     end = await world.once()
     assert end.complete
@@ -244,7 +244,7 @@ async def test_a_due_pass_sends_again_what_was_deleted_at_the_base(world: World)
     assert world.puts() == 11
 
 
-async def test_a_due_pass_deletes_what_is_back_after_its_deletion(tmp_path: Path) -> None:
+async def test_due_audit_in_a_pass_deletes_reappeared_documents(tmp_path: Path) -> None:
     world = World(tmp_path, list_lag=1.0)
     await mirrored(world)
     [old] = world.base.served("f3.md")
@@ -256,7 +256,7 @@ async def test_a_due_pass_deletes_what_is_back_after_its_deletion(tmp_path: Path
     assert world.served() == world.on_disk()
 
 
-async def test_an_audit_costs_a_pass_one_list_per_period_and_no_wait(tmp_path: Path) -> None:
+async def test_audit_costs_a_pass_one_list_per_period_and_no_wait(tmp_path: Path) -> None:
     world = World(tmp_path, list_lag=100.0)
     await mirrored(world)
     world.base.requests.clear()
@@ -276,9 +276,7 @@ async def test_an_audit_costs_a_pass_one_list_per_period_and_no_wait(tmp_path: P
     [Unavailable("busy"), Unsure("cut"), Halted("credentials", "key"), ValueError("no list")],
     ids=repr,
 )
-async def test_a_list_that_fails_fails_no_pass_and_is_read_again_by_the_next(
-    world: World, error: Exception
-) -> None:
+async def test_failed_list_fails_no_pass_and_is_repeated_by_the_next(world: World, error: Exception) -> None:
     await lost_one(world)
     world.base.faults.append(Fault("list", error=lambda: error, times=1))
     end = await world.once()
@@ -294,7 +292,7 @@ async def test_a_list_that_fails_fails_no_pass_and_is_read_again_by_the_next(
 
 @in_parts
 @enumerated()
-async def test_a_pass_killed_while_it_audits_leaves_that_to_the_next(tmp_path: Path, part: int) -> None:
+async def test_killed_audit_is_repeated_by_the_next_pass(tmp_path: Path, part: int) -> None:
     for at in boundaries(part):
         (place := tmp_path / str(at)).mkdir()
         world = World(place)
@@ -312,7 +310,7 @@ async def test_a_pass_killed_while_it_audits_leaves_that_to_the_next(tmp_path: P
     assert at > 1
 
 
-async def test_a_pass_halts_over_an_emptied_base_that_only_the_list_shows(world: World) -> None:
+async def test_pass_halts_when_only_the_list_shows_an_emptied_base(world: World) -> None:
     class Uncounted(MemoryTarget):
         async def base(self) -> Base:
             return replace(await super().base(), documents=None)
@@ -328,7 +326,7 @@ async def test_a_pass_halts_over_an_emptied_base_that_only_the_list_shows(world:
     assert world.puts() == 20
 
 
-async def test_a_pass_carries_out_a_request_for_an_audit(world: World) -> None:
+async def test_pass_carries_out_a_requested_audit(world: World) -> None:
     await mirrored(world)
     world.base.lose(world.base.served("f3.md")[0].remote_id)
     world.tell("audit")
@@ -336,7 +334,7 @@ async def test_a_pass_carries_out_a_request_for_an_audit(world: World) -> None:
     assert world.served() == world.on_disk()
 
 
-async def test_a_plan_does_not_audit(world: World) -> None:
+async def test_plan_does_not_audit(world: World) -> None:
     await lost_one(world)
     await planned(world)
     assert lists(world) == []
@@ -358,7 +356,7 @@ class HugeMemory(MemoryTarget):
 
 
 @long
-async def test_a_list_is_read_in_pages_and_costs_its_ids_in_memory(world: World) -> None:
+async def test_list_is_read_in_pages_keeping_only_ids_in_memory(world: World) -> None:
     await mirrored(world, 3)
     world.target_type = HugeMemory
     async with begun(world) as auditing:

@@ -45,7 +45,7 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-async def test_whatever_write_fails_at_the_beginning_the_target_is_closed(world: World) -> None:
+async def test_target_is_closed_whichever_write_fails_at_start(world: World) -> None:
     failing = began = 0
     while not began:
         failing += 1
@@ -78,7 +78,7 @@ async def bound_for_good(run: Mirror) -> None:
         await asyncio.Event().wait()
 
 
-async def test_wherever_the_beginning_is_cancelled_the_target_is_closed(world: World) -> None:
+async def test_target_is_closed_wherever_the_start_is_cancelled(world: World) -> None:
     steps, began = 0, False
     while not began:
         steps += 1
@@ -96,7 +96,7 @@ async def test_wherever_the_beginning_is_cancelled_the_target_is_closed(world: W
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-async def test_however_impatiently_the_work_is_cancelled_it_ends_and_the_target_is_closed(
+async def test_repeated_cancellation_still_ends_the_work_and_closes_the_target(
     world: World, times: int
 ) -> None:
     """The daemon may cancel a mirror again and again: with a request in flight, or while it ends."""
@@ -121,7 +121,7 @@ async def test_however_impatiently_the_work_is_cancelled_it_ends_and_the_target_
         hang.set()
 
 
-async def test_a_target_that_was_still_being_opened_when_that_was_cancelled_is_closed(world: World) -> None:
+async def test_target_still_opening_when_cancelled_is_closed(world: World) -> None:
     async with world.running() as store:
         run, opened = world.make_run(store), asyncio.Event()
 
@@ -141,7 +141,7 @@ async def test_a_target_that_was_still_being_opened_when_that_was_cancelled_is_c
     assert world.target_type.open_now == 0  # type: ignore[attr-defined]
 
 
-async def test_a_halt_that_could_not_be_written_is_told_once_it_can(world: World) -> None:
+async def test_halt_that_could_not_be_written_is_reported_once_it_can(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
     async with world.begun() as bound:
         run = bound.mirror
@@ -158,9 +158,7 @@ async def test_a_halt_that_could_not_be_written_is_told_once_it_can(world: World
 
 
 @pytest.mark.parametrize("by_person", [True, False])
-async def test_a_halt_that_comes_while_the_end_of_another_is_written_stays(
-    world: World, by_person: bool
-) -> None:
+async def test_halt_raised_while_another_is_cleared_persists(world: World, by_person: bool) -> None:
     async with world.begun() as bound:
         halts, store, others = bound.mirror.halts, bound.mirror.store, list[asyncio.Task[None]]()
         await halts.halt(Halted("quota", "no money"))
@@ -181,7 +179,7 @@ async def test_a_halt_that_comes_while_the_end_of_another_is_written_stays(
         assert halts.stored is not None and halts.stored.reason == "credentials"
 
 
-async def test_two_who_meet_the_same_halt_tell_it_once(world: World) -> None:
+async def test_halt_found_by_two_tasks_is_reported_once(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
     async with world.begun() as bound:
         with capture_logs() as logs:
@@ -189,7 +187,7 @@ async def test_two_who_meet_the_same_halt_tell_it_once(world: World) -> None:
     assert [line["event"] for line in logs] == ["mirror.halted"]
 
 
-async def test_a_daemon_tells_a_halt_of_its_worker_that_could_not_be_written_at_first(
+async def test_daemon_reports_a_workers_halt_that_could_not_be_written_at_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon, tries = WatchingWorld(tmp_path), list[str]()
@@ -211,9 +209,7 @@ async def test_a_daemon_tells_a_halt_of_its_worker_that_could_not_be_written_at_
     assert tries[0] == "credentials"
 
 
-async def test_while_the_folder_is_missing_nothing_spins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missing_folder_causes_no_busy_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder disappears during a scan, whose end wakes the loop."""
     daemon = WatchingWorld(tmp_path)
     for number in range(40):

@@ -62,7 +62,7 @@ def made_as(world: World, size: int) -> set[str]:
     return {path for path, made in recipes(world).items() if made == f"size {size}"}
 
 
-async def test_settings_that_touch_many_documents_wait_for_a_person(world: World) -> None:
+async def test_settings_change_affecting_many_documents_waits_for_approval(world: World) -> None:
     served = world.served()
     set_to(world, 2)
     end = await world.once()
@@ -80,7 +80,7 @@ async def test_settings_that_touch_many_documents_wait_for_a_person(world: World
     assert world.puts() == 2 * MANY
 
 
-async def test_more_than_a_fifth_of_the_documents_waits_little_by_little_as_at_once(world: World) -> None:
+async def test_gradual_changes_beyond_a_fifth_of_the_documents_wait_too(world: World) -> None:
     set_to(world, 2, "f0.md", "f1.md")
     await world.once()
     assert made_as(world, 2) == {"f0.md", "f1.md"} and world.statuses() == {"ready": MANY}
@@ -93,7 +93,7 @@ async def test_more_than_a_fifth_of_the_documents_waits_little_by_little_as_at_o
         }
 
 
-async def test_a_target_that_costs_nothing_never_asks(tmp_path: Path) -> None:
+async def test_free_target_never_asks(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.mirrored(MANY)
     set_to(world, 2)
@@ -101,7 +101,7 @@ async def test_a_target_that_costs_nothing_never_asks(tmp_path: Path) -> None:
     assert len(made_as(world, 2)) == MANY and world.statuses() == {"ready": MANY}
 
 
-async def test_an_upgrade_of_the_program_makes_no_document_anew(world: World) -> None:
+async def test_upgrade_reindexes_no_document(world: World) -> None:
     plan = world.settings
     set_to(world, 2)
     world.settings = replace(world.settings, fingerprint=plan.fingerprint)  # the config is unchanged
@@ -165,7 +165,7 @@ OF_ALL = "10 of 10 documents"
         ([], [World.lose_state, two], set(), MANY, OF_ALL),  # adopted, not sent again
     ],
 )
-async def test_who_is_asked_about_what_changes_meanwhile(
+async def test_approval_is_asked_for_changes_made_meanwhile(
     world: World, before: Steps, after: Steps, made_anew: set[str], held: int, detail: str
 ) -> None:
     """Run a pass after each step of `before`, and one after all steps of `after`."""
@@ -182,7 +182,7 @@ async def test_who_is_asked_about_what_changes_meanwhile(
 
 
 @pytest.mark.parametrize(("first", "then"), [((2,), (3,)), ((2, *(f"f{n}.md" for n in range(5))), (2,))])
-async def test_another_or_a_wider_change_is_another_hold_and_an_approval_of_the_first_is_none_of_it(
+async def test_different_or_wider_change_needs_a_new_approval(
     world: World, first: tuple[Any, ...], then: tuple[Any, ...]
 ) -> None:
     set_to(world, *first)
@@ -200,7 +200,7 @@ async def test_another_or_a_wider_change_is_another_hold_and_an_approval_of_the_
     assert made_as(world, then[0]) == set(world.served()) and world.statuses() == {"ready": MANY}
 
 
-async def test_deletions_and_settings_are_held_side_by_side(world: World) -> None:
+async def test_deletions_and_settings_changes_are_held_separately(world: World) -> None:
     set_to(world, 2)
     await world.once()
     texts = {n: (world.root / f"f{n}.md").read_text() for n in range(6)}
@@ -218,7 +218,7 @@ async def test_deletions_and_settings_are_held_side_by_side(world: World) -> Non
 
 
 @pytest.mark.parametrize("kind", [MemoryTarget, RenamingMemory])
-async def test_a_held_file_that_is_renamed_is_found_and_asked_about_where_nothing_is_sent(
+async def test_renamed_file_with_a_held_change_is_searchable_and_nothing_is_sent(
     tmp_path: Path, kind: type[MemoryTarget]
 ) -> None:
     world = World(tmp_path, kind, paid=True)
@@ -234,7 +234,7 @@ async def test_a_held_file_that_is_renamed_is_found_and_asked_about_where_nothin
     assert world.statuses() == ({"held": MANY} if not sent else {"held": MANY - 1, "ready": 1})
 
 
-async def test_what_fails_to_be_made_anew_stays_as_it_is_and_retry_asks_nobody(world: World) -> None:
+async def test_failed_reindexing_keeps_the_old_document_and_retry_needs_no_approval(world: World) -> None:
     set_to(world, 2)
     await world.once()
     failure = Failure("f0.md", times=4)
@@ -247,7 +247,7 @@ async def test_what_fails_to_be_made_anew_stays_as_it_is_and_retry_asks_nobody(w
     assert recipes(world)["f0.md"] == "size 2" and world.statuses() == {"ready": MANY}
 
 
-async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
+async def test_plan_announces_what_a_pass_will_hold(world: World) -> None:
     set_to(world, 2)
     before = await planned(world)
     assert len(before.held) == MANY and before.reembed == [] and before.bytes_to_send == 0
@@ -263,7 +263,7 @@ async def test_a_plan_says_what_a_pass_will_hold(world: World) -> None:
     assert (await planned(world)).is_empty
 
 
-async def test_another_base_asks_nothing_and_back_at_the_first_one_it_is_asked_anew(world: World) -> None:
+async def test_another_base_needs_no_approval_and_the_first_one_asks_again(world: World) -> None:
     first = world.base
     set_to(world, 2)
     await world.once()

@@ -19,14 +19,14 @@ NEVER_DUE = {UploadState.SENDING, UploadState.HELD, UploadState.FAILED, *FINAL}
 """States that wait for a response, for a person, or for nothing."""
 
 
-def test_every_state_either_has_a_longest_pause_or_is_never_due() -> None:
+def test_every_state_has_a_longest_delay_or_is_never_due() -> None:
     assert set(LONGEST_PAUSES) == set(UploadState) - NEVER_DUE
     due = {*TO_BE_DONE, *LOOKED_FOR, UploadState.UNSURE, UploadState.INDEXING} - {UploadState.SENDING}
     assert set(LONGEST_PAUSES) == due, "what the worker looks for"
 
 
 @pytest.mark.parametrize("state", sorted(set(UploadState) - NEVER_DUE), ids=lambda state: state.name)
-async def test_a_row_of_any_state_that_is_due_in_years_is_due_now(world: World, state: UploadState) -> None:
+async def test_row_due_in_years_is_due_now(world: World, state: UploadState) -> None:
     await world.mirrored(1)
     row = world.row_of("f0.md")
 
@@ -39,7 +39,7 @@ async def test_a_row_of_any_state_that_is_due_in_years_is_due_now(world: World, 
     assert world.row_of("f0.md").due_at == now
 
 
-async def test_a_rename_does_not_wait_for_a_clock_set_back(world: World) -> None:
+async def test_rename_does_not_wait_for_a_clock_set_back(world: World) -> None:
     """The rename was decided in the future and not carried out before the clock was corrected."""
     world.target_type = RenamingMemory
     await world.mirrored(3)
@@ -53,7 +53,7 @@ async def test_a_rename_does_not_wait_for_a_clock_set_back(world: World) -> None
     assert world.puts() == 3 and world.served() == world.on_disk()
 
 
-async def test_a_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> None:
+async def test_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> None:
     """A document deleted in the future and still listed is deleted again, as without the correction."""
     world.limits = replace(world.limits, list_lag=5.0)
     await world.mirrored(3)
@@ -70,7 +70,7 @@ async def test_a_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> N
     assert world.served() == world.on_disk()
 
 
-async def test_a_deep_comparison_in_the_future_does_not_stop_the_next(world: World) -> None:
+async def test_deep_scan_in_the_future_does_not_prevent_the_next(world: World) -> None:
     await world.mirrored(1)
     world.clock.skew = YEARS
     await world.once()

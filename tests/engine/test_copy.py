@@ -68,7 +68,7 @@ async def copying(world: World) -> Copying:
     return Copying(world)
 
 
-async def test_an_upload_that_arrived_is_not_sent_again(copying: Copying) -> None:
+async def test_arrived_upload_is_not_sent_again(copying: Copying) -> None:
     copying.lost = {"f0.md"}
     with pytest.raises(TargetError):
         await copying.run()
@@ -80,7 +80,7 @@ async def test_an_upload_that_arrived_is_not_sent_again(copying: Copying) -> Non
     assert copying.world.served() == copying.world.on_disk()
 
 
-async def test_an_upload_that_is_not_there_is_sent_again(copying: Copying) -> None:
+async def test_missing_upload_is_sent_again(copying: Copying) -> None:
     copying.lost, copying.arrives = {"f0.md"}, False
     with pytest.raises(TargetError):
         await copying.run()
@@ -91,7 +91,7 @@ async def test_an_upload_that_is_not_there_is_sent_again(copying: Copying) -> No
     assert copying.world.served() == copying.world.on_disk()
 
 
-async def test_an_upload_that_nobody_can_tell_about_yet_is_left_to_the_pass(copying: Copying) -> None:
+async def test_undecidable_upload_is_left_to_the_pass(copying: Copying) -> None:
     world = copying.world
     world.limits = replace(world.limits, list_lag=5.0)
     copying.lost = {"f0.md"}
@@ -107,7 +107,7 @@ async def test_an_upload_that_nobody_can_tell_about_yet_is_left_to_the_pass(copy
     assert world.served() == world.on_disk()
 
 
-async def test_a_list_that_cannot_be_had_ends_the_copy_before_anything_is_sent(copying: Copying) -> None:
+async def test_copy_stops_before_sending_when_the_list_is_unavailable(copying: Copying) -> None:
     copying.lost = {"f0.md"}
     with pytest.raises(TargetError):
         await copying.run()
@@ -118,7 +118,7 @@ async def test_a_list_that_cannot_be_had_ends_the_copy_before_anything_is_sent(c
     assert copying.sent == ["f0.md"]
 
 
-async def test_a_document_that_failed_in_the_new_base_is_not_called_copied(copying: Copying) -> None:
+async def test_document_that_failed_in_the_new_base_does_not_count_as_copied(copying: Copying) -> None:
     """The next pass reports the failure."""
     world = copying.world
     await copying.run()

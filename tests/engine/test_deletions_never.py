@@ -69,7 +69,7 @@ GOING: list[tuple[Callable[[World, str], None], str]] = [
 
 
 @pytest.mark.parametrize(("goes", "why"), GOING)
-async def test_the_document_of_a_file_that_goes_is_kept_and_everybody_says_so(
+async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     world: World, goes: Callable[[World, str], None], why: str
 ) -> None:
     await world.mirrored(4)
@@ -102,7 +102,7 @@ async def test_nothing_is_ever_held(world: World) -> None:
     assert len(world.served()) == 8
 
 
-async def test_a_change_and_a_rename_still_replace(world: World) -> None:
+async def test_changes_and_renames_still_replace(world: World) -> None:
     await world.mirrored(3)
     world.write("f0.md", "other text")
     world.move("f1.md", "sub/moved.md")
@@ -111,7 +111,7 @@ async def test_a_change_and_a_rename_still_replace(world: World) -> None:
     assert world.statuses() == {"ready": 3}
 
 
-async def test_a_file_that_is_back_uploads_nothing_unless_its_bytes_are_others(world: World) -> None:
+async def test_restored_file_uploads_nothing_unless_its_bytes_changed(world: World) -> None:
     await world.mirrored(3)
     world.delete("f0.md", "f1.md")
     await world.once()
@@ -125,7 +125,7 @@ async def test_a_file_that_is_back_uploads_nothing_unless_its_bytes_are_others(w
     assert world.statuses() == {"ready": 3}
 
 
-async def test_a_document_on_its_way_comes_to_its_end_and_is_kept(world: World) -> None:
+async def test_document_in_flight_finishes_and_is_kept(world: World) -> None:
     await world.mirrored(2)
     world.base.behaviour = Behaviour(indexing_seconds=60.0, answers_ready=False)
     world.write("new.md", "a new text")
@@ -138,7 +138,7 @@ async def test_a_document_on_its_way_comes_to_its_end_and_is_kept(world: World) 
     assert world.statuses() == {"ready": 1, "kept": 2}
 
 
-async def test_a_file_that_goes_before_it_was_sent_has_no_document(world: World) -> None:
+async def test_file_deleted_before_sending_has_no_document(world: World) -> None:
     await world.mirrored(2)
     world.base.faults.append(Fault("put", error=lambda: Unavailable("busy"), times=10_000))
     world.write("new.md", "a new text")
@@ -150,7 +150,7 @@ async def test_a_file_that_goes_before_it_was_sent_has_no_document(world: World)
 
 
 @enumerated()
-async def test_what_was_kept_asks_when_the_config_says_otherwise(world: World) -> None:
+async def test_kept_documents_need_approval_when_deletions_are_turned_on(world: World) -> None:
     """Even one document of many needs approval: it may have been kept for years."""
     await world.mirrored(12)
     world.delete("f0.md", "f1.md")
@@ -171,7 +171,9 @@ async def test_what_was_kept_asks_when_the_config_says_otherwise(world: World) -
 
 @enumerated()
 @in_parts
-async def test_what_was_kept_asks_wherever_the_change_of_the_config_is_cut(tmp_path: Path, part: int) -> None:
+async def test_kept_documents_need_approval_wherever_the_config_change_is_interrupted(
+    tmp_path: Path, part: int
+) -> None:
     for at in boundaries(part):
         guillotine, place = Guillotine(at), tmp_path / str(at)
         place.mkdir()
@@ -193,7 +195,7 @@ async def test_what_was_kept_asks_wherever_the_change_of_the_config_is_cut(tmp_p
     assert at > 8
 
 
-async def test_what_waited_for_approval_is_kept_from_then_on(world: World) -> None:
+async def test_held_deletions_are_kept_from_then_on(world: World) -> None:
     world.settings = replace(world.settings, deletions=ASKS)
     await world.mirrored(8)
     world.delete_many(8)
@@ -205,7 +207,7 @@ async def test_what_waited_for_approval_is_kept_from_then_on(world: World) -> No
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
 
 
-async def test_a_deletion_that_was_not_sent_yet_is_called_off(world: World) -> None:
+async def test_unsent_deletion_is_cancelled(world: World) -> None:
     world.settings = replace(world.settings, deletions=ASKS)
     await world.mirrored(12)
     row = world.row_of("f0.md")
@@ -234,7 +236,7 @@ async def half_deleted(world: World, error: TargetError, *, effect: bool = False
 
 @enumerated()
 @pytest.mark.parametrize("error", REFUSALS)
-async def test_what_a_delete_was_sent_for_in_vain_is_kept(world: World, error: TargetError) -> None:
+async def test_document_that_survived_a_delete_request_is_kept(world: World, error: TargetError) -> None:
     await half_deleted(world, error)
     plan = (await planned(world)).to_json()
     assert (plan["delete"], plan["keep"]) == ([], ["f0.md", "f1.md"])
@@ -245,7 +247,7 @@ async def test_what_a_delete_was_sent_for_in_vain_is_kept(world: World, error: T
     assert (await verified(world)).ok
 
 
-async def test_what_a_delete_has_removed_although_it_said_nothing_is_not_kept(world: World) -> None:
+async def test_document_removed_by_an_unanswered_delete_is_not_kept(world: World) -> None:
     await half_deleted(world, Unsure("no answer"), effect=True)
     world.clock.now += 7200.0
     await world.once()
@@ -253,7 +255,7 @@ async def test_what_a_delete_has_removed_although_it_said_nothing_is_not_kept(wo
 
 
 @enumerated()
-async def test_while_nothing_tells_whether_it_is_still_there_no_delete_is_sent_again(world: World) -> None:
+async def test_no_delete_is_repeated_while_the_documents_presence_is_unknown(world: World) -> None:
     await half_deleted(world, Unavailable("busy"))
     world.base.faults.append(Fault("status", times=10_000, lie=True))
     world.clock.now += 7200.0
@@ -266,7 +268,7 @@ async def test_while_nothing_tells_whether_it_is_still_there_no_delete_is_sent_a
 
 
 @pytest.mark.parametrize("mends", [False, True])
-async def test_what_was_deleted_and_is_listed_still_is_not_called_kept(tmp_path: Path, mends: bool) -> None:
+async def test_deleted_document_still_listed_is_not_reported_as_kept(tmp_path: Path, mends: bool) -> None:
     world = World(tmp_path, list_lag=1.0)
     await world.mirrored(12)
     world.base.faults.append(Fault("delete", lie=True))
@@ -286,7 +288,7 @@ async def test_what_was_deleted_and_is_listed_still_is_not_called_kept(tmp_path:
     assert world.served() == world.on_disk()
 
 
-async def test_kept_documents_outlive_a_lost_state(world: World) -> None:
+async def test_kept_documents_survive_a_lost_state(world: World) -> None:
     await world.mirrored(4)
     world.delete("f0.md", "f1.md")
     await world.once()
@@ -302,7 +304,7 @@ async def test_kept_documents_outlive_a_lost_state(world: World) -> None:
     assert world.served() == {f"f{i}.md": f"text of f{i}" for i in range(4)}
 
 
-async def test_a_kept_document_that_others_deleted_is_missing_once(world: World) -> None:
+async def test_kept_document_deleted_by_others_is_reported_missing_once(world: World) -> None:
     await world.mirrored(4)
     world.delete("f0.md")
     await world.once()
@@ -314,7 +316,7 @@ async def test_a_kept_document_that_others_deleted_is_missing_once(world: World)
     assert (await verified(world)).ok and world.statuses() == {"ready": 3}
 
 
-async def test_where_nobody_can_look_any_more_what_was_kept_is_kept_and_asked_about(world: World) -> None:
+async def test_kept_documents_stay_and_are_held_when_they_cannot_be_checked(world: World) -> None:
     world.write("d/a.md", "old text")
     await world.mirrored(12)
     world.delete("d/a.md")
@@ -337,7 +339,7 @@ async def test_where_nobody_can_look_any_more_what_was_kept_is_kept_and_asked_ab
     assert world.served() == world.on_disk()
 
 
-async def test_a_kept_document_of_which_a_look_told_nothing_has_a_reason(world: World) -> None:
+async def test_kept_document_with_unknown_state_has_a_reason(world: World) -> None:
     await world.mirrored(4)
     world.delete("f0.md")
     await world.once()
@@ -349,7 +351,7 @@ async def test_a_kept_document_of_which_a_look_told_nothing_has_a_reason(world: 
     assert (await verified(world)).ok
 
 
-async def test_forget_deletes_what_was_kept(world: World) -> None:
+async def test_forget_deletes_kept_documents(world: World) -> None:
     await world.mirrored(3)
     world.delete("f0.md")
     await world.once()

@@ -68,7 +68,7 @@ PATHS = ("report.md", "Docs/a.md", "Docs/sub/b.md", COMPOSED, "notes.md", "plan.
 @pytest.mark.parametrize("target", [RenamingMemory, MemoryTarget])
 @pytest.mark.parametrize(("old", "new"), RENAMES)
 @pytest.mark.usefixtures("folding")
-async def test_a_name_in_another_case_or_form_is_one_rename(
+async def test_change_of_case_or_normalization_is_one_rename(
     tmp_path: Path, old: str, new: str, target: type[MemoryTarget]
 ) -> None:
     world = await mirrored(tmp_path, target, *PATHS)
@@ -87,7 +87,7 @@ async def test_a_name_in_another_case_or_form_is_one_rename(
 
 
 @pytest.mark.usefixtures("folding")
-async def test_a_file_that_is_renamed_in_case_and_changed_leaves_no_old_version(tmp_path: Path) -> None:
+async def test_file_renamed_in_case_and_changed_leaves_no_old_version(tmp_path: Path) -> None:
     world = await mirrored(tmp_path, RenamingMemory, *PATHS)
     os.rename(world.root / "report.md", world.root / "Report.md")
     world.write("Report.md", "another text")
@@ -105,7 +105,7 @@ async def test_a_file_that_is_renamed_in_case_and_changed_leaves_no_old_version(
 )
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.usefixtures("folding")
-async def test_events_of_a_file_renamed_in_case_are_one_rename(
+async def test_events_of_a_case_rename_are_one_rename(
     tmp_path: Path, hints: Sequence[Hint], together: bool
 ) -> None:
     world = await mirrored(tmp_path, RenamingMemory, *PATHS)
@@ -120,7 +120,7 @@ async def test_events_of_a_file_renamed_in_case_are_one_rename(
 
 
 @pytest.mark.usefixtures("folding")
-async def test_events_of_a_folder_renamed_in_case_are_renames(tmp_path: Path) -> None:
+async def test_events_of_a_folder_case_rename_are_renames(tmp_path: Path) -> None:
     world = await mirrored(tmp_path, RenamingMemory, *PATHS)
     sent = world.puts()
     os.rename(world.root / "Docs", world.root / "docs")
@@ -135,14 +135,14 @@ async def test_events_of_a_folder_renamed_in_case_are_renames(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("folding")
-async def test_a_leftover_under_the_old_spelling_is_orphaned(tmp_path: Path) -> None:
+async def test_leftover_under_the_old_spelling_is_orphaned(tmp_path: Path) -> None:
     world = await mirrored(tmp_path, MemoryTarget, *PATHS, embedded=True)
     world.base.add("REPORT.md", b"text", path="REPORT.md", upload_id=7, foreign=False)
     assert [one.path for one in (await verified(world)).orphaned] == ["REPORT.md"]
     assert (await audited(world)).orphaned == 1
 
 
-async def test_two_files_whose_names_differ_in_case_stay_two(tmp_path: Path) -> None:
+async def test_two_files_differing_only_in_case_stay_two(tmp_path: Path) -> None:
     world = await mirrored(tmp_path, RenamingMemory, *PATHS)
     os.link(world.root / "report.md", world.root / "Report.md")
     world.write("Notes.md", "text of notes.md")
@@ -152,9 +152,7 @@ async def test_two_files_whose_names_differ_in_case_stay_two(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("folding")
-async def test_looks_at_ordinary_events_list_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ordinary_events_list_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = await mirrored(tmp_path, RenamingMemory, *PATHS)
     world.write("report.md", "another text")
     world.write("new.md", "a new text")

@@ -48,7 +48,7 @@ def told(explanation: PathExplanation) -> str:
     return " ".join((explanation.answer, *explanation.sentences))
 
 
-async def test_the_json_carries_answer_and_evidence(world: World) -> None:
+async def test_explain_json_has_answer_and_evidence(world: World) -> None:
     world.write("a.md", "hello")
     await world.once()
     found = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
@@ -82,7 +82,7 @@ WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncign
         ({"node_modules/b.md": "x"}, "node_modules", ["Files in this directory are not searchable because"]),
     ],
 )
-async def test_before_a_pass_it_says_why_a_file_is_not_found_and_what_to_do(
+async def test_before_a_pass_explain_says_why_a_file_is_not_searchable_and_what_to_do(
     world: World, files: dict[str, str], path: str, words: list[str]
 ) -> None:
     world.settings = replace(world.settings, include=("*.md", "*.png"), exclude=("drafts/",))
@@ -107,7 +107,7 @@ Change = Callable[[World], object]
         (lambda w: w.base.lose(*w.base.documents), False, "kbsync verify --repair --mirror docs --folder"),
     ],
 )
-async def test_after_a_pass_it_says_why_what_is_found_is_not_the_file_as_it_is(
+async def test_after_a_pass_explain_says_why_the_index_differs_from_the_file(
     world: World, change: Change, is_found: bool, words: str
 ) -> None:
     world.write("a.md", "old")
@@ -117,7 +117,7 @@ async def test_after_a_pass_it_says_why_what_is_found_is_not_the_file_as_it_is(
     assert (found.is_found, words in found.answer) == (is_found, True), found.answer
 
 
-async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None:
+async def test_recent_file_shows_how_long_it_must_be_quiet(world: World) -> None:
     path = world.write("a.md")
     world.clock.started = path.stat().st_mtime + 0.5
     found = await explained(world, "a.md")
@@ -153,7 +153,7 @@ def refuse_a_change(world: World) -> None:
         (None, refuse_a_change, ["older version because the target refused it (no can do)"], []),
     ],
 )
-async def test_what_was_not_taken_gives_the_targets_words_and_the_cure(
+async def test_rejected_file_shows_the_targets_words_and_a_hint(
     world: World, before: Change | None, between: Change | None, answer: list[str], words: list[str]
 ) -> None:
     world.write("a b.md", "old")
@@ -166,7 +166,7 @@ async def test_what_was_not_taken_gives_the_targets_words_and_the_cure(
     assert all(word in told(found) for word in words)
 
 
-async def test_what_cannot_be_asked_or_listed_is_one_sentence_of_several(world: World) -> None:
+async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
     for name, text in NONSENSE.items():
         world.write(name, text)
     world.write("a.md")
@@ -180,7 +180,7 @@ async def test_what_cannot_be_asked_or_listed_is_one_sentence_of_several(world: 
     assert found.to_json()["document"]["trouble"] == "no route"
 
 
-async def test_a_halt_comes_before_a_change_that_no_pass_has_seen(world: World) -> None:
+async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None:
     world.write("a.md", "old")
     await world.once()
     world.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money"), times=99))
@@ -196,7 +196,7 @@ async def test_a_halt_comes_before_a_change_that_no_pass_has_seen(world: World) 
 
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["halted", "no pass was there yet"])
-async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool) -> None:
+async def test_missing_folder_is_the_reason(world: World, is_told: bool) -> None:
     world.write("a.md")
     await world.once()
     away = world.root.rename(world.root.parent / "away")
@@ -213,7 +213,7 @@ async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool)
     assert (await explained(world, "a.md")).answer == "It is searchable."
 
 
-async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
+async def test_missing_mount_is_the_reason(world: World) -> None:
     """The mount point is an empty folder now."""
     world.write("a.md")
     await world.once()
@@ -240,12 +240,12 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
         (".kbsyncignore", 5, FileKind.FILE, "it contains patterns for kbsync"),
     ],
 )
-def test_every_reason_of_the_rules_is_a_clause(path: str, size: int, kind: FileKind, told: str) -> None:
+def test_every_rule_reason_is_a_clause(path: str, size: int, kind: FileKind, told: str) -> None:
     rules = Rules(("*.md", "*.png"), ("b.md",), Limits(extensions=frozenset({"md"}), max_bytes=1000))
     assert clause(rules.verdict(path, size, kind).reason).startswith(told)
 
 
-def test_a_path_outside_of_every_mirror_names_the_mirrors() -> None:
+def test_path_outside_every_mirror_lists_the_mirrors() -> None:
     found = outside("/etc/passwd", [Path("/srv/docs")])
     assert found.mirror is None and "/srv/docs" in found.answer
     assert found.to_json()["found"] is False
@@ -270,7 +270,7 @@ async def renamed(tmp_path: Path) -> World:
     return world
 
 
-async def test_a_refused_rename_is_told_as_failed_with_the_reason_and_the_old_name(
+async def test_refused_rename_is_reported_as_failed_with_reason_and_old_name(
     renamed: World,
 ) -> None:
     [document] = renamed.base.served(OLD)
@@ -280,7 +280,7 @@ async def test_a_refused_rename_is_told_as_failed_with_the_reason_and_the_old_na
     assert found["reason"] == f"too large; it is still searchable under its old name, {OLD}"
 
 
-async def test_a_refused_rename_is_sent_once_and_again_when_a_person_asks(renamed: World) -> None:
+async def test_refused_rename_is_sent_once_and_again_on_retry(renamed: World) -> None:
     assert len([one for one in renamed.base.requests if one.op == "put"]) == 5
     renamed.base.faults.clear()
     renamed.tell("retry")
@@ -289,21 +289,21 @@ async def test_a_refused_rename_is_sent_once_and_again_when_a_person_asks(rename
     assert renamed.served() == renamed.on_disk()
 
 
-async def test_its_old_name_given_back_is_no_failure(renamed: World) -> None:
+async def test_restoring_the_old_name_clears_the_failure(renamed: World) -> None:
     renamed.move(NEW, OLD)
     await renamed.once()
     assert renamed.statuses() == {"ready": 4}
     assert renamed.served() == renamed.on_disk()
 
 
-async def test_where_old_names_are_kept_a_refused_rename_is_no_failure(renamed: World) -> None:
+async def test_refused_rename_is_no_failure_where_old_names_are_kept(renamed: World) -> None:
     renamed.settings = replace(renamed.settings, renames="keep")
     renamed.write(NEW, "as it was")  # checked again
     await renamed.once()
     assert renamed.statuses() == {"ready": 4}
 
 
-async def test_verify_plan_and_explain_say_the_same_of_a_refused_rename(renamed: World) -> None:
+async def test_verify_plan_and_explain_agree_on_a_refused_rename(renamed: World) -> None:
     [stale] = (await verified(renamed)).stale
     assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why
     assert (

@@ -71,7 +71,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, str]]:
 
 
 @pytest.mark.parametrize("times", [1, FOR_EVER])
-async def test_a_pass_outlives_an_error_that_passes_and_ends_over_one_that_stays(
+async def test_pass_survives_a_temporary_error_and_ends_on_a_permanent_one(
     world: World, place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     Bug(times).put_into(monkeypatch, *place)
@@ -83,7 +83,7 @@ async def test_a_pass_outlives_an_error_that_passes_and_ends_over_one_that_stays
         assert world.run.halt is not None and world.run.halt.reason == "failing"
 
 
-async def test_a_daemon_says_that_it_fails_and_goes_on_when_that_is_over(
+async def test_daemon_reports_that_it_fails_and_recovers_by_itself(
     world: World, place: tuple[Any, str], monkeypatch: pytest.MonkeyPatch, halts: list[str]
 ) -> None:
     bug = Bug(FOR_EVER)
@@ -97,7 +97,7 @@ async def test_a_daemon_says_that_it_fails_and_goes_on_when_that_is_over(
     assert world.served() == world.on_disk()
 
 
-async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
+async def test_job_that_always_fails_delays_no_other_document(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = MemoryTarget.put
@@ -112,7 +112,7 @@ async def test_one_job_that_always_fails_keeps_no_other_document_waiting(
     assert end.complete or "error of kbsync itself" in end.trouble
 
 
-async def test_audits_go_on_after_one_could_not_even_begin(
+async def test_audits_continue_after_one_could_not_start(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.settings = replace(world.settings, deep_rescan=60.0)
@@ -132,7 +132,7 @@ async def test_audits_go_on_after_one_could_not_even_begin(
     assert {line["task"] for line in lines if line["event"] == "task.failed"} == {"audits"}
 
 
-async def test_a_mirror_whose_end_fails_is_watched_again(
+async def test_mirror_whose_shutdown_fails_is_watched_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, bug = Mirror._close, [BugError("at the end")]

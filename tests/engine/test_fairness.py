@@ -50,7 +50,7 @@ def lane_of(rank: float) -> Lane:
     return next(lane for lane in Lane if reach_of(lane)[0] <= rank < reach_of(lane)[1])
 
 
-def test_a_rank_tells_its_lane_and_orders_within_it() -> None:
+def test_rank_encodes_its_lane_and_orders_within_it() -> None:
     now = 1.8e9
     assert lane_of(rank(now, 10, fresh=True)) is Lane.FRESH
     assert lane_of(rank(now, 10, fresh=False)) is Lane.BACKLOG
@@ -101,9 +101,7 @@ costs = st.fixed_dictionaries({lane: st.floats(0.5, 100.0) for lane in Lane})
 @long
 @settings(max_examples=25, deadline=None)
 @given(costs, st.integers(1, 8), st.sets(st.sampled_from(list(Lane)), min_size=2))
-def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
-    cost: dict[Lane, float], slots: int, waiting: set[Lane]
-) -> None:
+def test_every_lane_gets_its_share_of_time(cost: dict[Lane, float], slots: int, waiting: set[Lane]) -> None:
     run = Slots(slots, cost.__getitem__)
     seconds = 4000.0
     run.run(seconds, sorted(waiting))
@@ -119,7 +117,7 @@ def test_every_lane_gets_its_share_of_time_whatever_a_document_takes(
     assert run.most[Lane.AGAIN] <= max(1, slots // 2)
 
 
-def test_an_idle_lane_saves_up_nothing() -> None:
+def test_idle_lane_accumulates_no_credit() -> None:
     run = Slots(1, lambda _lane: 1.0)
     run.run(10_000.0, [Lane.BACKLOG])
     begun = len(run.begun)
@@ -181,7 +179,7 @@ class BusyWorld(World):
 
 
 @long
-async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_path: Path) -> None:
+async def test_recent_edit_precedes_an_old_backlog(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     world.write_many(190)
     world.seconds = lambda _path: 10.0
@@ -196,7 +194,7 @@ async def test_a_fresh_edit_goes_before_a_backlog_however_long_that_waits(tmp_pa
 
 
 @long
-async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_one_slot(
+async def test_hanging_document_uses_at_most_its_share_of_one_slot(
     tmp_path: Path,
 ) -> None:
     world = BusyWorld(tmp_path)
@@ -215,7 +213,7 @@ async def test_a_document_that_hangs_each_time_takes_no_more_than_its_share_of_o
     assert set(tries) == {f"bad{number}.md" for number in range(6)}
 
 
-async def test_a_refusal_before_the_target_was_asked_is_no_try(tmp_path: Path) -> None:
+async def test_refusal_before_a_request_is_not_an_attempt(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     world.write("a.md", "text")
     world.trouble = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
@@ -285,9 +283,7 @@ class Housekeeping(BusyWorld):
 @enumerated()
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("op", ["delete", "rename", "read"])
-async def test_a_fresh_save_waits_for_one_slot_at_most_whatever_else_is_to_be_done(
-    tmp_path: Path, op: str, concurrency: int
-) -> None:
+async def test_recent_save_waits_for_at_most_one_slot(tmp_path: Path, op: str, concurrency: int) -> None:
     world = Housekeeping(tmp_path, concurrency)
     world.seconds = lambda _path: 0.0
     if op == "read":
@@ -312,7 +308,7 @@ FOREVER = 1e9
 
 @enumerated()
 @pytest.mark.parametrize("how", ["hangs", "down", "backlog"])
-async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how: str) -> None:
+async def test_mirror_with_problems_delays_no_edit_of_another(tmp_path: Path, how: str) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
     world, other = BusyWorld(tmp_path / "one", 2), BusyWorld(tmp_path / "other", 2)
@@ -336,7 +332,7 @@ async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how
                 assert other.served()[f"e{number}.md"]
 
 
-async def test_threads_that_a_mirror_blocks_are_its_own() -> None:
+async def test_mirror_blocks_only_its_own_threads() -> None:
     asyncio.get_running_loop().set_default_executor(Threads())
     released = threading.Event()
     hung = [asyncio.create_task(in_own_threads("slow", asyncio.to_thread(released.wait))) for _ in range(50)]
@@ -352,7 +348,7 @@ async def test_threads_that_a_mirror_blocks_are_its_own() -> None:
         await asyncio.gather(*hung)
 
 
-async def test_the_journal_is_read_while_every_other_thread_is_blocked(tmp_path: Path) -> None:
+async def test_journal_is_readable_while_every_other_thread_is_blocked(tmp_path: Path) -> None:
     store, released = StateStore(tmp_path / "state.db"), threading.Event()
     hung = [asyncio.create_task(asyncio.to_thread(released.wait)) for _ in range(50)]
     await asyncio.sleep(0)
@@ -364,7 +360,7 @@ async def test_the_journal_is_read_while_every_other_thread_is_blocked(tmp_path:
         store.close()
 
 
-async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_long(
+async def test_excluding_a_large_folder_locks_the_journal_only_briefly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
@@ -385,7 +381,7 @@ async def test_a_large_folder_that_is_excluded_does_not_hold_the_journal_for_lon
     assert world.statuses()["held"] == 60
 
 
-async def test_a_burst_of_files_is_backlog_and_a_few_are_fresh(tmp_path: Path) -> None:
+async def test_burst_of_files_is_backlog_and_a_few_are_recent(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     async with world.working() as bound:
         for count, lane in ((BURST + 1, Lane.BACKLOG), (3, Lane.FRESH)):

@@ -79,7 +79,7 @@ EVENTS: dict[str, Event] = {
         ("stop-stuck release stop try accepted", Work.FREE),
     ],
 )
-def test_the_states_of_the_work(events: str, work: Work) -> None:
+def test_worker_states(events: str, work: Work) -> None:
     state = HaltState()
     for event in events.split():
         EVENTS[event](state)
@@ -94,14 +94,14 @@ def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, P
     return [(row(f"f{start + i}"), Rejected("no", code=code)) for i in range(count)]
 
 
-def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
+def test_refusal_count_restarts_after_a_success_another_code_or_the_same_document() -> None:
     accepted = (row("x"), Accepted("id"))
     assert HaltState().blame([*refused(4), accepted, *refused(4, start=9)]) is None
     assert HaltState().blame([*refused(4, "7"), *refused(4, "8")]) is None
     assert HaltState().blame([refused(1)[0]] * 20) is None
 
 
-def test_after_a_halt_over_refusals_one_more_is_enough() -> None:
+def test_one_more_refusal_after_a_refusal_halt_is_enough() -> None:
     state = HaltState()
     blame = state.blame(refused(BLAME_LIMIT))
     assert blame is not None
@@ -112,7 +112,7 @@ def test_after_a_halt_over_refusals_one_more_is_enough() -> None:
     assert state.blame(refused(BLAME_LIMIT - 1)) is None
 
 
-def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_wishes() -> None:
+def test_retry_delays_grow_and_respect_retry_after() -> None:
     state = HaltState()
     state.answered([Unavailable("busy")], 1, now=100.0)
     assert 100.0 < state.not_before < 101.0

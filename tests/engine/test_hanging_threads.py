@@ -61,7 +61,7 @@ async def turn_until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror(
+async def test_hanging_path_lookup_blocks_no_other_mirror(
     tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon = WatchingWorld(tmp_path)
@@ -86,7 +86,7 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
     assert in_loop == []
 
 
-async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(tmp_path: Path) -> None:
+async def test_state_queries_during_close_complete_or_are_refused(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
     entered, go_on = threading.Event(), threading.Event()
 
@@ -109,7 +109,7 @@ async def test_what_is_asked_of_the_state_while_it_is_closed_is_done_or_refused(
     assert all(answer == "done" or isinstance(answer, StateError) for answer in answers)
 
 
-async def test_a_scan_that_is_cut_off_while_a_folder_is_listed_ends_at_once_and_lets_go_later(
+async def test_scan_cancelled_while_listing_ends_at_once_and_releases_later(
     tmp_path: Path, hang: threading.Event, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
@@ -135,7 +135,7 @@ async def test_a_scan_that_is_cut_off_while_a_folder_is_listed_ends_at_once_and_
         await turn_until(lambda: closed)
 
 
-async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
+async def test_file_being_read_when_a_send_is_cancelled_is_released(
     tmp_path: Path, hang: threading.Event, hold: Hold
 ) -> None:
     world = World(tmp_path)
@@ -196,7 +196,7 @@ def make_stray(world: World, path: str) -> None:
     world.base.add(path, path.encode(), path=path, upload_id=7, foreign=False)
 
 
-async def test_no_transaction_of_the_state_waits_for_a_disk(tmp_path: Path, disk_calls: list[str]) -> None:
+async def test_no_state_transaction_waits_for_a_disk(tmp_path: Path, disk_calls: list[str]) -> None:
     world = World(tmp_path, FileMemory, embedded=True)
     world.write_many(12)
     await world.once()
@@ -217,7 +217,7 @@ async def test_no_transaction_of_the_state_waits_for_a_disk(tmp_path: Path, disk
     assert disk_calls == []
 
 
-async def test_an_audit_that_waits_for_a_dead_mount_lets_others_read_the_state(
+async def test_audit_waiting_for_a_dead_mount_does_not_block_state_readers(
     tmp_path: Path, hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, embedded=True)

@@ -30,7 +30,7 @@ def events(world: World) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("renames", [False, True])
-async def test_each_kind_of_change_is_told_with_its_file(world: World, renames: bool) -> None:
+async def test_each_kind_of_change_is_recorded_with_its_file(world: World, renames: bool) -> None:
     if renames:
         world.target_type = RenamingMemory
     world.base.behaviour.failures.append(Failure("bad.md", times=100, reason="it has no text"))
@@ -54,7 +54,7 @@ async def test_each_kind_of_change_is_told_with_its_file(world: World, renames: 
     assert "changed" not in str(entries(world)) and "hello" not in str(entries(world))
 
 
-async def test_a_hold_and_who_approved_it_are_told_for_each_document(world: World) -> None:
+async def test_hold_and_approver_are_recorded_for_each_document(world: World) -> None:
     await world.mirrored(10)
     world.delete_many(8)
     await world.once()
@@ -70,7 +70,7 @@ async def test_a_hold_and_who_approved_it_are_told_for_each_document(world: Worl
     assert Counter(entry.event for entry in told[8:]) == {"deleted": 8}
 
 
-async def test_a_rename_that_changes_nothing_at_the_target_is_told_too(world: World) -> None:
+async def test_rename_without_a_target_change_is_recorded(world: World) -> None:
     world.settings = replace(world.settings, renames="keep")
     await world.mirrored(3)
     world.move("f1.md", "g1.md")
@@ -81,7 +81,7 @@ async def test_a_rename_that_changes_nothing_at_the_target_is_told_too(world: Wo
     assert world.puts() == 3
 
 
-async def test_a_folder_that_somebody_accepted_is_told(world: World) -> None:
+async def test_accepted_folder_replacement_is_recorded(world: World) -> None:
     await world.mirrored(3)
     world.tell("approve", holds=[], root=True, by="command")
     await world.once()
@@ -90,7 +90,7 @@ async def test_a_folder_that_somebody_accepted_is_told(world: World) -> None:
     assert approved.reason == "the folder as it is now"
 
 
-async def test_what_does_not_change_is_not_told(world: World) -> None:
+async def test_unchanged_files_are_not_recorded(world: World) -> None:
     await world.mirrored(10)
     for number in range(10):
         (world.root / f"f{number}.md").touch()
@@ -100,7 +100,7 @@ async def test_what_does_not_change_is_not_told(world: World) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("cut", range(1, 60))
-async def test_a_kill_neither_loses_nor_invents_an_entry(world: World, cut: int) -> None:
+async def test_kill_neither_loses_nor_invents_an_entry(world: World, cut: int) -> None:
     world.write_many(3)
     await world.crash(Guillotine(cut), run_once)
     world.write("g.md")
@@ -113,7 +113,7 @@ async def test_a_kill_neither_loses_nor_invents_an_entry(world: World, cut: int)
     assert Counter(events(world)[4:]) == {("deleted", "g.md"): 1, ("replaced", "f0.md"): 1}
 
 
-async def test_old_entries_go_with_the_next_pass_and_too_many_at_once(
+async def test_old_and_excess_entries_are_removed_by_the_next_pass(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.mirrored(3)
@@ -130,7 +130,7 @@ async def test_old_entries_go_with_the_next_pass_and_too_many_at_once(
     assert events(world) == [("uploaded", f"h{number}.md") for number in range(3, 8)]
 
 
-def test_entries_are_found_by_file_by_folder_and_by_former_path_and_go_with_their_mirror(
+def test_entries_are_found_by_file_folder_and_former_path_and_removed_with_their_mirror(
     world: World,
 ) -> None:
     def work(tx: Tx) -> None:
@@ -156,7 +156,7 @@ def test_entries_are_found_by_file_by_folder_and_by_former_path_and_go_with_thei
     world.change(work)
 
 
-async def test_an_unreadable_file_is_told_once(world: World) -> None:
+async def test_unreadable_file_is_recorded_once(world: World) -> None:
     world.limits = replace(world.limits, max_bytes=10)
     world.write("big.md", "x" * 100)
     for _ in range(2):

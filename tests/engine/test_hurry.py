@@ -36,7 +36,7 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
         yield world, bound, rows[0]
 
 
-async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: Path) -> None:
+async def test_event_for_a_document_triggers_the_poll_that_finds_it_ready(tmp_path: Path) -> None:
     async with indexing(tmp_path, poll_first=2.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(LONG + 1.0)
         [waiting] = world.rows(UploadState.INDEXING)
@@ -49,7 +49,7 @@ async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: 
         assert world.clock.wall() < before
 
 
-async def test_news_is_not_believed(tmp_path: Path) -> None:
+async def test_event_content_is_not_trusted(tmp_path: Path) -> None:
     """A callback reports that it is done, but it isn't: one more poll, then kbsync keeps waiting."""
     async with indexing(tmp_path, poll_first=10.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(11.0)
@@ -61,7 +61,7 @@ async def test_news_is_not_believed(tmp_path: Path) -> None:
         assert world.app.violations == []
 
 
-async def test_news_of_strangers_is_ignored(tmp_path: Path) -> None:
+async def test_events_for_foreign_documents_are_ignored(tmp_path: Path) -> None:
     async with indexing(tmp_path, **NEVER) as (world, bound, row):
         planted = world.plant("others.txt", "of somebody else")
         asked = world.asked()
@@ -72,7 +72,7 @@ async def test_news_of_strangers_is_ignored(tmp_path: Path) -> None:
         assert still == row
 
 
-async def test_a_flood_of_news_costs_no_more_looks_than_waiting_does_at_its_most_eager(
+async def test_flood_of_events_costs_no_more_polls_than_the_shortest_interval(
     tmp_path: Path,
 ) -> None:
     async with indexing(tmp_path, poll_first=10.0, poll_longest=10.0) as (world, bound, row):
@@ -99,14 +99,14 @@ NOW = 1000.0
         (None, None, NOW + FIRST),
     ],
 )
-def test_a_look_never_moves_back_and_never_comes_too_early(
+def test_poll_is_never_postponed_and_never_too_early(
     looked: float | None, due: float | None, expected: float
 ) -> None:
     hurried = lifecycle.hurried(replace(ROW, checked_at=looked, due_at=due), timing(NOW))
     assert hurried.due_at == pytest.approx(expected)
 
 
-def test_what_waits_for_something_else_is_not_hurried() -> None:
+def test_event_does_not_hurry_other_states() -> None:
     assert lifecycle.may_be_hurried(ROW)
     assert not lifecycle.may_be_hurried(replace(ROW, phase=Phase.NO_ROOM))
     assert not lifecycle.may_be_hurried(replace(ROW, phase=Phase.TO_CUT))

@@ -59,9 +59,7 @@ def messages_left(world: World) -> int:
 
 
 @pytest.mark.parametrize("verb, args", MALFORMED.values(), ids=MALFORMED)
-async def test_a_message_that_cannot_be_carried_out_is_logged_and_dropped(
-    world: World, verb: object, args: object
-) -> None:
+async def test_unusable_message_is_logged_and_dropped(world: World, verb: object, args: object) -> None:
     await world.mirrored(1)
     insert(world, verb, "docs", args)
     world.write("new.md")
@@ -73,7 +71,7 @@ async def test_a_message_that_cannot_be_carried_out_is_logged_and_dropped(
     assert world.served() == world.on_disk()
 
 
-async def test_a_malformed_message_changes_nothing_and_the_next_one_is_carried_out(world: World) -> None:
+async def test_malformed_message_changes_nothing_and_the_next_is_processed(world: World) -> None:
     """The valid part of a message before its mistake isn't carried out either."""
     await world.mirrored(10)
     world.delete_many(8)
@@ -90,9 +88,7 @@ async def test_a_malformed_message_changes_nothing_and_the_next_one_is_carried_o
 
 
 @pytest.mark.parametrize("name", ["nobody", None])
-async def test_a_message_for_a_mirror_that_nobody_knows_is_logged_and_dropped(
-    world: World, name: str | None
-) -> None:
+async def test_message_for_an_unknown_mirror_is_logged_and_dropped(world: World, name: str | None) -> None:
     await world.mirrored(1)
     insert(world, "retry", name, "{}")
     with capture_logs() as logs:
@@ -101,7 +97,7 @@ async def test_a_message_for_a_mirror_that_nobody_knows_is_logged_and_dropped(
     assert messages_left(world) == 0
 
 
-async def test_a_message_for_another_mirror_waits_for_it(world: World) -> None:
+async def test_message_for_another_mirror_waits_for_it(world: World) -> None:
     """Another process or pass may work on that mirror, or it may return to the config."""
     await world.mirrored(1)
     world.change(lambda tx: tx.mirrors.add("other", "/srv/other", "memory"))
@@ -112,7 +108,7 @@ async def test_a_message_for_another_mirror_waits_for_it(world: World) -> None:
     assert messages_left(world) == 2
 
 
-async def test_a_message_goes_with_a_mirror_that_is_renamed(world: World) -> None:
+async def test_message_follows_a_renamed_mirror(world: World) -> None:
     await world.mirrored(10)
     world.delete_many(8)
     await world.once()
@@ -123,7 +119,7 @@ async def test_a_message_goes_with_a_mirror_that_is_renamed(world: World) -> Non
     assert world.served() == world.on_disk()
 
 
-async def test_plan_neither_fails_over_a_malformed_message_nor_drops_it(world: World) -> None:
+async def test_plan_neither_fails_on_nor_drops_a_malformed_message(world: World) -> None:
     await world.mirrored(1)
     insert(world, "retry", "docs", "{")
     with capture_logs() as logs:

@@ -115,7 +115,7 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (PLAIN, named("a.md"), [], [], Whose.PATH),
     ],
 )
-def test_whose_a_listed_document_is(
+def test_owner_of_a_listed_document(
     limits: Limits, listed: Listed, holders: Sequence[Upload], candidates: Sequence[Upload], whose: Whose
 ) -> None:
     claim = identify(binding_with(limits), listed, holders, candidates, trusts_times=True)
@@ -125,7 +125,7 @@ def test_whose_a_listed_document_is(
     assert claim.uploads == (tuple(candidates) if is_open else ())
 
 
-def test_a_time_that_is_no_evidence_disproves_nothing() -> None:
+def test_unreliable_time_disproves_nothing() -> None:
     claim = identify(binding_with(TAGGED), named(at=-300.0), candidates=[UNSURE])
     assert claim.whose is Whose.OPEN
 
@@ -152,7 +152,7 @@ LINK = ("HTTPS://Example.org:443/guides/faq.pdf", ("HTTPS://Example.org:443/guid
         ("https://example.org/another", ("https://example.org/another",), 0.0, "neither"),
     ],
 )
-def test_address_and_moment_prove_a_page_and_names_tell_it_from_files(
+def test_address_and_time_prove_a_link_document_and_names_separate_it_from_files(
     name: str, addresses: tuple[str, ...], at: float | None, verdict: str
 ) -> None:
     """`at`: its creation, in seconds after the request."""

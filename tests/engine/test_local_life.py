@@ -35,7 +35,7 @@ def sent(place: Place) -> int:
     return int(ran.json["uploaded"] + ran.json["replaced"])
 
 
-def test_a_renamed_mirror_uploads_nothing_and_is_searched_under_its_new_name(place: Place) -> None:
+def test_renamed_mirror_uploads_nothing_and_is_searchable_under_its_new_name(place: Place) -> None:
     rename_mirror(place, "manual")
     assert sent(place) == 0
     assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
@@ -63,9 +63,7 @@ def rename_mirror(place: Place, new: str) -> None:
 @long
 @pytest.mark.parametrize("last_name", ["manual", "handbook", "notes"])
 @pytest.mark.parametrize("is_renamed", [False, True])
-def test_a_mirror_that_is_renamed_keeps_its_documents_wherever_kbsync_is_killed(
-    place: Place, is_renamed: bool, last_name: str
-) -> None:
+def test_mirror_rename_survives_a_kill_anywhere(place: Place, is_renamed: bool, last_name: str) -> None:
     before = place.config.read_text()
     rename_mirror(place, "manual")
     program = KILLED.format(is_renamed=is_renamed, config=str(place.config))
@@ -77,7 +75,7 @@ def test_a_mirror_that_is_renamed_keeps_its_documents_wherever_kbsync_is_killed(
     assert [p.name for p in (place.state / "kb").iterdir()] == [last_name]
 
 
-def test_a_mirror_whose_knowledge_base_cannot_be_renamed_says_so_and_keeps_its_documents(
+def test_failed_base_rename_is_reported_and_documents_are_kept(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename_mirror(place, "manual")
@@ -96,7 +94,7 @@ def test_a_mirror_whose_knowledge_base_cannot_be_renamed_says_so_and_keeps_its_d
     assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
 
 
-def test_a_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None:
+def test_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None:
     moved = place.docs.with_name("moved")
     shutil.copytree(place.docs, moved)
     shutil.rmtree(place.docs)
@@ -105,13 +103,13 @@ def test_a_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None
     assert sent(place) == 0
 
 
-def test_a_lost_index_is_rebuilt_at_once(place: Place) -> None:
+def test_lost_index_is_rebuilt_immediately(place: Place) -> None:
     shutil.rmtree(place.state / "kb")
     assert sent(place) == 6
 
 
 @long
-def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
+def test_damaged_index_is_rebuilt_immediately(place: Place) -> None:
     index = place.state / "kb" / "handbook" / "index.db"
     raw = bytearray(index.read_bytes())
     raw[4096:] = b"\xa5" * (len(raw) - 4096)
@@ -125,7 +123,7 @@ def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold deleted documents
 
 
-def test_a_knowledge_base_that_is_back_in_its_place_has_each_document_once(place: Place) -> None:
+def test_restored_knowledge_base_has_each_document_once(place: Place) -> None:
     base, away = place.state / "kb" / "handbook", place.home / "away"
     base.rename(away)
     assert sent(place) == 6
@@ -139,7 +137,7 @@ def test_a_knowledge_base_that_is_back_in_its_place_has_each_document_once(place
     assert place.run("verify").code == 0
 
 
-def test_after_an_older_knowledge_base_was_restored_a_pass_leaves_nothing_stale(place: Place) -> None:
+def test_pass_after_restoring_an_older_base_leaves_nothing_stale(place: Place) -> None:
     base, backup = place.state / "kb" / "handbook", place.home / "backup"
     shutil.copytree(base, backup)
     for name in ("f1.md", "f4.md"):

@@ -43,7 +43,7 @@ def listed(request: pytest.FixtureRequest, world: World) -> World:
 
 
 @long
-async def test_a_document_whose_answers_get_lost_fails_after_a_bounded_number_of_tries(listed: World) -> None:
+async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(listed: World) -> None:
     world = listed
     await world.mirrored(2)
     world.write("bad.md", "its answers get lost")
@@ -59,7 +59,7 @@ async def test_a_document_whose_answers_get_lost_fails_after_a_bounded_number_of
 
 @long
 @pytest.mark.parametrize("how", ["retry", "edit"])
-async def test_retry_and_an_edit_give_it_all_its_tries_again(listed: World, how: str) -> None:
+async def test_retry_and_edit_reset_the_attempts(listed: World, how: str) -> None:
     world = listed
     world.write("bad.md", "its answers get lost")
     world.base.faults.append(lost("bad.md"))
@@ -79,7 +79,7 @@ async def test_retry_and_an_edit_give_it_all_its_tries_again(listed: World, how:
 
 
 @long
-async def test_an_old_version_serves_on_while_the_answers_of_the_new_one_get_lost(listed: World) -> None:
+async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: World) -> None:
     world = listed
     world.write("bad.md", "old")
     await world.once()
@@ -90,7 +90,7 @@ async def test_an_old_version_serves_on_while_the_answers_of_the_new_one_get_los
 
 
 @long
-async def test_an_upload_that_arrived_after_all_serves_in_place_of_the_one_that_failed(world: World) -> None:
+async def test_late_upload_replaces_the_one_that_failed(world: World) -> None:
     world.limits = replace(world.limits, list_lag=5.0)
     world.write("bad.md", "late")
     for _ in range(MOST_LOSSES - 1):
@@ -104,7 +104,7 @@ async def test_an_upload_that_arrived_after_all_serves_in_place_of_the_one_that_
 
 
 @long
-async def test_a_document_that_kills_kbsync_at_each_upload_is_not_tried_at_each_start(listed: World) -> None:
+async def test_document_that_crashes_kbsync_is_not_retried_at_every_start(listed: World) -> None:
     world = listed
     await world.mirrored(1)
     world.write("bad.md", "kills whoever sends it")
@@ -120,7 +120,7 @@ async def test_a_document_that_kills_kbsync_at_each_upload_is_not_tried_at_each_
 
 
 @long
-async def test_others_that_were_sent_with_it_do_not_fail_with_it(world: World) -> None:
+async def test_documents_of_the_same_batch_do_not_fail_together(world: World) -> None:
     """The target takes many at once; from the third time on what was cut off goes alone."""
     world.limits = replace(world.limits, batch=8, concurrency=1)
     world.write_many(7)
@@ -151,7 +151,7 @@ async def kill_at(world: World, path: str) -> None:
 
 
 @long
-async def test_a_target_that_is_down_spends_no_tries(listed: World) -> None:
+async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
     world = listed
     world.write("a.md")
     world.base.faults += [lost(), down("list")]
@@ -164,7 +164,7 @@ async def test_a_target_that_is_down_spends_no_tries(listed: World) -> None:
 
 
 @long
-async def test_a_target_that_answers_no_upload_of_many_documents_spends_none_of_their_tries(
+async def test_target_that_answers_no_upload_uses_no_attempts(
     listed: World,
 ) -> None:
     """Five different ones in a row, and none accepted between: the target is to blame."""
@@ -188,7 +188,7 @@ async def keep_at_it(world: World, seconds: float) -> None:
 
 
 @long
-async def test_a_restart_spends_no_tries(listed: World) -> None:
+async def test_restart_uses_no_attempts(listed: World) -> None:
     world = listed
     world.write("a.md")
     for _ in range(12):
@@ -201,7 +201,7 @@ async def test_a_restart_spends_no_tries(listed: World) -> None:
 
 
 @long
-async def test_a_state_that_could_not_be_written_spends_no_tries(world: World) -> None:
+async def test_unwritable_state_uses_no_attempts(world: World) -> None:
     """What came of an upload could not be recorded: that is no document's fault."""
     world.write("a.md")
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), times=20))

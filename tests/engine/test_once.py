@@ -33,7 +33,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     return World(tmp_path, request.param)
 
 
-async def test_a_folder_is_mirrored_and_a_second_pass_sends_nothing(world: World) -> None:
+async def test_second_pass_over_a_mirrored_folder_sends_nothing(world: World) -> None:
     world.write_many(20)
     world.write("sub/deep/a.md", "deep")
     await world.once()
@@ -56,7 +56,7 @@ async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
     return texts
 
 
-async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: World) -> None:
+async def test_restored_held_file_is_served_without_an_upload(world: World) -> None:
     for path, text in (await all_held(world)).items():
         world.write(path, text)
     await world.once()
@@ -65,7 +65,7 @@ async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: Wo
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
 
 
-async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(world: World) -> None:
+async def test_file_missed_before_a_crash_is_requested_again(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Unavailable("down"), times=FOREVER))
     world.write("a.md", "text")
     await world.once()
@@ -83,7 +83,7 @@ async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(w
 
 
 @pytest.mark.parametrize("has_failed", [False, True])
-async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, has_failed: bool) -> None:
+async def test_documents_of_a_lost_state_count_once_found(tmp_path: Path, has_failed: bool) -> None:
     world = World(tmp_path, ReembeddingMemory)
     world.base.behaviour = Behaviour(indexing_seconds=50.0)
     if has_failed:
@@ -99,7 +99,7 @@ async def test_what_a_lost_state_leaves_counts_once_it_is_found(tmp_path: Path, 
     assert (world.statuses(), world.served(), world.puts()) == ({"ready": 1}, {"a.md": "text"}, 1)
 
 
-async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_approved(world: World) -> None:
+async def test_held_file_restored_but_deselected_is_deleted_on_approval(world: World) -> None:
     texts = await all_held(world, "d/f")
     world.settings = replace(world.settings, exclude=("d/",))
     for path, text in texts.items():
@@ -109,7 +109,7 @@ async def test_a_held_file_that_is_back_and_not_selected_any_more_goes_when_appr
     assert world.served() == {}
 
 
-async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(world: World) -> None:
+async def test_excluded_unreadable_file_is_deleted(world: World) -> None:
     """A folder that is left out is not entered: whether its files can be looked at is never known again."""
     world.write_many(9)
     world.write("d/a.md")
@@ -123,7 +123,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
 
 
 @enumerated()
-async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
+async def test_held_file_briefly_restored_is_deleted_on_approval(world: World) -> None:
     await all_held(world)
     world.approve()
     world.change(lambda tx: tx.entries.doubt(world.run.id, "f0.md"))
@@ -131,7 +131,7 @@ async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: 
     assert world.served() == {}
 
 
-async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> None:
+async def test_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> None:
     await world.mirrored(8)
     world.move("f1.md", "sub/renamed.md")
     await world.once()
@@ -141,9 +141,7 @@ async def test_a_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> 
 
 
 @pytest.mark.parametrize("limits", [{}, {"embedded": True}, {"list_lag": 1.0}], ids=str)
-async def test_a_rename_while_the_state_was_lost_leaves_no_gap(
-    tmp_path: Path, limits: dict[str, Any]
-) -> None:
+async def test_rename_during_a_lost_state_leaves_no_gap(tmp_path: Path, limits: dict[str, Any]) -> None:
     world = World(tmp_path, **limits)
     world.base.behaviour = Behaviour(indexing_seconds=3.0)
     await world.mirrored(6)
@@ -158,7 +156,7 @@ async def test_a_rename_while_the_state_was_lost_leaves_no_gap(
     assert world.served() == world.on_disk()
 
 
-async def test_a_document_that_cannot_be_renamed_is_made_anew_without_a_gap(tmp_path: Path) -> None:
+async def test_unrenamable_document_is_recreated_without_a_gap(tmp_path: Path) -> None:
     """A rename that is refused once gets no requests for again."""
     world = World(tmp_path, RenamingMemory)
     world.base.behaviour = Behaviour(indexing_seconds=5.0)
@@ -176,7 +174,7 @@ async def test_a_document_that_cannot_be_renamed_is_made_anew_without_a_gap(tmp_
     assert was_found and all(was_found)
 
 
-async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times(world: World) -> None:
+async def test_document_that_fails_to_index_is_tried_a_bounded_number_of_times(world: World) -> None:
     world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=99, reason="no can do")])
     world.write_many(2)
     before = world.clock.now
@@ -188,7 +186,7 @@ async def test_a_document_that_fails_to_index_is_tried_a_bounded_number_of_times
     assert [row.reason for row in world.rows(UploadState.FAILED)] == ["no can do"]
 
 
-async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: World) -> None:
+async def test_attempts_before_a_retry_do_not_count_after_it(world: World) -> None:
     """The trouble that a person mended caught documents on their way too: they need no second `retry`."""
     world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=5)])
     world.write_many(1)
@@ -199,7 +197,7 @@ async def test_what_was_tried_before_a_retry_is_not_counted_after_it(world: Worl
     assert world.served() == world.on_disk()
 
 
-async def test_a_file_that_became_empty_counts_as_deleted(world: World) -> None:
+async def test_emptied_file_counts_as_deleted(world: World) -> None:
     await world.mirrored(10)
     world.write("f1.md", "")
     await world.once()
@@ -208,7 +206,7 @@ async def test_a_file_that_became_empty_counts_as_deleted(world: World) -> None:
 
 
 @enumerated()
-async def test_a_narrowed_selection_deletes_under_the_hold_rule(world: World) -> None:
+async def test_narrowed_selection_deletes_under_the_hold_rule(world: World) -> None:
     world.write_many(10)
     world.write("drafts/d.md", "draft")
     await world.once()
@@ -227,7 +225,7 @@ async def test_a_narrowed_selection_deletes_under_the_hold_rule(world: World) ->
     assert world.puts() == 12  # drafts/d.md was really gone
 
 
-async def test_a_fresh_file_that_vanishes_between_passes_holds_nothing_up(world: World) -> None:
+async def test_new_file_that_vanishes_between_passes_blocks_nothing(world: World) -> None:
     world.clock.started -= 1000.0  # the machine's own time: what was just written is racy
     await world.mirrored(4)
     world.delete("f1.md")
@@ -235,7 +233,7 @@ async def test_a_fresh_file_that_vanishes_between_passes_holds_nothing_up(world:
     assert world.served() == world.on_disk()
 
 
-async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
+async def test_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write_many(9)
     world.write("d/e/a.md", "a")
@@ -248,7 +246,7 @@ async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     assert world.look_up(lambda tx: [p for _, p in tx.folders.tree(world.run.id, "")]) == [""]
 
 
-async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path: Path) -> None:
+async def test_new_files_reusing_inodes_are_not_renames(tmp_path: Path) -> None:
     world = World(tmp_path)
     await world.mirrored(10)
     for i in range(8):
@@ -258,7 +256,7 @@ async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path
     assert world.statuses() == {"ready": 10, "held": 8}
 
 
-async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_path: Path) -> None:
+async def test_late_update_does_not_release_a_held_deletion(tmp_path: Path) -> None:
     world = World(tmp_path, UpdatingMemory)
     await world.mirrored(9)
     world.write("f0.md", "changed")
@@ -274,7 +272,7 @@ async def test_an_update_that_ends_late_does_not_let_a_held_deletion_slip(tmp_pa
 
 
 @enumerated()
-async def test_an_approval_of_deletions_that_could_not_be_used_for_a_week_is_none(world: World) -> None:
+async def test_deletion_approval_unused_for_a_week_expires(world: World) -> None:
     await world.mirrored(20)
     world.delete_many(12)
     await world.once()
@@ -295,7 +293,7 @@ async def only_approved(world: World) -> None:
         await bound.inbox.carry_out()
 
 
-async def test_what_a_newer_program_takes_no_more_keeps_its_document(world: World) -> None:
+async def test_file_no_longer_accepted_by_an_upgrade_keeps_its_document(world: World) -> None:
     world.write_many(10)
     world.write("old.txt", "taken once")
     await world.once()
@@ -307,7 +305,7 @@ async def test_what_a_newer_program_takes_no_more_keeps_its_document(world: Worl
 
 
 @enumerated()
-async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) -> None:
+async def test_file_restored_before_an_approval_runs_is_still_held(world: World) -> None:
     """Also where nothing has told of it yet: each file is looked for before its deletion is let go."""
     await world.mirrored(10)
     world.delete_many(6)
@@ -327,7 +325,7 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
 
 
 @enumerated()
-async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more(world: World) -> None:
+async def test_held_document_missing_from_the_base_needs_no_approval(world: World) -> None:
     await world.mirrored(20)
     world.delete_many(12)
     await world.once()
@@ -341,7 +339,7 @@ async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more
 
 
 @enumerated()
-async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: World) -> None:
+async def test_refilled_file_keeps_its_document(world: World) -> None:
     await world.mirrored(10)
     async with world.begun() as bound:
         world.write("f4.md", "")
@@ -366,7 +364,7 @@ def weighed(world: World) -> list[str]:
     return [removal.path for removal in world.look_up(waiting)]
 
 
-async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
+async def test_folder_replaced_between_two_checks_proves_nothing_missing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second look at a file meets another folder at the root, which is put back after."""
@@ -412,7 +410,7 @@ async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
         (2, 0, 3, False),
     ],
 )
-def test_mass_deletions_ask(batch: int, executed: int, serving: int, held: bool) -> None:
+def test_mass_deletion_needs_approval(batch: int, executed: int, serving: int, held: bool) -> None:
     assert must_hold(batch, executed, serving, DeletionLimits()) is held
 
 
@@ -431,7 +429,7 @@ async def turned_away(world: World) -> MemoryBase:
     return first
 
 
-async def test_a_file_may_take_the_name_of_one_whose_document_was_left_behind(tmp_path: Path) -> None:
+async def test_file_may_reuse_the_name_of_a_document_left_behind(tmp_path: Path) -> None:
     world = World(tmp_path)
     await turned_away(world)
     world.delete("y.md")
@@ -441,7 +439,7 @@ async def test_a_file_may_take_the_name_of_one_whose_document_was_left_behind(tm
     assert world.served() == world.on_disk() == {"y.md": "text of x", "z.md": "text of z"}
 
 
-async def test_back_in_the_first_base_what_went_meanwhile_goes_there_as_well(tmp_path: Path) -> None:
+async def test_deletions_made_meanwhile_apply_to_a_reused_base(tmp_path: Path) -> None:
     world = World(tmp_path)
     first = await turned_away(world)
     world.delete("y.md")
@@ -466,7 +464,7 @@ async def held_in_one_of_two(tmp_path: Path) -> tuple[World, MemoryBase]:
     return world, first
 
 
-async def test_nobody_is_asked_in_one_base_about_deletions_in_another(tmp_path: Path) -> None:
+async def test_deletions_in_one_base_need_no_approval_in_another(tmp_path: Path) -> None:
     world, first = await held_in_one_of_two(tmp_path)
     assert (await world.once()).complete
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
@@ -475,9 +473,7 @@ async def test_nobody_is_asked_in_one_base_about_deletions_in_another(tmp_path: 
 
 
 @pytest.mark.parametrize("approves", [False, True])
-async def test_back_in_its_base_a_held_deletion_waits_for_a_person_again(
-    tmp_path: Path, approves: bool
-) -> None:
+async def test_held_deletion_waits_again_when_its_base_is_reused(tmp_path: Path, approves: bool) -> None:
     world, first = await held_in_one_of_two(tmp_path)
     await world.once()
     if approves:  # whatever is held: the document in the first base is not in question
@@ -493,7 +489,7 @@ async def test_back_in_its_base_a_held_deletion_waits_for_a_person_again(
     assert world.statuses() == {"ready": 9}
 
 
-async def test_a_held_deletion_that_another_mirror_of_the_folder_takes_over_waits_for_a_person(
+async def test_held_deletion_taken_over_by_another_mirror_waits_for_approval(
     tmp_path: Path,
 ) -> None:
     world, first = await held_in_one_of_two(tmp_path)
@@ -505,7 +501,7 @@ async def test_a_held_deletion_that_another_mirror_of_the_folder_takes_over_wait
     assert world.base.served("f3.md")
 
 
-async def test_a_held_deletion_of_a_renamed_mirror_waits_for_a_person(tmp_path: Path) -> None:
+async def test_held_deletion_of_a_renamed_mirror_waits_for_approval(tmp_path: Path) -> None:
     world, world.base = await held_in_one_of_two(tmp_path)
     world.settings, world.configured = replace(world.settings, name="notes"), ("notes",)
     await world.once()
@@ -529,7 +525,7 @@ async def first_is_found(tmp_path: Path, request: pytest.FixtureRequest) -> Worl
     return world
 
 
-async def test_a_first_version_is_found_until_the_next_one_is(first_is_found: World) -> None:
+async def test_first_version_is_searchable_until_the_next_one_is(first_is_found: World) -> None:
     world = first_is_found
     world.write("a.md", "second")
     world.base.faults = [Fault("status", error=Unavailable("down"))]  # the edit is seen before the poll
@@ -542,7 +538,7 @@ async def test_a_first_version_is_found_until_the_next_one_is(first_is_found: Wo
 
 
 @enumerated()
-async def test_a_first_version_serves_where_the_next_one_fails(first_is_found: World) -> None:
+async def test_first_version_serves_when_the_next_one_fails(first_is_found: World) -> None:
     world = first_is_found
     world.write("a.md", "second")
     world.base.behaviour.failures = [Failure(lambda one: one.digest.startswith("16367aac"), times=99)]

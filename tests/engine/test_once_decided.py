@@ -9,7 +9,7 @@ from kbsync.source.roots import identify
 from tests.engine.world import World
 
 
-async def test_a_mount_that_is_lost_halts_each_pass_until_it_is_back(world: World) -> None:
+async def test_lost_mount_halts_each_pass_until_it_is_back(world: World) -> None:
     await world.mirrored(12)
     was = replace(identify(world.root), is_mount=True, ino=1)
     world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
@@ -21,7 +21,7 @@ async def test_a_mount_that_is_lost_halts_each_pass_until_it_is_back(world: Worl
     assert world.look_up(lambda tx: tx.mirrors.get(world.run.id)).root == was
 
 
-async def test_an_approval_is_for_what_was_listed_whatever_is_held_since(world: World) -> None:
+async def test_approval_covers_only_what_was_listed(world: World) -> None:
     await world.mirrored(30)
     world.delete_many(8)
     await world.once()
@@ -35,7 +35,7 @@ async def test_an_approval_is_for_what_was_listed_whatever_is_held_since(world: 
     assert set(world.base.shown()) == {f"f{number}.md" for number in range(8, 30)}
 
 
-async def test_a_file_that_is_back_before_its_deletion_was_tried_keeps_its_document(world: World) -> None:
+async def test_file_restored_before_its_deletion_keeps_its_document(world: World) -> None:
     await world.mirrored(10)
     aside = world.root.parent / "aside.md"
     async with world.begun() as bound:

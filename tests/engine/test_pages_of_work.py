@@ -44,7 +44,7 @@ def largest(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]
     yield found
 
 
-async def test_many_deletions_are_weighed_held_and_approved_by_pages(
+async def test_many_deletions_are_weighed_held_and_approved_in_batches(
     world: World, largest: list[int]
 ) -> None:
     await world.mirrored(MANY)
@@ -60,7 +60,7 @@ async def test_many_deletions_are_weighed_held_and_approved_by_pages(
     assert max(largest) <= 2 * SMALL  # a path that loses its document is decided once more
 
 
-async def test_many_deletions_wait_for_a_person_only_once_all_of_them_do(
+async def test_many_deletions_wait_for_approval_only_together(
     world: World, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No transaction takes long, and nobody is asked about only a part of the deletions."""
@@ -105,7 +105,7 @@ async def killed_while_holding(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @long
-async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_question(
+async def test_deletions_held_during_a_kill_are_one_question(
     tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async for world in killed_while_holding(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_que
 
 
 @long
-async def test_files_that_are_back_after_a_kill_leave_no_question(
+async def test_files_restored_after_a_kill_leave_no_question(
     tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async for world in killed_while_holding(tmp_path, monkeypatch):
@@ -127,7 +127,7 @@ async def test_files_that_are_back_after_a_kill_leave_no_question(
         assert world.served() == world.on_disk()
 
 
-async def test_a_held_deletion_stays_in_its_question_when_another_version_serves(world: World) -> None:
+async def test_held_deletion_stays_in_its_question_when_another_version_serves(world: World) -> None:
     """An update in place may end between the decision and the batch that carries it out."""
     await world.mirrored(1)
     mirror = world.run.id
@@ -143,7 +143,7 @@ async def test_a_held_deletion_stays_in_its_question_when_another_version_serves
 
 
 @long
-async def test_deletions_that_go_unasked_go_by_pages(world: World, largest: list[int]) -> None:
+async def test_unasked_deletions_run_in_batches(world: World, largest: list[int]) -> None:
     await world.mirrored(4 * MANY)
     world.delete_many(40)
     await world.once()
@@ -151,7 +151,7 @@ async def test_deletions_that_go_unasked_go_by_pages(world: World, largest: list
     assert max(largest) <= 2 * SMALL
 
 
-async def test_many_failures_are_retried_by_pages(world: World, largest: list[int]) -> None:
+async def test_many_failures_are_retried_in_batches(world: World, largest: list[int]) -> None:
     numbers = itertools.count()
     world.base.faults.append(
         Fault(
@@ -185,7 +185,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return paths
 
 
-async def test_many_files_that_could_not_be_read_are_read_again_by_pages(
+async def test_many_unreadable_files_are_reread_in_batches(
     world: World, unreadable: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After permissions were corrected, `retry` reads files in batches."""
@@ -250,9 +250,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
 
 
 @pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
-async def test_a_daemon_reads_slow_files_for_a_moment_only_before_others_have_their_turn(
-    slow: SlowDisk, how: str
-) -> None:
+async def test_daemon_reads_slow_files_briefly_before_others_get_a_turn(slow: SlowDisk, how: str) -> None:
     slow.seconds = 0.1
     await take(slow, how, 40)
     assert max(slow.reads) <= PAGE_SECONDS / slow.seconds + 1
@@ -260,7 +258,7 @@ async def test_a_daemon_reads_slow_files_for_a_moment_only_before_others_have_th
 
 
 @pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
-async def test_files_are_read_a_page_of_bytes_at_a_time(
+async def test_files_are_read_in_batches_of_bytes(
     slow: SlowDisk, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "PAGE_BYTES", 100)

@@ -42,7 +42,7 @@ def resume(world: World) -> None:
     world.change(lambda tx: tx.pauses.end(MIRROR, world.clock.wall()))
 
 
-async def test_a_pass_over_a_paused_mirror_asks_the_target_nothing_and_changes_nothing(world: World) -> None:
+async def test_pass_over_a_paused_mirror_sends_no_request_and_changes_nothing(world: World) -> None:
     await world.mirrored(10)
     pause(world)
     world.write("new.md")
@@ -55,7 +55,7 @@ async def test_a_pass_over_a_paused_mirror_asks_the_target_nothing_and_changes_n
     assert world.served() == world.on_disk()
 
 
-async def test_a_pause_ends_by_the_clock_also_without_a_process(world: World) -> None:
+async def test_pause_ends_on_time_without_a_process(world: World) -> None:
     await world.mirrored(1)
     pause(world, 7200.0)
     world.write("new.md")
@@ -80,9 +80,7 @@ async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[N
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["ready", "failed"])
-async def test_a_daemon_settles_what_it_sent_and_then_rests_until_it_is_resumed(
-    world: World, fails: bool
-) -> None:
+async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: World, fails: bool) -> None:
     """A document that fails meanwhile is not indexed again before that."""
     world.target_type = ReembeddingMemory
     world.base.behaviour.indexing_seconds = 30.0
@@ -110,7 +108,7 @@ async def test_a_daemon_settles_what_it_sent_and_then_rests_until_it_is_resumed(
     await watched(world, work)
 
 
-async def test_a_daemon_that_starts_while_paused_asks_nothing_until_the_time_is_over(world: World) -> None:
+async def test_daemon_started_during_a_pause_sends_no_request_until_its_end(world: World) -> None:
     await world.mirrored(2)
     pause(world, 3600.0)
     world.write("new.md")
@@ -125,7 +123,7 @@ async def test_a_daemon_that_starts_while_paused_asks_nothing_until_the_time_is_
     await watched(world, work)
 
 
-async def test_nothing_begins_after_the_pause_is_on_disk(world: World) -> None:
+async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
     """Wherever in a pass the pause comes, only what was recorded as begun before is sent after it."""
     world.write_many(6)
     await world.once()
@@ -162,7 +160,7 @@ async def test_nothing_begins_after_the_pause_is_on_disk(world: World) -> None:
 
 
 @pytest.mark.parametrize("cut", range(0, 40, 6))
-async def test_a_kill_around_a_pause_loses_neither_the_pause_nor_a_document(world: World, cut: int) -> None:
+async def test_kill_around_a_pause_loses_neither_the_pause_nor_a_document(world: World, cut: int) -> None:
     await world.mirrored(3)
     world.write_many(3, "g")
     await world.crash(Guillotine(cut), run_once)
@@ -175,7 +173,7 @@ async def test_a_kill_around_a_pause_loses_neither_the_pause_nor_a_document(worl
     assert world.served() == world.on_disk()
 
 
-def test_a_pause_is_replaced_ended_and_goes_with_its_mirror(world: World) -> None:
+def test_pause_is_replaced_ended_and_removed_with_its_mirror(world: World) -> None:
     def work(tx: Tx) -> list[Pause | None]:
         mirror = tx.mirrors.add("other", "/srv/other", "memory").id
         seen = [tx.pauses.current(mirror, 0.0)]
@@ -212,7 +210,7 @@ async def until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_quiet_hours_pause_a_daemon_and_end_by_themselves(world: World) -> None:
+async def test_quiet_hours_pause_a_daemon_and_end_automatically(world: World) -> None:
     await world.mirrored(2)
     quiet(world, (600.0, 4200.0))
 
@@ -233,7 +231,7 @@ async def test_quiet_hours_pause_a_daemon_and_end_by_themselves(world: World) ->
     await watched(world, work)
 
 
-async def test_a_daemon_that_first_starts_in_quiet_hours_shows_them(world: World) -> None:
+async def test_daemon_first_started_in_quiet_hours_shows_them(world: World) -> None:
     world.write("a.md")
     quiet(world, (-60.0, 3600.0))
 
@@ -245,7 +243,7 @@ async def test_a_daemon_that_first_starts_in_quiet_hours_shows_them(world: World
     await watched(world, work)
 
 
-async def test_resume_ends_quiet_hours_until_the_next_begin_also_after_a_restart(world: World) -> None:
+async def test_resume_skips_the_current_quiet_hours_also_after_a_restart(world: World) -> None:
     await world.mirrored(1)
     world.write("new.md")
     quiet(world, (-60.0, 36000.0), (43200.0, 50400.0))
@@ -271,7 +269,7 @@ async def test_resume_ends_quiet_hours_until_the_next_begin_also_after_a_restart
     await watched(world, restarted)
 
 
-async def test_a_pass_runs_in_quiet_hours_but_not_in_a_users_pause(world: World) -> None:
+async def test_pass_runs_in_quiet_hours_but_not_during_a_user_pause(world: World) -> None:
     await world.mirrored(1)
     quiet(world, (-60.0, 3600.0))
     world.write("new.md")
@@ -283,7 +281,7 @@ async def test_a_pass_runs_in_quiet_hours_but_not_in_a_users_pause(world: World)
     assert not (await world.once()).complete
 
 
-async def test_quiet_hours_taken_out_of_the_config_end_at_once(world: World) -> None:
+async def test_quiet_hours_removed_from_the_config_end_immediately(world: World) -> None:
     await world.mirrored(1)
     quiet(world, (-60.0, 3600.0))
     await watched(world, lambda mirror, _store: until(lambda: mirror.is_paused))

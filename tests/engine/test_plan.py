@@ -28,21 +28,21 @@ def paths(listed: list[Planned]) -> list[str]:
 # -- what is sent --------------------------------------------------------------------------------------
 
 
-async def test_planning_goes_on_while_another_process_holds_the_state(world: World) -> None:
+async def test_planning_works_while_another_process_holds_the_state(world: World) -> None:
     await world.mirrored(2)
     world.write("new.md")
     async with world.running():
         assert paths((await planned(world)).upload) == ["new.md"]
 
 
-async def test_a_young_file_counts_as_an_upload_and_says_so(world: World) -> None:
+async def test_recent_file_counts_as_an_upload_with_a_note(world: World) -> None:
     world.clock.started -= 1000  # the files' own wall clock
     world.write("a.md")
     plan = await planned(world)
     assert paths(plan.upload) == ["a.md"] and "after 2 s without changes" in plan.upload[0].note
 
 
-async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> None:
+async def test_equal_documents_are_adopted_after_a_lost_state(world: World) -> None:
     await world.mirrored(4)
     world.lose_state()
     world.write("f0.md", "changed meanwhile")
@@ -52,7 +52,7 @@ async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> N
     assert len(world.base.effects) == effects
 
 
-async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
+async def test_lost_answer_is_listed_with_a_note(world: World) -> None:
     world.limits = replace(world.limits, list_lag=5.0)
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
@@ -62,7 +62,7 @@ async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
 
 
 @pytest.mark.parametrize("target", [MemoryTarget, UpdatingMemory, AbleMemory])
-async def test_what_is_being_indexed_is_no_work_until_the_file_changes_again(
+async def test_document_being_indexed_is_not_planned_until_the_file_changes(
     tmp_path: Path, target: type[MemoryTarget]
 ) -> None:
     world = World(tmp_path, target)
@@ -77,7 +77,7 @@ async def test_what_is_being_indexed_is_no_work_until_the_file_changes_again(
     assert paths((await planned(world)).replace) == ["a.md"]
 
 
-async def test_a_file_that_goes_before_it_ever_served_is_deleted_unweighed(world: World) -> None:
+async def test_file_deleted_before_it_served_is_deleted_without_approval(world: World) -> None:
     await world.mirrored(1)
     world.base.behaviour = Behaviour(indexing_seconds=1000)
     world.write("a.md")
@@ -87,7 +87,7 @@ async def test_a_file_that_goes_before_it_ever_served_is_deleted_unweighed(world
     assert paths(plan.delete) == ["a.md"] and plan.held == []
 
 
-async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World) -> None:
+async def test_quarantined_files_are_not_sent_and_show_their_reason(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Rejected("too ugly"), match="a.md", times=99))
     world.write("a.md")
     await world.once()
@@ -105,7 +105,7 @@ async def test_quarantined_files_are_not_sent_and_give_their_reason(world: World
 # -- deletions -----------------------------------------------------------------------------------------
 
 
-async def test_what_was_approved_would_go(world: World) -> None:
+async def test_approved_deletions_are_planned(world: World) -> None:
     await world.mirrored(10)
     world.delete_many(6)
     await world.once()
@@ -117,7 +117,7 @@ async def test_what_was_approved_would_go(world: World) -> None:
     assert len((await planned(world)).delete) == 6
 
 
-async def test_causes_tell_gone_deselected_and_emptied_apart(world: World) -> None:
+async def test_deletion_causes_distinguish_missing_deselected_and_emptied(world: World) -> None:
     world.settings = replace(world.settings, deletions=DeletionLimits(count=50))
     world.write_many(8)
     world.write("drafts/d.md")
@@ -139,7 +139,7 @@ def is_halted(plan: MirrorPlan, reason: str) -> bool:
     return plan.halt is not None and plan.halt.reason == reason and plan.is_empty
 
 
-async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
+async def test_missing_mount_plans_nothing(world: World) -> None:
     await world.mirrored(3)
     now = identify(world.root)
     was = RootIdentity(now.dev, now.ino, now.fs_type, True)
@@ -160,7 +160,7 @@ async def test_refused_credentials_plan_nothing(world: World) -> None:
     assert plan.halt is not None and plan.halt.cure == "kbsync doctor"
 
 
-async def test_a_target_that_is_down_leaves_a_note_and_the_plan_stands(world: World) -> None:
+async def test_unreachable_target_adds_a_note_to_a_valid_plan(world: World) -> None:
     await world.mirrored(3)
     world.write("new.md")
     world.base.faults.append(Fault("base", error=lambda: Unavailable("no route")))
@@ -168,7 +168,7 @@ async def test_a_target_that_is_down_leaves_a_note_and_the_plan_stands(world: Wo
     assert paths(plan.upload) == ["new.md"] and plan.unchanged == 3 and "no route" in plan.note
 
 
-async def test_an_ignore_file_without_sense_leaves_its_directory_alone(world: World) -> None:
+async def test_invalid_ignore_file_leaves_its_directory_alone(world: World) -> None:
     await world.mirrored(10, "sub/f")
     world.write("sub/.kbsyncignore", "[[:nonsense:]]\n")
     for i in range(8):
@@ -181,7 +181,7 @@ async def test_an_ignore_file_without_sense_leaves_its_directory_alone(world: Wo
     assert [f.path for f in (await planned(world)).failed] == []
 
 
-async def test_a_root_that_changes_while_it_is_looked_at_plans_nothing(world: World) -> None:
+async def test_root_changing_during_the_scan_plans_nothing(world: World) -> None:
     await world.mirrored(3)
     world.write("f0.md", "changed")
     target = open_target(world)
@@ -263,7 +263,7 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
 @enumerated()
 @pytest.mark.parametrize("target", [MemoryTarget, RenamingMemory, UpdatingMemory, AbleMemory])
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
+async def test_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
     chance = random.Random(seed)
     # where a target charges and renames, a plan lists what it does both to as held alone
     world = World(tmp_path, target, paid=seed > 0 and not issubclass(target, RenamingMemory))

@@ -17,7 +17,7 @@ from tests.share import run_seed
 from tests.torture.machine import live
 
 
-def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_folder() -> None:
+def test_random_histories_keep_every_promise_and_end_with_base_equal_to_folder() -> None:
     assert live(MirrorMachine, run_seed(), lives=5, rules=40).steps > 100
 
 
@@ -25,7 +25,7 @@ def test_through_any_life_every_promise_is_kept_and_then_the_base_equals_the_fol
     ("variant", "call"),
     [(MemoryTarget, "put"), (UpdatingMemory, "put"), (RenamingMemory, "rename"), (AbleMemory, "rename")],
 )
-def test_a_new_file_at_the_old_path_of_a_rename_under_way_leaves_no_gap(
+def test_new_file_at_the_old_path_of_a_pending_rename_leaves_no_gap(
     variant: type[MemoryTarget], call: str
 ) -> None:
     """The rename is recorded, and interrupted before it is carried out."""
@@ -41,7 +41,7 @@ def test_a_new_file_at_the_old_path_of_a_rename_under_way_leaves_no_gap(
     life.teardown()
 
 
-def test_a_file_that_comes_back_with_another_name_ends_the_hold_of_its_document() -> None:
+def test_file_restored_under_another_name_ends_the_hold_of_its_document() -> None:
     """One decision serves the document again and renames it."""
     life = MirrorMachine()
     life.begin(variant=RenamingMemory, lag=0.0, indexing=0.0, bad="")
@@ -78,7 +78,7 @@ PUT = ("look", "a put", A, C, B)
         ([*RENAMED, ("wrote", *A), ("look", "nothing", A, B), ("look", "it", C, B)], "a.md"),
     ],
 )
-def test_the_oracle_sees_a_gap_and_what_was_sent_twice(steps: Steps, lost: str) -> None:
+def test_oracle_detects_gaps_and_duplicate_uploads(steps: Steps, lost: str) -> None:
     oracle = Oracle()
     oracle.wrote(*A)
     oracle.wrote(*B)

@@ -64,7 +64,7 @@ def world(tmp_path: Path) -> Writing:
     return Writing(tmp_path)
 
 
-async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: Writing) -> None:
+async def test_continuously_rewritten_file_is_eventually_taken(world: Writing) -> None:
     world.write("kept.md")
     await world.once()
     async with world.compared() as bound:
@@ -80,7 +80,7 @@ async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: 
     assert world.base.shown()["new.md"] == ["text"]
 
 
-async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(world: Writing) -> None:
+async def test_file_found_empty_at_every_check_keeps_its_document(world: Writing) -> None:
     """The file is rewritten endlessly, and each read comes when it is empty."""
     await world.mirrored(3)
     async with world.compared() as bound:
@@ -114,7 +114,7 @@ def churned(world: Writing, path: str, seconds: float) -> None:
 CHURN = 0.25
 
 
-async def test_what_came_after_the_scan_is_not_waited_for_and_what_vanished_leaves_the_pass(
+async def test_pass_ignores_files_created_after_its_scan_and_drops_vanished_ones(
     world: Writing,
 ) -> None:
     world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
@@ -133,7 +133,7 @@ async def test_what_came_after_the_scan_is_not_waited_for_and_what_vanished_leav
     assert "gone.md" not in listed(world)
 
 
-async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_in_a_pass(
+async def test_short_lived_files_do_not_delay_weighing_deletions(
     world: Writing,
 ) -> None:
     world.settings = replace(world.settings, settle=0.3, settle_longest=60.0)
@@ -149,7 +149,7 @@ async def test_files_that_come_and_go_do_not_keep_deletions_from_being_weighed_i
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_pass_ends_whatever_rhythm_files_come_and_go_in(
+async def test_pass_ends_whatever_the_rhythm_of_short_lived_files(
     world: Writing, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Files are written, or deleted and written again, at random moments."""
@@ -193,7 +193,7 @@ def written_on(world: Writing, path: str, monkeypatch: pytest.MonkeyPatch) -> Ca
     return write_on
 
 
-async def test_a_file_still_being_written_at_the_longest_wait_is_left_and_named(
+async def test_file_still_being_written_at_the_longest_wait_is_skipped_and_named(
     world: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_on = written_on(world, "log.md", monkeypatch)
@@ -208,7 +208,7 @@ async def test_a_file_still_being_written_at_the_longest_wait_is_left_and_named(
     assert world.statuses() == {"ready": 1, "pending": 1}
 
 
-async def test_a_file_that_is_waited_for_is_not_forgotten_for_a_busy_one_that_vanished(
+async def test_awaited_file_is_not_displaced_by_a_vanished_busy_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = Writing(tmp_path, type("Slow", (SlowForOne,), {}))
@@ -247,7 +247,7 @@ def listed(world: Writing) -> list[str]:
 
 
 @pytest.mark.parametrize("settle", [0.3, SETTLE, 5.0])
-async def test_what_was_young_at_the_last_pass_is_not_sent_half_written_by_the_next(
+async def test_file_recent_at_the_last_pass_is_not_sent_half_written_by_the_next(
     world: Writing, settle: float
 ) -> None:
     world.settings = replace(world.settings, settle=settle)
@@ -264,7 +264,7 @@ async def test_what_was_young_at_the_last_pass_is_not_sent_half_written_by_the_n
     assert sent(world, "first", "half", "half and whole") == ["first", "half and whole"]
 
 
-async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_the_next_pass(
+async def test_change_behind_an_equal_stamp_of_a_recent_file_is_found_by_the_next_pass(
     world: Writing,
 ) -> None:
     file = world.write("a.md", "one")
@@ -307,7 +307,7 @@ def unstable(world: Writing, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return reads
 
 
-async def test_a_file_that_never_reads_the_same_twice_is_read_ever_more_seldom_and_named(
+async def test_unstable_file_is_read_ever_less_often_and_named(
     world: Writing, unstable: Counter[str]
 ) -> None:
     with capture_logs() as logs:
@@ -326,9 +326,7 @@ async def test_a_file_that_never_reads_the_same_twice_is_read_ever_more_seldom_a
     assert len(world.rows()) < 20
 
 
-async def test_a_pass_leaves_a_file_that_never_reads_the_same_twice(
-    world: Writing, unstable: Counter[str]
-) -> None:
+async def test_pass_skips_an_unstable_file(world: Writing, unstable: Counter[str]) -> None:
     end = await world.once()
     assert end.complete and end.busy == ("live.md",)
     assert unstable["live.md"] < 10
@@ -350,7 +348,7 @@ def asked_again(world: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("asked_again")
-async def test_a_pass_waits_for_a_folder_that_it_lists_again(world: Writing) -> None:
+async def test_pass_waits_for_a_folder_it_lists_again(world: Writing) -> None:
     world.write("b.md")
     end = await world.once()
     assert end.complete
@@ -358,7 +356,7 @@ async def test_a_pass_waits_for_a_folder_that_it_lists_again(world: Writing) -> 
 
 
 @pytest.mark.usefixtures("asked_again")
-async def test_a_pass_is_not_complete_if_it_cannot_list_a_folder_again(
+async def test_pass_is_incomplete_when_it_cannot_list_a_folder_again(
     world: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_reconciler: reconcile.Reconciler) -> None:
@@ -369,7 +367,7 @@ async def test_a_pass_is_not_complete_if_it_cannot_list_a_folder_again(
         await world.once()
 
 
-async def test_rows_that_ended_long_ago_are_forgotten_while_a_daemon_runs(
+async def test_old_finished_rows_are_removed_while_a_daemon_runs(
     world: Writing,
 ) -> None:
     async with world.compared() as bound:
@@ -450,7 +448,7 @@ async def sixty_more(world: Churned) -> None:
 
 
 @long
-async def test_a_few_deletions_go_among_many_documents_although_the_folder_was_small_once(
+async def test_few_deletions_among_many_documents_run_although_the_folder_was_small_once(
     tmp_path: Path,
 ) -> None:
     world = Churned(tmp_path)
@@ -466,7 +464,7 @@ async def test_a_few_deletions_go_among_many_documents_although_the_folder_was_s
 
 
 @long
-async def test_all_that_was_there_is_held_although_more_comes_meanwhile(tmp_path: Path) -> None:
+async def test_everything_that_existed_is_held_although_new_files_arrive(tmp_path: Path) -> None:
     world = Churned(tmp_path)
     world.write_many(3)
     async with world.watched():
@@ -479,7 +477,7 @@ async def test_all_that_was_there_is_held_although_more_comes_meanwhile(tmp_path
         assert len(world.served()) == 63
 
 
-async def test_changed_settings_are_weighed_although_files_never_cease_to_go(tmp_path: Path) -> None:
+async def test_settings_changes_are_weighed_while_files_keep_vanishing(tmp_path: Path) -> None:
     world = Churned(tmp_path, paid=True)
     world.write_many(10)
     async with world.watched():
@@ -492,7 +490,7 @@ async def test_changed_settings_are_weighed_although_files_never_cease_to_go(tmp
         assert await world.until(lambda: world.held(RENEWALS), 6 * LONGEST)
 
 
-async def test_a_file_that_goes_while_the_mirror_asks_what_waits_is_weighed(
+async def test_file_deleted_during_the_check_for_pending_work_is_weighed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)

@@ -47,7 +47,7 @@ def items(world: World) -> dict[str, dict[str, Any]]:
     return {item["path"]: item for item in status(world)["items"]}
 
 
-async def test_the_pieces_join_to_the_json_and_add_the_documents(world: World) -> None:
+async def test_parts_of_status_add_up_to_its_json(world: World) -> None:
     world.write_many(3)
     world.write("link.md").with_name("other.md").symlink_to("nowhere")
     await world.once()
@@ -58,7 +58,7 @@ async def test_the_pieces_join_to_the_json_and_add_the_documents(world: World) -
     assert read(bare) == bare.to_json()
 
 
-async def test_excluded_files_are_not_listed_and_skipped_ones_say_why(world: World) -> None:
+async def test_excluded_files_are_not_listed_and_skipped_ones_have_a_reason(world: World) -> None:
     world.write("a.md")
     world.write("out.md")
     world.write(".kbsyncignore", "out.md\n")
@@ -72,7 +72,7 @@ async def test_excluded_files_are_not_listed_and_skipped_ones_say_why(world: Wor
     assert status(world)["documents"]["skipped"] == 2
 
 
-async def test_a_failed_file_names_the_targets_reason_and_what_still_serves(tmp_path: Path) -> None:
+async def test_failed_file_shows_the_targets_reason_and_the_version_still_served(tmp_path: Path) -> None:
     world = World(tmp_path, max_bytes=12)
     world.write("new.md", "never taken")
     for name in ("old.md", "grown.md"):
@@ -94,7 +94,7 @@ async def test_a_failed_file_names_the_targets_reason_and_what_still_serves(tmp_
     assert "out of date" in found["grown.md"]["reason"]
 
 
-async def test_a_directory_that_cannot_be_listed_is_a_failed_item(world: World) -> None:
+async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
     world.write("sub/a.md")
     await world.once()
     reason = "cannot be listed: permission denied"
@@ -108,7 +108,7 @@ async def test_a_directory_that_cannot_be_listed_is_a_failed_item(world: World) 
     assert status(world)["items"][0]["path"] == "./"
 
 
-async def test_a_stored_halt_comes_first_and_pending_files_name_it(world: World) -> None:
+async def test_stored_halt_comes_first_and_pending_files_refer_to_it(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "key refused"), times=99))
     world.write("a.md")
     await world.once()
@@ -117,7 +117,7 @@ async def test_a_stored_halt_comes_first_and_pending_files_name_it(world: World)
     assert found["items"][0]["state"] == "pending" and found["items"][0]["reason"] == "key refused"
 
 
-async def test_the_oldest_pending_file_gives_its_age(world: World) -> None:
+async def test_oldest_pending_file_gives_its_age(world: World) -> None:
     world.base.faults.append(Fault("put", error=lambda: Halted("quota", "full"), times=99))
     world.write("a.md")
     await world.once()
@@ -139,7 +139,7 @@ async def test_documents_left_behind_are_noted(tmp_path: Path) -> None:
 
 
 @long
-def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
+def test_many_files_need_little_memory(tmp_path: Path) -> None:
     n = 5000
     store = StateStore(tmp_path / "state.db")
 
@@ -170,7 +170,7 @@ def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
     assert length > 90 * n and peak < 20 * n
 
 
-def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
+def test_freshness_considers_the_last_pass_and_pending_work() -> None:
     fresh = MirrorStatus("m", "/m", "local", DocumentCounts(ready=1), last_pass=1000.0)
     assert is_fresh(fresh, 60.0, 1050.0)
     assert not is_fresh(fresh, 60.0, 1061.0)
@@ -180,6 +180,6 @@ def test_freshness_looks_at_the_last_pass_and_at_what_waits() -> None:
     assert not is_fresh(MirrorStatus("m", "/m", "local", DocumentCounts()), 1e9, 0.0)
 
 
-def test_the_troubleshooting_page_has_the_words_for_each_halt() -> None:
+def test_troubleshooting_page_has_the_message_of_each_halt() -> None:
     page = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
     assert [code for code, words in HALT_WORDS.items() if f"| {words} (`{code}`) |" not in page] == []

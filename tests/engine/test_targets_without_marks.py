@@ -33,7 +33,7 @@ def world(tmp_path: Path) -> World:
 @enumerated()
 @pytest.mark.parametrize("policy", ["refuse", "replace", "allow"])
 @pytest.mark.parametrize("style", ["tagged", "plain"])
-async def test_going_back_to_earlier_bytes_takes_no_name_in_use(
+async def test_reverting_to_earlier_bytes_reuses_no_name_in_use(
     world: World, policy: str, style: str
 ) -> None:
     world.settings = replace(world.settings, names=style)
@@ -46,7 +46,7 @@ async def test_going_back_to_earlier_bytes_takes_no_name_in_use(
     assert len(world.base.documents) == 1
 
 
-async def test_another_prefix_renames_each_document_without_a_gap(world: World) -> None:
+async def test_new_prefix_renames_each_document_without_a_gap(world: World) -> None:
     await world.mirrored(4)
     world.settings = replace(world.settings, prefix="new-")
     await world.once()
@@ -60,7 +60,7 @@ async def test_another_prefix_renames_each_document_without_a_gap(world: World) 
     assert world.puts() == puts
 
 
-async def test_a_renamed_file_keeps_its_document_where_told_so(world: World) -> None:
+async def test_renamed_file_keeps_its_document_when_configured(world: World) -> None:
     world.settings = replace(world.settings, renames="keep")
     world.write("a.md", "one")
     await world.once()
@@ -76,7 +76,7 @@ async def test_a_renamed_file_keeps_its_document_where_told_so(world: World) -> 
 # -- lost answers --------------------------------------------------------------------------------------
 
 
-async def test_a_longer_lag_than_expected_costs_one_twin_and_is_remembered(world: World) -> None:
+async def test_longer_lag_than_expected_costs_one_duplicate_and_is_remembered(world: World) -> None:
     world.base.behaviour.list_lag = 25.0
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
     world.write("a.md", "one")
@@ -96,7 +96,7 @@ async def test_a_longer_lag_than_expected_costs_one_twin_and_is_remembered(world
     assert world.clock.now - began < 80
 
 
-async def test_a_lost_upload_that_turns_up_beside_another_is_a_duplicate(world: World) -> None:
+async def test_lost_upload_that_appears_beside_another_is_a_duplicate(world: World) -> None:
     world.base.behaviour.list_lag = 25.0
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
     world.write("a.md", "one")
@@ -109,7 +109,7 @@ async def test_a_lost_upload_that_turns_up_beside_another_is_a_duplicate(world: 
     assert (len(world.base.documents), world.served()) == (1, world.on_disk())
 
 
-async def test_plain_names_are_proven_by_the_bytes_after_a_lost_answer(world: World) -> None:
+async def test_plain_names_are_verified_by_bytes_after_a_lost_answer(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
     world.write("b.md", "so that something is mirrored")
     await world.once()
@@ -123,7 +123,7 @@ async def test_plain_names_are_proven_by_the_bytes_after_a_lost_answer(world: Wo
 
 
 @long
-async def test_what_stays_lost_is_looked_for_ever_more_seldom(world: World) -> None:
+async def test_lost_upload_is_looked_up_ever_less_often(world: World) -> None:
     world.settings = replace(world.settings, deep_rescan=1e9)  # an audit reads the list as well
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.write("a.md")
@@ -136,7 +136,7 @@ async def test_what_stays_lost_is_looked_for_ever_more_seldom(world: World) -> N
     assert world.requests("list") - lists < 18
 
 
-async def test_a_pass_waits_for_what_is_unsure_however_long_a_list_takes(world: World) -> None:
+async def test_pass_waits_for_unsure_uploads_however_long_a_list_takes(world: World) -> None:
     class SlowMemory(ForgetfulMemory):
         async def list(self) -> AsyncIterator[Listed]:
             async for listed in super().list():
@@ -155,7 +155,7 @@ async def test_a_pass_waits_for_what_is_unsure_however_long_a_list_takes(world: 
 # -- state lost ----------------------------------------------------------------------------------------
 
 
-async def test_a_file_changed_meanwhile_replaces_it_where_names_are_proof(world: World) -> None:
+async def test_file_changed_meanwhile_replaces_the_upload_where_names_are_proof(world: World) -> None:
     world.settings = replace(world.settings, adopt="name")
     await world.mirrored(3)
     world.lose_state()
@@ -166,7 +166,7 @@ async def test_a_file_changed_meanwhile_replaces_it_where_names_are_proof(world:
 
 
 @pytest.mark.parametrize("adopt", ["content", "name"])
-async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, adopt: str) -> None:
+async def test_plain_names_are_adopted_by_their_bytes(world: World, adopt: str) -> None:
     world.settings = replace(world.settings, names="plain", adopt=adopt)
     await world.mirrored(3)
     world.lose_state()
@@ -179,7 +179,7 @@ async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, 
     assert len(world.base.documents) == (3 if adopt == "name" else 4)
 
 
-async def test_a_copy_of_a_document_whose_path_is_too_long_for_a_name_is_a_duplicate(world: World) -> None:
+async def test_copy_of_a_document_with_a_too_long_path_is_a_duplicate(world: World) -> None:
     path = f"{'long' * 40}/{'path' * 30}.md"
     world.write(path)
     await world.once()
@@ -192,7 +192,7 @@ async def test_a_copy_of_a_document_whose_path_is_too_long_for_a_name_is_a_dupli
     assert copy.remote_id not in world.base.documents and world.served() == world.on_disk()
 
 
-async def test_of_two_equal_documents_under_a_plain_name_repair_leaves_one_after_a_lost_state(
+async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost_state(
     world: World,
 ) -> None:
     world.settings = replace(world.settings, names="plain")
@@ -211,7 +211,7 @@ async def test_of_two_equal_documents_under_a_plain_name_repair_leaves_one_after
 # -- waiting for the index -----------------------------------------------------------------------------
 
 
-async def test_an_old_failure_still_shown_is_not_counted(world: World) -> None:
+async def test_old_failure_still_listed_is_not_counted(world: World) -> None:
     world.base.behaviour.stale_after_reembed = 4.0
     world.base.behaviour.failures.append(Failure(lambda _s: True, times=1))
     world.write("a.md")
@@ -220,7 +220,7 @@ async def test_an_old_failure_still_shown_is_not_counted(world: World) -> None:
 
 
 @pytest.mark.parametrize(("not_offered", "sent"), [((), 2), (("reembed",), 4)])
-async def test_a_document_is_asked_again_then_sent_again_then_quarantined(
+async def test_document_is_reindexed_then_resent_then_quarantined(
     world: World, not_offered: tuple[str, ...], sent: int
 ) -> None:
     """If the target can't reindex, it gets new uploads instead."""
@@ -233,7 +233,7 @@ async def test_a_document_is_asked_again_then_sent_again_then_quarantined(
     assert "FAILED" in world.states()
 
 
-async def test_what_never_says_that_it_is_done_is_searched_for(world: World) -> None:
+async def test_document_that_never_reports_ready_is_checked_by_search(world: World) -> None:
     world.limits = replace(world.limits, give_up=60.0)
     world.base.behaviour.never_says = "*"
     world.write("a.md")
@@ -244,7 +244,7 @@ async def test_what_never_says_that_it_is_done_is_searched_for(world: World) -> 
 
 
 @pytest.mark.parametrize(("not_offered", "cut_again"), [((), True), (("reslice",), False)])
-async def test_a_quarantined_document_is_cut_again_when_its_settings_change(
+async def test_quarantined_document_is_resliced_when_its_settings_change(
     world: World, not_offered: tuple[str, ...], cut_again: bool
 ) -> None:
     """If the target can't reslice, the document is sent again."""
@@ -264,7 +264,7 @@ async def test_a_quarantined_document_is_cut_again_when_its_settings_change(
     assert len(world.base.documents) == 1
 
 
-async def test_a_figure_that_lags_is_no_emptied_base(world: World) -> None:
+async def test_lagging_count_is_not_an_emptied_base(world: World) -> None:
     await world.mirrored(20)
     world.base.behaviour.list_lag = 0.0
     look = world.base.look

@@ -56,7 +56,7 @@ def seeming(world: World) -> list[str | None]:
     return [row.path for row in world.rows(*SERVING) if row.remote_id not in world.base.documents]
 
 
-async def test_the_renamed_file_is_counted_as_renamed(world: World) -> None:
+async def test_renamed_file_is_counted_as_renamed(world: World) -> None:
     await moved(world)
     await world.once()
     assert world.served() == world.on_disk()
@@ -64,7 +64,7 @@ async def test_the_renamed_file_is_counted_as_renamed(world: World) -> None:
     assert world.requests("delete") == 0, "what the base removed is deleted once more"
 
 
-async def test_the_old_document_serves_no_more_from_the_moment_the_new_one_is_accepted(world: World) -> None:
+async def test_old_document_stops_serving_when_the_new_one_is_accepted(world: World) -> None:
     old = await moved(world)
     await world.crash(Guillotine(upon=["put answer", "commit after"]))
     assert old not in {row.remote_id for row in world.rows(*SERVING)}
@@ -85,7 +85,7 @@ def killed_everywhere(place: Path) -> Iterator[tuple[World, Guillotine]]:
 
 
 @long
-async def test_where_the_new_document_fails_none_seems_to_serve_wherever_it_was_killed(
+async def test_failure_of_the_new_document_never_claims_that_one_serves_after_a_kill(
     tmp_path: Path,
 ) -> None:
     lives = 0
@@ -102,7 +102,7 @@ async def test_where_the_new_document_fails_none_seems_to_serve_wherever_it_was_
 
 
 @long
-async def test_a_rename_that_is_taken_back_leaves_a_document_wherever_it_was_killed(tmp_path: Path) -> None:
+async def test_reverted_rename_leaves_a_document_after_a_kill(tmp_path: Path) -> None:
     for world, guillotine in killed_everywhere(tmp_path):
         await moved(world)
         await world.crash(guillotine)
@@ -116,7 +116,7 @@ async def test_a_rename_that_is_taken_back_leaves_a_document_wherever_it_was_kil
 
 @enumerated()
 @pytest.mark.parametrize("error", [Unavailable, Unsure])
-async def test_a_rename_that_is_taken_back_while_the_base_is_down_leaves_a_document(
+async def test_reverted_rename_during_an_outage_leaves_a_document(
     world: World, error: type[Unavailable | Unsure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old document is deleted, then the base refuses a new one."""
@@ -136,7 +136,7 @@ async def test_a_rename_that_is_taken_back_while_the_base_is_down_leaves_a_docum
     assert seeming(world) == []
 
 
-async def test_files_that_go_while_their_new_documents_are_made_are_asked_about(world: World) -> None:
+async def test_files_deleted_while_their_new_documents_are_made_need_approval(world: World) -> None:
     await world.mirrored(12)
     for number in range(12):
         world.move(f"f{number}.md", f"sub/f{number}.md")
@@ -148,7 +148,7 @@ async def test_files_that_go_while_their_new_documents_are_made_are_asked_about(
     assert len(world.served()) == 12
 
 
-async def test_one_file_that_goes_while_many_new_documents_are_made_is_not_asked_about(world: World) -> None:
+async def test_single_file_deleted_while_many_documents_are_made_needs_no_approval(world: World) -> None:
     world.write("a.md", "about kestrels")
     await world.mirrored(12)
     for number in range(12):
@@ -161,7 +161,7 @@ async def test_one_file_that_goes_while_many_new_documents_are_made_is_not_asked
     assert world.run.halt is None
 
 
-async def test_a_change_that_comes_late_does_not_take_the_place_of_what_was_sent_instead(
+async def test_late_change_does_not_replace_what_was_sent_instead(
     world: World,
 ) -> None:
     await world.mirrored(8)
@@ -184,7 +184,7 @@ async def test_a_change_that_comes_late_does_not_take_the_place_of_what_was_sent
 
 
 @long
-async def test_what_was_renamed_while_the_state_was_lost_is_found_again_wherever_it_was_killed(
+async def test_file_renamed_during_a_lost_state_is_found_again_after_a_kill(
     tmp_path: Path,
 ) -> None:
     lives = 0
@@ -201,7 +201,7 @@ async def test_what_was_renamed_while_the_state_was_lost_is_found_again_wherever
     assert lives > BOUNDARIES
 
 
-async def test_the_old_text_of_a_file_that_changed_is_found_in_another_after_the_state_was_lost(
+async def test_old_text_of_a_changed_file_is_found_in_another_after_a_lost_state(
     world: World,
 ) -> None:
     await moved(world)
@@ -212,7 +212,7 @@ async def test_the_old_text_of_a_file_that_changed_is_found_in_another_after_the
     assert seeming(world) == []
 
 
-async def test_a_copy_takes_nothing_from_a_file_that_is_there(world: World) -> None:
+async def test_copy_takes_nothing_from_an_existing_file(world: World) -> None:
     world.write("a.md", "about kestrels")
     await world.mirrored(8)
     [old] = world.base.served("a.md")
@@ -223,7 +223,7 @@ async def test_a_copy_takes_nothing_from_a_file_that_is_there(world: World) -> N
     assert world.base.served("a.md") == [old]
 
 
-async def test_a_copy_takes_the_place_of_a_file_that_was_found_after_the_state_was_lost(world: World) -> None:
+async def test_copy_replaces_a_file_found_after_the_state_was_lost(world: World) -> None:
     world.write("a.md", "about kestrels")
     await world.mirrored(8)
     world.lose_state()
@@ -236,7 +236,7 @@ async def test_a_copy_takes_the_place_of_a_file_that_was_found_after_the_state_w
     assert world.served() == world.on_disk()
 
 
-async def test_nothing_is_taken_from_a_file_that_cannot_be_looked_at(
+async def test_nothing_is_taken_from_an_unreadable_file(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await moved(world)
@@ -247,7 +247,7 @@ async def test_nothing_is_taken_from_a_file_that_cannot_be_looked_at(
     assert world.base.served("a.md") != []
 
 
-async def test_nothing_is_taken_that_may_be_somebody_elses(world: World) -> None:
+async def test_nothing_is_taken_that_may_be_foreign(world: World) -> None:
     world.base.add("kestrels.md", b"about kestrels")
     world.write("b.md", "about kestrels")
     await world.mirrored(8)

@@ -19,13 +19,13 @@ async def names() -> list[str]:
     ]
 
 
-def test_calls_leave_the_thread_only_in_an_event_loop() -> None:
+def test_calls_leave_the_thread_only_inside_an_event_loop() -> None:
     own = threading.current_thread().name
     assert run_here(names()) == [own] * 3
     assert own not in asyncio.run(names())
 
 
-def test_without_a_loop_an_error_is_the_callers_and_waiting_is_a_bug() -> None:
+def test_errors_reach_the_caller_without_a_loop_and_waiting_is_a_bug() -> None:
     with pytest.raises(ZeroDivisionError):
         run_here(in_thread(lambda: 1 // 0))
     with pytest.raises(AssertionError, match="waits for an event loop"):

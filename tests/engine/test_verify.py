@@ -76,7 +76,7 @@ CHANGED = ["f0.md", "moved.md", "new.md"]
         (refuse_deletion, True, {"duplicate": ["f0.md"]}, 0, "no can do"),
     ],
 )
-async def test_what_is_found_after_a_change(
+async def test_verify_findings_after_each_kind_of_change(
     world: World, change: Any, is_passed: bool, found: dict[str, list[str]], foreign: int, why: str
 ) -> None:
     await world.mirrored(10)
@@ -88,7 +88,7 @@ async def test_what_is_found_after_a_change(
     assert all(why in one.why for one in (*told.stale, *told.orphaned, *told.duplicate))
 
 
-async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_brake(world: World) -> None:
+async def test_document_of_a_deleted_file_is_orphaned_and_its_deletion_may_be_held(world: World) -> None:
     await world.mirrored(10)
     world.delete_many(6)
     found = await verified(world)
@@ -100,7 +100,7 @@ async def test_the_document_of_a_deleted_file_is_orphaned_and_goes_through_the_b
     assert (await verified(world)).ok  # held: a person was asked
 
 
-async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
+async def test_documents_of_another_mirror_are_not_foreign(world: World) -> None:
     await world.mirrored(2)
     other = world.base.add("other/x.md", b"another prefix", foreign=False).remote_id
     world.change(lambda tx: held_by_another_mirror(tx, other))
@@ -111,7 +111,7 @@ async def test_another_mirrors_documents_are_not_foreign(world: World) -> None:
 # -- state lost ----------------------------------------------------------------------------------------
 
 
-async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -> None:
+async def test_leftover_in_an_embedded_base_is_always_ours(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
     await world.mirrored(3)
     second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")  # no row knows them
@@ -125,7 +125,7 @@ async def test_in_an_embedded_base_a_leftover_can_only_be_ours(tmp_path: Path) -
     assert world.served() == world.on_disk()
 
 
-async def test_a_leftover_without_a_file_is_orphaned(tmp_path: Path) -> None:
+async def test_leftover_without_a_file_is_orphaned(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
     await world.mirrored(3)
     left = twin(world, "gone.md", b"text")
@@ -135,7 +135,7 @@ async def test_a_leftover_without_a_file_is_orphaned(tmp_path: Path) -> None:
     assert left not in world.base.documents
 
 
-async def test_after_a_lost_state_a_document_without_a_file_goes_like_any_other(world: World) -> None:
+async def test_document_without_a_file_is_deleted_after_a_lost_state(world: World) -> None:
     await world.mirrored(3)
     world.lose_state()
     world.delete("f0.md")
@@ -144,14 +144,14 @@ async def test_after_a_lost_state_a_document_without_a_file_goes_like_any_other(
     assert world.served() == world.on_disk() and len(world.base.documents) == 2
 
 
-async def test_before_the_pass_that_adopts_nothing_is_wrong(tmp_path: Path) -> None:
+async def test_nothing_is_wrong_before_the_pass_that_adopts(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
     await world.mirrored(3)
     world.lose_state()
     assert paths(await verified(world)) == {}
 
 
-async def test_without_any_state_files_are_stale_and_documents_foreign(world: World) -> None:
+async def test_files_are_stale_and_documents_foreign_without_any_state(world: World) -> None:
     world.write_many(2)
     world.base.add("theirs.md", b"x")
     found = await verified(world)
@@ -159,7 +159,7 @@ async def test_without_any_state_files_are_stale_and_documents_foreign(world: Wo
     assert list(world.state.iterdir()) == []
 
 
-async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
+async def test_late_upload_is_recognised_by_its_mark(world: World) -> None:
     await world.mirrored(2)
     lost = replace(world.row_of("f0.md"), state=UploadState.DROPPED, remote_id=None)
     number = world.change(lambda tx: tx.uploads.add(lost).id)
@@ -169,7 +169,7 @@ async def test_a_late_upload_is_known_by_its_mark(world: World) -> None:
     assert [stray["remote_id"] for stray in repair_request(found)["strays"]] == [late.remote_id]
 
 
-async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: World) -> None:
+async def test_reappeared_document_with_an_ended_row_is_removed(world: World) -> None:
     await world.mirrored(3)
     old = world.base.served("f0.md")[0]
     world.write("f0.md", "new")
@@ -180,7 +180,7 @@ async def test_a_document_that_came_back_after_its_row_ended_is_removed(world: W
     assert world.served() == world.on_disk()
 
 
-async def test_a_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World) -> None:
+async def test_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World) -> None:
     await world.mirrored(3)
     number = world.row_of("f0.md").id
     world.delete("f0.md")
@@ -219,7 +219,7 @@ def lose_the_newest(world: World) -> None:
         (lambda world: twin(world, "gone.md", b"x"), "list", lose_the_newest),
     ],
 )
-async def test_what_ends_or_begins_during_the_audit_is_not_found(
+async def test_documents_ending_or_starting_during_the_audit_are_not_findings(
     tmp_path: Path, before: Any, moment: str, meddle: Any
 ) -> None:
     world = World(tmp_path, embedded=True)
@@ -242,7 +242,7 @@ async def test_what_ends_or_begins_during_the_audit_is_not_found(
     assert (found.missing, found.orphaned, found.duplicate, found.foreign) == ((), (), (), 0)
 
 
-async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World) -> None:
+async def test_document_in_flight_is_neither_foreign_nor_a_leftover(world: World) -> None:
     await world.mirrored(2)
     sending = replace(
         world.row_of("f0.md"), path="g.md", label="g.md", state=UploadState.SENDING, remote_id=None
@@ -253,7 +253,7 @@ async def test_a_document_in_flight_is_neither_foreign_nor_a_stray(world: World)
     assert found.foreign == 0 and found.duplicate == () and found.orphaned == ()
 
 
-async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(world: World) -> None:
+async def test_changes_of_the_last_seconds_are_left_to_a_running_kbsync(world: World) -> None:
     world.clock.started -= 1000  # the files' own wall clock
     await world.mirrored(10)
     world.settings = replace(world.settings, settle=60.0)
@@ -265,7 +265,7 @@ async def test_what_changed_seconds_ago_is_the_business_of_a_running_kbsync(worl
     assert paths(await verified(world, watched=True)) == {"stale": ["f0.md"], "orphaned": ["f1.md"]}
 
 
-async def test_a_missing_root_halts_the_comparison_and_reports_no_orphans(world: World) -> None:
+async def test_missing_root_halts_verify_and_reports_no_orphans(world: World) -> None:
     await world.mirrored(3)
     world.base.lose(world.base.served("f0.md")[0].remote_id)
     world.root.rename(world.root.parent / "away")
@@ -274,7 +274,7 @@ async def test_a_missing_root_halts_the_comparison_and_reports_no_orphans(world:
     assert found.halt is not None and found.halt.reason == "folder-missing" and not found.ok
 
 
-async def test_a_list_that_breaks_off_is_no_audit(world: World) -> None:
+async def test_interrupted_list_is_no_audit(world: World) -> None:
     await world.mirrored(3)
     world.base.faults.append(Fault("list", error=lambda: Unavailable("reset"), rows=1))
     with pytest.raises(Unavailable):
@@ -289,7 +289,7 @@ async def test_more_documents_than_a_page_are_audited(world: World, monkeypatch:
     assert len((await verified(world)).missing) == 5
 
 
-async def test_ids_of_a_base_that_is_gone_name_nothing_in_the_next_one(world: World) -> None:
+async def test_ids_of_a_deleted_base_do_not_match_the_next_one(world: World) -> None:
     world.write_many(2)
     await world.once()
     world.base.lose(world.base.served("f0.md")[0].remote_id)

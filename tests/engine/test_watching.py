@@ -128,7 +128,7 @@ def hasty(daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch) -> WatchingWor
 
 
 @long
-async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
+async def test_moved_files_are_recognised_however_long_the_scan_takes(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hasty.write_many(5, "old/")
@@ -151,7 +151,7 @@ async def test_what_moved_meanwhile_is_known_again_however_long_the_scan_takes(
 
 
 @long
-async def test_what_is_saved_or_asked_waits_for_no_tree_that_was_moved_in(
+async def test_saves_and_requests_do_not_wait_for_a_moved_in_tree(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading the tree takes ten seconds; it is all new, and an old tree moves meanwhile."""
@@ -186,7 +186,7 @@ async def test_what_is_saved_or_asked_waits_for_no_tree_that_was_moved_in(
         assert hasty.base.effects_of("delete") == []
 
 
-async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: WatchingWorld) -> None:
+async def test_moved_and_touched_file_is_recognised(hasty: WatchingWorld) -> None:
     async with hasty.kept():
         sent = hasty.puts()
         hasty.move("f1.md", "sub/moved.md")
@@ -199,7 +199,7 @@ async def test_a_file_that_was_moved_and_touched_is_known_again(hasty: WatchingW
 
 
 @long
-async def test_what_is_missed_while_its_inode_is_written_to_without_end_goes(hasty: WatchingWorld) -> None:
+async def test_missing_path_is_deleted_while_its_inode_is_written_continuously(hasty: WatchingWorld) -> None:
     async with hasty.kept():
         hasty.move("f1.md", "sub/moved.md")
         writing = asyncio.create_task(write_on(hasty.root / "sub/moved.md"))
@@ -217,7 +217,7 @@ async def write_on(path: Path) -> None:
 
 
 @long
-async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) -> None:
+async def test_vanished_root_halts_and_recovers(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         away = daemon.root.with_name("away")
         daemon.root.rename(away)
@@ -231,7 +231,7 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) 
         assert {effect.path for effect in daemon.base.effects_of("delete")} <= {"f1.md"}
 
 
-async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: WatchingWorld) -> None:
+async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: WatchingWorld) -> None:
     async with daemon.kept() as store:
 
         def asked() -> bool:
@@ -257,7 +257,7 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
 
 
 @long
-async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
+async def test_secrets_are_reloaded_only_when_a_refused_key_is_retried(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.engine.halts.PROBE_EVERY", 0.1)
@@ -272,7 +272,7 @@ async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
             assert reloads.scopes == scopes
 
 
-async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:
+async def test_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:
     ahead, tries = [0.0], iter([OSError(errno.ENOSPC, "no watch is left")])
 
     def full_once() -> BaseObserver:
@@ -294,7 +294,7 @@ async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daem
 
 
 @long
-async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unasked(
+async def test_retargeted_symlink_is_followed_and_deletes_nothing_without_approval(
     daemon: WatchingWorld,
 ) -> None:
     link, other = daemon.root.with_name("current"), daemon.root.with_name("other")
@@ -311,7 +311,7 @@ async def test_a_symlink_that_is_set_anew_is_followed_and_deletes_nothing_unaske
         assert len(daemon.served()) == 11
 
 
-async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon: WatchingWorld) -> None:
+async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorld) -> None:
     async with daemon.kept():
         daemon.root.rename(daemon.root.with_name("away"))
         await until(lambda: daemon.run.halt is not None)
@@ -326,7 +326,7 @@ async def test_a_halt_that_was_known_before_is_told_again_by_the_next_run(daemon
 # -- what a fresh beginning must not forget --------------------------------------------------------------
 
 
-async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_document_along(
+async def test_disk_removed_while_a_file_on_it_settles_deletes_no_document(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.1)
@@ -343,7 +343,7 @@ async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_documen
 
 
 @long
-async def test_once_another_folder_was_looked_through_deletions_ask_no_more_than_before(
+async def test_deletions_need_no_extra_approval_after_another_folder_was_scanned(
     daemon: WatchingWorld,
 ) -> None:
     async with daemon.kept():
@@ -374,7 +374,7 @@ async def begun_again(daemon: WatchingWorld) -> AsyncIterator[None]:
     store.close()
 
 
-async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
+async def test_deletions_in_another_folder_need_approval_until_it_was_scanned(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with daemon.kept():
@@ -405,7 +405,7 @@ def audited(tmp_path: Path) -> WatchingWorld:
     return daemon
 
 
-async def test_documents_deleted_behind_our_back_come_back_by_themselves(audited: WatchingWorld) -> None:
+async def test_documents_deleted_by_others_are_restored_automatically(audited: WatchingWorld) -> None:
     async with audited.kept():
         audited.base.lose(audited.base.served("f3.md")[0].remote_id)
         await until(audited.mirrors_disk)
@@ -413,7 +413,7 @@ async def test_documents_deleted_behind_our_back_come_back_by_themselves(audited
 
 
 @long
-async def test_a_base_emptied_behind_our_back_halts_until_a_person_has_it_repaired(
+async def test_base_emptied_by_others_halts_until_repair(
     audited: WatchingWorld,
 ) -> None:
     async with audited.kept() as store:
@@ -453,7 +453,7 @@ def overlaid(layers: Path, place: Path) -> Iterator[Path]:
 
 @long
 @pytest.mark.skipif(os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount")
-async def test_a_folder_whose_events_do_not_arrive_is_polled_until_one_does(tmp_path: Path) -> None:
+async def test_folder_without_events_is_polled_until_one_arrives(tmp_path: Path) -> None:
     daemon = WatchingWorld(tmp_path)
     daemon.settings = replace(daemon.settings, rescan=1.0)
     with overlaid(tmp_path / "layers", daemon.root) as behind:
