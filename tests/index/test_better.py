@@ -118,7 +118,7 @@ async def target(tmp_path: Path, model: FakeModel) -> AsyncIterator[LocalTarget]
     await target.aclose()
 
 
-async def test_a_passage_is_found_at_once_and_later_by_its_better_vector(
+async def test_passage_is_searchable_immediately_and_later_by_its_better_vector(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     model.gate.clear()
@@ -133,7 +133,7 @@ async def test_a_passage_is_found_at_once_and_later_by_its_better_vector(
     assert model.made == list(texts)
 
 
-async def test_equal_passages_share_a_vector_and_it_goes_with_the_last_of_them(
+async def test_equal_passages_share_a_vector_deleted_with_the_last_of_them(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     one, other, _ = await put(target, document(1, "a loaf"), document(2, "a loaf"), document(3, "a lamp"))
@@ -149,7 +149,7 @@ async def test_equal_passages_share_a_vector_and_it_goes_with_the_last_of_them(
     assert any(vector_of("a lamp") in each for each in stored_bytes)
 
 
-async def test_a_passage_deleted_while_its_vector_is_made_gets_none(
+async def test_passage_deleted_while_its_vector_is_computed_gets_none(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     model.gate.clear()
@@ -163,7 +163,7 @@ async def test_a_passage_deleted_while_its_vector_is_made_gets_none(
     assert not any(vector_of("a loaf") in each.read_bytes() for each in (tmp_path / "kb").glob("index.db*"))
 
 
-def test_a_kill_at_any_moment_leaves_whole_vectors_and_the_rest_to_make(tmp_path: Path) -> None:
+def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_path: Path) -> None:
     (folder := tmp_path / "kb").mkdir()
     copies, texts = list[Path](), [f"text {at}" for at in range(6)]
     with closing(Stepping(folder)) as index:
@@ -200,7 +200,7 @@ def test_a_kill_at_any_moment_leaves_whole_vectors_and_the_rest_to_make(tmp_path
     assert made == {0, 2, 4, 6, 3}
 
 
-async def test_a_restart_goes_on_where_the_last_run_ended(
+async def test_restart_continues_with_the_remaining_vectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(better_module, "_BATCH", 2)
@@ -222,7 +222,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(
     await target.aclose()
 
 
-async def test_without_the_package_searches_are_as_before_and_deletions_erase(
+async def test_searches_and_deletions_work_without_the_model_package(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     ids = await put(target, document(1, "a loaf"), document(2, "a lamp"))
@@ -237,7 +237,7 @@ async def test_without_the_package_searches_are_as_before_and_deletions_erase(
     assert not any(vector_of("a loaf") in each.read_bytes() for each in (tmp_path / "kb").glob("index.db*"))
 
 
-async def test_another_version_of_the_model_makes_all_vectors_again(
+async def test_new_model_version_recomputes_all_vectors(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     await put(target, document(1, "a loaf"), document(2, "a lamp"))
@@ -255,7 +255,7 @@ async def test_another_version_of_the_model_makes_all_vectors_again(
     await again.aclose()
 
 
-async def test_a_search_by_command_uses_the_vectors_and_makes_none(
+async def test_search_command_uses_better_vectors_and_computes_none(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     await put(target, document(1, "a loaf"), document(2, "a lamp"))
@@ -266,7 +266,7 @@ async def test_a_search_by_command_uses_the_vectors_and_makes_none(
     await reader.aclose()
 
 
-async def test_a_model_that_cannot_be_loaded_leaves_the_built_in_vectors(
+async def test_unloadable_model_leaves_the_built_in_vectors(
     tmp_path: Path, target: LocalTarget, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(target, document(1, "a loaf"), document(2, "a lamp"))
@@ -279,7 +279,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_built_in_vectors(
     assert await found(target, "loaf") == ["folder/1.md"]
 
 
-async def test_a_pass_that_only_puts_documents_makes_none(
+async def test_pass_computes_no_better_vectors(
     tmp_path: Path, target: LocalTarget, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "QUIET", 5.0)
@@ -318,7 +318,7 @@ def ended(filler: Filler) -> None:
     assert filler._thread is None
 
 
-def test_nothing_is_made_while_other_work_is_under_way_and_a_stop_ends_the_wait() -> None:
+def test_vectors_are_computed_only_when_idle_and_stop_ends_the_wait() -> None:
     shelf, model = Shelf("one"), FakeModel()
     filler = run(shelf, model, is_idle=False)
     assert not model.reached.wait(0.1)
@@ -326,7 +326,7 @@ def test_nothing_is_made_while_other_work_is_under_way_and_a_stop_ends_the_wait(
     assert not shelf.made
 
 
-def test_a_passage_that_fails_is_passed_over() -> None:
+def test_failing_passage_is_skipped() -> None:
     class Picky(FakeModel):
         def embed(self, text: str) -> bytes:
             if text == "two":
@@ -339,14 +339,14 @@ def test_a_passage_that_fails_is_passed_over() -> None:
     assert set(shelf.made) == {b"one", b"three"}
 
 
-def test_a_model_that_fails_on_all_passages_is_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_model_that_fails_on_all_passages_is_eventually_abandoned(caplog: pytest.LogCaptureFixture) -> None:
     shelf, model = Shelf("one", "two"), FakeModel()
     model.error = Rejected("the parser crashed on it twice", code="crash")
     ended(run(shelf, model))
     assert "no passage gets a better vector until the next start" in caplog.text
 
 
-def test_a_process_that_does_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_that_does_not_start_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(better_module, "_PAUSE_AFTER_ERROR", 0.01)
     shelf, model = Shelf("one"), FakeModel()
     model.error = Unavailable("the parser does not start")
@@ -364,7 +364,7 @@ def cosines(values: np.ndarray) -> Cosines:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
-def test_a_half_filled_index_ranks_both_kinds_alike(share: float) -> None:
+def test_partially_filled_index_ranks_both_kinds_alike(share: float) -> None:
     """The better model has other cosines: all between 0.7 and 0.9, as those of this kind are."""
     chance = np.random.default_rng(7)
     truth = np.clip(chance.normal(0.1, 0.1, 1000), 0.01, None)
@@ -381,7 +381,7 @@ def test_a_half_filled_index_ranks_both_kinds_alike(share: float) -> None:
     assert [ours.of(slot) for slot in range(SLOTS + 1000, SLOTS + 1024)] == [0.0] * 24, "free slots stay free"
 
 
-def test_few_better_vectors_change_nothing_until_all_have_one() -> None:
+def test_few_better_vectors_change_nothing_until_all_exist() -> None:
     values = np.linspace(0.9, 0.1, 50)
     few, every = cosines(values), cosines(values)
     better = np.linspace(0.7, 0.9, 50)
@@ -390,7 +390,7 @@ def test_few_better_vectors_change_nothing_until_all_have_one() -> None:
     assert (few.best(0, 9)[0], every.best(0, 9)[0]) == (SLOTS, SLOTS + 49)
 
 
-def test_an_index_of_layout_4_gets_better_vectors(tmp_path: Path) -> None:
+def test_index_of_layout_4_gets_better_vectors(tmp_path: Path) -> None:
     with closing(Writer(tmp_path)) as index:
         stored(index, 1, ["one", "two"])
     with closing(apsw.Connection(str(tmp_path / "index.db"))) as connection:
@@ -409,7 +409,7 @@ def test_an_index_of_layout_4_gets_better_vectors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("character", ["\ufdfa", "\u33c7", "ﷺ㌀"])
-def test_no_text_grows_beyond_the_buffer_of_the_tokenizer(character: str) -> None:
+def test_no_text_exceeds_the_tokenizer_buffer(character: str) -> None:
     """It has room for four characters for each byte; U+FDFA would need six."""
     plain = better_module._plain(character * 3_000)
     assert unicodedata.is_normalized("NFKC", plain)
@@ -417,7 +417,7 @@ def test_no_text_grows_beyond_the_buffer_of_the_tokenizer(character: str) -> Non
 
 
 @pytest.mark.skipif(not is_installed(), reason="the extra better is not installed")
-def test_the_installed_model_understands_other_words_and_languages(tmp_path: Path) -> None:
+def test_installed_model_matches_synonyms_and_other_languages(tmp_path: Path) -> None:
     texts = ["The espresso machine is on the second floor.", "Salaries are paid on the last working day."]
     before, model = dict(os.environ), E5(tmp_path)
     rows = np.array([np.frombuffer(model.embed(text), np.float16) for text in texts]).astype(np.float32)

@@ -30,7 +30,7 @@ def expected(library: Any, text: str) -> list[int]:
     return list(library.encode(text, add_special_tokens=False).ids)
 
 
-def test_the_ranks_are_the_order_of_the_merges_in_the_file(vocabulary: Vocabulary) -> None:
+def test_token_ranks_follow_the_merge_order_of_the_file(vocabulary: Vocabulary) -> None:
     model = json.loads(CONTENT)["model"]
     ids = model["vocab"]
     pairs = [
@@ -45,7 +45,7 @@ def test_the_ranks_are_the_order_of_the_merges_in_the_file(vocabulary: Vocabular
     assert [" ".join(pair) for pair in ordered] == model["merges"]
 
 
-def test_no_token_has_a_space_behind_another_character() -> None:
+def test_no_token_has_a_space_after_another_character() -> None:
     assert not [
         token for token in json.loads(CONTENT)["model"]["vocab"] if "\u2581" in token.lstrip("\u2581")
     ]
@@ -67,11 +67,13 @@ def test_no_token_has_a_space_behind_another_character() -> None:
         "\u2581x",
     ],
 )
-def test_odd_texts_have_the_tokens_of_the_library(vocabulary: Vocabulary, library: Any, text: str) -> None:
+def test_unusual_texts_have_the_tokens_of_the_library(
+    vocabulary: Vocabulary, library: Any, text: str
+) -> None:
     assert vocabulary.encode(text) == expected(library, text)
 
 
-def test_lines_of_the_docs_have_the_tokens_of_the_library(vocabulary: Vocabulary, library: Any) -> None:
+def test_docs_lines_have_the_tokens_of_the_library(vocabulary: Vocabulary, library: Any) -> None:
     lines = {line for path in DOCS for line in path.read_text().splitlines() if "<" not in line}
     assert len(lines) > 1_000
     for line in lines:

@@ -53,7 +53,7 @@ SAME = [
 
 
 @pytest.mark.parametrize(("written", "asked"), [*SAME, *((asked, written) for written, asked in SAME)])
-def test_either_way_of_writing_finds_the_other(tmp_path: Path, written: str, asked: str) -> None:
+def test_simplified_and_traditional_forms_find_each_other(tmp_path: Path, written: str, asked: str) -> None:
     with searching(tmp_path, [("a.txt", written), ("b.txt", "something else")]) as (searcher, _):
         hits = searcher.search(Query(asked))
         assert paths(hits)[:1] == ["a.txt"]
@@ -61,19 +61,19 @@ def test_either_way_of_writing_finds_the_other(tmp_path: Path, written: str, ask
         assert shown.spans or VARIANT in shown.text, "a variant is shown, and interrupts the word"
 
 
-def test_a_name_with_radicals_for_characters_is_found(tmp_path: Path) -> None:
+def test_name_with_radical_characters_is_found(tmp_path: Path) -> None:
     with searching(tmp_path, [("\u2ed3\u2ed4.txt", "lamp"), ("b.txt", "lamp")]) as (searcher, _):
         assert len(searcher.search(Query("长门"))) == 1
 
 
 @pytest.mark.parametrize("name", ["한국어.txt", "バックアップ.txt", "Überraschung.txt"])
-def test_a_name_as_macos_writes_it_is_found_as_people_type_it(tmp_path: Path, name: str) -> None:
+def test_nfd_file_name_is_found_as_typed(tmp_path: Path, name: str) -> None:
     texts = [(unicodedata.normalize("NFD", name), "lamp"), ("b.txt", "lamp")]
     with searching(tmp_path, texts) as (searcher, _):
         assert len(searcher.search(Query(name.removesuffix(".txt")))) == 1
 
 
-def test_a_text_is_shown_and_embedded_as_people_read_it() -> None:
+def test_text_is_shown_and_embedded_in_normalized_form() -> None:
     raw = "# O\ufb03ce\n\nback\u00adup か\u3099 \u2f47\u2ed4 Ａ１，“x” … ½ ™ 👨\u200d👩\n"
     parsed = make_legible(parse_text("a.md", raw.encode()))
     text = "# Office\n\nbackup が 日门 A1，“x” … ½ ™ 👨\u200d👩\n"  # signs and joined pictures stay
@@ -83,7 +83,7 @@ def test_a_text_is_shown_and_embedded_as_people_read_it() -> None:
     assert (made.text, made.key, made.embed_text) == (same.text, same.key, same.embed_text)
 
 
-def test_pages_begin_where_they_did_when_what_is_before_them_becomes_shorter() -> None:
+def test_page_starts_stay_correct_when_preceding_text_shrinks() -> None:
     pages = ["か\u3099" * 300 + "\n\n", "second " * 60 + "\n\n", "o\ufb03ce " * 200]
     starts = (0, len(pages[0]), len(pages[0]) + len(pages[1]))
     chunks = chunk(Parsed("".join(pages), page_starts=starts, has_lines=False))
@@ -91,21 +91,21 @@ def test_pages_begin_where_they_did_when_what_is_before_them_becomes_shorter() -
     assert chunks[-1].page == 3
 
 
-def test_a_zero_width_space_ends_a_word_where_nothing_else_does() -> None:
+def test_zero_width_space_separates_words_only_where_nothing_else_does() -> None:
     thai = "สำรอง\u200bข้อมูล"
     assert legible(thai) == thai
     assert len(folded(thai).split("\u200b")) == 2
 
 
 @long
-def test_whatever_is_not_shown_as_it_is_written_is_looked_for() -> None:
+def test_text_shown_differently_from_its_source_is_searchable() -> None:
     for code in (*range(0x80, 0xD800), *range(0xE000, sys.maxunicode)):
         text = f"か{chr(code)}"
         assert _COMPATIBLE.sub("", _UNSEEN_IN_TEXT.sub("", text)) == text or _ANY.search(text), hex(code)
     assert _ANY.search("\ud800") and _ANY.search("\udfff")
 
 
-def test_however_many_marks_a_letter_has_they_are_composed_a_few_at_a_time() -> None:
+def test_combining_marks_are_composed_in_bounded_batches() -> None:
     """Python sorts a letter's marks in quadratic time."""
     for code in (*range(0xD800), *range(0xE000, sys.maxunicode)):
         if unicodedata.combining(unicodedata.normalize("NFD", chr(code))[0]):
@@ -119,7 +119,7 @@ def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
     assert legible("a\ud800b \ud83d\ude00") == "a\ufffdb 😀"
 
 
-def test_the_table_makes_simplified_characters_of_traditional_ones_at_once() -> None:
+def test_table_converts_traditional_characters_in_one_step() -> None:
     table = _simplified()
     assert len(table) > 4_000 and not table.keys() & set(table.values())
     assert simplified("臺灣的資料庫後面") == "台湾的资料库后面"
@@ -141,7 +141,7 @@ def test_the_table_makes_simplified_characters_of_traditional_ones_at_once() -> 
         ("1.234.567 Einwohner", "1234567"),
     ],
 )
-def test_a_question_finds_other_scripts_and_forms(tmp_path: Path, text: str, question: str) -> None:
+def test_query_matches_other_scripts_and_forms(tmp_path: Path, text: str, question: str) -> None:
     with searching(tmp_path, [("a.txt", text), ("b.txt", "nothing of it")]) as (search, _):
         best, *others = search.search(Query(question))
         assert best.path == "a.txt" and all(each.score < best.score / 2 for each in others)
@@ -150,7 +150,7 @@ def test_a_question_finds_other_scripts_and_forms(tmp_path: Path, text: str, que
 @pytest.mark.parametrize(
     "text", ["10.0.0.123", "2026-11-24", "v1.234", "3.14159", "GET", "Title", "iso-8859"]
 )
-def test_what_only_looks_like_another_form_keeps_its_words(text: str) -> None:
+def test_lookalike_forms_keep_their_words(text: str) -> None:
     # A code has one to five letters and one number.
     assert words(text) == (text if text != "iso-8859" else "iso-8859 iso8859")
 
@@ -159,12 +159,14 @@ def test_what_only_looks_like_another_form_keeps_its_words(text: str) -> None:
     ("text", "question", "marked"),
     [("臺灣的資料庫", "台湾", ["臺灣"]), ("call readTimeout here", "read timeout", ["readTimeout"])],
 )
-def test_words_in_other_scripts_and_forms_are_marked(text: str, question: str, marked: list[str]) -> None:
+def test_words_in_other_scripts_and_forms_are_highlighted(
+    text: str, question: str, marked: list[str]
+) -> None:
     shown = snippet(text, question, 80)
     assert [shown.text[start:end] for start, end in shown.spans] == marked
 
 
-def test_traditional_chinese_questions_have_the_same_words() -> None:
+def test_traditional_chinese_queries_have_the_same_words() -> None:
     for simple, traditional in (("备份是什么？", "備份是什麼？"), ("怎么恢复备份", "怎麼恢復備份")):
         assert terms_of(simple) == terms_of(traditional)
 
@@ -184,7 +186,7 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_was_indexed_with_older_words_is_taken_out_whole(older: Path) -> None:
+def test_documents_tokenized_by_an_older_version_are_removed_completely(older: Path) -> None:
     with closing(Writer(older)) as index:
         index.delete([1])
         index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
@@ -195,7 +197,7 @@ def test_what_was_indexed_with_older_words_is_taken_out_whole(older: Path) -> No
             assert index._connection.execute(f"SELECT count(*) FROM temp.in_{table}").get == 0
 
 
-def test_a_new_tokeniser_makes_words_of_the_stored_texts_and_no_vector(
+def test_new_tokenizer_reindexes_stored_texts_without_embedding(
     older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def found(word: str) -> list[int]:
@@ -212,7 +214,7 @@ def test_a_new_tokeniser_makes_words_of_the_stored_texts_and_no_vector(
     assert [found(word) for word in ("iv", "efficient", "kbsync")] == [[1], [1], [1]]
 
 
-def test_both_ways_of_writing_are_one_vector(tmp_path: Path) -> None:
+def test_both_scripts_share_one_vector(tmp_path: Path) -> None:
     with searching(tmp_path, [("a.txt", "か\u3099 back\u00adup"), ("b.txt", "が backup")]) as (_, index):
         assert index._connection.execute("SELECT count(*) FROM slot WHERE key NOTNULL").get == 1
         with closing(SqliteStore(tmp_path, writer=None)) as store:

@@ -38,7 +38,7 @@ def new_share(before: list[Chunk], after: list[Chunk]) -> float:
 @enumerated()
 @pytest.mark.parametrize("headings", [False, True])
 @pytest.mark.parametrize("write", [english, chinese])
-def test_an_edited_paragraph_changes_at_most_a_fiftieth(
+def test_edited_paragraph_changes_at_most_a_fiftieth(
     write: Callable[[random.Random, int], str], headings: bool
 ) -> None:
     rng = random.Random(7)
@@ -60,33 +60,33 @@ def test_an_edited_paragraph_changes_at_most_a_fiftieth(
     assert max(shares) <= 0.02
 
 
-def test_a_paragraph_inserted_at_the_top_leaves_the_rest() -> None:
+def test_paragraph_inserted_at_the_top_leaves_the_rest_unchanged() -> None:
     rng = random.Random(8)
     text = "\n\n".join(chinese(rng, 120) for _ in range(200))
     assert new_share(cut(text), cut(chinese(rng, 120) + "\n\n" + text)) <= 0.03
 
 
-def test_a_text_without_any_break_is_cut() -> None:
+def test_text_without_any_break_is_split() -> None:
     for text in ("x" * 40_000, "字" * 10_000, "word " * 10_000, "一句话说完了。" * 3_000):
         chunks = cut(text)
         assert "".join("".join(each.text.split()) for each in chunks) == "".join(text.split())
         assert max(weight(each.text) for each in chunks) <= 2 * LONGEST
 
 
-def test_long_chinese_ends_at_sentence_marks() -> None:
+def test_long_chinese_text_is_split_at_sentence_marks() -> None:
     rng = random.Random(3)
     chunks = cut(chinese(rng, 5_000))
     assert len(chunks) > 8
     assert all(each.text.endswith("。") for each in chunks)
 
 
-def test_a_heading_never_ends_a_chunk() -> None:
+def test_heading_never_ends_a_chunk() -> None:
     rng = random.Random(5)
     text = "\n\n".join(f"## Heading {at}\n\n{english(rng, rng.randint(5, 300))}" for at in range(100))
     assert not [each for each in cut(text) if each.text.splitlines()[-1].startswith("#")]
 
 
-def test_the_trail_and_the_line_are_those_of_the_first_words() -> None:
+def test_heading_trail_and_line_are_those_of_the_first_words() -> None:
     filler = english(random.Random(1), 200)
     text = f"# Guide\n\n{filler}\n\n## Leave\n\n### Abroad\n\n{filler}\n\n## Pay\n\n{filler}"
     chunks = cut(text, line_offset=4)
@@ -100,7 +100,7 @@ def test_the_trail_and_the_line_are_those_of_the_first_words() -> None:
         assert text.splitlines()[each.line - 5] == each.text.splitlines()[0]
 
 
-def test_pages_are_those_where_chunks_begin() -> None:
+def test_chunk_page_is_the_one_where_it_starts() -> None:
     filler = english(random.Random(1), 220)
     text = f"{filler}\n\n{filler}\n\n{filler}"
     starts = (0, len(filler) + 2, len(filler) + 2, 2 * len(filler) + 4)  # page 2 is empty
@@ -108,7 +108,7 @@ def test_pages_are_those_where_chunks_begin() -> None:
     assert [(each.page, each.line) for each in chunks] == [(1, None), (3, None), (4, None)]
 
 
-def test_the_vector_knows_title_and_headings_and_the_key_not_the_path() -> None:
+def test_vector_covers_title_and_headings_and_its_key_ignores_the_path() -> None:
     filler = english(random.Random(1), 200)
     parsed = Parsed(f"# A\n\n{filler}\n\n{filler}x", Flavour.MARKDOWN, title="Handbook")
     first, second = chunk(parsed)
@@ -119,14 +119,14 @@ def test_the_vector_knows_title_and_headings_and_the_key_not_the_path() -> None:
     assert [each.key == old.key for each, old in zip(renamed, (first, second), strict=True)] == [False, True]
 
 
-def test_a_fence_that_fits_is_whole_and_its_comments_are_no_headings() -> None:
+def test_code_fence_that_fits_is_whole_and_its_comments_are_not_headings() -> None:
     fence = "```sh\n# not a heading\n\n\nls\n```"
     chunks = cut(f"{english(random.Random(1), 90)}\n\n{fence}\n\n{english(random.Random(2), 90)}")
     assert sum(fence in each.text for each in chunks) == 1
     assert not any(each.headings for each in chunks)
 
 
-def test_a_long_table_repeats_its_header() -> None:
+def test_long_table_repeats_its_header() -> None:
     head = "| name | days |\n|---|---|"
     chunks = cut(head + "\n" + "\n".join(f"| person number {at} | {at} |" for at in range(500)))
     assert len(chunks) > 5
@@ -155,7 +155,7 @@ HEADINGS = {
 
 
 @pytest.mark.parametrize("flavour", HEADINGS)
-def test_headings_of_each_flavour(flavour: Flavour) -> None:
+def test_headings_of_each_markup(flavour: Flavour) -> None:
     found = [each for each in blocks(HEADINGS[flavour], flavour) if each.shape is Shape.HEADING]
     assert [(each.level, each.title) for each in found] == [(1, "One"), (2, "Two"), (3, "Three")]
 
@@ -177,7 +177,7 @@ def test_headings_of_each_flavour(flavour: Flavour) -> None:
         (Flavour.MARKDOWN, "Backups {#b}\n===", "Backups"),
     ],
 )
-def test_a_title_is_without_what_belongs_to_the_markup(flavour: Flavour, line: str, title: str) -> None:
+def test_title_excludes_markup(flavour: Flavour, line: str, title: str) -> None:
     [heading, *_] = blocks(f"{line}\ntext", flavour)
     assert (heading.shape, heading.title) == (Shape.HEADING, title)
 
@@ -197,7 +197,7 @@ DEMANDING = {
 
 @enumerated()
 @pytest.mark.parametrize("kind", DEMANDING)
-def test_besides_its_chunks_a_text_takes_no_memory_to_speak_of(kind: str) -> None:
+def test_chunking_uses_little_extra_memory(kind: str) -> None:
     flavour, text = DEMANDING[kind]
     parsed = Parsed(text, flavour)
     needed = list[int]()
@@ -212,7 +212,7 @@ def test_besides_its_chunks_a_text_takes_no_memory_to_speak_of(kind: str) -> Non
     assert chunks and min(needed) < 2 * SIZE
 
 
-def test_a_document_whose_headings_are_repeated_too_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_with_excessively_repeated_headings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     headings = "".join(f"{'#' * level} {level} {'long ' * 40}\n" for level in range(1, 7))
     parsed = Parsed(headings + "word " * 20_000)
     assert len(chunk(parsed)) > 30
@@ -222,7 +222,7 @@ def test_a_document_whose_headings_are_repeated_too_often_is_refused(monkeypatch
     assert refused.value.code == "output"
 
 
-def test_functions_are_blocks_of_code() -> None:
+def test_functions_are_code_blocks() -> None:
     text = "import a\n\ndef one():\n    x = 1\n\n    return x\n\n@cached\ndef two():\n    pass\n"
     assert [text[each.start : each.end].split("\n")[0] for each in blocks(text, Flavour.CODE)] == [
         "import a",

@@ -34,7 +34,7 @@ WITH_BOM = ["utf-8-sig", "utf-16", "utf-32"]
 
 
 @pytest.mark.parametrize(("encoding", "text"), [*LEGACY, *(each[1:] for each in SAMPLES), *SENTENCES])
-def test_the_encodings_of_many_languages_are_told_apart(encoding, text):
+def test_encodings_of_many_languages_are_detected(encoding, text):
     assert decode(text.encode(encoding)) == text
 
 
@@ -60,7 +60,7 @@ LONG_ENOUGH = [(encoding, text) for _, encoding, text in SAMPLES if len(text) > 
 
 
 @pytest.mark.parametrize(("encoding", "text"), LONG_ENOUGH)
-def test_one_bad_byte_does_not_make_another_language_of_a_text(encoding, text):
+def test_one_bad_byte_does_not_change_the_detected_language(encoding, text):
     text = text[:1_000]
     raw = text.encode(encoding)
     for what, bad in damaged(raw, len(raw) // 2 + len(raw) % 7).items():
@@ -69,7 +69,7 @@ def test_one_bad_byte_does_not_make_another_language_of_a_text(encoding, text):
 
 
 @long
-def test_hardly_any_damage_anywhere_makes_another_language_of_a_text():
+def test_slight_damage_rarely_changes_the_detected_language():
     chance, wrong, tried = random.Random(3), [], 0
     for encoding, text in [*LONG_ENOUGH, *((e, t) for e, t in LEGACY if len(t) > 60)]:
         raw = text[:1_500].encode(encoding)
@@ -93,7 +93,7 @@ ENGLISH = [
 
 
 @pytest.mark.parametrize("text", [*SIGNS, *(text.format(word) for text in ENGLISH for word in ACCENTED)])
-def test_a_sign_or_an_accented_word_in_an_english_text_is_western(text):
+def test_english_text_with_a_symbol_or_accent_is_western(text):
     assert decode(text.encode("cp1252")) == text
 
 
@@ -114,14 +114,14 @@ def tables_with_names(encoding: str, count: int) -> list[str]:
 
 @long
 @pytest.mark.parametrize("encoding", NAMES)
-def test_a_few_names_in_a_table_tell_its_encoding(encoding):
+def test_few_names_in_a_table_reveal_its_encoding(encoding):
     tables = tables_with_names(encoding, 300)
     wrong = [table for table in tables if decode(table.encode(encoding)) != table]
     assert len(wrong) <= 9, wrong  # a single name's bytes may also be letters of another language
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_signs_accents_and_names_in_unicode_are_read_as_they_are(encoding):
+def test_unicode_symbols_accents_and_names_are_preserved(encoding):
     tables = [table for each in NAMES for table in tables_with_names(each, 20)]
     for text in (*SIGNS, *ACCENTED, *tables):
         assert decode(text.encode(encoding)) == text
@@ -135,7 +135,7 @@ def test_utf16_needs_no_bom(encoding):
 
 
 @pytest.mark.parametrize("text", [*UNICODE, *(text for each in SCRIPTS.values() for text in each)])
-def test_utf8_is_read_as_it_is(text):
+def test_utf8_is_read_unchanged(text):
     assert decode(text.encode()) == text
 
 
@@ -154,13 +154,13 @@ ODD = [
 
 
 @pytest.mark.parametrize(("raw", "text"), ODD, ids=lambda each: repr(each)[:30])
-def test_marks_line_ends_and_stray_bytes_are_no_obstacle(raw, text):
+def test_boms_line_ends_and_stray_bytes_are_accepted(raw, text):
     assert decode(raw) == text
 
 
 @long
 @pytest.mark.parametrize(("encoding", "text"), [(e, t) for e, t in LEGACY if len(t) > 12 and e != "euc_kr"])
-def test_text_cut_at_any_byte_keeps_all_before_the_cut(encoding, text):
+def test_text_cut_at_any_byte_keeps_everything_before_the_cut(encoding, text):
     raw = text.encode(encoding)
     for cut in range(len(raw) * 2 // 3, len(raw)):
         decoded = decode(raw[:cut])
@@ -179,11 +179,11 @@ def test_text_cut_at_any_byte_keeps_all_before_the_cut(encoding, text):
         ('<?xml version="1.0" encoding="koi8-r"?>', "koi8-r", "Привет"),
     ],
 )
-def test_a_declared_charset_is_honoured(head, encoding, text):
+def test_declared_charset_is_honoured(head, encoding, text):
     assert decode_declared((head + text).encode(encoding)) == head + text
 
 
-def test_a_wrong_label_is_not_believed_where_it_makes_rubbish():
+def test_wrong_charset_label_is_ignored_when_it_produces_garbage():
     assert decode_declared("Каждый сотрудник имеет".encode("cp1251"), "utf-8") == "Каждый сотрудник имеет"
 
 
@@ -212,7 +212,7 @@ def random_bytes(size: int) -> bytes:
         b"".join(n.to_bytes(2, "big") for n in range(0, 60000, 7)),
     ],
 )
-def test_binaries_are_refused_with_a_sentence(raw):
+def test_binaries_are_refused_with_a_message(raw):
     with pytest.raises(Rejected, match="binary file") as refusal:
         decode(raw)
     assert refusal.value.code == "binary"

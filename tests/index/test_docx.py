@@ -68,16 +68,16 @@ IN_A_PARAGRAPH = [
 
 
 @pytest.mark.parametrize(("content", "text"), IN_A_PARAGRAPH)
-def test_a_paragraph_is_read_as_it_is_seen(parser, content, text):
+def test_paragraph_is_read_as_displayed(parser, content, text):
     assert text_of(parser, docx(f"<w:p>{content}</w:p>")) == text
 
 
-def test_a_link_keeps_its_address(parser):
+def test_link_keeps_its_address(parser):
     body = f'<w:p><w:hyperlink r:id="r9">{run("the rules")}</w:hyperlink></w:p>'
     assert text_of(parser, docx_with(body, {}, ("r9", "https://x.org/r"))) == "[the rules](https://x.org/r)"
 
 
-def test_a_field_without_its_end_hides_no_other_paragraph(parser):
+def test_unterminated_field_hides_no_other_paragraph(parser):
     begun = '<w:p><w:r><w:fldChar w:fldCharType="begin"/></w:r></w:p>'
     assert text_of(parser, docx(begun + paragraph("read"))) == "read"
 
@@ -108,7 +108,7 @@ STYLES = """
         ('<w:pStyle w:val="unknown"/>', "words"),
     ],
 )
-def test_headings_are_known_by_style_and_outline(parser, properties, text):
+def test_headings_are_recognised_by_style_and_outline_level(parser, properties, text):
     body = styled(properties, "words") + paragraph("end")
     document = samples.with_part(docx(body), "word/styles.xml", word_part("styles", STYLES))
     assert text_of(parser, document).split("\n")[0] == text
@@ -148,7 +148,7 @@ def item(number: int, text: str, depth: int = 0) -> str:
         (styled('<w:pStyle w:val="a"/><w:numPr><w:numId w:val="1"/></w:numPr>', "Scope"), "## 1. Scope"),
     ],
 )  # fmt: skip
-def test_items_have_the_numbers_that_word_shows(parser, body, text):
+def test_list_items_have_the_numbers_word_displays(parser, body, text):
     document = samples.with_part(
         docx_with(body, {"numbering": NUMBERING}), "word/styles.xml", word_part("styles", STYLES)
     )
@@ -223,7 +223,7 @@ def test_text_boxes_are_read_once(parser):
     assert text_of(parser, docx(older)) == "in a box"
 
 
-def test_keywords_are_tags_and_the_main_part_may_have_another_name(parser):
+def test_keywords_become_tags_and_the_main_part_may_have_another_name(parser):
     parts = samples.parts_of(docx(paragraph("words")))
     core = parts["docProps/core.xml"]
     keywords = b"<cp:keywords>red lamp; blue, red lamp</cp:keywords></cp:coreProperties>"
@@ -256,11 +256,11 @@ def docx_with_chart(content: str) -> bytes:
     return docx_with(paragraph("x"), {"chart1": f"<c:chart {names}>{title}{content}</c:chart>".encode()})
 
 
-def test_the_title_of_a_chart_is_found(parser):
+def test_chart_title_is_searchable(parser):
     assert text_of(parser, docx_with_chart("")) == "x\n\nChart: Sales"
 
 
-def test_the_values_of_a_chart_are_a_table(parser):
+def test_chart_values_become_a_table(parser):
     north = chart_series("North", "spring autumn", "4.2999999999999998 1E3")
     south = chart_series("South", "spring autumn", "-7 #N/A")
     assert text_of(parser, docx_with_chart(north + south)) == (
@@ -269,12 +269,12 @@ def test_the_values_of_a_chart_are_a_table(parser):
     )
 
 
-def test_series_with_other_points_are_a_table_of_their_own(parser):
+def test_series_with_different_points_get_their_own_table(parser):
     text = text_of(parser, docx_with_chart(chart_series("A", "one", "1") + chart_series("B", "two", "2")))
     assert "| one | 1 |" in text and "| two | 2 |" in text
 
 
-def test_points_are_dates_where_the_chart_shows_them_as_dates(parser):
+def test_points_are_dates_where_the_chart_displays_dates(parser):
     series = chart_series("A", "45292", "1").replace(
         "<c:cat><c:strRef><c:strCache>", "<c:cat><c:numRef><c:numCache><c:formatCode>d-mmm-yy</c:formatCode>"
     ).replace("</c:strCache></c:strRef></c:cat>", "</c:numCache></c:numRef></c:cat>")  # fmt: skip
@@ -283,7 +283,7 @@ def test_points_are_dates_where_the_chart_shows_them_as_dates(parser):
     assert "| 2028-01-02 | 1 |" in text_of(parser, docx_with_chart(since_1904))
 
 
-def test_the_table_of_a_chart_is_bounded_and_its_words_are_not(parser):
+def test_chart_table_is_bounded_but_its_words_are_not(parser):
     labels, values = " ".join(f"label{n}" for n in range(201)), " ".join(["5"] * 201)
     text = text_of(parser, docx_with_chart(chart_series("A", labels, values) * 51))
     assert "label200" in text and text.count("| 5 ") == 200 * 50

@@ -54,7 +54,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_vectors_have_length_one_and_equal_those_of_a_question(builtin: BuiltinEmbedder) -> None:
+def test_vectors_are_normalized_and_equal_those_of_a_query(builtin: BuiltinEmbedder) -> None:
     vectors = builtin.embed(TEXTS)
     assert vectors.shape == (5, embed.DIMENSIONS)
     assert np.allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1], atol=1e-5)
@@ -62,14 +62,14 @@ def test_vectors_have_length_one_and_equal_those_of_a_question(builtin: BuiltinE
     assert not builtin.embed_query("").any()
 
 
-def test_a_text_beyond_the_bound_is_cut_off(builtin: BuiltinEmbedder) -> None:
+def test_text_beyond_the_limit_is_truncated(builtin: BuiltinEmbedder) -> None:
     long = "day leave " * 2_000
     assert np.allclose(
         builtin.embed_query(long + "sailing boat " * 900), builtin.embed_query(long), atol=1e-5
     )
 
 
-def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
+def test_vectors_match_the_library(builtin: BuiltinEmbedder) -> None:
     inference = importlib.import_module("wordllama.inference")
     folder = embed.wordllama_folder()  # its own loader uses another folder for these files
     [weights] = load_file(folder / WEIGHTS).values()
@@ -80,7 +80,7 @@ def test_vectors_are_those_of_the_library(builtin: BuiltinEmbedder) -> None:
 
 
 @long
-def test_the_library_is_not_imported_and_nothing_is_looked_up_on_the_network(
+def test_library_is_not_imported_and_the_network_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     original = builtins.__import__
@@ -93,14 +93,14 @@ def test_the_library_is_not_imported_and_nothing_is_looked_up_on_the_network(
     BuiltinEmbedder().embed(["x"])
 
 
-def test_a_tokenizer_file_without_its_last_newline_is_the_same(data: Path, builtin: BuiltinEmbedder) -> None:
+def test_tokenizer_file_may_lack_its_last_newline(data: Path, builtin: BuiltinEmbedder) -> None:
     file = data / TOKENIZER
     file.write_bytes(file.read_bytes().rstrip())
     assert np.array_equal(BuiltinEmbedder(data).embed(TEXTS), builtin.embed(TEXTS))
 
 
 @pytest.mark.parametrize(("part", "at"), [(WEIGHTS, 200), (TOKENIZER, -200)])
-def test_a_missing_or_changed_file_is_told_with_the_cure(data: Path, part: Path, at: int) -> None:
+def test_missing_or_changed_file_is_reported_with_a_fix(data: Path, part: Path, at: int) -> None:
     file = data / part
     change(file, at)
     with pytest.raises(UsageError, match=r"SHA-256.*pip install --force-reinstall"):
@@ -110,20 +110,20 @@ def test_a_missing_or_changed_file_is_told_with_the_cure(data: Path, part: Path,
         BuiltinEmbedder(data)
 
 
-def test_weights_that_begin_well_are_checked_whole_before_the_first_passage(data: Path) -> None:
+def test_weights_are_verified_completely_before_the_first_passage(data: Path) -> None:
     change(data / WEIGHTS, -200)
     with pytest.raises(UsageError, match=r"SHA-256.*pip install --force-reinstall"):
         BuiltinEmbedder(data).embed(["x"])
 
 
-def test_a_question_does_not_take_weights_that_are_cut_off(data: Path) -> None:
+def test_query_does_not_use_truncated_weights(data: Path) -> None:
     os.truncate(data / WEIGHTS, 100_000)
     with pytest.raises(UsageError, match=r"is cut off; reinstall it: .*pip install"):
         BuiltinEmbedder(data).embed_query("员工每年有三十天假期。")
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "a </s> b", "<s>", "<unk>", "x" * 299, "leave " * 60])
-def test_a_question_has_the_vector_of_the_same_text_before_and_after_the_weights_are_loaded(
+def test_query_vector_is_the_same_before_and_after_loading_the_weights(
     builtin: BuiltinEmbedder, text: str
 ) -> None:
     unloaded = BuiltinEmbedder().embed_query(text)
@@ -137,13 +137,13 @@ def change(file: Path, at: int) -> None:
     file.write_bytes(content)
 
 
-def test_a_missing_package_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"wordllama, which is missing; reinstall it: .* -m pip install"):
         BuiltinEmbedder()
 
 
-def test_mirrors_share_one_model_until_the_last_lets_go_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirrors_share_one_model_until_the_last_releases_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "_loaded", WeakSet())
     encoders = [LocalEncoder(), LocalEncoder()]
     model = weakref.ref(encoders[0]._loaded())
@@ -152,7 +152,7 @@ def test_mirrors_share_one_model_until_the_last_lets_go_of_it(monkeypatch: pytes
     assert model() is None
 
 
-def test_the_model_is_named_by_its_weights_without_loading_them() -> None:
+def test_model_is_identified_by_its_weights_without_loading_them() -> None:
     encoder = LocalEncoder()
     assert encoder.model == MODEL
     assert WEIGHTS_SHA256[:12] in MODEL
@@ -171,7 +171,7 @@ def graph(folder: Path, *, pooled: bool) -> Path:
     return folder
 
 
-def test_a_graph_of_token_vectors_is_averaged_without_padding(tmp_path: Path) -> None:
+def test_token_vectors_are_averaged_without_padding(tmp_path: Path) -> None:
     model = OnnxEmbedder(graph(tmp_path / "m", pooled=False))
     assert model.dimensions == 3
     vectors = model.embed(["one two", "three", "one", "Two two two", "two one", ""])
@@ -180,7 +180,7 @@ def test_a_graph_of_token_vectors_is_averaged_without_padding(tmp_path: Path) ->
     assert np.allclose(model.embed_query("three"), [0, 0, 1])
 
 
-def test_a_graph_that_pools_by_itself_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_graph_that_pools_itself_is_trusted(tmp_path: Path) -> None:
     model = OnnxEmbedder(graph(tmp_path / "m", pooled=True))
     assert np.allclose(model.embed(["one three"]), [np.array([1, 0, 3]) / np.sqrt(10)], atol=1e-6)
 
@@ -222,7 +222,7 @@ def test_token_vectors_are_pooled_as_the_model_was_trained(
     assert pooled_by(tmp_path / "m", **settings) == vector
 
 
-def test_the_folder_of_the_pooling_is_the_one_that_is_listed(tmp_path: Path) -> None:
+def test_pooling_folder_is_the_listed_one(tmp_path: Path) -> None:
     modules = [{"path": "", "type": "m.Transformer"}, {"path": "p", "type": "m.Pooling"}]
     folder = described(tmp_path / "m", modules=modules, p__config={"pooling_mode_cls_token": True})
     assert np.allclose(OnnxEmbedder(folder).embed(["one two"]), [[1, 0, 0]])
@@ -237,9 +237,7 @@ def test_the_folder_of_the_pooling_is_the_one_that_is_listed(tmp_path: Path) -> 
         ({"1_Pooling__config": []}, "1_Pooling/config.json is not what sentence-transformers writes"),
     ],
 )
-def test_what_a_model_asks_for_and_kbsync_does_not_know_is_told(
-    tmp_path: Path, files: dict[str, object], says: str
-) -> None:
+def test_unknown_model_requirements_are_reported(tmp_path: Path, files: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         OnnxEmbedder(described(tmp_path / "m", **files))
 
@@ -261,7 +259,7 @@ PROMPTS = {"query": "one ", "passage": "two "}
         ({"config": {"_name_or_path": "some/other"}}, [0, 0, 1], [0, 0, 1]),
     ],
 )
-def test_questions_and_passages_get_the_prompts_that_the_model_was_trained_with(
+def test_queries_and_passages_get_the_models_prompts(
     tmp_path: Path, files: dict[str, object], query: list[int], passage: list[int]
 ) -> None:
     model = OnnxEmbedder(described(tmp_path / "m", **files))
@@ -312,7 +310,7 @@ def with_input(model: bytes, name: str, kind: int = 7) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["position_ids", "token_type_ids", "task_id"])
-def test_a_model_is_given_what_it_asks_for_or_that_it_cannot_be_is_told(tmp_path: Path, name: str) -> None:
+def test_model_gets_the_inputs_it_requires_or_an_error_is_reported(tmp_path: Path, name: str) -> None:
     folder = graph(tmp_path / "m", pooled=False)
     file = folder / "model.onnx"
     file.write_bytes(with_input(file.read_bytes(), name))
@@ -325,7 +323,7 @@ def test_a_model_is_given_what_it_asks_for_or_that_it_cannot_be_is_told(tmp_path
         assert np.allclose(OnnxEmbedder(folder).embed(["one"]), [[1, 0, 0]])
 
 
-def test_a_graph_that_is_not_of_texts_is_told(tmp_path: Path) -> None:
+def test_graph_that_takes_no_text_is_reported(tmp_path: Path) -> None:
     folder = graph(tmp_path / "m", pooled=False)
     file = folder / "model.onnx"
     file.write_bytes(with_input(file.read_bytes(), "position_ids", kind=1))  # floats
@@ -333,7 +331,7 @@ def test_a_graph_that_is_not_of_texts_is_told(tmp_path: Path) -> None:
         OnnxEmbedder(folder)
 
 
-def test_a_model_is_named_by_all_that_makes_its_vectors(tmp_path: Path) -> None:
+def test_model_identity_includes_everything_that_affects_vectors(tmp_path: Path) -> None:
     folder = graph(tmp_path / "m", pooled=False)
     names = {onnx_name(folder)}
     pooling = folder / "1_Pooling" / "config.json"
@@ -353,7 +351,7 @@ def test_a_model_is_named_by_all_that_makes_its_vectors(tmp_path: Path) -> None:
     assert onnx_name(folder) in names
 
 
-def test_the_model_is_named_by_its_files(tmp_path: Path) -> None:
+def test_model_is_identified_by_its_files(tmp_path: Path) -> None:
     folder, other = graph(tmp_path / "m", pooled=False), graph(tmp_path / "n", pooled=True)
     assert LocalEncoder(folder).model == onnx_name(folder)
     assert onnx_name(folder) == onnx_name(folder / "model.onnx") != onnx_name(other)
@@ -362,7 +360,7 @@ def test_the_model_is_named_by_its_files(tmp_path: Path) -> None:
     assert OnnxEmbedder(other).dimensions == 3
 
 
-def test_what_is_missing_for_onnx_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_onnx_files_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"has no model\.onnx"):
         OnnxEmbedder(tmp_path)
     folder = graph(tmp_path / "m", pooled=False)

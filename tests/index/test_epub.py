@@ -17,21 +17,21 @@ def changed(book: bytes, part: str, old: str, new: str) -> bytes:
     return samples.with_part(book, part, content.replace(old, new).encode())
 
 
-def test_chapters_come_in_the_order_of_the_spine():
+def test_chapters_follow_the_spine():
     book = samples.epub(["<h1>Last</h1>", "<h1>First</h1>"])
     spine = '<itemref idref="c1"/><itemref idref="c2"/>'
     book = changed(book, PACKAGE, spine, '<itemref idref="c2"/><itemref idref="c1"/>')
     assert read_epub(book).text == "# First\n\n# Last"
 
 
-def test_a_chapter_without_a_heading_gets_its_title_from_the_contents():
+def test_chapter_without_a_heading_gets_its_title_from_the_contents():
     text = read_epub(
         samples.epub(["<p>Call me Ishmael.</p>", "<p>Part 2</p><p>More.</p>", "<h2>Own</h2>"])
     ).text
     assert text == "# Part 1\n\nCall me Ishmael.\n\n# Part 2\n\nMore.\n\n## Own"
 
 
-def test_the_contents_of_older_books_are_read_too():
+def test_contents_of_older_books_are_read_too():
     book = changed(samples.epub(["<p>Words.</p>"]), PACKAGE, ' properties="nav"', "")
     item = '<item id="n" href="toc.ncx" media-type="application/x-dtbncx+xml"/></manifest>'
     book = changed(book, PACKAGE, "</manifest>", item)
@@ -43,17 +43,17 @@ def test_the_contents_of_older_books_are_read_too():
     assert read_epub(book).text == "# Loomings\n\nWords."
 
 
-def test_a_book_with_damaged_contents_is_read_without_titles():
+def test_book_with_damaged_contents_is_read_without_titles():
     book = samples.with_part(samples.epub(["<p>Words.</p>"]), "OEBPS/nav.xhtml", b"<nav><a href='c1.xhtml'>x")
     assert read_epub(book).text == "Words."
 
 
-def test_drawn_pages_are_read():
+def test_svg_pages_are_read():
     drawing = "<svg><title>Cover</title><text>The old</text><text>man<tspan>ners</tspan></text></svg>"
     assert read_epub(samples.epub([drawing])).text == "# Part 1\n\nCover The old manners"
 
 
-def test_a_chapter_in_an_unknown_format_is_read_from_what_it_falls_back_to():
+def test_chapter_in_an_unknown_format_is_read_from_its_fallback():
     book = samples.epub(["<h1>Words</h1>"])
     book = changed(book, PACKAGE, '<itemref idref="c1"/>', '<itemref idref="x"/><itemref idref="y"/>')
     items = (
@@ -63,7 +63,7 @@ def test_a_chapter_in_an_unknown_format_is_read_from_what_it_falls_back_to():
     assert read_epub(changed(book, PACKAGE, "</manifest>", items)).text == "# Words"
 
 
-def test_a_document_type_elsewhere_is_never_fetched_and_one_with_declarations_is_refused():
+def test_external_dtd_is_never_fetched_and_entity_declarations_are_refused():
     doctype = (
         '?>\n<!DOCTYPE package PUBLIC "+//ISBN 0-9673008-1-9//DTD OEB 1.2 Package//EN" "http://x/y.dtd"{}>'
     )

@@ -75,13 +75,13 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     ],
 )
 @pytest.mark.usefixtures("installed")
-def test_a_question_is_translated_word_by_word(question: str, translation: str, tmp_path: Path) -> None:
+def test_query_is_translated_word_by_word(question: str, translation: str, tmp_path: Path) -> None:
     with closing(Glossary(tmp_path)) as opened:
         assert opened.translate(question) == translation
 
 
 @given(question=st.text(st.sampled_from("黑豹的年假端口 of panther.-\x00\U00020000"), max_size=60))
-def test_any_question_is_translated(question: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_query_is_translated(question: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "any"
     folder.mkdir(exist_ok=True)
     install(folder)
@@ -90,7 +90,7 @@ def test_any_question_is_translated(question: str, tmp_path_factory: pytest.Temp
         opened.translate(question)
 
 
-def test_without_the_package_nothing_is_translated_or_written(
+def test_nothing_is_translated_or_written_without_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -99,7 +99,7 @@ def test_without_the_package_nothing_is_translated_or_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_table_is_made_once_and_again_after_an_update(installed: Path, tmp_path: Path) -> None:
+def test_glossary_table_is_built_once_and_rebuilt_after_an_update(installed: Path, tmp_path: Path) -> None:
     made = list[int]()
     for entries in (ENTRIES, ENTRIES, ENTRIES.replace("vacation", "holiday")):
         if entries != ENTRIES:
@@ -113,21 +113,19 @@ def test_the_table_is_made_once_and_again_after_an_update(installed: Path, tmp_p
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00", b"x" * 10_000])
-def test_a_damaged_table_is_made_again(content: bytes, tmp_path: Path) -> None:
+def test_damaged_glossary_table_is_rebuilt(content: bytes, tmp_path: Path) -> None:
     (tmp_path / glossary.TABLE).write_bytes(content)
     with closing(Glossary(tmp_path)) as opened:
         assert opened.translate("黑豹") == "black panther black leopard"
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_reader_that_may_not_write_translates_too(tmp_path: Path) -> None:
+def test_read_only_reader_translates_too(tmp_path: Path) -> None:
     with closing(Glossary(tmp_path / "absent")) as opened:
         assert opened.translate("黑豹") == "black panther black leopard"
 
 
-def test_a_command_that_only_reads_uses_the_table_and_never_makes_one(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_read_only_command_uses_the_table_and_never_builds_one(installed: Path, tmp_path: Path) -> None:
     def translation() -> str:
         with closing(Glossary(tmp_path, read_only=True)) as opened:
             opened.prepare()
@@ -145,9 +143,7 @@ def test_a_command_that_only_reads_uses_the_table_and_never_makes_one(
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_kill_while_the_table_is_filled_leaves_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kill_while_the_table_is_filled_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -160,14 +156,14 @@ def test_a_kill_while_the_table_is_filled_leaves_none(
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_table_damaged_while_it_is_open_translates_nothing_once(tmp_path: Path) -> None:
+def test_table_damaged_while_open_translates_nothing_once(tmp_path: Path) -> None:
     with closing(Glossary(tmp_path)) as opened:
         assert opened.translate("黑豹")
         (tmp_path / glossary.TABLE).write_bytes(b"x" * 100_000)
         assert [opened.translate("端口") for _ in range(2)] == ["", "port"]
 
 
-def test_a_damaged_package_translates_nothing(installed: Path, tmp_path: Path) -> None:
+def test_damaged_package_translates_nothing(installed: Path, tmp_path: Path) -> None:
     installed.write_bytes(b"not gzip")
     with closing(Glossary(tmp_path)) as opened:
         assert opened.translate("黑豹") == ""
@@ -194,7 +190,7 @@ TEXTS = [
     ],
 )
 @pytest.mark.usefixtures("installed")
-def test_a_question_finds_text_in_the_other_language(question: str, first: str, tmp_path: Path) -> None:
+def test_query_finds_text_in_the_other_language(question: str, first: str, tmp_path: Path) -> None:
     with searching(tmp_path, TEXTS) as (plain, _), closing(SqliteStore(tmp_path, writer=None)) as store:
         searcher = Search(store, ENCODER, glossary=Glossary(tmp_path))
         hits, without = searcher.search(Query(question)), plain.search(Query(question))
@@ -209,7 +205,7 @@ def test_a_question_finds_text_in_the_other_language(question: str, first: str, 
 
 @pytest.mark.parametrize(("question", "embedded"), [("port of the server", 1), ("黑豹在哪里", 2)])
 @pytest.mark.usefixtures("installed")
-def test_an_english_question_is_embedded_and_translated_once(
+def test_english_query_is_embedded_and_translated_once(
     question: str, embedded: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = list[str]()
@@ -231,7 +227,7 @@ def test_an_english_question_is_embedded_and_translated_once(
 
 
 @pytest.mark.usefixtures("installed")
-def test_the_reply_names_the_words_that_were_searched_for_instead(tmp_path: Path) -> None:
+def test_reply_names_the_translated_words(tmp_path: Path) -> None:
     with searching(tmp_path, TEXTS), closing(SqliteStore(tmp_path, writer=None)) as store:
         searcher = Search(store, ENCODER, glossary=Glossary(tmp_path))
         unknown = searcher.unknown_words(Query("黑豹"))

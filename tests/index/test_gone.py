@@ -52,7 +52,7 @@ async def delete(target: LocalTarget, old: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("take_out", [replace, delete])
-async def test_what_is_taken_out_is_in_no_file_soon_after_while_files_keep_coming(
+async def test_deleted_text_disappears_from_all_files_soon_while_files_keep_arriving(
     tmp_path: Path, take_out: Callable[[LocalTarget, str, Path], object]
 ) -> None:
     async with contextlib.aclosing(opened(tmp_path)) as target:
@@ -69,7 +69,7 @@ async def test_what_is_taken_out_is_in_no_file_soon_after_while_files_keep_comin
 
 
 @long
-async def test_a_reader_in_the_way_is_waited_for_also_when_nothing_else_comes(
+async def test_deletion_waits_for_a_blocking_reader_even_when_idle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
@@ -84,7 +84,7 @@ async def test_a_reader_in_the_way_is_waited_for_also_when_nothing_else_comes(
                 await asyncio.sleep(PACE)
 
 
-async def test_threads_that_hang_keep_no_deleted_text(tmp_path: Path) -> None:
+async def test_hanging_threads_retain_no_deleted_text(tmp_path: Path) -> None:
     """A folder on a hanging disk uses up all of its mirror's threads."""
     mended = threading.Event()
     async with contextlib.aclosing(opened(tmp_path)) as target:
@@ -124,7 +124,7 @@ class Slow(Fake):
 
 
 @pytest.mark.parametrize("count", [1, 1200])
-def test_no_write_waits_for_a_vector_that_has_to_be_made_once_more(tmp_path: Path, count: int) -> None:
+def test_no_write_waits_for_a_vector_that_must_be_recomputed(tmp_path: Path, count: int) -> None:
     """Its text had a vector when it was split, but the document with it was deleted since."""
     index = Writer(tmp_path / "kb")
     vectors = Slow(index)
@@ -159,7 +159,7 @@ class Services:
         self.asked.append((what, self._index.delete([1 + len(self.asked)])))
 
 
-def test_a_search_that_waits_for_a_service_keeps_nothing_that_is_deleted_meanwhile(
+def test_search_waiting_for_a_service_retains_no_deleted_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = Writer(tmp_path / "kb")

@@ -170,7 +170,7 @@ def counted(index: Writer) -> Iterator[list[str]]:
     index._connection.exec_trace = None
 
 
-def test_a_document_is_found_by_text_title_heading_tag_and_file_name(index: Writer) -> None:
+def test_document_is_found_by_text_title_heading_tag_and_file_name(index: Writer) -> None:
     index.put([entry(1, "thirty days 年假", title="Handbook", path="a/leave-rules.md")], Fake())
     for word in ("days", "day", "年假", "handbook", "part", "tag", "leave", "rules"):
         assert found(index, word) == [1], word
@@ -178,7 +178,7 @@ def test_a_document_is_found_by_text_title_heading_tag_and_file_name(index: Writ
 
 
 @pytest.mark.parametrize("count", [1, STEP * 2])
-def test_what_cannot_be_stored_leaves_its_old_version_and_the_others(index: Writer, count: int) -> None:
+def test_unstorable_document_keeps_its_old_version_and_the_others(index: Writer, count: int) -> None:
     index.put([entry(1, "alpha")], Fake())
     bad = entry(2, *texts("beta", count), title="\ud800", replaces=1)
     refused, other = index.put([bad, entry(3, "gamma")], Fake())
@@ -187,7 +187,7 @@ def test_what_cannot_be_stored_leaves_its_old_version_and_the_others(index: Writ
     is_sound(index)
 
 
-def test_equal_texts_share_a_vector_until_the_last_is_gone(index: Writer) -> None:
+def test_equal_texts_share_a_vector_until_the_last_is_deleted(index: Writer) -> None:
     fake = Fake()
     index.put([entry(1, "same", "one"), entry(2, "same", "two")], fake)
     assert sorted(fake.made) == ["one", "same", "two"]
@@ -200,7 +200,7 @@ def test_equal_texts_share_a_vector_until_the_last_is_gone(index: Writer) -> Non
     assert index._connection.execute("SELECT count(*) FROM block").get == 0
 
 
-def test_a_free_slot_is_used_again(index: Writer) -> None:
+def test_free_slot_is_reused(index: Writer) -> None:
     index.put([entry(1, *(f"text {at}" for at in range(SLOTS)))], Fake())
     index.put([entry(2, "more")], Fake())
     index.delete([1])
@@ -220,7 +220,7 @@ def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) ->
     reader.close()
 
 
-def test_after_a_deletion_no_file_holds_a_word_of_it(index: Writer, folder: Path) -> None:
+def test_no_file_contains_a_word_of_a_deleted_document(index: Writer, folder: Path) -> None:
     rng = random.Random(1)
     common = ["".join(rng.choices("abcdefghij", k=7)) for _ in range(1_000)]
     secrets = [f"zq{''.join(rng.choices('klmnoprstuv', k=9))}" for _ in range(40)] + ["机密文件在此"]
@@ -239,7 +239,7 @@ def test_after_a_deletion_no_file_holds_a_word_of_it(index: Writer, folder: Path
 
 
 @pytest.mark.parametrize("damage", ["junk", "foreign", "torn", "older"])
-def test_a_file_that_is_no_index_is_set_aside_with_a_reason(
+def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = Writer(folder)
@@ -269,7 +269,7 @@ def test_a_file_that_is_no_index_is_set_aside_with_a_reason(
     again.close()
 
 
-def test_an_index_of_a_newer_kbsync_is_left_alone(folder: Path) -> None:
+def test_index_of_a_newer_kbsync_is_left_alone(folder: Path) -> None:
     Writer(folder).close()
     connection = apsw.Connection(str(folder / "index.db"))
     connection.pragma("user_version", 99)
@@ -280,7 +280,7 @@ def test_an_index_of_a_newer_kbsync_is_left_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", None])
-def test_an_index_that_was_killed_while_it_was_made_is_finished(folder: Path, content: bytes | None) -> None:
+def test_index_whose_creation_was_killed_is_completed(folder: Path, content: bytes | None) -> None:
     folder.mkdir()
     if content is None:
         connection = apsw.Connection(str(folder / "index.db"))
@@ -302,7 +302,7 @@ def test_an_index_that_was_killed_while_it_was_made_is_finished(folder: Path, co
         ("CREATE TABLE theirs (x)", "the next pass"),
     ],
 )
-def test_what_is_no_index_is_told_to_a_reader(folder: Path, made: str | None, says: str) -> None:
+def test_invalid_index_is_reported_to_a_reader(folder: Path, made: str | None, says: str) -> None:
     folder.mkdir()
     if made is not None:
         with closing(open_writer(folder / "index.db")) as connection:
@@ -311,7 +311,7 @@ def test_what_is_no_index_is_told_to_a_reader(folder: Path, made: str | None, sa
         SqliteStore(folder, writer=None)
 
 
-def test_a_reader_follows_a_new_index(index: Writer, folder: Path) -> None:
+def test_reader_switches_to_a_new_index(index: Writer, folder: Path) -> None:
     reader = SqliteStore(folder, writer=None)
     first, _ = reader.check()
     index.discard("a test")
@@ -323,7 +323,7 @@ def test_a_reader_follows_a_new_index(index: Writer, folder: Path) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("place", ["end", "top", "middle"])
-def test_a_line_more_leaves_nearly_all_of_a_long_text_where_it_is(index: Writer, place: str) -> None:
+def test_added_line_moves_little_of_a_long_text(index: Writer, place: str) -> None:
     count = STEP * 4 + 90
     parts = texts("alpha", count)
     document = stored(index, 1, parts)
@@ -339,7 +339,7 @@ def test_a_line_more_leaves_nearly_all_of_a_long_text_where_it_is(index: Writer,
 
 
 @long
-def test_a_changed_chunk_is_taken_out_with_its_run_alone(index: Writer, folder: Path) -> None:
+def test_changed_chunk_is_removed_with_its_run_only(index: Writer, folder: Path) -> None:
     parts = texts("alpha", STEP * 4)
     document = stored(index, 1, parts)
     parts[700] = "zqsecret"
@@ -371,7 +371,7 @@ def edited(rng: random.Random, parts: Sequence[str]) -> list[str]:
 
 
 @long
-def test_any_changes_one_after_the_other_leave_what_was_put_last_and_then_nothing(index: Writer) -> None:
+def test_any_sequence_of_changes_leaves_the_last_version_and_then_nothing(index: Writer) -> None:
     rng, live = random.Random(8), dict[int, list[str]]()
     for number in range(1, 120):
         old = rng.choice([*live, None])
@@ -407,7 +407,7 @@ def test_chunks_know_their_new_lines(index: Writer) -> None:
 
 
 @long
-def test_a_reader_sees_the_old_text_whole_or_the_new_one(index: Stepping, folder: Path) -> None:
+def test_reader_sees_either_the_complete_old_or_new_text(index: Stepping, folder: Path) -> None:
     old, new = texts("alpha"), texts("beta", STEP * 3)
     document = stored(index, 1, old)
     seen = list[str]()
@@ -444,7 +444,7 @@ def judge(place: Path, *wanted: list[str], gone: str) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("new", [texts("beta", STEP * 2 + 9), []], ids=["replacement", "deletion"])
-def test_killed_between_two_steps_one_version_is_left(index: Stepping, folder: Path, new: list[str]) -> None:
+def test_kill_between_two_steps_leaves_one_version(index: Stepping, folder: Path, new: list[str]) -> None:
     old, made = texts("zqsecret"), list[Path]()
     stored(index, 1, old)
     index.between = lambda: made.append(shutil.copytree(folder, folder.with_name(f"killed-{len(made)}")))
@@ -457,7 +457,7 @@ def test_killed_between_two_steps_one_version_is_left(index: Stepping, folder: P
         judge(place, old, new, gone="zqsecret")
 
 
-def test_a_rename_of_a_long_text_changes_one_row_of_words_and_no_passage(index: Writer) -> None:
+def test_renaming_a_long_text_changes_one_row_and_no_passage(index: Writer) -> None:
     stored(index, 1, texts("alpha"))
     seen = list[str]()
     index._connection.set_update_hook(lambda _kind, _database, table, _rowid: seen.append(table))
@@ -471,7 +471,7 @@ def test_a_rename_of_a_long_text_changes_one_row_of_words_and_no_passage(index: 
 
 
 @pytest.mark.parametrize("count", [2, STEP * 2 + 90])
-def test_a_document_is_found_by_its_text_and_a_name_while_it_is_renamed_and_a_kill_is_made_up_for(
+def test_document_is_found_by_text_and_name_during_a_rename_and_after_a_kill(
     index: Stepping, folder: Path, count: int
 ) -> None:
     parts, fake = texts("alpha", count), Fake()
@@ -501,7 +501,7 @@ def test_a_document_is_found_by_its_text_and_a_name_while_it_is_renamed_and_a_ki
 
 
 @long
-def test_a_small_document_gets_in_between(index: Stepping) -> None:
+def test_small_document_is_stored_between_steps_of_a_large_one(index: Stepping) -> None:
     stored(index, 1, texts("alpha"))
     finished = list[str]()
 
@@ -522,7 +522,7 @@ def test_a_small_document_gets_in_between(index: Stepping) -> None:
     assert finished == ["small", "huge"]
 
 
-def test_a_replacement_in_the_middle_of_another_is_not_lost(index: Stepping) -> None:
+def test_replacement_during_another_is_not_lost(index: Stepping) -> None:
     stored(index, 1, texts("alpha"))
     calls = itertools.count()
 
@@ -549,7 +549,7 @@ def test_closing_waits_for_one_step_only(index: Stepping, folder: Path) -> None:
 
 
 @long
-def test_space_that_is_free_goes_back_to_the_file_system(index: Writer, folder: Path) -> None:
+def test_free_space_returns_to_the_file_system(index: Writer, folder: Path) -> None:
     rng = random.Random(3)
     parts = [" ".join(rng.choices("abcdefghijkl", k=4_000)) for _ in range(STEP * 2)]
     stored(index, 1, [f"{at} {text}" for at, text in enumerate(parts)])
@@ -609,7 +609,7 @@ def as_layout_3(index: Writer, tokeniser: int = TOKENISER) -> str:
 
 
 @long
-def test_names_are_taken_out_of_the_passages_of_an_older_index_in_steps_that_a_kill_may_end(
+def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
     folder: Path,
 ) -> None:
     parts, fake, made = [texts("alpha"), *(["beta", f"text {at}"] for at in range(300))], Fake(), list[Path]()
@@ -650,7 +650,7 @@ def test_names_are_taken_out_of_the_passages_of_an_older_index_in_steps_that_a_k
 
 @pytest.mark.parametrize("count", [3, STEP * 2 + 90])
 @pytest.mark.parametrize("layout", [LAYOUT_1, LAYOUT_2, ""])
-def test_an_index_of_a_layout_before_goes_on_with_its_vectors(folder: Path, layout: str, count: int) -> None:
+def test_index_of_a_previous_layout_keeps_its_vectors(folder: Path, layout: str, count: int) -> None:
     index = Writer(folder)
     old = ["zqsecret one", "zqsecret two", *texts("three", count - 2)]
     stored(index, 1, old)

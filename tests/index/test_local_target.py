@@ -71,7 +71,7 @@ async def found(target: LocalTarget, text: str) -> set[str | None]:
     return {hit.path for hit in await target.search(Query(text))}
 
 
-def test_opening_and_looking_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_opening_and_reading_loads_no_heavy_modules(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from concurrent.futures import Future
@@ -91,7 +91,9 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.strip() == "[]"
 
 
-async def test_outcomes_are_each_documents_own(target: LocalTarget, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_document_has_its_own_outcome(
+    target: LocalTarget, caplog: pytest.LogCaptureFixture
+) -> None:
     texts = ["fine words", "rejected", " \n", "bug", "x" * 10_001, "torn", "full", "good words"]
     with caplog.at_level(logging.CRITICAL):
         outcomes = await target.put([document(at, text) for at, text in enumerate(texts, 1)])
@@ -104,7 +106,7 @@ async def test_outcomes_are_each_documents_own(target: LocalTarget, caplog: pyte
     assert await found(target, "words") == {"folder/1.md", "folder/8.md"}
 
 
-async def test_what_a_killed_process_left_is_taken_out_by_the_next(
+async def test_leftovers_of_a_killed_process_are_removed_by_the_next(
     target: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
@@ -122,7 +124,7 @@ async def test_what_a_killed_process_left_is_taken_out_by_the_next(
     await again.aclose()
 
 
-async def test_a_damaged_index_is_put_aside_and_made_anew(target: LocalTarget, tmp_path: Path) -> None:
+async def test_damaged_index_is_set_aside_and_recreated(target: LocalTarget, tmp_path: Path) -> None:
     await put(target, *(document(at, f"alpha {at} " * 200) for at in range(1, 30)))
     first = await target.base()
     assert isinstance(target._store, SqliteStore) and target._store._writer is not None
@@ -150,7 +152,7 @@ async def test_a_damaged_index_is_put_aside_and_made_anew(target: LocalTarget, t
         (UsageError("no weights; reinstall them"), "embedding"),
     ],
 )
-async def test_trouble_with_the_disk_never_blames_a_document(
+async def test_disk_errors_never_blame_a_document(
     target: LocalTarget, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str | None
 ) -> None:
     def fail(*_: object) -> None:
@@ -162,7 +164,7 @@ async def test_trouble_with_the_disk_never_blames_a_document(
     assert getattr(raised.value, "halt", None) == expected
 
 
-async def test_a_second_target_is_refused_and_reading_only_takes_no_lock_and_writes_nothing(
+async def test_second_writer_is_refused_and_readers_take_no_lock_and_write_nothing(
     target: LocalTarget, tmp_path: Path
 ) -> None:
     with pytest.raises(StateError, match="in use"):
@@ -194,7 +196,7 @@ async def test_closing_twice_is_fine_and_later_calls_are_unavailable(tmp_path: P
     assert (tmp_path / "kb" / "index.db-wal").stat().st_size == 0
 
 
-async def test_documents_of_an_earlier_batch_are_stored_and_said_to_be(
+async def test_documents_of_an_earlier_batch_are_stored_and_reported(
     target: LocalTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "_MOST_CHARACTERS", 0)  # each document is a batch
@@ -227,7 +229,7 @@ async def first(target: LocalTarget, text: str) -> tuple[str | None, Passage]:
     return hit.path, hit.passages[0]
 
 
-async def test_what_is_put_while_searches_go_on_is_found_by_its_meaning(reading: LocalTarget) -> None:
+async def test_document_added_during_searches_is_found_by_meaning(reading: LocalTarget) -> None:
     await put(reading, document(1, "The bicycle has a flat tyre."), document(2, "Rain fell all day."))
     for _ in range(3):  # from the second on vectors are cached in memory
         assert "folder/3.md" not in await found(reading, "automobile")
@@ -238,7 +240,7 @@ async def test_what_is_put_while_searches_go_on_is_found_by_its_meaning(reading:
 LONG = "".join(f"The paragraph number {number} says {number * 7} things.\n\n" for number in range(600))
 
 
-async def test_a_long_note_is_found_by_its_new_tag_and_not_by_the_old_one(reading: LocalTarget) -> None:
+async def test_long_note_is_found_by_its_new_tag_and_not_by_the_old_one(reading: LocalTarget) -> None:
     [old] = await put(reading, document(1, f"---\ntags: quince\n---\n{LONG}", "a.md"))
     assert await found(reading, "quince") == {"a.md"}
     await put(reading, document(2, f"---\ntags: walnut\n---\n{LONG}", "a.md", replaces=old))
@@ -246,7 +248,7 @@ async def test_a_long_note_is_found_by_its_new_tag_and_not_by_the_old_one(readin
 
 
 @pytest.mark.parametrize("title", ["---\ntitle: {}\n---\n", "# {}\n\n"])
-async def test_another_title_embeds_no_text_but_the_first_again(
+async def test_new_title_reembeds_only_the_first_passage(
     reading: LocalTarget, monkeypatch: pytest.MonkeyPatch, title: str
 ) -> None:
     [old] = await put(reading, document(1, f"{title.format('Quince')}{LONG}", "a.md"))
@@ -265,7 +267,7 @@ async def test_another_title_embeds_no_text_but_the_first_again(
 RECIPES = {"a.md": "68fa92482a1e1fcd", "b.pdf": "a10d481bea45cebe"}
 
 
-def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_its_own_formats(
+def test_recipes_are_stable_and_a_new_reader_changes_only_its_formats(
     target: LocalTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def recipes() -> dict[str, str]:
@@ -281,7 +283,7 @@ def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]
 
 
-async def test_what_is_read_again_with_the_same_text_is_not_embedded_again(
+async def test_reread_document_with_equal_text_is_not_reembedded(
     reading: LocalTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [old] = await put(reading, document(1, LONG, "a.md"))
@@ -291,7 +293,7 @@ async def test_what_is_read_again_with_the_same_text_is_not_embedded_again(
     assert [each.recipe async for each in reading.list()] == ["of another reader"]
 
 
-async def test_the_line_of_a_passage_follows_when_lines_are_put_in_above(reading: LocalTarget) -> None:
+async def test_passage_line_follows_insertions_above(reading: LocalTarget) -> None:
     text = f"{LONG}The kestrel has its nest in the tower.\n"
     [old] = await put(reading, document(1, text, "a.md"))
     _, before = await first(reading, "kestrel nest")
@@ -302,7 +304,7 @@ async def test_the_line_of_a_passage_follows_when_lines_are_put_in_above(reading
     assert (above + text).split("\n")[(after.line or 0) - 1] == after.text.split("\n")[0]
 
 
-async def test_equal_texts_under_different_titles_mean_what_their_titles_say(reading: LocalTarget) -> None:
+async def test_equal_texts_under_different_titles_have_different_meanings(reading: LocalTarget) -> None:
     body = "It comes on Friday and costs ninety."
     await put(reading, document(1, f"---\ntitle: Bicycle tyres\n---\n{body}"))
     await put(reading, document(2, f"---\ntitle: Espresso maker\n---\n{body}"))

@@ -46,17 +46,17 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("body", "text"), TEXTS)
-def test_a_text_is_read_as_it_is_seen(parser, body, text):
+def test_text_is_read_as_displayed(parser, body, text):
     assert text_of(parser, samples.odt(body)) == text
 
 
-def test_hidden_words_are_left_out(parser):
+def test_hidden_words_are_excluded(parser):
     style = '<style:style style:name="T1"><style:text-properties text:display="none"/></style:style>'
     body = '<text:p>seen<text:span text:style-name="T1">hidden</text:span> too</text:p>'
     assert text_of(parser, with_styles(body, style)) == "seen too"
 
 
-def test_items_are_numbered_as_their_style_says(parser):
+def test_list_items_are_numbered_by_their_style(parser):
     levels = '<text:list-level-style-number text:level="1" style:num-format="1" style:num-suffix="."/>'
     levels += '<text:list-level-style-bullet text:level="2"/>'
     style = f'<text:list-style style:name="L1">{levels}</text:list-style>'
@@ -68,7 +68,7 @@ def test_items_are_numbered_as_their_style_says(parser):
     assert text_of(parser, with_styles(body, style)) == "1. one\n  - deep\n2. two\n\nmore of two\n\n3. three"
 
 
-def test_the_cells_that_a_wide_cell_covers_stay_empty(parser):
+def test_cells_covered_by_a_merged_cell_stay_empty(parser):
     cell = "<table:table-cell><text:p>{}</text:p></table:table-cell>".format
     wide = '<table:table-cell table:number-columns-spanned="2"><text:p>wide</text:p></table:table-cell>'
     rows = f"<table:table-row>{wide}<table:covered-table-cell/>{cell('c')}</table:table-row>"

@@ -145,7 +145,7 @@ def test_headings_tables_notes_and_text_are_kept(parser, extension):
     assert not parsed.has_lines
 
 
-def test_a_title_that_programs_put_there_is_none(parser):
+def test_title_generated_by_a_program_is_ignored(parser):
     assert parser.parse("x.pptx", BytesBody(samples.pptx(title="PowerPoint Presentation"))).title == "Roadmap"
 
 
@@ -161,12 +161,12 @@ def test_a_title_that_programs_put_there_is_none(parser):
         ("odp", SAMPLES["odp"], ["## Roadmap", "## Slide 2"]),
     ],
 )
-def test_pages_and_slides_come_in_order_and_begin_where_their_text_does(parser, extension, raw, first_lines):
+def test_pages_and_slides_are_ordered_and_start_at_their_text(parser, extension, raw, first_lines):
     parsed = parser.parse(f"x.{extension}", BytesBody(raw))
     assert [parsed.text[start:].split("\n")[0] for start in parsed.page_starts] == first_lines
 
 
-def test_words_in_a_slides_groups_and_charts_are_found(parser):
+def test_words_in_slide_groups_and_charts_are_found(parser):
     group = "<p:grpSp><p:nvGrpSpPr/><p:grpSpPr/>" + samples.shape(5, "inside a group") + "</p:grpSp>"
     assert "inside a group" in text_of(parser, "pptx", samples.pptx([(group, "")]))
 
@@ -182,7 +182,7 @@ def test_entities_and_tabs_in_word_are_kept(parser):
 
 
 @pytest.mark.parametrize("extension", ["odt", "xlsx", "epub", "pptx"])
-def test_entities_are_kept_elsewhere(parser, extension):
+def test_entities_are_kept_in_other_formats(parser, extension):
     words = "R&amp;D list&lt;int&gt; snake_case"
     built = {
         "odt": samples.odt(f"<text:p>{words}</text:p>"),
@@ -193,13 +193,13 @@ def test_entities_are_kept_elsewhere(parser, extension):
     assert "R&D list<int> snake_case" in text_of(parser, extension, built[extension])
 
 
-def test_empty_rows_of_a_sheet_are_left_out(parser):
+def test_empty_sheet_rows_are_excluded(parser):
     sheet = samples.xlsx({"S": [["", ""], ["a", 1], ["", ""], ["", ""], ["b", 2]]})
     assert text_of(parser, "xlsx", sheet) == "## S\n\n| a | 1 |\n| --- | --- |\n| b | 2 |"
 
 
 @pytest.mark.parametrize("extension", ["html", "epub", "eml"])
-def test_text_is_found_however_deep_it_lies(parser, extension):
+def test_deeply_nested_text_is_found(parser, extension):
     deep = "<div>" * 3000 + "<p>at the bottom</p>" + "</div>" * 3000
     mail = b"Subject: x\nContent-Type: text/html\n\n" + deep.encode()
     built = {"html": deep.encode(), "epub": samples.epub([deep]), "eml": mail}
@@ -258,7 +258,7 @@ ENDLESS = ("<!--", "<![CDATA[", "<?", "<!x", "</a ", "<a b='", "<a ", "<!--x--!>
 
 
 @pytest.mark.parametrize("opening", ENDLESS)
-def test_marks_that_nothing_closes_cost_no_more_than_their_length(opening):
+def test_unclosed_tags_take_linear_time(opening):
     started = time.process_time()
     read_html(opening * (400_000 // len(opening)) + "the end")
     assert time.process_time() - started < 5
@@ -274,7 +274,7 @@ def test_mail_is_read_in_any_charset(parser, charset, as_html):
     assert text in text_of(parser, "eml", head + shown.encode(charset))
 
 
-def test_a_mail_in_two_versions_is_read_once(parser):
+def test_mail_with_two_alternatives_is_read_once(parser):
     head = b"Subject: x\nContent-Type: multipart/alternative; boundary=B\n\n"
     plain = b"--B\nContent-Type: text/plain\n\nthe words\n"
     rich = b"--B\nContent-Type: text/html\n\n<p>the words</p>\n--B--\n"
@@ -282,7 +282,7 @@ def test_a_mail_in_two_versions_is_read_once(parser):
     assert "the words" in text_of(parser, "eml", head + rich)
 
 
-def test_a_forwarded_mail_is_read_too(parser):
+def test_forwarded_mail_is_read_too(parser):
     inner = b"Subject: inner\n\nforwarded words\n"
     raw = b"Subject: x\nContent-Type: message/rfc822\n\n" + inner
     assert "forwarded words" in text_of(parser, "eml", raw)
@@ -300,7 +300,7 @@ def mail_with(*parts: bytes) -> bytes:
     )
 
 
-def test_attachments_are_read_by_the_reader_of_their_format_below_their_names(parser):
+def test_attachments_are_parsed_by_format_under_their_names(parser):
     raw = mail_with(
         attached("Plan.docx", SAMPLES["docx"]), attached("a.csv", b"x,y"), attached("b.txt", b"words")
     )
@@ -313,7 +313,7 @@ def test_attachments_are_read_by_the_reader_of_their_format_below_their_names(pa
     assert text.startswith("# Files\n\nSee below.\n\nAttachments: ")
 
 
-def test_an_attachment_that_cannot_be_read_costs_the_mail_nothing_else(parser):
+def test_unreadable_attachment_leaves_the_rest_of_the_mail_intact(parser):
     bomb = samples.zip_bomb(SAMPLES["docx"], "word/document.xml", 64 << 20)
     raw = mail_with(
         attached("a.docx", bomb),
@@ -325,7 +325,7 @@ def test_an_attachment_that_cannot_be_read_costs_the_mail_nothing_else(parser):
     assert text_of(parser, "eml", raw) == expected
 
 
-def test_an_attachment_that_takes_too_long_costs_the_mail_nothing_else(monkeypatch):
+def test_slow_attachment_leaves_the_rest_of_the_mail_intact(monkeypatch):
     monkeypatch.setattr(mail, "MOST_SECONDS", 0.05)
     raw = mail_with(attached("a.txt", b"words"), attached("slow.html", b"<div>x" * 200_000))
     text = mail.read_eml(raw).text
@@ -333,7 +333,7 @@ def test_an_attachment_that_takes_too_long_costs_the_mail_nothing_else(monkeypat
     assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
 
 
-def test_messages_inside_others_are_read_with_their_subjects_to_a_bounded_depth(parser):
+def test_nested_messages_are_read_with_their_subjects_to_a_limited_depth(parser):
     raw = samples.mail("level 9", b"innermost")
     for level in range(8, 0, -1):
         raw = f"Subject: level {level}\nContent-Type: message/rfc822\n\n".encode() + raw
@@ -346,7 +346,7 @@ def test_messages_inside_others_are_read_with_their_subjects_to_a_bounded_depth(
     assert "## 1.eml" in text and "#### 2.eml" in text and "innermost" not in text
 
 
-def test_a_sentence_that_begins_with_from_ends_no_message_of_a_mailbox(parser):
+def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
     body = b"Dear all,\n\nFrom now on we meet at noon.\n\n>From there we walk."
     text = text_of(parser, "mbox", samples.mailbox(samples.mail("A", body), samples.mail("B", b"b")))
     assert text == "# A\n\nDear all,\n\nFrom now on we meet at noon.\n\nFrom there we walk.\n\n# B\n\nb"
@@ -363,11 +363,11 @@ def test_a_sentence_that_begins_with_from_ends_no_message_of_a_mailbox(parser):
         ("PHOTO;ENCODING=b:AAAA\nTITLE:Dr", "Title: Dr"),
     ],
 )
-def test_the_lines_of_a_contact_become_words(parser, line, shown):
+def test_contact_fields_become_words(parser, line, shown):
     assert text_of(parser, "vcf", f"BEGIN:VCARD\nFN:A\n{line}\nEND:VCARD".encode()) == f"## A\n\n{shown}"
 
 
-def test_long_outputs_of_a_notebook_are_bounded(parser):
+def test_long_notebook_outputs_are_truncated(parser):
     output = '{"output_type": "stream", "text": "' + "9" * 100_000 + '"}'
     raw = '{"cells": [{"cell_type": "code", "source": "run()", "outputs": [' + output + "]}]}"
     assert 4000 < len(text_of(parser, "ipynb", raw.encode())) < 4200
@@ -411,7 +411,7 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
 
 
 @pytest.mark.parametrize(("extension", "raw", "code", "words"), REFUSED)
-def test_what_cannot_be_read_is_refused_with_its_cause(parser, extension, raw, code, words):
+def test_unreadable_document_is_refused_with_its_cause(parser, extension, raw, code, words):
     refusal = rejected(parser, extension, raw)
     assert (refusal.code, words in refusal.reason) == (code, True)
     assert refusal.reason.startswith("no text in it") == (code in ("scanned", "no-text"))
@@ -428,11 +428,11 @@ STRICT = (
 @pytest.mark.parametrize(
     "junk", [b"\x00" * 200, bytes(range(256)) * 20, b"just words", b"PK\x03\x04" + b"\xff" * 100]
 )
-def test_junk_is_rejected_with_a_sentence(parser, extension, junk):
+def test_garbage_is_rejected_with_a_message(parser, extension, junk):
     assert rejected(parser, extension, junk).code in ("damaged", "binary", "no-text")
 
 
-def test_a_damaged_pdf_is_told_once_in_plain_words(parser):
+def test_damaged_pdf_is_reported_once_in_plain_words(parser):
     refusal = rejected(parser, "pdf", b"%PDF-1.4 and nothing more")
     told = "cannot be read: the PDF is damaged; open it in its own program and save it again"
     assert (refusal.code, refusal.reason) == ("damaged", told)
@@ -449,13 +449,13 @@ MEDIA = [
 
 @long
 @pytest.mark.parametrize(("extension", "part"), MEDIA)
-def test_a_picture_however_large_is_not_read(parser, extension, part):
+def test_pictures_of_any_size_are_not_read(parser, extension, part):
     document = samples.zip_bomb(SAMPLES[extension], part, 32 << 20)
     assert text_of(parser, extension, document) == text_of(parser, extension, SAMPLES[extension])
 
 
 @long
-def test_a_text_under_the_name_of_a_picture_is_no_way_around_the_limits(parser):
+def test_text_with_a_picture_extension_does_not_bypass_the_limits(parser):
     parts = samples.parts_of(SAMPLES["pptx"])
     name = "ppt/_rels/presentation.xml.rels"
     slides = {part for part in parts if part.startswith("ppt/slides/slide")}
@@ -465,7 +465,7 @@ def test_a_text_under_the_name_of_a_picture_is_no_way_around_the_limits(parser):
     assert rejected(parser, "pptx", bomb).code == "bomb"
 
 
-def test_comments_on_a_slide_and_its_keywords_are_read(parser):
+def test_slide_comments_and_keywords_are_read(parser):
     parts = samples.parts_of(samples.pptx([(samples.shape(2, "words"), "")]))
     old = '<p:cmLst xmlns:p="x"><p:cm><p:text>too long</p:text></p:cm></p:cmLst>'
     new = '<c xmlns:a="y"><cm><txBody><a:p><a:r><a:t>and dull</a:t></a:r></a:p></txBody></cm></c>'
@@ -479,7 +479,7 @@ def test_comments_on_a_slide_and_its_keywords_are_read(parser):
     assert parsed.tags == ("lamps",)
 
 
-def test_a_hidden_slide_is_read(parser):
+def test_hidden_slide_is_read(parser):
     parts = samples.parts_of(samples.pptx([(samples.shape(2, "kept back"), "")]))
     name = "ppt/slides/slide1.xml"
     hidden = parts[name].replace(b"<p:sld ", b'<p:sld show="0" ')

@@ -23,12 +23,12 @@ BODY = ("The keeper lit the lamp at dusk, as on every evening of that", "year, a
 
 
 @pytest.mark.parametrize("height", [2, 20, 41, 796, 815, 834])
-def test_a_line_at_the_edge_of_a_page_is_kept(parser, height):
+def test_line_at_the_page_edge_is_kept(parser, height):
     text = read(parser, placed((60, height, "Read by the harbour master")) + lines(*BODY)).text
     assert "Read by the harbour master" in text
 
 
-def test_lines_become_paragraphs_and_hyphens_at_line_ends_are_joined(parser):
+def test_lines_become_paragraphs_and_hyphenated_words_are_joined(parser):
     page = lines(
         "The keeper read the manu-", "al twice, for it was well-", "known.", *BODY, "It is well-known."
     )
@@ -39,7 +39,7 @@ def test_lines_become_paragraphs_and_hyphens_at_line_ends_are_joined(parser):
     )
 
 
-def test_a_gap_a_bullet_and_an_indent_begin_paragraphs(parser):
+def test_gap_bullet_and_indent_start_paragraphs(parser):
     bullets = lines("\u2022 first thing to take", "\u2022 second thing to take", y=600)
     indented = placed((74, 500, "An indented line begins one more,")) + lines("and this goes on.", y=487)
     text = read(parser, lines(*BODY) + bullets + lines(*BODY, y=526) + indented).text
@@ -47,12 +47,12 @@ def test_a_gap_a_bullet_and_an_indent_begin_paragraphs(parser):
     assert text.endswith("An indented line begins one more, and this goes on.")
 
 
-def test_headings_are_larger_and_the_largest_is_the_first_level(parser):
+def test_larger_text_is_a_heading_and_the_largest_the_first_level(parser):
     page = lines("The lighthouse", size=22, y=760) + lines("Its lamp", size=15, y=730) + lines(*BODY)
     assert read(parser, page).text.startswith("# The lighthouse\n\n## Its lamp\n\nThe keeper lit")
 
 
-def test_a_size_in_the_matrix_counts_like_one_of_the_font(parser):
+def test_text_matrix_scale_counts_as_font_size(parser):
     page = placed((60, 740, "The lighthouse"), size=1, matrix="22 0 0 22") + lines(*BODY)
     assert read(parser, page).text.startswith("# The lighthouse\n\n")
 
@@ -71,7 +71,7 @@ def test_code_keeps_its_lines_and_indents(parser):
     assert read(parser, lines(*BODY) + code).text.endswith("```\nif dusk:\n    light()\n# done\n```")
 
 
-def test_a_line_that_markdown_would_take_for_structure_is_a_paragraph(parser):
+def test_line_resembling_markdown_structure_is_a_paragraph(parser):
     assert read(parser, lines("# 7 is the number of the pier")).text == r"\# 7 is the number of the pier"
 
 
@@ -84,28 +84,28 @@ def pages_of(count: int, header: str, footer: str) -> list[bytes]:
     ]
 
 
-def test_headers_and_footers_that_repeat_are_kept_once_and_page_numbers_never(parser):
+def test_repeated_headers_and_footers_are_kept_once_and_page_numbers_dropped(parser):
     text = read(parser, *pages_of(4, "Log of the Aurora", "{} / 4")).text
     assert text.count("Log of the Aurora") == 1 and "/ 4" not in text
     assert text.count("the wind came") == 4
 
 
-def test_a_page_of_its_own_number_in_the_header_is_left_out_too(parser):
+def test_page_number_inside_the_header_is_dropped(parser):
     assert read(parser, *pages_of(4, "Log - page {} of 4", "Aurora")).text.count("Log - page") == 1
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_two_pages_share_is_no_header(parser, count):
+def test_line_shared_by_two_pages_is_not_a_header(parser, count):
     assert read(parser, *pages_of(count, "Log of the Aurora", "{}")).text.count("Log of the Aurora") == count
 
 
-def test_a_number_that_does_not_count_pages_is_no_page_number(parser):
+def test_number_that_does_not_count_pages_is_kept(parser):
     pages = [lines(*BODY) + placed((60, 810, f"Invoice {n}")) for n in (4711, 4815, 1623, 42)]
     text = read(parser, *pages).text
     assert all(f"Invoice {n}" in text for n in (4711, 4815, 1623, 42))
 
 
-def test_words_that_repeat_inside_the_page_are_kept(parser):
+def test_repeated_words_inside_the_page_are_kept(parser):
     assert read(parser, *[lines("No ship today.", y=420)] * 5).text.count("No ship today.") == 5
 
 
@@ -114,7 +114,7 @@ def test_columns_are_read_one_after_the_other(parser):
     assert read(parser, left + right).text == "left one left two\n\nright one right two"
 
 
-def test_what_is_drawn_late_but_above_comes_first(parser):
+def test_text_drawn_late_but_higher_comes_first(parser):
     page = lines(*BODY, y=400) + lines("Chapter of the lamp", y=700)
     assert read(parser, page).text.startswith("Chapter of the lamp\n\nThe keeper lit")
 
@@ -122,7 +122,7 @@ def test_what_is_drawn_late_but_above_comes_first(parser):
 @pytest.mark.parametrize(
     ("matrix", "step"), [("0 1 -1 0", (1, 0)), ("-1 0 0 -1", (0, 1)), ("0 -1 1 0", (-1, 0))]
 )
-def test_turned_text_is_read_like_upright_text(parser, matrix, step):
+def test_rotated_text_is_read_like_upright_text(parser, matrix, step):
     x, y = 300, 400
     texts = [(x + 13 * n * step[0], y + 13 * n * step[1], line) for n, line in enumerate(BODY)]
     turned = placed((x - 40 * step[0], y - 40 * step[1], "The lighthouse"), matrix=matrix, size=22)
@@ -131,7 +131,7 @@ def test_turned_text_is_read_like_upright_text(parser, matrix, step):
 
 
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_a_turned_page_is_read_like_an_upright_one(parser, turn):
+def test_rotated_page_is_read_like_an_upright_one(parser, turn):
     assert read(parser, lines(*BODY), more=b"/Rotate %d" % turn).text == " ".join(BODY)
 
 
@@ -142,19 +142,19 @@ def test_chinese_lines_are_joined_without_a_space(parser):
     assert read(parser, page).text == "看守人在黄昏时点亮了灯。"
 
 
-def test_title_and_tags_are_those_of_the_metadata(parser):
+def test_title_and_tags_come_from_the_metadata(parser):
     parsed = read(parser, lines(*BODY), title="Tales of the coast", keywords="sea; lamp, ships;sea")
     assert (parsed.title, parsed.tags) == ("Tales of the coast", ("sea", "lamp", "ships"))
 
 
-def test_a_damaged_page_costs_no_other_page(parser):
+def test_damaged_page_affects_no_other_page(parser):
     whole = pdf([lines("one"), lines("two"), lines("three")])
     raw = whole.replace(b"/Kids [8 0 R 10 0 R", b"/Kids [8 0 R 99 0 R")
     parsed = parser.parse("x.pdf", BytesBody(raw))
     assert (parsed.text, parsed.page_starts) == ("one\n\nthree", (0, 5, 5))
 
 
-def test_a_pdf_of_damaged_pages_is_refused(parser):
+def test_pdf_with_only_damaged_pages_is_refused(parser):
     with pytest.raises(Rejected) as refusal:
         parser.parse("x.pdf", BytesBody(pdf([lines("one")]).replace(b"/Kids [8 0 R", b"/Kids [99 0 R")))
     assert (refusal.value.code, "a page of the PDF is damaged" in refusal.value.reason) == ("damaged", True)

@@ -18,7 +18,7 @@ TEXTS = sorted(e for e in EXTENSIONS if not needs_parser(f"x.{e}"))
 
 
 @pytest.mark.parametrize("extension", TEXTS)
-def test_texts_start_no_worker_and_write_nothing(tmp_path, extension):
+def test_plain_texts_start_no_worker_and_write_nothing(tmp_path, extension):
     parser = Parser(tmp_path / "spool")
     text = (
         "WEBVTT\n\n00:01.000 --> 00:02.000\n窗口 window\n" if extension in ("vtt", "srt") else "窗口 window\n"
@@ -40,7 +40,7 @@ LONG = {
 
 
 @long
-def test_a_long_text_is_read_behind_the_fence_as_a_short_one_is(tmp_path, monkeypatch):
+def test_long_text_is_parsed_in_the_sandbox_with_the_same_result(tmp_path, monkeypatch):
     short, fenced = Parser(tmp_path / "short"), Parser(tmp_path / "long")
     documents = {path: BytesBody((begin + "Ada,Rome\n" * 50).encode()) for path, begin in LONG.items()}
     wanted = {path: short.parse(path, body) for path, body in documents.items()}
@@ -55,7 +55,7 @@ def test_a_long_text_is_read_behind_the_fence_as_a_short_one_is(tmp_path, monkey
 
 
 @long
-def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_read(tmp_path):
+def test_text_using_too_much_memory_is_refused_and_the_next_is_read(tmp_path):
     parser = Parser(tmp_path / "spool", Bounds(60, 384 * MIB))
     try:
         with pytest.raises(Rejected, match="more than 384 MiB of memory, the limit") as refusal:
@@ -82,7 +82,7 @@ def test_front_matter_becomes_metadata(path, raw, tags, text, offset):
     assert (parsed.title, parsed.tags, parsed.text, parsed.line_offset) == ("The plan", tags, text, offset)
 
 
-def test_lines_of_the_text_are_lines_of_the_file():
+def test_text_lines_match_file_lines():
     raw = "\ufeff---\r\ntitle: x\r\n---\r\none\r\ntwo\r\n".encode()
     parsed = parse_text("a.md", raw)
     assert (
@@ -113,7 +113,7 @@ def test_lines_of_the_text_are_lines_of_the_file():
         ("related:\n- how to rinse\n- b.md", ["related:", "- how to rinse", "- b.md"]),
     ],
 )
-def test_what_people_wrote_into_front_matter_is_kept_on_its_line(matter, kept):
+def test_yaml_front_matter_values_keep_their_line(matter, kept):
     raw = f"---\n{matter}\n---\n# Heading\ntext\n"
     parsed = parse_text("a.md", raw.encode())
     lines = parsed.text.split("\n")
@@ -137,34 +137,34 @@ def test_what_people_wrote_into_front_matter_is_kept_on_its_line(matter, kept):
         ("# About [[Tea]]", "# About Tea"),
     ],
 )
-def test_links_and_embeds_of_notes_are_read_as_their_names(source, shown):
+def test_note_links_and_embeds_are_read_as_their_names(source, shown):
     assert parse_text("a.md", source.encode()).text == shown
 
 
-def test_what_people_wrote_into_front_matter_of_toml_is_kept():
+def test_toml_front_matter_values_are_kept():
     raw = "+++\ntitle = 'x'\nweight = 3\n[params]\nsummary = 'descale it'\n+++\nBody\n"
     parsed = parse_text("a.md", raw.encode())
     assert (parsed.title, parsed.text) == ("x", "\n\n\n\nsummary = 'descale it'\n\nBody\n")
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.yaml", "a.properties"])
-def test_escapes_of_characters_are_read_as_these(name):
+def test_character_escapes_are_decoded(name):
     text = r'{"a": "\u5907\u4efd \ud83d\ude00 caf\u00e9", "b": "\\u5907 \u0022 \n \u000a \ud800 \u200b x"}'
     wanted = r'{"a": "备份 😀 café", "b": "\\u5907 \u0022 \n \u000a \ud800 \u200b x"}'
     assert parse_text(name, text.encode()).text == wanted
 
 
-def test_escapes_that_yaml_has_besides_are_read_as_characters():
+def test_additional_yaml_escapes_are_decoded():
     raw = rb'a: "caf\xe9 \U0001F600 \x0a \Uffffffff"'
     assert parse_text("a.yaml", raw).text == r'a: "café 😀 \x0a \Uffffffff"'
 
 
-def test_references_of_xml_are_read_as_characters():
+def test_xml_references_are_decoded():
     raw = b"<a>&#22791;&#x4EFD; caf&#233; &#60;b&#x3e; &#10; &#9999999; &#xD800;</a>"
     assert parse_text("a.xml", raw).text == "<a>备份 café &#60;b&#x3e; &#10; &#9999999; &#xD800;</a>"
 
 
-def test_a_program_keeps_its_escapes():
+def test_source_code_keeps_its_escapes():
     assert parse_text("a.c", rb'"\u5907"').text == r'"\u5907"'
 
 
@@ -194,7 +194,7 @@ def test_broken_front_matter_loses_nothing(text):
     assert (parsed.text, parsed.line_offset) == (text, 0)
 
 
-def test_an_alias_bomb_in_front_matter_is_harmless():
+def test_alias_bomb_in_front_matter_is_harmless():
     lines = [
         "---",
         "a0: &a0 [x, x]",
@@ -215,11 +215,11 @@ def test_an_alias_bomb_in_front_matter_is_harmless():
         ("", ()),
     ],
 )
-def test_tags_come_in_many_shapes(value, tags):
+def test_tags_are_parsed_in_many_forms(value, tags):
     assert parse_text("a.md", f"---\ntags: {value}\n---\nbody".encode()).tags == tags
 
 
-def test_a_note_of_nothing_but_metadata_keeps_it_as_text():
+def test_note_with_only_metadata_keeps_it_as_text():
     parsed = parse_text("a.md", b"---\ntitle: Only a title\n---\n")
     assert parsed.title == "Only a title"
     assert "Only a title" in parsed.text
@@ -251,7 +251,7 @@ def test_a_note_of_nothing_but_metadata_keeps_it_as_text():
         ("a.unknown", "# a comment\n", Flavour.PLAIN, None),
     ],
 )
-def test_a_text_is_read_by_its_name_and_its_title_is_the_first_heading(name, text, flavour, title):
+def test_text_format_follows_its_name_and_its_title_is_the_first_heading(name, text, flavour, title):
     parsed = parse_text(name, text.encode())
     assert (parsed.flavour, parsed.title) == (flavour, title)
 
@@ -273,7 +273,7 @@ def test_rows_know_their_columns(name, text, columns):
     assert (parsed.flavour, parsed.columns, parsed.text) == (Flavour.ROWS, columns, text)
 
 
-def test_subtitles_keep_what_is_said_on_its_line():
+def test_subtitle_text_stays_on_its_line():
     vtt = "WEBVTT\n\nintro\n00:00:01.000 --> 00:00:03.500 align:start\n<v Ada>Good <i>morning</i>.\n\n"
     vtt += "00:04.000 --> 00:05.000\n早上好\n"
     parsed = parse_text("a.vtt", vtt.encode())
@@ -281,7 +281,7 @@ def test_subtitles_keep_what_is_said_on_its_line():
     assert parsed.text.split("\n")[7] == "早上好"
 
 
-def test_subrip_numbers_and_times_are_left_out():
+def test_subrip_numbers_and_times_are_dropped():
     srt = "1\n00:00:01,000 --> 00:00:02,000\nThere are 12 moons\n\n2\n00:00:03,000 --> 00:00:04,000\n1969\n"
     assert parse_text("a.srt", srt.encode()).text == "\n\nThere are 12 moons\n\n\n\n1969\n"
 
@@ -289,20 +289,20 @@ def test_subrip_numbers_and_times_are_left_out():
 @pytest.mark.parametrize(
     ("name", "raw"), [("a.txt", b" \n\t "), ("a.md", b"\xef\xbb\xbf\n"), ("a.vtt", b"WEBVTT\n\n")]
 )
-def test_blank_files_are_rejected_as_without_text(name, raw):
+def test_blank_files_are_rejected_as_textless(name, raw):
     with pytest.raises(Rejected, match=r"^no text in it") as refusal:
         parse_text(name, raw)
     assert refusal.value.code == "no-text"
 
 
-def test_an_xml_declaration_is_honoured():
+def test_xml_declaration_is_honoured():
     assert (
         "Привет"
         in parse_text("a.xml", '<?xml version="1.0" encoding="koi8-r"?><a>Привет</a>'.encode("koi8-r")).text
     )
 
 
-def test_a_text_over_the_limit_is_rejected_before_it_is_read(tmp_path, monkeypatch):
+def test_text_over_the_limit_is_rejected_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(parse, "LARGEST_TEXT", 10)
     with pytest.raises(Rejected, match="limit is 10 bytes") as refusal:
         Parser(Path(tmp_path)).parse("a.txt", BytesBody(b"x" * 11))
@@ -317,6 +317,6 @@ PROMISED = (
 )
 
 
-def test_every_promised_format_is_taken():
+def test_every_promised_format_is_accepted():
     assert set(PROMISED.split()) <= EXTENSIONS
     assert {"README", "LICENSE", "CHANGELOG", "NOTICE", "Makefile", "Dockerfile"} <= NAMES

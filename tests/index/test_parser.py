@@ -51,7 +51,7 @@ def parser(begin: Callable[..., Parser]) -> Parser:
 
 
 @pytest.mark.parametrize("moment", ["made", "opened", "being removed"])
-def test_a_home_that_another_parser_takes_for_a_dead_ones_is_made_anew(
+def test_temporary_folder_mistaken_for_a_dead_parsers_is_recreated(
     begin: Callable[..., Parser], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     make, opening, removing = module.make_passing_folder, os.open, list[int]()
@@ -122,7 +122,7 @@ def told(parser: Parser, what: str) -> str:
         ("blank", BOUNDS, "no-text", "no text in it"),
     ],
 )
-def test_a_document_beyond_a_limit_is_given_up_and_the_next_one_is_read(begin, what, bounds, code, says):
+def test_document_beyond_a_limit_is_abandoned_and_the_next_is_read(begin, what, bounds, code, says):
     parser = begin(bounds)
     told(parser, "start")
     (before,) = parser.pids()
@@ -135,13 +135,13 @@ def test_a_document_beyond_a_limit_is_given_up_and_the_next_one_is_read(begin, w
 
 
 @long
-def test_a_crash_is_tried_once_more_in_a_new_process(parser):
+def test_crash_is_retried_once_in_a_new_process(parser):
     told(parser, "first")
     assert told(parser, "crash unless new") == "crash unless new"
 
 
 @long
-def test_a_parser_killed_at_work_is_replaced_and_the_document_read(begin):
+def test_parser_killed_at_work_is_replaced_and_the_document_read(begin):
     class Killing(BytesBody):
         def open(self) -> BinaryIO:
             if not killed:
@@ -155,13 +155,13 @@ def test_a_parser_killed_at_work_is_replaced_and_the_document_read(begin):
     assert killed and killed != parser.pids()
 
 
-def test_a_parser_killed_while_idle_is_replaced(parser):
+def test_parser_killed_while_idle_is_replaced(parser):
     told(parser, "start")
     os.kill(parser.pids()[0], signal.SIGKILL)
     assert told(parser, "next") == "next"
 
 
-def test_a_document_larger_than_the_memory_is_refused_unread(parser):
+def test_document_larger_than_the_memory_limit_is_refused_unread(parser):
     class Huge:
         size = 1 << 40
 
@@ -173,12 +173,12 @@ def test_a_document_larger_than_the_memory_is_refused_unread(parser):
     assert refusal.value.code == "too-large"
 
 
-def test_neither_a_library_that_prints_nor_half_a_surrogate_pair_breaks_the_answer(parser):
+def test_library_output_and_lone_surrogates_do_not_break_the_response(parser):
     assert told(parser, "print") == "print"
     assert told(parser, "surrogate") == "half a ? pair"
 
 
-def test_a_parser_has_a_process_group_of_its_own_and_serves_all_threads_one_after_another(parser):
+def test_parser_has_its_own_process_group_and_serves_all_threads_in_turn(parser):
     with ThreadPoolExecutor(6) as threads:
         said = [line.split() for line in threads.map(lambda _: told(parser, "self"), range(40))]
     (pid,) = {pid for pid, _, _ in said}
@@ -191,14 +191,14 @@ def test_a_parser_has_a_process_group_of_its_own_and_serves_all_threads_one_afte
 @pytest.mark.parametrize(
     ("documents", "bounds", "processes"), [(2, Bounds(), 2), (9, Bounds(resident_bytes=1), 4)]
 )
-def test_a_worn_or_grown_parser_is_replaced(begin, monkeypatch, documents, bounds, processes):
+def test_worn_or_grown_parser_is_replaced(begin, monkeypatch, documents, bounds, processes):
     monkeypatch.setattr(module, "DOCUMENTS_EACH", documents)
     parser = begin(bounds)
     assert len({told(parser, "self").split()[0] for _ in range(4)}) == processes
     assert parser.pids() == []
 
 
-def test_idle_parsers_end_by_themselves(begin):
+def test_idle_parsers_exit_automatically(begin):
     parser = begin(idle_seconds=0.0)
     told(parser, "x")
     for ending in [each for each in threading.enumerate() if each.name == "parser-idle"]:
@@ -228,7 +228,7 @@ def test_closing_ends_a_working_parser(begin):
         told(parser, "more")
 
 
-def test_a_body_that_cannot_be_read_is_not_the_documents_fault(parser):
+def test_unreadable_body_does_not_blame_the_document(parser):
     class Short(BytesBody):
         @property
         def size(self) -> int:
@@ -239,7 +239,7 @@ def test_a_body_that_cannot_be_read_is_not_the_documents_fault(parser):
     assert told(parser, "next") == "next"
 
 
-def test_a_parser_that_does_not_start_blames_no_document(begin, tmp_path):
+def test_parser_that_does_not_start_blames_no_document(begin, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit('no such library')")
     with pytest.raises(Unavailable, match="no such library"):
@@ -259,7 +259,7 @@ parser.parse("x.html", BytesBody(b"while True: pass"))
 
 
 @long
-def test_parsers_die_with_a_killed_parent_and_the_next_run_clears_up(begin, tmp_path):
+def test_parsers_die_with_a_killed_parent_and_the_next_run_cleans_up(begin, tmp_path):
     command, root = [sys.executable, "-c", PARENT, str(tmp_path / "spool"), str(OBEYING)], OBEYING.parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -66,7 +66,7 @@ def text(words: str) -> Parsed:
     return Parsed(words, Flavour.PLAIN)
 
 
-def test_a_service_is_asked_while_documents_are_still_being_cut() -> None:
+def test_service_is_called_while_documents_are_still_being_split() -> None:
     service, seen = EncoderService(), list[list[int]]()
 
     def parse(path: str, _body: Any) -> Parsed:
@@ -80,7 +80,7 @@ def test_a_service_is_asked_while_documents_are_still_being_cut() -> None:
     assert [list(each.values()) for each in vectors] == [[VECTOR]] * 5
 
 
-def test_each_text_is_asked_for_once_and_no_text_that_has_its_vector() -> None:
+def test_each_missing_vector_is_requested_once() -> None:
     service, asked = EncoderService(), list[str]()
 
     def find_embedded(_model: str, keys: Sequence[str]) -> set[str]:
@@ -96,13 +96,13 @@ def test_each_text_is_asked_for_once_and_no_text_that_has_its_vector() -> None:
     assert all(isinstance(each, Entry) for each in batch)
 
 
-def test_a_text_that_is_refused_fails_every_document_that_has_it() -> None:
+def test_refused_text_fails_every_document_containing_it() -> None:
     texts = iter(["fine", "poison", "good", "poison"])
     made = preparation(EncoderService("poison"), parse=lambda *_: text(next(texts))).batches(documents(4))
     assert [isinstance(each, Rejected) for each in next(made)] == [False, True, False, True]
 
 
-def test_what_is_under_way_is_given_up_where_the_rest_cannot_be_had() -> None:
+def test_remaining_work_is_abandoned_when_the_rest_is_unavailable() -> None:
     service, calls = EncoderService(), list[int]()
 
     def find_embedded(_model: str, keys: Sequence[str]) -> set[str]:

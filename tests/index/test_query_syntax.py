@@ -42,27 +42,27 @@ from tests.index.test_search import ENCODER, entry
         ('"a b" "c', Query('a b "c', phrases=("a b",))),
     ],
 )
-def test_operators_are_told_from_text(typed: str, query: Query) -> None:
+def test_operators_are_distinguished_from_text(typed: str, query: Query) -> None:
     assert parse_query(Query(typed)) == query
 
 
-def test_operators_narrow_what_the_options_select() -> None:
+def test_operators_narrow_the_selected_options() -> None:
     parsed = parse_query(Query("x path:b type:md", paths=("a",), types=("pdf",)))
     assert (parsed.paths, parsed.types) == (("a", "b"), ("pdf", "md"))
 
 
 @pytest.mark.parametrize("typed", ["-draft", 'path:hr/** -"first draft"', "type:pdf", "-draft ?"])
-def test_a_question_of_operators_alone_is_refused_in_a_sentence(typed: str) -> None:
+def test_query_of_operators_only_is_refused_with_a_message(typed: str) -> None:
     with pytest.raises(UsageError, match="add a word to search for"):
         parse_query(Query(typed))
 
 
-def test_the_last_word_is_unfinished_only_if_it_is_text() -> None:
+def test_last_word_is_unfinished_only_if_it_is_text() -> None:
     assert parse_query(Query("-draft budg", unfinished=True)).unfinished
     assert not parse_query(Query("budget -dra", unfinished=True)).unfinished
 
 
-def test_a_pasted_text_is_text() -> None:
+def test_pasted_text_is_plain_text() -> None:
     pasted = " ".join(f'He said "number {n}" -loudly.' for n in range(MOST_OPERATORS))
     assert parse_query(Query(pasted)) == Query(pasted)
     assert parse_query(Query(f'"{"word " * 1_000}"')).phrases == ()
@@ -153,21 +153,21 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
         ('"leave days"', set()),
     ],
 )
-def test_hits_have_the_phrases_and_lack_the_excluded_words(
+def test_hits_contain_the_phrases_and_no_excluded_words(
     searcher: Search, typed: str, paths: set[str]
 ) -> None:
     hits = searcher.search(parse_query(Query(typed)))
     assert {hit.path for hit in hits} == paths
 
 
-def test_the_passage_with_the_phrase_is_shown(searcher: Search) -> None:
+def test_passage_with_the_phrase_is_shown(searcher: Search) -> None:
     [hit] = searcher.search(parse_query(Query('"annual budget" leave')))
     assert "annual budget" in hit.passages[0].text
 
 
 @settings(max_examples=60)
 @given(st.lists(_PIECES, max_size=20).map("".join))
-def test_any_question_is_answered_or_refused_in_a_sentence(searcher: Search, typed: str) -> None:
+def test_any_query_is_answered_or_refused_with_a_message(searcher: Search, typed: str) -> None:
     try:
         query = parse_query(Query(typed))
         searcher.search(query)

@@ -84,7 +84,7 @@ def check_sums(hits: list[Hit]) -> None:
         "printer heat pump 温度",
     ],
 )
-def test_the_parts_of_each_score_make_the_order(searcher: Search, question: str) -> None:
+def test_score_parts_add_up_to_the_order(searcher: Search, question: str) -> None:
     hits = searcher.search(Query(question, explain=True))
     assert hits
     check_sums(hits)
@@ -92,11 +92,11 @@ def test_the_parts_of_each_score_make_the_order(searcher: Search, question: str)
     assert [replace(hit, reasons=None) for hit in hits] == plain
 
 
-def test_a_hit_is_not_explained_unless_asked(searcher: Search) -> None:
+def test_hit_is_explained_only_on_request(searcher: Search) -> None:
     assert all(hit.reasons is None for hit in searcher.search(Query("heat pump")))
 
 
-def test_words_of_the_text_and_of_the_name_are_told_apart(searcher: Search) -> None:
+def test_text_matches_are_distinguished_from_name_matches(searcher: Search) -> None:
     why = reasons(searcher, "heat pump outside", "notes/heat pump.md")
     assert {word.word for word in why.in_text} == {"heat", "pump", "outside"}
     assert {word.word for word in why.in_name} == {"heat", "pump"}
@@ -104,11 +104,11 @@ def test_words_of_the_text_and_of_the_name_are_told_apart(searcher: Search) -> N
     assert why.cosine == pytest.approx(why.meaning)
 
 
-def test_a_file_with_the_question_for_its_name_is_named(searcher: Search) -> None:
+def test_file_named_like_the_query_is_labelled(searcher: Search) -> None:
     assert reasons(searcher, "heat pump", "notes/heat pump.md").is_named
 
 
-def test_a_hit_by_meaning_alone_has_no_words(searcher: Search) -> None:
+def test_semantic_hit_has_no_matching_words(searcher: Search) -> None:
     why = reasons(searcher, "vacation", "notes/vacation.txt")
     assert [word.word for word in why.in_name] == ["vacation"]
     assert why.in_text == ()
@@ -117,7 +117,7 @@ def test_a_hit_by_meaning_alone_has_no_words(searcher: Search) -> None:
     assert alone.words == 0 < alone.meaning
 
 
-def test_a_hit_by_words_alone_has_no_cosine(tmp_path: Path) -> None:
+def test_keyword_hit_has_no_cosine(tmp_path: Path) -> None:
     with closing(Writer(tmp_path)) as index:
         made = entry(1, "a.txt", "The temperature sensor in the cellar.")
         index.put([made], ENCODER)
@@ -131,7 +131,7 @@ def test_a_hit_by_words_alone_has_no_cosine(tmp_path: Path) -> None:
     assert [word.word for word in hit.reasons.in_text] == ["sensor"]
 
 
-def test_a_typo_is_named_with_the_word_that_was_found(searcher: Search) -> None:
+def test_typo_is_named_with_the_word_that_was_found(searcher: Search) -> None:
     [word] = reasons(searcher, "temprature", "notes/sensor.txt").in_text
     assert (word.word, word.written) == ("temprature", "temperature")
 
@@ -147,13 +147,13 @@ def test_a_typo_is_named_with_the_word_that_was_found(searcher: Search) -> None:
         ("温度和地下室", "zh/传感器.txt", {("温度", ""), ("地下室", "")}),
     ],
 )
-def test_another_form_of_a_word_is_named(
+def test_inflected_form_is_named(
     searcher: Search, question: str, path: str, words: set[tuple[str, str]]
 ) -> None:
     assert {(each.word, each.written) for each in reasons(searcher, question, path).in_text} == words
 
 
-def test_a_word_that_is_being_typed_is_named_once(searcher: Search) -> None:
+def test_word_being_typed_is_named_once(searcher: Search) -> None:
     for typed, written in (("pump", ""), ("sens", "sensor")):
         hits = searcher.search(Query(typed, explain=True, unfinished=True))
         check_sums(hits)
@@ -161,7 +161,7 @@ def test_a_word_that_is_being_typed_is_named_once(searcher: Search) -> None:
         assert [(each.word, each.written) for each in hits[0].reasons.in_text] == [(typed, written)]
 
 
-def test_a_hit_by_translation_names_the_translated_words(searcher: Search) -> None:
+def test_translated_hit_names_the_translated_words(searcher: Search) -> None:
     chinese = reasons(searcher, "thermometer", "zh/传感器.txt")
     assert chinese.is_translated
     assert {word.word for word in chinese.in_text} == {"温度", "传感器"}
@@ -183,7 +183,7 @@ class Reversing:
     def close(self) -> None: ...
 
 
-def test_a_score_of_the_ranking_model_is_told_beside_the_one_before(searcher: Search) -> None:
+def test_ranking_model_score_is_shown_with_the_previous_one(searcher: Search) -> None:
     ranked = Search(searcher._store, ENCODER, Reversing())
     plain = {hit.path: hit.score for hit in searcher.search(Query("pump"))}
     hits = ranked.search(Query("pump", explain=True))
@@ -194,7 +194,7 @@ def test_a_score_of_the_ranking_model_is_told_beside_the_one_before(searcher: Se
         assert hit.reasons.score == pytest.approx(plain[hit.path])
 
 
-def test_a_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
+def test_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
     lines = "\n\n".join(f"{number} heat pump started" + " quiet" * 150 for number in range(1300))
     with explaining(tmp_path, {"log.txt": lines, "note.txt": "The heat pump is new."}) as searcher:
         hits = searcher.search(Query("heat pump", explain=True))

@@ -44,14 +44,14 @@ def scan(*lines: str) -> bytes:
 
 
 @long
-def test_the_lines_of_a_scanned_page_are_read_without_a_network(parser: PageParser) -> None:
+def test_scanned_page_lines_are_recognised_offline(parser: PageParser) -> None:
     text = parser.read_page("a.pdf", BytesBody(scan(*LINES)), 1)
     assert text.split() == " ".join(LINES).split()
 
 
 @long
 @pytest.mark.parametrize("name", attacks.SCANS)
-def test_a_page_made_to_harm_is_read_or_refused_within_its_bounds(parser: PageParser, name: str) -> None:
+def test_hostile_page_is_read_or_refused_within_its_limits(parser: PageParser, name: str) -> None:
     body = BytesBody(attacks.SCANS[name]())
     began = time.monotonic()
     try:

@@ -51,11 +51,11 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("body", "text"), BODIES)
-def test_a_rich_text_is_read_as_it_is_seen(parser, body, text):
+def test_rich_text_is_read_as_displayed(parser, body, text):
     assert read(parser, body).text == text
 
 
-def test_title_and_keywords_are_read_and_what_follows_the_end_is_not(parser):
+def test_title_and_keywords_are_read_and_text_after_the_end_is_not(parser):
     info = rb"{\info{\title Caf\'e9}{\author Ada}{\keywords red lamp; blue}}x"
     parsed = read(parser, info)
     assert (parsed.text, parsed.title, parsed.tags) == ("x", "Café", ("red lamp", "blue"))
@@ -63,7 +63,7 @@ def test_title_and_keywords_are_read_and_what_follows_the_end_is_not(parser):
     assert parser.parse("x.rtf", BytesBody(rb"{\rtf1 {\b never closed")).text == "never closed"
 
 
-def test_code_pages_without_a_font_are_those_of_the_document(parser):
+def test_code_page_without_a_font_is_the_documents(parser):
     for page, raw, text in (
         (1251, rb"\'c4\'e0", "Да"),
         (936, b"\xd6\xd0", "中"),

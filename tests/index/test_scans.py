@@ -108,7 +108,7 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await place.target.aclose()
 
 
-async def test_a_scanned_page_is_found_with_its_number_beside_pages_with_text(place: ScannedFolder) -> None:
+async def test_scanned_page_is_found_with_its_number_beside_text_pages(place: ScannedFolder) -> None:
     place.recognizer.gate.clear()
     accepted = await place.put(place.document(1, "walnut first. " * 200, "", "walnut third. " * 200))
     assert not accepted.ready
@@ -120,7 +120,7 @@ async def test_a_scanned_page_is_found_with_its_number_beside_pages_with_text(pl
     assert place.recognizer.read == [2]
 
 
-async def test_the_old_version_is_found_until_the_scanned_one_is_read(place: ScannedFolder) -> None:
+async def test_old_version_is_searchable_until_the_scanned_one_is_read(place: ScannedFolder) -> None:
     old = await place.put(place.document(1, "walnut old"))
     place.recognizer.gate.clear()
     new = await place.put(place.document(2, "", replaces=old.remote_id))
@@ -132,7 +132,7 @@ async def test_the_old_version_is_found_until_the_scanned_one_is_read(place: Sca
     assert await place.hits("walnut") == []
 
 
-async def test_pages_already_read_are_not_read_again_after_a_kill_nor_for_a_new_recipe(
+async def test_recognised_pages_are_reused_after_a_kill_and_for_a_new_recipe(
     place: ScannedFolder,
 ) -> None:
     recognizer, reached = place.recognizer, threading.Event()
@@ -156,7 +156,7 @@ async def test_pages_already_read_are_not_read_again_after_a_kill_nor_for_a_new_
     assert [page for _, page in await place.hits("quokka")] == [1]
 
 
-async def test_without_the_extra_scans_are_refused_and_read_as_soon_as_it_is_there(
+async def test_scans_are_refused_until_the_ocr_extra_is_installed(
     place: ScannedFolder,
 ) -> None:
     await place.target.aclose()
@@ -183,7 +183,7 @@ async def test_without_the_extra_scans_are_refused_and_read_as_soon_as_it_is_the
 
 
 @pytest.mark.parametrize("is_read", [True, False])
-async def test_what_was_recognized_is_gone_with_its_document(place: ScannedFolder, is_read: bool) -> None:
+async def test_recognised_text_is_deleted_with_its_document(place: ScannedFolder, is_read: bool) -> None:
     accepted = await place.put(place.document(1, "", ""))
     if is_read:
         await place.settled(accepted.remote_id)
@@ -197,7 +197,7 @@ async def test_what_was_recognized_is_gone_with_its_document(place: ScannedFolde
     assert await place.state(accepted.remote_id) is DocState.MISSING
 
 
-async def test_pages_stay_while_another_document_has_the_same_bytes(place: ScannedFolder) -> None:
+async def test_recognised_pages_stay_while_another_document_has_the_same_bytes(place: ScannedFolder) -> None:
     one = await place.put(place.document(1, ""))
     assert await place.settled(one.remote_id) is DocState.READY
     two = await place.put(place.document(2, "", path="b.pdf"))
@@ -206,7 +206,7 @@ async def test_pages_stay_while_another_document_has_the_same_bytes(place: Scann
     assert (two.ready, place.recognizer.read) == (True, [1])
 
 
-async def test_a_scan_without_any_text_fails_for_that(place: ScannedFolder) -> None:
+async def test_scan_without_any_text_fails(place: ScannedFolder) -> None:
     place.recognizer.words = ""
     accepted = await place.put(place.document(1, ""))
     assert await place.settled(accepted.remote_id) is DocState.FAILED
@@ -214,7 +214,7 @@ async def test_a_scan_without_any_text_fails_for_that(place: ScannedFolder) -> N
     assert (status.code, status.is_final) == ("no-text", True)
 
 
-async def test_a_file_that_changes_or_goes_meanwhile_is_given_up(place: ScannedFolder) -> None:
+async def test_file_changed_or_deleted_during_recognition_is_abandoned(place: ScannedFolder) -> None:
     place.recognizer.gate.clear()
     accepted = await place.put(place.document(1, "", ""))
     (place.folder / "docs" / "a.pdf").unlink()
@@ -222,7 +222,7 @@ async def test_a_file_that_changes_or_goes_meanwhile_is_given_up(place: ScannedF
     assert await place.settled(accepted.remote_id) is DocState.FAILED
 
 
-async def test_other_documents_go_first(place: ScannedFolder) -> None:
+async def test_other_documents_have_priority(place: ScannedFolder) -> None:
     place.target._puts += 1  # as if one were in progress
     accepted = await place.put(place.document(1, ""))
     await asyncio.sleep(0.3)
@@ -231,7 +231,7 @@ async def test_other_documents_go_first(place: ScannedFolder) -> None:
     assert await place.settled(accepted.remote_id) is DocState.READY
 
 
-def test_the_text_of_pages_goes_to_its_place() -> None:
+def test_recognised_text_is_placed_on_its_page() -> None:
     parsed = Parsed("one\n\nthree", page_starts=(0, 5, 5))
     whole = with_pages(parsed, {2: "two", 4: "four", 5: ""})
     assert whole.text == "one\n\ntwo\n\nthree\n\nfour"
@@ -262,7 +262,7 @@ def test_lines_become_paragraphs_of_their_column(lines: list[Line], text: str) -
     assert ScanReader(lambda _: lines).read_page(samples.sample("scanned.pdf"), 1).text == text
 
 
-def test_a_page_that_repeats_is_recognized_once() -> None:
+def test_repeated_page_is_recognised_once() -> None:
     read = list[object]()
 
     def recognize(picture: object) -> list[Line]:

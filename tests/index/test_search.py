@@ -84,7 +84,7 @@ def paths(hits: Sequence[Hit]) -> list[str | None]:
         ("报", "zh/报销.md"),
     ],
 )
-def test_the_right_document_is_first(searcher: Search, question: str, path: str) -> None:
+def test_right_document_is_first(searcher: Search, question: str, path: str) -> None:
     assert searcher.search(Query(question))[0].path == path
 
 
@@ -99,22 +99,22 @@ def test_the_right_document_is_first(searcher: Search, question: str, path: str)
         ("报", "zh/报销.md"),
     ],
 )
-def test_a_word_that_is_being_typed_finds_those_it_begins(searcher: Search, typed: str, path: str) -> None:
+def test_word_being_typed_matches_longer_words(searcher: Search, typed: str, path: str) -> None:
     assert searcher.search(Query(typed, unfinished=True))[0].path == path
 
 
 @pytest.mark.parametrize("typed", ["quetzalc", "sala ", "sala.", "sa", ""])
-def test_what_begins_no_word_finds_none(searcher: Search, typed: str) -> None:
+def test_prefix_of_no_word_finds_nothing(searcher: Search, typed: str) -> None:
     assert "hr/pay.txt" not in paths(searcher.search(Query(typed, unfinished=True)))
 
 
-def test_a_whole_word_comes_before_those_it_begins(tmp_path: Path) -> None:
+def test_whole_word_ranks_before_longer_ones(tmp_path: Path) -> None:
     texts = [("word.md", "the password of the office"), ("pass.md", "the pass of the mountain")]
     with searching(tmp_path, texts) as (searcher, _):
         assert paths(searcher.search(Query("pass", unfinished=True))) == ["pass.md", "word.md"]
 
 
-def test_a_snippet_marks_what_the_last_word_begins() -> None:
+def test_snippet_highlights_words_starting_with_the_last_word() -> None:
     text = "The printer prints. Sprint! Printing salaries"
     begun = ["printer", "prints", "Printing"]
     for unfinished, marked in ((True, [*begun, "salaries"]), (False, ["salaries"])):
@@ -122,7 +122,7 @@ def test_a_snippet_marks_what_the_last_word_begins() -> None:
         assert [found.text[start:end] for start, end in found.spans] == marked
 
 
-def test_a_hit_says_where_it_is(searcher: Search) -> None:
+def test_hit_has_its_location(searcher: Search) -> None:
     hit = searcher.search(Query("thirty days of paid leave"))[0]
     assert (hit.title, hit.modified, hit.remote_id) == ("Leave", 1.0, "1")
     best = hit.passages[0]
@@ -131,12 +131,12 @@ def test_a_hit_says_where_it_is(searcher: Search) -> None:
     assert hit.score == best.score > 0.5
 
 
-def test_what_has_nothing_to_do_with_it_is_left_out(searcher: Search) -> None:
+def test_unrelated_documents_are_excluded(searcher: Search) -> None:
     assert searcher.search(Query("quetzalcoatlus")) == []
     assert searcher.search(Query("leave", top_k=0)) == []
 
 
-def test_how_near_unrelated_texts_are_is_known_of_the_built_in_model_alone(tmp_path: Path) -> None:
+def test_similarity_of_unrelated_texts_is_known_only_for_the_built_in_model(tmp_path: Path) -> None:
     class Other(LocalEncoder):
         """As a model of which nothing is known."""
 
@@ -206,7 +206,7 @@ SYNONYMS = {
 }
 
 
-def test_how_similar_unrelated_texts_are_is_estimated_for_other_models(
+def test_similarity_of_unrelated_texts_is_estimated_for_other_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import numpy as np
@@ -231,12 +231,12 @@ def test_how_similar_unrelated_texts_are_is_estimated_for_other_models(
         assert [len(searcher.search(Query(each))) for each in UNRELATED] == [10, 10, 10]
 
 
-def test_what_is_merely_similar_is_left_out_where_a_document_has_the_very_word(searcher: Search) -> None:
+def test_merely_similar_documents_are_excluded_when_one_has_the_exact_word(searcher: Search) -> None:
     assert paths(searcher.search(Query("month"))) == ["hr/pay.txt"]
     assert paths(searcher.search(Query("working"))) == ["hr/pay.txt"]
 
 
-def test_a_filter_leaves_as_many_hits_as_there_are(tmp_path: Path) -> None:
+def test_filter_leaves_all_remaining_hits(tmp_path: Path) -> None:
     noise = [(f"noise/{at}.md", f"the budget of team {at} " * 3) for at in range(700)]
     wanted = [
         (f"kept/{at}.md", f"a long and winding text that names the budget once, number {at}")
@@ -248,7 +248,7 @@ def test_a_filter_leaves_as_many_hits_as_there_are(tmp_path: Path) -> None:
             assert {each.path for each in hits} == {path for path, _ in wanted}
 
 
-def test_a_large_document_does_not_crowd_out_the_others(tmp_path: Path) -> None:
+def test_large_document_does_not_crowd_out_others(tmp_path: Path) -> None:
     large = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
     texts = [("large.md", large), *((f"{at}.md", f"budget {at}") for at in range(9))]
     with searching(tmp_path, texts) as (searcher, _):
@@ -287,7 +287,7 @@ def log_of(lines: Iterable[str]) -> Entry:
     return replace(entry(99, "logs/server.log", "x"), chunks=chunks, vectors=vectors)  # type: ignore[arg-type]
 
 
-def test_a_large_log_changes_no_rank(tmp_path: Path) -> None:
+def test_large_log_changes_no_rank(tmp_path: Path) -> None:
     with searching(tmp_path, FILES_BESIDE_A_LOG) as (searcher, writer):
         before = [paths(searcher.search(Query(each))) for each in QUESTIONS_BESIDE_A_LOG]
         writer.put([log_entry(4_000)], ENCODER)
@@ -297,7 +297,7 @@ def test_a_large_log_changes_no_rank(tmp_path: Path) -> None:
         assert its_after[0] == its_before[0], question
 
 
-def test_a_file_that_a_question_names_comes_before_a_log_with_all_its_words(tmp_path: Path) -> None:
+def test_file_named_in_a_query_precedes_a_log_with_all_its_words(tmp_path: Path) -> None:
     others = [(f"{at}.txt", f"The file on {fruit} farms.") for at, fruit in enumerate(FRUITS)]
     files = [*FILES_BESIDE_A_LOG, *others, ("notes/2026-03-14.md", "Bread.")]
     with searching(tmp_path, files) as (searcher, writer):
@@ -310,14 +310,14 @@ def test_a_file_that_a_question_names_comes_before_a_log_with_all_its_words(tmp_
             assert paths(searcher.search(Query(question)))[0] == path
 
 
-def test_a_name_in_a_question_has_several_words_in_its_order() -> None:
+def test_name_in_a_query_has_several_ordered_words() -> None:
     has_name = whole_name_test("Where is Paper 15 of May?")
     wanted = ("a/paper 15.txt", "paper-15.pdf", "15_of_may.md")
     assert all(map(has_name, wanted))
     assert not any(map(has_name, ("15 paper.txt", "paper 1.txt", "15.txt", "paper", "paper 15 of June.txt")))
 
 
-def test_a_log_of_short_lines_leaves_the_words_of_long_texts_their_weight(tmp_path: Path) -> None:
+def test_log_of_short_lines_does_not_change_word_weights_of_long_texts(tmp_path: Path) -> None:
     """The average length is that of documents: else every long text would count as full of other words."""
     files = [
         (f"{at}.txt", f"The {each} of these farms. {'Word after word. ' * 40}")
@@ -360,7 +360,7 @@ def large_and_far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteSt
         (Query("budget plan", top_k=10, paths=("nowhere/",)), 0),
     ],
 )
-def test_with_fewer_documents_than_asked_for_all_are_found_and_not_every_passage_is_gone_through(
+def test_few_documents_are_all_found_without_scanning_every_passage(
     large_and_far: SqliteStore, query: Query, documents: int
 ) -> None:
     terms, vector = terms_of(query.text), ENCODER.query(query.text)
@@ -382,7 +382,7 @@ def test_with_fewer_documents_than_asked_for_all_are_found_and_not_every_passage
     assert steps < 300, "hundreds of SQLite's instructions"
 
 
-def test_a_topic_weighs_as_much_in_a_text_whatever_long_text_is_named_after_it(tmp_path: Path) -> None:
+def test_topic_weight_does_not_depend_on_a_long_text_named_after_it(tmp_path: Path) -> None:
     long = "\n\n".join(f"## Part {at}\n\n" + f"heron nest number {at} " * 20 for at in range(100))
     scores = dict[str, float]()
     for name in ("kestrel.md", "heron.md"):
@@ -391,7 +391,7 @@ def test_a_topic_weighs_as_much_in_a_text_whatever_long_text_is_named_after_it(t
     assert scores["kestrel.md"] == pytest.approx(scores["heron.md"])
 
 
-def test_the_passage_that_answers_is_shown_of_a_document_found_by_its_name(tmp_path: Path) -> None:
+def test_document_found_by_name_shows_the_passage_that_answers(tmp_path: Path) -> None:
     long = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
     texts = [("kestrel.md", f"{long}\n\n## Nests\n\nIt breeds in towers."), ("b.md", "A nest of herons.")]
     with searching(tmp_path, texts) as (searcher, _):
@@ -399,7 +399,7 @@ def test_the_passage_that_answers_is_shown_of_a_document_found_by_its_name(tmp_p
     assert (hit.path, "towers" in hit.passages[0].text) == ("kestrel.md", True)
 
 
-def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:
+def test_invalid_path_pattern_is_a_usage_error(searcher: Search) -> None:
     with pytest.raises(UsageError, match="not a gitignore pattern"):
         searcher.search(Query("leave", paths=("!",)))
 
@@ -418,16 +418,16 @@ def is_answered(searcher: Search, text: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_question_at_all_is_an_error(searcher: Search, text: str) -> None:
+def test_empty_query_is_an_error(searcher: Search, text: str) -> None:
     is_answered(searcher, text)
 
 
 @pytest.mark.parametrize("text", AWKWARD)
-def test_no_awkward_question_is_an_error(searcher: Search, text: str) -> None:
+def test_unusual_queries_are_not_errors(searcher: Search, text: str) -> None:
     is_answered(searcher, text)
 
 
-def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
+def test_warm_searcher_sees_every_change(tmp_path: Path) -> None:
     texts = [("a.md", "red wine from France"), ("b.md", "cheese from Holland")]
     with searching(tmp_path, texts) as (searcher, index):
 
@@ -447,7 +447,7 @@ def test_a_warm_searcher_sees_every_change(tmp_path: Path) -> None:
         assert first("gouda") == ["b/gouda.md"]
 
 
-def test_no_hit_is_made_of_two_documents(tmp_path: Path) -> None:
+def test_no_hit_mixes_two_documents(tmp_path: Path) -> None:
     """A service takes its time, and the numbers of passages that are deleted meanwhile are given again."""
 
     class Ranker:
@@ -474,7 +474,7 @@ def test_cold_and_warm_scans_agree(tmp_path: Path) -> None:
     assert [each.score for each in cold] == pytest.approx([each.score for each in warm], abs=1e-5)
 
 
-def test_documents_without_vectors_of_the_model_answer_by_their_words(tmp_path: Path) -> None:
+def test_documents_without_model_vectors_are_found_by_words(tmp_path: Path) -> None:
     other = LocalEncoder()
     other._name = "another model"
     with searching(tmp_path, [("a.md", "red wine"), ("b.md", "cheese")], other) as (searcher, index):
@@ -492,7 +492,7 @@ TEXT = (
 )
 
 
-def test_a_snippet_is_the_window_that_matches_best() -> None:
+def test_snippet_is_the_best_matching_window() -> None:
     found = snippet(TEXT, "How many days of leave does an employee get?", 90)
     assert len(found.text) <= 90
     assert (found.starts_late, found.ends_early) == (True, True)
@@ -501,7 +501,7 @@ def test_a_snippet_is_the_window_that_matches_best() -> None:
     assert TEXT[TEXT.find(found.text) - 1] == " "
 
 
-def test_a_chinese_snippet_marks_pairs() -> None:
+def test_chinese_snippet_highlights_pairs() -> None:
     text = "办公室八点开门。" * 30 + "员工每年有三十天带薪年假。" + "食堂中午开放。" * 30
     found = snippet(text, "年假有几天？", 40)
     assert len(found.text) <= 40
@@ -519,7 +519,7 @@ def test_a_chinese_snippet_marks_pairs() -> None:
         ("", "x", []),
     ],
 )
-def test_what_a_snippet_marks(text: str, query: str, marked: list[str]) -> None:
+def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
     found = snippet(text, query, 200)
     assert [found.text[start:end] for start, end in found.spans] == marked
 
@@ -549,7 +549,7 @@ def test_what_a_snippet_marks(text: str, query: str, marked: list[str]) -> None:
         ("a.txt", "# no heading", [], "# no heading"),
     ],
 )
-def test_a_snippet_has_no_markup_and_no_heading_twice(
+def test_snippet_has_no_markup_and_no_repeated_heading(
     path: str, text: str, above: list[str], shown: str
 ) -> None:
     assert without_markup(text, path, above) == shown
@@ -565,9 +565,7 @@ def test_a_snippet_has_no_markup_and_no_heading_twice(
         ("備份計劃", "备份计划.md"),
     ],
 )
-def test_the_file_that_has_the_question_for_its_name_comes_first(
-    tmp_path: Path, question: str, path: str
-) -> None:
+def test_file_named_like_the_query_comes_first(tmp_path: Path, question: str, path: str) -> None:
     every_line = "2026-03-14 report 11 sent, 备份计划, server log"
     texts = [("server.log", "\n".join([every_line] * 500)), ("report 11 of march.md", every_line)]
     texts += [
@@ -589,7 +587,7 @@ SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: 
 
 
 @given(SCORES)
-def test_the_order_is_kept_and_every_score_is_a_share(scores: list[float]) -> None:
+def test_order_is_kept_and_every_score_is_a_fraction(scores: list[float]) -> None:
     order = spread(list(enumerate(scores)))
     assert [index for index, _ in order] == list(range(len(scores)))
     shares = [score for _, score in order]
@@ -597,14 +595,14 @@ def test_the_order_is_kept_and_every_score_is_a_share(scores: list[float]) -> No
     assert all(0 < share <= 1 for share in shares)
 
 
-def test_who_is_not_asked_about_keeps_its_place_and_no_score_rises() -> None:
+def test_unranked_hits_keep_their_place_and_no_score_rises() -> None:
     order = [(2, 0.9), (0, 0.5), (1, 0.1)]
     assert with_unranked(order, [0, 1, 2]) == order
     assert with_unranked(order, [1, 3, 4]) == [(0, 0.9), (4, 0.9), (2, 0.9), (1, 0.5), (3, 0.1)]
 
 
 @given(st.lists(st.floats(0.01, 1), max_size=10).map(lambda each: sorted(each, reverse=True)))
-def test_what_was_not_asked_about_stays_behind_in_its_order(scores: list[float]) -> None:
+def test_unranked_hits_stay_behind_in_their_order(scores: list[float]) -> None:
     rest = behind(scores, 0.3)
     assert rest == sorted(rest, reverse=True)
     assert all(score < 0.3 for score in rest)

@@ -25,7 +25,7 @@ def beside(workbook: bytes, *rows: tuple[str, str, str], **parts: str) -> bytes:
     return zipped({**parts_of(workbook), "xl/worksheets/_rels/sheet1.xml.rels": relations(*rows), **added})
 
 
-def test_hidden_sheets_are_read_and_named_so(parser):
+def test_hidden_sheets_are_read_and_labelled(parser):
     raw = xlsx()
     book = parts_of(raw)["xl/workbook.xml"].replace(
         b'<sheet name="Prices"', b'<sheet state="hidden" name="Prices"'
@@ -51,7 +51,7 @@ def test_hidden_sheets_are_read_and_named_so(parser):
         (' t="str"><f>A1&amp;"x"</f><v>a | b</v>', r"a \| b"),
     ],
 )
-def test_values_are_those_that_people_read(parser, cell, shown):
+def test_values_are_read_as_displayed(parser, cell, shown):
     cell = cell if cell.startswith(" ") else f">{cell}"
     row = (
         f'<row r="1"><c r="A1" t="inlineStr"><is><t>n</t></is></c></row><row r="2"><c r="A2"{cell}</c></row>'
@@ -60,7 +60,7 @@ def test_values_are_those_that_people_read(parser, cell, shown):
     assert text_of(parser, raw).startswith(f"## Prices\n\n| n |\n| --- |\n| {shown} |\n")
 
 
-def test_a_name_beside_merged_rows_belongs_to_each(parser):
+def test_label_beside_merged_rows_belongs_to_each(parser):
     raw = xlsx({"S": [["Deck", "Lamp"], ["Stern", "red"], ["", "green"], ["", "white"], ["Bow", "none"]]})
     merged = parts_of(raw)[SHEET].replace(
         b"</sheetData>", b'</sheetData><mergeCells count="1"><mergeCell ref="A2:A3"/></mergeCells>'
@@ -69,7 +69,7 @@ def test_a_name_beside_merged_rows_belongs_to_each(parser):
     assert "| Stern | red |\n| Stern | green |\n|  | white |\n| Bow | none |" in text
 
 
-def test_empty_columns_are_left_out(parser):
+def test_empty_columns_are_excluded(parser):
     assert "| a | b |\n| --- | --- |\n| 1 | 2 |" in text_of(
         parser, xlsx({"S": [["", "a", "", "b"], ["", 1, "", 2]]})
     )
@@ -79,7 +79,7 @@ MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 DRAWN = "http://schemas.openxmlformats.org/drawingml/2006/main"
 
 
-def test_comments_are_read_and_placeholders_of_newer_ones_are_not(parser):
+def test_comments_are_read_and_threaded_placeholders_are_not(parser):
     old = (
         f'<comments xmlns="{MAIN}"><authors><author>Ada</author></authors><commentList>'
         '<comment ref="B2" authorId="0"><text><r><t>Too </t></r><r><t>dear</t></r></text></comment>'
@@ -99,25 +99,25 @@ def test_comments_are_read_and_placeholders_of_newer_ones_are_not(parser):
     assert "Your version" not in text
 
 
-def test_words_in_the_text_boxes_of_a_sheet_are_read(parser):
+def test_text_boxes_of_a_sheet_are_read(parser):
     words = "<a:p><a:r><a:t>Ask for a discount</a:t></a:r></a:p>"
     box = f'<wsDr xmlns:a="{DRAWN}"><sp><txBody>{words}</txBody></sp></wsDr>'
     raw = beside(xlsx(), ("rId1", "drawing", "../box.xml"), box=box)
     assert "| Chair | 80 |\n\nAsk for a discount" in text_of(parser, raw)
 
 
-def test_the_title_is_that_of_the_properties_and_never_the_name_of_a_sheet(parser):
+def test_title_comes_from_the_properties_and_never_from_a_sheet_name(parser):
     core = '<x xmlns:dc="y"><dc:title>Prices of lamps</dc:title><keywords>lamp, chair</keywords></x>'
     stated = parser.parse("x.xlsx", BytesBody(with_part(xlsx(), "docProps/core.xml", core.encode())))
     assert (stated.title, stated.tags) == ("Prices of lamps", ("lamp", "chair"))
     assert parser.parse("x.xlsx", BytesBody(xlsx())).title is None
 
 
-def test_a_new_workbook_under_the_old_extension_is_read(parser):
+def test_xlsx_content_with_xls_extension_is_read(parser):
     assert text_of(parser, xlsx(DEFAULT_SHEETS), "xls") == text_of(parser, xlsx(DEFAULT_SHEETS))
 
 
-def test_a_sheet_with_few_cells_far_apart_is_read_without_the_empty_ones(parser):
+def test_sparse_sheet_is_read_without_its_empty_cells(parser):
     far = "".join(
         f'<row r="{n}"><c r="{"A" if n % 2 else "BZZ"}{n}"><v>{n}</v></c></row>' for n in range(1, 2001)
     )
@@ -128,13 +128,13 @@ def test_a_sheet_with_few_cells_far_apart_is_read_without_the_empty_ones(parser)
 
 @pytest.mark.parametrize("extension", ["xls", "ods"])
 @pytest.mark.parametrize("junk", [b"\x00" * 200, b"just words", b"PK\x03\x04" + b"\xff" * 100])
-def test_junk_is_damaged(parser, extension, junk):
+def test_garbage_workbook_is_damaged(parser, extension, junk):
     with pytest.raises(Rejected) as refusal:
         text_of(parser, junk, extension)
     assert refusal.value.code == "damaged" and "\n" not in refusal.value.reason
 
 
-def test_an_encrypted_spreadsheet_is_told(parser):
+def test_encrypted_spreadsheet_is_reported(parser):
     key = b'<manifest:encryption-data manifest:checksum-type="SHA1" manifest:checksum="x"/>'
     manifest = parts_of(ods())["META-INF/manifest.xml"].replace(
         b"</manifest:manifest>", key + b"</manifest:manifest>"

@@ -25,12 +25,12 @@ def picture(description: str) -> str:
     return f'<p:pic><p:nvPicPr><p:cNvPr id="7" name="p" descr="{description}"/></p:nvPicPr></p:pic>'
 
 
-def test_the_description_of_a_picture_is_found_but_not_its_file_name():
+def test_picture_description_is_found_but_not_its_file_name():
     slides = [(shape(2, "Team", "title") + picture("Ada at the loom") + picture("IMG_1.jpg"), "")]
     assert text_of(pptx(slides)) == "## Team\n\nAda at the loom"
 
 
-def test_the_address_of_a_link_is_kept_once_for_all_its_runs():
+def test_link_address_is_kept_once_for_all_its_runs():
     run = '<a:r><a:rPr><a:hlinkClick r:id="rId5"/></a:rPr><a:t>{}</a:t></a:r>'
     plain = "<a:r><a:t>{}</a:t></a:r>"
     runs = (plain.format("See "), run.format("our "), run.format("site"), plain.format("."))
@@ -41,14 +41,14 @@ def test_the_address_of_a_link_is_kept_once_for_all_its_runs():
     assert text_of(raw) == "## Slide 1\n\nSee [our site](https://example.org/)."
 
 
-def test_a_footer_is_read_where_it_comes_first_and_a_changing_date_never():
+def test_first_footer_is_read_and_changing_dates_never():
     footer = shape(4, "Confidential", "ftr") + shape(5, "7", "sldNum")
     date = shape(6, "May", "dt").replace("a:r>", "a:fld>")
     text = text_of(pptx([(shape(2, f"Part {n}", "title") + footer + date, "") for n in (1, 2)]))
     assert text == "## Part 1\n\nConfidential\n\n## Part 2"
 
 
-def test_the_words_of_a_layout_and_its_master_are_read_once():
+def test_layout_and_master_texts_are_read_once():
     part = "<p:sldLayout {}><p:cSld><p:spTree>{}</p:spTree></p:cSld></p:sldLayout>"
     own = shape(9, "Example Ltd").replace('<p:ph type="body"/>', "")
     parts = {
@@ -60,7 +60,7 @@ def test_the_words_of_a_layout_and_its_master_are_read_once():
     assert text_of(raw) == "## One\n\nExample Ltd\n\n## Two"
 
 
-def test_the_words_of_a_chart_stand_before_its_values():
+def test_chart_words_precede_its_values():
     c = "http://schemas.openxmlformats.org/drawingml/2006/chart"
     chart = (
         f'<c:chartSpace xmlns:c="{c}" {NAMES}><a:p><a:r><a:t>Revenue</a:t></a:r></a:p><c:ser>'
@@ -73,7 +73,7 @@ def test_the_words_of_a_chart_stand_before_its_values():
     assert text == "## One\n\nChart: Revenue\n\n|  | North |\n| --- | --- |\n| 2024 | 12.5 |"
 
 
-def test_comments_and_replies_name_who_wrote_them():
+def test_comments_and_replies_name_their_authors():
     new = (
         f'<cmLst {NAMES}><cm authorId="{{A}}"><replyLst><reply authorId="{{B}}"><txBody><a:p><a:r><a:t>Done.'
         "</a:t></a:r></a:p></txBody></reply></replyLst><txBody><a:p><a:r><a:t>Too small?</a:t></a:r></a:p>"

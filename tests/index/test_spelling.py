@@ -55,7 +55,7 @@ def unknown(question: str, known: dict[str, int], *, unfinished: bool = False) -
         ("пирагов", "пирогов"),
     ],
 )
-def test_a_word_with_a_slip_or_two_is_taken_for_the_nearest(typed: str, meant: str) -> None:
+def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, meant: str) -> None:
     known = vocabulary("temperature", "registered", "boiler", "пирогов", "meaning")
     [stem] = vocabulary(meant)
     assert unknown(f"the {typed} meaning", known) == [Unknown(typed, stem)]
@@ -74,19 +74,19 @@ def test_a_word_with_a_slip_or_two_is_taken_for_the_nearest(typed: str, meant: s
         "锅炉",
     ],
 )
-def test_other_words_stay_unknown(word: str) -> None:
+def test_dissimilar_words_stay_unknown(word: str) -> None:
     known = vocabulary("valve", "boiler", "e4471", "temperature", "炉锅", "both")
     assert all(each.stem == "" for each in unknown(word, known))
     assert unknown(word, known)
 
 
-def test_of_several_the_one_with_the_same_beginning_is_taken_then_the_commonest() -> None:
+def test_correction_prefers_the_same_beginning_and_then_the_commonest() -> None:
     assert unknown("parrots", vocabulary("carrots", "parrot", "garrots")) == []
     assert unknown("pbrrots", vocabulary("parrots", "perrots", "arrots")) == [Unknown("pbrrots", "perrot")]
     assert unknown("marrots", vocabulary("carrots", "barrots")) == [Unknown("marrots", "barrot")]
 
 
-def test_of_a_pasted_text_a_few_words_are_corrected_and_endless_ones_not() -> None:
+def test_few_words_of_a_pasted_text_are_corrected() -> None:
     slipped = [f"boile{letter}" for letter in "abcdefghijkl"]
     found = unknown(" ".join(slipped), vocabulary("boiler"))
     assert [each.word for each in found] == slipped
@@ -95,35 +95,35 @@ def test_of_a_pasted_text_a_few_words_are_corrected_and_endless_ones_not() -> No
     assert unknown(endless, {"x" * 2_999: 1}) == [Unknown(endless, "")]
 
 
-def test_a_word_that_is_still_typed_is_not_corrected() -> None:
+def test_word_being_typed_is_not_corrected() -> None:
     known = vocabulary("temperature")
     assert unknown("tempera", known, unfinished=True) == []
     assert unknown("boilr tempera", known, unfinished=True) == [Unknown("boilr", "")]
 
 
 @given(st.text("abc", max_size=7), st.text("abc", max_size=7))
-def test_slips_are_counted_alike_in_both_directions(one: str, other: str) -> None:
+def test_typos_are_counted_symmetrically(one: str, other: str) -> None:
     count = slips_between(one, other)
     assert count == slips_between(other, one)
     assert (count == 0) == (one == other)
     assert abs(len(one) - len(other)) <= count <= max(len(one), len(other))
 
 
-def test_swapped_neighbours_are_one_slip() -> None:
+def test_swapped_neighbours_are_one_typo() -> None:
     assert slips_between("ab", "ba") == 1
     assert slips_between("abcd", "badc") == 2
     assert slips_between("kitten", "sitting") == 3
 
 
 @pytest.mark.parametrize("question", ["boiler temprature", "temprature", "bioler temprature", "temprture"])
-def test_a_search_finds_what_was_meant_and_says_so(tmp_path: Path, question: str) -> None:
+def test_search_finds_the_intended_word_and_says_so(tmp_path: Path, question: str) -> None:
     with searching(tmp_path, TEXTS) as (search, _):
         assert search.search(Query(question))[0].path == "boiler.md"
         instead = search.unknown_words(Query(question)).instead
         assert "temperature" in instead.values() and "boiler" not in instead
 
 
-def test_a_word_that_a_document_has_beats_one_taken_for_another(tmp_path: Path) -> None:
+def test_existing_word_outranks_a_corrected_one(tmp_path: Path) -> None:
     texts = [("a.md", "the temperature of the valve"), ("b.md", "the kestrel of the valve")]
     with searching(tmp_path, [*texts, ("c.md", "nothing"), ("d.md", "of that")]) as (search, _):
         assert [each.path for each in search.search(Query("temprature kestrel"))][:2] == ["b.md", "a.md"]
@@ -132,7 +132,7 @@ def test_a_word_that_a_document_has_beats_one_taken_for_another(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("typed", "meant"), [("databse", "database"), ("relesse", "release"), ("agred", "agree")]
 )
-def test_a_word_is_found_though_its_stem_has_another_stem(tmp_path: Path, typed: str, meant: str) -> None:
+def test_word_is_found_despite_a_different_stem(tmp_path: Path, typed: str, meant: str) -> None:
     with searching(tmp_path, [*TEXTS, ("x.md", f"A {meant} of that kind."), ("y.md", "other")]) as (
         search,
         _,
@@ -143,7 +143,7 @@ def test_a_word_is_found_though_its_stem_has_another_stem(tmp_path: Path, typed:
         assert [(word.word, word.written) for word in hit.reasons.in_text] == [(typed, meant)]
 
 
-def test_words_of_names_are_known_and_shown_as_written(tmp_path: Path) -> None:
+def test_name_words_are_known_and_shown_as_written(tmp_path: Path) -> None:
     texts = [("Thermostats.md", "nothing of it"), ("b.md", "other")]
     with searching(tmp_path, texts) as (search, _):
         assert search.unknown_words(Query("thermostat")).instead == {}
@@ -152,14 +152,14 @@ def test_words_of_names_are_known_and_shown_as_written(tmp_path: Path) -> None:
         assert search.search(asked)[0].path == "Thermostats.md"
 
 
-def test_a_question_of_which_nothing_is_known_says_that(tmp_path: Path) -> None:
+def test_query_of_unknown_words_says_so(tmp_path: Path) -> None:
     with searching(tmp_path, TEXTS) as (search, _):
         assert search.unknown_words(Query("frobnicate")) == UnknownWords({"frobnicate": ""}, True)
         assert not search.unknown_words(Query("frobnicate the boiler")).are_all
         assert search.unknown_words(Query("?")) == UnknownWords({}, False)
 
 
-def test_a_search_and_its_note_look_for_similar_words_once(
+def test_search_and_its_note_look_up_similar_words_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = list[str]()
@@ -179,7 +179,7 @@ def test_a_search_and_its_note_look_for_similar_words_once(
         assert search.unknown_words(Query("temprature")).instead == {"temprature": ""}
 
 
-def test_words_of_deleted_documents_are_unknown_again(tmp_path: Path) -> None:
+def test_words_of_deleted_documents_become_unknown(tmp_path: Path) -> None:
     with searching(tmp_path, TEXTS) as (_, index):
         index.delete([1])
         while index.tidy():

@@ -22,7 +22,7 @@ FRUITS = ("apple", "pear", "plum", "quince", "medlar", "cherry", "grape", "lemon
 
 
 @long
-def test_vectors_cached_as_int8_give_the_same_hits_through_changes(
+def test_int8_cached_vectors_give_the_same_hits_through_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def document(number: int, path: str, count: int) -> object:
