@@ -14,7 +14,7 @@ EXAMPLE = ROOT / "examples" / "assistant"
 
 
 @long
-def test_the_assistant_finds_each_edit_and_prints_what_its_page_shows(place: Place) -> None:
+def test_assistant_finds_each_edit_and_prints_what_its_page_shows(place: Place) -> None:
     folder = place.root / "handbook"
     shutil.copytree(ROOT / "examples" / "handbook", folder)
     script = str(EXAMPLE / "assistant.py")

@@ -88,7 +88,7 @@ def status_of(url: str, method: str = "POST", **headers: str) -> int:
 
 @long
 @pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["today's protocol", "one with a handshake"])
-async def test_a_client_searches_over_http(place: Place, mode: Any) -> None:
+async def test_client_searches_over_http(place: Place, mode: Any) -> None:
     steps = list[float]()
 
     async def notice(progress: float, _total: float | None, _message: str | None) -> None:
@@ -110,7 +110,7 @@ async def test_a_client_searches_over_http(place: Place, mode: Any) -> None:
 
 @long
 @pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["today's protocol", "one with a handshake"])
-async def test_the_listener_of_a_daemon_answers_assistants(place: Place, mode: Any) -> None:
+async def test_daemon_listener_answers_assistants(place: Place, mode: Any) -> None:
     steps = list[float]()
 
     async def notice(progress: float, _total: float | None, _message: str | None) -> None:
@@ -139,7 +139,7 @@ async def test_the_listener_of_a_daemon_answers_assistants(place: Place, mode: A
 
 
 @long
-async def test_the_listener_answers_assistants_by_the_config_as_it_is_now(place: Place) -> None:
+async def test_listener_uses_the_current_config_for_assistants(place: Place) -> None:
     daemon, url = begin_daemon(place, free_address())
     async with Client(url, read_timeout_seconds=LONGEST) as client:
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
@@ -180,9 +180,7 @@ async def test_the_listener_answers_assistants_by_the_config_as_it_is_now(place:
         ({"content-type": "text/plain"}, 400),
     ],
 )
-def test_what_a_page_of_another_site_sends_is_refused(
-    shared_url: str, headers: dict[str, str], code: int
-) -> None:
+def test_cross_site_requests_are_refused(shared_url: str, headers: dict[str, str], code: int) -> None:
     assert status_of(shared_url, **headers) == code
 
 
@@ -195,7 +193,7 @@ def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     place.close()
 
 
-def test_a_page_may_not_ask_for_leave_either(shared_url: str) -> None:
+def test_cross_site_preflight_is_refused(shared_url: str) -> None:
     answer = httpx.options(
         shared_url, headers={"origin": "https://evil.example", "access-control-request-method": "POST"}
     )
@@ -203,7 +201,7 @@ def test_a_page_may_not_ask_for_leave_either(shared_url: str) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_a_body_that_is_too_large_and_other_paths_are_refused(shared_url: str) -> None:
+def test_too_large_body_and_unknown_paths_are_refused(shared_url: str) -> None:
     body = json.dumps({**PING, "params": {"x": "x" * 300_000}})
     headers = {**ACCEPT, "content-type": "application/json"}
     assert httpx.post(shared_url, content=body, headers=headers).status_code == 413
@@ -211,13 +209,13 @@ def test_a_body_that_is_too_large_and_other_paths_are_refused(shared_url: str) -
     assert status_of(shared_url) == 200
 
 
-def test_kbsync_mcp_serves_nothing_else(place: Place) -> None:
+def test_mcp_command_serves_nothing_else(place: Place) -> None:
     with serving(place, free_address()) as url:
         for other in ("", "/metrics", "/api/status", "/assets/page.js"):
             assert httpx.get(url.replace("/mcp", other)).status_code == 404
 
 
-async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_never_finishes_its_body_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
     sent, pieces = list[dict[str, Any]](), [{"type": "http.request", "body": b"{", "more_body": True}]
 
@@ -242,7 +240,7 @@ async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("server", [serving, watching], ids=["kbsync mcp", "a daemon"])
-def test_requests_that_are_sent_in_half_leave_no_traceback_in_the_log(place: Place, server: Any) -> None:
+def test_incomplete_requests_log_no_traceback(place: Place, server: Any) -> None:
     lines = ["host: localhost", "content-type: application/json", "content-length: 500"]
     lines += [f"{name}: {value}" for name, value in ACCEPT.items()]
     head = "".join(f"{line}\r\n" for line in ["POST /mcp HTTP/1.1", *lines])
@@ -256,7 +254,7 @@ def test_requests_that_are_sent_in_half_leave_no_traceback_in_the_log(place: Pla
         assert status_of(url) == 200
 
 
-def test_a_request_with_half_a_character_is_answered(shared_url: str) -> None:
+def test_request_with_a_lone_surrogate_is_answered(shared_url: str) -> None:
     call = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get","arguments":{"path":"%s"}}}'
     for half in (b"\\ud800", b"\\udc80", b"\xed\xa0\x80"):
         headers = {**ACCEPT, "content-type": "application/json"}
@@ -266,7 +264,7 @@ def test_a_request_with_half_a_character_is_answered(shared_url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "rebound.example"], ids=["let in", "refused"])
-def test_no_client_keeps_its_connection(shared_url: str, host: str) -> None:
+def test_connections_are_not_kept_alive(shared_url: str, host: str) -> None:
     body = json.dumps(PING)
     headers = {**ACCEPT, "host": host, "content-type": "application/json", "content-length": str(len(body))}
     lines = ["POST /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
@@ -277,7 +275,7 @@ def test_no_client_keeps_its_connection(shared_url: str, host: str) -> None:
 
 
 @long
-def test_other_machines_need_a_token(place: Place) -> None:
+def test_remote_clients_need_a_token(place: Place) -> None:
     with serving(place, f"0.0.0.0:{free_port()}", KBSYNC_MCP_TOKEN=TOKEN) as url:
         assert status_of(url) == 401
         assert status_of(url, authorization="Bearer wrong") == 401
@@ -291,7 +289,7 @@ def test_other_machines_need_a_token(place: Place) -> None:
 
 
 @long
-def test_the_token_of_a_listener_lets_assistants_in(place: Place) -> None:
+def test_listener_token_admits_assistants(place: Place) -> None:
     with watching(place, f"0.0.0.0:{free_port()}", TOKEN) as url:
         for wrong in ({}, {"authorization": f"Bearer {TOKEN}x"}):
             assert status_of(url, **wrong) == 401
@@ -300,7 +298,7 @@ def test_the_token_of_a_listener_lets_assistants_in(place: Place) -> None:
         assert status_of(url, authorization=f"Bearer {TOKEN}", origin="https://evil.example") == 403
 
 
-async def test_a_listener_without_the_package_of_the_protocol_says_how_to_install_it(
+async def test_listener_without_the_mcp_package_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = scene(tmp_path)
@@ -313,7 +311,7 @@ async def test_a_listener_without_the_package_of_the_protocol_says_how_to_instal
         assert (await one.get("/api/status")).status_code == 200
 
 
-def test_the_token_of_the_config_serves_as_well(place: Place) -> None:
+def test_config_token_is_accepted_too(place: Place) -> None:
     config = place.configure()
     config.write_text(f"http: {{listen: '{free_address()}', token: {TOKEN}}}\n{config.read_text()}")
     with serving(place, free_address()) as url:
@@ -322,7 +320,7 @@ def test_the_token_of_the_config_serves_as_well(place: Place) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9754", "0.0.0.0:9754"])
-async def test_a_token_that_is_no_longer_in_the_config_lets_nobody_in(address: str) -> None:
+async def test_token_removed_from_the_config_is_refused(address: str) -> None:
     token = Secret(TOKEN)
     configs = [Config((), http=HttpConfig("127.0.0.1:9755", token))]
     check = http.McpEndpoint.at(address, lambda: configs[-1], {}).guarded(PlainTextResponse("in"))
@@ -354,7 +352,7 @@ async def test_a_token_that_is_no_longer_in_the_config_lets_nobody_in(address: s
         ("no-such-host.invalid:9754", {"KBSYNC_MCP_TOKEN": TOKEN}, "is not a name of this machine"),
     ],
 )
-def test_a_bad_address_or_token_is_wrong_usage(
+def test_invalid_address_or_token_is_a_usage_error(
     place: Place, address: str, env: dict[str, str], why: str
 ) -> None:
     place.configure()
@@ -364,7 +362,7 @@ def test_a_bad_address_or_token_is_wrong_usage(
     assert not place.state.exists()
 
 
-def test_an_address_in_use_is_named(place: Place, shared_url: str) -> None:
+def test_address_in_use_is_reported(place: Place, shared_url: str) -> None:
     place.configure()
     address = shared_url.removeprefix("http://").removesuffix("/mcp")
     ran = place.go("mcp", "--http", address)

@@ -69,7 +69,7 @@ async def found_soon(client: Client, query: str) -> list[str]:
 
 
 @long
-async def test_with_nothing_but_a_folder_it_mirrors_and_finds(place: Place) -> None:
+async def test_mcp_mirrors_and_searches_with_only_a_folder(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(place, "--folder", "docs") as client:
         assert client.instructions and "search" in client.instructions
@@ -82,7 +82,7 @@ async def test_with_nothing_but_a_folder_it_mirrors_and_finds(place: Place) -> N
 
 
 @long
-async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> None:
+async def test_edit_is_found_while_the_client_is_connected(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     async with over_stdio(place) as client:
@@ -96,7 +96,7 @@ async def test_an_edit_is_found_while_the_client_is_connected(place: Place) -> N
 
 
 @long
-async def test_a_search_that_waits_has_every_edit_made_before_it(place: Place) -> None:
+async def test_waiting_search_includes_every_earlier_edit(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.write("old.md", "The auk is extinct.")
     place.configure()
@@ -114,7 +114,7 @@ async def test_a_search_that_waits_has_every_edit_made_before_it(place: Place) -
 
 
 @long
-async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace) -> None:
+async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuPlace) -> None:
     for number in range(12):
         zhipu.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
     zhipu.vendor.turn(vectorize=[HOUR, HOUR])
@@ -143,7 +143,7 @@ async def test_the_first_answers_say_how_far_the_first_pass_is(zhipu: ZhipuPlace
 
 
 @long
-async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:
+async def test_halted_mirror_is_reported_with_a_hint(place: Place) -> None:
     for name in "abcdefg":
         place.write(f"{name}.md", f"The walrus lies on the ice, says {name}.")
     place.configure()
@@ -161,7 +161,7 @@ async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:
 
 
 @long
-async def test_of_two_clients_one_mirrors_and_both_answer(place: Place) -> None:
+async def test_one_of_two_clients_mirrors_and_both_answer(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     async with over_stdio(place) as first:
@@ -176,7 +176,7 @@ async def test_of_two_clients_one_mirrors_and_both_answer(place: Place) -> None:
 
 
 @long
-async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place) -> None:
+async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     daemon = place.watch()
@@ -196,7 +196,7 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
                 await asyncio.sleep(0.05)
 
 
-async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
+async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
@@ -228,7 +228,7 @@ async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
     assert not lock.holding(state_dir)
 
 
-async def test_a_daemon_that_is_restarted_before_the_second_look_gets_its_lock_back(
+async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
@@ -260,7 +260,7 @@ async def test_a_daemon_that_is_restarted_before_the_second_look_gets_its_lock_b
         daemon.close()
 
 
-async def test_a_daemon_that_ran_between_two_looks_is_waited_for_again(
+async def test_daemon_seen_between_two_checks_restarts_the_wait(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
@@ -292,7 +292,7 @@ async def test_a_daemon_that_ran_between_two_looks_is_waited_for_again(
 
 
 @long
-def test_a_daemon_that_is_restarted_beside_an_assistant_finds_its_lock_free(place: Place) -> None:
+def test_daemon_restarted_beside_an_assistant_finds_its_lock_free(place: Place) -> None:
     place.configure()
     daemon = place.watch()
     # Reports when it met the daemon's lock; then it checks every two seconds.
@@ -323,9 +323,7 @@ def test_a_daemon_that_is_restarted_beside_an_assistant_finds_its_lock_free(plac
     assert not any(line["event"] == "daemon.started" for line in log_of(place))
 
 
-async def test_a_config_that_changed_is_taken_whoever_mirrors(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_changed_config_is_used_whoever_mirrors(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "READ_CONFIG_EVERY", 0.02)
     config = place.configure()
     opened = OpenInstallation(chosen(place, config=config))
@@ -349,9 +347,7 @@ async def test_a_config_that_changed_is_taken_whoever_mirrors(
     await mirroring.end(keeping)
 
 
-async def test_a_bug_in_mirroring_is_logged_ever_more_seldom(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_mirroring_bug_is_logged_ever_less_often(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.configure()
     mirroring, pauses = serving.Mirroring(OpenInstallation(chosen(place, config=place.config))), list[float]()
 
@@ -381,7 +377,7 @@ class End:
     def now(self) -> None: ...
 
 
-async def test_an_error_of_ours_while_answering_is_no_good_end(
+async def test_internal_error_while_answering_ends_with_a_failure_code(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.configure()
@@ -409,7 +405,7 @@ async def test_an_error_of_ours_while_answering_is_no_good_end(
 
 
 @long
-async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> None:
+async def test_process_that_cannot_mirror_answers_and_gives_the_reason(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
         async with asyncio.timeout(SETTLED):
@@ -421,7 +417,7 @@ async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> N
     assert [line["event"] for line in log_of(place)] == ["mirroring.refused"]
 
 
-def test_it_ends_when_its_client_closes_stdin(place: Place) -> None:
+def test_mcp_ends_when_its_client_closes_stdin(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     process = begun(place)
@@ -432,7 +428,7 @@ def test_it_ends_when_its_client_closes_stdin(place: Place) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_though_its_client_is_there(place: Place, number: int) -> None:
+def test_signal_ends_mcp_while_a_client_is_connected(place: Place, number: int) -> None:
     place.configure()
     process = begun(place)
     wait_until_mirroring(place)
@@ -442,7 +438,7 @@ def test_a_signal_ends_it_though_its_client_is_there(place: Place, number: int) 
 
 
 @long
-def test_when_its_client_is_killed_it_ends_and_leaves_no_lock(place: Place) -> None:
+def test_killed_client_ends_mcp_and_leaves_no_lock(place: Place) -> None:
     """The client is a separate process, and only its death closes the pipes."""
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
@@ -472,7 +468,7 @@ def test_when_its_client_is_killed_it_ends_and_leaves_no_lock(place: Place) -> N
 
 
 @long
-async def test_killed_in_the_middle_the_next_one_goes_on_and_nothing_is_there_twice(place: Place) -> None:
+async def test_next_process_continues_after_a_kill_without_duplicates(place: Place) -> None:
     for number in range(40):
         place.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
     place.configure()
@@ -488,7 +484,7 @@ async def test_killed_in_the_middle_the_next_one_goes_on_and_nothing_is_there_tw
         assert len(found) == len(set(found)) == 40
 
 
-def test_what_is_no_message_is_answered_or_dropped_and_the_next_is_answered(place: Place) -> None:
+def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(place: Place) -> None:
     place.configure()
     process = begun(place)
     assert process.stdin is not None and process.stdout is not None
@@ -511,7 +507,7 @@ def test_what_is_no_message_is_answered_or_dropped_and_the_next_is_answered(plac
     assert process.returncode == 0
 
 
-def test_a_request_with_half_a_character_is_answered(place: Place) -> None:
+def test_request_with_a_lone_surrogate_is_answered(place: Place) -> None:
     place.configure()
     process = begun(place)
     assert process.stdin is not None and process.stdout is not None
@@ -535,7 +531,7 @@ def test_a_request_with_half_a_character_is_answered(place: Place) -> None:
 
 
 @long
-def test_without_the_package_it_says_what_to_install(place: Place) -> None:
+def test_missing_package_is_reported_with_its_install_command(place: Place) -> None:
     place.configure()
     script = (
         "import sys; sys.modules['mcp'] = None\nfrom kbsync.__main__ import main\nsys.exit(main(['mcp']))\n"
@@ -547,7 +543,7 @@ def test_without_the_package_it_says_what_to_install(place: Place) -> None:
     assert ran.stdout == ""
 
 
-def test_a_folder_that_is_not_there_is_wrong_usage(place: Place) -> None:
+def test_missing_folder_is_a_usage_error(place: Place) -> None:
     ran = place.go("mcp", "--folder", "nowhere")
     assert (ran.code, ran.out) == (2, "")
     assert "no such folder" in ran.words

@@ -19,7 +19,7 @@ from tests.mcp.assistant import SETTLED, chosen, error_of, paths, run_tool, with
 from tests.share import long
 
 
-async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(zhipu: ZhipuPlace) -> None:
+async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(zhipu: ZhipuPlace) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.write("shore.pdf", pdf([["The penguin stands on the shore."]]))
     zhipu.vendor.plant("theirs.md", "The walrus of somebody else.")
@@ -38,7 +38,7 @@ async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(z
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
-async def test_a_file_that_was_edited_at_equal_length_is_not_given_as_what_was_mirrored(
+async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
     zhipu: ZhipuPlace,
 ) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
@@ -49,7 +49,7 @@ async def test_a_file_that_was_edited_at_equal_length_is_not_given_as_what_was_m
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
-async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_text_is_read_only_in_memory(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n" * 20_000)
     zhipu.aim()
     zhipu.once()
@@ -58,7 +58,7 @@ async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: py
         assert "walrus" in (await run_tool(client, "get", path="ice.md"))["text"]
 
 
-async def test_of_a_document_whose_file_is_gone_nobody_is_told_to_ask_again(zhipu: ZhipuPlace) -> None:
+async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: ZhipuPlace) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim("deletions: never")
     zhipu.once()
@@ -70,7 +70,7 @@ async def test_of_a_document_whose_file_is_gone_nobody_is_told_to_ask_again(zhip
     assert "again" not in said
 
 
-async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) -> None:
+async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuPlace) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim()
     zhipu.once()
@@ -86,7 +86,7 @@ async def test_a_service_that_is_away_is_named_in_the_answer(zhipu: ZhipuPlace) 
 
 
 @long
-async def test_a_service_that_hangs_keeps_nobody_from_the_other_mirrors_and_is_soon_left_alone(
+async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_search, "PATIENCE", 1.0)
@@ -110,7 +110,7 @@ async def test_a_service_that_hangs_keeps_nobody_from_the_other_mirrors_and_is_s
     assert zhipu.vendor.server.requests.by_op["retrieve"] == 5
 
 
-async def test_a_key_that_was_replaced_is_taken_as_soon_as_the_old_one_is_refused(zhipu: ZhipuPlace) -> None:
+async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: ZhipuPlace) -> None:
     """While another kbsync mirrors, nothing else reports the new key."""
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     held = zhipu.config.parent / "zhipu.key"
@@ -125,7 +125,7 @@ async def test_a_key_that_was_replaced_is_taken_as_soon_as_the_old_one_is_refuse
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
 
 
-async def test_a_key_that_mirroring_takes_is_told_to_who_answers(
+async def test_key_reloaded_by_mirroring_is_used_for_answers(
     zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
@@ -147,7 +147,7 @@ async def test_a_key_that_mirroring_takes_is_told_to_who_answers(
     assert repr(configs[0]) == repr(installation.config) and configs[0] != installation.config
 
 
-async def test_of_two_mirrors_the_one_that_answers_is_heard(zhipu: ZhipuPlace) -> None:
+async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuPlace) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     other = zhipu.root / "other"
     other.mkdir()

@@ -75,7 +75,7 @@ async def client(library: Place) -> AsyncIterator[Client]:
 
 
 @long
-async def test_a_hit_says_where_it_stands_and_as_of_when(client: Client, library: Place) -> None:
+async def test_hit_has_its_location_and_freshness(client: Client, library: Place) -> None:
     answer = await run_tool(client, "search", query="reset a password")
     hit = answer["hits"][0]
     assert (hit["mirror"], hit["path"], hit["state"]) == ("docs", "install.md", "ready")
@@ -88,7 +88,7 @@ async def test_a_hit_says_where_it_stands_and_as_of_when(client: Client, library
 
 
 @long
-async def test_what_a_model_reads_has_the_path_and_the_passage(client: Client) -> None:
+async def test_text_for_the_model_has_path_and_passage(client: Client) -> None:
     text = text_of(await client.call_tool("search", {"query": "reset a password", "k": 1}))
     assert "1. install.md (id " in text
     assert "[Installation › Linux, line " in text
@@ -96,7 +96,7 @@ async def test_what_a_model_reads_has_the_path_and_the_passage(client: Client) -
 
 
 @long
-async def test_a_search_is_narrowed_by_number_pattern_type_and_date(client: Client) -> None:
+async def test_search_is_narrowed_by_number_pattern_type_and_date(client: Client) -> None:
     assert len(paths(await run_tool(client, "search", query="office hours password", k=1))) == 1
     found = paths(await run_tool(client, "search", query="opening hours", path="guides/**"))
     assert found[0] == "guides/hours.txt" and "guides-old/hours.txt" not in found
@@ -118,22 +118,22 @@ async def test_a_search_is_narrowed_by_number_pattern_type_and_date(client: Clie
         ({"path": "/etc/*.md"}, "`path` /etc/*.md"),
     ],
 )
-async def test_a_filter_that_matches_no_file_is_named(
-    client: Client, given: dict[str, Any], filters: str
-) -> None:
+async def test_filter_matching_no_file_is_named(client: Client, given: dict[str, Any], filters: str) -> None:
     answer = await run_tool(client, "search", query="opening hours", **given)
     assert (answer["hits"], answer["notes"][-1]) == ([], f"no mirrored file matches {filters}")
     text = text_of(await client.call_tool("search", {"query": "opening hours", **given}))
     assert f"Note: no mirrored file matches {filters}" in text
 
 
-async def test_a_filter_that_matches_a_file_is_not_to_blame(client: Client) -> None:
+async def test_filter_matching_a_file_is_not_blamed(client: Client) -> None:
     for given in ({"path": "torn.pdf"}, {"path": "guides/**"}, {"type": ["pdf"]}, {"after": "2020-01-01"}):
         answer = await run_tool(client, "search", query="qwrtzpsdfg", k=1, **given)
         assert not any("matches" in note for note in answer["notes"])
 
 
-async def test_what_nobody_keeps_up_to_date_is_said_in_each_answer(client: Client, library: Place) -> None:
+async def test_every_answer_warns_when_nothing_keeps_the_index_current(
+    client: Client, library: Place
+) -> None:
     answer = await run_tool(client, "search", query="opening hours")
     assert any("kbsync isn't running" in note and "kbsync --folder" in note for note in answer["notes"])
     assert any("1 file failed" in note for note in answer["notes"])
@@ -141,7 +141,7 @@ async def test_what_nobody_keeps_up_to_date_is_said_in_each_answer(client: Clien
     assert text.startswith("Note: docs: 1 file failed")
 
 
-async def test_before_the_first_pass_a_search_finds_nothing_and_says_why(tmp_path: Path) -> None:
+async def test_search_before_the_first_pass_finds_nothing_and_says_why(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write("a.md", "The walrus lies on the ice.")
     async with within(chosen(place, folder=place.docs)) as client:
@@ -152,7 +152,7 @@ async def test_before_the_first_pass_a_search_finds_nothing_and_says_why(tmp_pat
     assert not (place.home / ".local").exists()
 
 
-async def test_after_a_restart_answers_are_as_of_the_previous_pass_until_the_folder_was_compared(
+async def test_answers_after_a_restart_are_dated_by_the_previous_pass(
     place: Place,
 ) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
@@ -212,7 +212,7 @@ SEEN: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("kind", [*UNSEEN, *SEEN])
-async def test_a_wait_that_ends_before_a_change_is_indexed_says_so(
+async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
     place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 2.0)  # nothing changes meanwhile: one poll is enough
@@ -236,7 +236,7 @@ async def test_a_wait_that_ends_before_a_change_is_indexed_says_so(
 # -- get ------------------------------------------------------------------------------------------------
 
 
-async def test_a_document_is_read_by_its_path_and_by_its_id(client: Client) -> None:
+async def test_document_is_read_by_path_and_by_id(client: Client) -> None:
     by_path = await run_tool(client, "get", path="guides/hours.txt")
     assert by_path["text"].startswith("Opening hours: the office opens at nine")
     assert "next_offset" not in by_path and by_path["total"] == len(by_path["text"])
@@ -244,7 +244,7 @@ async def test_a_document_is_read_by_its_path_and_by_its_id(client: Client) -> N
 
 
 @long
-async def test_a_long_document_is_read_in_pieces_that_make_up_the_whole(client: Client) -> None:
+async def test_long_document_is_read_in_pieces_that_make_up_the_whole(client: Client) -> None:
     pieces, offset = list[str](), 0
     while True:
         piece = await run_tool(client, "get", path="guides/deep/long.md", offset=offset, limit=LONGEST_PIECE)
@@ -258,7 +258,7 @@ async def test_a_long_document_is_read_in_pieces_that_make_up_the_whole(client: 
     assert all(f"Paragraph {n} is about" in whole for n in range(9000))
 
 
-async def test_a_passage_is_read_with_what_stands_around_it(client: Client) -> None:
+async def test_passage_is_read_with_its_surroundings(client: Client) -> None:
     around = "Paragraph 4500 is about\n numbers."
     piece = await run_tool(client, "get", path="guides/deep/long.md", around=around, limit=400)
     assert "Paragraph 4499 " in piece["text"] and "Paragraph 4501 " in piece["text"]
@@ -267,7 +267,7 @@ async def test_a_passage_is_read_with_what_stands_around_it(client: Client) -> N
     assert "that text isn't in the document" in said
 
 
-async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> None:
+async def test_reading_beyond_the_end_of_a_document_returns_nothing(client: Client) -> None:
     piece = await run_tool(client, "get", path="install.md", offset=10**9)
     assert (piece["text"], piece["offset"]) == ("", piece["total"])
     assert "next_offset" not in piece
@@ -286,11 +286,11 @@ async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> 
         ("~/x", "there is no such file"),
     ],
 )
-async def test_a_path_without_a_document_is_explained(client: Client, path: str, why: str) -> None:
+async def test_path_without_a_document_is_explained(client: Client, path: str, why: str) -> None:
     assert why in await error_of(client, "get", path=path)
 
 
-async def test_an_id_without_a_document_and_both_or_none_of_them_are_refused(client: Client) -> None:
+async def test_unknown_id_and_both_or_neither_of_path_and_id_are_refused(client: Client) -> None:
     assert "there is no document 999" in await error_of(client, "get", document_id="999")
     assert "pass either" in await error_of(client, "get", document_id="1", path="install.md")
     assert "pass either" in await error_of(client, "get")
@@ -311,7 +311,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-async def test_of_a_path_in_several_mirrors_a_client_says_which_is_meant(twins: Place) -> None:
+async def test_path_in_several_mirrors_requires_a_mirror(twins: Place) -> None:
     async with within(chosen(twins, config=twins.config)) as client:
         for tool in ("get", "status"):
             said = await error_of(client, tool, path="notes.md")
@@ -330,7 +330,7 @@ async def test_of_a_path_in_several_mirrors_a_client_says_which_is_meant(twins: 
 # -- list -----------------------------------------------------------------------------------------------
 
 
-async def test_a_list_has_the_mirrors_and_every_file_in_pages(client: Client) -> None:
+async def test_list_has_the_mirrors_and_every_file_in_pages(client: Client) -> None:
     first = await run_tool(client, "list")
     [mirror] = first["mirrors"]
     assert (mirror["name"], mirror["documents"]["ready"], mirror["documents"]["failed"]) == ("docs", 7, 1)
@@ -347,7 +347,7 @@ async def test_a_list_has_the_mirrors_and_every_file_in_pages(client: Client) ->
     assert len(found) == len(set(found)) == 9
 
 
-async def test_a_folder_is_listed_without_its_namesakes(client: Client) -> None:
+async def test_folder_listing_excludes_folders_with_the_same_beginning(client: Client) -> None:
     below = await run_tool(client, "list", path="guides", limit=1)
     found = [each["path"] for each in below["files"]]
     while "next" in below:
@@ -364,7 +364,7 @@ async def test_files_of_one_state_are_listed_with_their_reason(client: Client) -
     assert (await run_tool(client, "list", state="held"))["files"] == []
 
 
-async def test_of_one_state_only_the_folders_that_have_it_are_listed(place: Place) -> None:
+async def test_state_filter_lists_only_folders_containing_that_state(place: Place) -> None:
     place.write("good/a.md", "The walrus lies on the ice.")
     place.write("good/deep/b.md", "The walrus lies on the ice, too.")
     place.write("torn/deep/c.pdf", "this is no pdf")
@@ -396,14 +396,14 @@ async def test_of_one_state_only_the_folders_that_have_it_are_listed(place: Plac
         assert {"good", "torn"} <= set((await run_tool(client, "list"))["folders"])
 
 
-async def test_folders_that_are_left_out_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_omitted_folders_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "MOST_FOLDERS", 1)
     answer = await run_tool(client, "list")
     assert answer["folders"] == ["guides"]
     assert "docs: 1 of 2 folders listed; pass `path` to list fewer" in answer["notes"]
 
 
-async def test_a_folder_whose_name_begins_with_a_dot_is_named_whole(client: Client) -> None:
+async def test_folder_starting_with_a_dot_is_named_in_full(client: Client) -> None:
     assert "has no folder .github" in await error_of(client, "list", path=".github")
     whole = await run_tool(client, "list")
     for path in (".", "./", "/"):
@@ -413,7 +413,7 @@ async def test_a_folder_whose_name_begins_with_a_dot_is_named_whole(client: Clie
 # -- status ---------------------------------------------------------------------------------------------
 
 
-async def test_status_names_what_failed_and_why(client: Client) -> None:
+async def test_status_names_failed_files_with_reasons(client: Client) -> None:
     answer = await run_tool(client, "status")
     [mirror] = answer["mirrors"]
     [failed] = mirror["failed"]
@@ -443,7 +443,7 @@ async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
         assert expected[0] in text_of(await client.call_tool("status", {}))
 
 
-async def test_status_explains_a_path_as_the_command_does(client: Client, library: Place) -> None:
+async def test_status_explains_a_path_like_the_command(client: Client, library: Place) -> None:
     answer = (await run_tool(client, "status", path="guides/hours.txt"))["explanation"]
     ran = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
     assert (answer["answer"], answer["found"]) == (ran["answer"], ran["found"]) == ("It is searchable.", True)
@@ -454,7 +454,7 @@ async def test_status_explains_a_path_as_the_command_does(client: Client, librar
 # -- resources ------------------------------------------------------------------------------------------
 
 
-async def test_each_searchable_document_is_a_resource_that_can_be_read(client: Client) -> None:
+async def test_each_searchable_document_is_a_readable_resource(client: Client) -> None:
     listed = (await client.list_resources()).resources
     assert len(listed) == 7
     for each in listed:
@@ -464,7 +464,7 @@ async def test_each_searchable_document_is_a_resource_that_can_be_read(client: C
     assert template.uri_template == "kbsync://{mirror}/{+path}"
 
 
-async def test_no_searchable_document_is_left_out_behind_many_that_are_not(
+async def test_no_searchable_document_is_hidden_behind_many_others(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = [each.uri for each in (await client.list_resources()).resources]
@@ -477,7 +477,7 @@ async def test_no_searchable_document_is_left_out_behind_many_that_are_not(
     assert found == whole
 
 
-async def test_a_document_without_its_file_is_told_as_such_and_can_be_read(place: Place) -> None:
+async def test_document_without_its_file_is_marked_and_readable(place: Place) -> None:
     place.write("gone.md", "The walrus lies on the ice.\n")
     place.configure("deletions: never")
     place.once()
@@ -493,7 +493,7 @@ async def test_a_document_without_its_file_is_told_as_such_and_can_be_read(place
 
 
 @pytest.mark.parametrize("status", Status)
-async def test_a_hit_in_any_state_fits_the_schema(place: Place, status: Status) -> None:
+async def test_hit_in_any_state_fits_the_schema(place: Place, status: Status) -> None:
     place.write("ice.md", "The walrus lies on the ice.\n")
     place.configure()
     place.once()
@@ -507,7 +507,7 @@ async def test_a_hit_in_any_state_fits_the_schema(place: Place, status: Status) 
             assert found["state"] == status.word
 
 
-async def test_a_long_resource_says_how_to_read_on(client: Client) -> None:
+async def test_long_resource_says_how_to_continue_reading(client: Client) -> None:
     read = await client.read_resource("kbsync://docs/guides/deep/long.md")
     text = read.contents[0].text  # type: ignore[union-attr]
     assert text.endswith("call the tool `get` with `offset` 200000]")
@@ -526,7 +526,7 @@ async def test_a_long_resource_says_how_to_read_on(client: Client) -> None:
         "file:///etc/passwd",
     ],
 )
-async def test_any_other_address_is_refused(client: Client, uri: str) -> None:
+async def test_unknown_resource_address_is_refused(client: Client, uri: str) -> None:
     with pytest.raises(MCPError) as refusal:
         await client.read_resource(uri)
     assert "bug" not in refusal.value.error.message
@@ -566,19 +566,19 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("odd", ["\0", "\\u0000", "\ud800", "\udc80"], ids=ascii)
-async def test_a_character_that_no_text_has_only_separates_words(client: Client, odd: str) -> None:
+async def test_unassigned_character_only_separates_words(client: Client, odd: str) -> None:
     for query in (f"nine{odd} five", f"nine{odd}five"):
         assert "guides/hours.txt" in paths(await run_tool(client, "search", query=query))
 
 
-async def test_words_are_read_around_whatever_character_lies_between_them(client: Client) -> None:
+async def test_words_are_matched_across_any_separator(client: Client) -> None:
     for odd in ("\0", "\ud800"):
         piece = await run_tool(client, "get", path="install.md", around=f"Run the{odd}installer")
         assert "Run the installer" in piece["text"]
 
 
 @pytest.mark.parametrize(("tool", "given", "why"), WRONG)
-async def test_what_cannot_be_answered_is_refused_in_a_sentence(
+async def test_unanswerable_request_is_refused_with_a_message(
     client: Client, tool: str, given: dict[str, Any], why: str
 ) -> None:
     said = await error_of(client, tool, **given)
@@ -586,7 +586,7 @@ async def test_what_cannot_be_answered_is_refused_in_a_sentence(
     assert len(said) < 500 and "Traceback" not in said
 
 
-async def test_a_bug_of_ours_is_told_as_one_and_ends_nothing(
+async def test_internal_bug_is_reported_as_one_and_ends_nothing(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_given: Any) -> dict[str, Any]:
@@ -600,7 +600,7 @@ async def test_a_bug_of_ours_is_told_as_one_and_ends_nothing(
 
 
 @long
-async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
+async def test_unresponsive_folder_blocks_no_other_request(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mended = threading.Event()
@@ -617,7 +617,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
 
 
 @long
-async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_is_asked(
+async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
     library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mended, looks_at, opens = threading.Event(), documents.paths_of, Installation.target
@@ -657,9 +657,7 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
             mended.set()
 
 
-async def test_nothing_is_read_from_the_state_in_the_loop(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_state_is_never_read_in_the_event_loop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     number = (await run_tool(client, "get", path="install.md"))["document_id"]
     threads = dict[str, set[str]]()
 
@@ -684,7 +682,7 @@ async def test_nothing_is_read_from_the_state_in_the_loop(
     assert threading.main_thread().name not in set().union(*threads.values())
 
 
-async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits_any_more(
+async def test_state_is_closed_by_its_reading_thread_after_the_request_was_abandoned(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, mended, ends = threading.Event(), threading.Event(), list[bool]()
@@ -714,7 +712,7 @@ async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits
             await asyncio.sleep(0.01)
 
 
-async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_question(
+async def test_pattern_equal_to_a_dead_mounts_path_blocks_no_other_request(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mended, looks = threading.Event(), searching.searches
@@ -735,12 +733,12 @@ async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_questi
         mended.set()
 
 
-async def test_an_unknown_tool_is_an_error_of_the_protocol(client: Client) -> None:
+async def test_unknown_tool_is_a_protocol_error(client: Client) -> None:
     with pytest.raises(MCPError, match="there is no tool delete"):
         await client.session.call_tool("delete", {})
 
 
-async def test_names_that_are_no_text_reach_the_client_whole(client: Client) -> None:
+async def test_non_unicode_names_reach_the_client_unchanged(client: Client) -> None:
     hit = (await run_tool(client, "search", query="ocelots"))["hits"][0]
     assert hit["path"] == "byte\\xff.md"
     assert "ocelots" in (await run_tool(client, "get", document_id=hit["document_id"]))["text"]
@@ -748,7 +746,7 @@ async def test_names_that_are_no_text_reach_the_client_whole(client: Client) -> 
     assert "ocelots" in (await client.read_resource(resource.uri)).contents[0].text  # type: ignore[union-attr]
 
 
-async def test_what_a_model_reads_has_no_control_characters(client: Client) -> None:
+async def test_text_for_the_model_has_no_control_characters(client: Client) -> None:
     for tool, given in (("search", {"query": "xylophone"}), ("list", {}), ("get", {"path": ODD})):
         text = text_of(await client.call_tool(tool, given))
         assert ("\x1b" not in text and "xylophone" in text) or (tool == "list" and "\x1b" not in text)
@@ -756,7 +754,7 @@ async def test_what_a_model_reads_has_no_control_characters(client: Client) -> N
     assert paths(await run_tool(client, "search", query="xylophone")) == [ODD]
 
 
-async def test_a_model_reads_when_to_use_a_tool_and_what_to_do_next(client: Client) -> None:
+async def test_tool_descriptions_say_when_to_use_them_and_what_to_do_next(client: Client) -> None:
     shown = {tool.name: tool.description for tool in (await client.list_tools()).tools}
     assert shown["search"] == (
         "Search the user's own files by words and by meaning. Use this first whenever the files "
@@ -774,7 +772,7 @@ async def test_a_model_reads_when_to_use_a_tool_and_what_to_do_next(client: Clie
     )
 
 
-async def test_every_answer_fits_the_schema_that_its_tool_shows(client: Client) -> None:
+async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
     shown = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert list(shown) == list(TOOLS)
     for tool, given in (
@@ -793,7 +791,7 @@ async def test_every_answer_fits_the_schema_that_its_tool_shows(client: Client) 
         assert "null" not in json.dumps([schema, answer])
 
 
-async def test_looking_writes_nothing_anywhere(library: Place) -> None:
+async def test_read_only_tools_write_nothing(library: Place) -> None:
     before = library.files()
     async with within(chosen(library, folder=library.docs)) as client:
         for tool, given in (("search", {"query": "hours"}), ("list", {}), ("status", {"path": "install.md"})):
@@ -803,6 +801,6 @@ async def test_looking_writes_nothing_anywhere(library: Place) -> None:
     assert library.files() == before
 
 
-async def test_what_an_answer_costs_is_bounded(client: Client) -> None:
+async def test_answer_size_is_bounded(client: Client) -> None:
     answer = await run_tool(client, "search", query="paragraph numbers hours", k=MOST_HITS)
     assert len(json.dumps(answer)) < MOST_HITS * 3 * 2500

@@ -75,14 +75,14 @@ async def rows(target: MemoryTarget) -> list[Listed]:
 # ---- slow, full, silent
 
 
-async def test_a_document_is_ready_after_its_polls(base: MemoryBase, target: AbleMemory) -> None:
+async def test_document_is_ready_after_its_polls(base: MemoryBase, target: AbleMemory) -> None:
     base.behaviour.indexing_polls = 2
     remote_id = await put(target, outgoing())
     seen = [await state(target, remote_id) for _ in range(4)]
     assert seen == [DocState.INDEXING, DocState.INDEXING, DocState.READY, DocState.READY]
 
 
-async def test_the_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: Clock) -> None:
+async def test_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, clock: Clock) -> None:
     base.behaviour.list_lag = 10.0
     remote_id = await put(target, outgoing())
     assert await rows(target) == []
@@ -96,7 +96,7 @@ async def test_the_list_lags_by_seconds(base: MemoryBase, target: AbleMemory, cl
     assert await rows(target) == []
 
 
-async def test_it_says_only_what_it_is_let(base: MemoryBase, target: AbleMemory) -> None:
+async def test_switches_limit_what_the_base_reports(base: MemoryBase, target: AbleMemory) -> None:
     base.behaviour = Behaviour(answers_ready=False, tells_created=False, decomposes_names=True)
     [outcome] = await target.put([outgoing("caf\u00e9.md")])
     assert isinstance(outcome, Accepted) and not outcome.ready
@@ -105,7 +105,7 @@ async def test_it_says_only_what_it_is_let(base: MemoryBase, target: AbleMemory)
     assert (row.name, row.created) == (outcome.name, None) == ("cafe\u0301.md", None)
 
 
-async def test_a_forgetful_base_gives_nothing_of_ours_back(forgetful: ForgetfulMemory) -> None:
+async def test_forgetful_base_returns_none_of_our_fields(forgetful: ForgetfulMemory) -> None:
     remote_id = await put(forgetful, outgoing("docs/a.md", name="a.md"))
     [row] = await rows(forgetful)
     assert (row.path, row.digest, row.upload_id, row.recipe) == (None, None, None, None)
@@ -114,7 +114,7 @@ async def test_a_forgetful_base_gives_nothing_of_ours_back(forgetful: ForgetfulM
     assert await put(forgetful, outgoing("docs/a.md", name="a.md")) != remote_id
 
 
-async def test_an_old_failure_is_told_for_a_while_after_a_reembed(
+async def test_old_failure_is_reported_for_a_while_after_a_reembed(
     base: MemoryBase, forgetful: ForgetfulMemory, clock: Clock
 ) -> None:
     base.behaviour = Behaviour(
@@ -136,7 +136,7 @@ async def test_an_old_failure_is_told_for_a_while_after_a_reembed(
 
 
 @pytest.mark.parametrize("effect", [True, False])
-async def test_a_lost_answer_leaves_the_work_done_or_not(
+async def test_lost_answer_leaves_the_work_done_or_not(
     base: MemoryBase, target: AbleMemory, effect: bool
 ) -> None:
     base.faults.append(Fault("put", unsure, effect=effect))
@@ -146,7 +146,7 @@ async def test_a_lost_answer_leaves_the_work_done_or_not(
 
 
 @pytest.mark.parametrize("match", [None, "a.md"], ids=["request", "document"])
-async def test_a_lost_upload_appears_later_and_was_created_then(
+async def test_lost_upload_appears_later_with_its_creation_time(
     base: MemoryBase, target: AbleMemory, clock: Clock, match: str | None
 ) -> None:
     base.behaviour = Behaviour(indexing_seconds=2.0, late_puts=20.0)
@@ -168,7 +168,7 @@ async def test_a_lost_upload_appears_later_and_was_created_then(
     ("phase", "at_once", "in_the_end"),
     [(Phase.START, 0, 0), (Phase.EFFECT, 0, 1), (Phase.ANSWER, 1, 1)],
 )
-async def test_an_upload_of_a_client_that_died_may_arrive_late(
+async def test_upload_of_a_dead_client_may_arrive_late(
     base: MemoryBase, target: AbleMemory, clock: Clock, phase: Phase, at_once: int, in_the_end: int
 ) -> None:
     def die(op: str, at: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
@@ -185,7 +185,7 @@ async def test_an_upload_of_a_client_that_died_may_arrive_late(
     assert len(base.documents) == in_the_end
 
 
-async def test_a_list_breaks_in_the_middle_or_ends_early(base: MemoryBase, target: AbleMemory) -> None:
+async def test_list_breaks_in_the_middle_or_ends_early(base: MemoryBase, target: AbleMemory) -> None:
     for n in range(4):
         base.add(f"{n}.md", b"x")
     base.faults += [Fault("list", unsure, rows=2), Fault("list", lie=True, rows=3)]
@@ -197,7 +197,7 @@ async def test_a_list_breaks_in_the_middle_or_ends_early(base: MemoryBase, targe
     assert [len(await rows(target)) for _ in range(2)] == [3, 4]
 
 
-async def test_the_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> None:
+async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> None:
     documents = [outgoing("a.md"), outgoing("b.md", upload_id=2)]
 
     async def run(stop_at: int | None) -> tuple[list[str], set[str]]:
@@ -251,7 +251,7 @@ async def test_the_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) 
         ({"path": "a.txt", "name": "a.txt"}, "over the limit"),
     ],
 )
-async def test_a_wrong_document_is_a_violation(base: MemoryBase, changes: dict[str, Any], words: str) -> None:
+async def test_wrong_document_is_a_violation(base: MemoryBase, changes: dict[str, Any], words: str) -> None:
     limits = replace(LIMITS, max_bytes=3, max_bytes_by_extension={"txt": 2})
     with pytest.raises(ProtocolViolation, match=words):
         await AbleMemory(base, limits=limits).put([outgoing(**changes)])
@@ -259,12 +259,12 @@ async def test_a_wrong_document_is_a_violation(base: MemoryBase, changes: dict[s
     assert len(base.violations) == 1
 
 
-async def test_a_body_that_is_not_as_long_as_it_says_is_a_violation(target: AbleMemory) -> None:
+async def test_body_of_the_wrong_length_is_a_violation(target: AbleMemory) -> None:
     with pytest.raises(ProtocolViolation, match="declared 9 bytes, sent 3"):
         await target.put([outgoing(size=9, body=bodies.BytesBody(b"one", says=9))])
 
 
-async def test_two_updates_of_one_document_at_once_are_a_violation(target: AbleMemory) -> None:
+async def test_two_concurrent_updates_of_one_document_are_a_violation(target: AbleMemory) -> None:
     first = await put(target, outgoing())
     both = (target.put([outgoing(text=t, upload_id=n, replaces=first)]) for n, t in enumerate("xy"))
     outcomes = await asyncio.gather(*both, return_exceptions=True)
@@ -302,7 +302,7 @@ MISTAKES: list[tuple[Callable[[Any, Any, str, str], Awaitable[Any]], str]] = [
 
 
 @pytest.mark.parametrize(("mistake", "words"), MISTAKES)
-async def test_a_wrong_call_is_a_violation_and_changes_nothing(
+async def test_wrong_call_is_a_violation_and_changes_nothing(
     base: MemoryBase,
     target: AbleMemory,
     forgetful: ForgetfulMemory,
@@ -318,5 +318,5 @@ async def test_a_wrong_call_is_a_violation_and_changes_nothing(
     assert len(base.effects) == before
 
 
-async def test_a_name_without_an_extension_is_taken_where_limits_name_it(target: AbleMemory) -> None:
+async def test_name_without_an_extension_is_accepted_where_limits_allow_it(target: AbleMemory) -> None:
     await put(target, outgoing("docs/README", name="README~abc"))

@@ -48,12 +48,12 @@ def request(chat: str) -> tuple[str, str]:
 @long
 @needs("check-jsonschema")
 @both
-def test_the_compose_file_is_one(chat: str) -> None:
+def test_compose_file_is_valid(chat: str) -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILES[chat])
 
 
 @both
-def test_the_chat_calls_the_kbsync_that_is_started(chat: str) -> None:
+def test_chat_calls_the_running_kbsync(chat: str) -> None:
     service = composed(chat)["services"]["kbsync"]
     name, *words = service["command"]
     command = kbsync.get_command(click.Context(kbsync), name)
@@ -73,7 +73,7 @@ def test_the_chat_calls_the_kbsync_that_is_started(chat: str) -> None:
 
 
 @both
-def test_only_the_chat_can_be_reached_and_only_from_this_machine(chat: str) -> None:
+def test_only_the_chat_is_reachable_and_only_from_this_machine(chat: str) -> None:
     parts = composed(chat)
     assert parts["networks"]["kb"] == {"internal": True}
     for name, service in parts["services"].items():
@@ -84,14 +84,14 @@ def test_only_the_chat_can_be_reached_and_only_from_this_machine(chat: str) -> N
 
 
 @both
-def test_the_readme_has_the_command_and_where_to_open_it(chat: str) -> None:
+def test_readme_has_the_command_and_the_address_to_open(chat: str) -> None:
     text = (FILES[chat].parent / "README.md").read_text()
     assert f"docker compose -f {FILES[chat].relative_to(ROOT)} up\n" in text
     [port] = composed(chat)["services"][chat]["ports"]
     assert f"http://{port.rpartition(':')[0]}" in text
 
 
-def test_librechat_gets_keys_of_its_own_once(tmp_path: Path) -> None:
+def test_librechat_gets_its_own_keys_once(tmp_path: Path) -> None:
     _sh, _options, script = composed("librechat")["services"]["keys"]["command"]
     script = script.replace("$$", "$").replace("/keys/", f"{tmp_path}/")
     show = f'. {tmp_path}/env; echo "$CREDS_KEY $CREDS_IV $JWT_SECRET $JWT_REFRESH_SECRET"'

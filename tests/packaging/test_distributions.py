@@ -58,7 +58,7 @@ def metadata(unpacked: Path) -> Message:
 
 
 @long
-def test_the_wheel_holds_the_program_and_nothing_else(unpacked: Path) -> None:
+def test_wheel_contains_only_the_program(unpacked: Path) -> None:
     there = {str(p.relative_to(unpacked)) for p in unpacked.rglob("*") if p.is_file()}
     program = {
         str(p.relative_to(ROOT)) for p in (ROOT / "kbsync").rglob("*") if p.suffix != ".pyc" and p.is_file()
@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_program_and_nothing_else(unpacked: Path) -> None:
     assert {"kbsync/py.typed", "kbsync/config/schema.json"} <= program
 
 
-def test_licence_and_notice_come_with_it(unpacked: Path) -> None:
+def test_licence_and_notice_are_included(unpacked: Path) -> None:
     licences = {path.name for path in unpacked.glob("*.dist-info/licenses/*")}
     assert licences == {"LICENSE", "NOTICE"}
     assert metadata(unpacked)["License-Expression"] == "Apache-2.0"
@@ -79,7 +79,7 @@ def test_versions_agree(unpacked: Path) -> None:
     release.check_changes()
 
 
-def test_the_packages_have_what_belongs_into_them(built: Path, tmp_path: Path) -> None:
+def test_packages_contain_the_expected_files(built: Path, tmp_path: Path) -> None:
     for package in built.iterdir():
         release.check_content(package)
     wheel = next(built.glob("*.whl"))
@@ -89,20 +89,20 @@ def test_the_packages_have_what_belongs_into_them(built: Path, tmp_path: Path) -
         release.check_content(tmp_path / wheel.name)
 
 
-def test_the_command_is_installed(unpacked: Path) -> None:
+def test_command_is_installed(unpacked: Path) -> None:
     scripts = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
     assert "kbsync = kbsync.__main__:main" in scripts
 
 
 @needs("git")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so there is no commit")
-def test_what_was_built_says_from_which_commit(unpacked: Path) -> None:
+def test_build_records_its_commit(unpacked: Path) -> None:
     head = ran("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).stdout.strip()
     told = run_from(unpacked, "import kbsync; print(kbsync.version_and_revision())", unpacked)
     assert told.strip().removesuffix("-dirty)").removesuffix(")") == f"{kbsync.__version__} ({head}"
 
 
-def test_a_build_without_git_is_told_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_build_without_git_is_given_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert hatch_build.revision(tmp_path) == ""
     monkeypatch.setenv("KBSYNC_REVISION", "5c343f7")
     assert hatch_build.revision(ROOT) == "5c343f7"
@@ -110,7 +110,7 @@ def test_a_build_without_git_is_told_the_commit(monkeypatch: pytest.MonkeyPatch,
 
 @needs("git")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so nobody knows what belongs to it")
-def test_the_sdist_is_the_checkout(built: Path) -> None:
+def test_sdist_equals_the_checkout(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         there = {name.partition("/")[2] for name in archive.getnames()}
     listed = ran("git", "ls-files", cwd=ROOT).stdout.splitlines()
@@ -118,7 +118,7 @@ def test_the_sdist_is_the_checkout(built: Path) -> None:
 
 
 @long
-def test_it_mirrors_and_finds_from_where_it_was_unpacked(unpacked: Path, tmp_path: Path) -> None:
+def test_unpacked_sdist_mirrors_and_searches(unpacked: Path, tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "badges.md").write_text("Lost your badge? Ring the bell.\n")

@@ -61,35 +61,35 @@ def passes(program: str, *words: str | Path) -> None:
 
 @long
 @needs("hadolint")
-def test_the_dockerfile_is_good() -> None:
+def test_dockerfile_is_valid() -> None:
     passes("hadolint", DOCKER / "Dockerfile")
 
 
 @long
 @needs("check-jsonschema")
-def test_the_compose_file_is_one() -> None:
+def test_compose_file_is_valid() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
 
 
 @long
 @needs("kubernetes-validate")
-def test_the_manifests_are_kubernetes() -> None:
+def test_kubernetes_manifests_are_valid() -> None:
     manifests = (DOCKER / "kubernetes.yaml", DOCKER / "cronjob.yaml")
     passes("kubernetes-validate", "--strict", "-k", "1.31", *manifests)
 
 
-def test_the_steps_can_be_carried_out_without_an_engine() -> None:
+def test_image_steps_run_without_an_engine() -> None:
     assert {step.name for step in STEPS} == set(KNOWN)
     assert [step.words()[0] for step in STEPS if step.name == "FROM"] == ["debian:trixie-slim"] * 2
 
 
-def test_continued_lines_and_comments_are_read_as_an_engine_does() -> None:
+def test_continued_lines_and_comments_are_parsed_like_an_engine() -> None:
     text = '# a\nRUN one \\\n # not this\n && two\nCMD ["a b", "c"]\n'
     assert instructions(text) == [Instruction("RUN", "one && two"), Instruction("CMD", '["a b", "c"]')]
     assert instructions(text)[1].words() == ["a b", "c"]
 
 
-def test_what_is_copied_is_let_through_to_the_builder() -> None:
+def test_copied_files_are_in_the_build_context() -> None:
     allowed = {
         line[1:] for line in (DOCKER / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"
     }
@@ -103,7 +103,7 @@ def test_what_is_copied_is_let_through_to_the_builder() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_image_is_not_run_as_root_and_can_write_its_state_only() -> None:
+def test_image_does_not_run_as_root_and_can_write_only_its_state() -> None:
     assert said("USER").rest == f"{USER}:{USER}"
     makes_user = next(step.rest for step in LAST if step.name == "RUN")
     assert f"--uid {USER}" in makes_user
@@ -118,7 +118,7 @@ def test_licence_notice_and_bill_of_materials_are_in_the_image() -> None:
     assert "--from=build /opt/kbsync /opt/kbsync" in said("COPY").rest
 
 
-def test_the_command_of_the_health_check_exists() -> None:
+def test_health_check_command_exists() -> None:
     shell, option, words = said("HEALTHCHECK").words()
     assert (shell, option) == ("sh", "-c")
     inner = shlex.split(words.partition(";")[0])
@@ -129,7 +129,7 @@ def test_the_command_of_the_health_check_exists() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4])
-def test_the_health_check_ends_as_engines_know_it(tmp_path: Path, code: int) -> None:
+def test_health_check_exit_codes_suit_container_engines(tmp_path: Path, code: int) -> None:
     write_program(tmp_path / "kbsync", f"exit {code}")
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     done = ran(*said("HEALTHCHECK").words(), env=path)
@@ -139,13 +139,13 @@ def test_the_health_check_ends_as_engines_know_it(tmp_path: Path, code: int) -> 
 @pytest.mark.parametrize(
     "file", sorted(ROOT.glob("[de]*/**/compose.yaml")), ids=lambda file: file.parent.name
 )
-def test_a_container_of_compose_comes_back_after_a_reboot(file: Path) -> None:
+def test_compose_container_restarts_after_a_reboot(file: Path) -> None:
     """Docker's `on-failure` starts nothing at boot if the daemon was stopped orderly."""
     compose = yaml.safe_load(file.read_text())
     assert compose["services"]["kbsync"]["restart"] == "unless-stopped"
 
 
-def test_the_probe_asks_the_listener_of_the_config(tmp_path: Path) -> None:
+def test_probe_uses_the_configured_listener(tmp_path: Path) -> None:
     http = loaded("kubernetes.yaml", tmp_path).http
     [(_, container)] = [each for each in pods() if "livenessProbe" in each[1]]
     assert http is not None
@@ -154,7 +154,7 @@ def test_the_probe_asks_the_listener_of_the_config(tmp_path: Path) -> None:
     assert [port["containerPort"] for port in container["ports"]] == [http.port]
 
 
-def test_the_containers_share_the_folder_and_kbsync_cannot_write_it() -> None:
+def test_containers_share_the_folder_and_kbsync_mounts_it_read_only() -> None:
     services = documents("compose.yaml")[0]["services"]
     assert "documents:/data" in services["app"]["volumes"]
     assert {"documents:/data:ro", "state:/var/lib/kbsync"} <= set(services["kbsync"]["volumes"])
@@ -165,7 +165,7 @@ def test_the_containers_share_the_folder_and_kbsync_cannot_write_it() -> None:
         assert {volume["name"] for volume in pod["volumes"]} >= set(mounts)
 
 
-def test_nobody_gives_kbsync_more_than_it_needs() -> None:
+def test_kbsync_gets_no_more_privileges_than_needed() -> None:
     service = documents("compose.yaml")[0]["services"]["kbsync"]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -181,7 +181,7 @@ def test_nobody_gives_kbsync_more_than_it_needs() -> None:
         }
 
 
-def test_one_state_is_never_used_by_two_pods() -> None:
+def test_state_is_never_used_by_two_pods() -> None:
     deployment = of_kind("kubernetes.yaml", "Deployment")["spec"]
     assert deployment["replicas"] == 1
     assert deployment["strategy"] == {"type": "Recreate"}
@@ -189,7 +189,7 @@ def test_one_state_is_never_used_by_two_pods() -> None:
     assert of_kind("kubernetes.yaml", "PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOncePod"]
 
 
-def test_only_trouble_that_passes_is_tried_again_by_the_job() -> None:
+def test_job_retries_only_temporary_problems() -> None:
     job = of_kind("cronjob.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]
     [rule] = job["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob"
@@ -209,14 +209,14 @@ def loaded(name: str, tmp_path: Path) -> Config:
 
 
 @pytest.mark.parametrize("name", ["kubernetes.yaml", "cronjob.yaml", "kbsync.yaml"])
-def test_the_configs_are_good(name: str, tmp_path: Path) -> None:
+def test_configs_are_valid(name: str, tmp_path: Path) -> None:
     config = loaded(name, tmp_path)
     assert str(config.state_dir) == "/var/lib/kbsync/state"
     [mirror] = config.mirrors
     assert str(mirror.folder) == "/data"
 
 
-def test_every_secret_of_the_config_is_in_the_secret() -> None:
+def test_every_secret_in_the_config_is_in_the_kubernetes_secret() -> None:
     text = of_kind("kubernetes.yaml", "ConfigMap")["data"]["config.yaml"]
     named = set(re.findall(r"/run/secrets/kbsync/(\w+)", text))
     assert named == set(of_kind("kubernetes.yaml", "Secret")["stringData"])

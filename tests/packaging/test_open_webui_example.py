@@ -26,11 +26,11 @@ def services() -> dict[str, Any]:
 
 @long
 @needs("check-jsonschema")
-def test_the_compose_file_is_one() -> None:
+def test_compose_file_is_valid() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
-def test_the_config_is_good_and_names_what_is_mounted(tmp_path: Path) -> None:
+def test_config_is_valid_and_names_mounted_paths(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-secret")
     file = tmp_path / "config.yaml"
     file.write_text(CONFIG.read_text().replace("/run/secrets", str(tmp_path)))
@@ -49,7 +49,7 @@ def test_the_config_is_good_and_names_what_is_mounted(tmp_path: Path) -> None:
     assert set(services()[host]["networks"]) & set(kbsync["networks"])
 
 
-def test_nobody_has_more_rights_than_needed_and_nothing_is_open_to_the_network() -> None:
+def test_privileges_are_minimal_and_nothing_is_open_to_the_network() -> None:
     there = services()
     assert there["kbsync"]["read_only"] is True
     assert there["kbsync"]["cap_drop"] == ["ALL"]
@@ -58,7 +58,7 @@ def test_nobody_has_more_rights_than_needed_and_nothing_is_open_to_the_network()
     assert [port.partition(":")[0] for port in there["open-webui"]["ports"]] == ["127.0.0.1"]
 
 
-def test_the_readme_speaks_of_what_is_there() -> None:
+def test_readme_mentions_only_existing_files() -> None:
     text = README.read_text()
     assert f"http://{services()['open-webui']['ports'][0].rpartition(':')[0]}" in text
     [secret] = yaml.safe_load(COMPOSE.read_text())["secrets"].values()

@@ -23,14 +23,14 @@ from tools.packages import VERSIONS, platforms
 PAGE = (ROOT / "docs" / "platforms.md").read_text()
 
 
-def test_every_python_that_may_be_used_is_in_the_table() -> None:
+def test_every_supported_python_is_in_the_table() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     low, high = map(int, re.findall(r"3\.(\d+)", project["requires-python"]))
     wanted = tuple(f"3.{minor}" for minor in range(low, high))
     assert tuple(re.findall(r"^\| (3\.\d+) \|", PAGE, re.MULTILINE)) == wanted == VERSIONS
 
 
-def test_older_platforms_that_fit_are_named_to_pip() -> None:
+def test_older_compatible_platforms_are_passed_to_pip() -> None:
     named = list(platforms("manylinux_2_28_aarch64"))
     assert named[:4] == ["--platform", "manylinux_2_28_aarch64", "--platform", "manylinux_2_27_aarch64"]
     assert "manylinux_2_17_aarch64" in named
@@ -40,7 +40,7 @@ def test_older_platforms_that_fit_are_named_to_pip() -> None:
 COMPOSE = ROOT / "docker" / "desktop.yaml"
 
 
-def test_an_installation_elsewhere_ends_in_one_sentence(
+def test_installation_on_an_unsupported_platform_ends_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     hook = hatch_build.Revised(str(ROOT), {}, None, None, str(tmp_path), "wheel")  # type: ignore[arg-type]
@@ -54,11 +54,11 @@ def test_an_installation_elsewhere_ends_in_one_sentence(
 
 @long
 @needs("check-jsonschema")
-def test_the_compose_file_for_them_is_one() -> None:
+def test_platform_compose_file_is_valid() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
-def test_the_container_for_them_polls_and_is_reached_from_that_machine_only(tmp_path: Path) -> None:
+def test_platform_container_polls_and_is_reachable_only_from_that_machine(tmp_path: Path) -> None:
     service = yaml.safe_load(COMPOSE.read_text())["services"]["kbsync"]
     config = load(ROOT / "docker" / "desktop.kbsync.yaml", {"HOME": str(tmp_path)})
     [mirror] = config.mirrors
@@ -71,7 +71,7 @@ def test_the_container_for_them_polls_and_is_reached_from_that_machine_only(tmp_
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
 
 
-def test_the_page_names_the_variables_and_the_address() -> None:
+def test_page_names_the_variables_and_the_address() -> None:
     text = COMPOSE.read_text()
     assert all(f"{name}=" in PAGE for name in re.findall(r"\$\{(\w+):\?", text))
     [port] = yaml.safe_load(text)["services"]["kbsync"]["ports"]

@@ -77,17 +77,17 @@ def loaded(text: str, tmp_path: Path) -> Config:
 
 @long
 @needs("check-jsonschema")
-def test_the_compose_file_is_one() -> None:
+def test_compose_file_is_valid() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
 @needs("kubernetes-validate")
-def test_the_manifests_are_kubernetes() -> None:
+def test_kubernetes_manifests_are_valid() -> None:
     passes("kubernetes-validate", "--strict", "-k", "1.31", KUBERNETES)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_configs_are_good_and_name_what_is_mounted(name: str, tmp_path: Path) -> None:
+def test_configs_are_valid_and_name_mounted_paths(name: str, tmp_path: Path) -> None:
     config = loaded(CONFIGS[name], tmp_path)
     [mirror] = config.mirrors
     assert isinstance(mirror.target, PostgresTargetConfig)
@@ -98,7 +98,7 @@ def test_the_configs_are_good_and_name_what_is_mounted(name: str, tmp_path: Path
     assert named <= MOUNTS[name]
 
 
-def test_the_host_has_the_same_name_after_each_start_and_a_prefix_of_its_own(tmp_path: Path) -> None:
+def test_host_keeps_its_name_across_restarts_and_has_its_own_prefix(tmp_path: Path) -> None:
     # ADR 27: the database recognises a mirror with a lost state by it.
     names = {"compose": composed()["services"]["kbsync"]["hostname"]}
     names["kubernetes"] = of_kind("StatefulSet")["metadata"]["name"]
@@ -107,7 +107,7 @@ def test_the_host_has_the_same_name_after_each_start_and_a_prefix_of_its_own(tmp
         assert mirror.prefix == f"{names[name]}/"
 
 
-def test_one_state_is_never_used_by_two(tmp_path: Path) -> None:
+def test_state_is_never_used_by_two_containers(tmp_path: Path) -> None:
     spec = of_kind("StatefulSet")["spec"]
     assert spec["replicas"] == 1
     [claim] = spec["volumeClaimTemplates"]
@@ -115,7 +115,7 @@ def test_one_state_is_never_used_by_two(tmp_path: Path) -> None:
     assert claim["metadata"]["name"] in {each["name"] for each in pod()["containers"][0]["volumeMounts"]}
 
 
-def test_the_probes_ask_the_listener_and_the_health_check_of_the_image(tmp_path: Path) -> None:
+def test_probes_use_the_listener_and_the_images_health_check(tmp_path: Path) -> None:
     http, [container] = loaded(CONFIGS["kubernetes"], tmp_path).http, pod()["containers"]
     assert http is not None
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": http.port}
@@ -124,7 +124,7 @@ def test_the_probes_ask_the_listener_and_the_health_check_of_the_image(tmp_path:
     assert [port["port"] for port in of_kind("Service")["spec"]["ports"]] == [http.port]
 
 
-def test_nobody_has_more_rights_than_needed() -> None:
+def test_privileges_are_minimal() -> None:
     for service in composed()["services"].values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -140,7 +140,7 @@ def test_nobody_has_more_rights_than_needed() -> None:
     }
 
 
-def test_the_image_gets_what_postgresql_needs() -> None:
+def test_image_includes_postgresql_dependencies() -> None:
     arguments = composed()["services"]["kbsync"]["build"]["args"]
     dockerfile = (
         EXAMPLE / composed()["services"]["kbsync"]["build"]["context"] / "docker/Dockerfile"
@@ -156,7 +156,7 @@ def test_the_image_gets_what_postgresql_needs() -> None:
         assert said_.stdout == f"{wanted}\n"
 
 
-def test_the_commands_in_the_compose_file_make_its_secrets(tmp_path: Path) -> None:
+def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
     head = COMPOSE.read_text().partition("\nservices:")[0]
     commands = [line[4:] for line in head.splitlines() if line.startswith("#   ") and "docker" not in line]
     place, tools = tmp_path / "place", tmp_path / "tools"
@@ -192,7 +192,7 @@ def made(postgres: Server, tmp_path: Path) -> Iterator[Server]:
 
 
 @long
-def test_the_example_fills_the_database_that_its_script_makes(made: Server, tmp_path: Path) -> None:
+def test_example_fills_the_database_its_script_creates(made: Server, tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write("a.md", "The kestrel.\n")
     place.config.parent.mkdir(parents=True)
