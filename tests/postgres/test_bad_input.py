@@ -116,7 +116,7 @@ TROUBLES = (
 
 @long
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
-def test_a_pass_says_what_is_wrong_with_the_database_and_the_next_one_goes_on(
+def test_pass_reports_the_database_problem_and_the_next_one_continues(
     host: Host, trouble: BadDatabase
 ) -> None:
     assert host.once()["uploaded"] == 1
@@ -137,7 +137,7 @@ def test_a_pass_says_what_is_wrong_with_the_database_and_the_next_one_goes_on(
 
 
 @long
-def test_without_psycopg_the_program_says_how_it_is_installed(host: Host, tmp_path: Path) -> None:
+def test_missing_psycopg_is_reported_with_its_install_command(host: Host, tmp_path: Path) -> None:
     missing = tmp_path / "missing" / "psycopg"
     missing.mkdir(parents=True)
     (missing / "__init__.py").write_text("raise ImportError('no psycopg here')\n")
@@ -156,7 +156,7 @@ def test_without_psycopg_the_program_says_how_it_is_installed(host: Host, tmp_pa
 
 
 @long
-def test_a_daemon_goes_on_when_the_password_is_mended_at_the_server_or_in_its_file(host: Host) -> None:
+def test_daemon_continues_once_the_password_is_fixed_at_the_server_or_in_its_file(host: Host) -> None:
     server = host.server
     dsn = f"{with_password(server, 'keeper')} dbname={host.database}"
     file = keep(host, f"{dsn} password=not-{SECRET}")
@@ -182,7 +182,7 @@ def test_a_daemon_goes_on_when_the_password_is_mended_at_the_server_or_in_its_fi
 
 
 @long
-def test_a_dsn_file_that_names_another_database_fills_that_one(host: Host) -> None:
+def test_dsn_file_naming_another_database_fills_that_one(host: Host) -> None:
     server, other = host.server, host.server.database()
     file = keep(host, server.dsn(host.database))
     daemon = host.watch(hurried=True)

@@ -29,7 +29,7 @@ mirrors:
         "postgresql:///kb?host=db.example.org",
     ],
 )
-def test_a_database_is_the_same_however_it_is_written(dsn: str) -> None:
+def test_equivalent_dsns_are_one_database(dsn: str) -> None:
     assert database_of(dsn) == ("db.example.org", "5432", "kb", "")
 
 
@@ -51,7 +51,7 @@ def test_a_database_is_the_same_however_it_is_written(dsn: str) -> None:
         "host=/tmp dbname='' password='#?@/'",
     ],
 )
-def test_a_dsn_is_read_as_libpq_reads_it(dsn: str) -> None:
+def test_dsn_is_parsed_like_libpq(dsn: str) -> None:
     whole, ours = conninfo_to_dict(dsn), read_dsn(dsn)
     for key in ("user", "host", "port", "dbname", "service"):
         read = str(whole.get(key) or "")
@@ -73,7 +73,7 @@ def test_two_databases_are_two_bases(tmp_path: Path, one: str, two: str) -> None
     assert read(tmp_path, MIRRORS.format(dsn=one, other=two, one="", two=""))
 
 
-def test_mirrors_share_a_database_under_prefixes_that_do_not_begin_each_other(tmp_path: Path) -> None:
+def test_mirrors_share_a_database_under_prefixes_that_do_not_overlap(tmp_path: Path) -> None:
     dsn, other = "postgresql://db/kb", "host=db dbname=kb user=ada"
     assert read(tmp_path, MIRRORS.format(dsn=dsn, other=other, one="a/", two="b/"))
     assert read(tmp_path, MIRRORS.format(dsn=dsn, other="host=db dbname=kb2", one="", two=""))
@@ -81,7 +81,7 @@ def test_mirrors_share_a_database_under_prefixes_that_do_not_begin_each_other(tm
         read(tmp_path, MIRRORS.format(dsn=dsn, other=other, one="a/", two=""))
 
 
-def test_a_password_is_not_shown(tmp_path: Path) -> None:
+def test_password_is_not_shown(tmp_path: Path) -> None:
     config = read(
         tmp_path, MIRRORS.format(dsn="postgresql://ada:hush@db/kb", other="dbname=x", one="", two="")
     )

@@ -56,7 +56,7 @@ def outcome(store: PostgresStore, number: int = 1, text: str = "kestrel") -> Any
 # -- servers that cannot be used
 
 
-def test_a_server_that_is_not_there_is_tried_again() -> None:
+def test_unreachable_server_is_retried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     dsn = f"postgresql://ada:hush-hush@127.0.0.1:{port}/kb"
@@ -69,7 +69,7 @@ def test_a_server_that_is_not_there_is_tried_again() -> None:
 @pytest.mark.parametrize(
     "dsn", ["host=/tmp hush-hush", "postgresql://ada:hush-hush@[::1/kb", "secret-hush=1"]
 )
-def test_a_dsn_that_is_none_is_told_without_its_text(dsn: str) -> None:
+def test_invalid_dsn_is_reported_without_its_text(dsn: str) -> None:
     with pytest.raises(Halted) as caught:
         PostgresStore(dsn, Owner(""))
     assert caught.value.halt == "credentials"
@@ -87,7 +87,7 @@ def test_a_dsn_that_is_none_is_told_without_its_text(dsn: str) -> None:
         "host=localhost port=hush",
     ],
 )
-def test_a_piece_of_a_password_is_not_taken_for_the_place(dsn: str) -> None:
+def test_part_of_a_password_is_not_reported_as_the_host(dsn: str) -> None:
     with pytest.raises(Halted) as caught:
         PostgresStore(dsn, Owner(""))
     assert caught.value.halt == "credentials"
@@ -104,12 +104,12 @@ def test_a_piece_of_a_password_is_not_taken_for_the_place(dsn: str) -> None:
         ("host=@abstract dbname=kb", "postgresql://@abstract:5432/kb"),
     ],
 )
-def test_an_at_sign_that_belongs_to_the_place_is_taken(dsn: str, address: str) -> None:
+def test_at_sign_in_the_host_part_is_accepted(dsn: str, address: str) -> None:
     with closing(PostgresStore(dsn, Owner(""))) as store:
         assert store.address == address
 
 
-def test_a_database_that_is_missing_is_made_by_the_cure_for_the_role_that_lacks_it(postgres: Server) -> None:
+def test_missing_database_is_created_by_the_suggested_command(postgres: Server) -> None:
     postgres.run("postgres", "CREATE ROLE bird LOGIN")
     with opened(postgres, "not_there", user="bird") as store:
         with pytest.raises(Halted) as caught:
@@ -124,7 +124,7 @@ def test_a_database_that_is_missing_is_made_by_the_cure_for_the_role_that_lacks_
         put(store, entry(1, "kestrel"))
 
 
-def test_an_unknown_user_halts(postgres: Server) -> None:
+def test_unknown_user_halts(postgres: Server) -> None:
     with opened(postgres, postgres.database(), user="stranger") as store, pytest.raises(Halted) as caught:
         store.check()
     assert caught.value.halt == "credentials"
@@ -134,7 +134,7 @@ def test_an_unknown_user_halts(postgres: Server) -> None:
     ("name", "value", "word"),
     [("OLDEST_SERVER", 99, r"is PostgreSQL \d\d;"), ("OLDEST_EXTENSION", (99, 0), "pgvector 0.8")],
 )
-def test_a_server_that_is_too_old_halts(
+def test_too_old_server_halts(
     postgres: Server, monkeypatch: pytest.MonkeyPatch, name: str, value: object, word: str
 ) -> None:
     monkeypatch.setattr(connections, name, value)
@@ -144,7 +144,7 @@ def test_a_server_that_is_too_old_halts(
     assert "99" in str(caught.value)
 
 
-def test_a_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
+def test_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         put(store, entry(1, "kestrel"))
@@ -166,7 +166,7 @@ def raise_it(outcome: object) -> None:
 # -- servers that refuse a change
 
 
-def test_a_database_that_only_reads_is_searched_and_not_written(postgres: Server) -> None:
+def test_read_only_database_is_searched_and_not_written(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))
@@ -183,7 +183,7 @@ def test_a_database_that_only_reads_is_searched_and_not_written(postgres: Server
         put(store, entry(2, "heron"))
 
 
-def test_rights_taken_away_halt_and_the_cure_gives_them_back(postgres: Server) -> None:
+def test_revoked_privileges_halt_and_the_suggested_command_restores_them(postgres: Server) -> None:
     database = postgres.database()
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
@@ -200,7 +200,7 @@ def test_rights_taken_away_halt_and_the_cure_gives_them_back(postgres: Server) -
         put(store, entry(2, "heron"))
 
 
-def test_a_full_disk_halts_and_goes_on_by_itself(postgres: Server) -> None:
+def test_full_disk_halts_and_recovers_automatically(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel"))
@@ -220,7 +220,7 @@ def test_a_full_disk_halts_and_goes_on_by_itself(postgres: Server) -> None:
         assert left_over(postgres, database) == []
 
 
-def test_a_value_that_cannot_be_stored_is_its_documents_own_failure(postgres: Server) -> None:
+def test_unstorable_value_fails_only_its_document(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
         bad = entry(2, "heron")
         not_a_number = {each.key: b"\xff\x7f" * 8 for each in bad.chunks}
@@ -247,7 +247,7 @@ def test_vectors_of_another_length_halt(postgres: Server) -> None:
         assert hit.passages[0].text == "kestrel"
 
 
-def test_a_base_that_was_dropped_is_made_anew_by_a_look_and_by_nothing_else(postgres: Server) -> None:
+def test_dropped_base_is_recreated_only_by_a_check(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         put(store, entry(1, "kestrel"))
@@ -268,7 +268,7 @@ def test_a_base_that_was_dropped_is_made_anew_by_a_look_and_by_nothing_else(post
 
 
 @long
-def test_a_server_that_restarts_costs_a_pause(postgres: Server) -> None:
+def test_server_restart_causes_a_pause(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel"))
@@ -312,7 +312,7 @@ def checked(store: PostgresStore, one: Any) -> None:
 @long
 @pytest.mark.parametrize("is_answer_lost", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
-def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
+def test_connection_ended_at_any_statement_leaves_one_complete_version(
     postgres: Server, monkeypatch: pytest.MonkeyPatch, work: Work, is_answer_lost: bool
 ) -> None:
     database = postgres.database()
@@ -361,7 +361,7 @@ def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
 @long
 @pytest.mark.parametrize("at", range(1, 13))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
-def test_a_server_that_restarts_in_the_middle_of_any_statement_has_all_or_nothing(
+def test_server_restart_during_any_statement_is_atomic(
     postgres: Server, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, at: int
 ) -> None:
     database = postgres.database()
@@ -414,7 +414,7 @@ def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.Monk
         assert [row.upload_id for row in store.page(0, 9)] == [1]
 
 
-def test_a_commit_that_is_ended_when_it_is_on_disk_is_unsure(postgres: Server) -> None:
+def test_commit_ended_after_reaching_the_disk_is_unsure(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         [first] = put(store, entry(1, "kestrel"))
@@ -456,7 +456,7 @@ def cut_while_committing(store: PostgresStore, server: Server, database: str) ->
 
 
 @long
-def test_a_list_waits_for_a_commit_whose_answer_was_lost(
+def test_list_waits_for_a_commit_whose_answer_was_lost(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sixty = "'lock_timeout', '60s'"
@@ -478,7 +478,7 @@ def test_a_list_waits_for_a_commit_whose_answer_was_lost(
         assert [row.upload_id for row in store.page(0, 9)] == [1]
 
 
-def test_a_process_that_starts_while_a_commit_is_open_waits_for_it(
+def test_process_started_during_an_open_commit_waits_for_it(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = postgres.database()
@@ -503,7 +503,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_a_writer_asleep_in_its_transaction_holds_nobody_up_and_stores_nothing_when_it_wakes(
+def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
     postgres: Server, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     database = postgres.database()
@@ -539,7 +539,7 @@ def test_a_writer_asleep_in_its_transaction_holds_nobody_up_and_stores_nothing_w
         assert left_over(postgres, database) == []
 
 
-def test_a_vector_that_another_host_takes_out_meanwhile_is_made_again(
+def test_vector_deleted_by_another_host_is_recomputed(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = postgres.database()
@@ -561,7 +561,7 @@ def test_a_vector_that_another_host_takes_out_meanwhile_is_made_again(
         assert left_over(postgres, database) == []
 
 
-def test_closed_in_the_middle_it_begins_nothing_more(postgres: Server) -> None:
+def test_closed_store_starts_no_further_work(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
         put(store, entry(1, "kestrel"))
         store.stop()
@@ -571,7 +571,7 @@ def test_closed_in_the_middle_it_begins_nothing_more(postgres: Server) -> None:
         store.check()
 
 
-def test_a_lost_connection_is_noticed_before_it_is_used(postgres: Server) -> None:
+def test_lost_connection_is_detected_before_use(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         put(store, entry(1, "kestrel"))
@@ -580,7 +580,7 @@ def test_a_lost_connection_is_noticed_before_it_is_used(postgres: Server) -> Non
         put(store, entry(2, "heron"))
 
 
-def test_statements_of_a_store_raise_only_target_errors(postgres: Server) -> None:
+def test_store_statements_raise_only_target_errors(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
         store.check()
         with pytest.raises(TargetError), store._connections.transaction() as (connection, _):

@@ -35,7 +35,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_disk_without_room_for_tables_halts_and_goes_on_by_itself(postgres: Server) -> None:
+def test_full_table_disk_halts_and_recovers_automatically(postgres: Server) -> None:
     disk = postgres.folder / "small"
     with mounted(disk, "40m"):
         os.chown(disk, *(postgres.user.get(each, -1) for each in ("user", "group")))
@@ -60,7 +60,7 @@ def test_a_disk_without_room_for_tables_halts_and_goes_on_by_itself(postgres: Se
 
 
 @long
-def test_a_disk_without_room_for_the_log_of_the_server_costs_a_pause_and_loses_nothing() -> None:
+def test_full_server_log_disk_causes_a_pause_and_loses_nothing() -> None:
     """The server ends with a panic, and starts again when there is room."""
     with Server(min_wal_size="32MB", max_wal_size="48MB") as server:
         database, wal, disk = server.database(), server.folder / "data" / "pg_wal", server.folder / "small"

@@ -57,7 +57,7 @@ def paths(server: Server, database: str) -> list[str]:
         ("DELETE FROM kbsync.passage WHERE text LIKE '%%kestrel%%'", ["a.md"]),
     ],
 )
-def test_documents_that_lost_passages_are_missing_and_repaired(
+def test_documents_without_their_passages_are_missing_and_repaired(
     host: Host, postgres: Server, damage: str, missing: list[str]
 ) -> None:
     host.write("a.md", "# Falcons\n\nThe kestrel.\n\n# Waders\n\nThe heron.\n")
@@ -76,7 +76,7 @@ def test_documents_that_lost_passages_are_missing_and_repaired(
 
 
 @pytest.mark.parametrize("table", ["passage", "words", "vector"])
-def test_a_document_that_lost_passages_counts_as_absent(postgres: Server, table: str) -> None:
+def test_document_without_its_passages_counts_as_absent(postgres: Server, table: str) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         lost, whole = put(store, entry(1, "kestrel", "heron"), entry(2, "merlin"))
@@ -88,7 +88,7 @@ def test_a_document_that_lost_passages_counts_as_absent(postgres: Server, table:
 
 
 @pytest.mark.parametrize("table", ["words", "vector"])
-def test_a_new_version_gets_back_what_the_old_one_lost(postgres: Server, table: str) -> None:
+def test_new_version_restores_passages_the_old_one_lost(postgres: Server, table: str) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         [old] = put(store, entry(1, "kestrel", "heron", path="a.md"))
@@ -101,7 +101,7 @@ def test_a_new_version_gets_back_what_the_old_one_lost(postgres: Server, table: 
 # -- what the tables refuse
 
 
-def test_what_belongs_to_a_document_goes_with_it(postgres: Server) -> None:
+def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         put(store, entry(1, "kestrel", "heron"))
@@ -119,9 +119,7 @@ def test_what_belongs_to_a_document_goes_with_it(postgres: Server) -> None:
         "UPDATE kbsync.document SET path = 'b.md'",
     ],
 )
-def test_what_belongs_to_nothing_and_a_second_document_of_a_path_are_refused(
-    postgres: Server, statement: str
-) -> None:
+def test_orphan_rows_and_second_documents_of_a_path_are_refused(postgres: Server, statement: str) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
@@ -132,7 +130,7 @@ def test_what_belongs_to_nothing_and_a_second_document_of_a_path_are_refused(
 # -- one document for each path
 
 
-def test_two_states_in_turn_leave_one_document_for_each_path(postgres: Server) -> None:
+def test_alternating_states_leave_one_document_per_path(postgres: Server) -> None:
     database = postgres.database()
     with closing(state(postgres, database, 1)) as first:
         [old] = put(first, entry(1, "kestrel", path="a.md"))
@@ -147,7 +145,7 @@ def test_two_states_in_turn_leave_one_document_for_each_path(postgres: Server) -
     assert left_over(postgres, database) == []
 
 
-def test_a_document_of_another_state_makes_way_for_one_that_is_renamed(postgres: Server) -> None:
+def test_document_of_another_state_is_replaced_by_a_renamed_one(postgres: Server) -> None:
     database = postgres.database()
     with closing(state(postgres, database, 1)) as first:
         put(first, entry(1, "kestrel", path="b.md"))
@@ -158,7 +156,7 @@ def test_a_document_of_another_state_makes_way_for_one_that_is_renamed(postgres:
     assert left_over(postgres, database) == []
 
 
-def test_documents_that_change_places_are_found_all_the_while(postgres: Server) -> None:
+def test_documents_swapping_paths_are_searchable_throughout(postgres: Server) -> None:
     database = postgres.database()
 
     def words() -> list[set[int]]:
@@ -190,7 +188,7 @@ def older(postgres: Server) -> str:
     return database
 
 
-def test_a_base_of_layout_1_is_upgraded_and_keeps_its_documents(postgres: Server, older: str) -> None:
+def test_layout_1_base_is_upgraded_and_keeps_its_documents(postgres: Server, older: str) -> None:
     owner = Owner("one/", UUID(int=1), "handbook", "/srv/docs", "files")
     with closing(PostgresStore(postgres.dsn(older), owner)) as store:
         uuid, _ = store.check()
@@ -214,7 +212,7 @@ def test_a_base_of_layout_1_is_upgraded_and_keeps_its_documents(postgres: Server
     assert tables(postgres, older) == tables(postgres, made(postgres))
 
 
-def test_older_words_are_looked_for_once_however_many_steps_they_take(
+def test_outdated_words_are_searched_once_however_many_steps_they_take(
     postgres: Server, older: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "_REWORDED_TOGETHER", 1)
@@ -258,7 +256,7 @@ def tables(server: Server, database: str) -> dict[str, object]:
     return {name: server.run(database, statement) for name, statement in asked.items()}
 
 
-def test_a_reader_works_with_a_base_that_is_not_upgraded_yet(postgres: Server, older: str) -> None:
+def test_reader_works_with_a_base_not_upgraded_yet(postgres: Server, older: str) -> None:
     with opened(postgres, older, "one/", read_only=True) as reader:
         assert found(reader, "merlin")
         assert len(reader.page(0, 9)) == 3
@@ -266,9 +264,7 @@ def test_a_reader_works_with_a_base_that_is_not_upgraded_yet(postgres: Server, o
     assert postgres.run(older, "SELECT version FROM kbsync.base") == [(1,)]
 
 
-def test_an_older_kbsync_that_is_at_work_writes_nothing_more_after_the_upgrade(
-    postgres: Server, older: str
-) -> None:
+def test_older_running_kbsync_writes_nothing_after_the_upgrade(postgres: Server, older: str) -> None:
     [(before,)] = postgres.run(older, "SELECT generation FROM kbsync.owner")
     with opened(postgres, older, "two/") as other:
         other.check()
@@ -276,7 +272,7 @@ def test_an_older_kbsync_that_is_at_work_writes_nothing_more_after_the_upgrade(
     assert after > before
 
 
-def test_a_role_that_may_not_upgrade_says_who_may(postgres: Server, older: str) -> None:
+def test_role_without_upgrade_privileges_names_the_role_that_has_them(postgres: Server, older: str) -> None:
     role = f"writer_{older}"
     postgres.run(
         older,
@@ -298,7 +294,7 @@ def test_a_role_that_may_not_upgrade_says_who_may(postgres: Server, older: str) 
         put(store, entry(1, "kestrel"))
 
 
-def test_the_files_for_an_administrator_make_what_kbsync_makes(postgres: Server) -> None:
+def test_administrator_scripts_create_what_kbsync_creates(postgres: Server) -> None:
     database = postgres.database()
     postgres.run(database, schema.TABLES.read_text())
     role = f"filler_{database}"

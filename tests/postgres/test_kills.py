@@ -15,7 +15,7 @@ from tests.share import long
 @pytest.mark.parametrize(
     "victim", [pytest.param(name, marks=needs("pgbouncer") if name == "pooler" else ()) for name in VICTIMS]
 )
-def test_killed_at_random_each_file_is_one_document_and_always_found(tmp_path: Path, victim: str) -> None:
+def test_random_kills_leave_one_always_searchable_document_per_file(tmp_path: Path, victim: str) -> None:
     tally = play(1, tmp_path, 2, [victim], pooled=victim == "pooler")
     assert tally.crashes == 2
     assert tally.broken == 0

@@ -51,7 +51,7 @@ def documents(server: Server, database: str) -> list[Any]:
 
 
 @long
-def test_a_folder_lives_in_a_database_beside_anothers(hosts: list[Host], postgres: Server) -> None:
+def test_folder_is_mirrored_into_a_shared_database(hosts: list[Host], postgres: Server) -> None:
     one, two = hosts
     assert one.run("plan").code == 0
     assert one.run("search", "kestrel").code == 2  # nothing was mirrored yet
@@ -75,7 +75,7 @@ def test_a_folder_lives_in_a_database_beside_anothers(hosts: list[Host], postgre
     assert left_over(postgres, one.database) == []
 
 
-def test_a_lost_state_takes_up_its_own_documents_and_no_others(hosts: list[Host], postgres: Server) -> None:
+def test_lost_state_takes_over_only_its_own_documents(hosts: list[Host], postgres: Server) -> None:
     for host in hosts:
         host.write("a.md", f"# Falcons\n\nThe kestrel of {host.prefix}.\n")
         assert host.run("--once").code == 0
@@ -88,7 +88,7 @@ def test_a_lost_state_takes_up_its_own_documents_and_no_others(hosts: list[Host]
     assert two.run("--once", "--json").json["uploaded"] == 0
 
 
-def test_another_prefix_takes_the_documents_along(hosts: list[Host], postgres: Server) -> None:
+def test_changed_prefix_keeps_the_documents(hosts: list[Host], postgres: Server) -> None:
     one, two = hosts
     for host in hosts:
         host.write("a.md", "The kestrel.\n")
@@ -105,7 +105,7 @@ def test_another_prefix_takes_the_documents_along(hosts: list[Host], postgres: S
     assert two.run("verify").code == 0
 
 
-def test_prefixes_of_two_machines_that_begin_each_other_make_no_two_documents_of_one_name(
+def test_overlapping_prefixes_of_two_machines_create_no_duplicate_names(
     hosts: list[Host], postgres: Server
 ) -> None:
     one, two = hosts
@@ -118,7 +118,7 @@ def test_prefixes_of_two_machines_that_begin_each_other_make_no_two_documents_of
     assert documents(postgres, one.database) == [("", "two/x.md")]
 
 
-def test_a_database_made_anew_is_filled_again(hosts: list[Host], postgres: Server) -> None:
+def test_recreated_database_is_filled_again(hosts: list[Host], postgres: Server) -> None:
     one, _ = hosts
     one.write("a.md", "# Falcons\n\nThe kestrel.\n")
     assert one.run("--once").code == 0
@@ -128,7 +128,7 @@ def test_a_database_made_anew_is_filled_again(hosts: list[Host], postgres: Serve
 
 
 @long
-def test_a_daemon_lives_through_a_restart_of_the_server(hosts: list[Host], postgres: Server) -> None:
+def test_daemon_survives_a_server_restart(hosts: list[Host], postgres: Server) -> None:
     one, _ = hosts
     one.write("a.md", "The kestrel.\n")
     daemon = one.watch(hurried=True)
@@ -145,9 +145,7 @@ def test_a_daemon_lives_through_a_restart_of_the_server(hosts: list[Host], postg
 
 @long
 @pytest.mark.parametrize("victim", ["host", "server"])
-def test_killed_in_the_middle_each_file_ends_as_one_document(
-    hosts: list[Host], postgres: Server, victim: str
-) -> None:
+def test_kill_mid_pass_leaves_one_document_per_file(hosts: list[Host], postgres: Server, victim: str) -> None:
     one, _ = hosts
     database = one.database
     for number in range(150):

@@ -152,7 +152,7 @@ NOTHING = {"uploaded": 0, "replaced": 0, "renamed": 0, "deleted": 0, "held": 0, 
 
 
 @long
-def test_a_built_in_base_moves_without_anything_being_read_or_embedded_again(moving: Moving) -> None:
+def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Moving) -> None:
     filled(moving)
     questions = ("kestrel", "nest of bird 3", "heron 250")
     before = [[(hit["path"], hit["text"]) for hit in moving.hits(each)] for each in questions]
@@ -185,7 +185,7 @@ def test_a_built_in_base_moves_without_anything_being_read_or_embedded_again(mov
     assert len(moving.vectors.asked) == 1
 
 
-def test_what_happened_to_files_meanwhile_is_carried_out_by_the_next_pass(moving: Moving) -> None:
+def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Moving) -> None:
     filled(moving)
     moving.write("birds/0.md", "# Bird 0\n\nThe merlin.\n")
     (moving.docs / "birds/1.md").unlink()
@@ -202,7 +202,7 @@ def test_what_happened_to_files_meanwhile_is_carried_out_by_the_next_pass(moving
 
 
 @long
-def test_held_deletions_stay_held_and_a_document_that_failed_keeps_its_old_version(moving: Moving) -> None:
+def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(moving: Moving) -> None:
     filled(moving)
     moving.write("birds/7.md", "It grew. " * 20_000)
     for each in range(5):
@@ -222,7 +222,7 @@ def test_held_deletions_stay_held_and_a_document_that_failed_keeps_its_old_versi
 
 @long
 @pytest.mark.parametrize("again", ["copy", "pass", "files change"])
-def test_a_copy_that_is_killed_is_taken_up_again(moving: Moving, again: str) -> None:
+def test_killed_copy_is_resumed(moving: Moving, again: str) -> None:
     filled(moving, 150)
     moving.postgres()
     moving.vectors.asked.clear()
@@ -261,7 +261,7 @@ def test_a_copy_that_is_killed_is_taken_up_again(moving: Moving, again: str) -> 
         assert moving.having("merlin") == ["birds/1.md", "birds/40.md", "birds/90.md"]
 
 
-def test_documents_whose_vectors_are_of_another_model_are_left_to_the_next_pass(moving: Moving) -> None:
+def test_documents_with_vectors_of_another_model_are_left_to_the_next_pass(moving: Moving) -> None:
     filled(moving, 3)
     moving.postgres(model="other")
     copied = moving.copy()
@@ -270,7 +270,7 @@ def test_documents_whose_vectors_are_of_another_model_are_left_to_the_next_pass(
 
 
 @long
-def test_what_a_pass_has_sent_already_is_not_copied(moving: Moving) -> None:
+def test_documents_already_sent_by_a_pass_are_not_copied(moving: Moving) -> None:
     filled(moving, 3)
     moving.postgres()
     moving.once()
@@ -283,7 +283,7 @@ def test_what_a_pass_has_sent_already_is_not_copied(moving: Moving) -> None:
 
 
 @long
-def test_a_second_copy_brings_back_nothing_that_was_deleted_or_renamed(moving: Moving) -> None:
+def test_second_copy_restores_nothing_deleted_or_renamed(moving: Moving) -> None:
     filled(moving)
     moving.postgres()
     moving.copy()
@@ -306,7 +306,7 @@ def test_a_second_copy_brings_back_nothing_that_was_deleted_or_renamed(moving: M
 
 
 @long
-def test_documents_left_behind_are_told_of_and_used_again(moving: Moving) -> None:
+def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     filled(moving, 3)
     other = moving.server.database()
     moving.postgres()
@@ -346,7 +346,7 @@ def test_documents_left_behind_are_told_of_and_used_again(moving: Moving) -> Non
     assert (moving.base / "owner").exists()
 
 
-def test_a_base_made_anew_in_the_same_database_has_left_nothing_behind(moving: Moving) -> None:
+def test_base_recreated_in_the_same_database_leaves_nothing_behind(moving: Moving) -> None:
     moving.postgres()
     filled(moving, 3)
     moving.server.run(moving.database, "DROP SCHEMA kbsync CASCADE")
@@ -432,7 +432,7 @@ def at_a_server_that_is_away(moving: Moving) -> str:
         (at_a_server_that_is_away, 4, "cannot be reached"),
     ],
 )
-def test_what_cannot_be_copied_is_refused_and_left_as_it_was(
+def test_base_that_cannot_be_copied_is_refused_and_unchanged(
     moving: Moving, before: Before, code: int, says: str
 ) -> None:
     filled(moving, 2)
@@ -444,7 +444,7 @@ def test_what_cannot_be_copied_is_refused_and_left_as_it_was(
     assert says in ran.err and "Traceback" not in ran.err and "sEcReT" not in ran.err
 
 
-def test_a_running_kbsync_is_not_disturbed(moving: Moving) -> None:
+def test_running_kbsync_is_not_disturbed(moving: Moving) -> None:
     filled(moving, 2)
     moving.postgres()
     with lock.held(moving.state):
@@ -454,7 +454,7 @@ def test_a_running_kbsync_is_not_disturbed(moving: Moving) -> None:
 
 
 @long
-def test_a_copy_that_a_full_disk_ends_continues_when_there_is_room(moving: Moving) -> None:
+def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving) -> None:
     filled(moving, 4)
     other = moving.server.database()
     moving.postgres(other)
@@ -475,7 +475,7 @@ def test_a_copy_that_a_full_disk_ends_continues_when_there_is_room(moving: Movin
     assert moving.vectors.asked == []
 
 
-def test_a_base_with_a_path_of_its_own_is_named(moving: Moving) -> None:
+def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
     place = moving.root / "elsewhere"
     moving.local(f", path: {place}")
     filled(moving, 2)
@@ -488,7 +488,7 @@ def test_a_base_with_a_path_of_its_own_is_named(moving: Moving) -> None:
 
 
 @long
-def test_the_password_of_a_database_is_shown_nowhere(moving: Moving) -> None:
+def test_database_password_is_never_shown(moving: Moving) -> None:
     filled(moving, 1)
     moving.postgres(dsn=moving.server.dsn(moving.database) + " password=pw-sEcReT")
     words = (
@@ -514,7 +514,7 @@ def test_the_password_of_a_database_is_shown_nowhere(moving: Moving) -> None:
     assert any("copies" in line and "none" in line for line in moving.run("doctor").out.splitlines())
 
 
-def test_forgetting_a_mirror_takes_its_own_documents_out_of_the_database_and_no_others(
+def test_forgetting_a_mirror_deletes_only_its_own_documents_from_the_database(
     moving: Moving,
 ) -> None:
     moving.write("a.md", "The kestrel.\n")
@@ -535,7 +535,7 @@ def test_forgetting_a_mirror_takes_its_own_documents_out_of_the_database_and_no_
 
 
 @long
-def test_a_config_for_a_database_is_written_without_its_dsn(moving: Moving) -> None:
+def test_database_config_is_written_without_its_dsn(moving: Moving) -> None:
     moving.config.unlink()
     moving.write("a.md", "The kestrel.\n")
     ran = moving.run("init", "docs", "--target", "postgres")

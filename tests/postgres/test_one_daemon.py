@@ -34,7 +34,7 @@ def rows(host: Host) -> list[Any]:
     return host.server.run(host.database, " UNION ALL ".join(each) + " ORDER BY 1, 2")
 
 
-def test_a_state_that_is_lost_altogether_is_made_again_from_the_base_and_nothing_is_embedded(
+def test_completely_lost_state_is_rebuilt_from_the_base_without_embedding(
     host: Host,
 ) -> None:
     before = rows(host)
@@ -46,7 +46,7 @@ def test_a_state_that_is_lost_altogether_is_made_again_from_the_base_and_nothing
 
 @enumerated()
 @pytest.mark.parametrize("state", ["none", "a copy"])
-def test_a_daemon_that_slept_while_another_took_its_place_changes_nothing(host: Host, state: str) -> None:
+def test_daemon_that_slept_while_replaced_changes_nothing(host: Host, state: str) -> None:
     daemon = host.watch(hurried=True)
     daemon.says("watch.started")
     daemon.tell(signal.SIGSTOP)

@@ -56,7 +56,7 @@ def rows(server: Server, database: str) -> list[Any]:
     return server.run(database, f"SELECT {columns} FROM kbsync.owner ORDER BY id")
 
 
-def test_a_state_lost_on_the_same_machine_takes_its_prefix_up_again(postgres: Server) -> None:
+def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server) -> None:
     database = postgres.database()
     with at(postgres, database, "first") as before, at(postgres, database, "second") as after:
         [number] = put(before, entry(1, "kestrel"))
@@ -71,7 +71,7 @@ def test_a_state_lost_on_the_same_machine_takes_its_prefix_up_again(postgres: Se
 
 
 @pytest.mark.parametrize("elsewhere", [{"host": "files-2"}, {"folder": "/srv/other"}], ids=str)
-def test_a_prefix_of_another_is_refused_until_a_person_releases_it(
+def test_prefix_of_another_owner_is_refused_until_released(
     postgres: Server, elsewhere: dict[str, str]
 ) -> None:
     database = postgres.database()
@@ -108,7 +108,7 @@ def test_a_prefix_of_another_is_refused_until_a_person_releases_it(
         assert rows(postgres, database) == before
 
 
-def test_of_two_that_come_at_once_with_one_prefix_one_has_it(postgres: Server) -> None:
+def test_one_of_two_concurrent_claims_of_a_prefix_succeeds(postgres: Server) -> None:
     database = postgres.database()
     ready = threading.Barrier(2)
 
@@ -125,7 +125,7 @@ def test_of_two_that_come_at_once_with_one_prefix_one_has_it(postgres: Server) -
         assert sorted(pool.map(come, ("files-1", "files-2"))) == ["has it", "prefix-taken"]
 
 
-def test_one_that_comes_back_before_its_released_prefix_is_taken_has_it_again(postgres: Server) -> None:
+def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(postgres: Server) -> None:
     database = postgres.database()
     with at(postgres, database, "first") as theirs, at(postgres, database, "second", host="files-2") as ours:
         put(theirs, entry(1, "kestrel"))
@@ -135,7 +135,7 @@ def test_one_that_comes_back_before_its_released_prefix_is_taken_has_it_again(po
         assert refused(ours).halt == "prefix-taken"
 
 
-def test_a_state_that_was_moved_to_another_machine_takes_its_documents_along(postgres: Server) -> None:
+def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server) -> None:
     database = postgres.database()
     with at(postgres, database, "first") as before:
         put(before, entry(1, "kestrel"))
@@ -146,7 +146,7 @@ def test_a_state_that_was_moved_to_another_machine_takes_its_documents_along(pos
         assert (halted.halt, "on files-2" in str(halted)) == ("superseded", True)
 
 
-def test_who_has_documents_cannot_move_to_a_prefix_of_another(postgres: Server) -> None:
+def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) -> None:
     database = postgres.database()
     with at(postgres, database, "first", prefix="a/") as ours, at(postgres, database, "second") as theirs:
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
@@ -159,7 +159,7 @@ def test_who_has_documents_cannot_move_to_a_prefix_of_another(postgres: Server) 
     assert postgres.run(database, "SELECT id FROM kbsync.document ORDER BY id") == [(mine,), (other,)]
 
 
-def test_who_has_documents_takes_a_prefix_of_another_that_a_person_released(postgres: Server) -> None:
+def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server) -> None:
     database = postgres.database()
     # The state was lost before its mirror got another prefix. Now it has the first one again.
     with at(postgres, database, "lost") as lost, at(postgres, database, "now", prefix="b/") as now:
@@ -188,7 +188,7 @@ AGE = "SELECT extract(epoch FROM now() - seen) < 30 FROM kbsync.owner"
 A_WHILE_AGO = "UPDATE kbsync.owner SET seen = now() - interval '2 minutes'"
 
 
-def test_a_look_of_the_writer_tells_that_it_was_seen_once_a_minute(
+def test_writer_check_updates_its_last_seen_time_once_a_minute(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = postgres.database()
@@ -211,7 +211,7 @@ def test_a_look_of_the_writer_tells_that_it_was_seen_once_a_minute(
         assert postgres.run(database, AGE) == [(True,)]
 
 
-def test_a_look_waits_for_no_write(postgres: Server) -> None:
+def test_check_waits_for_no_write(postgres: Server) -> None:
     database = postgres.database()
     with at(postgres, database, "first") as writer, psycopg.connect(postgres.dsn(database)) as holding:
         put(writer, entry(1, "kestrel"))
@@ -221,7 +221,7 @@ def test_a_look_waits_for_no_write(postgres: Server) -> None:
             assert pool.submit(writer.check).result(20)[1] == 1
 
 
-def test_a_folder_may_have_any_name(postgres: Server) -> None:
+def test_folder_may_have_any_name(postgres: Server) -> None:
     database = postgres.database()
     odd = "/srv/caf\udce9\n"
     with at(postgres, database, "first", folder=odd) as theirs:
@@ -237,7 +237,7 @@ def test_a_folder_may_have_any_name(postgres: Server) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("", "b/"), ("b/", ""), ("b/", "b/c/"), ("b/c/", "b/")])
-def test_a_prefix_that_begins_another_ones_is_refused_until_that_is_released(
+def test_prefix_overlapping_another_owners_is_refused_until_released(
     postgres: Server, first: str, second: str
 ) -> None:
     database = postgres.database()
@@ -257,7 +257,7 @@ def test_a_prefix_that_begins_another_ones_is_refused_until_that_is_released(
         put(two, entry(1, "heron"))
 
 
-def test_a_mirror_whose_new_prefix_begins_another_ones_keeps_its_own(postgres: Server) -> None:
+def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres: Server) -> None:
     database = postgres.database()
     with at(postgres, database, "1", folder="/srv/one", prefix="a/") as one:
         put(one, entry(1, "kestrel"))
@@ -268,7 +268,7 @@ def test_a_mirror_whose_new_prefix_begins_another_ones_keeps_its_own(postgres: S
     assert postgres.run(database, "SELECT prefix FROM kbsync.owner ORDER BY 1") == [("a/",), ("b/",)]
 
 
-def test_of_two_mirrors_that_were_let_in_with_such_prefixes_the_first_goes_on(postgres: Server) -> None:
+def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(postgres: Server) -> None:
     database = postgres.database()
     for state, prefix in (("1", "a/"), ("2", "b/")):
         with at(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:

@@ -41,7 +41,7 @@ def postgres() -> Iterator[Pooled]:
 
 @enumerated()
 @pytest.mark.parametrize("ended", ["pooler", "session"])
-def test_a_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Pooled, ended: str) -> None:
+def test_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Pooled, ended: str) -> None:
     database = postgres.database()
     with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         put(store, entry(1, "kestrel"))
@@ -66,7 +66,7 @@ def test_a_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Poole
 
 
 @long
-def test_a_server_that_restarts_behind_a_pooler_costs_a_pause(postgres: Pooled) -> None:
+def test_server_restart_behind_a_pooler_causes_a_pause(postgres: Pooled) -> None:
     with opened(postgres, postgres.database()) as store:
         [first] = put(store, entry(1, "kestrel"))
         for number in (signal.SIGINT, signal.SIGQUIT):
@@ -94,7 +94,7 @@ def test_a_server_that_restarts_behind_a_pooler_costs_a_pause(postgres: Pooled) 
         ("", "options='-c search_path=mine'", "credentials", "unsupported startup parameter: options"),
     ],
 )
-def test_what_a_pooler_refuses_halts(
+def test_statements_a_pooler_refuses_halt(
     postgres: Pooled, database: str, more: str, halt: str, words: str
 ) -> None:
     dsn = f"{postgres.dsn(database or postgres.database())} password=hush {more}"
@@ -107,7 +107,7 @@ def test_what_a_pooler_refuses_halts(
 
 
 @long
-def test_two_owners_take_turns_in_one_session_of_the_server(postgres: Pooled) -> None:
+def test_two_owners_alternate_in_one_server_session(postgres: Pooled) -> None:
     """What one transaction sets is not what the next one of somebody else finds."""
     database = postgres.database()
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:

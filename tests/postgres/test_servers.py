@@ -30,7 +30,7 @@ def halted(store: PostgresStore) -> Halted:
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_in_another_encoding_halts_and_the_cure_makes_one_that_serves(
+def test_database_in_another_encoding_halts_and_the_suggested_command_creates_a_usable_one(
     postgres: Server, encoding: str
 ) -> None:
     name = f"kb_{encoding.lower()}"
@@ -46,7 +46,7 @@ def test_a_database_in_another_encoding_halts_and_the_cure_makes_one_that_serves
         postgres.run("postgres", f"DROP DATABASE {each}")
 
 
-def test_an_old_extension_halts_until_it_is_updated(postgres: Server) -> None:
+def test_outdated_extension_halts_until_updated(postgres: Server) -> None:
     database = postgres.database()
     [(version,)] = postgres.run(database, "SELECT extversion FROM pg_extension WHERE extname = 'vector'")
     postgres.run(database, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
@@ -58,7 +58,7 @@ def test_an_old_extension_halts_until_it_is_updated(postgres: Server) -> None:
         put(store, entry(1, "kestrel"))
 
 
-def test_the_extension_may_lie_in_any_schema_that_may_be_used(postgres: Server) -> None:
+def test_extension_may_be_in_any_usable_schema(postgres: Server) -> None:
     database = postgres.database(extension=False)
     role = f"writer_{database}"
     postgres.run(database, 'CREATE SCHEMA "Ext 1"; CREATE EXTENSION vector SCHEMA "Ext 1"')
@@ -76,7 +76,7 @@ TABLES = ("base", "owner", "model", "document", "passage", "words", "vector")
 
 @enumerated()
 @pytest.mark.parametrize("relation", [*TABLES, "content", "the schema"])
-def test_rights_to_any_part_of_it_may_be_taken_away_and_given_back(postgres: Server, relation: str) -> None:
+def test_any_privilege_may_be_revoked_and_granted_again(postgres: Server, relation: str) -> None:
     database = postgres.database()
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
@@ -99,7 +99,7 @@ def test_rights_to_any_part_of_it_may_be_taken_away_and_given_back(postgres: Ser
 # -- what passes by itself
 
 
-def test_a_server_without_a_free_connection_is_tried_again(postgres: Server) -> None:
+def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
         held = list[psycopg.Connection[object]]()
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
@@ -123,7 +123,7 @@ def slow_down(server: Server, database: str, text: str) -> None:
     )
 
 
-def test_a_document_that_takes_longer_than_a_statement_may_fails_alone_and_names_the_setting(
+def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_setting(
     postgres: Server,
 ) -> None:
     database = postgres.database()
@@ -142,7 +142,7 @@ def test_a_document_that_takes_longer_than_a_statement_may_fails_alone_and_names
     assert left_over(postgres, database) == []
 
 
-def test_another_statement_that_takes_too_long_names_the_setting(postgres: Server) -> None:
+def test_other_statement_timeouts_name_the_setting(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))
@@ -176,9 +176,7 @@ def test_another_statement_that_takes_too_long_names_the_setting(postgres: Serve
         ("ALLOW_CONNECTIONS false", "not currently accepting connections"),
     ],
 )
-def test_what_an_administrator_limits_costs_a_pause_or_nothing(
-    postgres: Server, limit: str, words: str
-) -> None:
+def test_administrator_limits_cause_at_most_a_pause(postgres: Server, limit: str, words: str) -> None:
     database = postgres.database()
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
@@ -230,7 +228,7 @@ def foreign(code: str, words: str) -> Iterator[int]:
             thread.join()
 
 
-def test_a_server_in_another_language_is_tried_again_and_its_words_are_shown() -> None:
+def test_non_english_server_is_retried_and_its_messages_are_shown() -> None:
     words = "Passwort-Authentifizierung für Benutzer »ada« fehlgeschlagen"
     with foreign("28P01", words) as port:
         dsn = f"postgresql://ada:hush-hush@127.0.0.1:{port}/kb"
@@ -255,7 +253,7 @@ def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
 
 
 @long
-def test_a_standby_is_searched_and_halts_whoever_writes(postgres: Server) -> None:
+def test_standby_is_searched_and_halts_every_writer(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database, "a/") as store:
         [number] = put(store, entry(1, "kestrel"))

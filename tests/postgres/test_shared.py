@@ -54,7 +54,7 @@ def hosts(tmp_path: Path, postgres: Server) -> tuple[Named, Named]:
     return one, two
 
 
-def test_a_search_finds_what_every_host_has_put_and_tells_whose_it_is(
+def test_search_finds_documents_of_every_host_and_names_their_owner(
     hosts: tuple[Named, Named], postgres: Server
 ) -> None:
     one, two = hosts
@@ -71,7 +71,7 @@ def test_a_search_finds_what_every_host_has_put_and_tells_whose_it_is(
     assert "kestrel of files-2" in theirs["text"]
 
 
-async def test_an_assistant_is_told_whose_a_document_is_and_reads_only_those_of_its_own_machine(
+async def test_assistant_sees_document_owners_and_reads_only_local_ones(
     hosts: tuple[Named, Named],
 ) -> None:
     one, _ = hosts
@@ -94,9 +94,7 @@ async def test_an_assistant_is_told_whose_a_document_is_and_reads_only_those_of_
             assert "of documents from other machines, only passages are available" in said
 
 
-def test_people_are_told_the_host_and_the_time_of_what_is_not_here(
-    hosts: tuple[Named, Named], postgres: Server
-) -> None:
+def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgres: Server) -> None:
     one, two = hosts
     postgres.run(one.database, "UPDATE kbsync.owner SET seen = '2026-01-02T03:04:05Z' WHERE host = 'files-2'")
     run_tool = one.run("search", "kestrel", tty=True).out
@@ -143,7 +141,7 @@ def test_options_narrow_to_paths_below_each_folder(
     assert sorted(run_tool) == sorted(found)
 
 
-def test_nothing_is_said_of_documents_that_were_not_looked_at(hosts: tuple[Named, Named]) -> None:
+def test_no_note_is_made_about_unchecked_documents(hosts: tuple[Named, Named]) -> None:
     one, two = hosts
     two.write("c.rst", "The kestrel.\n")
     assert two.run("--once").code == 0
@@ -162,7 +160,7 @@ def reader(hosts: tuple[Named, Named], postgres: Server, tmp_path: Path, name: s
     return Named(tmp_path, postgres, database, name, f"reader_{database}")
 
 
-def test_who_only_searches_needs_a_config_and_the_right_to_read(
+def test_searching_needs_only_a_config_and_read_privileges(
     hosts: tuple[Named, Named], postgres: Server, tmp_path: Path
 ) -> None:
     desk = reader(hosts, postgres, tmp_path, "desk")
@@ -184,7 +182,9 @@ def test_who_only_searches_needs_a_config_and_the_right_to_read(
     assert (run_tool.code, "the mirror news on files-2" in run_tool.out) == (3, True), run_tool
 
 
-def test_before_anything_was_made_the_command_that_makes_it_is_told(tmp_path: Path, postgres: Server) -> None:
+def test_missing_tables_are_reported_with_the_command_that_creates_them(
+    tmp_path: Path, postgres: Server
+) -> None:
     ran = Named(tmp_path, postgres, postgres.database(), "desk").run("search", "kestrel")
     assert (ran.code, "--once" in ran.err) == (2, True)
 
@@ -234,7 +234,7 @@ def test_mirrors_of_one_base_are_answered_by_one_search(
     assert len(home.hits("kestrel")) == 6
 
 
-def test_a_search_after_the_last_mirror_was_forgotten_finds_nothing(tmp_path: Path, postgres: Server) -> None:
+def test_search_after_forgetting_the_last_mirror_finds_nothing(tmp_path: Path, postgres: Server) -> None:
     host = Named(tmp_path, postgres, postgres.database(), "home")
     host.write("a.md", "The kestrel at home.\n")
     assert host.run("--once").code == 0
@@ -243,7 +243,7 @@ def test_a_search_after_the_last_mirror_was_forgotten_finds_nothing(tmp_path: Pa
     assert host.hits("kestrel") == {}
 
 
-def test_a_path_that_is_too_long_to_be_looked_for_is_wrong_usage(hosts: tuple[Named, Named]) -> None:
+def test_path_too_long_to_search_for_is_a_usage_error(hosts: tuple[Named, Named]) -> None:
     for path in ("a" * 50_000, "é" * 50_000, "*a" * 20_000):
         ran = hosts[0].run("search", "kestrel", "--path", path)
         assert (ran.code, "--path is too long" in ran.err) == (2, True), ran.err[-300:]
@@ -251,7 +251,7 @@ def test_a_path_that_is_too_long_to_be_looked_for_is_wrong_usage(hosts: tuple[Na
         assert hosts[0].hits("kestrel", "--path", path) == {}
 
 
-def test_mirrors_of_a_machine_that_was_named_anew_are_still_its_own(tmp_path: Path, postgres: Server) -> None:
+def test_mirrors_of_a_renamed_machine_are_still_its_own(tmp_path: Path, postgres: Server) -> None:
     home = Named(tmp_path, postgres, postgres.database(), "home")
     configured(home, {"name": "garden"}, {"name": "kitchen"})
     for name in ("garden", "kitchen"):

@@ -31,7 +31,7 @@ def statements(server: Server, database: str) -> list[str]:
 
 @long
 @pytest.mark.parametrize("number", [200, 1_000])
-def test_a_pass_without_changes_sends_at_most_three_statements_for_a_page_of_a_directory(
+def test_pass_without_changes_sends_at_most_three_statements_per_directory_page(
     tmp_path: Path, talking: Server, number: int
 ) -> None:
     """The number of documents doesn't matter: the state knows what was sent."""
@@ -62,7 +62,7 @@ def test_a_pass_without_changes_sends_at_most_three_statements_for_a_page_of_a_d
 
 
 @long
-def test_mirrors_that_begin_at_once_make_one_base(tmp_path: Path, postgres: Server) -> None:
+def test_concurrently_started_mirrors_create_one_base(tmp_path: Path, postgres: Server) -> None:
     database = postgres.database()
     hosts = [Host(tmp_path / name, postgres, database, f"{name}/") for name in ("one", "two", "three")]
     for host in hosts:

@@ -55,7 +55,7 @@ def is_stopped(process: int) -> bool:
 
 @long
 @pytest.mark.parametrize("at", [*range(13), "copy"])
-def test_whoever_is_stopped_past_its_time_stores_nothing_when_it_goes_on(
+def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
     pair: tuple[Drowsy, Drowsy], postgres: Server, at: int | str
 ) -> None:
     one, two = pair
@@ -85,7 +85,7 @@ def test_whoever_is_stopped_past_its_time_stores_nothing_when_it_goes_on(
     assert (ran["uploaded"], ran["replaced"], ran["renamed"]) == (0, 0, 0)
 
 
-def test_without_a_lock_on_ones_own_row_a_writer_that_wakes_would_die_of_a_unique_violation(
+def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both take over the passages of the old version, and both insert their own in its place."""
@@ -116,7 +116,7 @@ def test_without_a_lock_on_ones_own_row_a_writer_that_wakes_would_die_of_a_uniqu
 @pytest.mark.parametrize(
     ("at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
 )
-def test_a_writer_asleep_inside_its_transaction_does_not_block_takeover(
+def test_sleeping_writer_in_a_transaction_does_not_block_takeover(
     postgres: Server, pair: tuple[Drowsy, Drowsy], at: str, state: str
 ) -> None:
     """The server ends a session that sleeps between two statements; its successor ends one in the middle

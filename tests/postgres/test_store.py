@@ -84,7 +84,7 @@ MOST_ROWS = weights.MOST_ROWS
 
 
 @pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
-def test_finds_what_the_built_in_base_finds(
+def test_finds_what_the_embedded_base_finds(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(weights, "MOST_ROWS", most)
@@ -104,7 +104,7 @@ def test_finds_what_the_built_in_base_finds(
             Search(store, ENCODER).search(Query("paid", paths=("!",)))
 
 
-def test_estimates_how_similar_unrelated_texts_are_as_the_built_in_base_does(
+def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
     tmp_path: Path, postgres: Server
 ) -> None:
     documents = [high_entry(at, *each) for at, each in enumerate(MANY, 1)]
@@ -124,7 +124,7 @@ def test_estimates_how_similar_unrelated_texts_are_as_the_built_in_base_does(
             assert bool(ours) == (question in SYNONYMS)
 
 
-def test_a_large_log_leaves_room_for_others_as_in_the_built_in_base(tmp_path: Path, postgres: Server) -> None:
+def test_large_log_leaves_room_for_others_like_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
     documents = [parsed(at, *each, float(at)) for at, each in enumerate(FILES_BESIDE_A_LOG, 1)]
     documents.append(log_entry(600))
     with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
@@ -146,7 +146,7 @@ def shares_by_words(store: Store, question: str) -> list[int]:
 
 
 @pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
-def test_explains_a_hit_as_the_built_in_base_does(
+def test_explains_a_hit_like_the_embedded_base(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(weights, "MOST_ROWS", most)
@@ -221,7 +221,7 @@ PATHS = (
 
 
 @pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
-def test_patterns_of_paths_admit_what_they_admit_elsewhere(postgres: Server) -> None:
+def test_path_patterns_match_like_elsewhere(postgres: Server) -> None:
     for pattern in PATTERNS:
         asked, matches = searching._pattern(pattern), path_matcher(pattern)
         admits = "SELECT shown FROM unnest(%s::text[]) shown WHERE coalesce(shown ~ %s, false)"
@@ -236,7 +236,7 @@ def test_patterns_of_paths_admit_what_they_admit_elsewhere(postgres: Server) -> 
             Search(store, Numbers()).search(Query("kestrel", paths=(odd,), types=("m\0", "\udce9")))
 
 
-def test_no_document_of_another_prefix_is_seen_changed_or_removed(postgres: Server) -> None:
+def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
@@ -255,7 +255,7 @@ def test_no_document_of_another_prefix_is_seen_changed_or_removed(postgres: Serv
         assert left_over(postgres, database) == []
 
 
-def test_another_prefix_keeps_the_documents_and_one_of_others_is_refused(postgres: Server) -> None:
+def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
@@ -275,7 +275,7 @@ def test_another_prefix_keeps_the_documents_and_one_of_others_is_refused(postgre
         assert found(theirs, "heron") == {other}
 
 
-def test_passages_that_stay_are_neither_written_nor_given_vectors_again(postgres: Server) -> None:
+def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Server) -> None:
     database = postgres.database()
     texts = [f"word{number} kestrel" for number in range(30)]
     with opened(postgres, database) as store:
@@ -297,7 +297,7 @@ def test_passages_that_stay_are_neither_written_nor_given_vectors_again(postgres
         assert left_over(postgres, database) == []
 
 
-def test_a_text_of_another_host_needs_no_vector_of_its_own(postgres: Server) -> None:
+def test_text_of_another_host_reuses_its_vector(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
@@ -314,7 +314,7 @@ def test_a_text_of_another_host_needs_no_vector_of_its_own(postgres: Server) -> 
         assert encoder.made == ["kestrel"]
 
 
-def test_a_rename_changes_the_words_of_the_name_and_of_nothing_else(postgres: Server) -> None:
+def test_rename_changes_only_the_words_of_the_name(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         [number] = put(store, entry(1, "heron text", path="kestrel.md"))
@@ -334,9 +334,7 @@ def found_by_words(store: PostgresStore, word: str) -> set[int]:
         return {each.document for each in seen.candidates(terms_of(word), "", None, Query(word))}
 
 
-def test_with_fewer_documents_than_asked_for_all_are_found_without_asking_again(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[str]()
     with opened(postgres, postgres.database()) as store:
         put(store, entry(1, *(f"kestrel {at}" for at in range(400)), path="large.md"))
@@ -358,13 +356,13 @@ def test_with_fewer_documents_than_asked_for_all_are_found_without_asking_again(
         assert ask(Query("kestrel", top_k=50, paths=("nowhere/",))) == (0, 2)
 
 
-def test_a_text_with_a_nul_is_stored_without_it(postgres: Server) -> None:
+def test_nul_characters_are_removed_from_stored_text(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
         [number] = put(store, replace(entry(1, "kes\0trel"), title="ti\0tle", tags=("\0",)))
         assert store.texts(number) == ["kes\ufffdtrel"]
 
 
-def test_hosts_that_come_at_once_make_one_base(postgres: Server) -> None:
+def test_concurrently_started_hosts_create_one_base(postgres: Server) -> None:
     database = postgres.database()
     ready = threading.Barrier(4)
 
@@ -384,7 +382,7 @@ def test_hosts_that_come_at_once_make_one_base(postgres: Server) -> None:
 TEXTS_KEPT_IN = ("passage text headings", "document title tags path name label shown")
 
 
-def test_the_servers_own_statistics_hold_nothing_of_a_text(postgres: Server) -> None:
+def test_server_statistics_contain_no_text(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         documents = [
@@ -400,7 +398,7 @@ def test_the_servers_own_statistics_hold_nothing_of_a_text(postgres: Server) -> 
             assert about and not about & set(columns)
 
 
-def test_the_old_version_answers_until_the_commit(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_version_answers_until_the_commit(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     database = postgres.database()
     with opened(postgres, database) as writer, opened(postgres, database, read_only=True) as reader:
         [first] = put(writer, entry(1, "kestrel old"))
@@ -419,7 +417,7 @@ def test_the_old_version_answers_until_the_commit(postgres: Server, monkeypatch:
         assert found(reader, "kestrel") == {second}
 
 
-def test_a_search_answers_from_one_version_whenever_a_document_is_replaced(
+def test_search_sees_one_version_during_a_replacement(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, versions = postgres.database(), itertools.count(2)
@@ -450,7 +448,7 @@ def test_a_search_answers_from_one_version_whenever_a_document_is_replaced(
         assert at > 5
 
 
-def test_reading_needs_no_more_than_the_right_to_read(postgres: Server) -> None:
+def test_reading_needs_only_read_privileges(postgres: Server) -> None:
     database = postgres.database()
     role = f"reader_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
@@ -473,7 +471,7 @@ def test_reading_needs_no_more_than_the_right_to_read(postgres: Server) -> None:
                 reader.delete([number])
 
 
-def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_others(postgres: Server) -> None:
+def test_nothing_is_left_in_a_pooled_session(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
         for number in range(12):  # more often than psycopg repeats a statement before it prepares it
             [first] = put(store, entry(number, "kestrel"))
@@ -487,7 +485,7 @@ def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_others(postgres: Se
 
 
 @long
-def test_another_target_loads_nothing_of_postgresql(tmp_path: Path) -> None:
+def test_other_targets_load_no_postgresql_modules(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path

@@ -47,7 +47,7 @@ def a_writer_that_does_not_end(postgres: Server, database: str) -> Iterator[None
 
 
 @long
-def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
+def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, now = postgres.database(), 0.0
@@ -86,7 +86,7 @@ def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
         assert postgres.run(database, OF_VECTORS) == [(1,)]
 
 
-def test_the_index_fits_the_question(postgres: Server) -> None:
+def test_vector_index_matches_the_query(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database, "a/") as store, opened(postgres, database, "b/") as other:
         fill(store)
@@ -106,7 +106,7 @@ def test_the_index_fits_the_question(postgres: Server) -> None:
         assert any("vector_hnsw_1" in line for (line,) in plan), plan
 
 
-def test_an_index_that_was_broken_off_is_made_again(postgres: Server) -> None:
+def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
         fill(store)
@@ -127,7 +127,7 @@ def test_an_index_that_was_broken_off_is_made_again(postgres: Server) -> None:
 
 
 @pytest.mark.parametrize("is_orphan", [True, False])
-def test_two_do_not_make_it_at_once(postgres: Server, is_orphan: bool) -> None:
+def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool) -> None:
     """Even if the host that started it was killed, or its role is invisible to ours."""
     database = postgres.database()
     maker, other = f"maker_{database}", f"other_{database}"
@@ -169,7 +169,7 @@ def test_two_do_not_make_it_at_once(postgres: Server, is_orphan: bool) -> None:
         assert still == made
 
 
-def test_whoever_may_not_make_it_says_so_once_and_goes_on(
+def test_role_without_index_privileges_says_so_once_and_continues(
     postgres: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = postgres.database()
