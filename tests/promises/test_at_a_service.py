@@ -35,7 +35,7 @@ def stored(desk: ZhipuPlace) -> int:
 
 @enumerated()
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-headers", "cut-body", "truncated-json", "empty"])
-def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: ZhipuPlace, kind: str) -> None:
+def test_upload_with_a_lost_answer_is_not_sent_again(desk: ZhipuPlace, kind: str) -> None:
     desk.vendor.play(kind, op="upload", match="f2*")
     desk.once()
     assert (stored(desk), desk.vendor.asked("upload")) == (FILES, FILES)
@@ -45,7 +45,7 @@ def test_an_upload_whose_answer_was_lost_is_not_sent_again(desk: ZhipuPlace, kin
 # -- 7: same bytes, no work --------------------------------------------------------------------------------
 
 
-def test_a_rename_that_is_kept_back_uploads_nothing(desk: ZhipuPlace) -> None:
+def test_delayed_rename_uploads_nothing(desk: ZhipuPlace) -> None:
     desk.aim("renames: keep")
     desk.once()
     (desk.docs / "f1.md").rename(desk.docs / "moved.md")
@@ -58,7 +58,7 @@ def test_a_rename_that_is_kept_back_uploads_nothing(desk: ZhipuPlace) -> None:
 
 
 @long
-def test_what_is_sent_is_what_was_looked_at(desk: ZhipuPlace) -> None:
+def test_sent_bytes_are_the_hashed_ones(desk: ZhipuPlace) -> None:
     """A waiting file is rewritten with the same length; its name contains the old digest."""
     desk.aim(target="concurrency: 1")
     desk.vendor.play("late-answer", op="upload", args={"seconds": 2.0})
@@ -79,7 +79,7 @@ def test_what_is_sent_is_what_was_looked_at(desk: ZhipuPlace) -> None:
 # -- 9: failures are seen and bounded ----------------------------------------------------------------------
 
 
-def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(desk: ZhipuPlace) -> None:
+def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: ZhipuPlace) -> None:
     desk.vendor.play("fails", op="upload", match="f3*")  # cured by a re-embed
     desk.once()
     assert (desk.vendor.asked("reembed"), desk.vendor.asked("upload")) == (1, FILES)
@@ -91,7 +91,7 @@ def test_a_document_that_fails_to_index_is_embedded_again_and_not_sent_again(des
 
 @enumerated()
 @pytest.mark.parametrize("value", [3, -1, "1", True, None, 1.0, [1]])
-def test_a_status_that_nobody_knows_is_not_ready(desk: ZhipuPlace, value: object) -> None:
+def test_unknown_status_is_not_ready(desk: ZhipuPlace, value: object) -> None:
     desk.vendor.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
     process = desk.start("--once")
     eventually(lambda: desk.vendor.asked("detail") + desk.vendor.asked("list") >= 4)
@@ -107,7 +107,7 @@ def test_a_status_that_nobody_knows_is_not_ready(desk: ZhipuPlace, value: object
 
 
 @long
-def test_a_document_that_is_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuPlace) -> None:
+def test_document_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuPlace) -> None:
     """And never taken for the document of a file again."""
     desk.once()
     desk.vendor.play("keeps-document", op="delete")

@@ -34,7 +34,7 @@ async def keep_working(run: Mirror) -> None:
     ],
     ids=str,
 )
-async def test_pauses_grow_while_a_service_is_down(
+async def test_retry_delays_grow_during_an_outage(
     tmp_path: Path, kind: str, op: str, more: dict[str, object]
 ) -> None:
     """In the second half of the time requests are rare."""

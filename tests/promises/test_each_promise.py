@@ -38,7 +38,7 @@ def test_1_unreadable_is_never_deleted(desk: ZhipuPlace) -> None:
     assert desk.vendor.asked("delete") == 0
 
 
-def test_2_a_document_is_never_absent_while_it_is_replaced(desk: ZhipuPlace) -> None:
+def test_2_document_is_never_absent_while_replaced(desk: ZhipuPlace) -> None:
     desk.vendor.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version becomes searchable
     desk.write("f3.md", "an edited text of f3.md")
     assert desk.go("--once").code == 1
@@ -86,7 +86,7 @@ def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
     assert desk.vendor.digests() == digests_in(desk.docs)
 
 
-def test_6_documents_of_others_are_untouched(desk: ZhipuPlace) -> None:
+def test_6_foreign_documents_are_untouched(desk: ZhipuPlace) -> None:
     desk.vendor.plant("theirs.md", "a text of somebody else")
     for name in FILES:
         (desk.docs / name).unlink()
@@ -98,7 +98,7 @@ def test_6_documents_of_others_are_untouched(desk: ZhipuPlace) -> None:
     assert [one["name"] for one in desk.vendor.documents()] == ["theirs.md"]
 
 
-def test_7_same_bytes_are_no_work(desk: ZhipuPlace) -> None:
+def test_7_same_bytes_cause_no_work(desk: ZhipuPlace) -> None:
     for name in FILES:
         file = desk.docs / name
         file.write_bytes(file.read_bytes())
@@ -108,7 +108,7 @@ def test_7_same_bytes_are_no_work(desk: ZhipuPlace) -> None:
     assert desk.vendor.asked("upload") == len(FILES)
 
 
-def test_8_a_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
+def test_8_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
     """The writer pauses for less than `settle` between its pieces."""
     desk.config.write_text(desk.config.read_text().replace("settle: 100ms", "settle: 1500ms"))
     pieces = [f"piece {n}\n" for n in range(40)]
@@ -131,7 +131,7 @@ def test_8_a_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
     assert sent == [whole]
 
 
-def test_9_failures_are_seen_and_bounded(desk: ZhipuPlace) -> None:
+def test_9_failures_are_visible_and_bounded(desk: ZhipuPlace) -> None:
     desk.vendor.play(
         "fails", op="upload", match="bad*", args={"runs": 0, "text": "document damaged"}, times=0
     )

@@ -30,7 +30,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
         yield desk
 
 
-def test_a_file_is_sent_when_it_was_quiet_for_as_long_as_settle_says(desk: ZhipuPlace) -> None:
+def test_file_is_sent_once_quiet_for_the_settle_time(desk: ZhipuPlace) -> None:
     """Its time is in the future, so its age proves nothing. The program first checks the base, then the
     files.
     """
@@ -73,7 +73,7 @@ def churning(folder: Path) -> Iterator[None]:
 
 
 @long
-def test_a_pass_ends_while_files_come_and_go(tmp_path: Path) -> None:
+def test_pass_ends_while_files_come_and_go(tmp_path: Path) -> None:
     place = Place(tmp_path)
     config = place.configure("settle_longest: 3s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 300ms"))

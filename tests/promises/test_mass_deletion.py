@@ -41,7 +41,7 @@ BROKEN_OFF = 3
 """Tries of one call; the worker repeats the deletion some time later."""
 
 
-def test_the_root_is_looked_at_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
+def test_root_is_checked_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
     """The service is down at the first try; before the next, an empty folder replaces the root."""
     app = desk.vendor.server.app
     answer = app.answer

@@ -34,9 +34,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @long
-def test_an_upload_that_was_under_way_when_the_power_went_is_not_made_twice(
-    tmp_path: Path, library: Path
-) -> None:
+def test_upload_in_flight_at_a_power_loss_is_not_duplicated(tmp_path: Path, library: Path) -> None:
     """The service doesn't show it yet: only the journal knows about it."""
     with zhipu_place(tmp_path) as desk:
         desk.config.write_text(desk.config.read_text().replace("absent_after: 2s", "absent_after: 30s"))
@@ -89,7 +87,7 @@ FORGETS: dict[str, Keeps] = {
 @long
 @in_parts
 @pytest.mark.parametrize("what", FORGETS)
-def test_each_file_is_one_document_after_a_loss_of_power_at_any_moment(
+def test_power_loss_at_any_moment_leaves_one_document_per_file(
     tmp_path: Path, library: Path, what: str, part: int
 ) -> None:
     docs, state = tmp_path / "docs", tmp_path / "state"

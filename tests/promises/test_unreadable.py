@@ -38,7 +38,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
         vendor.leave()
 
 
-def test_a_folder_that_cannot_be_listed_is_not_gone(desk: ZhipuPlace) -> None:
+def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuPlace) -> None:
     desk.once()
     (desk.docs / "shut").chmod(0)
     for _ in range(2):  # files missing from two scans are deleted, and so few need no approval
@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_listed_is_not_gone(desk: ZhipuPlace) -> None:
 
 
 @long
-def test_a_running_daemon_deletes_nothing_of_a_folder_that_is_shut(desk: ZhipuPlace) -> None:
+def test_running_daemon_deletes_nothing_in_an_unreadable_folder(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
     eventually(lambda: len(desk.vendor.ours()) == 10)
     (desk.docs / "shut").chmod(0)

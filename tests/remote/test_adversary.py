@@ -38,7 +38,7 @@ def name_of(world: RemoteWorld, path: str) -> str:
 
 
 @enumerated()
-async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: RemoteWorld) -> None:
+async def test_replaced_document_is_missing_and_its_replacement_stays(named: RemoteWorld) -> None:
     await named.mirrored(10)
     name = name_of(named, "f2.md")
     named.lose("f2.md")
@@ -54,7 +54,7 @@ async def test_a_replaced_document_is_missing_and_its_replacement_stays(named: R
 
 
 @enumerated()
-async def test_another_document_of_our_name_and_length_is_not_ours(named: RemoteWorld) -> None:
+async def test_foreign_document_with_our_name_and_length_is_not_ours(named: RemoteWorld) -> None:
     await named.mirrored(10)
     named.plant(name_of(named, "f2.md"), "TEXT OF F2")  # as long as ours
     found = await named.verify()
@@ -65,7 +65,7 @@ async def test_another_document_of_our_name_and_length_is_not_ours(named: Remote
 
 
 @enumerated()
-async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: RemoteWorld) -> None:
+async def test_just_deleted_document_is_not_orphaned_when_the_list_lags(named: RemoteWorld) -> None:
     await named.mirrored(20)
     named.turn(list_lag=0.9)
     named.delete_many(3)  # enough of them to be checked in the list
@@ -75,7 +75,7 @@ async def test_what_was_just_deleted_is_no_orphan_where_the_list_lags(named: Rem
 
 
 @enumerated()
-async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteWorld) -> None:
+async def test_identical_duplicate_is_reported_and_only_removed_by_repair(named: RemoteWorld) -> None:
     await named.mirrored(10)
     twin = named.plant(name_of(named, "f2.md"), "text of f2")
     found = await named.verify()
@@ -91,7 +91,7 @@ async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteW
 
 
 @enumerated()
-async def test_after_lost_state_an_older_document_is_explained_and_left_alone(named: RemoteWorld) -> None:
+async def test_older_document_is_explained_and_left_alone_after_lost_state(named: RemoteWorld) -> None:
     await named.mirrored(10)
     named.lose_state()
     named.clock.now += 10
@@ -105,7 +105,7 @@ async def test_after_lost_state_an_older_document_is_explained_and_left_alone(na
 
 
 @enumerated()
-async def test_a_base_made_anew_under_its_id_is_filled_by_a_repair(named: RemoteWorld) -> None:
+async def test_base_recreated_under_its_id_is_filled_by_a_repair(named: RemoteWorld) -> None:
     await named.mirrored(8)
     named.turn(base="emptied")
     await named.once()
@@ -135,7 +135,7 @@ MESSES: list[dict[str, Any]] = [
 
 @enumerated()
 @pytest.mark.parametrize("switches", MESSES, ids=str)
-async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
+async def test_disordered_list_causes_no_finding_and_hides_none(
     named: RemoteWorld, switches: dict[str, Any]
 ) -> None:
     named.turn(**switches)
@@ -159,7 +159,7 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
 
 @long
 @enumerated()
-async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: RemoteWorld) -> None:
+async def test_audit_halts_on_a_base_emptied_and_filled_by_others(named: RemoteWorld) -> None:
     await named.mirrored(20)
     for n in range(8):
         named.lose(f"f{n}.md")
@@ -187,7 +187,7 @@ def taken_over(world: RemoteWorld, n: int) -> None:
 
 @long
 @pytest.mark.parametrize(("per_minute", "gap"), [(0, 10.0), (20, 30.0)])
-async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
+async def test_audit_requests_stay_within_their_budget_over_a_day(
     tmp_path: Path, per_minute: int, gap: float
 ) -> None:
     documents, period = 2000, DAY  # between audits
@@ -209,7 +209,7 @@ async def test_an_audit_asks_no_more_than_its_share_over_a_long_day(
     assert min(gaps) >= gap
 
 
-async def test_fresh_work_goes_before_an_audit(world: RemoteWorld) -> None:
+async def test_recent_work_precedes_an_audit(world: RemoteWorld) -> None:
     await world.mirrored(10)
     world.turn(page_cap=3)
     at: list[tuple[float, str]] = []
@@ -231,7 +231,7 @@ async def test_fresh_work_goes_before_an_audit(world: RemoteWorld) -> None:
     assert outcome.missing == 0
 
 
-async def test_a_halt_ends_an_audit_where_it_is(world: RemoteWorld) -> None:
+async def test_halt_stops_a_running_audit(world: RemoteWorld) -> None:
     await world.mirrored(10)
     world.turn(page_cap=3)
     async with begun(world) as auditing:
@@ -270,7 +270,7 @@ def replaced(world: RemoteWorld, path: str, twins: int = 1) -> list[str]:
 
 
 @pytest.mark.parametrize("twins", [1, 3])
-async def test_one_repair_and_one_pass_adopt_a_twin_and_leave_nothing_to_find(
+async def test_one_repair_and_one_pass_adopt_a_duplicate_without_findings(
     adopting: RemoteWorld, twins: int
 ) -> None:
     planted = replaced(adopting, "f1.md", twins)
@@ -278,7 +278,7 @@ async def test_one_repair_and_one_pass_adopt_a_twin_and_leave_nothing_to_find(
     await is_adopted(adopting, planted)
 
 
-async def test_an_audit_of_a_daemon_adopts_the_twin_too(adopting: RemoteWorld) -> None:
+async def test_daemon_audit_adopts_the_duplicate_too(adopting: RemoteWorld) -> None:
     planted = replaced(adopting, "f1.md")
     outcome = await audited(adopting)
     assert (outcome.missing, outcome.duplicate) == (1, 0)

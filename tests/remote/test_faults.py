@@ -47,20 +47,20 @@ EVERY = [(at, trial) for at, trials in TRIALS.items() for trial in trials]
 
 @enumerated("at")
 @pytest.mark.parametrize(("at", "trial"), EVERY, ids=str)
-async def test_a_lone_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -> None:
+async def test_single_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -> None:
     one = await overcome(at, tmp_path, trial)
     assert one.stored() <= 3
 
 
 @enumerated("at")
 @pytest.mark.parametrize(("at", "seed"), of_each({**OTHERS, "zhipu": 120, "gptbots": 60}))
-async def test_a_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
+async def test_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
     await overcome(at, tmp_path, *pair(at, random.Random(seed)))
 
 
 @enumerated("at")
 @pytest.mark.parametrize(("at", "seed"), of_each({**OTHERS, "zhipu": 80, "gptbots": 60}))
-async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at: str, seed: int) -> None:
+async def test_fault_combined_with_a_client_crash_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
     chance = random.Random(seed)
     await overcome(at, tmp_path, chance.choice(TRIALS[at]), calamity=calamity(chance))
 
@@ -68,7 +68,7 @@ async def test_a_fault_and_the_end_of_the_client_are_overcome(tmp_path: Path, at
 @enumerated("at")
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("at", ["zhipu", "gptbots"])
-def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: int) -> None:
+def test_disorder_caused_by_others_is_repaired(tmp_path: Path, at: str, seed: int) -> None:
     assert audit(at, seed, tmp_path, turns=2).faults > 1
 
 
@@ -93,7 +93,7 @@ def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: 
         ("ragflow", ragflow.application.kinds, {"nothing-found"} | ANSWERS),
     ],
 )
-def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice(
+def test_every_fault_kind_is_tested_and_no_case_is_repeated(
     at: str, kinds: Mapping[str, str], elsewhere: set[str]
 ) -> None:
     assert {trial.kind for trial in TRIALS[at]} | elsewhere == {*kinds, *TRANSPORT}
@@ -103,7 +103,7 @@ def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice
 
 @enumerated()
 @pytest.mark.parametrize("number", [3, 9, 17])
-async def test_what_others_do_while_a_pass_runs_is_left_alone(tmp_path: Path, number: int) -> None:
+async def test_foreign_changes_during_a_pass_are_left_alone(tmp_path: Path, number: int) -> None:
     """At one moment of the pass, others add a document with a name of ours and delete one of theirs."""
     async with faulty("zhipu", tmp_path, Trial("lost-answer", "list")) as one:
         moments = itertools.count(1)
@@ -121,7 +121,7 @@ async def test_what_others_do_while_a_pass_runs_is_left_alone(tmp_path: Path, nu
         one.check()
 
 
-async def test_a_service_that_has_ipv6_alone_is_mirrored_into(tmp_path: Path) -> None:
+async def test_ipv6_only_service_can_be_mirrored_to(tmp_path: Path) -> None:
     world = RemoteWorld(tmp_path)
     world.server.host = "::1"
     world.write_many(2)
@@ -137,7 +137,7 @@ async def test_a_service_that_has_ipv6_alone_is_mirrored_into(tmp_path: Path) ->
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_a_search_that_finds_nothing_is_no_error(tmp_path: Path) -> None:
+async def test_search_without_hits_is_not_an_error(tmp_path: Path) -> None:
     async with GptbotsWorld(tmp_path).serving() as world:
         world.write("a.md", "some text")
         await world.once()

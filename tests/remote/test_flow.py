@@ -15,9 +15,7 @@ WAITING = (UploadState.INTENDED, UploadState.SENDING, UploadState.UNSURE)
 
 @enumerated()
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
-    tmp_path: Path, concurrency: int
-) -> None:
+async def test_document_the_service_cannot_accept_blocks_no_other(tmp_path: Path, concurrency: int) -> None:
     async with RemoteWorld(tmp_path, concurrency=concurrency).serving() as world:
         world.write("bad.md", "0")
         world.write_many(25)
@@ -29,7 +27,7 @@ async def test_a_document_that_the_service_cannot_take_keeps_no_other_waiting(
         assert mirrored == {f"f{number}.md" for number in range(25)}
 
 
-async def test_a_minutes_budget_is_kept_over_restarts(tmp_path: Path) -> None:
+async def test_requests_per_minute_budget_survives_restarts(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, requests_per_minute=12).serving() as world:
         starts: list[float] = []
         world.at_request = lambda at: starts.append(world.clock.now) if at.endswith("start") else None
@@ -43,7 +41,7 @@ async def test_a_minutes_budget_is_kept_over_restarts(tmp_path: Path) -> None:
 
 
 @long
-async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) -> None:
+async def test_file_changes_are_tracked_while_the_service_is_down(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path).serving() as world:
         world.write_many(5)
         async with world.begun() as bound:
@@ -68,7 +66,7 @@ async def test_the_disk_is_followed_while_the_service_is_down(tmp_path: Path) ->
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_one_stray_405_takes_no_call_away_and_two_a_minute_apart_do(tmp_path: Path) -> None:
+async def test_call_counts_as_missing_only_after_two_405_a_minute_apart(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path).serving() as world, world.begun() as bound:
 
         async def failing(name: str) -> int:

@@ -17,7 +17,7 @@ def untouched(world: RemoteWorld) -> list[str]:
 
 @pytest.mark.parametrize("is_within", [False, True], ids=["before a pass", "within a pass"])
 @pytest.mark.parametrize("service", ROWS)
-async def test_a_base_that_is_gone_halts_the_mirror_until_it_is_back(
+async def test_missing_base_halts_the_mirror_until_it_is_back(
     service: str, is_within: bool, tmp_path: Path
 ) -> None:
     async with ROWS[service].world(tmp_path).serving() as world:

@@ -25,7 +25,7 @@ async def mirrored(world: RemoteWorld, n: int = 6) -> None:
 
 @long
 @pytest.mark.parametrize(("cap", "most"), [(0, 1.3), (10, 1.6)])
-async def test_a_first_mirror_costs_little_more_than_its_uploads(
+async def test_first_mirror_costs_little_more_than_its_uploads(
     world: RemoteWorld, cap: int, most: float
 ) -> None:
     world.turn(page_cap=cap, vectorize=[0, 0])
@@ -48,7 +48,7 @@ async def test_one_changed_file_costs_at_most_five_requests(world: RemoteWorld) 
 
 
 @long
-async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: RemoteWorld) -> None:
+async def test_unchanged_pass_sends_only_the_base_check(world: RemoteWorld) -> None:
     await mirrored(world, 30)
     await world.once()
     assert dict(world.server.requests.by_op) == {"base": 1}
@@ -57,7 +57,7 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(worl
 # -- replacing ----------------------------------------------------------------------------------------
 
 
-async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -> None:
+async def test_failed_new_version_leaves_the_old_one(world: RemoteWorld) -> None:
     await mirrored(world, 6)
     world.clock.now += 10
     world.write("f1.md", "changed for the worse")
@@ -83,7 +83,7 @@ async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -
 @enumerated()
 @pytest.mark.parametrize("style", ["tagged", "plain"])
 @pytest.mark.parametrize("cap", [0, 10])
-async def test_lost_state_sends_nothing_that_is_already_right(
+async def test_lost_state_resends_nothing_that_is_already_right(
     world: RemoteWorld, style: str, cap: int
 ) -> None:
     world.settings = replace(world.settings, names=style)
@@ -98,7 +98,7 @@ async def test_lost_state_sends_nothing_that_is_already_right(
 
 
 @long
-async def test_lost_state_and_an_unreadable_address_cost_a_twin_that_verify_can_see(
+async def test_lost_state_and_unreadable_address_cost_a_duplicate_found_by_verify(
     world: RemoteWorld,
 ) -> None:
     world.settings = replace(world.settings, names="plain")
@@ -115,7 +115,7 @@ async def test_lost_state_and_an_unreadable_address_cost_a_twin_that_verify_can_
 
 @enumerated()
 @pytest.mark.parametrize("lag", [0, 8, 30])
-async def test_every_answer_lost_still_makes_one_document_a_file(world: RemoteWorld, lag: int) -> None:
+async def test_losing_every_answer_still_creates_one_document_per_file(world: RemoteWorld, lag: int) -> None:
     world.turn(list_lag=lag)
     world.play("lost-answer", op="upload", times=5)
     await world.mirrored(5)
@@ -153,7 +153,7 @@ def gone(form: str) -> Callable[[RemoteWorld], None]:
         (gone_in_mid_run, "knowledge-base-missing", 5),
     ],
 )
-async def test_what_a_person_has_to_mend_halts_at_once_and_nothing_is_lost(
+async def test_user_fixable_problem_halts_immediately_and_loses_nothing(
     world: RemoteWorld, trouble: Callable[[RemoteWorld], None], halt: str, uploads: int
 ) -> None:
     await mirrored(world)
@@ -175,7 +175,7 @@ async def test_what_a_person_has_to_mend_halts_at_once_and_nothing_is_lost(
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_a_file_the_account_has_no_room_for_is_not_sent(world: RemoteWorld) -> None:
+async def test_file_exceeding_the_remaining_capacity_is_not_sent(world: RemoteWorld) -> None:
     await mirrored(world)
     world.turn(capacity_bytes=1000)
     world.write("new.md", "x" * 2000)
@@ -190,7 +190,7 @@ async def test_a_file_the_account_has_no_room_for_is_not_sent(world: RemoteWorld
 
 
 @long
-async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(world: RemoteWorld) -> None:
+async def test_vectorizing_stopped_by_capacity_uses_no_attempt(world: RemoteWorld) -> None:
     world.turn(not_offered=["capacity"], capacity_bytes=40)
     await world.mirrored(6)
     assert world.halted == "quota"
@@ -204,7 +204,7 @@ async def test_vectorizing_that_stops_for_lack_of_room_costs_no_document_a_try(w
 
 
 @long
-async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorld) -> None:
+async def test_outage_of_an_hour_loses_nothing(world: RemoteWorld) -> None:
     await mirrored(world)
     world.write("new.md")
     world.delete("f1.md")
@@ -220,7 +220,7 @@ async def test_a_target_that_is_down_for_an_hour_loses_nothing(world: RemoteWorl
 
 
 @long
-async def test_documents_that_are_never_vectorized_end_in_quarantine(tmp_path: Path) -> None:
+async def test_documents_never_vectorized_are_quarantined(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
         world.turn(zero_balance=True)
         world.write("a.md")
@@ -235,7 +235,7 @@ async def test_documents_that_are_never_vectorized_end_in_quarantine(tmp_path: P
 
 @enumerated()
 @pytest.mark.parametrize("policy", ["refuse", "replace", "allow"])
-async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: str) -> None:
+async def test_foreign_document_keeps_its_name(world: RemoteWorld, policy: str) -> None:
     world.turn(equal_names=policy)
     await mirrored(world, 1)
     [ours] = [one["sent_name"] for one in world.documents()]
@@ -252,7 +252,7 @@ async def test_a_name_somebody_else_holds_stays_his(world: RemoteWorld, policy: 
 
 
 @long
-async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(tmp_path: Path) -> None:
+async def test_service_that_finishes_nothing_is_blamed_instead_of_documents(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, give_up=60.0, reembed_tries=1).serving() as world:
         world.turn(zero_balance=True)
         await world.mirrored(8)
@@ -267,7 +267,7 @@ async def test_a_service_that_finishes_nothing_is_blamed_and_not_the_documents(t
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_documents_refused_because_of_the_target_are_sent_when_it_is_mended(world: RemoteWorld) -> None:
+async def test_documents_refused_because_of_the_target_are_sent_after_the_fix(world: RemoteWorld) -> None:
     world.play("failed-info", op="upload", times=5, args={"reason": "服务配置错误"})
     await world.mirrored(8)
     assert world.halted == "target-rejects"
@@ -290,7 +290,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_every_way_of_slicing_reaches_the_vendor(world: RemoteWorld) -> None:
+async def test_every_slicing_method_reaches_the_service(world: RemoteWorld) -> None:
     for path in RULES:
         world.write(path, f"text of {path}")
     world.settings = replace(world.settings, document_settings=lambda path: RULES.get(path, {}))
@@ -301,7 +301,7 @@ async def test_every_way_of_slicing_reaches_the_vendor(world: RemoteWorld) -> No
     assert recipes == {path: f"k{number}" for path, number in wanted.items()}
 
 
-async def test_another_way_of_slicing_is_another_upload(world: RemoteWorld) -> None:
+async def test_new_slicing_method_is_a_new_upload(world: RemoteWorld) -> None:
     await mirrored(world)
     rules: dict[str, dict[str, Any]] = {"f0.md": {"knowledge_type": 2}}
     world.settings = replace(

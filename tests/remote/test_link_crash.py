@@ -56,7 +56,7 @@ def retry(world: World, turn: int) -> list[str]:
 @long
 @in_parts
 @pytest.mark.parametrize("edit", [create, replace, again, delete, retry])
-def test_a_crash_anywhere_leaves_one_page_a_link(tmp_path: Path, edit: Edit, part: int) -> None:
+def test_crash_anywhere_leaves_one_page_per_link(tmp_path: Path, edit: Edit, part: int) -> None:
     assert asyncio.run(cut_everywhere(tmp_path, edit, part)) >= 1
 
 

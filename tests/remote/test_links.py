@@ -73,7 +73,7 @@ def items(world: RemoteWorld) -> dict[str, FileStatus]:
         ("faq.webloc", f'<plist version="1.0"><dict><key>URL</key><string>{PAGE}</string></dict></plist>'),
     ],
 )
-async def test_a_link_file_becomes_the_page_it_leads_to(world: RemoteWorld, name: str, text: str) -> None:
+async def test_link_file_becomes_the_page_it_points_to(world: RemoteWorld, name: str, text: str) -> None:
     world.write(name, text)
     await world.once()
     await world.once()
@@ -82,7 +82,7 @@ async def test_a_link_file_becomes_the_page_it_leads_to(world: RemoteWorld, name
     assert world.statuses() == {"ready": 1}
 
 
-async def test_a_page_is_fetched_again_when_a_person_asks_and_never_by_itself(world: RemoteWorld) -> None:
+async def test_page_is_refetched_only_on_request(world: RemoteWorld) -> None:
     await linked(world)
     world.clock.now += 30 * 86400.0
     await world.once()
@@ -97,7 +97,7 @@ async def test_a_page_is_fetched_again_when_a_person_asks_and_never_by_itself(wo
     assert world.statuses() == {"ready": 1}
 
 
-async def test_an_edit_takes_the_place_of_a_page_that_serves_until_then(world: RemoteWorld) -> None:
+async def test_edit_replaces_a_page_that_serves_until_then(world: RemoteWorld) -> None:
     await linked(world)
     world.turn(vectorize=[5.0, 5.0])
     world.write("faq.url", shortcut(f"{PAGE}/new"))
@@ -108,7 +108,7 @@ async def test_an_edit_takes_the_place_of_a_page_that_serves_until_then(world: R
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_a_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool) -> None:
+async def test_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool) -> None:
     if lost:
         world.play("lost-answer", op="upload-url")
     await linked(world)
@@ -122,7 +122,7 @@ async def test_a_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool)
     assert items(world)["web/questions.url"].document_id == document
 
 
-async def test_a_deleted_link_file_takes_its_page_along_and_no_other(world: RemoteWorld) -> None:
+async def test_deleted_link_file_deletes_only_its_page(world: RemoteWorld) -> None:
     world.write_many(8)
     world.write("faq.url", shortcut())
     world.write("twin.url", shortcut())
@@ -138,7 +138,7 @@ async def test_a_deleted_link_file_takes_its_page_along_and_no_other(world: Remo
 
 @pytest.mark.parametrize("kind", LOST)
 @pytest.mark.parametrize(("name", "url"), FORMS)
-async def test_a_page_whose_answer_was_lost_is_found_by_its_address(
+async def test_page_with_a_lost_answer_is_found_by_its_address(
     world: RemoteWorld, name: str, url: str, kind: str
 ) -> None:
     world.turn(page_names=name, page_urls=url)
@@ -151,9 +151,7 @@ async def test_a_page_whose_answer_was_lost_is_found_by_its_address(
 
 
 @pytest.mark.parametrize("name", ["address", "title", "last"])
-async def test_a_page_that_never_arrived_is_sent_again_whatever_others_have_there(
-    world: RemoteWorld, name: str
-) -> None:
+async def test_page_that_never_arrived_is_resent_despite_foreign_pages(world: RemoteWorld, name: str) -> None:
     world.turn(page_names=name)
     world.plant("somebody's.md", "not ours")
     world.play("lost-answer", op="upload-url", effect=False)
@@ -165,9 +163,7 @@ async def test_a_page_that_never_arrived_is_sent_again_whatever_others_have_ther
 
 
 @pytest.mark.parametrize(("name", "url"), UNTOLD)
-async def test_what_cannot_be_proven_is_neither_sent_twice_nor_taken(
-    world: RemoteWorld, name: str, url: str
-) -> None:
+async def test_unproven_page_is_neither_resent_nor_adopted(world: RemoteWorld, name: str, url: str) -> None:
     world.turn(page_names=name, page_urls=url)
     world.play("lost-answer", op="upload-url")
     await linked(world)
@@ -179,7 +175,7 @@ async def test_what_cannot_be_proven_is_neither_sent_twice_nor_taken(
     assert pages(world) == [PAGE]  # it may be another's
 
 
-async def test_a_page_made_before_the_request_is_not_taken_for_ours(world: RemoteWorld) -> None:
+async def test_page_older_than_the_request_is_not_adopted(world: RemoteWorld) -> None:
     """Times in ids prove it, since they were right for an answered upload of ours."""
     world.write("a.md", "alpha")
     await world.once()
@@ -193,7 +189,7 @@ async def test_a_page_made_before_the_request_is_not_taken_for_ours(world: Remot
     assert world.keeps_foreign()
 
 
-async def test_two_files_of_one_address_never_share_a_page(world: RemoteWorld) -> None:
+async def test_two_files_with_one_address_never_share_a_page(world: RemoteWorld) -> None:
     """They are sent one after the other: the second waits for the result of the first."""
     world.write("one.url", shortcut())
     world.write("two.url", shortcut(more="IconIndex=1\r\n"))
@@ -204,7 +200,7 @@ async def test_two_files_of_one_address_never_share_a_page(world: RemoteWorld) -
 
 
 @long
-async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
+async def test_page_with_a_pending_answer_is_not_taken_by_its_twin(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One was lost and never stored; the other is stored, listed, and answered late."""
@@ -227,7 +223,7 @@ async def test_a_page_whose_answer_is_on_its_way_is_not_taken_by_its_twin(
     assert len({one.document_id for one in items(world).values()}) == 2
 
 
-async def test_a_late_page_of_a_file_that_is_gone_is_cleared_away(world: RemoteWorld) -> None:
+async def test_late_page_of_a_deleted_file_is_removed(world: RemoteWorld) -> None:
     await world.mirrored(8)
     world.play("late-effect", op="upload-url", args={"after": 5})
     await linked(world)
@@ -246,7 +242,7 @@ async def test_a_late_page_of_a_file_that_is_gone_is_cleared_away(world: RemoteW
         ("a.webloc", '<!DOCTYPE a [<!ENTITY x "y">]><plist><string>&x;</string></plist>', "property list"),
     ],
 )
-async def test_what_holds_no_address_fails_with_the_reason_and_is_not_sent(
+async def test_file_without_an_address_fails_with_a_reason_and_is_not_sent(
     world: RemoteWorld, name: str, text: str, word: str
 ) -> None:
     for number in range(6):  # more than the target needs to be blamed
@@ -258,7 +254,7 @@ async def test_what_holds_no_address_fails_with_the_reason_and_is_not_sent(
     assert world.asked("upload-url") == 0
 
 
-async def test_a_page_that_cannot_be_fetched_fails_alone(world: RemoteWorld) -> None:
+async def test_unfetchable_page_fails_alone(world: RemoteWorld) -> None:
     for number in range(6):
         world.write(f"{number}.url", shortcut(f"{PAGE}/{number}"))
     world.play("failed-info", op="upload-url", times=6, args={"reason": "网页无法访问"})
@@ -269,7 +265,7 @@ async def test_a_page_that_cannot_be_fetched_fails_alone(world: RemoteWorld) -> 
 
 
 @long
-async def test_a_service_without_the_call_says_so_and_takes_the_rest(world: RemoteWorld) -> None:
+async def test_service_without_the_call_is_reported_and_other_files_are_sent(world: RemoteWorld) -> None:
     world.turn(not_offered=["upload-url"])
     for number in range(6):
         world.write(f"{number}.url", shortcut(f"{PAGE}/{number}"))
@@ -280,7 +276,7 @@ async def test_a_service_without_the_call_says_so_and_takes_the_rest(world: Remo
 
 
 @pytest.mark.parametrize("names", ["tagged", "plain"])
-async def test_a_page_is_no_stranger_to_verify(world: RemoteWorld, names: str) -> None:
+async def test_page_is_not_foreign_to_verify(world: RemoteWorld, names: str) -> None:
     world.settings = replace(world.settings, names=names)
     world.turn(page_names="title")
     world.write("faq.url", shortcut())
@@ -290,7 +286,7 @@ async def test_a_page_is_no_stranger_to_verify(world: RemoteWorld, names: str) -
     assert (found.ok, found.foreign) == (True, 0)
 
 
-def test_the_settings_of_a_link_reach_the_service() -> None:
+def test_link_settings_reach_the_service() -> None:
     settings = {"knowledge_type": 5, "custom_separator": ["#"], "sentence_size": 500, "parse_image": True}
     callback = {"callback_url": "https://kb.example.org/callback/secret"}
     page = {"url": PAGE, "knowledge_type": 5, "custom_separator": ["#"], "sentence_size": 500}

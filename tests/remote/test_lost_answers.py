@@ -34,7 +34,7 @@ async def in_a_crowd(world: RemoteWorld) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("word", WORDS)
-async def test_an_upload_whose_answer_was_lost_is_found_without_reading_the_whole_list(
+async def test_upload_with_a_lost_answer_is_found_without_reading_the_whole_list(
     world: RemoteWorld, word: str
 ) -> None:
     await in_a_crowd(world)
@@ -50,7 +50,7 @@ async def test_an_upload_whose_answer_was_lost_is_found_without_reading_the_whol
 @enumerated()
 @pytest.mark.parametrize("is_stored", [True, False])
 @pytest.mark.parametrize("word", [*WORDS, "tokenised", "ignored"])
-async def test_a_filter_proves_nothing_that_it_does_not_show(
+async def test_filter_proves_nothing_about_documents_it_omits(
     world: RemoteWorld, word: str, is_stored: bool
 ) -> None:
     """Only a complete list proves that a document is missing; then it is sent once more."""
@@ -78,7 +78,7 @@ CLOCKS: list[dict[str, object]] = [
 
 @enumerated()
 @pytest.mark.parametrize("clock", CLOCKS, ids=str)
-async def test_a_lost_answer_makes_no_twin_whatever_time_ids_tell(
+async def test_lost_answer_creates_no_duplicate_whatever_the_id_times(
     world: RemoteWorld, clock: dict[str, object]
 ) -> None:
     world.turn(**clock)
@@ -140,7 +140,7 @@ async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
 
 
 @long
-async def test_known_jobs_do_not_wait_for_the_folder_to_be_compared(
+async def test_known_jobs_do_not_wait_for_the_folder_scan(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compare, asked = BoundMirror.compare, list[int]()

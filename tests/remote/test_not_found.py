@@ -34,9 +34,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 
 @enumerated()
 @pytest.mark.parametrize("answer", MISLEADING, ids=str)
-async def test_a_deletion_that_was_not_done_is_never_reported_done(
-    world: RemoteWorld, answer: dict[str, Any]
-) -> None:
+async def test_failed_deletion_is_never_reported_as_done(world: RemoteWorld, answer: dict[str, Any]) -> None:
     """The service responds as if the document didn't exist, but still has it."""
     world.play("code-in-200", op="delete", effect=False, times=0, args=answer)
     [document] = world.documents_of("f0.md")
@@ -48,7 +46,7 @@ async def test_a_deletion_that_was_not_done_is_never_reported_done(
     assert world.documents_of("f0.md") == []
 
 
-async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world: RemoteWorld) -> None:
+async def test_document_deleted_by_a_person_is_not_reported_gone_while_it_stays(world: RemoteWorld) -> None:
     async with world.client() as target:
         account = account_of(target)
         bases, applications, callbacks = account.bases, account.answers.applications, account.callbacks
@@ -71,7 +69,7 @@ async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world
 
 @enumerated()
 @pytest.mark.parametrize("form", ["404", "code", "null"])
-async def test_a_document_that_others_deleted_is_done_at_once(world: RemoteWorld, form: str) -> None:
+async def test_document_deleted_by_others_is_done_immediately(world: RemoteWorld, form: str) -> None:
     world.turn(unknown_delete=form, deleted_detail=form)
     world.lose("f0.md")
     (world.root / "f0.md").unlink()

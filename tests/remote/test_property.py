@@ -14,7 +14,5 @@ from tests.torture.machine import live
 @enumerated()
 @pytest.mark.parametrize("life", range(4))
 @pytest.mark.parametrize("service", ROWS)
-def test_at_a_service_every_promise_is_kept_and_then_the_base_equals_the_folder(
-    service: str, life: int
-) -> None:
+def test_random_histories_at_a_service_keep_every_promise_and_end_equal(service: str, life: int) -> None:
     assert live(machine(service), 4 * run_seed() + life, lives=1, rules=40).steps > 20

@@ -31,7 +31,7 @@ async def after_refusals(
         ("openai", "upload", 400, {"error": {"message": "Too many requests, the limit is exceeded"}}),
     ],
 )
-async def test_a_busy_service_blames_nobody_and_is_asked_again(
+async def test_busy_service_blames_no_document_and_is_retried(
     tmp_path: Path, at: str, op: str, status: int, body: dict[str, Any]
 ) -> None:
     assert await after_refusals(tmp_path, at, op, 3, status, body) == ("", {"ready": 2}, True)
@@ -47,14 +47,16 @@ async def test_a_busy_service_blames_nobody_and_is_asked_again(
         ("openai", "attach", 400, {"error": {"message": "It has reached the maximum number of files"}}),
     ],
 )
-async def test_an_account_without_money_or_room_halts_and_blames_no_document(
+async def test_account_without_money_or_capacity_halts_and_blames_no_document(
     tmp_path: Path, at: str, op: str, status: int, body: dict[str, Any]
 ) -> None:
     assert await after_refusals(tmp_path, at, op, 0, status, body) == ("quota", {"pending": 2}, False)
 
 
 @pytest.mark.parametrize(("at", "op", "code"), [("gptbots", "add", 40301), ("zhipu", "upload", 400)])
-async def test_words_about_rights_are_no_lack_of_money(tmp_path: Path, at: str, op: str, code: int) -> None:
+async def test_permission_messages_are_not_read_as_lack_of_money(
+    tmp_path: Path, at: str, op: str, code: int
+) -> None:
     body = {"code": code, "message": "Insufficient permission for this knowledge base"}
     assert await after_refusals(tmp_path, at, op, 0, 200, body) == (
         "credentials",

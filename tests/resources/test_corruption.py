@@ -62,12 +62,12 @@ async def play_spoilt(place: Path, kind: str) -> None:
 
 @long
 @pytest.mark.parametrize("kind", [*SPOILT, *LOST])
-async def test_nothing_is_sent_again_whatever_became_of_the_state(tmp_path: Path, kind: str) -> None:
+async def test_damaged_state_resends_nothing(tmp_path: Path, kind: str) -> None:
     await play_spoilt(tmp_path, kind)
 
 
 @long
-async def test_a_state_put_back_from_a_backup_sends_nothing_that_was_sent_since(tmp_path: Path) -> None:
+async def test_state_restored_from_a_backup_resends_nothing(tmp_path: Path) -> None:
     async with mirrored(tmp_path) as world:
         state = world.state / "state.db"
         backup = kept_copy(state)
@@ -82,7 +82,7 @@ async def test_a_state_put_back_from_a_backup_sends_nothing_that_was_sent_since(
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_uploads_after_a_state_was_put_back_have_numbers_never_given_before(tmp_path: Path) -> None:
+async def test_uploads_after_a_restored_state_have_new_numbers(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write("a.md", "alpha")
     await world.once()
@@ -100,7 +100,7 @@ async def test_uploads_after_a_state_was_put_back_have_numbers_never_given_befor
 
 @enumerated()
 @in_parts
-async def test_damage_met_in_the_middle_of_a_pass_sends_nothing_twice(tmp_path: Path, part: int) -> None:
+async def test_damage_found_mid_pass_resends_nothing(tmp_path: Path, part: int) -> None:
     """The file is overwritten after each commit in turn."""
     for number in boundaries(part):
         place = tmp_path / str(number)
@@ -153,7 +153,7 @@ def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 @long
-def test_a_daemon_whose_state_is_damaged_and_then_deleted_takes_everything_over_each_time(
+def test_daemon_rebuilds_a_damaged_or_deleted_state_each_time(
     desk: ZhipuPlace,
 ) -> None:
     for n in range(6):
@@ -188,7 +188,7 @@ class ReadOnlyDisk:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 
-async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
+async def test_damaged_state_that_cannot_be_set_aside_is_reported_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing, told, opened = ReadOnlyDisk(), list[str](), list[StateStore]()
@@ -222,7 +222,7 @@ async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
     await running
 
 
-def test_a_pass_says_so_of_a_damaged_state_that_cannot_be_set_aside(
+def test_pass_reports_a_damaged_state_that_cannot_be_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def spoilt(run: Mirror) -> PassEnd:

@@ -47,7 +47,7 @@ def with_few(desk: ZhipuPlace, descriptors: int, *words: str) -> subprocess.Pope
 
 
 @long
-def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_next_goes_on(
+def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(
     desk: ZhipuPlace,
 ) -> None:
     for n in range(20):
@@ -64,7 +64,7 @@ def test_a_pass_with_too_few_descriptors_says_so_sends_nothing_twice_and_the_nex
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-async def test_a_shortage_in_a_pass_halts_nothing_fails_nothing_and_deletes_nothing(
+async def test_descriptor_shortage_in_a_pass_halts_fails_and_deletes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     world = World(tmp_path)
@@ -83,7 +83,7 @@ async def test_a_shortage_in_a_pass_halts_nothing_fails_nothing_and_deletes_noth
 
 
 @long
-async def test_a_daemon_goes_on_by_itself_when_there_are_descriptors_again(
+async def test_daemon_recovers_when_descriptors_are_available_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = WatchingWorld(tmp_path)

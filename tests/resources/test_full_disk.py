@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 @long
 @pytest.mark.parametrize("play", [play_full_state, play_full_state_of_service])
 @in_parts
-async def test_a_disk_that_is_full_at_any_write_of_the_state_loses_and_doubles_nothing(
+async def test_full_disk_at_any_state_write_loses_and_duplicates_nothing(
     tmp_path: Path, part: int, play: Callable[[Path, int], Awaitable[bool]]
 ) -> None:
     for number in boundaries(part):
@@ -40,7 +40,7 @@ async def test_a_disk_that_is_full_at_any_write_of_the_state_loses_and_doubles_n
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS])
 @pytest.mark.parametrize("call", ["open", "write"])
-async def test_a_spool_that_takes_nothing_keeps_the_intent_and_goes_on(
+async def test_full_spool_keeps_the_intent_and_continues_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
 ) -> None:
     world = World(tmp_path)
@@ -59,9 +59,7 @@ async def test_a_spool_that_takes_nothing_keeps_the_intent_and_goes_on(
 
 @long
 @in_parts
-def test_a_disk_that_is_full_at_any_write_of_the_index_loses_and_doubles_nothing(
-    tmp_path: Path, part: int
-) -> None:
+def test_full_disk_at_any_index_write_loses_and_duplicates_nothing(tmp_path: Path, part: int) -> None:
     mirror = LocalMirror(tmp_path / "mirror")
     for number in boundaries(part):
         if not play_full_index(mirror, number):
@@ -80,7 +78,7 @@ PAGE = b"<p>words of a page</p>"
 @enumerated()
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE])
 @pytest.mark.parametrize("what", CALLS)
-def test_a_parser_that_lacks_something_blames_no_document_and_goes_on(
+def test_parser_short_of_resources_blames_no_document_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int
 ) -> None:
     def fails(*_: Any, **__: Any) -> Any:

@@ -28,7 +28,7 @@ def write(folder: Path) -> None:
 
 
 @long
-def test_a_file_system_without_inodes_is_told_from_a_full_one_and_the_work_goes_on(tmp_path: Path) -> None:
+def test_file_system_without_inodes_is_distinguished_from_a_full_one(tmp_path: Path) -> None:
     folder, small = tmp_path / "docs", tmp_path / "small"
     write(folder)
     words = ("--once", "--folder", folder, "--state-dir", small / "state")

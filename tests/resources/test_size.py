@@ -24,7 +24,7 @@ def sparse(file: Path, size: int) -> None:
     os.utime(file, (1e9, 1e9))
 
 
-async def test_a_huge_file_over_the_limit_is_named_and_never_read(tmp_path: Path) -> None:
+async def test_huge_file_over_the_limit_is_named_and_never_read(tmp_path: Path) -> None:
     world = World(tmp_path)
     sparse(world.root / "huge.md", HUGE)
     before = (world.root / "huge.md").stat().st_atime_ns
@@ -33,7 +33,7 @@ async def test_a_huge_file_over_the_limit_is_named_and_never_read(tmp_path: Path
     assert (world.root / "huge.md").stat().st_atime_ns == before
 
 
-def test_a_large_file_streams_through_hash_and_copy(tmp_path: Path) -> None:
+def test_large_file_is_streamed_through_hash_and_copy(tmp_path: Path) -> None:
     sparse(tmp_path / "large.md", LARGE)
     (tmp_path / "spool").mkdir()
     tracemalloc.start()
@@ -67,7 +67,7 @@ Linux counts what a process inherits before it starts a program, so it must not 
         ("cells.csv", b"," * (10 << 20) + b"a"),
     ],
 )
-def test_a_pass_over_a_text_takes_little_memory_however_its_lines_are(
+def test_pass_over_a_text_uses_little_memory_whatever_its_lines(
     tmp_path: Path, name: str, text: bytes
 ) -> None:
     (tmp_path / "docs").mkdir()

@@ -33,7 +33,7 @@ LONGER = ("a size that lies", "a size that lies about the text", "a chapter whos
 
 @enumerated()
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_refused_or_read_within_its_bounds_and_the_next_document_is_read(parser, name):
+def test_attack_is_refused_or_read_within_limits_and_the_next_document_is_read(parser, name):
     extension, build = ATTACKS[name]
     raw = build()
     began = time.monotonic()

@@ -184,13 +184,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_parser_that_was_taken_over_is_refused(parser: Parser, own: Path, what: str) -> None:
+def test_compromised_parser_is_refused(parser: Parser, own: Path, what: str) -> None:
     before = own.stat()
     assert all_refused(parser, REFUSED[what], own)
     assert own.stat() == before
 
 
-def test_every_fence_of_this_kernel_is_up(tmp_path):
+def test_every_sandbox_layer_of_this_kernel_is_active(tmp_path):
     process = ParserProcess(tmp_path, Bounds(20, 512 * MIB, MIB), TAKEN_OVER)
     try:
         assert process.wait_until_ready() == ("namespace", "landlock", "seccomp", "python")
@@ -198,7 +198,7 @@ def test_every_fence_of_this_kernel_is_up(tmp_path):
         process.end()
 
 
-def test_nothing_that_lies_beside_the_program_is_read(parser, begin, tmp_path, monkeypatch):
+def test_files_beside_the_program_are_never_read(parser, begin, tmp_path, monkeypatch):
     """In a checkout, or where Python searches a user's folder for packages, letters may be in the same
     folder.
     """
@@ -215,7 +215,7 @@ def test_nothing_that_lies_beside_the_program_is_read(parser, begin, tmp_path, m
         assert all_refused(each, "\n".join([*tried, f"os.listdir({str(places[0].parent)!r})"]))
 
 
-def test_the_readers_are_found_wherever_they_were_installed(tmp_path, monkeypatch):
+def test_readers_are_found_wherever_they_are_installed(tmp_path, monkeypatch):
     """A user's own folder first in the search path, as PYTHONPATH makes one, hides no reader."""
     (tmp_path / "own").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "own")
@@ -224,13 +224,13 @@ def test_the_readers_are_found_wherever_they_were_installed(tmp_path, monkeypatc
         assert "fire" in parser.parse("x.pdf", BytesBody(samples.pdf([["fire drill"]]))).text
 
 
-def test_it_holds_no_descriptor_but_its_pipes(parser):
+def test_parser_has_no_descriptor_but_its_pipes(parser):
     held = obeyed(parser, "say(*sorted(os.readlink(f'/proc/self/fd/{n}').split(':')[0] for n in range(16) "
                           "if os.path.lexists(f'/proc/self/fd/{n}')))")  # fmt: skip
     assert set(held.split()) <= {"pipe", "/dev/null", "/dev/urandom"}
 
 
-def test_no_key_is_in_its_environment_or_its_command_line(begin, monkeypatch):
+def test_no_key_is_in_the_parsers_environment_or_command_line(begin, monkeypatch):
     monkeypatch.setenv("ZHIPU_API_KEY", "secret-key-of-ours")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret-key-of-ours@127.0.0.1:1")
     parser = begin()
@@ -240,7 +240,7 @@ def test_no_key_is_in_its_environment_or_its_command_line(begin, monkeypatch):
     assert b"secret-key" not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def test_threads_descriptors_and_core_dumps_are_bounded(parser):
+def test_threads_descriptors_and_core_dumps_are_limited(parser):
     said = obeyed(
         parser,
         """
@@ -253,13 +253,13 @@ def test_threads_descriptors_and_core_dumps_are_bounded(parser):
     assert said.splitlines() == ["NOFILE 64", "CORE 0", "FSIZE 0", f"AS {512 * MIB}", "dumpable 0"]
 
 
-def test_where_memory_runs_out_the_kernel_ends_it_and_not_kbsync(parser):
+def test_parser_is_the_oom_victim_instead_of_kbsync(parser):
     obeyed(parser, "say('here')")
     (pid,) = parser.pids()
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
-def test_a_parser_deaf_to_signals_is_ended_at_the_limit(begin):
+def test_parser_ignoring_signals_is_killed_at_the_limit(begin):
     parser = begin(Bounds(1))
     deaf = """
     import signal, time
@@ -284,14 +284,14 @@ def test_a_parser_deaf_to_signals_is_ended_at_the_limit(begin):
         "os.write(3, (9).to_bytes(8, 'big') + b'{\"x\": 1}\\n')",
     ],
 )
-def test_lies_on_the_way_back_cost_one_document(parser, program):
+def test_forged_parser_responses_cost_one_document(parser, program):
     with pytest.raises(Rejected) as refusal:
         obeyed(parser, program + "\nimport time; time.sleep(600)")
     assert refusal.value.code in ("crash", "output", "timeout", "damaged")
     assert obeyed(parser, "say('next')") == "next"
 
 
-def test_a_refusal_that_a_document_dictates_is_short_and_printable_where_it_is_shown(parser):
+def test_refusal_text_from_a_document_is_shortened_and_printable(parser):
     forged = """
     from kbsync.errors import Rejected
     raise Rejected('\\x1b]0;title\\x07' + 'x' * 200_000, code='y' * 200_000)
@@ -327,7 +327,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def test_another_process_of_the_same_user_does_not_read_our_environment():
+def test_same_user_process_cannot_read_our_environment():
     command = [sys.executable, "-c", POWERLESS, "-c", PRIVATE]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == ["True", "False", "Max core file size 0 0"], done.stderr

@@ -15,7 +15,7 @@ from tests.share import enumerated, long
 @long
 @enumerated()
 @pytest.mark.parametrize("field", FIELDS)
-def test_any_input_is_a_value_or_refused(field: str) -> None:
+def test_any_input_is_parsed_or_refused(field: str) -> None:
     inputs, owed = FIELDS[field]
 
     @seed(20)
@@ -30,7 +30,7 @@ def test_any_input_is_a_value_or_refused(field: str) -> None:
 @pytest.mark.parametrize(
     "label", ["idna", "punycode", "undefined", "utf-16", "utf-32", "unicode_escape", "zip"]
 )
-def test_a_page_that_declares_no_real_encoding_is_read_as_it_is(label: str) -> None:
+def test_page_with_an_unknown_encoding_is_read_unchanged(label: str) -> None:
     page = f"<?xml version='1.0' encoding='{label}'?><p>word \\u0041 é</p>".encode("latin-1")
     assert "word \\u0041 é" in parse_text("x.xml", page).text
     assert decode_declared(b"", label) == ""
@@ -57,7 +57,7 @@ FRAMES = [
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame[:60])
-def test_an_answer_that_makes_no_sense_is_an_error_of_ours(frame: str) -> None:
+def test_nonsense_response_is_a_target_error(frame: str) -> None:
     for unpack in (unpack_answer, unpack_ready):
         with pytest.raises(ValueError):
             unpack(frame.encode("latin-1"))

@@ -41,7 +41,7 @@ def place(tmp_path: Path) -> Place:
 
 @enumerated()
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_state_index_spool_lock_and_backup_are_the_users_own_whatever_the_umask(place, mask):
+def test_state_index_spool_lock_and_backup_are_private_whatever_the_umask(place, mask):
     seen: list[str] = []
     with umask(mask):
         place.configure()
@@ -56,7 +56,7 @@ def test_state_index_spool_lock_and_backup_are_the_users_own_whatever_the_umask(
 
 
 @long
-def test_what_everybody_may_do_is_taken_back_and_what_the_group_may_read_is_kept(place):
+def test_world_permissions_are_removed_and_group_read_is_kept(place):
     place.configure()
     assert place.run("--once").code == 0
     state = place.state / "state.db"
@@ -69,7 +69,7 @@ def test_what_everybody_may_do_is_taken_back_and_what_the_group_may_read_is_kept
     assert stat.S_IMODE(state.stat().st_mode) == 0o640
 
 
-def test_a_state_directory_that_everybody_may_write_is_refused(place):
+def test_world_writable_state_directory_is_refused(place):
     place.configure()
     place.state.mkdir(parents=True)
     place.state.chmod(0o777)
@@ -79,7 +79,7 @@ def test_a_state_directory_that_everybody_may_write_is_refused(place):
 
 
 @long
-def test_nothing_follows_a_link_that_lies_where_the_lock_or_a_wake_file_should(place):
+def test_symlinks_in_place_of_lock_or_wake_files_are_not_followed(place):
     place.configure()
     assert place.run("--once").code == 0
     victim = place.root / "victim"

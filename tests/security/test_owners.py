@@ -96,7 +96,7 @@ COMMANDS = "--once, forget handbook --yes, retry --mirror handbook, verify --rep
 
 @long
 @pytest.mark.parametrize("command", COMMANDS.split(", "))
-def test_what_root_makes_in_a_services_state_is_the_services_own(served: Place, command: str) -> None:
+def test_files_made_by_root_in_a_services_state_belong_to_the_service(served: Place, command: str) -> None:
     shutil.rmtree(served.state / "kb")  # created again, and found missing by commands that only read
     shutil.rmtree(served.state / "spool")
     served.run(*command.split())
@@ -107,28 +107,28 @@ def test_what_root_makes_in_a_services_state_is_the_services_own(served: Place, 
     assert again.code == 0, again.err
 
 
-def test_a_state_that_root_makes_in_the_home_of_a_user_is_that_users(served: Place) -> None:
+def test_state_made_by_root_in_a_users_home_belongs_to_that_user(served: Place) -> None:
     shutil.rmtree(served.home / ".local")
     assert served.run("--once").code == 0
     assert {(served.home / ".local").stat().st_uid, *owners(served).values()} == {SERVICE}
     assert as_service(served, "--once").code == 0
 
 
-def test_a_backup_is_of_whoever_asked_but_for_one_inside_the_state(served: Place) -> None:
+def test_backup_belongs_to_the_caller_except_inside_the_state(served: Place) -> None:
     for file in (served.state / "copy.db", served.home / "copy.db"):
         assert served.run("state", "backup", file).code == 0
     assert owners(served)["copy.db"] == SERVICE
     assert (served.home / "copy.db").stat().st_uid == 0
 
 
-def test_an_empty_spool_that_root_left_is_made_anew(served: Place) -> None:
+def test_empty_spool_left_by_root_is_recreated(served: Place) -> None:
     os.chown(served.state / "spool", 0, 0)
     assert as_service(served, "--once").code == 0
     assert owners(served)["spool"] == SERVICE
 
 
 @long
-def test_a_spool_that_root_filled_is_told_with_its_cure_before_anything_is_attempted(served: Place) -> None:
+def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(served: Place) -> None:
     (served.state / "spool" / "parser-left").mkdir(mode=0o700)
     os.chown(served.state / "spool", 0, 0)
     before = served.run("status", "--json").json
@@ -143,7 +143,7 @@ def test_a_spool_that_root_filled_is_told_with_its_cure_before_anything_is_attem
 
 @enumerated()
 @pytest.mark.parametrize(("name", "command"), [("wake", "retry"), ("lock", "--once")])
-def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, command: str) -> None:
+def test_file_left_by_root_is_reported_with_a_fix(served: Place, name: str, command: str) -> None:
     served.write("shut.md", "what the service may not read").chmod(0)
     assert as_service(served, "--once").code == 1
     (served.state / name).touch(mode=0o600)
@@ -156,7 +156,7 @@ def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, c
 
 
 @long
-def test_what_is_shut_to_its_own_user_is_opened_again(served: Place) -> None:
+def test_path_closed_to_its_own_user_is_reopened(served: Place) -> None:
     (served.state / "spool").chmod(0)
     checks = as_service(served, "doctor", "--json").json["checks"]
     [cure] = [one["cure"] for one in checks if one["name"] == "state"]
@@ -167,7 +167,7 @@ def test_what_is_shut_to_its_own_user_is_opened_again(served: Place) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("left", ["spool", "kb/handbook/index.db", "wake"])
-def test_doctor_names_what_does_not_belong_there(served: Place, left: str) -> None:
+def test_doctor_reports_files_of_other_owners(served: Place, left: str) -> None:
     file = served.state / left
     if not file.exists():
         file.touch(mode=0o600)

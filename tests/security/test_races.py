@@ -161,7 +161,7 @@ def tells(outcome: object, place: SwappedFolder) -> bool:
 
 @pytest.mark.parametrize("swap", SWAPS)
 @pytest.mark.parametrize("reading", READINGS)
-def test_a_swap_between_any_two_system_calls_shows_nothing_from_outside(tmp_path, reading, swap):
+def test_swap_between_any_two_system_calls_exposes_no_outside_file(tmp_path, reading, swap):
     place, spool = SwappedFolder(tmp_path), tmp_path / "spool"
     spool.mkdir()
     held = len(os.listdir("/proc/self/fd"))
@@ -185,14 +185,14 @@ def test_a_swap_between_any_two_system_calls_shows_nothing_from_outside(tmp_path
 @pytest.mark.parametrize(
     "path", ["../outside/file.txt", "sub/../../outside/file.txt", "..", "/etc/passwd", "sub/./file.txt/.."]
 )
-def test_a_path_that_leads_up_is_not_read(tmp_path, path):
+def test_path_leading_up_is_not_read(tmp_path, path):
     place = SwappedFolder(tmp_path)
     place.lay()
     assert not isinstance(copy_stable(place.root, path, tmp_path), Spooled)
     assert stat_path(place.root, path).kind is not FileKind.FILE
 
 
-def test_a_lay_that_is_never_swapped_is_read(tmp_path):
+def test_unswapped_layout_is_read(tmp_path):
     """Without this the test above could pass by reading nothing at all."""
     place = SwappedFolder(tmp_path)
     place.lay()

@@ -32,7 +32,7 @@ def bytes_kept(desk: ZhipuPlace) -> bytes:
 
 @long
 @pytest.mark.parametrize("way", ["config", "environment"])
-def test_the_password_of_a_proxy_is_seen_nowhere(tmp_path: Path, way: str) -> None:
+def test_proxy_password_appears_nowhere(tmp_path: Path, way: str) -> None:
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         address = f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:{free_port()}"
@@ -75,7 +75,7 @@ def shows_no_key(*texts: bytes) -> None:
 
 
 @pytest.mark.parametrize("way", ["environment", "file"])
-def test_the_key_is_seen_nowhere(tmp_path: Path, way: str) -> None:
+def test_key_appears_nowhere(tmp_path: Path, way: str) -> None:
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         env = {"THE_KEY": KEY} if way == "environment" else {}

@@ -43,7 +43,7 @@ def is_harmless(shown: str, *, terminal: bool = False) -> bool:
 
 @given(text=TEXT)
 @settings(deadline=None)
-def test_any_text_is_one_harmless_line_and_stays_as_it_is_the_second_time(text: str) -> None:
+def test_sanitizing_any_text_is_harmless_and_idempotent(text: str) -> None:
     shown = printable(text)
     assert "\n" not in shown and is_harmless(shown.replace("FORGED", ""))
     assert printable(shown) == shown
@@ -81,7 +81,7 @@ def test_any_field_makes_one_harmless_log_line(style: str, fields: dict[str, Any
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_a_traceback_in_a_log_forges_no_line(style: str) -> None:
+def test_logged_traceback_forges_no_line(style: str) -> None:
     with logged(style) as written:
         try:
             raise ValueError("\x1b[2J\x9b1m\n<3>FORGED")
@@ -133,16 +133,14 @@ COMMANDS = [
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: printable(" ".join(words)))
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
-def test_no_command_writes_what_a_stranger_wrote_as_it_is(
-    place: Place, words: list[str], terminal: bool
-) -> None:
+def test_no_command_prints_foreign_text_unsanitized(place: Place, words: list[str], terminal: bool) -> None:
     ran = place.run(*words, tty=terminal)
     assert is_harmless(ran.out, terminal=terminal) and is_harmless(ran.err, terminal=terminal)
     assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize("words", SHOWING)
-def test_json_stays_one_document_and_gives_every_name_back(place: Place, words: list[str]) -> None:
+def test_json_stays_one_document_and_preserves_every_name(place: Place, words: list[str]) -> None:
     ran = place.run(*words, "--json")
     assert ran.out.count("\n") == 1 and is_harmless(ran.out)
     told = ran.json
@@ -155,7 +153,7 @@ SAID = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" 
 
 
 @pytest.mark.parametrize("kind", ["failed-info", "unauthorized"])
-def test_what_a_service_says_is_cut_and_made_harmless(tmp_path: Path, kind: str) -> None:
+def test_service_messages_are_truncated_and_sanitized(tmp_path: Path, kind: str) -> None:
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         word = "reason" if kind == "failed-info" else "message"

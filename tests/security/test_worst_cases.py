@@ -58,7 +58,7 @@ def within(seconds: float) -> Iterator[None]:
 
 @long
 @pytest.mark.parametrize("worst", TEXTS)
-def test_a_text_made_to_be_slow_is_read_and_cut_in_time(worst: str, tmp_path: Path) -> None:
+def test_adversarial_text_is_read_and_chunked_in_time(worst: str, tmp_path: Path) -> None:
     path, text = TEXTS[worst]
     parser = Parser(tmp_path / "spool")
     with within(TEXT_SECONDS):
@@ -110,12 +110,12 @@ COMPILED = {
 }
 
 
-def test_every_expression_that_sees_a_document_has_its_worst_cases_here() -> None:
+def test_every_regex_applied_to_documents_has_worst_cases_here() -> None:
     assert set(COMPILED) == set(EXPRESSIONS)
 
 
 @long
-def test_no_expression_is_written_where_it_is_used() -> None:
+def test_no_regex_is_written_where_it_is_used() -> None:
     """The test above couldn't find it there."""
     inline = [
         f"{room.__name__}:{node.lineno}"
@@ -131,7 +131,7 @@ def test_no_expression_is_written_where_it_is_used() -> None:
 
 @enumerated()
 @pytest.mark.parametrize("label", sorted(COMPILED))
-def test_an_expression_takes_its_worst_megabyte_in_time(label: str) -> None:
+def test_regex_handles_its_worst_megabyte_in_time(label: str) -> None:
     expression, (how, texts) = COMPILED[label], EXPRESSIONS[label]
     for text in texts:
         subject = text.encode() if isinstance(expression.pattern, bytes) else text
