@@ -50,7 +50,7 @@ async def held(one: Scene, n: int = 12) -> None:
     await one.mirrored()
 
 
-async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -> None:
+async def test_documents_are_paged_without_omission_or_repetition(one: Scene) -> None:
     for i in range(7):
         one.world.write(f"d{i % 3}/f{i}.md", f"text {i}")
     one.world.write(LATIN, "latin")
@@ -93,13 +93,13 @@ async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -
         ("held?mirror=no&kind=renewals", "there is no mirror with this name"),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, question: str, error: str) -> None:
+async def test_malformed_query_is_refused_with_a_message(one: Scene, question: str, error: str) -> None:
     answer = await one.get(f"/api/{question}")
     assert answer.status_code == (404 if "no mirror" in error else 400)
     assert error in answer.json()["error"]
 
 
-async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None:
+async def test_non_unicode_names_are_shown_everywhere(one: Scene) -> None:
     one.world.write(LATIN, "x" * (one.world.limits.max_bytes + 1))
     await one.mirrored(2)
     [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
@@ -113,7 +113,7 @@ async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None
     assert one.inbox() == [("retry", {"paths": [LATIN]})]
 
 
-async def test_an_order_is_left_in_the_inbox_as_a_command_would(one: Scene) -> None:
+async def test_request_is_put_into_the_inbox_like_a_command(one: Scene) -> None:
     await one.mirrored(1)
     for path, told in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
         assert (await one.post(f"/api/{path}", body(**told))).status_code == 202
@@ -126,7 +126,7 @@ async def test_an_order_is_left_in_the_inbox_as_a_command_would(one: Scene) -> N
 
 
 @long
-async def test_exactly_what_was_shown_is_approved(one: Scene) -> None:
+async def test_approval_covers_exactly_what_was_shown(one: Scene) -> None:
     await held(one)
     shown = await one.json(HELD)
     assert (shown["count"], len(shown["paths"])) == (12, 12)
@@ -150,7 +150,7 @@ async def paid(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @long
-async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_from_deletions(
+async def test_held_settings_are_shown_and_approved_separately_from_deletions(
     paid: Scene,
 ) -> None:
     await renewed(paid)
@@ -182,7 +182,7 @@ async def test_settings_that_ask_are_shown_with_what_changes_and_let_go_apart_fr
 
 
 @pytest.mark.parametrize(("kind", "size"), [("deletions", 0), ("renewals", 1), ("renewals", 2)])
-async def test_what_changed_since_it_was_shown_is_shown_again(paid: Scene, kind: str, size: int) -> None:
+async def test_changes_since_the_preview_are_shown_again(paid: Scene, kind: str, size: int) -> None:
     """A file returned; or the settings were changed again, and a file was edited."""
     if kind == "deletions":
         await held(paid)
@@ -209,7 +209,7 @@ OF_OTHERS = {
 
 
 @pytest.mark.parametrize("headers", [{name: each} for name in OF_OTHERS for each in OF_OTHERS[name]], ids=str)
-async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[str, str]) -> None:
+async def test_cross_site_request_is_refused(one: Scene, headers: dict[str, str]) -> None:
     for path in ("retry", "approve", "verify"):
         assert (await one.get(f"/api/{path}?mirror=docs")).status_code == 405, "a GET orders nothing"
         for told in (body(), body(kind="renewals")):
@@ -227,7 +227,7 @@ async def test_an_order_from_another_page_is_refused(one: Scene, headers: dict[s
     ],
     ids=str,
 )
-async def test_an_order_through_a_proxy_that_names_another_host_is_taken(
+async def test_request_through_a_proxy_with_another_host_name_is_accepted(
     one: Scene, headers: dict[str, str]
 ) -> None:
     origin = {"origin": "https://kb.example.org"}
@@ -240,14 +240,14 @@ NO_ORDERS = [b"", b"[]", b"[" * 20000, b'{"mirror": 1}', body(paths="f0.md"), bo
     body(kind="uploads"), body(paths=["a" * 70000])]  # fmt: skip
 
 
-async def test_an_order_that_makes_no_sense_is_refused(one: Scene) -> None:
+async def test_malformed_request_is_refused(one: Scene) -> None:
     for told in NO_ORDERS:
         assert (await one.post("/api/retry", told)).status_code == 400, told[:60]
     assert (await one.post("/api/retry", body(mirror="nobody"))).status_code == 404
     assert one.inbox() == []
 
 
-async def test_an_order_needs_the_token_as_well(tmp_path: Path) -> None:
+async def test_request_needs_the_token_too(tmp_path: Path) -> None:
     one = scene(tmp_path, TOKEN)
     async with one.open():
         assert (await one.get("/api/status")).status_code == 401
@@ -258,7 +258,7 @@ async def test_an_order_needs_the_token_as_well(tmp_path: Path) -> None:
         assert (await one.post("/api/verify", body(), **shown)).status_code == 202
 
 
-async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unreadable_state_is_reported(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise StateError("the disk failed; look at it")
 
@@ -268,7 +268,7 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
         assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")
 
 
-async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
+async def test_search_uses_the_open_target(one: Scene) -> None:
     answer = await one.json("/api/search?q=text")
     not_open = "docs: not searched: its target isn't open; see its status for the reason"
     assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
@@ -280,7 +280,7 @@ async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None
     assert "f1" in hit["passages"][0]["text"]
 
 
-async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
+async def test_better_foreign_hits_hide_none_of_a_mirror_in_a_shared_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = scene(tmp_path, marks=True)
@@ -298,7 +298,7 @@ async def test_better_hits_of_others_hide_none_of_a_mirror_whose_base_is_shared(
     assert [hit["path"] for hit in told["hits"]] == ["f0.md"]
 
 
-async def test_a_hit_of_another_machine_names_it_and_its_time(
+async def test_hit_of_another_machine_has_its_host_and_time(
     one: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -321,7 +321,9 @@ async def test_a_hit_of_another_machine_names_it_and_its_time(
     ]
 
 
-async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_target_is_told_that_a_query_is_being_typed(
+    one: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     async def search(query: Query) -> list[Hit]:
@@ -337,7 +339,7 @@ async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("call", ["search", "unknown_words"])
-async def test_a_silent_target_is_named_and_not_waited_for(
+async def test_silent_target_is_named_and_not_waited_for(
     one: Scene, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     async def never(_query: Query) -> list[Hit]:
@@ -370,12 +372,12 @@ async def test_indexing_waits_while_a_search_is_answered(one: Scene, monkeypatch
     assert is_waiting == [True]
 
 
-async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_excess_searches_are_postponed(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one.made, "_searching", asyncio.Semaphore(0))
     assert (await one.get("/api/search?q=text")).status_code == 503
 
 
-async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
+async def test_request_refused_by_the_mirrors_is_reported(
     one: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_order: object) -> None:
@@ -386,7 +388,7 @@ async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
     assert (await one.post("/api/verify", body())).status_code == 503
 
 
-async def test_a_document_is_read_in_parts_around_the_passage(
+async def test_document_is_read_in_parts_around_the_passage(
     one: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.world.write("guide/a b.md", "x")
@@ -419,7 +421,7 @@ async def test_a_document_is_read_in_parts_around_the_passage(
             assert (answer.status_code, "no such file" in answer.text) == (404, True), path
 
 
-async def test_what_happened_is_told_of_all_or_of_one_file(one: Scene) -> None:
+async def test_history_covers_all_or_one_file(one: Scene) -> None:
     await one.mirrored(3)
     one.world.write("f1.md", "other text")
     await one.mirrored()
@@ -432,7 +434,7 @@ async def test_what_happened_is_told_of_all_or_of_one_file(one: Scene) -> None:
     ]
 
 
-async def test_hits_come_in_pages_narrowed_by_type_and_time(one: Scene) -> None:
+async def test_hits_are_paged_and_narrowed_by_type_and_time(one: Scene) -> None:
     one.world.write("f9.txt", "text 9")
     await one.mirrored(3)
     async with one.target():
@@ -444,7 +446,7 @@ async def test_hits_come_in_pages_narrowed_by_type_and_time(one: Scene) -> None:
         assert (await one.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
 
 
-async def test_a_hit_says_why_it_was_found_if_asked(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hit_is_explained_on_request(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = Reasons((MatchedWord("txet", 0.4, "text"),), (), 0.4, 0.2, 0.2, 0.3)
     translated = Reasons(
         (), (MatchedWord("text", 0.12),), 0.12, 0.24, 0.4, 0.18, is_translated=True, ranked=0.2
@@ -468,7 +470,7 @@ async def test_a_hit_says_why_it_was_found_if_asked(one: Scene, monkeypatch: pyt
     assert not any("why" in hit for hit in plain)
 
 
-async def test_a_mirror_is_paused_and_resumed_as_by_the_command(one: Scene) -> None:
+async def test_mirror_is_paused_and_resumed_like_by_command(one: Scene) -> None:
     await one.mirrored(1)
     for seconds, until in ((None, False), (3600, True)):
         assert (await one.post("/api/pause", body(seconds=seconds))).status_code == 200

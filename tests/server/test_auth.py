@@ -11,7 +11,7 @@ from tests.server.client import HALTED, READY, TOKEN, Listened, request
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/nothing"])
-async def test_without_a_token_nobody_from_beyond_is_answered(path: str) -> None:
+async def test_remote_requests_need_a_token(path: str) -> None:
     """If a web page points a browser at this machine, `Host` names that page's server."""
     listened = Listened(READY)
     for host in ("evil.example", "evil.example:9753", "10.0.0.7:9753", "127.0.0.1.evil.example", ""):
@@ -22,7 +22,7 @@ async def test_without_a_token_nobody_from_beyond_is_answered(path: str) -> None
 
 @pytest.mark.parametrize("token", ["", TOKEN])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_page_of_somebody_elses_may_ask_for_nothing(token: str, method: str) -> None:
+async def test_cross_site_pages_are_refused(token: str, method: str) -> None:
     """Another port of this machine is the same site but another page. Programs send no such header."""
     door = Listened(READY, token=token).door
     shown = {"authorization": f"Bearer {token}"} if token else {}
@@ -40,7 +40,7 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
 
 
-async def test_with_a_token_whoever_shows_it_is_answered_under_any_name() -> None:
+async def test_valid_token_is_accepted_under_any_host_name() -> None:
     listened = Listened(READY, token=TOKEN)
     for shown in (f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)):
         answer = await listened.get("/readyz", host="kb.example", authorization=shown)
@@ -54,7 +54,7 @@ async def test_with_a_token_whoever_shows_it_is_answered_under_any_name() -> Non
     "shown",
     ["", "Bearer", f"Bearer {TOKEN}x", TOKEN, basic("no"), "Basic %%%", "Basic //79", f"Digest {TOKEN}"],
 )
-async def test_who_shows_no_token_learns_nothing(shown: str) -> None:
+async def test_request_without_a_token_reveals_nothing(shown: str) -> None:
     listened = Listened(HALTED, token=TOKEN)
     for path in ("/readyz", "/nothing", "/metrics", "/api/status", "/assets"):
         answer = await listened.get(path, authorization=shown)
@@ -66,7 +66,7 @@ async def test_who_shows_no_token_learns_nothing(shown: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/nothing"])
-async def test_every_answer_forbids_what_no_answer_needs(path: str) -> None:
+async def test_every_response_has_strict_security_headers(path: str) -> None:
     headers = (await Listened(READY).get(path)).headers
     assert headers["connection"] == "close"
     assert headers["cache-control"] == "no-store"

@@ -44,7 +44,7 @@ class Called:
 
 @pytest.mark.parametrize("document", [ID, int(ID)])
 @pytest.mark.parametrize("status", [0, 2, "1", None])
-async def test_an_event_names_its_mirror_and_document_and_its_status_is_not_read(
+async def test_event_names_its_mirror_and_document_and_its_status_is_not_read(
     status: Any, document: Any
 ) -> None:
     called = Called()
@@ -63,7 +63,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("body", MALFORMED, ids=lambda body: repr(body[:30]))
-async def test_what_is_no_event_is_answered_like_one_and_ignored(body: bytes) -> None:
+async def test_non_event_gets_the_same_response_and_is_ignored(body: bytes) -> None:
     called = Called()
     answer = await called.post(body)
     assert (answer.status_code, answer.json()["code"]) == (200, 200)
@@ -71,21 +71,21 @@ async def test_what_is_no_event_is_answered_like_one_and_ignored(body: bytes) ->
 
 
 @pytest.mark.parametrize("secret", ["", "x", "secret-of-handboo", "secret-of-handbookx", TOKEN, "%00", "密"])
-async def test_a_path_that_is_nobodys_is_not_found(secret: str) -> None:
+async def test_unknown_path_is_not_found(secret: str) -> None:
     called = Called()
     assert (await called.post(event(), secret)).status_code == 404
     assert (await request(called.door, "GET", "/callback/secret-of-faq")).status_code == 405
     assert called.heard == []
 
 
-async def test_secrets_may_change_while_it_listens() -> None:
+async def test_secrets_may_change_while_listening() -> None:
     called = Called()
     called.route.secrets = {"handbook": Secret("another")}
     assert (await called.post(event())).status_code == 404
     assert (await called.post(event(), "another")).status_code == 200
 
 
-async def test_a_body_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unfinished_body_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "PATIENCE", 0.0)
     called, answers = Called(), list[Any]()
 
@@ -131,7 +131,7 @@ async def rounds() -> AsyncIterator[Rounds]:
         await one.next()
 
 
-async def test_a_flood_costs_one_round_at_a_time_and_no_more_than_is_kept(rounds: Rounds) -> None:
+async def test_flood_of_events_costs_one_round_at_a_time_in_bounded_memory(rounds: Rounds) -> None:
     rounds.queue.hear("handbook", ID)
     await settled()
     for number in range(5000):
@@ -146,7 +146,7 @@ async def test_a_flood_costs_one_round_at_a_time_and_no_more_than_is_kept(rounds
     ]
 
 
-async def test_what_is_heard_is_passed_on_at_once_and_again_after_a_silence(rounds: Rounds) -> None:
+async def test_event_is_forwarded_immediately_and_again_after_a_pause(rounds: Rounds) -> None:
     for number in range(3):
         rounds.queue.hear("handbook", str(number))
         await settled()

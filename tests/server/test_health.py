@@ -21,7 +21,7 @@ from tests.engine.world import World
 from tests.server.client import HALT, HALTED, READY, Listened
 
 
-async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
+async def test_healthy_only_while_the_loop_runs() -> None:
     listened = Listened()
     assert (await listened.get("/healthz")).status_code == 200
     listened.clock.now += STALLED_AFTER
@@ -32,7 +32,7 @@ async def test_it_is_healthy_while_the_loop_turns_and_no_longer() -> None:
     assert listened.asked == 0
 
 
-async def test_it_is_ready_when_every_mirror_is_and_names_what_is_not_with_its_cure() -> None:
+async def test_ready_when_every_mirror_is_and_names_the_others_with_hints() -> None:
     listened = Listened(READY, MirrorReadiness("faq"))
     answer = await listened.get("/readyz")
     ready = [{"name": "handbook", "ready": True}, {"name": "faq", "ready": True}]
@@ -42,7 +42,7 @@ async def test_it_is_ready_when_every_mirror_is_and_names_what_is_not_with_its_c
     assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **asdict(HALT)}]
 
 
-async def test_a_crowd_asks_the_mirrors_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_health_checks_query_the_mirrors_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     listened = Listened(READY)
     answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
     assert ({answer.status_code for answer in answers}, listened.asked) == ({200}, 1)
@@ -52,7 +52,7 @@ async def test_a_crowd_asks_the_mirrors_once_in_a_while(monkeypatch: pytest.Monk
     assert listened.asked == 2
 
 
-async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unresponsive_mirrors_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PATIENCE", 0.0)
 
     async def never() -> Sequence[MirrorReadiness]:
@@ -69,7 +69,7 @@ async def reason(readiness: Readiness) -> str:
     return one.obstacle.reason if one.obstacle else ""
 
 
-async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Path) -> None:
+async def test_mirror_is_ready_only_after_its_first_pass(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write_many(3)
     async with world.running() as store:
@@ -93,7 +93,7 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         assert await reason(readiness) == ""
 
 
-async def test_a_file_that_was_saved_as_the_daemon_started_keeps_nothing_unready(tmp_path: Path) -> None:
+async def test_file_saved_during_startup_does_not_delay_readiness(tmp_path: Path) -> None:
     """The first scan sees it being written; once it is mirrored, nothing of that scan is pending."""
     world = World(tmp_path)
     world.write_many(3)
@@ -111,7 +111,7 @@ async def test_a_file_that_was_saved_as_the_daemon_started_keeps_nothing_unready
         assert await reason(readiness) == ""
 
 
-async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_nothing_unready(
+async def test_continuously_written_file_does_not_affect_readiness_after_the_first_pass(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)
@@ -132,7 +132,7 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
         assert await reason(readiness) == ""
 
 
-async def test_a_state_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unreadable_state_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
 
     async def broken(_work: object) -> None:

@@ -51,7 +51,7 @@ async def is_gone(listen: str) -> bool:
     return False
 
 
-async def test_it_listens_where_the_config_says_and_only_then(listening: HttpListener) -> None:
+async def test_listens_only_where_the_config_says(listening: HttpListener) -> None:
     listen = free_address()
     await listening.turn_to(config(None))
     assert await is_gone(listen)
@@ -61,7 +61,7 @@ async def test_it_listens_where_the_config_says_and_only_then(listening: HttpLis
     assert await is_gone(listen)
 
 
-async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so(
+async def test_blocked_mirror_loop_is_reported_by_a_responsive_listener(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "PATIENCE", 0.05)
@@ -74,7 +74,7 @@ async def test_while_the_loop_of_the_mirrors_stands_still_it_answers_and_says_so
     assert httpx.get(f"http://{listen}/healthz").status_code == 503
 
 
-async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
+async def test_new_address_with_the_same_port_is_used_or_the_old_one_kept(
     listening: HttpListener,
 ) -> None:
     old = free_address()
@@ -88,7 +88,7 @@ async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
     assert await is_gone(old)
 
 
-async def test_an_address_that_cannot_be_had_leaves_the_listener_as_it_is(listening: HttpListener) -> None:
+async def test_unavailable_address_leaves_the_listener_unchanged(listening: HttpListener) -> None:
     old = free_address()
     await listening.turn_to(config(old))
     before = listening._thread
@@ -98,7 +98,7 @@ async def test_an_address_that_cannot_be_had_leaves_the_listener_as_it_is(listen
     assert await status(old) == 200
 
 
-async def test_a_token_comes_and_goes_without_a_gap(listening: HttpListener) -> None:
+async def test_token_changes_without_a_gap(listening: HttpListener) -> None:
     listen = free_address()
     await listening.turn_to(config(listen))
     await listening.turn_to(config(listen, Secret(TOKEN)))
@@ -116,7 +116,7 @@ async def test_a_token_comes_and_goes_without_a_gap(listening: HttpListener) -> 
     assert await status(listen) == 200
 
 
-async def test_where_neither_address_can_be_had_the_old_one_is_tried_again(
+async def test_old_address_is_retried_when_neither_is_available(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(host: str, _port: int) -> NoReturn:
@@ -137,7 +137,7 @@ async def test_where_neither_address_can_be_had_the_old_one_is_tried_again(
     assert await status(old) == 200
 
 
-async def test_a_listener_whose_beginning_is_cut_short_is_ended(
+async def test_listener_cancelled_during_startup_is_closed(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts, begun, goes_on = ServerThread.start, asyncio.Event(), threading.Event()
@@ -173,7 +173,7 @@ class Run:
         raise RuntimeError("a mistake of ours does not end the listening")
 
 
-async def test_what_is_called_back_reaches_its_mirror_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callback_reaches_only_its_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}
     listening, listen = HttpListener(Installation(config(None), Path()), cast(Any, runs)), free_address()

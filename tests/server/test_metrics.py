@@ -40,7 +40,7 @@ def figures() -> MetricFigures:
     return MetricFigures(mirrors, CounterSnapshot({"zhipu": meter}, {"a": times}, {"a": 1.5}, 15), 0.25)
 
 
-def test_what_happened_is_told_with_its_labels_by_every_metric_of_the_contract() -> None:
+def test_every_metric_of_the_contract_reports_events_with_its_labels() -> None:
     text = rendered(figures()).decode()
     families = {one.name: one for one in text_string_to_metric_families(text)}
     assert set(CONTRACT) <= set(families)
@@ -62,7 +62,7 @@ def test_what_happened_is_told_with_its_labels_by_every_metric_of_the_contract()
     assert not [name for name in told if "halted" in name and 'mirror="b"' in name]
 
 
-def test_better_vectors_have_a_metric_only_where_they_are_made() -> None:
+def test_better_vector_metric_exists_only_where_they_are_computed() -> None:
     told = samples(rendered(figures()).decode())
     assert told['kbsync_better_vectors{mirror="b",state="made"}'] == 3
     assert told['kbsync_better_vectors{mirror="b",state="missing"}'] == 7
@@ -71,7 +71,7 @@ def test_better_vectors_have_a_metric_only_where_they_are_made() -> None:
     assert "kbsync_better_vectors" not in rendered(MetricFigures([status])).decode()
 
 
-async def test_counts_stay_when_a_target_is_opened_anew_and_when_a_mirror_leaves(tmp_path: Path) -> None:
+async def test_counters_survive_reopening_a_target_and_removing_a_mirror(tmp_path: Path) -> None:
     one = scene(tmp_path)
     async with one.open():
         run = one.runs["docs"]
@@ -83,7 +83,7 @@ async def test_counts_stay_when_a_target_is_opened_anew_and_when_a_mirror_leaves
             one.runs.clear()
 
 
-async def test_with_a_loop_that_stands_still_what_was_known_is_told(
+async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = scene(tmp_path)
@@ -102,7 +102,7 @@ async def test_with_a_loop_that_stands_still_what_was_known_is_told(
     assert told["kbsync_loop_silence_seconds"] >= 0
 
 
-async def test_a_state_that_is_not_there_yet_is_an_empty_one(tmp_path: Path) -> None:
+async def test_missing_state_counts_as_empty(tmp_path: Path) -> None:
     one = scene(tmp_path)
     one.make_app()
     assert samples((await one.get("/metrics")).text)['kbsync_documents{mirror="docs",state="ready"}'] == 0

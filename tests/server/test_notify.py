@@ -73,7 +73,7 @@ class Pending(PendingNotices):
             self.failed("a", FailedDocument(f"{number}.md", "no text"), "kbsync retry", now, EPOCH + now)
 
 
-def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None:
+def test_notification_has_the_time_of_the_event_not_of_sending() -> None:
     pending = Pending()
     pending.see(QUOTA)
     pending.see(Halt("quota", "still no money", ""), EPOCH + 2)
@@ -87,7 +87,7 @@ def test_a_notice_has_the_time_of_what_happened_and_not_of_its_telling() -> None
     assert [one.at for one in pending.tell(100.0 + GATHER)] == [EPOCH + 102]
 
 
-def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
+def test_flapping_is_notified_once_a_minute_with_the_latest_state() -> None:
     pending = Pending()
     pending.see(QUOTA)
     pending.tell(0.0)
@@ -100,7 +100,7 @@ def test_flapping_is_told_once_a_minute_with_the_last_word() -> None:
     assert [notice.halt.reason for notice in pending.tell(EVERY)] == ["folder-missing"]
 
 
-def test_many_failures_are_one_notice_that_names_the_first() -> None:
+def test_many_failures_are_one_notification_naming_the_first() -> None:
     pending = Pending()
     pending.fail(NAMED + 5, 0.0)
     assert pending.tell(GATHER - 0.1) == []
@@ -116,7 +116,7 @@ def test_many_failures_are_one_notice_that_names_the_first() -> None:
     assert (sent.count, later.count) == (1, 2), "what failed while it was sent is in the next"
 
 
-def test_what_nobody_took_is_told_again_ever_later() -> None:
+def test_failed_notification_is_retried_with_growing_delays() -> None:
     pending = Pending()
     pending.see(QUOTA)
     tries = [now for now in range(int(6 * SELDOM)) if pending.tell(float(now), well=False)]
@@ -125,7 +125,7 @@ def test_what_nobody_took_is_told_again_ever_later() -> None:
     assert [one.event for one in pending.tell(7 * SELDOM)] == ["halted"]
 
 
-def test_only_what_was_asked_for_is_told_and_nothing_of_mirrors_that_left() -> None:
+def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
     pending = Pending()
     pending.see(QUOTA)
     pending.halt_seen("b", QUOTA, EPOCH)
@@ -138,7 +138,7 @@ def test_only_what_was_asked_for_is_told_and_nothing_of_mirrors_that_left() -> N
 # ---- its delivery
 
 
-def test_a_notice_is_one_line_of_json_that_moves_no_cursor() -> None:
+def test_notification_is_one_json_line_without_control_characters() -> None:
     assert (BODY.count(b"\n"), BODY.count(b"\x1b")) == (1, 0)
     assert json.loads(BODY)["at"] == "2025-11-20T10:00:00Z"
     assert json.loads(BODY)["text"].startswith("handbook: account used up: no money")
@@ -154,7 +154,7 @@ def test_a_notice_is_one_line_of_json_that_moves_no_cursor() -> None:
         (["/nowhere/sesame"], "it cannot be run: no such file or directory"),
     ],
 )
-async def test_a_command_that_fails_is_told_without_its_words(command: list[str], why: str) -> None:
+async def test_failing_command_is_reported_without_its_output(command: list[str], why: str) -> None:
     with pytest.raises(Undelivered) as caught:
         await notify.run_command(command, BODY * 10_000)  # more than a pipe holds, and nobody reads it
     assert str(caught.value) == why
@@ -172,7 +172,7 @@ asyncio.run(run_command(["/bin/sh", "-c", 'env >"$0"', "variables"], b""))
 """
 
 
-def test_a_command_gets_the_environment_without_settings_for_our_libraries(tmp_path: Path) -> None:
+def test_command_environment_excludes_our_library_settings(tmp_path: Path) -> None:
     ours = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     for given, threads in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, str(min(2, os.cpu_count() or 1)))):
         command = [sys.executable, "-c", PROGRAM]
@@ -206,13 +206,13 @@ def lives(pid: int) -> bool:
     return False
 
 
-async def test_a_command_that_hangs_is_given_up(parent: list[str]) -> None:
+async def test_hanging_command_is_abandoned(parent: list[str]) -> None:
     with pytest.raises(Undelivered, match=r"longer than 1 s and was killed"):
         await notify.run_command(parent, BODY, limit=1)
 
 
 @pytest.mark.parametrize("moment", ["while it runs", "while it starts"])
-async def test_a_command_is_ended_with_all_it_began(
+async def test_command_is_killed_with_all_its_children(
     parent: list[str], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     begin, is_begun, may_go_on = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
@@ -238,7 +238,7 @@ async def test_a_command_is_ended_with_all_it_began(
 
 
 @long
-async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_command_running_as_another_user_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -292,7 +292,7 @@ def recipient() -> Iterator[Recipient]:
         (0, 0.5, "no response within 0.5 s"),
     ],
 )
-async def test_an_address_gets_the_notice_and_what_it_does_not_take_is_told_without_the_address(
+async def test_url_receives_the_notification_and_failures_are_reported_without_it(
     recipient: Recipient, status: int, limit: float, why: str
 ) -> None:
     with pytest.raises(Undelivered) if why else nullcontext() as caught:
@@ -303,7 +303,7 @@ async def test_an_address_gets_the_notice_and_what_it_does_not_take_is_told_with
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/sesame", "http://[sesame", "gopher://sesame/"])
 @pytest.mark.parametrize("proxy", ["", "socks5://sesame:1080", "http://sesame:x"])
-async def test_an_address_that_is_none_is_told_without_it(
+async def test_invalid_url_is_reported_without_it(
     monkeypatch: pytest.MonkeyPatch, url: str, proxy: str
 ) -> None:
     """This machine is not reached through a proxy, whatever the environment says."""
@@ -316,14 +316,14 @@ async def test_an_address_that_is_none_is_told_without_it(
 
 
 @pytest.mark.parametrize("proxy", ["socks5://sesame:1080", "http://sesame:x"])
-async def test_a_proxy_that_is_none_is_told_without_it(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+async def test_invalid_proxy_is_reported_without_it(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(Undelivered, match="proxy in the environment") as caught:
         await notify.post_notice("http://tell.example/sesame", BODY)
     assert "sesame" not in str(caught.value)
 
 
-async def test_a_notice_to_this_machine_goes_past_a_proxy(
+async def test_notification_to_this_machine_bypasses_a_proxy(
     recipient: Recipient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -372,7 +372,7 @@ class NotifiedMirror:
         return [notice["event"] for notice in self.notices]
 
 
-async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
+async def test_halts_recoveries_and_failures_are_notified(tmp_path: Path) -> None:
     stage = NotifiedMirror(tmp_path)
     stage.halt, stage.run.has_compared = QUOTA, False
     await stage.look()
@@ -397,7 +397,7 @@ async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
     assert stage.notices[-1]["cure"] == "kbsync retry --mirror a"
 
 
-async def test_who_cannot_be_told_is_logged_once_and_without_words_of_the_config(tmp_path: Path) -> None:
+async def test_failing_recipient_is_logged_once_without_config_values(tmp_path: Path) -> None:
     stage = NotifiedMirror(tmp_path, 'test -e "$0.open" && cat >>"$0"')
     stage.halt = QUOTA
     with capture_logs() as lines:
@@ -412,7 +412,7 @@ async def test_who_cannot_be_told_is_logged_once_and_without_words_of_the_config
     assert str(tmp_path) not in str(lines)
 
 
-async def test_a_way_that_breaks_is_logged_once_and_the_other_tells_each_thing_once(
+async def test_failing_channel_is_logged_once_and_the_other_notifies_each_event_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(url: str, _body: bytes) -> None:
@@ -430,7 +430,7 @@ async def test_a_way_that_breaks_is_logged_once_and_the_other_tells_each_thing_o
     assert "sesame" not in str(lines)
 
 
-async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) -> None:
+async def test_nothing_is_collected_without_recipients(tmp_path: Path) -> None:
     stage = NotifiedMirror(tmp_path)
     stage.notifications.turn_to(None)
     stage.fail()
@@ -440,7 +440,7 @@ async def test_nothing_is_gathered_while_nobody_is_to_be_told(tmp_path: Path) ->
 
 
 @long
-async def test_held_deletions_of_a_real_mirror_are_told_and_their_end(tmp_path: Path) -> None:
+async def test_held_deletions_of_a_real_mirror_and_their_end_are_notified(tmp_path: Path) -> None:
     world, stage = WatchingWorld(tmp_path), NotifiedMirror(tmp_path)
     world.write_many(10)
     async with world.kept():

@@ -157,7 +157,7 @@ async def one(tmp_path: Path, page: Page) -> AsyncIterator[Shown]:
 
 
 @long
-async def test_what_happens_is_seen_without_a_reload(one: Shown) -> None:
+async def test_page_updates_without_a_reload(one: Shown) -> None:
     await one.until("document.querySelector('.mirror')")
     assert "Nothing to mirror yet" in await one.text("main")
     await one.scene.mirrored(3)
@@ -202,7 +202,7 @@ def show_mirrors(monkeypatch: pytest.MonkeyPatch, mirrors: Sequence[dict[str, An
     monkeypatch.setattr(Views, "frame", with_mirrors)
 
 
-async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
+async def test_most_severe_mirror_comes_first_and_opens_the_page(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order of exit codes, 2, 3, 4, 1; changes beside a running kbsync are no problem."""
@@ -221,7 +221,7 @@ async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
             assert seen._page.messages == []
 
 
-async def test_what_is_kept_is_searchable_and_has_its_count(
+async def test_kept_documents_are_searchable_and_counted(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mirror that keeps no such documents doesn't mention them."""
@@ -235,7 +235,7 @@ async def test_what_is_kept_is_searchable_and_has_its_count(
         assert seen._page.messages == []
 
 
-async def test_a_paused_mirror_is_neither_working_nor_up_to_date(
+async def test_paused_mirror_is_neither_working_nor_up_to_date(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
@@ -274,7 +274,7 @@ async def test_documents_of_paused_mirrors_are_not_in_progress(
 
 @enumerated()
 @pytest.mark.parametrize("kind", ["deletions", "renewals"])
-async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
+async def test_held_changes_are_shown_and_then_approved_by_keyboard(
     tmp_path: Path, page: Page, kind: str
 ) -> None:
     async with shown(scene(tmp_path, paid=kind == "renewals"), page) as one:
@@ -313,7 +313,7 @@ async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(
         assert one._page.messages == []
 
 
-async def test_what_failed_is_tried_again_by_a_button(one: Shown) -> None:
+async def test_failed_documents_are_retried_by_a_button(one: Shown) -> None:
     world = one.world
     world.base.faults.append(
         Fault("put", error=lambda: Rejected("no"), match=lambda doc: doc.path == "f1.md")
@@ -331,7 +331,7 @@ async def test_what_failed_is_tried_again_by_a_button(one: Shown) -> None:
 
 
 @long
-async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None:
+async def test_requested_audit_reports_its_result(one: Shown) -> None:
     base = one.world.base
     await one.scene.mirrored(3)
     row = one.world.row_of("f0.md")
@@ -371,7 +371,7 @@ async def is_grey(seen: Shown, since: float) -> None:
 
 
 @long
-async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and_orders_nothing(
+async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_end(
     tmp_path: Path, page: Page
 ) -> None:
     async with shown(scene(tmp_path), page) as seen:
@@ -387,7 +387,7 @@ async def test_within_five_seconds_after_the_daemon_is_gone_the_page_is_grey_and
 
 
 @long
-async def test_a_daemon_that_hangs_is_as_good_as_gone(
+async def test_hanging_daemon_is_shown_as_gone(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with shown(scene(tmp_path), page) as one:
@@ -400,7 +400,7 @@ async def test_a_daemon_that_hangs_is_as_good_as_gone(
 
 
 @long
-async def test_names_and_texts_of_strangers_stay_text(one: Shown) -> None:
+async def test_foreign_names_and_texts_are_shown_as_text(one: Shown) -> None:
     big = one.world.limits.max_bytes + 1
     for number, name in enumerate(HOSTILE):
         one.world.write(name, TEXT)
@@ -427,7 +427,7 @@ async def test_names_and_texts_of_strangers_stay_text(one: Shown) -> None:
         assert hosts == {f"127.0.0.1:{one.port}"}
 
 
-async def test_a_hit_of_another_machine_says_whose_it_is_and_how_old(
+async def test_hit_of_another_machine_shows_its_host_and_age(
     one: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = one.world.clock.wall() - 7200
@@ -451,7 +451,7 @@ async def test_a_hit_of_another_machine_says_whose_it_is_and_how_old(
     assert own == ""
 
 
-async def test_hits_without_the_words_are_called_similar_and_what_is_missing_is_said(
+async def test_hits_without_query_words_are_called_similar_and_missing_words_are_named(
     one: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passage = Passage("Herons stand in the water.", ("Birds",))
@@ -476,7 +476,7 @@ async def test_hits_without_the_words_are_called_similar_and_what_is_missing_is_
         await one.until("/^[12] documents? found$/.test(document.getElementById('results-title').innerText)")
 
 
-async def test_no_text_can_become_markup_even_by_a_mistake_of_ours(tmp_path: Path, page: Page) -> None:
+async def test_text_can_never_become_markup(tmp_path: Path, page: Page) -> None:
     async with shown(scene(tmp_path), page) as one:
         await one.until("document.querySelector('.mirror')")
         tried = "document.body.innerHTML = '<b>x</b>'; return ''"
@@ -484,9 +484,7 @@ async def test_no_text_can_become_markup_even_by_a_mistake_of_ours(tmp_path: Pat
         assert await one.run(caught) == "TypeError"
 
 
-async def test_beyond_this_machine_a_token_is_asked_for_and_stays_in_the_tab(
-    tmp_path: Path, page: Page
-) -> None:
+async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Path, page: Page) -> None:
     async with shown(scene(tmp_path, TOKEN), page) as one:
         await one.until("!document.getElementById('login').hidden")
         await one.write("wrong")
@@ -499,7 +497,7 @@ async def test_beyond_this_machine_a_token_is_asked_for_and_stays_in_the_tab(
         assert await one.run("sessionStorage.length") == 1
 
 
-async def test_an_order_that_lacks_the_token_is_not_called_requested(tmp_path: Path, page: Page) -> None:
+async def test_request_without_a_token_is_not_shown_as_accepted(tmp_path: Path, page: Page) -> None:
     async with shown(scene(tmp_path, TOKEN), page) as one:
         one.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
         await one.until("!document.getElementById('login').hidden")
@@ -528,7 +526,7 @@ async def test_nothing_is_wider_than_the_window(one: Shown, width: int) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("tone", ["ready", "held", "failed"])
-async def test_every_text_can_be_read_in_light_and_in_dark(one: Shown, tone: str) -> None:
+async def test_every_text_has_enough_contrast_in_light_and_dark_mode(one: Shown, tone: str) -> None:
     world = one.world
     await one.scene.mirrored(12)
     if tone == "failed":
@@ -544,7 +542,7 @@ async def test_every_text_can_be_read_in_light_and_in_dark(one: Shown, tone: str
     await one.reads("failed")
 
 
-def test_the_page_weighs_little_and_names_no_other_host() -> None:
+def test_page_is_small_and_names_no_other_host() -> None:
     whole = {name: app.content(name) for name in app.TYPES}
     assert sum(map(len, whole.values())) < 150_000
     for name, content in whole.items():
@@ -556,7 +554,7 @@ def test_the_page_weighs_little_and_names_no_other_host() -> None:
 
 
 @long
-async def test_only_the_parts_of_the_page_are_served() -> None:
+async def test_only_page_assets_are_served() -> None:
     listened = Listened(token=TOKEN)
     listened.door._app = Starlette(routes=[Route("/", app.asset), Route("/assets/{name}", app.asset)])
     for path, kind in (("/", "text/html"), ("/assets/page.js", "text/javascript")):
@@ -568,7 +566,7 @@ async def test_only_the_parts_of_the_page_are_served() -> None:
         assert (await listened.get(path)).status_code in (401, 404)
 
 
-async def test_a_hit_opens_its_document_with_the_passage_marked(
+async def test_hit_opens_its_document_with_the_passage_highlighted(
     one: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "\U0001f347 Herons\n\n" + "".join(f"Line {n} of \U0001f347 grapes.\n" for n in range(6000))
@@ -604,7 +602,7 @@ async def test_a_hit_opens_its_document_with_the_passage_marked(
         await one.until("!document.getElementById('results').hidden && document.querySelector('.hit')")
 
 
-async def test_why_a_hit_was_found_is_shown_by_keyboard(one: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_match_explanation_is_shown_by_keyboard(one: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     evil, asked = "<b>ban\u202eana</b>", list[Query]()
     words = MatchedWord("grapes", 0.4), MatchedWord("bananna" * 20, 0.1, evil)
     reasons = Reasons(words, words[:1], 0.9, 0.3, 0.3, 0.6, size=2000, size_weight=0.74)
@@ -634,7 +632,7 @@ async def test_why_a_hit_was_found_is_shown_by_keyboard(one: Shown, monkeypatch:
     assert all(query.explain for query in asked)
 
 
-async def test_failed_files_are_listed_by_reason_and_retried_by_one_button(one: Shown) -> None:
+async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(one: Shown) -> None:
     world = one.world
     world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
     world.write("a.md", "text")
@@ -660,7 +658,7 @@ async def test_failed_files_are_listed_by_reason_and_retried_by_one_button(one: 
     assert await one.count("main img, main script") == 0
 
 
-async def test_a_mirror_is_paused_and_a_folder_asked_for_by_keyboard(tmp_path: Path, page: Page) -> None:
+async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(tmp_path: Path, page: Page) -> None:
     async with shown(scene(tmp_path), page) as one:
         await one.scene.mirrored(1)
         await one.until("document.querySelector('[data-key=\"pause docs\"]')")

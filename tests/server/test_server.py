@@ -23,14 +23,14 @@ def port() -> Iterator[int]:
         yield one
 
 
-def test_it_answers_once_and_closes(port: int) -> None:
+def test_server_answers_once_and_closes(port: int) -> None:
     answer = said(port, GET + GET)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.count(b"HTTP/1.1") == 1
     assert b"server:" not in answer.lower()
 
 
-def test_a_head_that_does_not_end_is_refused(port: int) -> None:
+def test_endless_request_head_is_refused(port: int) -> None:
     endless = GET[:-2] + b"x-filler: " + b"a" * (2 * listener.LARGEST_HEAD)
     assert said(port, endless).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
@@ -46,9 +46,7 @@ def test_a_head_that_does_not_end_is_refused(port: int) -> None:
     ],
     ids=repr,
 )
-def test_nothing_that_strangers_send_is_logged(
-    port: int, sent: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_request_content_is_never_logged(port: int, sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         said(port, sent + b"\r\n\r\n")
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
@@ -63,7 +61,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("begun", [b"", GET[:20], GET[:-2]], ids=repr)
-def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
     monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.01)
     with (
         served(Listened().door) as (_, port),
@@ -73,7 +71,7 @@ def test_who_does_not_end_a_request_is_not_waited_for(monkeypatch: pytest.Monkey
         assert is_closed(silent)
 
 
-def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
+def test_excess_connections_get_an_error_response(port: int) -> None:
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(listener.MOST_CONNECTIONS)]
     try:
         assert said(port, GET).startswith(b"HTTP/1.1 503 ")
@@ -82,7 +80,7 @@ def test_more_connections_than_are_kept_are_told_so(port: int) -> None:
             one.close()
 
 
-def test_stopping_frees_the_port_whoever_is_connected_and_may_be_repeated() -> None:
+def test_stopping_frees_the_port_with_open_connections_and_is_idempotent() -> None:
     in_use = r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"
     with served(Listened().door) as (thread, port):
         with pytest.raises(UsageError, match=in_use):

@@ -100,7 +100,7 @@ async def reading(watched: WatchedMirrors, n: int = 1) -> AsyncIterator[list[Rea
             await reader.leave()
 
 
-async def test_a_picture_comes_at_once_and_again_when_there_is_another() -> None:
+async def test_snapshot_is_sent_immediately_and_on_change() -> None:
     watched = WatchedMirrors()
     async with reading(watched, 2) as readers:
         await watched.turn(1, 1, 2, 2, 3)
@@ -109,7 +109,7 @@ async def test_a_picture_comes_at_once_and_again_when_there_is_another() -> None
     assert watched.made == 3
 
 
-async def test_nobody_looks_where_nobody_watches() -> None:
+async def test_nothing_is_read_without_watchers() -> None:
     watched = WatchedMirrors()
     async with reading(watched):
         pass
@@ -117,7 +117,7 @@ async def test_nobody_looks_where_nobody_watches() -> None:
     assert (watched.made, len(watched.hub.clients), watched.hub._looking) == (1, 0, None)
 
 
-async def test_who_is_late_gets_the_newest_only() -> None:
+async def test_slow_client_gets_only_the_newest_snapshot() -> None:
     watched = WatchedMirrors()
     client = watched.join()
     await watched.turn(1, 2, 3)
@@ -125,7 +125,9 @@ async def test_who_is_late_gets_the_newest_only() -> None:
     watched.hub.leave(client)
 
 
-async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_reads_nothing_is_disconnected_without_affecting_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     watched = WatchedMirrors()
     async with reading(watched, 2) as (slow, quick):
         monkeypatch.setattr(events, "SLOWEST", 0.0)
@@ -137,7 +139,7 @@ async def test_who_takes_nothing_is_cut_off_and_the_others_are_not(monkeypatch: 
         assert quick.events[-1] == 'event: frame\ndata: {"n":2}\n\n'
 
 
-async def test_more_than_are_kept_are_told_so() -> None:
+async def test_excess_streams_get_an_error_response() -> None:
     watched = WatchedMirrors()
     clients = [watched.join() for _ in range(events.MOST_CLIENTS)]
     assert watched.hub.join() is None
@@ -145,7 +147,7 @@ async def test_more_than_are_kept_are_told_so() -> None:
         watched.hub.leave(client)
 
 
-async def test_silence_is_broken_by_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_are_sent_during_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT", 0.0)
     watched = WatchedMirrors()
     async with reading(watched) as [reader]:
@@ -155,7 +157,7 @@ async def test_silence_is_broken_by_heartbeats(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("error", "told"), [(StateError("the disk failed"), ["trouble"]), (RuntimeError("a mistake of ours"), [])]
 )
-async def test_an_error_does_not_end_the_stream(error: Exception, told: list[str]) -> None:
+async def test_error_does_not_end_the_stream(error: Exception, told: list[str]) -> None:
     watched = WatchedMirrors()
     watched.error = error
     async with reading(watched) as [reader]:
@@ -173,7 +175,7 @@ async def test_every_stream_ends_with_the_listener() -> None:
         assert len(watched.hub.clients) == 0
 
 
-async def test_over_a_real_connection_edits_show_and_the_stream_ends_with_the_listener(
+async def test_edits_appear_on_a_real_connection_and_the_stream_ends_with_the_listener(
     tmp_path: Path,
 ) -> None:
     one = scene(tmp_path)
@@ -194,7 +196,7 @@ async def test_over_a_real_connection_edits_show_and_the_stream_ends_with_the_li
                 await stopping
 
 
-async def test_a_connection_on_which_nothing_is_taken_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connection_that_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "SLOWEST", 0.2)
     frames = iter(range(10**6))
 

@@ -68,7 +68,7 @@ class TestLightragServer(LightragSuite):
         return LightragRealWorld(self.given)
 
 
-def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
+def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
     there = servers["lightrag"]
     cleared(there)
     headers = {"x-api-key": there["api_key"]}
@@ -88,13 +88,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place.close()
 
 
-def test_a_folder_is_mirrored(place: Place, servers: dict[str, Any]) -> None:
+def test_folder_is_mirrored(place: Place, servers: dict[str, Any]) -> None:
     there = servers["lightrag"]
     cleared(there)
     live(place, {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]})
 
 
-def test_what_was_renamed_while_the_state_was_lost_is_found_by_its_new_name(
+def test_file_renamed_during_a_lost_state_is_found_by_its_new_name(
     place: Place, servers: dict[str, Any]
 ) -> None:
     there = servers["lightrag"]

@@ -24,7 +24,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place.close()
 
 
-def test_the_conformance_test_over_http_finds_nothing_wrong(
+def test_mcp_conformance_test_over_http_passes(
     servers: dict[str, Any], place: Place, record_property: Any
 ) -> None:
     checks = place.root / "checks"
@@ -66,19 +66,19 @@ def inspected(servers: dict[str, Any], place: Place) -> Callable[..., Any]:
     return ask
 
 
-def test_the_inspector_has_no_warning_about_the_schemas_of_the_tools(inspected: Callable[..., Any]) -> None:
+def test_inspector_accepts_the_tool_schemas(inspected: Callable[..., Any]) -> None:
     tools = inspected("--method", "tools/list", "--strict")["tools"]
     assert [tool["name"] for tool in tools] == ["search", "get", "list", "status"]
 
 
-def test_the_inspector_searches_over_stdio(inspected: Callable[..., Any]) -> None:
+def test_inspector_searches_over_stdio(inspected: Callable[..., Any]) -> None:
     answer = inspected("--method", "tools/call", "--tool-name", "search", "--tool-arg", "query=walrus", "k=1")
     [hit] = answer["structuredContent"]["hits"]
     assert (hit["path"], answer["isError"]) == ("ice.md", False)
     assert "The walrus lies on the ice." in answer["content"][0]["text"]
 
 
-def test_the_inspector_lists_and_reads_resources_over_stdio(inspected: Callable[..., Any]) -> None:
+def test_inspector_lists_and_reads_resources_over_stdio(inspected: Callable[..., Any]) -> None:
     [resource] = inspected("--method", "resources/list")["resources"]
     [content] = inspected("--method", "resources/read", "--uri", resource["uri"])["contents"]
     assert content["text"].strip() == "The walrus lies on the ice."

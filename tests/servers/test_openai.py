@@ -79,7 +79,7 @@ class TestOgxItself(SharedTextsSuite):
     def make_world(self, place: Path) -> OgxWorld:
         return OgxWorld(self.given)
 
-    async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(
+    async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(
         self, world: SuiteWorld
     ) -> None:
         [text] = texts(["kestrel"])
@@ -96,7 +96,7 @@ class TestOgxItself(SharedTextsSuite):
         assert row["attributes"] == {"team": "support"}
 
 
-def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
+def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
     there = servers["openai"]
     ours = application(KEY)
     ours.set_behaviour({"dialect": "ogx"})
@@ -116,7 +116,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place.close()
 
 
-def test_a_mirror_lives_there(servers: dict[str, Any], place: Place) -> None:
+def test_mirror_works_at_the_real_server(servers: dict[str, Any], place: Place) -> None:
     there = servers["openai"]
     told = {"base_url": there["base_url"], "api_key": there["api_key"]}
     live(place, {"type": "openai", **told, "vector_store_id": made_store(there)})

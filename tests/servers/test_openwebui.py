@@ -89,7 +89,7 @@ class TestOpenWebuiServer(TargetSuite):
         return OpenWebuiServer(self.given)
 
 
-def test_the_stand_in_answers_as_the_server_does(servers: dict[str, Any], record_property: Any) -> None:
+def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
     given = servers["openwebui"]
     headers = {"authorization": f"Bearer {given['api_key']}"}
     real = Side(given["base_url"], headers, {"model": models.CHAT})
@@ -108,12 +108,12 @@ def place(tmp_path: Path) -> Iterator[Place]:
     there.close()
 
 
-def test_a_folder_is_mirrored_through_kills(servers: dict[str, Any], place: Place) -> None:
+def test_folder_is_mirrored_despite_kills(servers: dict[str, Any], place: Place) -> None:
     given = servers["openwebui"]
     live(place, {"type": "openwebui", **place_of(given, made_base(given))})
 
 
-def test_a_server_that_is_killed_while_it_indexes_has_everything_in_the_end(
+def test_server_killed_while_indexing_ends_up_complete(
     servers: dict[str, Any], place: Place, tmp_path: Path
 ) -> None:
     """Its files are `processing` for ever then; a server of its own, since the others need theirs."""
@@ -143,7 +143,7 @@ def test_a_server_that_is_killed_while_it_indexes_has_everything_in_the_end(
                 assert hit["path"] == f"{word}.md"
 
 
-def test_a_copy_that_is_being_indexed_when_kbsync_is_killed_has_its_passages_once(
+def test_copy_being_indexed_during_a_kill_has_its_passages_once(
     servers: dict[str, Any], place: Place, tmp_path: Path
 ) -> None:
     """Killed while its text is indexed anew, and while that is put into the base: the work goes on there."""
@@ -190,7 +190,7 @@ def passages(data: Path, file_id: str) -> int:
         return int(connection.execute(count, (file_id,)).fetchone()[0])
 
 
-def test_the_steps_of_the_example_make_a_base_and_fill_it(servers: dict[str, Any], place: Place) -> None:
+def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], place: Place) -> None:
     """Those of examples/open-webui/, without containers: its config, with what is elsewhere here."""
     given = servers["openwebui"]
     (place.root / "key").write_text(given["api_key"])

@@ -26,7 +26,7 @@ mirrors:
 
 
 @long
-def test_a_service_tells_its_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, other = Place(tmp_path), tmp_path / "other"
     place.write("a.md", "alpha")
     other.mkdir()
@@ -90,7 +90,7 @@ def started(driver: ModuleType, place: Place, **more: str) -> subprocess.Popen[b
 
 @enumerated()
 @pytest.mark.parametrize("moment", early.MOMENTS)
-def test_a_signal_before_the_first_word_or_at_it_is_not_lost(tmp_path: Path, moment: str) -> None:
+def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
     place = Place(tmp_path)
     place.configure()
     process = started(early, place, MOMENT=moment)
@@ -104,7 +104,7 @@ def test_a_signal_before_the_first_word_or_at_it_is_not_lost(tmp_path: Path, mom
 
 
 @long
-def test_nobody_waits_for_a_thread_that_never_ends(tmp_path: Path) -> None:
+def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.configure()
     process = started(stuck, place)
@@ -123,9 +123,7 @@ def test_nobody_waits_for_a_thread_that_never_ends(tmp_path: Path) -> None:
 
 @long
 @pytest.mark.parametrize("trouble", ["slow", "full"])
-def test_the_built_in_base_is_not_left_locked_by_a_beginning_that_did_not_get_through(
-    tmp_path: Path, trouble: str
-) -> None:
+def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, trouble: str) -> None:
     """The start is cancelled because the config changed, or because the state can't be written for a
     moment.
     """

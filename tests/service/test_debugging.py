@@ -39,9 +39,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     return kept
 
 
-async def test_each_look_at_a_file_says_what_differs_and_what_it_is_taken_for(
-    tmp_path: Path, kept: Kept
-) -> None:
+async def test_each_file_check_logs_differences_and_the_decision(tmp_path: Path, kept: Kept) -> None:
     world = World(tmp_path)
     told = []
     file = world.write("a.md", "alpha")
@@ -68,7 +66,7 @@ async def test_each_look_at_a_file_says_what_differs_and_what_it_is_taken_for(
     assert {"mtime", "ctime"} <= set(told[2][2])
 
 
-def test_debug_is_asked_for_and_nothing_of_it_is_told_otherwise(tmp_path: Path) -> None:
+def test_debug_details_are_logged_only_when_enabled(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write("a.md", "alpha")
     place.configure()

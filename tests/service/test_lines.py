@@ -34,7 +34,7 @@ async def lines_of(world: World, **kwargs: Any) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"].startswith("document.")]
 
 
-async def test_the_seconds_are_told_by_what_they_were_spent_with(tmp_path: Path) -> None:
+async def test_durations_are_reported_by_phase(tmp_path: Path) -> None:
     world = World(tmp_path, list_lag=5.0)
     world.base.behaviour = Behaviour(indexing_seconds=20.0)
     world.write("a.md", "alpha")
@@ -47,7 +47,7 @@ async def test_the_seconds_are_told_by_what_they_were_spent_with(tmp_path: Path)
     assert (uploads.path, uploads.remote_id) == ("a.md", line["document_id"])
 
 
-async def test_a_line_begins_with_mirror_and_path_however_it_ended(tmp_path: Path) -> None:
+async def test_line_starts_with_mirror_and_path_whatever_the_outcome(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write("a.md", "alpha")
     world.write("b.md", "beta")
@@ -58,7 +58,7 @@ async def test_a_line_begins_with_mirror_and_path_however_it_ended(tmp_path: Pat
 
 
 @pytest.mark.parametrize("style", ["console", "json"])
-def test_people_read_what_there_is_and_programs_find_every_key(style: str) -> None:
+def test_people_see_present_fields_and_programs_find_every_key(style: str) -> None:
     stream = io.StringIO()
     logs.configure(style=style, level="info", stream=stream)
     fields = {"mirror": "docs", "mode": "native", "why": "", "cure": None, "count": 0}
@@ -70,7 +70,7 @@ def test_people_read_what_there_is_and_programs_find_every_key(style: str) -> No
         assert " ".join(line.split()[-3:]) == "mirror=docs mode=native count=0"
 
 
-async def test_what_was_not_sent_has_no_phases(tmp_path: Path) -> None:
+async def test_unsent_document_has_no_phases(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write("a.md", "alpha")
     world.write("b.md", "beta")

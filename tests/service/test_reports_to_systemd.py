@@ -67,13 +67,13 @@ async def test_ready_waits_for_every_mirror() -> None:
         assert heard(reports).words == [(READY_LATEST / 2, "READY=1")]
 
 
-async def test_a_mirror_that_takes_long_to_begin_holds_ready_back_only_so_long() -> None:
+async def test_slow_mirror_delays_ready_only_up_to_a_limit() -> None:
     async with reporting() as reports:
         await reports.ready_after([asyncio.Event()])
         assert heard(reports).words == [(READY_LATEST, "READY=1")]
 
 
-async def test_what_is_told_when_keeps_its_order() -> None:
+async def test_messages_to_systemd_keep_their_order() -> None:
     async with reporting() as reports:
         with reports.reloading():  # before READY the manager would take it for the end of the start
             assert heard(reports).words == []
@@ -93,7 +93,7 @@ async def test_what_is_told_when_keeps_its_order() -> None:
         assert words.count("STOPPING=1") == 1
 
 
-async def test_a_sign_of_life_comes_at_half_of_what_is_allowed(tmp_path: Path) -> None:
+async def test_watchdog_is_pinged_at_half_its_interval(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.running() as store:
         reports = ServiceReports(Heard(world.clock), world.clock)
@@ -116,7 +116,7 @@ async def until_heard(reports: ServiceReports, word: str) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_writer_that_hangs_ends_the_signs_of_life(store: StateStore) -> None:
+async def test_hanging_writer_stops_the_watchdog_pings(store: StateStore) -> None:
     async with reporting() as reports, reports.over(store, list):
         await until_heard(reports, "WATCHDOG=1")
         hanging, end = threading.Event(), threading.Event()
@@ -137,7 +137,7 @@ async def test_a_writer_that_hangs_ends_the_signs_of_life(store: StateStore) -> 
     store.close()
 
 
-async def test_long_work_in_threads_does_not_end_them(store: StateStore) -> None:
+async def test_long_work_in_threads_does_not_stop_the_pings(store: StateStore) -> None:
     threads, end = ThreadPoolExecutor(2), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     working = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(4)]
@@ -150,7 +150,7 @@ async def test_long_work_in_threads_does_not_end_them(store: StateStore) -> None
     store.close()
 
 
-async def test_a_state_that_cannot_be_written_is_no_reason_to_be_ended(tmp_path: Path) -> None:
+async def test_unwritable_state_does_not_stop_the_pings(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
     async with reporting() as reports, reports.over(store, list):
         store._writer.pragma("query_only", True)
@@ -159,7 +159,7 @@ async def test_a_state_that_cannot_be_written_is_no_reason_to_be_ended(tmp_path:
     store.close()
 
 
-async def test_counts_are_told_when_they_change_and_not_too_often(tmp_path: Path) -> None:
+async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write_many(3)
     await world.once()
@@ -183,7 +183,7 @@ async def test_counts_are_told_when_they_change_and_not_too_often(tmp_path: Path
         reports.manager.close()
 
 
-async def test_a_config_whose_folder_does_not_answer_is_refused_and_holds_up_nobody(
+async def test_config_with_an_unresponsive_folder_is_refused_without_blocking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon, "RELOAD_SECONDS", 0.2)
@@ -203,7 +203,7 @@ async def test_a_config_whose_folder_does_not_answer_is_refused_and_holds_up_nob
     answers.set()
 
 
-def test_the_sentence_sums_up_and_names_halts() -> None:
+def test_status_line_summarises_and_names_halts() -> None:
     well = MirrorStatus("a", "/a", "local", DocumentCounts(ready=1200, pending=1, skipped=4))
     halted = MirrorStatus(
         "b", "/b", "zhipu", DocumentCounts(ready=1, failed=2), halt=Halt("credentials", "…", "…")

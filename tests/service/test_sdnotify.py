@@ -12,7 +12,7 @@ from kbsync.systemd import ServiceManager
 from tests.service.manager import Manager, manager_in
 
 
-def test_words_arrive_in_one_datagram(tmp_path: Path) -> None:
+def test_message_is_sent_in_one_datagram(tmp_path: Path) -> None:
     with manager_in(tmp_path) as manager:
         notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
         notifier.tell("RELOADING=1", "MONOTONIC_USEC=5")
@@ -23,7 +23,7 @@ def test_words_arrive_in_one_datagram(tmp_path: Path) -> None:
         assert manager.so_far() == ["RELOADING=1", "MONOTONIC_USEC=5"]
 
 
-def test_a_name_in_the_abstract_namespace_is_understood(tmp_path: Path) -> None:
+def test_abstract_socket_name_is_supported(tmp_path: Path) -> None:
     manager = Manager(f"@kbsync-test-{os.getpid()}")
     notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
     notifier.tell("READY=1")
@@ -33,7 +33,7 @@ def test_a_name_in_the_abstract_namespace_is_understood(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "relative/socket", "vsock:2:1234", "/nowhere/notify"])
-def test_where_nobody_listens_words_are_lost_and_nothing_else(name: str) -> None:
+def test_missing_listener_loses_only_the_messages(name: str) -> None:
     notifier = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
     notifier.tell("READY=1")
     assert notifier.is_heard is (name == "/nowhere/notify")
@@ -41,7 +41,7 @@ def test_where_nobody_listens_words_are_lost_and_nothing_else(name: str) -> None
     notifier.close()
 
 
-def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> None:
+def test_manager_that_reads_nothing_blocks_nobody(tmp_path: Path) -> None:
     with manager_in(tmp_path) as manager:
         notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
         full = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -68,7 +68,7 @@ def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> None:
         ({}, None),
     ],
 )
-def test_a_watchdog_is_served_by_whom_it_is_meant_for(environ: dict[str, str], seconds: float | None) -> None:
+def test_watchdog_is_served_only_by_its_process(environ: dict[str, str], seconds: float | None) -> None:
     notifier = ServiceManager({"NOTIFY_SOCKET": "/nowhere/notify", **environ})
     assert notifier.watchdog == seconds
     notifier.close()

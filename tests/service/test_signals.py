@@ -15,7 +15,7 @@ NUMBER = signal.SIGUSR1
 PATIENCE = 60.0
 
 
-def test_what_came_before_anybody_listened_is_told_once_and_first() -> None:
+def test_signals_before_registration_are_delivered_once_and_first() -> None:
     arrived, told = threading.Semaphore(0), list[int]()
     with Signals([NUMBER, signal.SIGUSR2], lambda _number: arrived.release()) as signals:
         os.kill(os.getpid(), NUMBER)
@@ -28,7 +28,7 @@ def test_what_came_before_anybody_listened_is_told_once_and_first() -> None:
     assert told == [NUMBER, signal.SIGUSR2]
 
 
-def test_it_is_heard_while_the_main_thread_is_in_a_long_call() -> None:
+def test_signal_is_handled_during_a_long_call_in_the_main_thread() -> None:
     database = apsw.Connection(":memory:")
     numbers = iter([NUMBER])
     database.create_scalar_function(
@@ -41,7 +41,7 @@ def test_it_is_heard_while_the_main_thread_is_in_a_long_call() -> None:
     database.close()
 
 
-def test_afterwards_everything_is_as_before() -> None:
+def test_signal_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1), threading.active_count()
     with Signals([signal.SIGTERM]):
         pass
