@@ -41,7 +41,7 @@ def test_hints_come_oldest_first_and_once() -> None:
         (Hint("d", GONE), False, [Hint("d/e", FILE), Hint("d/e", TREE)]),
     ],
 )
-def test_a_tree_covers_what_lies_below_it(
+def test_tree_hint_covers_everything_below_it(
     tree: Hint, covered: bool, others: list[Hint], tree_first: bool
 ) -> None:
     for other in others:
@@ -49,7 +49,7 @@ def test_a_tree_covers_what_lies_below_it(
         assert set(hints.take(9)) == ({tree} if covered else {tree, other}), other
 
 
-def test_what_happens_after_a_tree_was_taken_is_not_covered() -> None:
+def test_change_after_a_tree_hint_was_taken_is_not_covered() -> None:
     hints = filled(Hint("d", TREE))
     hints.take(1)
     for hint in (Hint("d/a", FILE), Hint("d", TREE)):
@@ -57,7 +57,7 @@ def test_what_happens_after_a_tree_was_taken_is_not_covered() -> None:
         assert hints.take(1) == [hint]
 
 
-def test_a_full_set_is_dropped_whole_and_says_so() -> None:
+def test_full_set_is_dropped_completely_and_reports_overflow() -> None:
     hints = filled(*(Hint(f"p{n}", FILE) for n in range(10)), most=10)
     assert not hints.overflowed
     hints.add(Hint("p3", FILE))
@@ -72,7 +72,7 @@ PATHS = st.lists(st.sampled_from("abc"), max_size=3).map("/".join)
 
 @long
 @given(st.lists(st.builds(Hint, PATHS, st.sampled_from(HintKind)), max_size=60), st.integers(1, 20))
-def test_no_hint_is_lost_unless_overflow_says_so(added: list[Hint], most: int) -> None:
+def test_no_hint_is_lost_without_reporting_overflow(added: list[Hint], most: int) -> None:
     hints = filled(*added, most=most)
     taken = hints.take(99)
     assert len(taken) <= most
@@ -85,7 +85,7 @@ def test_no_hint_is_lost_unless_overflow_says_so(added: list[Hint], most: int) -
         assert hint in taken or any(one.kind is by and one.path in at_or_above for one in taken)
 
 
-def test_many_hints_cost_no_quadratic_work() -> None:
+def test_many_hints_take_no_quadratic_time() -> None:
     def fill(count: int) -> None:
         hints = HintSet(2 * count)
         for name in "fg":

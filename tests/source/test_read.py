@@ -81,15 +81,13 @@ def during(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, at:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", LARGE, b"ab" * reader.PIECE])
-def test_a_quiet_file_gives_its_digest(root: Path, content: bytes) -> None:
+def test_quiet_file_gives_its_digest(root: Path, content: bytes) -> None:
     (root / "docs/a.md").write_bytes(content)
     expected = stamp(root, "docs/a.md")
     assert digest(root, "docs/a.md", expected) == StableDigest(hexed(content), expected)
 
 
-def test_a_file_with_another_stamp_than_expected_is_not_read(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_with_an_unexpected_stamp_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "a.md").write_bytes(b"one")
     expected = stamp(root, "a.md")
     (root / "a.md").write_bytes(b"another")
@@ -101,7 +99,7 @@ def test_a_file_with_another_stamp_than_expected_is_not_read(
     "change", ["append", "rewrite", "truncate", "replace", "touch back", "remove", "move"]
 )
 @pytest.mark.parametrize("content", [b"small", b"ab" * reader.PIECE])
-def test_a_file_that_changes_while_it_is_read_is_not_taken(
+def test_file_changing_during_the_read_is_not_accepted(
     root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, change: str, content: bytes
 ) -> None:
     file = root / "docs/a.md"
@@ -136,7 +134,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(
 
 
 @pytest.mark.parametrize("view", ["fstat", "stat"])
-def test_both_the_open_file_and_the_one_of_that_name_must_be_unchanged(
+def test_open_file_and_path_must_both_be_unchanged(
     root: Path, monkeypatch: pytest.MonkeyPatch, view: str
 ) -> None:
     # A local file system shows most changes in both; a network file system need not.
@@ -156,7 +154,7 @@ def test_both_the_open_file_and_the_one_of_that_name_must_be_unchanged(
     assert digest(root, "a.md", expected) == Unstable("changed while it was read")
 
 
-def test_a_file_that_grows_for_ever_is_not_read_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endlessly_growing_file_is_not_read_for_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = root / "a.md"
     file.write_bytes(b"ab" * reader.PIECE)
     real, total = os.readv, 0
@@ -175,7 +173,7 @@ def test_a_file_that_grows_for_ever_is_not_read_for_ever(root: Path, monkeypatch
 
 
 @pytest.mark.parametrize("thing", ["fifo", "symlink", "folder", "socket"])
-def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: Path, thing: str) -> None:
+def test_replaced_file_is_not_read(root: Path, spool_dir: Path, thing: str) -> None:
     place = root / "docs/a.md"
     (root / "target.md").write_bytes(b"x")
     match thing:
@@ -194,7 +192,7 @@ def test_something_else_in_place_of_the_file_is_not_read(root: Path, spool_dir: 
 
 
 @pytest.mark.parametrize("path", ["a.md", "nowhere/a.md", "file/a.md"])
-def test_a_file_that_is_not_there_has_vanished(root: Path, spool_dir: Path, path: str) -> None:
+def test_missing_file_is_reported_as_vanished(root: Path, spool_dir: Path, path: str) -> None:
     (root / "file").touch()
     assert digest(root, path, Stamp(1, 1, 1, 1)) == Vanished()
     assert copy_stable(root, path, spool_dir) == Vanished()
@@ -209,7 +207,7 @@ def test_a_file_that_is_not_there_has_vanished(root: Path, spool_dir: Path, path
         *(("open", number) for number in (*SHORTAGES, errno.EWOULDBLOCK)),
     ],
 )
-def test_an_unreadable_file_says_why_and_none_is_to_blame_for_a_shortage(
+def test_unreadable_file_has_a_reason_and_a_shortage_blames_none(
     root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     (root / "a.md").write_bytes(b"words")
@@ -228,7 +226,7 @@ def test_an_unreadable_file_says_why_and_none_is_to_blame_for_a_shortage(
 
 
 @pytest.mark.parametrize("content", [b"", b"small", b"x" * IN_MEMORY, LARGE, b"ab" * reader.PIECE])
-def test_what_is_taken_is_what_was_hashed_whatever_becomes_of_the_file(
+def test_copied_bytes_are_the_hashed_ones_whatever_happens_to_the_file(
     root: Path, spool_dir: Path, content: bytes
 ) -> None:
     file = root / "docs/a.md"
@@ -249,7 +247,7 @@ def taken(outcome: object) -> Spooled:
 
 
 @pytest.mark.parametrize("has_nameless_files", [True, False])
-def test_a_copy_has_no_name_and_is_closed_once(
+def test_copy_has_no_name_and_is_closed_once(
     root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, has_nameless_files: bool
 ) -> None:
     (root / "a.md").write_bytes(LARGE)
@@ -265,7 +263,7 @@ def test_a_copy_has_no_name_and_is_closed_once(
 
 
 @pytest.mark.parametrize("content", [b"", b"small", LARGE])
-def test_a_copy_that_was_closed_is_not_an_empty_one(root: Path, spool_dir: Path, content: bytes) -> None:
+def test_closed_copy_is_not_an_empty_one(root: Path, spool_dir: Path, content: bytes) -> None:
     (root / "a.md").write_bytes(content)
     body = taken(copy_stable(root, "a.md", spool_dir))
     body.close()
@@ -273,13 +271,13 @@ def test_a_copy_that_was_closed_is_not_an_empty_one(root: Path, spool_dir: Path,
         body.open()
 
 
-def test_other_bytes_than_were_planned_are_not_sent(root: Path, spool_dir: Path) -> None:
+def test_bytes_other_than_planned_are_not_sent(root: Path, spool_dir: Path) -> None:
     (root / "a.md").write_bytes(LARGE)
     outcome = copy_stable(root, "a.md", spool_dir, hexed(b"before"))
     assert isinstance(outcome, Unstable) and outcome.reason == "changed since it was hashed"
 
 
-def test_a_short_write_to_the_spool_loses_nothing(
+def test_short_write_to_the_spool_loses_nothing(
     root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "a.md").write_bytes(LARGE)
@@ -310,7 +308,7 @@ class Writer:
         (Sample(2, hashlib.sha256(b"on").hexdigest()), b"one\n", []),  # it has grown since an earlier sample
     ],
 )
-def test_a_file_that_holds_still_for_a_moment_or_only_grows_is_taken(
+def test_briefly_stable_or_only_growing_file_is_accepted(
     root: Path, spool_dir: Path, sample: Sample | None, then: bytes, pauses: list[float]
 ) -> None:
     file = root / "a.log"
@@ -325,7 +323,7 @@ def test_a_file_that_holds_still_for_a_moment_or_only_grows_is_taken(
 @pytest.mark.parametrize(
     "sample", [None, Sample(100, hexed(b"x" * 100)), Sample(0, hexed(b""))], ids=["none", "longer", "empty"]
 )
-def test_a_file_that_is_rewritten_all_the_time_is_not_taken_for_a_growing_one(
+def test_constantly_rewritten_file_is_not_mistaken_for_a_growing_one(
     root: Path, spool_dir: Path, sample: Sample | None
 ) -> None:
     file = root / "a.md"
@@ -337,7 +335,7 @@ def test_a_file_that_is_rewritten_all_the_time_is_not_taken_for_a_growing_one(
     assert outcome.sample and outcome.sample.digest in {hexed(text) for text in versions}
 
 
-def test_a_file_that_changes_during_each_read_is_not_taken_nor_one_that_vanishes(
+def test_file_changing_in_each_read_or_vanishing_is_not_accepted(
     root: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = root / "a.md"

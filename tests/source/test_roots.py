@@ -32,7 +32,7 @@ def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_systems, "MOUNTINFO", file)
 
 
-def test_a_root_is_told_by_inode_file_system_and_mount(tmp_path: Path) -> None:
+def test_root_is_identified_by_inode_file_system_and_mount(tmp_path: Path) -> None:
     found = identify(tmp_path)
     assert (found.dev, found.ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
     assert found.fs_type not in ("", "unknown")
@@ -43,7 +43,7 @@ def test_a_root_is_told_by_inode_file_system_and_mount(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "missing"), ("file", "not a directory")])
-def test_a_root_that_is_none_is_trouble_with_a_cure(tmp_path: Path, name: str, words: str) -> None:
+def test_invalid_root_is_a_problem_with_a_hint(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RootTrouble, match=words) as caught:
         identify(tmp_path / name)
@@ -52,9 +52,7 @@ def test_a_root_that_is_none_is_trouble_with_a_cure(tmp_path: Path, name: str, w
 
 
 @pytest.mark.parametrize("call", ["open", "stat"])
-def test_a_root_that_is_unreadable_is_trouble(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
+def test_unreadable_root_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     refuse(monkeypatch, call, "anything", errno.EACCES)
     with pytest.raises(RootTrouble, match="unreadable: permission denied; let the user"):
         identify(tmp_path)
@@ -70,14 +68,14 @@ def test_a_root_that_is_unreadable_is_trouble(
         (RootIdentity(1, 2, "ext4", False), "was a mount point"),
     ],
 )
-def test_a_difference_between_runs_is_a_sentence(now: RootIdentity, words: str) -> None:
+def test_difference_between_runs_is_described_in_a_sentence(now: RootIdentity, words: str) -> None:
     stored = RootIdentity(1, 2, "ext4", True)
     assert words in compare(stored, now)
     assert bool(words) == bool(compare(stored, now))
     assert bool(compare(stored, now, within_run=True)) is (now != stored), "a device counts within a run"
 
 
-def test_mounts_are_read_with_their_escapes_and_the_part_of_a_file_system_they_show(mountinfo: None) -> None:
+def test_mount_escapes_and_subroots_are_parsed(mountinfo: None) -> None:
     assert {mount.point: (mount.fs_type, mount.device, mount.part) for mount in mounts()} == {
         "/": ("ext4", "254:0", "/"),
         "/srv/a b": ("tmpfs", "0:30", "/"),
@@ -97,7 +95,7 @@ def test_mounts_are_read_with_their_escapes_and_the_part_of_a_file_system_they_s
         (b"/", b"rw", "/"),
     ],
 )
-def test_a_subvolume_is_mounted_as_a_file_system_of_its_own(root: bytes, options: bytes, part: str) -> None:
+def test_mounted_subvolume_is_its_own_file_system(root: bytes, options: bytes, part: str) -> None:
     line = b"40 21 0:33 %s /home rw - btrfs /dev/sda2 %s" % (root, options)
     assert file_systems._mount(line).part == part
 
@@ -120,7 +118,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-q", str(point)], check=False)
 
 
-def test_an_unmounted_disk_deletes_nothing(mounted: Path) -> None:
+def test_unmounted_disk_deletes_nothing(mounted: Path) -> None:
     tree = Tree()
     known(mounted, tree, "disk/sub/a.md")
     assert identify(mounted / "disk").is_mount

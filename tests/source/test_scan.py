@@ -40,7 +40,7 @@ def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], I
     monkeypatch.setattr(os, "scandir", listing)
 
 
-def test_what_is_not_as_it_is_known_is_counted_and_nothing_else_is_given(root: Path, tree: Tree) -> None:
+def test_scan_reports_only_differences(root: Path, tree: Tree) -> None:
     known(root, tree, "a.md", "docs/b.md", "docs/c.md", "old/d.md")
     again = Scan(root, tree, RULES)
     assert list(again) == []
@@ -56,7 +56,7 @@ def test_what_is_not_as_it_is_known_is_counted_and_nothing_else_is_given(root: P
 
 
 @pytest.mark.parametrize("how", ["size", "mtime", "ctime", "ino"])
-def test_any_part_of_a_stamp_tells_of_a_change(root: Path, tree: Tree, how: str) -> None:
+def test_any_part_of_a_stamp_reveals_a_change(root: Path, tree: Tree, how: str) -> None:
     file = write(root, "docs/a.md", "one\n")
     write(root, "docs/b.md")
     before = file.stat()
@@ -74,7 +74,7 @@ def test_any_part_of_a_stamp_tells_of_a_change(root: Path, tree: Tree, how: str)
     assert not found["docs"].missing
 
 
-def test_a_file_that_becomes_a_folder_and_the_other_way_round(root: Path, tree: Tree) -> None:
+def test_file_and_folder_replacing_each_other_are_detected(root: Path, tree: Tree) -> None:
     known(root, tree, "x.md", "y/inner.md")
     (root / "x.md").unlink()
     write(root, "x.md/inner.md")
@@ -86,7 +86,7 @@ def test_a_file_that_becomes_a_folder_and_the_other_way_round(root: Path, tree: 
     assert listed(root, tree) == {}
 
 
-def test_what_is_excluded_or_odd_is_reported_once_with_its_kind(root: Path, tree: Tree) -> None:
+def test_excluded_and_special_files_are_reported_once_with_their_kind(root: Path, tree: Tree) -> None:
     write(root, "a.md~")
     (root / "loop").symlink_to(root)
     (root / "link.md").symlink_to("/etc/passwd")
@@ -113,7 +113,7 @@ def test_every_name_a_file_system_allows_is_found(root: Path, tree: Tree) -> Non
     assert listed(root, tree) == {}
 
 
-def test_folders_that_the_rules_shut_are_not_entered(root: Path, tree: Tree) -> None:
+def test_folders_excluded_by_rules_are_not_entered(root: Path, tree: Tree) -> None:
     write(root, ".git/HEAD.md")
     write(root, "drafts/a.md")
     write(root, "docs/a.md")
@@ -122,7 +122,7 @@ def test_folders_that_the_rules_shut_are_not_entered(root: Path, tree: Tree) -> 
     assert ".git" not in tree.asked
 
 
-def test_a_stored_folder_that_is_shut_now_is_named_with_the_rule(root: Path, tree: Tree) -> None:
+def test_known_folder_excluded_now_is_reported_with_the_rule(root: Path, tree: Tree) -> None:
     known(root, tree, "drafts/deep/a.md")
     write(root, ".kbsyncignore", "drafts/\n")
     found = learnt(root, tree)
@@ -131,7 +131,7 @@ def test_a_stored_folder_that_is_shut_now_is_named_with_the_rule(root: Path, tre
     assert listed(root, tree) == {}
 
 
-def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: Tree) -> None:
+def test_changed_ignore_file_reselects_its_subtree(root: Path, tree: Tree) -> None:
     known(root, tree, "a.md", "docs/b.md", "docs/deep/c.md", "other/d.md")
     write(root, "docs/.kbsyncignore", "*.txt\n")
     found = learnt(root, tree)
@@ -148,7 +148,7 @@ def test_a_changed_ignore_file_selects_anew_where_it_applies(root: Path, tree: T
     ["symlink", "folder", "fifo", "secret/\n", "# fine\nsecret[/\n", "x\n" * 600_000],
     ids=["symlink", "folder", "fifo", "unreadable", "broken", "huge"],
 )
-def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
+def test_unusable_ignore_file_never_widens_the_selection(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
     write(root, "a.md")
@@ -173,7 +173,7 @@ def test_an_ignore_file_that_cannot_be_used_never_widens_the_selection(
 
 
 @pytest.mark.parametrize("number", OBSTACLES)
-def test_a_folder_that_cannot_be_opened_is_unknown_not_gone_and_news_once(
+def test_unopenable_folder_is_unknown_not_missing_and_reported_once(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     known(root, tree, "docs/deep/a.md", "b.md")
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_opened_is_unknown_not_gone_and_news_once(
 
 
 @pytest.mark.parametrize("number", SHORTAGES)
-def test_a_scan_ends_at_a_shortage_and_says_nothing_of_the_folder(
+def test_scan_stops_at_a_shortage_and_makes_no_claim_about_the_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     known(root, tree, "docs/a.md")
@@ -201,7 +201,7 @@ def test_a_scan_ends_at_a_shortage_and_says_nothing_of_the_folder(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_a_listing_that_breaks_off_is_a_problem_of_the_folder(
+def test_interrupted_listing_is_a_problem_of_the_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     known(root, tree, "a.md", "b.md")
@@ -243,7 +243,7 @@ def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
         (errno.EACCES, 0, [], "permission denied"),  # nothing in the folder may be read
     ],
 )
-def test_a_file_that_cannot_be_looked_at_is_never_missing(
+def test_unreadable_file_is_never_missing(
     root: Path, tree: Tree, monkeypatch: Any, as_listed: int, as_looked_at: int, changed: Any, problem: str
 ) -> None:
     known(root, tree, "a.md", "b.md")
@@ -260,12 +260,12 @@ def test_a_file_that_cannot_be_looked_at_is_never_missing(
         assert scanner.FoundEntry("a.md", NO_STAMP, FileKind.FILE, 0) in listing.changed
 
 
-def test_a_root_that_is_missing_is_a_problem_and_nothing_is_missing_in_it(tmp_path: Path, tree: Tree) -> None:
+def test_missing_root_is_a_problem_and_nothing_in_it_is_missing(tmp_path: Path, tree: Tree) -> None:
     (listing,) = listed(tmp_path / "nowhere", tree).values()
     assert listing.path == "" and "no such file" in listing.problem
 
 
-def test_a_scan_can_start_in_the_middle_with_the_rules_from_above(root: Path, tree: Tree) -> None:
+def test_scan_can_start_at_a_subfolder_with_inherited_rules(root: Path, tree: Tree) -> None:
     write(root, ".kbsyncignore", "*.txt\n")
     write(root, "docs/deep/a.txt")
     write(root, "docs/deep/er/b.md")
@@ -278,14 +278,14 @@ def test_a_scan_can_start_in_the_middle_with_the_rules_from_above(root: Path, tr
 
 
 @pytest.mark.parametrize("start", ["nowhere", "docs/nowhere", ".git", ".git/refs", "docs/file.md", "shut/in"])
-def test_a_start_that_is_not_there_or_not_entered_gives_nothing(root: Path, tree: Tree, start: str) -> None:
+def test_missing_or_excluded_start_gives_nothing(root: Path, tree: Tree, start: str) -> None:
     write(root, ".kbsyncignore", "shut/\n")
     for path in ("docs/file.md", ".git/refs/a.md", "shut/in/a.md"):
         write(root, path)
     assert listed(root, tree, start=start) == {}
 
 
-def test_a_start_below_a_closed_folder_reports_that_folder(
+def test_start_below_an_unreadable_folder_reports_that_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(root, "docs/deep/a.md")
@@ -294,7 +294,7 @@ def test_a_start_below_a_closed_folder_reports_that_folder(
     assert listing.path == "docs" and listing.problem
 
 
-def test_deep_reports_every_file(root: Path, tree: Tree) -> None:
+def test_deep_scan_reports_every_file(root: Path, tree: Tree) -> None:
     write(root, "a.md")
     write(root, "docs/b.md")
     (root / "link").symlink_to("a.md")
@@ -306,7 +306,7 @@ def test_deep_reports_every_file(root: Path, tree: Tree) -> None:
 
 
 @long
-def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path, tree: Tree) -> None:
+def test_very_deep_tree_is_scanned_with_few_descriptors(root: Path, tree: Tree) -> None:
     depth, aside = 2_500, 5  # deeper than PATH_MAX and than calls may nest
     fd = os.open(root, os.O_RDONLY)
     for level in range(depth):
@@ -332,7 +332,7 @@ def test_a_very_deep_tree_is_walked_up_and_down_with_few_descriptors(root: Path,
 
 
 @pytest.mark.parametrize("held", [1, 2, 3])
-def test_folders_let_go_on_the_way_down_are_found_again_on_the_way_up(
+def test_folders_closed_on_the_way_down_are_reopened_on_the_way_up(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
     monkeypatch.setattr(FolderStack, "HELD", held)
@@ -350,7 +350,7 @@ def test_folders_let_go_on_the_way_down_are_found_again_on_the_way_up(
     assert listed(root, tree) == {}
 
 
-def test_a_folder_that_was_moved_while_it_was_closed_is_not_mistaken(
+def test_folder_moved_while_closed_is_not_confused(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FolderStack, "HELD", 1)
@@ -366,7 +366,7 @@ def test_a_folder_that_was_moved_while_it_was_closed_is_not_mistaken(
     assert "moved while it was being scanned" in seen["a/z"].problem
 
 
-def test_closing_a_scan_early_lets_go_of_everything(root: Path, tree: Tree) -> None:
+def test_closing_a_scan_early_releases_everything(root: Path, tree: Tree) -> None:
     write(root, "a/b/c.md")
     before = descriptors()
     listings = Scan(root, tree, RULES)
@@ -384,7 +384,7 @@ def pretend_mounted(monkeypatch: pytest.MonkeyPatch, root: Path, *points: str) -
 
 
 @pytest.mark.parametrize("leaves", ["the folder", "nothing"])
-def test_a_mount_point_that_is_none_any_more_is_unknown(
+def test_former_mount_point_is_unknown(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, leaves: str
 ) -> None:
     write(root, "disk/sub/a.md")
@@ -403,7 +403,7 @@ def test_a_mount_point_that_is_none_any_more_is_unknown(
     assert "disk" not in tree.asked[-2:]
 
 
-def test_something_newly_mounted_is_told(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_mount_is_reported(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     known(root, tree, "disk/a.md")
     pretend_mounted(monkeypatch, root, "disk")
     (listing,) = listed(root, tree).values()

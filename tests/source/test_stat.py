@@ -18,7 +18,7 @@ from tests.source.folders import OBSTACLES, RULES, refuse, write
 MISSING = PathStat(Presence.MISSING)
 
 
-def test_what_is_there_is_described(tmp_path: Path) -> None:
+def test_existing_path_is_described(tmp_path: Path) -> None:
     file = write(tmp_path, "docs/a.md")
     os.link(file, tmp_path / "twin.md")
     s = file.stat()
@@ -33,7 +33,7 @@ def test_what_is_there_is_described(tmp_path: Path) -> None:
     assert stat_path(tmp_path, "pipe").kind is FileKind.SPECIAL
 
 
-def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
+def test_dangling_path_is_missing(tmp_path: Path) -> None:
     write(tmp_path, "docs/a.md")
     write(tmp_path, "was-folder")
     (tmp_path / "linked").symlink_to("docs")
@@ -43,7 +43,7 @@ def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", OBSTACLES)
 @pytest.mark.parametrize(("call", "name"), [("open", "docs"), ("stat", "a.md")])
-def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
+def test_unreadable_path_is_unknown_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str, name: str
 ) -> None:
     write(tmp_path, "docs/a.md")
@@ -55,7 +55,7 @@ def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
 
 @pytest.mark.parametrize("number", SHORTAGES)
 @pytest.mark.parametrize("name", ["docs", "x"])
-def test_a_shortage_says_nothing_of_what_was_looked_at(
+def test_shortage_makes_no_claim_about_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, name: str
 ) -> None:
     write(tmp_path, "docs/x/a.md")
@@ -64,11 +64,11 @@ def test_a_shortage_says_nothing_of_what_was_looked_at(
         stat_path(tmp_path, "docs/x/a.md")
 
 
-def test_a_name_longer_than_any_file_system_takes_is_unknown(tmp_path: Path) -> None:
+def test_name_longer_than_any_file_system_allows_is_unknown(tmp_path: Path) -> None:
     assert stat_path(tmp_path, "n" * 300).presence is Presence.UNKNOWN
 
 
-def test_a_path_longer_than_path_max_is_looked_at(tmp_path: Path) -> None:
+def test_path_longer_than_path_max_can_be_checked(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
     for _ in range(30):
         os.mkdir("d" * 200, dir_fd=fd)
@@ -82,7 +82,7 @@ def test_a_path_longer_than_path_max_is_looked_at(tmp_path: Path) -> None:
     assert stat_path(tmp_path, f"{path}/b.md") == MISSING
 
 
-def test_nothing_is_missing_below_a_root_that_is_not_there(tmp_path: Path) -> None:
+def test_nothing_is_missing_below_a_missing_root(tmp_path: Path) -> None:
     seen = stat_path(tmp_path / "nowhere", "a.md")
     assert seen.presence is Presence.UNKNOWN
     assert str(tmp_path / "nowhere") in seen.problem
@@ -100,14 +100,14 @@ def test_nothing_is_missing_below_another_root(tmp_path: Path) -> None:
     assert stat_path(root, "a.md", identity).presence is Presence.UNKNOWN
 
 
-def test_what_was_in_a_mount_that_is_gone_is_unknown(tmp_path: Path) -> None:
+def test_path_in_an_unmounted_file_system_is_unknown(tmp_path: Path) -> None:
     write(tmp_path, "disk-2/b.md")
     for path in ("disk/a.md", "disk"):
         assert stat_in_mounts(tmp_path, path, ["disk"]).problem == "disk was a mount point and is not mounted"
     assert stat_in_mounts(tmp_path, "disk-2/b.md", ["disk-2"]).presence is Presence.UNKNOWN
 
 
-def test_what_was_missed_in_a_mount_that_comes_and_goes_meanwhile_is_unknown(
+def test_path_missed_while_a_mount_comes_and_goes_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = [frozenset({"disk"}), frozenset[str](), frozenset({"disk"}), frozenset({"disk"})]
@@ -116,7 +116,7 @@ def test_what_was_missed_in_a_mount_that_comes_and_goes_meanwhile_is_unknown(
     assert stat_in_mounts(tmp_path, "disk/a.md", ["disk"]) == MISSING
 
 
-def test_a_name_that_a_late_listing_lacks_is_no_other_spelling(
+def test_name_absent_from_a_late_listing_is_no_other_spelling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "docs/a.md")
@@ -133,9 +133,7 @@ def test_a_name_that_a_late_listing_lacks_is_no_other_spelling(
     assert find_aliases(tmp_path, ["docs/a.md", "docs/A.md"]) == {"docs/a.md"}
 
 
-def test_a_folder_that_cannot_be_listed_has_no_other_spellings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unlistable_folder_has_no_other_spellings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a.md")
 
     def fail(_folder: int) -> None:
@@ -149,7 +147,7 @@ def test_a_folder_that_cannot_be_listed_has_no_other_spellings(
         find_aliases(tmp_path, ["A.md"])
 
 
-def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path) -> None:
+def test_folder_rules_come_from_all_ignore_files_on_the_way(tmp_path: Path) -> None:
     write(tmp_path, ".kbsyncignore", "*.txt\n")
     write(tmp_path, "docs/.kbsyncignore", "!keep.txt\n/a.md\n")
     (tmp_path / "docs/deep").mkdir()
@@ -161,13 +159,13 @@ def test_rules_of_a_folder_come_from_all_ignore_files_on_the_way(tmp_path: Path)
     assert rules_at(tmp_path, RULES, "")[0].person_version != RULES.person_version
 
 
-def test_a_folder_that_is_not_entered_is_told_with_the_rule(tmp_path: Path) -> None:
+def test_excluded_folder_is_reported_with_the_rule(tmp_path: Path) -> None:
     (tmp_path / "docs/shut/deep").mkdir(parents=True)
     _, entered = rules_at(tmp_path, RULES, "docs/shut/deep")
     assert (entered.choice, entered.rule) == (FileChoice.EXCLUDED, "exclude[0]")
 
 
-def test_rules_that_cannot_be_known_are_an_error_with_the_line(tmp_path: Path) -> None:
+def test_unreadable_rules_are_an_error_with_the_line(tmp_path: Path) -> None:
     write(tmp_path, "docs/.kbsyncignore", "fine\nbad[\n")
     with pytest.raises(RulesUnknown, match=r"docs/\.kbsyncignore:2: .* in 'bad\[?'?; correct that line"):
         rules_at(tmp_path, RULES, "docs")

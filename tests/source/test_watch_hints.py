@@ -39,7 +39,7 @@ async def hearing(root: Path, state: Path) -> AsyncIterator[Hearing]:
         ("/r", ev.DirCreatedEvent("/r/.git"), []),
     ],
 )
-def test_only_what_lies_below_the_root_and_is_not_ignored_is_looked_at(
+def test_only_selected_paths_below_the_root_are_checked(
     root: str, event: ev.FileSystemEvent, expected: list[Hint]
 ) -> None:
     assert list(hints_of(event, root, lambda path: path.split("/")[0] == ".git")) == expected
@@ -88,7 +88,7 @@ DEEDS: dict[str, tuple[Callable[[Path], object], list[Hint]]] = {
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-async def test_each_change_is_heard(hearing: Hearing, root: Path, deed: str) -> None:
+async def test_each_change_causes_a_hint(hearing: Hearing, root: Path, deed: str) -> None:
     act, hints = DEEDS[deed]
     act(root)
     await hearing.hears(*hints)
@@ -98,14 +98,14 @@ async def test_each_change_is_heard(hearing: Hearing, root: Path, deed: str) -> 
             await hearing.hears(Hint(f"{hint.path}/later.md", FILE))
 
 
-async def test_an_append_is_heard_while_the_file_is_still_open(hearing: Hearing, root: Path) -> None:
+async def test_append_causes_a_hint_while_the_file_is_open(hearing: Hearing, root: Path) -> None:
     with (root / "old.md").open("a") as file:
         file.write("more")
         file.flush()
         await hearing.hears(Hint("old.md", FILE))
 
 
-async def test_files_in_directories_made_at_once_are_heard(hearing: Hearing, root: Path) -> None:
+async def test_files_in_just_created_directories_cause_hints(hearing: Hearing, root: Path) -> None:
     for number in range(20):
         folder = root / f"n{number}/a/b/c"
         folder.mkdir(parents=True)
@@ -134,7 +134,7 @@ async def test_our_own_reads_cause_no_hint(hearing: Hearing, root: Path) -> None
 
 
 @pytest.mark.usefixtures("hearing")
-def test_the_kernel_is_never_asked_to_tell_of_reads() -> None:
+def test_read_events_are_never_requested_from_the_kernel() -> None:
     told = [
         line
         for fd in inotify_fds()
@@ -147,7 +147,7 @@ def test_the_kernel_is_never_asked_to_tell_of_reads() -> None:
     assert not any(mask & (accessed | closed_unwritten | opened) for mask in masks)
 
 
-async def test_a_root_that_is_a_symlink_is_watched_whole(root: Path, state: Path) -> None:
+async def test_symlinked_root_is_watched_completely(root: Path, state: Path) -> None:
     link = root.parent / "link"
     link.symlink_to(root)
     async with listening(link, state) as hearing:
@@ -157,7 +157,7 @@ async def test_a_root_that_is_a_symlink_is_watched_whole(root: Path, state: Path
         await hearing.hears(Hint("a.md", FILE), Hint("b.md", FILE))
 
 
-async def test_nothing_is_heard_of_what_is_ignored_linked_to_or_anothers(root: Path, state: Path) -> None:
+async def test_ignored_linked_and_foreign_paths_cause_no_hints(root: Path, state: Path) -> None:
     other = root.parent / "other"
     for folder in (other, root / ".git"):
         folder.mkdir()
@@ -173,7 +173,7 @@ async def test_nothing_is_heard_of_what_is_ignored_linked_to_or_anothers(root: P
         assert {hint.path for hint in second.seen} == {"b.md"}
 
 
-async def test_too_many_hints_want_a_rescan_instead(root: Path, state: Path) -> None:
+async def test_too_many_hints_request_a_rescan_instead(root: Path, state: Path) -> None:
     async with listening(root, state) as hearing:
         watcher = hearing.watcher
         watcher._on_hint = lambda: None

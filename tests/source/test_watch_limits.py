@@ -34,7 +34,7 @@ def test_limits_are_read_from_the_kernel(tmp_path: Path) -> None:
         ("", 1_000_000, InotifyLimits(), None),
     ],
 )
-def test_too_many_folders_to_watch_are_foreseen(
+def test_too_many_folders_to_watch_are_predicted(
     shared: str, directories: int, limits: InotifyLimits, says: str | None
 ) -> None:
     obstacle = observer.foreseen_obstacle("native", shared, directories, limits)
@@ -42,7 +42,7 @@ def test_too_many_folders_to_watch_are_foreseen(
     assert obstacle is None or ((says or "") in obstacle.why and not obstacle.lasts)
 
 
-def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_start_error_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     watches = observer.start_obstacle(OSError(errno.ENOSPC, "no watch"), LIMITS, 300_000)
     assert watches.fix.endswith("sysctl -w fs.inotify.max_user_watches=1048576")
     instances = observer.start_obstacle(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
@@ -54,7 +54,9 @@ def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> 
     assert "descriptors" in observer.start_obstacle(OSError(errno.EMFILE, ""), LIMITS, 10).why
 
 
-def test_running_out_of_descriptors_is_told_from_the_inotify_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptor_exhaustion_is_distinguished_from_the_inotify_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     used = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(observer.resource, "getrlimit", lambda which: (used + 4, used + 4))
     assert observer.descriptors_used_up()
@@ -66,12 +68,12 @@ SHARED = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuse.sshfs", "virtiofs")
 OWN = ("ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuseblk", "unknown")
 
 
-def test_file_systems_that_others_change_are_shared_and_our_own_are_not() -> None:
+def test_file_systems_changed_by_others_are_shared_and_local_ones_are_not() -> None:
     assert [name for name in (*SHARED, *OWN) if is_shared(name)] == [*SHARED]
 
 
 @pytest.mark.parametrize("name", [*SHARED, "vboxsf", "vmhgfs", "drvfs", "fuse.vmhgfs-fuse", "fuse.grpcfuse"])
-def test_what_is_polled_is_no_place_for_a_state_and_the_other_way_round(tmp_path: Path, name: str) -> None:
+def test_polled_file_systems_are_unsuitable_for_state_and_vice_versa(tmp_path: Path, name: str) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(f"1 0 8:1 / / rw - {name} none rw\n")
     assert is_shared(name)
@@ -104,14 +106,14 @@ DISK, HOME = Mount(1, "/", "ext4", device="8:1"), Mount(2, "/home", "ext4", devi
         ([DISK, Mount(3, "/srv/docs2", "ext4", "/volumes/srv", "8:1")], None),
     ],
 )
-def test_a_part_of_a_file_system_at_another_place_is_a_bind_mount(
+def test_part_of_a_file_system_mounted_elsewhere_is_a_bind_mount(
     mounts: list[Mount], point: str | None
 ) -> None:
     found = bound("/srv/docs", mounts)
     assert (found.point if found else None) == point
 
 
-def test_a_folder_that_a_sandbox_mounts_over_itself_is_no_bind_mount() -> None:
+def test_folder_bind_mounted_over_itself_by_a_sandbox_does_not_count() -> None:
     itself = Mount(3, "/home/ann/docs", "ext4", "/ann/docs", "8:2")
     assert bound("/home/ann/docs", [DISK, HOME, itself]) is None
     assert bound("/home/ann/docs", [HOME, itself, replace(itself, id=4)]) is None

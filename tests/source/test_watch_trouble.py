@@ -73,7 +73,7 @@ async def still_hears(hearing: Hearing, root: Path, name: str) -> None:
     await hearing.hears(Hint(name, HintKind.FILE))
 
 
-async def test_an_overflow_means_a_new_observer_and_a_rescan(hearing: Hearing, root: Path) -> None:
+async def test_overflow_causes_a_new_observer_and_a_rescan(hearing: Hearing, root: Path) -> None:
     before = library_threads()
     reader_of(hearing).handle_event(OVERFLOW)
     assert await kinds(hearing.watcher) == [TroubleKind.OVERFLOW]
@@ -88,7 +88,7 @@ async def test_an_overflow_means_a_new_observer_and_a_rescan(hearing: Hearing, r
 
 
 @pytest.mark.parametrize("which", ["the reader, of an exception", "the emitter, of itself"])
-async def test_a_thread_that_ends_is_replaced(hearing: Hearing, root: Path, which: str) -> None:
+async def test_dead_observer_thread_is_replaced(hearing: Hearing, root: Path, which: str) -> None:
     def fail(event: object) -> None:
         raise ValueError("no such watch")
 
@@ -107,7 +107,7 @@ async def test_a_thread_that_ends_is_replaced(hearing: Hearing, root: Path, whic
     await still_hears(hearing, root, "b.md")
 
 
-async def test_an_event_that_cannot_be_taken_in_ends_no_thread(root: Path, state: Path) -> None:
+async def test_unprocessable_event_ends_no_thread(root: Path, state: Path) -> None:
     def ignores(path: str) -> bool:
         if path == "bad.md":
             raise LookupError("no rule")
@@ -123,9 +123,7 @@ async def test_an_event_that_cannot_be_taken_in_ends_no_thread(root: Path, state
         assert hearing.watcher.rescan_wanted
 
 
-async def test_a_root_replaced_by_another_folder_is_watched_from_then_on(
-    hearing: Hearing, root: Path
-) -> None:
+async def test_replaced_root_is_watched_from_then_on(hearing: Hearing, root: Path) -> None:
     before = hearing.watcher.identity
     root.rename(root.parent / "away")
     root.mkdir()
@@ -136,7 +134,7 @@ async def test_a_root_replaced_by_another_folder_is_watched_from_then_on(
 
 
 @pytest.mark.parametrize("way", ["renamed", "deleted", "a file", "at start"])
-async def test_a_missing_root_is_told_while_it_lasts_and_watched_when_back(
+async def test_missing_root_is_reported_while_it_lasts_and_watched_when_back(
     root: Path, state: Path, way: str
 ) -> None:
     if way == "at start":
@@ -182,7 +180,7 @@ class RootLook:
         return watch.device_and_inode(folder)
 
 
-async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path, state: Path) -> None:
+async def test_unreadable_root_is_never_treated_as_missing(root: Path, state: Path) -> None:
     look = RootLook()
     async with listening(root, state, machine=machine(root_inode=look)) as hearing:
         for number in (errno.EACCES, errno.EIO):
@@ -195,7 +193,7 @@ async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path,
 
 
 @pytest.mark.parametrize("fs_type", ["nfs4", UNKNOWN])  # unknown in a chroot without its own mount
-async def test_a_dead_network_mount_holds_nothing_up(
+async def test_dead_network_mount_blocks_nothing(
     root: Path, state: Path, monkeypatch: pytest.MonkeyPatch, fs_type: str
 ) -> None:
     def on_network(folder: Path) -> RootIdentity:
@@ -219,7 +217,7 @@ async def test_a_dead_network_mount_holds_nothing_up(
         assert await hearing.watcher.check() == []
 
 
-async def test_a_root_that_went_away_is_looked_for_aside(root: Path, state: Path) -> None:
+async def test_vanished_root_is_checked_in_another_thread(root: Path, state: Path) -> None:
     look = RootLook()
     async with listening(root, state, machine=machine(root_inode=look)) as hearing:
         shutil.rmtree(root)
@@ -243,7 +241,7 @@ def mounted(at: str, fs_type: str) -> Machine:
         ("polling", lambda root: machine(), "observer: polling"),
     ],
 )
-async def test_it_polls_where_it_is_told_to_or_the_kernel_does_not_hear_of_every_change(
+async def test_polls_when_configured_or_when_events_are_incomplete(
     root: Path, state: Path, observer: str, on: Callable[[Path], Machine], why: str
 ) -> None:
     async with listening(root, state, observer=observer, machine=on(root)) as hearing:
@@ -254,7 +252,7 @@ async def test_it_polls_where_it_is_told_to_or_the_kernel_does_not_hear_of_every
         assert await hearing.watcher.check() == []
 
 
-async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Path, state: Path) -> None:
+async def test_auto_mode_polls_a_bind_mount_until_an_event_reports_a_change(root: Path, state: Path) -> None:
     disk, bind = Mount(1, "/", "ext4", device="8:1"), Mount(2, str(root), "ext4", "/volumes/docs", "8:1")
     bound = machine(mounts=lambda: [disk, bind])
     async with listening(root, state, machine=bound) as hearing:
@@ -273,7 +271,7 @@ async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Pa
         assert hearing.watcher.report.mode is Mode.NATIVE
 
 
-async def test_polling_rescans_as_often_as_it_can_afford(root: Path, state: Path) -> None:
+async def test_polling_interval_adapts_to_the_cost_of_a_scan(root: Path, state: Path) -> None:
     async with listening(root, state, observer="polling") as hearing:
         watcher = hearing.watcher
         assert watcher.rescan_every == 10
@@ -293,7 +291,7 @@ async def test_wake_reaches_a_polling_watcher_at_its_next_check(root: Path, stat
         assert hearing.wakes == 1
 
 
-async def test_directories_that_cannot_be_watched_any_more_mean_polling(
+async def test_unwatchable_directories_cause_polling(
     timed: Hearing, clock: Clock, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add = InotifyFD.add_callback
@@ -337,7 +335,7 @@ class Scans:
 
 
 @pytest.mark.parametrize("observer", ["auto", "native"])
-async def test_a_watch_that_hears_of_no_change_is_replaced(
+async def test_watch_that_misses_changes_is_replaced(
     root: Path, state: Path, clock: Clock, observer: str
 ) -> None:
     """`auto` also polls the folder until an event arrives; `native` relies on events alone."""
@@ -360,7 +358,7 @@ async def test_a_watch_that_hears_of_no_change_is_replaced(
         assert (watcher.report.mode, watcher.rescan_every, watcher.report.why) == (Mode.NATIVE, 900, "")
 
 
-async def test_changes_of_which_any_event_told_are_no_reason_to_watch_anew(
+async def test_changes_reported_by_any_event_do_not_replace_the_watch(
     timed: Hearing, clock: Clock, root: Path
 ) -> None:
     scans, before = Scans(timed, clock), library_threads()
@@ -390,7 +388,7 @@ def refuse_instance() -> TreeObserver:
 @pytest.mark.parametrize(
     ("make", "cure"), [(Refusing, "max_user_watches"), (refuse_instance, "max_user_instances")]
 )
-async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
+async def test_limit_reached_at_start_causes_polling_until_raised(
     root: Path, state: Path, make: type, cure: str
 ) -> None:
     clock, makers = Clock(1000.0), [make]
@@ -417,7 +415,7 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
         assert watcher.rescan_wanted
 
 
-async def test_what_fails_again_and_again_is_polled_for_a_while(timed: Hearing, clock: Clock) -> None:
+async def test_repeatedly_failing_watch_is_polled_for_a_while(timed: Hearing, clock: Clock) -> None:
     files, threads = descriptors(), len(library_threads())
     for _ in range(FREE_FAILURES):
         await overflow(timed)
@@ -443,7 +441,7 @@ async def test_what_fails_again_and_again_is_polled_for_a_while(timed: Hearing, 
     assert timed.watcher.report.mode is Mode.NATIVE, "forgotten after a while without a failure"
 
 
-async def test_a_start_that_is_cut_off_is_still_ended_by_stop(root: Path, state: Path) -> None:
+async def test_cancelled_start_is_still_ended_by_stop(root: Path, state: Path) -> None:
     entered, release = threading.Event(), threading.Event()
 
     class SlowObserver(TreeObserver):
@@ -465,7 +463,7 @@ async def test_a_start_that_is_cut_off_is_still_ended_by_stop(root: Path, state:
     assert inotify_fds() == fds
 
 
-async def test_an_event_after_the_loop_closed_ends_no_thread(root: Path, state: Path) -> None:
+async def test_event_after_the_loop_closed_ends_no_thread(root: Path, state: Path) -> None:
     def run_and_close() -> Watcher:
         loop = asyncio.new_event_loop()
         hearing = Hearing(root, state, machine=machine())
@@ -483,7 +481,7 @@ async def test_an_event_after_the_loop_closed_ends_no_thread(root: Path, state: 
     await asyncio.to_thread(watch._close)
 
 
-async def test_stop_is_harmless_at_any_time(root: Path, state: Path) -> None:
+async def test_stop_is_safe_at_any_time(root: Path, state: Path) -> None:
     watcher = Watcher(root, state, machine=machine())
     await watcher.stop()
     assert await watcher.check() == []

@@ -55,7 +55,7 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-async def test_a_state_of_the_oldest_schema_sends_and_deletes_nothing(world: World) -> None:
+async def test_state_of_the_oldest_schema_sends_and_deletes_nothing(world: World) -> None:
     await world.once()
     assert world.puts() == 0
     assert world.base.effects_of("delete") == []
@@ -63,7 +63,7 @@ async def test_a_state_of_the_oldest_schema_sends_and_deletes_nothing(world: Wor
     assert world.statuses() == {"ready": 3}
 
 
-async def test_work_goes_on_where_the_oldest_schema_left_it(world: World) -> None:
+async def test_work_continues_from_a_state_of_the_oldest_schema(world: World) -> None:
     world.write("badges.md", "An edit made while kbsync was upgraded.")
     world.delete("café.md")  # held, since the folder is another one than the state knew
     await world.once()
@@ -101,9 +101,7 @@ def leave_deletions(world: World, *, is_approved: bool) -> None:
 
 
 @pytest.mark.parametrize("is_approved", [False, True])
-async def test_a_question_about_deletions_and_its_answer_outlive_the_update(
-    world: World, is_approved: bool
-) -> None:
+async def test_held_deletions_and_their_approval_survive_the_upgrade(world: World, is_approved: bool) -> None:
     leave_deletions(world, is_approved=is_approved)
     await world.once()
     held, joining, _ = (path for path, _, _ in SERVED.values())
@@ -114,7 +112,7 @@ async def test_a_question_about_deletions_and_its_answer_outlive_the_update(
     assert world.puts() == 0
 
 
-def test_an_older_schema_becomes_the_one_of_a_new_state(tmp_path: Path) -> None:
+def test_migrated_schema_equals_a_new_one(tmp_path: Path) -> None:
     open_oldest_state(tmp_path / "old.db", tmp_path)
     with closing(open_writer(tmp_path / "new.db")) as new, closing(open_writer(tmp_path / "old.db")) as old:
         schema.migrate(new)
@@ -123,7 +121,7 @@ def test_an_older_schema_becomes_the_one_of_a_new_state(tmp_path: Path) -> None:
         assert kinds_of(old) == kinds_of(new)
 
 
-def test_the_last_audit_of_an_older_state_is_read(tmp_path: Path) -> None:
+def test_last_audit_of_an_older_state_is_read(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     open_oldest_state(path, tmp_path)
     stored = '{"binding": 1, "ended": 5.0, "duplicate": 0, "orphaned": 0, "mended": 3, "is_audit": true}'
@@ -135,7 +133,7 @@ def test_the_last_audit_of_an_older_state_is_read(tmp_path: Path) -> None:
     assert audit == LastAudit(1, 5.0, repaired=3, is_audit=True)
 
 
-def test_a_message_for_an_older_kbsync_changes_nothing_under_it(tmp_path: Path) -> None:
+def test_message_for_an_older_kbsync_does_not_modify_its_state(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     open_oldest_state(path, tmp_path)
     with closing(open_writer(path)) as db:
@@ -146,7 +144,7 @@ def test_a_message_for_an_older_kbsync_changes_nothing_under_it(tmp_path: Path) 
         assert schema.version_of(db) == schema.VERSION
 
 
-def test_a_state_from_before_the_first_release_is_set_aside(world: World) -> None:
+def test_state_from_before_the_first_release_is_set_aside(world: World) -> None:
     state = world.state / "state.db"
     with closing(apsw.Connection(str(state))) as connection:
         connection.pragma("user_version", schema.OLDEST - 1)
@@ -155,7 +153,7 @@ def test_a_state_from_before_the_first_release_is_set_aside(world: World) -> Non
             open_it(state)
 
 
-def test_released_scripts_were_not_changed() -> None:
+def test_released_migration_scripts_are_unchanged() -> None:
     digests = [hashlib.sha256(script.encode()).hexdigest() for script in schema.MIGRATIONS]
     assert len(digests) >= len(RELEASED)
     for digest, begin in zip(digests, RELEASED, strict=False):

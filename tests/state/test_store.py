@@ -54,7 +54,7 @@ def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
     return Upload(0, m, 1, path, path, path, digest, 1, "r", state, remote_id="x", due_at=1.0)
 
 
-async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
+async def test_write_returns_only_after_its_commit(tmp_path: Path) -> None:
     path, seen = tmp_path / "state.db", list[tuple[str, int]]()
 
     def look_from_outside(moment: str) -> None:
@@ -67,13 +67,13 @@ async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_is_committed_outlives_a_loss_of_power(tmp_path: Path) -> None:
+def test_committed_data_survives_a_power_loss(tmp_path: Path) -> None:
     """tests/promises/test_power_loss.py tests it; this only checks SQLite's setting."""
     with closing(open_writer(tmp_path / "state.db")) as writer:
         assert (writer.pragma("journal_mode"), writer.pragma("synchronous")) == ("wal", 2)
 
 
-async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
+async def test_concurrent_writes_share_a_commit(tmp_path: Path) -> None:
     gate, moments = threading.Event(), list[str]()
 
     def note(moment: str) -> None:
@@ -89,7 +89,9 @@ async def test_writes_that_come_together_share_a_commit(tmp_path: Path) -> None:
     store.close()
 
 
-async def test_what_the_disk_or_a_service_says_is_kept_whatever_bytes_it_holds(store: StateStore) -> None:
+async def test_messages_from_disk_or_service_are_stored_whatever_bytes_they_contain(
+    store: StateStore,
+) -> None:
     def record(tx: Tx) -> int:
         m = mirror(tx)
         tx.folders.trouble(m, ODD, f"{ODD} cannot be read")
@@ -107,7 +109,7 @@ async def test_what_the_disk_or_a_service_says_is_kept_whatever_bytes_it_holds(s
     assert (odd.reason, odd.code, cut.reason) == (ODD, ODD, "half of a pair: \ufffd")
 
 
-async def test_one_failing_write_does_not_undo_its_neighbours(store: StateStore) -> None:
+async def test_failing_write_does_not_undo_its_neighbours(store: StateStore) -> None:
     def fails(tx: Tx) -> None:
         tx.meta.set(MirrorFact.NOTE, 1, "done")
         raise ValueError("no")
@@ -122,7 +124,7 @@ async def test_one_failing_write_does_not_undo_its_neighbours(store: StateStore)
     )
 
 
-async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: StateStore) -> None:
+async def test_cancelled_caller_does_not_stop_the_writer(store: StateStore) -> None:
     task = asyncio.create_task(store.write(mirror))
     await asyncio.sleep(0)
     task.cancel()
@@ -136,7 +138,7 @@ async def test_a_caller_that_is_cut_off_does_not_stop_the_writer(store: StateSto
     ("first", "second"),
     [(UploadState.SERVING, UploadState.HELD), (UploadState.UNSURE, UploadState.SENDING)],
 )
-def test_two_uploads_can_never_serve_one_path_or_be_one_version_in_flight(
+def test_two_uploads_can_never_serve_one_path_or_share_a_version_in_flight(
     store: StateStore, first: UploadState, second: UploadState
 ) -> None:
     m = store.submit(mirror).result()
@@ -145,7 +147,7 @@ def test_two_uploads_can_never_serve_one_path_or_be_one_version_in_flight(
         store.submit(lambda tx: tx.uploads.add(upload(m, "a", second))).result()
 
 
-def test_upload_ids_of_two_states_do_not_meet(tmp_path: Path) -> None:
+def test_upload_ids_of_two_states_do_not_collide(tmp_path: Path) -> None:
     first = []
     for name in ("a.db", "b.db"):
         store = StateStore(tmp_path / name)
@@ -156,7 +158,7 @@ def test_upload_ids_of_two_states_do_not_meet(tmp_path: Path) -> None:
     assert abs(first[0] - first[1]) > 1000
 
 
-def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: StateStore) -> None:
+def test_missing_tree_is_missed_completely_including_unusual_names(store: StateStore) -> None:
     m = store.submit(mirror).result()
 
     def work(tx: Tx) -> list[str]:
@@ -169,7 +171,7 @@ def test_a_gone_tree_is_missed_whole_also_below_odd_names(store: StateStore) -> 
     assert store.submit(work).result() == sorted([f"top/{ODD}", "top/b.md"])
 
 
-def test_what_a_scan_missed_is_missed_since_its_end(store: StateStore) -> None:
+def test_paths_missed_by_a_scan_are_missed_since_its_end(store: StateStore) -> None:
     m = store.submit(mirror).result()
 
     def work(tx: Tx) -> list[list[str]]:
@@ -192,7 +194,7 @@ def traces(folder: Path) -> dict[str, bytes]:
     return {p.name: b"" if p.name.endswith("-shm") else p.read_bytes() for p in folder.iterdir()}
 
 
-def test_looking_writes_nothing_and_makes_no_file(tmp_path: Path, store: StateStore) -> None:
+def test_reading_writes_nothing_and_creates_no_file(tmp_path: Path, store: StateStore) -> None:
     store.submit(mirror).result()
     before = traces(tmp_path)
     state = ReadOnlyState(tmp_path / "state.db")
@@ -204,14 +206,14 @@ def test_looking_writes_nothing_and_makes_no_file(tmp_path: Path, store: StateSt
     assert all((p.stat().st_mode & 0o077) == 0 for p in tmp_path.iterdir())
 
 
-def test_files_for_readers_stay_after_the_writer_has_gone(tmp_path: Path) -> None:
+def test_reader_files_stay_after_the_writer_exits(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
     store.submit(mirror).result()
     store.close()
     assert {p.name for p in tmp_path.iterdir()} == {"state.db", "state.db-wal", "state.db-shm"}
 
 
-def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     StateStore(path).close()
     connection = open_writer(path)
@@ -221,7 +223,7 @@ def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
         StateStore(path)
 
 
-def test_who_holds_the_lock_is_told_or_said_to_be_unknown(
+def test_lock_holder_is_identified_or_reported_as_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert lock.holding(tmp_path) is False  # nobody ever did
@@ -245,7 +247,7 @@ def test_who_holds_the_lock_is_told_or_said_to_be_unknown(
         pass
 
 
-def test_the_lock_of_an_ended_process_is_free_and_that_of_another_user_is_not(
+def test_lock_of_a_dead_process_is_free_and_of_another_user_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "LOCKS", tmp_path / "none")  # the kernel takes long to list them
@@ -256,7 +258,7 @@ def test_the_lock_of_an_ended_process_is_free_and_that_of_another_user_is_not(
         assert lock.holding(tmp_path) is is_held
 
 
-async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: StateStore) -> None:
+async def test_next_due_time_is_found_without_reading_idle_rows(store: StateStore) -> None:
     def fill(tx: Tx) -> int:
         m = mirror(tx)
         for n in range(2000):
@@ -283,7 +285,7 @@ class NoTemporaryFiles(apsw.VFS):
 
 
 @long
-def test_nothing_is_written_outside_of_the_states_folder(tmp_path: Path) -> None:
+def test_nothing_is_written_outside_the_state_directory(tmp_path: Path) -> None:
     sorting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)" + (
         " SELECT i FROM n ORDER BY hex(i) || i"
     )
@@ -333,7 +335,7 @@ def ask_about_r2(tx: Tx) -> Extent:
     return tx.recipes.extent(tx.holds.current(1, RENEWALS)[0])
 
 
-def test_a_state_of_an_earlier_version_can_be_looked_at_before_it_goes_on(tmp_path: Path) -> None:
+def test_state_of_an_earlier_version_can_be_read_before_migration(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     state_of_oldest_schema(path)
     before = traces(tmp_path)
@@ -346,7 +348,7 @@ def test_a_state_of_an_earlier_version_can_be_looked_at_before_it_goes_on(tmp_pa
         assert store.submit(ask_about_r2).result() == Extent(1, 3, (("r", "r2"),))
 
 
-def test_a_crash_amid_the_steps_leaves_a_whole_earlier_version(tmp_path: Path) -> None:
+def test_crash_during_migration_leaves_a_complete_earlier_version(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     state_of_oldest_schema(path)
     for number in range(len(schema.MIGRATIONS)):
@@ -362,7 +364,7 @@ def test_a_crash_amid_the_steps_leaves_a_whole_earlier_version(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("opened", [open_writer, open_reader])
-def test_a_statement_is_compiled_once_whatever_its_values(
+def test_statement_is_compiled_once_whatever_its_values(
     store: StateStore, opened: Callable[[Path], apsw.Connection]
 ) -> None:
     with closing(opened(store.path)) as connection:
@@ -376,7 +378,7 @@ def test_a_statement_is_compiled_once_whatever_its_values(
         assert compiled == []
 
 
-def test_a_state_that_is_made_while_it_is_looked_at_is_not_called_damaged(
+def test_state_being_created_is_not_reported_as_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state.db"
@@ -395,7 +397,7 @@ def test_a_state_that_is_made_while_it_is_looked_at_is_not_called_damaged(
         assert state.is_made
 
 
-def test_what_a_full_disk_ended_by_itself_is_not_ended_once_more(tmp_path: Path) -> None:
+def test_transaction_ended_by_a_full_disk_is_not_ended_again(tmp_path: Path) -> None:
     """A second error would have hidden the first, and would have looked like a bug of ours."""
     with closing(apsw.Connection(str(tmp_path / "a.db"))) as connection:
         with pytest.raises(apsw.FullError), transaction(connection):
