@@ -30,13 +30,13 @@ def ask(app: Application[Any, Any], key: str = "a.key", **headers: str) -> int:
     return app.answer(Request(1, "GET", path, path, {}, given), None).status
 
 
-def test_a_cookie_is_a_violation(app: Application[Any, Any]) -> None:
+def test_cookie_is_a_violation(app: Application[Any, Any]) -> None:
     app.violations.clear()
     ask(app, cookie="session=1")
     assert any("a cookie was sent" in one for one in app.violations)
 
 
-def test_a_key_is_refused_from_the_moment_that_it_is_revoked(app: Application[Any, Any]) -> None:
+def test_key_is_refused_once_revoked(app: Application[Any, Any]) -> None:
     known = ask(app)
     app.set_behaviour({"key_revoked": True})
     revoked = ask(app)
@@ -44,7 +44,7 @@ def test_a_key_is_refused_from_the_moment_that_it_is_revoked(app: Application[An
     assert known != revoked or app.name == "gptbots"  # which reports it in the body
 
 
-def test_what_others_do_is_in_the_snapshot_and_in_the_journal(app: Application[Any, Any]) -> None:
+def test_foreign_changes_are_in_the_snapshot_and_in_the_journal(app: Application[Any, Any]) -> None:
     guide = app.put_foreign({"name": "guide.md", "text": "by somebody else"})
     assert (guide["foreign"], guide["deleted"], guide["sent_name"]) == (True, False, "guide.md")
     assert [one["id"] for one in app.snapshot()["documents"]] == [guide["id"]]
@@ -59,7 +59,7 @@ def test_what_others_do_is_in_the_snapshot_and_in_the_journal(app: Application[A
     json.dumps([app.snapshot(), entries])
 
 
-def test_a_reset_is_as_at_the_start(app: Application[Any, Any]) -> None:
+def test_reset_restores_the_initial_state(app: Application[Any, Any]) -> None:
     before = app.snapshot(), app.behaviour
     app.put_foreign({"name": "guide.md", "text": "by somebody else"})
     app.set_behaviour({"extra_fields": True, "page_cap": 3})
@@ -69,7 +69,7 @@ def test_a_reset_is_as_at_the_start(app: Application[Any, Any]) -> None:
     assert (app.journal(), app.violations) == ([], [])
 
 
-def test_it_prints_a_config_for_its_base(app: Application[Any, Any]) -> None:
+def test_stand_in_prints_a_config_for_its_base(app: Application[Any, Any]) -> None:
     lines = app.config_hint("http://127.0.0.1:9").splitlines()
     assert f"      base_url: http://127.0.0.1:9{app.api}" in lines
     assert "      api_key: a.key" in lines

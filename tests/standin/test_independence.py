@@ -31,19 +31,19 @@ def imported(package: Path) -> Iterator[str]:
 
 
 @long
-def test_the_stand_in_uses_nothing_of_the_program() -> None:
+def test_stand_in_imports_nothing_of_the_program() -> None:
     assert "kbsync" not in set(imported(Path(kbsync_standin.__path__[0])))
 
 
 @long
-def test_the_program_uses_nothing_of_the_stand_in() -> None:
+def test_program_imports_nothing_of_the_stand_in() -> None:
     assert "kbsync_standin" not in set(imported(Path(kbsync.__path__[0])))
 
 
 STAND_IN = Path(kbsync_standin.__path__[0])
 
 
-def test_the_stand_in_knows_no_word_of_the_program() -> None:
+def test_stand_in_mentions_no_name_of_the_program() -> None:
     """A service treats all clients alike, whatever their name."""
     words = [
         node.value
@@ -58,7 +58,7 @@ VENDORS = sorted(file.parent.name for file in STAND_IN.glob("*/__init__.py"))
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_the_stand_in_of_a_vendor_uses_no_other_one(vendor: str) -> None:
+def test_stand_ins_of_different_vendors_are_independent(vendor: str) -> None:
     others = {f"kbsync_standin.{other}" for other in VENDORS if other != vendor}
     modules = {
         ".".join(node.module.split(".")[:2])

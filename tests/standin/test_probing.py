@@ -31,12 +31,12 @@ def side(**behaviour: Any) -> Any:
     return stand_in(app, {"authorization": f"Bearer {KEY}"}, {"home": HOME_ID})
 
 
-def test_a_stand_in_is_like_itself() -> None:
+def test_stand_in_compared_with_itself_has_no_differences() -> None:
     with side() as one, side() as other:
         assert differences(PROBES, one, other) == []
 
 
-def test_a_key_that_only_one_has_is_told_and_may_have_a_reason() -> None:
+def test_key_only_one_side_has_is_reported_unless_excused() -> None:
     with side() as one, side(extra_fields=True) as other:
         found = differences(PROBES, one, other)
     assert found
@@ -47,7 +47,7 @@ def test_a_key_that_only_one_has_is_told_and_may_have_a_reason() -> None:
     assert judge([], {"gone: body": "was so once"}).idle == ["gone: body"]
 
 
-def test_shapes_are_types_and_not_values() -> None:
+def test_shapes_compare_types_and_not_values() -> None:
     rows = [{"id": "a", "size": 1, "tag": None}, {"id": "b", "size": 2.5}]
     assert answer({"data": rows, "more": False}) == {
         "status": "200",
@@ -69,7 +69,7 @@ def models_url() -> Any:
         yield url
 
 
-def test_models_embed_texts_that_share_words_near_each_other(models_url: str) -> None:
+def test_embedding_model_puts_texts_with_common_words_close_together(models_url: str) -> None:
     texts = ["the kestrel hovers", "a kestrel hovers here", "prices of wool"]
     given = {"model": models.EMBEDDING, "input": texts}
     rows = httpx.post(f"{models_url}/embeddings", json=given, trust_env=False).json()["data"]
@@ -79,7 +79,7 @@ def test_models_embed_texts_that_share_words_near_each_other(models_url: str) ->
     assert abs(sum(a * b for a, b in zip(one, other, strict=True))) < 0.2
 
 
-def test_models_fail_as_they_are_told(models_url: str) -> None:
+def test_models_fail_as_configured(models_url: str) -> None:
     control, given = models_url.removesuffix("/v1") + "/control", {"model": "m", "input": "a kestrel"}
     with httpx.Client(trust_env=False) as client:
         client.post(control, json={"fail": 1, "status": 429})
@@ -91,7 +91,7 @@ def test_models_fail_as_they_are_told(models_url: str) -> None:
         assert client.post(f"{models_url}/embeddings", json=given).status_code == 200
 
 
-def test_models_talk_at_once_and_in_pieces(models_url: str) -> None:
+def test_models_answer_whole_and_streamed(models_url: str) -> None:
     given = {"model": models.CHAT, "messages": [{"role": "user", "content": "hours?"}]}
     at_once = httpx.post(f"{models_url}/chat/completions", json=given, trust_env=False)
     assert "hours?" in at_once.json()["choices"][0]["message"]["content"]

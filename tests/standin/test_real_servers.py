@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @long
-def test_a_server_that_cannot_be_installed_is_named_and_left_out(
+def test_uninstallable_server_is_named_and_skipped(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_program(home / "uv", "echo there is no network >&2; exit 1")
@@ -39,7 +39,7 @@ def test_a_server_that_cannot_be_installed_is_named_and_left_out(
     assert "lightrag is left out" in capsys.readouterr().out
 
 
-def test_each_list_has_an_environment_that_is_made_once_and_kept_while_it_is_used(
+def test_each_requirements_list_has_one_cached_environment(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, made = home / "log", list[Path]()
@@ -58,12 +58,12 @@ def test_each_list_has_an_environment_that_is_made_once_and_kept_while_it_is_use
     assert not made[0].exists() and made[2].exists()
 
 
-def test_a_name_that_is_no_server_is_refused() -> None:
+def test_unknown_server_name_is_refused() -> None:
     with pytest.raises(SystemExit, match="no server minio; there are openai"):
         runner.main(["minio"])
 
 
-def test_the_lists_of_packages_are_frozen() -> None:
+def test_requirements_lists_are_pinned() -> None:
     for name in NAMES:
         lines = Path(running.__file__).with_name(f"{name}.txt").read_text().splitlines()
         assert len(lines) > 50 or name == "mcp"
@@ -83,7 +83,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRe
 """
 
 
-def test_a_server_and_what_it_started_end_with_the_context(tmp_path: Path) -> None:
+def test_server_and_its_children_end_with_the_context(tmp_path: Path) -> None:
     port = free_port()
     words = [sys.executable, "-c", SERVER, str(port)]
     with running.running(words, tmp_path / "place", f"http://127.0.0.1:{port}/", {}) as process:
@@ -105,7 +105,7 @@ def is_running(number: int) -> bool:
         return False
 
 
-def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None:
+def test_server_that_exits_immediately_is_reported_with_its_log(tmp_path: Path) -> None:
     words = ["/bin/sh", "-c", "echo the port is taken; exit 3"]
     with (
         pytest.raises(NotStarted, match=r"sh ended with code 3:\nthe port is taken"),
@@ -115,7 +115,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None
 
 
 @long
-def test_nothing_is_collected_where_no_server_is() -> None:
+def test_no_test_is_collected_without_a_server() -> None:
     environ = {name: value for name, value in os.environ.items() if name != running.VARIABLE}
     words = ("--collect-only", "-q", "-p", "no:cacheprovider", "tests/servers")
     command = [sys.executable, "-m", "pytest", *words]

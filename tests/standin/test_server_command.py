@@ -72,7 +72,7 @@ def get(url: str) -> httpx.Response:
 
 @enumerated()
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_where_it_listens_serves_and_ends_when_told(started: Start, number: signal.Signals) -> None:
+def test_server_reports_its_address_and_ends_when_told(started: Start, number: signal.Signals) -> None:
     program = started("--key", "secret", "--seed", "7", "--vectorize", "500ms-2m")
     url = url_of(program)
     assert get(url + "/documents/arguments").json() == ["secret", 7, [0.5, 120.0]]
@@ -85,7 +85,7 @@ def test_it_says_where_it_listens_serves_and_ends_when_told(started: Start, numb
 
 
 @long
-def test_it_ends_at_once_though_a_client_hangs(started: Start) -> None:
+def test_server_ends_immediately_despite_a_hanging_client(started: Start) -> None:
     program = started("--quiet", "--fault", '{"kind": "hang"}', "--behaviour", "loud=true")
     url = url_of(program)
     assert get(url + "/_standin/behaviour").json()["loud"] is True
@@ -97,7 +97,7 @@ def test_it_ends_at_once_though_a_client_hangs(started: Start) -> None:
 
 
 @long
-def test_an_address_that_is_taken_is_said_and_ends_with_1(
+def test_address_in_use_is_reported_with_exit_code_1(
     started: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = url_of(started("--quiet"))
@@ -106,7 +106,7 @@ def test_an_address_that_is_taken_is_said_and_ends_with_1(
     assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
 
 
-def test_the_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["zhipu", "--list-faults"]) == 0
     out = capsys.readouterr().out
     assert "shout: the answer is in capitals" in out
@@ -130,7 +130,7 @@ def test_the_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["zhipu", "--behaviour", "lout=1"], "no switch lout"),
     ],
 )
-def test_wrong_usage_is_refused_with_a_sentence(
+def test_wrong_usage_is_refused_with_a_message(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ending:
@@ -139,13 +139,13 @@ def test_wrong_usage_is_refused_with_a_sentence(
     assert sentence in capsys.readouterr().err
 
 
-def test_a_thread_whose_address_is_taken_fails_where_it_is_asked_for() -> None:
+def test_server_thread_with_an_address_in_use_fails_at_its_start() -> None:
     with Server(echo.Echo()).in_thread() as first, pytest.raises(OSError):  # noqa: SIM117
         with Server(echo.Echo(), port=first.port).in_thread():
             pass
 
 
-def test_the_thread_ends_though_the_test_fails() -> None:
+def test_server_thread_ends_when_the_test_fails() -> None:
     server = Server(echo.Echo())
     with pytest.raises(ZeroDivisionError), server.in_thread():
         server.faults.add(Fault("hang"))

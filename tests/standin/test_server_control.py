@@ -12,7 +12,7 @@ from kbsync_standin.server import Server
 from tests.standin.echo import NOON, spoken, upload
 
 
-async def test_the_overview_says_what_there_is(server: Server, client: httpx.AsyncClient) -> None:
+async def test_overview_lists_everything(server: Server, client: httpx.AsyncClient) -> None:
     await client.post("/documents/base", content=b"a.md\n")
     seen = (await client.get("/_standin")).json()
     assert (seen["app"], seen["now"], seen["total"], seen["by_op"]) == ("echo", NOON, 1, {"upload": 1})
@@ -21,12 +21,12 @@ async def test_the_overview_says_what_there_is(server: Server, client: httpx.Asy
     assert "/_standin/faults" in seen["routes"]
 
 
-async def test_every_route_of_the_overview_is_there(client: httpx.AsyncClient) -> None:
+async def test_every_route_of_the_overview_exists(client: httpx.AsyncClient) -> None:
     for route in (await client.get("/_standin")).json()["routes"]:
         assert (await client.get(route)).status_code == (405 if route.endswith("/reset") else 200)
 
 
-async def test_requests_can_be_seen_and_counted_anew(server: Server, client: httpx.AsyncClient) -> None:
+async def test_requests_can_be_listed_and_reset(server: Server, client: httpx.AsyncClient) -> None:
     await client.post("/documents/base", content=b"a.md\n")
     await client.get("/documents/b.md")
     seen = (await client.get("/_standin/requests")).json()
@@ -46,7 +46,7 @@ async def test_requests_can_be_seen_and_counted_anew(server: Server, client: htt
     assert server.requests.log[0].n == 3
 
 
-async def test_faults_can_be_added_seen_and_removed(server: Server, client: httpx.AsyncClient) -> None:
+async def test_faults_can_be_added_listed_and_removed(server: Server, client: httpx.AsyncClient) -> None:
     fault = {"kind": "status", "op": "upload", "times": 2, "args": {"status": 503}}
     added = await client.post("/_standin/faults", json=fault)
     assert added.status_code == 201
@@ -57,9 +57,7 @@ async def test_faults_can_be_added_seen_and_removed(server: Server, client: http
     assert (await client.post("/documents/base", content=b"a.md\n")).status_code == 200
 
 
-async def test_several_faults_at_once_are_added_all_or_none(
-    server: Server, client: httpx.AsyncClient
-) -> None:
+async def test_several_faults_are_added_atomically(server: Server, client: httpx.AsyncClient) -> None:
     refusal = await client.post("/_standin/faults", json=[{"kind": "hang"}, {"kind": "hnag"}])
     assert refusal.status_code == 400
     assert server.faults.all == []
@@ -67,7 +65,7 @@ async def test_several_faults_at_once_are_added_all_or_none(
     assert [fault.kind for fault in server.faults.all] == ["hang", "drip"]
 
 
-async def test_no_fault_keeps_anybody_from_removing_it(server: Server, client: httpx.AsyncClient) -> None:
+async def test_every_fault_can_be_removed_while_active(server: Server, client: httpx.AsyncClient) -> None:
     await client.post("/_standin/faults", json={"kind": "reset-connect", "times": 0})
     with pytest.raises(httpx.ReadError):
         await client.get("/documents/a.md")
@@ -75,7 +73,7 @@ async def test_no_fault_keeps_anybody_from_removing_it(server: Server, client: h
     assert (await client.get("/documents/a.md")).status_code == 404
 
 
-async def test_time_can_be_advanced_and_late_work_is_done(server: Server, client: httpx.AsyncClient) -> None:
+async def test_time_can_be_advanced_and_due_work_is_done(server: Server, client: httpx.AsyncClient) -> None:
     server.faults.add(Fault("late-effect", args={"after": 20}))
     await spoken(server.port, upload())
     assert (await client.get("/_standin")).json()["late"] == 1
@@ -117,7 +115,7 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
         ("POST", "documents", "{}", "store a document with"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_with_a_sentence(
+async def test_invalid_control_request_is_refused_with_a_message(
     server: Server, client: httpx.AsyncClient, method: str, path: str, body: Any, sentence: str
 ) -> None:
     answer = await client.request(method, f"/_standin/{path}", content=body)
@@ -125,7 +123,7 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
     assert sentence in answer.json()["error"]
 
 
-async def test_an_unknown_route_and_a_wrong_method_name_the_right_ones(client: httpx.AsyncClient) -> None:
+async def test_unknown_route_and_wrong_method_name_the_right_ones(client: httpx.AsyncClient) -> None:
     unknown = await client.get("/_standin/fault")
     assert unknown.status_code == 404
     assert "/_standin/faults" in unknown.json()["error"]

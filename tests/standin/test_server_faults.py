@@ -40,7 +40,7 @@ UPLOAD = ("upload", "a.md")
         ([Fault("hang"), Fault("empty")], [UPLOAD] * 3, ["hang", "empty", ""]),
     ],
 )
-def test_a_fault_hits_the_calls_it_is_meant_for(
+def test_fault_affects_only_the_targeted_calls(
     faults: Faults, waiting: list[Fault], calls: list[tuple[str, str]], hit: list[str]
 ) -> None:
     for fault in waiting:
@@ -50,7 +50,7 @@ def test_a_fault_hits_the_calls_it_is_meant_for(
     assert played(faults, *calls) == [""] * len(calls)
 
 
-def test_an_application_cannot_take_a_kind_of_the_servers() -> None:
+def test_application_cannot_use_a_fault_kind_of_the_server() -> None:
     with pytest.raises(ValueError, match="hang"):
         Faults({"hang": "mine"})
 
@@ -74,7 +74,7 @@ def test_an_application_cannot_take_a_kind_of_the_servers() -> None:
         (Fault("late-effect", args={"hang": 1}), "hang=1"),
     ],
 )
-def test_a_fault_that_cannot_be_played_is_refused(faults: Faults, fault: Fault, sentence: str) -> None:
+def test_impossible_fault_is_refused(faults: Faults, fault: Fault, sentence: str) -> None:
     with pytest.raises(ValueError) as refusal:
         faults.add(fault)
     assert sentence in str(refusal.value)

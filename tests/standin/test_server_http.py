@@ -19,7 +19,7 @@ def echo(server: Server) -> Echo:
     return server.app
 
 
-async def test_a_client_that_goes_in_mid_body_has_no_effect(server: Server) -> None:
+async def test_client_that_disconnects_mid_body_has_no_effect(server: Server) -> None:
     assert await spoken(server.port, upload()[:-2], half_close=True) == b""
     assert echo(server).journal() == []
     assert server.requests.in_flight == 0
@@ -27,7 +27,7 @@ async def test_a_client_that_goes_in_mid_body_has_no_effect(server: Server) -> N
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_above_the_limit_is_refused(
+async def test_body_above_the_limit_is_refused(
     server: Server, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, chunked: bool
 ) -> None:
     monkeypatch.setattr(exchange, "MAX_BODY_BYTES", 1000)
@@ -44,7 +44,7 @@ async def test_a_body_above_the_limit_is_refused(
     assert (await client.post("/documents/base", content=b"a.md\n")).status_code == 200
 
 
-async def test_a_breakdown_of_the_application_is_loud(
+async def test_application_crash_fails_loudly(
     server: Server, client: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = await client.get("/boom")
@@ -55,7 +55,7 @@ async def test_a_breakdown_of_the_application_is_loud(
 
 
 @long
-async def test_the_log_is_bounded(server: Server) -> None:
+async def test_log_is_bounded(server: Server) -> None:
     for _ in range(3):
         await spoken(server.port, b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n" * 400, half_close=True)
     assert server.requests.total == 1200
@@ -63,7 +63,7 @@ async def test_the_log_is_bounded(server: Server) -> None:
     assert server.requests.log[-1].n == 1200
 
 
-async def test_latency_is_added_to_each_answer() -> None:
+async def test_latency_is_added_to_each_response() -> None:
     server = Server(Echo(), latency=0.05)
     await server.start()
     loop = asyncio.get_running_loop()

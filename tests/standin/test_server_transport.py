@@ -63,9 +63,7 @@ NEVER_AN_EFFECT = {"close-before", "reset-connect", "reset-sending", "late-effec
 
 @pytest.mark.parametrize("effect", [True, False])
 @pytest.mark.parametrize("kind", BROKEN)
-async def test_a_broken_connection_leaves_the_effect_asked_for(
-    server: Server, kind: str, effect: bool
-) -> None:
+async def test_broken_connection_has_the_configured_effect(server: Server, kind: str, effect: bool) -> None:
     server.faults.add(Fault(kind, effect=effect))
     came, fits = await dropped(server, upload(text="x" * 2000)), BROKEN[kind]
     assert came is None if fits is None else came is not None and (fits(came) or not effect)
@@ -95,7 +93,7 @@ SMALL = {"very-large-body": {"bytes": 500_000}, "slow-reading": {"bytes_per_seco
 
 @pytest.mark.parametrize("effect", [True, False])
 @pytest.mark.parametrize("kind", CHANGED)
-async def test_a_changed_answer_is_whole_http_and_leaves_the_effect_asked_for(
+async def test_altered_response_is_valid_http_with_the_configured_effect(
     server: Server, kind: str, effect: bool
 ) -> None:
     server.faults.add(Fault(kind, effect=effect, args=dict(SMALL.get(kind, {}))))
@@ -106,7 +104,7 @@ async def test_a_changed_answer_is_whole_http_and_leaves_the_effect_asked_for(
     assert effects(server) == effect
 
 
-async def test_a_reset_in_mid_answer_comes_after_a_part_of_it(server: Server) -> None:
+async def test_reset_mid_response_follows_a_part_of_it(server: Server) -> None:
     server.faults.add(Fault("reset-reading"))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(upload())
@@ -118,7 +116,7 @@ async def test_a_reset_in_mid_answer_comes_after_a_part_of_it(server: Server) ->
 
 
 @pytest.mark.parametrize("kind", ["close-before", "reset-connect", "reset-sending", "slow-reading"])
-async def test_faults_before_the_body_know_the_name_that_stands_in_it(
+async def test_faults_before_the_body_can_target_names_inside_it(
     server: Server, client: httpx.AsyncClient, kind: str
 ) -> None:
     rate = {"bytes_per_second": 1e9} if kind == "slow-reading" else {}
@@ -138,7 +136,7 @@ async def test_faults_before_the_body_know_the_name_that_stands_in_it(
 
 
 @pytest.mark.parametrize("effect", [True, False])
-async def test_hang_never_answers_until_the_client_goes(server: Server, effect: bool) -> None:
+async def test_hang_lasts_until_the_client_disconnects(server: Server, effect: bool) -> None:
     server.faults.add(Fault("hang", effect=effect))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(upload())
@@ -154,7 +152,7 @@ async def test_hang_never_answers_until_the_client_goes(server: Server, effect: 
 
 
 @pytest.mark.parametrize("effect", [True, False])
-async def test_drip_comes_byte_by_byte(server: Server, effect: bool) -> None:
+async def test_drip_sends_byte_by_byte(server: Server, effect: bool) -> None:
     server.faults.add(Fault("drip", effect=effect, args={"every": 0.0001}))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(upload() + upload(headers=CLOSE))
@@ -169,7 +167,7 @@ async def test_drip_comes_byte_by_byte(server: Server, effect: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["drip", "late-answer"])
-async def test_a_slow_answer_ends_when_the_client_goes(server: Server, kind: str) -> None:
+async def test_slow_response_ends_when_the_client_disconnects(server: Server, kind: str) -> None:
     server.faults.add(Fault(kind, args={"every" if kind == "drip" else "seconds": 1000}))
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(upload())
@@ -190,7 +188,7 @@ async def test_headers_then_silence(server: Server, client: httpx.AsyncClient, e
     assert effects(server) == effect
 
 
-async def test_a_late_answer_comes_after_the_work(server: Server) -> None:
+async def test_late_response_follows_the_work(server: Server) -> None:
     server.faults.add(Fault("late-answer", args={"seconds": 0.05}))
     asking = asyncio.create_task(spoken(server.port, upload(headers=CLOSE)))
     while effects(server) == 0:
@@ -199,9 +197,7 @@ async def test_a_late_answer_comes_after_the_work(server: Server) -> None:
     assert (await asking).startswith(b"HTTP/1.1 200 OK")
 
 
-async def test_a_slow_reader_takes_the_time_its_rate_demands(
-    server: Server, client: httpx.AsyncClient
-) -> None:
+async def test_slow_reader_takes_the_time_of_its_rate(server: Server, client: httpx.AsyncClient) -> None:
     server.faults.add(Fault("slow-reading", args={"bytes_per_second": 50_000}))
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -212,7 +208,7 @@ async def test_a_slow_reader_takes_the_time_its_rate_demands(
 
 
 @pytest.mark.parametrize("effect", [True, False])
-async def test_late_effect_is_done_when_the_clock_says_so(
+async def test_late_effect_happens_at_its_clock_time(
     server: Server, client: httpx.AsyncClient, effect: bool
 ) -> None:
     server.faults.add(Fault("late-effect", effect=effect, args={"after": 20}))
@@ -225,7 +221,7 @@ async def test_late_effect_is_done_when_the_clock_says_so(
 
 @pytest.mark.parametrize("effect", [True, False])
 @pytest.mark.parametrize("status", [301, 308, 401, 404, 429, 435, 500, 503])
-async def test_a_status_or_a_redirection_comes_before_or_after_the_effect(
+async def test_status_or_redirect_comes_before_or_after_the_effect(
     server: Server, client: httpx.AsyncClient, status: int, effect: bool
 ) -> None:
     kind, to = ("redirect", {"to": "http://127.0.0.2:9/x"}) if status < 400 else ("status", {})
@@ -255,7 +251,7 @@ async def test_retry_after_in_all_its_forms(
     assert (await posted(client)).headers["retry-after"] == sent
 
 
-async def test_a_status_may_have_a_body(server: Server, client: httpx.AsyncClient) -> None:
+async def test_status_may_have_a_body(server: Server, client: httpx.AsyncClient) -> None:
     server.faults.add(Fault("status", args={"status": 429, "body": {"error": {"code": "1302"}}}))
     server.faults.add(Fault("status", args={"status": 500, "body": "no"}))
     assert (await posted(client)).json() == {"error": {"code": "1302"}}
@@ -264,7 +260,7 @@ async def test_a_status_may_have_a_body(server: Server, client: httpx.AsyncClien
     assert "retry-after" not in answer.headers
 
 
-async def test_connection_close_is_said_and_done(server: Server) -> None:
+async def test_connection_close_is_announced_and_done(server: Server) -> None:
     server.faults.add(Fault("connection-close"))
     came = await spoken(server.port, upload() + upload())
     assert came.count(b"HTTP/1.1 200 OK") == 1
@@ -272,7 +268,7 @@ async def test_connection_close_is_said_and_done(server: Server) -> None:
 
 
 @pytest.mark.parametrize("on_next", [True, False])
-async def test_an_idle_connection_is_closed_without_a_word(server: Server, on_next: bool) -> None:
+async def test_idle_connection_is_closed_silently(server: Server, on_next: bool) -> None:
     server.faults.add(Fault("keepalive-close", args={"on_next": on_next}))
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(upload())
@@ -287,6 +283,6 @@ async def test_an_idle_connection_is_closed_without_a_word(server: Server, on_ne
     assert server.requests.total == 1
 
 
-def test_every_kind_is_tested_here() -> None:
+def test_every_fault_kind_is_tested_here() -> None:
     elsewhere = {"hang", "drip", "headers-then-silence", "late-answer", "status", "redirect"}
     assert elsewhere | CHANGED.keys() | BROKEN.keys() == TRANSPORT.keys()

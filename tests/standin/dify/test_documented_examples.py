@@ -39,7 +39,7 @@ def error(response: Response) -> tuple[int, str, str]:
     return response.status, body["code"], body["message"]
 
 
-def test_a_document_comes_with_its_batch_and_is_queued() -> None:
+def test_uploaded_document_has_a_batch_and_is_queued() -> None:
     answer = json.loads(DirectDify().upload("guide.md", duplicate=False).body)
     document = answer["document"]
     assert answer["batch"].startswith("1699843200")
@@ -53,7 +53,7 @@ def test_a_document_comes_with_its_batch_and_is_queued() -> None:
     assert (document["created_at"], document["enabled"], document["archived"]) == (1_699_843_200, True, False)
 
 
-def test_it_is_available_in_the_end_and_found() -> None:
+def test_document_becomes_available_and_searchable() -> None:
     dify = DirectDify()
     one = dify.add("guide.md", "The badge is at the east door")
     asked = {"query": "badge"}
@@ -69,7 +69,7 @@ def test_it_is_available_in_the_end_and_found() -> None:
     )
 
 
-def test_a_name_in_use_is_replaced_in_place_with_a_gap_unless_duplicates_are_refused() -> None:
+def test_existing_name_is_replaced_in_place_with_a_gap_unless_duplicates_are_refused() -> None:
     dify = DirectDify()
     one = dify.add("guide.md", "old words")
     dify.now += 2
@@ -79,7 +79,7 @@ def test_a_name_in_use_is_replaced_in_place_with_a_gap_unless_duplicates_are_ref
     assert dify.add("guide.md", "third words")["id"] != one["id"]
 
 
-def test_the_list_has_the_newest_first_and_says_that_there_is_more_after_a_full_last_page() -> None:
+def test_list_is_newest_first_and_reports_more_after_a_full_last_page() -> None:
     dify = DirectDify()
     for number in range(4):
         dify.now += 1
@@ -92,7 +92,7 @@ def test_the_list_has_the_newest_first_and_says_that_there_is_more_after_a_full_
     assert page["data"][0]["data_source_detail_dict"]["upload_file"]["size"] == len("Hello")
 
 
-def test_a_keyword_is_a_pattern_in_which_underscores_are_any_character() -> None:
+def test_keyword_treats_underscores_as_wildcards() -> None:
     dify = DirectDify()
     for name in ("a_b.md", "axb.md", "c.md"):
         dify.add(name)
@@ -100,7 +100,7 @@ def test_a_keyword_is_a_pattern_in_which_underscores_are_any_character() -> None
     assert {one["name"] for one in found} == {"a_b.md", "axb.md"}
 
 
-def test_the_bytes_of_a_file_are_behind_a_signed_address_that_wants_no_key() -> None:
+def test_file_bytes_are_behind_a_signed_address_without_a_key() -> None:
     dify = DirectDify(files_url="missing")
     one = dify.add("guide.md", "Hello")
     told = dify.json("GET", f"{ROOT}/documents/{one['id']}/upload-file")
@@ -112,7 +112,7 @@ def test_the_bytes_of_a_file_are_behind_a_signed_address_that_wants_no_key() -> 
 
 
 @pytest.mark.parametrize(("form", "answer"), [("204", (204, b"")), ("number", (200, b"204"))])
-def test_a_deletion_is_answered_as_versions_do(form: str, answer: tuple[int, bytes]) -> None:
+def test_delete_response_depends_on_the_version(form: str, answer: tuple[int, bytes]) -> None:
     dify = DirectDify(deleted=form)
     where = f"{ROOT}/documents/{dify.add('guide.md')['id']}"
     response = dify.ask("DELETE", where)
@@ -121,7 +121,7 @@ def test_a_deletion_is_answered_as_versions_do(form: str, answer: tuple[int, byt
     assert error(dify.ask("GET", where)) == (404, "not_found", "Document not found.")
 
 
-def test_what_is_archived_is_neither_deleted_nor_found() -> None:
+def test_archived_document_is_neither_deleted_nor_found() -> None:
     dify = DirectDify()
     one = dify.add("guide.md", fault=Fault("hidden", args={"archived": True}))
     dify.now += 2
@@ -134,7 +134,7 @@ def test_what_is_archived_is_neither_deleted_nor_found() -> None:
     assert dify.json("POST", f"{ROOT}/retrieve", {"query": "Hello"})["records"] == []
 
 
-def test_some_versions_delete_nothing_that_is_being_indexed() -> None:
+def test_some_versions_refuse_deletion_while_indexing() -> None:
     dify = DirectDify(indexing_deletion="refused")
     where = f"{ROOT}/documents/{dify.add('guide.md')['id']}"
     assert error(dify.ask("DELETE", where))[:2] == (400, "document_indexing")
@@ -142,7 +142,7 @@ def test_some_versions_delete_nothing_that_is_being_indexed() -> None:
     assert dify.ask("DELETE", where).status == 204
 
 
-def test_a_base_without_settings_asks_for_them_one_by_one() -> None:
+def test_base_without_settings_asks_for_them_one_by_one() -> None:
     dify = DirectDify(fresh=True)
     assert error(dify.upload("guide.md")) == (400, "invalid_param", "indexing_technique is required.")
     told = {"indexing_technique": "economy"}
@@ -153,13 +153,13 @@ def test_a_base_without_settings_asks_for_them_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["tool.exe", "mail.eml", "guide.md"])
-def test_a_format_and_a_size_are_refused_without_a_word(name: str) -> None:
+def test_unsupported_format_and_size_are_refused_without_a_message(name: str) -> None:
     dify = DirectDify(max_bytes=4)
     assert error(dify.upload(name)) == (400, "invalid_param", "")
     assert DirectDify(unstructured=True).upload("mail.eml").status == 200
 
 
-def test_another_form_of_documents_than_the_base_has_is_refused() -> None:
+def test_different_document_form_is_refused() -> None:
     dify = DirectDify(doc_form="hierarchical_model")
     dify.add("guide.md")
     words = "doc_form is different from the dataset doc_form."
@@ -167,11 +167,11 @@ def test_another_form_of_documents_than_the_base_has_is_refused() -> None:
     assert dify.upload("other.md", doc_form=dify.json("GET", ROOT)["doc_form"]).status == 200
 
 
-def test_a_name_of_more_than_200_characters_is_cut_before_its_first_dot() -> None:
+def test_name_over_200_characters_is_cut_before_its_first_dot() -> None:
     assert DirectDify().add(f"1.2 {'n' * 200}.MD")["name"] == "1.md"
 
 
-def test_keys_and_bases_that_are_not_known_are_told_apart() -> None:
+def test_unknown_keys_and_unknown_bases_have_different_errors() -> None:
     dify = DirectDify()
     assert error(dify.ask("GET", ROOT, key="app-1")) == (401, "unauthorized", "Access token is invalid")
     missing = (404, "not_found", "Dataset not found.")
@@ -182,7 +182,7 @@ def test_keys_and_bases_that_are_not_known_are_told_apart() -> None:
     )
 
 
-def test_bases_are_made_once_a_name_listed_and_deleted() -> None:
+def test_bases_are_created_once_per_name_listed_and_deleted() -> None:
     dify = DirectDify()
     made = dify.json("POST", "/v1/datasets", {"name": "Guides", "indexing_technique": "economy"})
     assert (made["provider"], made["document_count"], made["doc_form"]) == ("vendor", 0, None)
@@ -212,14 +212,14 @@ def test_bases_are_made_once_a_name_listed_and_deleted() -> None:
         (lambda dify: dify.ask("POST", "/v1/datasets", {"name": "n" * 41}), "name is"),
     ],
 )
-def test_what_is_against_the_rules_is_refused_and_told(ask: Any, said: str) -> None:
+def test_invalid_requests_are_refused_and_recorded(ask: Any, said: str) -> None:
     dify = DirectDify()
     assert error(ask(dify))[:2] == (400, "invalid_param")
     [violation] = dify.app.violations
     assert said in violation
 
 
-def test_documents_are_described_by_fields_that_the_base_tells() -> None:
+def test_metadata_uses_the_fields_of_the_base() -> None:
     dify = DirectDify()
     response = dify.ask("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
     made = json.loads(response.body)
@@ -249,7 +249,7 @@ def test_documents_are_described_by_fields_that_the_base_tells() -> None:
         {"more": 1},
     ],
 )
-def test_metadata_of_another_form_is_a_violation(change: dict[str, Any]) -> None:
+def test_malformed_metadata_is_a_violation(change: dict[str, Any]) -> None:
     dify = DirectDify()
     made = dify.json("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
     values = [{"id": made["id"], "name": "author", "value": "Ann"}]

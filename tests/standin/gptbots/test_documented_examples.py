@@ -33,7 +33,7 @@ def file(name: str, text: str = "Hello", **fields: Any) -> dict[str, Any]:
     }
 
 
-def test_adding_tells_id_and_name_and_what_failed() -> None:
+def test_add_returns_id_and_name_and_failures() -> None:
     answer = DirectGptbots().add("test_1.txt")
     [stored] = answer["doc"]
     assert stored["doc_name"] == "test_1.txt"
@@ -42,7 +42,7 @@ def test_adding_tells_id_and_name_and_what_failed() -> None:
     assert answer["failed"] == []
 
 
-def test_status_is_a_bare_array_and_available_in_the_end() -> None:
+def test_status_is_a_bare_array_and_finally_available() -> None:
     bot = DirectGptbots()
     [stored] = bot.add("test_1.txt")["doc"]
     where = f"/v1/bot/data/detail/list?data_ids={stored['doc_id']}"
@@ -52,7 +52,7 @@ def test_status_is_a_bare_array_and_available_in_the_end() -> None:
 
 
 @pytest.mark.parametrize(("sent", "left"), [("", True), ("NULL", False)])
-def test_an_empty_source_url_leaves_the_old_one_and_the_word_null_clears_it(sent: str, left: bool) -> None:
+def test_empty_source_url_keeps_the_old_one_and_the_word_null_clears_it(sent: str, left: bool) -> None:
     bot = DirectGptbots()
     [stored] = bot.add("a.txt")["doc"]
     bot.now += 5
@@ -64,14 +64,14 @@ def test_an_empty_source_url_leaves_the_old_one_and_the_word_null_clears_it(sent
     assert bool(row["source_url"]) is left
 
 
-def test_ids_that_were_encoded_into_one_are_one_odd_id() -> None:
+def test_ids_encoded_together_are_one_unknown_id() -> None:
     bot = DirectGptbots()
     first, second = (one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
     assert len(bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}&data_ids={second}")) == 2
     assert bot.ask("GET", f"/v1/bot/data/detail/list?data_ids={first}%26data_ids%3D{second}") == []
 
 
-def test_an_update_keeps_the_id_and_serves_the_old_text_until_it_is_done() -> None:
+def test_update_keeps_the_id_and_serves_the_old_text_until_done() -> None:
     bot = DirectGptbots()
     [stored] = bot.add("test_1.txt")["doc"]
     bot.now += 2
@@ -84,7 +84,7 @@ def test_an_update_keeps_the_id_and_serves_the_old_text_until_it_is_done() -> No
     assert [one["content"] for one in bot.ask("POST", "/v1/vector/match", question)["list"]] == ["Goodbye"]
 
 
-def test_empty_lists_search_nothing_and_both_are_united() -> None:
+def test_empty_id_lists_search_nothing_and_both_lists_are_united() -> None:
     bot = DirectGptbots()
     [stored] = bot.add("test_1.txt")["doc"]
     bot.now += 2
@@ -98,7 +98,7 @@ def test_empty_lists_search_nothing_and_both_are_united() -> None:
     assert found(group_ids=["other"], data_ids=[stored["doc_id"]]) == 1
 
 
-def test_deleting_says_ok_of_everything() -> None:
+def test_delete_always_says_ok() -> None:
     bot = DirectGptbots()
     ids = ",".join(one["doc_id"] for one in bot.add("a.txt", "b.txt")["doc"])
     assert bot.ask("DELETE", f"/v1/bot/doc/batch/delete?doc={ids},f00") == {"code": 0, "message": "OK"}
@@ -106,7 +106,7 @@ def test_deleting_says_ok_of_everything() -> None:
     assert listed == {"list": [], "total": 0}
 
 
-def test_a_key_of_another_region_is_40127() -> None:
+def test_key_of_another_region_is_40127() -> None:
     assert DirectGptbots().ask("GET", "/v1/bot/knowledge/base/page", key="other")["code"] == 40127
 
 
@@ -131,7 +131,7 @@ def test_a_key_of_another_region_is_40127() -> None:
     ],
     ids=lambda change: str(change)[:40],
 )
-def test_what_the_pages_forbid_is_refused_and_told_to_tests(change: dict[str, Any]) -> None:
+def test_documented_restrictions_are_enforced_and_recorded(change: dict[str, Any]) -> None:
     bot = DirectGptbots()
     assert bot.add("a.txt", **change)["code"] == 40000
     assert len(bot.app.violations) == 1
@@ -139,12 +139,12 @@ def test_what_the_pages_forbid_is_refused_and_told_to_tests(change: dict[str, An
 
 
 @pytest.mark.parametrize("size", ["9", "101", "", "ten"])
-def test_a_page_has_10_to_100_rows(size: str) -> None:
+def test_page_size_is_10_to_100(size: str) -> None:
     where = f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size={size}"
     assert DirectGptbots().ask("GET", where)["code"] == 40000
 
 
-def test_switches_are_checked() -> None:
+def test_switches_are_validated() -> None:
     for wrong in (
         {"nonsense": 1},
         {"order": "up"},
@@ -157,7 +157,7 @@ def test_switches_are_checked() -> None:
             DirectGptbots().app.set_behaviour(wrong)
 
 
-def test_somebody_else_deletes_by_id_or_name() -> None:
+def test_foreign_deletion_by_id_or_name() -> None:
     bot = DirectGptbots()
     [first, _] = bot.add("a.txt", "b.txt")["doc"]
     bot.app.put_foreign({"delete": first["doc_id"]})
@@ -170,7 +170,7 @@ def test_somebody_else_deletes_by_id_or_name() -> None:
 MAKE = "/v1/bot/knowledge/base/create"
 
 
-def test_a_base_is_made_and_told_with_its_description() -> None:
+def test_base_is_created_and_returned_with_its_description() -> None:
     bot = DirectGptbots()
     made = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})
     [_, row] = bot.ask("GET", "/v1/bot/knowledge/base/page")["knowledge_base"]
@@ -190,7 +190,7 @@ def test_a_base_is_made_and_told_with_its_description() -> None:
         {"name": "guides", "desc": "How to", "model": "3"},
     ],
 )
-def test_a_base_without_name_or_description_or_with_more_than_is_known_is_refused(body: Any) -> None:
+def test_base_with_missing_or_unknown_fields_is_refused(body: Any) -> None:
     bot = DirectGptbots()
     assert bot.ask("POST", MAKE, body)["code"] == 40000
     assert len(bot.app.violations) == 1
@@ -242,7 +242,7 @@ def test_questions_and_answers_are_changed_by_pairs_or_by_files() -> None:
     ],
     ids=lambda change: str(change)[:60],
 )
-def test_a_change_of_questions_and_answers_has_the_fields_of_its_page_and_no_others(
+def test_questions_and_answers_update_accepts_exactly_the_documented_fields(
     change: dict[str, Any],
 ) -> None:
     bot = DirectGptbots()
@@ -252,7 +252,7 @@ def test_a_change_of_questions_and_answers_has_the_fields_of_its_page_and_no_oth
     assert len(bot.app.violations) == 1
 
 
-def test_a_retry_concerns_every_failed_document_of_the_bot_and_tells_how_many() -> None:
+def test_retry_covers_every_failed_document_of_the_bot_and_returns_the_count() -> None:
     bot = DirectGptbots()
     other = bot.ask("POST", MAKE, {"name": "guides", "desc": "How to"})["knowledge_base_id"]
     fails = Fault("fails", args={"name": "bad*"})
@@ -286,7 +286,7 @@ MATCH = "/v1/vector/match"
     ],
     ids=str,
 )
-def test_a_search_has_the_fields_of_its_page_within_their_bounds(change: dict[str, Any]) -> None:
+def test_search_accepts_the_documented_fields_within_their_limits(change: dict[str, Any]) -> None:
     bot = DirectGptbots()
     legal = {"embedding_rate": 0, "doc_correlation": 0.95, "rerank_version": "BCE-Rerank"}
     assert bot.ask("POST", MATCH, {"prompt": "who", "top_k": 50, **legal}) == {"total": 0, "list": []}

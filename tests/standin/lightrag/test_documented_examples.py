@@ -36,20 +36,20 @@ class DirectLightrag(Direct):
         return list(body["documents"])
 
 
-def test_the_key_is_asked_for_in_a_header_of_its_own() -> None:
+def test_key_is_required_in_its_own_header() -> None:
     server, counts = DirectLightrag(), "/documents/status_counts"
     assert server.ask("GET", counts, accept="*/*") == (403, {"detail": "API Key required"})
     assert server.ask("GET", counts, **{"x-api-key": "other"}) == (403, {"detail": "Invalid API Key"})
     assert server.ask("GET", counts, authorization=f"Bearer {KEY}") == (401, {"detail": "Invalid token"})
 
 
-def test_an_empty_server_counts_nothing() -> None:
+def test_empty_server_counts_nothing() -> None:
     status, body = DirectLightrag().ask("GET", "/documents/status_counts")
     words = ("pending", "parsing", "analyzing", "processing", "preprocessed", "processed", "failed", "all")
     assert (status, body) == (200, {"status_counts": dict.fromkeys(words, 0)})
 
 
-def test_a_file_is_taken_and_processed_under_an_id_made_of_its_name() -> None:
+def test_file_is_accepted_and_processed_under_an_id_derived_from_its_name() -> None:
     server = DirectLightrag()
     status, body = server.upload("readme.md")
     assert (status, body["status"]) == (200, "success")
@@ -61,7 +61,7 @@ def test_a_file_is_taken_and_processed_under_an_id_made_of_its_name() -> None:
     assert [row["status"] for row in server.rows()] == ["processed"]
 
 
-def test_the_same_text_under_another_name_fails_and_stays_in_the_list() -> None:
+def test_same_text_under_another_name_fails_and_stays_in_the_list() -> None:
     server = DirectLightrag()
     server.upload("readme.md")
     server.upload("copy.md")
@@ -72,7 +72,7 @@ def test_the_same_text_under_another_name_fails_and_stays_in_the_list() -> None:
     assert copy["metadata"]["original_doc_id"] == README_ID
 
 
-def test_a_name_is_taken_once() -> None:
+def test_name_is_accepted_once() -> None:
     server = DirectLightrag()
     server.upload("readme.md")
     server.now += 2
@@ -83,7 +83,7 @@ def test_a_name_is_taken_once() -> None:
     )
 
 
-def test_nothing_is_deleted_while_anything_is_indexed_and_nothing_taken_while_anything_is_deleted() -> None:
+def test_deletion_waits_for_indexing_and_uploads_wait_for_deletion() -> None:
     server = DirectLightrag(deleting=1.0)
     server.upload("readme.md")
     wish = {"doc_ids": [README_ID], "delete_file": True}
@@ -103,7 +103,7 @@ def test_nothing_is_deleted_while_anything_is_indexed_and_nothing_taken_while_an
     assert server.rows() == []
 
 
-def test_deleting_what_is_not_there_is_begun_and_fails() -> None:
+def test_deleting_an_unknown_document_starts_and_fails() -> None:
     server = DirectLightrag()
     assert server.ask("DELETE", DELETE, {"doc_ids": ["doc-nope"]})[1]["status"] == "deletion_started"
     server.now += 1
@@ -111,7 +111,7 @@ def test_deleting_what_is_not_there_is_begun_and_fails() -> None:
     assert told == "Deletion completed: 0 successful, 1 failed"
 
 
-def test_a_search_finds_passages_with_their_files() -> None:
+def test_search_finds_passages_with_their_files() -> None:
     server = DirectLightrag()
     server.upload("readme.md")
     question = {"query": "kbsync folder", "mode": "naive"}
@@ -125,7 +125,7 @@ def test_a_search_finds_passages_with_their_files() -> None:
     assert found["data"]["references"] == [{"reference_id": "1", "file_path": "readme.md"}]
 
 
-def test_a_file_without_text_fails() -> None:
+def test_file_without_text_fails() -> None:
     server = DirectLightrag()
     server.upload("empty.md", b" \n")
     server.now += 2
@@ -142,7 +142,7 @@ def test_a_file_without_text_fails() -> None:
         ("bad.exe", "Unsupported file type."),
     ],
 )
-def test_names_that_are_refused(name: str, detail: str) -> None:
+def test_invalid_names_are_refused(name: str, detail: str) -> None:
     server = DirectLightrag()
     status, body = server.upload(name)
     assert status == 400
@@ -161,13 +161,13 @@ def test_names_that_are_refused(name: str, detail: str) -> None:
         ("/query/data", {"query": "kestrel", "chunk_top_k": 1001}),
     ],
 )
-def test_fields_out_of_range_are_refused(path: str, body: Any) -> None:
+def test_out_of_range_fields_are_refused(path: str, body: Any) -> None:
     server = DirectLightrag()
     assert server.ask("POST", path, body)[0] == 422
     assert len(server.app.violations) == 1
 
 
-def test_too_many_waiting_documents_are_refused_for_a_while() -> None:
+def test_too_many_waiting_documents_are_refused_temporarily() -> None:
     server = DirectLightrag(most_at_once=1)
     server.upload("readme.md")
     assert server.upload("other.md", b"another text")[0] == 429

@@ -31,7 +31,7 @@ class DirectOpenai(Direct):
         return self.ask("POST", FILES, {"file_id": file_id, **fields})
 
 
-def test_a_file_is_shown_as_in_the_reference() -> None:
+def test_file_is_returned_as_in_the_reference() -> None:
     there = DirectOpenai()
     file_id = there.upload("salesOverview.pdf")
     _, page = there.ask("GET", "/v1/files?purpose=assistants")
@@ -47,7 +47,7 @@ def test_a_file_is_shown_as_in_the_reference() -> None:
     assert (page["first_id"], page["last_id"], page["has_more"]) == (file_id, file_id, False)
 
 
-def test_an_attached_file_is_in_progress_and_then_completed() -> None:
+def test_attached_file_is_in_progress_and_then_completed() -> None:
     there = DirectOpenai()
     file_id = there.upload()
     status, row = there.attach(file_id, attributes={"path": "a.md"})
@@ -64,7 +64,7 @@ def test_an_attached_file_is_in_progress_and_then_completed() -> None:
     assert hit["content"] == [{"type": "text", "text": "The kestrel."}]
 
 
-def test_a_deleted_file_leaves_its_stores_and_at_ogx_it_does_not() -> None:
+def test_deleted_file_leaves_its_stores_except_at_ogx() -> None:
     for dialect, left in (("openai", 0), ("ogx", 1)):
         there = DirectOpenai(dialect=dialect)
         file_id = there.upload()
@@ -77,7 +77,7 @@ def test_a_deleted_file_leaves_its_stores_and_at_ogx_it_does_not() -> None:
         assert len(there.ask("GET", FILES)[1]["data"]) == left
 
 
-def test_pages_follow_each_other_by_the_last_id() -> None:
+def test_pages_continue_after_the_last_id() -> None:
     there = DirectOpenai()
     ids = [there.upload(f"{n}.md") for n in range(5)]
     for one in ids:
@@ -93,7 +93,7 @@ def test_pages_follow_each_other_by_the_last_id() -> None:
     assert there.ask("GET", f"{FILES}?order=desc")[1]["data"][0]["id"] == ids[-1]
 
 
-def test_a_cursor_that_is_gone_is_refused_and_at_ogx_begins_anew() -> None:
+def test_deleted_cursor_is_refused_and_at_ogx_restarts() -> None:
     there = DirectOpenai(dialect="ogx")
     there.attach(there.upload())
     assert len(there.ask("GET", f"{FILES}?after=file-gone")[1]["data"]) == 1
@@ -101,7 +101,7 @@ def test_a_cursor_that_is_gone_is_refused_and_at_ogx_begins_anew() -> None:
     assert there.ask("GET", f"{FILES}?after=file-gone")[0] == 400
 
 
-def test_filters_choose_by_attributes() -> None:
+def test_filters_select_by_attributes() -> None:
     there = DirectOpenai()
     ids = [there.upload(f"{n}.md") for n in range(3)]
     for n, one in enumerate(ids):
@@ -140,7 +140,7 @@ def test_names_are_rewritten_at_ogx() -> None:
 
 
 @pytest.mark.parametrize(("dialect", "unknown"), [("openai", 404), ("ogx", 400)])
-def test_what_is_not_there_is_said_in_an_error_object(dialect: str, unknown: int) -> None:
+def test_missing_object_returns_an_error_object(dialect: str, unknown: int) -> None:
     there = DirectOpenai(dialect=dialect)
     for target in ("/v1/vector_stores/vs_no", "/v1/vector_stores/vs_no/files", f"{FILES}/file-0"):
         status, body = there.ask("GET", target)
@@ -149,7 +149,7 @@ def test_what_is_not_there_is_said_in_an_error_object(dialect: str, unknown: int
     assert there.ask("DELETE", "/v1/files/file-0")[0] == 404
 
 
-def test_a_wrong_key_is_refused() -> None:
+def test_wrong_key_is_refused() -> None:
     there = DirectOpenai()
     status, body = there.ask("GET", FILES, key="sk-other")
     assert (status, body["error"]["code"]) == (401, "invalid_api_key")
@@ -178,7 +178,7 @@ def test_a_wrong_key_is_refused() -> None:
     ],
     ids=["17 keys", "long value", "long key", "list", "small pieces", "overlap", "unknown field"],
 )
-def test_what_the_reference_does_not_allow_is_a_violation(fields: dict[str, Any]) -> None:
+def test_undocumented_request_is_a_violation(fields: dict[str, Any]) -> None:
     there = DirectOpenai()
     status, _ = there.attach(there.upload(), **fields)
     assert status == 400
@@ -188,7 +188,7 @@ def test_what_the_reference_does_not_allow_is_a_violation(fields: dict[str, Any]
 @pytest.mark.parametrize(
     "target", [f"{FILES}?limit=101", f"{FILES}?limit=0", f"{FILES}?order=up", f"{FILES}?page=2"]
 )
-def test_pages_have_bounds(target: str) -> None:
+def test_page_sizes_are_limited(target: str) -> None:
     there = DirectOpenai()
     assert there.ask("GET", target)[0] == 400
     assert there.app.violations

@@ -35,7 +35,7 @@ class DirectOpenWebui(Direct):
         return [fact["file_id"] for fact in answer["metadatas"][0]]
 
 
-def test_metadata_of_any_name_comes_back_as_it_was_sent() -> None:
+def test_metadata_of_any_name_is_returned_as_sent() -> None:
     there = DirectOpenWebui()
     row = there.upload("readme.md", b"# Hello", source_id="A-17", tags=["a", "b"])
     sent = {"knowledge_id": HOME_ID, "source_id": "A-17", "tags": ["a", "b"]}
@@ -43,7 +43,7 @@ def test_metadata_of_any_name_comes_back_as_it_was_sent() -> None:
     assert there.ask("GET", f"/api/v1/files/{row['id']}")[1]["meta"]["data"] == sent
 
 
-def test_an_upload_is_pending_then_processing_then_listed_with_what_was_sent() -> None:
+def test_upload_is_pending_then_processing_then_listed_with_its_metadata() -> None:
     there = DirectOpenWebui()
     row = there.upload("readme.md", b"# Hello\n\nkbsync mirrors a folder.")
     assert row["data"] == {"status": "pending"}
@@ -59,7 +59,7 @@ def test_an_upload_is_pending_then_processing_then_listed_with_what_was_sent() -
     assert there.status(row["id"]) == "completed"
 
 
-def test_an_equal_text_is_refused_and_a_removal_takes_every_passage_of_it() -> None:
+def test_equal_text_is_refused_and_removal_deletes_all_its_passages() -> None:
     there = DirectOpenWebui()
     first, second = (there.upload(name, b"kestrels") for name in ("a.md", "b.md"))
     there.now += 2  # both were looked at before either was in
@@ -74,7 +74,7 @@ def test_an_equal_text_is_refused_and_a_removal_takes_every_passage_of_it() -> N
     assert there.ask("GET", f"{KB}/files")[1]["total"] == 1
 
 
-def test_a_file_deleted_while_it_is_indexed_leaves_its_passages() -> None:
+def test_file_deleted_while_indexing_leaves_its_passages() -> None:
     there = DirectOpenWebui()
     row = there.upload("a.md", b"kestrels")
     assert there.ask("DELETE", f"/api/v1/files/{row['id']}") == (
@@ -86,7 +86,7 @@ def test_a_file_deleted_while_it_is_indexed_leaves_its_passages() -> None:
     assert there.app.violations == ["delete: a.md is being indexed, its passages will stay"]
 
 
-def test_completed_says_nothing_of_a_base_that_is_not_there() -> None:
+def test_completed_status_does_not_imply_that_the_base_exists() -> None:
     there = DirectOpenWebui()
     row = there.upload("a.md", b"kestrels", knowledge_id="4e741f2c-6b1d-4f0c-9a53-000000000000")
     there.now += 2
@@ -94,7 +94,7 @@ def test_completed_says_nothing_of_a_base_that_is_not_there() -> None:
     assert there.ask("GET", f"{KB}/files")[1]["total"] == 0
 
 
-def test_errors_have_a_detail_and_wrong_paths_a_page() -> None:
+def test_errors_have_a_detail_and_wrong_paths_an_html_page() -> None:
     there = DirectOpenWebui()
     lost = {"detail": "We could not find what you're looking for :/"}
     assert there.ask("GET", "/api/v1/knowledge/nope") == (404, lost)
@@ -108,7 +108,7 @@ def test_errors_have_a_detail_and_wrong_paths_a_page() -> None:
     assert there.app.violations == []
 
 
-def test_what_no_client_of_ours_should_send_is_noted() -> None:
+def test_invalid_client_requests_are_recorded() -> None:
     there = DirectOpenWebui()
     there.ask("POST", f"{KB}/file/add", {"file": "x"})
     there.ask("GET", f"{KB}/files?size=100")

@@ -38,7 +38,7 @@ class DirectRagflow(Direct):
 FORM = {"authorization": f"Bearer {KEY}", "content-type": "multipart/form-data; boundary=x"}
 
 
-def test_an_upload_names_each_document_and_begins_none() -> None:
+def test_upload_returns_each_document_and_parses_none() -> None:
     service = DirectRagflow()
     answer = service.upload("test1.txt", "test2.md")
     assert answer["code"] == 0
@@ -49,13 +49,13 @@ def test_an_upload_names_each_document_and_begins_none() -> None:
     assert all(one["dataset_id"] == HOME_ID and len(one["id"]) == 32 for one in answer["data"])
 
 
-def test_a_name_that_is_taken_gets_a_number_whatever_its_case_and_accents() -> None:
+def test_existing_name_gets_a_number_ignoring_case_and_accents() -> None:
     service = DirectRagflow()
     names = [service.upload(name)["data"][0]["name"] for name in ("a.md", "a.md", "A.md", "á.md", "a(1).md")]
     assert names == ["a.md", "a(1).md", "A(2).md", "á(3).md", "a(4).md"]
 
 
-def test_what_cannot_be_uploaded_is_refused() -> None:
+def test_invalid_uploads_are_refused() -> None:
     service = DirectRagflow()
     empty = service.send("POST", DOCUMENTS, headers=FORM, content=b"--x--")
     assert json.loads(empty.body) == {"code": 101, "message": "No file part!"}
@@ -64,7 +64,7 @@ def test_what_cannot_be_uploaded_is_refused() -> None:
     assert len(service.app.violations) == 2
 
 
-def test_a_document_is_parsed_when_that_is_asked_for_and_found_then() -> None:
+def test_document_is_parsed_on_request_and_then_found() -> None:
     service = DirectRagflow()
     [one] = service.stored("a.md")
     question = {"question": "ragflow", "dataset_ids": [HOME_ID]}
@@ -80,7 +80,7 @@ def test_a_document_is_parsed_when_that_is_asked_for_and_found_then() -> None:
     assert (chunk["document_id"], chunk["content"]) == (one, "ragflow content")
 
 
-def test_a_document_that_is_switched_off_is_not_found() -> None:
+def test_disabled_document_is_not_found() -> None:
     service = DirectRagflow()
     [one] = service.stored("a.md")
     service.ask("POST", CHUNKS, {"document_ids": [one]})
@@ -90,13 +90,13 @@ def test_a_document_that_is_switched_off_is_not_found() -> None:
     assert service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"] == []
 
 
-def test_a_search_among_documents_that_are_not_there_is_refused() -> None:
+def test_search_among_unknown_documents_is_refused() -> None:
     service = DirectRagflow()
     question = {"question": "ragflow", "dataset_ids": [HOME_ID], "document_ids": ["0" * 32]}
     assert service.ask("POST", "/api/v1/retrieval", question)["code"] == 102
 
 
-def test_the_list_is_read_in_pages_by_ids_by_name_and_by_words() -> None:
+def test_list_is_paged_and_filtered_by_ids_name_and_keywords() -> None:
     service = DirectRagflow()
     ids = service.stored("b.md", "a.md", "ab.md")
     assert [one["name"] for one in service.ask("GET", f"{DOCUMENTS}?page_size=2")["data"]["docs"]] == [
@@ -113,7 +113,7 @@ def test_the_list_is_read_in_pages_by_ids_by_name_and_by_words() -> None:
     assert service.ask("GET", f"{DOCUMENTS}?page_size=101")["code"] == 101
 
 
-def test_versions_before_0_25_1_show_all_whatever_ids_are_asked_for() -> None:
+def test_versions_before_0_25_1_ignore_the_id_filter() -> None:
     service = DirectRagflow(ids_filter=False, runs="digits")
     ids = service.stored("a.md", "b.md")
     rows = service.ask("GET", f"{DOCUMENTS}?ids={ids[0]}")["data"]["docs"]
@@ -121,7 +121,7 @@ def test_versions_before_0_25_1_show_all_whatever_ids_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("unknown_ids", "left"), [("refused", 1), ("told", 0)])
-def test_a_deletion_with_an_id_that_is_not_there(unknown_ids: str, left: int) -> None:
+def test_deletion_with_an_unknown_id(unknown_ids: str, left: int) -> None:
     service = DirectRagflow(unknown_ids=unknown_ids)
     [one] = service.stored("a.md")
     answer = service.ask("DELETE", DOCUMENTS, {"ids": [one, "0" * 32]})
@@ -131,7 +131,7 @@ def test_a_deletion_with_an_id_that_is_not_there(unknown_ids: str, left: int) ->
 
 @pytest.mark.parametrize(("no_ids", "left"), [("refused", 2), ("all", 0)])
 @pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": None}, {"document_ids": ["0" * 32]}], ids=str)
-def test_a_deletion_without_ids_is_a_mistake_by_which_old_versions_lose_all(
+def test_deletion_without_ids_deletes_everything_in_old_versions(
     no_ids: str, left: int, body: dict[str, Any]
 ) -> None:
     service = DirectRagflow(no_ids=no_ids)
@@ -142,7 +142,7 @@ def test_a_deletion_without_ids_is_a_mistake_by_which_old_versions_lose_all(
     assert len(service.app.violations) == 1
 
 
-def test_a_dataset_with_a_pipeline_is_begun_by_another_call() -> None:
+def test_dataset_with_a_pipeline_is_started_by_another_call() -> None:
     service = DirectRagflow(pipeline=True)
     [one] = service.stored("a.md")
     refused = service.ask("POST", CHUNKS, {"document_ids": [one]})
@@ -152,7 +152,7 @@ def test_a_dataset_with_a_pipeline_is_begun_by_another_call() -> None:
     assert service.run_of(one) == "RUNNING"
 
 
-def test_datasets_are_made_listed_changed_and_removed() -> None:
+def test_datasets_are_created_listed_changed_and_deleted() -> None:
     service = DirectRagflow()
     first, second = (service.ask("POST", DATASETS, {"name": "test_1"})["data"] for _ in range(2))
     assert (first["name"], second["name"]) == ("test_1", "test_1(1)")
@@ -168,7 +168,7 @@ def test_datasets_are_made_listed_changed_and_removed() -> None:
     assert len(service.app.violations) == 1
 
 
-def test_a_wrong_key_and_a_dataset_of_others_are_told() -> None:
+def test_wrong_key_and_foreign_dataset_are_reported() -> None:
     service = DirectRagflow()
     assert service.ask("GET", DATASETS, key="another")["code"] == 401
     answer = service.ask("GET", f"{DATASETS}/{'0' * 32}/documents")

@@ -77,7 +77,7 @@ def ranking(dialect: str, texts: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dialect", ["openai", "jina", "newapi", "vllm", "zhipu"])
-def test_vectors_come_as_rows_with_an_index(dialect: str) -> None:
+def test_vectors_are_returned_as_rows_with_an_index(dialect: str) -> None:
     said = DirectVectors().embed(dialect)
     assert (said.status, said.body["object"], said.body["model"]) == (200, "list", "m")
     assert [(row["object"], row["index"]) for row in said.body["data"]] == [
@@ -88,18 +88,18 @@ def test_vectors_come_as_rows_with_an_index(dialect: str) -> None:
     assert ("completion_tokens" in said.body["usage"]) == (dialect == "zhipu")
 
 
-def test_tei_gives_a_bare_array_of_arrays() -> None:
+def test_tei_returns_a_bare_array_of_arrays() -> None:
     said = DirectVectors().embed("tei")
     assert [len(vector) for vector in said.body] == [64, 64]
     assert DirectVectors().ask(EMBED["tei"], {"inputs": "one text"}).body[0] != said.body[0]
 
 
 @pytest.mark.parametrize("dialect", ["openai", "zhipu", "vllm"])
-def test_one_text_may_stand_alone(dialect: str) -> None:
+def test_single_text_needs_no_list(dialect: str) -> None:
     assert len(DirectVectors().embed(dialect, input="one text").body["data"]) == 1
 
 
-def test_the_example_of_zhipu_has_vectors_of_the_length_it_asks_for() -> None:
+def test_zhipu_example_has_vectors_of_the_requested_length() -> None:
     body = {"model": "embedding-3", "input": ["a", "b"], "dimensions": 1024}
     rows = DirectVectors().ask(EMBED["zhipu"], body).body["data"]
     assert [len(row["embedding"]) for row in rows] == [1024, 1024]
@@ -120,14 +120,14 @@ def test_base64_is_little_endian_floats_of_the_same_vector(dialect: str, field: 
 
 
 @pytest.mark.parametrize("dialect", ["jina", "newapi"])
-def test_an_object_has_exactly_one_of_text_and_image(dialect: str) -> None:
+def test_item_has_exactly_one_of_text_and_image(dialect: str) -> None:
     assert DirectVectors().embed(dialect, input=[{"text": "a goat"}, {"image": PICTURE}]).status == 200
     both = DirectVectors().embed(dialect, input=[{"text": "a goat", "image": PICTURE}])
     assert both.status == (422 if dialect == "jina" else 400)
 
 
 @pytest.mark.parametrize("missing", ["normalized", "embedding_type", "model"])
-def test_the_gateway_wants_all_that_its_page_calls_required(missing: str) -> None:
+def test_gateway_requires_all_documented_fields(missing: str) -> None:
     body = embedding("newapi", TEXTS)
     del body[missing]
     assert DirectVectors().ask(EMBED["newapi"], body).status == 400
@@ -136,7 +136,7 @@ def test_the_gateway_wants_all_that_its_page_calls_required(missing: str) -> Non
 @pytest.mark.parametrize(
     ("dialect", "status"), [("openai", 400), ("zhipu", 400), ("tei", 200), ("vllm", 200)]
 )
-def test_a_model_is_named_where_there_are_several(dialect: str, status: int) -> None:
+def test_model_is_required_when_there_are_several(dialect: str, status: int) -> None:
     body = {key: value for key, value in embedding(dialect, TEXTS).items() if key != "model"}
     assert DirectVectors().ask(EMBED[dialect], body).status == status
 
@@ -148,19 +148,19 @@ def test_a_model_is_named_where_there_are_several(dialect: str, status: int) -> 
     ("dialect", "most", "status"),
     [("openai", 2048, 400), ("jina", 2048, 422), ("zhipu", 64, 400), ("tei", 32, 413)],
 )
-def test_a_request_has_no_more_items_than_the_documents_say(dialect: str, most: int, status: int) -> None:
+def test_request_size_is_limited_as_documented(dialect: str, most: int, status: int) -> None:
     assert DirectVectors().embed(dialect, most).status == 200
     said = DirectVectors().embed(dialect, most + 1)
     assert (said.status, f"batch size {most + 1} > {most}" in str(said.body)) == (status, True)
 
 
 @pytest.mark.parametrize(("dialect", "most", "status"), [("zhipu", 128, 400), ("tei", 32, 413)])
-def test_a_ranking_has_no_more_texts_than_the_documents_say(dialect: str, most: int, status: int) -> None:
+def test_ranking_size_is_limited_as_documented(dialect: str, most: int, status: int) -> None:
     assert DirectVectors().rank(dialect, ["a"] * most).status == 200
     assert DirectVectors().rank(dialect, ["a"] * (most + 1)).status == status
 
 
-def test_a_switch_that_is_none_is_named_beside_those_there_are() -> None:
+def test_unknown_switch_is_reported_with_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="most_items is a whole number"):
         DirectVectors(most_items="10")
     with pytest.raises(ValueError, match=r"there are .*dimensions, most_items"):
@@ -171,7 +171,7 @@ def test_a_switch_that_is_none_is_named_beside_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["openai", "jina", "newapi", "vllm", "zhipu"])
-def test_an_order_comes_best_first_under_results(dialect: str) -> None:
+def test_ranking_is_best_first_under_results(dialect: str) -> None:
     said = DirectVectors().rank(dialect, ["a boat", "a goat", "nothing"], top_n=2)
     assert (said.body["results"][0]["index"], len(said.body["results"])) == (1, 2)
     assert all(isinstance(row["relevance_score"], float) for row in said.body["results"])
@@ -179,12 +179,12 @@ def test_an_order_comes_best_first_under_results(dialect: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["zhipu", "vllm"])
-def test_none_or_zero_wanted_is_all(dialect: str) -> None:
+def test_top_n_of_none_or_zero_returns_all(dialect: str) -> None:
     assert len(DirectVectors().rank(dialect, TEXTS).body["results"]) == 2
     assert len(DirectVectors().rank(dialect, TEXTS, top_n=0).body["results"]) == 2
 
 
-def test_tei_gives_a_bare_array_of_scores() -> None:
+def test_tei_returns_a_bare_array_of_scores() -> None:
     said = DirectVectors().rank("tei", TEXTS, raw_scores=False)
     assert [(row.keys(), row["index"]) for row in said.body] == [
         ({"index", "score"}, 0),
@@ -204,14 +204,14 @@ def test_tei_gives_a_bare_array_of_scores() -> None:
         ("tei", {"return_text": True}, {"text": "a goat"}),
     ],
 )
-def test_texts_are_echoed_as_each_dialect_does(dialect: str, wish: dict[str, bool], echo: Any) -> None:
+def test_texts_are_echoed_in_each_dialects_form(dialect: str, wish: dict[str, bool], echo: Any) -> None:
     body = DirectVectors().rank(dialect, TEXTS, **wish).body
     best = (body if dialect == "tei" else body["results"])[0]
     assert {key: value for key, value in best.items() if key in ("document", "text")} == echo
 
 
 @pytest.mark.parametrize("fields", [{"query": "x" * 4097}, {"documents": ["x" * 4097]}])
-def test_zhipu_takes_4096_characters(fields: dict[str, Any]) -> None:
+def test_zhipu_accepts_4096_characters(fields: dict[str, Any]) -> None:
     assert DirectVectors().rank("zhipu", TEXTS, **fields).status == 400
 
 
@@ -229,7 +229,7 @@ def test_zhipu_takes_4096_characters(fields: dict[str, Any]) -> None:
         ("tei", 401, {"error", "error_type"}),
     ],
 )
-def test_a_refused_key_is_said_in_the_form_of_the_dialect(dialect: str, status: int, form: Any) -> None:
+def test_refused_key_is_reported_in_the_form_of_the_dialect(dialect: str, status: int, form: Any) -> None:
     said = DirectVectors().ask(EMBED[dialect], embedding(dialect, TEXTS), key="wrong")
     assert said.status == status
     if isinstance(form, dict):
@@ -240,7 +240,7 @@ def test_a_refused_key_is_said_in_the_form_of_the_dialect(dialect: str, status: 
 
 @pytest.mark.parametrize("routes", [EMBED, RERANK])
 @pytest.mark.parametrize("dialect", EMBED)
-def test_a_model_that_is_not_served_is_404_and_at_zhipu_a_code(dialect: str, routes: dict[str, str]) -> None:
+def test_unknown_model_is_404_and_at_zhipu_an_error_code(dialect: str, routes: dict[str, str]) -> None:
     said = DirectVectors().ask(routes[dialect], {}, fault=Fault("not-found"))
     if dialect == "zhipu":
         assert (said.status, said.body["error"]["code"]) == (400, "1211")
@@ -250,24 +250,24 @@ def test_a_model_that_is_not_served_is_404_and_at_zhipu_a_code(dialect: str, rou
         assert said.body["error"]["code"] == "model_not_found"
 
 
-def test_a_route_that_is_none_is_404() -> None:
+def test_unknown_route_is_404() -> None:
     assert DirectVectors().ask("/openai/embed", {}).status == 404
     assert DirectVectors().ask("/zhipu/api/paas/v4/embed", {}).status == 404
 
 
-def test_tei_says_overloaded_and_a_text_that_is_too_long_as_its_source_has_it() -> None:
+def test_tei_reports_overload_and_too_long_texts_like_its_source() -> None:
     said = DirectVectors().ask(EMBED["tei"], embedding("tei", TEXTS), fault=Fault("overloaded"))
     assert (said.status, said.body["error_type"]) == (429, "Overloaded")
     assert DirectVectors().embed("tei", truncate=False, inputs=["x" * 9000]).status == 413
     assert DirectVectors().embed("tei", truncate=True, inputs=["x" * 9000]).status == 200
 
 
-def test_no_money_is_429_with_a_code_of_its_own() -> None:
+def test_lack_of_money_is_429_with_its_own_code() -> None:
     said = DirectVectors().ask(EMBED["openai"], embedding("openai", TEXTS), fault=Fault("no-money"))
     assert (said.status, said.body["error"]["code"]) == (429, "insufficient_quota")
 
 
 @pytest.mark.parametrize("dialect", EMBED)
-def test_an_empty_text_is_refused(dialect: str) -> None:
+def test_empty_text_is_refused(dialect: str) -> None:
     body = embedding(dialect, [""])
     assert DirectVectors().ask(EMBED[dialect], body).status in (400, 413, 422)

@@ -10,7 +10,7 @@ from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
 from tests.standin.zhipu.vendor import START, DirectZhipu
 
 
-def test_the_journal_tells_effects_in_order(vendor: DirectZhipu) -> None:
+def test_journal_lists_effects_in_order(vendor: DirectZhipu) -> None:
     ident = vendor.put("a.txt", "one")
     vendor.clock.advance(7)
     vendor.call("DELETE", f"/document/{ident}")
@@ -22,7 +22,7 @@ def test_the_journal_tells_effects_in_order(vendor: DirectZhipu) -> None:
     ]
 
 
-def test_the_snapshot_tells_the_truth(vendor: DirectZhipu) -> None:
+def test_snapshot_shows_the_actual_state(vendor: DirectZhipu) -> None:
     vendor.fault("stat", value=99)
     ident = vendor.put("a.txt", "one")
     gone = vendor.put("b.txt")
@@ -49,14 +49,14 @@ def test_the_snapshot_tells_the_truth(vendor: DirectZhipu) -> None:
     json.dumps(vendor.app.snapshot())
 
 
-def test_looking_at_the_snapshot_is_no_look(vendor: DirectZhipu) -> None:
+def test_reading_the_snapshot_is_not_a_poll(vendor: DirectZhipu) -> None:
     vendor.fault("polls", n=1)
     ident = vendor.put()
     vendor.app.snapshot()
     assert vendor.stat(ident) == 0
 
 
-def test_a_reset_leaves_one_empty_base(vendor: DirectZhipu) -> None:
+def test_reset_leaves_one_empty_base(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.app.set_behaviour({"order": "oldest", "base": "deleted"})
     vendor.call("GET", "/nowhere")
@@ -69,7 +69,7 @@ def test_a_reset_leaves_one_empty_base(vendor: DirectZhipu) -> None:
     assert vendor.call("GET", f"/document/{ident}").status == 404
 
 
-def test_others_upload_and_delete(vendor: DirectZhipu) -> None:
+def test_foreign_uploads_and_deletions(vendor: DirectZhipu) -> None:
     ours = vendor.put("ours.txt")
     foreign = vendor.app.put_foreign({"name": "theirs.csv", "text": "alpha,beta"})
     assert (foreign["foreign"], foreign["knowledge_type"], foreign["size"]) == (True, 3, 10)
@@ -81,7 +81,7 @@ def test_others_upload_and_delete(vendor: DirectZhipu) -> None:
     assert vendor.effects() == ["stored", "foreign-stored", "foreign-deleted", "foreign-deleted"]
 
 
-def test_better_passages_come_first_and_no_more_than_asked_for(vendor: DirectZhipu) -> None:
+def test_better_passages_come_first_up_to_the_requested_number(vendor: DirectZhipu) -> None:
     vendor.put("a.txt", "printer\n\nprinter paper jam\r\n\r\nnothing")
     vendor.put("b.txt", "如何更换打印机纸张")
     hits = vendor.search("paper printer")
@@ -91,7 +91,7 @@ def test_better_passages_come_first_and_no_more_than_asked_for(vendor: DirectZhi
     assert [hit["metadata"]["doc_name"] for hit in vendor.search("打印机")] == ["b.txt"]
 
 
-def test_the_content_of_a_form_may_hold_anything_but_its_boundary() -> None:
+def test_form_content_may_contain_anything_but_its_boundary() -> None:
     content = b"x--B\r\n\r\n\r\n--b--\r\n--\x00\xff"
     body = b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n' + content + b"\r\n--B--"
     assert parse("B", body)[0].content == content

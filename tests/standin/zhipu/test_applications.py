@@ -32,7 +32,7 @@ def asked(vendor: DirectZhipu, ident: str, call: str = "invoke", **fields: objec
     return vendor.call("POST", f"/model-api/{ident}/{call}", body).body
 
 
-def test_the_bare_id_is_answered_and_bases_may_stand_in_either_place(vendor: DirectZhipu) -> None:
+def test_bare_id_is_accepted_and_bases_may_be_given_in_either_place(vendor: DirectZhipu) -> None:
     inside = {"knowledge_ids": [], "knowledge_info": {**RECALL, "knowledge_ids": [HOME_ID]}}
     for ident in (made(vendor), made(vendor, **inside)):
         assert vendor.json("GET", f"/application/{ident}")["data"]["knowledge_ids"] == [int(HOME_ID)]
@@ -56,13 +56,13 @@ def test_the_bare_id_is_answered_and_bases_may_stand_in_either_place(vendor: Dir
     ],
     ids=str,
 )
-def test_what_the_manual_forbids_is_refused(vendor: DirectZhipu, fields: dict[str, object]) -> None:
+def test_documented_prohibitions_are_enforced(vendor: DirectZhipu, fields: dict[str, object]) -> None:
     body = {"name": "desk", "desc": "", "knowledge_ids": [HOME_ID], **fields}
     assert vendor.json("POST", "/application", body)["code"] == 400
     assert len(vendor.app.violations) == 1
 
 
-def test_an_answer_in_one_piece_has_content_usage_and_slices(vendor: DirectZhipu) -> None:
+def test_whole_answer_has_content_usage_and_slices(vendor: DirectZhipu) -> None:
     data = json.loads(asked(vendor, made(vendor), request_id="r-1"))["data"]
     assert (data["requestId"], data["content"]) == ("r-1", "The office opens at nine.")
     assert data["usage"]["total_tokens"] > 0
@@ -72,7 +72,7 @@ def test_an_answer_in_one_piece_has_content_usage_and_slices(vendor: DirectZhipu
     assert vendor.json("GET", "/v2/r-2/slice_info")["code"] != 200
 
 
-def test_a_stream_is_written_as_the_manual_prints_it(vendor: DirectZhipu) -> None:
+def test_stream_format_matches_the_manual(vendor: DirectZhipu) -> None:
     text = asked(vendor, made(vendor), "sse-invoke", request_id="r-1", incremental=True).decode()
     first, *_, last, end = text.split("\n\n")
     assert first.splitlines() == ['id: "r-1"', 'event: "add"', 'data: "The "']
@@ -84,12 +84,12 @@ def test_a_stream_is_written_as_the_manual_prints_it(vendor: DirectZhipu) -> Non
 @pytest.mark.parametrize(
     "prompt", [[], [{"role": "user", "content": ""}], [{"role": "system", "content": "x"}]]
 )
-def test_a_question_has_an_odd_number_of_turns_with_words(vendor: DirectZhipu, prompt: list[object]) -> None:
+def test_question_has_an_odd_number_of_non_empty_turns(vendor: DirectZhipu, prompt: list[object]) -> None:
     answer = vendor.json("POST", f"/model-api/{made(vendor)}/invoke", {"prompt": prompt})
     assert answer["code"] == 400
 
 
-def test_other_bases_than_the_applications_own_are_not_looked_into(vendor: DirectZhipu) -> None:
+def test_only_the_applications_own_bases_are_searched(vendor: DirectZhipu) -> None:
     other = vendor.json("POST", "/knowledge", {"embedding_id": 11, "name": "other"})["data"]["id"]
     ident = made(vendor, knowledge_ids=[int(other)])
     assert "nine" not in asked(vendor, ident, knowledge_ids=[HOME_ID]).decode()

@@ -23,7 +23,7 @@ def told(letter: Letter) -> dict[str, Any]:
     return dict(json.loads(letter.body))
 
 
-def test_the_end_of_vectorizing_is_told_when_it_is_reached() -> None:
+def test_end_of_vectorizing_triggers_the_callback() -> None:
     vendor = DirectZhipu(vectorize=(3.0, 3.0))
     ident = vendor.put(**FIELDS)
     [letter] = letters(vendor)
@@ -33,7 +33,7 @@ def test_the_end_of_vectorizing_is_told_when_it_is_reached() -> None:
     assert (told(letter)["event"]["status"], told(letter)["event"]["documentId"]) == (1, ident)
 
 
-def test_a_failure_is_told_and_so_is_a_re_embed_after_it() -> None:
+def test_failure_and_later_reembed_trigger_the_callback() -> None:
     vendor = DirectZhipu(stale_stat=2.0)
     vendor.fault("fails")
     ident = vendor.put(**FIELDS)
@@ -41,7 +41,7 @@ def test_a_failure_is_told_and_so_is_a_re_embed_after_it() -> None:
     assert [told(letter)["event"]["status"] for letter in letters(vendor)] == [2, 1]
 
 
-def test_a_page_is_told_of_by_the_fields_of_its_own() -> None:
+def test_page_callback_has_its_own_fields() -> None:
     vendor = DirectZhipu()
     pages = [{"url": f"https://example.org/{name}", "knowledge_type": 1} for name in ("a", "b")]
     pages[1] |= {"callback_url": URL}
@@ -50,7 +50,7 @@ def test_a_page_is_told_of_by_the_fields_of_its_own() -> None:
     assert [letter.about for letter in letters(vendor)] == [made[1]["documentId"]]
 
 
-def test_nobody_is_told_who_did_not_ask_and_nothing_that_never_ends() -> None:
+def test_only_requested_and_finished_documents_trigger_callbacks() -> None:
     vendor = DirectZhipu()
     vendor.put()
     vendor.fault("stuck")
@@ -59,7 +59,7 @@ def test_nobody_is_told_who_did_not_ask_and_nothing_that_never_ends() -> None:
 
 
 @pytest.mark.parametrize(("form", "count"), [("never", 0), ("twice", 2), ("late", 1), ("slow", 1)])
-def test_it_may_come_too_seldom_too_often_or_too_late(form: str, count: int) -> None:
+def test_callbacks_may_be_missing_repeated_or_late(form: str, count: int) -> None:
     vendor = DirectZhipu()
     vendor.fault("callback", form=form, seconds=7)
     vendor.put(**FIELDS)
@@ -68,7 +68,7 @@ def test_it_may_come_too_seldom_too_often_or_too_late(form: str, count: int) -> 
     assert [letter.slow for letter in letters(vendor)] == [7.0 if form == "slow" else 0.0] * count
 
 
-def test_it_may_lie() -> None:
+def test_callbacks_may_be_wrong() -> None:
     vendor = DirectZhipu()
     for form in ("other", "status", "malformed"):
         vendor.fault("callback", form=form)
@@ -96,12 +96,12 @@ ACCOUNT_URL = "http://127.0.0.1:9753/events"
     ],
     ids=str,
 )
-def test_what_the_manual_does_not_know_is_refused(vendor: DirectZhipu, body: dict[str, object]) -> None:
+def test_undocumented_callback_fields_are_refused(vendor: DirectZhipu, body: dict[str, object]) -> None:
     assert vendor.json("PUT", "/callback", body)["code"] == 400
     assert len(vendor.app.violations) == 1
 
 
-def test_it_is_called_for_documents_without_an_address_of_their_own(vendor: DirectZhipu) -> None:
+def test_account_callback_is_used_for_documents_without_their_own(vendor: DirectZhipu) -> None:
     vendor.json("PUT", "/callback", {"url": ACCOUNT_URL, "callback_header": {"x-a": "b"}})
     own = "http://127.0.0.1:9753/own"
     plain = vendor.put("a.txt")

@@ -32,7 +32,7 @@ def events(response: Response) -> list[Any]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-def test_a_whole_answer_is_a_completion(vendor: DirectZhipu) -> None:
+def test_whole_answer_is_a_completion(vendor: DirectZhipu) -> None:
     answer = json.loads(call(vendor, request_id="r-12345").body)
     assert answer.keys() == {"id", "created", "model", "request_id", "choices", "usage"}
     [choice] = answer["choices"]
@@ -45,7 +45,7 @@ def test_a_whole_answer_is_a_completion(vendor: DirectZhipu) -> None:
     assert vendor.app.violations == []
 
 
-def test_a_stream_has_deltas_then_a_reason_with_usage_then_done(vendor: DirectZhipu) -> None:
+def test_stream_has_deltas_then_reason_with_usage_then_done(vendor: DirectZhipu) -> None:
     response = call(vendor, stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     *first, last = events(response)
@@ -79,13 +79,13 @@ USER, ASSISTANT = ({"role": role, "content": "x"} for role in ("user", "assistan
     ],
     ids=str,
 )
-def test_what_the_page_forbids_is_refused(vendor: DirectZhipu, fields: dict[str, Any]) -> None:
+def test_documented_prohibitions_are_enforced_for_chat(vendor: DirectZhipu, fields: dict[str, Any]) -> None:
     response = call(vendor, **fields)
     assert (response.status, json.loads(response.body)["error"]["code"]) == (400, "1214")
     assert len(vendor.app.violations) == 1
 
 
-def test_model_key_and_money_are_refused_as_by_the_gateway(vendor: DirectZhipu) -> None:
+def test_invalid_model_key_and_balance_are_refused_like_the_gateway(vendor: DirectZhipu) -> None:
     unknown = call(vendor, model="gpt-9")
     assert (unknown.status, json.loads(unknown.body)["error"]["code"]) == (400, "1211")
     vendor.app.set_behaviour({"money_gone": True})
@@ -100,7 +100,7 @@ def test_model_key_and_money_are_refused_as_by_the_gateway(vendor: DirectZhipu) 
     ("args", "reason"),
     [({"reason": "length"}, "length"), ({"end": "interrupted"}, "network_error")],
 )
-def test_it_may_end_for_another_reason(vendor: DirectZhipu, args: dict[str, Any], reason: str) -> None:
+def test_answer_may_end_for_another_reason(vendor: DirectZhipu, args: dict[str, Any], reason: str) -> None:
     vendor.fault("stream", **args)
     *_, last = events(call(vendor, stream=True))
     assert last["choices"][0]["finish_reason"] == reason
@@ -109,7 +109,7 @@ def test_it_may_end_for_another_reason(vendor: DirectZhipu, args: dict[str, Any]
     assert choice["finish_reason"] == reason
 
 
-def test_a_stream_may_think_first_and_end_without_an_end(vendor: DirectZhipu) -> None:
+def test_stream_may_include_reasoning_and_end_abruptly(vendor: DirectZhipu) -> None:
     vendor.fault("stream", end="no-finish", reasoning=True)
     text = call(vendor, stream=True).body.decode()
     first = json.loads(text.split("\n\n")[0].removeprefix("data: "))

@@ -59,7 +59,7 @@ def no_violations(vendor: DirectZhipu) -> Any:
     assert vendor.app.violations == []
 
 
-def test_the_captured_upload_byte_for_byte(vendor: DirectZhipu) -> None:
+def test_captured_upload_is_reproduced_byte_for_byte(vendor: DirectZhipu) -> None:
     body = (
         b'--B\r\nContent-Disposition: form-data; name="knowledge_type"\r\n\r\n1\r\n'
         b'--B\r\nContent-Disposition: form-data; name="files"; filename="probe.txt"\r\n'
@@ -77,7 +77,7 @@ def test_the_captured_upload_byte_for_byte(vendor: DirectZhipu) -> None:
     assert vendor.app.snapshot()["documents"][0]["size"] == 5
 
 
-def test_an_unsupported_file_stands_in_failed_infos(vendor: DirectZhipu) -> None:
+def test_unsupported_file_is_listed_in_failed_infos(vendor: DirectZhipu) -> None:
     answer = vendor.upload("probe.exe")
     failed = [{"fileName": "probe.exe", "failReason": "不支持的文档类型"}]
     assert answer["data"] == {"successInfos": [], "failedInfos": failed}
@@ -128,7 +128,7 @@ EXCHANGES: list[tuple[str, str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "data"), EXCHANGES)
-def test_every_call_is_answered_in_the_shape_of_its_example(
+def test_every_response_has_the_shape_of_its_example(
     vendor: DirectZhipu, method: str, path: str, body: Any, data: Any
 ) -> None:
     ident = vendor.put(text="how do I print")
@@ -136,7 +136,7 @@ def test_every_call_is_answered_in_the_shape_of_its_example(
     same_shape(answer, ENVELOPE if data is None else {"data": data, **ENVELOPE})
 
 
-def test_the_fields_say_what_the_manual_says_of_them(vendor: DirectZhipu) -> None:
+def test_response_fields_match_the_manual(vendor: DirectZhipu) -> None:
     ident = vendor.put("probe.txt", "first things\n\nhow do I print")
     listed = vendor.json("GET", "/document", knowledge_id=HOME_ID, page=1, size=10)
     same_shape(listed, {"data": {"total": 1, "list": [CAPTURED_ITEM]}, **ENVELOPE})
@@ -160,7 +160,7 @@ def test_the_fields_say_what_the_manual_says_of_them(vendor: DirectZhipu) -> Non
     assert vendor.effects() == ["stored", "stored", "deleted", "resliced"]
 
 
-def test_what_is_indexed_again_is_not_found_until_it_is(vendor: DirectZhipu) -> None:
+def test_document_being_reindexed_is_not_found(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.app.set_behaviour({"vectorize": [5, 5]})
     vendor.reembed(ident)
@@ -170,7 +170,7 @@ def test_what_is_indexed_again_is_not_found_until_it_is(vendor: DirectZhipu) -> 
     assert vendor.effects() == ["stored", "reembedded"]
 
 
-def test_pages_of_bases_are_one_based(vendor: DirectZhipu) -> None:
+def test_base_pages_start_at_one(vendor: DirectZhipu) -> None:
     for name in "abc":
         vendor.json("POST", "/knowledge", {"embedding_id": 3, "name": name})
     second = vendor.json("GET", "/knowledge", page=2, size=2)["data"]
@@ -186,14 +186,14 @@ FORM |= {"callback_url": "http://127.0.0.1:1/back", "callback_header": '{"x-secr
     [('["\\n\\n", "。"]', ["\n\n", "。"]), (["\n\n", "。"], ["\n\n", "。"]), ("---", ["---"])],
     ids=["one JSON field", "repeated fields", "plain text"],
 )
-def test_all_documented_form_fields_are_taken_and_separators_in_every_known_form(
+def test_all_documented_form_fields_are_accepted_and_separators_in_every_known_form(
     vendor: DirectZhipu, sent: Any, kept: list[str]
 ) -> None:
     item = vendor.detail(vendor.put(custom_separator=sent, **FORM))
     assert (item["custom_separator"], item["parse_image"]) == (kept, 1)
 
 
-def test_a_failed_item_is_as_captured(vendor: DirectZhipu) -> None:
+def test_failed_item_matches_the_capture(vendor: DirectZhipu) -> None:
     vendor.fault("fails")
     ident = vendor.put("probe.md")
     item = vendor.list()["list"][0]
@@ -203,7 +203,7 @@ def test_a_failed_item_is_as_captured(vendor: DirectZhipu) -> None:
     assert item["id"] == ident
 
 
-def test_md_without_a_type_fails_as_seen_live() -> None:
+def test_md_without_a_type_fails_as_observed() -> None:
     vendor = DirectZhipu(strict=False)
     vendor.put("probe.md", "# Title", req_id="1")
     vendor.put("probe.txt", "Title", req_id="2")
@@ -213,7 +213,7 @@ def test_md_without_a_type_fails_as_seen_live() -> None:
     ]
 
 
-def test_a_deleted_base_takes_its_documents_with_it(vendor: DirectZhipu) -> None:
+def test_deleted_base_deletes_its_documents(vendor: DirectZhipu) -> None:
     ident = vendor.put()
     vendor.json("DELETE", f"/knowledge/{HOME_ID}")
     assert vendor.call("GET", f"/document/{ident}").status == 404
@@ -222,7 +222,7 @@ def test_a_deleted_base_takes_its_documents_with_it(vendor: DirectZhipu) -> None
     assert vendor.effects() == ["stored", "deleted-with-base", "base-deleted"]
 
 
-def test_another_model_vectorizes_every_document_anew(vendor: DirectZhipu) -> None:
+def test_new_model_revectorizes_every_document(vendor: DirectZhipu) -> None:
     first, second = vendor.put("a.txt"), vendor.put("b.txt")
     vendor.app.set_behaviour({"vectorize": [9, 9]})
     vendor.json("PUT", f"/knowledge/{HOME_ID}", {"embedding_id": 12})
@@ -231,7 +231,7 @@ def test_another_model_vectorizes_every_document_anew(vendor: DirectZhipu) -> No
     assert vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]["embedding_model"] == "Embedding-3-pro"
 
 
-def test_the_signed_address_gives_the_bytes_for_ten_hours_and_differs_at_every_read(
+def test_signed_address_is_valid_for_ten_hours_and_differs_at_every_read(
     vendor: DirectZhipu,
 ) -> None:
     ident = vendor.put("probe.txt", "the bytes")
@@ -246,7 +246,7 @@ def test_the_signed_address_gives_the_bytes_for_ten_hours_and_differs_at_every_r
     assert vendor.read(vendor.detail(ident)["url"]).body == b"the bytes"
 
 
-def test_an_address_signed_for_one_file_opens_no_other(vendor: DirectZhipu) -> None:
+def test_signed_address_opens_only_its_file(vendor: DirectZhipu) -> None:
     first, second = vendor.put("a.txt"), vendor.put("b.txt")
     url = vendor.detail(first)["url"]
     assert vendor.read(url.replace(first, second)).status == 403
@@ -255,7 +255,7 @@ def test_an_address_signed_for_one_file_opens_no_other(vendor: DirectZhipu) -> N
     assert vendor.read(url).status == 404
 
 
-def test_a_limit_of_words_cuts_a_document_short(vendor: DirectZhipu) -> None:
+def test_word_limit_truncates_a_document(vendor: DirectZhipu) -> None:
     vendor.put(text="one two three four", knowledge_type="1", word_num_limit="2")
     assert [hit["text"] for hit in vendor.search("one")] == ["one two"]
     assert vendor.search("four") == []

@@ -82,7 +82,7 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("steps", "seen"), SEEN)
-def test_a_fault_shows_its_effect_and_only_its_own(
+def test_fault_shows_its_effect_and_only_its_own(
     vendor: DirectZhipu, steps: list[Any], seen: list[Any]
 ) -> None:
     assert vendor.seen(*steps) == seen
@@ -101,7 +101,7 @@ def test_a_fault_shows_its_effect_and_only_its_own(
         ("string", "内部错误"),
     ],
 )
-def test_a_failure_in_each_shape(vendor: DirectZhipu, shape: str, body: Any) -> None:
+def test_failure_in_each_shape(vendor: DirectZhipu, shape: str, body: Any) -> None:
     vendor.fault("error-shapes", shape=shape, status=503, effect=False)
     response = vendor.upload_answer("a.txt", b"x")
     assert (response.status, json.loads(response.body)) == (503, body)
@@ -109,7 +109,7 @@ def test_a_failure_in_each_shape(vendor: DirectZhipu, shape: str, body: Any) -> 
 
 
 @pytest.mark.parametrize("after", [0, 30, 1e9, "Fri, 20 Nov 2026 10:00:00 GMT"])
-def test_a_rate_limit_may_say_when(vendor: DirectZhipu, after: Any) -> None:
+def test_rate_limit_may_include_retry_after(vendor: DirectZhipu, after: Any) -> None:
     vendor.fault("rate-limited", retry_after=after)
     assert vendor.call("GET", "/knowledge").headers["retry-after"] == str(after)
 
@@ -127,7 +127,7 @@ GONE: dict[str, tuple[int, int]] = {"404": (404, 404), "code": (200, 400), "null
         ("delete-unknown", "DELETE", "/document/{ident}", 404),
     ],
 )
-def test_one_call_says_that_it_is_not_there(
+def test_call_can_report_that_it_does_not_exist(
     vendor: DirectZhipu, kind: str, method: str, path: str, after: int, form: str
 ) -> None:
     where = path.replace("{ident}", vendor.put())
@@ -137,7 +137,7 @@ def test_one_call_says_that_it_is_not_there(
     assert vendor.call("GET", where).status == after  # deleted all the same
 
 
-def test_an_id_that_was_answered_without_effect_is_never_given_again(vendor: DirectZhipu) -> None:
+def test_id_returned_without_effect_is_never_reused(vendor: DirectZhipu) -> None:
     vendor.app.set_behaviour({"ids": "short"})
     vendor.fault("both-lists", effect=False)
     phantom = vendor.upload("a.txt")["data"]["successInfos"][0]["documentId"]
@@ -145,7 +145,7 @@ def test_an_id_that_was_answered_without_effect_is_never_given_again(vendor: Dir
     assert vendor.put("b.txt") != phantom
 
 
-def test_faults_are_aimed_at_the_name_that_was_sent(vendor: DirectZhipu) -> None:
+def test_faults_target_the_sent_name(vendor: DirectZhipu) -> None:
     vendor.app.set_behaviour({"names": "question_marks"})
     ident = vendor.put("手册.txt")
     request = vendor.request("GET", f"/api/llm-application/open/document/{ident}")
@@ -166,7 +166,7 @@ def test_duplicates_across_pages(vendor: DirectZhipu) -> None:
 
 
 @pytest.mark.parametrize("op", ["reembed", "reslice", "delete", "create-base", "edit-base", "delete-base"])
-def test_without_effect_nothing_is_done(vendor: DirectZhipu, op: str) -> None:
+def test_nothing_is_done_without_effect(vendor: DirectZhipu, op: str) -> None:
     ident = vendor.put()
     calls: dict[str, tuple[str, str, Any]] = {
         "reembed": ("POST", f"/document/embedding/{ident}", {}),
@@ -196,8 +196,6 @@ def test_without_effect_nothing_is_done(vendor: DirectZhipu, op: str) -> None:
         (Fault("envelope", args={"missing": "message"}), "missing cannot be"),
     ],
 )
-def test_a_fault_that_cannot_mean_what_it_says_is_noted(
-    vendor: DirectZhipu, fault: Fault, words: str
-) -> None:
+def test_contradictory_fault_is_recorded(vendor: DirectZhipu, fault: Fault, words: str) -> None:
     vendor.app.answer(vendor.request("GET", "/api/llm-application/open/knowledge"), fault)
     assert words in vendor.app.violations[0]

@@ -16,7 +16,7 @@ def listed(vendor: DirectZhipu, ident: str) -> object:
     return vendor.json("POST", f"/document/slice/image_list/{ident}")["data"]
 
 
-def test_each_placeholder_in_the_text_has_an_address_that_gives_an_image() -> None:
+def test_each_placeholder_in_the_text_has_an_address_of_an_image() -> None:
     vendor = DirectZhipu()
     data = vendor.json("POST", f"/document/slice/image_list/{vendor.put(text=TEXT)}")["data"]
     [image] = data["images"]
@@ -47,7 +47,7 @@ def test_images_may_be_missing(form: str, told: object) -> None:
 
 
 @pytest.mark.parametrize("form", ["others", "malformed"])
-def test_images_may_be_none_of_the_documents(form: str) -> None:
+def test_images_may_belong_to_other_documents(form: str) -> None:
     vendor = DirectZhipu()
     ident = vendor.put(text=TEXT)
     vendor.fault("pictures", form=form)

@@ -58,7 +58,7 @@ FILE = ('name="files"; filename="a.txt"', "text")
         (b"--B\r\nX-Other: 1\r\n\r\n1\r\n--B--\r\n", "no Content-Disposition"),
     ],
 )
-def test_a_wrong_form_is_refused(vendor: DirectZhipu, body: bytes, words: str) -> None:
+def test_malformed_form_is_refused(vendor: DirectZhipu, body: bytes, words: str) -> None:
     refused(vendor, json.loads(post(vendor, body).body), words)
     assert vendor.effects() == []
 
@@ -85,7 +85,9 @@ def test_a_wrong_form_is_refused(vendor: DirectZhipu, body: bytes, words: str) -
         ("a.txt", {"knowledge_type": "1", "callback_header": "[]"}, "callback_header is"),
     ],
 )
-def test_wrong_slicing_is_refused(vendor: DirectZhipu, name: str, fields: dict[str, str], words: str) -> None:
+def test_invalid_slicing_is_refused(
+    vendor: DirectZhipu, name: str, fields: dict[str, str], words: str
+) -> None:
     refused(vendor, vendor.upload(name, **fields), words)
     assert vendor.effects() == []
 
@@ -93,7 +95,7 @@ def test_wrong_slicing_is_refused(vendor: DirectZhipu, name: str, fields: dict[s
 @pytest.mark.parametrize(
     "kind", ["application/json", "multipart/form-data", "multipart/mixed; boundary=B", ""]
 )
-def test_what_is_no_form_is_an_unsupported_media_type(vendor: DirectZhipu, kind: str) -> None:
+def test_non_form_body_is_an_unsupported_media_type(vendor: DirectZhipu, kind: str) -> None:
     assert post(vendor, multipart(TYPE, FILE), kind).status == 415
     assert "not multipart/form-data" in vendor.app.violations[0]
 
@@ -116,13 +118,13 @@ def test_names_are_read_as_raw_utf8_between_quotes(vendor: DirectZhipu) -> None:
         ("DELETE", "/document/1", {"force": "1"}),
     ],
 )
-def test_wrong_queries_are_refused(
+def test_invalid_queries_are_refused(
     vendor: DirectZhipu, method: str, path: str, query: dict[str, str]
 ) -> None:
     refused(vendor, vendor.json(method, path, **query), "")
 
 
-def test_a_cookie_is_refused(vendor: DirectZhipu) -> None:
+def test_cookie_is_refused(vendor: DirectZhipu) -> None:
     request = vendor.request("GET", OPEN + "/knowledge", headers={"cookie": "a=b"})
     refused(vendor, json.loads(vendor.send(request).body), "cookie")
 
@@ -138,7 +140,7 @@ def test_a_cookie_is_refused(vendor: DirectZhipu) -> None:
         (b'{"callback_url": 1}', "application/json", "callback_url is 1"),
     ],
 )
-def test_a_wrong_reembed_is_refused(vendor: DirectZhipu, body: bytes, kind: str, words: str) -> None:
+def test_invalid_reembed_is_refused(vendor: DirectZhipu, body: bytes, kind: str, words: str) -> None:
     ident = vendor.put()
     path = f"{OPEN}/document/embedding/{ident}"
     response = vendor.send(vendor.request("POST", path, body, {"content-type": kind}))
@@ -160,7 +162,7 @@ def test_a_wrong_reembed_is_refused(vendor: DirectZhipu, body: bytes, kind: str,
         {"knowledge_type": 1, "name": "other.txt"},
     ],
 )
-def test_a_wrong_reslice_is_refused(vendor: DirectZhipu, body: Any) -> None:
+def test_invalid_reslice_is_refused(vendor: DirectZhipu, body: Any) -> None:
     ident = vendor.put()
     refused(vendor, vendor.json("PUT", f"/document/{ident}", body), "")
     assert vendor.effects() == ["stored"]
@@ -186,12 +188,12 @@ def test_a_wrong_reslice_is_refused(vendor: DirectZhipu, body: Any) -> None:
         {"score_threshold": 0.5},
     ],
 )
-def test_a_wrong_search_is_refused(vendor: DirectZhipu, change: dict[str, Any]) -> None:
+def test_invalid_search_is_refused(vendor: DirectZhipu, change: dict[str, Any]) -> None:
     body = {"query": "x", "knowledge_ids": [HOME_ID], **change}
     refused(vendor, vendor.json("POST", "/knowledge/retrieve", body), next(iter(change)))
 
 
-def test_a_query_of_1000_characters_is_taken(vendor: DirectZhipu) -> None:
+def test_query_of_1000_characters_is_accepted(vendor: DirectZhipu) -> None:
     assert vendor.search("中" * 1000) == []
     assert vendor.app.violations == []
 
@@ -210,12 +212,12 @@ def test_a_query_of_1000_characters_is_taken(vendor: DirectZhipu) -> None:
         {"embedding_id": 11, "name": "x", "callback_url": "http://x/"},
     ],
 )
-def test_a_wrong_base_is_refused(vendor: DirectZhipu, body: Any) -> None:
+def test_invalid_base_is_refused(vendor: DirectZhipu, body: Any) -> None:
     refused(vendor, vendor.json("POST", "/knowledge", body), "")
     assert vendor.effects() == []
 
 
-def test_the_key_must_not_go_to_the_host_of_the_files(vendor: DirectZhipu) -> None:
+def test_key_must_not_be_sent_to_the_file_host(vendor: DirectZhipu) -> None:
     url = vendor.detail(vendor.put())["url"]
     assert vendor.read(url, authorization=f"Bearer {KEY}").status == 400
     assert "API key" in vendor.app.violations[0]
@@ -225,7 +227,7 @@ def test_the_key_must_not_go_to_the_host_of_the_files(vendor: DirectZhipu) -> No
     ("method", "path", "status"),
     [("GET", "/callbacks", 404), ("PATCH", "/document/1", 405), ("GET", "/document/1/", 404)],
 )
-def test_an_unknown_route_is_noted(vendor: DirectZhipu, method: str, path: str, status: int) -> None:
+def test_unknown_route_is_recorded(vendor: DirectZhipu, method: str, path: str, status: int) -> None:
     assert vendor.call(method, path).status == status
     assert vendor.app.op(vendor.request(method, OPEN + path)) == ""
     assert "no such route" in vendor.app.violations[0]
@@ -271,7 +273,9 @@ def token(secret: str = "secret-for-tests", api_key: str = "id", factor: int = 1
         ("Bearer a.b.c", "1002"),
     ],
 )
-def test_a_wrong_authorization_is_answered_401(vendor: DirectZhipu, header: str | None, code: str) -> None:
+def test_invalid_authorization_is_answered_with_401(
+    vendor: DirectZhipu, header: str | None, code: str
+) -> None:
     vendor.key = header
     response = vendor.call("GET", "/knowledge")
     assert response.status == 401
@@ -279,7 +283,7 @@ def test_a_wrong_authorization_is_answered_401(vendor: DirectZhipu, header: str 
     assert vendor.app.violations == []
 
 
-def test_a_signed_token_is_good_until_it_expires(vendor: DirectZhipu) -> None:
+def test_signed_token_is_valid_until_it_expires(vendor: DirectZhipu) -> None:
     vendor.key = token()
     assert vendor.call("GET", "/knowledge").status == 200
     vendor.clock.advance(211)

@@ -32,7 +32,7 @@ def walked(vendor: DirectZhipu, size: int, pages: int) -> list[str]:
     return list(itertools.chain.from_iterable(all_names(vendor, size, pages)))
 
 
-def test_the_seed_decides_how_long_it_takes() -> None:
+def test_seed_determines_the_indexing_time() -> None:
     def times(seed: int) -> list[float]:
         vendor = DirectZhipu(vectorize=(0, 100), seed=seed)
         numbered(vendor, 5)
@@ -42,7 +42,7 @@ def test_the_seed_decides_how_long_it_takes() -> None:
 
 
 @pytest.mark.parametrize("content", ["", " \n\t", "\ufeff", "a\0b"])
-def test_what_has_no_text_fails(content: str) -> None:
+def test_file_without_text_fails_to_index(content: str) -> None:
     vendor = DirectZhipu()
     item = vendor.detail(vendor.put("a.txt", content))
     assert (item["embedding_stat"], item["failInfo"]["embedding_code"]) == (2, 10001)
@@ -116,14 +116,14 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("steps", "seen"), SEEN)
-def test_a_switch_shows_its_effect(steps: list[Any], seen: list[Any]) -> None:
+def test_switch_shows_its_effect(steps: list[Any], seen: list[Any]) -> None:
     vendor = DirectZhipu()
     assert vendor.seen(*steps) == seen
     assert vendor.app.violations == []
 
 
 @pytest.mark.parametrize("cap", [10, 50, 100])
-def test_a_larger_page_is_silently_cut(cap: int) -> None:
+def test_larger_page_size_is_silently_reduced(cap: int) -> None:
     vendor = DirectZhipu(page_cap=cap, order="oldest")
     numbered(vendor, cap + 3)
     pages = all_names(vendor, 1000, 2)
@@ -131,7 +131,7 @@ def test_a_larger_page_is_silently_cut(cap: int) -> None:
     assert pages[1][0] == f"{cap:03}.txt"
 
 
-def test_the_order_of_the_list_is_a_switch() -> None:
+def test_list_order_is_a_switch() -> None:
     vendor = DirectZhipu()
     numbered(vendor, 30)
     newest = walked(vendor, 7, 5)
@@ -145,7 +145,7 @@ def test_the_order_of_the_list_is_a_switch() -> None:
     assert vendor.list(size=7)["total"] == 30
 
 
-def test_a_page_beyond_the_end_is_empty_or_the_last_again() -> None:
+def test_page_beyond_the_end_is_empty_or_repeats_the_last() -> None:
     vendor = DirectZhipu()
     numbered(vendor, 5)
     assert vendor.names(page=9, size=2) == []
@@ -153,7 +153,7 @@ def test_a_page_beyond_the_end_is_empty_or_the_last_again() -> None:
     assert vendor.names(page=9, size=2) == vendor.names(page=3, size=2) == ["000.txt"]
 
 
-def test_unstable_pages_skip_and_repeat_but_not_for_ever() -> None:
+def test_unstable_pages_skip_and_repeat_but_eventually_settle() -> None:
     vendor = DirectZhipu(unstable_pages=True)
     names = {vendor.detail(ident)["name"] for ident in numbered(vendor, 20)}
     walks = [walked(vendor, 5, 4) for _ in range(20)]
@@ -175,7 +175,7 @@ def test_unstable_pages_skip_and_repeat_but_not_for_ever() -> None:
         ("ignored", "Plan.txt", ["Plan.txt", "Planet b.txt", "other.txt"]),
     ],
 )
-def test_the_filter_compares_in_each_form(form: str, word: str, found: list[str]) -> None:
+def test_filter_compares_in_each_form(form: str, word: str, found: list[str]) -> None:
     vendor = DirectZhipu(word=form)
     for name in ("Plan.txt", "Planet b.txt", "other.txt"):
         vendor.put(name)
@@ -201,7 +201,7 @@ def test_equal_names_are_allowed_refused_or_replace() -> None:
 @pytest.mark.parametrize(
     ("form", "kind", "length"), [("number", int, 19), ("short", str, 7), ("uuid", str, 36)]
 )
-def test_ids_take_each_form(form: str, kind: type, length: int) -> None:
+def test_ids_have_each_form(form: str, kind: type, length: int) -> None:
     vendor = DirectZhipu(ids=form)
     ident = vendor.upload()["data"]["successInfos"][0]["documentId"]
     assert type(ident) is kind
@@ -211,7 +211,7 @@ def test_ids_take_each_form(form: str, kind: type, length: int) -> None:
 
 
 @pytest.mark.parametrize(("skewed_ids", "shift"), [(True, 7200), (False, 0)])
-def test_the_vendors_clock_may_be_hours_away(skewed_ids: bool, shift: int) -> None:
+def test_vendor_clock_may_be_hours_off(skewed_ids: bool, shift: int) -> None:
     vendor = DirectZhipu(clock_skew=7200, skewed_ids=skewed_ids)
     response = vendor.upload_answer("a.txt", b"x")
     answer = json.loads(response.body)
@@ -220,7 +220,7 @@ def test_the_vendors_clock_may_be_hours_away(skewed_ids: bool, shift: int) -> No
     assert created_ms(answer["data"]["successInfos"][0]["documentId"]) == int((START + shift) * 1000)
 
 
-def test_unknown_fields_come_at_all_levels() -> None:
+def test_unknown_fields_appear_at_all_levels() -> None:
     vendor = DirectZhipu(extra_fields=True)
     answer = vendor.upload()
     levels = [
@@ -247,7 +247,7 @@ def test_optional_fields_are_missing_or_null(form: str) -> None:
 
 
 @pytest.mark.parametrize(("form", "value"), [("absent", None), ("int", 500), ("string", "500")])
-def test_the_sentence_size_takes_each_type(form: str, value: Any) -> None:
+def test_sentence_size_accepts_each_type(form: str, value: Any) -> None:
     vendor = DirectZhipu(sentence_size=form)
     item = vendor.detail(vendor.put(knowledge_type="5", sentence_size="500"))
     assert item.get("sentence_size") == value
@@ -265,7 +265,7 @@ def base_answers(vendor: DirectZhipu, ident: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_deleted_base_fails_every_call_and_may_come_back(form: str) -> None:
+def test_deleted_base_fails_every_call_and_may_be_restored(form: str) -> None:
     vendor = DirectZhipu(deleted_base=form, deleted_detail=form)
     ident = vendor.put()
     vendor.app.set_behaviour({"base": "deleted"})
@@ -296,7 +296,7 @@ def test_optional_routes_may_be_missing(route: str) -> None:
     assert vendor.app.violations == []
 
 
-def test_a_file_over_the_limit_is_refused_with_435() -> None:
+def test_file_over_the_limit_is_refused_with_435() -> None:
     vendor = DirectZhipu(max_bytes=10)
     assert vendor.upload_answer("a.txt", b"x" * 11).status == 435
     assert vendor.upload_answer("a.txt", b"x" * 10).status == 200
@@ -324,14 +324,14 @@ def test_a_file_over_the_limit_is_refused_with_435() -> None:
         ({"not_offered": "reembed"}, "reembed, reslice"),
     ],
 )
-def test_wrong_switches_are_refused_and_change_nothing(switches: dict[str, Any], words: str) -> None:
+def test_invalid_switches_are_refused_and_change_nothing(switches: dict[str, Any], words: str) -> None:
     vendor = DirectZhipu()
     with pytest.raises(ValueError, match=words):
         vendor.app.set_behaviour({"page_cap": 50, **switches} if "page_cap" not in switches else switches)
     assert vendor.app.behaviour == ZhipuBehaviour()
 
 
-def test_switches_survive_a_trip_through_json() -> None:
+def test_switches_round_trip_through_json() -> None:
     vendor = DirectZhipu(not_offered=["url", "reembed"], vectorize=(1, 2.5), clock_skew=-3600)
     written = json.loads(json.dumps(dataclasses.asdict(vendor.app.behaviour)))
     other = DirectZhipu()
