@@ -67,7 +67,7 @@ def event(value: Any, name: str = "") -> bytes:
         (zhipu, "7", True, event({"msg": WORDS}, "errorhandle")),
     ],
 )
-async def test_no_error_of_an_answer_shows_the_key(
+async def test_no_error_of_a_response_shows_the_key(
     make: Make, by: str, streamed: bool, answer: bytes
 ) -> None:
     def respond(request: httpx.Request) -> httpx.Response:

@@ -490,7 +490,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.vendor}-{row.op}-{row.status}")
-def test_an_answer_means_what_has_to_be_done(row: Row) -> None:
+def test_response_is_classified_by_the_required_reaction(row: Row) -> None:
     classify_answer, _ = VENDORS[row.vendor]
     for status in (row.status, *row.also):
         error = classify_answer(replace(row, status=status).answer())
@@ -513,7 +513,7 @@ RECEIPTS = [
 ]
 
 
-def test_a_route_that_a_gateway_does_not_know_is_doubted_by_its_status() -> None:
+def test_unknown_gateway_route_is_classified_by_its_status() -> None:
     """The vendor's own message would prove at once that the call is missing."""
     body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
     error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).answer())
@@ -522,7 +522,7 @@ def test_a_route_that_a_gateway_does_not_know_is_doubted_by_its_status() -> None
 
 @pytest.mark.parametrize(("words", "means", "halt"), RECEIPTS)
 @pytest.mark.parametrize("place", [zhipu.RECEIPT, zhipu.INDEXED])
-def test_words_mean_the_same_in_a_receipt_and_beside_a_document(
+def test_messages_mean_the_same_in_a_receipt_and_beside_a_document(
     place: str, words: str, means: type[TargetError], halt: str
 ) -> None:
     rule = zhipu.refusal(place, words, words)
@@ -538,7 +538,9 @@ def key_of(rule: ErrorRule) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_rule_is_the_first_match_for_some_response(
+    vendor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So no earlier rule hides another one."""
     classify_answer, rules = VENDORS[vendor]
     fitting: set[tuple[object, ...]] = set()
@@ -561,7 +563,7 @@ def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch:
 
 
 @pytest.mark.parametrize("status", [*range(100, 200), *range(200, 700, 7)])
-def test_one_of_the_common_rules_always_fits(status: int) -> None:
+def test_one_common_rule_always_matches(status: int) -> None:
     for body, is_page in ((None, False), (None, True), ({}, False)):
         case = ErrorCase("upload", status, is_json=body is not None, is_page=is_page)
         assert first_rule(case, COMMON) is not None
@@ -580,9 +582,9 @@ def test_one_of_the_common_rules_always_fits(status: int) -> None:
         ("the load balancer is away", False),
     ],
 )
-def test_words_of_a_failed_document_blame_the_account_only_for_money(words: str, is_money: bool) -> None:
+def test_message_of_a_failed_document_blames_the_account_only_for_money(words: str, is_money: bool) -> None:
     assert says_money(words) is is_money
 
 
-def test_names_of_the_files_that_are_sent_are_known_as_names() -> None:
+def test_sent_file_names_are_recognised_in_messages() -> None:
     assert {*gptbots.EXTENSIONS, *OPENAI_ENDINGS, *zhipu.EXTENSIONS} - {"c", "go", "sh"} <= ENDINGS | {"xls"}

@@ -25,7 +25,7 @@ STEADY = tuple(Discrepancy(f"f{number}.md", None, "so") for number in range(FILE
 
 @long
 @pytest.mark.parametrize("at", MIRRORS)
-def test_what_others_do_is_put_in_order(at: str, tmp_path: Path) -> None:
+def test_foreign_changes_are_repaired(at: str, tmp_path: Path) -> None:
     tally = audit(at, 1, tmp_path / "mirror", turns=2)
     assert tally.faults > 0
     assert not tally.broken
@@ -44,7 +44,7 @@ def deleting(at: str, place: Path) -> RepairedMirror:
 @long
 @enumerated()
 @pytest.mark.parametrize("at", REPAIRED)
-async def test_a_repair_that_does_nothing_is_noticed(
+async def test_repair_that_does_nothing_is_detected(
     at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repairs, "repair_request", lambda _: {})
@@ -57,7 +57,7 @@ async def test_a_repair_that_does_nothing_is_noticed(
     ("change", "told"),
     [({"missing": ()}, r"'missing': \{'f.*overlooked"), ({"stale": STEADY}, r"\{'f.*\} wrongly")],
 )
-async def test_what_a_verification_overlooks_or_makes_up_is_noticed(
+async def test_missed_or_invented_findings_are_detected(
     change: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror = deleting("openai", tmp_path)

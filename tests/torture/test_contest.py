@@ -32,7 +32,7 @@ def endings(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 GOOD = """print('{"tally": {"crashes": 7}, "trouble": ""}')"""
 
 
-def test_a_round_that_broke_a_promise_is_told_with_the_command_that_repeats_it(
+def test_round_that_broke_a_promise_is_reported_with_the_command_that_repeats_it(
     endings: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     endings |= {"good": GOOD, "bad": """print('{"tally": {"lost": 1}, "trouble": "a.md is lost"}')"""}
@@ -45,7 +45,7 @@ def test_a_round_that_broke_a_promise_is_told_with_the_command_that_repeats_it(
     assert (played.scores["good"].rounds, played.scores["good"].tally.crashes) == (2, 14)
 
 
-def test_a_round_that_dies_or_hangs_is_a_failure(
+def test_round_that_dies_or_hangs_is_a_failure(
     endings: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     endings |= {"dies": "import os; os.abort()", "hangs": "import time; time.sleep(600)"}
@@ -58,7 +58,7 @@ def test_a_round_that_dies_or_hangs_is_a_failure(
     assert played.failed == 2
 
 
-def test_what_an_exercise_counted_before_a_promise_broke_is_kept(tmp_path: Path) -> None:
+def test_counts_before_a_broken_promise_are_kept(tmp_path: Path) -> None:
     def broken(_seed: int, _place: Path) -> Tally:
         raise PromiseBroken("b.md twice", Tally(crashes=3, duplicated=1))
 
@@ -67,7 +67,7 @@ def test_what_an_exercise_counted_before_a_promise_broke_is_kept(tmp_path: Path)
     assert "b.md twice" in trouble
 
 
-def test_a_table_has_a_row_for_each_exercise_and_one_for_all(
+def test_table_has_a_row_for_each_exercise_and_one_for_all(
     endings: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     endings["crash-memory"] = GOOD
@@ -77,7 +77,7 @@ def test_a_table_has_a_row_for_each_exercise_and_one_for_all(
     assert dict(zip(rows[0], rows[1], strict=True))["crashes"] == "21"
 
 
-def test_a_word_names_every_exercise_that_begins_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prefix_selects_every_exercise_starting_with_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "life", "--list"]) == 0
     names = capsys.readouterr().out.split()
     assert len(names) > 1

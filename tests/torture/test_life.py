@@ -16,7 +16,7 @@ from tests.torture.life import TARGETS, Life, live
 @long
 @pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("kind", TARGETS)
-def test_a_life_leaves_every_file_once_and_nothing_else(kind: str, number: int, tmp_path: Path) -> None:
+def test_random_life_leaves_every_file_once_and_nothing_else(kind: str, number: int, tmp_path: Path) -> None:
     tally = live(kind, run_seed() + number, tmp_path, turns=3)
     assert tally.steps > 0
     assert not tally.broken
@@ -31,7 +31,7 @@ def test_a_life_leaves_every_file_once_and_nothing_else(kind: str, number: int, 
         (lambda documents: [(path, "0") for path, _ in documents], r"local: missing .*leaf.*surplus .*leaf"),
     ],
 )
-def test_a_base_that_differs_from_the_folder_is_noticed(
+def test_base_differing_from_the_folder_is_detected(
     change: Callable[[Documents], Documents], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = Life.documents

@@ -12,21 +12,21 @@ from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync_standin.faults import Fault
 
 
-async def test_only_the_word_for_it_makes_a_document_missing(served: Any) -> None:
+async def test_only_an_explicit_not_found_makes_a_document_missing(served: Any) -> None:
     [one] = await served.make_ready(served.document("a.md", "alpha"))
     served.server.faults.add(Fault("error", "detail", args={"code": "invalid_param"}))
     assert (await served.target.status([one]))[one].state is DocState.UNKNOWN
     assert (await served.target.status([one]))[one].state is DocState.READY
 
 
-async def test_an_empty_list_is_not_believed_against_the_count_of_the_base(served: Any) -> None:
+async def test_empty_list_contradicting_the_base_count_is_not_believed(served: Any) -> None:
     await served.make_ready(served.document("a.md", "alpha"))
     served.server.faults.add(Fault("shape", "list", args={"form": "nulls"}))
     with pytest.raises(Unavailable, match="0 of 1 documents"):
         await served.rows()
 
 
-async def test_a_refused_list_tells_that_the_base_is_gone(served: Any) -> None:
+async def test_refused_list_reports_that_the_base_is_missing(served: Any) -> None:
     served.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
     with pytest.raises(Unavailable, match="can't read the list"):
         await served.rows()
@@ -36,13 +36,13 @@ async def test_a_refused_list_tells_that_the_base_is_gone(served: Any) -> None:
         await served.rows()
 
 
-async def test_only_documents_of_the_name_are_asked_for(served: Any) -> None:
+async def test_only_documents_of_the_name_are_requested(served: Any) -> None:
     documents = [served.document(f"{name}.md", name) for name in ("alpha", "beta")]
     await served.make_ready(*documents)
     assert [row.name for row in await served.target.find(documents[0].name)] == [documents[0].name]
 
 
-async def test_a_search_keeps_to_what_it_is_among_and_leaves_paths_to_others(served: Any) -> None:
+async def test_search_filters_by_document_and_leaves_paths_to_the_caller(served: Any) -> None:
     documents = [served.document(f"{number}.md", f"kestrel {number}") for number in range(3)]
     ids = await served.make_ready(*documents)
     search = served.target.search
@@ -54,7 +54,7 @@ async def test_a_search_keeps_to_what_it_is_among_and_leaves_paths_to_others(ser
 @pytest.mark.parametrize(
     ("path", "size", "code"), [("a.exe", 5, "format"), ("a.md", 15 * 1024 * 1024 + 1, "too-large")]
 )
-async def test_what_dify_would_refuse_without_a_word_is_not_sent(
+async def test_request_dify_would_silently_refuse_is_not_sent(
     served: Any, path: str, size: int, code: str
 ) -> None:
     [outcome] = await served.target.put([served.document(path, b"x" * size)])
@@ -62,7 +62,7 @@ async def test_what_dify_would_refuse_without_a_word_is_not_sent(
     assert served.server.requests.by_op["upload"] == 0
 
 
-async def test_an_answer_without_an_id_proves_nothing_and_another_name_is_told(served: Any) -> None:
+async def test_response_without_an_id_proves_nothing_and_another_name_is_reported(served: Any) -> None:
     served.server.faults.add(Fault("no-id", "upload"))
     served.server.faults.add(Fault("other-name", "upload"))
     first, second, third = [served.document(f"{number}.md", "text") for number in range(3)]
@@ -72,7 +72,7 @@ async def test_an_answer_without_an_id_proves_nothing_and_another_name_is_told(s
     assert isinstance(outcomes[2], Accepted) and outcomes[2].name == ""
 
 
-async def test_an_upload_that_no_call_takes_blames_the_document_only_while_the_base_is_there(
+async def test_unaccepted_upload_blames_the_document_only_while_the_base_exists(
     served: Any,
 ) -> None:
     await served.target.base()
@@ -83,7 +83,7 @@ async def test_an_upload_that_no_call_takes_blames_the_document_only_while_the_b
         assert type(outcome) is kind
 
 
-async def test_a_base_that_is_kept_elsewhere_takes_no_documents(served: Any) -> None:
+async def test_externally_hosted_base_accepts_no_documents(served: Any) -> None:
     served.app.set_behaviour({"external": True})
     with pytest.raises(Halted, match="external to Dify"):
         await served.target.base()
@@ -95,7 +95,7 @@ async def test_a_base_that_is_kept_elsewhere_takes_no_documents(served: Any) -> 
 @pytest.mark.parametrize(
     ("runtime", "words"), [("rag_pipeline", "a knowledge pipeline"), ("agent", "of the kind agent")]
 )
-async def test_a_base_with_a_way_of_its_own_takes_no_documents(served: Any, runtime: str, words: str) -> None:
+async def test_pipeline_base_accepts_no_documents(served: Any, runtime: str, words: str) -> None:
     served.app.set_behaviour({"runtime": runtime})
     with pytest.raises(Halted, match=words) as caught:
         await served.target.base()
@@ -106,7 +106,7 @@ async def test_a_base_with_a_way_of_its_own_takes_no_documents(served: Any, runt
 
 
 @pytest.mark.parametrize("files_url", ["broken", "untold"])
-async def test_an_address_that_is_none_proves_no_bytes(served: Any, files_url: str) -> None:
+async def test_invalid_address_proves_no_bytes(served: Any, files_url: str) -> None:
     [one] = await served.make_ready(served.document("a.md", "alpha"))
     served.app.set_behaviour({"files_url": files_url})
     served.server.requests.clear()

@@ -17,7 +17,7 @@ from tests.services.dify import DifyWorld
 from tests.share import enumerated
 
 
-async def test_a_document_of_others_of_our_name_is_left_alone(world: DifyWorld) -> None:
+async def test_foreign_document_with_our_name_is_left_alone(world: DifyWorld) -> None:
     """Without an option in the upload, Dify would replace it with ours."""
     world.settings = replace(world.settings, names="plain")
     planted = world.plant("guide.md", "somebody else's, and longer than ours")
@@ -29,7 +29,7 @@ async def test_a_document_of_others_of_our_name_is_left_alone(world: DifyWorld) 
     assert world.effects("replaced") == []
 
 
-async def test_a_changed_file_is_found_all_along(world: DifyWorld) -> None:
+async def test_changed_file_is_searchable_throughout(world: DifyWorld) -> None:
     world.write("guide.md", "the first text")
     await world.once()
     covered: list[bool] = []
@@ -45,7 +45,7 @@ async def test_a_changed_file_is_found_all_along(world: DifyWorld) -> None:
 
 
 @pytest.mark.parametrize("technique", ["indexing_technique", "process_rule"])
-async def test_a_base_that_was_never_used_is_told_what_it_lacks(world: DifyWorld, technique: str) -> None:
+async def test_unused_base_is_given_its_missing_settings(world: DifyWorld, technique: str) -> None:
     world.turn(fresh=True)
     if technique == "process_rule":
         world.app.bases[HOME_ID].technique = "economy"
@@ -57,7 +57,7 @@ async def test_a_base_that_was_never_used_is_told_what_it_lacks(world: DifyWorld
     assert world.asked("upload") == (2 if technique == "process_rule" else 3)
 
 
-async def test_a_version_in_which_dify_finds_no_text_does_not_replace_the_old_one(world: DifyWorld) -> None:
+async def test_version_without_text_does_not_replace_the_old_one(world: DifyWorld) -> None:
     """Dify's status for it is completed, enabled and not archived."""
     world.write("guide.md", "the first text")
     await world.once()
@@ -69,7 +69,7 @@ async def test_a_version_in_which_dify_finds_no_text_does_not_replace_the_old_on
     assert "no text" in items(world)["guide.md"].reason
 
 
-async def test_the_automatic_rule_is_not_sent_where_it_would_make_no_passage(world: DifyWorld) -> None:
+async def test_automatic_rule_is_not_sent_when_it_would_create_no_passage(world: DifyWorld) -> None:
     world.turn(doc_form="hierarchical_model")
     world.plant("theirs.md", "cut into parents and children")
     world.app.bases[HOME_ID].has_rule = False
@@ -79,7 +79,7 @@ async def test_the_automatic_rule_is_not_sent_where_it_would_make_no_passage(wor
     assert world.effects("stored")[1:] == []
 
 
-async def test_older_versions_are_told_the_technique_at_once(world: DifyWorld) -> None:
+async def test_older_versions_are_sent_the_technique_immediately(world: DifyWorld) -> None:
     world.turn(technique_needed=True)
     world.write("a.md", "alpha")
     await world.once()
@@ -87,7 +87,7 @@ async def test_older_versions_are_told_the_technique_at_once(world: DifyWorld) -
     assert world.asked("upload") == 1
 
 
-async def test_documents_are_cut_as_those_that_are_there(world: DifyWorld) -> None:
+async def test_documents_are_sliced_like_existing_ones(world: DifyWorld) -> None:
     world.turn(doc_form="hierarchical_model")
     world.plant("theirs.md", "cut into parents and children")
     world.write("a.md", "alpha")
@@ -97,7 +97,7 @@ async def test_documents_are_cut_as_those_that_are_there(world: DifyWorld) -> No
 
 @enumerated()
 @pytest.mark.parametrize("how", ["disabled", "archived"])
-async def test_what_others_hide_stays_hidden_until_a_person_asks_for_it_also_after_a_lost_state(
+async def test_documents_hidden_by_others_stay_hidden_until_retry_even_after_a_lost_state(
     world: DifyWorld, how: str
 ) -> None:
     world.play("hidden", op="upload", args={"archived": how == "archived"})
@@ -113,7 +113,7 @@ async def test_what_others_hide_stays_hidden_until_a_person_asks_for_it_also_aft
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_an_older_version_goes_on_serving_while_the_new_one_is_hidden(world: DifyWorld) -> None:
+async def test_older_version_serves_while_the_new_one_is_hidden(world: DifyWorld) -> None:
     world.write("a.md", "alpha")
     await world.once()
     before = world.bytes_by_path(searchable=True)
@@ -125,7 +125,7 @@ async def test_an_older_version_goes_on_serving_while_the_new_one_is_hidden(worl
     assert len(world.effects("stored")) == 2
 
 
-async def test_what_is_being_indexed_is_deleted_later_where_dify_says_so(world: DifyWorld) -> None:
+async def test_document_being_indexed_is_deleted_later_when_dify_says_so(world: DifyWorld) -> None:
     world.turn(indexing_deletion="refused", vectorize=(40.0, 40.0))
     world.write("a.md", "alpha")
     world.write("kept.md", "kept")
@@ -137,7 +137,7 @@ async def test_what_is_being_indexed_is_deleted_later_where_dify_says_so(world: 
 
 
 @pytest.mark.parametrize("kind", ["documents-full", "unauthorized"])
-async def test_what_only_a_person_can_change_halts_the_mirror_and_costs_no_document(
+async def test_problem_only_a_person_can_fix_halts_the_mirror_and_costs_no_document(
     world: DifyWorld, kind: str
 ) -> None:
     world.play(kind, op="upload", times=0)
@@ -150,7 +150,7 @@ async def test_what_only_a_person_can_change_halts_the_mirror_and_costs_no_docum
     assert world.statuses() == {"ready": 1}
 
 
-async def test_a_quota_that_ends_while_indexing_halts_with_its_words(world: DifyWorld) -> None:
+async def test_quota_exhausted_during_indexing_halts_with_its_message(world: DifyWorld) -> None:
     error = "You exceeded your current quota, please check your plan"
     world.play("fails", op="upload", times=0, args={"error": error})
     world.write("a.md", "alpha")
@@ -159,7 +159,7 @@ async def test_a_quota_that_ends_while_indexing_halts_with_its_words(world: Dify
     assert world.run.halt is not None and error in world.run.halt.detail
 
 
-async def test_requests_that_a_plan_does_not_allow_wait_a_minute(world: DifyWorld) -> None:
+async def test_requests_not_allowed_by_a_plan_wait_a_minute(world: DifyWorld) -> None:
     world.write("a.md", "alpha")
     world.play("rate-limited", op="upload")
     began = world.clock.now
@@ -168,7 +168,7 @@ async def test_requests_that_a_plan_does_not_allow_wait_a_minute(world: DifyWorl
     assert world.clock.now - began >= 55
 
 
-async def test_an_unstructured_installation_takes_more(tmp_path: Path) -> None:
+async def test_unstructured_installation_accepts_more_formats(tmp_path: Path) -> None:
     async with DifyWorld(tmp_path, etl_type="unstructured").serving() as world:
         world.turn(unstructured=True)
         world.write("mail.eml", "Subject: hello")
@@ -176,7 +176,7 @@ async def test_an_unstructured_installation_takes_more(tmp_path: Path) -> None:
         assert world.statuses() == {"ready": 1}
 
 
-async def test_a_search_is_cut_to_what_dify_takes_and_may_find_nothing(world: DifyWorld) -> None:
+async def test_search_is_limited_to_what_dify_accepts_and_may_find_nothing(world: DifyWorld) -> None:
     world.write("a.md", "some text")
     await world.once()
     world.play("nothing-found", op="retrieve")
@@ -187,9 +187,7 @@ async def test_a_search_is_cut_to_what_dify_takes_and_may_find_nothing(world: Di
 
 
 @pytest.mark.parametrize("files_url", ["set", "missing"])
-async def test_under_plain_names_a_lost_state_is_adopted_by_the_bytes(
-    world: DifyWorld, files_url: str
-) -> None:
+async def test_plain_names_are_adopted_by_bytes_after_a_lost_state(world: DifyWorld, files_url: str) -> None:
     world.turn(files_url=files_url)
     world.settings = replace(world.settings, names="plain")
     world.write("a.md", "alpha")
@@ -203,7 +201,7 @@ async def test_under_plain_names_a_lost_state_is_adopted_by_the_bytes(
     assert world.keeps_foreign()
 
 
-async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> None:
+async def test_bases_are_created_shown_changed_and_deleted(world: DifyWorld) -> None:
     async with world.client() as target:
         bases = account_of(target).bases
         made = await bases.create(BaseRequest("Guides", "How to", settings={"indexing_technique": "economy"}))
@@ -223,7 +221,7 @@ async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> Non
             assert error.value.halt == "knowledge-base-missing"
 
 
-async def test_a_lost_answer_leaves_one_base_and_its_id_is_found(world: DifyWorld) -> None:
+async def test_lost_response_leaves_one_base_and_its_id_is_found(world: DifyWorld) -> None:
     world.play("lost-answer", op="create-base")
     async with world.client() as target:
         made = await account_of(target).bases.create(BaseRequest("Guides"))
@@ -232,7 +230,7 @@ async def test_a_lost_answer_leaves_one_base_and_its_id_is_found(world: DifyWorl
         ]
 
 
-async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_called_by_its_id(
+async def test_lost_delete_response_is_no_error_and_a_missing_base_is_named_by_its_id(
     world: DifyWorld,
 ) -> None:
     async with world.client() as target:
@@ -251,7 +249,7 @@ async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_cal
         assert HOME_ID not in error.value.reason
 
 
-async def test_a_description_can_be_cleared(world: DifyWorld) -> None:
+async def test_description_can_be_cleared(world: DifyWorld) -> None:
     async with world.client() as target:
         made = await account_of(target).bases.create(BaseRequest("Guides", "How to"))
         await account_of(target).bases.update(made.id, BaseRequest(description=""))
@@ -267,7 +265,7 @@ async def test_a_description_can_be_cleared(world: DifyWorld) -> None:
         (BaseRequest("a", settings={"icon": "x"}), "indexing_technique, permission"),
     ],
 )
-async def test_what_a_base_cannot_be_is_said_before_anything_is_sent(
+async def test_unsupported_base_setting_is_reported_before_anything_is_sent(
     world: DifyWorld, wish: BaseRequest, words: str
 ) -> None:
     target = world.make_target()

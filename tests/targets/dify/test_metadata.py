@@ -21,7 +21,7 @@ def told(world: Any) -> list[dict[str, str]]:
     return sorted((one.metadata for one in world.app.documents_of(HOME_ID)), key=str)
 
 
-async def test_path_and_tags_come_as_metadata(world: DifyWorld) -> None:
+async def test_path_and_tags_are_stored_as_metadata(world: DifyWorld) -> None:
     world.settings = replace(world.settings, prefix="team/")
     world.write("guides/intro.md", TAGGED)
     world.write("plain.txt", "---\ntags: none\n---\ntext")
@@ -32,7 +32,7 @@ async def test_path_and_tags_come_as_metadata(world: DifyWorld) -> None:
     ]
 
 
-async def test_a_renamed_or_changed_file_is_described_anew(world: DifyWorld) -> None:
+async def test_renamed_or_changed_file_gets_new_metadata(world: DifyWorld) -> None:
     world.write("kept.txt", "kept")
     world.write("old.md", TAGGED)
     await world.once()
@@ -60,7 +60,7 @@ async def test_a_renamed_or_changed_file_is_described_anew(world: DifyWorld) -> 
         ("status", {"status": 429}),
     ],
 )
-async def test_metadata_that_is_refused_holds_nothing_up(
+async def test_refused_metadata_delays_nothing(
     world: DifyWorld, op: str, kind: str, args: dict[str, Any]
 ) -> None:
     world.play(kind, op=op, times=0, args=args)
@@ -74,7 +74,7 @@ async def test_metadata_that_is_refused_holds_nothing_up(
     assert world.asked(op) <= 3  # once, or three tries of one request
 
 
-async def test_a_limit_pauses_metadata_alone_and_what_waited_is_sent_later(served: Any) -> None:
+async def test_rate_limit_pauses_only_metadata_and_pending_ones_are_sent_later(served: Any) -> None:
     served.server.faults.add(Fault("rate-limited", "describe"))
     await served.make_ready(served.document("a.md", "alpha"))
     await served.make_ready(served.document("b.md", TAGGED))
@@ -87,7 +87,7 @@ async def test_a_limit_pauses_metadata_alone_and_what_waited_is_sent_later(serve
 
 
 @pytest.mark.parametrize("op", ["create-field", "describe"])
-async def test_metadata_without_an_answer_is_given_up_soon(
+async def test_unanswered_metadata_request_is_soon_abandoned(
     served: Any, monkeypatch: pytest.MonkeyPatch, op: str
 ) -> None:
     monkeypatch.setattr(metadata, "PATIENCE", 0.1)
@@ -97,7 +97,7 @@ async def test_metadata_without_an_answer_is_given_up_soon(
     assert served.server.requests.by_op[op] == 1
 
 
-async def test_a_document_that_is_deleted_meanwhile_spoils_no_request(served: Any) -> None:
+async def test_document_deleted_meanwhile_breaks_no_metadata_request(served: Any) -> None:
     served.server.faults.add(Fault("rate-limited", "describe"))
     first = await served.make_ready(served.document("a.md", "alpha"))
     await served.target.delete(first)
@@ -106,7 +106,7 @@ async def test_a_document_that_is_deleted_meanwhile_spoils_no_request(served: An
     assert told(served) == [{"path": "b.md"}]
 
 
-async def test_a_field_that_another_mirror_makes_meanwhile_is_used(served: Any) -> None:
+async def test_field_created_meanwhile_by_another_mirror_is_used(served: Any) -> None:
     await served.target.base()
     base = served.app.bases[HOME_ID]
     made = served.app.make_field(base, "path", "string")
@@ -115,27 +115,27 @@ async def test_a_field_that_another_mirror_makes_meanwhile_is_used(served: Any) 
     assert told(served) == [{"path": "a.md", "tags": "red, green"}]
 
 
-async def test_a_field_of_another_type_is_left_alone(served: Any) -> None:
+async def test_field_of_another_type_is_left_alone(served: Any) -> None:
     served.app.make_field(served.app.bases[HOME_ID], "tags", "number")
     await served.make_ready(served.document("a.md", TAGGED))
     assert told(served) == [{"path": "a.md"}]
 
 
-async def test_what_a_person_added_stays(served: Any) -> None:
+async def test_metadata_added_by_a_person_stays(served: Any) -> None:
     [one] = [done.remote_id for done in await served.target.put([served.document("a.md", "alpha")])]
     served.app.documents[one].metadata = {"owner": "Ann"}
     await served.target.status([one])
     assert told(served) == [{"owner": "Ann", "path": "a.md"}]
 
 
-async def test_a_version_without_metadata_is_not_asked(served: Any) -> None:
+async def test_version_without_metadata_is_not_asked(served: Any) -> None:
     served.app.set_behaviour({"metadata": False})
     await served.make_ready(served.document("a.md", TAGGED))
     requests = served.server.requests.by_op
     assert requests["create-field"] == requests["describe"] == 0
 
 
-async def test_what_waits_is_bounded_and_goes_by_the_hundred(served: Any) -> None:
+async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served: Any) -> None:
     sent = [f"id-{number}" for number in range(MOST_WAITING + 5)]
     for one in sent:
         served.target._metadata.add(one, served.document("a.md", "alpha"), "")

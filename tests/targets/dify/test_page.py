@@ -29,7 +29,7 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in below.splitlines()[2:]]
 
 
-def test_formats_and_limits_are_those_that_are_kept() -> None:
+def test_documented_formats_and_limits_are_enforced() -> None:
     told = {cells[0].strip("`"): set(cells[1].split()) for cells in table("`etl_type`")}
     assert told == {etl_type: set(formats) for etl_type, formats in FORMATS.items()}
     assert [cells[1] for cells in table("what | at most")] == [
@@ -41,7 +41,7 @@ def test_formats_and_limits_are_those_that_are_kept() -> None:
     ]
 
 
-def test_codes_are_told_with_what_is_done() -> None:
+def test_codes_are_documented_with_their_reaction() -> None:
     told = {cells[0].strip("`"): cells[1] for cells in table("code")}
     assert told.keys() == {*SENTENCES, "not_found"}
     for code, what in told.items():

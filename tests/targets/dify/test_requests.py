@@ -25,7 +25,7 @@ async def spent(world: DifyWorld) -> int:
 
 @enumerated()
 @pytest.mark.parametrize("many", [1, 40])
-async def test_a_new_small_document_costs_little_more_than_the_protocol_needs(
+async def test_new_small_document_costs_little_more_than_the_protocol_needs(
     tmp_path: Path, many: int
 ) -> None:
     async with DifyWorld(tmp_path, vectorize=(0.0, 0.0)).serving() as world:
@@ -40,7 +40,7 @@ async def test_a_new_small_document_costs_little_more_than_the_protocol_needs(
             assert new / many <= 1.5
 
 
-async def test_a_new_document_costs_the_three_that_the_page_tells(world: DifyWorld) -> None:
+async def test_new_document_costs_the_documented_three_requests(world: DifyWorld) -> None:
     world.turn(vectorize=(0.0, 0.0))
     world.write("kept.md", "kept")
     await world.once()
@@ -53,7 +53,7 @@ async def test_a_new_document_costs_the_three_that_the_page_tells(world: DifyWor
     assert asked == {"create-field": 0, "upload": 1, "list": 0, "detail": 1, "describe": 1, "base": 1}
 
 
-async def test_many_documents_are_described_together(world: DifyWorld) -> None:
+async def test_metadata_of_many_documents_is_sent_together(world: DifyWorld) -> None:
     world.turn(vectorize=(0.0, 0.0))
     for number in range(12):
         world.write(f"{number}.md", f"text {number}")
@@ -62,7 +62,7 @@ async def test_many_documents_are_described_together(world: DifyWorld) -> None:
     assert world.asked("describe") <= 2
 
 
-async def test_without_metadata_none_is_asked_for(tmp_path: Path) -> None:
+async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> None:
     async with DifyWorld(tmp_path, metadata="none").serving() as world:
         world.write("a.md", "---\ntags: red\n---\ntext")
         await world.once()
@@ -71,7 +71,7 @@ async def test_without_metadata_none_is_asked_for(tmp_path: Path) -> None:
         assert world.app.violations == []
 
 
-async def test_a_changed_file_costs_five_requests_at_most(world: DifyWorld) -> None:
+async def test_changed_file_costs_at_most_five_requests(world: DifyWorld) -> None:
     for number in range(5):
         world.write(f"{number}.md", f"text {number}")
     await world.once()
@@ -83,7 +83,7 @@ async def test_a_changed_file_costs_five_requests_at_most(world: DifyWorld) -> N
 
 
 @long
-async def test_a_pass_without_changes_looks_at_the_base_alone(world: DifyWorld) -> None:
+async def test_unchanged_pass_checks_only_the_base(world: DifyWorld) -> None:
     for number in range(150):
         world.write(f"{number}.md", f"text {number}")
     await world.once()

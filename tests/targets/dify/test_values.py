@@ -47,7 +47,7 @@ def told(status: int, code: str, message: str = "") -> dict[str, Any]:
         ({}, DocState.UNKNOWN, "", ""),
     ],
 )
-def test_only_what_is_completed_enabled_and_not_archived_is_ready(
+def test_only_completed_enabled_unarchived_documents_are_ready(
     row: dict[str, Any], state: DocState, words: str, halt: str
 ) -> None:
     status = shapes.status_of(row)
@@ -55,13 +55,13 @@ def test_only_what_is_completed_enabled_and_not_archived_is_ready(
     assert words in status.reason
 
 
-def test_too_many_requests_are_waited_for_as_long_as_they_count() -> None:
+def test_rate_limit_is_waited_for_as_long_as_its_window() -> None:
     error = classified("list", 403, told(403, "forbidden", "request rate limit of your subscription"))
     assert isinstance(error, Unavailable)
     assert error.retry_after == 60.0
 
 
-def test_a_search_is_asked_for_as_the_base_is_set_up_and_without_nulls() -> None:
+def test_search_follows_the_base_settings_and_contains_no_nulls() -> None:
     dataset = shapes.dataset_of(
         {
             "id": "c42e",
@@ -87,14 +87,14 @@ def test_a_search_is_asked_for_as_the_base_is_set_up_and_without_nulls() -> None
 
 
 @pytest.mark.parametrize(("technique", "method"), [("economy", "keyword_search"), (None, "semantic_search")])
-def test_a_base_without_settings_of_searches_has_the_usual_ones(technique: str | None, method: str) -> None:
+def test_base_without_search_settings_gets_the_defaults(technique: str | None, method: str) -> None:
     dataset = shapes.dataset_of({"id": "c42e", "indexing_technique": technique, "retrieval_model_dict": None})
     assert dataset is not None
     assert dataset.retrieval["search_method"] == method
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"data": None}, {"records": {}}, {"data": {}}])
-def test_an_answer_of_another_shape_is_none(body: Any) -> None:
+def test_malformed_response_is_rejected(body: Any) -> None:
     assert shapes.page_of(body) is None
     assert bases_of(body) is None
     assert shapes.matches_of(body) is None
@@ -102,14 +102,14 @@ def test_an_answer_of_another_shape_is_none(body: Any) -> None:
     assert shapes.document_of(body) is None
 
 
-def test_the_size_of_a_file_is_read_in_lists_and_in_details() -> None:
+def test_file_size_is_read_from_lists_and_details() -> None:
     detail = {"upload_file": {"size": 5}}
     for row in ({"data_source_detail_dict": detail}, {"data_source_info": detail}):
         document = shapes.document_of({"id": "d", "name": "a.md", **row})
         assert document is not None and document.size == 5
 
 
-def test_questions_and_answers_are_one_passage_and_no_score_is_none() -> None:
+def test_question_and_answer_is_one_passage_and_a_missing_score_is_none() -> None:
     segment = {"document_id": "d", "content": "Where?", "answer": "At the door."}
     found = shapes.matches_of({"records": [{"segment": segment, "score": None}, {"segment": None}]})
     assert found is not None

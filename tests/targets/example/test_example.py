@@ -67,7 +67,7 @@ class TestExample(TargetSuite):
         return ExampleWorld()
 
 
-async def test_a_document_that_cannot_be_polled_leaves_the_others_their_states() -> None:
+async def test_document_that_cannot_be_polled_does_not_affect_others() -> None:
     world = ExampleWorld()
     target = world.target = await world.open()
     [remote_id] = await world.make_ready(world.document("a.md", "kestrel"))
@@ -80,7 +80,7 @@ async def test_a_document_that_cannot_be_polled_leaves_the_others_their_states()
     await target.aclose()
 
 
-async def test_where_a_person_has_to_act_the_rest_is_not_sent() -> None:
+async def test_nothing_more_is_sent_once_a_person_must_act() -> None:
     world = ExampleWorld()
     target = await world.open()
     world.service.recreate("another")
@@ -103,7 +103,7 @@ mirrors:
 """
 
 
-def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path) -> None:
+def test_registry_opens_the_configured_target(registered: None, tmp_path: Path) -> None:
     path = tmp_path / "kb.yaml"
     path.write_text(CONFIG.format(url="https://example.invalid", base="handbook"))
     [mirror] = reader.load(path, {}).mirrors
@@ -114,6 +114,6 @@ def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path
     assert opened.limits.poll_longest == mirror.target.vectorization.poll_longest
 
 
-def test_the_tables_of_the_docs_can_have_a_column_for_it(registered: None) -> None:
+def test_docs_tables_can_include_a_column_for_it(registered: None) -> None:
     with abilities.targets() as known:
         assert isinstance(known["example"], ExampleTarget)

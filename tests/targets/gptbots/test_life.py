@@ -38,7 +38,7 @@ async def cut(world: GptbotsWorld, *upon: str) -> None:
 
 
 @long
-async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: GptbotsWorld) -> None:
+async def test_first_mirror_costs_a_third_of_a_request_per_file(world: GptbotsWorld) -> None:
     world.write_many(200)
     await world.once()
     assert world.statuses() == {"ready": 200}
@@ -47,7 +47,7 @@ async def test_a_first_mirror_costs_a_third_of_a_request_for_each_file(world: Gp
 
 
 @long
-async def test_many_changed_files_are_changed_in_place_with_few_requests(world: GptbotsWorld) -> None:
+async def test_many_changed_files_are_updated_in_place_with_few_requests(world: GptbotsWorld) -> None:
     before = await mirrored(world, 120)
     world.clock.now += 10
     for number in range(100):
@@ -59,7 +59,7 @@ async def test_many_changed_files_are_changed_in_place_with_few_requests(world: 
     assert world.asked() <= 0.6 * 100
 
 
-async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: GptbotsWorld) -> None:
+async def test_unchanged_pass_sends_only_the_base_check(world: GptbotsWorld) -> None:
     await mirrored(world)
     await world.once()
     assert world.asked() == world.asked("base") == 1
@@ -67,7 +67,7 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(worl
 
 @enumerated()
 @pytest.mark.parametrize("upon", [(), ("PUT answer",), ("PUT answer", "commit after")], ids=str)
-async def test_an_old_available_is_not_taken_for_the_new_one(
+async def test_earlier_available_status_is_not_mistaken_for_the_new_one(
     world: GptbotsWorld, upon: tuple[str, ...]
 ) -> None:
     """Nor after a crash."""
@@ -86,7 +86,7 @@ async def test_an_old_available_is_not_taken_for_the_new_one(
 
 
 @pytest.mark.parametrize("args", [{"cut": True}, {}])
-async def test_a_lost_marker_is_made_up_for_by_the_name_where_names_are_enough(
+async def test_lost_marker_is_replaced_by_the_name_where_names_suffice(
     world: GptbotsWorld, args: dict[str, Any]
 ) -> None:
     await mirrored(world)
@@ -98,7 +98,7 @@ async def test_a_lost_marker_is_made_up_for_by_the_name_where_names_are_enough(
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_a_foreign_document_is_not_ours_by_its_name_where_it_has_an_address_of_its_own(
+async def test_foreign_document_with_its_own_address_is_not_ours_by_name(
     world: GptbotsWorld,
 ) -> None:
     """Not even if names are proof enough: it is neither adopted, replaced nor deleted."""
@@ -115,7 +115,7 @@ async def test_a_foreign_document_is_not_ours_by_its_name_where_it_has_an_addres
     assert world.keeps_foreign()
 
 
-async def test_another_kind_is_another_document_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
+async def test_new_kind_is_a_new_document_and_the_old_one_is_deleted_last(world: GptbotsWorld) -> None:
     world.write("faq.csv", "question,answer\nwho,me\n")
     await world.once()
     [old] = world.documents()
@@ -130,7 +130,7 @@ async def test_another_kind_is_another_document_and_the_old_one_goes_last(world:
     assert [one["effect"] for one in world.app.journal()] == ["stored", "stored", "deleted"]
 
 
-async def test_another_way_of_cutting_is_an_update(world: GptbotsWorld) -> None:
+async def test_new_slicing_method_is_an_update(world: GptbotsWorld) -> None:
     before = await mirrored(world, 2)
     world.settings = replace(world.settings, document_settings=lambda _: {"splitter": "\n"}, fingerprint="s")
     world.clock.now += 10
@@ -142,7 +142,7 @@ async def test_another_way_of_cutting_is_an_update(world: GptbotsWorld) -> None:
     assert [one["rules"] for one in world.documents()] == [{"splitter": "\n"}] * 2
 
 
-async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:
+async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:
     await mirrored(world, 2)
     world.settings = replace(world.settings, prefix="other/")
     world.lose_state()
@@ -162,7 +162,9 @@ async def two_mirrors(world: GptbotsWorld) -> list[dict[str, Any]]:
     return theirs
 
 
-async def test_an_upload_that_got_lost_is_not_the_same_upload_of_another_mirror(world: GptbotsWorld) -> None:
+async def test_lost_upload_is_not_confused_with_the_same_upload_of_another_mirror(
+    world: GptbotsWorld,
+) -> None:
     theirs = await two_mirrors(world)
     world.play("lost-answer", op="add", effect=False)
     await world.once()
@@ -173,7 +175,7 @@ async def test_an_upload_that_got_lost_is_not_the_same_upload_of_another_mirror(
     assert [one for one in world.documents() if one in theirs] == theirs
 
 
-async def test_the_same_upload_of_another_mirror_is_no_copy_to_be_removed(world: GptbotsWorld) -> None:
+async def test_same_upload_of_another_mirror_is_not_removed_as_a_copy(world: GptbotsWorld) -> None:
     theirs = await two_mirrors(world)
     await world.once()
     found = await world.verify()
@@ -191,7 +193,7 @@ def other_address(world: GptbotsWorld) -> None:
 
 
 @pytest.mark.parametrize("change", [other_prefix, other_address])
-async def test_what_was_under_way_is_known_by_its_mark_after_a_change(
+async def test_upload_in_flight_is_recognised_by_its_mark_after_a_change(
     world: GptbotsWorld, change: Callable[[GptbotsWorld], None]
 ) -> None:
     world.write_many(4)
@@ -205,7 +207,7 @@ async def test_what_was_under_way_is_known_by_its_mark_after_a_change(
     assert sorted([one["serving"]] for one in world.documents()) == sorted(sha_of_folder(world).values())
 
 
-async def test_what_came_late_from_before_another_prefix_is_found_and_removed(world: GptbotsWorld) -> None:
+async def test_late_upload_with_an_earlier_prefix_is_found_and_removed(world: GptbotsWorld) -> None:
     world.play("late-effect", op="add", args={"after": 5000.0})
     world.write("f0.md", "late")
     await world.once()
@@ -220,7 +222,7 @@ async def test_what_came_late_from_before_another_prefix_is_found_and_removed(wo
     assert len(world.documents()) == 1
 
 
-async def test_a_service_that_takes_fewer_files_is_given_fewer(world: GptbotsWorld) -> None:
+async def test_service_with_a_lower_file_limit_gets_smaller_requests(world: GptbotsWorld) -> None:
     world.turn(most_files=3)
     world.write_many(10)
     async with world.running() as store:
@@ -239,7 +241,7 @@ def fetched(world: GptbotsWorld) -> list[tuple[str, str]]:
     return [(one["address"], one["text"][:7]) for one in world.documents()]
 
 
-async def test_a_link_file_is_fetched_and_changed_in_place(world: GptbotsWorld) -> None:
+async def test_link_file_is_fetched_and_updated_in_place(world: GptbotsWorld) -> None:
     world.write("prices.url", shortcut(FILE))
     world.write("a.md", "a file")
     await world.once()
@@ -255,7 +257,7 @@ async def test_a_link_file_is_fetched_and_changed_in_place(world: GptbotsWorld) 
 
 
 @pytest.mark.parametrize("effect", [True, False])
-async def test_a_lost_answer_is_found_by_the_marker(world: GptbotsWorld, effect: bool) -> None:
+async def test_lost_answer_is_found_by_the_marker(world: GptbotsWorld, effect: bool) -> None:
     world.write("prices.url", shortcut(FILE))
     world.play("lost-answer", op="add", effect=effect)
     await world.once()
@@ -269,7 +271,7 @@ async def test_a_lost_answer_is_found_by_the_marker(world: GptbotsWorld, effect:
         (shortcut("ftp://example.org/a.pdf"), "http"),
     ],
 )
-async def test_pages_and_what_is_no_link_fail_with_the_reason(
+async def test_pages_and_invalid_links_fail_with_the_reason(
     world: GptbotsWorld, text: str, word: str
 ) -> None:
     for number in range(6):  # more than the target needs to be blamed
@@ -280,7 +282,7 @@ async def test_pages_and_what_is_no_link_fail_with_the_reason(
     assert word in items(world)["0.url"].reason
 
 
-async def test_a_file_is_fetched_again_in_place_when_a_person_asks(world: GptbotsWorld) -> None:
+async def test_file_is_refetched_in_place_on_request(world: GptbotsWorld) -> None:
     world.write("prices.url", shortcut(FILE))
     await world.once()
     before = items(world)["prices.url"].document_id
@@ -294,7 +296,7 @@ async def test_a_file_is_fetched_again_in_place_when_a_person_asks(world: Gptbot
 
 
 @pytest.mark.parametrize("was_there", [False, True])
-async def test_a_document_that_is_refused_without_a_reason_is_sent_again_alone(
+async def test_document_refused_without_a_reason_is_sent_again_alone(
     world: GptbotsWorld, was_there: bool
 ) -> None:
     world.target_settings["concurrency"] = 1
@@ -312,7 +314,7 @@ async def test_a_document_that_is_refused_without_a_reason_is_sent_again_alone(
     assert world.asked("update" if was_there else "add") == 3
 
 
-async def test_all_of_a_request_may_be_refused_without_a_reason(world: GptbotsWorld) -> None:
+async def test_whole_request_may_be_refused_without_a_reason(world: GptbotsWorld) -> None:
     """The vendor has a temporary problem: neither the documents nor the settings are to blame."""
     world.target_settings["concurrency"] = 1
     world.write_many(8)
@@ -322,7 +324,7 @@ async def test_all_of_a_request_may_be_refused_without_a_reason(world: GptbotsWo
     assert world.asked("add") == 9
 
 
-async def test_a_document_that_is_always_refused_without_a_reason_fails_after_some_tries(
+async def test_document_always_refused_without_a_reason_fails_after_some_attempts(
     world: GptbotsWorld,
 ) -> None:
     world.target_settings["concurrency"] = 1
@@ -339,7 +341,7 @@ async def test_a_document_that_is_always_refused_without_a_reason_fails_after_so
 
 
 @long
-async def test_many_changed_texts_go_in_larger_and_larger_requests(world: GptbotsWorld) -> None:
+async def test_many_changed_texts_are_sent_in_growing_requests(world: GptbotsWorld) -> None:
     """Two hundred are documented; only sending shows how many the service accepts."""
     world.target_settings["concurrency"] = 1
     await mirrored(world, 100)

@@ -24,7 +24,7 @@ async def served() -> AsyncIterator[ServedGptbots]:
         yield world
 
 
-async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_look_done(
+async def test_concurrent_change_by_another_client_does_not_complete_ours(
     served: ServedGptbots,
 ) -> None:
     """Other clients' updates move `update_time`, too, so a time from before them proves nothing."""
@@ -46,7 +46,7 @@ async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_loo
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-async def test_what_was_seen_of_one_version_says_nothing_of_the_next(
+async def test_observation_of_one_version_does_not_apply_to_the_next(
     served: ServedGptbots, is_new: bool
 ) -> None:
     """The file is edited while a version is indexed, whose final state would have counted for the next
@@ -92,7 +92,7 @@ async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
 @enumerated()
 @pytest.mark.parametrize("switches", [{}, {"vectorize": [20, 20], "stale_status": 60}], ids=str)
 @pytest.mark.parametrize(("order", "before"), [("newest", 0.0), ("newest", 0.37), ("oldest", 0.81)])
-async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
+async def test_change_among_many_documents_reads_a_few_list_pages(
     world: GptbotsWorld, order: str, before: float, switches: dict[str, Any]
 ) -> None:
     """And a poll of an old state costs the document's own page."""
@@ -110,7 +110,7 @@ async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
 
 
 @long
-async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_order(
+async def test_list_position_of_a_document_is_remembered_when_the_list_is_unordered(
     served: ServedGptbots,
 ) -> None:
     served.app.set_behaviour({"order": "shuffled"})

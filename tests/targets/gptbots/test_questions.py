@@ -39,7 +39,9 @@ def effects(world: GptbotsWorld) -> list[str]:
     return [one["effect"] for one in world.app.journal()]
 
 
-async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(world: GptbotsWorld) -> None:
+async def test_questions_are_replaced_without_the_setting_and_the_old_one_is_deleted_last(
+    world: GptbotsWorld,
+) -> None:
     before = ids_by_path(world)
     world.target_settings["qa_update"] = "replace"
     await edited(world, "faq.csv")
@@ -49,7 +51,7 @@ async def test_without_the_setting_they_are_replaced_and_the_old_one_goes_last(w
 
 @enumerated()
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "neither-list", "shape"])
-async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: GptbotsWorld, kind: str) -> None:
+async def test_lost_answer_leaves_one_document_with_the_new_bytes(world: GptbotsWorld, kind: str) -> None:
     before = ids_by_path(world)
     world.play(kind, op="update", args={"stored": True} if kind == "neither-list" else {})
     await edited(world, "faq.csv")
@@ -61,9 +63,7 @@ async def test_a_lost_answer_leaves_one_document_with_the_new_bytes(world: Gptbo
 
 @enumerated()
 @pytest.mark.parametrize("upon", [("PUT answer",), ("PUT answer", "commit after")], ids=str)
-async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
-    world: GptbotsWorld, upon: tuple[str, ...]
-) -> None:
+async def test_crash_during_a_change_leaves_one_document(world: GptbotsWorld, upon: tuple[str, ...]) -> None:
     before = ids_by_path(world)
     world.turn(vectorize=[20, 20], stale_status=60)
     world.write("faq.csv", "question,answer\nwho,you\n")
@@ -76,7 +76,7 @@ async def test_a_crash_in_the_midst_of_a_change_leaves_one_document(
 
 @enumerated()
 @pytest.mark.parametrize("settings", [{"header_row": 2}, {"chunk_token": 100}, {"splitter": ";"}])
-async def test_what_the_call_has_no_field_for_makes_another_document(
+async def test_changes_the_call_has_no_field_for_create_another_document(
     world: GptbotsWorld, settings: dict[str, Any]
 ) -> None:
     before = ids_by_path(world)
@@ -95,7 +95,9 @@ async def test_what_the_call_has_no_field_for_makes_another_document(
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_where_there_is_no_such_call_they_are_replaced(world: GptbotsWorld, status: int) -> None:
+async def test_questions_are_replaced_when_the_update_call_is_missing(
+    world: GptbotsWorld, status: int
+) -> None:
     before = ids_by_path(world)
     if status == 404:
         world.turn(qa_updates=False)

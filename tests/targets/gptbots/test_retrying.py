@@ -21,7 +21,7 @@ async def retry(world: GptbotsWorld) -> int | None:
 
 @enumerated()
 @pytest.mark.parametrize(("was_there", "asked"), [(False, [1, 0, 1]), (True, [0, 1, 0])])
-async def test_what_it_mends_is_found_and_stays_failed_here_until_a_retry_of_ours_sends_it(
+async def test_document_repaired_by_the_service_is_found_and_stays_failed_here_until_retry(
     world: GptbotsWorld, was_there: bool, asked: list[int]
 ) -> None:
     """A new document is sent again, a changed one is changed in place."""

@@ -49,7 +49,7 @@ async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]
         (GptbotsSearchConfig(rerank_version="BCE-Rerank"), RANKED, {"rerank_version": "BCE-Rerank"}),
     ],
 )
-async def test_a_search_says_what_the_config_and_the_query_want_and_nothing_else(
+async def test_search_request_contains_only_what_config_and_query_ask_for(
     wish: GptbotsSearchConfig, query: Query, more: dict[str, Any]
 ) -> None:
     assert await asked(wish, query) == [PLAIN | more]
@@ -72,7 +72,7 @@ async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
         return [names[hit.remote_id] for hit in await target.search(query)]
 
 
-async def test_a_ranking_model_is_asked_on_request_or_always(world: GptbotsWorld) -> None:
+async def test_ranking_model_is_used_on_request_or_always(world: GptbotsWorld) -> None:
     assert await found(world, FOUND) == ["long.md", "short.md"]
     assert await found(world, RANKED) == ["short.md", "long.md"]
     assert await found(world, FOUND, rerank_version="Jina-colbert-v2") == ["short.md", "long.md"]
@@ -91,7 +91,7 @@ def code(number: int, message: str = "") -> Callable[[GptbotsWorld], None]:
     ids=["refused", "money", "error", "too-many"],
 )
 @pytest.mark.parametrize("always", [True, False])
-async def test_without_the_ranking_model_the_same_is_found_in_another_order_and_that_is_said(
+async def test_search_without_the_ranking_model_finds_the_same_and_notes_it(
     world: GptbotsWorld,
     fault: Callable[[GptbotsWorld], None],
     always: bool,

@@ -35,7 +35,7 @@ DIGEST = hashlib.sha256(b"hello").hexdigest()
 
 
 @given(st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateescape")), st.integers(0, 10**17))
-def test_a_marker_is_ascii_and_comes_back(path: str, number: int) -> None:
+def test_marker_is_ascii_and_round_trips(path: str, number: int) -> None:
     for was in (None, 1_699_843_200):
         written = Marker(path, DIGEST, number, "t600", was)
         url = shapes.write_marker(BASE, written)
@@ -44,7 +44,7 @@ def test_a_marker_is_ascii_and_comes_back(path: str, number: int) -> None:
         assert shapes.read_marker(BASE, url) == written
 
 
-def test_a_damaged_marker_leaves_the_path_and_anothers_address_has_none() -> None:
+def test_damaged_marker_leaves_the_path_and_a_foreign_address_has_none() -> None:
     url = shapes.write_marker(BASE, Marker("a b.md", DIGEST, 7, "t600"))
     assert shapes.read_marker(BASE, url.partition("#")[0]) == Marker("a b.md")
     assert shapes.read_marker(BASE, url[:-8]) == Marker("a b.md")
@@ -75,7 +75,7 @@ def test_recipes(path: str, settings: dict[str, Any], recipe: str, told: str) ->
     assert ("chunk_token" in fields) is not ("splitter" in fields)
 
 
-def test_a_change_of_questions_and_answers_says_nothing_of_cutting() -> None:
+def test_questions_and_answers_update_has_no_slicing_settings() -> None:
     questions, table = cutting_of("a.csv", {"kind": "qa"}), cutting_of("a.csv", {})
     assert questions.fields(is_update=False) == {"purpose": "QA_FILE", "chunk_token": 600, "header_row": 1}
     assert questions.fields(is_update=True) == {}
@@ -112,7 +112,7 @@ STORED = {"doc_id": "7", "doc_name": "a.md"}
         ({"doc": [STORED, {"doc_id": "8", "doc_name": "a.md"}]}, Unsure),
     ],
 )
-def test_an_answer_counts_for_what_it_says_of_a_document(body: Any, expected: type) -> None:
+def test_response_counts_only_for_the_documents_it_mentions(body: Any, expected: type) -> None:
     outcomes = outcomes_of(results(**body), [item("a.md"), item("b.md", 1)])
     assert isinstance(outcomes[0], expected)
     assert isinstance(outcomes[1], Unsure)
@@ -128,7 +128,7 @@ def test_an_answer_counts_for_what_it_says_of_a_document(body: Any, expected: ty
         ({"notes.md.txt": "2", "notes.txt": "3", "notes": "1"}, ["1", "2", "3"]),
     ],
 )
-def test_whole_names_count_first_and_no_id_counts_twice(
+def test_whole_names_match_first_and_no_id_matches_twice(
     told: dict[str, str], expected: list[str | None]
 ) -> None:
     names = ("notes.md", "notes.md.txt", "notes.txt")
@@ -139,7 +139,7 @@ def test_whole_names_count_first_and_no_id_counts_twice(
         assert is_right, outcomes[place]
 
 
-def test_updates_are_told_by_id() -> None:
+def test_updates_are_matched_by_id() -> None:
     batch = [item("a.md", 0, "7"), item("b.md", 1, "8")]
     outcomes = outcomes_of(results(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), batch)
     assert isinstance(outcomes[0], Rejected)
@@ -147,7 +147,7 @@ def test_updates_are_told_by_id() -> None:
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"data": []}, "text", {"failed": None}, {"doc": None}])
-def test_what_is_no_receipt_says_nothing(body: Any) -> None:
+def test_non_receipt_response_is_ignored(body: Any) -> None:
     assert results_of(body) is None
 
 
@@ -155,7 +155,7 @@ def ten(_: UploadItem) -> int:
     return 10
 
 
-def test_batches_are_bounded_by_number_bytes_kind_and_name() -> None:
+def test_batches_are_limited_by_number_bytes_kind_and_name() -> None:
     big = b"x" * 7_000_000
     items = [item(f"{n}.md", n) for n in range(12)] + [item("1.md", 12), item("t.csv", 13)]
     sizes = sorted(len(batch) for batch in batches_of(items, ten))
@@ -167,7 +167,7 @@ def test_batches_are_bounded_by_number_bytes_kind_and_name() -> None:
     assert len(list(batches_of([item("a.md", 0, "7"), item("b.md", 1, "7")], ten))) == 2
 
 
-def test_requests_grow_as_long_as_they_are_taken() -> None:
+def test_requests_grow_while_they_are_accepted() -> None:
     size = RequestSize(50)
     for count in (3, 10, 12, 20, 40, 50, 50):
         size.record_accepted(count)
@@ -179,7 +179,7 @@ def test_requests_grow_as_long_as_they_are_taken() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 64])
-async def test_a_body_is_json_made_while_it_is_sent_and_as_long_as_it_says(chunk: int) -> None:
+async def test_body_is_streamed_json_of_the_declared_length(chunk: int) -> None:
     texts = [b"hello", b"", b"ab", "手册".encode() * 9]
     stream = stream_of(tuple(item(f"{n}.md", n, "", text) for n, text in enumerate(texts)), "base")
 
@@ -197,20 +197,20 @@ def classified(body: Any, status: int = 200, op: str = "add") -> TargetError | N
     return classify_answer(HttpAnswer(op, status, {}, body, "", 0.0, "api-sg.gptbots.ai"))
 
 
-def test_a_wrong_key_names_the_region() -> None:
+def test_wrong_key_message_names_the_region() -> None:
     error = classified({"code": 40127, "message": ""})
     assert isinstance(error, Halted)
     assert "api-sg.gptbots.ai" in error.reason
 
 
 @pytest.mark.parametrize("body", [None, 5, "x", {}, {"list": None}, {"list": {"a": 1}}])
-def test_lists_of_another_shape_are_none_and_not_empty(body: Any) -> None:
+def test_malformed_lists_are_rejected_and_not_treated_as_empty(body: Any) -> None:
     assert page_of(body, BASE, "") is None
     assert bases_of(body) is None
     assert states_of(body) is None
 
 
-def test_a_number_that_never_ends_is_none() -> None:
+def test_endlessly_long_number_is_rejected() -> None:
     endless = "9" * 5000
     assert isinstance(classified({"code": endless}), Unsure)
     assert seconds_of(endless) is None

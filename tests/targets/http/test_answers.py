@@ -52,13 +52,11 @@ def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 @pytest.mark.usefixtures("in_shanghai")
-def test_every_form_of_retry_after_is_read_in_gmt_wherever_this_machine_stands(
-    said: str, seconds: float | None
-) -> None:
+def test_every_form_of_retry_after_is_read_as_gmt_in_any_time_zone(said: str, seconds: float | None) -> None:
     assert answered(429, retry_after=said).retry_after == seconds
 
 
-def test_a_date_to_retry_is_read_by_the_targets_own_clock() -> None:
+def test_retry_after_date_uses_the_targets_clock() -> None:
     wish = answered(503, retry_after="Tue, 14 Nov 2023 12:00:07 GMT", date="Tue, 14 Nov 2023 12:00:00 GMT")
     assert wish.retry_after == 7.0
 
@@ -74,7 +72,7 @@ BY_STATUS: dict[type[TargetError], tuple[int, ...]] = {
 @pytest.mark.parametrize(
     ("status", "kind"), [(one, kind) for kind, those in BY_STATUS.items() for one in those]
 )
-def test_a_status_alone_has_one_reading_and_none_is_success(status: int, kind: type[TargetError]) -> None:
+def test_status_alone_has_one_meaning_and_none_is_success(status: int, kind: type[TargetError]) -> None:
     error = by_status(answered(status, text="words of the target"))
     assert type(error) is kind
     assert error.reason.startswith("upload: kb.example ")
@@ -83,7 +81,7 @@ def test_a_status_alone_has_one_reading_and_none_is_success(status: int, kind: t
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_page_for_people_is_nobodys_word_about_a_key(status: int) -> None:
+def test_html_page_says_nothing_about_a_key(status: int) -> None:
     error = by_status(answered(status, text="<html><title>Sign in</title>"), is_of_document=False)
     assert isinstance(error, Unavailable)
     assert "Sign in" in error.reason
@@ -95,7 +93,7 @@ def test_json_is_success() -> None:
     assert by_status(answered(201, body=[])) is None
 
 
-def test_an_answers_repr_keeps_its_headers_and_words_to_itself() -> None:
+def test_response_repr_hides_headers_and_body() -> None:
     shown = repr(answered(200, body={"a": "secret-1"}, text="secret-2", set_cookie="secret-3"))
     assert "secret" not in shown
 
@@ -112,5 +110,5 @@ def test_an_answers_repr_keeps_its_headers_and_words_to_itself() -> None:
         (True, None),
     ],
 )
-def test_a_number_that_no_state_could_hold_is_none(told: object, count: int | None) -> None:
+def test_number_too_large_for_the_state_is_rejected(told: object, count: int | None) -> None:
     assert count_of(told) == count

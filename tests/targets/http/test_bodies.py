@@ -33,7 +33,7 @@ async def pieces_of(body: RequestBody, chunk: int = CHUNK) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK])
-async def test_the_length_is_exact_and_no_piece_is_large(size: int) -> None:
+async def test_content_length_is_exact_and_no_chunk_is_large(size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     body = form_body({"a": "1"}, part(BytesBody(content[:size])))
     pieces = await pieces_of(body)
@@ -65,7 +65,7 @@ def compressed(content: bytes, encoding: str, chunk: int = 65536) -> httpx.Respo
     return httpx.Response(200, headers={"Content-Encoding": encoding}, stream=Chunks(content, chunk))
 
 
-async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> None:
+async def test_decompression_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(48 * MIB))
     assert len(bomb) < 65536
     tracemalloc.start()
@@ -91,11 +91,11 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> No
         (b"1" * 10_000, None),
     ],
 )
-def test_json_is_read_or_there_is_none(content: bytes, value: Any) -> None:
+def test_json_is_parsed_or_none(content: bytes, value: Any) -> None:
     assert bodies.parse_json(content) == value
 
 
-def test_an_excerpt_is_short_and_printable() -> None:
+def test_excerpt_is_short_and_printable() -> None:
     text = bodies.excerpt(b"\x1b[31m\r\n  \xff " + "文".encode() * 1000)
     assert text.isprintable()
     assert len(text) == 300
@@ -117,7 +117,7 @@ def read(*pieces: bytes) -> list[Event]:
 @pytest.mark.parametrize("text", [PLAIN, SPACED, QUOTED])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "bom"])
-def test_an_event_is_the_same_however_it_is_cut(text: str, end: str, mark: bytes) -> None:
+def test_event_is_the_same_however_it_is_split(text: str, end: str, mark: bytes) -> None:
     content = mark + text.replace("\n", end).encode()
     for cut in range(len(content) + 1):
         events = read(content[:cut], content[cut:])
@@ -128,7 +128,7 @@ def test_an_event_is_the_same_however_it_is_cut(text: str, end: str, mark: bytes
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_an_event_is_given_with_its_last_line_and_not_a_byte_later(end: str) -> None:
+def test_event_is_delivered_with_its_last_line_immediately(end: str) -> None:
     reader = EventReader()
     content = "event: add\ndata: a\n\n".replace("\n", end).encode()
     before, last = content[: -len(end)], end[:1].encode()
@@ -136,7 +136,7 @@ def test_an_event_is_given_with_its_last_line_and_not_a_byte_later(end: str) -> 
     assert [event.data for event in reader.feed(last)] == ["a"]
 
 
-def test_a_long_line_takes_time_in_proportion_to_its_length() -> None:
+def test_long_line_takes_linear_time() -> None:
     """Passages come as one line of hundreds of kilobytes, in the loop that serves all other work."""
     content = f"data: {'知识库' * 150_000}\r\n\r\n".encode()
     begun = time.process_time()
@@ -146,17 +146,17 @@ def test_a_long_line_takes_time_in_proportion_to_its_length() -> None:
 
 
 @pytest.mark.parametrize("left_out", [1, 2])
-def test_a_last_event_needs_no_blank_line(left_out: int) -> None:
+def test_last_event_needs_no_blank_line(left_out: int) -> None:
     assert [one.data for one in read(b"data: a\n\ndata: b\n\n"[:-left_out])] == ["a", "b"]
 
 
-def test_lines_of_data_are_joined_and_fields_of_their_own_are_kept() -> None:
+def test_data_lines_are_joined_and_other_fields_are_kept() -> None:
     [event] = read(b'data: a\ndata:\ndata: b\nusage: {"total_tokens": 5}\nodd\n\n')
     assert event.data == "a\n\nb"
     assert event.fields == {"usage": '{"total_tokens": 5}', "odd": ""}
 
 
-def test_quotes_belong_to_the_text_where_nothing_else_is_quoted() -> None:
+def test_quotes_are_part_of_the_text_in_unquoted_streams() -> None:
     assert [one.data for one in read(b'event: add\ndata: "no"\n\n')] == ['"no"']
     assert [one.data for one in read(b'event: "add"\ndata: "a \\"b\\"\\n"\n\n')] == ['a "b"\n']
     assert [one.data for one in read(b'event: "add"\ndata: "a "b""\n\n')] == ['a "b"']
@@ -166,7 +166,7 @@ def test_comments_alone_are_no_event() -> None:
     assert read(b": a\n\n:\n\n\n\n") == []
 
 
-def test_bytes_that_are_no_text_spoil_no_more_than_themselves() -> None:
+def test_invalid_bytes_affect_only_themselves() -> None:
     assert [one.data for one in read(b"data: a\xff\xfeb\n\n", b"data: c\xe7")] == [
         "a\ufffd\ufffdb",
         "c\ufffd",

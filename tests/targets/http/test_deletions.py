@@ -38,7 +38,7 @@ async def begun(
     return tasks
 
 
-async def test_what_comes_meanwhile_goes_in_one_batch() -> None:
+async def test_concurrent_deletions_share_one_batch() -> None:
     deletions, service = DeletionQueue(), SlowService()
     tasks = await begun(deletions, service, ["a"], ["b", "c"], ["c", "a"], [])
     service.free.set()
@@ -51,7 +51,7 @@ async def test_what_comes_meanwhile_goes_in_one_batch() -> None:
     assert service.batches == [("a",), ("b", "c", "a")]
 
 
-async def test_an_error_is_that_of_the_batch_and_of_no_other() -> None:
+async def test_error_applies_only_to_its_batch() -> None:
     deletions, service = DeletionQueue(), SlowService()
     service.error = Unavailable("down")
     service.free.set()
@@ -60,7 +60,7 @@ async def test_an_error_is_that_of_the_batch_and_of_no_other() -> None:
     assert await deletions.delete(["a"], service.remove) == {"a": None}
 
 
-async def test_where_the_first_is_cancelled_the_others_go_on() -> None:
+async def test_cancelling_the_first_deletion_does_not_stop_the_others() -> None:
     deletions, service = DeletionQueue(), SlowService()
     first, second = await begun(deletions, service, ["a"], ["b"])
     first.cancel()

@@ -42,7 +42,7 @@ class Busy:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 16])
-async def test_never_more_requests_are_in_flight_than_allowed(concurrency: int) -> None:
+async def test_requests_in_flight_never_exceed_the_limit(concurrency: int) -> None:
     busy = Busy()
     transport = httpx.MockTransport(busy)
     async with client("http://kb", transport=transport, concurrency=concurrency) as http:
@@ -54,7 +54,7 @@ async def test_never_more_requests_are_in_flight_than_allowed(concurrency: int) 
 
 
 @long
-async def test_cancelling_at_any_moment_leaves_every_slot_connection_and_file_usable() -> None:
+async def test_cancellation_at_any_moment_leaves_slots_connections_and_files_usable() -> None:
     chance, bodies = random.Random(5), [BytesBody(b"some text") for _ in range(5)]
     async with answering(answer()) as server, client(server.url, concurrency=3) as http:
         for _ in range(150):
@@ -102,7 +102,7 @@ async def outcome(http: Client) -> TargetError | None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, 0), (200, 1302)])
-async def test_a_limit_of_the_target_halves_ours_and_makes_the_next_wait(status: int, code: int) -> None:
+async def test_rate_limit_response_halves_our_limit_and_delays_the_next_call(status: int, code: int) -> None:
     clock = Clock(1000.0)
     settings = {"steady": clock, "sleep": clock.sleep, "classify_answer": by_code}
     async with client(
@@ -117,7 +117,7 @@ async def test_a_limit_of_the_target_halves_ours_and_makes_the_next_wait(status:
         assert clock.slept == pytest.approx([1.0])
 
 
-async def test_an_empty_account_is_no_limit_though_its_status_is_the_same() -> None:
+async def test_exhausted_account_is_not_a_rate_limit_despite_equal_status() -> None:
     async with client(
         "http://kb", transport=slow_for(1, 429, 1113), classify_answer=by_code, concurrency=8
     ) as http:
@@ -125,7 +125,7 @@ async def test_an_empty_account_is_no_limit_though_its_status_is_the_same() -> N
         assert http.gate.limit == 8
 
 
-async def test_a_target_that_is_down_is_left_alone_and_probed_by_one_call() -> None:
+async def test_unreachable_target_is_left_alone_and_probed_by_one_call() -> None:
     clock, calls = Clock(1000.0), 0
 
     def down(_request: httpx.Request) -> httpx.Response:
@@ -151,7 +151,7 @@ async def test_a_target_that_is_down_is_left_alone_and_probed_by_one_call() -> N
         assert all(isinstance(probe, Unavailable) for probe in probes)
 
 
-async def test_a_look_does_not_go_on_trying_once_the_target_is_left_alone() -> None:
+async def test_read_request_stops_retrying_once_the_breaker_opens() -> None:
     clock = Clock(1000.0)
     async with answering(answer(503)) as server:
         async with client(server.url, steady=clock) as http:
@@ -162,7 +162,7 @@ async def test_a_look_does_not_go_on_trying_once_the_target_is_left_alone() -> N
 
 
 @pytest.mark.parametrize("sign_of_life", [answer(200), answer(404), answer(429), answer(401), answer(422)])
-async def test_any_sensible_answer_shows_that_the_target_is_up(sign_of_life: bytes) -> None:
+async def test_any_meaningful_response_shows_that_the_target_is_up(sign_of_life: bytes) -> None:
     clock = Clock(1000.0)
     bad = answer(502, b"<html>")
     answers = [bad] * 4 + [sign_of_life] + [bad] * 4
@@ -173,14 +173,14 @@ async def test_any_sensible_answer_shows_that_the_target_is_up(sign_of_life: byt
         assert http.breaker.rest is None
 
 
-async def test_pages_where_json_is_due_are_signs_of_a_target_that_is_down() -> None:
+async def test_html_instead_of_json_counts_as_an_outage() -> None:
     async with answering(answer(200, b" <html>Under maintenance")) as server, client(server.url) as http:
         for _ in range(5):
             assert isinstance(await outcome(http), Unsure)
         assert http.breaker.rest is not None
 
 
-async def test_a_document_that_cannot_be_read_says_nothing_of_the_target() -> None:
+async def test_unreadable_document_says_nothing_about_the_target() -> None:
     async with answering(answer()) as server, client(server.url) as http:
         for _ in range(8):
             with suppress(TargetError):
@@ -188,7 +188,7 @@ async def test_a_document_that_cannot_be_read_says_nothing_of_the_target() -> No
         assert http.breaker.rest is None
 
 
-async def test_a_probe_that_was_cancelled_does_not_close_the_way_for_ever() -> None:
+async def test_cancelled_probe_does_not_block_later_ones() -> None:
     clock, is_down = Clock(1000.0), True
 
     async def play(_request: httpx.Request) -> httpx.Response:
@@ -210,7 +210,7 @@ async def test_a_probe_that_was_cancelled_does_not_close_the_way_for_ever() -> N
         assert http.breaker.rest is None
 
 
-async def test_uploads_together_keep_to_the_bytes_a_second_we_allow() -> None:
+async def test_concurrent_uploads_share_the_bandwidth_limit() -> None:
     clock = Clock(1000.0)
     settings = {"steady": clock, "sleep": clock.sleep, "concurrency": 4}
     async with (
@@ -224,7 +224,7 @@ async def test_uploads_together_keep_to_the_bytes_a_second_we_allow() -> None:
     assert clock.now - 1000.0 >= 3.5
 
 
-async def test_waiting_for_our_own_limit_is_not_held_against_the_target() -> None:
+async def test_waiting_for_our_own_limit_does_not_count_against_the_target() -> None:
     slow = {"upload_bytes_per_second": 10_000, "sleep": asyncio.sleep, "timeouts": Timeouts(whole=0.3)}
     begun = time.monotonic()
     async with answering(answer()) as server, client(server.url, **slow) as http:
@@ -233,7 +233,7 @@ async def test_waiting_for_our_own_limit_is_not_held_against_the_target() -> Non
     assert time.monotonic() - begun > 0.3 + 8_000 / SLOW_LINE
 
 
-async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_classifier_of_its_own() -> None:
+async def test_another_path_of_the_host_shares_gate_and_meter_but_not_the_classifier() -> None:
     asked: list[str] = []
 
     def respond(request: httpx.Request) -> httpx.Response:
@@ -249,7 +249,7 @@ async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_classi
         assert (other.meter, other.gate, other.breaker) == (http.meter, http.gate, http.breaker)
 
 
-async def test_what_nobody_waits_for_waits_before_a_file_is_read_too() -> None:
+async def test_background_upload_waits_before_its_file_is_read() -> None:
     """The suite tests the same for a target's requests."""
     paces: list[float] = []
 
@@ -274,7 +274,7 @@ def gate(clock: Clock, concurrency: int = 4, per_minute: int = 0) -> Gate:
     return Gate(concurrency, per_minute, clock, clock.sleep)
 
 
-async def test_first_come_first_served(clock: Clock) -> None:
+async def test_waiting_calls_are_served_first_come_first_served(clock: Clock) -> None:
     the_gate, order = gate(clock, 1), []
 
     async def caller(number: int) -> None:
@@ -287,7 +287,7 @@ async def test_first_come_first_served(clock: Clock) -> None:
     assert order == list(range(20))
 
 
-async def test_a_limit_of_the_target_halves_once_a_burst_and_never_below_one(clock: Clock) -> None:
+async def test_rate_limit_halves_once_per_burst_and_never_below_one(clock: Clock) -> None:
     the_gate = gate(clock, 8)
     bursts = [await the_gate.enter() for _ in range(8)]
     for burst in bursts:
@@ -300,7 +300,7 @@ async def test_a_limit_of_the_target_halves_once_a_burst_and_never_below_one(clo
         assert the_gate.limit == expected
 
 
-async def test_a_longer_wish_within_a_burst_counts(clock: Clock) -> None:
+async def test_longer_retry_after_within_a_burst_counts(clock: Clock) -> None:
     the_gate = gate(clock)
     first, second = await the_gate.enter(), await the_gate.enter()
     the_gate.slow_down(first, 1.0)
@@ -311,7 +311,7 @@ async def test_a_longer_wish_within_a_burst_counts(clock: Clock) -> None:
     assert sum(clock.slept) == pytest.approx(9.0)
 
 
-async def test_pauses_of_our_own_grow_to_half_a_minute_until_it_goes_well_again(clock: Clock) -> None:
+async def test_own_delays_grow_to_half_a_minute_until_success(clock: Clock) -> None:
     the_gate = gate(clock)
     for _ in range(7):
         burst = await the_gate.enter()
@@ -326,7 +326,7 @@ async def test_pauses_of_our_own_grow_to_half_a_minute_until_it_goes_well_again(
     assert clock.slept[-1] == pytest.approx(1.0)
 
 
-async def test_the_limit_rises_by_one_after_four_rounds_and_not_above_its_start(clock: Clock) -> None:
+async def test_limit_rises_by_one_after_four_rounds_up_to_its_start(clock: Clock) -> None:
     the_gate = gate(clock, 4)
     old = await the_gate.enter()
     the_gate.slow_down(old, None)
@@ -343,7 +343,7 @@ async def test_the_limit_rises_by_one_after_four_rounds_and_not_above_its_start(
     assert the_gate.limit == 4
 
 
-async def test_a_lowered_limit_holds_even_when_many_are_in_flight(clock: Clock) -> None:
+async def test_lowered_limit_holds_with_many_requests_in_flight(clock: Clock) -> None:
     the_gate = gate(clock, 4)
     bursts = [await the_gate.enter() for _ in range(4)]
     the_gate.slow_down(bursts[0], 1.0)
@@ -358,9 +358,7 @@ async def test_a_lowered_limit_holds_even_when_many_are_in_flight(clock: Clock) 
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 10, 30, 60, 100, 600])
-async def test_requests_are_spaced_and_never_more_than_allowed_in_any_minute(
-    clock: Clock, per_minute: int
-) -> None:
+async def test_requests_are_spaced_and_bounded_in_any_minute(clock: Clock, per_minute: int) -> None:
     the_gate, starts = gate(clock, 1000, per_minute), []
     for _ in range(3 * per_minute + 5):
         await the_gate.enter()
@@ -373,20 +371,20 @@ async def test_requests_are_spaced_and_never_more_than_allowed_in_any_minute(
     assert starts[-1] - starts[0] < 60.0 * 3.7 + 60.0 * 5 / per_minute
 
 
-async def test_without_a_limit_nobody_waits(clock: Clock) -> None:
+async def test_nothing_waits_without_a_limit(clock: Clock) -> None:
     pace = Pace(0, clock)
     assert [pace.claim(10**9), pace.claim(10**9)] == [0.0, 0.0]
     assert pace.chunk(65536) == 65536
     assert Pace(10_000, clock).chunk(65536) == 2500
 
 
-async def test_a_command_that_somebody_typed_begins_at_once(clock: Clock) -> None:
+async def test_interactive_command_starts_immediately(clock: Clock) -> None:
     the_gate = Gate(4, 1, clock, clock.sleep, is_first=True)
     await the_gate.enter()
     assert clock.slept == []
 
 
-async def test_what_a_service_wishes_is_kept_by_all_who_use_the_account(clock: Clock) -> None:
+async def test_retry_after_is_respected_by_all_users_of_the_account(clock: Clock) -> None:
     account = Account(clock)
     one, other = (Gate(8, 0, clock, clock.sleep, account=account) for _ in range(2))
     one.slow_down(await one.enter(), 7.0)
@@ -409,7 +407,7 @@ def fail(breaker: Breaker, times: int) -> None:
         breaker.failed(breaker.begin(), "it is down")
 
 
-def test_pauses_double_to_a_minute_and_begin_anew_after_a_success(breaker: Breaker, clock: Clock) -> None:
+def test_delays_double_up_to_a_minute_and_restart_after_a_success(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 5)
     pauses = []
     for _ in range(8):
@@ -423,7 +421,7 @@ def test_pauses_double_to_a_minute_and_begin_anew_after_a_success(breaker: Break
     assert breaker.rest == pytest.approx(1.0)
 
 
-def test_calls_that_were_under_way_do_not_make_the_pause_longer(breaker: Breaker, clock: Clock) -> None:
+def test_calls_already_in_flight_do_not_extend_the_delay(breaker: Breaker, clock: Clock) -> None:
     under_way = [breaker.begin() for _ in range(16)]
     fail(breaker, 5)
     clock.now += 0.75
@@ -433,7 +431,7 @@ def test_calls_that_were_under_way_do_not_make_the_pause_longer(breaker: Breaker
 
 
 @pytest.mark.parametrize("way", ["failed", "withdrawn"])
-def test_a_call_from_before_the_breaker_opened_does_not_end_the_probe_of_another(
+def test_call_from_before_the_breaker_opened_does_not_end_a_probe(
     breaker: Breaker, clock: Clock, way: str
 ) -> None:
     old = breaker.begin()
@@ -450,9 +448,7 @@ def test_a_call_from_before_the_breaker_opened_does_not_end_the_probe_of_another
     assert breaker.rest == pytest.approx(2.0)
 
 
-def test_a_call_from_before_counts_for_nothing_once_the_target_answered(
-    breaker: Breaker, clock: Clock
-) -> None:
+def test_earlier_call_is_ignored_once_the_target_responded(breaker: Breaker, clock: Clock) -> None:
     old = [breaker.begin() for _ in range(9)]
     fail(breaker, 5)
     clock.now += 1.1
@@ -463,7 +459,7 @@ def test_a_call_from_before_counts_for_nothing_once_the_target_answered(
     assert breaker.rest is None
 
 
-def test_a_probe_that_takes_long_keeps_nobody_else_from_probing(breaker: Breaker, clock: Clock) -> None:
+def test_long_probe_does_not_prevent_other_probes(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 5)
     clock.now += 1.0
     slow = breaker.begin()
@@ -481,7 +477,7 @@ async def hanging(_request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={})
 
 
-async def test_who_waits_for_a_target_that_hangs_waits_only_a_few_times() -> None:
+async def test_callers_wait_for_a_hanging_target_only_a_few_times() -> None:
     asked = 0
 
     async def hang(request: httpx.Request) -> httpx.Response:
@@ -505,7 +501,7 @@ async def test_who_waits_for_a_target_that_hangs_waits_only_a_few_times() -> Non
     ("call", "unanswered", "is_down"),
     [("search", 0.01, True), ("search", clients.UNANSWERED, False), ("upload", 0.01, False)],
 )
-async def test_a_question_that_somebody_gave_up_waiting_for_counts_as_not_answered(
+async def test_abandoned_question_counts_as_unanswered(
     monkeypatch: pytest.MonkeyPatch, call: str, unanswered: float, is_down: bool
 ) -> None:
     """Assistants and the page give up after a while; the end of the program interrupts an upload."""
@@ -522,7 +518,7 @@ async def test_a_question_that_somebody_gave_up_waiting_for_counts_as_not_answer
         assert ("did not answer; gave up after 0 s" in http.breaker.cause) == is_down
 
 
-async def test_a_request_that_had_no_time_left_says_nothing_of_the_target() -> None:
+async def test_request_without_remaining_time_says_nothing_about_the_target() -> None:
     async with client("http://kb", transport=httpx.MockTransport(hanging)) as http:
         for _ in range(6):
             with pytest.raises(Unavailable):
@@ -532,7 +528,7 @@ async def test_a_request_that_had_no_time_left_says_nothing_of_the_target() -> N
         assert http.breaker.rest is None
 
 
-async def test_a_stream_is_a_probe_like_any_other_call() -> None:
+async def test_stream_is_a_probe_like_any_other_call() -> None:
     clock, is_down = Clock(1000.0), True
 
     def play(_request: httpx.Request) -> httpx.Response:
@@ -552,7 +548,7 @@ async def test_a_stream_is_a_probe_like_any_other_call() -> None:
         await stream.aclose()
 
 
-def test_a_longer_wish_of_the_target_is_kept(breaker: Breaker, clock: Clock) -> None:
+def test_longer_retry_after_of_the_target_is_respected(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 4)
     breaker.failed(breaker.begin(), "it is down", 40.0)
     assert breaker.rest == pytest.approx(40.0)
@@ -574,15 +570,13 @@ def test_a_longer_wish_of_the_target_is_kept(breaker: Breaker, clock: Clock) -> 
         (100.0, 700.0, 700.5, -599.0),
     ],
 )
-def test_only_what_lies_outside_of_the_request_counts(
-    date: float, sent: float, heard: float, apart: float
-) -> None:
+def test_only_time_outside_the_request_counts(date: float, sent: float, heard: float, apart: float) -> None:
     skew = ClockSkew()
     skew.learn(date, sent, heard, leaves_out=A_SECOND)
     assert skew.apart == pytest.approx(apart)
 
 
-def test_an_answer_without_a_date_teaches_nothing() -> None:
+def test_response_without_a_date_teaches_nothing() -> None:
     skew = ClockSkew()
     skew.learn(None, 1.0, 2.0)
     assert skew.apart is None
@@ -602,7 +596,7 @@ def told_missing(calls: MissingCalls, code: str) -> bool:
 
 
 @pytest.mark.parametrize("code", ["404", "405", "501"])
-def test_a_call_is_missing_when_two_answers_a_minute_apart_say_so(clock: Clock, code: str) -> None:
+def test_call_is_missing_when_two_responses_a_minute_apart_say_so(clock: Clock, code: str) -> None:
     calls = MissingCalls(clock)
     assert [told_missing(calls, code) for _ in range(3)] == [False] * 3
     clock.now += APART
@@ -613,7 +607,7 @@ def test_a_call_is_missing_when_two_answers_a_minute_apart_say_so(clock: Clock, 
     assert told_missing(calls, code)
 
 
-def test_the_vendors_own_code_is_enough_and_a_call_that_works_was_never_missing(clock: Clock) -> None:
+def test_vendor_code_is_sufficient_and_a_working_call_was_never_missing(clock: Clock) -> None:
     calls = MissingCalls(clock)
     assert not told_missing(calls, "404")
     calls.works("search")

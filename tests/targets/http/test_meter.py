@@ -3,7 +3,7 @@ from __future__ import annotations
 from kbsync.contract.meter import BOUNDS, Meter, Outcome
 
 
-def test_a_bucket_holds_what_took_at_most_its_bound() -> None:
+def test_histogram_bucket_counts_values_up_to_its_bound() -> None:
     meter = Meter()
     for seconds in (0.0, 0.005, 0.0051, 120.0, 121.0):
         meter.answered("list", Outcome.OK, seconds)

@@ -71,7 +71,7 @@ TIMES = {"silence": SILENT, "one byte at a time": Timeouts(whole=0.3)}
 
 
 @pytest.mark.parametrize("fault", LOST)
-async def test_an_upload_whose_answer_was_lost_is_unsure_and_says_what_happened(fault: str) -> None:
+async def test_upload_with_a_lost_answer_is_unsure_with_a_reason(fault: str) -> None:
     body = BytesBody(b"some text")
     times = TIMES.get(fault, PATIENT)
     async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
@@ -86,7 +86,7 @@ async def test_an_upload_whose_answer_was_lost_is_unsure_and_says_what_happened(
 
 
 @pytest.mark.parametrize("fault", ["reset after the request", "closed within the body", "silence"])
-async def test_a_look_is_tried_three_times_and_then_the_target_is_unavailable(fault: str) -> None:
+async def test_read_request_is_tried_three_times_before_unavailable(fault: str) -> None:
     times = TIMES.get(fault, PATIENT)
     async with serving(LOST[fault]) as server, client(server.url, timeouts=times) as http:
         with pytest.raises(Unavailable):
@@ -95,7 +95,7 @@ async def test_a_look_is_tried_three_times_and_then_the_target_is_unavailable(fa
     assert http.meter.requests == {("list", "unavailable"): 3}
 
 
-async def test_a_look_that_goes_well_at_last_is_a_success() -> None:
+async def test_read_request_that_finally_succeeds_is_a_success() -> None:
     tries = 0
 
     async def script(reader: Reader, writer: Writer) -> None:
@@ -117,7 +117,7 @@ async def test_a_look_that_goes_well_at_last_is_a_success() -> None:
     assert http.meter.requests == {("list", "unavailable"): 2, ("list", "ok"): 1}
 
 
-async def test_an_upload_that_nobody_took_is_not_stored() -> None:
+async def test_upload_that_reached_nobody_is_not_stored() -> None:
     async with client(f"http://127.0.0.1:{free_port()}") as http:
         with pytest.raises(Unavailable, match="refused the connection"):
             await http.send("upload", "/up", fields={}, file=part())
@@ -125,7 +125,7 @@ async def test_an_upload_that_nobody_took_is_not_stored() -> None:
     assert http.meter.sent_bytes == 0
 
 
-async def test_a_name_that_does_not_resolve_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unresolvable_name_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_args: object, **_more: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -149,9 +149,7 @@ async def test_a_name_that_does_not_resolve_is_told(monkeypatch: pytest.MonkeyPa
         (httpx.LocalProtocolError("l"), Unsure),
     ],
 )
-async def test_an_upload_is_unsure_unless_nothing_can_have_left(
-    error: Exception, kind: type[TargetError]
-) -> None:
+async def test_upload_is_unsure_unless_nothing_was_sent(error: Exception, kind: type[TargetError]) -> None:
     def broken(_request: httpx.Request) -> httpx.Response:
         raise error
 
@@ -163,7 +161,7 @@ async def test_an_upload_is_unsure_unless_nothing_can_have_left(
     assert caught.value.__context__ is None
 
 
-async def test_a_server_that_reads_nothing_is_unsure() -> None:
+async def test_server_that_reads_nothing_is_unsure() -> None:
     body = BytesBody(bytes(20_000_000))
     async with serving(deaf) as server, client(server.url, timeouts=SILENT) as http:
         with pytest.raises(Unsure, match=r"did not accept the request within 0\.2 s"):
@@ -173,7 +171,7 @@ async def test_a_server_that_reads_nothing_is_unsure() -> None:
 
 
 @pytest.mark.parametrize("says", [0, 5, 9, 11, 50])
-async def test_a_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(says: int) -> None:
+async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(says: int) -> None:
     async with answering(answer()) as server, client(server.url) as http:
         with pytest.raises(Unsure, match="did not get the whole document: the file is"):
             await http.send("upload", "/up", fields={}, file=part(BytesBody(b"ten bytes!", says=says)))
@@ -183,21 +181,21 @@ async def test_a_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsu
         assert (await http.ask("list", "GET", "/")).status == 200
 
 
-async def test_a_file_that_is_gone_leaves_nothing_at_the_target() -> None:
+async def test_vanished_file_leaves_nothing_at_the_target() -> None:
     async with answering(answer()) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="the file cannot be opened"):
             await http.send("upload", "/up", fields={}, file=part(Vanished()))
         assert server.met == 0
 
 
-async def test_a_name_that_is_no_text_is_the_documents_fault() -> None:
+async def test_non_text_name_blames_the_document() -> None:
     async with answering(answer()) as server, client(server.url) as http:
         with pytest.raises(Rejected, match="not UTF-8"):
             await http.send("upload", "/up", fields={}, file=part(filename="a\udcff.txt"))
         assert server.met == 0
 
 
-async def test_an_early_refusal_is_read_though_the_body_was_not() -> None:
+async def test_early_refusal_is_read_before_the_body_is_sent() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer(413, {"message": "too large"}, {"Connection": "close"}))
@@ -210,7 +208,7 @@ async def test_an_early_refusal_is_read_though_the_body_was_not() -> None:
     assert caught.value.code == "413"
 
 
-async def test_an_answer_larger_than_is_read_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_oversized_response_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "LARGEST_ANSWER", 1000)
     async with answering(answer(200, b" " * 1001), answer()) as server, client(server.url) as http:
         with pytest.raises(Unsure, match="larger than 1,000 bytes"):
@@ -219,16 +217,14 @@ async def test_an_answer_larger_than_is_read_is_unsure(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
-async def test_a_look_is_tried_again_where_the_target_stumbles(status: int) -> None:
+async def test_read_request_is_retried_after_a_server_error(status: int) -> None:
     async with answering(answer(status), answer()) as server, client(server.url) as http:
         assert (await http.ask("list", "GET", "/")).status == 200
         assert len(server.seen) == 2
 
 
 @pytest.mark.parametrize(("status", "wish"), [(400, None), (401, None), (404, None), (429, None), (503, "9")])
-async def test_a_clear_answer_and_a_wish_for_time_are_not_asked_for_again(
-    status: int, wish: str | None
-) -> None:
+async def test_clear_response_and_retry_after_are_not_retried(status: int, wish: str | None) -> None:
     headers = {"Retry-After": wish} if wish else {}
     async with answering(answer(status, None, headers)) as server, client(server.url) as http:
         with pytest.raises(TargetError) as caught:
@@ -236,7 +232,7 @@ async def test_a_clear_answer_and_a_wish_for_time_are_not_asked_for_again(
         assert (getattr(caught.value, "retry_after", None), len(server.seen)) == (wish and 9.0, 1)
 
 
-async def test_a_connection_that_was_closed_between_requests_costs_nothing() -> None:
+async def test_connection_closed_between_requests_costs_nothing() -> None:
     async with answering(answer(), keep=False) as server, client(server.url) as http:
         for count in range(1, 4):
             await http.send("upload", "/", fields={}, file=part())
@@ -245,7 +241,7 @@ async def test_a_connection_that_was_closed_between_requests_costs_nothing() -> 
         assert (server.met, len(server.seen)) == (3, 3)
 
 
-async def test_a_connection_is_used_again_and_answers_are_asked_for_unpacked() -> None:
+async def test_connection_is_reused_and_responses_are_requested_uncompressed() -> None:
     async with answering(answer()) as server, client(server.url) as http:
         for _ in range(5):
             await http.send("upload", "/", fields={}, file=part())
@@ -253,7 +249,7 @@ async def test_a_connection_is_used_again_and_answers_are_asked_for_unpacked() -
         assert {one.headers["accept-encoding"] for one in server.seen} == {"identity"}
 
 
-async def test_at_debug_each_request_is_told_without_what_is_private(
+async def test_debug_log_lists_requests_without_private_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[dict[str, Any]] = []

@@ -21,7 +21,7 @@ def to(address: str, status: int = 302) -> bytes:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_look_is_not_followed_to_another_host_and_the_key_stays_here(status: int) -> None:
+async def test_redirect_to_another_host_is_not_followed_and_the_key_stays_here(status: int) -> None:
     async with answering(answer()) as other, answering(to(f"{other.url}/x?sign=abc", status)) as server:
         async with client(server.url) as http:
             with pytest.raises(Unavailable) as caught:
@@ -31,7 +31,7 @@ async def test_a_look_is_not_followed_to_another_host_and_the_key_stays_here(sta
     assert "abc" not in caught.value.reason
 
 
-async def test_a_look_is_followed_within_the_same_origin_with_the_key() -> None:
+async def test_redirect_within_the_origin_is_followed_with_the_key() -> None:
     hops = [to("/b"), to("c?x=1"), answer()]
     async with answering(*hops) as server, client(server.url) as http:
         assert (await http.ask("list", "GET", "/a")).status == 200
@@ -39,7 +39,7 @@ async def test_a_look_is_followed_within_the_same_origin_with_the_key() -> None:
         assert {request.headers["authorization"] for request in server.seen} == {KEY}
 
 
-async def test_a_circle_of_redirects_ends_after_three() -> None:
+async def test_redirect_loop_ends_after_three() -> None:
     async with answering(to("/a")) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="redirects"):
             await http.ask("list", "GET", "/a")
@@ -47,14 +47,14 @@ async def test_a_circle_of_redirects_ends_after_three() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_only_looks_are_followed(method: str) -> None:
+async def test_only_read_requests_are_redirected(method: str) -> None:
     async with answering(to("/b", 307)) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="redirects"):
             await http.ask("edit", method, "/a", json={"a": 1})
         assert len(server.seen) == 1
 
 
-async def test_an_upload_that_is_redirected_may_have_been_stored_and_is_not_repeated() -> None:
+async def test_redirected_upload_may_have_been_stored_and_is_not_repeated() -> None:
     async with answering(to("/b", 308)) as server, client(server.url) as http:
         with pytest.raises(Unsure, match=r"redirects \(308\) to /b"):
             await http.send("upload", "/a", fields={}, file=part())
@@ -62,14 +62,14 @@ async def test_an_upload_that_is_redirected_may_have_been_stored_and_is_not_repe
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "ftp://kb/", "//", "http://", "\x7f", "http://a:99999/"])
-async def test_a_redirect_to_nowhere_is_no_success(address: str) -> None:
+async def test_redirect_without_a_location_is_no_success(address: str) -> None:
     async with answering(to(address)) as server, client(server.url) as http:
         with pytest.raises(Unavailable):
             await http.ask("list", "GET", "/a")
         assert {request.target for request in server.seen} == {"/a"}
 
 
-async def test_cookies_are_neither_kept_nor_sent() -> None:
+async def test_cookies_are_neither_stored_nor_sent() -> None:
     sets = answer(200, None, {"Set-Cookie": "session=abc; Path=/"})
     async with answering(sets) as server, client(server.url) as http:
         await http.ask("list", "GET", "/")
@@ -79,7 +79,7 @@ async def test_cookies_are_neither_kept_nor_sent() -> None:
         assert all("cookie" not in request.headers for request in server.seen)
 
 
-async def test_kbsync_says_who_it_is() -> None:
+async def test_kbsync_sends_its_user_agent() -> None:
     async with answering(answer()) as server, client(server.url) as http:
         await http.ask("list", "GET", "/", params={"word": "a b&文"})
         assert server.seen[0].headers["user-agent"].startswith("kbsync/")
@@ -96,7 +96,7 @@ async def bytes_at(http: Client, url: str, most: int = 1_000_000) -> bytes:
     return b"".join([piece async for piece in http.read(url, limit=most)])
 
 
-async def test_the_bytes_are_read_without_our_key() -> None:
+async def test_download_is_requested_without_our_key() -> None:
     async with answering(answer(200, CONTENT)) as server, client("http://kb.example") as http:
         assert await bytes_at(http, f"{server.url}/f.txt?q-sign=1%3B2&x=%E6%96%87") == CONTENT
         (request,) = server.seen
@@ -105,7 +105,7 @@ async def test_the_bytes_are_read_without_our_key() -> None:
         assert http.gate.in_flight == 0
 
 
-async def test_redirects_are_followed_five_times() -> None:
+async def test_downloads_follow_five_redirects() -> None:
     async with answering(answer(200, CONTENT)) as last, client("http://kb.example") as http:
         hops = [answer(302, None, {"Location": "/on"})] * 4 + [answer(302, None, {"Location": last.url})]
         async with answering(*hops) as server:
@@ -116,7 +116,7 @@ async def test_redirects_are_followed_five_times() -> None:
             assert len(server.seen) == 6
 
 
-async def test_https_is_never_left_for_http(tmp_path: Path) -> None:
+async def test_https_is_never_downgraded_to_http(tmp_path: Path) -> None:
     ours = authority(tmp_path)
     async with answering(answer(200, CONTENT)) as plain:
         down = answer(302, None, {"Location": plain.url})
@@ -132,7 +132,7 @@ async def test_https_is_never_left_for_http(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["", "/x", "file:///etc/passwd", "ftp://a/", "http://", "http://[::1", "data:,a", "http://a:x/"]
 )
-async def test_only_http_addresses_are_read(url: str) -> None:
+async def test_only_http_addresses_are_downloaded(url: str) -> None:
     async with client("http://kb.example") as http:
         with pytest.raises(Unavailable, match="is not http or https"):
             await bytes_at(http, url)
@@ -150,7 +150,7 @@ async def test_only_http_addresses_are_read(url: str) -> None:
         (304, Unavailable, ""),
     ],
 )
-async def test_an_address_without_the_bytes_says_so(status: int, kind: type[TargetError], code: str) -> None:
+async def test_address_without_the_bytes_is_reported(status: int, kind: type[TargetError], code: str) -> None:
     async with answering(answer(status, b"<xml>")) as server, client("http://kb.example") as http:
         with pytest.raises(kind) as caught:
             await bytes_at(http, f"{server.url}/f?sign=secret")
@@ -165,7 +165,7 @@ async def test_an_address_without_the_bytes_says_so(status: int, kind: type[Targ
         b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT,
     ],
 )
-async def test_no_more_than_allowed_is_read(said: bytes) -> None:
+async def test_download_is_limited_in_size(said: bytes) -> None:
     async with answering(said, keep=False) as server, client("http://kb.example") as http:
         assert await bytes_at(http, server.url, len(CONTENT)) == CONTENT
         with pytest.raises(Rejected) as caught:
@@ -181,13 +181,13 @@ async def test_compressed_bytes_are_not_those_of_the_file() -> None:
     assert caught.value.code == "compressed"
 
 
-async def test_bytes_that_end_early_are_not_taken_for_the_whole() -> None:
+async def test_truncated_download_is_not_treated_as_complete() -> None:
     async with answering(answer(200, CONTENT)[:-1], keep=False) as server, client("http://kb") as http:
         with pytest.raises(Unavailable, match="the answer was lost"):
             await bytes_at(http, server.url)
 
 
-async def test_only_waiting_for_bytes_counts_against_the_time_allowed() -> None:
+async def test_only_waiting_for_bytes_counts_against_the_time_limit() -> None:
     now = 0.0
     times = Timeouts(whole=1.0)
     async with (
@@ -201,7 +201,7 @@ async def test_only_waiting_for_bytes_counts_against_the_time_allowed() -> None:
     assert count == len(CONTENT)
 
 
-async def test_bytes_that_come_too_slowly_are_not_waited_for_for_ever() -> None:
+async def test_slow_download_is_eventually_abandoned() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await seen(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -220,7 +220,7 @@ async def test_bytes_that_come_too_slowly_are_not_waited_for_for_ever() -> None:
             await bytes_at(http, server.url, 1000)
 
 
-async def test_reading_that_is_left_lets_go_of_its_place() -> None:
+async def test_abandoned_download_releases_its_slot() -> None:
     async with answering(answer(200, CONTENT)) as server, client("http://kb", concurrency=1) as http:
         for _ in range(3):
             reading = http.read(server.url, limit=1_000_000)

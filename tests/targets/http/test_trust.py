@@ -27,7 +27,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return authority(tmp_path_factory.mktemp("ca"))
 
 
-async def test_an_authority_of_our_own_is_trusted_when_it_is_named(ours: Authority) -> None:
+async def test_configured_certificate_authority_is_trusted(ours: Authority) -> None:
     async with (
         answering(answer(), context=ours.server) as server,
         client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
@@ -36,7 +36,7 @@ async def test_an_authority_of_our_own_is_trusted_when_it_is_named(ours: Authori
         assert [b async for b in http.read(f"https://127.0.0.1:{server.port}/f", limit=99)]
 
 
-async def test_an_unknown_authority_is_told_with_the_cure_and_not_asked_again(ours: Authority) -> None:
+async def test_unknown_authority_is_reported_with_a_fix_and_not_retried(ours: Authority) -> None:
     async with answering(answer(), context=ours.server) as server:
         async with client(f"https://127.0.0.1:{server.port}") as http:
             with pytest.raises(Unavailable, match=r"was not trusted: .*set ca_file"):
@@ -47,7 +47,7 @@ async def test_an_unknown_authority_is_told_with_the_cure_and_not_asked_again(ou
         assert server.seen == []
 
 
-async def test_a_certificate_for_another_name_is_not_trusted(ours: Authority) -> None:
+async def test_certificate_for_another_name_is_not_trusted(ours: Authority) -> None:
     async with (
         answering(answer(), context=ours.server) as server,
         client(f"https://localhost:{server.port}", ca_file=ours.ca_file) as http,
@@ -57,7 +57,7 @@ async def test_a_certificate_for_another_name_is_not_trusted(ours: Authority) ->
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
-def test_a_ca_file_that_is_none_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_invalid_ca_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     ca_file = tmp_path / "ca.pem"
     if content is not None:
         ca_file.write_bytes(content)
@@ -68,13 +68,13 @@ def test_a_ca_file_that_is_none_is_named(tmp_path: Path, content: bytes | None) 
 @pytest.mark.parametrize(
     "base_url", ["", "kb.example", "ftp://kb.example", "http://", "http://[::1", "http://kb/?a=1"]
 )
-def test_an_address_that_is_none_is_told(base_url: str) -> None:
+def test_invalid_address_is_reported(base_url: str) -> None:
     with pytest.raises(UsageError, match="base_url"):
         made(Endpoint(base_url))
 
 
 @pytest.mark.parametrize("proxy", ["socks5://me:secret@p:1", "http://", "ftp://p", "http://[::1"])
-def test_a_proxy_that_cannot_be_used_is_told_without_its_secrets(proxy: str) -> None:
+def test_unusable_proxy_is_reported_without_its_secrets(proxy: str) -> None:
     with pytest.raises(UsageError, match="proxy cannot be used") as caught:
         made(Endpoint("https://kb.example", proxy=proxy))
     assert "secret" not in str(caught.value)
@@ -114,7 +114,7 @@ async def _pass(reader: Reader, writer: Writer) -> None:
     writer.close()
 
 
-async def test_a_plain_request_goes_by_the_proxy_that_is_set() -> None:
+async def test_http_request_uses_the_configured_proxy() -> None:
     lines: list[str] = []
     heads: list[str] = []
     async with (
@@ -126,7 +126,7 @@ async def test_a_plain_request_goes_by_the_proxy_that_is_set() -> None:
     assert base64.b64encode(b"me:pw").decode() in heads[0]
 
 
-async def test_a_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Authority) -> None:
+async def test_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Authority) -> None:
     lines: list[str] = []
     heads: list[str] = []
     async with answering(answer(), context=ours.server) as server:
@@ -139,7 +139,7 @@ async def test_a_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Author
     assert "uthorization" not in heads[0]
 
 
-async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     async with serving(proxying(answer(), lines, [])) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -185,7 +185,7 @@ async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPa
         ("https://kb.example", " , ", False),
     ],
 )
-def test_who_is_reached_without_a_proxy(
+def test_no_proxy_hosts_are_reached_directly(
     monkeypatch: pytest.MonkeyPatch, address: str, no_proxy: str, is_so: bool
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.corp:3128")
@@ -195,7 +195,7 @@ def test_who_is_reached_without_a_proxy(
     assert (connection.proxy_host(endpoint, connection.trusted(endpoint)) == "") is is_so
 
 
-async def test_a_socks_proxy_of_the_environment_is_told_only_where_it_would_be_used(
+async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://me:s3cr3t@127.0.0.1:7890")
@@ -211,7 +211,7 @@ async def test_a_socks_proxy_of_the_environment_is_told_only_where_it_would_be_u
     assert "s3cr3t" not in caught.value.reason
 
 
-def test_a_proxy_of_the_config_that_cannot_be_used_is_an_error_of_the_config() -> None:
+def test_unusable_configured_proxy_is_a_config_error() -> None:
     with pytest.raises(UsageError, match="proxy cannot be used"):
         made(Endpoint("https://kb.example", proxy="socks5://127.0.0.1:1"))
 
@@ -220,7 +220,7 @@ def test_a_proxy_of_the_config_that_cannot_be_used_is_an_error_of_the_config() -
     "refusal",
     [b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"SSH-2.0-x\r\n\r\n"],
 )
-async def test_a_proxy_that_refuses_or_talks_rubbish_has_stored_nothing(refusal: bytes) -> None:
+async def test_refusing_or_broken_proxy_has_stored_nothing(refusal: bytes) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(refusal)
@@ -237,7 +237,7 @@ async def test_a_proxy_that_refuses_or_talks_rubbish_has_stored_nothing(refusal:
         assert f"was not reached: the proxy answered {refusal[9:].decode().strip()}" in caught.value.reason
 
 
-async def test_a_proxy_that_is_not_there_is_named_without_its_secrets() -> None:
+async def test_unreachable_proxy_is_named_without_its_secrets() -> None:
     async with client("https://kb.invalid", proxy="http://me:s3cr3t@127.0.0.1:1") as http:
         with pytest.raises(Unavailable) as caught:
             await http.send("upload", "/", fields={}, file=part())
@@ -267,7 +267,7 @@ def told(error: BaseException) -> str:
         b"",
     ],
 )
-async def test_no_error_and_no_log_line_tells_a_secret(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_error_or_log_line_contains_a_secret(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await seen(reader)
         if not said:
@@ -290,7 +290,7 @@ async def test_no_error_and_no_log_line_tells_a_secret(said: bytes, caplog: pyte
 
 
 @pytest.mark.parametrize("key", ["Bearer kept-back\n", "Bearer kept-bäck", "", " kept", "kept\x00"])
-async def test_a_key_that_cannot_be_sent_halts_without_being_shown(key: str) -> None:
+async def test_unsendable_key_halts_without_being_shown(key: str) -> None:
     def headers() -> Mapping[str, str]:
         return {"Authorization": key}
 
@@ -302,7 +302,7 @@ async def test_a_key_that_cannot_be_sent_halts_without_being_shown(key: str) -> 
     assert "kept" not in told(caught.value)
 
 
-async def test_a_key_that_changes_is_taken_up_at_once() -> None:
+async def test_changed_key_is_used_immediately() -> None:
     keys = iter(["Bearer first-one", "Bearer second-one"])
 
     def headers() -> Mapping[str, str]:
@@ -315,7 +315,7 @@ async def test_a_key_that_changes_is_taken_up_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
-async def test_the_key_is_taken_out_of_what_is_shown_and_of_nothing_that_is_read(name: str) -> None:
+async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> None:
     """A key may be a word, such as `password`, that also occurs in names and texts of documents."""
     answers: list[HttpAnswer] = []
 
@@ -339,7 +339,7 @@ async def test_the_key_is_taken_out_of_what_is_shown_and_of_nothing_that_is_read
     assert [one.text for one in answers] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
 
 
-async def test_no_half_of_a_key_is_shown_where_words_are_cut() -> None:
+async def test_no_part_of_a_key_is_shown_in_truncated_text() -> None:
     words = "x" * (EXCERPT - 20) + KEY
 
     def classify_answer(answered: HttpAnswer) -> TargetError | None:

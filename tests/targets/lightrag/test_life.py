@@ -21,7 +21,7 @@ from tests.services.lightrag import LightragWorld, ServedLightrag
 from tests.share import enumerated, long
 
 
-async def test_a_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(
+async def test_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(
     world: LightragWorld,
 ) -> None:
     world.write("guides/a.md", "about kestrels")
@@ -36,7 +36,7 @@ async def test_a_renamed_file_is_deleted_under_its_old_name_before_it_is_uploade
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_changed_file_is_found_all_the_time(world: LightragWorld) -> None:
+async def test_changed_file_is_always_searchable(world: LightragWorld) -> None:
     world.write("a.md", "about kestrels")
     await world.once()
     world.write("a.md", "about herons")
@@ -47,7 +47,7 @@ async def test_a_changed_file_is_found_all_the_time(world: LightragWorld) -> Non
 
 
 @long
-async def test_two_files_that_swapped_their_names_fail_until_one_is_out_of_the_way(
+async def test_two_files_that_swapped_names_fail_until_one_is_moved(
     world: LightragWorld,
 ) -> None:
     """Each text exists already under the other name, which keeps serving until the new one does."""
@@ -72,7 +72,7 @@ async def test_two_files_that_swapped_their_names_fail_until_one_is_out_of_the_w
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_of_two_equal_files_one_fails_with_the_name_of_the_other(world: LightragWorld) -> None:
+async def test_one_of_two_equal_files_fails_naming_the_other(world: LightragWorld) -> None:
     world.write("a.md", "about kestrels")
     await world.once()
     [first] = world.documents_of("a.md")
@@ -83,7 +83,7 @@ async def test_of_two_equal_files_one_fails_with_the_name_of_the_other(world: Li
     assert first["sent_name"] in failed.reason
 
 
-async def test_the_copy_takes_the_place_of_the_first_when_that_is_gone(world: LightragWorld) -> None:
+async def test_copy_replaces_the_first_when_that_is_deleted(world: LightragWorld) -> None:
     world.write_many(8)
     world.write("a.md", "about kestrels")
     world.write("copy.md", "about kestrels")
@@ -97,7 +97,7 @@ async def test_the_copy_takes_the_place_of_the_first_when_that_is_gone(world: Li
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_file_that_was_renamed_while_the_state_was_lost_is_found_by_its_new_name(
+async def test_file_renamed_during_a_lost_state_is_searchable_by_its_new_name(
     world: LightragWorld,
 ) -> None:
     world.write_many(3)
@@ -110,7 +110,7 @@ async def test_a_file_that_was_renamed_while_the_state_was_lost_is_found_by_its_
     assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_a_text_is_sent_again_only_when_the_document_that_failed_is_deleted(
+async def test_text_is_resent_only_when_the_failed_document_is_deleted(
     world: LightragWorld,
 ) -> None:
     world.write("a.md", "about kestrels")
@@ -123,7 +123,7 @@ async def test_a_text_is_sent_again_only_when_the_document_that_failed_is_delete
     assert len(world.effects("stored")) == 3
 
 
-async def test_a_renamed_file_whose_document_failed_is_found_though_the_state_was_lost(
+async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(
     world: LightragWorld,
 ) -> None:
     world.write("a.md", "about kestrels")
@@ -137,7 +137,7 @@ async def test_a_renamed_file_whose_document_failed_is_found_though_the_state_wa
     assert world.bytes_by_path(searchable=True) == world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_a_text_that_is_far_down_the_list_is_named_where_it_keeps_another_out(
+async def test_text_far_down_the_list_is_named_when_it_blocks_another(
     served: ServedLightrag,
 ) -> None:
     [first] = await served.make_ready(served.document("a.md", "kestrel"))
@@ -152,7 +152,7 @@ async def test_a_text_that_is_far_down_the_list_is_named_where_it_keeps_another_
     assert first in told.reason
 
 
-async def test_what_is_deleted_while_the_server_indexes_waits_for_it(world: LightragWorld) -> None:
+async def test_deletion_during_indexing_waits_for_the_server(world: LightragWorld) -> None:
     world.write_many(8)
     await world.once()
     world.app.set_behaviour({"vectorize": [20, 20]})
@@ -162,7 +162,7 @@ async def test_what_is_deleted_while_the_server_indexes_waits_for_it(world: Ligh
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_an_upload_while_others_delete_is_only_late(world: LightragWorld) -> None:
+async def test_upload_during_foreign_deletions_is_only_delayed(world: LightragWorld) -> None:
     world.play("clearing", op="upload", times=3)
     world.write("a.md", "about kestrels")
     await world.once()
@@ -170,7 +170,7 @@ async def test_an_upload_while_others_delete_is_only_late(world: LightragWorld) 
     assert len(world.effects("stored")) == 1
 
 
-async def test_a_deletion_in_one_request_covers_all_that_wait_for_it(served: ServedLightrag) -> None:
+async def test_one_delete_request_covers_all_waiting_deletions(served: ServedLightrag) -> None:
     ids = await served.make_ready(
         *(served.document(f"{word}.md", word) for word in ("heron", "kestrel", "ibis"))
     )
@@ -187,7 +187,7 @@ async def test_two_calls_may_delete_one_document(served: ServedLightrag) -> None
     assert served.app.violations == []
 
 
-async def test_a_renamed_file_whose_new_name_is_refused_is_found_under_the_old_one(
+async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(
     world: LightragWorld,
 ) -> None:
     world.write("a.md", "about kestrels")
@@ -210,7 +210,7 @@ def seeming(world: LightragWorld) -> list[str | None]:
     return [row.path for row in world.rows(*SERVING) if row.remote_id not in there]
 
 
-async def test_a_renamed_file_that_is_taken_under_no_name_fails_and_is_not_said_to_be_there(
+async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_present(
     world: LightragWorld,
 ) -> None:
     world.write("a.md", "about kestrels")
@@ -227,7 +227,7 @@ async def test_a_renamed_file_that_is_taken_under_no_name_fails_and_is_not_said_
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_renamed_file_is_put_back_although_the_server_was_busy_when_it_was_refused(
+async def test_renamed_file_is_restored_after_a_busy_server_refused_it(
     world: LightragWorld,
 ) -> None:
     world.write("a.md", "about kestrels")
@@ -243,7 +243,7 @@ async def test_a_renamed_file_is_put_back_although_the_server_was_busy_when_it_w
 
 @enumerated()
 @pytest.mark.parametrize("kind", ["clearing", "status"])
-async def test_while_a_renamed_file_is_not_taken_no_document_of_it_is_said_to_be_there(
+async def test_no_document_is_reported_present_while_a_renamed_file_is_refused(
     world: LightragWorld, kind: str
 ) -> None:
     world.write_many(3)
@@ -262,14 +262,14 @@ async def test_while_a_renamed_file_is_not_taken_no_document_of_it_is_said_to_be
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_key_that_is_refused_in_a_rename_halts(served: ServedLightrag) -> None:
+async def test_refused_key_during_a_rename_halts(served: ServedLightrag) -> None:
     [old] = await served.make_ready(served.document("a.md", "kestrel"))
     served.server.faults.add(Fault("unauthorized", op="delete"))
     [outcome] = await served.target.put([served.document("b.md", "kestrel", replaces=old)])
     assert isinstance(outcome, Halted)
 
 
-async def test_a_deletion_that_takes_long_is_come_back_to(served: ServedLightrag) -> None:
+async def test_long_deletion_is_resumed_later(served: ServedLightrag) -> None:
     [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
     served.server.faults.add(Fault("slow", op="delete"))
     [outcome] = (await served.target.delete([remote_id])).values()
@@ -278,7 +278,7 @@ async def test_a_deletion_that_takes_long_is_come_back_to(served: ServedLightrag
     assert await served.target.delete([remote_id]) == {remote_id: None}
 
 
-async def test_documents_that_stay_after_their_deletion_are_no_success(served: ServedLightrag) -> None:
+async def test_documents_that_survive_deletion_are_no_success(served: ServedLightrag) -> None:
     [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
     served.server.faults.add(Fault("keeps-document", op="delete"))
     served.server.faults.add(Fault("miscounts", op="deletion"))
@@ -287,7 +287,7 @@ async def test_documents_that_stay_after_their_deletion_are_no_success(served: S
     assert outcome.code == "still-there"
 
 
-async def test_an_upload_under_a_name_that_is_there_is_that_document(served: ServedLightrag) -> None:
+async def test_upload_under_an_existing_name_is_that_document(served: ServedLightrag) -> None:
     document = served.document("a.md", "kestrel")
     [remote_id] = await served.make_ready(document)
     [again] = await served.target.put([document])
@@ -295,7 +295,7 @@ async def test_an_upload_under_a_name_that_is_there_is_that_document(served: Ser
     assert len(await served.rows()) == 1
 
 
-async def test_what_others_put_there_has_its_id_where_that_is_not_made_of_its_name(
+async def test_foreign_document_id_is_used_when_not_derived_from_its_name(
     served: ServedLightrag,
 ) -> None:
     one = served.app.documents
@@ -309,21 +309,21 @@ async def test_what_others_put_there_has_its_id_where_that_is_not_made_of_its_na
     assert (await served.target.status([other]))[other].state is DocState.READY
 
 
-async def test_a_search_of_one_letter_finds_nothing_without_a_request(served: ServedLightrag) -> None:
+async def test_one_letter_search_finds_nothing_without_a_request(served: ServedLightrag) -> None:
     served.server.requests.clear()
     assert await served.target.search(Query("ai")) == ()
     assert await served.target.search(Query("隼")) == ()
     assert not served.server.requests.by_op.get("search")
 
 
-async def test_a_search_that_failed_is_no_empty_one(served: ServedLightrag) -> None:
+async def test_failed_search_is_not_an_empty_one(served: ServedLightrag) -> None:
     served.server.faults.add(Fault("search-failed", op="search", times=0))
     with pytest.raises(Unavailable):
         await served.target.search(Query("kestrel"))
 
 
 @pytest.mark.parametrize(("name", "data"), [("a.png", b"x"), ("a.md", b""), ("a.md", b"x" * 2_000)])
-async def test_what_the_server_would_refuse_is_not_sent(
+async def test_request_the_server_would_refuse_is_not_sent(
     served: ServedLightrag, name: str, data: bytes
 ) -> None:
     served.settings = {"max_bytes": 1_000}
@@ -334,7 +334,7 @@ async def test_what_the_server_would_refuse_is_not_sent(
 
 
 @pytest.mark.parametrize("tells_progress", [True, False])
-async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_none(
+async def test_answer_is_complete_with_its_last_line_or_on_servers_without_one(
     served: ServedLightrag, tells_progress: bool
 ) -> None:
     served.app.set_behaviour({"tells_progress": tells_progress})
@@ -356,7 +356,7 @@ async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_n
 
 
 @long
-async def test_a_first_pass_of_hours_ends_with_every_file_found(tmp_path: Path) -> None:
+async def test_long_first_pass_ends_with_every_file_searchable(tmp_path: Path) -> None:
     async with LightragWorld(tmp_path, vectorize=(60.0, 7200.0)).serving() as world:
         world.write_many(40)
         await world.once()
@@ -364,7 +364,7 @@ async def test_a_first_pass_of_hours_ends_with_every_file_found(tmp_path: Path) 
         assert len(world.effects("stored")) == 40
 
 
-async def test_a_key_that_is_a_word_changes_no_name_and_no_text(tmp_path: Path) -> None:
+async def test_key_equal_to_a_common_word_alters_no_name_or_text(tmp_path: Path) -> None:
     """Logs and messages omit the key from a response, but kbsync reads all of it."""
     async with LightragWorld(tmp_path, key="password").serving() as world:
         world.write("password-rules.md", "Choose a password of 12 characters")

@@ -21,7 +21,7 @@ async def asked(world: LightragWorld) -> dict[str, int]:
     return dict(world.server.requests.by_op)
 
 
-async def test_a_new_document_costs_an_upload_and_a_look(world: LightragWorld) -> None:
+async def test_new_document_costs_one_upload_and_one_poll(world: LightragWorld) -> None:
     world.write_many(2)
     await world.once()
     idle = sum((await asked(world)).values())
@@ -32,7 +32,7 @@ async def test_a_new_document_costs_an_upload_and_a_look(world: LightragWorld) -
     assert sum(spent.values()) - idle <= LEAST + 1.2, spent
 
 
-async def test_a_changed_file_costs_five_at_most(world: LightragWorld) -> None:
+async def test_changed_file_costs_at_most_five(world: LightragWorld) -> None:
     world.write_many(2)
     await world.once()
     idle = sum((await asked(world)).values())
@@ -44,7 +44,7 @@ async def test_a_changed_file_costs_five_at_most(world: LightragWorld) -> None:
 
 
 @long
-async def test_many_new_documents_share_their_looks(world: LightragWorld) -> None:
+async def test_many_new_documents_share_their_polls(world: LightragWorld) -> None:
     world.write_many(60)
     spent = await asked(world)
     assert spent["upload"] == 60
@@ -52,7 +52,7 @@ async def test_many_new_documents_share_their_looks(world: LightragWorld) -> Non
 
 
 @long
-async def test_documents_that_are_deleted_together_share_the_work(world: LightragWorld) -> None:
+async def test_documents_deleted_together_share_the_requests(world: LightragWorld) -> None:
     world.write_many(40)
     await world.once()
     for number in range(8):
@@ -65,7 +65,7 @@ async def test_documents_that_are_deleted_together_share_the_work(world: Lightra
 @long
 @enumerated()
 @pytest.mark.parametrize("number", [5, 150])
-async def test_a_pass_without_changes_looks_at_the_base_once(world: LightragWorld, number: int) -> None:
+async def test_unchanged_pass_checks_the_base_once(world: LightragWorld, number: int) -> None:
     world.write_many(number)
     await world.once()
     spent = await asked(world)
@@ -94,7 +94,7 @@ async def looked(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState],
 
 
 @long
-async def test_of_many_documents_only_what_is_not_done_is_read(served: ServedLightrag) -> None:
+async def test_only_unfinished_documents_are_read_from_a_long_list(served: ServedLightrag) -> None:
     """The total number of documents doesn't matter."""
     ids = stored(served, "old", MANY)
     await served.pass_time(100)
@@ -108,7 +108,7 @@ async def test_of_many_documents_only_what_is_not_done_is_read(served: ServedLig
     assert await looked(served, ids) == ({DocState.READY}, 1 + 1 + 3)
 
 
-async def test_for_what_is_nowhere_the_whole_list_is_read_seldom(served: ServedLightrag) -> None:
+async def test_whole_list_is_rarely_read_for_missing_documents(served: ServedLightrag) -> None:
     stored(served, "old", MANY)
     await served.pass_time(100)
     missing = ["none~aaaaaaaa.md"]

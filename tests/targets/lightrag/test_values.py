@@ -22,7 +22,7 @@ def answered(status: int, body: Any, op: str = "upload") -> HttpAnswer:
 @pytest.mark.parametrize(
     "body", [{}, [], None, {"status": "success"}, {"status": "failure", "track_id": "u"}]
 )
-def test_an_upload_without_a_receipt_is_unsure(body: Any) -> None:
+def test_upload_without_a_receipt_is_unsure(body: Any) -> None:
     with pytest.raises(Unsure):
         shapes.receipt(answered(200, body))
 
@@ -41,7 +41,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("word", [*WORDS, None, 3, True])
-def test_only_the_words_of_the_server_say_a_state(word: Any) -> None:
+def test_only_the_servers_status_words_set_a_state(word: Any) -> None:
     page = shapes.page_of(
         answered(200, {"documents": [{"id": "doc-1", "file_path": "a.md", "status": word}]})
     )
@@ -57,29 +57,29 @@ def test_only_the_words_of_the_server_say_a_state(word: Any) -> None:
         (None, None),
     ],
 )
-def test_times_are_in_utc_unless_they_say_otherwise(told: Any, seconds: float | None) -> None:
+def test_times_are_utc_unless_stated_otherwise(told: Any, seconds: float | None) -> None:
     [row] = shapes.page_of(answered(200, {"documents": [{"id": "doc-1", "created_at": told}]})).rows
     assert row.created == seconds
 
 
-def test_what_is_remembered_of_a_refused_upload_is_no_document() -> None:
+def test_remembered_refusal_is_not_a_document() -> None:
     rows = [{"id": f"{kind}-{'a' * 32}", "file_path": "a.md"} for kind in ("dup", "doc")]
     page = shapes.page_of(answered(200, {"documents": rows, "pagination": {"total_count": 2}}))
     assert [row.is_refusal for row in page.rows] == [True, False]
     assert page.total == 2
 
 
-def test_the_id_is_made_of_the_name() -> None:
+def test_id_is_derived_from_the_name() -> None:
     assert shapes.document_id("readme.md") == "doc-0730bb7c2e8f9ea2438b52e419dd86c9"
 
 
-def test_a_name_that_is_no_unicode_has_the_id_that_the_server_tells() -> None:
+def test_non_unicode_name_uses_the_id_reported_by_the_server() -> None:
     told = {"documents": [{"id": f"doc-{'a' * 32}", "file_path": "\ud800.md"}]}
     [row] = shapes.page_of(answered(200, told)).rows
     assert (row.id, row.name) == (row.server_id, "\ud800.md")
 
 
-def test_a_deletion_goes_on_until_the_server_says_that_none_does() -> None:
+def test_deletion_lasts_until_the_server_reports_none_running() -> None:
     last = {"busy": True, "latest_message": "Deletion completed: 2 successful, 0 failed"}
     assert shapes.is_deleting(answered(200, {**last, "destructive_busy": True}))
     assert not shapes.is_deleting(answered(200, {**last, "destructive_busy": False}))
@@ -95,7 +95,7 @@ def test_a_deletion_goes_on_until_the_server_says_that_none_does() -> None:
         (None, False),
     ],
 )
-def test_a_deletion_is_done_when_the_server_counts_all_of_it(word: Any, is_so: bool) -> None:
+def test_deletion_is_done_when_the_server_counts_all_of_it(word: Any, is_so: bool) -> None:
     assert shapes.all_deleted(answered(200, {"latest_message": word}), 2) is is_so
 
 
@@ -103,7 +103,7 @@ def test_a_deletion_is_done_when_the_server_counts_all_of_it(word: Any, is_so: b
     ("settings", "key"),
     [("", ""), ("names: plain", "mirrors[0].names"), (f"prefix: {'x' * 150}", "mirrors[0].prefix")],
 )
-def test_names_have_to_prove_the_content_and_have_room_for_a_path(
+def test_name_style_must_prove_the_content_and_leave_room_for_a_path(
     tmp_path: Path, settings: str, key: str
 ) -> None:
     found = problems(tmp_path, with_settings(f"{settings}\ntarget: {{type: lightrag, api_key: k}}"))

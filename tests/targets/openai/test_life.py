@@ -25,7 +25,7 @@ from tests.targets.bodies import outgoing
 HOURS = 7200.0
 
 
-async def test_a_file_that_was_never_attached_is_deleted_later(world: OpenaiWorld) -> None:
+async def test_unattached_file_is_deleted_later(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=["POST answer"]))  # uploaded, and not attached
     assert len(world.orphans()) == 1
@@ -39,7 +39,7 @@ async def test_a_file_that_was_never_attached_is_deleted_later(world: OpenaiWorl
 
 
 @pytest.mark.parametrize("is_changed", [False, True])
-async def test_a_file_that_a_killed_pass_did_not_attach_is_deleted_by_the_next(
+async def test_file_left_unattached_by_a_killed_pass_is_deleted_by_the_next(
     world: OpenaiWorld, is_changed: bool
 ) -> None:
     world.write("a.md", "some text")
@@ -52,7 +52,7 @@ async def test_a_file_that_a_killed_pass_did_not_attach_is_deleted_by_the_next(
     assert world.orphans() == []
 
 
-async def test_a_file_that_still_waits_to_be_attached_goes_when_the_pass_ends(world: OpenaiWorld) -> None:
+async def test_file_still_waiting_to_be_attached_is_deleted_when_the_pass_ends(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.play("rate-limited", op="attach", times=0)
     assert (await world.once()).trouble
@@ -62,7 +62,7 @@ async def test_a_file_that_still_waits_to_be_attached_goes_when_the_pass_ends(wo
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_files_of_others_and_of_other_stores_are_never_swept_up(world: OpenaiWorld) -> None:
+async def test_foreign_files_and_files_of_other_stores_are_never_deleted(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.once()
     theirs = [
@@ -75,7 +75,7 @@ async def test_files_of_others_and_of_other_stores_are_never_swept_up(world: Ope
     assert set(theirs) <= world.app.documents.keys()
 
 
-async def test_one_that_only_looks_sweeps_nothing_up(world: OpenaiWorld) -> None:
+async def test_read_only_target_deletes_no_unattached_files(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=["POST answer"]))
     world.clock.now += HOURS
@@ -84,7 +84,7 @@ async def test_one_that_only_looks_sweeps_nothing_up(world: OpenaiWorld) -> None
     assert len(world.orphans()) == 1
 
 
-async def test_a_file_that_waits_to_be_attached_is_not_sent_again(world: OpenaiWorld) -> None:
+async def test_file_waiting_to_be_attached_is_not_sent_again(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.play("rate-limited", op="attach", times=3)
     await world.once()
@@ -93,7 +93,7 @@ async def test_a_file_that_waits_to_be_attached_is_not_sent_again(world: OpenaiW
 
 
 @pytest.mark.parametrize("effect", [True, False])
-async def test_a_lost_upload_is_looked_for_before_it_is_sent_again(world: OpenaiWorld, effect: bool) -> None:
+async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, effect: bool) -> None:
     world.write("a.md", "some text")
     world.play("lost-answer", op="upload", effect=effect)
     await world.once()
@@ -103,7 +103,7 @@ async def test_a_lost_upload_is_looked_for_before_it_is_sent_again(world: Openai
 
 
 @pytest.mark.parametrize("effect", [True, False])
-async def test_a_lost_attaching_costs_a_look_and_no_upload(world: OpenaiWorld, effect: bool) -> None:
+async def test_lost_attach_response_costs_a_poll_and_no_upload(world: OpenaiWorld, effect: bool) -> None:
     world.write("a.md", "some text")
     world.play("lost-answer", op="attach", effect=effect)
     await world.once()
@@ -112,7 +112,7 @@ async def test_a_lost_attaching_costs_a_look_and_no_upload(world: OpenaiWorld, e
 
 
 @pytest.mark.parametrize("op", ["upload", "attach"])
-async def test_an_empty_account_halts_and_blames_no_document(world: OpenaiWorld, op: str) -> None:
+async def test_exhausted_account_halts_and_blames_no_document(world: OpenaiWorld, op: str) -> None:
     world.write("a.md", "some text")
     world.play("no-quota", op=op)
     await world.once()
@@ -121,7 +121,7 @@ async def test_an_empty_account_halts_and_blames_no_document(world: OpenaiWorld,
     assert world.halted == "" and world.statuses() == {"ready": 1}
 
 
-async def test_a_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> None:
+async def test_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> None:
     world.write_many(2)
     world.play("error", op="attach", match="f0*", args={"message": "unsupported file"})
     await world.once()
@@ -132,7 +132,7 @@ async def test_a_refused_document_leaves_no_file_behind(world: OpenaiWorld) -> N
 @pytest.mark.parametrize(
     ("base", "words"), [("expired", "has expired"), ("deleted", "there is no vector store")]
 )
-async def test_a_store_that_is_gone_or_expired_says_so(world: OpenaiWorld, base: str, words: str) -> None:
+async def test_missing_or_expired_store_is_reported(world: OpenaiWorld, base: str, words: str) -> None:
     world.write("a.md", "some text")
     await world.once()
     world.turn(base=base)
@@ -143,7 +143,7 @@ async def test_a_store_that_is_gone_or_expired_says_so(world: OpenaiWorld, base:
     assert words in caught.value.reason and HOME_ID in caught.value.reason
 
 
-async def test_a_rename_sends_no_file_and_keeps_what_others_noted(world: OpenaiWorld) -> None:
+async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     await world.once()
     [one] = world.app.bases[HOME_ID].files.values()
@@ -155,7 +155,7 @@ async def test_a_rename_sends_no_file_and_keeps_what_others_noted(world: OpenaiW
     assert one.attributes["team"] == "support" and one.attributes["path"] == "deep/b.md"
 
 
-async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: OpenaiWorld) -> None:
+async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.settings = type(world.settings)("docs", world.root, "openai", prefix="one-")
     await world.once()
@@ -168,7 +168,7 @@ async def test_mirrors_with_other_prefixes_leave_each_other_alone(world: OpenaiW
 
 
 @long
-async def test_a_search_among_some_documents_is_limited_at_the_service(world: OpenaiWorld) -> None:
+async def test_search_among_some_documents_is_filtered_by_the_service(world: OpenaiWorld) -> None:
     world.write_many(60)
     await world.once()
     [wanted] = [one["id"] for one in world.documents() if world.path_of(one) == "f7.md"]
@@ -179,7 +179,7 @@ async def test_a_search_among_some_documents_is_limited_at_the_service(world: Op
     assert [hit.remote_id for hit in hits] == [wanted]
 
 
-async def test_a_list_that_begins_anew_and_never_ends_is_no_list(world: OpenaiWorld) -> None:
+async def test_list_that_restarts_endlessly_is_rejected(world: OpenaiWorld) -> None:
     world.turn(dialect="ogx")
     world.write_many(3)
     await world.once()
@@ -190,7 +190,7 @@ async def test_a_list_that_begins_anew_and_never_ends_is_no_list(world: OpenaiWo
             [row async for row in world.make_target().list()]
 
 
-async def test_attaching_that_takes_long_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
+async def test_slow_attaching_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
     """The client gave up; the server continues, and doesn't show the file until it has finished."""
     world.turn(dialect="ogx")
     world.write("a.md", "some text")
@@ -200,7 +200,7 @@ async def test_attaching_that_takes_long_at_ogx_is_waited_for(world: OpenaiWorld
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_copy_is_found_after_its_twin_was_deleted_at_ogx(tmp_path: Path) -> None:
+async def test_copy_is_searchable_after_its_twin_was_deleted_at_ogx(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         for path in ("a.md", "b.md", "c.md"):
             world.write(path, "one and the same text" if path != "c.md" else "another")
@@ -242,7 +242,7 @@ async def ogx(tmp_path: Path) -> AsyncIterator[Ogx]:
         assert set(store.holders.values()) <= store.files.keys(), "passages of a file that is gone"
 
 
-async def test_a_pdf_exported_anew_is_found_after_its_old_version_went(ogx: Ogx) -> None:
+async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(ogx: Ogx) -> None:
     """Its bytes changed, its text didn't."""
     world = ogx.world
     world.write("a.pdf", "%one\nthe kestrel hovers")
@@ -255,7 +255,7 @@ async def test_a_pdf_exported_anew_is_found_after_its_old_version_went(ogx: Ogx)
     assert world.orphans() == []
 
 
-async def test_texts_of_one_length_that_differ_are_left_alone(ogx: Ogx) -> None:
+async def test_different_texts_of_equal_length_are_left_alone(ogx: Ogx) -> None:
     world = ogx.world
     for path in ("a.md", "b.md"):
         world.write(path, f"text of {path}")
@@ -265,7 +265,7 @@ async def test_texts_of_one_length_that_differ_are_left_alone(ogx: Ogx) -> None:
     assert world.asked("put-back") == 0 and world.asked("text") == 2
 
 
-async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(ogx: Ogx) -> None:
+async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(ogx: Ogx) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
     world.write("a.md", "one and the same text")
@@ -277,7 +277,7 @@ async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(ogx:
     assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
 
 
-async def test_a_document_of_others_whose_file_they_deleted_is_found_after_ours_went(ogx: Ogx) -> None:
+async def test_foreign_document_whose_file_was_deleted_is_searchable_after_ours_was_deleted(ogx: Ogx) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text")
     world.write("a.md", "one and the same text")
@@ -290,7 +290,7 @@ async def test_a_document_of_others_whose_file_they_deleted_is_found_after_ours_
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-async def test_a_text_that_others_have_too_is_found_under_our_path(ogx: Ogx) -> None:
+async def test_text_others_have_too_is_found_under_our_path(ogx: Ogx) -> None:
     world = ogx.world
     for path in ("a.md", "b.md"):
         world.write(path, "one and the same text")
@@ -304,7 +304,7 @@ async def test_a_text_that_others_have_too_is_found_under_our_path(ogx: Ogx) -> 
 @enumerated()
 @pytest.mark.parametrize("op", ["text", "delete", "put-back", "delete-file"])
 @pytest.mark.parametrize("kind", ["rate-limited", "shape", "lost-answer"])
-async def test_a_twin_is_found_whatever_went_wrong_with_a_deletion(ogx: Ogx, op: str, kind: str) -> None:
+async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: Ogx, op: str, kind: str) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
     for path in ("a.md", "b.md"):
@@ -321,7 +321,7 @@ async def test_a_twin_is_found_whatever_went_wrong_with_a_deletion(ogx: Ogx, op:
 
 @enumerated("step")
 @pytest.mark.parametrize("step", range(26, 47))
-async def test_a_kill_while_a_twin_is_put_back_is_made_good(ogx: Ogx, step: int) -> None:
+async def test_kill_while_restoring_a_twin_is_repaired(ogx: Ogx, step: int) -> None:
     world = ogx.world
     theirs = world.plant("theirs.md", "one and the same text")
     for path in ("a.md", "b.md"):
@@ -336,7 +336,7 @@ async def test_a_kill_while_a_twin_is_put_back_is_made_good(ogx: Ogx, step: int)
     assert world.orphans() == []
 
 
-async def test_a_kill_before_a_pdf_exported_anew_is_put_back_is_made_good(ogx: Ogx) -> None:
+async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: Ogx) -> None:
     """Its size differs from its old version's."""
     world = ogx.world
     world.write("a.pdf", "%one\nthe kestrel hovers")
@@ -350,7 +350,7 @@ async def test_a_kill_before_a_pdf_exported_anew_is_put_back_is_made_good(ogx: O
     assert world.orphans() == []
 
 
-async def test_a_kill_before_a_twin_is_put_back_is_made_good_where_the_state_is_lost(ogx: Ogx) -> None:
+async def test_kill_before_restoring_a_twin_is_repaired_after_a_lost_state(ogx: Ogx) -> None:
     world = ogx.world
     for path in ("a.md", "b.md"):
         world.write(path, "one and the same text")
@@ -365,7 +365,7 @@ async def test_a_kill_before_a_twin_is_put_back_is_made_good_where_the_state_is_
     assert world.orphans() == []
 
 
-async def test_ours_stays_where_a_twin_is_too_long_to_be_put_back(
+async def test_our_document_stays_when_its_twin_is_too_long_to_restore(
     ogx: Ogx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = ogx.world
@@ -382,7 +382,7 @@ async def test_ours_stays_where_a_twin_is_too_long_to_be_put_back(
     assert {one["id"] for one in world.documents()} == {ids["a.md"], ids["b.md"]}
 
 
-async def test_a_text_that_comes_while_its_twin_is_deleted_is_found(
+async def test_text_added_while_its_twin_is_deleted_is_searchable(
     ogx: Ogx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = ogx.world
@@ -406,7 +406,7 @@ async def test_a_text_that_comes_while_its_twin_is_deleted_is_found(
 
 
 @long
-async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> None:
+async def test_concurrent_deletions_share_one_list_request(ogx: Ogx) -> None:
     world = ogx.world
     world.write_many(30)
     await world.once()
@@ -420,7 +420,7 @@ async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> Non
     assert world.documents() == [] == world.orphans()
 
 
-async def test_an_address_without_its_version_is_told(
+async def test_address_without_its_version_is_reported(
     world: OpenaiWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(world.config(), base_url=world.server.url)
@@ -431,7 +431,7 @@ async def test_an_address_without_its_version_is_told(
     world.app.violations.clear()
 
 
-async def test_a_list_much_shorter_than_the_store_says_is_no_list(world: OpenaiWorld) -> None:
+async def test_list_much_shorter_than_the_stores_count_is_rejected(world: OpenaiWorld) -> None:
     world.write_many(10)
     await world.once()
     async with world.client() as target:
@@ -442,7 +442,7 @@ async def test_a_list_much_shorter_than_the_store_says_is_no_list(world: OpenaiW
         assert len([row async for row in target.list()]) == 10
 
 
-async def test_an_upload_that_nobody_attaches_any_more_is_swept_up_by_the_same_program(
+async def test_abandoned_unattached_upload_is_deleted_by_the_same_process(
     world: OpenaiWorld,
 ) -> None:
     world.write("a.md", "some text")
@@ -456,7 +456,9 @@ async def test_an_upload_that_nobody_attaches_any_more_is_swept_up_by_the_same_p
             world.clock.now += HOURS
 
 
-async def test_many_states_are_read_from_the_list_and_one_that_is_gone_is_missing(world: OpenaiWorld) -> None:
+async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_missing(
+    world: OpenaiWorld,
+) -> None:
     world.write_many(20)
     await world.once()
     ids = [one["id"] for one in world.documents()]
@@ -470,7 +472,7 @@ async def test_many_states_are_read_from_the_list_and_one_that_is_gone_is_missin
 
 @pytest.mark.parametrize("dialect", ["openai", "ogx"])
 @pytest.mark.parametrize("deleted", [0, 1, 3])
-async def test_a_store_is_deleted_with_its_files_also_after_an_interruption(
+async def test_store_is_deleted_with_its_files_even_after_an_interruption(
     tmp_path: Path, dialect: str, deleted: int
 ) -> None:
     async with OpenaiWorld(tmp_path, dialect=dialect).serving() as world:
@@ -497,7 +499,7 @@ TEXTS_AT_OGX = ("main.cs", "main.go", "index.php", "rake.rb", "data.json", "run.
 
 
 @pytest.mark.parametrize("reader", ["pypdf", "auto"])
-async def test_ogx_reads_all_texts_and_what_it_cannot_read_is_left_out(tmp_path: Path, reader: str) -> None:
+async def test_ogx_reads_all_text_formats_and_others_are_excluded(tmp_path: Path, reader: str) -> None:
     """It chooses its reader by the name of a file."""
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         world.turn(reader=reader)
@@ -519,7 +521,7 @@ async def test_ogx_reads_all_texts_and_what_it_cannot_read_is_left_out(tmp_path:
         assert world.orphans() == []
 
 
-async def test_a_search_at_ogx_shows_a_text_of_several_files_once(tmp_path: Path) -> None:
+async def test_ogx_search_shows_a_text_of_several_files_once(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         for name in ("a.md", "b.md", "c.md"):
             world.write(name, "all about kestrels")

@@ -12,7 +12,7 @@ from tests.share import long
 MINIMUM = 3
 
 
-async def test_a_new_document_costs_the_look_at_the_base_besides(tmp_path: Path) -> None:
+async def test_new_document_costs_one_base_check_extra(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, vectorize=(0.5, 0.5)).serving() as world:
         world.write_many(3)
         await world.once()
@@ -22,7 +22,7 @@ async def test_a_new_document_costs_the_look_at_the_base_besides(tmp_path: Path)
         assert world.asked() == MINIMUM + world.asked("base") == MINIMUM + 1
 
 
-async def test_a_new_document_is_not_asked_for_where_attaching_answers_at_its_end(tmp_path: Path) -> None:
+async def test_new_document_is_not_polled_when_attach_returns_when_done(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         world.write_many(3)
         await world.once()
@@ -34,7 +34,7 @@ async def test_a_new_document_is_not_asked_for_where_attaching_answers_at_its_en
 
 @long
 @pytest.mark.parametrize("indexing", [0.5, 3.0])
-async def test_many_new_documents_are_asked_for_together(tmp_path: Path, indexing: float) -> None:
+async def test_many_new_documents_are_polled_together(tmp_path: Path, indexing: float) -> None:
     async with OpenaiWorld(tmp_path, vectorize=(indexing, indexing)).serving() as world:
         world.write_many(100)
         await world.once()
@@ -43,7 +43,7 @@ async def test_many_new_documents_are_asked_for_together(tmp_path: Path, indexin
 
 
 @long
-async def test_a_changed_document_costs_five_and_the_look_at_the_base(tmp_path: Path) -> None:
+async def test_changed_document_costs_five_and_the_base_check(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, vectorize=(0.5, 0.5)).serving() as world:
         world.write_many(20)
         await world.once()
@@ -60,7 +60,7 @@ async def test_a_changed_document_costs_five_and_the_look_at_the_base(tmp_path: 
         assert world.asked() - before <= 5 * 20
 
 
-async def test_a_changed_document_costs_five_at_ogx_too(tmp_path: Path) -> None:
+async def test_changed_document_costs_five_at_ogx_too(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         world.write_many(20)
         world.write("f3.md", "a text that is as long as no other one")
@@ -74,7 +74,7 @@ async def test_a_changed_document_costs_five_at_ogx_too(tmp_path: Path) -> None:
 
 
 @long
-async def test_passages_of_equal_length_are_read_once_each_however_many_are_deleted(tmp_path: Path) -> None:
+async def test_passages_of_equal_length_are_read_once_however_many_are_deleted(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path, dialect="ogx").serving() as world:
         for number in range(10, 50):
             world.write(f"f{number}.md", f"text {number}")
@@ -87,7 +87,7 @@ async def test_passages_of_equal_length_are_read_once_each_however_many_are_dele
 
 
 @long
-async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(tmp_path: Path) -> None:
+async def test_unchanged_pass_sends_only_the_base_check(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path).serving() as world:
         world.write_many(120)
         await world.once()
@@ -96,7 +96,7 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(tmp_
         assert world.asked() == world.asked("base") == 1
 
 
-async def test_a_rename_costs_two_and_sends_nothing(tmp_path: Path) -> None:
+async def test_rename_costs_two_requests_and_sends_nothing(tmp_path: Path) -> None:
     async with OpenaiWorld(tmp_path).serving() as world:
         world.write_many(3)
         await world.once()

@@ -27,7 +27,7 @@ DIGEST = hashlib.sha256(b"hello").hexdigest()
 
 
 @given(st.binary(min_size=1, max_size=300).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
-def test_a_mark_comes_back_whatever_the_path(path: str) -> None:
+def test_mark_round_trips_for_any_path(path: str) -> None:
     mark = Mark(path, DIGEST, 7, "auto")
     attributes = mark.attributes("file-1")
     assert all(len(value) <= LONGEST_VALUE and value.strip() == value for value in attributes.values())
@@ -35,14 +35,14 @@ def test_a_mark_comes_back_whatever_the_path(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["d/" * 2046 + "a.md", "手册/" * 512 + "a.md"], ids=["ascii", "cjk"])
-def test_the_longest_path_fits_into_the_attributes(path: str) -> None:
+def test_longest_path_fits_into_the_attributes(path: str) -> None:
     mark = Mark(path, DIGEST, 7, "auto")
     attributes = mark.attributes("file-1")
     assert len(attributes) <= MOST_ATTRIBUTES
     assert mark_in({"attributes": attributes}) == mark
 
 
-def test_a_path_that_does_not_fit_is_refused_and_not_cut() -> None:
+def test_path_that_does_not_fit_is_refused_and_not_truncated() -> None:
     with pytest.raises(Rejected):
         Mark("\udcff" * 4096, DIGEST, 7, "auto").attributes("file-1")
 
@@ -58,7 +58,7 @@ def test_a_path_that_does_not_fit_is_refused_and_not_cut() -> None:
         {"kbsync": f"{DIGEST} 1 auto", "path": "\ud800.md"},
     ],
 )
-def test_what_has_no_whole_mark_is_somebody_elses(attributes: Any) -> None:
+def test_document_without_a_complete_mark_is_foreign(attributes: Any) -> None:
     assert mark_in({"attributes": attributes}) is None
 
 
@@ -73,7 +73,7 @@ def test_what_has_no_whole_mark_is_somebody_elses(attributes: Any) -> None:
         "n" * 252 + ".md",
     ],
 )
-def test_a_file_is_known_by_its_name_also_where_names_are_rewritten(path: str) -> None:
+def test_file_is_recognised_by_name_also_where_names_are_rewritten(path: str) -> None:
     names = FileNames("vs_1", "a-")
     document = outgoing(path)
     name = names.name(document)
@@ -87,7 +87,7 @@ def test_a_file_is_known_by_its_name_also_where_names_are_rewritten(path: str) -
         assert not names.is_of(outgoing(path, upload_id=2), row)
 
 
-def test_names_of_others_are_not_taken_for_ours() -> None:
+def test_foreign_names_are_not_mistaken_for_ours() -> None:
     names = FileNames("vs_1", "")
     for name in ("intro.md", "intro~mfrggzdf.md", "intro~mfrggzdfmfrggzdf.md", "", None):
         assert not names.is_ours({"filename": name, "bytes": 5})
@@ -113,7 +113,7 @@ def test_only_completed_is_ready(status: Any, state: DocState) -> None:
     assert status_of({"status": status}).state is state
 
 
-def test_a_failure_for_want_of_money_is_no_fault_of_theoutgoing() -> None:
+def test_failure_for_lack_of_money_does_not_blame_the_document() -> None:
     said = {"status": "failed", "last_error": {"code": "insufficient_quota", "message": "no money"}}
     assert status_of(said).halt == "quota"
     assert status_of({"status": "failed", "last_error": None}).reason
@@ -131,6 +131,6 @@ def test_a_failure_for_want_of_money_is_no_fault_of_theoutgoing() -> None:
         {"data": [{"name": "no id"}], "has_more": False},
     ],
 )
-def test_a_list_that_cannot_be_read_to_its_end_is_no_list(body: Any) -> None:
+def test_list_that_cannot_be_read_completely_is_rejected(body: Any) -> None:
     with pytest.raises(Unavailable):
         page_of(answer(body))

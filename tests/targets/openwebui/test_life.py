@@ -50,7 +50,7 @@ def is_mirrored(world: OpenWebuiWorld) -> bool:
 # -- copies ------------------------------------------------------------------------------------------------
 
 
-async def test_a_file_and_its_copy_are_both_found(world: OpenWebuiWorld) -> None:
+async def test_file_and_its_copy_are_both_searchable(world: OpenWebuiWorld) -> None:
     world.write("one/a.md", "all about kestrels")
     await world.once()
     world.write("two/b.md", "all about kestrels")
@@ -61,7 +61,7 @@ async def test_a_file_and_its_copy_are_both_found(world: OpenWebuiWorld) -> None
 
 
 @pytest.mark.parametrize("looks_late", [True, False])
-async def test_copies_that_come_at_once_are_all_found(world: OpenWebuiWorld, looks_late: bool) -> None:
+async def test_simultaneous_copies_are_all_searchable(world: OpenWebuiWorld, looks_late: bool) -> None:
     """The server lets several in at once, and would remove them together."""
     world.turn(looks_late=looks_late)
     for number in range(6):
@@ -76,7 +76,7 @@ async def test_copies_that_come_at_once_are_all_found(world: OpenWebuiWorld, loo
     assert await found(world, "kestrels") == {f"copy{number}.md" for number in range(1, 6)}
 
 
-async def test_a_copy_stays_found_when_the_other_one_changes_or_goes(world: OpenWebuiWorld) -> None:
+async def test_copy_stays_searchable_when_the_other_changes_or_is_deleted(world: OpenWebuiWorld) -> None:
     for name in ("a.md", "b.md", "c.md"):
         world.write(name, "all about kestrels")
         await world.once()
@@ -88,7 +88,7 @@ async def test_a_copy_stays_found_when_the_other_one_changes_or_goes(world: Open
     assert await found(world, "kestrels") == {"c.md"}
 
 
-async def test_what_others_have_of_the_same_text_stays_there_when_ours_goes(world: OpenWebuiWorld) -> None:
+async def test_foreign_document_with_the_same_text_stays_when_ours_is_deleted(world: OpenWebuiWorld) -> None:
     theirs = world.plant("theirs.md", "all about kestrels")
     world.write("sub/ours.md", "all about kestrels")
     world.write("other.md", "something else")
@@ -105,14 +105,14 @@ async def test_what_others_have_of_the_same_text_stays_there_when_ours_goes(worl
 # -- folders and names -------------------------------------------------------------------------------------
 
 
-async def test_documents_stand_in_folders_as_their_files_do(world: OpenWebuiWorld) -> None:
+async def test_documents_are_in_folders_like_their_files(world: OpenWebuiWorld) -> None:
     world.write("guides/deep/intro.md", "text")
     world.write("guides/other.md", "other text")
     await world.once()
     assert {one["path"] for one in world.documents()} == {"guides/deep/intro.md", "guides/other.md"}
 
 
-async def test_a_prefix_is_a_folder_of_its_own(world: OpenWebuiWorld) -> None:
+async def test_prefix_is_its_own_folder(world: OpenWebuiWorld) -> None:
     world.settings = replace(world.settings, prefix="handbook/")
     world.write("guides/intro.md", "text")
     await world.once()
@@ -135,7 +135,7 @@ async def test_empty_parts_of_a_prefix_are_no_folders(world: OpenWebuiWorld, pre
     assert world.asked("upload") == 2
 
 
-async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: OpenWebuiWorld) -> None:
+async def test_unsendable_name_still_encodes_its_path(world: OpenWebuiWorld) -> None:
     name = 'say "so"\n100%.md'
     world.write(name, "text")
     await world.once()
@@ -149,9 +149,7 @@ async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: O
 
 @enumerated()
 @pytest.mark.parametrize("name", ['say "so".md', "back\\slash.md", "line\nend.md", 'sub"dir"/a.md'])
-async def test_a_file_renamed_to_what_no_form_carries_is_uploaded_anew(
-    world: OpenWebuiWorld, name: str
-) -> None:
+async def test_file_renamed_to_an_unsendable_name_is_uploaded_again(world: OpenWebuiWorld, name: str) -> None:
     world.write("a.md", "text")
     await world.once()
     world.clock.now += 10
@@ -166,7 +164,7 @@ async def test_a_file_renamed_to_what_no_form_carries_is_uploaded_anew(
     assert world.asked("upload") == 2
 
 
-async def test_a_renamed_document_is_known_by_its_new_path_after_the_state_is_lost(
+async def test_renamed_document_is_recognised_by_its_new_path_after_a_lost_state(
     world: OpenWebuiWorld,
 ) -> None:
     world.write("a.md", "text")
@@ -180,7 +178,7 @@ async def test_a_renamed_document_is_known_by_its_new_path_after_the_state_is_lo
     assert world.asked("upload") == 1
 
 
-async def test_a_folder_that_somebody_removed_is_made_again(world: OpenWebuiWorld) -> None:
+async def test_folder_removed_by_others_is_recreated(world: OpenWebuiWorld) -> None:
     world.write("sub/a.md", "text")
     await world.once()
     async with world.client() as target:
@@ -197,7 +195,7 @@ async def test_a_folder_that_somebody_removed_is_made_again(world: OpenWebuiWorl
 # --------------------------------------------------------------------------------------------
 
 
-async def test_what_another_mirror_or_a_person_put_there_is_adopted(world: OpenWebuiWorld) -> None:
+async def test_matching_foreign_document_is_adopted(world: OpenWebuiWorld) -> None:
     """They send no mark; the server has the digest, and the folder has the path."""
     world.plant("intro.md", "text", folder="guides")
     world.plant("old.md", "an older text")
@@ -213,7 +211,7 @@ async def test_what_another_mirror_or_a_person_put_there_is_adopted(world: OpenW
     assert len(world.documents()) == 3  # other bytes prove nothing, so the file stays
 
 
-async def test_with_deletions_never_nothing_is_removed(world: OpenWebuiWorld) -> None:
+async def test_nothing_is_removed_with_deletions_never(world: OpenWebuiWorld) -> None:
     world.write("a.md", "text")
     world.write("b.md", "more")
     await world.once()
@@ -230,7 +228,7 @@ async def test_with_deletions_never_nothing_is_removed(world: OpenWebuiWorld) ->
 # -------------------------------------------------
 
 
-async def test_completed_is_no_success_where_the_base_does_not_list_the_file(world: OpenWebuiWorld) -> None:
+async def test_completed_document_missing_from_the_base_list_is_not_ready(world: OpenWebuiWorld) -> None:
     world.play("unlinked", op="upload")
     world.write("a.md", "text")
     await world.once()
@@ -244,7 +242,7 @@ async def test_completed_is_no_success_where_the_base_does_not_list_the_file(wor
 
 @enumerated()
 @pytest.mark.parametrize("behind", [0.0, 7200.0])
-async def test_a_file_that_a_restart_of_the_server_left_behind_is_sent_again(
+async def test_file_left_behind_by_a_server_restart_is_sent_again(
     world: OpenWebuiWorld, behind: float
 ) -> None:
     """The old file is deleted, even if our clock is behind the server's."""
@@ -260,7 +258,7 @@ async def test_a_file_that_a_restart_of_the_server_left_behind_is_sent_again(
     assert len(world.documents()) == 1
 
 
-async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(world: OpenWebuiWorld) -> None:
+async def test_empty_list_is_believed_only_when_confirmed(world: OpenWebuiWorld) -> None:
     world.write("a.md", "text")
     await world.once()
     world.play("empty-list", op="list", times=0)
@@ -271,7 +269,7 @@ async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(wor
         assert [row.state async for row in target.list()] == [DocState.READY]
 
 
-async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiWorld) -> None:
+async def test_file_is_not_deleted_while_being_indexed(world: OpenWebuiWorld) -> None:
     """Its passages would be added to the base afterwards, and nothing could remove them."""
     world.turn(vectorize=(5.0, 5.0))
     async with world.client() as target:
@@ -288,7 +286,7 @@ async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiW
         assert isinstance(outcome, Unavailable), "a word that nobody knows is taken for an end"
 
 
-async def test_a_web_page_is_no_answer(world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_html_page_is_not_a_response(world: OpenWebuiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.server.app = world.app
     async with world.running():
         config = replace(world.config(), base_url=f"{world.server.url}/api")
@@ -299,7 +297,7 @@ async def test_a_web_page_is_no_answer(world: OpenWebuiWorld, monkeypatch: pytes
 
 
 @long
-async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(world: OpenWebuiWorld) -> None:
+async def test_text_too_large_for_a_response_affects_only_its_document(world: OpenWebuiWorld) -> None:
     """Requests for many files carry no texts; a single text is read only if nothing else decides."""
     world.turn(vectorize=(5.0, 5.0))
     async with world.client() as target:
@@ -321,7 +319,7 @@ async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(wor
         assert set((await target.delete([*ids, copy.remote_id])).values()) == {None}
 
 
-async def test_what_waits_is_listed_for_its_own_base_and_not_for_ever(world: OpenWebuiWorld) -> None:
+async def test_pending_files_are_listed_for_their_base_and_for_a_limited_time(world: OpenWebuiWorld) -> None:
     world.turn(vectorize=(5.0, 5.0))
     async with world.client() as target:
         [ours] = await target.put([outgoing("a.md", "text")])
@@ -330,7 +328,7 @@ async def test_what_waits_is_listed_for_its_own_base_and_not_for_ever(world: Ope
         assert [row.remote_id async for row in target.list()] == [ours.remote_id]
 
 
-async def test_a_document_whose_indexing_anew_failed_is_not_called_searchable(world: OpenWebuiWorld) -> None:
+async def test_document_whose_reindexing_failed_is_not_reported_searchable(world: OpenWebuiWorld) -> None:
     """The server forgets its hash, and keeps its link and its old passages."""
     world.write("a.md", "all about kestrels")
     await world.once()
@@ -372,7 +370,7 @@ async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocSt
 @enumerated()
 @pytest.mark.parametrize("op", ["update", "link"])
 @pytest.mark.parametrize("kind", ["lost-answer", "goes-on"])
-async def test_work_whose_answer_is_lost_is_not_done_twice(world: OpenWebuiWorld, op: str, kind: str) -> None:
+async def test_work_with_a_lost_answer_is_not_repeated(world: OpenWebuiWorld, op: str, kind: str) -> None:
     """Each poll is from another process: only the server's responses show the work in progress."""
     copy = await uploaded_copy(world)
     world.play(kind, op=op)
@@ -388,7 +386,7 @@ async def test_work_whose_answer_is_lost_is_not_done_twice(world: OpenWebuiWorld
 
 
 @pytest.mark.parametrize("op", ["update", "link"])
-async def test_work_that_a_restart_of_the_server_ended_is_begun_again(world: OpenWebuiWorld, op: str) -> None:
+async def test_work_interrupted_by_a_server_restart_is_started_again(world: OpenWebuiWorld, op: str) -> None:
     copy = await uploaded_copy(world)
     world.play("goes-on", op=op, args={"seconds": 0})
     for seconds in (1, GIVE_UP / 2 - 10, 20, 1):
@@ -401,7 +399,7 @@ async def test_work_that_a_restart_of_the_server_ended_is_begun_again(world: Ope
 
 @long
 @pytest.mark.parametrize("end", ["kbsync", "server"])
-async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_long_that_takes(
+async def test_pass_does_not_wait_for_a_postponed_copy_and_says_how_long_it_takes(
     world: OpenWebuiWorld, end: str
 ) -> None:
     """Either is killed while a copy is indexed, which restarts only after 15 minutes."""
@@ -430,7 +428,7 @@ async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_l
     assert await found(world, "kestrels") == {"a.md", "b.md"}
 
 
-async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: OpenWebuiWorld) -> None:
+async def test_twin_is_ready_only_when_its_old_passages_are_gone(world: OpenWebuiWorld) -> None:
     """It is reindexed first for itself, then for the base: one hash is visible before the other."""
     world.target_settings["give_up"] = GIVE_UP
     for name in ("a.md", "b.md"):
@@ -449,9 +447,7 @@ async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: O
 
 
 @pytest.mark.parametrize("asked", [["b.md"], ["b.md", "a.md"], ["a.md", "b.md"]])
-async def test_a_twin_that_a_look_comes_too_early_for_is_told_apart(
-    world: OpenWebuiWorld, asked: list[str]
-) -> None:
+async def test_twin_polled_too_early_is_recognised(world: OpenWebuiWorld, asked: list[str]) -> None:
     """The first list lacks it, whichever of the two is polled first."""
     world.turn(vectorize=(2.0, 2.0))
     ids = dict[str, str]()
@@ -468,9 +464,7 @@ async def test_a_twin_that_a_look_comes_too_early_for_is_told_apart(
 
 
 @pytest.mark.parametrize("goes", [0, 1])
-async def test_of_two_equal_texts_that_slipped_in_one_can_be_deleted(
-    world: OpenWebuiWorld, goes: int
-) -> None:
+async def test_one_of_two_accidental_equal_texts_can_be_deleted(world: OpenWebuiWorld, goes: int) -> None:
     for name in ("a.md", "b.md"):
         async with world.client() as target:
             await target.put([outgoing(name, "all about kestrels")])
@@ -483,7 +477,7 @@ async def test_of_two_equal_texts_that_slipped_in_one_can_be_deleted(
 
 
 @pytest.mark.parametrize("op", ["update", "link"])
-async def test_a_file_is_not_deleted_while_work_on_it_goes_on(world: OpenWebuiWorld, op: str) -> None:
+async def test_file_is_not_deleted_while_it_is_being_processed(world: OpenWebuiWorld, op: str) -> None:
     copy = await uploaded_copy(world)
     world.play("goes-on", op=op)
     await state_at_a_new_process(world, copy)
@@ -497,7 +491,7 @@ async def test_a_file_is_not_deleted_while_work_on_it_goes_on(world: OpenWebuiWo
     assert await found(world, "kestrels") == {"a.md"}
 
 
-async def test_a_folder_that_is_not_made_is_tried_again_and_halts_nothing(world: OpenWebuiWorld) -> None:
+async def test_failed_folder_creation_is_retried_and_halts_nothing(world: OpenWebuiWorld) -> None:
     world.play("not-made", op="make-folder")
     world.write("sub/a.md", "text")
     await world.once()
@@ -506,7 +500,7 @@ async def test_a_folder_that_is_not_made_is_tried_again_and_halts_nothing(world:
 
 
 @pytest.mark.parametrize("deleted", [7, "two", None])
-async def test_a_second_word_of_another_shape_confirms_no_empty_list(
+async def test_malformed_second_response_confirms_no_empty_list(
     world: OpenWebuiWorld, deleted: object
 ) -> None:
     body = {"deleted": deleted, "directory_map": {}}
@@ -519,7 +513,7 @@ async def test_a_second_word_of_another_shape_confirms_no_empty_list(
 # -- knowledge bases ---------------------------------------------------------------------------------------
 
 
-async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None:
+async def test_bases_are_created_changed_and_deleted(world: OpenWebuiWorld) -> None:
     from kbsync.accounts.account import BaseRequest, account_of
     from kbsync.errors import NameTaken, NotOffered
 

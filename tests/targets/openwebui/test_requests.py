@@ -21,7 +21,7 @@ async def mirrored(world: OpenWebuiWorld, n: int) -> None:
     world.server.requests.clear()
 
 
-async def test_a_small_new_document_costs_its_upload_and_one_look(world: OpenWebuiWorld) -> None:
+async def test_small_new_document_costs_its_upload_and_one_poll(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
     world.turn(vectorize=(0.2, 0.6))
     world.write("new.md", "a new file")
@@ -31,7 +31,7 @@ async def test_a_small_new_document_costs_its_upload_and_one_look(world: OpenWeb
 
 
 @long
-async def test_looks_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> None:
+async def test_polls_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> None:
     await mirrored(world, 1)
     world.turn(vectorize=(0.2, 0.6))
     for number in range(100):
@@ -42,7 +42,7 @@ async def test_looks_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> 
     assert world.asked() <= 1.2 * 100
 
 
-async def test_a_changed_file_costs_six_requests_with_the_removal_of_the_old_one(
+async def test_changed_file_costs_six_requests_including_removal_of_the_old_one(
     world: OpenWebuiWorld,
 ) -> None:
     await mirrored(world, 3)
@@ -53,7 +53,7 @@ async def test_a_changed_file_costs_six_requests_with_the_removal_of_the_old_one
     assert world.asked() <= LOOK + 5
 
 
-async def test_a_copy_costs_two_requests_more_than_its_looks(world: OpenWebuiWorld) -> None:
+async def test_copy_costs_two_requests_besides_its_polls(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
     world.turn(vectorize=(0.2, 0.6))
     world.write("copy.md", (world.root / "f0.md").read_text())
@@ -64,14 +64,14 @@ async def test_a_copy_costs_two_requests_more_than_its_looks(world: OpenWebuiWor
 
 
 @long
-async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(world: OpenWebuiWorld) -> None:
+async def test_unchanged_pass_sends_only_the_base_check(world: OpenWebuiWorld) -> None:
     await mirrored(world, 120)
     await world.once()
     assert world.asked() == LOOK
 
 
 @long
-async def test_a_lost_state_costs_a_request_for_each_hundred_documents(world: OpenWebuiWorld) -> None:
+async def test_lost_state_costs_one_request_per_hundred_documents(world: OpenWebuiWorld) -> None:
     await mirrored(world, 250)
     world.lose_state()
     await world.once()
@@ -80,7 +80,7 @@ async def test_a_lost_state_costs_a_request_for_each_hundred_documents(world: Op
     assert world.asked() <= LOOK + 1 + 3
 
 
-async def test_a_folder_is_made_once(world: OpenWebuiWorld) -> None:
+async def test_folder_is_created_once(world: OpenWebuiWorld) -> None:
     await mirrored(world, 1)
     for number in range(10):
         world.write(f"deep/er/new{number}.md", f"text {number}")
@@ -89,7 +89,7 @@ async def test_a_folder_is_made_once(world: OpenWebuiWorld) -> None:
     assert world.asked("folders") == 1
 
 
-async def test_a_moved_file_is_sent_nothing_of(world: OpenWebuiWorld) -> None:
+async def test_moved_file_is_not_uploaded(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
     world.move("f0.md", "sub/moved.md")
     await world.once()
@@ -97,7 +97,7 @@ async def test_a_moved_file_is_sent_nothing_of(world: OpenWebuiWorld) -> None:
     assert (world.asked("move"), world.asked("rename")) == (1, 1)
 
 
-async def test_a_look_at_a_thousand_that_wait_is_a_few_requests(world: OpenWebuiWorld) -> None:
+async def test_polling_a_thousand_pending_documents_takes_a_few_requests(world: OpenWebuiWorld) -> None:
     world.turn(vectorize=(50.0, 60.0))
     ids = [
         world.app.store(f"{one}.md", b"text %d" % one, "text/plain", {"knowledge_id": HOME_ID}).id

@@ -38,7 +38,7 @@ PATHS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateesca
 
 
 @given(PATHS)
-def test_a_mark_is_ascii_and_comes_back_with_its_path(path: str) -> None:
+def test_mark_is_ascii_and_round_trips_with_its_path(path: str) -> None:
     sent = shapes.metadata_of(7, "1", path, DIGEST, "base")
     assert json.dumps(sent).isascii()
     file = shapes.file_of(row(path, shapes.safe_folder(path)))
@@ -56,7 +56,7 @@ def test_a_mark_is_ascii_and_comes_back_with_its_path(path: str) -> None:
         ('say "so".md', "", "say _so_.md", 'say "so".md'),
     ],
 )
-def test_a_path_is_that_of_the_mark_until_somebody_moves_or_renames_the_file(
+def test_path_comes_from_the_mark_until_somebody_moves_or_renames_the_file(
     sent: str, folder: str | None, name: str, path: str
 ) -> None:
     file = shapes.file_of(row(sent, folder, name))
@@ -64,7 +64,7 @@ def test_a_path_is_that_of_the_mark_until_somebody_moves_or_renames_the_file(
     assert file.path == path
 
 
-def test_a_row_under_another_prefix_is_of_no_path_of_ours() -> None:
+def test_row_under_another_prefix_has_no_path_of_ours() -> None:
     file = shapes.file_of(row("handbook/a.md", "handbook"))
     assert file is not None
     assert file.listed("handbook/", DocState.READY).path == "a.md"
@@ -72,7 +72,7 @@ def test_a_row_under_another_prefix_is_of_no_path_of_ours() -> None:
     assert (other.path, other.name, other.upload_id, other.digest) == (None, "handbook/a.md", 7, DIGEST)
 
 
-def test_a_mark_with_a_lone_surrogate_is_none() -> None:
+def test_mark_with_a_lone_surrogate_is_rejected() -> None:
     told = row("a.md")
     told["meta"]["data"][shapes.MARK] = "7 1 a\ud800.md"
     file = shapes.file_of(told)
@@ -81,7 +81,7 @@ def test_a_mark_with_a_lone_surrogate_is_none() -> None:
 
 
 @pytest.mark.parametrize(("adopt", "conflicts"), [("name", [("mirrors", 0, "adopt")]), ("content", [])])
-def test_a_config_under_which_names_make_files_of_others_ours_is_refused(
+def test_config_that_would_claim_foreign_names_is_refused(
     adopt: str, conflicts: list[tuple[str | int, ...]]
 ) -> None:
     mirror = MirrorConfig("docs", Path("/srv/docs"), target=BLOCK, adopt=adopt)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_a_config_under_which_names_make_files_of_others_ours_is_refused(
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "A" * 64, None, 5])
-def test_a_hash_that_is_none_proves_nothing(digest: object) -> None:
+def test_invalid_hash_proves_nothing(digest: object) -> None:
     """Any uploader may send any text as a file's hash."""
     told = row("a.md")
     told["meta"]["file_hash"] = digest
@@ -99,13 +99,13 @@ def test_a_hash_that_is_none_proves_nothing(digest: object) -> None:
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"items": None, "total": 1}, {"items": []}, "text"])
-def test_what_is_no_list_is_not_read_as_an_empty_one(body: Any) -> None:
+def test_malformed_list_is_not_read_as_an_empty_one(body: Any) -> None:
     assert shapes.page_of(body, shapes.file_of) is None
     with pytest.raises(Unavailable):
         require_shape("list", shapes.page_of(body, shapes.file_of))
 
 
-def test_matches_need_three_lists_of_one_length() -> None:
+def test_matches_need_three_lists_of_equal_length() -> None:
     facts = [{"file_id": "f1"}, {"name": "a stranger's"}]
     body = {"documents": [["one", "two"]], "metadatas": [facts], "distances": [[0.8, 0.2]]}
     assert [(one, passage.text) for one, passage in shapes.matches_of(body) or ()] == [("f1", "one")]
@@ -113,7 +113,7 @@ def test_matches_need_three_lists_of_one_length() -> None:
     assert shapes.matches_of({"documents": [[]], "metadatas": [[]], "distances": [[]]}) == ()
 
 
-def test_a_page_with_200_is_no_success_and_the_message_names_the_key() -> None:
+def test_html_with_status_200_is_no_success_and_the_message_names_the_key() -> None:
     error = shapes.classify_answer(answer("upload", 200, None, "<!doctype html><title>Open WebUI</title>"))
     assert isinstance(error, Unsure)
     assert "base_url" in error.reason

@@ -21,7 +21,7 @@ async def unbegun(served: Any) -> str:
     return str(accepted.remote_id)
 
 
-async def test_parsing_is_asked_for_again_after_a_while_and_not_at_every_look(served: Any) -> None:
+async def test_parsing_is_requested_again_after_a_while_and_not_at_every_poll(served: Any) -> None:
     one = await unbegun(served)
     for _ in range(12):
         await served.target.status([one])
@@ -35,7 +35,7 @@ async def test_parsing_is_asked_for_again_after_a_while_and_not_at_every_look(se
     assert (await served.target.status([one]))[one].state is DocState.READY
 
 
-async def test_a_command_that_only_looks_begins_no_work(served: Any) -> None:
+async def test_read_only_command_starts_no_work(served: Any) -> None:
     one = await unbegun(served)
     await served.target.aclose()
     served.server.faults.clear()
@@ -45,7 +45,7 @@ async def test_a_command_that_only_looks_begins_no_work(served: Any) -> None:
     assert served.server.requests.by_op["parse"] == 0
 
 
-async def test_a_gateway_without_the_call_blames_no_document(served: Any) -> None:
+async def test_gateway_without_the_call_blames_no_document(served: Any) -> None:
     one = await unbegun(served)
     served.server.faults.clear()
     served.server.faults.add(Fault("status", "parse", effect=False, args={"status": 404}))
@@ -56,7 +56,7 @@ async def test_a_gateway_without_the_call_blames_no_document(served: Any) -> Non
     assert (await served.target.status([one]))[one].state is DocState.READY
 
 
-async def test_a_dataset_counts_as_deleted_only_where_the_server_says_that_it_is_gone(served: Any) -> None:
+async def test_dataset_counts_as_deleted_only_when_the_server_says_so(served: Any) -> None:
     served.server.faults.add(Fault("code", "delete-base"))
     served.server.faults.add(Fault("unauthorized", "base"))
     with pytest.raises(Halted) as refused:

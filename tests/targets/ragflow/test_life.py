@@ -39,7 +39,7 @@ async def found(world: RagflowWorld, words: str, **query: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("upon", [("POST answer",), ("POST answer", "POST start")], ids=str)
-async def test_what_was_uploaded_and_never_begun_is_begun_and_not_uploaded_again(
+async def test_uploaded_but_unparsed_document_is_parsed_and_not_uploaded_again(
     world: RagflowWorld, upon: Sequence[str]
 ) -> None:
     """The client is killed after the first of the two requests, or just before it sends the second."""
@@ -53,7 +53,7 @@ async def test_what_was_uploaded_and_never_begun_is_begun_and_not_uploaded_again
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_what_was_never_begun_is_begun_where_the_state_was_lost_as_well(world: RagflowWorld) -> None:
+async def test_unparsed_document_is_parsed_after_a_lost_state_too(world: RagflowWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=("POST answer",)))
     assert [one["run"] for one in world.documents()] == ["UNSTART"]
@@ -63,7 +63,7 @@ async def test_what_was_never_begun_is_begun_where_the_state_was_lost_as_well(wo
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_request_to_parse_that_comes_late_has_nothing_parsed_twice(world: RagflowWorld) -> None:
+async def test_late_parse_request_parses_nothing_twice(world: RagflowWorld) -> None:
     """A document can't be found while it is parsed again."""
     world.play("late-effect", op="parse", args={"after": 5})
     world.write("a.md", "some text")
@@ -74,7 +74,7 @@ async def test_a_request_to_parse_that_comes_late_has_nothing_parsed_twice(world
 
 
 @long
-async def test_one_that_cannot_be_begun_keeps_no_other_waiting(world: RagflowWorld) -> None:
+async def test_document_that_cannot_be_parsed_delays_no_other(world: RagflowWorld) -> None:
     world.play("code", op="parse", match="*f1~*", times=0, args={"code": 102, "message": "no parser"})
     world.write_many(3)
     await world.once()
@@ -82,12 +82,12 @@ async def test_one_that_cannot_be_begun_keeps_no_other_waiting(world: RagflowWor
     assert "no parser" in items(world)["f1.md"].reason
 
 
-async def test_a_dataset_with_a_pipeline_is_begun_by_the_call_that_it_has(world: RagflowWorld) -> None:
+async def test_pipeline_dataset_is_parsed_by_its_own_call(world: RagflowWorld) -> None:
     world.turn(pipeline=True)
     await mirrored(world)
 
 
-async def test_a_failed_document_is_parsed_again_and_told_in_the_words_of_the_service(
+async def test_failed_document_is_parsed_again_and_reported_with_the_services_message(
     world: RagflowWorld,
 ) -> None:
     world.play("fails", op="parse", match="*bad*", times=0, args={"said": "Fail to bind embedding model"})
@@ -97,7 +97,7 @@ async def test_a_failed_document_is_parsed_again_and_told_in_the_words_of_the_se
     assert "Fail to bind embedding model" in items(world)["bad.md"].reason
 
 
-async def test_no_money_for_the_models_halts_and_blames_no_document(world: RagflowWorld) -> None:
+async def test_model_without_credit_halts_and_blames_no_document(world: RagflowWorld) -> None:
     world.play("fails", op="parse", times=0, args={"said": "429: You exceeded your current quota"})
     world.write_many(3)
     await world.once()
@@ -114,7 +114,7 @@ async def test_no_money_for_the_models_halts_and_blames_no_document(world: Ragfl
 # -- infiniflow/ragflow#13708: its own data sources see new files, but no changes or deletions
 
 
-async def test_a_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_one(
+async def test_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_one(
     world: RagflowWorld,
 ) -> None:
     world.write("policy.md", "holidays need the consent of Ada")
@@ -127,7 +127,7 @@ async def test_a_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_
     assert await found(world, "holidays") == []
 
 
-async def test_a_deleted_file_is_not_found_any_more_and_others_are(world: RagflowWorld) -> None:
+async def test_deleted_file_is_no_longer_found_and_others_are(world: RagflowWorld) -> None:
     strange = world.plant("strange.md", "text of somebody else")
     await mirrored(world)
     world.delete("f1.md")
@@ -140,7 +140,7 @@ async def test_a_deleted_file_is_not_found_any_more_and_others_are(world: Ragflo
 # -- names
 
 
-async def test_names_that_the_database_calls_equal_are_two_documents_also_after_a_lost_state(
+async def test_names_equal_to_the_database_are_two_documents_even_after_a_lost_state(
     world: RagflowWorld,
 ) -> None:
     """Case and accents don't count there: the second is called `name(1).md`."""
@@ -157,7 +157,7 @@ async def test_names_that_the_database_calls_equal_are_two_documents_also_after_
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "no-id"])
-async def test_a_lost_upload_is_found_under_the_name_that_the_service_made_of_it(
+async def test_lost_upload_is_found_under_the_name_the_service_gave_it(
     world: RagflowWorld, kind: str
 ) -> None:
     world.write("Resume.md", "the same text")
@@ -171,7 +171,7 @@ async def test_a_lost_upload_is_found_under_the_name_that_the_service_made_of_it
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_lost_upload_of_a_pdf_is_found_although_the_service_repaired_it(world: RagflowWorld) -> None:
+async def test_lost_pdf_upload_is_found_although_the_service_repaired_it(world: RagflowWorld) -> None:
     world.write("damaged.pdf", "no header, and so another length there")
     world.play("lost-answer", op="upload")
     await world.once()
@@ -182,7 +182,7 @@ async def test_a_lost_upload_of_a_pdf_is_found_although_the_service_repaired_it(
 # -- deletions
 
 
-async def test_without_ids_nothing_is_ever_sent_for_all_would_go(world: RagflowWorld) -> None:
+async def test_delete_request_without_ids_is_never_sent(world: RagflowWorld) -> None:
     world.turn(no_ids="all")
     await mirrored(world)
     async with world.client() as target:
@@ -193,7 +193,7 @@ async def test_without_ids_nothing_is_ever_sent_for_all_would_go(world: RagflowW
 
 
 @pytest.mark.parametrize("unknown_ids", ["refused", "told"])
-async def test_one_that_is_gone_already_keeps_no_other_from_being_deleted(
+async def test_already_missing_document_does_not_prevent_other_deletions(
     world: RagflowWorld, unknown_ids: str
 ) -> None:
     world.turn(unknown_ids=unknown_ids)
@@ -210,7 +210,7 @@ async def test_one_that_is_gone_already_keeps_no_other_from_being_deleted(
 
 
 @long
-async def test_the_states_of_many_are_told_by_versions_that_cannot_be_asked_for_certain_ids(
+async def test_many_states_are_read_from_versions_without_an_id_filter(
     world: RagflowWorld,
 ) -> None:
     world.turn(ids_filter=False)
@@ -225,7 +225,7 @@ async def test_the_states_of_many_are_told_by_versions_that_cannot_be_asked_for_
     assert world.asked("list") <= 3
 
 
-async def test_a_document_that_was_switched_off_is_not_called_searchable(world: RagflowWorld) -> None:
+async def test_disabled_document_is_not_reported_searchable(world: RagflowWorld) -> None:
     await mirrored(world, 1)
     [document] = world.documents()
     world.app.put_foreign({"disable": document["id"]})
@@ -235,7 +235,7 @@ async def test_a_document_that_was_switched_off_is_not_called_searchable(world: 
     assert await found(world, "text") == []
 
 
-async def test_what_a_person_switched_off_stays_so_after_a_lost_state_and_costs_nothing(
+async def test_document_disabled_by_a_person_stays_disabled_after_a_lost_state_at_no_cost(
     world: RagflowWorld,
 ) -> None:
     await mirrored(world, 1)
@@ -249,7 +249,7 @@ async def test_what_a_person_switched_off_stays_so_after_a_lost_state_and_costs_
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_document_without_a_chunk_is_done_and_not_searchable(world: RagflowWorld) -> None:
+async def test_document_without_chunks_is_done_but_not_searchable(world: RagflowWorld) -> None:
     world.play("no-chunks", op="parse", times=0)
     world.write("empty.pdf", "a scan")
     await world.once()
@@ -260,21 +260,21 @@ async def test_a_document_without_a_chunk_is_done_and_not_searchable(world: Ragf
 # -- searches
 
 
-async def test_a_search_among_certain_documents_asks_for_these(world: RagflowWorld) -> None:
+async def test_search_among_some_documents_sends_their_ids(world: RagflowWorld) -> None:
     await mirrored(world)
     ids = [one["id"] for one in world.documents()]
     assert sorted(await found(world, "text", among=(ids[1],), paths=("x",))) == [ids[1]]
     assert world.asked("search") == 1
 
 
-async def test_a_search_among_documents_of_which_one_is_gone_finds_the_others(world: RagflowWorld) -> None:
+async def test_search_among_documents_with_a_missing_one_finds_the_others(world: RagflowWorld) -> None:
     await mirrored(world)
     ids = tuple(one["id"] for one in world.documents())
     world.app.put_foreign({"delete": ids[1]})
     assert sorted(await found(world, "text", among=ids, paths=("x",))) == sorted({ids[0], ids[2]})
 
 
-async def test_a_search_that_finds_nothing_is_no_error(world: RagflowWorld) -> None:
+async def test_search_without_hits_is_not_an_error(world: RagflowWorld) -> None:
     assert await found(world, "text") == []  # there is no index yet
     await mirrored(world, 1)
     world.play("nothing-found", op="search")
@@ -283,7 +283,7 @@ async def test_a_search_that_finds_nothing_is_no_error(world: RagflowWorld) -> N
     assert await found(world, "  ") == []
 
 
-async def test_a_search_that_is_refused_is_told(world: RagflowWorld) -> None:
+async def test_refused_search_is_reported(world: RagflowWorld) -> None:
     world.play("code", op="search", times=0, args={"code": 400, "message": "Model not found"})
     with pytest.raises(Rejected, match="Model not found"):
         await found(world, "text")
@@ -292,7 +292,7 @@ async def test_a_search_that_is_refused_is_told(world: RagflowWorld) -> None:
 # -- metadata
 
 
-async def test_path_and_tags_come_as_metadata(world: RagflowWorld) -> None:
+async def test_path_and_tags_are_stored_as_metadata(world: RagflowWorld) -> None:
     world.settings = replace(world.settings, prefix="team/")
     world.write("guides/intro.md", "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons.")
     world.write("plain.txt", "---\ntags: none\n---\ntext")
@@ -305,7 +305,7 @@ async def test_path_and_tags_come_as_metadata(world: RagflowWorld) -> None:
 
 
 @pytest.mark.parametrize(("kind", "args"), [("status", {"status": 404}), ("code", {"code": 102})])
-async def test_a_document_whose_metadata_is_refused_is_mirrored_without(
+async def test_document_with_refused_metadata_is_mirrored_without_it(
     world: RagflowWorld, kind: str, args: dict[str, Any]
 ) -> None:
     world.play(kind, op="describe", times=0, args=args)

@@ -20,7 +20,7 @@ def asked(world: RagflowWorld) -> Counter[str]:
     return told
 
 
-async def test_a_new_document_costs_the_four_that_it_needs_and_a_look_at_the_dataset(
+async def test_new_document_costs_four_requests_and_a_dataset_check(
     world: RagflowWorld,
 ) -> None:
     world.turn(vectorize=[0.5, 0.5])
@@ -35,7 +35,7 @@ async def test_a_new_document_costs_the_four_that_it_needs_and_a_look_at_the_dat
 @pytest.mark.parametrize(
     ("seconds", "poll_first", "looks"), [(3.0, 1.0, 3), (10.0, 1.0, 9), (60.0, 1.0, 17), (10.0, 10.0, 1)]
 )
-async def test_looks_at_a_document_that_takes_long_grow_rarer(
+async def test_polls_of_a_slow_document_become_rarer(
     tmp_path: Path, seconds: float, poll_first: float, looks: int
 ) -> None:
     async with RagflowWorld(tmp_path, vectorize=(seconds, seconds), poll_first=poll_first).serving() as world:
@@ -48,7 +48,7 @@ async def test_looks_at_a_document_that_takes_long_grow_rarer(
 
 
 @long
-async def test_many_new_documents_are_asked_after_together(world: RagflowWorld) -> None:
+async def test_many_new_documents_are_polled_in_one_request(world: RagflowWorld) -> None:
     world.write_many(100)
     await world.once()
     assert world.statuses() == {"ready": 100}
@@ -57,7 +57,7 @@ async def test_many_new_documents_are_asked_after_together(world: RagflowWorld) 
     assert told.total() <= 2.25 * 100
 
 
-async def test_a_changed_file_costs_six_requests(world: RagflowWorld) -> None:
+async def test_changed_file_costs_six_requests(world: RagflowWorld) -> None:
     world.turn(vectorize=[0.5, 0.5])
     world.write_many(3)
     await world.once()
@@ -83,7 +83,7 @@ async def test_many_documents_are_deleted_by_few_requests(world: RagflowWorld) -
     assert asked(world)["delete"] <= 10
 
 
-async def test_a_pass_without_changes_looks_at_the_dataset_and_at_nothing_else(world: RagflowWorld) -> None:
+async def test_unchanged_pass_checks_only_the_dataset(world: RagflowWorld) -> None:
     world.write_many(5)
     await world.once()
     asked(world)
@@ -92,7 +92,7 @@ async def test_a_pass_without_changes_looks_at_the_dataset_and_at_nothing_else(w
 
 
 @long
-async def test_a_lost_state_costs_a_list_and_no_upload(world: RagflowWorld) -> None:
+async def test_lost_state_costs_a_list_and_no_upload(world: RagflowWorld) -> None:
     world.write_many(60)
     await world.once()
     asked(world)

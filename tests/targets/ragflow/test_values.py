@@ -26,7 +26,7 @@ def classified(body: Any, status: int = 200, op: str = "upload") -> TargetError 
     return classify_answer(HttpAnswer(op, status, {}, body, "", 0.0))
 
 
-def test_a_search_without_an_index_finds_nothing() -> None:
+def test_search_without_an_index_finds_nothing() -> None:
     body = {"code": 100, "message": "No chunk found, please upload file and parse it."}
     assert classified(body, op="search") is None
     assert matches_of(body) == ()
@@ -58,7 +58,7 @@ def listed(**fields: Any) -> Any:
         ({"run": True}, DocState.UNKNOWN),
     ],
 )
-def test_only_what_is_done_switched_on_and_has_chunks_is_searchable(
+def test_only_done_enabled_documents_with_chunks_are_searchable(
     fields: dict[str, Any], state: DocState
 ) -> None:
     assert listed(**fields).status.state is state
@@ -67,7 +67,7 @@ def test_only_what_is_done_switched_on_and_has_chunks_is_searchable(
 @pytest.mark.parametrize(
     "said", ["12:00 began\n12:01 [ERROR]no parser\n12:02 Task failed", ["12:01 [ERROR]no parser", "over"]]
 )
-def test_a_failure_is_told_by_the_error_in_its_progress(said: object) -> None:
+def test_failure_reason_is_the_error_in_its_progress(said: object) -> None:
     status = listed(run="FAIL", progress_msg=said).status
     assert status.reason == "12:01 [ERROR]no parser" and status.halt == ""
 
@@ -75,21 +75,21 @@ def test_a_failure_is_told_by_the_error_in_its_progress(said: object) -> None:
 @pytest.mark.parametrize(
     "said", ["Error code: 429 - {'code': 'insufficient_quota'}", "账户余额不足", "Insufficient Balance"]
 )
-def test_a_model_without_money_is_no_fault_of_the_document(said: str) -> None:
+def test_model_without_credit_does_not_blame_the_document(said: str) -> None:
     assert listed(run="FAIL", progress_msg=said).status.halt == "quota"
 
 
-def test_the_length_of_a_pdf_proves_nothing_for_a_damaged_one_is_repaired() -> None:
+def test_pdf_length_proves_nothing_because_damaged_ones_are_repaired() -> None:
     assert listed().size == 7
     assert listed(name="a.PDF").size is None
 
 
-def test_a_time_is_in_milliseconds() -> None:
+def test_times_are_in_milliseconds() -> None:
     assert listed(create_time=1728897061948).created == 1728897061.948
     assert listed(create_time="soon").created is None
 
 
-def test_a_page_counts_by_the_word_of_the_server_or_that_of_its_reference() -> None:
+def test_list_page_is_validated_by_the_servers_count() -> None:
     for key in ("total", "total_datasets"):
         page = page_of({"code": 0, "data": {"docs": [], key: 5}})
         assert page is not None and page.total == 5
@@ -97,7 +97,7 @@ def test_a_page_counts_by_the_word_of_the_server_or_that_of_its_reference() -> N
     assert page_of({"code": 0}) is None
 
 
-def test_an_upload_names_its_one_document_or_none() -> None:
+def test_upload_response_names_exactly_one_document() -> None:
     one = {"id": "d1", "name": "a(1).md"}
     stored = stored_of({"code": 0, "data": [one]})
     assert stored is not None and (stored.id, stored.name) == ("d1", "a(1).md")
@@ -105,7 +105,7 @@ def test_an_upload_names_its_one_document_or_none() -> None:
         assert stored_of({"code": 0, "data": data}) is None
 
 
-def test_a_passage_has_the_page_of_a_pdf_and_of_nothing_else() -> None:
+def test_only_pdf_passages_have_a_page() -> None:
     """Other formats have the number of their chunk in its place."""
     chunk = {"document_id": "d1", "content": "text", "similarity": 0.5, "positions": [[4, 1, 2, 3, 4]]}
     pages = []
@@ -120,7 +120,7 @@ def test_a_passage_has_the_page_of_a_pdf_and_of_nothing_else() -> None:
     assert matches_of({"code": 0, "data": {"chunks": 3}}) is None
 
 
-def test_a_dataset_is_read_from_a_list_and_from_the_answer_to_its_making() -> None:
+def test_dataset_is_read_from_a_list_and_from_its_create_response() -> None:
     one = {"id": "b1", "name": "n", "description": None, "document_count": 3, "chunk_method": "qa"}
     for data in ([one], one):
         [card] = bases_of({"code": 0, "data": data})
@@ -128,14 +128,14 @@ def test_a_dataset_is_read_from_a_list_and_from_the_answer_to_its_making() -> No
     assert bases_of({"code": 0}) == ()
 
 
-def test_every_format_that_is_sent_is_one_that_can_be_uploaded() -> None:
+def test_every_sent_format_can_be_uploaded() -> None:
     assert all(FORMATS.fullmatch(f"a.{one}") for one in EXTENSIONS)
 
 
 # -- chat assistants
 
 
-def test_passages_are_cited_by_their_places_in_the_answer() -> None:
+def test_passages_are_cited_by_their_position_in_the_answer() -> None:
     chunks = [
         {"document_id": "b", "content": "one", "document_name": "b.pdf", "positions": [[3, 1, 2, 1, 2]]},
         None,
@@ -157,7 +157,7 @@ def test_passages_are_cited_by_their_places_in_the_answer() -> None:
     assert sources_of(Piece("", "stop", message={"reference": []})).hits == ()
 
 
-def test_an_error_of_the_model_is_a_text_of_the_answer() -> None:
+def test_model_error_arrives_as_answer_text() -> None:
     assert list(texts_of(Piece("<think>hm</think>Nine."))) == ["Nine."]
     said = []
     with pytest.raises(Unavailable, match="RATE_LIMIT - too many"):
@@ -173,7 +173,7 @@ def test_an_error_of_the_model_is_a_text_of_the_answer() -> None:
         [{"id": "c", "datasets": [{"id": "d"}, {}], "llm": {"model_name": "m"}}],
     ],
 )
-def test_assistants_are_read_as_versions_list_them(data: Any) -> None:
+def test_assistants_are_parsed_in_every_versions_format(data: Any) -> None:
     page = chats_of({"code": 0, "data": data})
     assert page is not None
     assert [(one.id, one.bases, one.model) for one in page.rows] == [("c", ("d",), "m")]

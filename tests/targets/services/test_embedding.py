@@ -35,7 +35,7 @@ def assert_made(vectors: Sequence[Any], texts: list[str], dimensions: int = 64) 
 
 @pytest.mark.parametrize("more", [{}, {"dimensions": 256}], ids=str)
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order_as_long_as_configured(
+async def test_every_dialect_returns_vectors_in_order_and_of_the_configured_length(
     server: Server, dialect: Service, more: dict[str, int]
 ) -> None:
     async with embedding(server, dialect, **more) as service:
@@ -44,7 +44,7 @@ async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order_as_lo
     assert server.app.violations == []
 
 
-async def test_a_service_that_ignores_the_length_halts(server: Server) -> None:
+async def test_service_that_ignores_the_length_halts(server: Server) -> None:
     play(server, "own-length")
     async with embedding(server, "tei", dimensions=256) as service:
         with pytest.raises(Halted, match="vectors of 64 numbers, not 256") as halted:
@@ -54,7 +54,7 @@ async def test_a_service_that_ignores_the_length_halts(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "most"), [("tei", 32), ("zhipu", 64), ("openai", 256), ("jina", 128)])
-async def test_no_request_has_more_items_than_the_service_takes(
+async def test_no_request_has_more_items_than_the_service_accepts(
     server: Server, dialect: Service, most: int
 ) -> None:
     texts = [f"bee {n}" for n in range(most * 2 + 1)]
@@ -66,7 +66,7 @@ async def test_no_request_has_more_items_than_the_service_takes(
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("most", [1, 10])
-async def test_a_service_that_takes_fewer_is_asked_in_smaller_requests(
+async def test_service_with_a_lower_limit_gets_smaller_requests(
     server: Server, dialect: Service, most: int
 ) -> None:
     server.app.set_behaviour({"most_items": most})
@@ -76,7 +76,7 @@ async def test_a_service_that_takes_fewer_is_asked_in_smaller_requests(
     assert_made(vectors, texts)
 
 
-async def test_a_service_that_takes_fewer_is_not_asked_for_more_again(server: Server) -> None:
+async def test_lowered_request_size_is_remembered(server: Server) -> None:
     server.app.set_behaviour({"most_items": 20})
     async with embedding(server, "vllm") as service:
         await service.embed(items([f"bee {n}" for n in range(64)]))
@@ -86,7 +86,7 @@ async def test_a_service_that_takes_fewer_is_not_asked_for_more_again(server: Se
     assert [each["texts"] for each in server.app.journal()[before:]] == [16, 16, 16, 16]
 
 
-async def test_a_bad_item_makes_no_later_request_smaller(server: Server) -> None:
+async def test_bad_item_does_not_reduce_the_size_of_later_requests(server: Server) -> None:
     play(server, "bad-item", times=0, args={"word": "poison"})
     async with embedding(server, "vllm") as service:
         await service.embed(items([f"bee {n}" for n in range(63)] + ["poison"]))
@@ -94,14 +94,14 @@ async def test_a_bad_item_makes_no_later_request_smaller(server: Server) -> None
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_as_many_are_sent_at_once_as_is_configured(server: Server, dialect: Service) -> None:
+async def test_configured_number_of_requests_is_sent_concurrently(server: Server, dialect: Service) -> None:
     async with embedding(server, dialect, batch=7) as service:
         await service.embed(items([f"bee {n}" for n in range(15)]))
     assert [each["texts"] for each in server.app.journal()] == [7, 7, 1]
 
 
 @long
-async def test_no_request_is_larger_than_it_should_be(server: Server) -> None:
+async def test_request_size_stays_below_the_limit(server: Server) -> None:
     async with embedding(server) as service:
         vectors = await service.embed(items(["bee " * 5000] * 25))
     sizes = [each["texts"] for each in server.app.journal()]
@@ -118,7 +118,7 @@ async def test_rows_in_another_form_are_the_same_vectors(server: Server, kind: s
 
 
 @pytest.mark.parametrize("kind", ["one-too-few", "one-too-many", "wrong-dimension", "several-vectors"])
-async def test_an_answer_that_cannot_be_assigned_is_no_answer(server: Server, kind: str) -> None:
+async def test_response_that_cannot_be_matched_is_rejected(server: Server, kind: str) -> None:
     play(server, kind)
     async with embedding(server, "newapi") as service:
         with pytest.raises(Unavailable, match="embed: "):
@@ -127,7 +127,7 @@ async def test_an_answer_that_cannot_be_assigned_is_no_answer(server: Server, ki
 
 
 @pytest.mark.parametrize("kind", ["nan", "null-number", "zero-vector"])
-async def test_a_vector_without_a_direction_is_asked_for_again_alone(server: Server, kind: str) -> None:
+async def test_zero_vector_is_requested_again_alone(server: Server, kind: str) -> None:
     play(server, kind)
     async with embedding(server, "newapi") as service:
         vectors = await service.embed(items(TEXTS))
@@ -137,7 +137,7 @@ async def test_a_vector_without_a_direction_is_asked_for_again_alone(server: Ser
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("form", ["nan", "null", "zeros", "none"])
-async def test_a_vector_that_never_has_a_direction_is_refused_and_the_others_are_kept(
+async def test_persistent_zero_vector_is_refused_and_the_others_are_kept(
     server: Server, dialect: Service, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
@@ -153,7 +153,7 @@ async def test_a_vector_that_never_has_a_direction_is_refused_and_the_others_are
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_one_bad_item_is_found_and_the_rest_of_its_batch_is_not_lost(
+async def test_one_bad_item_is_isolated_and_the_rest_of_its_batch_is_kept(
     server: Server, status: int
 ) -> None:
     texts = [f"bee {n}" for n in range(40)]
@@ -167,7 +167,7 @@ async def test_one_bad_item_is_found_and_the_rest_of_its_batch_is_not_lost(
 
 
 @pytest.mark.parametrize(("count", "is_query", "asked"), [(1, False, 2), (1, True, 2), (4, False, 8)])
-async def test_items_that_are_all_bad_are_to_blame_where_others_are_taken(
+async def test_uniformly_refused_items_are_blamed_when_others_are_accepted(
     server: Server, count: int, is_query: bool, asked: int
 ) -> None:
     play(server, "bad-item", times=0, args={"word": "poisoned", "status": 400})
@@ -177,7 +177,7 @@ async def test_items_that_are_all_bad_are_to_blame_where_others_are_taken(
     assert server.requests.by_op["embed"] == asked
 
 
-async def test_a_text_that_is_too_long_is_shortened_until_it_fits(server: Server) -> None:
+async def test_too_long_text_is_shortened_until_it_fits(server: Server) -> None:
     texts = ["short", "word " * 6000, "short too"]
     async with embedding(server, "zhipu") as service:
         vectors = await service.embed(items(texts))
@@ -185,13 +185,13 @@ async def test_a_text_that_is_too_long_is_shortened_until_it_fits(server: Server
     assert_made(vectors[2:], texts[2:])
 
 
-async def test_a_busy_service_is_asked_again(server: Server) -> None:
+async def test_busy_service_is_retried(server: Server) -> None:
     play(server, "overloaded", times=2)
     async with embedding(server, "tei") as service:
         assert len(await service.embed(items(TEXTS))) == 3
 
 
-async def test_a_search_asks_a_busy_service_once_and_waits_for_no_long_pause(server: Server) -> None:
+async def test_search_asks_a_busy_service_once_and_accepts_no_long_delay(server: Server) -> None:
     play(server, "status", times=0, args={"status": 429, "retry_after": 300})
     async with embedding(server) as service:
         for _ in range(2):
@@ -200,7 +200,7 @@ async def test_a_search_asks_a_busy_service_once_and_waits_for_no_long_pause(ser
     assert server.requests.total == 1
 
 
-async def test_a_search_waits_for_no_silent_service_and_a_pass_does(
+async def test_search_does_not_wait_for_a_silent_service_but_a_pass_does(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SOON", 0.2)
@@ -215,7 +215,7 @@ async def test_a_search_waits_for_no_silent_service_and_a_pass_does(
 @pytest.mark.parametrize(
     "args", [{}, {"param": "encoding_format"}, {"message": "invalid request"}, {"status": 422}], ids=str
 )
-async def test_a_gateway_that_knows_numbers_only_is_asked_for_them_once(
+async def test_gateway_without_base64_is_asked_for_numbers_once(
     server: Server, dialect: Service, args: dict[str, object]
 ) -> None:
     play(server, "no-base64", times=0, args=args)
@@ -230,9 +230,7 @@ async def test_a_gateway_that_knows_numbers_only_is_asked_for_them_once(
     assert server.app.violations == []
 
 
-async def test_a_service_that_hangs_costs_few_searches_their_patience(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hanging_service_delays_few_searches(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SOON", 0.02)
     play(server, "hang", times=0)
     async with embedding(server) as service:
@@ -242,7 +240,7 @@ async def test_a_service_that_hangs_costs_few_searches_their_patience(
     assert server.requests.total <= 5
 
 
-async def test_a_question_may_have_another_vector_than_a_passage(server: Server) -> None:
+async def test_query_may_have_another_vector_than_a_passage(server: Server) -> None:
     async with embedding(server, "jina") as service:
         await service.embed([EmbeddingItem("bees")], is_query=True)
         await service.embed([EmbeddingItem("bees")])
@@ -271,7 +269,7 @@ cost.
 
 
 @pytest.mark.parametrize(("dialect", "kind", "args", "halt", "words", "most"), HALTS)
-async def test_what_a_person_must_mend_halts_and_says_where(
+async def test_user_fixable_problem_halts_with_its_location(
     server: Server, dialect: Service, kind: str, args: dict[str, object], halt: str, words: str, most: int
 ) -> None:
     if kind == "key_revoked":
@@ -289,9 +287,7 @@ async def test_what_a_person_must_mend_halts_and_says_where(
 @pytest.mark.parametrize(
     ("dialect", "model", "least"), [("openai", "m", None), ("jina", "m", None), ("jina", "jina-clip-v2", 0.0)]
 )
-def test_pictures_are_hits_however_little_they_resemble_the_question(
-    dialect: Service, model: str, least: float | None
-) -> None:
+def test_pictures_are_hits_even_at_low_similarity(dialect: Service, model: str, least: float | None) -> None:
     config = EmbeddingConfig(dialect, base_url="http://127.0.0.1:1", model=model)
     with closing(ServiceEncoder(config)) as encoder:
         assert encoder.least_cosine == least

@@ -30,14 +30,14 @@ JSON = st.recursive(
 )
 
 
-def test_a_vector_with_a_number_that_is_too_large_is_none_and_warns_of_nothing() -> None:
+def test_vector_with_a_too_large_number_is_rejected_without_a_warning() -> None:
     assert vectors_of([[1e300, 1.0]], 1) == [None]
 
 
 @long
 @settings(max_examples=400, deadline=None)
 @given(body=JSON, count=st.integers(0, 3))
-def test_any_answer_is_vectors_or_nonsense(body: Any, count: int) -> None:
+def test_any_response_is_parsed_as_vectors_or_rejected(body: Any, count: int) -> None:
     try:
         vectors = vectors_of(body, count)
     except NonsenseError:
@@ -50,7 +50,7 @@ def test_any_answer_is_vectors_or_nonsense(body: Any, count: int) -> None:
 @long
 @settings(max_examples=400, deadline=None)
 @given(body=JSON, count=st.integers(0, 3))
-def test_any_answer_is_an_order_or_nonsense(body: Any, count: int) -> None:
+def test_any_response_is_parsed_as_a_ranking_or_rejected(body: Any, count: int) -> None:
     try:
         order = order_of(body, count)
     except NonsenseError:
@@ -63,7 +63,7 @@ def test_any_answer_is_an_order_or_nonsense(body: Any, count: int) -> None:
 @pytest.mark.parametrize(
     "number", ["1e999", "-1e999", "NaN", "1" + "0" * 400, '"x"', "null", "true", "[1]", "{}"]
 )
-def test_numbers_that_are_none_come_to_nothing(number: str) -> None:
+def test_invalid_numbers_are_ignored(number: str) -> None:
     body = json.loads(f'{{"data": [{{"index": 0, "embedding": [{number}, 1]}}]}}')
     try:
         (vector,) = vectors_of(body, 1)
@@ -72,6 +72,6 @@ def test_numbers_that_are_none_come_to_nothing(number: str) -> None:
     assert vector is None or number == "true"
 
 
-def test_every_kind_of_vectors_is_played_by_a_test() -> None:
+def test_every_vector_form_is_covered_by_a_test() -> None:
     tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []

@@ -17,7 +17,7 @@ SAME = [2, 3, 1, 0, 4]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_every_dialect_gives_the_best_first(server: Server, dialect: Service) -> None:
+async def test_every_dialect_ranks_the_best_first(server: Server, dialect: Service) -> None:
     async with reranking(server, dialect) as service:
         order = await service.order(QUESTION, TEXTS)
     assert [index for index, _ in order] == SAME
@@ -34,14 +34,14 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-async def test_every_shape_is_an_order_of_all_texts(server: Server, kind: str) -> None:
+async def test_every_response_shape_is_an_order_of_all_texts(server: Server, kind: str) -> None:
     play(server, kind)
     async with reranking(server) as service:
         order = await service.order(QUESTION, TEXTS)
     assert [index for index, _ in order] == SHAPES[kind]
 
 
-async def test_a_silent_service_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_service_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "SOON", 0.1)
     play(server, "hang", times=0)
     async with reranking(server) as service:
@@ -49,7 +49,7 @@ async def test_a_silent_service_is_not_waited_for(server: Server, monkeypatch: p
             await service.order(QUESTION, TEXTS)
 
 
-async def test_more_texts_than_one_request_takes_keep_their_order_at_the_end(server: Server) -> None:
+async def test_texts_beyond_one_request_keep_their_order_at_the_end(server: Server) -> None:
     texts = [f"nothing {n}" for n in range(40)]
     texts[31], texts[35] = "bees make honey", "bees make honey"
     async with reranking(server, "tei") as service:
@@ -60,20 +60,20 @@ async def test_more_texts_than_one_request_takes_keep_their_order_at_the_end(ser
     assert server.app.violations == []
 
 
-async def test_a_text_longer_than_the_service_takes_is_cut(server: Server) -> None:
+async def test_text_longer_than_the_service_accepts_is_truncated(server: Server) -> None:
     async with reranking(server, "zhipu") as service:
         order = await service.order("bees " * 2000, ["bees " * 5000, "tax"])
     assert [index for index, _ in order] == [0, 1]
     assert server.app.violations == []
 
 
-async def test_nothing_is_asked_about_no_texts(server: Server) -> None:
+async def test_no_request_is_made_for_no_texts(server: Server) -> None:
     async with reranking(server) as service:
         assert await service.order(QUESTION, []) == []
     assert server.requests.by_op == {}
 
 
-async def test_a_service_without_the_route_says_where_to_look(server: Server) -> None:
+async def test_service_without_the_route_says_where_to_look(server: Server) -> None:
     play(server, "not-found", times=0)
     async with reranking(server) as service:
         with pytest.raises(Halted) as halted:
@@ -81,7 +81,7 @@ async def test_a_service_without_the_route_says_where_to_look(server: Server) ->
     assert (halted.value.halt, "rerank.base_url" in halted.value.cure) == ("rerank-missing", True)
 
 
-async def test_an_answer_without_any_of_the_texts_is_none(server: Server) -> None:
+async def test_response_without_any_of_the_texts_is_rejected(server: Server) -> None:
     play(server, "one-too-few")
     async with reranking(server) as service:
         with pytest.raises(Unavailable, match="none of the texts"):

@@ -22,7 +22,7 @@ BEES = [EmbeddingItem("bees")]
 
 
 @long
-async def test_an_authority_of_our_own_is_trusted_when_it_is_named(tmp_path: Path) -> None:
+async def test_configured_certificate_authority_is_trusted(tmp_path: Path) -> None:
     ours = authority(tmp_path)
     async with answering(VECTORS, ORDER, context=ours.server) as server:
         place = {"base_url": f"https://127.0.0.1:{server.port}", "model": "m", "ca_file": ours.ca_file}
@@ -34,7 +34,7 @@ async def test_an_authority_of_our_own_is_trusted_when_it_is_named(tmp_path: Pat
         await ranker.aclose()
 
 
-async def test_both_go_through_the_proxy_that_is_set() -> None:
+async def test_embedding_and_ranking_use_the_configured_proxy() -> None:
     lines: list[str] = []
     async with serving(proxying(VECTORS, lines, [])) as proxy:
         way = Secret(f"http://127.0.0.1:{proxy.port}")
@@ -51,7 +51,7 @@ async def test_both_go_through_the_proxy_that_is_set() -> None:
     assert lines == ["POST http://gw.invalid/embeddings HTTP/1.1", "POST http://gw.invalid/rerank HTTP/1.1"]
 
 
-async def test_no_more_requests_are_sent_in_a_minute_than_the_config_allows() -> None:
+async def test_requests_per_minute_stay_within_the_config() -> None:
     async with answering(VECTORS) as server:
         place = {"base_url": server.url, "model": "m"}
         config = EmbeddingConfig("openai", requests_per_minute=1, **place)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ async def test_no_more_requests_are_sent_in_a_minute_than_the_config_allows() ->
         assert len(server.seen) == 1
 
 
-def test_a_file_without_certificates_is_named(tmp_path: Path) -> None:
+def test_file_without_certificates_is_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("none")
     with pytest.raises(UsageError, match=r"ca\.pem"):
         EmbeddingService(EmbeddingConfig("openai", base_url="https://gw", ca_file=tmp_path / "ca.pem"))

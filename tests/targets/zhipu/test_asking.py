@@ -42,12 +42,12 @@ GONE = [
 # ---- the base
 
 
-async def test_the_base_is_named_by_its_id_and_address() -> None:
+async def test_base_is_identified_by_id_and_address() -> None:
     assert await target(Vendor()).base() == Base(BASE, 5, "https://open.bigmodel.cn/api")
 
 
 @pytest.mark.parametrize("answer", [*GONE, ok({}), 405, failed(400, "参数错误")])
-async def test_a_missing_base_calls_a_person(answer: Any) -> None:
+async def test_missing_base_halts(answer: Any) -> None:
     with pytest.raises(Halted) as caught:
         await target(Vendor(base=[answer])).base()
     assert caught.value.halt == "knowledge-base-missing"
@@ -58,14 +58,14 @@ async def test_a_missing_base_calls_a_person(answer: Any) -> None:
 # ---- status
 
 
-async def test_one_or_two_are_asked_for_by_detail() -> None:
+async def test_one_or_two_documents_are_polled_by_detail() -> None:
     vendor = Vendor(detail=[by_id({"1": ok(row("1", 1)), "2": ok(row("2", 0))})])
     states = await target(vendor).status(["1", "2", "1"])
     assert {key: one.state for key, one in states.items()} == {"1": DocState.READY, "2": DocState.INDEXING}
     assert vendor.asked == {"detail": 2}
 
 
-async def test_what_the_pages_do_not_show_is_asked_by_detail_and_never_called_missing() -> None:
+async def test_documents_absent_from_the_pages_are_polled_by_detail_and_not_missing() -> None:
     ids = [snowflake(NOW - n) for n in range(10)]
     page = ok({"total": 7, "list": [row(one, 1) for one in ids[3:]]})
     vendor = Vendor(list=[page], detail=[ok(row("x", 0))])
@@ -75,7 +75,7 @@ async def test_what_the_pages_do_not_show_is_asked_by_detail_and_never_called_mi
 
 
 @pytest.mark.parametrize("answer", GONE)
-async def test_gone_is_missing_only_where_the_base_answers(answer: Any) -> None:
+async def test_document_is_missing_only_when_the_base_answers(answer: Any) -> None:
     states = await target(Vendor(detail=[answer])).status(["5"])
     assert states["5"].state is DocState.MISSING
     with pytest.raises(Halted) as caught:
@@ -85,14 +85,14 @@ async def test_gone_is_missing_only_where_the_base_answers(answer: Any) -> None:
         await target(Vendor(detail=[answer], base=[503])).status(["5"])
 
 
-async def test_the_base_is_asked_once_for_all_that_are_gone() -> None:
+async def test_base_is_checked_once_for_all_missing_documents() -> None:
     ids = [str(n) for n in range(20)]
     vendor = Vendor(list=[ok({"total": 0, "list": []})], detail=[404])
     await target(vendor).status(ids)
     assert vendor.asked["base"] == 1
 
 
-async def test_one_document_that_cannot_be_seen_does_not_hide_the_others() -> None:
+async def test_unreadable_document_does_not_hide_the_others() -> None:
     vendor = Vendor(detail=[by_id({"1": ok(row("1", 1)), "2": (503, "")})])
     states = await target(vendor).status(["1", "2"])
     assert states["1"].state is DocState.READY
@@ -100,21 +100,21 @@ async def test_one_document_that_cannot_be_seen_does_not_hide_the_others() -> No
     assert states["2"].reason
 
 
-async def test_a_target_that_is_down_is_said_to_be() -> None:
+async def test_unreachable_target_is_reported() -> None:
     with pytest.raises(Unavailable):
         await target(Vendor(detail=[(503, "")])).status(["1", "2"])
     with pytest.raises(Unavailable):
         await target(Vendor(list=[(503, "")])).status(["1", "2", "3"])
 
 
-async def test_a_refused_key_stops_the_asking() -> None:
+async def test_refused_key_stops_polling() -> None:
     vendor = Vendor(detail=[(401, failed(1000))], list=[ok({"total": 0, "list": []})])
     with pytest.raises(Halted, match="api_key"):
         await target(vendor, concurrency=2).status([str(n) for n in range(50)])
     assert vendor.asked["detail"] <= 2
 
 
-async def test_a_list_that_is_refused_leaves_the_details() -> None:
+async def test_refused_list_falls_back_to_details() -> None:
     vendor = Vendor(list=[failed(400, "参数错误")], detail=[ok(row("x", 1))])
     states = await target(vendor).status(["1", "2", "3"])
     assert [one.state.value for one in states.values()].count("ready") == 2
@@ -125,7 +125,7 @@ async def test_a_list_that_is_refused_leaves_the_details() -> None:
 # ---- deleting
 
 
-async def test_deleting_reports_each_document() -> None:
+async def test_delete_reports_each_document() -> None:
     vendor = Vendor(
         delete=[by_id({"1": ok(), "2": failed(1301, "x"), "3": 404, "4": failed(400, "文档不存在")})],
         detail=[404],
@@ -147,7 +147,7 @@ async def test_not_found_is_not_deleted_while_the_base_does_not_answer(base: Any
 
 
 @pytest.mark.parametrize("answer", [404, failed(404, "x")])
-async def test_a_missing_document_is_not_taken_for_a_missing_call(answer: Any) -> None:
+async def test_missing_document_is_not_mistaken_for_a_missing_call(answer: Any) -> None:
     vendor = Vendor(reembed=[answer], detail=[404])
     subject = target(vendor)
     for asked in (1, 2):
@@ -159,7 +159,7 @@ async def test_a_missing_document_is_not_taken_for_a_missing_call(answer: Any) -
 
 
 @pytest.mark.parametrize(("had", "wanted"), [(0, True), (1, False), (None, True)])
-async def test_slicing_anew_cannot_change_the_reading_of_images(had: Any, wanted: bool) -> None:
+async def test_reslicing_cannot_change_image_reading(had: Any, wanted: bool) -> None:
     vendor = Vendor(reslice=[ok()], detail=[ok(row("5", parse_image=had))])
     subject = target(vendor)
     with pytest.raises(NotOffered, match="images"):
@@ -168,7 +168,7 @@ async def test_slicing_anew_cannot_change_the_reading_of_images(had: Any, wanted
     assert vendor.asked["reslice"] == 1
 
 
-async def test_slicing_anew_what_is_gone_is_rejected() -> None:
+async def test_reslicing_a_missing_document_is_rejected() -> None:
     with pytest.raises(NotFound):
         await target(Vendor(detail=[404])).reslice("5", "a.md", {})
     with pytest.raises(Halted):
@@ -179,11 +179,11 @@ async def test_slicing_anew_what_is_gone_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("file", [403, 404, (200, b"x" * 11)])
-async def test_no_digest_where_the_bytes_cannot_be_had(file: Any) -> None:
+async def test_no_digest_without_the_bytes(file: Any) -> None:
     assert await target(Vendor(detail=[ok(row("5"))], file=[file]), max_bytes=10).digest("5") is None
 
 
-async def test_a_file_host_that_is_down_is_asked_later_and_its_address_stays_unsaid() -> None:
+async def test_unreachable_file_host_is_retried_later_and_its_address_stays_private() -> None:
     with pytest.raises(Unavailable) as caught:
         await target(Vendor(detail=[ok(row("5"))], file=[503])).digest("5")
     assert "q-signature" not in f"{caught.value!r}{caught.value.reason}"
@@ -207,7 +207,7 @@ async def test_passages_are_grouped_by_document_best_first() -> None:
 
 
 @pytest.mark.parametrize("scores", [(None, None, None), (0.1, None, 0.9)])
-async def test_without_all_scores_the_order_counts(scores: tuple[Any, ...]) -> None:
+async def test_order_counts_when_scores_are_incomplete(scores: tuple[Any, ...]) -> None:
     found = [passage(text, text, score) for text, score in zip("xyz", scores, strict=True)]
     hits = await target(Vendor(retrieve=[ok(found)])).search(Query("kestrel"))
     assert [hit.remote_id for hit in hits] == ["x", "y", "z"]
@@ -229,7 +229,7 @@ RANKED = {"document_ids": [FIRST_ID], "rerank_status": 1, "rerank_model": "reran
         (WISH, Query("kestrel", rerank=True, among=(FIRST_ID,)), WISHED | RANKED),
     ],
 )
-async def test_a_search_asks_for_as_much_as_there_is_in_the_way_of_the_config(
+async def test_search_requests_all_available_hits_in_the_configured_mode(
     search: ZhipuSearchConfig, query: Query, more: dict[str, Any]
 ) -> None:
     vendor = Vendor(retrieve=[ok([])])
@@ -237,7 +237,7 @@ async def test_a_search_asks_for_as_much_as_there_is_in_the_way_of_the_config(
     assert vendor.body("retrieve") == PLAIN | more
 
 
-async def test_whether_one_document_is_found_is_asked_in_the_usual_way() -> None:
+async def test_confirmation_search_uses_the_default_mode() -> None:
     bodies = []
     other = ZhipuSearchConfig(recall_method="keyword", top_n=1, fractional_threshold=0.99)
     for search in (USUAL, other):
@@ -257,7 +257,7 @@ async def test_whether_one_document_is_found_is_asked_in_the_usual_way() -> None
         failed(400, "rerank_model"),
     ],
 )
-async def test_without_the_ranking_model_the_same_is_found_in_another_order_and_that_is_said(
+async def test_search_without_the_ranking_model_finds_the_same_and_notes_it(
     reply: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     vendor = Vendor(retrieve=[refusing_to_rank(reply)])
@@ -269,7 +269,7 @@ async def test_without_the_ranking_model_the_same_is_found_in_another_order_and_
 
 
 @pytest.mark.parametrize("rerank", [True, False])
-async def test_a_search_that_fails_without_ranking_too_has_failed(
+async def test_search_failing_without_ranking_too_has_failed(
     rerank: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     vendor = Vendor(retrieve=[(429, {"error": {"code": "1113", "message": "余额不足"}})])
@@ -279,7 +279,7 @@ async def test_a_search_that_fails_without_ranking_too_has_failed(
 
 
 @pytest.mark.parametrize("reply", [(401, failed(1002, "token invalid")), 503])
-async def test_what_is_not_the_rankings_fault_is_not_asked_without_it(reply: Any) -> None:
+async def test_other_failures_are_not_retried_without_ranking(reply: Any) -> None:
     vendor = Vendor(retrieve=[reply])
     with pytest.raises(TargetError):
         await target(vendor).search(Query("kestrel", rerank=True))
@@ -298,7 +298,7 @@ def refusing_to_rank(reply: Any) -> Callable[[httpx.Request], Any]:
         (Query("x", top_k=2, paths=("docs/",)), 5),
     ],
 )
-async def test_what_is_filtered_later_is_not_cut_before(query: Query, count: int) -> None:
+async def test_results_filtered_later_are_not_limited_before(query: Query, count: int) -> None:
     vendor = Vendor(retrieve=[ok([passage("a", str(n)) for n in range(5)])])
     assert len(await target(vendor).search(query)) == count
 
@@ -312,13 +312,13 @@ async def test_what_is_filtered_later_is_not_cut_before(query: Query, count: int
         ("词" * 1001, "词" * 1000),
     ],
 )
-async def test_a_long_question_is_cut_between_words(text: str, sent: str) -> None:
+async def test_long_query_is_cut_between_words(text: str, sent: str) -> None:
     vendor = Vendor(retrieve=[ok([])])
     await target(vendor).search(Query(text))
     assert vendor.body("retrieve")["query"] == sent
 
 
-async def test_an_empty_question_is_not_asked() -> None:
+async def test_empty_query_is_not_sent() -> None:
     vendor = Vendor()
     assert list(await target(vendor).search(Query("  \n"))) == []
     assert not vendor.requests
@@ -333,7 +333,7 @@ async def test_an_empty_question_is_not_asked() -> None:
         (None, False),
     ],
 )
-async def test_a_document_is_searchable_when_a_search_in_it_finds_it(found: Any, expected: bool) -> None:
+async def test_document_is_searchable_when_a_search_in_it_finds_it(found: Any, expected: bool) -> None:
     vendor = Vendor(retrieve=[ok(found)])
     assert await target(vendor).is_searchable("1", "guides__first steps~abcdefgh.md") is expected
     body = vendor.body("retrieve")
@@ -349,7 +349,7 @@ async def test_a_document_is_searchable_when_a_search_in_it_finds_it(found: Any,
         ("!~abcdefgh.md", "document"),
     ],
 )
-async def test_the_words_of_a_name_are_looked_for(name: str, query: str) -> None:
+async def test_name_words_are_used_for_the_confirmation_search(name: str, query: str) -> None:
     vendor = Vendor(retrieve=[ok([])])
     await target(vendor).is_searchable("1", name)
     assert vendor.body("retrieve")["query"] == query
@@ -368,7 +368,7 @@ CALLS: dict[str, Callable[[ZhipuTarget], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("op", CALLS)
-async def test_no_repeatable_call_is_ever_unsure(op: str) -> None:
+async def test_repeatable_calls_are_never_unsure(op: str) -> None:
     vendor = Vendor(detail=[ok(row())])
     vendor.replies[op] = [(200, "<html>")]
     with pytest.raises(Unavailable):

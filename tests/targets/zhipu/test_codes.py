@@ -46,7 +46,7 @@ def answer(body: Any, status: int = 200, op: str = "upload", **headers: str) -> 
     return HttpAnswer(op, status, headers, parsed, text[:300], NOW)
 
 
-def test_every_code_of_the_table_is_tried_here() -> None:
+def test_every_code_of_the_table_is_tested_here() -> None:
     assert {code for code, _ in [*BY_CODE, *CALLING]} | set(FORBIDDEN) == set(SENTENCES)
 
 
@@ -64,7 +64,7 @@ def test_every_code_of_the_table_is_tried_here() -> None:
         ("list", Halted),
     ],
 )
-def test_what_is_forbidden_is_the_documents_where_one_is_asked_about(op: str, kind: type, shape: str) -> None:
+def test_forbidden_blames_the_document_in_document_requests(op: str, kind: type, shape: str) -> None:
     bodies: dict[str, Any] = {
         "flat": failed(403, "禁止"),
         "inside error": {"error": {"code": "403", "message": "禁止"}},
@@ -80,7 +80,7 @@ def test_what_is_forbidden_is_the_documents_where_one_is_asked_about(op: str, ki
 
 @pytest.mark.parametrize(("code", "kind"), BY_CODE)
 @pytest.mark.parametrize("shape", ["flat", "string", "inside error"])
-def test_a_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], shape: str) -> None:
+def test_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], shape: str) -> None:
     bodies: dict[str, Any] = {
         "flat": failed(int(code), "原因"),
         "string": failed(code, "原因"),
@@ -93,7 +93,7 @@ def test_a_code_means_the_same_in_every_shape(code: str, kind: type[TargetError]
 
 
 @pytest.mark.parametrize(("code", "halt"), CALLING)
-def test_codes_that_call_a_person_do_so_under_any_status(code: str, halt: str) -> None:
+def test_halting_codes_halt_under_any_status(code: str, halt: str) -> None:
     for status in (200, 401, 429):
         error = classify_answer(answer({"error": {"code": code, "message": "余额"}}, status))
         assert isinstance(error, Halted)
@@ -102,7 +102,7 @@ def test_codes_that_call_a_person_do_so_under_any_status(code: str, halt: str) -
 
 
 @pytest.mark.parametrize("code", [200, "200"])
-def test_success_is_what_the_body_says(code: Any) -> None:
+def test_success_is_decided_by_the_body(code: Any) -> None:
     assert classify_answer(answer({"code": code})) is None
 
 
@@ -142,7 +142,7 @@ def test_success_is_what_the_body_says(code: Any) -> None:
         ({"code": 500, "message": "x"}, 429, Unsure),
     ],
 )
-def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, status: int, kind: type) -> None:
+def test_bodies_without_a_known_code_are_read_by_their_fields(body: Any, status: int, kind: type) -> None:
     assert type(classify_answer(answer(body, status))) is kind
 
 
@@ -174,7 +174,7 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
         (400, "Insufficient balance.Try later", "upload", Halted),
     ],
 )
-def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: str, kind: type) -> None:
+def test_message_text_resolves_a_vague_code(code: int, message: str, op: str, kind: type) -> None:
     assert type(classify_answer(answer(failed(code, message), op=op))) is kind
 
 
@@ -182,7 +182,7 @@ def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: str,
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
-async def test_an_echoed_key_or_signature_is_not_repeated(status: int) -> None:
+async def test_echoed_key_or_signature_is_not_repeated(status: int) -> None:
     echo = f"key {KEY} or s3cr3t-of-the-tests at https://cdn.example/a?q-signature=abc is wrong"
     for body in (failed(1000, echo), failed(400, echo), echo):
         with pytest.raises(TargetError) as caught:
@@ -192,7 +192,7 @@ async def test_an_echoed_key_or_signature_is_not_repeated(status: int) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel"])
-def test_a_key_that_no_header_can_carry_is_an_error_of_the_config(key: str) -> None:
+def test_unsendable_key_is_a_config_error(key: str) -> None:
     with pytest.raises(UsageError, match="api_key") as caught:
         target(Vendor(), api_key=key)
     assert not key or key not in str(caught.value)

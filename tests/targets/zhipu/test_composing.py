@@ -68,7 +68,7 @@ def turns(count: int) -> Sequence[Turn]:
     return [Turn(f"q{n}", f"a{n}") for n in range(count)]
 
 
-async def test_the_passages_go_with_the_question_and_come_back_as_sources() -> None:
+async def test_passages_are_sent_with_the_question_and_returned_as_sources() -> None:
     vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
     text, sources = await asked(target(vendor), "when does it open")
     assert text == "At nine."
@@ -91,7 +91,7 @@ async def test_the_passages_go_with_the_question_and_come_back_as_sources() -> N
     assert sent.headers["accept"] == "text/event-stream"
 
 
-async def test_where_nothing_is_found_nobody_is_asked() -> None:
+async def test_no_model_is_asked_without_hits() -> None:
     vendor = Vendor(retrieve=[ok([passage(" ")])], chat=[GOOD])
     assert await asked(target(vendor)) == ("", Sources(()))
     assert "chat" not in vendor.asked
@@ -110,7 +110,7 @@ async def test_at_most_ten_passages_and_12000_characters_are_sent() -> None:
 
 
 @pytest.mark.parametrize(("said", "kept"), [(0, 0), (2, 2), (7, 7), (20, 7)])
-async def test_the_history_goes_along_and_the_oldest_is_left_out(said: int, kept: int) -> None:
+async def test_history_is_sent_and_its_oldest_part_dropped(said: int, kept: int) -> None:
     vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
     await asked(target(vendor), "now", turns=turns(said))
     _, *spoken = vendor.body("chat")["messages"]
@@ -123,7 +123,7 @@ async def test_the_history_goes_along_and_the_oldest_is_left_out(said: int, kept
 
 
 @pytest.mark.parametrize("said", [2, 20])
-async def test_an_application_is_told_the_history_and_the_documents(said: int) -> None:
+async def test_application_gets_the_history_and_the_documents(said: int) -> None:
     vendor = Vendor(invoke=[ok({"content": "yes", "requestId": "r"})], slice_info=[404])
     await asked(target(vendor), "now", APP, turns=turns(said), among=["12"], streamed=False)
     body = vendor.body("invoke")
@@ -138,7 +138,7 @@ async def test_an_application_is_told_the_history_and_the_documents(said: int) -
     assert "document_ids" not in vendor.body("invoke")
 
 
-async def test_what_the_model_thinks_is_not_said() -> None:
+async def test_reasoning_is_not_part_of_the_answer() -> None:
     thought = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","reasoning_content":"hm"}}]}\n\n'
     text, _ = await asked(target(Vendor(retrieve=[FOUND], chat=[(200, thought + GOOD[1])])))
     assert text == "At nine."
@@ -158,9 +158,7 @@ async def test_what_the_model_thinks_is_not_said() -> None:
     ],
 )
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_an_answer_that_does_not_come_to_its_end_broke_off(
-    end: bytes, words: str, streamed: bool
-) -> None:
+async def test_unfinished_answer_is_interrupted(end: bytes, words: str, streamed: bool) -> None:
     reason = json.loads(end[6:])["choices"][0].get("finish_reason", "") if b"finish" in end else ""
     reply = (200, event("At ") + end) if streamed else completion("At ", reason)
     answers, heard = account_of(target(Vendor(retrieve=[FOUND], chat=[reply]))).answers, ""
@@ -184,7 +182,7 @@ GATEWAY: list[tuple[Any, type[TargetError], str]] = [
 
 @pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize(("reply", "kind", "halt"), GATEWAY)
-async def test_errors_are_read_as_everywhere(
+async def test_errors_are_classified_like_elsewhere(
     reply: Any, kind: type[TargetError], halt: str, streamed: bool
 ) -> None:
     vendor = Vendor(retrieve=[FOUND], chat=[reply])
@@ -194,7 +192,7 @@ async def test_errors_are_read_as_everywhere(
     assert vendor.asked["chat"] == 1, "a question costs money"
 
 
-async def test_an_error_in_the_stream_is_read_as_everywhere_and_quotes_no_key() -> None:
+async def test_stream_error_is_classified_like_elsewhere_and_quotes_no_key() -> None:
     error = f'data: {{"error": {{"code": "1301", "message": "unsafe, {KEY}"}}}}\n\n'.encode()
     with pytest.raises(Rejected) as caught:
         await asked(target(Vendor(retrieve=[FOUND], chat=[(200, event("At ") + error)])))
@@ -202,7 +200,7 @@ async def test_an_error_in_the_stream_is_read_as_everywhere_and_quotes_no_key() 
     assert KEY not in caught.value.reason
 
 
-async def test_applications_that_cannot_be_asked_are_missing() -> None:
+async def test_applications_that_cannot_be_queried_are_missing() -> None:
     vendor = Vendor(**{"sse-invoke": [404], "invoke": [404], "applications": [ok({"list": []})]})
     clock = Clock()
     one = target(vendor, clock)
@@ -215,7 +213,7 @@ async def test_applications_that_cannot_be_asked_are_missing() -> None:
     assert "applications" not in vendor.asked
 
 
-async def test_only_a_streamed_answer_is_asked_for_in_pieces() -> None:
+async def test_only_a_streamed_answer_is_requested_as_a_stream() -> None:
     whole = ok({"requestId": "r", "content": "At nine."})
     vendor = Vendor(**{"sse-invoke": [404], "invoke": [whole], "slice_info": [404]})
     assert (await asked(target(vendor), by=APP))[0] == "At nine."

@@ -21,7 +21,7 @@ CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_si
 
 
 @pytest.mark.parametrize("extension", sorted(EXTENSIONS))
-def test_tables_are_cut_by_rows_and_texts_by_paragraphs(extension: str) -> None:
+def test_tables_are_sliced_by_rows_and_texts_by_paragraphs(extension: str) -> None:
     kind = "k3" if extension in {"xls", "xlsx", "csv"} else "k1"
     assert slicing_of(f"deep/x.{extension.upper()}", {}).recipe == kind
 
@@ -44,11 +44,11 @@ def test_tables_are_cut_by_rows_and_texts_by_paragraphs(extension: str) -> None:
         ("a.url", {"word_num_limit": 500}, "k1"),
     ],
 )
-def test_a_recipe_is_what_decides_the_slicing(path: str, settings: dict[str, Any], recipe: str) -> None:
+def test_recipe_consists_of_the_slicing_settings(path: str, settings: dict[str, Any], recipe: str) -> None:
     assert slicing_of(path, settings).recipe == recipe
 
 
-def test_recipes_without_a_limit_are_those_of_former_versions() -> None:
+def test_recipes_without_a_limit_equal_those_of_former_versions() -> None:
     """The texts are in the state of every user: other texts would cause all documents to be sent again."""
     former = {
         "k1": {},
@@ -59,13 +59,13 @@ def test_recipes_without_a_limit_are_those_of_former_versions() -> None:
     assert [slicing_of("a.pdf", given).recipe for given in former.values()] == list(former)
 
 
-def test_a_limit_of_words_is_sent_where_it_is_set_as_digits() -> None:
+def test_word_limit_is_sent_as_digits_when_set() -> None:
     assert upload_fields(slicing_of("a.md", {"word_num_limit": 500}), 7)["word_num_limit"] == "500"
     assert "word_num_limit" not in upload_fields(slicing_of("a.md", {}), 7)
     assert "word_num_limit" not in reslice_body(slicing_of("a.md", {"word_num_limit": 500}))
 
 
-def test_own_separators_and_sizes_make_recipes_of_their_own() -> None:
+def test_custom_separators_and_sizes_make_their_own_recipes() -> None:
     def recipe(**changes: Any) -> str:
         return slicing_of("a.md", {**CUSTOM, **changes}).recipe
 
@@ -74,7 +74,7 @@ def test_own_separators_and_sizes_make_recipes_of_their_own() -> None:
     assert recipe(parse_image=True) == f"{recipe()}:images"
 
 
-def test_form_fields_are_those_of_the_type() -> None:
+def test_form_fields_depend_on_the_type() -> None:
     assert upload_fields(slicing_of("a.csv", CUSTOM), 7) == {"knowledge_type": "3", "req_id": "kbsync-7"}
     assert upload_fields(slicing_of("a.md", {**CUSTOM, "parse_image": True}), 7) == {
         "knowledge_type": "5",
@@ -99,7 +99,7 @@ def test_form_fields_are_those_of_the_type() -> None:
         ({"knowledge_type": 5, "sentence_size": 300, "custom_separator": None}, None),
     ],
 )
-def test_a_listed_document_has_a_recipe_where_the_list_says_enough(
+def test_listed_document_has_a_recipe_when_the_list_has_enough_fields(
     fields: dict[str, Any], recipe: str | None
 ) -> None:
     found = document_of(ok(row(**fields)), FIRST_ID)
@@ -109,14 +109,14 @@ def test_a_listed_document_has_a_recipe_where_the_list_says_enough(
 
 @pytest.mark.parametrize("separators", [["\n\n", "。"], '["\\n\\n", "。"]'])
 @pytest.mark.parametrize("size", [500, "500"])
-def test_the_recipe_of_a_listed_document_is_the_one_it_was_sent_with(separators: Any, size: Any) -> None:
+def test_recipe_of_a_listed_document_equals_the_sent_one(separators: Any, size: Any) -> None:
     fields = {"knowledge_type": 5, "custom_separator": separators, "sentence_size": size}
     found = document_of(ok(row(**fields)), FIRST_ID)
     assert found is not None
     assert found.recipe == slicing_of("a.md", CUSTOM).recipe
 
 
-def test_limits_are_those_of_the_vendor_and_the_config() -> None:
+def test_limits_come_from_the_vendor_and_the_config() -> None:
     limits = target(
         Vendor(), max_bytes=5, concurrency=3, reembed_tries=1, poll_first=0.2, give_up=60.0
     ).limits
@@ -142,11 +142,11 @@ def test_limits_are_those_of_the_vendor_and_the_config() -> None:
         ("", ""),
     ],
 )
-def test_a_recipe_is_told_in_the_words_of_the_config(recipe: str, words: str) -> None:
+def test_recipe_is_described_in_the_words_of_the_config(recipe: str, words: str) -> None:
     assert describe_recipe(recipe) == words
 
 
-def test_every_recipe_can_be_told() -> None:
+def test_every_recipe_can_be_described() -> None:
     asked = [
         CUSTOM,
         *({"knowledge_type": n, "parse_image": images} for n in SLICES for images in (True, False)),

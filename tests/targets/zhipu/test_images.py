@@ -37,7 +37,7 @@ async def shown(vendor: Vendor, *hits: Hit) -> list[list[tuple[Image, ...]]]:
     return [[passage.images for passage in each.passages] for each in illustrated]
 
 
-async def test_a_passage_has_the_images_that_it_names_in_its_order() -> None:
+async def test_passage_has_its_referenced_images_in_order() -> None:
     vendor = Vendor(images=[pictures(first=URL, second=f"{URL}2")])
     found = await shown(vendor, hit(f"see {SECOND} and {FIRST}, {FIRST}", "no picture here", FIRST))
     assert found == [[(Image(SECOND, f"{URL}2"), Image(FIRST, URL)), (), (Image(FIRST, URL),)]]
@@ -56,13 +56,13 @@ async def test_a_passage_has_the_images_that_it_names_in_its_order() -> None:
     ],
     ids=str,
 )
-async def test_a_failure_costs_the_pictures_of_its_document_alone(answer: Any) -> None:
+async def test_image_failure_affects_only_its_document(answer: Any) -> None:
     replies = {FIRST_ID: pictures(first=URL), OTHER_ID: answer}
     found = await shown(Vendor(images=[by_id(replies)]), hit(FIRST), hit(FIRST, remote_id=OTHER_ID))
     assert found == [[(Image(FIRST, URL),)], [()]]
 
 
-async def test_what_does_not_come_in_time_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_late_images_are_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other images are shown; nothing waits longer than the common limit."""
     monkeypatch.setattr(module, "PICTURES_WITHIN", 0.0)
     never = asyncio.Event()
@@ -77,7 +77,7 @@ async def test_what_does_not_come_in_time_is_done_without(monkeypatch: pytest.Mo
     assert await shown(Silent(images=[pictures(first=URL)]), silent, silent) == [[()], [()]]
 
 
-async def test_the_questions_are_bounded_in_number_and_asked_side_by_side() -> None:
+async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
     under_way, most, gate = 0, 0, asyncio.Event()
 
     class Counting(Vendor):
@@ -100,7 +100,7 @@ async def test_the_questions_are_bounded_in_number_and_asked_side_by_side() -> N
 
 
 @pytest.mark.parametrize("place", ["slice", "document", "top"])
-def test_an_answers_slices_bring_their_images_wherever_they_stand(place: str) -> None:
+def test_answer_slices_include_their_images_wherever_listed(place: str) -> None:
     listed = [{"text": FIRST, "cos_url": URL}]
     piece = {"text": f"as in {FIRST}", **({"images": listed} if place == "slice" else {})}
     document = {"document": {"id": FIRST_ID}, "slice_info": [piece]}

@@ -74,7 +74,7 @@ def claims(token: str) -> dict[str, Any]:
     return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
 
 
-async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_out(scene: SignedCalls) -> None:
+async def test_secret_is_never_sent_and_tokens_are_renewed_before_expiry(scene: SignedCalls) -> None:
     target = scene.open()
     for _ in range(20):
         await target.base()
@@ -87,7 +87,7 @@ async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_ou
     assert made["exp"] - made["timestamp"] == 210_000
 
 
-def test_a_token_is_signed_as_the_standard_has_it() -> None:
+def test_token_is_signed_as_the_standard_requires() -> None:
     """Computed with another tool: `openssl dgst -sha256 -hmac secret`."""
     assert sign_token("id", "secret", 1_700_000_000.0) == (
         "eyJhbGciOiJIUzI1NiIsInNpZ25fdHlwZSI6IlNJR04ifQ."
@@ -96,7 +96,7 @@ def test_a_token_is_signed_as_the_standard_has_it() -> None:
     )
 
 
-async def test_a_token_called_expired_is_made_anew_once(scene: SignedCalls) -> None:
+async def test_token_reported_expired_is_renewed_once(scene: SignedCalls) -> None:
     target = scene.open()
     scene.refuse(1003)
     await target.base()
@@ -117,9 +117,7 @@ async def test_a_token_called_expired_is_made_anew_once(scene: SignedCalls) -> N
         (-3_600, "the clock of this machine is 60 min ahead of the service's"),
     ],
 )
-async def test_clocks_that_differ_are_named_with_the_difference(
-    scene: SignedCalls, skew: float, sentence: str
-) -> None:
+async def test_clock_difference_is_reported(scene: SignedCalls, skew: float, sentence: str) -> None:
     """The refusal has no `timestamp`; its `Date` shows the time."""
     scene.app.set_behaviour({"clock_skew": skew})
     with pytest.raises(Halted) as caught:
@@ -128,7 +126,7 @@ async def test_clocks_that_differ_are_named_with_the_difference(
     await scene.open(auth="key").base()
 
 
-async def test_a_small_difference_of_the_clocks_does_no_harm(scene: SignedCalls) -> None:
+async def test_small_clock_difference_is_harmless(scene: SignedCalls) -> None:
     target = scene.open()
     for skew in (25, -250):
         scene.app.set_behaviour({"clock_skew": skew})

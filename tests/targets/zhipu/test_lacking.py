@@ -24,7 +24,7 @@ async def pace() -> None:
     await asyncio.sleep(0)
 
 
-async def test_a_search_that_is_missing_confirms_nothing() -> None:
+async def test_missing_search_call_confirms_nothing() -> None:
     vendor = Vendor(retrieve=[failed(1222)])
     subject = target(vendor)
     for _ in range(2):
@@ -33,7 +33,7 @@ async def test_a_search_that_is_missing_confirms_nothing() -> None:
     assert vendor.asked["retrieve"] == 1
 
 
-async def test_a_page_may_pass_until_the_call_is_known_to_be_missing() -> None:
+async def test_html_page_is_tolerated_until_the_call_is_known_to_be_missing() -> None:
     clock, vendor = Clock(), Vendor(upload_url=[404])
     subject = target(vendor, clock)
     for may_pass in (True, False, False):
@@ -46,7 +46,7 @@ async def test_a_page_may_pass_until_the_call_is_known_to_be_missing() -> None:
 
 
 @pytest.mark.parametrize("answer", [failed(400, "知识不存在"), (404, failed(404, "知识不存在"))], ids=str)
-async def test_words_about_a_document_do_not_take_the_search_away(answer: Any) -> None:
+async def test_message_about_a_document_does_not_disable_the_search(answer: Any) -> None:
     vendor = Vendor(retrieve=[answer, answer, ok([])])
     subject = target(vendor)
     assert not await subject.is_searchable(FIRST_ID, "a.md")
@@ -55,7 +55,7 @@ async def test_words_about_a_document_do_not_take_the_search_away(answer: Any) -
     assert list(await subject.search(Query("kestrel"))) == []
 
 
-async def test_a_base_that_is_gone_is_no_missing_call() -> None:
+async def test_missing_base_is_not_a_missing_call() -> None:
     vendor = Vendor(retrieve=[404, ok([])], base=[404, ok({"id": "1"})])
     subject = target(vendor)
     with pytest.raises(Halted):
@@ -63,7 +63,7 @@ async def test_a_base_that_is_gone_is_no_missing_call() -> None:
     assert list(await subject.search(Query("kestrel"))) == []
 
 
-async def test_a_ranking_model_that_is_not_there_does_not_take_the_search_away() -> None:
+async def test_missing_ranking_model_does_not_disable_the_search() -> None:
     vendor = Vendor(
         retrieve=[lambda request: failed(1220) if b"rerank_status" in request.content else ok([])]
     )
@@ -90,7 +90,7 @@ def drawn(number: int) -> Hit:
     ],
     ids=str,
 )
-async def test_pictures_are_not_asked_for_where_there_are_none(answer: Any, shown: int, asked: int) -> None:
+async def test_pictures_are_not_requested_where_unsupported(answer: Any, shown: int, asked: int) -> None:
     clock, vendor = Clock(), Vendor(images=[answer])
     subject = target(vendor, clock)
     hits = [drawn(number) for number in range(shown)]
@@ -107,7 +107,7 @@ async def test_pictures_are_not_asked_for_where_there_are_none(answer: Any, show
 
 
 @pytest.mark.parametrize("answer", [404, (404, failed(404, "Not Found"))], ids=str)
-async def test_a_reembedding_that_is_not_there_is_no_document_that_is_gone(answer: Any) -> None:
+async def test_missing_reembed_call_is_not_a_missing_document(answer: Any) -> None:
     """The detail shows the document; a second 404 some time later proves that the call is missing."""
     clock, vendor = Clock(), Vendor(reembed=[answer], detail=[ok(row())])
     subject = target(vendor, clock)
@@ -126,7 +126,7 @@ async def trouble(subject: ZhipuTarget) -> None:
     raise AssertionError
 
 
-async def test_what_is_lacking_is_known_to_all_mirrors_of_the_account_and_to_who_asks_slowly() -> None:
+async def test_missing_calls_are_shared_by_all_mirrors_of_the_account() -> None:
     clock = Clock()
     account = Account(clock)
     vendor = Vendor(reembed=[405], upload=[503], detail=[ok(row())])

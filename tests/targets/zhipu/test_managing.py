@@ -57,13 +57,13 @@ async def changed(vendor: Vendor, **wish: Any) -> Any:
     return vendor.body("edit_application")
 
 
-async def test_other_bases_leave_recall_and_ranking_as_a_person_set_them() -> None:
+async def test_creating_bases_keeps_recall_and_ranking_as_set_by_a_person() -> None:
     body = await changed(vendor(knowledge_info={**TUNED, "knowledge_ids": [OLD]}), bases=(NEW,))
     assert body == {"knowledge_ids": [int(NEW)], "knowledge_info": {**TUNED, "knowledge_ids": [NEW]}}
 
 
 @pytest.mark.parametrize("key", ["rerank_index_type_list", "recall_index_type_list"])
-async def test_what_was_set_for_a_base_goes_with_it(key: str) -> None:
+async def test_settings_of_a_base_are_deleted_with_it(key: str) -> None:
     known = vendor(knowledge_info={**TUNED, key: rows(OLD, NEW)})
     assert (await changed(known, bases=(NEW,)))["knowledge_info"][key] == rows(NEW)
 
@@ -78,26 +78,28 @@ async def test_what_was_set_for_a_base_goes_with_it(key: str) -> None:
         ({"knowledge_info": {"recall_method": "keyword", "slice_count": None}}, {"recall_method": "keyword"}),
     ],
 )
-async def test_what_the_vendor_does_not_show_is_as_in_a_new_one(fields: Any, kept: dict[str, Any]) -> None:
+async def test_settings_the_vendor_does_not_show_get_their_defaults(
+    fields: Any, kept: dict[str, Any]
+) -> None:
     body = await changed(vendor(**fields), bases=(NEW,))
     assert body["knowledge_info"] == {**DEFAULT_RECALL, **kept, "knowledge_ids": [NEW]}
 
 
-async def test_one_setting_of_the_recall_is_sent_with_the_rest_of_it_and_the_bases() -> None:
+async def test_changing_one_recall_setting_sends_all_of_them_and_the_bases() -> None:
     known = vendor(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
     body = await changed(known, settings={"slice_count": "3", "rerank_status": "false"})
     recall = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3, "rerank_status": 0}
     assert body == {"knowledge_ids": [int(OLD)], "knowledge_info": {**recall, "knowledge_ids": [OLD]}}
 
 
-async def test_bases_that_are_not_shown_are_not_taken_away() -> None:
+async def test_hidden_bases_are_not_removed() -> None:
     known = vendor(knowledge_ids=None, knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
     body = await changed(known, settings={"slice_count": "3"})
     kept = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3}
     assert body == {"knowledge_info": kept}
 
 
-async def test_an_application_that_is_not_there_is_not_changed() -> None:
+async def test_missing_application_is_not_changed() -> None:
     known = Vendor(application=[ok(None)], edit_application=[ok()])
     with pytest.raises(Rejected, match="there is no application"):
         await changed(known, bases=(NEW,))
@@ -128,13 +130,13 @@ SECRET = "s3cr3t-of-the-header"
         ([], None),
     ],
 )
-async def test_what_is_set_is_read_in_every_form(data: Any, known: Callback | None) -> None:
+async def test_callback_settings_are_parsed_in_every_form(data: Any, known: Callback | None) -> None:
     found = await account_of(target(Vendor(callback=[ok(data)]))).callbacks.get()
     assert found == known
     assert SECRET not in repr(found)
 
 
-async def test_words_say_that_there_is_none() -> None:
+async def test_missing_callback_is_recognised_by_its_message() -> None:
     gone = failed(400, "回调地址不存在")
     callbacks = account_of(target(Vendor(callback=[gone], delete_callback=[gone]))).callbacks
     assert await callbacks.get() is None
@@ -161,7 +163,7 @@ def field(vendor: Vendor, name: str) -> bool:
     return f'name="{name}"'.encode() in vendor.requests[-1].content
 
 
-async def test_a_gateway_before_the_listener_is_shown_its_header() -> None:
+async def test_gateway_in_front_of_the_listener_gets_its_header() -> None:
     header = {"Authorization": "Bearer of-the-gateway"}
     told = {"callback_url": OUR_URL, "callback_header": header}
     vendor = Vendor(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
@@ -177,7 +179,7 @@ async def test_a_gateway_before_the_listener_is_shown_its_header() -> None:
     assert header["Authorization"] not in repr(settings(callback_authorization=header["Authorization"]))
 
 
-async def test_the_secret_is_in_no_message_and_no_repr() -> None:
+async def test_secret_is_in_no_message_and_no_repr() -> None:
     assert PATH_SECRET not in repr(around(callback_url=OUR_URL))
     vendor = Vendor(upload=[failed(1214, f"callback_url {OUR_URL} is not reachable, {PATH_SECRET}")])
     sent: Outgoing = document()
@@ -196,7 +198,7 @@ async def test_the_secret_is_in_no_message_and_no_repr() -> None:
         ("Basic of-the-gateway==", "of-the-gateway"),
     ],
 )
-async def test_no_part_of_the_gateways_header_is_repeated(header: str, echo: str) -> None:
+async def test_no_part_of_the_gateway_header_is_repeated(header: str, echo: str) -> None:
     vendor = Vendor(upload=[failed(1214, f"Bearer of {echo} is refused: {header}")])
     [outcome] = await target(vendor, callback_url=OUR_URL, callback_authorization=header).put([document()])
     assert isinstance(outcome, Rejected)

@@ -87,7 +87,7 @@ async def test_every_document_is_listed_once(
     ids=["missing", "zero", "low", "high", "very high", "changing"],
 )
 @pytest.mark.parametrize("cap", [10, 100])
-async def test_a_wrong_count_hides_no_document(total: Callable[[int, int], int | None], cap: int) -> None:
+async def test_wrong_count_hides_no_document(total: Callable[[int, int], int | None], cap: int) -> None:
     shelf = PagedList(rows(230), cap=cap, lie=with_total(total))
     ids = await shelf.swept()
     assert len(ids) == len(set(ids)) == 230
@@ -95,7 +95,7 @@ async def test_a_wrong_count_hides_no_document(total: Callable[[int, int], int |
     assert sweeps <= 3
 
 
-async def test_a_page_that_shifted_is_read_again() -> None:
+async def test_shifted_page_is_read_again() -> None:
     """Others delete a document of the first page before the second is read, so one row is missed."""
     shelf = PagedList(rows(250))
     slipped = shelf.documents[100].id
@@ -109,7 +109,7 @@ async def test_a_page_that_shifted_is_read_again() -> None:
     assert slipped in await shelf.swept()
 
 
-async def test_a_null_page_in_the_middle_is_made_up_for_by_another_sweep() -> None:
+async def test_null_page_in_the_middle_is_repaired_by_another_sweep() -> None:
     shelf = PagedList(rows(250), lie=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
     assert len(await shelf.swept()) == 250
 
@@ -126,7 +126,7 @@ def base(documents: Any) -> Any:
 
 
 @pytest.mark.parametrize(("skew", "created"), [(200, NOW - 60), (-200, NOW - 60), (7_200, None)])
-async def test_the_time_of_a_document_is_told_by_our_clock_unless_it_is_far_off(
+async def test_document_times_are_converted_to_our_clock_unless_far_off(
     skew: int, created: float | None
 ) -> None:
     remote_id = snowflake(NOW + skew - 60)
@@ -136,12 +136,12 @@ async def test_the_time_of_a_document_is_told_by_our_clock_unless_it_is_far_off(
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
-async def test_an_empty_list_of_a_base_with_documents_is_not_believed(data: Any) -> None:
+async def test_empty_list_of_a_base_with_documents_is_not_believed(data: Any) -> None:
     with pytest.raises(Unavailable, match="shows 0 of 5"):
         await listed(Vendor(list=[ok(data)], base=[base(5)]))
 
 
-async def test_a_list_far_shorter_than_two_counts_say_is_not_believed() -> None:
+async def test_list_far_shorter_than_two_counts_is_not_believed() -> None:
     short = ok({"total": 10, "list": [row(str(n)) for n in range(7)]})
     end = ok({"total": 10, "list": []})
     with pytest.raises(Unavailable, match="shows 7 of 10"):
@@ -150,7 +150,7 @@ async def test_a_list_far_shorter_than_two_counts_say_is_not_believed() -> None:
     assert len(await listed(Vendor(list=[short, end] * 4, base=[base(None)]))) == 7
 
 
-async def test_a_list_without_a_count_is_held_against_that_of_the_base() -> None:
+async def test_list_without_a_count_is_compared_with_the_base_count() -> None:
     uncounted = [ok({"list": [row(str(n)) for n in range(7)]}), ok({"list": []})]
     with pytest.raises(Unavailable, match="shows 7 of 10"):
         await listed(Vendor(list=[*uncounted], base=[base(10)]))
@@ -158,7 +158,7 @@ async def test_a_list_without_a_count_is_held_against_that_of_the_base() -> None
 
 
 @pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), failed(400, "参数错误")])
-async def test_a_refused_list_is_never_an_empty_one(answer: Any) -> None:
+async def test_refused_list_is_never_an_empty_one(answer: Any) -> None:
     with pytest.raises(Halted) as caught:
         await listed(Vendor(list=[answer], base=[404]))
     assert caught.value.halt == "knowledge-base-missing"
@@ -173,7 +173,7 @@ def shown_ids(found: list[ZhipuDocument]) -> set[str]:
     return {one.id for one in found}
 
 
-async def test_the_newest_are_found_on_the_first_pages() -> None:
+async def test_newest_documents_are_found_on_the_first_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
     wanted = shown_ids(documents[-150:])
@@ -182,7 +182,7 @@ async def test_the_newest_are_found_on_the_first_pages() -> None:
     assert shelf.asked == [(1, 100), (2, 100)]
 
 
-async def test_with_the_oldest_first_the_last_page_is_asked_next() -> None:
+async def test_last_page_is_read_next_when_the_oldest_come_first() -> None:
     documents = rows(1030)
     shelf = PagedList(documents)
     wanted = shown_ids(documents[-60:])
@@ -191,7 +191,7 @@ async def test_with_the_oldest_first_the_last_page_is_asked_next() -> None:
     assert shelf.asked == [(1, 100), (11, 100), (10, 100)]
 
 
-async def test_a_cap_is_heeded_on_the_way_to_the_last_page() -> None:
+async def test_page_size_cap_is_considered_when_computing_the_last_page() -> None:
     documents = rows(1030)
     shelf = PagedList(documents, cap=50, offset_by_asked=True)
     wanted = shown_ids(documents[-60:])
@@ -208,7 +208,7 @@ async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages()
     assert seen.requests == 1
 
 
-async def test_a_few_old_ones_are_not_worth_reading_pages_for() -> None:
+async def test_few_old_documents_are_polled_instead_of_reading_pages() -> None:
     documents = rows(5000)
     shelf = PagedList(documents[::-1])
     seen = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
@@ -219,7 +219,7 @@ async def test_a_few_old_ones_are_not_worth_reading_pages_for() -> None:
 @pytest.mark.parametrize("wanted", [3, 5, 30, 150])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 @pytest.mark.parametrize("total", [0, 50, None, 100_000])
-async def test_pages_and_left_out_documents_never_cost_more_than_one_by_one(
+async def test_pages_and_remaining_polls_never_cost_more_than_single_polls(
     wanted: int, order: str, total: int | None
 ) -> None:
     documents = rows(700)
@@ -235,7 +235,7 @@ async def test_pages_and_left_out_documents_never_cost_more_than_one_by_one(
     assert seen.requests + len(ids) - len(seen.rows) <= len(ids) + 1 + len(ids) // 10
 
 
-async def test_a_list_that_repeats_itself_is_left() -> None:
+async def test_list_that_repeats_itself_is_abandoned() -> None:
     shelf = PagedList(rows(100)[::-1], lie=with_total(lambda _, __: None), beyond_repeats=True)
     seen = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
     assert len(seen.rows) == 100

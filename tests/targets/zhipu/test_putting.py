@@ -47,7 +47,7 @@ def bad(reason: Any, name: str = "guide.md") -> dict[str, Any]:
         (infos([good()], [bad("不支持", "other.md")]), Accepted(FIRST_ID)),
     ],
 )
-async def test_one_success_counts_under_whatever_name(answer: Any, outcome: Accepted) -> None:
+async def test_single_success_counts_under_any_name(answer: Any, outcome: Accepted) -> None:
     assert await put(Vendor(upload=[answer])) == outcome
 
 
@@ -67,7 +67,7 @@ async def test_one_success_counts_under_whatever_name(answer: Any, outcome: Acce
         httpx.ReadTimeout("slow"),
     ],
 )
-async def test_what_may_have_been_stored_is_unsure(answer: Any) -> None:
+async def test_possibly_stored_upload_is_unsure(answer: Any) -> None:
     vendor = Vendor(upload=[answer])
     assert type(await put(vendor)) is Unsure
     assert vendor.asked["upload"] == 1
@@ -89,7 +89,7 @@ async def test_what_may_have_been_stored_is_unsure(answer: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["guide.md", "mangled.md"])
-async def test_a_failed_file_is_judged_by_the_reason(
+async def test_failed_file_is_classified_by_the_reason(
     reason: Any, kind: type[TargetError], said: str, name: str
 ) -> None:
     outcome = await put(Vendor(upload=[infos([], [bad(reason, name)])]))
@@ -102,14 +102,14 @@ async def test_a_failed_file_is_judged_by_the_reason(
 
 
 @pytest.mark.parametrize(("sent", "told"), [("quota 2026.md", "x.md"), ("x.md", "quota 2026.md")])
-async def test_a_reason_that_repeats_the_name_is_judged_by_its_other_words(sent: str, told: str) -> None:
+async def test_reason_containing_the_name_is_classified_by_its_other_words(sent: str, told: str) -> None:
     vendor = Vendor(upload=[infos([], [bad("quota 2026 cannot be read: quota 2026.md", told)])])
     [outcome] = await target(vendor).put([document(sent)])
     assert type(outcome) is Rejected
 
 
 @pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), (404, failed(404, "not found"))])
-async def test_not_found_on_upload_asks_for_the_base_first(answer: Any) -> None:
+async def test_not_found_on_upload_checks_the_base_first(answer: Any) -> None:
     outcome = await put(Vendor(upload=[answer], base=[404]))
     assert isinstance(outcome, Halted)
     assert outcome.halt == "knowledge-base-missing"
@@ -122,7 +122,7 @@ async def test_not_found_on_upload_asks_for_the_base_first(answer: Any) -> None:
 # ---- the account's capacity
 
 
-async def test_a_document_that_does_not_fit_is_not_sent() -> None:
+async def test_document_exceeding_the_capacity_is_not_sent() -> None:
     vendor = Vendor(capacity=[ok(CAPACITY)])
     [outcome] = await target(vendor).put([document(text=b"x" * 15_000_000)])
     assert isinstance(outcome, Halted)
@@ -133,7 +133,7 @@ async def test_a_document_that_does_not_fit_is_not_sent() -> None:
 
 @pytest.mark.parametrize(("left", "error"), [(1, Rejected), (0, Halted)])
 @pytest.mark.parametrize("op", ["reembed", "reslice"])
-async def test_what_was_accepted_has_not_to_fit_a_second_time(op: str, left: int, error: type) -> None:
+async def test_accepted_document_need_not_fit_again(op: str, left: int, error: type) -> None:
     """The account already counts this document of 128 bytes."""
     refused = failed(99999, "知识库空间不足")
     vendor = Vendor(capacity=room(1000 - left), detail=[ok(row())], **{op: [refused]})
@@ -150,7 +150,7 @@ async def test_what_was_accepted_has_not_to_fit_a_second_time(op: str, left: int
         *(ok(None), ok({"used": {}, "total": {}}), ok({"total": {"length": 0}})),
     ],
 )
-async def test_uploads_go_on_where_capacity_is_not_told(answer: Any) -> None:
+async def test_uploads_continue_when_capacity_is_unknown(answer: Any) -> None:
     vendor = Vendor(capacity=[answer], upload=[stored()])
     subject = target(vendor)
     assert await subject.put([document()]) == [Accepted(FIRST_ID)]
@@ -180,7 +180,7 @@ NO = infos([], [bad("不支持")])
         (0.0, [900, 960], [NO, NO, (502, ""), stored()], [60] * 4, [Rejected, Rejected, Unsure, Halted]),
     ],
 )
-async def test_what_was_or_may_be_stored_is_counted_and_the_account_is_asked_where_little_is_left(
+async def test_possibly_stored_documents_count_and_low_capacity_is_checked(
     pause: float, used: list[int], answers: list[Any], sizes: list[int], outcomes: list[type]
 ) -> None:
     clock, vendor = Clock(), Vendor(capacity=room(*used), upload=answers)
@@ -191,7 +191,7 @@ async def test_what_was_or_may_be_stored_is_counted_and_the_account_is_asked_whe
     assert vendor.asked["capacity"] == len(used)
 
 
-async def test_deleting_makes_room_at_once() -> None:
+async def test_deleting_frees_capacity_immediately() -> None:
     subject = target(Vendor(capacity=room(990, 900), upload=[stored()], delete=[ok()]))
     assert await sent(subject, 50) is Halted
     await subject.delete(["5"])
@@ -225,14 +225,14 @@ class Account:
         self.allowance.ended(size, stored=True)
 
 
-async def test_uploads_that_together_exceed_the_room_do_not_all_begin() -> None:
+async def test_uploads_exceeding_the_capacity_together_do_not_all_start() -> None:
     account = Account(used=900)
     found = await asyncio.gather(*[account.trouble(40) for _ in range(5)])
     assert sum(one is None for one in found) == 2
     assert account.asked == 1
 
 
-async def test_what_may_fit_when_uploads_under_way_have_ended_waits_and_nobody_is_called() -> None:
+async def test_upload_that_may_fit_later_waits_without_halting() -> None:
     account = Account(used=900)
     assert await account.trouble(60) is None
     waiting = await account.trouble(80)
@@ -245,7 +245,7 @@ async def test_what_may_fit_when_uploads_under_way_have_ended_waits_and_nobody_i
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_never_more_is_sent_than_there_is_room_for(seed: int) -> None:
+async def test_uploads_never_exceed_the_capacity(seed: int) -> None:
     chance, account = random.Random(seed), Account(used=500)
     under_way: list[int] = []
     for _ in range(300):

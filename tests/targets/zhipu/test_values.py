@@ -23,7 +23,7 @@ from tests.clocks import NOW
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, snowflake, target
 
 
-def test_an_id_tells_when_it_was_made() -> None:
+def test_id_reveals_its_creation_time() -> None:
     """This upload's response came at 1791565590351 ms by the service's own clock."""
     made = created_of("2108605032223117312")
     assert made is not None
@@ -34,7 +34,7 @@ def test_an_id_tells_when_it_was_made() -> None:
 @pytest.mark.parametrize(
     "other", ["", "12345", "x" * 19, "6578-aa", "9" * 25, "²108605032223117312", "-2108605032223117312"]
 )
-def test_ids_of_another_shape_tell_no_time(other: str) -> None:
+def test_ids_of_another_shape_reveal_no_time(other: str) -> None:
     assert created_of(other) is None
 
 
@@ -50,15 +50,15 @@ def test_ids_of_another_shape_tell_no_time(other: str) -> None:
         ([], None),
     ],
 )
-def test_ids_are_strings_whatever_they_come_as(value: object, expected: str | None) -> None:
+def test_ids_are_strings_whatever_their_json_type(value: object, expected: str | None) -> None:
     assert id_of(value) == expected
 
 
-def test_an_id_stands_in_bodies_as_a_number_where_it_can_be_one() -> None:
+def test_id_is_sent_as_a_number_in_bodies_where_possible() -> None:
     assert [number_of(one) for one in ("17", "6578-aa", "9" * 5000)] == [17, "6578-aa", "9" * 5000]
 
 
-def test_ids_cannot_leave_their_place_in_a_path() -> None:
+def test_ids_cannot_escape_their_path_segment() -> None:
     assert path_part("../a b?c") == "..%2Fa%20b%3Fc"
 
 
@@ -75,14 +75,14 @@ def test_ids_cannot_leave_their_place_in_a_path() -> None:
         (3, DocState.UNKNOWN),
     ],
 )
-def test_only_an_integer_status_that_is_documented_counts(stat: Any, state: DocState) -> None:
+def test_only_a_documented_integer_status_counts(stat: Any, state: DocState) -> None:
     found = document_of(ok(row(stat=stat)), FIRST_ID)
     assert found is not None
     assert found.status.state is state
 
 
 @pytest.mark.parametrize("stat", [0, 1, "2", None])
-def test_a_failure_of_before_means_nothing_without_status_2(stat: Any) -> None:
+def test_earlier_failure_means_nothing_without_status_2(stat: Any) -> None:
     info = {"embedding_code": 10002, "embedding_msg": "知识库空间已满"}
     found = document_of(ok(row(stat=stat, failInfo=info)), FIRST_ID)
     assert found is not None
@@ -116,7 +116,7 @@ FAILURES: list[tuple[str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "code", "text", "halt"), FAILURES)
-def test_words_decide_whether_account_or_document_is_to_blame_and_no_name_does(
+def test_message_text_decides_whether_account_or_document_is_blamed(
     name: str, code: Any, text: str, halt: str
 ) -> None:
     info = {"embedding_code": code, "embedding_msg": text}
@@ -130,13 +130,13 @@ def test_words_decide_whether_account_or_document_is_to_blame_and_no_name_does(
 
 
 @pytest.mark.parametrize("info", [None, [], "文档损坏", {}, {"embedding_msg": None}])
-def test_a_failure_without_a_reason_says_so(info: Any) -> None:
+def test_failure_without_a_reason_says_so(info: Any) -> None:
     found = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
     assert found.status.reason == "the service gives no reason"
 
 
-def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:
+def test_vendor_messages_cannot_forge_a_line_or_contain_a_signature() -> None:
     said = errors.quote_message(
         "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500
     )
@@ -160,7 +160,7 @@ def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:
         ([row("5")], ["5"], None, False),
     ],
 )
-def test_a_page_is_read_in_all_its_shapes(data: Any, ids: list[str], total: Any, is_null: bool) -> None:
+def test_page_is_parsed_in_all_its_shapes(data: Any, ids: list[str], total: Any, is_null: bool) -> None:
     page = page_of(ok(data))
     assert ([one.id for one in page.rows], page.total, page.is_null) == (ids, total, is_null)
 
@@ -176,7 +176,7 @@ def test_a_page_is_read_in_all_its_shapes(data: Any, ids: list[str], total: Any,
         (None, None),
     ],
 )
-def test_capacity_is_unknown_unless_both_numbers_are_there(data: Any, expected: Any) -> None:
+def test_capacity_is_unknown_unless_both_numbers_are_present(data: Any, expected: Any) -> None:
     found = capacity_of(ok(data))
     assert (None if found is None else (found.used, found.total)) == expected
 
@@ -184,12 +184,12 @@ def test_capacity_is_unknown_unless_both_numbers_are_there(data: Any, expected: 
 @pytest.mark.parametrize(
     ("count", "documents"), [(7, 7), (0, 0), ("7", None), (7.0, None), (None, None), (True, None), (-1, None)]
 )
-async def test_documents_of_a_base_are_counted_only_by_an_integer(count: Any, documents: int | None) -> None:
+async def test_document_count_of_a_base_must_be_an_integer(count: Any, documents: int | None) -> None:
     found = await target(Vendor(base=[ok({"id": "5", "document_size": count})])).base()
     assert found.documents == documents
 
 
-def test_passages_are_read_whatever_is_missing() -> None:
+def test_passages_are_parsed_with_missing_fields() -> None:
     data = [
         {"text": "a", "score": 0.5, "metadata": {"doc_id": 5}},
         {"text": "b", "score": "high", "metadata": {}},
