@@ -95,7 +95,7 @@ def at_home(block: Block, home: Path) -> str:
 
 @long
 @pytest.mark.parametrize("page", AT_HOME, ids=lambda page: page.stem)
-def test_every_command_succeeds_at_home(page: Path, tmp_path: Path) -> None:
+def test_every_documented_command_succeeds_for_a_user(page: Path, tmp_path: Path) -> None:
     home = home_of(tmp_path, AT_HOME[page])
     shown = [at_home(block, home) for block in blocks(page, "sh")]
     assert any(re.search(r"^kbsync ", script, re.MULTILINE) for script in shown)
@@ -110,7 +110,7 @@ def on_a_machine(page: Path) -> list[str]:
 
 @long
 @pytest.mark.parametrize("page", ON_A_MACHINE, ids=lambda page: page.stem)
-def test_every_command_succeeds_on_a_machine(page: Path, tmp_path: Path) -> None:
+def test_every_documented_command_succeeds_system_wide(page: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.installed()
     assert on_a_machine(page)
@@ -120,7 +120,7 @@ def test_every_command_succeeds_on_a_machine(page: Path, tmp_path: Path) -> None
 
 
 @long
-def test_a_file_that_the_program_beside_kbsync_writes_is_found(tmp_path: Path) -> None:
+def test_file_written_by_a_program_beside_kbsync_is_found(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     *_, status, search = [machine.do(line) for line in on_a_machine(DOCS / "docker.md")]
     assert "handbook" in status.stdout
@@ -128,14 +128,14 @@ def test_a_file_that_the_program_beside_kbsync_writes_is_found(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("installs", ["pipx install '.[mcp]'", "uv tool install '.[mcp]'"])
-def test_what_was_installed_can_be_run(installs: str, tmp_path: Path) -> None:
+def test_installed_programs_can_be_run(installs: str, tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     assert installs in on_a_machine(DOCS / "getting-started.md")
     assert machine.do(installs).returncode == 0
     assert machine.do("kbsync --version").stdout.startswith("kbsync ")
 
 
-def test_no_block_of_a_page_is_left_out() -> None:
+def test_no_block_of_a_page_is_skipped() -> None:
     # The last takes hours.
     targets = {ZHIPU, GPTBOTS, LIGHTRAG, OPENWEBUI, RAGFLOW, VECTORS}
     others = {*targets, POSTGRES, SERVICE, SCALE, STAND_IN, DOCS / "internals" / "testing.md"}

@@ -16,7 +16,7 @@ SETTINGS = [json.loads(block.text) for block in blocks(PAGE, "json")]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: next(iter(settings)))
-def test_the_command_line_in_the_settings_of_an_assistant_is_one_of_ours(settings: dict[str, Any]) -> None:
+def test_assistant_settings_contain_a_valid_command(settings: dict[str, Any]) -> None:
     [servers] = settings.values()
     for server in servers.values():
         assert server["command"].endswith("/kbsync")
@@ -27,7 +27,7 @@ def test_the_command_line_in_the_settings_of_an_assistant_is_one_of_ours(setting
         assert command.make_context(name, words).params == {"http": None}
 
 
-def test_the_limits_that_the_page_tells_are_those_of_the_program() -> None:
+def test_documented_limits_match_the_program() -> None:
     from kbsync.cli.commands.mcp import http, protocol, serving
 
     text = " ".join(PAGE.read_text().split())

@@ -43,7 +43,7 @@ def expressions() -> list[str]:
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_every_expression_is_about_metrics_and_labels_that_exist(expression: str) -> None:
+def test_every_expression_uses_existing_metrics_and_labels(expression: str) -> None:
     named = set(_NAME.findall(expression)) - {"kbsync"}
     assert named <= SAMPLES.keys()
     # `up` is Prometheus' own.
@@ -54,7 +54,7 @@ def test_every_expression_is_about_metrics_and_labels_that_exist(expression: str
         assert expression.count(opening) == expression.count(closing)
 
 
-def test_the_page_names_every_alert_and_every_metric_with_its_labels_and_no_other() -> None:
+def test_page_lists_exactly_the_alerts_and_metrics() -> None:
     page = PAGE.read_text()
     assert re.findall(r"^\| `(Kbsync\w+)`", page, re.MULTILINE) == [rule["alert"] for rule in alerts()]
     rows = re.findall(r"^\| `(kbsync_\w+)(?:\{([^}]*)\})?`", page, re.MULTILINE)
@@ -66,7 +66,7 @@ def test_the_page_names_every_alert_and_every_metric_with_its_labels_and_no_othe
 
 
 @needs("promtool")
-def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_rules(tmp_path: Path) -> None:
     subprocess.run(["promtool", "check", "rules", str(RULES)], check=True, cwd=tmp_path)
 
 
@@ -99,7 +99,7 @@ READY = {"documents state=ready": "0x200"}
     ],
     ids=["behind a hold", "behind a halt", "in a pause", "never passed", "paused", "passed"],
 )
-def test_what_an_alert_says_when_series_went_on_for_so_long(
+def test_alert_texts_for_given_series(
     tmp_path: Path, alert: str, after: str, series: dict[str, str], told: dict[str, str]
 ) -> None:
     """Uploads continue while deletions are held: a stuck upload is a separate problem."""

@@ -32,7 +32,7 @@ NO_COMMAND = {"…", "NAME"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         # External links aren't requested: tests need no network.
         if link.startswith("https://"):
@@ -43,7 +43,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(aim), f"{link}: no such heading"
 
 
-def test_every_page_can_be_reached_from_the_readme() -> None:
+def test_every_page_is_reachable_from_the_readme() -> None:
     reached, waiting = set[Path](), [ROOT / "README.md"]
     while waiting:
         page = waiting.pop()
@@ -77,7 +77,7 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_can_be_loaded_and_is_named_in_the_docs(name: str) -> None:
+def test_every_command_loads_and_is_documented(name: str) -> None:
     assert isinstance(kbsync.get_command(click.Context(kbsync), name), click.Command)
     assert any(words[1:2] == [name] for page in PAGES for words in kbsync_lines(page))
 
@@ -93,14 +93,14 @@ def keys(schema: dict[str, object], above: str = "") -> set[str]:
     return found
 
 
-def test_every_key_of_the_schema_is_described_and_no_other() -> None:
+def test_documented_keys_match_the_schema() -> None:
     schema = json.loads((ROOT / "config.schema.json").read_text())
     known = {key.removeprefix("mirrors[].") for key in keys(schema)}
     described = set(re.findall(r"^\| `([a-z_.\[\]]+)` \|", CONFIGURATION.read_text(), re.MULTILINE))
     assert described == known
 
 
-def test_described_defaults_are_those_of_the_schema() -> None:
+def test_documented_defaults_match_the_schema() -> None:
     schema = json.loads((ROOT / "config.schema.json").read_text())
     mirror = schema["properties"]["mirrors"]["items"]["properties"]
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| `([^`]+)` \|", CONFIGURATION.read_text(), re.MULTILINE))
@@ -109,25 +109,25 @@ def test_described_defaults_are_those_of_the_schema() -> None:
             assert rows[key] == (about["default"] or '""'), key
 
 
-def test_the_tables_of_keys_are_those_of_the_model() -> None:
+def test_key_tables_match_the_model() -> None:
     page = CONFIGURATION.read_text()
     assert page == renewed(page), "renew it: python -m kbsync.config.reference docs/configuration.md"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name_of)
-def test_configs_in_the_docs_are_good(page: Path, tmp_path: Path) -> None:
+def test_configs_in_the_docs_are_valid(page: Path, tmp_path: Path) -> None:
     for number, block in enumerate(blocks(page, "yaml")):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block.text)
         assert load(file, {**ENVIRONMENT, "HOME": str(tmp_path)}).mirrors
 
 
-def test_the_example_is_named_and_good() -> None:
+def test_example_config_is_mentioned_and_valid() -> None:
     assert "config.example.yaml" in inline_code(CONFIGURATION)
     assert load(ROOT / "config.example.yaml", ENVIRONMENT).mirrors
 
 
-def test_every_promise_names_tests_that_exist_one_of_them_at_a_service() -> None:
+def test_every_promise_names_existing_tests_including_one_at_a_service() -> None:
     rows = re.findall(r"^\| (\d+)\. (.*)$", PROMISES.read_text(), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 12))
     for _, row in rows:
@@ -147,7 +147,7 @@ def test_files_named_in_the_docs_exist(page: Path) -> None:
             assert (ROOT / code).exists(), code
 
 
-def test_the_modules_that_the_architecture_names_exist() -> None:
+def test_modules_named_by_the_architecture_page_exist() -> None:
     page = ROOT / "docs" / "internals" / "architecture.md"
     rooms = "|".join(room.name for room in (ROOT / "kbsync").iterdir() if room.is_dir())
     named = set(re.findall(rf"\b(?:{rooms})/[\w/]+", page.read_text()))
@@ -169,7 +169,7 @@ def test_every_dependency_is_explained_with_its_bound() -> None:
     assert written == {match[1]: re.sub(r"[>=]", "", match[2]) for match in split if match}
 
 
-def test_every_decision_is_in_the_list() -> None:
+def test_every_decision_record_is_listed() -> None:
     folder = ROOT / "docs" / "internals" / "adr"
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
     assert listed == sorted(page.name for page in folder.glob("0*.md"))

@@ -36,7 +36,7 @@ def run_sql(server: Server, block: Block, database: str) -> None:
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["kbsync makes the tables", "an administrator does"])
-def test_a_database_that_is_set_up_as_the_page_says_is_filled_and_read(server: Server, by_hand: bool) -> None:
+def test_database_set_up_as_documented_can_be_filled_and_read(server: Server, by_hand: bool) -> None:
     run_sql(server, block_with("sql", "CREATE DATABASE kb OWNER kbsync"), "postgres")
     if by_hand:
         environ = {"PATH": f"{programs()}:/usr/bin:/bin", "PGHOST": str(server.folder), "PGUSER": "postgres"}

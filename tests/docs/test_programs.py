@@ -12,7 +12,7 @@ from tests.docs.pages import ROOT
 OF_EXTRAS = {"check-jsonschema", "hadolint", "kubernetes-validate", "pyproject-build"}
 
 
-def test_what_is_needed_is_what_the_machine_that_judges_installs() -> None:
+def test_documented_requirements_match_what_ci_installs() -> None:
     """By Debian packages named in `.ci/run`, or by the extras of this project."""
     listed = set(re.findall(r"^    (\S+)=\S+$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE))
     assert {name for name in _needed() if name not in listed} <= OF_EXTRAS

@@ -19,7 +19,7 @@ from tests.share import long
 
 
 @long
-def test_the_console_prints_what_the_readme_says(tmp_path: Path) -> None:
+def test_readme_console_output_is_real(tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(README, "console", "yaml")):
             assert without_measurements(printed) == without_measurements(step.output), step.command
@@ -45,7 +45,7 @@ def clone(tmp_path: Path) -> Path:
     return checkout
 
 
-def test_the_first_block_is_two_commands_without_a_placeholder() -> None:
+def test_first_block_is_two_commands_without_a_placeholder() -> None:
     assert blocks(README, "sh")[0].text.splitlines() == ["make try FOLDER=examples/handbook", "make test"]
 
 
@@ -58,13 +58,13 @@ def test_make_try_prints_what_the_readme_shows(clone: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").rglob("*.md"))], ids=name_of)
-def test_no_command_holds_a_placeholder_that_a_shell_redirects(page: Path) -> None:
+def test_no_placeholder_acts_as_a_shell_redirect(page: Path) -> None:
     commands = [block.text for block in blocks(page, "sh", "console")]
     assert [text for text in commands if re.search(r"<[a-z ]+>", text)] == []
 
 
 @long
-def test_make_try_mirrors_a_folder_searches_it_and_names_commands_to_paste(
+def test_make_try_mirrors_and_searches_a_folder_and_prints_commands_to_paste(
     clone: Path, tmp_path: Path
 ) -> None:
     there = tmp_path / "an environment 环境"
@@ -84,21 +84,21 @@ def test_make_try_mirrors_a_folder_searches_it_and_names_commands_to_paste(
 
 
 @long
-def test_make_try_without_a_folder_takes_the_example(clone: Path, tmp_path: Path) -> None:
+def test_make_try_defaults_to_the_example_folder(clone: Path, tmp_path: Path) -> None:
     printed = run("make try; echo exit $?", clone, tmp_path)
     assert "documents searchable" in printed
     assert "exit 0" in printed
     assert not list(clone.glob(".venv"))
 
 
-def test_what_the_readme_installs_is_all_that_its_commands_need() -> None:
+def test_readme_installs_everything_its_commands_need() -> None:
     text = README.read_text()
     extras = set(re.findall(r"(?m)^(?:pipx|uv tool) install '\.\[([a-z,]+)\]'$", text))
     assert extras == {"mcp"}
     assert "kbsync mcp --folder" in text
 
 
-def test_the_readme_says_which_deletions_go_unasked(place: Place) -> None:
+def test_readme_says_which_deletions_need_no_approval(place: Place) -> None:
     [line] = [line for line in README.read_text().splitlines() if "asks before it deletes" in line]
     assert "More than five and more than a fifth of them, or all" in line
     for number in range(10):
@@ -115,7 +115,7 @@ def test_the_readme_says_which_deletions_go_unasked(place: Place) -> None:
     assert place.run("--once", "--folder", "docs").code == 3
 
 
-def test_what_the_readme_mirrors_first_it_also_undoes(place: Place) -> None:
+def test_readme_undoes_its_first_mirror(place: Place) -> None:
     text = README.read_text()
     once = re.search(r"(?m)^\$ \.venv/bin/kbsync (--once --folder \S+)$", text)
     undo = re.search(r"`\.venv/bin/kbsync (forget \S+ --delete-documents)`", text)

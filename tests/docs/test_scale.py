@@ -54,7 +54,7 @@ def ids(host: Host) -> dict[str, int]:
 
 
 @long
-def test_what_an_older_dump_lacks_is_sent_again_and_what_it_brings_back_is_deleted(host: Host) -> None:
+def test_restored_older_dump_is_repaired_in_both_directions(host: Host) -> None:
     for number in range(4):
         host.write(f"{number}.md", f"The kestrel, number {number}.\n")
     host.once()
@@ -78,7 +78,7 @@ def test_what_an_older_dump_lacks_is_sent_again_and_what_it_brings_back_is_delet
 
 
 @long
-def test_an_older_dump_under_its_old_uuid_loses_nothing_once_it_was_repaired(host: Host) -> None:
+def test_older_dump_with_its_old_uuid_loses_nothing_once_repaired(host: Host) -> None:
     """As after a fail-over to a replica that lagged: the states don't notice."""
     for number in range(2):
         host.write(f"{number}.md", f"The kestrel, number {number}.\n")
@@ -100,7 +100,7 @@ def test_an_older_dump_under_its_old_uuid_loses_nothing_once_it_was_repaired(hos
 
 
 @long
-def test_a_daemon_goes_on_by_itself_in_a_database_that_was_put_back(host: Host) -> None:
+def test_daemon_continues_in_a_restored_database(host: Host) -> None:
     host.write("0.md", "The kestrel.\n")
     daemon = host.watch(hurried=True)
     daemon.says("document.ready", path="0.md")
@@ -115,7 +115,7 @@ def test_a_daemon_goes_on_by_itself_in_a_database_that_was_put_back(host: Host) 
 
 
 @long
-def test_every_statement_runs_and_tells_what_the_page_says(host: Host) -> None:
+def test_every_statement_runs_and_returns_what_the_page_says(host: Host) -> None:
     server = host.server
     with opened(server, "kb", "one/") as one, opened(server, "kb", "two/") as two:
         put(one, entry(1, "alpha", "beta"), entry(2, "gamma"))

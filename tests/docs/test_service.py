@@ -27,7 +27,7 @@ def sections() -> dict[str, list[str]]:
 
 
 @long
-def test_the_page_is_followed_from_install_to_uninstall(tmp_path: Path) -> None:
+def test_page_is_followed_from_install_to_uninstall(tmp_path: Path) -> None:
     machine, said = Machine(tmp_path), dict[str, str]()
     for heading, commands in sections().items():
         for block in commands:
@@ -57,7 +57,7 @@ LEFT = ["var/backups/kbsync-N-N-N.db", "var/lib/kbsync-team"]
 
 
 @long
-def test_one_person_needs_no_root(tmp_path: Path) -> None:
+def test_single_user_setup_needs_no_root(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     install = sections()["Install"][0].splitlines()
     assert machine.do("\n".join(install[:3])).returncode == 0
@@ -71,7 +71,7 @@ def test_one_person_needs_no_root(tmp_path: Path) -> None:
 
 
 @needs("systemd-analyze")
-def test_the_key_that_the_page_installs_is_one_systemd_understands(tmp_path: Path) -> None:
+def test_documented_credential_is_accepted_by_systemd(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     assert machine.do("mkdir -p /etc/kbsync /etc/systemd/system").returncode == 0
     assert machine.do(sections()["Keys"][0]).returncode == 0
@@ -86,7 +86,7 @@ def test_the_key_that_the_page_installs_is_one_systemd_understands(tmp_path: Pat
         assert seen == f"[Service]\nLoadCredential=zhipu:{tmp_path}/etc/kbsync/keys/zhipu\n"
 
 
-def test_the_key_that_the_page_installs_is_read_where_systemd_shows_it(tmp_path: Path) -> None:
+def test_documented_credential_is_read_from_systemds_directory(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     [line] = re.findall(r"`(api_key_file: .*?)`", PAGE.read_text())
     assert machine.do("mkdir -p /etc/kbsync /etc/systemd/system").returncode == 0
@@ -104,7 +104,7 @@ def test_the_key_that_the_page_installs_is_read_where_systemd_shows_it(tmp_path:
 
 
 @needs("systemd-sysusers")
-def test_the_user_can_be_made(tmp_path: Path) -> None:
+def test_system_user_can_be_created(tmp_path: Path) -> None:
     conf = tmp_path / "etc/sysusers.d/kbsync.conf"
     conf.parent.mkdir(parents=True)
     conf.write_bytes((ROOT / "systemd/kbsync.sysusers").read_bytes())
@@ -119,6 +119,6 @@ def test_every_block_of_the_page_is_followed() -> None:
 
 
 @pytest.mark.parametrize("word", ["READY=1", "STATUS=", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"])
-def test_every_word_to_systemd_is_explained(word: str) -> None:
+def test_every_unit_directive_is_explained(word: str) -> None:
     assert f"`{word}`" in PAGE.read_text()
     assert word in (ROOT / "kbsync" / "systemd.py").read_text()

@@ -44,7 +44,7 @@ def setup(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=["too old", "cure", "no venv", "chosen", "environment too old"],
 )
-def test_what_a_machine_lacks_is_told_with_the_cure(
+def test_missing_requirements_are_reported_with_a_fix(
     bare: Path, there: str, script: str, variables: dict[str, str], says: str
 ) -> None:
     if there:
@@ -54,7 +54,7 @@ def test_what_a_machine_lacks_is_told_with_the_cure(
     assert says in done.stderr
 
 
-def test_uv_is_used_where_it_is(bare: Path) -> None:
+def test_uv_is_used_when_present(bare: Path) -> None:
     log = bare.parent / "log"
     made = 'd="$VENV/bin"; /bin/mkdir -p "$d"; echo "#!/bin/sh" >"$d/python"; /bin/chmod +x "$d/python"'
     write_program(bare / "uv", f'echo "$@" >>{log}; case $1 in venv) {made};; esac')
@@ -69,11 +69,11 @@ def test_uv_is_used_where_it_is(bare: Path) -> None:
 @pytest.mark.parametrize(
     "file", ["Makefile", ".ci/run", *(f"tools/{f.name}" for f in SETUP.parent.iterdir() if f.is_file())]
 )
-def test_no_registry_is_asked_by_address(file: str) -> None:
+def test_no_registry_address_is_hard_coded(file: str) -> None:
     assert not re.search(r"https?://|index-url|find-links", (ROOT / file).read_text())
 
 
-def test_scripts_can_be_run() -> None:
+def test_scripts_are_executable() -> None:
     for script in (ROOT / ".ci" / "run", *SETUP.parent.glob("*.sh")):
         assert script.stat().st_mode & stat.S_IXUSR, script
         assert os.access(script, os.X_OK)

@@ -65,7 +65,7 @@ LIGHTRAG, OPENWEBUI, RAGFLOW = (FOLDER / f"{name}.md" for name in ("lightrag", "
 @pytest.mark.parametrize(
     "page", [ZHIPU, STAND_IN, GPTBOTS, OPENWEBUI, LIGHTRAG, RAGFLOW, VECTORS], ids=lambda page: page.stem
 )
-def test_the_console_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+def test_console_output_on_the_page_is_real(page: Path, tmp_path: Path) -> None:
     with closing(Console(tmp_path)) as console:
         for step, printed in console.follow(blocks(page, "console", "yaml")):
             assert without_measurements(printed) == without_measurements(step.output), step.command
@@ -77,7 +77,7 @@ def table(page: Path, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in below.splitlines()[2:]]
 
 
-def test_names_are_those_that_are_given() -> None:
+def test_documented_names_are_the_generated_ones() -> None:
     digest = hashlib.sha256(b"hello\n").hexdigest()
     rows = table(ZHIPU, "file, with the content `hello`")
     assert len(rows) > 3
@@ -89,13 +89,13 @@ def test_names_are_those_that_are_given() -> None:
     assert f"`{Naming(style='plain').name('intro.md', digest, 1)}`" in ZHIPU.read_text()
 
 
-def test_ways_of_cutting_are_those_that_are_taken() -> None:
+def test_documented_slicing_methods_are_accepted() -> None:
     told = {int(cells[0]): cells[2].split() for cells in table(ZHIPU, "`knowledge_type`")}
     assert told.keys() == SLICES.keys()
     assert all(sorted(told[number]) == sorted(SLICES[number]) for number in told)
 
 
-def test_formats_are_those_that_are_taken() -> None:
+def test_documented_formats_are_accepted() -> None:
     assert set(PREFERRED) == EXTENSIONS
     assert f"| formats | {' '.join(PREFERRED)} |" in ZHIPU.read_text()
     assert f"| {' '.join(PREFERRED)} |" in (FOLDER / "README.md").read_text()
@@ -113,7 +113,7 @@ MEANINGS: dict[str, tuple[type[TargetError], str]] = {
 }
 
 
-def test_the_page_lists_what_kbsync_does_for_each_code() -> None:
+def test_page_lists_the_reaction_to_each_code() -> None:
     told = {code: what for what, codes in table(ZHIPU, "meaning, and") for code in codes.split()}
     assert told.keys() == SENTENCES_OF_ZHIPU.keys()
     for code, what in told.items():
@@ -126,12 +126,12 @@ def test_the_page_lists_what_kbsync_does_for_each_code() -> None:
         assert getattr(error, "may_pass", False) == what.startswith("kbsync sends it again a few times")
 
 
-def test_the_control_api_is_described() -> None:
+def test_control_api_is_documented() -> None:
     told = {path for cells in table(STAND_IN, "| |") for path in re.findall(r"(/_standin\S*)`", cells[0])}
     assert {path.rstrip(",") for path in told} == {PREFIX + route for route in ROUTES}
 
 
-def test_commands_of_the_stand_in_are_taken() -> None:
+def test_documented_stand_in_commands_work() -> None:
     lines = [line for block in blocks(STAND_IN, "sh") for line in block.text.splitlines()]
     kinds = set()
     for line in lines:
@@ -148,7 +148,7 @@ def test_commands_of_the_stand_in_are_taken() -> None:
 # -- GPTBots
 
 
-def test_kinds_are_those_that_are_taken() -> None:
+def test_documented_fault_kinds_are_accepted() -> None:
     told = {cells[0].strip("`"): cells[1].partition(",")[0].split() for cells in table(GPTBOTS, "kind")}
     assert {kind: set(files) for kind, files in told.items()} == {
         kind: set(files) for kind, files in KINDS.items()
@@ -156,7 +156,7 @@ def test_kinds_are_those_that_are_taken() -> None:
     assert {one for files in told.values() for one in files} == config.EXTENSIONS
 
 
-def test_limits_are_those_that_are_kept() -> None:
+def test_documented_limits_are_enforced() -> None:
     most = {key: kind.most for key, kind in CUTTING.items() if isinstance(kind, Whole)}
     limits = target.limits_of(block(GptbotsTargetConfig, base_url="", api_key="key", knowledge_base_id="1"))
     rows = table(GPTBOTS, "what | limit")
@@ -178,7 +178,7 @@ def test_limits_are_those_that_are_kept() -> None:
     assert limits.batch == api.MOST_CHANGED
 
 
-def test_the_ranking_models_are_told_and_those_that_the_stand_in_takes() -> None:
+def test_documented_ranking_models_match_the_stand_in() -> None:
     [row] = [
         line for line in CONFIGURATION.splitlines() if line.startswith("| `target.search.rerank_version`")
     ]
@@ -195,7 +195,7 @@ DEEDS = {
 }
 
 
-def test_the_page_lists_what_kbsync_does_for_each_code_of_gptbots() -> None:
+def test_page_lists_the_reaction_to_each_gptbots_code() -> None:
     told = dict(table(GPTBOTS, "code | what kbsync does"))
     assert told.keys() == SENTENCES.keys()
     for code, what in told.items():
@@ -210,14 +210,14 @@ def test_the_page_lists_what_kbsync_does_for_each_code_of_gptbots() -> None:
 # -- vectors
 
 
-def test_dialects_are_those_that_are_spoken() -> None:
+def test_documented_dialects_are_implemented() -> None:
     told = {cells[0].strip("`"): cells[3] for cells in table(VECTORS, "`type` | speaks to")}
     assert told.keys() == EMBEDDINGS.keys()
     for dialect, most in told.items():
         assert most.startswith(f"{EMBEDDINGS[dialect].most_items} passages"), dialect  # type: ignore[index]
 
 
-def test_calls_of_every_dialect_are_told() -> None:
+def test_calls_of_every_dialect_are_documented() -> None:
     told = {cells[0].strip("`"): cells[1:] for cells in table(CALLS, "`type`")}
     assert told == {
         dialect: [
@@ -230,7 +230,7 @@ def test_calls_of_every_dialect_are_told() -> None:
     }
 
 
-def test_defaults_of_searches_at_zhipu_are_told() -> None:
+def test_zhipu_search_defaults_are_documented() -> None:
     section = CONFIGURATION.partition("## Zhipu")[2].partition("\n## ")[0]
     told = dict(re.findall(r"^\| `target\.search\.(\w+)` \| `?([^`|]+?)`? \|", section, re.MULTILINE))
     left = {"recall_ratio": "the service's", "fractional_threshold": "none"}
@@ -261,7 +261,7 @@ def documented(application: type[Application[Any, Any]], piece: str = "(?!)") ->
     ],
     ids=["zhipu", "gptbots", "openwebui", "lightrag", "dify", "ragflow"],
 )
-def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
+def test_documented_calls_are_made_by_the_target_and_answered_by_the_stand_in(
     heading: str, vendor: str, routes: Iterable[tuple[str, str]]
 ) -> None:
     section = CALLS.read_text().partition(f"{heading}\n")[2].partition("\n## ")[0]
@@ -281,12 +281,12 @@ def calls(text: str) -> list[tuple[str, str]]:
 # -- lightrag
 
 
-def test_what_does_not_hold_at_lightrag_is_told_as_the_config_has_it() -> None:
+def test_unkept_lightrag_promises_are_documented() -> None:
     told = {int(re.findall(r"[0-9]+", cells[0])[0]): cells[1] for cells in table(LIGHTRAG, "promise")}
     assert told == dict(LightragTargetConfig.unkept)
 
 
-def test_formats_of_lightrag_are_those_that_are_sent_and_taken() -> None:
+def test_lightrag_formats_match_what_is_sent_and_accepted() -> None:
     section = LIGHTRAG.read_text().partition("## Formats")[2].partition(". The server")[0]
     assert set(section.replace(",", " ").split()) == LIGHTRAG_EXTENSIONS
     assert {f".{one}" for one in LIGHTRAG_EXTENSIONS} == set(SUPPORTED.split())

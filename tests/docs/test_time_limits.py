@@ -24,7 +24,7 @@ def test_what_comes_after():
 
 
 @long
-def test_an_example_of_hypothesis_that_hangs_fails_once_and_the_next_test_is_run(tmp_path: Path) -> None:
+def test_hanging_hypothesis_example_fails_once_and_the_next_test_runs(tmp_path: Path) -> None:
     test = tmp_path / "test_hanging.py"
     test.write_text(HANGING)
     limits = ["-p", "tests.conftest", "--timeout", "1", "--rootdir", tmp_path]

@@ -60,21 +60,21 @@ def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedPro
 
 @needs("systemd-analyze")
 @pytest.mark.parametrize("unit", (*SERVICES, TIMER, USER), ids=name_of)
-def test_systemd_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
+def test_systemd_analyze_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
     done = analysed(tmp_path, unit, "verify", "--man=no")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @needs("systemd-analyze")
 @pytest.mark.parametrize("unit", SERVICES, ids=name_of)
-def test_a_service_is_hardly_exposed(unit: Path, tmp_path: Path) -> None:
+def test_unit_has_little_exposure(unit: Path, tmp_path: Path) -> None:
     done = analysed(tmp_path, unit, "security", "--offline=true", "--no-pager")
     found = re.search(r"Overall exposure level for \S+: (\d+\.\d+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) <= MOST_EXPOSED, done.stdout
 
 
-def test_all_services_have_one_sandbox() -> None:
+def test_all_units_share_one_sandbox() -> None:
     assert len({tuple(sandbox(unit)) for unit in SERVICES}) == 1
     for line in ("SystemCallFilter", "RestrictNamespaces", "MemoryDenyWriteExecute"):
         assert as_unit.settings(USER, line) == as_unit.settings(DAEMONS[0], line)
@@ -82,7 +82,7 @@ def test_all_services_have_one_sandbox() -> None:
 
 @long
 @needs("systemd-analyze", as_unit.LIBRARY)
-def test_within_it_parsers_raise_every_fence_and_documents_are_mirrored(tmp_path: Path) -> None:
+def test_parsers_are_sandboxed_and_documents_mirrored_inside_the_unit(tmp_path: Path) -> None:
     folder, state = tmp_path / "docs", tmp_path / "state"
     folder.mkdir()
     (folder / "drill.pdf").write_bytes(pdf())
@@ -96,7 +96,7 @@ def test_within_it_parsers_raise_every_fence_and_documents_are_mirrored(tmp_path
 
 
 @pytest.mark.parametrize("unit", (*DAEMONS, USER), ids=name_of)
-def test_a_daemon_is_restarted_unless_a_person_is_needed(unit: Path) -> None:
+def test_daemon_is_restarted_unless_it_needs_a_decision(unit: Path) -> None:
     found = settings(unit)
     assert found["Type"] == "notify"
     assert found["Restart"] == "on-failure"
@@ -106,7 +106,7 @@ def test_a_daemon_is_restarted_unless_a_person_is_needed(unit: Path) -> None:
     assert (found["KillMode"], found["OOMPolicy"]) == ("mixed", "continue")
 
 
-def test_a_service_writes_only_its_state() -> None:
+def test_service_writes_only_its_state() -> None:
     for unit in SERVICES:
         found = settings(unit)
         assert found["StateDirectory"] == ("kbsync-%i" if "@" in unit.name else "kbsync")
@@ -116,5 +116,5 @@ def test_a_service_writes_only_its_state() -> None:
         assert found["MemoryMax"] and found["MemoryHigh"]
 
 
-def test_an_instance_has_a_config_and_a_state_of_its_own() -> None:
+def test_instance_has_its_own_config_and_state() -> None:
     assert settings(DAEMONS[1])["ExecStart"].endswith("--config /etc/kbsync/%i.yaml")

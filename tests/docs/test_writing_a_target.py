@@ -28,13 +28,13 @@ def without_blanks(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if line.strip())
 
 
-def test_nearly_all_of_the_target_is_quoted() -> None:
+def test_most_of_the_target_is_quoted() -> None:
     quoted = "".join(block.text for block in blocks(PAGE, "python"))
     for name in ("base", "upload", "page", "row", "remove", "matches", "classify_answer"):
         assert f" {name}(" in quoted, name
 
 
-def test_the_example_is_as_short_as_the_page_says() -> None:
+def test_example_is_as_short_as_the_page_says() -> None:
     assert sum(map(lines_of_code, SOURCES[:2])) < MOST
 
 
