@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kbsync.contract.target import Base, DeleteOutcome, Target
 from kbsync.core import lifecycle
+from kbsync.core.lifecycle import Timing
 from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import mark_undecided
+from kbsync.engine.clock import Clock, SystemClock
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
@@ -68,6 +70,7 @@ async def forget(
     target: Target | None = None,
     *,
     delete_documents: bool = False,
+    clock: Clock | None = None,
     report: Report = lambda _deleted: None,
 ) -> int:
     """Drop every row of a mirror; returns how many documents were deleted before.
@@ -88,7 +91,7 @@ async def forget(
                 f"{record.name}: its documents aren't in the target's knowledge base; "
                 "nothing was deleted; fix the target, or forget the mirror without deleting"
             )
-        deleted = await _delete_all(store, record, number, target, report)
+        deleted = await _delete_all(store, record, number, target, clock or SystemClock(), report)
         await target.leave()
 
     def drop(tx: Tx) -> None:
@@ -159,7 +162,7 @@ def _describe(failures: Sequence[tuple[str, str]]) -> str:
 
 
 async def _delete_all(
-    store: StateStore, record: MirrorRecord, binding: int, target: Target, report: Report
+    store: StateStore, record: MirrorRecord, binding: int, target: Target, clock: Clock, report: Report
 ) -> int:
     deleted, after = 0, 0
     failures: list[tuple[str, str]] = []
@@ -167,6 +170,8 @@ async def _delete_all(
         lambda tx: tx.uploads.in_states(record.id, binding, PROVEN, after, PAGE)  # noqa: B023
     ):
         after = rows[-1].id
+        timing = Timing(clock.wall(), clock.chance, target.limits)
+        await store.write(lambda tx: _doubt(tx, rows, timing))  # noqa: B023
         outcomes = await _delete(target, [row.remote_id for row in rows if row.remote_id is not None])
         deleted_rows = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
         await store.write(lambda tx: _record_deleted(tx, deleted_rows))  # noqa: B023
@@ -206,10 +211,19 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
     return outcomes
 
 
+def _doubt(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
+    """Record that documents that served may be gone soon."""
+    # If kbsync is killed before it records the deletions, the mirror checks each of these and sends those
+    # again that are gone. Otherwise it would believe for up to a day that they are searchable.
+    for row in rows:
+        if row.state.serves:
+            tx.uploads.save(lifecycle.poll_again(row, timing))
+            tx.removals.release(row.id)
+
+
 def _record_deleted(tx: Tx, rows: Sequence[Upload]) -> None:
     # Recorded even if the rest fails, so that a later pass of the mirror sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.gone(row))
-        tx.removals.release(row.id)
         if row.path is not None:
             tx.entries.doubt(row.mirror, row.path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -125,6 +126,23 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
     world.base.faults.clear()
     assert await forgotten(world) == 5
     assert rows_left(world) == {} and world.base.documents == {}
+
+
+async def test_what_was_deleted_before_a_kill_is_noticed_and_sent_again(tmp_path: Path) -> None:
+    world = World(tmp_path, batch=4, concurrency=1)
+    await world.mirrored(12)
+    world.delete("f11.md")
+    # The target deletes a batch, but nothing that follows is recorded.
+    world.base.faults.append(Fault("delete", error=asyncio.CancelledError, effect=True))
+    with pytest.raises(asyncio.CancelledError):
+        await forgotten(world)
+    assert 0 < len(world.base.documents) < 12
+    sent = len([request for request in world.base.requests if request.op == "put"])
+    left = len(world.base.documents)
+    world.base.faults.clear()
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert len([request for request in world.base.requests if request.op == "put"]) - sent <= 12 - left
 
 
 async def test_ids_are_never_deleted_in_another_base(world: World) -> None:

@@ -562,6 +562,13 @@ MISTAKES = {
         "        _edit(installation, name)\n",
         ("tests/cli/test_folders.py",),
     ),
+    "interrupted-deletion-believed-undone": Mistake(
+        "killed while it deletes a mirror's documents, kbsync takes them for searchable",
+        "kbsync/engine/forget.py",
+        "        if row.state.serves:\n            tx.uploads.save(lifecycle.poll_again(row, timing))\n",
+        "        if row.state.serves:\n",
+        ("tests/engine/test_forget.py",),
+    ),
     "changed-config-not-reloaded": Mistake(
         "a running kbsync drops the request of `kbsync add` to reload the config",
         "kbsync/state/inbox.py",
