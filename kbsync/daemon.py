@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,19 +14,22 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from kbsync.config.folders import remove_mirror
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import SystemClock, end_tasks, keep_running
+from kbsync.engine.clock import SystemClock, bug_in_words, end_tasks, keep_running
 from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.errors import KbsyncError, StateError, UsageError
+from kbsync.forget import forget_mirror, read_stake
 from kbsync.installation import Installation
 from kbsync.once import log_damage, log_finished, make_mirror, open_state, receiving
 from kbsync.server.listener import HttpListener
 from kbsync.server.notify import Notifications
+from kbsync.server.removals import RemovalQueue
 from kbsync.signals import ENDING, Signals
 from kbsync.source.watch import run_detached
 from kbsync.state.read_only import Tx
@@ -44,6 +48,10 @@ CHECK_STATE_EVERY = 5.0
 STOP_SECONDS = 0.9
 """Seconds that a mirror has to stop: half a second for requests in flight, the rest to record them."""
 
+REMOVAL_GRACE = 30.0
+"""Seconds that uploads in flight get to finish before a mirror's documents are deleted: a document whose id
+kbsync doesn't learn would stay."""
+
 RELOAD_SECONDS = 5.0
 """Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""
 
@@ -60,6 +68,14 @@ class WatchedMirror:
 
     config: MirrorConfig
     loop: MirrorLoop
+    task: asyncio.Task[None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRemoval:
+    """The removal of a mirror with its documents, with the config it had."""
+
+    config: MirrorConfig
     task: asyncio.Task[None]
 
 
@@ -97,10 +113,15 @@ class Daemon:
         self._hangup = asyncio.Event()
         self._state_lost = asyncio.Event()
         self._reloads = ReloadQueue()
+        self._removals = RemovalQueue()
+        self._removing: dict[str, RunningRemoval] = {}
+        self._switching = asyncio.Lock()
+        """Held while the mirrors or the config change, so that nothing uses a config that is being
+        replaced."""
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
         self._running: dict[str, Mirror] = {}
-        self._listener = HttpListener(installation, self._running, assistants)
+        self._listener = HttpListener(installation, self._running, assistants, self._removals)
         self._notifications = Notifications(self._running)
 
     async def run(self) -> None:
@@ -166,7 +187,8 @@ class Daemon:
         ready_task = asyncio.create_task(self._reports.ready_after(started))
         counting = asyncio.create_task(self._log_watching(store))
         while not self._stop.is_set() and not self._state_lost.is_set():
-            events = (self._stop, self._hangup, self._reloads.has_requests, self._state_lost)
+            requests = (self._reloads.has_requests, self._removals.has_requests)
+            events = (self._stop, self._hangup, self._state_lost, *requests)
             waiting = [asyncio.create_task(event.wait()) for event in events]
             await asyncio.wait(waiting, timeout=CHECK_STATE_EVERY, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
@@ -178,7 +200,10 @@ class Daemon:
                 self._state_lost.set()
             if not self._stop.is_set():
                 await self._take_reload_message(store)
-                await self._reload_requested(store)
+                async with self._switching:
+                    await self._reload_requested(store)
+                self._begin_removals(store)
+        await self._cancel_removals(list(self._removing), "kbsync ended")
         ready_task.cancel()
         counting.cancel()
         await self._end(list(self._mirrors))
@@ -209,7 +234,7 @@ class Daemon:
     def _start_missing(self, store: StateStore, configs: Iterable[MirrorConfig]) -> None:
         for config in configs:
             name = config.name
-            if name in self._mirrors:
+            if name in self._mirrors or name in self._removing:
                 continue
             mirror = make_mirror(self._installation, config, store, is_listening=True)
             mirror.on_event = partial(self._finished, name)
@@ -221,16 +246,21 @@ class Daemon:
             work = in_own_threads(name, keep_running(mirror.clock, loop.keep, "mirror", mirror=name))
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
-    async def _end(self, names: Sequence[str]) -> None:
+    async def _end(self, names: Sequence[str], grace: float | None = None) -> None:
+        """End mirrors. `grace`: the seconds for requests in flight, if not the usual ones."""
         to_end = [self._mirrors.pop(name) for name in names]
         for name in names:
             self._running.pop(name, None)
         for watched in to_end:
+            if grace is not None:
+                watched.loop.grace = grace
             watched.loop.stop.set()
         tasks = [watched.task for watched in to_end]
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS)
-            await end_tasks(tasks)
+            try:
+                await asyncio.wait(tasks, timeout=STOP_SECONDS + (grace or 0.0))
+            finally:  # also if this call is cancelled: the mirrors must not outlive it
+                await end_tasks(tasks)
 
     def _finished(self, mirror: str, event: Happened) -> None:
         log_finished(mirror, event)
@@ -323,7 +353,85 @@ class Daemon:
         """Switch to a new config; returns the mirrors that ended because they changed or were removed."""
         configs = {mirror.name: mirror for mirror in new.mirrors}
         ended_names = [name for name, watched in self._mirrors.items() if configs.get(name) != watched.config]
+        removing = self._removing.items()
+        changed = [name for name, removal in removing if configs.get(name) != removal.config]
+        await self._cancel_removals(changed, "its config changed meanwhile")
         await self._end(ended_names)
         self._installation = new
         self._start_missing(store, configs.values())
         return ended_names
+
+    # -- mirrors removed with their documents ------------------------------------------------------------
+
+    def _begin_removals(self, store: StateStore) -> None:
+        for name in self._removals.take():
+            watched = self._mirrors.get(name)
+            if watched is None:
+                self._removals.fail(name, "it isn't running at the moment; try again")
+                continue
+            work = in_own_threads(f"removal-{name}", self._remove(store, watched.config))
+            self._removing[name] = RunningRemoval(watched.config, asyncio.create_task(work))
+
+    async def _cancel_removals(self, names: Sequence[str], reason: str) -> None:
+        """Cancel removals; their mirrors are still in the config, and continue with it."""
+        tasks = [self._removing[name].task for name in names]
+        await end_tasks(tasks)
+        for name in names:
+            if self._removing.pop(name, None) is not None:
+                self._removal_failed(name, reason)
+
+    def _removal_failed(self, name: str, reason: str) -> None:
+        log.error("removal.failed", mirror=name, reason=reason)
+        self._removals.fail(name, reason)
+
+    async def _remove(self, store: StateStore, config: MirrorConfig) -> None:
+        """Remove a mirror with its documents. If that fails, the mirror continues."""
+        name, started = config.name, time.monotonic()
+        try:
+            # Nothing may upload while its documents are deleted.
+            await self._end([name], REMOVAL_GRACE)
+            deleted = await self._delete_documents(store, name)
+            async with self._switching:
+                # Last: until then, a daemon that is killed starts with the mirror, so its documents always
+                # have an owner.
+                await self._drop_from_config(name)
+                del self._removing[name]
+        except (KbsyncError, OSError) as error:
+            reason = str(error)
+        except Exception as error:
+            log.exception("mirror.failed", mirror=name)
+            reason = bug_in_words(error)
+        else:
+            seconds = round(time.monotonic() - started, 3)
+            log.info("mirror.removed", mirror=name, deleted=deleted, seconds=seconds)
+            self._removals.end(name)
+            return
+        async with self._switching:
+            del self._removing[name]
+            self._removal_failed(name, reason)
+            self._start_missing(store, self._installation.mirrors)
+
+    async def _delete_documents(self, store: StateStore, name: str) -> int:
+        """Delete a mirror's documents and state; returns how many documents."""
+        installation = self._installation
+        stake = await store.read(lambda tx: read_stake(tx, installation, name))
+        if stake is None:
+            return 0
+        self._removals.begin(name, stake.documents)
+        report = partial(self._removals.report, name)
+        return await forget_mirror(installation, store, stake, lambda: installation, report)
+
+    async def _drop_from_config(self, name: str) -> None:
+        """Remove a mirror from the config file and from the config in use. Raises `UsageError`."""
+        installation = self._installation
+        path, config = installation.config.path, installation.config
+        assert path is not None
+        try:
+            await asyncio.to_thread(remove_mirror, path, os.environ, name, installation.command_line)
+        finally:
+            self._hangup.set()
+        # Even if the rest of the file is refused at the reload, this mirror must not start again.
+        mirrors = tuple(mirror for mirror in config.mirrors if mirror.name != name)
+        without = replace(installation, config=replace(config, mirrors=mirrors))
+        await self._listen(without)
+        self._installation = without

@@ -145,7 +145,7 @@ async def open_base(
 ) -> AsyncIterator[Target]:
     """Yield a target that opens a base that the mirror `name` used. Raises `UsageError` if there is none."""
     for mirror in _mirrors_leading_to(installation, with_secrets, name, base):
-        target = await asyncio.to_thread(installation.target, mirror)
+        target = await _open(installation, mirror)
         try:
             if leads_to(target, await target.base(), base):
                 yield target
@@ -156,6 +156,27 @@ async def open_base(
         f"no mirror in the config uses {base.location}, so kbsync cannot delete its documents there; "
         f"put {name} back into the config with that knowledge base"
     )
+
+
+async def _open(installation: Installation, mirror: MirrorConfig) -> Target:
+    """Open the target in a thread. If this is cancelled, the target is closed once it is open, because it may
+    hold a lock that the mirror needs."""
+    opening = asyncio.ensure_future(asyncio.to_thread(installation.target, mirror))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_late)
+        raise
+
+
+_closing: set[asyncio.Future[None]] = set()
+
+
+def _close_late(opening: asyncio.Future[Target]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        closing = asyncio.ensure_future(opening.result().aclose())
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
 
 
 def _mirrors_leading_to(

@@ -92,6 +92,8 @@ class MirrorLoop:
     stop: asyncio.Event
     make_watcher: Callable[..., Watcher] = Watcher
     reloads: ReloadQueue | None = None
+    grace: float = 0.5
+    """Seconds that requests in flight get to finish after `stop`."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is watched, or the reason why not is logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)
@@ -207,7 +209,8 @@ class MirrorLoop:
                         return
                     bound.request_turn()
         finally:
-            await asyncio.gather(bound.stop(), watcher.stop())  # meanwhile, requests in flight may finish
+            # Meanwhile, requests in flight may finish.
+            await asyncio.gather(bound.stop(self.grace), watcher.stop())
 
     def _log_mode(self, event: str, report: WatchReport) -> None:
         self._mode = report.mode

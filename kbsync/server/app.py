@@ -47,6 +47,7 @@ from kbsync.engine.plan import CommandContext
 from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
+from kbsync.forget import read_stake
 from kbsync.installation import Installation
 from kbsync.once import identities_of
 from kbsync.search import OpenMirrors, hit_json, search, shortened
@@ -56,6 +57,7 @@ from kbsync.server.documents import Vaults, is_from_this_machine, part_of
 from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
 from kbsync.server.metrics import Counters, LoopMonitor, rendered
+from kbsync.server.removals import RemovalQueue, stake_json
 from kbsync.server.responses import body_of, json_answer, refusal
 from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views
 from kbsync.source.wake import wake
@@ -161,7 +163,7 @@ class ListenerApp:
 
     `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
     start and end. `assistants` creates the application for assistants. `token` may change at any time;
-    `csrf_token` differs at each start.
+    `csrf_token` differs at each start. `removals`: the daemon's.
     """
 
     def __init__(
@@ -172,8 +174,10 @@ class ListenerApp:
         monitor: LoopMonitor,
         assistants: MakeAssistants | None,
         token: Secret | None,
+        removals: RemovalQueue,
     ) -> None:
         self.token = token
+        self._removals = removals
         self._ask: Ask = partial(ask_in, loop := asyncio.get_running_loop())
         self._runs, self._state_dir = runs, installation.state_dir
         self._searching, self._reading = asyncio.Semaphore(SEARCHES_AT_ONCE), asyncio.Semaphore(TEXTS_AT_ONCE)
@@ -182,7 +186,11 @@ class ListenerApp:
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
         self.views = Views(
-            self.state_reader, monitor, lambda: self._ask(counters.snapshot), installation.command_line
+            self.state_reader,
+            monitor,
+            lambda: self._ask(counters.snapshot),
+            installation.command_line,
+            removals,
         )
         self.hub = EventHub(self.views.frame, self.views.news)
         self._callbacks = CallbackRoute(CallbackQueue(loop, self._hurry).hear, {})
@@ -200,6 +208,7 @@ class ListenerApp:
             Route(f"{API}search", self.search),
             Route(f"{API}document", self.document),
             Route(f"{API}history", self.history),
+            Route(f"{API}removal", self.removal),
             Route(f"{API}events", self.events),
             *(
                 Route(f"{API}{name}", partial(self.order, verb), methods=["POST"])
@@ -335,6 +344,15 @@ class ListenerApp:
         limit = _number(params, "limit", 100, MOST_ITEMS)
         return json_answer(await self.views.history(names, _path_in(params, "key"), limit))
 
+    async def removal(self, request: Request) -> Response:
+        """Return what removing the `mirror` with its documents would delete: how many documents, in which
+        knowledge bases."""
+        name = request.query_params.get("mirror", "")
+        self._check_mirror(name)
+        installation = self._mirrors.installation
+        stake = await self.state_reader.read(lambda tx: read_stake(tx, installation, name))
+        return json_answer(stake_json(name, stake))
+
     async def events(self, _request: Request) -> EventStream:
         """Return the event stream."""
         client = self.hub.join()
@@ -400,11 +418,36 @@ class ListenerApp:
         return _accepted("add", mirror)
 
     async def remove(self, request: Request) -> Response:
-        """Remove the `mirror` from the config, like `kbsync remove --keep`."""
-        mirror = self._mirror_in(await self._payload_of(request))
-        command_line = self._mirrors.installation.command_line
-        await self._edit_config(lambda path: remove_mirror(path, os.environ, mirror, command_line))
+        """Remove the `mirror` from the config, like `kbsync remove`. `documents`: `keep` (the default) or
+        `delete`; the daemon deletes them first, after this response."""
+        payload = await self._payload_of(request)
+        mirror, documents = self._mirror_in(payload), payload.get("documents", "keep")
+        if documents not in ("keep", "delete"):
+            raise HTTPException(400, "documents must be keep or delete")
+        installation = self._mirrors.installation
+        deletes, names = documents == "delete", [one.name for one in installation.config.mirrors]
+
+        def edit(config_path: Path) -> None:
+            if installation.only:
+                # The daemon would go on with the mirror, because it refuses a config without it.
+                command = installation.command_line(f"remove {mirror}")
+                raise UsageError(f"kbsync was started with --mirror; stop it, then run: {command}")
+            self._removals.check(mirror, names)
+            # If it can't be edited, nothing may be deleted.
+            remove_mirror(config_path, os.environ, mirror, installation.command_line, writes=not deletes)
+
+        if deletes:
+            await self._with_config(edit)
+            await self._in_time(self._ask(partial(self._request_removal, mirror, names)))
+        else:
+            await self._edit_config(edit)
         return _accepted("remove", mirror)
+
+    async def _request_removal(self, mirror: str, names: Collection[str]) -> None:
+        try:
+            self._removals.request(mirror, names)
+        except UsageError as error:
+            raise HTTPException(409, str(error)) from error
 
     def _add(self, typed: str, name: str | None, config_path: Path) -> str:
         """Return the name of the new mirror. Blocks. Raises `UsageError`."""
@@ -422,16 +465,20 @@ class ListenerApp:
 
     async def _edit_config(self, edit: Callable[[Path], T]) -> T:
         """Edit the config and have the daemon reload it."""
+        result = await self._with_config(edit)
+        await self._in_time(self._ask(partial(self._post, RELOAD, None, {})))
+        return result
+
+    async def _with_config(self, edit: Callable[[Path], T]) -> T:
+        """Call `edit` with the path of the config. Raises an `HTTPException` with its `UsageError`."""
         config_path = self._mirrors.installation.config.path
         if config_path is None:
             why = "kbsync was started with --folder, so there is no config to change"
             raise HTTPException(409, why)
         try:
-            result = await self._in_time(asyncio.to_thread(edit, config_path))
+            return await self._in_time(asyncio.to_thread(edit, config_path))
         except UsageError as error:
             raise HTTPException(409, str(error)) from error
-        await self._in_time(self._ask(partial(self._post, RELOAD, None, {})))
-        return result
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         try:

@@ -28,6 +28,7 @@ from kbsync.errors import UsageError
 from kbsync.installation import Installation
 from kbsync.server.events import ABORT
 from kbsync.server.metrics import Counters, LoopMonitor
+from kbsync.server.removals import RemovalQueue
 
 if TYPE_CHECKING:
     from kbsync.server.app import ListenerApp, MakeAssistants
@@ -186,7 +187,7 @@ class HttpListener:
     """Keeps the listener that the config asks for. Call its methods in the running mirrors' loop.
 
     `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
-    start and end. `assistants` creates the application for assistants, if any.
+    start and end. `assistants` creates the application for assistants, if any. `removals`: the daemon's.
     """
 
     def __init__(
@@ -194,10 +195,12 @@ class HttpListener:
         installation: Installation,
         runs: Mapping[str, Mirror],
         assistants: MakeAssistants | None = None,
+        removals: RemovalQueue | None = None,
     ) -> None:
         self.monitor = LoopMonitor()
         self.counters = Counters(runs)
         self._installation, self._runs, self._assistants = installation, runs, assistants
+        self._removals = removals or RemovalQueue()
         self._http: HttpConfig | None = None
         self._app: ListenerApp | None = None
         self._thread: ServerThread | None = None
@@ -257,7 +260,9 @@ class HttpListener:
         from kbsync.server.app import ListenerApp
 
         counts = self.counters, self.monitor
-        app = ListenerApp(self._installation, self._runs, *counts, self._assistants, http.token)
+        app = ListenerApp(
+            self._installation, self._runs, *counts, self._assistants, http.token, self._removals
+        )
         app.turn_to(self._installation)
         return app
 

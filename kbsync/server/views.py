@@ -32,6 +32,7 @@ from kbsync.engine.status import (
 )
 from kbsync.freshness import status_in
 from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
+from kbsync.server.removals import RemovalQueue
 from kbsync.state import lock
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.mirrors import MirrorRecord
@@ -220,8 +221,10 @@ class Views:
         monitor: LoopMonitor,
         count: Callable[[], Awaitable[CounterSnapshot]],
         cure: Callable[[str], str],
+        removals: RemovalQueue,
     ) -> None:
         self.mirrors: Sequence[MirrorConfig] = ()
+        self._removals = removals
         self._reader, self._monitor, self._count, self._cure = reader, monitor, count, cure
         self._wall: Callable[[], float] = time.time
         self._known = CounterSnapshot()
@@ -250,6 +253,10 @@ class Views:
         """Return the complete data for the page. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
+        removals = self._removals.current
+        for payload in mirrors:
+            removal = removals.get(payload["name"])
+            payload["removal"] = None if removal is None else removal.to_json()
         return {
             "version": __version__,
             "at": now,
@@ -266,7 +273,8 @@ class Views:
         """Return a value that changes whenever the page's data may have changed. Raises `StateError`."""
         counted = await self.counted()
         last = counted.changes[-1]["at"] if counted.changes else None
-        return await self._reader.version(), last, self._monitor.is_turning, self.mirrors
+        version, is_turning = await self._reader.version(), self._monitor.is_turning
+        return version, last, is_turning, self.mirrors, self._removals.current
 
     async def held(self, name: str, kind: str) -> HeldList:
         """Return deletions, or documents to index again, that wait for a decision. Raises `StateError`."""

@@ -562,6 +562,21 @@ MISTAKES = {
         "        _edit(installation, name)\n",
         ("tests/cli/test_folders.py",),
     ),
+    "page-edits-config-before-documents": Mistake(
+        "a mirror removed on the page leaves the config, and then its documents can't be deleted",
+        "kbsync/daemon.py",
+        "            deleted = await self._delete_documents(store, name)\n",
+        "            await self._drop_from_config(name)\n"
+        "            deleted = await self._delete_documents(store, name)\n",
+        ("tests/cli/test_removal.py::test_where_a_document_cannot_be_deleted_the_mirror_continues",),
+    ),
+    "removed-while-it-uploads": Mistake(
+        "a mirror removed on the page uploads a file while its documents are deleted",
+        "kbsync/daemon.py",
+        "            await self._end([name], REMOVAL_GRACE)\n",
+        "",
+        ("tests/cli/test_removal.py::test_nothing_is_uploaded_while_the_documents_are_deleted",),
+    ),
     "interrupted-deletion-believed-undone": Mistake(
         "killed while it deletes a mirror's documents, kbsync takes them for searchable",
         "kbsync/engine/forget.py",

@@ -17,9 +17,10 @@ import pytest
 from kbsync.contract.searching import Explanation, Hit, MatchedWord, Origin, Query, Reasons
 from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
-from kbsync.errors import StateError
+from kbsync.errors import StateError, UsageError
 from kbsync.search import SearchReply
 from kbsync.server import app
+from kbsync.server.removals import RemovalQueue
 from kbsync.state.mirrors import Halt
 from kbsync.threads import Precedence
 from tests.engine.test_changed_settings import set_to
@@ -501,8 +502,31 @@ async def test_folders_are_added_and_removed_in_the_config(one: Scene, tmp_path:
     assert (added.status_code, added.json()["mirror"]) == (202, "my-notes")
     assert config.read_text() == f'{text}  - name: "my-notes"\n    folder: "{notes}"\n'
     assert one.world.look_up(lambda tx: len(tx.inbox.reloads())) == 1
+    assert (await one.post("/api/remove", body(documents="burn"))).status_code == 400
+    await one.mirrored(2)
+    told = await one.json("/api/removal?mirror=docs")
+    base = {"base": told["bases"][0]["base"], "documents": 2, "deleted": True}
+    assert told == {"mirror": "docs", "documents": 2, "unsure": 0, "bases": [base]}
+    assert (await one.get("/api/removal?mirror=no")).status_code == 404
+    for status, error in ((202, None), (409, "docs is being removed already")):
+        answer = await one.post("/api/remove", body(documents="delete"))
+        assert (answer.status_code, answer.json().get("error")) == (status, error)
+    refused = await one.post("/api/remove", body())
+    assert (refused.status_code, "docs" in config.read_text()) == (409, True)
+    one.listening._removals.fail("docs", "no route")
     removed = await one.post("/api/remove", body())
     assert removed.status_code == 202, removed.text
     assert "docs" not in config.read_text()
     for order in ("add", "remove", "pause", "resume"):
         assert (await one.post(f"/api/{order}", body(), **{app.CSRF_HEADER: "no"})).status_code == 403
+
+
+def test_of_the_mirrors_that_are_removed_at_once_one_stays() -> None:
+    removals = RemovalQueue()
+    removals.request("a", ["a", "b", "c"])
+    removals.request("b", ["a", "b", "c"])
+    with pytest.raises(UsageError, match="the other mirrors are being removed"):
+        removals.request("c", ["a", "b", "c"])
+    assert list(removals.take()) == ["a", "b"]
+    removals.fail("a", "no route")
+    removals.request("c", ["a", "b", "c"])

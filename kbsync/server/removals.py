@@ -1,0 +1,110 @@
+"""Removals of mirrors with their documents, which a user requests on the web page.
+
+    requested ──▶ running ──▶ done: the config has no such mirror any more, and no entry is left here
+                      └─────▶ failed: the mirror continues, and the page shows why
+
+The daemon carries them out (`kbsync.daemon`). Nothing here is on disk: the config is edited last, so a daemon
+that is killed in between starts with the mirror and uploads its documents again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kbsync.dataclass import dataclass
+from kbsync.errors import UsageError
+from kbsync.forget import Stake
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRemoval:
+    """The removal of one mirror: `deleted` of its `documents` are gone. `at`: when it began, in epoch
+    seconds.
+
+    `problem`: why it failed; '' while it runs.
+    """
+
+    mirror: str
+    at: float
+    documents: int = 0
+    deleted: int = 0
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON for the page."""
+        counts = {"documents": self.documents, "deleted": self.deleted}
+        return {"at": self.at, **counts, "problem": self.problem}
+
+
+class RemovalQueue:
+    """The removals of one daemon. Change it in the mirrors' loop only."""
+
+    def __init__(self) -> None:
+        self.current: Mapping[str, MirrorRemoval] = {}
+        """By mirror: those requested, running or failed. Replaced on each change, so any thread may read
+        it."""
+        self.has_requests = asyncio.Event()
+        self._requested: list[str] = []
+
+    def request(self, mirror: str, configured: Collection[str]) -> None:
+        """Request the removal of one of the `configured` mirrors. Raises `UsageError` like `check`."""
+        self.check(mirror, configured)
+        self._put(MirrorRemoval(mirror, time.time()))
+        self._requested.append(mirror)
+        self.has_requests.set()
+
+    def check(self, mirror: str, configured: Collection[str]) -> None:
+        """Raise `UsageError` if the mirror is being removed, or all others of the config are."""
+        running = {name for name, removal in self.current.items() if not removal.problem}
+        if mirror in running:
+            raise UsageError(f"{mirror} is being removed already")
+        if running and not set(configured) - running - {mirror}:
+            why = "the other mirrors are being removed, and a config needs one"
+            raise UsageError(f"{why}; add another folder first")
+
+    def take(self) -> Sequence[str]:
+        """Return the mirrors of new requests."""
+        requested, self._requested = self._requested, []
+        self.has_requests.clear()
+        return requested
+
+    def begin(self, mirror: str, documents: int) -> None:
+        """Record how many documents the removal will delete."""
+        self._put(replace(self.current[mirror], documents=documents))
+
+    def report(self, mirror: str, deleted: int) -> None:
+        """Record how many documents are deleted."""
+        self._put(replace(self.current[mirror], deleted=deleted))
+
+    def fail(self, mirror: str, problem: str) -> None:
+        """Record why the removal failed, until the mirror's next one."""
+        self._put(replace(self.current[mirror], problem=problem))
+
+    def end(self, mirror: str) -> None:
+        """Record that the mirror is removed."""
+        self.current = {name: removal for name, removal in self.current.items() if name != mirror}
+
+    def _put(self, removal: MirrorRemoval) -> None:
+        self.current = {**self.current, removal.mirror: removal}
+
+
+def stake_json(name: str, stake: Stake | None) -> dict[str, Any]:
+    """Return what the removal of a mirror with its documents deletes, and what it leaves."""
+    bases: list[dict[str, Any]] = []
+    if stake is not None:
+        if stake.binding is not None and stake.owned.documents:
+            bases.append(_base_json(stake.binding.location, stake.owned.documents, is_deleted=True))
+        for left in stake.leftovers:
+            bases.append(_base_json(left.base.location, left.documents, is_deleted=True))
+        for former, documents in stake.owned.elsewhere:
+            bases.append(_base_json(former.location, documents, is_deleted=False))
+    documents, unsure = (0, 0) if stake is None else (stake.documents, stake.owned.unsure)
+    return {"mirror": name, "documents": documents, "unsure": unsure, "bases": bases}
+
+
+def _base_json(location: str, documents: int, *, is_deleted: bool) -> dict[str, Any]:
+    return {"base": location, "documents": documents, "deleted": is_deleted}

@@ -1,0 +1,226 @@
+"""Tests that the daemon's page removes mirrors with their documents, as `kbsync remove --delete` does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from typing import Any
+
+import httpx
+import pytest
+
+from kbsync_standin.faults import Fault
+from tests.cli import dying_removal
+from tests.cli.cures import proves
+from tests.cli.dying import DIES_AT
+from tests.cli.pasting import after, paste
+from tests.cli.place import PIPES, Daemon, Place, eventually
+from tests.cli.test_listener import asked, listen
+from tests.cli.vendor import ZhipuPlace, digests_in
+from tests.ports import free_port
+from tests.share import enumerated, long
+from tests.warm import Warm
+
+pytestmark = long
+
+
+def ordered(port: int, name: str, **message: Any) -> tuple[int, Any]:
+    """Send a request as the page does and return status and JSON."""
+    url = f"http://127.0.0.1:{port}/api"
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        word = client.get(f"{url}/status").headers["x-kbsync-word"]
+        answer = client.post(f"{url}/{name}", json=message, headers={"x-kbsync-word": word})
+    return answer.status_code, answer.json()
+
+
+def removed(port: int, mirror: str) -> None:
+    assert ordered(port, "remove", mirror=mirror, documents="delete")[0] == 202
+
+
+def shown(port: int, mirror: str) -> Any:
+    """Return what the page shows about a mirror's removal."""
+    with httpx.stream("GET", f"http://127.0.0.1:{port}/api/events", trust_env=False, timeout=60) as answer:
+        text = ""
+        for piece in answer.iter_text():
+            text += piece
+            if "\n\n" in text and "event: frame" in text:
+                break
+    frame = json.loads(text.partition("data: ")[2].partition("\n\n")[0])
+    return next((one["removal"] for one in frame["mirrors"] if one["name"] == mirror), None)
+
+
+def names(place: Place) -> list[str]:
+    return [mirror["name"] for mirror in place.run("list", "--json").json["mirrors"]]
+
+
+@pytest.fixture
+def port(zhipu: ZhipuPlace) -> int:
+    """The port of the daemon's page. Next to the mirror of the service, there is one with a built-in base."""
+    zhipu.write("a.md", "alpha")
+    zhipu.write("b.md", "beta")
+    zhipu.vendor.plant("theirs.md", "of somebody else")
+    notes = zhipu.root / "notes"
+    notes.mkdir()
+    (notes / "c.md").write_text("gamma")
+    assert zhipu.run("add", notes).code == 0
+    port = free_port()
+    listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
+    return port
+
+
+def ready(place: Place) -> dict[str, int]:
+    mirrors = place.run("status", "--json").json["mirrors"]
+    return {mirror["name"]: mirror["documents"]["ready"] for mirror in mirrors}
+
+
+def watching(zhipu: ZhipuPlace) -> Daemon:
+    daemon = zhipu.watch(hurried=True)
+    eventually(lambda: ready(zhipu) == {"handbook": 2, "notes": 1})
+    return daemon
+
+
+def others(zhipu: ZhipuPlace) -> int:
+    return len(zhipu.vendor.documents()) - len(zhipu.vendor.ours())
+
+
+@pytest.mark.parametrize(("mirror", "n"), [("handbook", 2), ("notes", 1)])
+def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
+    zhipu: ZhipuPlace, port: int, mirror: str, n: int
+) -> None:
+    daemon = watching(zhipu)
+    told = asked(port, f"/api/removal?mirror={mirror}")[1]
+    assert (told["documents"], told["unsure"]) == (n, 0)
+    assert [(base["documents"], base["deleted"]) for base in told["bases"]] == [(n, True)]
+    rest = zhipu.config.read_text()
+    removed(port, mirror)
+    assert daemon.says("mirror.removed", mirror=mirror)["deleted"] == n
+    daemon.says("config.read", mirrors=1)
+    assert names(zhipu) == [{"handbook": "notes", "notes": "handbook"}[mirror]]
+    assert set(zhipu.config.read_text().splitlines()) < set(rest.splitlines())
+    assert (len(zhipu.vendor.ours()), others(zhipu)) == ({"handbook": 0, "notes": 2}[mirror], 1)
+    assert mirror not in [event["mirror"] for event in zhipu.run("history", "--json").json["events"]]
+    assert daemon.end() == 0
+    # Nothing is left that the command could delete.
+    assert zhipu.run("forget", mirror, "--delete-documents", "--yes").code == 2
+    assert zhipu.run("--once").code == 0
+
+
+def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuPlace, port: int) -> None:
+    daemon = watching(zhipu)
+    zhipu.vendor.turn(key_revoked=True)
+    removed(port, "handbook")
+    reason = daemon.says("removal.failed", mirror="handbook")["reason"]
+    eventually(lambda: shown(port, "handbook")["problem"] == reason)
+    assert names_in_file(zhipu) == ["handbook", "notes"]
+    zhipu.vendor.turn(key_revoked=False)
+    zhipu.write("d.md", "delta")
+    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    removed(port, "handbook")
+    assert daemon.says("mirror.removed")["deleted"] == 3
+    assert shown(port, "handbook") is None
+    assert (zhipu.vendor.ours(), others(zhipu)) == ([], 1)
+    assert daemon.end() == 0
+
+
+def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuPlace, port: int) -> None:
+    daemon = watching(zhipu)
+    zhipu.vendor.play("late-answer", op="delete", args={"seconds": 3.0})
+    removed(port, "handbook")
+    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
+    sent = zhipu.vendor.asked("upload")
+    zhipu.write("d.md", "delta")
+    daemon.says("mirror.removed")
+    assert (zhipu.vendor.asked("upload"), zhipu.vendor.ours()) == (sent, [])
+    assert daemon.end() == 0
+
+
+def test_an_upload_in_flight_may_finish_so_that_its_document_is_deleted_too(
+    zhipu: ZhipuPlace, port: int
+) -> None:
+    daemon = watching(zhipu)
+    zhipu.vendor.play("late-answer", op="upload", args={"seconds": 3.0})
+    zhipu.write("d.md", "delta")
+    eventually(lambda: len(zhipu.vendor.ours()) == 3)
+    removed(port, "handbook")
+    assert daemon.says("mirror.removed")["deleted"] == 3
+    assert zhipu.vendor.ours() == []
+    assert daemon.end() == 0
+
+
+def names_in_file(place: Place) -> list[str]:
+    text = place.config.read_text()
+    return [name for name in ("handbook", "notes") if f"name: {name}" in text or f'name: "{name}"' in text]
+
+
+def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
+    zhipu: ZhipuPlace, port: int
+) -> None:
+    daemon = watching(zhipu)
+    assert ordered(port, "remove", mirror="notes", documents="keep")[0] == 202
+    daemon.says("config.read", mirrors=1)
+    code, told = ordered(port, "remove", mirror="handbook", documents="delete")
+    assert (code, "handbook is the only mirror" in told["error"]) == (409, True)
+    assert len(zhipu.vendor.ours()) == 2
+    assert daemon.end() == 0
+
+
+@proves("server/app.py: remove {}")
+def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuPlace, port: int) -> None:
+    daemon = zhipu.watch("--mirror", "handbook")
+    daemon.says("daemon.watching")
+    for fate in ("keep", "delete"):
+        code, told = ordered(port, "remove", mirror="handbook", documents=fate)
+        assert (code, "was started with --mirror" in told["error"]) == (409, True)
+    assert names_in_file(zhipu) == ["handbook", "notes"]
+    assert daemon.end() == 0
+    assert paste(zhipu, f"{after(told['error'], 'then run: ')} --delete").code == 0
+    assert names_in_file(zhipu) == ["notes"]
+
+
+def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
+    zhipu: ZhipuPlace, port: int
+) -> None:
+    daemon = watching(zhipu)
+    zhipu.vendor.server.faults.add(Fault("hang", op="delete"))
+    removed(port, "handbook")
+    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
+    assert ordered(port, "remove", mirror="handbook", documents="delete")[0] == 409
+    zhipu.config.write_text(zhipu.config.read_text().replace("settle: 100ms", "settle: 200ms"))
+    daemon.tell(signal.SIGHUP)
+    assert "config changed" in daemon.says("removal.failed")["reason"]
+    zhipu.vendor.server.faults.clear()
+    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    zhipu.vendor.server.faults.add(Fault("hang", op="delete"))
+    removed(port, "handbook")
+    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
+    assert daemon.end() == 0
+    assert names_in_file(zhipu) == ["handbook", "notes"]
+
+
+@enumerated()
+@pytest.mark.parametrize("step", range(1, 25))
+def test_killed_at_any_step_no_document_of_ours_is_left_without_an_owner(
+    zhipu: ZhipuPlace, port: int, step: int
+) -> None:
+    log = zhipu.root / "dying.log"
+    with log.open("wb") as file:
+        options = {**PIPES, "stdout": subprocess.DEVNULL, "stderr": file}
+        env = zhipu.environ({DIES_AT: str(step)})
+        words = ("--log-format", "json")
+        process = Warm(words, module=dying_removal.__name__, cwd=zhipu.root, env=env, **options)
+    daemon = Daemon(zhipu.keep(process), log)
+    eventually(lambda: ready(zhipu) == {"handbook": 2, "notes": 1})
+    removed(port, "handbook")
+    eventually(lambda: process.poll() is not None or daemon.lines("mirror.removed"))
+    was_killed = process.poll() is not None
+    assert process.poll() in (None, -signal.SIGKILL)
+    assert was_killed or daemon.end() == 0
+    if "handbook" in names_in_file(zhipu):
+        assert was_killed
+        # The mirror continues: its files are searchable again, each once.
+        assert zhipu.go("--once", hurried=True).code == 0
+        assert zhipu.vendor.digests() == digests_in(zhipu.docs)
+        assert zhipu.run("remove", "handbook", "--delete").code == 0
+    assert (zhipu.vendor.ours(), others(zhipu)) == ([], 1)
+    assert zhipu.run("forget", "handbook", "--delete-documents", "--yes").code == 2
