@@ -675,3 +675,61 @@ async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(tmp_path: Pat
         await one.says("started with --folder", "#ask-wrong")
         await one.press("Escape")
         assert await one.run("document.activeElement.id") == "add"
+
+
+async def test_a_mirror_is_removed_with_its_documents_after_two_questions(tmp_path: Path, page: Page) -> None:
+    async with shown(scene(tmp_path), page) as one:
+        made, removals = one.scene.made, one.scene.listening._removals
+        config = tmp_path / "kb.yaml"
+        config.write_text(
+            f"mirrors:\n  - {{name: docs, folder: {one.world.root}}}\n  - {{name: x, folder: x}}\n"
+        )
+        installation = made._mirrors.installation
+        made.turn_to(replace(installation, config=replace(installation.config, path=config)))
+        await one.scene.mirrored(3)
+        remove = "document.querySelector('[data-key=\"remove docs\"]')"
+        await one.until(remove)
+
+        async def is_asked(question: str, *keys: str) -> None:
+            title = "document.getElementById('ask-title').innerText"
+            await one.until(f"document.getElementById('ask').open && {title} == {question!r}")
+            assert await one.run("document.activeElement.innerText") == "Cancel"
+            await one.press(*keys)
+
+        async def begin() -> None:
+            await one.run(f"{remove}.focus()")
+            await one.press("Enter")
+
+        first, second = "Remove docs?", "Delete 3 documents of docs?"
+        await begin()
+        await is_asked(first, "Escape")
+        await begin()
+        await is_asked(first, "Tab", "Tab", "Enter")
+        await one.says("3 documents in memory", "#ask-text")
+        await is_asked(second, "Escape")
+        assert removals.current == {}
+        await begin()
+        await one.says("docs has 3 documents in its knowledge base; keep or delete?", "#ask-text")
+        await is_asked(first, "Tab", "Tab", "Enter")
+        for width in (390, 1280):
+            await one.do(page.size, width, 800)
+            assert await one.run("document.documentElement.scrollWidth <= innerWidth")
+            assert await one.run(FAINT) == []
+        await is_asked(second, "Tab", "Enter")
+        await one.says("being removed", ".state")
+        assert not await one.run("document.getElementById('ask').open")
+        assert config.read_text().count("name:") == 2
+        removals.begin("docs", 3)
+        removals.report("docs", 1)
+        await one.says("1 of 3 documents deleted")
+        removals.fail("docs", "the service refuses the key")
+        await one.says("docs was not removed")
+        await one.says("the service refuses the key")
+        await one.reads("ready")
+        await one.run("document.querySelector('[data-key=\"dismiss docs\"]').click()")
+        assert "not removed" not in await one.text()
+        # Kept documents need one question.
+        await begin()
+        await is_asked(first, "Tab", "Enter")
+        await one.says("docs is removed", "#toast")
+        assert config.read_text().count("name:") == 1

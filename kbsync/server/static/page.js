@@ -323,7 +323,8 @@ function show(state) {
   const version = `kbsync ${state.version}`;
   if ($("version").textContent !== version) $("version").textContent = version;
   fillMirrors(state.mirrors);
-  showSummary(state.mirrors);
+  showSummary(state.mirrors.filter((one) => !isLeaving(one)));
+  showRemoved(state.mirrors);
   showMirrors(state.mirrors);
   showAudits(state.mirrors);
   showChanges(state.changes);
@@ -336,8 +337,10 @@ const isHalted = (one) => one.halt && !["deletions-held", "recipe-held"].include
 const PASSING = ["target-down", "failing"];
 const needsPerson = (one) => isHalted(one) && !PASSING.includes(one.halt.reason);
 const isAsked = (one) => one.renewals != null;
+const isLeaving = (one) => one.removal != null && !one.removal.problem;
 
 function tone(one) {
+  if (isLeaving(one)) return "moving";
   if (isHalted(one) || one.documents.failed) return "failed";
   if (one.held || isAsked(one)) return "held";
   if (one.paused) return "none";
@@ -424,12 +427,21 @@ function makeCard(one) {
       el("h2", {}, plain(one.name)),
       el("span", { class: "where mono" }, el("bdi", {}, plain(one.folder))),
       el("span", { class: "state" }, stateOf(one))),
-    bar(one.documents),
-    legend(one),
-    notices(one),
-    moving(one),
-    failures(one),
-    actions(one));
+    ...(isLeaving(one) ? [leaving(one.removal)] : [bar(one.documents), legend(one), notices(one), moving(one), failures(one), actions(one)]));
+}
+
+function leaving({ documents, deleted }) {
+  return el("p", { class: "empty" }, documents ? `${number(deleted)} of ${counted(documents, "document")} deleted` : "Waiting for uploads to end");
+}
+
+const leavers = new Set(); // mirrors that were being removed in the last frame
+
+function showRemoved(mirrors) {
+  for (const name of leavers) {
+    if (!mirrors.some((one) => one.name === name)) toast(`${plain(name)} and its documents are removed`);
+  }
+  leavers.clear();
+  for (const one of mirrors.filter(isLeaving)) leavers.add(one.name);
 }
 
 function actions({ name, paused: pause, last_pass: compared, ...one }) {
@@ -441,7 +453,7 @@ function actions({ name, paused: pause, last_pass: compared, ...one }) {
       ? button("Resume", (event) => act(event.currentTarget, "resume", { mirror: name }, `${name} continues`),
         { "data-key": `pause ${name}`, "aria-label": `Resume ${name}` })
       : button("Pause", () => askToPause(name), { class: "quiet", "data-key": `pause ${name}`, "aria-label": `Pause ${name}` }),
-    button("Remove", () => askToRemove(name, one), { class: "quiet", "data-key": `remove ${name}`, "aria-label": `Remove ${name}` }));
+    button("Remove", () => askToRemove(name), { class: "quiet", "data-key": `remove ${name}`, "aria-label": `Remove ${name}` }));
 }
 
 function paused({ until, reason }) {
@@ -451,6 +463,7 @@ function paused({ until, reason }) {
 }
 
 function stateOf(one) {
+  if (isLeaving(one)) return "being removed";
   if (isHalted(one)) return `halted: ${plain(one.halt.words ?? one.halt.reason)}`;
   if (one.held || isAsked(one)) return "waiting for approval";
   if (one.paused) return paused(one.paused);
@@ -504,6 +517,7 @@ function notices(one) {
     made.push(waiting(one, "deletions", `${counted(one.held, "document")} would be deleted`,
       "They stay searchable until you approve."));
   }
+  if (one.removal && !dismissed.has(one.removal.at)) made.push(unremoved(one));
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
   const better = one.better_vectors;
   if (better && better.made < better.passages) {
@@ -514,6 +528,19 @@ function notices(one) {
     made.push(el("div", { class: "notice note" }, el("p", {}, `Promise ${promise} is not kept here: ${plain(instead)}`)));
   }
   return made;
+}
+
+const dismissed = new Set(); // failed removals, by the time they began
+
+function unremoved({ name, removal: { at, problem } }) {
+  const dismiss = (event) => { dismissed.add(at); event.currentTarget.closest(".notice").remove(); };
+  return el("div", { class: "notice" },
+    el("p", { class: "why" }, `${plain(name)} was not removed`),
+    el("p", {}, plain(problem)),
+    el("p", {}, "The mirror continues. Fix the cause and try again, or remove the mirror and keep its documents."),
+    el("div", { class: "cure" },
+      button("Try again", () => askToRemove(name), { "data-key": `again ${name}`, "aria-label": `Remove ${name} again` }),
+      button("Dismiss", dismiss, { class: "quiet", "data-key": `dismiss ${name}` })));
 }
 
 const because = (changes) => `Settings changed${changes ? `, ${plain(changes)}` : ""}.`;
@@ -965,22 +992,29 @@ async function showHistory({ mirror = "", key = "" }, limit = 100) {
 
 // -- folders ------------------------------------------------------------------------------------------
 
-// Each button does something and returns what is wrong, or "".
+// Each button does something and returns what is wrong, or "", or the next question.
 function ask({ title, text, fields = [], buttons }) {
   const inputs = fields.map(({ label, ...given }) => [given.name, label, el("input", { autocomplete: "off", spellcheck: "false", ...given })]);
   $("ask-title").textContent = title;
   $("ask-text").textContent = text;
   $("ask-fields").replaceChildren(...inputs.map(([, label, input]) => el("label", {}, label, input)));
   $("ask-wrong").textContent = "";
+  let busy = false;
   const run = async (does) => {
+    if (busy && does) return;
+    busy = true;
     const values = Object.fromEntries(inputs.map(([name, , input]) => [name, input.value.trim()]));
-    const wrong = does ? await does(values).catch((error) => error.message) : "";
-    if (wrong) $("ask-wrong").textContent = plain(wrong);
+    const result = does ? await does(values).catch((error) => error.message) : "";
+    busy = false;
+    if (!$("ask").open) return;
+    // The dialog stays open for the next question: after `close`, its event would end that one.
+    if (result?.title) ask(result);
+    else if (result) $("ask-wrong").textContent = plain(result);
     else $("ask").close();
   };
   $("ask-acts").replaceChildren(...buttons.map(([words, kind, does]) =>
     el("button", { type: does && fields.length ? "submit" : "button", class: kind, on: (event) => { event.preventDefault(); run(does); } }, words)));
-  $("ask").showModal();
+  if (!$("ask").open) $("ask").showModal();
   (inputs[0]?.[2] ?? $("ask-acts").firstChild).focus();
 }
 $("ask").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
@@ -996,15 +1030,34 @@ function askToPause(name) {
   });
 }
 
-function askToRemove(name, one) {
-  const documents = ["ready", "held", "kept"].reduce((sum, state) => sum + (one.documents[state] ?? 0), 0);
+// The questions of kbsync remove.
+async function askToRemove(name) {
+  let has = null;
+  try { has = await get("removal", { mirror: name }); } catch (error) { if (error.name !== "AbortError") toast(plain(error.message)); }
+  if (!has) return;
+  const { documents } = has, one = documents === 1, stops = "kbsync stops mirroring the folder. Your files stay.";
+  const keep = sends("remove", { mirror: name, documents: "keep" }, `${name} is removed`);
+  const choices = documents
+    ? [["Keep", "", keep], ["Delete", "danger", async () => deletion(name, has)]]
+    : [["Remove", "danger", keep]];
   ask({
     title: `Remove ${name}?`,
-    text: `kbsync stops mirroring ${plain(one.folder)}. Your files stay.${documents ? ` ${counted(documents, "document")} in the knowledge base `
-      + `${documents === 1 ? "stays" : "stay"} there, but this page no longer searches ${documents === 1 ? "it" : "them"}. To delete `
-      + `${documents === 1 ? "it" : "them"} instead, cancel, stop kbsync, and remove the mirror with kbsync remove.` : ""}`,
-    buttons: [["Cancel", "quiet", null], ["Remove", "danger", sends("remove", { mirror: name }, `${name} is removed`)]],
+    text: documents ? `${stops} ${name} has ${counted(documents, "document")} in its knowledge base; keep or delete? `
+      + `If you keep ${one ? "it" : "them"}, this page no longer searches ${one ? "it" : "them"}.` : stops,
+    buttons: [["Cancel", "quiet", null], ...choices],
   });
+}
+
+function deletion(name, { documents, unsure, bases }) {
+  const stay = (n) => (n === 1 ? "stays" : "stay");
+  const parts = bases.map((one) => `${counted(one.documents, "document")} in ${plain(one.base)}${one.deleted ? "" : `, used before, ${stay(one.documents)}`}.`);
+  if (unsure) parts.push(`${counted(unsure, "upload")} may have reached the service or not; kbsync can't delete ${unsure === 1 ? "it" : "them"}.`);
+  return {
+    title: `Delete ${counted(documents, "document")} of ${name}?`,
+    text: `${parts.join(" ")} kbsync deletes only its own documents, and then removes ${name} from the config. This can't be undone.`,
+    buttons: [["Cancel", "quiet", null], [`Delete ${counted(documents, "document")}`, "danger",
+      sends("remove", { mirror: name, documents: "delete" }, `${name} is being removed`)]],
+  };
 }
 
 $("add").addEventListener("click", () => ask({
