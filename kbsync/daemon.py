@@ -265,7 +265,7 @@ class Daemon:
     def _finished(self, mirror: str, event: Happened) -> None:
         log_finished(mirror, event)
         self._notifications.heard(mirror, event)
-        self._reports.nudge()
+        self._reports.send_soon()
 
     async def _listen(self, installation: Installation) -> None:
         """Apply the listener's settings. Raises `UsageError`, and then leaves the listener unchanged."""
@@ -312,7 +312,7 @@ class Daemon:
         except (UsageError, OSError) as error:
             log.error("config.refused", reason="; ".join(str(error).splitlines()))
             self._reports.complaint = "the config was refused; the old one stays in use"
-            self._reports.nudge()
+            self._reports.send_soon()
             return
         self._notifications.turn_to(new.config.notify)
         before, names = set(self._mirrors), {mirror.name for mirror in new.mirrors}

@@ -178,9 +178,9 @@ def freshness_reader(
     state_dir: Path,
     command_line: CommandLine,
     *,
-    look_at_folders: bool = False,
+    check_folders: bool = False,
 ) -> ReadFreshness:
-    """Return a reader of these mirrors' freshness; `look_at_folders`: check unwatched folders too."""
+    """Return a reader of these mirrors' freshness; `check_folders`: check unwatched folders too."""
     # Read this before the rows, so that a kbsync that ends in between doesn't seem to work.
     is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
 
@@ -194,7 +194,7 @@ def freshness_reader(
             at=time.time(),
         )
         if (
-            not look_at_folders
+            not check_folders
             or not freshness.is_unattended
             or (status.halt is not None and not freshness.is_held)
         ):

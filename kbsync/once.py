@@ -102,7 +102,7 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
     await bound.audits.run_due()
     if (end := await _finish(bound, budget)) is not None:
         return end
-    return PassEnd(True, busy=tuple(sorted(bound.owed.unsettled)))
+    return PassEnd(True, busy=tuple(sorted(bound.awaited.unsettled)))
 
 
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:

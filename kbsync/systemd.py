@@ -79,22 +79,22 @@ class ServiceReports:
         self._news = asyncio.Event()
         self._sent_text = ""
 
-    def nudge(self) -> None:
+    def send_soon(self) -> None:
         """Send the counts soon, because they have changed."""
         self._news.set()
 
     async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
         """Send READY once, when all of these are set, or after `READY_LATEST` seconds."""
-        all_begun = asyncio.Event()
+        all_started = asyncio.Event()
 
         async def wait_for_all() -> None:
             for process in begun:
                 await process.wait()
-            all_begun.set()
+            all_started.set()
 
         waiting = asyncio.create_task(wait_for_all())
         try:
-            await wait_for_any(self.clock, READY_LATEST, all_begun)
+            await wait_for_any(self.clock, READY_LATEST, all_started)
         finally:
             waiting.cancel()
         if not self.is_stopping:

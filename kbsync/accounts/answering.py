@@ -51,7 +51,7 @@ _BREAKS = {
 """Notes to add to an answer, by the reason for its end; "" for none. Only Zhipu returns some of the reasons.
 """
 
-BROKE_OFF = "the answer is incomplete"
+INCOMPLETE = "the answer is incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Completions:
         if not error:
             return chat_piece(body)
         words = text_of(error) or text_of(object_of(error).get("message"))
-        raise self.client.classify_error(CHAT, body) or broken_off("error", words)
+        raise self.client.classify_error(CHAT, body) or incomplete_answer("error", words)
 
 
 class ModelAnswers:
@@ -237,10 +237,10 @@ def check_end(finish: str) -> None:
     """Raise `Unavailable` unless the answer is complete."""
     if finish != "stop":
         why = _BREAKS.get(finish, f" ({printable(finish)[:LONGEST_MESSAGE]})")
-        raise Unavailable(f"{BROKE_OFF}{why}", code=finish or "no-finish")
+        raise Unavailable(f"{INCOMPLETE}{why}", code=finish or "no-finish")
 
 
-def broken_off(code: str = "no-finish", words: str = "") -> Unavailable:
+def incomplete_answer(code: str = "no-finish", words: str = "") -> Unavailable:
     """Return the error for an incomplete answer. `words`: the service's message."""
     why = f" ({printable(words)[:LONGEST_MESSAGE]})" if words else ""
-    return Unavailable(f"{BROKE_OFF}{why}; ask again", code=code)
+    return Unavailable(f"{INCOMPLETE}{why}; ask again", code=code)

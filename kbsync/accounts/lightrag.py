@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from kbsync.accounts.account import ApplicationInfo, Applications, ManagedAccount, Question, Sources
-from kbsync.accounts.answering import broken_off, json_lines, messages
+from kbsync.accounts.answering import incomplete_answer, json_lines, messages
 from kbsync.contract.searching import Hit, Passage
 from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
@@ -65,12 +65,12 @@ class LightragAnswers:
                     # kbsync requests progress reports. A server that sends them also sends a last line.
                     has_end = has_end or is_progress(line)
                     is_over = is_over or is_last(line)
-                    if (text := answered(line)) is not None:
+                    if (text := text_in(line)) is not None:
                         is_answered = True
                         if text:
                             yield text
         if not is_answered or (has_end and not is_over):
-            raise broken_off()
+            raise incomplete_answer()
         yield Sources(tuple(hits), is_numbered=True)
 
     async def _answer_lines(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
@@ -108,7 +108,7 @@ def is_last(line: Any) -> bool:
     return "response_time" in object_of(line)
 
 
-def answered(line: Any) -> str | None:
+def text_in(line: Any) -> str | None:
     """Return the text in a line; None if it has none; "" if the search found nothing and the server replied
     with a fixed sentence.
 
@@ -116,7 +116,7 @@ def answered(line: Any) -> str | None:
     """
     body = object_of(line)
     if line is None or "error" in body:
-        raise broken_off("error", text_of(body.get("error")))
+        raise incomplete_answer("error", text_of(body.get("error")))
     if body.get("llm_generated") is False:
         return ""
     return body["response"] if isinstance(body.get("response"), str) else None

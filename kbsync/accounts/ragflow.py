@@ -16,7 +16,7 @@ from kbsync.accounts.account import (
     Question,
     Sources,
 )
-from kbsync.accounts.answering import Completions, Piece, broken_off, messages
+from kbsync.accounts.answering import Completions, Piece, incomplete_answer, messages
 from kbsync.accounts.settings import OfferedSetting, any_text, choice, parse_settings
 from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import BaseCard
@@ -179,7 +179,7 @@ def texts_of(piece: Piece) -> Iterator[str]:
     if text:
         yield text
     if is_error:
-        raise broken_off("error", " ".join(words.split()))
+        raise incomplete_answer("error", " ".join(words.split()))
 
 
 def sources_of(last: Piece) -> Sources:

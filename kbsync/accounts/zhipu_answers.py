@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any
 
 from kbsync.accounts.account import Applications, Question, Sources
-from kbsync.accounts.answering import ModelAnswers, Piece, broken_off, event_pieces, messages, usage_of
+from kbsync.accounts.answering import ModelAnswers, Piece, event_pieces, incomplete_answer, messages, usage_of
 from kbsync.accounts.events import Event
 from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
@@ -86,7 +86,7 @@ class ZhipuAnswers:
                     pass  # request the whole answer below
                 else:
                     if last is None:
-                        raise broken_off()
+                        raise incomplete_answer()
             if last is None:
                 last = _whole((await self._client.post("invoke", f"{path}/invoke", json=body)).body)
                 yield last.text
@@ -117,7 +117,7 @@ def _application_piece(event: Event) -> Piece:
     if event.data.lstrip().startswith("{") and isinstance(data, dict) and _ENVELOPED & data.keys():
         text = text_of(data.get("msg"))
     if event.name in _ENDS_BADLY:
-        raise broken_off(event.name, quote_message(text or event.data))
+        raise incomplete_answer(event.name, quote_message(text or event.data))
     if event.name != "finish":
         return Piece(text)
     usage = usage_of(parse_json(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))

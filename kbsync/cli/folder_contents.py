@@ -79,14 +79,16 @@ def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderC
             break
         below, inherited = remaining.pop()
         try:
-            remaining += _look_into(contents, folder, below, inherited)
+            remaining += _count_entries(contents, folder, below, inherited)
         except OSError as error:
             contents.leave_out(f"{below}/", error.strerror or str(error))
             contents.count_unreadable(str(folder / below))
     return contents
 
 
-def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -> Iterator[tuple[str, Rules]]:
+def _count_entries(
+    contents: FolderContents, root: Path, below: str, rules: Rules
+) -> Iterator[tuple[str, Rules]]:
     """Count the entries of a folder. Yields the folders in it to scan, each with its rules."""
     with os.scandir(root / below) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)

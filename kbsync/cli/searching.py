@@ -107,7 +107,7 @@ def search_once(installation: Installation, query: Query, *, images: bool) -> Se
 def search_notes(installation: Installation) -> list[str]:
     """Return what a search of these mirrors may lack; [] if nothing."""
     mirrors, state_dir = installation.mirrors, installation.state_dir
-    read = freshness_reader(mirrors, state_dir, installation.command_line, look_at_folders=True)
+    read = freshness_reader(mirrors, state_dir, installation.command_line, check_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
     return [note.text for note in notes if not note.is_minor]
 
@@ -206,7 +206,7 @@ def excerpt(
     if (width := cells(fitted.text)) > LINES * room - 6:
         # Wide characters occupy two cells.
         fitted = excerpt_of((LINES * room - 6) * len(fitted.text) // width)
-    for start, end in _broken(fitted.text, room):
+    for start, end in _break_lines(fitted.text, room):
         parts, position = list[str](), start
         for left, right in fitted.spans:
             left, right = max(left, start), min(right, end)
@@ -218,7 +218,7 @@ def excerpt(
         yield before + line + ("…" if end == len(fitted.text) and fitted.ends_early else "")
 
 
-def _broken(text: str, room: int) -> list[tuple[int, int]]:
+def _break_lines(text: str, room: int) -> list[tuple[int, int]]:
     """Return where each line starts and ends. Lines break at a space if one is near."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:

@@ -87,16 +87,16 @@ def commented_config(
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
     quoted_dir = quoted(str(state_dir or usual_state_dir))
     state = f"# state_dir: {quoted_dir}" if state_dir is None else f"state_dir: {quoted_dir}"
-    parts = [_HEAD.format(schema=schema), _described(Config, "state_dir", state, "")]
-    parts += [_described(Config, key, f"# {key}: {value}", "") for key, value in _GLOBAL_EXAMPLES.items()]
+    parts = [_HEAD.format(schema=schema), _describe_key(Config, "state_dir", state, "")]
+    parts += [_describe_key(Config, key, f"# {key}: {value}", "") for key, value in _GLOBAL_EXAMPLES.items()]
     parts.append(_MIRROR.format(name=quoted(name or folder_name(folder)), folder=quoted(absolute)))
     indent = " " * 4
     for key, value in _MIRROR_EXAMPLES.items():
-        parts.append(_described(MirrorConfig, key, f"# {key}: {value}", indent))
+        parts.append(_describe_key(MirrorConfig, key, f"# {key}: {value}", indent))
     return "".join([*parts, block])
 
 
-def _described(block: type, key: str, setting: str, indent: str) -> str:
+def _describe_key(block: type, key: str, setting: str, indent: str) -> str:
     """Return the line `setting` below the description of its key, and a blank line."""
     mark = settings_of(block)[key].mark
     sentence = mark.plain[0].upper() + mark.plain[1:]

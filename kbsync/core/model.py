@@ -323,7 +323,7 @@ class Abilities:
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False
-    weighs: bool = False  # another recipe costs money: kbsync weighs how many documents it would change
+    asks_before_reindexing: bool = False  # another recipe costs money, so many documents need approval
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name
     keeps: bool = False  # the document of a deleted file stays

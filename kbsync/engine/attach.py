@@ -34,7 +34,7 @@ from kbsync.core.model import (
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
-from kbsync.engine.deletions import APPROVAL_KEPT, some_may_go
+from kbsync.engine.deletions import APPROVAL_KEPT, has_open_deletions
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import Claim, Whose, find_missing, read_list, unlisted, uploads_in
 from kbsync.engine.settings import (
@@ -78,7 +78,7 @@ class RecipeChanges:
 
     async def is_due(self) -> bool:
         """Return whether recipes need a decision, or documents of an allowed recipe must be sent."""
-        if not self._journal.binding.abilities.weighs:
+        if not self._journal.binding.abilities.asks_before_reindexing:
             return False
         return self._to_release != set() or await self._store.read(self._is_open)
 
@@ -94,7 +94,7 @@ class RecipeChanges:
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time of the next work for `weigh`; None if nothing waits.
+        """Return the monotonic time of the next work for `decide`; None if nothing waits.
 
         Deletions are decided first, because deleted documents do not count. That wait is limited to
         `settle_longest`, since some folders have deletions all the time.
@@ -103,13 +103,13 @@ class RecipeChanges:
         if not await self.is_due():
             self._put_off_since = None
             return None
-        if not await self._store.read(lambda tx: some_may_go(tx, self._mirror)):
+        if not await self._store.read(lambda tx: has_open_deletions(tx, self._mirror)):
             return now
         if self._put_off_since is None:
             self._put_off_since = now
         return max(now, self._put_off_since + self._journal.binding.settings.settle_longest)
 
-    async def weigh(self) -> Extent | None:
+    async def decide(self) -> Extent | None:
         """Decide about all waiting documents and send the newly allowed ones. Returns how many are newly
         held."""
         due = await self.next_due()
@@ -466,7 +466,7 @@ def _rebind(
         mark_undecided(tx, record.id)
         tx.recipes.forget_all(record.id)
         tx.removals.drop_all(record.id)
-        if tx.uploads.unhold(record.id, binding):
+        if tx.uploads.withdraw_holds(record.id, binding):
             tx.mirrors.set_hold_all(record.id, True)
     _take_over_rows(tx, record, binding, base, configured)
     for other_binding in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
@@ -498,7 +498,7 @@ def _take_over_rows(
         )
         if other_mirror.id == record.id or is_its_own:
             continue
-        is_held = tx.uploads.unhold(other_mirror.id, binding)
+        is_held = tx.uploads.withdraw_holds(other_mirror.id, binding)
         if not tx.uploads.take_over(other_mirror.id, record.id, binding):
             continue
         tx.removals.drop_all(other_mirror.id)
@@ -622,7 +622,7 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
     # upgrade changed them: then existing documents stay unchanged if indexing costs money.
     by_person = _hashed(binding.id, fingerprint)
     is_same = await store.read(lambda tx: tx.meta.get(MirrorFact.SETTINGS, mirror)) == by_person
-    is_upgraded = binding.abilities.weighs and is_same
+    is_upgraded = binding.abilities.asks_before_reindexing and is_same
     if is_upgraded:
         await _keep_recipes(store, journal)
 

@@ -32,7 +32,7 @@ from kbsync.state.store import StateStore
 
 PAGE = 500
 QUIET_LEAST = 3.0
-"""Seconds without another deletion before kbsync weighs a batch: `rm -r` takes a moment, and is one batch."""
+"""Seconds without another deletion before kbsync decides about a batch, because `rm -r` takes a moment."""
 
 ROUNDING = 1e-6
 """Seconds of tolerance for rounding: whatever `next_due` reports as due is due."""
@@ -57,7 +57,7 @@ def must_hold(
     return deleted > limits.count and deleted > limits.fraction * (serving + executed)
 
 
-def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
+def has_open_deletions(tx: Tx, mirror: int, until: float = math.inf) -> bool:
     """Return whether a file first missed by `until` (steady seconds) still needs a check or a decision."""
     missed = tx.entries.first_missed(mirror)
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
@@ -161,9 +161,9 @@ class Deletions:
         times = [] if missed is None else [missed + self._journal.binding.settings.settle]
         n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         if n:
-            # Files waiting for their second check may still join the batch, see `weigh`.
+            # Files waiting for their second check may still join the batch, see `decide`.
             longest = first + self._journal.binding.settings.settle_longest
-            due_at = self._weigh_at(first, last) if missed is None else longest
+            due_at = self._decide_at(first, last) if missed is None else longest
             times.append(self._clock.steady() + due_at - self._clock.wall())
         if is_missed_by_scan:
             times.append(math.inf)
@@ -198,7 +198,7 @@ class Deletions:
         standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.texts_once else 0
         return serving + standing_in
 
-    def _weigh_at(self, first: float, last: float) -> float:
+    def _decide_at(self, first: float, last: float) -> float:
         settings, now = self._journal.binding.settings, self._clock.wall()
         if last > now:
             return now  # the clock was set back: the age is unknown
@@ -207,14 +207,14 @@ class Deletions:
     async def are_open(self, until: float) -> bool:
         """Return whether a file first missed by `until` (steady seconds) still needs its second check or a
         decision."""
-        return await self._store.read(lambda tx: some_may_go(tx, self._mirror, until))
+        return await self._store.read(lambda tx: has_open_deletions(tx, self._mirror, until))
 
     async def are_missed(self, until: float) -> bool:
         """Return whether a file first missed by `until` (steady seconds) still needs its second check."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
-    async def weigh(self, *, now: bool = False) -> int:
+    async def decide(self, *, now: bool = False) -> int:
         """Decide about the collected deletions once none was added for a while (`now`: at once).
 
         One short transaction decides about all of them. The effects follow in batches, also after a crash.
@@ -222,18 +222,18 @@ class Deletions:
         """
         n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         # from an interrupted run, whose steady times can't be compared with ours
-        if n and await self._carry_out_weighed():
+        if n and await self._carry_out_decided():
             n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
-        if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
+        if not n or not (now or self._clock.wall() >= self._decide_at(first, last)):
             return 0
         longest = first + self._journal.binding.settings.settle_longest
         if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
-            return 0  # files wait for their second check: weigh related deletions together
+            return 0  # files wait for their second check: decide about related deletions together
         if await self._identity() is None:
             return 0
         await self._drop_others()
-        held_count = await self._store.write(self._weigh)
-        await self._carry_out_weighed()
+        held_count = await self._store.write(self._decide_all)
+        await self._carry_out_decided()
         return held_count
 
     async def _drop_others(self) -> None:
@@ -243,7 +243,7 @@ class Deletions:
             for removal in removals:
                 self._is_still_to_go(tx, removal)
 
-        for hold in await self._store.read(lambda tx: tx.holds.batches(self._mirror, weighed=False)):
+        for hold in await self._store.read(lambda tx: tx.holds.batches(self._mirror, decided=False)):
             after = ""
             while removals := await self._store.read(partial(self._read_removals, hold, after)):
                 after = removals[-1].path
@@ -252,10 +252,10 @@ class Deletions:
     def _read_removals(self, hold: Hold, after: str, tx: Tx, *, held: bool = False) -> list[Removal]:
         return tx.removals.page(hold, after, PAGE, held=held)
 
-    def _weigh(self, tx: Tx) -> int:
+    def _decide_all(self, tx: Tx) -> int:
         """Decide about all waiting deletions at once. Returns how many newly need approval."""
         binding, now = self._journal.binding, self._clock.wall()
-        for hold in tx.holds.batches(self._mirror, weighed=False):
+        for hold in tx.holds.batches(self._mirror, decided=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
             # Bursts of deletions count together: otherwise a folder could be emptied a few files at a time.
             executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)
@@ -265,13 +265,13 @@ class Deletions:
             before = counts[-1] if counts else next((count for _, count in self._served), None)
             asks = tx.mirrors.get(self._mirror).hold_all
             if asks or must_hold(batch, executed, serving, binding.settings.deletions, before):
-                tx.holds.weigh(hold.id, ASKED, now)
+                tx.holds.decide(hold.id, ASKED, now)
                 return batch
-            tx.holds.weigh(hold.id, RELEASED, now)
+            tx.holds.decide(hold.id, RELEASED, now)
             tx.removals.log(self._mirror, now, batch)
         return 0
 
-    async def _carry_out_weighed(self) -> bool:
+    async def _carry_out_decided(self) -> bool:
         """Mark allowed documents for deletion, and others as held for approval. Returns whether there were
         any."""
 
@@ -283,11 +283,11 @@ class Deletions:
                     apply(tx, removal)
             return bool(removals)
 
-        weighed = await self._store.read(lambda tx: tx.holds.batches(self._mirror, weighed=True))
-        for hold in weighed:
+        decided = await self._store.read(lambda tx: tx.holds.batches(self._mirror, decided=True))
+        for hold in decided:
             while await self._store.write(partial(carry_out, hold)):
                 pass
-        return bool(weighed)
+        return bool(decided)
 
     def _hold(self, tx: Tx, removal: Removal) -> None:
         upload = tx.uploads.get(removal.upload)

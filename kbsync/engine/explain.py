@@ -45,10 +45,10 @@ from kbsync.engine.status import (
     Items,
     as_halt,
     awaits_renewal,
-    going_on,
     iso,
     keeps_old_name,
     refusal,
+    with_retry_command,
 )
 from kbsync.errors import TargetError
 from kbsync.source.roots import RootTrouble, error_words, identify
@@ -541,7 +541,9 @@ class _Sentences:
     def _halt_with_command(self) -> str:
         halt = self.evidence.halt
         assert halt is not None
-        halt = going_on(halt, self.settings.name, self.context.command_line, at_work=self.context.at_work)
+        halt = with_retry_command(
+            halt, self.settings.name, self.context.command_line, at_work=self.context.at_work
+        )
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:

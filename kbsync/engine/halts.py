@@ -40,7 +40,7 @@ from kbsync.engine.status import (
     TARGET_DOWN,
     TARGET_STUCK,
     as_halt,
-    going_on,
+    with_retry_command,
 )
 from kbsync.errors import Halted, NameTaken, Rejected, StateError, TargetError, Unavailable, Unfit, Unsure
 from kbsync.state.mirrors import Halt
@@ -268,7 +268,7 @@ class Halts(HaltState):
         """Record in the state and in the log that the mirror needs a user, or no longer does."""
         name, context = self.mirror.settings.name, self.mirror.context
         if halt is not None:
-            halt = going_on(halt, name, context.command_line, at_work=context.at_work)
+            halt = with_retry_command(halt, name, context.command_line, at_work=context.at_work)
         async with self._writing:
             if halt == self.stored and (self.is_current or halt is None):
                 return  # unchanged: neither write nor log it

@@ -302,7 +302,7 @@ class Journal:
             size=max(entry.stamp.size, 0),
             recipe=recipe,
             by_person=entry.by_person,
-            may_renew=not self.binding.abilities.weighs or recipe in self._allowed,
+            may_renew=not self.binding.abilities.asks_before_reindexing or recipe in self._allowed,
             keeps=self.binding.abilities.keeps,
         )
 
@@ -316,7 +316,7 @@ class Journal:
                 # The target identifies a page by its address, so renaming a link file only changes the name
                 # in the state.
                 uploads[index] = replace(upload, label=entry.path)
-            if self.binding.abilities.weighs and not is_undecided(desired):
+            if self.binding.abilities.asks_before_reindexing and not is_undecided(desired):
                 # The serving row records the recipe that its file needs instead, so that these rows can be
                 # counted.
                 is_other = upload.state is UploadState.SERVING and not removal_cause(desired)
@@ -730,7 +730,7 @@ class Journal:
             case Upload(state=UploadState.TOMBSTONE):
                 changed = lifecycle.still_there(upload, self.timing)
             case Upload(state=UploadState.UNSURE | UploadState.PRESUMED_LOST) if listed is not None:
-                return self._found_again(tx, upload, listed)
+                return self._handle_late_appearance(tx, upload, listed)
             case _:
                 return None
         self._save_and_decide(tx, changed)
@@ -772,7 +772,7 @@ class Journal:
         self._save_and_decide(tx, failed)
         return self._record(tx, self._make_event(failed))
 
-    def _found_again(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
+    def _handle_late_appearance(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
         """Handle an upload that was given up and appeared later: it serves only if nothing else does."""
         # The target's list was this late: from now on, wait twice as long before an absence counts.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)

@@ -55,7 +55,7 @@ ENTRIES = 2
 """How many times a pass waits for one path: after its scan, and again if the file changed meanwhile."""
 
 
-class Owed:
+class AwaitedFiles:
     """The files that a scan found being written: a pass is done once it waits for none of them.
 
     Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan,
@@ -228,7 +228,7 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 class BoundMirror:
     """A running mirror, bound to its base; it exists within `Mirror.bind`.
 
-    Only `turn` decides the next step; scans run at the same time. `owed`: files of the last scan that are
+    Only `turn` decides the next step; scans run at the same time. `awaited`: files of the last scan that are
     still being written.
     """
 
@@ -246,7 +246,7 @@ class BoundMirror:
             keep=self.bodies.keep,
             page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # only a daemon waits for turns
         )
-        self.owed = Owed(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
+        self.awaited = AwaitedFiles(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
         self.may_wait = True
         """Whether rows may be waiting for a decision; False only if none are."""
         self.deletions = Deletions(
@@ -310,7 +310,7 @@ class BoundMirror:
         if await mirror.trusted_identity() is None:
             return None
         mirror.pass_seconds = mirror.clock.steady() - started
-        self.owed = Owed(self.reconciler.settling, mirror.clock.steady(), is_pass=mirror.is_pass)
+        self.awaited = AwaitedFiles(self.reconciler.settling, mirror.clock.steady(), is_pass=mirror.is_pass)
         return summary
 
     async def compared(self) -> None:
@@ -331,9 +331,9 @@ class BoundMirror:
         """Return whether no work is left from the last scan, except work that pauses longer than
         `PATIENCE`.
         """
-        if self.owed or self.rechecks or self.reconciler.has_trees:
+        if self.awaited or self.rechecks or self.reconciler.has_trees:
             return False
-        if await self.deletions.are_open(self.owed.missed_until) or await self.recipe_changes.is_due():
+        if await self.deletions.are_open(self.awaited.missed_until) or await self.recipe_changes.is_due():
             return False
         return await self.worker.is_idle(PATIENCE)
 
@@ -377,7 +377,7 @@ class BoundMirror:
 
     async def _scan_trees(self) -> float:
         await self.reconciler.scan_trees()
-        self.owed.extend(self.mirror.clock.steady())
+        self.awaited.extend(self.mirror.clock.steady())
         return math.inf
 
     # -- work other than scanning -----------------------------------------------------------------------
@@ -405,7 +405,7 @@ class BoundMirror:
 
     async def _do_due_work(self) -> None:
         """Do the work that is due: messages, unchanged files, second checks, deletions."""
-        mirror, owed = self.mirror, self.owed
+        mirror, awaited = self.mirror, self.awaited
         result = await self.inbox.carry_out()
         for dropped in result.dropped:
             log.warning(
@@ -422,26 +422,26 @@ class BoundMirror:
             self.audits.request()
         if result.rescans:
             self.request_rescan()
-        if paths := owed.admit(self.rechecks.take_due()):
+        if paths := awaited.admit(self.rechecks.take_due()):
             hints = [Hint(path, HintKind.FILE) for path in paths]
             while (hints := await self.reconciler.take_hints(hints)) and mirror.is_pass:
                 pass
             self.rechecks.add(hint.path for hint in hints)
-            owed.extend(mirror.clock.steady())
+            awaited.extend(mirror.clock.steady())
         overdue = await self.reconciler.settle_due()
         self.rechecks.add(await self.deletions.check_again())
-        owed.update(mirror.clock.steady(), overdue)
+        awaited.update(mirror.clock.steady(), overdue)
         # A pass decides about deletions as soon as no file that it waits for can add to them: one by one they
         # would stay below the limits (promise 5).
-        have_all_gone = False
-        if mirror.is_pass and not (owed or self.rechecks or self.reconciler.has_trees):
-            have_all_gone = not await self.deletions.are_missed(owed.missed_until)
+        is_batch_complete = False
+        if mirror.is_pass and not (awaited or self.rechecks or self.reconciler.has_trees):
+            is_batch_complete = not await self.deletions.are_missed(awaited.missed_until)
         approve = mirror.context.command_line(f"approve {mirror.settings.name}")
-        held_count = await self.deletions.weigh(now=have_all_gone)
+        held_count = await self.deletions.decide(now=is_batch_complete)
         if held_count:
             log.warning("deletions.held", mirror=mirror.settings.name, count=held_count, cure=approve)
         await self.deletions.run_approved()
-        if (extent := await self.recipe_changes.weigh()) is not None:
+        if (extent := await self.recipe_changes.decide()) is not None:
             log.warning(
                 "recipe.held",
                 mirror=mirror.settings.name,
@@ -472,7 +472,7 @@ class BoundMirror:
 
     def _changing_inodes(self) -> Collection[int]:
         """Return the inodes of files that are still changing."""
-        return self.owed.inodes() if self.mirror.is_pass else self.reconciler.changing_inodes()
+        return self.awaited.inodes() if self.mirror.is_pass else self.reconciler.changing_inodes()
 
     def _rows_written(self) -> None:
         self.may_wait = True

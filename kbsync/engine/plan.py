@@ -41,7 +41,7 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import RACY_SECONDS, Reconciler
 from kbsync.engine.settings import Binding, MirrorIdentity, MirrorSettings, changes_of
-from kbsync.engine.status import OUT_OF_DATE, as_halt, going_on, halt_json
+from kbsync.engine.status import OUT_OF_DATE, as_halt, halt_json, with_retry_command
 from kbsync.errors import Halted, TargetError
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.mirrors import Halt, MirrorRecord
@@ -178,7 +178,7 @@ async def plan_mirror(
 def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
     """Return why a pass would stop, with a command that can be pasted."""
     halt = as_halt(error, settings.name, context.command_line)
-    return going_on(halt, settings.name, context.command_line, at_work=context.at_work)
+    return with_retry_command(halt, settings.name, context.command_line, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
@@ -326,10 +326,10 @@ class PrivatePass:
         # A file that was missed once is checked a second time, one settle later (promise 1).
         await clock.sleep(self._settings.settle)
         await reconciler.check(await deletions.check_again())
-        await deletions.weigh(now=True)
+        await deletions.decide(now=True)
         await deletions.run_approved()
         recipes = RecipeChanges(copy, journal, clock)
-        await recipes.weigh()
+        await recipes.decide()
         if await self._identity() is None:  # nothing read so far can be trusted
             raise attach.root_differs(self._settings, "it changed during the comparison")
 

@@ -495,13 +495,17 @@ class Reconciler:
         tried_paths: set[str] = set()
         while not self._stopping:
             rows = await self._store.read(lambda tx: tx.entries.racy(self._mirror, PAGE + len(tried_paths)))
-            ripe = [row.path for row in rows if row.stamp.newest < before and row.path not in tried_paths]
-            if not ripe:
+            readable_paths = [
+                row.path for row in rows if row.stamp.newest < before and row.path not in tried_paths
+            ]
+            if not readable_paths:
                 return
-            tried_paths.update(ripe)  # each only once: an unreadable file must not keep this loop running
+            tried_paths.update(
+                readable_paths
+            )  # each only once: an unreadable file must not keep this loop running
             # Not as quiet ones: their old timestamp says nothing about current writers (promise 8).
-            while ripe and not self._stopping:
-                ripe = [*await self._check_and_take(ripe[:PAGE]), *ripe[PAGE:]]
+            while readable_paths and not self._stopping:
+                readable_paths = [*await self._check_and_take(readable_paths[:PAGE]), *readable_paths[PAGE:]]
 
     # -- hints -----------------------------------------------------------------------------------------
 

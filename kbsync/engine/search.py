@@ -188,7 +188,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
     """
     mirror = mirrors[0]
     if all(hit.path is not None for hit in hits):
-        return [_placed(mirrors, hit, hit.path) for hit in hits if hit.path is not None]
+        return [_locate_hit(mirrors, hit, hit.path) for hit in hits if hit.path is not None]
     selects = selector(query)
 
     def read_paths(tx: Tx) -> list[tuple[str, Hit]]:
@@ -212,7 +212,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
     return [FoundDocument(mirror.name, mirror.folder, path, hit, mirror.name) for path, hit in best.items()]
 
 
-def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
+def _locate_hit(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
     """Return the hit with its mirror, which might not be one of `mirrors`."""
     searched, origin = mirrors[0], hit.origin
     if origin is None or origin.is_own:

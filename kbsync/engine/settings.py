@@ -141,7 +141,7 @@ def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
         reembeds=isinstance(target, Reembeds),
         reslices=isinstance(target, Reslices),
         reads=isinstance(target, Reads),
-        weighs=target.limits.paid,
+        asks_before_reindexing=target.limits.paid,
         rename_policy=settings.renames,
         adopt=settings.adopt,
         keeps=settings.deletions.never,

@@ -96,7 +96,7 @@ RELEASED = ("target-rejects", TARGET_STUCK)
 """Halts about documents that no pass retries by itself; a user has to release them."""
 
 
-def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
+def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
     """Return the halt of mirror `name` with the command that continues once its cause is gone.
 
     The command depends on when the halt is read. While a kbsync is `at_work`, no second one may run, so the
@@ -110,7 +110,7 @@ def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: boo
     return replace(halt, cure=write(retry if at_work else once))
 
 
-def only_goes_on(halt: Halt) -> bool:
+def only_retries(halt: Halt) -> bool:
     """Return whether the command only continues the work after a user has fixed the cause in the detail."""
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
@@ -129,7 +129,7 @@ def in_words(halt: Halt) -> str:
     """Return the detail and command of a halt as text."""
     if not halt.cure:
         return halt.detail
-    return f"{halt.detail}; {'then run' if only_goes_on(halt) else 'fix'}: {halt.cure}"
+    return f"{halt.detail}; {'then run' if only_retries(halt) else 'fix'}: {halt.cure}"
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
@@ -423,7 +423,7 @@ def mirror_status(
     """
     halt = record.halt or _find_held(tx, record, command_line)
     if halt is not None:
-        halt = going_on(halt, record.name, command_line, at_work=at_work)
+        halt = with_retry_command(halt, record.name, command_line, at_work=at_work)
     tally = tx.mirrors.tally(record.id)
     numbers = {status.word: tally.get(status, 0) for status in SHOWN}
     numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.is_excluded)

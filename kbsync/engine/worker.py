@@ -373,7 +373,7 @@ class Worker:
         numbers = {row.id for row in rows}
         self._busy |= numbers
         self._started += 1
-        task = asyncio.create_task(self._guarded(work, rows))
+        task = asyncio.create_task(self._run_guarded(work, rows))
         self._tasks.add(task)
         task.add_done_callback(lambda finished_task: self._finish_task(finished_task, numbers))
         return True
@@ -387,7 +387,7 @@ class Worker:
             self.rested.set()
         self.wake()
 
-    async def _guarded(
+    async def _run_guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
     ) -> bool:
         """Run the work. Returns False if the outcomes couldn't be recorded."""

@@ -304,7 +304,7 @@ class TreeEvents(FileSystemEventHandler):
     """Passes hints on from the library's thread. Never raises, because an exception would end that thread."""
 
     def __init__(self, root: str, ignores: Ignores, post: Post) -> None:
-        self.heard = 0
+        self.event_count = 0
         self.fault = ""
         self._root = root
         self._ignores = ignores
@@ -312,7 +312,7 @@ class TreeEvents(FileSystemEventHandler):
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Post the hints of `event`; keep an exception in `fault` for the watcher."""
-        self.heard += 1
+        self.event_count += 1
         try:
             if hints := hints_of(event, self._root, self._ignores):
                 self._post(hints)

@@ -240,7 +240,7 @@ class Watch:
 
     def scan_started(self) -> None:
         """Record that a full scan begins."""
-        self._scan_began = self.heard
+        self._scan_began = self.event_count
 
     def scan_ended(self) -> None:
         """Record that the last full scan has finished."""
@@ -248,14 +248,14 @@ class Watch:
         self._last_scan_began = self._scan_began
 
     @property
-    def heard(self) -> int:
+    def event_count(self) -> int:
         """Return the number of events of the folder that have arrived so far."""
-        return self._tree.heard
+        return self._tree.event_count
 
     @property
     def is_silent(self) -> bool:
         """Whether no event has arrived since the finished scan before the last one began."""
-        return self._was_silent and self.heard == self._last_scan_began
+        return self._was_silent and self.event_count == self._last_scan_began
 
 
 class RootCheck:
@@ -364,7 +364,7 @@ class Watcher:
         self._silent_since: float | None = None
         self._report_with_events = self.report
         """The report of the last watch with events. An event that arrives while polling restores it."""
-        self._heard_before = 0
+        self._events_before = 0
 
     @property
     def rescan_wanted(self) -> bool:
@@ -467,7 +467,7 @@ class Watcher:
     async def _check_silence(self, watch: Watch) -> None:
         """Restart the watch if changes arrive without events; `auto` also polls until an event."""
         if self.report.mode is Mode.POLLING:
-            if watch.heard > self._heard_before:
+            if watch.event_count > self._events_before:
                 self.report, self._silent_since = self._report_with_events, None
         elif not watch.is_silent:
             self._silent_since = None
@@ -485,7 +485,7 @@ class Watcher:
     def _poll_as_well(self, obstacle: Obstacle) -> None:
         """Poll while the watch stays open, until its next event."""
         self._report_with_events = self.report
-        self._heard_before = self._watch.heard if self._watch else 0
+        self._events_before = self._watch.event_count if self._watch else 0
         self._poll(obstacle)
 
     async def _recover(self, trouble: WatchTrouble) -> None:

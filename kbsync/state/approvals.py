@@ -42,7 +42,7 @@ class Holds(Table):
 
     def batch(self, mirror: int, now: float) -> int:
         """Return the hold that deletions join until the decision about the batch."""
-        if collecting := self.batches(mirror, weighed=False):
+        if collecting := self.batches(mirror, decided=False):
             return collecting[0].id
         # Holds without deletions have ended.
         self._db.execute(
@@ -52,15 +52,15 @@ class Holds(Table):
         )
         return self.open(mirror, now, DELETIONS, COLLECTING)
 
-    def weigh(self, hold: int, state: str, now: float) -> None:
+    def decide(self, hold: int, state: str, now: float) -> None:
         """Release all deletions of the hold, or ask the user about them."""
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
-    def batches(self, mirror: int, *, weighed: bool) -> list[Hold]:
+    def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
         """Return the batches with deletions that aren't held or carried out yet: those decided about, or the
         others."""
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
-        return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, weighed)
+        return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
         """Return the questions of this kind, oldest first. One about deletions counts once all of them are

@@ -410,7 +410,7 @@ class Uploads(Table):
         """Give the document to another file."""
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
-    def unhold(self, mirror: int, binding: int) -> bool:
+    def withdraw_holds(self, mirror: int, binding: int) -> bool:
         """Withdraw the questions about deletions in this binding. Returns whether there were any."""
         sql = "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6"
         self._db.execute(sql, (mirror, binding))
@@ -419,7 +419,7 @@ class Uploads(Table):
     def take_over(self, previous: int, mirror: int, binding: int) -> bool:
         """Give the rows of a former mirror in this binding to `mirror`. Returns whether there were any.
 
-        None of them is held (`unhold`). If both serve a path, the new owner's document stays and the other is
+        Call `withdraw_holds` first. If both serve a path, the new owner's document stays and the other is
         deleted.
         """
         previous_key = (previous, binding)

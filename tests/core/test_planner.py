@@ -36,7 +36,10 @@ Send, Drop, Retire, Unwant, Want, Serve, Weigh, Keep, Relabel, Prove, Reslice = 
     partial(Action, step) for step in Step
 )
 PLAIN, RENAMES = Abilities(), Abilities(renames=True)
-PAID, PAID_RENAMES = Abilities(weighs=True), Abilities(weighs=True, renames=True)
+PAID, PAID_RENAMES = (
+    Abilities(asks_before_reindexing=True),
+    Abilities(asks_before_reindexing=True, renames=True),
+)
 UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
 RENAMES_KEEPS = Abilities(renames=True, rename_policy="keep")
 
@@ -61,7 +64,7 @@ def up(number: int, state: UploadState, digest: str = "new", **other: object) ->
 
 SERVER, OLD = up(1, S.SERVING), up(1, S.SERVING, "old")
 NOT_SENT, SENDING = up(2, S.INTENDED, "mid"), up(2, S.SENDING, "mid")
-RESLICES, BY_NAME = Abilities(reslices=True, weighs=True), Abilities(adopt="name")
+RESLICES, BY_NAME = Abilities(reslices=True, asks_before_reindexing=True), Abilities(adopt="name")
 ANEW: list[Action] = [Retire(1), Send(None)]
 MOVED, MID = up(1, S.SERVING, label="b.md"), up(2, S.INDEXING, "mid")
 UNRENAMED, UNMOVED = replace(MOVED, phase=Phase.UNRENAMED), up(1, S.SERVING, phase=Phase.UNRENAMED)
@@ -231,7 +234,7 @@ ABILITIES = st.builds(
     renames=st.booleans(),
     updates=st.booleans(),
     reslices=st.booleans(),
-    weighs=st.booleans(),
+    asks_before_reindexing=st.booleans(),
     rename_policy=st.sampled_from(["replace", "keep"]),
 )
 
@@ -266,7 +269,7 @@ def test_unreadable_file_changes_nothing(rows: list[Upload]) -> None:
 @given(st.lists(uploads, max_size=4).filter(consistent), ABILITIES)
 def test_settings_change_is_not_sent_before_approval(rows: list[Upload], abilities: Abilities) -> None:
     server = next((u for u in rows if u.state.serves), None)
-    actions = decide(replace(WANTED, may_renew=False), rows, replace(abilities, weighs=True))
+    actions = decide(replace(WANTED, may_renew=False), rows, replace(abilities, asks_before_reindexing=True))
     if server is None or (server.digest, server.label) != (WANTED.digest, WANTED.path):
         return
     assert not any(action.step is Step.SEND for action in actions)

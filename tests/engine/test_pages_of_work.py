@@ -134,8 +134,8 @@ async def test_held_deletion_stays_in_its_question_when_another_version_serves(w
 
     def decide(tx: Tx) -> list[int]:
         tx.removals.nominate(mirror, "f0.md", 1, "gone", 1.0, tx.holds.batch(mirror, 1.0))
-        [batch] = tx.holds.batches(mirror, weighed=False)
-        tx.holds.weigh(batch.id, ASKED, 2.0)
+        [batch] = tx.holds.batches(mirror, decided=False)
+        tx.holds.decide(batch.id, ASKED, 2.0)
         tx.removals.nominate(mirror, "f0.md", 2, "gone", 3.0, tx.holds.batch(mirror, 3.0))
         return [removal.upload for removal in tx.removals.page(batch, held=False)]
 

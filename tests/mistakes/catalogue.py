@@ -156,8 +156,8 @@ MISTAKES = {
     "held-by-halves": Mistake(
         "of deletions that are held the documents are deleted all the same",
         "kbsync/engine/deletions.py",
-        "                tx.holds.weigh(hold.id, ASKED, now)",
-        "                tx.holds.weigh(hold.id, RELEASED, now)",
+        "                tx.holds.decide(hold.id, ASKED, now)",
+        "                tx.holds.decide(hold.id, RELEASED, now)",
         ("tests/engine/test_fairness.py", "tests/cli/test_retry.py"),
     ),
     "lost-mount-seen-once": Mistake(
@@ -171,15 +171,15 @@ MISTAKES = {
     "hold-is-joined": Mistake(
         "files that are missed later join deletions that a person was asked about, and go with them",
         "kbsync/state/approvals.py",
-        "        if collecting := self.batches(mirror, weighed=False):\n",
-        "        if collecting := self.batches(mirror, weighed=False) or self.current(mirror):\n",
+        "        if collecting := self.batches(mirror, decided=False):\n",
+        "        if collecting := self.batches(mirror, decided=False) or self.current(mirror):\n",
         ("tests/engine/test_once_decided.py",),
     ),
     "question-lost-with-the-base": Mistake(
         "a held deletion goes unasked when its mirror is back in its knowledge base",
         "kbsync/engine/attach.py",
-        "        if tx.uploads.unhold(record.id, binding):\n            tx.mirrors.set_hold_all(record.id, True)\n",
-        "        tx.uploads.unhold(record.id, binding)\n",
+        "        if tx.uploads.withdraw_holds(record.id, binding):\n            tx.mirrors.set_hold_all(record.id, True)\n",
+        "        tx.uploads.withdraw_holds(record.id, binding)\n",
         ("tests/engine/test_once.py",),
     ),
     "file-that-is-back-loses-its-document": Mistake(

@@ -167,14 +167,14 @@ async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -
         reports = ServiceReports(Heard(world.clock), world.clock)
         async with reports.over(store, lambda: ["docs"]):
             for _ in range(100):
-                reports.nudge()
+                reports.send_soon()
                 await world.clock.sleep(0.1)
             assert [word for _, word in heard(reports).words if "STATUS" in word] == [
                 "STATUS=3 ready, 0 pending, 0 failed"
             ]
             for number in range(100):
                 reports.complaint = f"complaint {number}"
-                reports.nudge()
+                reports.send_soon()
                 await world.clock.sleep(0.1)
         told = heard(reports).times("STATUS")
         gaps = [later - earlier for earlier, later in pairwise(told)]

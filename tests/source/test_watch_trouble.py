@@ -476,7 +476,7 @@ async def test_event_after_the_loop_closed_ends_no_thread(root: Path, state: Pat
     assert watch is not None and watch._observer is not None
     (root / "a.md").write_text("x")
     wake.wake(state)
-    await eventually(lambda: watch.heard)
+    await eventually(lambda: watch.event_count)
     assert watch._observer.dead_threads() == []
     await asyncio.to_thread(watch._close)
 

@@ -81,8 +81,8 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
     if not paths:
         all_failed = []
         for _, record in records.values():
-            vain = () if record.binding is None else tx.uploads.failed_before(record.id, record.binding)
-            all_failed.append(Failed(record, _failed_in(tx, record, ""), True, len(vain)))
+            retried = () if record.binding is None else tx.uploads.failed_before(record.id, record.binding)
+            all_failed.append(Failed(record, _find_failed(tx, record, ""), True, len(retried)))
         return all_failed
     roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
 
@@ -98,13 +98,13 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
                 "name a mirrored file, relative to its mirror or to the working directory"
             )
         for name, path in matches:
-            failed_paths.setdefault(name, []).extend(_failed_in(tx, records[name][1], path))
+            failed_paths.setdefault(name, []).extend(_find_failed(tx, records[name][1], path))
     return [
         Failed(records[name][1], tuple(dict.fromkeys(failed)), False) for name, failed in failed_paths.items()
     ]
 
 
-def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
+def _find_failed(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     """Return the failed file at `path`, or all that failed below it, including directories that cannot be
     listed."""
     entry = tx.entries.get(record.id, path) if path else None

@@ -77,8 +77,8 @@ class Archive:
     def _check(self, parts: list[zipfile.ZipInfo]) -> None:
         unpacked = sum(part.file_size for part in parts)
         packed = sum(part.compress_size for part in parts)
-        swollen = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
-        if unpacked > LARGEST_UNPACKED or len(parts) > _MOST_PARTS or swollen:
+        is_bomb = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
+        if unpacked > LARGEST_UNPACKED or len(parts) > _MOST_PARTS or is_bomb:
             raise Rejected(
                 f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like an archive bomb; "
                 f"the limit is {LARGEST_UNPACKED >> 20} MiB and {_HIGHEST_RATIO} times its size",

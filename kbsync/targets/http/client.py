@@ -500,8 +500,8 @@ class Client:
             finally:
                 await response.aclose()
             onward = response.next_request
-            is_look = call.is_repeatable and call.method == "GET"
-            if onward is None or not is_look or redirects == REDIRECTS:
+            is_read = call.is_repeatable and call.method == "GET"
+            if onward is None or not is_read or redirects == REDIRECTS:
                 break
             if not connection.is_same_origin(onward.url, request.url):
                 break

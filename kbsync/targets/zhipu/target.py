@@ -448,8 +448,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return a document's time of creation by our clock; None if the vendor's clock differs a lot from
         ours, because ids may use a different clock than responses.
         """
-        theirs, apart = created_of(remote_id), self._skew.apart or 0.0
-        return None if theirs is None or abs(apart) > ALARMING else theirs - apart
+        created, apart = created_of(remote_id), self._skew.apart or 0.0
+        return None if created is None or abs(apart) > ALARMING else created - apart
 
 
 def _not_found() -> NotFound:

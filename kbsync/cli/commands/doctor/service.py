@@ -192,10 +192,10 @@ async def _check_base(
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
     """Return the halt with the fix that a pass would name; for a refused key, also with its source."""
-    from kbsync.engine.status import as_halt, going_on
+    from kbsync.engine.status import as_halt, with_retry_command
 
     write, at_work = installation.command_line, lock.is_held(installation.state_dir)
-    fix = going_on(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).cure
+    fix = with_retry_command(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).cure
     if error.halt != "credentials":
         return wrong(f"{mirror.name}: knowledge base", error.reason, fix, Code.PERSON)
     detail = "; ".join(filter(None, (error.reason, _key_setting(installation, mirror))))

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.cli.commands.mcp.command import assistant_app
-from kbsync.cli.commands.mcp.surrogates import mend_surrogates
+from kbsync.cli.commands.mcp.surrogates import replace_surrogates
 from kbsync.config.kinds import Address, PathBase, RefusedValue
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
@@ -59,7 +59,7 @@ class AssistantApp:
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         await self._is_up.wait()
-        whole = mend_surrogates(body.decode("utf-8", "replace")).encode()
+        whole = replace_surrogates(body.decode("utf-8", "replace")).encode()
         await self._manager.handle_request(scope, _replay(whole, receive), send)
 
     async def _run(self) -> None:

@@ -19,7 +19,7 @@ import structlog
 from mcp.server.stdio import stdio_server
 
 from kbsync.cli.commands.mcp.command import assistant_app
-from kbsync.cli.commands.mcp.surrogates import mend_surrogates
+from kbsync.cli.commands.mcp.surrogates import replace_surrogates
 from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.engine.clock import bug_in_words, pause_after
@@ -181,7 +181,7 @@ class _Lines(io.TextIOWrapper):
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
         """Return the next line, without lone surrogates."""
-        return mend_surrogates(super().readline(-1 if size is None else size))
+        return replace_surrogates(super().readline(-1 if size is None else size))
 
 
 def _take_stdin() -> _Lines:

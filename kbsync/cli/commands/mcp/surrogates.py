@@ -12,7 +12,7 @@ _ESCAPE = re.compile(
 )
 
 
-def mend_surrogates(json_text: str) -> str:
+def replace_surrogates(json_text: str) -> str:
     """Return the same JSON, at the same length, with U+FFFD in place of each lone surrogate."""
     if "\\u" not in json_text:
         return json_text
