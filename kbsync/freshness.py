@@ -41,8 +41,8 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One note on what a reply may lack. `is_minor`: only for assistants, because a user at a terminal knows
-    it from starting kbsync, running the last pass, or a notification. `explains_hits`: shown before the hits.
+    """One note on a gap in a reply. `is_minor`: only for assistants, because a user at a terminal knows it
+    from starting kbsync, running the last pass, or a notification. `explains_hits`: shown before the hits.
     """
 
     text: str

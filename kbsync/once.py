@@ -48,7 +48,7 @@ time of the pass.
 
 @dataclass(frozen=True, slots=True)
 class PassEnd:
-    """How a pass ended, beyond what the state records. `busy`: files that are still being written.
+    """The end of a pass, in addition to the records in the state. `busy`: files that are still being written.
 
     `reason`: the halt to show for its `trouble` until the next pass; '' for none. A paused mirror has no
     complete pass and no trouble.
@@ -248,7 +248,7 @@ def log_finished(mirror: str, event: Happened) -> None:
 
 
 def settings_of(mirror: MirrorConfig) -> MirrorSettings:
-    """Return the mirror's config in the form the engine needs."""
+    """Return the mirror's config in the engine's form."""
     kind = mirror.target.type
     return MirrorSettings(
         name=mirror.name,

@@ -84,7 +84,7 @@ async def create_once(
 class Bases:
     """Lists and creates knowledge bases and, at most services, changes and deletes them.
 
-    Every call may raise `TargetError`; `Rejected` says what to correct. An unknown id raises
+    Every call may raise `TargetError`; `Rejected` says how to fix it. An unknown id raises
     `Halted("knowledge-base-missing")`.
     """
 

@@ -1,4 +1,6 @@
-"""Exit codes: what each means, which one wins if several apply, and the code and message of an error."""
+"""The exit codes with their meanings, which one wins if several apply, and the code and message
+of an error.
+"""
 
 from __future__ import annotations
 

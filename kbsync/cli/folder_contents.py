@@ -1,4 +1,4 @@
-"""Scans a folder quickly: what would be mirrored, what is excluded, what cannot be read.
+"""Scans a folder quickly for files to mirror, excluded files, and unreadable ones.
 
 `kbsync init` shows the result as a preview; `kbsync doctor` reports unreadable files and counts folders.
 """
@@ -157,7 +157,7 @@ def _unsearched_folders(vault: Path) -> list[str]:
 
 
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
-    """Return what the target accepts, without using the network. Raises `KbsyncError`."""
+    """Return the target's limits, without using the network. Raises `KbsyncError`."""
     import asyncio
 
     async def read_limits() -> Limits:
@@ -171,7 +171,7 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
 
 
 def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
-    """Yield the contents of `folder` as lines: totals, extensions, what is excluded, vaults and the cost."""
+    """Yield the contents of `folder` as lines: totals, extensions, excluded files, vaults and the cost."""
     so_far = "" if contents.is_complete else " so far; the scan ran out of time"
     files, size = contents.selected.total(), format_size(contents.bytes.total())
     yield f"{name}: {format_count(files, 'document')}, {size} to mirror{so_far}"

@@ -311,7 +311,7 @@ def _format_value(field: str, value: Any) -> str:
 
 
 def print_deleted(id_: str, name: str, *, as_json: bool, quiet: bool) -> None:
-    """Print what was deleted permanently."""
+    """Print the permanent deletions."""
     if as_json:
         Output().json({"deleted": id_, "name": name})
     elif not quiet:

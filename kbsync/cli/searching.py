@@ -105,7 +105,7 @@ def search_once(installation: Installation, query: Query, *, images: bool) -> Se
 
 
 def search_notes(installation: Installation) -> list[str]:
-    """Return what a search of these mirrors may lack; [] if nothing."""
+    """Return notes on gaps in a search of these mirrors; [] if there are none."""
     mirrors, state_dir = installation.mirrors, installation.state_dir
     read = freshness_reader(mirrors, state_dir, installation.command_line, check_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
@@ -113,7 +113,7 @@ def search_notes(installation: Installation) -> list[str]:
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
-    """Return those of `--path`, `--type` and `--after` that no document of any mirror matches, as typed.
+    """Return which of `--path`, `--type` and `--after` match no document of any mirror, as typed.
 
     None if documents of other hosts, which the state doesn't have, were searched as well.
     """

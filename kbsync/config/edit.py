@@ -158,7 +158,7 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _indent(text: str, at: int) -> str:
-    """Return the text before `at` in its line, which is only spaces. Raises `NotEditable`."""
+    """Return the text before `at` in its line. Raises `NotEditable` if it isn't only spaces."""
     before = text[text.rfind("\n", 0, at) + 1 : at]
     if before.strip(" "):
         raise NotEditable

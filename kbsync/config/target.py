@@ -140,8 +140,9 @@ KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 
 
 def chat_model(answers: str, otherwise: str) -> Text:
-    """Return the key `chat_model` of services that have chat completions. `answers`: what the model does;
-    `otherwise`: the effect of ""."""
+    """Return the key `chat_model` of services that have chat completions. `answers`: the model's task;
+    `otherwise`: the effect of "".
+    """
     return Text(
         f'the model that {answers}; `""`: {otherwise}',
         r"[!-~]*",

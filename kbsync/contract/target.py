@@ -289,7 +289,7 @@ class Target(ABC):
 
     @property
     def reads_scans(self) -> bool:
-        """Whether it recognizes the text of scanned pages now; that may change with what is installed."""
+        """Whether it recognizes the text of scanned pages now; this depends on the installed packages."""
         return False
 
     async def partly_read(self) -> Sequence[str]:

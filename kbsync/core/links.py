@@ -15,7 +15,7 @@ from kbsync.core.text import extension_of
 
 EXTENSIONS = frozenset({"url", "webloc", "desktop"})
 LARGEST = 64 * 1024
-"""Maximum number of bytes of a link file."""
+"""Maximum size of a link file in bytes."""
 
 LONGEST = 2048
 """Maximum length of an address in characters; no service documents its limit, but browsers and proxies allow

@@ -183,7 +183,7 @@ TO_BE_DONE = (
 """States in which `due_at` is the time to act. Checks and polls have lists of their own."""
 
 FINAL = (UploadState.DROPPED, UploadState.GONE)
-"""States without work left. The row stays for a while as proof of what was ours."""
+"""States without work left. The row stays for a while as proof that the document was ours."""
 
 
 class Purpose(enum.IntEnum):

@@ -87,7 +87,7 @@ class Action:
 
 
 def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    """Return what to do now; empty if there is nothing to do yet. `uploads` excludes final ones."""
+    """Return the steps to take now; empty if there are none yet. `uploads` excludes final ones."""
     if serving(uploads) is None and (marked := _newest_marked(uploads, desired)):
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
         return () if is_awaited else (Action(Step.SERVE, marked.id),)
@@ -301,7 +301,7 @@ def _can_be_cut_again(upload: Upload, desired: Desired, abilities: Abilities) ->
         and upload.remote_id is not None
         and upload.digest == desired.digest
         and upload.recipe != desired.recipe
-        # Splitting again doesn't change what a target writes after a `!` in its recipe.
+        # Splitting again doesn't change the part of a recipe after `!`.
         and upload.recipe.partition("!")[2] == desired.recipe.partition("!")[2]
     )
 

@@ -607,7 +607,7 @@ class _Sentences:
             return "its modification time is in the future, so kbsync watches it before mirroring it"
         return f"it changed {age:.1f} s ago; kbsync mirrors it after {remaining:.1f} s more without changes"
 
-    # -- what it rests on ------------------------------------------------------------------------------
+    # -- evidence ------------------------------------------------------------------------------
 
     def evidence_lines(self) -> Iterator[str]:
         """Yield the evidence of disk, rules, state, uploads and target, in this order."""

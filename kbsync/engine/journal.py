@@ -160,7 +160,7 @@ class Journal:
         self._allowed = tx.recipes.allowed(self.binding.mirror)
 
     def recall(self, tx: Tx) -> None:
-        """Load what earlier runs learned: the allowed recipes, the list's lag, and whether times agree."""
+        """Load the findings of earlier runs: the allowed recipes, the list's lag, and whether times agree."""
         self.recall_recipes(tx)
         self._lag = float(tx.meta.get(BindingFact.LAG, self.binding.id) or 0.0)
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)

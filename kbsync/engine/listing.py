@@ -342,7 +342,7 @@ async def unlisted(
 
 
 async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
-    """Return those uploads that the target reports missing and that still serve."""
+    """Return the uploads that the target reports missing and that still serve."""
     present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:
@@ -355,7 +355,7 @@ async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload])
 
 
 async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
-    """Return those uploads that the target does not report missing."""
+    """Return the uploads that the target doesn't report missing."""
     if not ids:
         return set()
     statuses = dict(await target.status(ids))

@@ -86,7 +86,7 @@ class AwaitedFiles:
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> Collection[str]:
-        """Return those changed or returned files that are still checked; a daemon checks all of them."""
+        """Return the changed or returned files that are still checked; a daemon checks all of them."""
         if not self._is_pass:
             return paths
         admitted = {path for path in paths if self._entries[path] < ENTRIES}
@@ -135,9 +135,9 @@ MOST_RECHECKS = 8
 class Rechecks:
     """Paths to check again soon.
 
-    If a file had other bytes when sent than when read, it is checked again at once, and from the second time
-    on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at each
-    read with the same timestamp. After `MOST_RECHECKS` times in a row the file is left to the next scan
+    If a file's bytes changed between reading and sending, it is checked again at once, and from the second
+    time on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at
+    each read with the same timestamp. After `MOST_RECHECKS` times in a row the file is left to the next scan
     (promise 9).
     """
 
@@ -201,7 +201,7 @@ SCAN_AGAIN = 60.0
 """Seconds after a failed scan."""
 
 ENDED_KEPT = 30 * 86400.0
-"""Seconds to keep rows of finished uploads, which prove what was ours."""
+"""Seconds to keep rows of finished uploads, which prove that documents were ours."""
 
 PATIENCE = 60.0
 """Maximum pause in seconds of work that a pass waits for (promise 9 bounds it)."""
@@ -468,7 +468,7 @@ class BoundMirror:
             times += waiting
         return min((time for time in times if time is not None), default=math.inf)
 
-    # -- what the parts report ---------------------------------------------------------------------------
+    # -- reports of the parts ---------------------------------------------------------------------------
 
     def _changing_inodes(self) -> Collection[int]:
         """Return the inodes of files that are still changing."""

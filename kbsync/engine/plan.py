@@ -352,10 +352,10 @@ class PrivatePass:
         stamps = {path: settling.stamp(path) for path in settling.paths()}
         self._busy = {path: stamp.size for path, stamp in stamps.items() if stamp is not None}
 
-    # -- what the rows intend ----------------------------------------------------------------------------
+    # -- the steps in the rows ----------------------------------------------------------------------------
 
     def list_changes(self) -> MirrorPlan:
-        """Return what the pass would do."""
+        """Return the changes that the pass would make."""
         plan = MirrorPlan(self._settings.name)
         self._copy.read_now(lambda tx: self._list_changes(tx, plan))
         # There may be a million rows: sort only the lines of the plan.

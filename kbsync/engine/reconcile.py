@@ -155,7 +155,7 @@ def judge(
     former: Callable[[str, int, str], list[FileRow]],
     keep: Callable[[str, Spooled], None],
 ) -> Judgement:
-    """Return what to do with the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
+    """Decide about the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
     `stored`: its row in the state. `deep`: always read it. `awaited`: kbsync is already waiting for it.
     `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
@@ -233,7 +233,7 @@ _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inod
 
 
 def log_judgement(mirror: str, file: FoundFile, stored: FileRow | None, judgement: Judgement) -> None:
-    """Log at level debug how a file's stamp changed, and what kbsync decides about it."""
+    """Log at level debug how a file's stamp changed, and kbsync's decision."""
     if is_debugging():
         differs = []
         if stored is not None and stored.stamp != NO_STAMP:

@@ -48,7 +48,9 @@ class MirrorIdentity:
 
 
 def base_key(location: str) -> list[str]:
-    """Return the knowledge base of a `location`, without the prefix, the target's type first; [] for ''."""
+    """Return the knowledge base of a `location`, without the prefix: the target's type, then its keys; [] for
+    ''.
+    """
     return list(json.loads(location))[:-1] if location else []
 
 

@@ -68,9 +68,9 @@ class Batch:
 class Bodies:
     """Opens the bytes of the uploads of one mirror.
 
-    Bytes of a file that keeps changing are kept from the read that decided about them until they are sent,
-    because a later read would return other bytes. The reconciler keeps bodies and sends take them, each in a
-    thread of its own, while the loop may close all.
+    Bytes of a file that keeps changing are kept from the deciding read until they are sent, because a later
+    read would return different bytes. The reconciler keeps bodies and sends take them, each in a thread of
+    its own, while the loop may close all.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -646,7 +646,7 @@ class Worker:
         await self._note_trouble([a for a in outcomes.values() if a is not None], len(outcomes))
 
     async def _query_statuses(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
-        """Return what the target reports about these documents; nothing if it does not answer."""
+        """Return the target's reports on these documents; none if it doesn't answer."""
         if not rows:
             return {}
         try:

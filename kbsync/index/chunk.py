@@ -71,7 +71,7 @@ class _Line(NamedTuple):
 
 
 def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
-    """Return the blocks of `text` in order."""
+    """Return the blocks of `text`, in order."""
     match flavour:
         case Flavour.ROWS:  # each line that is not blank
             return (Block(line.start, line.end, Shape.ROW) for line in _lines(text) if line.text.strip())
@@ -325,8 +325,9 @@ LONGEST = 400
 
 _LONGEST_HEADING = 200
 _MOST_HEADINGS = 8
-"""Maximum number of characters of one heading above a chunk, and of all of them, because every chunk below
-repeats them."""
+"""Maximum length in characters of one heading above a chunk, and of all of them, because every chunk below
+repeats them.
+"""
 
 _WIDEST_GAP = LONGEST * 4
 """Number of white space characters that end a chunk."""

@@ -9,7 +9,7 @@ from dataclasses import field
 from kbsync.dataclass import dataclass
 
 LONGEST_TITLE = 500
-"""Maximum number of characters of a title or tag."""
+"""Maximum length of a title or tag in characters."""
 
 
 class Flavour(enum.Enum):

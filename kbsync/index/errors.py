@@ -25,8 +25,9 @@ def no_space(what: str, path: Path | str) -> Halted:
 
 
 def dimensions_changed(model: str, before: int, now: int) -> Halted:
-    """Return the error for a service that now returns vectors of another length, which can't be compared with
-    earlier ones."""
+    """Return the error for a service whose vectors now have a different length, so they can't be compared
+    with earlier ones.
+    """
     return Halted(
         "embedding-dimensions",
         f"the model {model} returned vectors of {before} numbers until now, and now returns {now}",

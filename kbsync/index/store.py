@@ -147,7 +147,7 @@ class StoreSnapshot(Protocol):
         """Return the terms that no document has, and similar ones that some document has."""
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Return those of the chunks that exist and belong to a document."""
+        """Return the chunks that exist and belong to a document."""
 
 
 class Store(Protocol):
@@ -194,10 +194,10 @@ class Store(Protocol):
         passages."""
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
-        """Return those of `documents` that exist with all their passages."""
+        """Return which `documents` exist with all their passages."""
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Return those of `keys` that have a vector of `model`."""
+        """Return which `keys` have a vector of `model`."""
 
     def texts(self, document: int) -> Sequence[str] | None:
         """Return the texts of a document's chunks in order; None for an unknown document."""

@@ -175,11 +175,11 @@ class NameScores:
         self.whole: Collection[int] = ()
 
     def points(self, document: int, chunk: int) -> float:
-        """Return what the name adds to the score of a chunk."""
+        """Return the name's contribution to the score of a chunk."""
         return sum(self.by_term(document, chunk).values()) if document in self.documents else 0.0
 
     def by_term(self, document: int, chunk: int) -> dict[Term, float]:
-        """Return what each term of the name adds to the score of a chunk."""
+        """Return the contribution of each term of the name to the score of a chunk."""
         terms, weight = self.documents.get(document, ()), NAME + WHOLE_NAME * (document in self.whole)
         return {term: self.idf[term] * (weight + (chunk not in self.chunks[term])) for term in terms}
 

@@ -214,7 +214,7 @@ def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
 
 
 LONGEST_NAME = 255
-"""Maximum number of characters of a file name."""
+"""Maximum length of a file name in characters."""
 
 
 def names_sought(question: str) -> list[str]:

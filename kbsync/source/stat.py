@@ -34,7 +34,7 @@ class PathStat:
 
     @property
     def lacks_file(self) -> bool:
-        """Whether there is certainly no file: nothing at all, or a folder in its place."""
+        """Whether there is definitely no file: nothing at all, or a folder in its place."""
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 

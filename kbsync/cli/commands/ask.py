@@ -297,7 +297,7 @@ class Asker:
         return text, sources
 
     async def _print_notes(self) -> None:
-        """Print, once, what the answers may lack."""
+        """Print, once, notes on gaps in the answers."""
         import asyncio
 
         from kbsync.cli.searching import search_notes

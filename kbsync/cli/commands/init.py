@@ -110,7 +110,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has {base} already")
     if why := obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name):
         return explain_kept_trial(trial_dir, mirror.folder, why)
-    # The knowledge base first: if the move stops half way, the next pass adopts what is in it.
+    # The knowledge base first: if the move stops half way, the next pass adopts its documents.
     make_private_folder(base.parent)
     source = trial_dir / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
     if source.exists():
@@ -328,9 +328,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
 def _target_lines(
     kind: str, key: KeySource | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
-    """Return the service's block in the config; required keys are given on the command line, chosen or asked
-    for.
-    """
+    """Return the service's block in the config; required keys come from the command line or from the user."""
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
 
     if base_key(kind) is None and (base or create):

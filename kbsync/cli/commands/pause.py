@@ -46,7 +46,7 @@ def command(choices: Choices, name: str | None, seconds: float | None, as_json: 
     """Pause the mirror NAME, or all mirrors.
 
     A paused mirror starts no uploads or deletions, and doesn't read its folder. kbsync only waits for the
-    outcome of what it sent before. You can still search. The pause survives restarts of kbsync and of the
+    outcome of earlier uploads. You can still search. The pause survives restarts of kbsync and of the
     machine; `kbsync --once` skips a paused mirror.
     """
     from kbsync.engine.attach import enroll, find_record

@@ -91,7 +91,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
 
 
 def _wants_to_delete(name: str, documents: int) -> bool:
-    """Ask what to do with the documents; an empty answer keeps them."""
+    """Ask whether to keep or delete the documents; an empty answer keeps them."""
     question = f"{name} has {format_count(documents, 'document')} in its knowledge base; keep or delete?"
     while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
         print_message("type keep or delete")

@@ -304,7 +304,7 @@ class DaskCluster:
         outcome = await request
         if (
             outcome is None
-        ):  # at this path the workers see other bytes, or none: send those that the host read
+        ):  # at this path the workers see different bytes, or none: send those that the host read
             try:
                 request = self._ask_cut(_with_content(document, body), wanted)
             except OSError as error:
@@ -608,7 +608,7 @@ class _VectorsOrHere(Future[Vectors]):
 
 
 async def _client(address: str, within: float) -> Client:
-    """Return a connected client. Raises OSError and others, after it has closed what it opened."""
+    """Return a connected client. Raises OSError and others, after closing everything it opened."""
     import dask
     import distributed
 

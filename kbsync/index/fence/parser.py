@@ -46,11 +46,12 @@ from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
 
 LARGEST_TEXT = 64 * 1024 * 1024
-"""Maximum number of bytes of a text file."""
+"""Maximum size of a text file in bytes."""
 
 SHORT_TEXT = 2 * 1024 * 1024
-"""Maximum number of bytes of a text that is read without a separate process; reading takes up to thirty times
-as much memory."""
+"""Maximum size in bytes of a text read without a separate process; reading takes up to thirty times as much
+memory.
+"""
 
 CHILD = Path(__file__).with_name("child.py")
 _MIB = 1024 * 1024
@@ -85,7 +86,7 @@ class Bounds:
 BOUNDS = Bounds()
 
 PAGE_BOUNDS = Bounds(seconds=120.0, memory_bytes=2048 * _MIB, output_bytes=_MIB, resident_bytes=1536 * _MIB)
-"""Limits of one scanned page: the models take some 800 MB, and an idle core reads a page in four seconds."""
+"""Limits of one scanned page: the models take about 800 MB, and an idle core reads a page in four seconds."""
 
 
 class Ended(Exception):

@@ -65,8 +65,9 @@ MOST_CHECKED = 20_000
 """Maximum number of passages with all words of a phrase whose texts are checked for it."""
 
 LONGEST_PATH = 4_096
-"""Maximum number of characters of a path filter, the same as of a path, because the server refuses long
-patterns."""
+"""Maximum length of a path filter in characters, the same as of a path, because the server refuses long
+patterns.
+"""
 
 _COUNTED = 2_000
 """Maximum number of passages of a term to count; for commoner terms, use the server's statistics."""

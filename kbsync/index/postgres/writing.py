@@ -408,7 +408,7 @@ class Writing:
             copy.write(_BINARY_END)
 
     def _model(self, name: str, dimensions: int | None) -> int:
-        """Return the model of that name, created if it is new. Raises `Halted` for vectors of another
+        """Return the model of that name, created if it is new. Raises `Halted` for vectors of a different
         length.
         """
         find = "SELECT id, dimensions FROM model WHERE name = %s"

@@ -323,9 +323,7 @@ class _Numbering:
         linked_to = {
             name: definition for definition in kinds.values() if (name := _value(definition, "styleLink"))
         }
-        self._lists = dict[
-            str, tuple[str, dict[int, _Level]]
-        ]()  # number → what it counts with, and its levels
+        self._lists = dict[str, tuple[str, dict[int, _Level]]]()  # number → its counter and its levels
         self._counts = dict[str, dict[int, int]]()
         for number in () if root is None else root.iter("num"):
             counter = _value(number, "abstractNumId") or ""

@@ -117,7 +117,7 @@ MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "w
 """Media types by extension."""
 
 LARGEST = 10_000_000
-"""Maximum number of bytes of a picture; in a request it takes a third more, and is in memory."""
+"""Maximum size of a picture in bytes; a request, which is in memory, takes a third more."""
 
 _BEGINNINGS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
 _PIECE = 65_536

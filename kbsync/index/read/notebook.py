@@ -13,7 +13,7 @@ from kbsync.index.read.text import document_title, fenced, tidied
 from kbsync.index.read.zip import damaged
 
 LONGEST_OUTPUT = 4000
-"""Maximum number of characters of one cell's output: a printed table may have a million lines."""
+"""Maximum length of a cell's output in characters: a printed table may have a million lines."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

@@ -28,7 +28,7 @@ from kbsync.index.read.zip import damaged, encrypted, without_text
 
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
 _MOST_PAGES = 50_000  # a file may claim any number of pages
-_MOST_SCANS = 5_000  # pages of a document whose text is recognized, at some seconds each
+_MOST_SCANS = 5_000  # pages of a document to recognize, at a few seconds each
 _SCAN_SHARE = 0.5  # of a page's area that pictures cover at least if it is scanned
 _MOST_OBJECTS = 1_000  # of a page to examine for pictures
 _LONGEST_HEADING = 200  # characters

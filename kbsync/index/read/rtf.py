@@ -201,7 +201,7 @@ class _Reader:
             elif brace == b"}":
                 self._close()
                 if not self._stack:
-                    break  # what follows is not shown
+                    break  # the rest is not shown
             elif word == b"bin":
                 position += max(0, int(number or 0))
             elif word is not None:

@@ -30,7 +30,7 @@ _MOST_SERIES, _MOST_POINTS = 50, 200
 """Limits of the table of a chart."""
 
 _REPEATED = ("dt", "ftr", "hdr")
-"""Placeholders whose text is the same on many slides."""
+"""Placeholders with the same text on many slides."""
 
 
 def read_pptx(raw: bytes) -> Parsed:
@@ -185,8 +185,9 @@ def _series_name(series: Element) -> str:
 
 
 def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = None) -> dict[str, str]:
-    """Return what a chart keeps of the first cells behind a series, by the number of the point. `epoch` is
-    day 0 of numbers that are shown as dates."""
+    """Return a chart's copy of the first cells behind a series, by the number of the point. `epoch` is day 0
+    of numbers that are shown as dates.
+    """
     points = dict[str, str]()
     for cell_range in (reference for tag in tags for reference in series.iterfind(tag)):
         is_date = any("y" in (code.text or "").lower() for code in cell_range.iter("formatCode"))

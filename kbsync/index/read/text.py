@@ -64,7 +64,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
 
 _ESCAPING = ("json", "jsonl", "ndjson", "yaml", "yml", "properties")
 _REFERRING = ("xml", "xsd", "xsl")
-"""Formats that programs write with escapes for everything but ASCII."""
+"""Formats in which programs escape all non-ASCII characters."""
 
 _ESCAPED = re.compile(  # a pair of surrogates, one character, or a backslash with its character
     r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
@@ -102,7 +102,7 @@ def _letter(code: int, escape: str) -> str:
 
 
 _LONGEST_COLUMNS = 1_000
-"""Maximum number of characters of a header line; a longer one is not repeated above each chunk."""
+"""Maximum length in characters of a header line that is repeated above each chunk."""
 
 
 def _columns(text: str, extension: str) -> str:
@@ -420,7 +420,7 @@ class Blocks:
 
 
 _LONGEST_CELL = 1500
-"""Maximum number of characters of a table's cell."""
+"""Maximum length of a table cell in characters."""
 
 
 def one_line(text: str) -> str:

@@ -293,7 +293,7 @@ class Reader:
         scores, rescaled = dict[int, float](), dict[bytes, Callable[[float], float]]()
         for term, idf in weights.rare.items():
             rows: list[Any] = self._connection.execute(_MATCH, (_expression([term]),)).fetchall()
-            # SQLite's own idf counts passages, so one large document would decide what is rare.
+            # SQLite's own idf counts passages, so one large document would determine which words are rare.
             own_idf = max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
             for sizes in {sizes for *_, sizes in rows} - rescaled.keys():
                 rescaled[sizes] = length_correction(_word_count(sizes), *self._lengths)
@@ -322,7 +322,7 @@ class Reader:
         return scores
 
     def _sample(self, expression: str) -> list[int]:
-        """Return the first chunks with a term, of each document no more than some hundred, in order."""
+        """Return the first chunks with a term, at most a few hundred of each document, in order."""
         sample, start = list[int](), 0
         for _ in range(_BATCHES):
             rows: list[Any] = self._connection.execute(_CHUNKS_FROM, (expression, start)).fetchall()

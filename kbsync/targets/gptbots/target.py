@@ -417,7 +417,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return False
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return those of `ids` that have a state."""
+        """Return which `ids` have a state."""
         statuses = await self._data_statuses(ids)
         if not statuses:  # an empty response counts only while the base exists
             await self.base()

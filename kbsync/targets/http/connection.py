@@ -30,7 +30,7 @@ SLOW_LINE = 50_000
 KEEP_ALIVE = 4.0
 """Seconds to keep an idle connection: less than the 5 s after which common servers close theirs."""
 
-_USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes some 40 ms
+_USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes about 40 ms
 
 NO_AUTH = httpx.Auth()
 """Prevents httpx from using a name and password in a URL as credentials."""

@@ -1,4 +1,4 @@
-"""The outcomes of requests: a response, or a failure on the way, and what a caller can do about it."""
+"""The outcomes of requests: a response, or a failure on the way, and the possible reactions of a caller."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_RETRY_AFTER = 300.0
 """Maximum Retry-After in seconds; a longer one counts as this."""
 
 EXCERPT = 300
-"""Maximum number of characters of a response quoted in messages."""
+"""Maximum length in characters of a response quoted in messages."""
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)

@@ -27,7 +27,7 @@ GONE = "gone"
 """The error code for a document that doesn't exist, or has nothing in the base."""
 
 LONGEST_MESSAGE = 300
-"""Maximum number of characters of a vendor's message that a reason quotes."""
+"""Maximum length in characters of a vendor's message quoted in a reason."""
 
 MONEY = re.compile(
     r"余额|欠费|充值|资源包|额度(?:已)?(?:不足|用尽|用完|耗尽)|"

@@ -420,7 +420,7 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return those of `ids` that an existing base still has. Required with `remove_several`."""
+        """Return which `ids` an existing base still has. Required with `remove_several`."""
         raise NotImplementedError
 
     @abstractmethod

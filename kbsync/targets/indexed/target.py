@@ -1,6 +1,6 @@
 """A target with an index of kbsync's own: a document is searchable when `put` returns.
 
-The first document or question loads what it needs: parser, numpy, tokenizer, model weights.
+The first document or question loads the parser, numpy, the tokenizer or the model weights as needed.
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ class IndexedTarget(Target):
             after = page[-1].id
 
     async def leave(self) -> None:
-        """Remove what the store keeps for a mirror that has ended."""
+        """Remove the store's data about a mirror that has ended."""
         await in_thread(self._store.leave)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:

@@ -54,7 +54,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """Yield conflicts between the block, which is at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
-        # The server can't return a file's bytes, so only the name can prove what a document is.
+        # The server can't return a file's bytes, so only the name can identify a document.
         if mirror.names == "plain":
             message = "plain names prove nothing at this server; remove it, or use tagged"
             yield Conflict((*loc[:-1], "names"), message)

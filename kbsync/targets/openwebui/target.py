@@ -450,8 +450,8 @@ def _file_at(remote_id: str) -> str:
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Return those of `ids` for which the list has another file with the same text that isn't requested,
-    isn't ours, or is older.
+    """Return the `ids` with a twin in the list: another file with the same text that isn't requested, isn't
+    ours, or is older.
     """
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):

@@ -208,7 +208,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return not object_of(object_of(answer.body).get("data")).get("errors")
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Return those of `ids` that have a row."""
+        """Return which `ids` have a row."""
         return (await self._rows(ids)).keys()
 
     # -- lists

@@ -147,7 +147,7 @@ def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> di
 
 
 LONGEST_QUESTION = 4096
-"""Maximum number of characters of a query: zhipu's limit, the lowest of all."""
+"""Maximum length of a query in characters: zhipu's limit, the lowest of all."""
 
 MOST_DIMENSIONS = 16_384
 

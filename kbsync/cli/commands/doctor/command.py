@@ -37,7 +37,7 @@ class Grade(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One result. `fix`: a command to paste, or what to change; `code`: the exit code that it calls for."""
+    """One result. `fix`: a command to paste, or what to change; `code`: the resulting exit code."""
 
     subject: str
     detail: str

@@ -98,7 +98,7 @@ class OpenAccount:
         return read_state(self.installation, count)
 
     def warn(self, card: BaseCard, effect: str) -> None:
-        """Print what a change affects, on stderr like the question after it."""
+        """Print the effects of a change, on stderr like the question after it."""
         content = "an unknown number of documents"
         if card.documents is not None:
             content = format_count(card.documents, "document")

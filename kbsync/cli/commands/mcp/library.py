@@ -222,8 +222,8 @@ class Library:
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
         """Wait up to this many seconds until all files now in the folders are indexed.
 
-        Returns notes on what may be missing. Doesn't wait for mirrors that are halted or that no kbsync works
-        on. With 0 seconds it reports the progress and returns.
+        Returns notes on gaps. Doesn't wait for mirrors that are halted or that no kbsync works on. With 0
+        seconds it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_moved, is_compared = clock() + seconds, -1, False, False
@@ -298,8 +298,9 @@ class Library:
         return await asyncio.to_thread(mirror_reports, chosen)
 
     def _notes(self, reports: Sequence[MirrorReport]) -> list[str]:
-        """Return what a response may lack; [] if everything is searchable and a kbsync watches the
-        folders."""
+        """Return notes on gaps in a response; [] if everything is searchable and a kbsync watches the
+        folders.
+        """
         return [note.text for note in notes_on(reports, self.open_mirrors)]
 
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Return whether the folder of the only mirror has other files or other bytes than its state. Reads the
+    """Return whether the files or bytes in the folder of the only mirror differ from its state. Reads the
     disk.
 
     Stops at the first difference. Returns True if `is_given_up` becomes true.
@@ -38,7 +38,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
         if record is None:
             return True
         comparison = _Comparison(root, state, record.id, is_given_up)
-        # Limits affect what is sent, not what a scan finds.
+        # Limits affect the upload, not the scan.
         rules = Rules(mirror.include, mirror.exclude, Formats())
         with closing(Scan(root, StateTree(comparison.read, record.id), rules)) as scan:
             try:
@@ -69,7 +69,7 @@ class _Comparison:
         return self._state.read(query)
 
     def is_changed(self, listing: FolderListing) -> bool:
-        """Return whether an entry of this folder was added, removed or has other bytes."""
+        """Return whether an entry of this folder was added, removed or changed."""
         return (
             (listing.new and not listing.problem)
             or bool(listing.missing)
