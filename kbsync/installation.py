@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STATE_FILE = "state.db"
 SPOOL = "spool"
 BASES = "kb"
-"""The folder in the state directory for built-in knowledge bases without a path of their own."""
+"""The folder in the state directory for built-in knowledge bases without a configured path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Installation:
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
     def rename_base(self, old: str, new: str) -> None:
-        """Move a built-in knowledge base without a path of its own to its mirror's new name. Repeatable.
+        """Move a built-in knowledge base without a configured path to its mirror's new name. Repeatable.
 
         Raises `StateError`.
         """
@@ -84,7 +84,7 @@ class Installation:
             raise StateError(f"cannot rename {source} to {new}: {reason}") from error
 
     def default_base(self, mirror: MirrorConfig) -> Path:
-        """Return the folder of a mirror's built-in knowledge base if it has no path of its own."""
+        """Return the folder of a mirror's built-in knowledge base if none is configured."""
         return self.state_dir / BASES / mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:

@@ -38,7 +38,7 @@ def keep_memory_private() -> None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Create a folder and its missing parents, 0700 whatever the umask. Raises OSError."""
+    """Create a folder and its missing parents, 0700 regardless of the umask. Raises OSError."""
     missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
     for folder in reversed(missing):
         try:

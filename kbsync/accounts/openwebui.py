@@ -20,7 +20,7 @@ class OpenWebuiBases(Bases):
     target: OpenWebuiTarget
 
     no_models = "the admin panel of Open WebUI sets one model for all knowledge bases"
-    no_capacity = "Open WebUI has no quota of its own"
+    no_capacity = "Open WebUI has no quota"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return nothing: models and settings belong to the whole server."""

@@ -129,7 +129,7 @@ def choose(
 def choose_all(choices: Choices) -> list[Installation]:
     """Return what `choose` names or, if nothing is named, every folder of earlier `--folder` runs.
 
-    Each of these has a state of its own. Raises `UsageError` like `choose`.
+    Each of these has its own state. Raises `UsageError` like `choose`.
     """
     is_named = choices.config or choices.folder or choices.state_dir
     if is_named or places.find_config(None, os.environ) is not None:

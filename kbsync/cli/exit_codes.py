@@ -24,7 +24,7 @@ from kbsync.errors import (
 
 
 class Code(enum.IntEnum):
-    """The exit codes of the contract, and 70 for a bug of ours."""
+    """The exit codes of the contract, and 70 for a bug."""
 
     MIRRORED = 0
     # Some documents failed or are quarantined.
@@ -35,7 +35,7 @@ class Code(enum.IntEnum):
     PERSON = 3
     # A temporary problem.
     PASSING = 4
-    # An error of ours, with a traceback (sysexits.h: EX_SOFTWARE).
+    # A bug, with a traceback (sysexits.h: EX_SOFTWARE).
     BROKEN = 70
     INTERRUPTED = 130
     TERMINATED = 143
@@ -91,7 +91,7 @@ def _fix_of(error: OSError) -> str:
         return "; free some inodes (df -i)"
     if error.errno in (errno.EACCES, errno.EPERM) and path is not None:
         with suppress(OSError):
-            # Another user's file in a folder of ours: restore its owner.
+            # Another user's file in our folder: restore its owner.
             is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
             if is_astray and (command := fix_for(path.parent, path)):
                 return f"; restore its owner: {command}"

@@ -209,7 +209,7 @@ LEVELS = {
 """The events that can end a pass, with their log levels."""
 
 HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
-"""Halts with log events of their own."""
+"""Halts with their own log events."""
 
 
 @dataclass(frozen=True, slots=True)

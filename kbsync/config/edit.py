@@ -1,4 +1,4 @@
-"""Adds mirrors to a config file and removes them; every other byte stays as it is.
+"""Adds mirrors to a config file and removes them; every other byte stays unchanged.
 
 The parser's events give each mirror's position in the text. The result is parsed again, and an edit that
 would change any other value is refused. One process at a time edits, and replaces the file atomically.
@@ -188,7 +188,7 @@ def _with_flow_item(text: str, last: _Item, item: str, newline: str) -> str:
     before = text[text.rfind("\n", 0, last.start) + 1 : last.start]
     rest = _REST.match(text, after)
     if rest and not before.strip():
-        # The last mirror has lines of its own, perhaps with a comment at their end.
+        # The last mirror is on separate lines, perhaps with a comment at their end.
         line_end = rest.end()
         trailing = "," if comma else ""
         return f"{text[: last.end]},{text[after:line_end]}{newline}{before}{item}{trailing}{text[line_end:]}"

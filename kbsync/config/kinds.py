@@ -380,7 +380,7 @@ class Address(ValueKind):
     """An address to listen on: `host:port`, an IPv6 host in brackets."""
 
     def read(self, value: object, where: PathBase) -> str:
-        """Return the address as it was written."""
+        """Return the address as written."""
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
             raise RefusedValue(

@@ -316,7 +316,7 @@ class Config:
         Choice("log this level and above; `--log-level` and `--quiet` override it; default: `info`"),
     ] = None
     quiet_hours: Annotated[
-        str, Quiet("[quiet hours](commands.md#quiet-hours) of all mirrors that have none of their own")
+        str, Quiet("[quiet hours](commands.md#quiet-hours) of all mirrors without their own")
     ] = ""
     http: Annotated[
         HttpConfig | None,

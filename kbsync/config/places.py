@@ -112,7 +112,7 @@ def state_dir(
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)
-    if folder is not None:  # its own state, separate from a service's
+    if folder is not None:  # a separate state from a service's
         return folder_state_dir(folder, state_home(environ))
     if config is not None and config.state_dir is not None:
         return config.state_dir

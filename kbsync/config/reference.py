@@ -57,8 +57,9 @@ def _named(name: str) -> Rows:
 
 
 def _rows(block: type, prefix: str = "") -> Rows:
-    """Yield the keys of `block` and the blocks in it, except mirrors and targets, which have tables of their
-    own."""
+    """Yield the keys of `block` and the blocks in it, except mirrors and targets, which have
+    separate tables.
+    """
     for name, setting in settings_of(block).items():
         key, mark = f"{prefix}{name}", setting.mark
         if isinstance(mark, Others):

@@ -28,7 +28,7 @@ def schema() -> Schema:
 
 def _block(block: type, about: str = "") -> Schema:
     required = _required(block)
-    # A secret is in the config or in a file of its own, which `required` alone cannot express.
+    # A secret is in the config or in a separate file, which `required` alone can't express.
     forms = [
         {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]}
         for key in secret_keys(block)

@@ -160,7 +160,7 @@ class Reasons:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that matched, best passage first. `path` is None if only the state knows it."""
+    """A document that matched, best passage first. `path` is None if only the state has it."""
 
     remote_id: str
     score: float
@@ -172,7 +172,7 @@ class Hit:
     hides_positions: bool | None = None
     # None: it belongs to the searched mirror.
     origin: Origin | None = None
-    # With `Query.explain`, if the target knows.
+    # With `Query.explain`, if the target supports it.
     reasons: Reasons | None = None
 
 

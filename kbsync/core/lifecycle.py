@@ -442,7 +442,7 @@ def vanished(upload: Upload, timing: Timing) -> Upload:
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, checks=checked.checks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
-        return deleted(checked, timing)  # if it comes back, it is deleted as one of ours
+        return deleted(checked, timing)  # if it comes back, it is deleted as ours
     return replace(checked, due_at=timing.now + max(timing.horizon, check_pause(checked.checks)))
 
 
@@ -522,7 +522,7 @@ def awaits_file(upload: Upload) -> bool:
 
 
 def delete_after_all(upload: Upload, timing: Timing) -> Upload:
-    """Make the delete due, because another document serves now, whatever happens to the file."""
+    """Make the delete due, because another document serves now, even if the file comes back."""
     return replace(upload, postponed=0, due_at=timing.now)
 
 

@@ -39,7 +39,7 @@ def is_link(path: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Return whether the text begins like a web address; no document name of ours does."""
+    """Return whether the text begins like a web address; none of our document names does."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 

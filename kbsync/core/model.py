@@ -180,7 +180,7 @@ TO_BE_DONE = (
     UploadState.SERVING,  # to be renamed
     UploadState.ADOPTING,  # to be read
 )
-"""States in which `due_at` is the time to act. Checks and polls have lists of their own."""
+"""States in which `due_at` is the time to act. Checks and polls have separate lists."""
 
 FINAL = (UploadState.DROPPED, UploadState.GONE)
 """States without work left. The row stays for a while as proof that the document was ours."""
@@ -311,7 +311,7 @@ class Desired:
     """Whether kbsync may index its document again with another recipe: that is free, or the user allowed
     it."""
     keeps: bool = False
-    """Whether the document that serves the path stays, whatever happens to its file."""
+    """Whether the document that serves the path stays even if its file doesn't."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ class Naming:
         return any(_is_mangled(sent_name, variant) for variant in (bare, _strip_added(bare)))
 
     def short_of(self, path: str) -> str:
-        """Return the hash of a path whose name is shortened (whatever its digest and number), else ""."""
+        """Return the hash of a path whose name is shortened (regardless of digest and number), else ""."""
         if self.style == "marked":
             return ""
         flat, ext = self._flat(path)

@@ -9,9 +9,9 @@ Each rule has a row in `tests/core/test_planner.py`:
   replaced by a newer version or a new name are still deleted. A document whose delete failed is kept if the
   target still has it.
 - A document that serves equal bytes under an equal recipe stays.
-- A retirement is called off if its delete was not sent and nothing else serves the path. A delete that was
-  sent and not answered is not repeated before a successor serves: searches may still find the document.
-- The target identifies a web page by its address, whatever the name of its file is.
+- A retirement is cancelled if its delete was not sent and nothing else serves the path. A delete that got no
+  response is not repeated before a successor serves: searches may still find the document.
+- The target identifies a web page by its address, regardless of its file's name.
 - A change is sent as a successor; the document that serves keeps serving until the successor is ready.
 - If indexing costs money, the same bytes under another recipe keep their document until that recipe is
   allowed (ADR 23). Uploads needed for other bytes or another name are sent at once.
@@ -26,8 +26,8 @@ Each rule has a row in `tests/core/test_planner.py`:
 - A renamed file whose upload was refused has failed, though searches still find its bytes under its old name.
 - A document found at the target is adopted when its bytes prove it ours; if its name doesn't tell, kbsync
   reads it before it sends anything. A document that a mark or its base proves ours serves its path at once,
-  whatever its bytes: an old one is replaced, one without a file is deleted, and a second one is retired. Of
-  several that have to be polled first, one is adopted at a time.
+  regardless of its bytes: an old one is replaced, one without a file is deleted, and a second one is retired.
+  Of several that have to be polled first, one is adopted at a time.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Step(enum.Enum):
     RETIRE = enum.auto()  # delete its document at the target
     UNWANT = enum.auto()  # its outcome is pending and it is no longer wanted: retire it once known
     WANT = enum.auto()  # its outcome is pending and it is wanted again
-    SERVE = enum.auto()  # a hold let go, a retirement called off, an adoption proven, once it is ready
+    SERVE = enum.auto()  # a hold released, a retirement cancelled, an adoption proven, once it is ready
     WEIGH = enum.auto()  # decide about its deletion with the others
     KEEP = enum.auto()  # drop its deletion
     RELABEL = enum.auto()  # send the new path to the target
@@ -226,7 +226,7 @@ def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Ac
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()
     if is_address(server.name):
-        return ()  # the target identifies the web page by its address, whatever the file's name
+        return ()  # the target identifies the web page by its address, regardless of the file's name
     return (Action(Step.RELABEL, server.id),) if can_rename else None
 
 

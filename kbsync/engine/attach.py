@@ -170,8 +170,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     new.
 
     Each document that may be ours gets an ADOPTING row at its path, unless a row already has it. If its mark,
-    its base or a former row proves that it is ours, it serves whatever its bytes are: the planner replaces an
-    outdated one, and deletes one without a file like any other. Otherwise the file's digest must prove it,
+    its base or a former row proves that it is ours, it serves regardless of its bytes: the planner replaces
+    an outdated one, and deletes one without a file like any other. Otherwise the file's digest must prove it,
     once known, by the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched;
     `verify` reports them.
     """

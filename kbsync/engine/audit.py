@@ -445,7 +445,7 @@ class RegularAudit:
             await self.audit()
         except (PutOffError, TargetError, StateError) as error:
             log.info("audit.put_off", mirror=name, reason=str(error))
-        except Exception:  # an error of ours ends this audit, not the mirror
+        except Exception:  # a bug ends this audit, not the mirror
             log.exception("audit.failed", mirror=name)
         else:
             return True

@@ -82,7 +82,7 @@ UNPROVEN = "unproven"
 class FileSeen:
     """The result of checking one file. `digest` None: its bytes were not read (skipped, unreadable).
 
-    `problem`: why it could not be read; its row then stays as it was. `fresh`: a user is waiting for it.
+    `problem`: why it could not be read; its row then stays unchanged. `fresh`: a user is waiting for it.
     `renamed_from`: the path that the same file had before.
     """
 
@@ -234,7 +234,7 @@ class Journal:
         """Record that the file is being written: it is pending, and any later scan checks it again (promise
         8).
 
-        `is_selected`: the rules select the file as it is now, whatever an earlier verdict was.
+        `is_selected`: the rules select the file in its current form, regardless of an earlier verdict.
         """
         now = self._clock.wall()
         stored = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
@@ -507,7 +507,7 @@ class Journal:
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
                 if outcome.replaced:
-                    # The predecessor was deleted: whatever changed meanwhile, this one serves (promise 2).
+                    # The predecessor was deleted: despite any changes meanwhile, this one serves (promise 2).
                     upload = lifecycle.want(upload)
                 changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
                 # The target may have given it another name.
@@ -557,8 +557,8 @@ class Journal:
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
-        """Record that the file's old document was removed first, so nothing serves now, whatever happens to
-        the new one.
+        """Record that the file's old document was removed first, so nothing serves now, even if the new one
+        fails.
         """
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:

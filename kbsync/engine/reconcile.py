@@ -130,7 +130,7 @@ class FoundFile:
 class Wait:
     """The file is being written, or may be. `busy`: it kept changing beyond the longest wait.
 
-    `is_selected`: the rules select it as it is now.
+    `is_selected`: the rules select it in its current form.
     """
 
     path: str
@@ -358,7 +358,7 @@ class Reconciler:
     # -- whole trees -----------------------------------------------------------------------------------
 
     async def scan(self, start: str = "", *, deep: bool = False, number: int = 0) -> ScanSummary:
-        """Compare a tree with the state. `deep`: read every file, whatever its timestamp."""
+        """Compare a tree with the state. `deep`: read every file, regardless of its timestamp."""
         binding = self._journal.binding
         tree = StateTree(self._store.read_now, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
@@ -662,7 +662,7 @@ class Reconciler:
     async def settle_due(self) -> set[str]:
         """Record the files that did not change for one `settle`, or whose longest wait is over.
 
-        Returns the latter if they were read: their wait is over, whatever the result.
+        Returns the latter if they were read: their wait is over, regardless of the result.
         """
         due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:

@@ -100,7 +100,7 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
     for group in groups.values():
         queries = [anchored(mirror.folder, query) for mirror in group]
         if any(narrowed.own for narrowed in queries):
-            # A path on this machine: each mirror has a pattern of its own, and others' documents have none.
+            # A path on this machine: each mirror has its own pattern, and others' documents have none.
             requests += [([mirror], replace(q, own=True)) for mirror, q in zip(group, queries, strict=True)]
         else:
             requests.append((group, queries[0]))

@@ -199,7 +199,7 @@ class Worker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`. After a failed round, wait and try again, whatever the error was."""
+        """Work until `stop`. After a failed round, wait and retry, regardless of the error."""
         is_begun = False
         while not self._stopping:
             self._wake.clear()
@@ -367,7 +367,7 @@ class Worker:
         return max(0, limits.concurrency + limits.ahead - len(self._tasks))
 
     def _start(self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]) -> bool:
-        """Run `work` on rows in a task of its own; the rows are busy until it ends."""
+        """Run `work` on rows in a separate task; the rows are busy until it ends."""
         if not rows or self._stopping:
             return False
         numbers = {row.id for row in rows}

@@ -47,7 +47,8 @@ _APART = ("™", " "), ("℠", " ")  # as letters they would become part of the 
 
 
 def legible(text: str) -> str:
-    """Return `text` as it is shown and embedded: composed, without invisible characters, its lines unchanged.
+    """Return `text` in the form for display and embedding: composed, without invisible characters, its lines
+    unchanged.
 
     Lone surrogates, which neither a hash nor a database accepts, become U+FFFD.
     """

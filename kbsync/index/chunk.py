@@ -34,7 +34,7 @@ class Shape(enum.Enum):
 
     TEXT = "text"
     HEADING = "heading"
-    FENCE = "fence"  # code and other text that is kept as it is
+    FENCE = "fence"  # code and other preformatted text
     TABLE = "table"
     ROW = "row"  # one record of many
 

@@ -138,8 +138,9 @@ class Pipeline:
 
 
 class _VectorsOfBatch:
-    """Makes the vectors of one batch that the index lacks. Sends a request to a service as soon as it is
-    full."""
+    """Computes the vectors of one batch that the index lacks. Sends a request to a service as soon as it is
+    full.
+    """
 
     def __init__(self, encoder: Encoder, find_embedded: Callable[[str, Sequence[str]], set[str]]) -> None:
         self._encoder, self._find_embedded = encoder, find_embedded

@@ -35,7 +35,7 @@ Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 class Unknown:
     """A word of a question that no document has, and the stem of a similar one that occurs, or "".
 
-    `written`: the similar word as it is written in a document.
+    `written`: the similar word as written in a document.
     """
 
     word: str

@@ -150,7 +150,7 @@ def select_terms(
         idf = share * _idf(documents, frequency.documents) + (1 - share) * _idf(
             chunks, max(frequency.chunks, frequency.names)
         )
-        # The word that a guess stands for is in the sum itself, so a guess weighs less than a match.
+        # The word that a guess replaces is in the sum itself, so a guess counts less than a match.
         total += 0.0 if term.is_guess else idf
         if rows + frequency.chunks <= MOST_ROWS:
             rare[term] = idf

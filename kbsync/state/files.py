@@ -276,7 +276,7 @@ class Entries:
         self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
 
     def doubt(self, mirror: int, path: str) -> None:
-        """Make the next scan check this file, whatever its stamp."""
+        """Make the next scan check this file, regardless of its stamp."""
         self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL, missed_by_scan = NULL", ())
 
     def _update(self, mirror: int, path: str, assignments: str, values: tuple[object, ...]) -> None:
@@ -319,7 +319,7 @@ class Entries:
 
     def forget_first_misses(self, mirror: int) -> None:
         """Discard the times of first checks, because a new process makes both checks itself."""
-        # Check pending files again, whatever their stamp: missed files start no work.
+        # Check pending files again, regardless of their stamp: missed files start no work.
         self._db.execute(
             "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
             " size = iif(status = ?, -1, size) WHERE presence = 1"

@@ -356,8 +356,9 @@ class Uploads(Table):
         return list(self._select(where, (binding, remote_id)))
 
     def holders(self, binding: int, remote_id: str) -> list[Upload]:
-        """Return rows that have this remote id in the base of this binding, whatever the prefix, newest
-        first."""
+        """Return rows that have this remote id in the base of this binding, regardless of the prefix, newest
+        first.
+        """
         where = (
             "WHERE binding IN (SELECT other.id FROM binding mine JOIN binding other ON"
             " other.target = mine.target AND other.address = mine.address AND other.base = mine.base"

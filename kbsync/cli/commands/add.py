@@ -41,9 +41,9 @@ from kbsync.state import lock
 @json_option
 @shared_options
 def command(choices: Choices, directory: Path, name: str | None, target: str | None, as_json: bool) -> None:
-    """Add the folder DIR to the config, with a built-in knowledge base of its own.
+    """Add the folder DIR to the config, with its own built-in knowledge base.
 
-    The rest of the config keeps every byte. A running kbsync reloads it. Without a config it writes the one
+    The rest of the config stays unchanged. A running kbsync reloads it. Without a config it writes the one
     that `kbsync init DIR` writes.
     """
     from kbsync.config.folders import folder_fault

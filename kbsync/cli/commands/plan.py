@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int:
     """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held, = kept.
 
-    Changes nothing. With --json it lists every path, whatever the limit.
+    Changes nothing. With --json it lists every path, regardless of the limit.
     """
     return plan(choices, as_json=as_json, limit=None if all_lines else limit)
 
@@ -78,7 +78,7 @@ DESELECTED = "deselected"
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every: str) -> Iterator[str]:
-    """Yield a line for each path; deletions and held documents in sections of their own, totals last.
+    """Yield a line for each path; deletions and held documents in separate sections, totals last.
 
     `every`: the command that shows all lines.
     """

@@ -79,7 +79,7 @@ class Foreground:
                 return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; fix: {fields['cure']}")
             case "deletions.held" | "recipe.held":
                 documents_text = format_count(fields.get("count", 0), "document")
-                fate = "would be indexed again; they stay as they are until you approve"
+                fate = "would be indexed again; they stay unchanged until you approve"
                 if event == "deletions.held":
                     fate = "would be deleted; they stay until you approve"
                 return self._at(f"! {fields['mirror']}: {documents_text} {fate}; fix: {fields['cure']}")
@@ -104,7 +104,7 @@ class Foreground:
 
 
 def _trouble(fields: logs.Fields) -> str:
-    """Return the mirror, what happened, and what to do; for a bug of ours, with the traceback below."""
+    """Return the mirror, what happened, and what to do; for a bug, with the traceback below."""
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     if fields["event"] == "mirror.halted" and reasons:

@@ -209,7 +209,7 @@ def _parser() -> Iterator[Parser]:
     try:
         parser = idle.get_nowait()
     except Empty:
-        # Each gets a spool folder of its own, because a parser removes folders that seem to belong to dead
+        # Each gets its own spool folder, because a parser removes folders that seem to belong to dead
         # programs.
         parser = Parser(folder / f"kbsync-{next(_numbers)}")
     try:

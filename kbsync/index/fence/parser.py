@@ -1,6 +1,6 @@
 """Turns the bytes of a file into text: decodes short texts itself, and reads all others behind the fence.
 
-A parser reads documents in a process of its own (ADR 8), which sees only its own code and has no network. The
+A parser reads documents in a separate process (ADR 8), which sees only its own code and has no network. The
 process starts with the first document and gets documents over pipes, one after the other. It is killed if it
 takes too long, replaced after `DOCUMENTS_EACH` documents and ended when it is idle.
 """

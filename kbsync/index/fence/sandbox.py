@@ -208,7 +208,7 @@ _KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/me
 
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
 _NEEDED = ("kbsync", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine")
-"""Packages that the readers import; each may be in a folder of its own."""
+"""Packages that the readers import; each may be in a different folder."""
 
 _IS_LINUX = sys.platform == "linux"
 

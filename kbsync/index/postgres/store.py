@@ -152,7 +152,7 @@ class PostgresStore:
         return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
-        """Store each document in a transaction of its own. Returns its id, or why it wasn't stored."""
+        """Store each document in a separate transaction. Returns its id, or why it wasn't stored."""
         outcomes = list[int | TargetError]()
         failed: TargetError | None = None
         for entry in entries:

@@ -37,7 +37,7 @@ _ELSEWHERE = _PAGE_TEXTS | word_set(
     stylesheet title
     """
 )
-"""Destinations with a text of their own."""
+"""Destinations with their own text."""
 
 _IGNORED = word_set(
     """
@@ -169,7 +169,7 @@ class _Reader:
         self._state = _State(self._main)
         self._stack = list[_State]()
         self._bytes = bytearray()  # of the text, until it is known to be whole
-        self._skip = 0  # characters that stand in for one in Unicode
+        self._skip = 0  # replacement characters for one in Unicode
         self._codec = "cp1252"
         self._fonts = dict[int, str]()
         self._font = -1

@@ -259,7 +259,7 @@ def _yaml(block: str) -> object:
     import yaml  # not needed for files without front matter
 
     class Loader(yaml.SafeLoader):
-        """Leaves merge keys (`<<`) as they are, and then has no value for them: YAMLError."""
+        """Doesn't resolve merge keys (`<<`), for which there is then no value: YAMLError."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Merge nothing."""

@@ -442,8 +442,7 @@ class Reader:
         return sum(words) / max(1, rows), sum(sample) / max(1, len(sample))
 
     def _written(self, stem: str) -> str:
-        """Return a word with this stem as it is written in a document; any word with it if none is found
-        soon."""
+        """Return a word with this stem as written in a document; any word with it if none is found soon."""
         word = word_with(stem)
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
@@ -959,7 +958,7 @@ class SqliteStore:
             return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
     def entry(self, document: int, model: str) -> Entry | None:
-        """Return a document as it was put, for another store; None if it is absent or lacks vectors of
+        """Return a document in its original form, for another store; None if it is absent or lacks vectors of
         `model`.
         """
         with self._open_snapshot() as connection:

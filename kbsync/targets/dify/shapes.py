@@ -275,7 +275,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NameTaken, code={"dataset_name_duplicate"}),
     # The document is to blame (api/controllers/service_api/app/error.py).
     ErrorRule(Rejected, code={"file_too_large", "unsupported_file_type", "archived_document_immutable"}),
-    # Any other code is a refusal, whatever the HTTP status.
+    # Any other code is a refusal, regardless of the HTTP status.
     ErrorRule(Rejected, reported=True),
 )
 """Dify uses one code for many errors, so most rules check the words first."""

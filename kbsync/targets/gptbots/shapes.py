@@ -324,7 +324,8 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Halted, code={_WRONG_KEY}, halt="credentials", hint=_REGION_HINT),
     # Documented.
     ErrorRule(Halted, code={_BOT_GONE}, halt="knowledge-base-missing", hint=_BOT_HINT),
-    # The codes of an empty account are undocumented; only the message shows it, whatever the code or status.
+    # The codes of an empty account are undocumented; only the message shows it, regardless of code and
+    # status.
     ErrorRule(
         Halted,
         words=MONEY,
@@ -343,7 +344,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, code={"408"}),
     # As the HTTP status, it means a missing route. As a code, it counts only when repeated.
     ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
-    # Any message about a busy service, whatever the status.
+    # Any message about a busy service, regardless of the status.
     ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),
     # A quota, unless it limits requests.
     ErrorRule(Halted, words=_QUOTA, unless=BUSY, reported=True, halt="quota", hint=_CREDITS_HINT),
@@ -357,7 +358,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Halted, status={401, 403}, reported=True, halt="credentials", hint=_RIGHTS_HINT),
     # 50000 and unknown codes: the request may have been carried out.
     ErrorRule(Unsure, when=_leaves_open),
-    # Any other code is a failure, whatever the status.
+    # Any other code is a failure, regardless of the status.
     ErrorRule(Rejected, reported=True),
 )
 """The vendor's rules, in order; the common rules come after them.

@@ -159,7 +159,9 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
         if not meant[item.index]:
             bare = find_results(item.file_name.rpartition(".")[0])
             meant[item.index] = [number for number in bare if number not in matched]
-    if len(batch) == 1 and not meant[batch[0].index]:  # the only document, whatever its name in the response
+    if (
+        len(batch) == 1 and not meant[batch[0].index]
+    ):  # the only document, regardless of its name in the response
         meant[batch[0].index] = list(range(len(results)))
     by_place = {index: [results[number] for number in numbers] for index, numbers in meant.items()}
     holders = Counter(

@@ -114,7 +114,7 @@ def file_body(body: Body, content_type: str = "application/octet-stream") -> Req
 
 
 def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
-    """Return a JSON body in pieces: bytes as they are, a file as base64 (the quotes are in the pieces around
+    """Return a JSON body in pieces: bytes unchanged, a file as base64 (the quotes are in the pieces around
     it).
 
     Raises `BodyMissingError` if a file can't be opened.

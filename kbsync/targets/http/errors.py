@@ -33,8 +33,8 @@ _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 class HttpAnswer:
     """A complete response. `op`: the operation, such as `upload`; `host`: the service.
 
-    `headers` have lower-case names. `body` is the parsed JSON, whatever the content type, or None. `text` is
-    the printable beginning of the body. `sent_at`: epoch seconds.
+    `headers` have lower-case names. `body` is the parsed JSON, regardless of the content type, or None.
+    `text` is the printable beginning of the body. `sent_at`: epoch seconds.
     """
 
     op: str

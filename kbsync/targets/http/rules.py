@@ -37,7 +37,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""Matches messages about an account without money, whatever else they say."""
+"""Matches messages about an account without money, regardless of their other words."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"
@@ -125,8 +125,9 @@ class ErrorCase:
 
     `status`: the HTTP status. `codes`: every error code and kind in the body, as text; `code`: the one to
     quote in messages. `message`: the vendor's message, safe to show; `words`: the same without names of
-    documents. `is_error`: the body reports an error, whatever the status. `is_of_document`: the call is about
-    one document, which a 403 then blames. `excerpt`: the beginning of the body, or the target of a redirect.
+    documents. `is_error`: the body reports an error, regardless of the status. `is_of_document`: the call is
+    about one document, which a 403 then blames. `excerpt`: the beginning of the body, or the target of a
+    redirect.
     """
 
     call: str
@@ -362,7 +363,7 @@ COMMON: tuple[ErrorRule, ...] = (
     ErrorRule(Unsure, status=SUCCESS, reported=False),
     # The server doesn't support the method.
     ErrorRule(NotOffered, status={501}, hint="it has no such call"),
-    # The server may have done the work before it failed, whatever the message.
+    # The server may have done the work before it failed, regardless of the message.
     ErrorRule(Unsure, status=SERVER_ERROR),
     # Words for an empty account are unmistakable, even under 429 or 403 (new-api, SiliconFlow)
     ErrorRule(Halted, words=MONEY, halt="quota", hint=MONEY_HINT),
@@ -397,6 +398,6 @@ COMMON: tuple[ErrorRule, ...] = (
 
 
 def is_completion(answer: HttpAnswer) -> bool:
-    """Return whether it is a chat completion, whatever envelope the service's other responses have."""
+    """Return whether it is a chat completion, regardless of the envelope of the service's other responses."""
     body = object_of(answer.body)
     return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")

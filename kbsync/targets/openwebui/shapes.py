@@ -136,8 +136,8 @@ class StoredFile:
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
-    """Return the metadata to send with a file. The mark is ASCII and its path has no spaces, whatever its
-    bytes.
+    """Return the metadata to send with a file. The mark is ASCII and its path has no spaces, regardless of
+    its bytes.
     """
     mark = f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
     return {"knowledge_id": base, "file_hash": digest, MARK: mark}
@@ -263,7 +263,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unsure, status={400}, call={"upload"}, words=_UPLOAD_ENDED),
     # The key lacks rights.
     ErrorRule(Halted, status={403}, when=_may_be_rights, halt="credentials", hint=_RIGHTS, as_code="403"),
-    # Any other refusal of a call on a base means missing rights, whatever the status.
+    # Any other refusal of a call on a base means missing rights, regardless of the status.
     ErrorRule(
         Halted,
         status={400},

@@ -321,8 +321,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return require_shape("status", file_of(answer.body)) if answer else None
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
-        """Return a page of the list, newest change first. For a user who isn't an admin the server returns 30
-        rows, whatever is requested.
+        """Return a page of the list, newest change first. For a user who isn't an admin the server always
+        returns 30 rows.
         """
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)

@@ -122,7 +122,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         no_money(words=MONEY, when=_reports_failure, says=gone),
         # OpenAI, zhipu.
         bad_key(code=_BAD_KEY),
-        # No such model or call, whatever the HTTP status.
+        # No such model or call, regardless of the HTTP status.
         missing(code=_NOT_SERVED),
         # OpenAI's `param` names the setting to blame.
         missing(code=_OF_THE_CONFIG),

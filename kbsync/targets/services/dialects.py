@@ -50,7 +50,7 @@ _MULTIMODAL = ("clip", "embeddings-v4")
 
 
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
-    """Return a text that identifies the vectors of this config, whatever the service's URL.
+    """Return a text that identifies the vectors of this config, regardless of the service's URL.
 
     It is part of the recipe: if it changes, kbsync computes all vectors again.
     """
@@ -159,8 +159,8 @@ class NonsenseError(Exception):
 def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
     """Return `count` vectors of length 1, in the order of the request.
 
-    None stands in for an invalid vector or one without direction. Raises `NonsenseError` if the vectors can't
-    be assigned to the texts or have different numbers of dimensions.
+    None replaces an invalid vector or one without direction. Raises `NonsenseError` if the vectors can't be
+    assigned to the texts or have different numbers of dimensions.
     """
     rows = _list_of(body)
     if len(rows) != count:

@@ -137,8 +137,8 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
     (promise 10).
 
     `name`: the value sent under `key`, the name of a file or the `url` of a page. A single success counts,
-    whatever its name. If the response lists the document both as stored and as failed, or not at all, the
-    outcome is `Unsure`.
+    regardless of its name. If the response lists the document both as stored and as failed, or not at all,
+    the outcome is `Unsure`.
     """
     content = object_of(data_of(body))
     stored = {

@@ -120,8 +120,9 @@ def _check_route(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResu
 def _check_connection(
     endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig
 ) -> Iterator[CheckResult]:
-    """Check the connection and its certificate, without a request, which would need a URL that the service
-    knows."""
+    """Check the connection and its certificate, without a request, which would need a valid URL of the
+    service.
+    """
     from kbsync.targets.http import connection
 
     url, is_secure = connection.origin(endpoint), endpoint.base_url.startswith("https:")
