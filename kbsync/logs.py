@@ -146,7 +146,7 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
-    # A traceback keeps its lines, indented: no log line may begin with foreign text.
+    # A traceback keeps its lines, indented: log lines must not begin with foreign text.
     escaped = {printable(key): _escape(value) for key, value in fields.items()}
     if isinstance(trace := fields.get("exception"), str):
         escaped["exception"] = printable_lines(trace).replace("\n", "\n  ")

@@ -28,7 +28,7 @@ class EmbeddingModel:
 
 @dataclass(frozen=True, slots=True)
 class BaseRequest:
-    """The properties to set on a knowledge base. None keeps a value, or leaves it to the service.
+    """The properties to set on a knowledge base. None keeps a value, or lets the service choose it.
 
     `model`: its id or name. `settings`: values as text, by the service's own names.
     """
@@ -37,7 +37,7 @@ class BaseRequest:
     description: str | None = None
     model: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
-    # The service calls this URL after it has embedded the base again. The headers are secrets.
+    # The service calls this URL after embedding the base again. The headers are secrets.
     callback: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -60,7 +60,7 @@ async def create_once(
     create: Callable[[], Awaitable[N | None]],
     command: str,
 ) -> N:
-    """Create something with a name that is not in use.
+    """Create something with a name that isn't in use.
 
     `what`: such as "a knowledge base". It is unsafe to retry a create request, because services accept a name
     twice. So this reads the list first, and reads it again if the response is lost or has no id (None).
@@ -190,7 +190,7 @@ class Callback:
     """A callback URL that the service calls. `in_use`: None if unknown."""
 
     url: str
-    # Only the names, as the values are secrets.
+    # Only the names, because the values are secrets.
     headers: tuple[str, ...] = ()
     in_use: bool | None = None
 
@@ -294,11 +294,11 @@ class Sources:
     hits: tuple[Hit, ...] | None
     request_id: str = ""
     usage: Mapping[str, int] | None = None
-    # The service stores some documents in an older form, with fewer details.
+    # The service stores some documents in an older format, with fewer details.
     has_old_document: bool | None = None
     # The text cites the hits by their numbers, counted from 1.
     is_numbered: bool = False
-    # By remote id, how the text cites a document if not by the number of its hit.
+    # By remote id: how the text cites a document, if not by the number of its hit.
     marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -356,7 +356,7 @@ class Answers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ManagedAccount:
-    """The parts of an account that kbsync can manage or ask; None for those that it can't."""
+    """The parts of an account that kbsync can manage or query; None for others."""
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None

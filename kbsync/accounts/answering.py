@@ -26,7 +26,7 @@ from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
-"""Maximum number of messages, which must be odd.
+"""Maximum number of messages; must be odd.
 
 Zhipu's manual allows 15 turns; each message may count as one.
 """
@@ -125,7 +125,7 @@ class ModelAnswers:
         if question.answerer.application:
             raise NotOffered(self.applications.no_changes)
         turns, among = question.turns, question.document_ids
-        # A question such as "and on Sundays?" means little without the previous one, so search for both.
+        # A question such as "and on Sundays?" needs the previous one, so search for both.
         words = f"{question.text}\n{turns[-1].question}" if turns else question.text
         hits = await self._search(Query(words, MOST_PASSAGES, among=tuple(among)))
         # Some searches also return other documents.

@@ -168,7 +168,7 @@ class ZhipuBases(Bases):
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return the settings of a base, in the service's form.
 
-        Also raises `Rejected` if one contradicts the model.
+        Also raises `Rejected` for a setting that contradicts the model.
         """
         fields = parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
         name = fields.get("embedding_model")
@@ -328,7 +328,7 @@ class ZhipuApplications(Applications):
         return await create_once(request.name or "", "an application", self.list_all, create, command)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:
-        """Send only the changes. Always sends the bases and their search settings together."""
+        """Send only the changes. Always sends the bases together with their search settings."""
         path, body = _application_path(application_id), _application_body(request, {})
         if "knowledge_info" in body:  # the service replaces `knowledge_info` as a whole
             body = _application_body(request, await self._read(application_id))

@@ -75,7 +75,8 @@ class ZhipuAnswers:
                         async with aclosing(event_pieces(stream, _application_piece, _whole)) as pieces:
                             previous = ""
                             async for piece in pieces:
-                                # In the manual (3.7.2), `finish` repeats the text of the last `add`.
+                                # According to the manual (3.7.2), `finish` repeats the text of the last
+                                # `add`.
                                 if piece.text and not (piece.finish and piece.text == previous):
                                     yield piece.text
                                 previous = piece.text or previous

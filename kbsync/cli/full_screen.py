@@ -1,6 +1,6 @@
 """Runs programs that fill a terminal (`search -i`, `status --watch`), rendered by prompt_toolkit.
 
-It restores the terminal, whether a program ends by a key, a signal, an error or a closed window.
+It restores the terminal after a key, a signal, an error or a closed window.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any
             end(error)
 
     loop, working = asyncio.get_running_loop(), asyncio.create_task(work)
-    # By default they would end the process at once and leave the terminal without echo.
+    # By default they would end the process immediately and leave the terminal without echo.
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end, SystemExit(128 + number))
     working.add_done_callback(finished)

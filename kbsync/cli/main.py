@@ -1,4 +1,4 @@
-"""Runs a command line: loads the command's module, and turns an error into a message and an exit code."""
+"""Runs a command line: loads the command's module, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class LazyCommands(click.Group):
             raise _unknown(ctx, args[0])
         name, resolved, rest = super().resolve_command(ctx, args)
         if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and resolved is not None:
-            # Report a wrong option of the command before a misplaced option of the program.
+            # Report an invalid option of the command before a misplaced global option.
             resolved.make_context(name, list(rest), parent=ctx, resilient_parsing=True)
         return name, resolved, rest
 

@@ -1,4 +1,4 @@
-"""Finds the mirror of a folder, or of a folder around it, wherever its config or state is."""
+"""Finds the mirror of a folder or one of its parents, wherever its config or state is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MirroredFolder:
 
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
     """Return the innermost mirrored folder that is `folder` (a real path), or whose mirrors scan it."""
-    # The first of equal ones wins, so a config comes before the trial that it replaced.
+    # The first of equals wins, so a config takes precedence over the trial that it replaced.
     candidates = [*_find_configured(folder, environ), *_find_known(folder, environ)]
     return max(
         candidates, key=lambda candidate: (len(candidate[1].root.parts), candidate[0]), default=(False, None)
@@ -53,7 +53,7 @@ def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple
     for file in filter(os.path.lexists, places.config_places(environ)):
         from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
 
-        # An unusable config must not stop a command that does not name it.
+        # An unusable config must not affect a command that doesn't name it.
         with suppress(KbsyncError, OSError):
             config = load(file, environ, with_secrets=False, with_bases=False)
             by_root: dict[Path, list[MirrorConfig]] = {}

@@ -75,7 +75,7 @@ DOCUMENT = click.Path(readable=False)
 """A file in a mirror; the command, not click, reports whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")
-"""Options that take one path; two values are an error, so that neither is dropped silently."""
+"""Options with a single path; two values are an error, so that none is dropped silently."""
 
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
@@ -191,7 +191,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
 
 
 def shared_options(function: Callable[..., Any]) -> Any:
-    """Give a command the shared options; it gets their `Choices` as its first argument."""
+    """Add the shared options to a command, which gets their `Choices` as its first argument."""
     command: Any = pass_choices(function)
     for option in reversed(_SHARED):
         command = option(command)
@@ -214,8 +214,7 @@ _FOLDER_OPTIONS = (
 
 
 def folder_options(function: Callable[..., Any]) -> Any:
-    """Give a command that mirrors the options for a folder without a config; their values go into its
-    `Choices`."""
+    """Add the options for a folder without a config to a command; their values go into its `Choices`."""
     for option in reversed(_FOLDER_OPTIONS):
         function = option(function)
     return function
@@ -278,7 +277,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def selection_options(function: Callable[..., Any]) -> Any:
-    """Give a command `--path`, `--type` and `--after`; it gets them as the query `selection`."""
+    """Add `--path`, `--type` and `--after` to a command, which gets them as the query `selection`."""
 
     @functools.wraps(function)
     def with_selection(

@@ -58,7 +58,7 @@ class Output:
     def json(self, value: Any, *, on_one_line: bool = False) -> None:
         """Write a JSON document, indented on a terminal unless `on_one_line`."""
         indent = 2 if self.is_terminal and not on_one_line else None
-        # The stream would replace characters that it cannot encode with escapes that JSON doesn't allow.
+        # The stream would replace characters that it can't encode with escapes that JSON doesn't allow.
         is_utf8 = (self._stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
         text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
         self.line(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
@@ -154,7 +154,7 @@ LISTED = 10
 
 
 def and_more(number: int, every: str = "") -> str:
-    """Return how many more there are than shown; `every`: the command that lists all."""
+    """Return a note on how many were omitted; `every`: the command that lists all."""
     return f"and {number:,} more" + (f"; to list all: {printable(every)}" if every else "")
 
 

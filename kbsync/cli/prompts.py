@@ -68,7 +68,7 @@ def confirm_by_typing(
 
 @contextlib.contextmanager
 def _eof_as_error() -> Iterator[None]:
-    # click raises Abort for an interrupt and for the end of the input; only the context shows which.
+    # click raises Abort both for an interrupt and for the end of input; only the context tells them apart.
     try:
         with interruptible():
             yield

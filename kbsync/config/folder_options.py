@@ -1,7 +1,7 @@
 """The command line's options for a folder without a config: its target and its exclude patterns.
 
 kbsync stores them in the folder's state directory, so that later commands need only `--folder`. It never
-stores a key, which comes from the environment each time.
+stores keys, which come from the environment each time.
 """
 
 from __future__ import annotations

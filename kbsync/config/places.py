@@ -25,7 +25,8 @@ def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None
     except OSError:
         return None
     real = os.path.realpath(path)
-    # Use the innermost mount around the path; at one mount point, the last mount covers the others.
+    # Use the innermost mount that contains the path; at the same mount point, the last mount hides the
+    # others.
     around = [mount for mount in mounted if holds(mount.point, real)]
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     return innermost.fs_type if innermost is not None and is_network(innermost.fs_type) else None
@@ -184,7 +185,7 @@ def read_only_mount(path: Path) -> Path | None:
         if os.statvfs(existing).f_flag & os.ST_RDONLY:
             return next(candidate for candidate in candidates if os.path.ismount(candidate))
     except OSError:
-        return None  # the code that uses the path reports the error
+        return None  # the user of the path reports the error
     return None
 
 
@@ -202,7 +203,7 @@ def is_no_directory(path: Path) -> bool:
 
 
 def note_folder(state_dir: Path, folder: Path) -> None:
-    """Record in `state_dir`, which exists, that it belongs to `folder`."""
+    """Record in the existing `state_dir` that it belongs to `folder`."""
     content = os.fsencode(os.path.realpath(folder))
     note = state_dir / _FOLDER_NOTE
     with contextlib.suppress(OSError):

@@ -84,7 +84,7 @@ class Draft:
 
     def note_conflict(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Record a conflict, unless one of its values was already refused."""
-        # A placeholder replaced a refused value, so the user can't fix a problem with it.
+        # A placeholder has replaced a refused value, so the user couldn't fix a problem with it.
         for place_loc in (loc, *rests_on):
             if any(
                 place_loc[: len(bad)] == bad or bad[: len(place_loc)] == place_loc for bad in self._refused
@@ -143,7 +143,7 @@ def read_secret(value: Value, where: PathBase) -> str:
     # A substituted path may be the secret itself, by mistake, so no message repeats it.
     named = "the file that ${…} names" if isinstance(value, Substituted) else format_path(path)
     try:
-        # Without blocking, because a FIFO at this path would hang every command.
+        # Non-blocking: a FIFO at this path would hang every command.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RefusedValue(f"{named} is not a file")

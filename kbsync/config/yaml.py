@@ -1,7 +1,7 @@
 """Reads YAML text as plain values, each with its line.
 
-Plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings), like in editors. Anchors, aliases
-and merges (`<<`) work; documents that would grow too large are refused.
+It reads plain scalars as in YAML 1.2 (`on`, `no` and dates are strings), like editors. Anchors, aliases and
+merges (`<<`) work; documents that would grow too large are refused.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def read_yaml(text: str) -> Tree:
         root: yaml.Node | None = yaml.compose(text, _Loader)
     except RecursionError:
         raise UnreadableConfig(None, "is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two: escapes beyond Unicode
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: escapes beyond Unicode
         raise _sentence(error, text) from None
     builder = _TreeBuilder()
     if root is not None:

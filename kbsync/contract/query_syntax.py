@@ -16,7 +16,7 @@ from kbsync.errors import UsageError
 MOST_OPERATORS, LONGEST_OPERATOR = 16, 500
 """A text with more operators, or a longer one, was probably pasted, so it is read without operators."""
 
-# A quote behind a letter or digit doesn't open a phrase (5" pipe), but one in a script without spaces does.
+# A quote after a letter or digit doesn't open a phrase (5" pipe), except in scripts without spaces.
 _OPERATOR = re.compile(
     r"""
     (?<!\S)(?P<key>path|type):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))

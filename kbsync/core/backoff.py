@@ -1,4 +1,4 @@
-"""Computes how long to wait before trying again."""
+"""Computes pauses between tries."""
 
 from __future__ import annotations
 

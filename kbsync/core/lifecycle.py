@@ -23,7 +23,7 @@ LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
 copy."""
 
 LONGEST_AFTER_LOSS = 900.0
-"""Maximum wait in seconds before a document is sent again after a lost response."""
+"""Maximum seconds before a document is sent again after a lost response."""
 
 MOST_LOSSES = 8
 """Number of consecutive sends without a response after which a document fails (promise 9)."""
@@ -38,8 +38,9 @@ LONGEST_BLINK = 60.0
 """Maximum number of seconds between two polls; a longer pause doesn't count as indexing time."""
 
 POLL_SHARE = 0.25
-"""The wait before the next poll, as a share of the indexing time so far, so that slow documents are polled
-less often."""
+"""The pause before the next poll, as a share of the indexing time so far, so that kbsync polls slow documents
+less often.
+"""
 
 CONFIRMED_AFTER = 86400.0
 """Seconds after a deletion before kbsync lists the base to confirm it, unless another list came first."""
@@ -250,7 +251,8 @@ def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
 def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
     """Add the time since the last check like `_add_elapsed`, but only if it is the time between regular
     polls."""
-    # So the target gets its full time even if this machine slept, halted or had its clock set forward.
+    # This way the target gets its full time even if this machine slept, the mirror halted or the clock was
+    # set forward.
     longest = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
     aged = _add_elapsed(upload, timing)
     return replace(aged, elapsed=min(aged.elapsed, longest))
@@ -480,7 +482,7 @@ def deleted(upload: Upload, timing: Timing) -> Upload:
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
     """Delete the document again, a few times, because a list beyond the horizon still has it."""
-    # Lists lag, so one that started soon after the delete proves nothing.
+    # Lists lag, so a list that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.checked_at is None else min(upload.checked_at, timing.now)
     if timing.now - deleted_at < timing.horizon:
         due_at = deleted_at + timing.horizon

@@ -39,7 +39,7 @@ _TAGGED = re.compile(
 )
 _PLAIN = re.compile(rf"(?P<body>.*?)(?:~{_NUMBER})?", re.DOTALL)
 _SHORTENED = re.compile(rf"(?P<head>.*)~~(?P<short>[a-z2-7]{{{_SHORT}}})", re.DOTALL)
-# Without its `~`: a service that reads GBK can merge that byte into the character before it.
+# Without its `~`: a service that decodes as GBK can merge that byte into the character before it.
 _KEY = re.compile(rf"([a-z2-7]{{{_TAG}}})(?:-[1-9][0-9]*)?{_ADDED}?(?:{_EXTENSION})?\Z")
 
 _UNSAFE = re.compile(
@@ -340,7 +340,7 @@ def _has_dropped_characters(sent_name: str, listed_name: str) -> bool:
         "", "".join(character for character in sent_name if character not in missing)
     ) != _LOST.sub("", listed_name):
         return False
-    # If some characters survived, the others must have left a trace, or `手册` would match `册`. Characters
-    # beyond the basic plane may vanish alone, as old databases drop them.
+    # If some characters survived, the others must have left a trace; otherwise `手册` would match `册`.
+    # Characters beyond the basic plane may vanish alone, as old databases drop them.
     has_trace = len(_LOST.findall(listed_name)) > len(_LOST.findall(sent_name))
     return has_trace or not survivors or min(missing) > "\uffff"

@@ -99,7 +99,7 @@ class Settling:
         for path, wait in self._waits.items():
             if wait.due_at <= now:
                 due_file = DueFile(path, wait.stamp, wait.quiet_at <= now, wait.since + self._longest <= now)
-                # Files that are written without end must not block a quiet one.
+                # Files that are written continuously must not block quiet ones.
                 (quiet if due_file.is_quiet else overdue).append(due_file)
                 if len(quiet) == limit:
                     break

@@ -6,11 +6,11 @@ first of these that matches an entry decides: `exclude` of the config, the neare
 it, the defaults. In each, the last matching line wins, `!` re-includes, and kbsync doesn't enter an excluded
 folder. An entry that none excludes must match `include`, if that is given.
 
-Patterns are gitignore's: one line becomes one regular expression. The code is our own because the usual
-libraries match a path together with everything above it and fail on names that contain a newline. Here a line
+Patterns are gitignore's: one line becomes one regular expression. This is our own implementation, because the
+usual libraries match a path together with its parents and fail on names that contain a newline. Here a line
 is matched against one entry only. Two differences from git: `?` and `[…]` match one character, not one byte,
 and a line that could never match (an unclosed bracket, a range from z to a, a lone backslash) is an error,
-because it must be a mistake.
+because it is probably a mistake.
 """
 
 from __future__ import annotations

@@ -317,8 +317,9 @@ def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Return whether the types of target match. Used for rows of an earlier kbsync, which recorded no
-    more."""
+    """Return whether both have the same type of target, for rows of an earlier kbsync, which recorded only
+    that.
+    """
     is_like = not record.location and base_key(mirror.location)[:1] == [record.target]
     return is_like and _is_same_folder(record, mirror)
 

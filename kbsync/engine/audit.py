@@ -118,7 +118,7 @@ class Audit:
                 self.others[claim.row.mirror] += 1
             if not self._is_stray(claim, tx):
                 continue
-            # Documents that may belong to another kbsync are only counted, so they must not displace ours.
+            # Only count documents that may belong to another kbsync, so that they don't displace ours.
             is_ours = claim.whose is not Whose.PATH
             if self._counts[is_ours] >= self._limit:
                 self.unchecked += 1
@@ -467,7 +467,7 @@ class RegularAudit:
         async for batch in audit.find_unlisted(started):
             await self._repair_missing(audit, await audit.confirm_missing(batch), result)
         orphaned, duplicate = await audit.compare(await audit.recheck_strays(audit.strays))
-        if binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
+        if binding.abilities.keeps:  # documents left behind by a lost state are kept, too
             orphaned = [discrepancy for discrepancy in orphaned if discrepancy.is_deleted]
         self._check_halt()
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)

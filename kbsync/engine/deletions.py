@@ -177,7 +177,7 @@ class Deletions:
         binding, now = self._journal.binding, self._clock.steady()
 
         def count(tx: Tx) -> int | None:
-            # Files that a running scan misses count from its end, but went missing before.
+            # Files missed by a running scan count from its end, although they disappeared earlier.
             if tx.entries.is_missed_by_scan(self._mirror):
                 return None
             return self._count_served(tx)
@@ -194,7 +194,7 @@ class Deletions:
     def _count_served(self, tx: Tx) -> int:
         binding = self._journal.binding
         serving = tx.uploads.serving_count(self._mirror, binding.id)
-        # A document and its replacement count as one, since a renamed file is not gone.
+        # A document and its replacement count as one, because a renamed file isn't deleted.
         standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.texts_once else 0
         return serving + standing_in
 

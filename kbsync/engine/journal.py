@@ -880,7 +880,7 @@ class Journal:
         rows = [upload for upload in sending if upload.id not in busy]
         for upload in rows:
             doubted = lifecycle.doubt(upload, "interrupted while sending", self.timing, spent=spent)
-            if not spent:  # a restart is no reason to wait longer
+            if not spent:  # a restart doesn't extend the wait
                 doubted = replace(doubted, attempts=max(0, doubted.attempts - 1))
             self._save_and_decide(tx, doubted)
         return len(rows)

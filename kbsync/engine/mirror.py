@@ -452,8 +452,9 @@ class BoundMirror:
         self.worker.wake()
 
     async def hurry(self, ids: Collection[str]) -> None:
-        """Poll these documents soon, because their target called back (ADR 21). Ignores ids that aren't
-        ours."""
+        """Poll these documents soon, because the service called back (ADR 21). Ignores ids that
+        aren't ours.
+        """
         if await self.mirror.store.write(lambda tx: self.journal.hurry(tx, ids)):
             self.worker.wake()
 
@@ -462,7 +463,7 @@ class BoundMirror:
         infinite if nothing waits."""
         times = [self.rechecks.next_due(), self.reconciler.settling.next_due()]
         if self.may_wait:
-            self.may_wait = False  # rows may be written while these are read
+            self.may_wait = False  # rows may change during these reads
             waiting = [await self.recipe_changes.next_due(), await self.deletions.next_due()]
             self.may_wait |= waiting != [None, None]
             times += waiting

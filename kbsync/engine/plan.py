@@ -204,7 +204,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
 
 @dataclass(slots=True)
 class _ClockAhead:
-    """A clock that advances and never waits, so that a plan is ready at once."""
+    """A clock that advances without waiting, so that a plan takes no time."""
 
     clock: Clock
     ahead: float = 0.0

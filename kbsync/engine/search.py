@@ -131,7 +131,7 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Ans
 async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
     """Search like `search_mirrors`, but also raise `Unavailable` if there is no response within
     `PATIENCE`."""
-    import asyncio  # not at the top: a command that searches needn't load it
+    import asyncio  # imported here: a search command doesn't need it
 
     try:
         async with asyncio.timeout(PATIENCE):
@@ -151,7 +151,7 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
         scales.setdefault(mirror.target.scale, []).append(hits)
     ranked = []
     for lists in scales.values():
-        # A single list keeps its target's order.
+        # A single list keeps the order of its target.
         by_score = sorted(
             (document for hits in lists for document in hits), key=lambda document: -document.hit.score
         )

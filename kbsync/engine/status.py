@@ -106,7 +106,7 @@ def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
     if halt.reason in RELEASED or not halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}")):
         return halt
-    # with the options of the command that reads the halt
+    # with the options of the command that displays the halt
     return replace(halt, cure=write(retry if at_work else once))
 
 
@@ -538,7 +538,7 @@ def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
     if status.last_pass is None:
         return False
     age = now - status.last_pass
-    # A time in the future comes from a clock that ran ahead, so it proves nothing.
+    # A time in the future comes from a fast clock, so it proves nothing.
     return -CLOCKS_DIFFER <= age <= max_age and status.oldest_pending_s <= max_age
 
 

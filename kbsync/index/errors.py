@@ -15,7 +15,7 @@ from kbsync.state.db import lacks_inodes
 
 
 def no_space(what: str, path: Path | str) -> Halted:
-    """Return the error for a disk that is full, or can hold no more files."""
+    """Return the error for a disk without free space or inodes."""
     resource, option = ("free inode", "-i") if lacks_inodes(Path(path)) else ("space", "-h")
     return Halted(
         "disk-full",

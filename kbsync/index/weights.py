@@ -23,7 +23,7 @@ EXACT_NAME = 1.0
 """Added to the score of a document whose file name is the question, so that it ranks first."""
 
 FIELDS = (2.0, 1.5, 1.0)
-"""The weight of a term in the name that an older kbsync gave a chunk, in its headings and in its text."""
+"""The weights of a term in a chunk's name (as stored by an older kbsync), in its headings and in its text."""
 
 TRANSLATED = 0.6
 """The share of its score that a chunk found by the translation of the question keeps: with a larger share,

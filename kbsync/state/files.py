@@ -103,7 +103,7 @@ class Folders:
     def mark_undecided(self, mirror: int, path: str) -> None:
         """Mark its files undecided before other rules are applied, so that after an interruption all are
         decided about again."""
-        # Keep the user's part of the version, which shows whether a user or an upgrade changed the rules.
+        # Keep the user's part of the version, to distinguish changes by users from upgrades.
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
     def mark_tree_undecided(self, mirror: int, path: str) -> None:

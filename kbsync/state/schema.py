@@ -158,7 +158,7 @@ CREATE INDEX removal_upload ON removal(upload);
 DROP TABLE candidate;
 DROP TABLE hold_item;
 """
-"""A deletion is one row until it is carried out, in the batch that it is weighed with."""
+"""A deletion is one row, in its batch, until it is carried out."""
 
 HISTORY = """
 CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL, event TEXT NOT NULL,

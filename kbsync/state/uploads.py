@@ -474,7 +474,7 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""States that a path may have only once, and the change to the former mirror's row."""
+"""States that a path may have only once, with the change to the former mirror's row."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated literally, so that SQLite uses it."""

@@ -55,9 +55,9 @@ MIRROR: list[tuple[str, str]] = [
     ("target: {rerank: {type: cohere}}", "'cohere'; allowed: builtin, openai, jina"),
     ("target: {embedding: {type: openai, model: m}}", "target.embedding.base_url: is missing"),
     ("target: {embedding: {type: openai, base_url: 'http://h'}}", "target.embedding.model: is missing"),
-    ("target: {embedding: {model: m}}", "target.embedding.model: has no meaning with type builtin"),
-    ("target: {embedding: {proxy: 'http://p'}}", "embedding.proxy: has no meaning with type builtin"),
-    ("target: {rerank: {ca_file: a.pem}}", "target.rerank.ca_file: has no meaning with type builtin"),
+    ("target: {embedding: {model: m}}", "target.embedding.model: doesn't apply to type builtin"),
+    ("target: {embedding: {proxy: 'http://p'}}", "embedding.proxy: doesn't apply to type builtin"),
+    ("target: {rerank: {ca_file: a.pem}}", "target.rerank.ca_file: doesn't apply to type builtin"),
     (
         "target: {rerank: {type: jina, base_url: 'https://h', model: m, ca_file: no-such.pem}}",
         "no-such.pem is not a file; name a file of certificates",
@@ -172,8 +172,8 @@ GPTBOTS: list[tuple[str, str]] = [
 RULES: list[tuple[str, str, str]] = [
     ("*.md", "knowledge_type: 4", "knowledge_type: 4 is not valid; allowed: 1, 2, 3, 5, 6, 7"),
     ("*.md", "knowledge_type: '1'", "knowledge_type: '1' is not valid"),
-    ("*.md", "sentence_size: 300", "sentence_size: has a meaning with knowledge_type 5 only"),
-    ("a", "knowledge_type: 1, custom_separator: [x]", "custom_separator: has a meaning with"),
+    ("*.md", "sentence_size: 300", "sentence_size: applies to knowledge_type 5 only"),
+    ("a", "knowledge_type: 1, custom_separator: [x]", "custom_separator: applies to"),
     ("a", "knowledge_type: 5, sentence_size: 19", "sentence_size: 19 is not valid; allowed: a whole"),
     ("a", "knowledge_type: 5, custom_separator: x", "custom_separator: 'x' is not valid; allowed: a list"),
     ("a", "knowledge_type: 5, custom_separator: ['']", "custom_separator: a list is not valid"),

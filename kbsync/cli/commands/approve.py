@@ -93,7 +93,7 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))
     holds, folder = tuple(hold.id for hold in (*deletions, *renewals)), ""
     if record.halt is not None and record.halt.reason == FOLDER_MISSING:
-        # A missing folder cannot be accepted: that would accept any folder that replaces it later.
+        # A missing folder can't be accepted: that would accept any later replacement.
         with suppress(RootTrouble):
             identify(mirror.folder.resolve())
             folder = str(mirror.folder)

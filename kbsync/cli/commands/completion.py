@@ -1,4 +1,4 @@
-"""`kbsync completion`: prints click's completion script for a shell."""
+"""`kbsync completion`: prints the completion script for a shell."""
 
 from __future__ import annotations
 

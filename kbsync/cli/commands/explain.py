@@ -1,4 +1,4 @@
-"""`kbsync explain`: shows why search finds a file or doesn't."""
+"""`kbsync explain`: explains why search finds a file or doesn't."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
     from kbsync.engine.explain import explain_path, outside
     from kbsync.once import settings_of
 
-    # In a thread, because a disk access on a dead mount may never return.
+    # In a thread, because disk access on a dead mount may never return.
     def resolve_path() -> tuple[dict[str, MirrorSettings], list[MirrorPath], CommandContext]:
         settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
         with open_state(installation) as state:

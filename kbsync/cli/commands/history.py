@@ -72,8 +72,8 @@ def _read_since(text: str) -> float:
 def command(choices: Choices, path: str | None, since: float, limit: int, as_json: bool) -> None:
     """Show what kbsync uploaded, replaced, renamed and deleted, what failed, and what was held and approved.
 
-    PATH may be a folder. It is relative to the mirror or to the working directory. kbsync keeps the events of
-    30 days, at most 100,000, without the text of documents.
+    PATH may be a folder. It is relative to the mirror or to the working directory. kbsync keeps events for 30
+    days, at most 100,000, without the text of documents.
     """
     installation = choose(choices, here=True, with_secrets=False)
     entries = read_state(

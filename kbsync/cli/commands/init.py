@@ -1,8 +1,7 @@
 """`kbsync init`: writes a commented config for a folder, and shows what is in the folder.
 
 For a service it lists the account's knowledge bases, and creates one if the user agrees. Documents mirrored
-earlier with `--folder` move to the new config: kbsync would never delete anything from a second copy (promise
-11).
+earlier with `--folder` move to the new config: kbsync would never update a second copy (promise 11).
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def find_trial(folder: Path, state_dir: Path) -> Path | None:
     except UsageError:
         # No home directory is known.
         return None
-    # If the config keeps its state there, it continues with that state.
+    # If the config has its state there, it continues to use it.
     is_used = places.is_inside(state_dir, trial_dir)
     return trial_dir if (trial_dir / STATE_FILE).exists() and not is_used else None
 
@@ -91,7 +90,7 @@ def find_trial(folder: Path, state_dir: Path) -> Path | None:
 def take_over(trial: Trial, installation: Installation, name: str) -> str:
     """Move the state and knowledge base of a trial to the mirror `name`, and return a message about it.
 
-    If they cannot move, they stay unchanged, and the message has the command that deletes them.
+    If they can't move, they stay unchanged, and the message has the command to delete them.
     """
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state.move import move_mirror, obstacle
@@ -102,7 +101,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     with closing(ReadOnlyState(trial_dir / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
     if is_shared:
-        # It is the `state_dir` of another config, which must keep it.
+        # It is the `state_dir` of another config, which still needs it.
         return f"{printable(str(trial_dir))} has other mirrors too, so it was left unchanged"
     if base is None:
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has a knowledge base of its own")
@@ -187,7 +186,7 @@ def command(
     if os.path.lexists(path):
         raise ConfigExists(path)
     folder = _folder(directory)
-    # If a folder is given, ask nothing about the target: the built-in one needs no answers.
+    # With a folder as argument, don't ask about the target: the built-in one needs no settings.
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
@@ -217,7 +216,7 @@ def start_config(
     from kbsync.installation import Installation
 
     state_dir = _state_dir(path, choices, os.environ)
-    # Locked before a service creates anything: a repeated command would find the name in use.
+    # Locked before a service creates anything, because on a second run the name would be in use.
     with held_trial(folder, state_dir, name, is_embedded=describe_target is None) as trial:
         lines, key = (None, None) if describe_target is None else describe_target()
         moves = trial is not None and trial.destination is not None

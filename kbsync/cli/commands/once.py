@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 0.4
-"""Seconds before a progress bar appears: in shorter passes, which are most, it would only flicker."""
+"""Seconds before a progress bar appears, because in most passes, which are shorter, it would only flicker."""
 
 OFTEN, SELDOM = 0.25, 15.0
 """Seconds between two updates, for a terminal and for a log."""
@@ -88,7 +88,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
     await asyncio.sleep(PATIENCE)
     first = await _count_progress(store, mirrors)
-    # Only this task draws the bar, so tqdm needs neither its monitor thread nor a lock shared by processes.
+    # Only this task draws the bar, so tqdm doesn't need its monitor thread or a lock between processes.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
     bar: tqdm[NoReturn] = tqdm(
@@ -217,7 +217,7 @@ def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
 
     return {
         "version": __version__,
-        "running": None,  # this pass held the state, so no daemon runs
+        "running": None,  # this pass held the lock, so no daemon is running
         "mirrors": [report.status.to_json() for report in reports],
         **{change: count_changes(change) for change in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(report.status.documents.held for report in reports),

@@ -63,7 +63,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None = LISTED) -> int:
         for number, (mirror, planned) in enumerate(zip(installation.mirrors, plans, strict=True)):
             if number:
                 output.line()
-            # kbsync reads these documents here and sends only passages to the index.
+            # kbsync reads these documents locally and sends only passages to the index.
             work = "to send" if isinstance(mirror.target, RemoteTargetConfig) else "to index"
             every = installation.command_line("plan --all")
             for line in _lines(output, planned, limit, work, every):

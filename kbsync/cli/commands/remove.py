@@ -1,7 +1,7 @@
 """`kbsync remove`: takes a mirror out of the config, and keeps or deletes its documents.
 
-The documents are deleted first, and the config is edited last: if it is interrupted, the config still has the
-mirror, so the same command can finish. Deleting needs the config to reach the knowledge base.
+It deletes the documents first and edits the config last, so after an interruption the config still has the
+mirror and the same command can finish. Deleting needs the config to reach the knowledge base.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Failed:
     """The failed documents of a mirror, among the requested paths. `is_whole`: the whole mirror was
     requested.
 
-    `under_way`: documents that failed before and are being retried; a retry resets their attempts.
+    `under_way`: documents that failed before and are being retried; a retry resets their attempt counts.
     """
 
     record: MirrorRecord

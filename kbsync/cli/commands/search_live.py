@@ -60,8 +60,7 @@ def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal and has_display and opener is not None:
-        # In its own session, without waiting for it, because some openers run as long as their window is
-        # open.
+        # In its own session and without waiting, because some openers run as long as their window is open.
         nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
         os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
@@ -147,7 +146,7 @@ class LiveSearch:
                 raise
             problem = sentence_of(error)
         if text == self.text:
-            # Otherwise these hits belong to text that has changed meanwhile.
+            # Otherwise the text has changed meanwhile, and these hits are outdated.
             self.hits, self.marked, self._trouble, self._notes = hits, 0, problem, notes
             self.redraw()
 

@@ -37,7 +37,7 @@ def backup(choices: Choices, file: Path) -> None:
     with open_state(installation, must_exist=True) as state:
         try:
             descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            # The copy belongs to this user; in the state directory it must belong to the state's owner.
+            # The copy belongs to this user, but in the state directory it must belong to the state's owner.
             if is_inside(file, installation.state_dir):
                 hand_over(descriptor, installation.state_dir)
             os.close(descriptor)

@@ -110,8 +110,8 @@ def command(
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
-    """Return the code that a pass would exit with. A mirror without a pass fails; waiting files fail only
-    beyond `max_age`.
+    """Return the code that a pass would exit with. A mirror without a pass fails; waiting files fail only if
+    older than `max_age`.
 
     `report.late`, given the same `max_age`, prints the reasons.
     """

@@ -38,7 +38,7 @@ def problems(
 
 
 def speed(report: MirrorReport) -> str:
-    """Return how fast a working mirror is and how long it will take; '' for others."""
+    """Return the speed and the remaining time of a working mirror; '' for others."""
     if report.status.pause is not None:
         return ""
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
@@ -115,7 +115,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
     def write(tx: Tx) -> None:
         at_work = lock.is_held(installation.state_dir)
         items = status_in(tx, mirror, installation.command_line, at_work=at_work, documents=True).items or ()
-        # Read twice rather than kept, because there may be a million of them.
+        # Read twice instead of kept in memory, because there may be a million of them.
         for are_fine in (False, True):
             for item in items:
                 if (item.state in (Status.READY, Status.KEPT, Status.SKIPPED)) is are_fine:

@@ -67,8 +67,8 @@ class Frame:
 
 
 def wrapped(line: str, columns: int) -> list[str]:
-    """Return the line in rows of at most `columns` cells, broken at spaces if possible; nothing is cut
-    off.
+    """Return the line in rows of at most `columns` cells, broken at spaces if possible; without
+    truncation.
     """
     rows, row, width = list[str](), "", 0
     for word in re.findall(r"\S+\s*", line):

@@ -137,7 +137,7 @@ def watch(choices: Choices) -> int:
 
 
 def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[int]) -> None:
-    # Imported after the signal handlers are set: a signal during the import must not be lost.
+    # Import only after setting the signal handlers, so that no signal is lost during the import.
     from kbsync.cli.commands.mcp.command import assistant_app
     from kbsync.cli.report import log_error
     from kbsync.daemon import Daemon
@@ -158,7 +158,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
     configure_logs(installation.config)
     with closing(ServiceManager(os.environ)) as manager:
         if manager.watchdog is not None:
-            # A watchdog ends a hung process with SIGABRT: show where it hung.
+            # A watchdog kills a hung process with SIGABRT; show where it hung.
             faulthandler.enable()
         daemon = Daemon(
             installation,

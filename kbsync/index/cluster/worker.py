@@ -185,7 +185,7 @@ def _read(document: Sent) -> bytes | None:
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode) and status.st_size == document.size:
                 content = file.read(document.size + 1)
-                # Accept only the bytes that the host read (promise 8).
+                # Accept only the same bytes that the host read (promise 8).
                 if hashlib.sha256(content).hexdigest() == document.digest:
                     return content
     return None

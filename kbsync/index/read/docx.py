@@ -1,6 +1,6 @@
 """Reads Word documents: the text that a person sees in Word, with notes and comments.
 
-It leaves out deleted and hidden text, and the table of contents, which a search would find instead of the
+It omits deleted and hidden text, and the table of contents, which searches would find instead of the
 chapters.
 """
 
@@ -160,7 +160,7 @@ class _Part:
             else:
                 blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
         blocks.extend(apart)
-        # a missing end must not hide other paragraphs
+        # a missing end mark must not hide other paragraphs
         self._fields = [field for field in self._fields if field.is_shown]
 
     def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:

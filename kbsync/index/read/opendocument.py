@@ -1,7 +1,7 @@
 """Reads OpenDocument texts and presentations: the text that a person sees in LibreOffice, with notes and
 comments.
 
-It leaves out deleted and hidden text, and the tables of contents.
+It omits deleted and hidden text, and tables of contents.
 """
 
 from __future__ import annotations

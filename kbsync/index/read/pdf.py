@@ -38,7 +38,9 @@ _EDGE = 0.12  # share of a page's height where its header and its footer may be
 _FIXED_PITCH = 1
 _FIXED_NAME = re.compile(rb"Courier|Mono|Consol|Menlo")  # standard fonts have no flags
 
-_LINE = re.compile("[^\r\n\ufffe\x02]+([\ufffe\x02]?)")  # pdfium writes these for a hyphen at a line's end
+_LINE = re.compile(
+    "[^\r\n\ufffe\x02]+([\ufffe\x02]?)"
+)  # pdfium's characters for a hyphen at the end of a line
 _BULLET = re.compile("[•◦▪‣·●○■□➢✓\uf0b7\uf0a7–-][ \t]+(?=\\S)")
 _LISTED = re.compile(r"(?:\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,5})[.)]|\[\d{1,3}\])[ \t]+(?=\S)")
 _STRUCTURE = re.compile(r"(?=#{1,6}[ \t]|```|~~~|\|)")  # Markdown would not read it as a paragraph
@@ -184,7 +186,7 @@ class _PageReader:
             if match[0].strip():
                 turn, line = self._line(match[0], match.start(), bool(match[1]))
                 turns[turn].append(line)
-        # Text in another direction, as a mark on the margin, goes after the others.
+        # Text in another direction, such as a mark in the margin, comes last.
         return [line for lines in sorted(turns.values(), key=len, reverse=True) for line in lines]
 
     def _line(self, text: str, start: int, is_hyphenated: bool) -> tuple[int, Line]:

@@ -23,8 +23,8 @@ from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
-_MOST_EMPTY_CELLS = 2_000_000  # of one sheet, that its rows are filled up with
-_PLACEHOLDER = "[Threaded comment]"  # what older programs show instead
+_MOST_EMPTY_CELLS = 2_000_000  # with which the rows of one sheet are padded
+_PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 
 def read_xlsx(raw: bytes) -> Parsed:

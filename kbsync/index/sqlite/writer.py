@@ -1,4 +1,4 @@
-"""Writes the index file: one process, one connection, every change all or nothing.
+"""Writes the index file: one process, one connection, every change is atomic.
 
 Short documents are committed together, because each commit waits for the disk. A long one is stored over
 several transactions and shown by the last, so that short ones get in between and readers see the old text or
@@ -44,7 +44,7 @@ STEP = 512
 about a second."""
 
 # A run ends after a chunk whose key says so, once it has a few: 1 in 64 gives runs of about 80 chunks. Longer
-# runs make an appended line more expensive; shorter ones give a long text too many rows in `run`.
+# runs make appending a line more expensive; with shorter ones, a long text needs too many rows in `run`.
 _SHORTEST_RUN = 16
 _ENDS_RUN = 64
 
@@ -52,7 +52,7 @@ _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, Value
 """Errors of SQLite and its binding about a value; any other is a problem with the disk."""
 
 _CACHE_KIB = 32_000
-_WAL_PAGES = 4_000  # 16 MB between checkpoints: a first index of many files syncs less often
+_WAL_PAGES = 4_000  # 16 MB between checkpoints: indexing many files at first syncs less often
 _TOGETHER = 2_048  # chunks of short documents in one commit
 _SPARE_PAGES = 1_024  # free pages (4 MB) to keep for later, and to return in one step
 _MERGED_PAGES = 1_000  # pages (4 KB) of the full-text index written in one transaction

@@ -54,7 +54,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 CUTTING: Mapping[str, ValueKind] = {
     "kind": Choice(
         "[kind of document](targets/gptbots.md#kinds-of-documents): `text`; for tables `spreadsheet` or `qa` "
-        "(questions and answers); default: `spreadsheet` for tables, else `text`",
+        "(questions and answers); default: `spreadsheet` for tables, otherwise `text`",
         tuple(KINDS),
     ),
     "chunk_token": Whole("tokens in a chunk; default: `600`", least=1, most=1000),
@@ -86,7 +86,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     qa_update: Annotated[
         Literal["replace", "in_place"],
         Choice(
-            "how to change [questions and answers](targets/gptbots.md#kinds-of-documents): `replace` by a "
+            "how to change [questions and answers](targets/gptbots.md#kinds-of-documents): `replace` with a "
             "new document, or `in_place`",
         ),
     ] = "replace"
@@ -112,9 +112,9 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         legal = [kind for kind, extensions in KINDS.items() if extension in extensions]
         kind = settings.get("kind", legal[0] if legal else None)
         if kind == "spreadsheet" and "splitter" in settings:
-            yield "splitter", "has no meaning for spreadsheets; remove it"
+            yield "splitter", "doesn't apply to spreadsheets; remove it"
         if kind == "text" and "header_row" in settings:
-            yield "header_row", "has no meaning for texts; remove it"
+            yield "header_row", "doesn't apply to texts; remove it"
         if legal and "kind" in settings and settings["kind"] not in legal:
             yield (
                 "kind",

@@ -96,7 +96,7 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
         if service.type == "onnx" and service.path is None:
             yield Conflict((*loc, "path"), "is missing; type onnx needs the path of the model", rests_on)
         if service.type != "onnx" and service.path is not None:
-            message = f"has no meaning with type {service.type}; remove it"
+            message = f"doesn't apply to type {service.type}; remove it"
             yield Conflict((*loc, "path"), message, rests_on)
     if service.type not in SERVICES:
         # A key or a model next to `builtin` is a mistake that would otherwise go unnoticed.
@@ -105,7 +105,7 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
             if field.name not in ("type", "path") and getattr(service, field.name) != getattr(
                 default, field.name
             ):
-                message = f"has no meaning with type {service.type}; remove it"
+                message = f"doesn't apply to type {service.type}; remove it"
                 yield Conflict((*loc, field.name), message, rests_on)
         return
     if service.base_url is None:

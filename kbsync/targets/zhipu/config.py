@@ -142,7 +142,7 @@ SLICING: Mapping[str, ValueKind] = {
     "knowledge_type": KnowledgeType(
         "[how the document is cut](targets/zhipu.md#how-documents-are-cut): `1` titles and paragraphs, "
         "`2` questions and answers, `3` rows, `5` your own separators, `6` pages, `7` single items; "
-        "default: `3` for tables, else `1`"
+        "default: `3` for tables, otherwise `1`"
     ),
     "custom_separator": Separators(r'strings that end a chunk; `knowledge_type: 5` only; default: `["\n"]`'),
     "sentence_size": Whole(
@@ -215,7 +215,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             message = "jwt needs an api_key of the form id.secret, to sign with the secret; set auth: key"
             yield Conflict((*loc, "auth"), message, ((*loc, "api_key"),))
         if self.search.recall_ratio is not None and self.search.recall_method != "mixed":
-            message = f"has no meaning with recall_method {self.search.recall_method}; remove it"
+            message = f"doesn't apply to recall_method {self.search.recall_method}; remove it"
             method = (*loc, "search", "recall_method")
             yield Conflict((*loc, "search", "recall_ratio"), message, (method,))
 
@@ -227,7 +227,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             if key in settings and number != CUSTOM:
                 yield (
                     key,
-                    f"has a meaning with knowledge_type {CUSTOM} only; set that beside it, or remove it",
+                    f"applies to knowledge_type {CUSTOM} only; set that beside it, or remove it",
                 )
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:

@@ -209,7 +209,7 @@ def is_gone(error: TargetError) -> bool:
 
 UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
-"""Values of `place`: where the vendor puts its message about a failure.
+"""Values of `call`: the place of the vendor's message about a failure.
 
 `RECEIPT`: next to a file in the response to an upload. `INDEXED`: next to a document that it failed to index.
 """

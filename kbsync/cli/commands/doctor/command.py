@@ -89,7 +89,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     threads = [
         threading.Thread(target=run, args=pair, daemon=True) for pair in zip(checks, results, strict=True)
     ]
-    # All at once, since the user waits for all of them.
+    # In parallel, because the user waits for all of them.
     until = time.monotonic() + limit
     for thread in threads:
         thread.start()
@@ -97,7 +97,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         thread.join(max(0.0, until - time.monotonic()))
     all_results = []
     for check, own_results, thread in zip(checks, results, threads, strict=True):
-        # Checked before the results are read, so that the last result is not lost.
+        # Check this before reading the results, so that the last result isn't lost.
         is_over = not thread.is_alive()
         all_results += list(own_results)
         if not is_over:
@@ -137,7 +137,7 @@ def command(choices: Choices, as_json: bool) -> int:
 
 
 def _checks(choices: Choices) -> list[Check]:
-    """Return all checks; without a readable config only those that need no config."""
+    """Return all checks; without a readable config, only those that need none."""
     from kbsync.cli.commands.doctor import machine
     from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError

@@ -110,7 +110,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         fix = f"chmod go-rwx {shell_word(str(state_dir))}"
         yield warning("state", f"other users can read {state_dir}", fix)
     if astray := list(unusable_paths(state_dir)):
-        # Left by a command that ran as another user: the next pass would fail on it.
+        # From a command that ran as another user: the next pass would fail on it.
         more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
         yield wrong(
             "state", f"{fault_of(state_dir, astray[0])}{more}", fix_for(state_dir, astray[0]), Code.USAGE
@@ -122,7 +122,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
-    """Yield documents on this machine that no mirror in this config keeps up to date.
+    """Yield documents on this machine that no mirror of this config keeps up to date.
 
     Only `kbsync forget` removes them, after showing them and asking.
     """
@@ -162,7 +162,7 @@ def _states_of_folder_option(
         return
     used = [installation.state_dir, *served]
     for state_dir in sorted((below / "folders").glob("*/")):
-        # This config or a running kbsync works on it.
+        # It is in use by this config or a running kbsync.
         if any(places.is_inside(folder, state_dir) for folder in used) or lock.is_held(state_dir):
             continue
         other = Installation(Config(mirrors=()), state_dir, ("--state-dir", str(state_dir)))
@@ -215,7 +215,7 @@ def _is_surely_gone(record: MirrorRecord) -> bool:
 
 
 def _forgotten(installation: Installation) -> Iterator[CheckResult]:
-    """Yield documents that forgotten mirrors left behind."""
+    """Yield documents left behind by forgotten mirrors."""
     from kbsync.engine.status import forgotten_bases
 
     def read_bases(tx: Tx) -> list[ForgottenBase]:
@@ -267,14 +267,14 @@ def _bases_of_former_mirrors(
             end = installation.command_line(f"forget {name} --left-behind") if base in behind else ""
             yield warning("copies", detail, end)
         elif os.path.realpath(folders[name]) not in mirrored:
-            # A mirror of the same folder continues with the base under its new name.
+            # A mirror of the same folder continues to use the base under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
             end = installation.command_line(f"forget {name} --delete-documents")
             yield warning("copies", f"{detail}; if no other config has it, remove it with: {end}")
 
 
 def _whose_bases(tx: Tx) -> tuple[dict[str, str], set[Path | None], set[Path | None]]:
-    """Return the folders of the known mirrors by name, bases of forgotten mirrors, and former bases."""
+    """Return the folders of the known mirrors by name, the bases of forgotten mirrors, and former bases."""
     from kbsync.engine.forget import belongings
 
     records = tx.mirrors.all()
@@ -363,7 +363,7 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
         why = system_reason(error)
         fix = "restart the daemon that holds the state"
         if process:
-            # A daemon starts to listen after it reloads its config; a pass never listens.
+            # A daemon starts listening after reloading its config; a pass never listens.
             fix = f"if process {process} is the daemon, reload its config: kill -HUP {process}"
         yield warning("listener", f"kbsync is running, but does not listen on {address} ({why})", fix)
 

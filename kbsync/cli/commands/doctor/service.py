@@ -176,7 +176,7 @@ async def _check_base(
         base = await target.base()
     except Halted as error:
         if is_remote and error.halt != "credentials":
-            # The service answered and accepted the key: the error is about something else.
+            # The service responded and accepted the key, so the error is about something else.
             yield CheckResult(f"{mirror.name}: key", "accepted")
         yield _halt_result(installation, mirror, error)
         return
@@ -204,7 +204,7 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
-    """Return where the key comes from, such as `api_key is the variable ZHIPU_API_KEY`; "" if unknown.
+    """Return the source of the key, such as `api_key is the variable ZHIPU_API_KEY`; "" if unknown.
 
     The key itself is not read.
     """
@@ -220,7 +220,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
             return f"api_key_file is {printable(str(target['api_key_file']))}"
         names = re.findall(r"\$\{(\w+)", target["api_key"])
     except (OSError, ValueError, UnreadableConfig, LookupError, TypeError, AttributeError, StopIteration):
-        # The config was valid when it was read, and has changed since.
+        # The config was valid when it was read, but has since changed.
         return ""
     return f"api_key is the variable {', '.join(names)}" if names else f"api_key is written in {file}"
 

@@ -130,7 +130,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
 
     with asyncio.Runner() as runner:
         with as_usage_error(mirror), unmade(installation):
-            # In a thread, because opening reads files and may load much code.
+            # In a thread, because opening reads files and may load large modules.
             opening = asyncio.to_thread(installation.target, mirror, read_only=True)
             target = runner.run(opening)
         try:

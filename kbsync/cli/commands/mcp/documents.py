@@ -1,4 +1,4 @@
-"""Reads documents from the state: which document serves a file, which have an id, which files exist."""
+"""Reads documents from the state: the document that serves a file, documents by id, and lists of files."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
         )
         paths = [*tx.entries.folders_with(record.id, page.states), *(status.path for status in failed)]
         folders = [folder for folder in folders if any(holds(folder, path) for path in paths)]
-        # The first page lists all folders, because they have no position among the files.
+        # The first page lists all folders, which have no position among the files.
         unlisted = failed if page.after is None else []
     notes = []
     if len(folders) > MOST_FOLDERS:

@@ -42,7 +42,7 @@ class AssistantApp:
     """Serves every POST in the event loop of the first one."""
 
     def __init__(self, server: Server[Any]) -> None:
-        # No sessions, so nothing is left of a client that never returns, and nobody can hijack one.
+        # Without sessions: a client that never returns leaves nothing behind, and nobody can hijack one.
         self._manager = StreamableHTTPSessionManager(
             server, stateless=True, max_request_body_size=LARGEST_BODY
         )
@@ -51,7 +51,7 @@ class AssistantApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises `HTTPException`."""
-        # The server never pushes messages, so a stream that waits for them would only hold a connection.
+        # The server never pushes messages, so a stream waiting for them would only occupy a connection.
         if scope["method"] != "POST":
             raise HTTPException(405, "only POST is allowed", {"allow": "POST"})
         request = Request(scope, receive)

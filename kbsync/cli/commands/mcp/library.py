@@ -1,7 +1,7 @@
 """The data that an assistant can read: hits, texts, lists, states. Independent of the protocol.
 
-Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. So it works the same
-whether this process mirrors, another one does, or none.
+Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. So it works the same no
+matter whether this process, another one or none is mirroring.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ LARGEST_TEXT_FILE = 10_000_000
 PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
 
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
-"""States in which an old version of a file, or the document of a deleted one, may stay searchable
+"""States in which an old version of a file, or the document of a deleted file, may stay searchable
 indefinitely.
 """
 
@@ -83,7 +83,7 @@ class Library:
     def __init__(self, open_mirrors: OpenMirrors) -> None:
         self.open_mirrors = open_mirrors
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
-        # Compare a folder only once at a time, however many clients wait.
+        # Compare a folder only once at a time, regardless of the number of waiting clients.
         self._comparing = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     # -- search -------------------------------------------------------------------------------------------
@@ -242,8 +242,8 @@ class Library:
                 await report_progress(settled, total, message)
             pause, unseen = POLL_SECONDS, list[str]()
             if not moving:
-                # An event takes up to a second to arrive, and a file must be unchanged for a while before it
-                # counts as pending.
+                # An event takes up to a second to arrive, and a file counts as pending only after it has been
+                # unchanged for a while.
                 if is_compared or not seconds:
                     return []
                 began = clock()
@@ -305,7 +305,7 @@ class Library:
 
 
 def _note_omitted(report: MirrorReport) -> Iterator[str]:
-    """Return how many failed and held files `status` omits."""
+    """Return the numbers of failed and held files that `status` omits."""
     documents = report.status.documents
     for state, listed_count, total in (
         (Status.FAILED.word, len(report.failed[:MOST_HELD]), documents.failed),

@@ -91,7 +91,7 @@ class OpenInstallation:
             opening = self._opening.get(mirror.name)
             if opening is None or opening.done():
                 opening = self._opening[mirror.name] = asyncio.create_task(self._open(mirror))
-                # Ignore errors of a target that nobody waits for any more.
+                # Ignore errors of a target after its caller stopped waiting.
                 opening.add_done_callback(lambda task: task.cancelled() or task.exception())
             try:
                 async with asyncio.timeout(OPEN_SECONDS):

@@ -323,7 +323,7 @@ def build_server(library: Library, ask: Ask = directly) -> Server[Any]:
         on_list_resource_templates=handlers.templates,
         on_read_resource=handlers.read,
     )
-    # Never pass requests to a tracer, even if one is installed.
+    # Never pass requests to a tracer, even an installed one.
     server.middleware.clear()
     return server
 

@@ -56,7 +56,7 @@ async def _run(
     open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
-    # A mirror whose folder or base hangs doesn't delay responses about another one.
+    # A mirror with a hanging folder or base doesn't delay responses about other mirrors.
     asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
@@ -185,7 +185,7 @@ class _Lines(io.TextIOWrapper):
 
 
 def _take_stdin() -> _Lines:
-    """Return the client's stream and replace stdin by an empty one, so that no child process can read the
+    """Return the client's stream, and replace stdin with an empty one, so that no child process can read the
     client's lines.
     """
     lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False), encoding="utf-8", errors="replace")

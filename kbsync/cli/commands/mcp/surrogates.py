@@ -1,5 +1,6 @@
-"""Replaces halves of surrogate pairs in a client's messages, since some clients cut a text inside an emoji.
-The protocol's package drops such a message without a response."""
+"""Replaces halves of surrogate pairs in a client's messages, since some clients truncate texts inside an
+emoji. The protocol's package drops such a message without a response.
+"""
 
 from __future__ import annotations
 

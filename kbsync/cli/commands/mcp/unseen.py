@@ -1,7 +1,7 @@
-"""Detects changes in a folder that the state doesn't have yet.
+"""Detects changes in a folder that aren't yet in the state.
 
 An event takes up to a second to arrive, and a file must be unchanged for a while before its row is written.
-Until then the state shows nothing as pending.
+Until then, the state shows no pending file.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
 
 
 class _GivenUpError(Exception):
-    """Nobody waits for the comparison any more."""
+    """The caller no longer waits for the comparison."""
 
 
 class _Comparison:
@@ -86,8 +86,8 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new, or differs in more than its times and mode, whose changes cause no
-        event.
+        """Return whether the file is new, or differs in more than its times and mode, whose changes don't
+        cause events.
         """
         if entry.stamp == NO_STAMP:
             return False
