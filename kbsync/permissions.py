@@ -52,7 +52,7 @@ def make_private_folder(path: Path) -> None:
 
 def make_passing_folder(prefix: str, folder: Path) -> Path:
     """Create a folder with a unique name in `folder`, 0700. Raises OSError."""
-    import tempfile  # few commands need it
+    import tempfile  # imported here: few commands need it
 
     created = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     _hand_over_folder(created)
@@ -93,7 +93,7 @@ def hand_over(descriptor: int, folder: Path) -> None:
 
 def _hand_over_folder(folder: Path) -> None:
     if os.geteuid() == 0:
-        # By its descriptor, because another user may have replaced it with a link meanwhile.
+        # Use its descriptor, because another user may have replaced it with a link meanwhile.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             hand_over(descriptor, folder.parent)

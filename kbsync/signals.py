@@ -43,7 +43,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
     def wait() -> None:
         poll = select.poll()
-        # No events: poll reports a hangup in any case.
+        # No events are needed: poll always reports a hangup.
         poll.register(watched, 0)
         poll.register(reader, select.POLLIN)
         if any(number == watched for number, _ in poll.poll()):
@@ -97,7 +97,7 @@ class Signals:
     """Inside the block, signals of these `numbers` are only reported, in order.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
-    Enter it in the main thread, before other threads or a loop listen for signals.
+    Must be entered in the main thread, before other threads or a loop listen for signals.
     """
 
     def __init__(self, numbers: Collection[int], at_once: ReceiveSignal = lambda _number: None) -> None:

@@ -27,7 +27,7 @@ _pool_name: ContextVar[str] = ContextVar("pool_name", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """The loop's default executor. A call inside `in_own_threads` runs in the threads of that name."""
+    """The loop's default executor. Calls inside `in_own_threads` run in the threads of that name."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")

@@ -1,4 +1,4 @@
-"""Cuts a text into chunks by its content, so that an edit changes only the chunks around it. Pure.
+"""Splits a text into chunks by its content, so that an edit changes only nearby chunks. Pure.
 
 First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a piece of text
 that readers see as a unit. Blocks follow each other, cover every character that is not white space, and never
@@ -130,7 +130,7 @@ def _code(text: str) -> Iterator[Block]:
 
 @dataclass(frozen=True, slots=True)
 class _Grammar:
-    """How a flavour marks headings, fences and tables.
+    """The syntax of a flavour for headings, fences and tables.
 
     `heading` has the groups `mark` and `title`; `levels` gives the depth of a mark; without it, the mark's
     length does. `underlines` are the characters that turn the line above into a heading. `fence` opens a
@@ -144,7 +144,7 @@ class _Grammar:
     table: re.Pattern[str] | None = None
 
 
-# None of these may backtrack over a stretch of a line: a line may have any length, and a running expression
+# None of these may backtrack over a long part of a line: lines have any length, and a running expression
 # blocks all other threads.
 _GRAMMARS = {
     Flavour.MARKDOWN: _Grammar(
@@ -160,7 +160,7 @@ _GRAMMARS = {
     ),
     Flavour.ORG: _Grammar(
         heading=re.compile(r"(?P<mark>\*+)[ \t]+(?P<title>\S.*)"),
-        # the mark is compared with every later line, so its length is bounded
+        # every later line is compared with the mark, so its length is bounded
         fence=re.compile(r"[ \t]*#\+begin_(?P<mark>\w{1,40})", re.IGNORECASE),
         table=re.compile(r"[ \t]*\|"),
     ),
@@ -339,10 +339,10 @@ _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
 
 
-# Where a chunk may end, `(size, share)` with the largest size first: from that size (tokens) on, the opening
+# Where a chunk may end: `(size, share)`, the largest size first. From that size (in tokens) on, the opening
 # of the next block allows a cut in `share` of 256 cases.
 _AFTER_WHOLE = ((160, 224), (32, 128))  # paragraphs, fences, tables
-_AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: many of them make a readable chunk
+_AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: a readable chunk has many of them
 
 
 @functools.cache  # these characters take 2 ms to compile
@@ -374,7 +374,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
     trail: list[tuple[int, str]] = []  # level and title of the current headings, outermost first
     counted, line, characters = 0, parsed.line_offset + 1, 0
     for group in _groups(_pieces(parsed), text):
-        # A chunk's headings are those in effect at its first piece that is not a heading.
+        # A chunk has the headings above its first piece that isn't a heading.
         headings: tuple[str, ...] | None = None
         for piece in group:
             if piece.is_heading:
@@ -389,7 +389,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         start = group[0].start
         body = text[start : group[-1].end].rstrip()
         start += len(body) - len(body.lstrip())
-        line += text.count("\n", counted, start)  # only forward: chunks follow each other
+        line += text.count("\n", counted, start)  # only forward, because chunks are in order
         counted = start
         lead = group[0].lead
         if lead and not body.lstrip().startswith(lead.strip()):

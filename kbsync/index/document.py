@@ -1,4 +1,4 @@
-"""A document while it is indexed: its text, its chunks, and the entry to store."""
+"""A document during indexing: its text, its chunks, and the entry to store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_TITLE = 500
 
 
 class Flavour(enum.Enum):
-    """How a text is structured, for the chunker."""
+    """The structure of a text, for the chunker."""
 
     MARKDOWN = "markdown"  # ATX headings, fences, pipe tables; parsed documents become this
     PLAIN = "plain"  # paragraphs between blank lines

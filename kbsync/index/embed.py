@@ -99,7 +99,7 @@ class LocalEncoder:
         """Return finished vectors. Raises `UsageError` if the model can't be read."""
         import numpy as np
 
-        # float16 takes half the bytes of float32 in the file.
+        # float16 takes half the space of float32.
         vectors = self._loaded().embed([item.embed_text for item in chunks]).astype(np.float16)
         future = Future[Vectors]()
         future.set_result({item.key: row.tobytes() for item, row in zip(chunks, vectors, strict=True)})
@@ -139,7 +139,7 @@ DIMENSIONS = 256
 MOST_TOKENS = 1024
 """Maximum number of a text's tokens that its vector includes."""
 
-_BATCH = 64  # texts whose token vectors are in memory at one time
+_BATCH = 64  # maximum number of texts whose token vectors are in memory at a time
 _BEGINNING = 65_536
 _HEADER = 96  # bytes of the weights before the rows: a length and JSON
 _ROW = 2 * DIMENSIONS  # float16
@@ -406,7 +406,7 @@ def _last(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.f
     return _mean(vectors, mask * (mask.cumsum(axis=1) == mask.sum(axis=1, keepdims=True)))
 
 
-# By their names in sentence-transformers. At length 1, its kind with the square root equals the mean.
+# By their names in sentence-transformers. At length 1, the pooling with the square root equals the mean.
 _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]] = {
     "mean": _mean,
     "mean_tokens": _mean,

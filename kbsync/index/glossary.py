@@ -147,7 +147,7 @@ class _Lookup:
 
 
 def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
-    """Split `run` into as few dictionary words as possible."""
+    """Split `run` into the fewest possible dictionary words."""
     best: list[tuple[float, list[str]]] = [(0.0, [])]
     for end in range(1, len(run) + 1):
         candidates = []

@@ -86,7 +86,7 @@ class _Unread:
 
 _FIELDS = ("upload_id", "path", "name", "digest", "size", "recipe", "modified", "replaces", "scanned_pages")
 _PARTLY, _PENDING, _READ = 0, 1, 2
-"""Its pages wait for the extra; for their turn; their text is in the index."""
+"""Pages wait for the extra; pages wait for their turn; the text of the pages is in the index."""
 
 
 class Scans:
@@ -113,7 +113,7 @@ class Scans:
         self._base = ""  # its index, if it may be changed
         self._using = threading.RLock()
         self.changing = threading.RLock()
-        """Held while a document is finished or deleted: a deleted one must not come back."""
+        """Held while a document is finished or deleted, so that a deleted one doesn't come back."""
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._failed = dict[int, DocStatus]()
@@ -216,7 +216,7 @@ class Scans:
         return self._query("SELECT is_read FROM scan WHERE upload = ?", (upload_id,)) == [(_PENDING,)]
 
     def partly_read(self) -> list[int]:
-        """Return the documents whose pages can be read since the extra is installed."""
+        """Return the documents whose pages can now be read, because the extra is installed."""
         rows = self._query("SELECT document FROM scan WHERE is_read = ?", (_PARTLY,))
         return [document for (document,) in rows] if self.can_recognize else []
 
@@ -238,7 +238,7 @@ class Scans:
         with self._using:
             if self._connection is not None:
                 self.scrub()
-                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, to be emptied another time
+                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, and is emptied later
                     self._connection.close()
                 self._connection = None
 

@@ -59,7 +59,7 @@ def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float
     if count < FEWEST_VECTORS:
         return 0.0
     similarity = (count * square_of_mean - mean_square) / (count - 1)
-    # A ninth: LEAST_COSINE of the built-in model, where unrelated English texts have 0.1 (ADR 9).
+    # A ninth yields LEAST_COSINE for the built-in model, with which unrelated English texts have 0.1 (ADR 9).
     return min(1.0, max(0.0, similarity + (1 - similarity) / 9))
 
 

@@ -210,7 +210,7 @@ class WatchTrouble:
 class KernelReader(InotifyFD):
     """The thread that reads the kernel's events. It records errors that the library only logs or swallows.
 
-    Set by this thread, or by the one that starts the observer; read by the watcher.
+    Attributes are set by this thread, or by the one that starts the observer, and read by the watcher.
     """
 
     def __init__(self) -> None:
@@ -251,7 +251,7 @@ class KernelReader(InotifyFD):
 
 
 class TreeObserver(BaseObserver):
-    """The threads that watch one tree. Raises OSError if the kernel gives no inotify instance."""
+    """The threads that watch one tree. Raises OSError if the kernel provides no inotify instance."""
 
     def __init__(self) -> None:
         self.reader = KernelReader()
@@ -293,7 +293,7 @@ def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint,
     wanted_hints = []
     for name, kind in hints:
         path = os.fsdecode(name)
-        # Changes of the root itself are detected by its identity.
+        # Changes of the root itself are detected through its identity.
         below = path[len(prefix) :] if path.startswith(prefix) else ""
         if below and not ignores(below):
             wanted_hints.append(Hint(below, kind))
@@ -329,6 +329,6 @@ class WakeEvents(FileSystemEventHandler):
     def dispatch(self, event: FileSystemEvent) -> None:
         """Call the function if the event is about that file."""
         if os.fsdecode(event.src_path).rpartition("/")[2] == WAKE:
-            # The loop may be closed: an exception would end this thread.
+            # The loop may be closed, and an exception would end this thread.
             with contextlib.suppress(Exception):
                 self._call()

@@ -1,4 +1,4 @@
-"""Stable reads (promise 8): bytes count only if the file is the same before, during and after the read.
+"""Stable reads (promise 8): bytes count only if the file stays the same before, during and after the read.
 
 The bytes are kept from the moment they were hashed until they are sent. A read can't detect a writer that
 pauses in the middle, so a file must be quiet before it is read.
@@ -42,7 +42,7 @@ class Spooled:
         """Return a fresh stream from the start, independent of all others. Raises ValueError after
         `close`.
         """
-        if self._content is None:  # an empty stream would look like an empty file
+        if self._content is None:  # an empty stream would be mistaken for an empty file
             raise ValueError(f"this copy of {self.size} bytes was closed")
         if isinstance(self._content, bytes):
             return io.BytesIO(self._content)
@@ -292,7 +292,9 @@ def _read(
             before = stamp_of(status)
             if expected not in (None, before) or size not in (None, before.size):
                 return Unstable("changed since it was checked")
-            remaining = before.size + 1  # one byte beyond its size, so that reading a growing file ends
+            remaining = (
+                before.size + 1
+            )  # read at most one byte beyond its size, so that reading a growing file ends
             buffer = memoryview(bytearray(min(PIECE, remaining)))
             while remaining and (count := os.readv(fd, [buffer[:remaining]])):
                 spool.write(buffer[:count])

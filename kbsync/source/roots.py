@@ -43,7 +43,7 @@ def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     at its own path, as sandboxes of services do, doesn't count.
     """
     around = [mount for mount in mounts if holds(mount.point, folder)]
-    # Reversed, because of two mounts at one point the later one is visible.
+    # Reversed, because the later of two mounts at one point is visible.
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     places = [innermost] if innermost else []
     return next((mount for mount in (*places, *_below(folder, mounts)) if _is_bind(mount, mounts)), None)
@@ -227,7 +227,8 @@ class FolderStack:
         """Return the descriptor at `depth`; opens the folders on the way to it again if needed."""
         if self._fds[depth] < 0:
             above = next(level for level in range(depth, -1, -1) if self._fds[level] >= 0)
-            # Another folder of that name has other files, which must not be mistaken for those of the first.
+            # Another folder of that name has different files, which must not be mistaken for those of the
+            # first.
             for level in range(above + 1, depth + 1):
                 fd = os.open(self._names[level - 1], FOLDER, dir_fd=self._fds[level - 1])
                 status = os.fstat(fd)

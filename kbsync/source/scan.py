@@ -96,12 +96,12 @@ class ScanSummary:
 class _Folder:
     """A folder to list, and its content once it was listed.
 
-    Very many folders may wait, so the fields of the second part are set only when it is listed.
+    Very many folders may be waiting, so the second group of fields is set only when the folder is listed.
     """
 
-    depth: int  # below the root
+    depth: int  # relative to the root
     name: str
-    rules: Rules  # those of its parent until it was entered, then its own
+    rules: Rules  # its parent's until it is entered, then its own
     stored: StoredFolder | None
     everything: bool = False  # report every entry, because the folder or one above it had a problem
 
@@ -236,7 +236,7 @@ class Scan(Iterator[FolderListing]):
             folder.fd = self._stack.enter(folder.depth, folder.name)
             folder.is_mount = False
             if folder.was_mounted or folder.path in self._mounts:
-                # Much may have changed since the scan began, so check the mount it was opened through.
+                # Much may have changed since the scan began, so check through which mount it was opened.
                 mount = mount_of(folder.fd)
                 point = os.path.join(os.path.realpath(self._root), folder.path)
                 folder.is_mount = mount is not None and mount.point == point

@@ -122,7 +122,7 @@ def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
                 spellings.setdefault(spelling, []).append(entry.name)
 
     def is_alias(name: str) -> bool:
-        # A late listing, as on a network, proves nothing, so the listing must contain the entry itself.
+        # An outdated listing, as on a network, proves nothing, so the listing must contain the entry itself.
         listed_names = spellings.get(fold(name))
         if not listed_names:
             return False

@@ -196,7 +196,7 @@ class Watch:
 
     async def close(self) -> None:
         """End the watch, even if opening it was interrupted."""
-        with contextlib.suppress(TimeoutError):  # its threads are daemons: they end with the program
+        with contextlib.suppress(TimeoutError):  # its threads are daemon threads, which end with the program
             await asyncio.wait_for(run_detached(self._close), _STOP_SECONDS)
 
     def _open(self) -> None:
@@ -411,7 +411,7 @@ class Watcher:
                 if self.identity is not None and trouble.kind is not TroubleKind.ROOT_SILENT:
                     await self._close()
                     self.identity = None
-                    # The folder that replaces it may be on a dead network mount.
+                    # The folder replacing it may be on a dead network mount.
                     self._root_check.is_local = False
                     self._poll(Obstacle(trouble.text, lasts=True))
                 return [trouble]
@@ -526,7 +526,7 @@ class Watcher:
             self._poll_as_well(Obstacle(why, lasts=True))
 
     async def _observe(self, folder: str) -> Obstacle | None:
-        # Set before it is open, so that `stop` finds it even if this is cancelled half-way.
+        # Set before it is open, so that `stop` finds it even if this is cancelled halfway.
         self._watch = watch = Watch(
             folder,
             self._state_dir,

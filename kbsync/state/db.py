@@ -67,8 +67,8 @@ def open_writer(path: Path) -> apsw.Connection:
 
 def _make_private(path: Path) -> None:
     """Create the file if it is missing; remove access for everybody."""
-    # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Group access was
-    # granted by a user, for `status` and `search`.
+    # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Keep group access,
+    # which a user granted for `status` and `search`.
     os.close(open_private(path, os.O_RDWR))
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -95,7 +95,7 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
 def empty_wal(connection: apsw.Connection) -> bool:
     """Copy the WAL of a writer into the file and empty it. Returns False if a reader or a full disk prevents
     that."""
-    # SQLite overwrites deleted data in the file at once (`secure_delete`), but in the WAL only here.
+    # SQLite overwrites deleted data in the file immediately (`secure_delete`), but in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

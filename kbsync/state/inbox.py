@@ -30,7 +30,7 @@ RELOAD = "reload"
 """The request to reload the config after a command changed it. The daemon handles it, not one of its mirrors.
 """
 
-# Read as bytes: SQLite stores any value, and text that is not UTF-8 couldn't be read otherwise.
+# Read as bytes, because SQLite stores any value, and text that isn't UTF-8 couldn't be read otherwise.
 _SELECT = "SELECT id, CAST(verb AS BLOB), CAST(mirror AS BLOB), CAST(args AS BLOB) FROM inbox "
 
 

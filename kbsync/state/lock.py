@@ -111,7 +111,7 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
     except OSError:
         return None
     for *_, process, inode, _, _ in locks:
-        # Btrfs reports another device for files than for the kernel's locks, so inode and process decide.
+        # Btrfs reports different devices for files and for the kernel's locks, so inode and process decide.
         if inode == note.kernel_id or (process == note.process and inode.endswith(f":{note.number}")):
             return Holder(int(process), note.since, keeps_running=not note.is_task)
     # `/proc/locks` omits locks held in another container; on the host it lists all.
@@ -139,7 +139,7 @@ def _read_note(path: Path) -> _Note:
 
 
 def _has_ended(note: _Note) -> bool:
-    """Return whether the last holder is certainly gone: the kernel takes 8 ms to list who holds locks."""
+    """Return whether the last holder has definitely ended: listing all locks takes the kernel 8 ms."""
     if not note.process.isdigit() or not note.namespace or note.namespace != _namespace():
         return False
     try:

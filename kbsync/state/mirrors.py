@@ -95,7 +95,7 @@ class Mirrors(Table):
     """Mirror and binding rows of one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Return every mirror that was ever in the config, by name."""
+        """Return every mirror that was ever in the config, by name, except forgotten ones."""
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:

@@ -59,7 +59,7 @@ def _load(location: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-# Names instead of imports, so that the config can list every type without loading its folder.
+# Names instead of imports, so that the config can list all types without loading their packages.
 class _Types(Mapping[str, Any]):
     """The config classes by type, each loaded on first use: a command loads only the blocks it needs."""
 

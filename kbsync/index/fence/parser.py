@@ -113,8 +113,8 @@ class ParserProcess:
         self._errors = bytearray()
         self.documents = 0
         self.resident = 0
-        # From our environment it gets only the loader's path, because a parser needs no credentials and no
-        # other home.
+        # From our environment it gets only the loader's path, because a parser needs neither credentials nor
+        # our home.
         home_names = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
                       "XDG_STATE_HOME", "XDG_RUNTIME_DIR")  # fmt: skip
         environment = {**dict.fromkeys(home_names, str(self._home)), "LANG": "C.UTF-8"}
@@ -284,10 +284,10 @@ class Parser:
         self._packages: tuple[str, ...] = ("pypdfium2", "python-calamine")
         self._home: Path | None = None
         self._home_lock = -1
-        # Its only thread lives as long as the process, because the kernel kills a process when the thread
-        # that started it ends.
+        # Its only thread lives as long as the process: the kernel kills a process when the thread that
+        # started it ends.
         self._making = ThreadPoolExecutor(1, "parser-maker")
-        # Held while a document is read, and while the process is started or ended.
+        # Held while a document is read, and while the process starts or ends.
         self._in_use = threading.Lock()
         self._process: ParserProcess | None = None
         self._timer: threading.Timer | None = None
@@ -338,11 +338,12 @@ class Parser:
 
     def close(self) -> None:
         """End the process, even at work; the document being read then ends with `Unavailable`."""
-        # In this order, opposite to `_start`: one of the two sees a process that is just being created.
+        # In this order, the opposite of `_start`, so that one of the two sees a process that is just being
+        # created.
         self._closed = True
         process = self._process
         if process is not None:
-            process.kill()  # the thread that reads with it sees it end
+            process.kill()  # the thread reading from it notices the end
         with self._in_use:
             self._end()
             if self._timer is not None:
@@ -407,7 +408,7 @@ class Parser:
             process = self._process = self._making.submit(self._make).result()
         except OSError as error:
             raise scratch_error(error, self._spool, failed) from error
-        except RuntimeError as error:  # the program is ending: no thread takes work any more
+        except RuntimeError as error:  # the program is ending, so no thread accepts work
             raise Unavailable("the parser was stopped", code="parser-closed") from error
         if self._closed:
             process.kill()
@@ -496,7 +497,7 @@ def _new_home(spool: Path) -> tuple[Path, int]:
         try:
             lock = _lock_folder(home)
         except (BlockingIOError, FileNotFoundError):
-            continue  # another starting parser takes it for a dead one's, and removes it
+            continue  # another starting parser may mistake it for a dead one's and remove it
         except OSError:
             home.rmdir()
             raise

@@ -1,4 +1,4 @@
-"""Restrictions of a parser, which its process sets on itself before it loads any parser.
+"""Restrictions that a parser's process sets on itself before it loads any parser.
 
 Three fences of Linux: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a few
 paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere, only the
@@ -30,7 +30,7 @@ _SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _X32_BIT = 0x40000000
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | 13  # SECCOMP_RET_ERRNO | EACCES
-_UNKNOWN = 0x00050000 | 38  # ENOSYS: glibc then takes the older call, whose arguments a filter can see
+_UNKNOWN = 0x00050000 | 38  # ENOSYS: glibc then uses the older call, whose arguments a filter can inspect
 
 Step = tuple[int, int, int, int]
 _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -225,7 +225,7 @@ def limit(memory_bytes: int) -> None:
     """Limit address space and descriptors, allow no core dump, and be the first process to be killed when
     memory runs out."""
     if _IS_LINUX:
-        # Of all processes, let the kernel kill the one that can be restarted. Not possible in every
+        # Make the kernel kill this process first, because it can be restarted. Not possible in every
         # container.
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -144,7 +144,7 @@ class PostgresSnapshot:
         document_count = min(query.top_k, scope.documents)  # with fewer, it would read all passages
         nearest = list[_Row]()
         stored_model = None if vector is None else self._model(model)
-        # A service may have changed the length of its vectors; old and new ones can't be compared.
+        # A service may have changed the length of its vectors, and old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
         near = [passage for passage, *_ in nearest]
@@ -306,8 +306,8 @@ class PostgresSnapshot:
             {**values, "most": MOST_ADMITTED + 1},
         ).fetchall()
         if len(rows) > MOST_ADMITTED:
-            # Checked for each row found. The planner would read all admitted documents first if it could; it
-            # can't for a subquery in place of a value.
+            # Checked for each row found: a subquery in place of a value keeps the planner from reading all
+            # admitted documents first.
             subquery = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
             return _Scope(f"AND passage = ({subquery} AND {where})", f"AND {where}", values, sys.maxsize)
         admitted = {"contents": [content for (content,) in rows]}
@@ -602,7 +602,7 @@ WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = AN
 
 _SIZES = "SELECT id, passages FROM document WHERE id = ANY(%s::bigint[])"
 
-# Counted here, because a base of the first layout has no column for it, and readers don't upgrade it.
+# Counted here, because the first layout has no column for it, and readers don't upgrade a base.
 _COUNTED_SIZES = """
 SELECT id, (SELECT count(*) FROM (SELECT FROM passage p WHERE p.content = d.content LIMIT 100000) counted)
 FROM document d WHERE id = ANY(%s::bigint[])

@@ -84,7 +84,7 @@ class Writing:
         content, reusable = None, dict[bytes, list[_Passage]]()
         if old_documents:
             content = old_documents[0].content
-            # Passages with older words match others, so they are made again.
+            # Passages with older words don't match current ones, so they are stored again.
             if old_documents[0].tokeniser == TOKENISER:
                 reusable = self._passages_of(content)
         else:
@@ -331,7 +331,7 @@ class Writing:
         number = f"coalesce(%s, {_NEW_ID})"
         blanks = ", ".join(["%s"] * len(values))
         if old_documents:
-            # The passages that stay belong to this row, and deleting it would delete them.
+            # The remaining passages belong to this row, so deleting it would delete them.
             self._add(0, len(entry.chunks) - old_documents[0].passages, words - old_documents[0].words)
             [(document_id,)] = self._connection.execute(
                 f"UPDATE document SET ({_COLUMNS}) = ({number}, {blanks}) WHERE id = %s RETURNING id",  # noqa: S608

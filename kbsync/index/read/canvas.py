@@ -14,7 +14,7 @@ from kbsync.index.read.text import deepened, one_line, tidied, unlinked
 from kbsync.index.read.zip import damaged
 
 _MOST_GROUPS = 200
-"""Maximum number of groups whose cards are read below them, since each card is compared with each group."""
+"""Maximum number of groups whose cards are read below them, because each card is compared with each group."""
 
 
 def read_canvas(raw: bytes) -> Parsed:

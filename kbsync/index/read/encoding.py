@@ -107,8 +107,9 @@ _HANDICAPS = {
     **dict.fromkeys(("cp850", "mac_roman", "cp852"), 0.35),
 }
 _HANDICAP = 0.25
-"""By how much a rarer encoding must score better, since two bytes of Chinese look like two letters of
-Greek."""
+"""Minimum score advantage of a rarer encoding, because two bytes of Chinese look like two letters
+of Greek.
+"""
 
 _NO_MARKS = dict.fromkeys(map(ord, _LATIN_MARKS))
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
@@ -173,7 +174,7 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
         # A capital counts less, so that KOI8 is not taken for Windows.
         capitals = {c.upper(): weight * 0.75 for c, weight in weights.items() if len(c.upper()) == 1}
         tables.append(capitals | weights)
-    if is_western:  # western names occur together in one text, which those of other languages seldom do
+    if is_western:  # western names occur together in one text; those of other languages seldom do
         tables.append(dict.fromkeys(_LATIN_LETTERS, 0.65))
 
     def score(text: str) -> float:
@@ -247,7 +248,7 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: it begins with the same two bytes
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, which begins with the same two bytes
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),

@@ -43,7 +43,7 @@ class _Book:
         listed = (self._part(entry.get("idref", "")) for entry in package.iter("itemref"))
         self.chapters = [part for part in listed if part]
         self.title = package.findtext(".//title")
-        # Fonts are often obscured; only a locked chapter locks the book.
+        # Fonts are often encrypted; a book counts as locked only if a chapter is.
         if (protected := archive.xml("META-INF/encryption.xml")) is not None:
             locked = {unquote(entry.get("URI", "")) for entry in protected.iter("CipherReference")}
             if locked & set(self.chapters):
@@ -78,7 +78,7 @@ class _Book:
             is_new = "nav" in item.get("properties", "").split()  # EPUB 3; else the NCX of EPUB 2
             root = None
             if is_new or item.get("media-type") == _CONTENTS:
-                with suppress(Rejected):  # a book is readable without it
+                with suppress(Rejected):  # a book is readable without one
                     root = self.archive.xml(part)
             for entry in () if root is None else root.iter("a" if is_new else "navPoint"):
                 address = entry.get("href") if is_new else _attribute(entry.find("content"), "src")

@@ -1,7 +1,7 @@
 """Reads e-mails, mailboxes and saved web pages: the headers that people search for, texts, and attachments.
 
-An attachment is read by the reader of its format, below a heading with its name. Attachments have limits of
-their own. Beyond these only their names are read, and the message keeps its text.
+The reader of its format reads an attachment, below a heading with its name. Attachments have limits of their
+own. Beyond these, only their names are read; the message keeps its text.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _split(raw: bytes) -> Iterator[Message]:
     lines = list[bytes]() if not _begins_mail(first.lstrip()) else [first.lstrip()]
     for piece in pieces:
         _, _, content = piece.partition(b"\n")
-        if not _begins_mail(content):  # a sentence that begins so
+        if not _begins_mail(content):  # a sentence that begins with it
             lines += [b"\n\nFrom ", piece]
             continue
         if lines:

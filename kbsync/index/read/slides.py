@@ -70,7 +70,7 @@ def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[s
 
 
 class _Show:
-    """The data that the slides share: the names of commenters, and the texts that many slides repeat."""
+    """Data shared by the slides: the names of commenters, and texts repeated on many slides."""
 
     def __init__(self, archive: Archive, main: str) -> None:
         self._archive = archive

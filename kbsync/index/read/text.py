@@ -47,7 +47,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
         matter = replace(matter, text=unlinked(matter.text))
-        if not matter.text.strip():  # only metadata, which is then the text
+        if not matter.text.strip():  # only metadata, which becomes the text
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
     if extension in ("vtt", "srt"):
@@ -256,7 +256,7 @@ def _is_prose(text: str) -> bool:
 
 
 def _yaml(block: str) -> object:
-    import yaml  # not needed for files without front matter
+    import yaml  # imported here: files without front matter don't need it
 
     class Loader(yaml.SafeLoader):
         """Doesn't resolve merge keys (`<<`), for which there is then no value: YAMLError."""
@@ -287,8 +287,8 @@ def _scalar(value: object) -> str | None:
 
 _HEAD = 16 * 1024
 _UNDERLINE = r"(?P<mark>[=\-`:'\"~^_*+#<>.])(?P=mark){2,}[ \t]*$"
-# The text after a mark begins with a letter, goes on to the end of the line, and is trimmed afterwards: an
-# expression that matches trailing blanks tries them all at each of its steps.
+# The text after a mark begins with a letter, extends to the end of the line, and is trimmed afterwards: an
+# expression that matched trailing blanks would try all of them at each step.
 _PATTERNS = {
     Flavour.MARKDOWN: re.compile(r"^#{1,6}[ \t]+(?P<title>\S.*)|^(?P<under>\S.*)\n=+[ \t]*$", re.MULTILINE),
     Flavour.RST: re.compile(rf"^(?P<title>\S.*)\n{_UNDERLINE}", re.MULTILINE),

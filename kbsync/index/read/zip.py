@@ -1,6 +1,6 @@
 """Opens documents that are zip archives, within limits, and reads their XML without entities.
 
-Pictures, sound and films are not read, so they may have any size and count for no limit.
+It doesn't read pictures, sound and films, so they may have any size and don't count towards limits.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def parse_xml(raw: bytes) -> Element:
     """Return the root of an XML text. Raises `Rejected` for damaged XML and for a document type with
     declarations.
 
-    So no entity can expand. Old books name a document type elsewhere, which is never fetched.
+    So no entity can expand. Old books refer to an external document type, which is never fetched.
     """
     if len(raw) > _LARGEST_XML:
         raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")

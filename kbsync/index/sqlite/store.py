@@ -149,7 +149,9 @@ class Reader:
                 raise StateError(f"{self._folder / FILE} is closed")
             if identity(self._folder) != self._identity:
                 self._connection.close()
-                self._identity = _NO_FILE  # if opening fails: a new file may get the old one's inode
+                self._identity = (
+                    _NO_FILE  # reset in case opening fails: a new file may get the old one's inode
+                )
                 self._open()
             with transaction(self._connection):
                 yield self._connection
@@ -775,7 +777,7 @@ _SAMPLED = 1_000
 """Number of documents to take the average length from; up to twice as many."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
-"""Up to this number of chunks, checking one by one takes about as long as reading chunks by nearness."""
+"""Up to this number of chunks, checking them one by one takes about as long as reading them by distance."""
 
 
 class _Selection:
@@ -845,7 +847,7 @@ class SqliteStore:
         self._writer = None if writer is None else writer(folder)
         # A listing of a large base holds its connection for long, and a search must not wait for it.
         self._reader = Reader(folder)
-        self._finder: Reader | None = None  # most processes that write never search
+        self._finder: Reader | None = None  # most writing processes never search
         self._opening = threading.Lock()
         self._damage = ""  # a description of the damage: the next `check` sets the file aside
 

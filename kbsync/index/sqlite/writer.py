@@ -188,7 +188,7 @@ class Writer:
         self._is_merging = False
         self._staged = set[int]()  # runs without an owner whose document is being stored
         self.uuid: str = self._connection.execute("SELECT value FROM meta WHERE key = 'uuid'").get
-        # Two states that write here in turn must notice each other.
+        # Two states that write here alternately must notice each other.
         self.name, self._is_named = os.urandom(8).hex(), False
         self.former: str = self._connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
         self.scrub()
@@ -290,7 +290,7 @@ class Writer:
             self._release()
 
     def stop(self) -> None:
-        """Start no further step. Data that is stored but not shown yet is removed another time."""
+        """Start no further step. Data that is stored but not shown yet is removed later."""
         self._is_closing = True
 
     def close(self) -> None:
@@ -299,7 +299,7 @@ class Writer:
         with self._guard:
             if self._is_open:
                 self.scrub()
-                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, to be emptied another time
+                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, and is emptied later
                     self._connection.close()
                 self._release()
 

@@ -90,7 +90,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         """Send a document, and with it the settings that an unused base lacks."""
         dataset = self._dataset or await self._read_dataset()
         cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
-        # Some versions require the base's indexing technique in the request.
+        # Some versions require the base's indexing technique in each request.
         return await self._send(document, {**cut, **dataset.card.settings})
 
     async def _send(self, document: Outgoing, fields: Mapping[str, object]) -> Accepted:
@@ -124,7 +124,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return Rejected(error.reason, code=error.code, may_pass=True)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Poll new documents soon and together, because metadata can be sent only after the upload."""
+        """Poll new documents soon, and together, because metadata can be sent only after the upload."""
         states = await super()._states(ids)
         await self._metadata.send(self._dataset)
         return states

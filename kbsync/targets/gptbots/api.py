@@ -21,7 +21,7 @@ from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_shape
 
-# New documents in one request: the documentation allows 20, but production refused 20 and accepted 10.
+# New documents in one request: the documentation allows 20, but production accepted only 10.
 MOST_FILES = 10
 
 MOST_CHANGED = 50

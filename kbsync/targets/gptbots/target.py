@@ -128,7 +128,7 @@ def limits_of(config: GptbotsTargetConfig) -> Limits:
     )
 
 
-# Names may come back in another form of the same characters (NFC, NFD).
+# Names may come back in a different Unicode form (NFC, NFD).
 _composed = partial(unicodedata.normalize, "NFC")
 
 
@@ -266,7 +266,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return [results.get(index, error) for index in range(len(documents))]
         items = [self._upload_item(index, document, rows) for index, document in sendable.items()]
         results |= await self._send(items)
-        # The vendor may refuse a change because the document is gone: then send it as a new one.
+        # The vendor may refuse a change because the document was deleted: then send it as a new one.
         refused = [item for item in items if item.doc_id and isinstance(results[item.index], Rejected)]
         try:
             statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
@@ -301,7 +301,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Look up the documents to be updated. Raises `Unavailable` for one that exists but isn't listed."""
         if not ids:
             return {}
-        async with self._turn:  # after waiting, the rows that the last lookup read may be usable
+        async with self._turn:  # after the wait, the rows of the last lookup may be usable
             now, lookup = self._steady(), Lookup(self._count)
             self._recent_rows = {
                 doc_id: (at, row) for doc_id, (at, row) in self._recent_rows.items() if at > now - MOMENT
@@ -394,7 +394,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     async def _retry_refused(
         self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
     ) -> dict[int, PutOutcome]:
-        # The base may be gone, which is no document's fault.
+        # The base may have been deleted, which is no document's fault.
         if (missing := await self._check_base_first(error)) is not error:
             return {item.index: missing for item in batch}
         if isinstance(error, NotOffered):

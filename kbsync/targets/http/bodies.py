@@ -197,7 +197,7 @@ def _base64(file: MeasuredFile) -> Iterator[bytes]:
 
 
 def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
-    """Yield the same bytes in pieces of `chunk`, the last one shorter: each piece costs a write to the
+    """Yield the same bytes in pieces of `chunk`, the last one shorter: each piece is one write to the
     network.
     """
     rest = bytearray()

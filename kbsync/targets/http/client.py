@@ -400,7 +400,7 @@ class Client:
         try:
             async with asyncio.timeout(self._timeouts.whole) as deadline:
                 if call.body is not None:
-                    # Make the body only now, so that a request waiting at the gate keeps no file open.
+                    # Create the body only now, so that a request waiting at the gate keeps no file open.
                     body = call.body()
                     _extend(deadline, body.size / SLOW_LINE)
                     body.start(partial(self._wait_to_send, deadline), self._upload_pace.chunk(CHUNK))
@@ -416,7 +416,7 @@ class Client:
         if answer is not None:
             outcome = self._outcome_of(call, answer, headers)
         sent_bytes = body.sent if body is not None else 0
-        log_debug(  # without the path and its parameters, which may be private
+        log_debug(  # omits the path and its parameters, which may be private
             "request.ended",
             call=call.op,
             host=self.host,
@@ -554,7 +554,7 @@ class Client:
         if error is None:
             return answer
         retry_after = answer.retry_after
-        if isinstance(error, Unsure) and call.is_repeatable:  # a repeatable call is never unsure
+        if isinstance(error, Unsure) and call.is_repeatable:  # repeatable calls are never unsure
             error = Unavailable(error.reason, code=error.code, retry_after=retry_after)
         if not isinstance(error, Unavailable | Unsure):
             return FailedRequest(error, Sign.UP, retry_after=retry_after)
@@ -613,7 +613,7 @@ def _redact(text: str, headers: Mapping[str, str]) -> str:
     for name, value in headers.items():
         secret = value.rpartition(" ")[2]
         if _NAME_OF_SECRET.search(name) and secret[:_SHORTEST_SECRET] in text:
-            # also beginnings of the key, the longest first: a quote may end in the middle of it
+            # also prefixes of the key, the longest first, because a quote may end in the middle of it
             for end in range(len(secret), _SHORTEST_SECRET - 1, -1):
                 text = text.replace(secret[:end], "***")
     return text

@@ -270,7 +270,7 @@ class Spacing:
     """
 
     def __init__(self, per_minute: int, since: float | None = None) -> None:
-        burst = min(5, 1 + per_minute // 30)  # so that a search doesn't wait behind the first upload
+        burst = min(5, 1 + per_minute // 30)  # so that a search doesn't have to wait for the first upload
         self._interval = MINUTE / (per_minute - burst + 1) if per_minute else 0.0
         self._ahead = (burst - 1) * self._interval
         self._due = float("-inf") if since is None else since + self._ahead + self._interval

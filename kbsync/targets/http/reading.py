@@ -263,7 +263,7 @@ class ListSweep(Generic[T]):
             # Rows may have moved between pages while others worked; a missed row would look deleted.
 
     async def _turn(self, mark: int) -> AsyncGenerator[T, None]:
-        # each further turn has smaller pages, so that a row missed at a page boundary is now inside a page
+        # each further turn uses smaller pages, so that a row missed at a page boundary is then inside a page
         turn = _Turn(mark, size=self._size - (mark - 1) * (self._size // 10))
         while True:
             page = await self._ask(turn.number, turn.size)

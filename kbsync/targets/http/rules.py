@@ -1,9 +1,9 @@
 """Classifies responses by the reaction of the caller: in an ordered list of rules, the first match counts.
 
 Each vendor has its own table, which comes before the common one here. The order matters: certain rules come
-before likely ones, and words before an ambiguous status. Every table checks in this order: money, then busy,
-then full. Services mix these up: a 429 may mean an empty account, and "too many requests, the limit is
-exceeded, try again later" isn't about space.
+before likely ones, and words before an ambiguous status. Every table checks for money, then busy, then full,
+because services mix these up: a 429 may mean an empty account, and "too many requests, the limit is exceeded,
+try again later" isn't about space.
 """
 
 from __future__ import annotations

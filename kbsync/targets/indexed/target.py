@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from kbsync.targets.indexed.config import IndexedTargetConfig
 
 BATCH = 64
-CONCURRENCY = 2  # one put writes while the other parses and computes vectors
+CONCURRENCY = 2  # one put writes while the other parses documents and computes vectors
 CONCURRENCY_OF_CLUSTER = 4
 """256 documents in flight keep a cluster busy; each may hold one of the process's 1,024 descriptors."""
 
@@ -162,13 +162,13 @@ class IndexedTarget(Target):
         self._read_document = parse or self._parse
         cut_locally = cut_here(self._read_document)
         self._pipeline = self._pipeline_of(cut_locally if cluster is None else cluster.cut_or(cut_locally))
-        # Separate threads: they mostly wait for the cluster, and would block the mirror's threads.
+        # Separate threads, because they mostly wait for the cluster and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
         self._spool = spool
         self._parser: Parser | None = None
         self._page_parser: PageParser | None = None
         self._starting = threading.Lock()
-        self._puts = 0  # under way
+        self._puts = 0  # puts in progress
         self._last_put = 0.0  # monotonic time of the last use, or of opening
         self._filler: Filler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -85,7 +85,7 @@ class LightragTarget(ServiceTarget[Row]):
         """
         old, key = document.replaces, self._naming.key
         if old is not None and key(old) != key(document.name):
-            old = None  # the old document has different bytes, and stays until the new one is searchable
+            old = None  # the old document has different bytes and stays until the new one is searchable
         failure = (await self.delete([old]))[old] if old is not None else None
         if isinstance(failure, Unsure):  # the deletion is unsure; nothing was uploaded
             raise Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)

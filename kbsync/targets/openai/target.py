@@ -168,7 +168,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             self._unconfirmed.add(remote_id)
             with suppress(Unavailable):
                 row = await self._read_file(remote_id)
-            # Never attach a file twice at the same time: OGX would list it twice and never remove it.
+            # Never attach a file twice concurrently: OGX would list it twice and never remove it.
             if row is None and self._steady() - began <= QUICK:
                 raise Unavailable(error.reason, code=error.code) from error
         return row or None
@@ -237,7 +237,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         now, last = self._steady(), self._cleaned_at
         if not self._surroundings.read_only and (last is None or now - last > CLEAN_EVERY):
             self._cleaned_at = now
-            with suppress(TargetError):  # only a clean-up, which runs again later
+            with suppress(TargetError):  # only a cleanup, which runs again later
                 await self._delete_orphans(seen)
 
     async def _delete_orphans(self, attached: set[str]) -> None:

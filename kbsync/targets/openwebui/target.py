@@ -161,7 +161,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         path, base = self._surroundings.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
-        # The server also chooses its reader by the content type; some texts have the extension of videos.
+        # The server chooses its reader also by the content type, and some text files have an extension of
+        # videos.
         is_text = extension_of(document.path) in TEXTS
         media_type = "text/plain" if is_text else mimetypes.guess_type(name)[0]
         file = FilePart("file", name, document.body, media_type or "application/octet-stream")
@@ -178,8 +179,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         are in the base.
 
         Reads a page of the base first, then the user's newest files, which may still be waiting, then more
-        pages for finished files, and the rest one by one. Gives a file whose text the base already has a
-        different text (`_finish`).
+        pages for finished files, and the rest one by one. If the base already has a file's text, this changes
+        the text (`_finish`).
         """
         wanted, news = set(ids), dict[str, StoredFile]()
         rows = await self._find_linked(wanted)
@@ -374,8 +375,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _clean_up(self, ids: Collection[str]) -> bool:
         """Remove files with the server's own call for mirrors, which removes only files linked to this base.
 
-        It also removes the passages of every file with the same text. So this first gives a file with another
-        one's text a different text. If a file is being indexed, removes nothing and returns False.
+        It also removes the passages of every file with the same text. So this first changes the text of a
+        file that has the same text as another one. If a file is being indexed, removes nothing and returns
+        False.
         """
         rows = (await self._read_page(1, PAGE_SIZE)).rows  # the files that changed last
         other_hashes = {row.text_hash for row in rows if row.text_hash and row.id not in ids}

@@ -123,7 +123,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             await self._client.ask("describe", "PUT", path, json={"meta_fields": fields})
 
     async def _parse(self, ids: Sequence[str]) -> None:
-        """Request parsing, once: RAGFlow would refuse a second request for documents in progress."""
+        """Request parsing without retries: RAGFlow would refuse a second request for documents in
+        progress.
+        """
         if not ids:
             return
         for remote_id in [
@@ -157,7 +159,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return states
 
     def _needs_parsing(self, row: ParsedDocument) -> bool:
-        """Return whether to start parsing: nobody has, and no earlier request of ours is still on its way.
+        """Return whether to start parsing: nobody has, and no earlier request of ours is still in flight.
 
         A late second request would parse the document twice, and searches would miss it meanwhile.
         """
@@ -167,7 +169,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return row.is_unstarted and is_due and not self._surroundings.read_only
 
     def _is_parse_pending(self, remote_id: str) -> bool:
-        """Return whether an earlier request of ours to start parsing may still be on its way."""
+        """Return whether an earlier request of ours to start parsing may still be in flight."""
         began = self._parse_started.get(remote_id, -math.inf)
         return self._steady() - began < self._config.vectorization.absent_after
 

@@ -66,8 +66,8 @@ class ServiceEncoder:
     def _service(self) -> EmbeddingService:
         from kbsync.targets.services.clients import EmbeddingService
 
-        # Created late, because it loads the HTTP library; under a lock, because several threads index at
-        # once.
+        # Created on first use, because it loads the HTTP library; under a lock, because several threads index
+        # in parallel.
         with self._making:
             if self._created is None:
                 self._created = EmbeddingService(self._config, is_first=self._is_first)

@@ -116,7 +116,7 @@ def embedding_body(
 ) -> dict[str, Any]:
     """Return the request for vectors of `items`. `base64`: use this form if the dialect has it."""
     texts = [item.text for item in items]
-    # Each object has one key: the models behind the gateway refuse two, or combine them into one vector.
+    # One key per object: the models behind the gateway refuse two, or combine them into one vector.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
     length = {"dimensions": config.dimensions} if config.dimensions else {}
     named = {**({"model": config.model} if config.model else {}), **length}

@@ -289,7 +289,7 @@ class Slicing:
 
         `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`.
         """
-        # Every user's state stores these texts: changing their form would upload everything again.
+        # Every user's state contains these texts; a different form would upload everything again.
         rule = json.dumps([self.separators, self.sentence_size]).encode()
         custom = f":{hashlib.sha256(rule).hexdigest()[:8]}" if self.knowledge_type == CUSTOM else ""
         limit = f"!w{self.word_limit}" if self.word_limit is not None else ""

@@ -24,7 +24,7 @@ INTERVAL = 180.0
 
 FAILED_INFOS = "failedInfos"
 
-_MOMENT = 5.0  # seconds until the uploads in progress may have ended
+_MOMENT = 5.0  # estimated seconds until uploads in progress have ended
 _SMALL = 0.05  # share of the account's space below which kbsync requests it again, because others use it, too
 
 
