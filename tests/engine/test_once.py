@@ -358,7 +358,7 @@ async def test_refilled_file_keeps_its_document(world: World) -> None:
 
 def weighed(world: World) -> list[str]:
     def waiting(tx: Tx) -> list[Removal]:
-        batches = tx.holds.batches(world.run.id, weighed=False)
+        batches = tx.holds.batches(world.run.id, decided=False)
         return [removal for batch in batches for removal in tx.removals.page(batch, held=False)]
 
     return [removal.path for removal in world.look_up(waiting)]

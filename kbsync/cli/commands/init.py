@@ -1,7 +1,8 @@
 """`kbsync init`: writes a commented config for a folder, and shows what is in the folder.
 
 For a service it lists the account's knowledge bases, and creates one if the user agrees. Documents mirrored
-earlier with `--folder` move to the new config: kbsync would never delete anything from a second copy (promise 11).
+earlier with `--folder` move to the new config: kbsync would never delete anything from a second copy (promise
+11).
 """
 
 from __future__ import annotations
