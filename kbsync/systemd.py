@@ -58,7 +58,7 @@ class ServiceManager:
             self._socket.sendto("\n".join(words).encode(), self._address)
 
     def close(self) -> None:
-        """Send no more."""
+        """Stop sending messages."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -43,7 +43,7 @@ class Threads(ThreadPoolExecutor):
         return self._pools[pool].submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls."""
+        """Stop accepting calls."""
         for pool in self._pools.values():
             pool.shutdown(wait, cancel_futures=cancel_futures)
         super().shutdown(wait, cancel_futures=cancel_futures)

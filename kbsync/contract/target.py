@@ -154,7 +154,7 @@ class BaseCard:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The account's space: bytes, and words if the service counts them; None: it doesn't."""
+    """The account's space in bytes, and in words if the service counts them (otherwise None)."""
 
     used: int
     total: int

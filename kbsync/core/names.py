@@ -160,7 +160,9 @@ class Naming:
         return any(_is_mangled(sent_name, variant) for variant in (bare, _strip_added(bare)))
 
     def short_of(self, path: str) -> str:
-        """Return the hash of a path whose name is shortened (regardless of digest and number), else ""."""
+        """Return the hash of a path whose name is shortened (regardless of digest and number),
+        otherwise "".
+        """
         if self.style == "marked":
             return ""
         flat, ext = self._flat(path)
@@ -216,7 +218,7 @@ def _ending(bare: str, tag: str, number: int) -> str:
 
 
 def _extension(path: str) -> str:
-    """Return the extension with its dot, where it is plain; else ""."""
+    """Return the extension with its dot if it is plain, otherwise ""."""
     name = path.rpartition("/")[2]
     stem, ext = _split(name)
     return ext if stem.strip(".") else ""

@@ -684,7 +684,9 @@ class Journal:
     def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
-        """Handle a final failure to index: send a fresh upload while tries are left, else quarantine."""
+        """Handle a final failure to index: send a fresh upload while tries are left, otherwise
+        quarantine it.
+        """
         # Upload again after the target was asked to index again, or if it can't be asked. If the account is
         # to blame, this doesn't count as a try. A document hidden by a user stays hidden.
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED

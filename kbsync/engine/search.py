@@ -286,8 +286,8 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
 def anchored(folder: Path, query: Query) -> Query:
     """Resolve patterns that are absolute, or begin with `./`, against the mirror's folder.
 
-    `./` is the working directory if that is in the mirror, else the mirror's folder. A path in the folder is
-    on this machine, so the query then covers the mirror's `own` documents.
+    `./` is the working directory if that is in the mirror, otherwise the mirror's folder. A path in the
+    folder is on this machine, so the query then covers the mirror's `own` documents.
     """
     resolved = [_anchored_pattern(folder, typed) for typed in query.paths]
     paths = tuple(pattern for pattern, _ in resolved if pattern is not None)

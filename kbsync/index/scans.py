@@ -226,7 +226,7 @@ class Scans:
             return self._connection is None or not self._base or empty_wal(self._connection)
 
     def stop(self) -> None:
-        """Begin no further page."""
+        """Don't begin another page."""
         self._stopped.set()
 
     def close(self) -> None:

@@ -212,7 +212,7 @@ class Store(Protocol):
         """Finish all remaining work, so that no file contains deleted text. False: try again later."""
 
     def stop(self) -> None:
-        """Start no further step of long work."""
+        """Don't start another step of long work."""
 
     def close(self) -> None:
         """Close files; repeatable."""

@@ -119,7 +119,7 @@ def identify(root: Path) -> RootIdentity:
 
 
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:
-    """Return "" if `current` is still the root `stored`, else a sentence about the difference.
+    """Return "" if `current` is still the root `stored`, otherwise a sentence about the difference.
 
     The device number is compared only `within_run`, because it may change with every mount.
     """

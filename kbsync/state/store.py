@@ -227,8 +227,8 @@ class StateStore:
 class StateCopy(StateStore):
     """A private copy of a state, to write to and discard. One call at a time; no lock, no thread."""
 
-    # SQLite's own temporary database: in memory while it is small, else in a file that is unlinked at once,
-    # so nothing remains however the process ends.
+    # SQLite's own temporary database: in memory while it is small, otherwise in a file that is unlinked
+    # immediately, so nothing remains even after a crash.
     def __init__(self, original: ReadOnlyState) -> None:
         """Copy the state that a command reads. Raises `StateError`."""
         self.path = original.path

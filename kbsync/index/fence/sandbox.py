@@ -108,7 +108,8 @@ def _refuse_calls(calls: Mapping[str, int], action: int = _REFUSE) -> tuple[Step
 def _only(
     call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
-    """Return the steps that answer `yes` if the low half of the call's argument passes the test, else `no`.
+    """Return the steps that answer `yes` if the low half of the call's argument passes the test, otherwise
+    `no`.
 
     All other system calls continue to the next rule.
     """

@@ -276,7 +276,7 @@ class PostgresStore:
         return True
 
     def stop(self) -> None:
-        """Start no further document, and cancel the creation of an index."""
+        """Don't start another document, and cancel the creation of an index."""
         self._is_stopping = True
         if (building := self._building) is not None:
             with suppress(psycopg.Error):

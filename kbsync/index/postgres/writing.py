@@ -20,7 +20,7 @@ from kbsync.index.weights import FIELDS
 from kbsync.index.words import TOKENISER, Tokeniser, naming_text
 
 NUMBER_BYTES = 2
-"""Number of bytes of one number of a vector (float16)."""
+"""Size in bytes of one component of a vector (float16)."""
 
 UNIT = 0.5
 """The weight of one unit of `counts`: half a word in a text."""

@@ -75,7 +75,7 @@ class _Book:
         """Yield the parts that the tables of contents name, with their titles."""
         for item in self._items.values():
             part = _resolve(self._main, item.get("href", ""))
-            is_new = "nav" in item.get("properties", "").split()  # EPUB 3; else the NCX of EPUB 2
+            is_new = "nav" in item.get("properties", "").split()  # EPUB 3; otherwise the NCX of EPUB 2
             root = None
             if is_new or item.get("media-type") == _CONTENTS:
                 with suppress(Rejected):  # a book is readable without one

@@ -1024,7 +1024,7 @@ class SqliteStore:
             return self._writer.scrub()
 
     def stop(self) -> None:
-        """Start no further step."""
+        """Don't start another step."""
         if self._writer is not None:
             self._writer.stop()
 

@@ -290,7 +290,7 @@ class Writer:
             self._release()
 
     def stop(self) -> None:
-        """Start no further step. Data that is stored but not shown yet is removed later."""
+        """Don't start another step. Data that is stored but not shown yet is removed later."""
         self._is_closing = True
 
     def close(self) -> None:

@@ -144,7 +144,7 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
 def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
     """Return the variable with the proxy for `url` and its value.
 
-    `HTTPS_PROXY` or `HTTP_PROXY`, else `ALL_PROXY`. Both are "" if the host needs no proxy.
+    `HTTPS_PROXY` or `HTTP_PROXY`, otherwise `ALL_PROXY`. Both are "" if the host needs no proxy.
     """
     proxies = getproxies()
     if is_direct(url, proxies.get("no", "")):
