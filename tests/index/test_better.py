@@ -343,7 +343,7 @@ def test_model_that_fails_on_all_passages_is_eventually_abandoned(caplog: pytest
     shelf, model = Shelf("one", "two"), FakeModel()
     model.error = Rejected("the parser crashed on it twice", code="crash")
     ended(run(shelf, model))
-    assert "no passage gets a better vector until the next start" in caplog.text
+    assert "better vectors are disabled until the next start" in caplog.text
 
 
 def test_process_that_does_not_start_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
