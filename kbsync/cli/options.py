@@ -208,7 +208,7 @@ _FOLDER_OPTIONS = (
         "--exclude",
         metavar="GLOB",
         multiple=True,
-        help="With --folder: leave these files out (gitignore syntax); can be repeated.",
+        help="With --folder: exclude these files (gitignore syntax); can be repeated.",
     ),
 )
 

@@ -154,7 +154,7 @@ class MirrorConfig:
     ] = None
     exclude: Annotated[
         tuple[Annotated[str, Pattern()], ...],
-        About('the files to leave out, such as `"drafts/"`; `.kbsyncignore` files in the folder count too'),
+        About('the files to exclude, such as `"drafts/"`; `.kbsyncignore` files in the folder count too'),
     ] = ()
     settle: Annotated[
         float, Duration("send a file after it has been unchanged for this long …", least=0.1, most=86400.0)

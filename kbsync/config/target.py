@@ -197,7 +197,7 @@ class VectorizationConfig:
 
 
 class TargetConfig(ABC):
-    """The config block of every target type; each folder in `kbsync/targets/` has one."""
+    """The base class of target configs; each folder in `kbsync/targets/` has one."""
 
     __slots__ = ()
 

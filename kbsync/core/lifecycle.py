@@ -507,12 +507,12 @@ def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timi
 
 
 def await_successor(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until another document serves or has failed."""
+    """Postpone the delete until another document serves or fails."""
     return replace(upload, due_at=timing.now + timing.limits.poll_first)
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:
-    """Postpone the delete until it is known whether the file is back, which may take long."""
+    """Postpone the delete until a check shows whether the file came back, which may take long."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
     return replace(upload, postponed=postponed, due_at=timing.now + wait)

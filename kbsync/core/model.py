@@ -57,7 +57,7 @@ class Presence(enum.IntEnum):
     """The presence of a path at the last check of the disk."""
 
     PRESENT = 0
-    MISSING = 1  # absent at one check; a second check, one settle later, decides
+    MISSING = 1  # absent at one check; a second check, one settle later, confirms it
     GONE = 2  # absent at two checks below a root whose identity was checked
     UNKNOWN = 3  # can't be checked: never a reason to delete
 
@@ -70,9 +70,9 @@ class FileChoice(enum.IntEnum):
     """Whether a file is mirrored."""
 
     SELECTED = 0
-    EXCLUDED = 1  # by include, exclude or an ignore file of a person, or by the defaults; not listed
+    EXCLUDED = 1  # by the user's include, exclude or ignore file, or by the defaults; not listed
     SKIPPED = 2  # needs no action (empty, symlink, format not taken); listed, exit 0
-    REFUSED = 3  # a person asked for it, and it can't be mirrored (too large, format refused); listed, exit 1
+    REFUSED = 3  # the user named it, but it can't be mirrored (too large, format refused); listed, exit 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Status(enum.IntEnum):
     HELD = 4
     SKIPPED = 5
     EXCLUDED = 6  # not shown
-    KEPT = 7  # its file is gone or left out, and its document stays (`deletions: never`)
+    KEPT = 7  # its file is deleted or excluded, and its document stays (`deletions: never`)
 
     @property
     def word(self) -> str:
@@ -117,7 +117,7 @@ class UploadState(enum.IntEnum):
     PRESUMED_LOST = 3
     INDEXING = 4
     SERVING = 5
-    HELD = 6  # still serves; its deletion waits for a person
+    HELD = 6  # still serves; its deletion waits for the user
     RETIRING = 7
     TOMBSTONE = 8
     FAILED = 9
@@ -201,7 +201,7 @@ class Phase(enum.StrEnum):
     NO_ROOM = "quota"  # INDEXING: the account had no room for it
     TO_CUT = "reslice"  # INDEXING: the request to split its text again is still to be sent
     UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so its path gets another document
-    LISTED_READY = "ready"  # ADOPTING: the target's own list called it searchable
+    LISTED_READY = "ready"  # ADOPTING: the target's own list reported it as searchable
     MARKED = "marked"  # ADOPTING: its mark, or the base it is in, proves it ours
     MARKED_READY = "marked-ready"  # ADOPTING: both
 

@@ -342,7 +342,7 @@ def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
 
 
 def is_root_accepted(tx: Tx, name: str) -> bool:
-    """Return whether a user approved the folder as it is now."""
+    """Return whether a user approved the current folder."""
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 

@@ -129,11 +129,11 @@ class Remedy(enum.Enum):
 
     NONE = enum.auto()
     ASKED = enum.auto()  # the target was asked to index it again
-    AWAITED = enum.auto()  # the account is full: nothing happens until there is space
-    NOT_OFFERED = enum.auto()  # the target cannot be asked
-    LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
-    QUEUED = enum.auto()  # it has not failed: the target still finishes others of the same time
-    ORPHAN = enum.auto()  # the target has a document with its text that belongs to no file any more
+    AWAITED = enum.auto()  # the account is full: wait until there is space
+    NOT_OFFERED = enum.auto()  # the target doesn't support the request
+    LATER = enum.auto()  # the request wasn't possible now, or it isn't this document's turn
+    QUEUED = enum.auto()  # it hasn't failed: the target is still finishing others from the same time
+    ORPHAN = enum.auto()  # the target has a document with its text that no longer belongs to a file
 
 
 class Journal:

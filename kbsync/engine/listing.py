@@ -54,7 +54,7 @@ class Whose(enum.Enum):
     """
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
-    ENDED = enum.auto()  # ours: an upload that needs it no more has its id
+    ENDED = enum.auto()  # ours: an upload that no longer needs it has its id
     OPEN = enum.auto()  # ours: it is, or may be, the document of an upload whose outcome is awaited
     MARK = enum.auto()  # ours: its mark, the name of a lost upload, or its base proves it
     PATH = enum.auto()  # may be ours: its mark or its name has a path of this mirror

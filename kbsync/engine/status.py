@@ -581,7 +581,7 @@ def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
 
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
-    """Clear its findings, which a user has handled; the time stays."""
+    """Clear the findings, which a user has handled, but keep the time."""
     last = last_audit(tx, mirror)
     if last is not None:
         keep_last_audit(tx, mirror, LastAudit(last.binding, last.ended))

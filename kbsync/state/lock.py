@@ -159,7 +159,7 @@ def _namespace() -> str:
 
 
 NOT_OURS = ("lost+found",)
-"""Names at the top that don't belong to kbsync, but to a disk mounted there."""
+"""Top-level names that don't belong to kbsync, but to a disk mounted there."""
 
 
 def user_of(state_dir: Path) -> str:

@@ -77,7 +77,7 @@ def _in(states: Iterable[UploadState]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Rows by the work they wait for, each by rank; sends by lane, only lanes with work."""
+    """Due rows by kind of work, in rank order; sends by lane, only for lanes with work."""
 
     deletes: list[Upload]
     unsure: list[Upload]

@@ -146,7 +146,7 @@ ZHIPU: list[tuple[str, str]] = [
     ("search: {top_n: 101}", "search.top_n: 101 is not valid; allowed: a whole number, 1 to 100"),
     ("search: {rerank_model: best}", "rerank_model: 'best' is not valid; allowed: rerank, rerank-pro"),
     ("search: {fractional_threshold: 0}", "search.fractional_threshold: 0 is not valid; allowed: a number"),
-    ("search: {recall_method: keyword, recall_ratio: 50}", "no meaning with recall_method keyword; remove"),
+    ("search: {recall_method: keyword, recall_ratio: 50}", "apply to recall_method keyword; remove"),
     ('base_url: "open.bigmodel.cn/api"', "allowed: a URL that begins with https://"),
     ('base_url: "ftp://host/api"', "base_url: the value is not valid"),
     ('base_url: "https://"', "base_url: the value is not valid"),

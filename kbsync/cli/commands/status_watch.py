@@ -67,9 +67,7 @@ class Frame:
 
 
 def wrapped(line: str, columns: int) -> list[str]:
-    """Return the line in rows of at most `columns` cells, broken at spaces if possible; without
-    truncation.
-    """
+    """Break the line into rows of at most `columns` cells, at spaces if possible, without truncating it."""
     rows, row, width = list[str](), "", 0
     for word in re.findall(r"\S+\s*", line):
         word_width = cells(_STYLE.sub("", word.rstrip()))

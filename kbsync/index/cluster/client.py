@@ -456,7 +456,7 @@ class DaskCluster:
             return session
 
     async def _watch(self, session: _Session) -> None:
-        """End all work if the scheduler is suspended, or has had no worker for too long."""
+        """End all work if the scheduler is suspended or has had no workers for too long."""
         clock = asyncio.get_running_loop().time
         had_workers = clock()
         while not session.lost.done():

@@ -201,8 +201,8 @@ class Writing:
     def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
         """Return the documents that one put replaces, and the id that it keeps from an earlier try.
 
-        They are the one left by an earlier try of the same upload, the one that the put names, and one at its
-        path that this state doesn't have. The first of them provides the passages to keep.
+        These are the document from an earlier try of the same upload, the one that the put names, and one at
+        its path that this state doesn't have. The first one provides the passages to keep.
         """
         rows = [
             _Document(*columns)

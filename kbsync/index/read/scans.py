@@ -30,7 +30,7 @@ _OVERLAP = 0.5  # share of the narrower line that two lines of a column have in 
 _REMEMBERED = 1_000  # pages: a small file may repeat one page thousands of times
 
 Picture = Any
-"""A numpy array of rows of pixels, each blue, green and red."""
+"""A picture as a numpy array: rows of pixels, each with blue, green and red."""
 
 Recognize = Callable[[Picture], Iterable[Line]]
 

@@ -1,10 +1,10 @@
-"""The tables of the index, and how its file is opened: a sound one is used, any other is set aside.
+"""The tables of the index, and how its file is opened: a valid one is used, any other is set aside.
 
 `index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and contains no
 text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
-that reading all of them takes few steps (100,000 rows take ten times as long as 400 blocks). `better` has the
-vectors of a better model, made later, for some of the same passages: each at the place that the first one has
-in its block.
+that reading all of them takes few steps (400 blocks take a tenth of the time of 100,000 rows). `better` has
+the vectors of a better model, made later, for some of the same passages: each at the place that the first one
+has in its block.
 """
 
 from __future__ import annotations

@@ -849,7 +849,7 @@ class SqliteStore:
         self._reader = Reader(folder)
         self._finder: Reader | None = None  # most writing processes never search
         self._opening = threading.Lock()
-        self._damage = ""  # a description of the damage: the next `check` sets the file aside
+        self._damage = ""  # the damage, if any; the next `check` then sets the file aside
 
     @property
     def address(self) -> str:
