@@ -169,7 +169,7 @@ class Freshness:
 
     @property
     def waits(self) -> str:
-        """Return how many documents wait, in words."""
+        """Describe how many documents wait."""
         return f"{format_count(self.waiting, 'document')} {'waits' if self.waiting == 1 else 'wait'}"
 
 

@@ -440,7 +440,7 @@ class ZhipuCallbacks:
         _, _, self._client = target.access
 
     async def get(self) -> Callback | None:
-        """Return the callback URL; None if the response has none, or says that none is set."""
+        """Return the callback URL; None if the response has none or reports that none is set."""
         answer = await _if_set(self._client.ask("callback", "GET", self._PATH))
         content = object_of(data_of(answer.body)) if answer is not None else {}
         url = text_of(content.get("url")).strip()

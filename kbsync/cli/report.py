@@ -214,7 +214,7 @@ HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
 
 @dataclass(frozen=True, slots=True)
 class MirrorProblem:
-    """Why a mirror waits: a line of text, and a log event; "" for one that is missing."""
+    """Why a mirror waits, as a line of text and as a log event; "" if there is none."""
 
     line: str
     event: str = ""
@@ -315,8 +315,7 @@ class LoggedEvents:
     keys: set[tuple[str, str, str]] = field(default_factory=set)
 
     def listen(self, fields: Fields) -> bool:
-        """Return whether to log an event. Events about held documents are left to the report, which has more
-        details."""
+        """Return whether to log an event. The report logs events about held documents, with more details."""
         event = fields.get("event")
         if self.has_report and event in HELD.values():
             return False

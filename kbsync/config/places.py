@@ -108,8 +108,8 @@ def state_dir(
     """Return the absolute path of the state directory; creates nothing. Raises UsageError if no home
     directory is known.
 
-    `explicit` is `--state-dir`. `folder` is `--folder`, which has a state directory of its own under the
-    state home, whatever else is set.
+    `explicit` is `--state-dir`. `folder` is `--folder`, which always has its own state directory under the
+    state home.
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)

@@ -43,9 +43,7 @@ class Histogram:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """The cumulative counts: for each bound the number of durations up to it, and last the number of
-        all.
-        """
+        """The cumulative counts: the number of durations up to each bound, then the total."""
         return tuple(accumulate(self._counts))
 
     def add(self, other: Histogram) -> None:

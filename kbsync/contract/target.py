@@ -338,7 +338,7 @@ class Target(ABC):
         """Return the hits in the same order, with the images that their passages mention, as far as they are
         available.
 
-        Sends at most one request per document. Raises no `TargetError`.
+        Sends at most one request per document. Never raises `TargetError`.
         """
         return hits
 

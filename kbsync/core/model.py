@@ -344,7 +344,7 @@ class Formats:
     """Maximum size of a document; None: no limit. kbsync refuses a larger one before it sends it (9)."""
 
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
-    """Maximum sizes by format, where a format has its own (9)."""
+    """Maximum sizes of formats with their own limit (9)."""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None
 
 
 def is_undecided(desired: Desired) -> bool:
-    """Return whether it is still unknown which document the path needs, if any."""
+    """Return whether the document that the path needs, if any, is still unknown."""
     # A file that a user excludes loses its document even if it can't be checked, since excluded files aren't
     # checked.
     if desired.presence is Presence.UNKNOWN:

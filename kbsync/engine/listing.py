@@ -66,8 +66,7 @@ class Whose(enum.Enum):
 class Claim:
     """The owner of a listed document. `listed` has its path and the known facts about its bytes: from its
     row, its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open
-    uploads it may belong to. `doubts`: uploads of web pages that it may belong to, if nothing in the list can
-    prove that.
+    uploads it may belong to. `doubts`: uploads of web pages that it may belong to, without proof in the list.
     """
 
     whose: Whose

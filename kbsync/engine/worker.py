@@ -69,8 +69,8 @@ class Bodies:
     """Opens the bytes of the uploads of one mirror.
 
     Bytes of a file that keeps changing are kept from the deciding read until they are sent, because a later
-    read would return different bytes. The reconciler keeps bodies and sends take them, each in a thread of
-    its own, while the loop may close all.
+    read would return different bytes. The reconciler adds bodies and sends remove them, each in its own
+    thread, while the loop may close all of them.
     """
 
     def __init__(self, binding: Binding) -> None:

@@ -193,7 +193,7 @@ def _plain(text: str) -> str:
 
 
 class BetterStore(Protocol):
-    """An index with room for better vectors. Its methods raise `TargetError`."""
+    """An index with room for better vectors. Its methods may raise `TargetError`."""
 
     def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()

@@ -93,8 +93,8 @@ class Scans:
     """The documents with scanned pages of one index, and the texts of their pages. Thread-safe.
 
     `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with the texts of
-    its pages, in place of the one without them, and returns its id or its error. Methods raise `TargetError`
-    if the file can't be used.
+    its pages, in place of the one without them, and returns its id or its error. Methods may raise
+    `TargetError` if the file can't be used.
     """
 
     def __init__(

@@ -218,8 +218,9 @@ LONGEST_NAME = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Return the words of the file names that the question may be, with and without an extension; [] if it is
-    too long for a name."""
+    """Interpret the question as a file name, and return its words with and without an extension; [] if it is
+    too long.
+    """
     if not 0 < len(question) <= LONGEST_NAME:
         return []
     tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])

@@ -270,7 +270,8 @@ def copy_growing(
 def _read(
     root: Path, path: str, spool: Spool, expected: Stamp | None = None, size: int | None = None
 ) -> Stamp | ReadProblem:
-    """Write all bytes of a file to `spool`; return its stamp, equal before and after, also by its name.
+    """Write all bytes of a file to `spool`; return its stamp, which was equal before and after, also when
+    looked up by name.
 
     Doesn't read a file that isn't the `expected` one, or doesn't have `size` bytes.
     """

@@ -379,7 +379,7 @@ class Watcher:
     async def start(self, directories: int = 0) -> WatchReport:
         """Start to watch. `directories`: how many directories the folder had when last scanned (0: unknown).
 
-        Raises nothing about the folder or the kernel; the report says why there are no events.
+        Never raises for the folder or the kernel; the report says why there are no events.
         """
         async with self._lock:
             await self._close()

@@ -57,8 +57,9 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
-        """Return the batches with deletions that aren't held or carried out yet: those decided about, or the
-        others."""
+        """Return the batches with deletions that aren't held or carried out yet: either the decided ones or
+        the others.
+        """
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)
 

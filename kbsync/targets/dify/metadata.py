@@ -73,7 +73,7 @@ class MetadataSender:
             self._waiting.pop(document_id, None)
 
     async def send(self, dataset: Dataset | None) -> None:
-        """Send the waiting metadata, unless a request failed recently. Raises no `TargetError`."""
+        """Send the waiting metadata, unless a request failed recently. Never raises `TargetError`."""
         if dataset is None or dataset.fields is None:
             self._waiting.clear()
             return

@@ -134,7 +134,7 @@ class ClientOptions(TypedDict, total=False):
 class HttpCall:
     """One call.
 
-    `body` makes a new request body for each try. `is_repeatable`: the call is safe to repeat.
+    `body` creates a new request body for each try. `is_repeatable`: the call is safe to repeat.
     """
 
     op: str

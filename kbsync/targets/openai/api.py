@@ -1,6 +1,6 @@
 """Calls that read and delete stores and files, for which a missing object isn't an error.
 
-Every call raises `TargetError`.
+Every call may raise `TargetError`.
 """
 
 from __future__ import annotations

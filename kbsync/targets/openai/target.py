@@ -139,7 +139,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def _upload(self, document: Outgoing) -> str:
         """Store the file, which doesn't make a document yet; return its id.
 
-        Raises no `Unsure`: an unattached file isn't a document, and a lost one is deleted later.
+        Never raises `Unsure`: an unattached file isn't a document, and a lost one is deleted later.
         """
         extension = extension_of(document.path)
         name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)

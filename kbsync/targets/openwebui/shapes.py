@@ -186,7 +186,7 @@ def file_of(body: Any) -> StoredFile | None:
 
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
-    """Return a page of the list, with rows parsed by `read`; None also if the response has no count."""
+    """Return a page of the list, with rows parsed by `read`; None without a list or a count."""
     page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
     # On a database error the server returns an empty list and a count of 0, which proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)

@@ -115,7 +115,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def _describe(self, remote_id: str, document: Outgoing) -> None:
         """Send a document's path and tags, by which chats can filter.
 
-        They are optional, so this raises no error.
+        They are optional, so this never raises an error.
         """
         path = f"{self._documents}/{quote(remote_id, safe='')}"
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):

@@ -78,7 +78,7 @@ class DocumentRequest:
 
 
 class Library:
-    """The mirrors, for an assistant. Every method raises `KbsyncError`. Used from one loop only."""
+    """The mirrors, for an assistant. Every method may raise `KbsyncError`. Used from one loop only."""
 
     def __init__(self, open_mirrors: OpenMirrors) -> None:
         self.open_mirrors = open_mirrors
