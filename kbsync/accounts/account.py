@@ -212,7 +212,7 @@ class Callbacks(Protocol):
         """
 
     async def remove(self) -> None:
-        """Stop the sending of the account's events. Doing it twice is harmless."""
+        """Stop sending the account's events. Doing it twice is harmless."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -563,7 +563,7 @@ class LastAudit:
 
     @property
     def sentence(self) -> str:
-        """Return a remark about it for the user; '' for none."""
+        """Describe the findings for the user; '' if there are none."""
         counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
         findings = " and ".join(f"{n} {problem}{'s' if n > 1 else ''}" for n, problem in counts if n)
         return f"the last audit found {findings}" if findings else ""

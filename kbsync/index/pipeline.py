@@ -24,8 +24,9 @@ from kbsync.threads import searches_first
 Parse = Callable[[str, Body], Parsed]
 
 Cutter = Callable[[Sequence[tuple[Entry, Body]]], Generator[Cut | TargetError]]
-"""Reads and cuts documents, in this process or elsewhere. Yields an outcome for each, in order. Raises
-`TargetError`."""
+"""Reads and splits documents, in this process or elsewhere. Yields an outcome for each, in order. Raises
+`TargetError`.
+"""
 
 _MOST_CHARACTERS = 8_000_000  # of text in memory at a time, not counting the last document
 
@@ -51,7 +52,7 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
 
 
 def cut_here(parse: Parse) -> Cutter:
-    """Return a cutter that cuts one document after the other, in the calling thread."""
+    """Return a cutter that splits one document after another, in the calling thread."""
 
     def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
         for entry, body in searches_first.after(documents):

@@ -1,1 +1,1 @@
-"""Reads, cuts and embeds documents on the user's Dask cluster (ADR 28)."""
+"""Reads, splits and embeds documents on the user's Dask cluster (ADR 28)."""

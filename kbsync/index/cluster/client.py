@@ -209,9 +209,9 @@ class DaskCluster:
         return True
 
     def cut_or(self, cut_locally: Cutter) -> Cutter:
-        """Cut documents that need a parser on the cluster, unless it is lost; `here` cuts all others.
+        """Split documents that need a parser on the cluster, unless it is lost; `here` splits all others.
 
-        Cutting a text takes less time than Dask needs for a task.
+        Splitting a text takes less time than Dask needs for a task.
         """
 
         def cut(documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
@@ -234,8 +234,9 @@ class DaskCluster:
     # -- called from threads of the mirror ---------------------------------------------------------------
 
     def cut(self, documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
-        """Cut documents as a `pipeline.Cutter` does: send all documents that fit while waiting for the first
-        outcome."""
+        """Split documents like a `pipeline.Cutter`: send all documents that fit while waiting for the first
+        outcome.
+        """
         number = self._put.number = next(self._numbers)
         self._puts.add(number)
         waiting, under_way, held_bytes = deque(documents), deque[_CutTask](), 0

@@ -149,7 +149,7 @@ def embed(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
-    """Return the vectors of all texts; for a text that the model fails on, the reason."""
+    """Return the vectors of all texts, or the reason for each text on which the model fails."""
     try:
         return encoder.begin([Chunk("", text, key) for key, text in texts]).result()
     except UsageError:

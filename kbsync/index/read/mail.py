@@ -1,7 +1,7 @@
 """Reads e-mails, mailboxes and saved web pages: the headers that people search for, texts, and attachments.
 
-The reader of its format reads an attachment, below a heading with its name. Attachments have limits of their
-own. Beyond these, only their names are read; the message keeps its text.
+The reader of its format reads an attachment, below a heading with its name. Attachments have separate limits.
+Beyond these, only their names are read; the message keeps its text.
 """
 
 from __future__ import annotations

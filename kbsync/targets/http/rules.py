@@ -88,7 +88,7 @@ ENDINGS = frozenset((
     "xls", "xlsx", "xml", "yaml", "yml", "zip",
 ))
 # fmt: on
-"""Matches file extensions, but not every word after a dot: `余额0.00元`, `Insufficient balance.Please pay`."""
+"""Matches file extensions, not every word after a dot: `余额0.00元`, `Insufficient balance.Please pay`."""
 
 _EMPTY_BODIES = ("", "{}", "[]", "null")
 

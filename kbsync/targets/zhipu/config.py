@@ -140,7 +140,7 @@ class Flag(ValueKind):
 
 SLICING: Mapping[str, ValueKind] = {
     "knowledge_type": KnowledgeType(
-        "[how the document is cut](targets/zhipu.md#how-documents-are-cut): `1` titles and paragraphs, "
+        "[how the document is split](targets/zhipu.md#how-documents-are-cut): `1` titles and paragraphs, "
         "`2` questions and answers, `3` rows, `5` your own separators, `6` pages, `7` single items; "
         "default: `3` for tables, otherwise `1`"
     ),
