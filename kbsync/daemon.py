@@ -24,7 +24,7 @@ from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.errors import KbsyncError, StateError, UsageError
-from kbsync.forget import forget_mirror, read_stake
+from kbsync.forget import forget_mirror, read_holdings
 from kbsync.installation import Installation
 from kbsync.once import log_damage, log_finished, make_mirror, open_state, receiving
 from kbsync.server.listener import HttpListener
@@ -49,8 +49,9 @@ STOP_SECONDS = 0.9
 """Seconds that a mirror has to stop: half a second for requests in flight, the rest to record them."""
 
 REMOVAL_GRACE = 30.0
-"""Seconds that uploads in flight get to finish before a mirror's documents are deleted: a document whose id
-kbsync doesn't learn would stay."""
+"""Seconds for uploads in flight to finish before a mirror's documents are deleted, because a document without
+a known id would remain.
+"""
 
 RELOAD_SECONDS = 5.0
 """Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""
@@ -98,7 +99,7 @@ class Daemon:
         assistants: MakeAssistants | None = None,
     ) -> None:
         """Prepare the daemon. `on_config` gets each accepted new config; `manager`: the service manager, if
-        there is one.
+        any.
 
         `assistants` creates the app that answers assistants at the listener, if any.
         """
@@ -392,8 +393,8 @@ class Daemon:
             await self._end([name], REMOVAL_GRACE)
             deleted = await self._delete_documents(store, name)
             async with self._switching:
-                # Last: until then, a daemon that is killed starts with the mirror, so its documents always
-                # have an owner.
+                # Last, because a killed daemon then restarts with the mirror, so its documents always have an
+                # owner.
                 await self._drop_from_config(name)
                 del self._removing[name]
         except (KbsyncError, OSError) as error:
@@ -414,12 +415,12 @@ class Daemon:
     async def _delete_documents(self, store: StateStore, name: str) -> int:
         """Delete a mirror's documents and state; returns how many documents."""
         installation = self._installation
-        stake = await store.read(lambda tx: read_stake(tx, installation, name))
-        if stake is None:
+        holdings = await store.read(lambda tx: read_holdings(tx, installation, name))
+        if holdings is None:
             return 0
-        self._removals.begin(name, stake.documents)
+        self._removals.begin(name, holdings.documents)
         report = partial(self._removals.report, name)
-        return await forget_mirror(installation, store, stake, lambda: installation, report)
+        return await forget_mirror(installation, store, holdings, lambda: installation, report)
 
     async def _drop_from_config(self, name: str) -> None:
         """Remove a mirror from the config file and from the config in use. Raises `UsageError`."""
@@ -430,7 +431,7 @@ class Daemon:
             await asyncio.to_thread(remove_mirror, path, os.environ, name, installation.command_line)
         finally:
             self._hangup.set()
-        # Even if the rest of the file is refused at the reload, this mirror must not start again.
+        # This mirror must not start again, even if the reload refuses the rest of the file.
         mirrors = tuple(mirror for mirror in config.mirrors if mirror.name != name)
         without = replace(installation, config=replace(config, mirrors=mirrors))
         await self._listen(without)

@@ -1,7 +1,7 @@
-"""Forgets a mirror, for the commands `forget` and `remove` and for the web page: finds what it has, opens the
-knowledge bases with its documents, and deletes them if requested.
+"""Forgets a mirror, for the commands `forget` and `remove` and for the web page: finds its
+documents, opens their knowledge bases, and deletes them if requested.
 
-Documents of former mirrors with its name are deleted first. If that fails, the mirror itself is still whole.
+It first deletes documents of former mirrors with this name. If that fails, the mirror itself is unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WithSecrets = Callable[[], Installation]
 
 
 @dataclass(frozen=True, slots=True)
-class Stake:
+class Holdings:
     """A mirror in the state. `record`: None if the mirror was forgotten; `leftovers`: the documents it left
     behind."""
 
@@ -53,8 +53,9 @@ class Stake:
 
     @property
     def documents(self) -> int:
-        """Return how many documents the mirror has in its knowledge base, or an earlier one of this name left
-        behind."""
+        """Return how many documents this mirror has, or an earlier one with its name left, in the knowledge
+        base.
+        """
         return self.owned.documents + sum(base.documents for base in self.leftovers)
 
 
@@ -62,15 +63,15 @@ class UnreachableBase(UsageError):
     """No mirror in the config uses the knowledge base, so it can't be opened."""
 
 
-def read_stake(tx: Tx, installation: Installation, name: str) -> Stake | None:
-    """Return what the state contains about the mirror; None if it has no mirror with this name."""
+def read_holdings(tx: Tx, installation: Installation, name: str) -> Holdings | None:
+    """Return the state's data about the mirror; None if it has no mirror with this name."""
     record, leftovers = tx.mirrors.named(name), tx.forgotten.bases(name)
     if record is None:
         leftovers = leftovers or _find_unknown_base(installation, name)
-        return Stake(name, None, None, Belongings(), leftovers) if leftovers else None
+        return Holdings(name, None, None, Belongings(), leftovers) if leftovers else None
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
     # Count only documents that a row proves ours (promise 6).
-    return Stake(name, record, binding, belongings(tx, record), leftovers)
+    return Holdings(name, record, binding, belongings(tx, record), leftovers)
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
@@ -98,7 +99,7 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
 async def forget_mirror(
     installation: Installation,
     store: StateStore,
-    stake: Stake,
+    holdings: Holdings,
     deleting: WithSecrets | None,
     report: Report = lambda _deleted: None,
 ) -> int:
@@ -108,32 +109,32 @@ async def forget_mirror(
     mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted; then the
     mirror is still in the state, without the documents deleted before.
     """
-    deleted, record, binding = 0, stake.record, stake.binding
+    deleted, record, binding = 0, holdings.record, holdings.binding
 
     def report_more(count: int) -> None:
         report(deleted + count)
 
     if deleting is not None:
-        for base in stake.leftovers:
-            async with open_base(installation, deleting, stake.name, base.base) as target:
+        for base in holdings.leftovers:
+            async with open_base(installation, deleting, holdings.name, base.base) as target:
                 listed = base if base.id else await note_listed(store, base, target)
                 deleted += await delete_left(store, listed, target, report_more)
     if record is not None and deleting is not None and binding is not None:
-        async with open_base(installation, deleting, stake.name, binding) as target:
+        async with open_base(installation, deleting, holdings.name, binding) as target:
             deleted += await forget(store, record, target, delete_documents=True, report=report_more)
     elif record is not None:
         await forget(store, record)
-    await asyncio.to_thread(_forget_set_aside, installation, stake, deletes=deleting is not None)
+    await asyncio.to_thread(_forget_set_aside, installation, holdings, deletes=deleting is not None)
     return deleted
 
 
-def _forget_set_aside(installation: Installation, stake: Stake, *, deletes: bool) -> None:
+def _forget_set_aside(installation: Installation, holdings: Holdings, *, deletes: bool) -> None:
     """Delete damaged files that were set aside, because they have the mirror's paths or texts as well
     (promise 11)."""
     from kbsync.index.sqlite.schema import FILE
 
     forget_set_aside(installation.state_file)
-    bases = [stake.binding, *(leftover.base for leftover in stake.leftovers)] if deletes else []
+    bases = [holdings.binding, *(leftover.base for leftover in holdings.leftovers)] if deletes else []
     for base in bases:
         if base is not None and base.folder is not None:
             forget_set_aside(base.folder / FILE)
@@ -187,15 +188,15 @@ def _mirrors_leading_to(
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
     if base.target == DEFAULT_TARGET:
-        # Look where the base was, and where it is if the state directory moved. Opening a missing base would
-        # create it.
+        # Check the base's old location, and the new one if the state directory moved. Opening a missing base
+        # would create it.
         folders = filter(None, (base.folder, installation.state_dir / BASES / name))
         named = (mirror.target.path for mirror in installation.config.mirrors if mirror.name == name)
         for folder in dict.fromkeys([*folders, *filter(None, named)]):
             if (folder / FILE).exists():
                 yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
         return
-    # Only from here on are keys needed.
+    # Keys are needed only from here on.
     mirrors = [mirror for mirror in with_secrets().config.mirrors if mirror.target.type == base.target]
     for mirror in sorted(mirrors, key=lambda mirror: mirror.name != name):
         # A mirror with another name may use the same base.

@@ -27,7 +27,7 @@ NAMED = 3
 """Maximum number of paths that a message names."""
 
 Report = Callable[[int], None]
-"""Gets the number of documents deleted so far."""
+"""Receives the number of documents deleted so far."""
 
 
 class StillThere(KbsyncError):
@@ -212,9 +212,9 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
 
 
 def _doubt(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
-    """Record that documents that served may be gone soon."""
-    # If kbsync is killed before it records the deletions, the mirror checks each of these and sends those
-    # again that are gone. Otherwise it would believe for up to a day that they are searchable.
+    """Record that serving documents may soon be deleted."""
+    # If kbsync is killed before it records the deletions, the mirror checks each of these and sends the
+    # deleted ones again. Otherwise it would assume for up to a day that they are searchable.
     for row in rows:
         if row.state.serves:
             tx.uploads.save(lifecycle.poll_again(row, timing))

@@ -47,7 +47,7 @@ from kbsync.engine.plan import CommandContext
 from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
-from kbsync.forget import read_stake
+from kbsync.forget import read_holdings
 from kbsync.installation import Installation
 from kbsync.once import identities_of
 from kbsync.search import OpenMirrors, hit_json, search, shortened
@@ -57,7 +57,7 @@ from kbsync.server.documents import Vaults, is_from_this_machine, part_of
 from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
 from kbsync.server.metrics import Counters, LoopMonitor, rendered
-from kbsync.server.removals import RemovalQueue, stake_json
+from kbsync.server.removals import RemovalQueue, holdings_json
 from kbsync.server.responses import body_of, json_answer, refusal
 from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views
 from kbsync.source.wake import wake
@@ -345,13 +345,14 @@ class ListenerApp:
         return json_answer(await self.views.history(names, _path_in(params, "key"), limit))
 
     async def removal(self, request: Request) -> Response:
-        """Return what removing the `mirror` with its documents would delete: how many documents, in which
-        knowledge bases."""
+        """Return the number of documents that removing the `mirror` would delete, and their
+        knowledge bases.
+        """
         name = request.query_params.get("mirror", "")
         self._check_mirror(name)
         installation = self._mirrors.installation
-        stake = await self.state_reader.read(lambda tx: read_stake(tx, installation, name))
-        return json_answer(stake_json(name, stake))
+        holdings = await self.state_reader.read(lambda tx: read_holdings(tx, installation, name))
+        return json_answer(holdings_json(name, holdings))
 
     async def events(self, _request: Request) -> EventStream:
         """Return the event stream."""
@@ -429,11 +430,11 @@ class ListenerApp:
 
         def edit(config_path: Path) -> None:
             if installation.only:
-                # The daemon would go on with the mirror, because it refuses a config without it.
+                # The daemon would continue with the mirror, because it refuses a config without one.
                 command = installation.command_line(f"remove {mirror}")
                 raise UsageError(f"kbsync was started with --mirror; stop it, then run: {command}")
             self._removals.check(mirror, names)
-            # If it can't be edited, nothing may be deleted.
+            # If the config can't be edited, nothing may be deleted.
             remove_mirror(config_path, os.environ, mirror, installation.command_line, writes=not deletes)
 
         if deletes:

@@ -170,7 +170,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
         sockets = []
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in addresses):
             try:
-                # An IPv6 socket doesn't bind the IPv4 port, which has a socket of its own.
+                # An IPv6 socket doesn't bind the IPv4 port, which has its own socket.
                 listening = socket.create_server(address, family=family, backlog=BACKLOG)
             except OSError as error:
                 shown, number = str(address[0]), str(address[1])
@@ -184,7 +184,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 class HttpListener:
-    """Keeps the listener that the config asks for. Call its methods in the running mirrors' loop.
+    """Runs the listener according to the config. Call its methods in the running mirrors' loop.
 
     `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
     start and end. `assistants` creates the application for assistants, if any. `removals`: the daemon's.
@@ -207,7 +207,7 @@ class HttpListener:
         self._changing = asyncio.Lock()
 
     async def turn_to(self, config: Config) -> None:
-        """Listen as this config says from now on. On `UsageError` the old listener continues."""
+        """Listen according to this config from now on. On `UsageError` the old listener continues."""
         async with self._changing:
             await self._turn_to(config.http)
         self._installation = replace(self._installation, config=config)

@@ -17,13 +17,13 @@ from typing import Any
 
 from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
-from kbsync.forget import Stake
+from kbsync.forget import Holdings
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorRemoval:
-    """The removal of one mirror: `deleted` of its `documents` are gone. `at`: when it began, in epoch
-    seconds.
+    """The removal of one mirror: `deleted` of its `documents` are deleted so far. `at`: when it began, in
+    epoch seconds.
 
     `problem`: why it failed; '' while it runs.
     """
@@ -45,8 +45,9 @@ class RemovalQueue:
 
     def __init__(self) -> None:
         self.current: Mapping[str, MirrorRemoval] = {}
-        """By mirror: those requested, running or failed. Replaced on each change, so any thread may read
-        it."""
+        """Requested, running and failed removals by mirror. Replaced on each change, so any thread may read
+        it.
+        """
         self.has_requests = asyncio.Event()
         self._requested: list[str] = []
 
@@ -92,17 +93,17 @@ class RemovalQueue:
         self.current = {**self.current, removal.mirror: removal}
 
 
-def stake_json(name: str, stake: Stake | None) -> dict[str, Any]:
-    """Return what the removal of a mirror with its documents deletes, and what it leaves."""
+def holdings_json(name: str, holdings: Holdings | None) -> dict[str, Any]:
+    """Return the documents that removing a mirror deletes, and those that it leaves."""
     bases: list[dict[str, Any]] = []
-    if stake is not None:
-        if stake.binding is not None and stake.owned.documents:
-            bases.append(_base_json(stake.binding.location, stake.owned.documents, is_deleted=True))
-        for left in stake.leftovers:
+    if holdings is not None:
+        if holdings.binding is not None and holdings.owned.documents:
+            bases.append(_base_json(holdings.binding.location, holdings.owned.documents, is_deleted=True))
+        for left in holdings.leftovers:
             bases.append(_base_json(left.base.location, left.documents, is_deleted=True))
-        for former, documents in stake.owned.elsewhere:
+        for former, documents in holdings.owned.elsewhere:
             bases.append(_base_json(former.location, documents, is_deleted=False))
-    documents, unsure = (0, 0) if stake is None else (stake.documents, stake.owned.unsure)
+    documents, unsure = (0, 0) if holdings is None else (holdings.documents, holdings.owned.unsure)
     return {"mirror": name, "documents": documents, "unsure": unsure, "bases": bases}
 
 

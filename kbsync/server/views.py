@@ -1,7 +1,7 @@
 """Builds the data for the page, the API and the metrics: read from the state, and counted in the mirrors'
 loop.
 
-It reads the state on a connection and thread of its own, so that no mirror waits for a reader.
+It reads the state on a separate connection and thread, so that mirrors don't wait for readers.
 """
 
 from __future__ import annotations

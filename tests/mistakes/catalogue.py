@@ -558,7 +558,7 @@ MISTAKES = {
     "config-edited-before-documents": Mistake(
         "`kbsync remove --delete` takes the mirror out of the config, and then its documents stay",
         "kbsync/cli/commands/remove.py",
-        "        show_stake(stake, True)\n",
+        "        show_holdings(holdings, True)\n",
         "        _edit(installation, name)\n",
         ("tests/cli/test_folders.py",),
     ),

@@ -1,4 +1,4 @@
-"""`kbsync forget`: ends a mirror and, on request, deletes what kbsync put into its knowledge base."""
+"""`kbsync forget`: ends a mirror and, on request, deletes its documents in the knowledge base."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kbsync.core.text import format_count, printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from kbsync.forget import Stake
+    from kbsync.forget import Holdings
     from kbsync.installation import Installation
     from kbsync.state.forgotten import ForgottenBase
     from kbsync.state.read_only import Tx
@@ -42,25 +42,25 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
 def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: bool, yes: bool) -> None:
-    """Forget everything about MIRROR, after showing what that is. No other kbsync may be running.
+    """Forget everything about MIRROR, after showing the details. No other kbsync may be running.
 
-    To delete documents that stay, run it again with --delete-documents. A mirror that is still in the config
+    To delete remaining documents, run it again with --delete-documents. A mirror that is still in the config
     starts from scratch at the next pass.
     """
-    installation, stake = _find(choices, mirror)
+    installation, holdings = _find(choices, mirror)
     if left_behind:
         if delete_documents:
             raise UsageError("--left-behind deletes documents anyway; omit --delete-documents")
-        _delete_left_behind(installation, stake, choices, yes=yes)
+        _delete_left_behind(installation, holdings, choices, yes=yes)
         return
-    if stake.record is None and not delete_documents:
+    if holdings.record is None and not delete_documents:
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {delete_command}")
-    show_stake(stake, delete_documents)
-    question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
+    show_holdings(holdings, delete_documents)
+    question = f"Forget {mirror}?" if holdings.record is not None else f"Delete what {mirror} left?"
     if not confirm(question, f"forget {mirror}", yes=yes):
         return
-    deleted, remaining = end_mirror(installation, stake, choices if delete_documents else None)
+    deleted, remaining = end_mirror(installation, holdings, choices if delete_documents else None)
     if choices.quiet:
         return
     result = f"; {format_count(deleted, 'document')} deleted" if delete_documents else ""
@@ -73,15 +73,16 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         # A search of another mirror covers the whole shared database.
-        is_shared = any(TARGETS[stake.base.target].searches_all for stake in remaining)
+        is_shared = any(TARGETS[holdings.base.target].searches_all for holdings in remaining)
         searched = "kbsync can no longer search them"
         if is_shared:
             searched = "searches of other mirrors in that database still find them"
         Output().line(printable(f"{searched}; to delete them: {delete_command}"))
 
 
-def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
-    """Return the installation whose state has the mirror: the one that the options choose, else a known one.
+def _find(choices: Choices, name: str) -> tuple[Installation, Holdings]:
+    """Return the installation whose state has the mirror: the one that the options choose, otherwise a known
+    one.
 
     Raises `UsageError` if none or several have it.
     """
@@ -91,10 +92,12 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
     except UsageError:
         if choices.config is not None or choices.folder is not None:
             raise
-    if chosen is not None and (stake := find_stake(chosen, name)) is not None:
-        return chosen, stake
+    if chosen is not None and (holdings := find_holdings(chosen, name)) is not None:
+        return chosen, holdings
     others = [] if choices.config is not None or choices.folder is not None else _others(choices)
-    candidates = [(other, stake) for other in others if (stake := find_stake(other, name)) is not None]
+    candidates = [
+        (other, holdings) for other in others if (holdings := find_holdings(other, name)) is not None
+    ]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
@@ -112,7 +115,7 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
 
 
 def _others(choices: Choices) -> list[Installation]:
-    """Return states that may have the mirror although no config uses them any more."""
+    """Return states that may have the mirror although no config uses them now."""
     from kbsync.config.model import Config
     from kbsync.installation import Installation
 
@@ -127,11 +130,11 @@ def _others(choices: Choices) -> list[Installation]:
     return [installation for installation in bare if installation.state_file.exists()]
 
 
-def find_stake(installation: Installation, name: str) -> Stake | None:
-    """Return what the state contains about the mirror; None if it has no mirror with this name."""
-    from kbsync.forget import read_stake
+def find_holdings(installation: Installation, name: str) -> Holdings | None:
+    """Return the state's data about the mirror; None if it has no mirror with this name."""
+    from kbsync.forget import read_holdings
 
-    return read_state(installation, lambda tx: read_stake(tx, installation, name))
+    return read_state(installation, lambda tx: read_holdings(tx, installation, name))
 
 
 def _names(installation: Installation) -> list[str]:
@@ -141,18 +144,18 @@ def _names(installation: Installation) -> list[str]:
     return read_state(installation, names)
 
 
-def show_stake(stake: Stake, delete_documents: bool) -> None:
-    """Print what would be forgotten or deleted, on stderr like the question."""
-    name, owned = stake.name, stake.owned
-    if stake.record is not None:
+def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
+    """Print the mirror's state and documents to forget or delete, on stderr like the question."""
+    name, owned = holdings.name, holdings.owned
+    if holdings.record is not None:
         fate = "will be deleted" if delete_documents else "will stay"
-        where = "no knowledge base" if stake.binding is None else stake.binding.location
+        where = "no knowledge base" if holdings.binding is None else holdings.binding.location
         ours = format_count(owned.documents, "document")
-        print_message(f"{name}: {printable(stake.record.folder)}: {ours} in {printable(where)} {fate}")
+        print_message(f"{name}: {printable(holdings.record.folder)}: {ours} in {printable(where)} {fate}")
     for base, documents in owned.elsewhere:
         count = format_count(documents, "document")
         print_message(f"{name}: {count} in {printable(base.location)}, which was used before, will stay")
-    for leftover in stake.leftovers:
+    for leftover in holdings.leftovers:
         fate = "will be deleted" if delete_documents else "will stay"
         count = format_count(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
@@ -162,11 +165,11 @@ def show_stake(stake: Stake, delete_documents: bool) -> None:
 
 def end_mirror(
     installation: Installation,
-    stake: Stake,
+    holdings: Holdings,
     deleting: Choices | None,
     then: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[ForgottenBase]]:
-    """Forget the mirror under the lock. Returns how many documents were deleted, and what is left.
+    """Forget the mirror under the lock. Returns how many documents were deleted, and the remaining ones.
 
     `then` is called at the end, while no other kbsync can start.
     """
@@ -178,9 +181,9 @@ def end_mirror(
     prepare(installation)
     with_secrets = None if deleting is None else partial(_choose_all, deleting)
     with open_state(installation, print_message) as store:
-        with concerning(stake.name):
-            deleted = asyncio.run(forget_mirror(installation, store, stake, with_secrets))
-        remaining = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
+        with concerning(holdings.name):
+            deleted = asyncio.run(forget_mirror(installation, store, holdings, with_secrets))
+        remaining = store.read_now(lambda tx: tx.forgotten.bases(holdings.name))
         then()
         if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
             # While the state directory has this note, other commands know its folder.
@@ -195,7 +198,9 @@ def _choose_all(choices: Choices) -> Installation:
     return choose(dataclasses.replace(choices, mirrors=()), here=True)
 
 
-def _delete_left_behind(installation: Installation, stake: Stake, choices: Choices, *, yes: bool) -> None:
+def _delete_left_behind(
+    installation: Installation, holdings: Holdings, choices: Choices, *, yes: bool
+) -> None:
     """Delete the mirror's documents in former knowledge bases; the mirror continues."""
     import asyncio
 
@@ -203,36 +208,36 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
     from kbsync.forget import UnreachableBase, open_base
     from kbsync.once import open_state
 
-    record, former = stake.record, stake.owned.elsewhere
-    if record is None or not (former or stake.leftovers):
-        raise UsageError(f"{stake.name} left nothing behind in another knowledge base")
+    record, former = holdings.record, holdings.owned.elsewhere
+    if record is None or not (former or holdings.leftovers):
+        raise UsageError(f"{holdings.name} left nothing behind in another knowledge base")
     for location, documents in [
         *((base.location, documents) for base, documents in former),
-        *((leftover.base.location, leftover.documents) for leftover in stake.leftovers),
+        *((leftover.base.location, leftover.documents) for leftover in holdings.leftovers),
     ]:
         print_message(
-            printable(f"{stake.name}: {format_count(documents, 'document')} in {location}, used before")
+            printable(f"{holdings.name}: {format_count(documents, 'document')} in {location}, used before")
         )
-    if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
+    if not confirm(f"Delete what {holdings.name} left behind?", f"forget {holdings.name}", yes=yes):
         return
     prepare(installation)
     with_secrets = partial(_choose_all, choices)
 
     async def delete_all(store: StateStore) -> int:
         deleted = 0
-        for base in [*(base for base, _ in former), *(leftover.base for leftover in stake.leftovers)]:
+        for base in [*(base for base, _ in former), *(leftover.base for leftover in holdings.leftovers)]:
             try:
-                async with open_base(installation, with_secrets, stake.name, base) as target:
+                async with open_base(installation, with_secrets, holdings.name, base) as target:
                     if (released := await release(store, record, base)) is not None:
                         deleted += await delete_left(store, released, target)
             except UnreachableBase as error:
-                print_message(f"{stake.name}: {error}")
+                print_message(f"{holdings.name}: {error}")
         return deleted
 
-    with open_state(installation, print_message) as store, concerning(stake.name):
+    with open_state(installation, print_message) as store, concerning(holdings.name):
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
-        Output().line(f"{format_count(deleted, 'document')} of {stake.name} deleted; the mirror continues")
+        Output().line(f"{format_count(deleted, 'document')} of {holdings.name} deleted; the mirror continues")
 
 
 def _is_of_folder_option(installation: Installation) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.commands.forget import end_mirror, find_stake, show_stake
+from kbsync.cli.commands.forget import end_mirror, find_holdings, show_holdings
 from kbsync.cli.context import choose, request_reload
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
@@ -52,20 +52,20 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         raise UsageError(
             f"{name} is in no config; to forget it: {installation.command_line(f'forget {name}')}"
         )
-    stake = find_stake(installation, name)
-    if stake is None or name in [mirror.name for mirror in installation.config.mirrors]:
+    holdings = find_holdings(installation, name)
+    if holdings is None or name in [mirror.name for mirror in installation.config.mirrors]:
         # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
         installation.narrow(name)
         _edit(installation, name, writes=False)
-    documents = 0 if stake is None else stake.documents
+    documents = 0 if holdings is None else holdings.documents
     if not (keep or delete):
         if not sys.stdin.isatty():
             raise UsageError(f"not a terminal; pass --keep or --delete to remove {name}")
         delete = documents > 0 and _wants_to_delete(name, documents)
     deleted = 0
-    if delete and stake is not None:
-        show_stake(stake, True)
-        deleted, _ = end_mirror(installation, stake, choices, lambda: _edit(installation, name))
+    if delete and holdings is not None:
+        show_holdings(holdings, True)
+        deleted, _ = end_mirror(installation, holdings, choices, lambda: _edit(installation, name))
         documents = 0
     else:
         _edit(installation, name)
