@@ -68,14 +68,14 @@ def failed(place: Place) -> Place:
 @pytest.fixture
 def terminal() -> Iterator[Begin]:
     """Run kbsync in a place, each time in a new terminal."""
-    begun: list[Terminal] = []
+    started: list[Terminal] = []
 
     def begin(place: Place, *words: str, **size_and_env: Any) -> Terminal:
-        begun.append(Terminal(place, *words, **size_and_env))
-        return begun[-1]
+        started.append(Terminal(place, *words, **size_and_env))
+        return started[-1]
 
     yield begin
-    for one in begun:
+    for one in started:
         one.kill()
 
 

@@ -74,16 +74,16 @@ def fits(cure: str, pattern: str) -> bool:
 
 def cures() -> set[str]:
     """Return `module: text` of each fix."""
-    found = set[str]()
+    results = set[str]()
     for file in sorted(PACKAGE.rglob("*.py")):
         texts = [text for node in _told(ast.parse(file.read_bytes())) for text in _cures_in(node)]
         module = file.relative_to(PACKAGE)
-        found |= {f"{module}: {text}" for text in texts if text and not _HANDED_ON.match(text)}
+        results |= {f"{module}: {text}" for text in texts if text and not _HANDED_ON.match(text)}
     for file in sorted((PACKAGE / "server" / "static").iterdir()):
         commands = _ON_THE_PAGE.findall(file.read_text()) if file.suffix in (".js", ".html") else []
         known = [command for command in commands if command.split()[1] in (*COMMANDS, "--once")]
-        found |= {f"server/static/{file.name}: {command}" for command in known}
-    return found
+        results |= {f"server/static/{file.name}: {command}" for command in known}
+    return results
 
 
 def _told(tree: ast.AST) -> Iterator[ast.AST]:
@@ -132,5 +132,5 @@ def _texts(node: ast.AST) -> list[str]:
         case ast.IfExp(body=one, orelse=other):
             return [*_texts(one), *_texts(other)]
         case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Tuple(elts=words) | ast.List(elts=words)]):
-            return [" ".join("".join(_texts(each)) or "{}" for each in words)]
+            return [" ".join("".join(_texts(word)) or "{}" for word in words)]
     return []

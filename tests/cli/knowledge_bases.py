@@ -84,8 +84,8 @@ def zhipu() -> Iterator[KnowledgeBase]:
     vendor.arrive()
 
     def documents(prefix: str) -> Documents:
-        found = vendor.digests(Naming(prefix))
-        return sorted((prefix + path, one) for path, digests in found.items() for one in digests)
+        result = vendor.digests(Naming(prefix))
+        return sorted((prefix + path, digest) for path, digests in result.items() for digest in digests)
 
     quickly = {"poll_first": "50ms", "poll_longest": "300ms", "reembed_tries": 1, "absent_after": "2s"}
     try:
@@ -110,7 +110,7 @@ def service(name: str) -> Iterator[KnowledgeBase]:
         return unquote(json.dumps([one.get(key) for key in NAMING], ensure_ascii=False))
 
     def documents(_: str) -> Documents:
-        there = (one for one in app.snapshot()["documents"] if not one.get("deleted"))
+        there = (document for document in app.snapshot()["documents"] if not document.get("deleted"))
         return sorted((label(one), one["sha256"]) for one in there)
 
     quickly = {"poll_first": "20ms", "poll_longest": "200ms", "absent_after": "1s"}

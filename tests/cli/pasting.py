@@ -26,13 +26,13 @@ def paste(place: Place, command: str, *, env: dict[str, str] | None = None, **wo
     if command.startswith("kbsync approve"):
         command += " --yes"  # there is no terminal to confirm on
     root = machine(place)
-    kept = {name: value for name, value in os.environ.items() if name not in UNSET}
+    environment = {name: value for name, value in os.environ.items() if name not in UNSET}
     path = f"{stand_ins(root)}:{warm.programs()}:{os.environ['PATH']}:/usr/sbin:/sbin"
     ours = {"HOME": str(place.home), "COLUMNS": "80", "PATH": path, "MACHINE": str(root)}
     process = subprocess.run(
         ["bash", "-e", "-c", moved(root, command)],
         cwd=place.home,
-        env={**kept, **ours, **(env or {})},
+        env={**environment, **ours, **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=LONGEST,

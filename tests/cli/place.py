@@ -54,7 +54,9 @@ mirrors:
 def quickly(folder: Path) -> Config:
     """Return the config of `--folder` with a short `settle`: two seconds are long for many small passes."""
     config = folder_config(folder)
-    return replace(config, mirrors=tuple(replace(one, settle=0.1) for one in config.mirrors))
+    return replace(
+        config, mirrors=tuple(replace(mirror_config, settle=0.1) for mirror_config in config.mirrors)
+    )
 
 
 class Stream(io.TextIOWrapper):
@@ -111,10 +113,10 @@ Value = TypeVar("Value")
 def eventually(look: Callable[[], Value], seconds: float = 60.0) -> Value:
     """Call `look` until its value is true and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"still {found!r} after {seconds} s"
+    while not (result := look()):
+        assert time.monotonic() < deadline, f"still {result!r} after {seconds} s"
         time.sleep(0.02)
-    return found
+    return result
 
 
 class Daemon:
@@ -127,8 +129,8 @@ class Daemon:
     def lines(self, event: str = "") -> list[dict[str, Any]]:
         """Return its log so far, or only the lines of an event."""
         complete = self.log.read_text().rpartition("\n")[0].splitlines()
-        found = [json.loads(line) for line in complete]
-        return [line for line in found if event in ("", line["event"])]
+        matching = [json.loads(line) for line in complete]
+        return [line for line in matching if event in ("", line["event"])]
 
     def says(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait for an event's line with these fields, or for several of them."""
@@ -218,8 +220,8 @@ class Place:
             yield
 
     def environ(self, more: Mapping[str, str]) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in UNSET}
-        return {**kept, "HOME": str(self.home), "COLUMNS": "80", **more}
+        environment = {name: value for name, value in os.environ.items() if name not in UNSET}
+        return {**environment, "HOME": str(self.home), "COLUMNS": "80", **more}
 
     def start(
         self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, **options: Any
@@ -245,8 +247,8 @@ class Place:
         """Run a pass that mirrors everything and return its JSON."""
         ran = self.go("--once", "--json")
         assert ran.code == 0, (ran.out, ran.err)
-        found: dict[str, Any] = ran.json
-        return found
+        result: dict[str, Any] = ran.json
+        return result
 
     def watch(self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False) -> Daemon:
         """Start the daemon and wait until it watches the folder."""
@@ -284,10 +286,10 @@ class Place:
 
         The time is left out for SQLite's shared memory, which readers write to.
         """
-        found = {str(p.relative_to(self.root)): p.stat() for p in sorted(self.root.rglob("*"))}
+        result = {str(p.relative_to(self.root)): p.stat() for p in sorted(self.root.rglob("*"))}
         return {
             name: (stat.st_size, 0 if name.endswith("-shm") else stat.st_mtime_ns)
-            for name, stat in found.items()
+            for name, stat in result.items()
         }
 
 

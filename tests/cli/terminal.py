@@ -35,11 +35,13 @@ class Terminal:
         self.mine, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(theirs)
-        kept = {name: value for name, value in os.environ.items() if name not in (*UNSET, *OF_DESKTOPS)}
+        environment = {
+            name: value for name, value in os.environ.items() if name not in (*UNSET, *OF_DESKTOPS)
+        }
         self.process = Warm(
             words,
             cwd=place.root,
-            env={**kept, "HOME": str(place.home), "TERM": "xterm", **env},
+            env={**environment, "HOME": str(place.home), "TERM": "xterm", **env},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -55,8 +57,8 @@ class Terminal:
             piece = os.read(self.mine, 65536).decode(errors="replace")
             assert piece, self.seen
             self.seen += piece
-        found, _, self.seen = self.seen.partition(text)
-        return found + text
+        result, _, self.seen = self.seen.partition(text)
+        return result + text
 
     def type(self, keys: str) -> None:
         os.write(self.mine, keys.encode())

@@ -71,14 +71,14 @@ def test_answer_lists_the_files_it_is_based_on(zhipu: ZhipuPlace) -> None:
 def test_json_has_the_answer_and_its_slices(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("ask", "what does coffee cost", "--json")
     assert (ran.code, ran.err) == (0, "")
-    found = ran.json
-    assert found["cites"]
-    assert found["answer"] == "coffee costs four,4"
-    [cited] = found["citations"]
+    result = ran.json
+    assert result["cites"]
+    assert result["answer"] == "coffee costs four,4"
+    [cited] = result["citations"]
     assert (cited["path"], cited["abs_path"]) == ("prices.csv", str(zhipu.docs / "prices.csv"))
     line = {"text": "coffee costs four,4", "page": None, "line": 2, "sheet_name": "Sheet1", "box": None}
     assert cited["passages"] == [line]
-    assert (cited["hide_positions"], found["has_old_document"]) == (False, False)
+    assert (cited["hide_positions"], result["has_old_document"]) == (False, False)
 
 
 def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
@@ -86,20 +86,22 @@ def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
 ) -> None:
     """Positions come with the next indexing: this document is an old one."""
     [cited] = zhipu.run("ask", "wheelbarrow schematic", "--json").json["citations"]
-    [slice_] = [one for one in cited["passages"] if "wheelbarrow" in one["text"]]
+    [slice_] = [passage for passage in cited["passages"] if "wheelbarrow" in passage["text"]]
     box = {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
     assert (slice_["page"], slice_["box"]) == (1, box)
-    [name] = [one["name"] for one in zhipu.vendor.documents() if one["name"].startswith("yard")]
+    [name] = [
+        document["name"] for document in zhipu.vendor.documents() if document["name"].startswith("yard")
+    ]
     zhipu.vendor.turn(without_positions=name)
-    found = zhipu.run("ask", "wheelbarrow schematic", "--json").json
-    assert found["has_old_document"] is True
-    assert [one["hide_positions"] for one in found["citations"]] == [True]
+    answer = zhipu.run("ask", "wheelbarrow schematic", "--json").json
+    assert answer["has_old_document"] is True
+    assert [citation["hide_positions"] for citation in answer["citations"]] == [True]
 
 
 def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
     before = zhipu.vendor.asked("images")
-    found = zhipu.run("ask", "badges look like what up front", "--json").json
-    cited = {each["path"]: each["passages"][0] for each in found["citations"]}
+    answer = zhipu.run("ask", "badges look like what up front", "--json").json
+    cited = {citation["path"]: citation["passages"][0] for citation in answer["citations"]}
     assert [image["placeholder"] for image in cited["badges.txt"]["images"]] == [PLACEHOLDER]
     assert zhipu.vendor.asked("images") == before
 
@@ -111,11 +113,11 @@ def test_json_reports_tokens_and_duration(zhipu: ZhipuPlace, form: str) -> None:
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
     assert HOURS in whole
     for words in ([], ["--whole"], ["--model", "glm-4-flash"]):
-        found = zhipu.run("ask", "when does the office open", "--json", *words).json
-        assert words[:1] == ["--model"] or found["answer"] == whole
-        tokens = {"prompt_tokens": 5, "completion_tokens": len(found["answer"])}
+        answer = zhipu.run("ask", "when does the office open", "--json", *words).json
+        assert words[:1] == ["--model"] or answer["answer"] == whole
+        tokens = {"prompt_tokens": 5, "completion_tokens": len(answer["answer"])}
         told = {**tokens, "total_tokens": sum(tokens.values())}
-        assert found["usage"] == (None if form == "plain" and not words else told)
+        assert answer["usage"] == (None if form == "plain" and not words else told)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -173,22 +175,22 @@ def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuPlac
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
 def test_json_names_the_method_used(zhipu: ZhipuPlace, missing: list[str]) -> None:
-    found = zhipu.run("ask", "when does the office open", "--json").json
-    assert found["way"] == "application"
-    assert found["application"].isdigit()
+    answer = zhipu.run("ask", "when does the office open", "--json").json
+    assert answer["way"] == "application"
+    assert answer["application"].isdigit()
     zhipu.vendor.turn(not_offered=missing)
-    found = zhipu.run("ask", "when does the office open", "--json").json
-    assert (found["way"], found["model"], found["answer"]) == ("passages", "glm-4-flash", HOURS)
-    assert (found["question"], found["cites"]) == ("when does the office open", True)
-    [cited] = found["citations"]
+    answer = zhipu.run("ask", "when does the office open", "--json").json
+    assert (answer["way"], answer["model"], answer["answer"]) == ("passages", "glm-4-flash", HOURS)
+    assert (answer["question"], answer["cites"]) == ("when does the office open", True)
+    [cited] = answer["citations"]
     assert (cited["number"], cited["path"]) == (1, "guides/hours.md")
-    assert [one["text"] for one in cited["passages"]] == [HOURS]
+    assert [passage["text"] for passage in cited["passages"]] == [HOURS]
 
 
 def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuPlace) -> None:
     before = zhipu.vendor.asked("applications")
-    found = zhipu.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
-    assert (found["way"], found["model"]) == ("passages", "glm-4.5-air")
+    answer = zhipu.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
+    assert (answer["way"], answer["model"]) == ("passages", "glm-4.5-air")
     assert zhipu.vendor.asked("applications") == before
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
@@ -227,10 +229,10 @@ BOTH = "what does the coffee cost at the office"
 def test_only_selected_documents_are_used_for_answers(
     zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], paths: set[str]
 ) -> None:
-    found = zhipu.run("ask", BOTH, *by, *words, "--json").json
-    assert {one["path"] for one in found["citations"]} == paths
-    assert ("coffee" in found["answer"]) is ("prices.csv" in paths)
-    assert ("office" in found["answer"]) is ("guides/hours.md" in paths)
+    answer = zhipu.run("ask", BOTH, *by, *words, "--json").json
+    assert {citation["path"] for citation in answer["citations"]} == paths
+    assert ("coffee" in answer["answer"]) is ("prices.csv" in paths)
+    assert ("office" in answer["answer"]) is ("guides/hours.md" in paths)
 
 
 @EITHER
@@ -242,8 +244,8 @@ def test_nothing_is_sent_when_no_document_is_selected(
     ran = zhipu.run("ask", BOTH, *by, *words)
     assert (ran.code, ran.out) == (0, "")
     assert "no document of handbook is selected" in ran.err
-    found = zhipu.run("ask", BOTH, *by, *words, "--json").json
-    assert (found["answer"], found["citations"], found["way"]) == ("", [], None)
+    answer = zhipu.run("ask", BOTH, *by, *words, "--json").json
+    assert (answer["answer"], answer["citations"], answer["way"]) == ("", [], None)
     assert zhipu.vendor.asked() == before
 
 

@@ -38,17 +38,17 @@ def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
 def sent(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
     """Return the messages of each question to an application or a model, without the system prompt."""
     app = shared.vendor.server.app
-    answered, told = app.answer, []
+    answered, messages = app.answer, []
 
     def answer(request: Request, fault: Fault | None) -> Response:
         if app.op(request) in ("sse-invoke", "chat"):
             body = json.loads(request.body)
-            said = body.get("prompt") or body["messages"][1:]
-            told.append(said)
+            prompt = body.get("prompt") or body["messages"][1:]
+            messages.append(prompt)
         return answered(request, fault)
 
     monkeypatch.setattr(app, "answer", answer)
-    return told
+    return messages
 
 
 def said_to(zhipu: ZhipuPlace, text: str, *words: str) -> tuple[int, str, str]:

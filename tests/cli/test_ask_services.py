@@ -129,11 +129,11 @@ def test_answer_lists_the_files_it_is_based_on(asked: Asked, how: list[str]) -> 
     assert ran.code == 0, ran.err
     assert ran.out.startswith(HOURS)
     assert f"{asked.service.mark} guides/hours.md" in ran.out.splitlines()
-    found = asked.place.run("ask", QUESTION, "--json", *how).json
-    assert {key: found[key] for key in asked.service.way} == asked.service.way
-    assert found["answer"].startswith(HOURS)
-    [cited] = [one for one in found["citations"] if one["path"] == "guides/hours.md"]
-    assert (cited["number"], [one["text"].strip() for one in cited["passages"]]) == (1, [HOURS])
+    answer = asked.place.run("ask", QUESTION, "--json", *how).json
+    assert {key: answer[key] for key in asked.service.way} == asked.service.way
+    assert answer["answer"].startswith(HOURS)
+    [cited] = [citation for citation in answer["citations"] if citation["path"] == "guides/hours.md"]
+    assert (cited["number"], [passage["text"].strip() for passage in cited["passages"]]) == (1, [HOURS])
     assert cited["marks"] == [asked.service.mark.strip("[]")]
 
 
@@ -186,11 +186,11 @@ def test_refused_key_exits_with_code_3(asked: Asked) -> None:
 
 
 def test_answers_use_only_selected_documents_of_the_mirror(with_model: Asked) -> None:
-    found = with_model.place.run("ask", "what is said of the office and of coffee", "--json").json
-    assert {one["path"] for one in found["citations"]} == {"guides/hours.md", "prices.md"}
-    assert "paint" not in found["answer"]
-    found = with_model.place.run("ask", "office and coffee", "--path", "guides/**", "--json").json
-    assert {one["path"] for one in found["citations"]} == {"guides/hours.md"}
+    answer = with_model.place.run("ask", "what is said of the office and of coffee", "--json").json
+    assert {citation["path"] for citation in answer["citations"]} == {"guides/hours.md", "prices.md"}
+    assert "paint" not in answer["answer"]
+    answer = with_model.place.run("ask", "office and coffee", "--path", "guides/**", "--json").json
+    assert {citation["path"] for citation in answer["citations"]} == {"guides/hours.md"}
 
 
 def test_unknown_model_is_a_usage_error(with_model: Asked) -> None:
@@ -311,8 +311,8 @@ def test_model_error_is_never_an_answer(assistants: Asked) -> None:
 
 
 def test_assistants_are_listed_but_managed_elsewhere(assistants: Asked) -> None:
-    shown = assistants.place.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
-    assert (shown["name"], shown["model"]) == ("helpdesk", "qwen")
+    result = assistants.place.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
+    assert (result["name"], result["model"]) == ("helpdesk", "qwen")
     for words in (["show", "nobody"], ["create", "desk"], ["update", HOME_CHAT, "--name", "desk"]):
         ran = assistants.place.run("kb", "app", *words)
         assert (ran.code, ran.out) == (2, "")

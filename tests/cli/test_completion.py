@@ -41,12 +41,12 @@ def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[st
 @pytest.mark.parametrize("words", ["approve", "forget", "status --mirror"])
 def test_mirror_names_are_completed(place: Place, words: str) -> None:
     place.configure()
-    asked = {
+    request = {
         "_KBSYNC_COMPLETE": "bash_complete",
         "COMP_WORDS": f"kbsync {words} ha",
         "COMP_CWORD": str(len(words.split()) + 1),
     }
-    completed = shell_in(place, "env", *(f"{name}={value}" for name, value in asked.items()), "kbsync")
+    completed = shell_in(place, "env", *(f"{name}={value}" for name, value in request.items()), "kbsync")
     assert completed.stdout == "plain,handbook\n", completed.stderr
 
 
@@ -59,5 +59,5 @@ def test_shell_completes_a_command(place: Place, shell: str) -> None:
     script = place.root / "script"
     script.write_text(place.run("completion", shell).out)
     name = () if shell == "fish" else (shell,)
-    asked = shell_in(place, shutil.which(shell) or shell, "-c", ASK[shell], *name, script)
-    assert asked.stdout.split()[:1] == ["search"], asked.stderr
+    output = shell_in(place, shutil.which(shell) or shell, "-c", ASK[shell], *name, script)
+    assert output.stdout.split()[:1] == ["search"], output.stderr

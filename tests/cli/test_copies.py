@@ -45,7 +45,9 @@ def traces(place: Place) -> list[str]:
 
 def copies(place: Place, *options: str) -> list[dict[str, Any]]:
     ran = place.run("doctor", "--json", *options)
-    return [one for one in ran.json["checks"] if one["name"] == "copies" and one["result"] == "warning"]
+    return [
+        check for check in ran.json["checks"] if check["name"] == "copies" and check["result"] == "warning"
+    ]
 
 
 @enumerated()
@@ -66,10 +68,10 @@ def test_init_takes_over_a_folder_mirrored_with_folder_option(
     env = {name: str(tried.root / value) for name, value in env.items()}
     ran = tried.run("init", folder, *options, env=env)
     assert (ran.code, "moved here" in ran.out, trial(tried).exists()) == (0, True, False)
-    found = tried.run("search", SECRET, "--json").json["hits"]
-    assert {hit["path"] for hit in found} >= {"secret.md", "sub/deep/secret.md"}
-    again = tried.run("--once", "--json").json
-    assert (again["uploaded"], again["mirrors"][0]["documents"]["ready"]) == (0, 10)
+    results = tried.run("search", SECRET, "--json").json["hits"]
+    assert {hit["path"] for hit in results} >= {"secret.md", "sub/deep/secret.md"}
+    second_pass = tried.run("--once", "--json").json
+    assert (second_pass["uploaded"], second_pass["mirrors"][0]["documents"]["ready"]) == (0, 10)
 
 
 @long
@@ -112,13 +114,13 @@ def test_doctor_reports_a_copy_of_a_configured_mirror_with_the_command_that_remo
     tried: Place,
 ) -> None:
     tried.configure()
-    [found] = copies(tried)
-    assert f"{tried.docs} is also mirrored with --folder: 10 documents in {trial(tried)}" in found["detail"]
-    assert found["cure"] == ""  # the config has mirrored nothing yet
+    [check] = copies(tried)
+    assert f"{tried.docs} is also mirrored with --folder: 10 documents in {trial(tried)}" in check["detail"]
+    assert check["cure"] == ""  # the config has mirrored nothing yet
     assert tried.run("--once").code == 0
-    [found] = copies(tried)
-    assert paste(tried, found["cure"]).code == 2
-    assert paste(tried, f"{found['cure']} --yes").code == 0
+    [check] = copies(tried)
+    assert paste(tried, check["cure"]).code == 2
+    assert paste(tried, f"{check['cure']} --yes").code == 0
     assert copies(tried) == []
     (tried.docs / "secret.md").unlink()
     shutil.rmtree(tried.docs / "sub")
@@ -134,10 +136,10 @@ def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(tried: Plac
         tried.configure()
         tried.write("new.md", "new")
         assert tried.run("--once", *options).code == 0
-        [found] = copies(tried, *options)
-        assert "10 documents in" in found["detail"]
-        assert "9 deletions waiting for approval" in found["detail"]
-        assert found["cure"] == ""
+        [check] = copies(tried, *options)
+        assert "10 documents in" in check["detail"]
+        assert "9 deletions waiting for approval" in check["detail"]
+        assert check["cure"] == ""
         tried.config.unlink()
     assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
 
@@ -149,17 +151,17 @@ def test_doctor_never_suggests_removing_a_mirror_whose_disk_may_be_unmounted(pla
     assert place.run("--once", "--folder", folder).code == 0
     folder.parent.rename(place.root / "unmounted")
     place.configure()
-    [found] = copies(place)
-    assert f"{folder} does not exist: 1 document in" in found["detail"]
-    assert found["cure"] == ""
+    [check] = copies(place)
+    assert f"{folder} does not exist: 1 document in" in check["detail"]
+    assert check["cure"] == ""
     folder.parent.mkdir()
-    [found] = copies(place)
-    assert "forget notes --delete-documents" in found["cure"]
+    [check] = copies(place)
+    assert "forget notes --delete-documents" in check["cure"]
     # A mount point usually exists without its disk; a missing one proves nothing either.
     with closing(apsw.Connection(str(folder_state_dir(folder, place.state) / "state.db"))) as state:
         state.execute("UPDATE mirror SET root_is_mount = 1")
-    [found] = copies(place)
-    assert found["cure"] == ""
+    [check] = copies(place)
+    assert check["cure"] == ""
 
 
 @long
@@ -171,10 +173,10 @@ def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(tried: Plac
     tried.config.write_text(tried.config.read_text().replace(f"{tried.docs}", f"{tried.root}/elsewhere"))
     (tried.root / "elsewhere").mkdir()
     assert tried.run("--once").code == 0
-    [found] = copies(tried)
-    assert "kb/docs" in found["detail"]
-    assert found["cure"] == ""
-    command = words_of(found["detail"].partition("remove it with: ")[2])
+    [check] = copies(tried)
+    assert "kb/docs" in check["detail"]
+    assert check["cure"] == ""
+    command = words_of(check["detail"].partition("remove it with: ")[2])
     assert tried.run(*command).code == 2  # there is no terminal to ask on
     assert tried.run(*command, "--yes").code == 0
     assert copies(tried) == []
@@ -185,9 +187,9 @@ def test_doctor_reports_the_copy_of_a_deleted_folder(tried: Place) -> None:
     tried.docs.rename(tried.root / "away")
     (tried.root / "other").mkdir()
     assert tried.run("init", "other").code == 0
-    [found] = copies(tried)
-    assert f"{tried.docs} does not exist: 10 documents in {trial(tried)}" in found["detail"]
-    assert paste(tried, f"{found['cure']} --yes").code == 0
+    [check] = copies(tried)
+    assert f"{tried.docs} does not exist: 10 documents in {trial(tried)}" in check["detail"]
+    assert paste(tried, f"{check['cure']} --yes").code == 0
     assert copies(tried) == [] and traces(tried) == []
 
 
@@ -195,9 +197,9 @@ def test_doctor_reports_leftovers_of_a_forgotten_mirror(tried: Place) -> None:
     assert tried.run("forget", "docs", "--folder", "docs", "--yes").code == 0
     (tried.root / "other").mkdir()
     assert tried.run("init", "other").code == 0
-    [found] = copies(tried)
-    assert "10 documents of docs, which was forgotten, still in" in found["detail"]
-    assert paste(tried, f"{found['cure']} --yes").code == 0
+    [check] = copies(tried)
+    assert "10 documents of docs, which was forgotten, still in" in check["detail"]
+    assert paste(tried, f"{check['cure']} --yes").code == 0
     assert copies(tried) == [] and traces(tried) == []
 
 
@@ -208,9 +210,9 @@ def test_doctor_reports_a_base_missing_from_the_state(tried: Place) -> None:
         file.unlink()
     other = beside(tried, "other")
     assert tried.run("--once", *other).code == 0
-    [found] = copies(tried, *other)
-    assert "belongs to no mirror in the config or the state" in found["detail"]
-    assert paste(tried, f"{found['cure']} --yes").code == 0
+    [check] = copies(tried, *other)
+    assert "belongs to no mirror in the config or the state" in check["detail"]
+    assert paste(tried, f"{check['cure']} --yes").code == 0
     assert copies(tried, *other) == [] and traces(tried) == []
     assert tried.run("search", "other", "--json", *other).json["hits"]
 
@@ -220,14 +222,14 @@ def test_doctor_reports_damaged_files_that_were_set_aside(tried: Place) -> None:
     aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
     for name in (aside, aside.with_name(f"{aside.name}-wal")):
         name.write_bytes(f"some {SECRET}".encode())
-    [found] = copies(tried, "--folder", "docs")
-    assert str(aside) in found["detail"]
-    asked = tried.run(*words_of(found["cure"]))
-    assert (asked.code, str(aside) in asked.err, aside.exists()) == (2, True, True)
-    assert paste(tried, f"{found['cure']} --yes").out == "1 file deleted\n"
+    [check] = copies(tried, "--folder", "docs")
+    assert str(aside) in check["detail"]
+    output = tried.run(*words_of(check["cure"]))
+    assert (output.code, str(aside) in output.err, aside.exists()) == (2, True, True)
+    assert paste(tried, f"{check['cure']} --yes").out == "1 file deleted\n"
     assert list(aside.parent.glob("*damaged*")) == []
     assert copies(tried, "--folder", "docs") == []
-    assert paste(tried, f"{found['cure']} --yes").out == "nothing was set aside\n"
+    assert paste(tried, f"{check['cure']} --yes").out == "nothing was set aside\n"
 
 
 # -- copies that doctor offers to remove ---------------------------------------------------------------------
@@ -309,9 +311,9 @@ def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(tried: P
         says = "no state says which mirror it belongs to"
         for file in tried.state.glob("state.db*"):
             file.unlink()
-    [found] = copies(tried, *options)
-    assert says in found["detail"]
-    assert "rm " not in found["detail"] + found["cure"]
+    [check] = copies(tried, *options)
+    assert says in check["detail"]
+    assert "rm " not in check["detail"] + check["cure"]
 
 
 @proves("forget {} --left-behind")
@@ -323,17 +325,21 @@ def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empt
     text = tried.config.read_text()
     tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
     assert tried.run("--once").code == 0
-    [found] = copies(tried)
-    assert f"{tried.state}/kb/docs is its former knowledge base" in found["detail"]
-    asked = tried.run(*words_of(found["cure"]))
-    assert (asked.code, f"10 documents in {tried.state}/kb/docs" in asked.err) == (2, True)
-    ran = tried.run(*words_of(found["cure"]), "--yes")
+    [check] = copies(tried)
+    assert f"{tried.state}/kb/docs is its former knowledge base" in check["detail"]
+    output = tried.run(*words_of(check["cure"]))
+    assert (output.code, f"10 documents in {tried.state}/kb/docs" in output.err) == (2, True)
+    ran = tried.run(*words_of(check["cure"]), "--yes")
     assert ran.out == "10 documents of docs deleted; the mirror continues\n"
     assert (copies(tried), traces(tried)) == ([], [])
-    again = tried.run("--once", "--json").json
-    assert (again["uploaded"], again["deleted"], "note" in again["mirrors"][0]) == (0, 0, False)
+    second_pass = tried.run("--once", "--json").json
+    assert (second_pass["uploaded"], second_pass["deleted"], "note" in second_pass["mirrors"][0]) == (
+        0,
+        0,
+        False,
+    )
     assert tried.run("search", SECRET, "--json").json["hits"]
-    assert tried.run(*words_of(found["cure"]), "--yes").code == 2
+    assert tried.run(*words_of(check["cure"]), "--yes").code == 2
 
 
 # -- init: everything or nothing -----------------------------------------------------------------------------
@@ -378,8 +384,8 @@ def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
     assert "already" in ran.out
     assert (trial(tried) / "state.db").exists()
     assert (trial(tried) / "kb" / "docs" / "index.db").exists()
-    found = tried.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
-    assert found
+    results = tried.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
+    assert results
 
 
 @long

@@ -214,8 +214,8 @@ def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuPlace) -> N
     assert zhipu.run("--once", *flags).code == 0
     assert zhipu.run("kb", "app", "create", "helpdesk", *flags).code == 0
     command = after(zhipu.run("ask", " ", *flags).err, "or type it: ")
-    asked = paste(zhipu, f"echo 'where is alpha' | {command}")
-    assert (asked.code, "a.md" in asked.out) == (0, True), asked.err
+    output = paste(zhipu, f"echo 'where is alpha' | {command}")
+    assert (output.code, "a.md" in output.out) == (0, True), output.err
 
 
 @long
@@ -242,8 +242,8 @@ def test_search_during_the_first_pass_shows_how_to_watch_it(place: Place) -> Non
     with lock.held(place.root / "odd state"):
         early = place.run("search", "alpha", *flags)
         assert "the first pass is under way" in early.err and "--once" not in early.err
-        seen = paste(place, after(early.err, "check progress: "))
-    assert (early.code, seen.code, "handbook" in seen.out) == (2, 0, True)
+        output = paste(place, after(early.err, "check progress: "))
+    assert (early.code, output.code, "handbook" in output.out) == (2, 0, True)
 
 
 @long
@@ -260,8 +260,8 @@ def test_status_too_small_for_everything_names_the_command_that_lists_all(
     watching.process.send_signal(signal.SIGINT)
     assert watching.end() == 130
     [command] = re.findall(r"(?:more; to list all|in full): (kbsync status[^\x1b\r\n]*)", frame)
-    told = paste(place, command)
-    assert (told.code, "4 documents failed" in told.out) == (0, True)
+    output = paste(place, command)
+    assert (output.code, "4 documents failed" in output.out) == (0, True)
 
 
 @long
@@ -275,10 +275,10 @@ def test_failed_document_comes_with_instructions(place: Place) -> None:
     explain, _, retry = advice.partition("; to retry all of them: ")
     in_json = json.loads(place.run("--once", *flags).err.splitlines()[-1])
     assert (in_json["explain"], in_json["cure"]) == (explain, retry)
-    told = paste(place, explain, PATH=f"'{place.docs}/a b.pdf'")
-    assert told.code == 0
-    assert "cannot be read" in told.out
-    own = told.out.partition("run `")[2].partition("`")[0]
+    output = paste(place, explain, PATH=f"'{place.docs}/a b.pdf'")
+    assert output.code == 0
+    assert "cannot be read" in output.out
+    own = output.out.partition("run `")[2].partition("`")[0]
     assert " retry " in own
     for cure in (own, retry):
         asked = paste(place, cure)
@@ -324,9 +324,9 @@ def test_interrupted_pass_comes_with_the_command_to_continue_it(place: Place) ->
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
-    [told] = [json.loads(line) for line in err.splitlines() if b"pass.interrupted" in line]
+    [log_line] = [json.loads(line) for line in err.splitlines() if b"pass.interrupted" in line]
     place.configure()
-    gone_on = paste(place, told["cure"])
+    gone_on = paste(place, log_line["cure"])
     assert (gone_on.code, "1 uploaded" in gone_on.out) == (0, True)
 
 
@@ -365,9 +365,9 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuPlace,
         zhipu.write("b.md", "beta")
     halted = zhipu.run("--once", *flags)
     assert halted.code == 3
-    [told] = [json.loads(line) for line in halted.err.splitlines() if '"mirror.halted"' in line]
+    [log_line] = [json.loads(line) for line in halted.err.splitlines() if '"mirror.halted"' in line]
     printed = {
-        "log": told["cure"],
+        "log": log_line["cure"],
         "status": mirror(zhipu, flags)["halt"]["cure"],
         "terminal": zhipu.run("--once", *flags, tty=True).err.splitlines()[-1].rpartition("then run: ")[2],
     }
@@ -376,15 +376,15 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuPlace,
             printed[look] = zhipu.run(look, "--json", *flags).json["mirrors"][0]["halt"]["cure"]
         explained = zhipu.run("explain", str(zhipu.docs / "a.md"), *flags).out
         printed["explain"] = explained.partition("run `")[2].partition("`")[0]
-    assert set(printed.values()) == {told["cure"]}, printed
+    assert set(printed.values()) == {log_line["cure"]}, printed
     with lock.held(zhipu.root / "odd state"):  # beside a running kbsync no second one may start
         assert mirror(zhipu, flags)["halt"]["cure"].startswith("kbsync retry --mirror handbook ")
-    assert paste(zhipu, told["cure"]).code == 3  # as long as the cause remains, it is a halt
+    assert paste(zhipu, log_line["cure"]).code == 3  # as long as the cause remains, it is a halt
     end(zhipu)
-    cured = paste(zhipu, told["cure"])
+    cured = paste(zhipu, log_line["cure"])
     assert cured.code == 0, cured.err
-    left = mirror(zhipu, flags)
-    assert (left["halt"], left["documents"]["pending"]) == (None, 0)
+    remaining = mirror(zhipu, flags)
+    assert (remaining["halt"], remaining["documents"]["pending"]) == (None, 0)
 
 
 @enumerated()
@@ -404,8 +404,8 @@ def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
         whole = after(ran.err, "and 20 more; to list all: ")
         approve = after(ran.err, "to approve what is held: ")
     else:
-        told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
-        whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]
+        report = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
+        whole, approve = report["list.shortened"]["cure"], report["deletions.held"]["cure"]
     assert paste(zhipu, whole).out.count("\nheld  ") == 23
     assert "delete 23 documents:" in paste(zhipu, approve).out
     zhipu.vendor.turn(key_revoked=False)
@@ -432,9 +432,9 @@ def test_deletions_held_by_the_daemon_are_approved_with_the_logged_command(place
 
 def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
     """Return the explanation of a path, and the command in it."""
-    told = zhipu.run("explain", str(zhipu.docs / path), *flags).out
-    found = re.search(r"run `([^`]*)`", told)
-    return told, found[1] if found else ""
+    explanation = zhipu.run("explain", str(zhipu.docs / path), *flags).out
+    match = re.search(r"run `([^`]*)`", explanation)
+    return explanation, match[1] if match else ""
 
 
 @long
@@ -467,8 +467,8 @@ def test_explain_of_a_folder_shows_how_to_list_all_its_failures(place: Place) ->
     place.configure()
     flags = elsewhere(place)
     assert place.run("--once", *flags).code == 1
-    told, documents = explained(place, "sub", flags)
-    assert "more failed" in told
+    explanation, documents = explained(place, "sub", flags)
+    assert "more failed" in explanation
     assert len(re.findall("(?m)^failed ", paste(place, documents).out)) == 7
 
 
@@ -503,8 +503,8 @@ def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuPla
     commands = json.loads(line.removeprefix(b"data: "))["commands"]
     assert set(commands) == {"status", "plan"}
     for command in commands.values():
-        shown = paste(zhipu, command)
-        assert (shown.code, "handbook" in shown.out) == (0, True), shown
+        output = paste(zhipu, command)
+        assert (output.code, "handbook" in output.out) == (0, True), output
     assert daemon.end() == 0
 
 
@@ -579,13 +579,13 @@ def test_embedding_service_error_names_the_config_key(
 @pytest.mark.parametrize("number", {*_FIXES, *roots._FIXES}, ids=lambda number: errno.errorcode[number])
 def test_system_error_names_the_path(tmp_path: Path, number: int) -> None:
     error = OSError(number, os.strerror(number), str(tmp_path / "it"))
-    told = [sentence_of(error)] if number in _FIXES else []
+    errors = [sentence_of(error)] if number in _FIXES else []
     if number in roots._FIXES:
-        told.append(str(scratch_error(error)))
-    for sentence in told:
+        errors.append(str(scratch_error(error)))
+    for sentence in errors:
         assert sentence.startswith(f"{tmp_path}/it: {os.strerror(number).lower()}; ")
     cures = {_FIXES.get(number, "").removeprefix("; "), roots._FIXES.get(number, "")}
-    assert {sentence.partition("; ")[2] for sentence in told} <= cures
+    assert {sentence.partition("; ")[2] for sentence in errors} <= cures
 
 
 @proves("; free some inodes (df -i)")
@@ -618,13 +618,13 @@ def test_state_that_cannot_be_opened_names_its_file(
     def dup(_number: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
-    with pytest.raises(StateError) as told, pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(StateError) as caught, pytest.MonkeyPatch.context() as patch:
         if lacking == "descriptors":
             patch.setattr(db.os, "dup", dup)
         with db.state_errors(tmp_path / "state.db"):
             raise apsw.CantOpenError("unable to open database file")
-    assert str(told.value).startswith(f"{tmp_path}/state.db cannot be opened (")
-    assert says in str(told.value)
+    assert str(caught.value).startswith(f"{tmp_path}/state.db cannot be opened (")
+    assert says in str(caught.value)
 
 
 @proves("cannot be used ({}); choose another", "is not allowed for this user; choose port 1024 or higher")
@@ -640,15 +640,15 @@ def test_address_in_use_names_the_config_key(monkeypatch: pytest.MonkeyPatch, nu
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as caught:
         bind_sockets("127.0.0.1", 80)
-    assert str(told.value) == f"http.listen: 127.0.0.1:80 {says}"
+    assert str(caught.value) == f"http.listen: 127.0.0.1:80 {says}"
 
 
 def test_page_without_scripts_says_which_options_to_add() -> None:
     """The page is visible to strangers, so it can't contain them."""
-    said = app.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
-    assert "<code>kbsync status</code>, with the options that kbsync was started with" in said
+    noscript = app.content("page.html").decode().partition("<noscript>")[2].partition("</noscript>")[0]
+    assert "<code>kbsync status</code>, with the options that kbsync was started with" in noscript
 
 
 # -- all of them -----------------------------------------------------------------------------------------
@@ -681,7 +681,7 @@ def test_every_hint_is_covered_by_a_test() -> None:
         if "cures import" in file.read_text():
             importlib.import_module(f"tests.cli.{file.stem}")
     patterns = {*cures.PROVEN, *IN_OTHER_ROOMS}
-    printed = {cure: [one for one in patterns if cures.fits(cure, one)] for cure in cures.cures()}
+    printed = {cure: [pattern for pattern in patterns if cures.fits(cure, pattern)] for cure in cures.cures()}
     assert [cure for cure, fitting in printed.items() if not fitting] == []
     assert patterns - {one for fitting in printed.values() for one in fitting} == set()
 

@@ -107,7 +107,8 @@ RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Place], object]]] = [
     "sudo setfacl --recursive --modify u:{}:rX {}",
 )
 @pytest.mark.parametrize(
-    ("check", "arrange"), [*RIGHTS, *(pytest.param(*one, marks=only_root) for one in RIGHTS_OF_OTHERS)]
+    ("check", "arrange"),
+    [*RIGHTS, *(pytest.param(*rights_of_other, marks=only_root) for rights_of_other in RIGHTS_OF_OTHERS)],
 )
 def test_permissions_are_granted_and_revoked(
     place: Place, check: str, arrange: Callable[[Place], object]
@@ -124,8 +125,8 @@ def test_permissions_are_granted_and_revoked(
 def found_by(place: Place, check: str, *flags: str) -> dict[str, Any]:
     """Return the result of the only check with this name or ending, run in this process."""
     checks = place.run("doctor", "--json", *flags).json["checks"]
-    [found] = [one for one in checks if one["name"].endswith(check)]
-    return dict(found)
+    [matching] = [one for one in checks if one["name"].endswith(check)]
+    return dict(matching)
 
 
 def in_this_process(place: Place, check: str) -> Look:
@@ -220,8 +221,8 @@ def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
     real = os.statvfs
 
     def read_only(path: Any) -> Any:
-        found = real(path)
-        return os.statvfs_result((*tuple(found)[:8], found.f_flag | os.ST_RDONLY, found.f_namemax))
+        result = real(path)
+        return os.statvfs_result((*tuple(result)[:8], result.f_flag | os.ST_RDONLY, result.f_namemax))
 
     monkeypatch.setattr(os, "statvfs", read_only)
     command, _, mount = cure_of(in_this_process(place, "state")()).rpartition(" ")
@@ -309,9 +310,9 @@ def test_model_with_a_missing_file_is_reinstalled(place: Place, monkeypatch: pyt
     env = wheel(place.root / "wheels", "wordllama", metadata.version("wordllama"), files)
     there = Path(env["PIP_TARGET"], "wordllama")
     monkeypatch.setattr(embed, "wordllama_folder", lambda: there)
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as caught:
         embed.BuiltinEmbedder()
-    pasted = paste(place, str(told.value).partition("reinstall it: ")[2], env=env)
+    pasted = paste(place, str(caught.value).partition("reinstall it: ")[2], env=env)
     assert pasted.code == 0, pasted.err
     assert embed.BuiltinEmbedder().embed(["a word"]).any()
 
@@ -373,9 +374,9 @@ def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> No
     socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
     assert looks(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
     zhipu.aim(url="https://kb.invalid:1")
-    [found] = looks(zhipu, "handbook: proxy", socks)()
-    assert found["detail"] == "ALL_PROXY names a SOCKS proxy, which kbsync cannot use"
-    assert "kb.invalid" in found["cure"]
+    [check] = looks(zhipu, "handbook: proxy", socks)()
+    assert check["detail"] == "ALL_PROXY names a SOCKS proxy, which kbsync cannot use"
+    assert "kb.invalid" in check["cure"]
     assert looks(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
 
 
@@ -391,8 +392,8 @@ def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPl
 @proves("sudo timedatectl set-ntp true")
 def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuPlace) -> None:
     zhipu.vendor.turn(clock_skew=7200)
-    found = found_by(zhipu, "clock")
-    assert paste(zhipu, found["cure"]).code == 0
+    check = found_by(zhipu, "clock")
+    assert paste(zhipu, check["cure"]).code == 0
 
 
 # -- the listener ----------------------------------------------------------------------------------------

@@ -79,10 +79,10 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(place: Place, te
     config, port = place.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
     daemon = terminal(place, columns=200)
-    begun = daemon.until("press Ctrl-C to stop\r\n")
-    assert f"using {config}\r\n" in begun
-    assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; press Ctrl-C to stop" in begun
-    said = begun
+    output = daemon.until("press Ctrl-C to stop\r\n")
+    assert f"using {config}\r\n" in output
+    assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; press Ctrl-C to stop" in output
+    said = output
     for change, line in (
         (lambda: place.write("office/note.md", "a note"), r"\d\d:\d\d:\d\d \+ office/note\.md \d+\.\d s\r\n"),
         (lambda: place.write("office/note.md", "a note, changed"), r" ~ office/note\.md \d+\.\d s\r\n"),
@@ -174,10 +174,10 @@ def test_log_format_option_replaces_the_terminal_view(
     place.write("a.md", "alpha")
     place.configure()
     daemon = terminal(place, *options, columns=200)
-    said = daemon.until("document.ready") + daemon.until("\n")
-    assert "watching 1 folder, " not in said
+    output = daemon.until("document.ready") + daemon.until("\n")
+    assert "watching 1 folder, " not in output
     if "json" in options:
-        assert all(json.loads(line)["event"] for line in said.splitlines() if line)
+        assert all(json.loads(line)["event"] for line in output.splitlines() if line)
 
 
 @proves("status", "rescan")
@@ -245,10 +245,10 @@ def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuPlace) -> None:
     port = urlsplit(zhipu.vendor.url).port or 0
     assert connections(port)
     eventually(lambda: not connections(port), 20.0)
-    asked = zhipu.vendor.asked()
+    requests_before = zhipu.vendor.asked()
     zhipu.write("late.md", "text of late")
     mirrors(zhipu)
-    assert zhipu.vendor.asked() > asked
+    assert zhipu.vendor.asked() > requests_before
     assert daemon.end() == 0
 
 
@@ -285,8 +285,8 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
         assert "zhipu.key" in daemon.says("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
     else:
-        asked = zhipu.vendor.asked("base")
-        eventually(lambda: zhipu.vendor.asked("base") > asked)
+        requests_before = zhipu.vendor.asked("base")
+        eventually(lambda: zhipu.vendor.asked("base") > requests_before)
     assert zhipu.status()["halt"]["reason"] == "credentials"
     held.write_text(f"{zhipu.vendor.key}\n")
     if is_told:

@@ -27,7 +27,7 @@ from tests.targets.http.servers import serving
 
 def results(ran: Ran) -> dict[str, dict[str, Any]]:
     """Return the checks by name, one of each."""
-    return {one["name"]: one for one in ran.json["checks"]}
+    return {check["name"]: check for check in ran.json["checks"]}
 
 
 def of(ran: Ran, result: str) -> set[str]:
@@ -65,7 +65,7 @@ def test_bad_config_does_not_prevent_other_checks(place: Place, text: str, says:
     place.configure().write_text(text)
     ran = place.run("doctor", "--json")
     assert ran.code == 2
-    assert any(says in one["detail"] for one in ran.json["checks"] if one["name"] == "config")
+    assert any(says in check["detail"] for check in ran.json["checks"] if check["name"] == "config")
     assert {"versions", "libraries"} <= of(ran, "ok")
 
 
@@ -116,11 +116,11 @@ def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
     zhipu.aim(key=form.replace("{file}", str(file)).replace("{key}", wrong))
     moved = zhipu.config.rename(zhipu.root / "my config.yaml")
     assert zhipu.run("--once", "--config", moved).code == 3
-    found = results(zhipu.run("doctor", "--json", "--config", moved))["handbook: key"]
-    assert found["result"] == "wrong"
-    assert found["detail"].endswith(says.format(file=file, config=moved))
-    assert wrong not in found["detail"]
-    assert words_of(found["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
+    checks = results(zhipu.run("doctor", "--json", "--config", moved))["handbook: key"]
+    assert checks["result"] == "wrong"
+    assert checks["detail"].endswith(says.format(file=file, config=moved))
+    assert wrong not in checks["detail"]
+    assert words_of(checks["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
 
 
 def test_excluded_folders_may_be_unreadable(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,10 +165,10 @@ def test_hanging_or_failing_check_does_not_stop_the_others() -> None:
         yield
 
     checks = [Check("a", hangs), Check("b", breaks), Check("c", lambda: [CheckResult("c", "well")])]
-    found = run_checks(checks, limit=0.1)
-    told = [(one.subject, one.grade.value, int(one.code)) for one in found]
+    result = run_checks(checks, limit=0.1)
+    told = [(one.subject, one.grade.value, int(one.code)) for one in result]
     assert told == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
-    assert found[1].fix == "check for a hung disk or network"
+    assert result[1].fix == "check for a hung disk or network"
     never.set()
 
 
@@ -188,8 +188,8 @@ async def reached(host: str, ours: Authority, ca_file: Path | None) -> tuple[Che
         checks = await asyncio.to_thread(
             list, service._check_connection(endpoint, wire.trusted(endpoint), MIRROR)
         )
-    [found] = checks
-    return found, url
+    [result] = checks
+    return result, url
 
 
 async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -198,12 +198,12 @@ async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWri
 
 @proves("ask the operator of the service to renew it")
 async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None:
-    found, url = await reached("127.0.0.1", ours, ours.ca_file)
-    assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
-    assert "TLSv1.3" in found.detail
-    assert f"{url} responds with" in found.detail
-    assert "expires in 2 days" in found.detail
-    assert found.fix == "ask the operator of the service to renew it"
+    outcome, url = await reached("127.0.0.1", ours, ours.ca_file)
+    assert (outcome.subject, outcome.grade) == ("docs: TLS", Grade.WARNING)
+    assert "TLSv1.3" in outcome.detail
+    assert f"{url} responds with" in outcome.detail
+    assert "expires in 2 days" in outcome.detail
+    assert outcome.fix == "ask the operator of the service to renew it"
 
 
 @proves("set ca_file: to its CA in the config, or fix base_url")
@@ -211,10 +211,10 @@ async def test_certificate_about_to_expire_is_a_warning(ours: Authority) -> None
 async def test_untrusted_certificate_comes_with_a_fix(ours: Authority, is_named: bool) -> None:
     """Signed by an unknown authority, or issued for another name."""
     host, ca_file = ("localhost", ours.ca_file) if is_named else ("127.0.0.1", None)
-    found, _ = await reached(host, ours, ca_file)
-    assert (found.grade, int(found.code)) == (Grade.WRONG, 4)
-    assert "is not trusted" in found.detail
-    assert "ca_file:" in found.fix
+    outcome, _ = await reached(host, ours, ca_file)
+    assert (outcome.grade, int(outcome.code)) == (Grade.WRONG, 4)
+    assert "is not trusted" in outcome.detail
+    assert "ca_file:" in outcome.fix
 
 
 @pytest.mark.parametrize(
@@ -232,5 +232,5 @@ def test_dsn_password_readable_by_others_is_reported(place: Place, dsn: str, is_
     config = place.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn.strip(chr(34)))}}}")
     config.chmod(0o644)
     ran = place.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
-    told = [one for one in ran.json["checks"] if "may contain a secret" in one["detail"]]
-    assert bool(told) is is_secret
+    report = [check for check in ran.json["checks"] if "may contain a secret" in check["detail"]]
+    assert bool(report) is is_secret

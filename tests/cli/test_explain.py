@@ -21,8 +21,8 @@ from tests.share import long
 def test_explain_prints_the_extracted_text(mirrored: Place) -> None:
     ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
     assert "Run the installer, then reset your password." in ran.out
-    shown = mirrored.run("explain", "install.md", "--text", "--json", "--folder", "docs").json
-    assert "Run the installer" in shown["text"]
+    result = mirrored.run("explain", "install.md", "--text", "--json", "--folder", "docs").json
+    assert "Run the installer" in result["text"]
     odd = mirrored.run("explain", ODD, "--text", "--folder", "docs", tty=True)
     assert "xylophone" in odd.out
     assert "\x1b[31m" not in odd.out
@@ -61,9 +61,9 @@ def item(place: Place, path: str) -> dict[str, object]:
 
 @long
 def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanned: Place) -> None:
-    found, blank = item(scanned, SCAN), item(scanned, "blank.md")
-    assert (found["state"], found["document_id"]) == ("skipped", None)
-    assert str(found["reason"]).startswith("no text in it: it seems to be scanned")
+    result, blank = item(scanned, SCAN), item(scanned, "blank.md")
+    assert (result["state"], result["document_id"]) == ("skipped", None)
+    assert str(result["reason"]).startswith("no text in it: it seems to be scanned")
     assert (blank["state"], blank["reason"]) == ("skipped", "no text in it: it is empty or only blanks")
     assert scanned.run("status", "--check", "--folder", "docs").code == 0
     assert scanned.run("verify", "--folder", "docs").code == 0

@@ -156,9 +156,9 @@ def test_disk_and_model_errors_halt_with_a_hint(place: Place) -> None:
     folder = place.root / "a base"
     folder.mkdir()
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
-    told = [storage_error(folder, error) for error in full]
-    assert f"no space is left for the index in {folder}; free some" in str(told[0])
-    assert [paste(place, error.cure).code for error in told if isinstance(error, Halted)] == [0, 0, 0]
+    errors = [storage_error(folder, error) for error in full]
+    assert f"no space is left for the index in {folder}; free some" in str(errors[0])
+    assert [paste(place, error.cure).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
 
     Writer(folder).close()
     lacking = LocalEncoder(folder / "gone")
@@ -180,10 +180,10 @@ def test_disk_and_model_errors_halt_with_a_hint(place: Place) -> None:
     ):
         with pytest.raises(Halted) as halted:
             does()
-        told.append(halted.value)
+        errors.append(halted.value)
     assert "set embedding.dimensions in the config" in halted.value.cure
-    told.append(refuses_everything(Rejected("no such model", code="400")))
-    assert {getattr(error, "halt", "") for error in told} == {*ELSEWHERE, "index-read-only"}
+    errors.append(refuses_everything(Rejected("no such model", code="400")))
+    assert {getattr(error, "halt", "") for error in errors} == {*ELSEWHERE, "index-read-only"}
 
 
 def test_internal_error_is_reported_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,9 +233,9 @@ def test_unwritable_results_are_an_error(place: Place) -> None:
     place.configure()
     with open("/dev/full", "wb") as full:
         process = place.start("status", "--json", stdout=full)
-        _, said = process.communicate()
+        _, errors = process.communicate()
     assert process.returncode == Code.PASSING
-    assert said == b"kbsync: stdout: no space left on device; free some space\n"
+    assert errors == b"kbsync: stdout: no space left on device; free some space\n"
 
 
 @long
@@ -261,11 +261,11 @@ def test_files_set_aside_are_reported_with_path_and_reason(place: Place) -> None
         file.write_bytes(b"this is no database" * 500)
     ran = place.run("--once", "-q")
     assert ran.code == 0
-    told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
-    assert set(told) == {"state.set_aside", "index.set_aside"}
+    report = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
+    assert set(report) == {"state.set_aside", "index.set_aside"}
     for event, name in (("state.set_aside", "state.db"), ("index.set_aside", "index.db")):
-        assert told[event]["level"] == "error"
-        assert f"{name}.damaged-1" in told[event]["detail"]
+        assert report[event]["level"] == "error"
+        assert f"{name}.damaged-1" in report[event]["detail"]
 
 
 def test_library_log_messages_use_our_log_format() -> None:
@@ -299,8 +299,8 @@ def halts() -> set[str]:
     """Return every halt reason; some have a name at the top of a module."""
     named = dict(re.findall(r'^([A-Z_]+) = "([a-z-]+)"$', SOURCE, re.MULTILINE))
     call, word = r"\b(?:Halted|Halt|show_trouble|note_unfinished)\(\s*", r'("[a-z-]+"|[A-Z_]+\b)'
-    found = re.findall(rf"(?:{call}|\bhalt=){word}", SOURCE)
-    return {named.get(text, text.strip('"')) for text in found} - {"first-pass"}  # only in /readyz
+    matches = re.findall(rf"(?:{call}|\bhalt=){word}", SOURCE)
+    return {named.get(text, text.strip('"')) for text in matches} - {"first-pass"}  # only in /readyz
 
 
 def test_every_halt_is_in_the_catalogue() -> None:

@@ -174,8 +174,8 @@ def test_concurrent_adds_are_all_kept(place: Place, more: Path) -> None:
     for folder in folders:
         folder.mkdir()
     processes = [place.start("add", folder) for folder in folders]
-    told = [process.communicate(timeout=LONGEST) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 6, told
+    outputs = [process.communicate(timeout=LONGEST) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, outputs
     assert sorted(names(place)) == sorted(folder.name for folder in folders)
 
 
@@ -210,8 +210,8 @@ def test_folder_mirror_moves_into_a_config_with_other_mirrors(place: Place, more
     place.run("pause", "team")
     assert "! team: paused since " in place.run("status").out
     assert place.run("resume").out.startswith("resumed team\n")
-    again = place.run("--once", "--json").json
-    assert again["uploaded"] == 1
+    second_pass = place.run("--once", "--json").json
+    assert second_pass["uploaded"] == 1
     assert place.found("beta")[0] == "b.md"
 
 
@@ -248,8 +248,8 @@ def test_documents_are_kept_and_can_be_deleted_later(both: Place) -> None:
     assert ran.out.startswith(f"removed more from {both.config}; 1 document kept\n")
     assert names(both) == ["handbook"]
     delete = after(ran.out, "to delete them: ")
-    shown = paste(both, f"{delete} --yes")
-    assert (shown.code, shown.out) == (0, "more is forgotten; 1 document deleted\n")
+    output = paste(both, f"{delete} --yes")
+    assert (output.code, output.out) == (0, "more is forgotten; 1 document deleted\n")
 
 
 def test_removed_and_added_again_nothing_is_indexed_again(both: Place, more: Path) -> None:
@@ -271,32 +271,32 @@ def test_documents_are_deleted(both: Place, more: Path, is_kept_first: bool) -> 
     assert (more / "b.md").read_text() == "beta"
     indexes = [file for file in both.state.rglob("*") if file.is_file() and b"beta" in file.read_bytes()]
     assert indexes == []
-    again = both.run("remove", "more", "--delete")
-    assert (again.code, "there is no mirror 'more'; known mirrors: handbook" in again.err) == (2, True)
+    repeated = both.run("remove", "more", "--delete")
+    assert (repeated.code, "there is no mirror 'more'; known mirrors: handbook" in repeated.err) == (2, True)
 
 
 @pytest.mark.parametrize(("typed", "left"), [("keep", 1), ("", 1), ("what", 1), ("delete", 0)])
 def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, left: int) -> None:
-    asked = terminal(both, "remove", "more", columns=200)
-    asked.until("more has 1 document in its knowledge base; keep or delete? [keep]: ")
-    asked.type(f"{typed}\n")
+    session = terminal(both, "remove", "more", columns=200)
+    session.until("more has 1 document in its knowledge base; keep or delete? [keep]: ")
+    session.type(f"{typed}\n")
     if typed == "what":
-        asked.until("type keep or delete")
-        asked.type("keep\n")
-    assert asked.end() == 0
+        session.until("type keep or delete")
+        session.type("keep\n")
+    assert session.end() == 0
     assert names(both) == ["handbook"]
     assert both.run("remove", "more", "--delete").code == (0 if left else 2)
 
 
 @pytest.mark.parametrize(("typed", "code"), [("\x04", 2), ("", 130)], ids=["end of input", "interrupt"])
 def test_without_an_answer_nothing_is_removed(both: Place, terminal: Begin, typed: str, code: int) -> None:
-    asked = terminal(both, "remove", "more", columns=200)
-    asked.until("keep or delete? [keep]: ")
+    session = terminal(both, "remove", "more", columns=200)
+    session.until("keep or delete? [keep]: ")
     if typed:
-        asked.type(typed)
+        session.type(typed)
     else:
-        asked.process.send_signal(signal.SIGINT)
-    assert asked.end() == code
+        session.process.send_signal(signal.SIGINT)
+    assert session.end() == code
     assert (names(both), documents(both)) == (["handbook", "more"], ["b.md"])
 
 
@@ -356,9 +356,9 @@ def test_killed_at_any_step_a_second_remove_ends_it(place: Place, more: Path, fa
             assert place.run("add", more, "--name", "more").code == 0
         assert place.run("--once").code == 0
         was_killed = dies(place, step, "remove", "more", fate)
-        left = names(place)
-        assert left in (["handbook", "more"], ["handbook"])
-        if fate == "--delete" and left == ["handbook"]:
+        remaining = names(place)
+        assert remaining in (["handbook", "more"], ["handbook"])
+        if fate == "--delete" and remaining == ["handbook"]:
             # The last step: no documents are left by then.
             assert place.run("forget", "more", "--delete-documents", "--yes").code == 2
         ran = place.run("remove", "more", fate)
@@ -380,8 +380,8 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
 ) -> None:
     if is_at_terminal:
         # SIGHUP would end it there.
-        shown = terminal(place, columns=200)
-        shown.until("press Ctrl-C to stop")
+        screen = terminal(place, columns=200)
+        screen.until("press Ctrl-C to stop")
     else:
         daemon = place.watch()
         daemon.says("daemon.watching")
@@ -390,8 +390,8 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
     eventually(lambda: "b.md" in (place.found("beta") if place.run("search", "beta").code == 0 else []))
     assert place.run("remove", "more-notes", "--keep").out.endswith("reloads the config now\n")
     if is_at_terminal:
-        shown.until("config reloaded: 2 mirrors")
-        shown.until("config reloaded: 1 mirror")
+        screen.until("config reloaded: 2 mirrors")
+        screen.until("config reloaded: 1 mirror")
     else:
         assert daemon.says("config.read", mirrors=1)["removed"] == 1
         assert daemon.end() == 0

@@ -34,9 +34,9 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(place: Place) -> 
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines)
     assert "renamed   sub/f0.md > new.md" in place.run("history", "new.md").out
     assert "renamed" in place.run("history", "sub", cwd=place.docs).out
-    told = place.run("history", "--json", "--since", "1h").json
-    assert told["more"] is False and len(told["events"]) == 10 + 2 + 27
-    [failed] = [event for event in told["events"] if event["event"] == "failed"]
+    history = place.run("history", "--json", "--since", "1h").json
+    assert history["more"] is False and len(history["events"]) == 10 + 2 + 27
+    [failed] = [event for event in history["events"] if event["event"] == "failed"]
     assert failed["path"] == "broken.pdf" and failed["reason"] and failed["mirror"] == "handbook"
     newest = place.run("history", "--limit", "2").out.splitlines()
     assert newest[0] == "the newest 2 events; for more: --limit 20" and len(newest) == 3

@@ -87,8 +87,8 @@ def test_missing_settings_are_asked_for(
 ) -> None:
     answers += typed
     ran = place.run(*words)
-    told = "kbsync: nothere does not exist; create it with: mkdir -p nothere\n"
-    assert (ran.code, ran.err == told) == (0, "nothere" in words), ran.err
+    message = "kbsync: nothere does not exist; create it with: mkdir -p nothere\n"
+    assert (ran.code, ran.err == message) == (0, "nothere" in words), ran.err
     mirror = load(place.config, {f"{SERVICES[0].upper()}_API_KEY": "id.secret-of-mine"}).mirrors[0]
     assert (mirror.folder, mirror.target.type) == (place.docs, kind)
 
@@ -176,23 +176,23 @@ def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[st
 
 
 def names(zhipu: ZhipuPlace) -> dict[str, str]:
-    found = zhipu.run("kb", "list", "--json", env=ENV).json["knowledge_bases"]
-    return {one["id"]: one["name"] for one in found}
+    result = zhipu.run("kb", "list", "--json", env=ENV).json["knowledge_bases"]
+    return {one["id"]: one["name"] for one in result}
 
 
 @pytest.mark.parametrize("chosen", ["1", HOME_ID, "handbook"])
 def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: list[str], chosen: str) -> None:
     answers += ["", chosen]
-    said, base = begin(zhipu)
-    assert f"1  {HOME_ID}  handbook" in said
+    dialog, base = begin(zhipu)
+    assert f"1  {HOME_ID}  handbook" in dialog
     assert base == HOME_ID
     assert zhipu.run("--once", env=ENV).code == 0
 
 
 def test_new_base_is_created_after_confirmation(zhipu: ZhipuPlace, answers: list[str]) -> None:
     answers += ["", "guides", "n", "guides", "y"]
-    said, base = begin(zhipu)
-    assert said.count("handbook") == 2  # after a no, they are shown again
+    dialog, base = begin(zhipu)
+    assert dialog.count("handbook") == 2  # after a no, they are shown again
     assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}
 
 
@@ -213,8 +213,8 @@ def test_id_is_asked_for_when_the_account_cannot_be_queried(
     zhipu: ZhipuPlace, answers: list[str], env: dict[str, str], why: str
 ) -> None:
     answers += ["", HOME_ID]
-    said, base = begin(zhipu, env=env)
-    assert f"cannot be listed: {why}" in said or why in said
+    dialog, base = begin(zhipu, env=env)
+    assert f"cannot be listed: {why}" in dialog or why in dialog
     assert base == HOME_ID
 
 

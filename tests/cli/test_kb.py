@@ -29,7 +29,10 @@ def mirror(zhipu: ZhipuPlace) -> None:
 
 def bases(zhipu: ZhipuPlace) -> dict[str, str]:
     """Return the name of every base by id."""
-    return {one["id"]: one["name"] for one in zhipu.run("kb", "list", "--json").json["knowledge_bases"]}
+    return {
+        knowledge_base["id"]: knowledge_base["name"]
+        for knowledge_base in zhipu.run("kb", "list", "--json").json["knowledge_bases"]
+    }
 
 
 def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuPlace) -> None:
@@ -41,9 +44,9 @@ def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuPlace) -> No
     zhipu.aim(base=value.strip('"'))
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
-    [shown] = [zhipu.run("kb", "show", "--json").json["knowledge_base"]]
-    assert (shown["name"], shown["model"], shown["description"]) == ("guides", "Embedding-3-pro", "How to")
-    assert (shown["documents"], shown["ours"], shown["mirrors"]) == (1, 1, ["handbook"])
+    [result] = [zhipu.run("kb", "show", "--json").json["knowledge_base"]]
+    assert (result["name"], result["model"], result["description"]) == ("guides", "Embedding-3-pro", "How to")
+    assert (result["documents"], result["ours"], result["mirrors"]) == (1, 1, ["handbook"])
 
 
 @pytest.mark.parametrize("left", ["missing", "null", "empty"])
@@ -55,10 +58,10 @@ def test_creating_a_base_needs_no_base_id(zhipu: ZhipuPlace, left: str) -> None:
     assert bases(zhipu) == {HOME_ID: "handbook"}
     assert zhipu.run("kb", "models").code == zhipu.run("kb", "capacity").code == 0
     assert zhipu.run("kb", "show", HOME_ID).code == 0
-    made = zhipu.run("kb", "create", "first", "--json")
-    assert made.code == 0, made.err
-    assert made.json["config"] == f'knowledge_id: "{made.json["knowledge_base"]["id"]}"'
-    assert zhipu.run("kb", "delete", made.json["knowledge_base"]["id"], "--yes", "first").code == 0
+    result = zhipu.run("kb", "create", "first", "--json")
+    assert result.code == 0, result.err
+    assert result.json["config"] == f'knowledge_id: "{result.json["knowledge_base"]["id"]}"'
+    assert zhipu.run("kb", "delete", result.json["knowledge_base"]["id"], "--yes", "first").code == 0
     own = zhipu.run("kb", "show")
     assert (own.code, own.out) == (2, "")
     assert "knowledge_id" in own.err
@@ -78,18 +81,18 @@ def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, ki
     zhipu.vendor.play(kind, op="create-base")
     ran = zhipu.run("kb", "create", "guides", "--json")
     assert ran.code == 0, ran.err
-    made = [base_id for base_id, name in bases(zhipu).items() if name == "guides"]
-    assert made == [ran.json["knowledge_base"]["id"]]
-    again = zhipu.run("kb", "create", "guides")
-    assert (again.code, again.out, made[0] in again.err) == (2, "", True)
+    base_ids = [base_id for base_id, name in bases(zhipu).items() if name == "guides"]
+    assert base_ids == [ran.json["knowledge_base"]["id"]]
+    second = zhipu.run("kb", "create", "guides")
+    assert (second.code, second.out, base_ids[0] in second.err) == (2, "", True)
 
 
 def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: ZhipuPlace) -> None:
     listed = zhipu.run("kb", "models", "--json").json["models"]
-    assert [one["id"] for one in listed] == ["3", "11", "12"]
+    assert [row["id"] for row in listed] == ["3", "11", "12"]
     zhipu.vendor.turn(not_offered=["models"])
     known = zhipu.run("kb", "models", "--json").json["models"]
-    assert [one["name"] for one in known] == [one["name"] for one in listed]
+    assert [one["name"] for one in known] == [row["name"] for row in listed]
     assert zhipu.run("kb", "create", "guides").code == 0
 
 
@@ -142,7 +145,7 @@ def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuP
     assert ran.code == 0, ran.err
     assert ran.json["knowledge_base"]["name"] == "manual"
     assert ran.json["knowledge_base"]["settings"] == {"background": "blue", "icon": "book", "contextual": "0"}
-    assert [one["stat"] for one in zhipu.vendor.documents()] == [1]
+    assert [document["stat"] for document in zhipu.vendor.documents()] == [1]
 
 
 def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuPlace) -> None:
@@ -244,8 +247,8 @@ def made(zhipu: ZhipuPlace, *words: str) -> str:
 
 
 def shown(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
-    [found] = zhipu.run("kb", *words, "--json").json.values()
-    settings: dict[str, Any] = found["settings"]
+    [result] = zhipu.run("kb", *words, "--json").json.values()
+    settings: dict[str, Any] = result["settings"]
     return settings
 
 
@@ -301,8 +304,8 @@ SETTINGS = (
 def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
     words = [word for setting in SETTINGS.split() for word in ("--set", setting)]
     ident = made(zhipu, "app", "create", "zhipu", *words)
-    found = shown(zhipu, "app", "show", ident)
-    assert set(SETTINGS.split()) <= {f"{key}={value}" for key, value in found.items()}
+    application = shown(zhipu, "app", "show", ident)
+    assert set(SETTINGS.split()) <= {f"{key}={value}" for key, value in application.items()}
     out = zhipu.run("kb", "app", "show", ident).out
     assert "embedding_recall_ratio: 60\n" in out
     assert f"knowledge bases:        {HOME_ID}\n" in out
@@ -314,8 +317,12 @@ def test_application_is_created_shown_changed_and_deleted(zhipu: ZhipuPlace) -> 
     assert ran.code == 0, ran.err
     ident = ran.out.strip()
     assert zhipu.run("kb", "app", "create", "helpdesk").code == 2
-    found = zhipu.run("kb", "app", "show", ident, "--json").json["application"]
-    assert (found["name"], found["model"], found["knowledge_bases"]) == ("helpdesk", "GLM-4-Plus", [HOME_ID])
+    application = zhipu.run("kb", "app", "show", ident, "--json").json["application"]
+    assert (application["name"], application["model"], application["knowledge_bases"]) == (
+        "helpdesk",
+        "GLM-4-Plus",
+        [HOME_ID],
+    )
     changed = zhipu.run("kb", "app", "update", ident, "--name", "zhipu", "--json").json["application"]
     assert (changed["name"], changed["description"]) == ("zhipu", "Answers")
     assert [one["id"] for one in zhipu.run("kb", "app", "list", "--json").json["applications"]] == [ident]

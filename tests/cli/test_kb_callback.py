@@ -16,7 +16,7 @@ SECRET = "hush-hush-4711"
 
 def effects(zhipu: ZhipuPlace) -> list[tuple[str, str]]:
     entries = zhipu.vendor.effects("callback-set") + zhipu.vendor.effects("callback-removed")
-    return [(one["effect"], one["name"]) for one in entries]
+    return [(entry["effect"], entry["name"]) for entry in entries]
 
 
 def shown(zhipu: ZhipuPlace) -> object:
@@ -31,7 +31,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
     assert shown(zhipu) is None
     assert zhipu.run("kb", "callback", "show").out == "the account has no callback address\n"
     headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
-    words = [word for one in headers for word in ("--header", one)]
+    words = [word for header in headers for word in ("--header", header)]
     ran = zhipu.run("kb", "callback", "set", NEW, *words)
     assert ran.code == 0, ran.err
     assert ran.out.splitlines() == [

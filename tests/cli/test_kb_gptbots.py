@@ -44,31 +44,31 @@ def test_creating_a_base_needs_no_base_id(place: Bot) -> None:
     config = place.config
     config.write_text(config.read_text().replace(f"knowledge_base_id: {HOME_ID}, ", ""))
     assert HOME_ID in place.run("kb", "list").out
-    made = place.run("kb", "create", "first")
-    assert made.code == 0, made.err
-    assert made.out.startswith('knowledge_base_id: "')
+    result = place.run("kb", "create", "first")
+    assert result.code == 0, result.err
+    assert result.out.startswith('knowledge_base_id: "')
 
 
 def bases(place: Bot) -> dict[str, str]:
     """Return the name of every base by id."""
     listed = place.run("kb", "list", "--json").json["knowledge_bases"]
-    return {one["id"]: one["name"] for one in listed}
+    return {row["id"]: row["name"] for row in listed}
 
 
 def test_base_is_created_listed_and_shown(place: Bot) -> None:
     place.write("bees.md", "bees")
     assert place.run("--once").code == 0
-    made = place.run("kb", "create", "guides", "--description", "How to")
-    assert made.code == 0, made.err
-    key, _, value = made.out.strip().partition(": ")
+    result = place.run("kb", "create", "guides", "--description", "How to")
+    assert result.code == 0, result.err
+    key, _, value = result.out.strip().partition(": ")
     assert (key, bases(place)) == ("knowledge_base_id", {HOME_ID: "Default", value.strip('"'): "guides"})
     shown = place.run("kb", "show", value.strip('"'), "--json").json["knowledge_base"]
     assert (shown["name"], shown["description"], shown["documents"]) == ("guides", "How to", 0)
     own = place.run("kb", "show", "--json").json["knowledge_base"]
     assert (own["id"], own["documents"], own["ours"], own["mirrors"]) == (HOME_ID, 1, 1, ["handbook"])
-    again = place.run("kb", "create", "guides")
-    assert (again.code, again.out) == (2, "")
-    assert value.strip('"') in again.err
+    second = place.run("kb", "create", "guides")
+    assert (second.code, second.out) == (2, "")
+    assert value.strip('"') in second.err
     unknown = place.run("kb", "show", "4711")
     assert (unknown.code, unknown.out) == (3, "")
     assert "kbsync kb list" in unknown.err
@@ -77,13 +77,13 @@ def test_base_is_created_listed_and_shown(place: Bot) -> None:
 def test_base_is_created_with_the_settings_its_service_requires(place: Bot) -> None:
     prompt = "Name the machines = and their parts."
     words = ["--set", "graph_enable=true", "--set", f"kg_ner_extraction_user_prompt={prompt}"]
-    made = place.run("kb", "create", "guides", *words, "--json")
-    assert made.code == 0, made.err
+    result = place.run("kb", "create", "guides", *words, "--json")
+    assert result.code == 0, result.err
     told = {"graph_enable": "true", "kg_ner_extraction_user_prompt": prompt}
-    assert made.json["knowledge_base"]["settings"] == told
-    known = {one["id"]: one["settings"] for one in place.server.app.snapshot()["bases"]}
+    assert result.json["knowledge_base"]["settings"] == told
+    known = {base["id"]: base["settings"] for base in place.server.app.snapshot()["bases"]}
     sent = {"graph_enable": True, "kg_ner_extraction_user_prompt": prompt}
-    assert known[made.json["knowledge_base"]["id"]] == sent
+    assert known[result.json["knowledge_base"]["id"]] == sent
 
 
 PROMPT = "kg_ner_extraction_user_prompt"
@@ -116,10 +116,10 @@ def test_unsupported_setting_is_refused_before_confirmation(place: Bot, words: s
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "shape"])
 def test_lost_response_leaves_one_base_and_its_id_is_found(place: Bot, kind: str) -> None:
     place.server.faults.add(Fault(kind, op="create-base"))
-    made = place.run("kb", "create", "guides", "--json")
-    assert made.code == 0, made.err
+    result = place.run("kb", "create", "guides", "--json")
+    assert result.code == 0, result.err
     there = [base_id for base_id, name in bases(place).items() if name == "guides"]
-    assert there == [made.json["knowledge_base"]["id"]]
+    assert there == [result.json["knowledge_base"]["id"]]
 
 
 def serving(place: Bot) -> set[str]:

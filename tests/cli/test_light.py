@@ -106,9 +106,9 @@ def test_no_command_loads_pydantic_the_listener_or_notifications(tmp_path: Path)
     options = configured(tmp_path)
     commands = [["--once"], ["status", "--json"], ["search", "walrus"], ["plan"], ["explain", "a.md"]]
     commands += [["verify"], ["retry"], ["forget", "docs", "--yes"]]
-    found = loaded(*([*words, *options] for words in commands), among=(*HEAVY, *LISTENING, "kbsync.once"))
-    assert {"yaml", "kbsync.once"} <= set(found)
-    assert not {"pydantic", "pydantic_core", "dask", "distributed", "mcp", *LISTENING} & set(found)
+    modules = loaded(*([*words, *options] for words in commands), among=(*HEAVY, *LISTENING, "kbsync.once"))
+    assert {"yaml", "kbsync.once"} <= set(modules)
+    assert not {"pydantic", "pydantic_core", "dask", "distributed", "mcp", *LISTENING} & set(modules)
 
 
 @long
@@ -163,6 +163,6 @@ def test_mirroring_loads_no_account_management(tmp_path: Path) -> None:
         options = ["--config", str(file), "--state-dir", str(tmp_path / "state")]
         words = [sys.executable, "-c", MIRRORING, *options]
         ran = subprocess.run(words, capture_output=True, text=True, check=True)
-    found = ran.stdout.split()
-    assert {f"kbsync.targets.{kind}.target" for kind in ("local", *access.SERVICES)} <= set(found)
-    assert not [name for name in found if name.startswith("kbsync.accounts")]
+    result = ran.stdout.split()
+    assert {f"kbsync.targets.{kind}.target" for kind in ("local", *access.SERVICES)} <= set(result)
+    assert not [name for name in result if name.startswith("kbsync.accounts")]

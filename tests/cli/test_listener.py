@@ -22,8 +22,8 @@ TOKEN = "a-token-of-the-tests"
 
 def listen(place: Place, what: str) -> None:
     """Add `http:` to the config, or replace it."""
-    kept = place.config.read_text().rstrip().partition("\nhttp: ")[0]
-    place.config.write_text(f"{kept}\nhttp: {what}\n")
+    config_before = place.config.read_text().rstrip().partition("\nhttp: ")[0]
+    place.config.write_text(f"{config_before}\nhttp: {what}\n")
 
 
 def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
@@ -47,8 +47,8 @@ def test_health_readiness_halts_and_config_reload(zhipu: ZhipuPlace) -> None:
     assert daemon.says("listener.started")["listen"] == f"127.0.0.1:{port}"
     assert asked(port, "/healthz") == (200, "ok\n")
     eventually(zhipu.vendor.names)
-    status, told = asked(port, "/readyz")
-    assert (status, told["mirrors"][0]["reason"]) == (503, "first-pass")
+    status, report = asked(port, "/readyz")
+    assert (status, report["mirrors"][0]["reason"]) == (503, "first-pass")
     zhipu.vendor.server.advance(3600)
     eventually(lambda: asked(port, "/readyz")[0] == 200)
     metrics = asked(port, "/metrics")[1]

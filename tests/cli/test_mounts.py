@@ -20,10 +20,10 @@ def can_mount(tmp: str = "/tmp") -> bool:
     probe = Path(tmp) / f"kbsync-mount-probe-{os.getpid()}"
     probe.mkdir()
     try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", probe], capture_output=True, check=False)
-        if done.returncode == 0:
+        completed = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", probe], capture_output=True, check=False)
+        if completed.returncode == 0:
             subprocess.run(["umount", probe], check=True)
-        return done.returncode == 0
+        return completed.returncode == 0
     finally:
         probe.rmdir()
 

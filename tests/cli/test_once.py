@@ -35,8 +35,13 @@ def test_json_is_status_plus_work_done(place: Place) -> None:
 
     place.write("a.md", "alpha, changed")
     (place.docs / "b.md").rename(place.docs / "c.md")
-    again = place.run("--once", "--json").json
-    assert (again["uploaded"], again["replaced"], again["renamed"], again["deleted"]) == (0, 1, 1, 0)
+    second_pass = place.run("--once", "--json").json
+    assert (
+        second_pass["uploaded"],
+        second_pass["replaced"],
+        second_pass["renamed"],
+        second_pass["deleted"],
+    ) == (0, 1, 1, 0)
 
     third = place.run("--once", "--json").json
     assert (third["uploaded"], third["replaced"], third["renamed"], third["deleted"]) == (0, 0, 0, 0)
@@ -51,9 +56,9 @@ def test_stdout_has_a_summary_unless_quiet(place: Place) -> None:
     assert "nothing changed" in place.run("--once").out
     quiet = place.run("--once", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
-    shown = place.run("--once", tty=True)
-    assert "1 document searchable" in shown.out
-    assert "kbsync search QUERY" in shown.out
+    output = place.run("--once", tty=True)
+    assert "1 document searchable" in output.out
+    assert "kbsync search QUERY" in output.out
 
 
 @long
@@ -65,15 +70,15 @@ def test_failures_with_one_reason_share_one_line(place: Place) -> None:
     place.configure()
     ran = place.run("--once", tty=True)
     assert ran.code == 1
-    told = [line for line in ran.err.splitlines() if line.startswith("kbsync: ")]
-    assert len(told) == 3
-    assert told[0].startswith("kbsync: handbook: 25 documents failed: ")
-    assert told[0].endswith("; to list all: kbsync status --documents")
-    assert ": 00.pdf, 01.pdf, 02.pdf and 22 more; " in told[0]
-    assert told[1].startswith("kbsync: handbook: 3 documents failed: ")
-    assert told[1].endswith(": 0.docx, 1.docx, 2.docx")
-    assert told[2].endswith("to retry all of them: kbsync retry")
-    shown = place.run(*words_of(told[0].partition("to list all: ")[2]))
+    matching_lines = [line for line in ran.err.splitlines() if line.startswith("kbsync: ")]
+    assert len(matching_lines) == 3
+    assert matching_lines[0].startswith("kbsync: handbook: 25 documents failed: ")
+    assert matching_lines[0].endswith("; to list all: kbsync status --documents")
+    assert ": 00.pdf, 01.pdf, 02.pdf and 22 more; " in matching_lines[0]
+    assert matching_lines[1].startswith("kbsync: handbook: 3 documents failed: ")
+    assert matching_lines[1].endswith(": 0.docx, 1.docx, 2.docx")
+    assert matching_lines[2].endswith("to retry all of them: kbsync retry")
+    shown = place.run(*words_of(matching_lines[0].partition("to list all: ")[2]))
     assert shown.out.count("failed ") == 28
     assert "! handbook: 25 documents failed: " in place.run("status").out
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 28
@@ -175,8 +180,8 @@ def test_ignore_file_with_non_utf8_path_or_lines_is_followed(
     ):
         ran = place.run(*words)
         assert ran.code == (code if words == ["--once"] else 0), (words, ran.out, ran.err)
-    found = {item["path"]: item["state"] for item in place.status()["items"]}
-    assert found == {"a.md": "ready", **({f"{folder}/": "failed"} if code else {f"{folder}/c.md": "ready"})}
+    result = {item["path"]: item["state"] for item in place.status()["items"]}
+    assert result == {"a.md": "ready", **({f"{folder}/": "failed"} if code else {f"{folder}/c.md": "ready"})}
 
 
 @enumerated()
@@ -191,15 +196,15 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
     for done in ("1 uploaded", "nothing changed"):  # earlier failures are reported as well
         ran = place.run("--once", *quiet)
         assert (ran.code, f"1 document searchable, {done}, 2 failed" in ran.out) == (1, not quiet)
-        told = [json.loads(line) for line in ran.err.splitlines()]
-        failed = {line["path"]: line for line in told if line["event"] == "document.failed"}
+        log_lines = [json.loads(line) for line in ran.err.splitlines()]
+        failed = {line["path"]: line for line in log_lines if line["event"] == "document.failed"}
         assert sorted(failed) == ["broken.pdf", "odd.bin"]
         assert failed["broken.pdf"]["reason"].startswith("cannot be read: ")
         assert (ran.err.count("broken.pdf"), ran.err.count("odd.bin")) == (1, 1)
-        [advice] = [line for line in told if line["event"] == "documents.failed"]
+        [advice] = [line for line in log_lines if line["event"] == "documents.failed"]
         assert (advice["count"], advice["cure"]) == (2, "kbsync retry")
-    shown = place.run("--once", "--json").json
-    assert (shown["failed"], shown["mirrors"][0]["documents"]["failed"]) == (2, 2)
+    result = place.run("--once", "--json").json
+    assert (result["failed"], result["mirrors"][0]["documents"]["failed"]) == (2, 2)
 
 
 @pytest.mark.parametrize(("tty", "told"), [(False, '"bytes_left": 99'), (True, "kB of space left")])

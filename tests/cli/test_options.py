@@ -47,8 +47,8 @@ def test_other_commands_use_the_folder_containing_the_working_directory(place: P
         return place.run(*words, cwd=place.docs)
 
     (place.docs / "guides").mkdir()
-    shown = place.run("status", "--json", cwd=place.docs / "guides").json["mirrors"][0]
-    assert shown["folder"] == str(place.docs)
+    status_report = place.run("status", "--json", cwd=place.docs / "guides").json["mirrors"][0]
+    assert status_report["folder"] == str(place.docs)
     assert here("plan", "--json").json["mirrors"][0]["unchanged"] == 1
     assert "docs: 1 document will be tried again" in here("retry", "blank.md").out
     assert here("approve").out == "nothing is held\n"
@@ -66,11 +66,11 @@ def test_hint_includes_a_state_dir_set_only_by_systemd(place: Place) -> None:
 
 def test_help_is_a_command_too(place: Place) -> None:
     for words in ([], ["search"], ["state", "backup"]):
-        asked = place.run("help", *words)
-        assert (asked.code, asked.err) == (0, "")
-        assert asked.out == place.run(*words, "--help").out
+        output = place.run("help", *words)
+        assert (output.code, output.err) == (0, "")
+        assert output.out == place.run(*words, "--help").out
     every = place.run("help", "options").out
-    assert [option for each in kbsync.params for option in each.opts if f"{option}" not in every] == []
+    assert [option for param in kbsync.params for option in param.opts if f"{option}" not in every] == []
     assert "\n  3         needs your decision\n" in every
     assert len(every.splitlines()) <= 40
 
@@ -136,14 +136,14 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuPlace) ->
         (zhipu.docs / f"{number}.md").unlink()
     assert zhipu.go("--once").code == 3
     zhipu.aim(key="api_key_file: ${CREDENTIALS_DIRECTORY}/zhipu")
-    asked = zhipu.vendor.asked()
+    requests_before = zhipu.vendor.asked()
     for command in ("status", "status --documents", "approve handbook --yes", "retry"):
         ran = zhipu.run(*command.split())
         assert (ran.code, ran.words) == (0, ""), command
-    assert zhipu.vendor.asked() == asked
+    assert zhipu.vendor.asked() == requests_before
     ran = zhipu.run("doctor", "--json")
     assert ran.code == 2
-    wrong = [one for one in ran.json["checks"] if one["result"] == "wrong"]
+    wrong = [check for check in ran.json["checks"] if check["result"] == "wrong"]
     assert {one["name"] for one in wrong} == {"config", "handbook: knowledge base"}
     for command in ("--once", "search text", "explain 7.md"):
         ran = zhipu.run(*command.split())

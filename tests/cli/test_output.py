@@ -140,10 +140,10 @@ def test_json_round_trips_and_is_harmless() -> None:
 
 
 def test_numbers_are_formatted_for_people() -> None:
-    told = [format_size(number) for number in (0, 999, 1000, 12_345, 99_999, 5_000_000)]
-    assert told == ["0 B", "999 B", "1.0 kB", "12 kB", "100 kB", "5.0 MB"]
-    told = [format_duration(seconds) for seconds in (0.04, 9.96, 89, 3600, 86400, 400_000)]
-    assert told == ["0.0 s", "10 s", "89 s", "60 min", "24 h", "5 d"]
+    texts = [format_size(number) for number in (0, 999, 1000, 12_345, 99_999, 5_000_000)]
+    assert texts == ["0 B", "999 B", "1.0 kB", "12 kB", "100 kB", "5.0 MB"]
+    texts = [format_duration(seconds) for seconds in (0.04, 9.96, 89, 3600, 86400, 400_000)]
+    assert texts == ["0.0 s", "10 s", "89 s", "60 min", "24 h", "5 d"]
     assert [format_count(n, "document") for n in (0, 1, 1204)] == [
         "0 documents",
         "1 document",
@@ -194,13 +194,13 @@ def columns() -> list[Column]:
 
 @pytest.mark.parametrize("room", range(1, 140))
 def test_no_table_line_exceeds_the_terminal_width(room: int) -> None:
-    found = table(columns(), room)
-    if len(found) == 3:
-        assert all(cells(line) <= room for line in found)
+    table_lines = table(columns(), room)
+    if len(table_lines) == 3:
+        assert all(cells(line) <= room for line in table_lines)
     else:
         assert room < 30
-    assert any("1,204" in line for line in found)
-    assert any("handbook" in line for line in found)
+    assert any("1,204" in line for line in table_lines)
+    assert any("handbook" in line for line in table_lines)
 
 
 def test_empty_columns_are_dropped_before_anything_is_truncated() -> None:
@@ -214,10 +214,10 @@ def test_empty_columns_are_dropped_before_anything_is_truncated() -> None:
 
 @pytest.mark.parametrize("room", range(3, 60))
 def test_path_is_truncated_at_its_beginning_between_names(room: int) -> None:
-    shown = elided(WIDE, room)
-    assert cells(shown) <= room
-    assert WIDE.endswith(shown.removeprefix("…"))
-    assert room < 8 or shown.startswith("…/")
+    result = elided(WIDE, room)
+    assert cells(result) <= room
+    assert WIDE.endswith(result.removeprefix("…"))
+    assert room < 8 or result.startswith("…/")
 
 
 def test_long_list_ends_with_the_remaining_count_and_how_to_list_all() -> None:

@@ -104,9 +104,12 @@ def test_kept_documents_are_planned_counted_and_verified(place: Place) -> None:
     assert (ran.code, "3 documents searchable, nothing changed, 2 kept" in ran.out + ran.err) == (0, True)
     assert place.status()["documents"]["kept"] == 2
     assert "KEPT" in place.run("status").out
-    told = place.run("verify")
-    assert told.code == 0 and "kept       gone.md  the file is gone, its document is kept" in told.out
-    assert told.out.endswith("handbook: all is well; 2 documents kept\n")
+    verification = place.run("verify")
+    assert (
+        verification.code == 0
+        and "kept       gone.md  the file is gone, its document is kept" in verification.out
+    )
+    assert verification.out.endswith("handbook: all is well; 2 documents kept\n")
     assert place.run("approve").out == "nothing is held\n"
     assert "gone.md" in place.found("gone")
     assert "`deletions: never`" in place.run("explain", "gone.md").out

@@ -49,7 +49,7 @@ def test_group_without_a_subcommand_says_what_to_add(
 @pytest.mark.parametrize(("words", "command"), list(commands()), ids=lambda value: str(value)[:40])
 def test_unreadable_path_is_never_refused(words: tuple[str, ...], command: click.Command) -> None:
     """click would check that before the command runs, which has a better message; root can always read."""
-    kinds = [each.type for each in command.params if isinstance(each.type, click.Path)]
+    kinds = [param.type for param in command.params if isinstance(param.type, click.Path)]
     assert [kind for kind in kinds if kind.readable] == []
     assert kinds or words != ("explain",)
 
@@ -80,13 +80,13 @@ def test_nothing_is_done_without_confirmation(
     assert zhipu.run("--once").code == 0
     if words == "init":
         zhipu.config.rename(zhipu.root / "kept.yaml")
-    asked = terminal(zhipu, *words.split())
-    asked.until(question)
+    session = terminal(zhipu, *words.split())
+    session.until(question)
     if typed:
-        asked.type(typed)
+        session.type(typed)
     else:
-        asked.process.send_signal(signal.SIGINT)
-    assert (asked.end(), says in asked.seen) == (code, True)
+        session.process.send_signal(signal.SIGINT)
+    assert (session.end(), says in session.seen) == (code, True)
     if words == "init":
         assert not zhipu.config.exists()
         (zhipu.root / "kept.yaml").rename(zhipu.config)

@@ -65,8 +65,8 @@ def test_replaced_folder_is_approved_as_it_is(place: Place) -> None:
     assert (held.code, held.json["held"]) == (3, 1)
     cure = held.json["mirrors"][0]["halt"]["cure"]
     assert "- 1.md" in place.run(*words_of(cure), "--yes").out
-    gone = place.run("--once", "--json")
-    assert (gone.code, gone.json["deleted"], gone.json["uploaded"]) == (0, 1, 0)
+    second_pass = place.run("--once", "--json")
+    assert (second_pass.code, second_pass.json["deleted"], second_pass.json["uploaded"]) == (0, 1, 0)
 
 
 # -- paths ---------------------------------------------------------------------------------------------
@@ -137,20 +137,20 @@ def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(pla
         assert (log.count("kbsync approve"), log.count("its deletion waits for approval")) == (1, 3)
         assert log.count("list.shortened") == 1
 
-    shown = place.run("status", "--json").json["mirrors"][0]
-    assert shown["halt"]["reason"] == "deletions-held"
-    assert shown["documents"]["held"] == 7
+    status_report = place.run("status", "--json").json["mirrors"][0]
+    assert status_report["halt"]["reason"] == "deletions-held"
+    assert status_report["documents"]["held"] == 7
     planned = place.run("plan", "--json").json["mirrors"][0]
     assert planned["held"] == [f"{number}.md" for number in range(7)]
 
-    refused = place.run(*words_of(shown["halt"]["cure"]))
+    refused = place.run(*words_of(status_report["halt"]["cure"]))
     assert (refused.code, refused.err) == (2, "kbsync: not a terminal; pass --yes to approve this\n")
     assert place.status()["documents"]["held"] == 7
-    approved = place.run(*words_of(shown["halt"]["cure"]), "--yes")
+    approved = place.run(*words_of(status_report["halt"]["cure"]), "--yes")
     assert approved.code == 0
     assert all(f"- {number}.md" in approved.out for number in range(7))
-    gone = place.run("--once", "--json")
-    assert (gone.code, gone.json["deleted"], gone.json["held"]) == (0, 7, 0)
+    second_pass = place.run("--once", "--json")
+    assert (second_pass.code, second_pass.json["deleted"], second_pass.json["held"]) == (0, 7, 0)
     hits = place.run("search", "document number", "--json").json["hits"]
     assert [hit["path"] for hit in hits] == ["7.md"]
 
@@ -175,8 +175,8 @@ def test_approve_lists_deletions_and_asks(terminal: Begin, place: Place) -> None
     assert place.run("--once").code == 3
     for typed, code in (("n", 3), ("y", 0)):
         asking = terminal(place, "approve")
-        asked = asking.until("Approve? [y/N]: ")
-        assert "handbook: delete 3 documents:" in asked and " 2.md" in asked
+        prompt = asking.until("Approve? [y/N]: ")
+        assert "handbook: delete 3 documents:" in prompt and " 2.md" in prompt
         asking.type(f"{typed}\r")
         assert asking.end() == 0
         assert place.run("--once").code == code

@@ -110,10 +110,10 @@ def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored
     assert first.startswith("install.md  Installation › Linux")
     assert "reset your password" in second
     assert "\x1b" not in piped + mirrored.run(*words, tty=True, env={"NO_COLOR": "1"}).out
-    shown = mirrored.run(*words, tty=True).out
-    assert (mirrored.docs / "install.md").as_uri() in shown
-    assert "\x1b[1mreset\x1b[0m" in shown
-    assert "\x1b[1mpassword\x1b[0m" in shown
+    output = mirrored.run(*words, tty=True).out
+    assert (mirrored.docs / "install.md").as_uri() in output
+    assert "\x1b[1mreset\x1b[0m" in output
+    assert "\x1b[1mpassword\x1b[0m" in output
 
 
 def test_people_see_no_markup_and_no_repeated_heading(place: Place) -> None:
@@ -281,18 +281,18 @@ def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace)
     assert shared.run("search", "badge", "--files").code == 0
     assert shared.vendor.asked("images") == before
     hits = shared.run("search", "badge", "--json").json["hits"]
-    found = {hit["path"]: hit for hit in hits}
-    [image] = found["badges.txt"]["images"]
+    matches = {hit["path"]: hit for hit in hits}
+    [image] = matches["badges.txt"]["images"]
     assert (image["placeholder"], image["url"].startswith(shared.vendor.url)) == (PLACEHOLDER, True)
-    assert found["badges.txt"]["passages"][0]["images"] == [image]
-    assert "images" not in found["doors.txt"] | found["doors.txt"]["passages"][0]
+    assert matches["badges.txt"]["passages"][0]["images"] == [image]
+    assert "images" not in matches["doors.txt"] | matches["doors.txt"]["passages"][0]
     assert shared.vendor.asked("images") == before + 1  # neither the other file nor another user's
     ran = shared.run("search", "badge front")
     assert "    1 image; see --json\n" in ran.out
     assert "q-sign" not in ran.out + ran.err
     signature = image["url"].rpartition("q-signature=")[2].encode()
-    kept = [path for path in shared.root.rglob("*") if path.is_file()]
-    assert not [path for path in kept if signature in path.read_bytes()]
+    files = [path for path in shared.root.rglob("*") if path.is_file()]
+    assert not [path for path in files if signature in path.read_bytes()]
 
 
 def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuPlace) -> None:
@@ -427,8 +427,8 @@ class LiveSession:
 
 
 def hit(path: str) -> FoundDocument:
-    found = Hit("1", 0.5, (Passage("the text of it\x1b[31m"),))
-    return FoundDocument("docs", Path("/srv/docs"), path, found, "docs")
+    result = Hit("1", 0.5, (Passage("the text of it\x1b[31m"),))
+    return FoundDocument("docs", Path("/srv/docs"), path, result, "docs")
 
 
 async def test_results_of_an_outdated_query_are_not_shown() -> None:
@@ -541,10 +541,10 @@ def notes(place: Place, word: str, *options: str) -> list[str]:
     """Return the notes beside the hits, which are the same on stderr and in the JSON."""
     ran = place.run("search", word, "--json", *options)
     assert ran.code == 0, ran.err
-    told: list[str] = ran.json.get("notes", [])
-    assert [line.removeprefix("kbsync: ") for line in ran.err.splitlines()] == told
+    report: list[str] = ran.json.get("notes", [])
+    assert [line.removeprefix("kbsync: ") for line in ran.err.splitlines()] == report
     assert place.run("search", word, "-q", *options).err == ""
-    return told
+    return report
 
 
 def test_complete_search_has_no_notes(mirrored: Place) -> None:
@@ -560,8 +560,8 @@ def test_complete_search_has_no_notes(mirrored: Place) -> None:
 )
 def test_corrected_spelling_is_reported_and_marked(mirrored: Place, question: str, note: str) -> None:
     assert notes(mirrored, question, "--folder", "docs") == [note]
-    shown = mirrored.run("search", question, "--folder", "docs", tty=True)
-    assert "\x1b[1mpassword" in shown.out.lower() and note in shown.err
+    output = mirrored.run("search", question, "--folder", "docs", tty=True)
+    assert "\x1b[1mpassword" in output.out.lower() and note in output.err
 
 
 def test_each_hit_says_why_it_matched(mirrored: Place) -> None:
@@ -585,8 +585,8 @@ def test_each_hit_says_why_it_matched(mirrored: Place) -> None:
         for hit, why in zip(hits, whys, strict=True):
             points = sum(word["points"] for word in why["in_text"] + why["in_name"])
             assert points == pytest.approx(why["words"], abs=1e-4)
-            made = (why["words"] + why["meaning"]) / 2 * why["size_weight"] + why["named"]
-            assert made == pytest.approx(hit["score"], abs=1e-4)
+            score = (why["words"] + why["meaning"]) / 2 * why["size_weight"] + why["named"]
+            assert score == pytest.approx(hit["score"], abs=1e-4)
             assert why["ranked"] is None
     assert run("install", "--files").code == 2
 

@@ -48,7 +48,10 @@ def docs(place: Place) -> Path:
 
 def configure(place: Place, *mirrors: dict[str, Any], state: str = "state") -> None:
     place.config.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"state_dir": str(place.home / state), "mirrors": [{"settle": "100ms", **one} for one in mirrors]}
+    whole = {
+        "state_dir": str(place.home / state),
+        "mirrors": [{"settle": "100ms", **mirror_entry} for mirror_entry in mirrors],
+    }
     place.config.write_text(json.dumps(whole))
 
 
@@ -211,9 +214,9 @@ def test_verify_reports_documents_sent_by_a_second_state(name: str, place: Place
         (docs / "gone.md").unlink()
         passed(place)
         ran = place.run("verify", "--json")
-        [found] = ran.json["mirrors"]
-        assert (ran.code, found["foreign"]) == (1, 0)
-        assert (found["duplicate"], found["orphaned"]) == (["new.md"], ["gone.md"])
+        [result] = ran.json["mirrors"]
+        assert (ran.code, result["foreign"]) == (1, 0)
+        assert (result["duplicate"], result["orphaned"]) == (["new.md"], ["gone.md"])
         place.run("verify", "--repair")
         passed(place)
         # A file's twin is proven by its bytes. The other may be a colleague's: it is only reported.
@@ -233,6 +236,6 @@ def test_verify_reports_documents_of_a_mirror_removed_from_the_config(place: Pla
         configure(place, both[0])
         passed(place)
         ran = place.run("verify", "--json")
-        [found] = ran.json["mirrors"]
-        assert (ran.code, found["ok"], found["detached"]) == (0, True, {"b": 1})
+        [result] = ran.json["mirrors"]
+        assert (ran.code, result["ok"], result["detached"]) == (0, True, {"b": 1})
         assert "1 document of the mirror b" in place.run("verify").out

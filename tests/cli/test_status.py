@@ -70,10 +70,10 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> N
     assert items["empty.md"]["state"] == "skipped"
     assert items["empty.md"]["document_id"] is None
     assert ODD in items
-    shown = mirrored.run("status", "--documents", "--folder", "docs", tty=True).out
-    assert "KEPT" not in shown  # a column only for mirrors with `deletions: never`
-    assert "guides/hours.txt" in shown
-    assert "\x1b[2J" not in shown
+    output = mirrored.run("status", "--documents", "--folder", "docs", tty=True).out
+    assert "KEPT" not in output  # a column only for mirrors with `deletions: never`
+    assert "guides/hours.txt" in output
+    assert "\x1b[2J" not in output
 
 
 @long
@@ -167,9 +167,9 @@ def test_status_without_a_config_shows_every_known_folder(place: Place) -> None:
         assert place.run("--once", "--folder", folder).code == 0
     every = place.run("status", "--json").json
     assert every["running"] is None
-    shown = {mirror["folder"]: mirror for mirror in every["mirrors"]}
-    assert list(shown) == [str(place.docs), str(other)]
-    assert all(mirror["documents"]["ready"] == 1 and mirror["last_pass"] for mirror in shown.values())
+    status_report = {mirror["folder"]: mirror for mirror in every["mirrors"]}
+    assert list(status_report) == [str(place.docs), str(other)]
+    assert all(mirror["documents"]["ready"] == 1 and mirror["last_pass"] for mirror in status_report.values())
     for folder in (place.docs, other):  # in each of them, that mirror is meant
         inside = place.run("status", "--json", cwd=folder).json
         assert [mirror["folder"] for mirror in inside["mirrors"]] == [str(folder)]
@@ -284,8 +284,8 @@ def test_check_failing_on_pending_work_says_so(waiting: Place) -> None:
         assert waiting.run("status", "-q").out == ""  # it runs, as it should
         assert waiting.run("status", "--check", "--max-age", "1h", "-q").out == ""
     long = standing(pending=5, for_s=600.0)
-    said = list(late(choose(Choices(folder=waiting.docs)), long, check=True, max_age=60.0))
-    assert said == ["docs: 5 documents wait, the oldest for 10 min; the limit is 1m"]
+    reasons = list(late(choose(Choices(folder=waiting.docs)), long, check=True, max_age=60.0))
+    assert reasons == ["docs: 5 documents wait, the oldest for 10 min; the limit is 1m"]
 
 
 def standing(
@@ -313,10 +313,10 @@ def test_failing_check_always_gives_a_reason(
     from kbsync.cli.commands.status import _checked
 
     stand = standing(last=last, pending=pending, for_s=for_s if pending else 0.0, runs=runs)
-    said = list(late(choose(Choices(folder=place.docs)), stand, check=True, max_age=max_age))
-    assert said or _checked([stand], max_age) == 0
+    reasons = list(late(choose(Choices(folder=place.docs)), stand, check=True, max_age=max_age))
+    assert reasons or _checked([stand], max_age) == 0
     if runs:
-        assert not any("kbsync --once" in line for line in said)  # the state is in use
+        assert not any("kbsync --once" in line for line in reasons)  # the state is in use
 
 
 def test_halt_replaces_the_pending_work_hint_while_a_kbsync_runs(place: Place) -> None:
@@ -407,11 +407,11 @@ def test_watch_prints_one_line_per_change_without_a_terminal() -> None:
             return next(sights)
         raise KeyboardInterrupt
 
-    told = list[str]()
+    messages = list[str]()
     with pytest.raises(KeyboardInterrupt):
         for line in changes(look, lambda _seconds: None, lambda: 0.0):
-            told.append(line)
-    assert told == [
+            messages.append(line)
+    assert messages == [
         "1970-01-01T00:00:00Z docs: 1 ready, 1 pending",
         "1970-01-01T00:00:00Z docs: 2 ready",
         "1970-01-01T00:00:00Z docs: 2 ready; account used up: no money; then run: kbsync retry",
@@ -452,8 +452,8 @@ def test_watch_shows_the_table_first_and_fills_the_remaining_rows(place: Place) 
 def test_watch_restores_the_terminal(terminal: Begin, mirrored: Place, number: int, code: int) -> None:
     watching = terminal(mirrored, "status", "--watch", "--folder", "docs")
     watching.until(SECOND_SCREEN)
-    shown = watching.until("Ctrl-C to quit")
-    assert "MIRROR" in shown
+    screen = watching.until("Ctrl-C to quit")
+    assert "MIRROR" in screen
     watching.process.send_signal(number)
     watching.until(FIRST_SCREEN)
     assert watching.end() == code

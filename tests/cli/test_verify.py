@@ -22,8 +22,8 @@ def test_verify_finds_stale_documents_and_repair_schedules_them(place: Place) ->
     place.configure()
     place.run("--once")
     place.write("a.md", "alpha, changed")
-    found = place.run("verify", "--json")
-    assert (found.code, found.json["mirrors"][0]["stale"]) == (1, ["a.md"])
+    verification = place.run("verify", "--json")
+    assert (verification.code, verification.json["mirrors"][0]["stale"]) == (1, ["a.md"])
     before = place.files()
     assert "stale      a.md" in place.run("verify").out
     assert place.files() == before
@@ -51,13 +51,13 @@ def test_verify_finds_documents_without_passages(place: Place, damage: str, miss
     assert place.run("--once").code == 0
     with closing(apsw.Connection(str(place.state / "kb/handbook/index.db"))) as index:
         index.execute(damage)
-    found = place.run("verify", "--json")
-    assert (found.code, found.json["mirrors"][0]["missing"]) == (1, missing)
+    verification = place.run("verify", "--json")
+    assert (verification.code, verification.json["mirrors"][0]["missing"]) == (1, missing)
     assert place.run("verify", "--repair").code == 1
     assert place.run("--once").code == 0
     for word, path in (("kestrel", "a.md"), ("heron", "a.md"), ("tern", "b.md")):
         hits = place.run("search", word, "--json").json["hits"]
-        having = [hit["path"] for hit in hits if any(word in each["text"] for each in hit["passages"])]
+        having = [hit["path"] for hit in hits if any(word in passage["text"] for passage in hit["passages"])]
         assert having == [path]
     assert place.run("verify").code == 0
     assert documents(place) == ["a.md", "b.md"]

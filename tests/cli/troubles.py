@@ -167,8 +167,8 @@ class TroubledPlace(ZhipuPlace):
 
     def mirrors(self) -> dict[str, dict[str, Any]]:
         """Return `status --json --documents`, by mirror."""
-        shown = self.run("status", "--json", "--documents").json["mirrors"]
-        return {one["name"]: one for one in shown}
+        status_report = self.run("status", "--json", "--documents").json["mirrors"]
+        return {one["name"]: one for one in status_report}
 
     def close(self) -> None:
         super().close()
@@ -230,7 +230,9 @@ class Evidence:
         try:
             return eventually(self._all_well, 120)
         except AssertionError:
-            unwell = [one for one in self.place.mirrors().values() if not _is_well(one)]
+            unwell = [
+                mirror_entry for mirror_entry in self.place.mirrors().values() if not _is_well(mirror_entry)
+            ]
             raise AssertionError((unwell, daemon.log.read_text()[-20_000:])) from None
 
     def _all_well(self) -> dict[str, Any] | None:

@@ -71,18 +71,18 @@ class ZhipuStandIn:
 
     def document(self, path: str, naming: Naming | None = None) -> dict[str, Any]:
         """Return our only document for a path."""
-        [found] = self.by_path(naming)[path]
-        return found
+        [result] = self.by_path(naming)[path]
+        return result
 
     def by_path(self, naming: Naming | None = None) -> dict[str, list[dict[str, Any]]]:
         """Group our documents by the path in their name."""
         naming = naming or Naming()
-        found: dict[str, list[dict[str, Any]]] = {}
+        results: dict[str, list[dict[str, Any]]] = {}
         for document in self.ours():
             reading = naming.read(document["sent_name"])
             if reading is not None and reading.path is not None:
-                found.setdefault(reading.path, []).append(document)
-        return found
+                results.setdefault(reading.path, []).append(document)
+        return results
 
     def digests(self, naming: Naming | None = None) -> dict[str, list[str]]:
         """Return the SHA-256 of each of our documents, by path, to compare with `digests_in`."""
