@@ -28,7 +28,7 @@ def read(path: str, body: Body, parse: Parse) -> Cut | TargetError:
 
 def begin(self: LocalEncoder, chunks: Sequence[Chunk]) -> Future[Vectors]:
     """Embed like the product, except for special texts."""
-    if any("poison" in each.embed_text for each in chunks):
+    if any("poison" in chunk.embed_text for chunk in chunks):
         raise RuntimeError("index out of bounds")
     return own_begin(self, chunks)
 

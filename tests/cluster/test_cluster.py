@@ -76,7 +76,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
 
 
 def told(outcomes: Sequence[Entry | TargetError]) -> list[object]:
-    return [each if isinstance(each, Entry) else (type(each), each.__dict__) for each in outcomes]
+    return [
+        outcome if isinstance(outcome, Entry) else (type(outcome), outcome.__dict__) for outcome in outcomes
+    ]
 
 
 @long
@@ -93,7 +95,7 @@ def test_all_formats_give_the_same_passages_and_vectors_as_here(tmp_path: Path, 
         "caf\udce9.md": b"coffee",
         "large.txt": b"x" * 2_000_000,
     }
-    documents = [document(*each) for each in contents.items()]
+    documents = [document(*item) for item in contents.items()]
     local, parser = LocalEncoder(), Parser(tmp_path)
     remote = ClusterEncoder(cluster, local, LocalEncoder)
     nothing: Any = lambda _model, _keys: set()  # noqa: E731
@@ -144,15 +146,18 @@ def test_worker_parses_in_the_sandbox_with_a_private_folder(programs: Programs, 
     parsers = list[Path]()
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            said = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
-            if int(said["PPid"]) in own and b"fence/child.py" in status.with_name("cmdline").read_bytes():
+            status_fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
+            if (
+                int(status_fields["PPid"]) in own
+                and b"fence/child.py" in status.with_name("cmdline").read_bytes()
+            ):
                 parsers.append(status.parent)
                 # A system call filter that survives every change of privileges.
-                assert (said["Seccomp"], said["NoNewPrivs"]) == ("2", "1")
+                assert (status_fields["Seccomp"], status_fields["NoNewPrivs"]) == ("2", "1")
         except (FileNotFoundError, ProcessLookupError):
             continue
     assert parsers
-    homes = [each for each in programs.folder.rglob("kbsync-*/parser-*") if each.is_dir()]
+    homes = [path for path in programs.folder.rglob("kbsync-*/parser-*") if path.is_dir()]
     assert len(homes) >= len(parsers)
     assert {home.stat().st_mode & 0o777 for each in homes for home in (each, each.parent)} == {0o700}
 
@@ -201,9 +206,9 @@ def test_passages_with_a_vector_are_not_embedded_again(
 
 def test_passage_the_model_fails_on_is_refused_and_the_rest_continue(cluster: DaskCluster) -> None:
     encoder = ClusterEncoder(cluster, LocalEncoder(), LocalEncoder)
-    made = encoder.begin([Chunk(each, each, each) for each in ("a", "b", "poison", "c", "d")]).result()
-    refused = {key: each for key, each in made.items() if isinstance(each, Rejected)}
-    assert (list(refused), len(made)) == (["poison"], 5)
+    vectors = encoder.begin([Chunk(each, each, each) for each in ("a", "b", "poison", "c", "d")]).result()
+    refused = {key: each for key, each in vectors.items() if isinstance(each, Rejected)}
+    assert (list(refused), len(vectors)) == (["poison"], 5)
     assert re.match(r"worker tcp://\S+ could not prepare it \(RuntimeError: index", refused["poison"].reason)
 
 
@@ -313,9 +318,9 @@ class ServiceEncoder:
     at_once, model, takes_pictures, least_cosine, key = 4, "words", True, 0.0, "hush-hush"
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        made = Future[Vectors]()
-        made.set_result({each.key: b"\0\0" for each in chunks})
-        return made
+        future = Future[Vectors]()
+        future.set_result({chunk.key: b"\0\0" for chunk in chunks})
+        return future
 
 
 @long
@@ -410,10 +415,10 @@ def test_documents_in_flight_are_limited_by_bytes(programs: Programs) -> None:
         cluster._begin_cut = record  # type: ignore[method-assign]
         both = [cluster.cut(documents), cluster.cut(documents)]
         threads = [threading.Thread(target=list, args=[each]) for each in both]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert sum(size for size, _ in sent) == 2 * sum(sizes) and cluster._room.used == 0
     assert max(size for size in most if size < 3_000) <= 1_000
     assert {size for size in most if size >= 3_000} <= {3_000}
@@ -429,8 +434,8 @@ def test_abandoned_work_is_cancelled_at_the_cluster(programs: Programs, cluster:
     assert cluster._room.used == 0
     with distributed.Client(programs.address, set_as_default=False) as dask:
         until = time.monotonic() + 20
-        while left := dask.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
-            assert time.monotonic() < until, f"{left} tasks are left"
+        while remaining := dask.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
+            assert time.monotonic() < until, f"{remaining} tasks are left"
             time.sleep(0.05)
 
 
@@ -469,11 +474,11 @@ def test_missing_scheduler_is_reported_in_one_sentence() -> None:
 def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now, looks = [0.0], list[float]()
+    now, checks = [0.0], list[float]()
     monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def lost(_self: object, documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
-        looks.append(now[0])
+        checks.append(now[0])
         yield from here(documents[:1])
         raise Unavailable("the scheduler went away", code="scheduler-lost")
 
@@ -481,7 +486,7 @@ def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
         yield from (Cut(entry.path, (), ()) for entry, _ in documents)
 
     def state(_self: object) -> ClusterState:
-        looks.append(now[0])
+        checks.append(now[0])
         raise Unavailable("no scheduler answers", code="no-scheduler")
 
     monkeypatch.setattr(DaskCluster, "cut", lost)
@@ -494,7 +499,7 @@ def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
             titles = [each.title for each in cut(PAGES[:3])]
             assert titles == [entry.path for entry, _ in PAGES[:3]]
             assert "this host does its work" in cluster.note
-        assert looks == [0.0, client.AWAY_FOR]
+        assert checks == [0.0, client.AWAY_FOR]
         # A document that crashes the model, for example, doesn't mean that the cluster is down.
         monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(1, 1, ()))
         now[0] = 2 * client.AWAY_FOR + 1
@@ -505,8 +510,8 @@ def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
 def test_every_error_survives_serialization() -> None:
     halted = Halted("disk-full", "no space", cure="df")
     for error in (Rejected("no", code="c", may_pass=True), Unavailable("later", retry_after=3.0), halted):
-        again = pickle.loads(pickle.dumps(error))
-        assert (type(again), again.__dict__, str(again)) == (type(error), error.__dict__, str(error))
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), copy.__dict__, str(copy)) == (type(error), error.__dict__, str(error))
 
 
 @pytest.mark.parametrize(
@@ -527,14 +532,14 @@ def test_every_error_survives_serialization() -> None:
 def test_config_accepts_a_cluster_address_only_for_our_own_index(
     tmp_path: Path, settings: str, says: str | None
 ) -> None:
-    found = reading.problem_lines(tmp_path, reading.with_settings(settings))
+    errors = reading.problem_lines(tmp_path, reading.with_settings(settings))
     if says is None:
         prepare = reading.mirror(tmp_path, settings).prepare
         assert prepare is not None
         assert prepare.cluster == Cluster("tls://cluster.example:8786", "/mnt", 1)
     else:
-        assert says in found[0]
-    assert len(found) == (says is not None)
+        assert says in errors[0]
+    assert len(errors) == (says is not None)
 
 
 def test_missing_distributed_package_comes_with_its_install_command(

@@ -73,14 +73,14 @@ def test_document_that_kills_workers_and_a_cluster_without_workers(
 def test_only_the_guilty_passage_of_a_batch_that_kills_workers_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = list[int]()
+    requests = list[int]()
 
     async def ask(
         _self: Any, _name: str, _function: Any, _versions: Any, sent: Any, _priority: int = 0
     ) -> bytes:
         import pickle
 
-        asked.append(len(sent[1]))
+        requests.append(len(sent[1]))
         if any(text == "deadly" for _, text in sent[1]):
             raise KilledWorkers("4 workers of the cluster ended")
         return pickle.dumps({key: b"\0\0" for key, _ in sent[1]})
@@ -88,10 +88,10 @@ def test_only_the_guilty_passage_of_a_batch_that_kills_workers_is_refused(
     monkeypatch.setattr(DaskCluster, "_ask", ask)
     texts = ["a", "b", "deadly", "c", "d", "e", "f", "g"]
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        made = cluster.vectors(b"", "m", [Chunk(each, each, each) for each in texts]).result()
-    refused = {key: each for key, each in made.items() if isinstance(each, Rejected)}
-    assert (list(refused), set(made)) == (["deadly"], set(texts))
-    assert asked == [
+        vectors = cluster.vectors(b"", "m", [Chunk(each, each, each) for each in texts]).result()
+    refused = {key: each for key, each in vectors.items() if isinstance(each, Rejected)}
+    assert (list(refused), set(vectors)) == (["deadly"], set(texts))
+    assert requests == [
         8,
         4,
         2,

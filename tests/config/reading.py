@@ -31,7 +31,9 @@ def problems(place: Path, text: str | bytes, **environ: str) -> list[Problem]:
 
 def problem_lines(place: Path, text: str | bytes, **environ: str) -> list[str]:
     """Return the problems of `text` as `line key: message`."""
-    return [f"{one.line} {one.key}: {one.message}" for one in problems(place, text, **environ)]
+    return [
+        f"{problem.line} {problem.key}: {problem.message}" for problem in problems(place, text, **environ)
+    ]
 
 
 def mirror(place: Path, settings: str = "", **environ: str) -> MirrorConfig:

@@ -52,12 +52,12 @@ def test_overlapping_folders_into_one_base_are_reported(tmp_path: Path, one: str
         - {{name: a, folder: {one}, target: {{path: /srv/kb}}}}
         - {{name: b, folder: {other}, target: {{path: /srv/kb}}}}
         """
-    found = problems(tmp_path, text)
-    assert [(problem.line, problem.key) for problem in found] == [
+    errors = problems(tmp_path, text)
+    assert [(problem.line, problem.key) for problem in errors] == [
         (3, "mirrors[1].target.path"),
         (3, "mirrors[1].folder"),
     ]
-    assert "of mirror a overlap and go into one knowledge base" in found[1].message
+    assert "of mirror a overlap and go into one knowledge base" in errors[1].message
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ class SharedBase:
 def mirrors(*rows: tuple[str, str, str]) -> list[MirrorConfig]:
     """Return mirrors from folder, prefix and base."""
     made = [MirrorConfig(name=f"m{n}", folder=Path(one[0]), prefix=one[1]) for n, one in enumerate(rows)]
-    targets: list[Any] = [SharedBase(one[2]) for one in rows]
+    targets: list[Any] = [SharedBase(row[2]) for row in rows]
     return [replace(one, target=target) for one, target in zip(made, targets, strict=True)]
 
 

@@ -270,7 +270,7 @@ def test_mode_and_symlink_are_kept_and_the_target_file_is_replaced(file: Path, t
     assert link.is_symlink()
     assert (file.stat().st_mode & 0o777, file.stat().st_ino == inode) == (0o640, False)
     assert [mirror.name for mirror in load(file, {}).mirrors] == ["a", "b"]
-    assert [each.name for each in file.parent.iterdir()] == ["config.yaml"]
+    assert [entry.name for entry in file.parent.iterdir()] == ["config.yaml"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -294,7 +294,7 @@ def test_refused_edit_leaves_the_file_unchanged(file: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"mirrors\[1\].name: a is the name of mirrors\[0\] too"):
         edit_config(file, {}, adding("a", tmp_path / "b"))
     assert (file.read_bytes(), file.stat().st_ino) == before
-    assert [each.name for each in file.parent.iterdir()] == ["config.yaml"]
+    assert [entry.name for entry in file.parent.iterdir()] == ["config.yaml"]
 
 
 def test_concurrent_editor_changes_are_not_lost(file: Path, tmp_path: Path) -> None:

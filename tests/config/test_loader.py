@@ -86,7 +86,7 @@ def test_paths_are_relative_to_the_config_and_keep_symlinks(tmp_path: Path) -> N
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     text = "mirrors: [{name: a, folder: link}, {name: b, folder: ~/b}, {name: c, folder: ./x/../c}]"
-    folders = [one.folder for one in read(tmp_path, text).mirrors]
+    folders = [mirror_config.folder for mirror_config in read(tmp_path, text).mirrors]
     assert folders == [tmp_path / "link", Path(HOME, "b"), tmp_path / "c"]
 
 
@@ -117,7 +117,7 @@ def test_all_problems_are_reported_together_with_file_line_key_and_hint(tmp_path
             settle: 2m
             target: {type: milvus, api_key: x}
         """
-    assert [(one.line, one.key) for one in problems(tmp_path, text)] == [
+    assert [(problem.line, problem.key) for problem in problems(tmp_path, text)] == [
         (1, "state_dirr"),
         (5, "mirrors[0].settle"),
         (6, "mirrors[0].include"),
@@ -150,7 +150,7 @@ def test_finding_based_on_a_refused_value_is_not_reported(tmp_path: Path) -> Non
 
 
 def test_cross_setting_findings_are_reported_with_other_problems(tmp_path: Path) -> None:
-    keys = [one.key for one in problems(tmp_path, with_settings("settle: 2m\nbogus: 1\nrescan: 5"))]
+    keys = [problem.key for problem in problems(tmp_path, with_settings("settle: 2m\nbogus: 1\nrescan: 5"))]
     assert keys == ["mirrors[0].settle_longest", "mirrors[0].bogus", "mirrors[0].rescan"]
 
 
@@ -158,7 +158,7 @@ def test_unreadable_config_is_one_problem(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none.yaml", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(ConfigError, match=reason) as caught:
             load(path, {})
-        assert [(one.file, one.line) for one in caught.value.problems] == [(path, None)]
+        assert [(problem.file, problem.line) for problem in caught.value.problems] == [(path, None)]
 
 
 def test_relative_config_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

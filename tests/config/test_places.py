@@ -160,7 +160,7 @@ def test_folders_of_earlier_runs_are_known(tmp_path: Path) -> None:
         check_state_dir(place)
         note_folder(place, folder)
         note_folder(place, folder)
-        assert sorted(one.name for one in place.iterdir()) == ["folder"]
+        assert sorted(entry.name for entry in place.iterdir()) == ["folder"]
         assert stat.S_IMODE((place / "folder").stat().st_mode) == 0o600
     (below / "folders" / "half-made").mkdir()
     (below / "folders" / "damaged").mkdir()
@@ -179,8 +179,8 @@ def test_innermost_known_folder_containing_a_directory_is_used(tmp_path: Path) -
         note_folder(place, tmp_path / name)
 
     def known(name: str) -> Path | None:
-        found = known_folder_for(tmp_path / name, below)
-        return found and found.folder
+        known_folder = known_folder_for(tmp_path / name, below)
+        return known_folder and known_folder.folder
 
     assert known("docs") == tmp_path / "docs"
     assert known("link/x/y") == tmp_path / "docs"

@@ -29,12 +29,12 @@ def test_checked_in_schema_matches_the_model(place: Path) -> None:
 
 def every(part: Any, place: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Return all keys of the schema with their descriptions."""
-    found = []
+    matching = []
     for key, one in part.get("properties", {}).items():
-        found += [(f"{place}.{key}", one), *every(one, f"{place}.{key}")]
+        matching += [(f"{place}.{key}", one), *every(one, f"{place}.{key}")]
     for inner in [part["items"]] if "items" in part else part.get("oneOf", []):
-        found += every(inner, place)
-    return found
+        matching += every(inner, place)
+    return matching
 
 
 def test_every_key_is_described_and_every_block_is_closed() -> None:

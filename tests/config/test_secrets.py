@@ -102,8 +102,8 @@ def test_no_message_repeats_environment_values(tmp_path: Path) -> None:
         notify: {url: "${KEY}", on: ["${KEY}"]}
         http: {listen: "${KEY}"}
         """
-    found = problems(tmp_path, text, KEY="!")
-    assert len(found) == 9
+    errors = problems(tmp_path, text, KEY="!")
+    assert len(errors) == 9
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, text, KEY="T0KEN-OF-OURS[")
     assert "T0KEN" not in str(caught.value)
@@ -118,9 +118,9 @@ def test_misplaced_secret_is_not_repeated(tmp_path: Path) -> None:
         "{url: {a: T0KEN}}",
         "{url_fil: T0KEN, url: 5}",
     ):
-        found = problem_lines(tmp_path, f"{HEAD}notify: {notify}\n")
-        assert found
-        assert "T0KEN" not in "".join(found)
+        errors = problem_lines(tmp_path, f"{HEAD}notify: {notify}\n")
+        assert errors
+        assert "T0KEN" not in "".join(errors)
 
 
 def test_secret_in_place_of_its_file_is_not_repeated(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_unusable_secret_file_is_not_also_reported_as_missing(tmp_path: Path) ->
 def test_other_missing_target_settings_are_reported_at_the_same_time(tmp_path: Path) -> None:
     target = "{type: gptbots, api_key: '${NOT_SET}', concurrency: 99}"
     text = f"mirrors: [{{name: a, folder: /srv/a, target: {target}}}]\n"
-    assert [one.key.rpartition(".")[2] for one in problems(tmp_path, text)] == [
+    assert [problem.key.rpartition(".")[2] for problem in problems(tmp_path, text)] == [
         "api_key",
         "concurrency",
         "knowledge_base_id",

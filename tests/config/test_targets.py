@@ -111,14 +111,16 @@ def test_key_is_never_sent_unencrypted(tmp_path: Path, hosts: str, clear: bool) 
     for host in hosts.split():
         assert is_in_the_clear(f"http://{host}:8080/api") is clear
         assert not is_in_the_clear(f"https://{host}/api")
-        found = problem_lines(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
-        assert ["API key would be sent unencrypted; write https://" in one for one in found] == [True] * clear
+        errors = problem_lines(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
+        assert ["API key would be sent unencrypted; write https://" in one for one in errors] == [
+            True
+        ] * clear
 
 
 @pytest.mark.parametrize(("prefix", "good"), [("x" * 90, True), ("x" * 150, False), ("手" * 60, False)])
 def test_prefix_leaves_room_for_paths(tmp_path: Path, prefix: str, good: bool) -> None:
-    found = problems(tmp_path, with_settings(f"prefix: {prefix}\ntarget: {{{LEAST}}}"))
-    assert [one.key for one in found] == ([] if good else ["mirrors[0].prefix"])
+    errors = problems(tmp_path, with_settings(f"prefix: {prefix}\ntarget: {{{LEAST}}}"))
+    assert [one.key for one in errors] == ([] if good else ["mirrors[0].prefix"])
     assert problems(tmp_path, with_settings(f"prefix: {prefix}")) == []
 
 
@@ -213,11 +215,11 @@ def test_callback_address_is_accepted_or_refused_with_a_reason(
     tmp_path: Path, base: str, http: str, words: str
 ) -> None:
     target = f'{{type: zhipu, api_key: a.b, knowledge_id: "1", callback_base: "{base}"}}'
-    found = problem_lines(
+    errors = problem_lines(
         tmp_path, f"{http}\nmirrors: [{{name: handbook, folder: /srv/handbook, target: {target}}}]\n"
     )
-    assert len(found) == bool(words)
-    assert all("mirrors[0].target.callback_base" in one and words in one for one in found)
+    assert len(errors) == bool(words)
+    assert all("mirrors[0].target.callback_base" in one and words in one for one in errors)
 
 
 async def test_mirrors_of_one_account_share_whether_it_is_down(tmp_path: Path) -> None:
@@ -233,5 +235,5 @@ async def test_mirrors_of_one_account_share_whether_it_is_down(tmp_path: Path) -
 
 
 def test_types_with_document_settings_are_those_of_the_registry() -> None:
-    found = [name for name, block in TARGETS.items() if block.document_settings]
-    assert found == list(WITH_DOCUMENT_SETTINGS)
+    matching = [name for name, block in TARGETS.items() if block.document_settings]
+    assert matching == list(WITH_DOCUMENT_SETTINGS)

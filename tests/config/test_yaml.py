@@ -86,7 +86,9 @@ def test_mirrors_can_share_settings_by_merge(tmp_path: Path) -> None:
           - {<<: [{settle: 7s}, *first], name: c, folder: /srv/c, exclude: *out}
         """,
     )
-    assert [(one.name, one.settle, one.exclude) for one in config.mirrors] == [
+    assert [
+        (mirror_config.name, mirror_config.settle, mirror_config.exclude) for mirror_config in config.mirrors
+    ] == [
         ("a", 5.0, ("drafts/",)),
         ("b", 5.0, ("drafts/",)),
         ("c", 7.0, ("drafts/",)),
@@ -95,7 +97,7 @@ def test_mirrors_can_share_settings_by_merge(tmp_path: Path) -> None:
 
 def test_invalid_merged_setting_is_reported_at_its_own_line(tmp_path: Path) -> None:
     text = "mirrors:\n- &m {name: a, folder: /srv/a, settle: 5}\n- {<<: *m, name: b}\n"
-    assert [(one.line, one.key) for one in problems(tmp_path, text)] == [
+    assert [(problem.line, problem.key) for problem in problems(tmp_path, text)] == [
         (2, "mirrors[0].settle"),
         (2, "mirrors[1].settle"),
     ]
