@@ -47,13 +47,13 @@ def has(target: Target, ability: type) -> bool:
 
 def rows() -> Mapping[str, list[str]]:
     """Return the suite's tests in order, by the ability that each requires; `Target` for none."""
-    found: dict[str, list[str]] = {name: [] for name in ("Target", *abilities())}
+    results: dict[str, list[str]] = {name: [] for name in ("Target", *abilities())}
     tests = {name: member for part in reversed(TargetSuite.__mro__) for name, member in vars(part).items()}
     for name, test in tests.items():
         if name.startswith("test_"):
             for ability in set(re.findall(r"require\((\w+)\)", inspect.getsource(test))) or {"Target"}:
-                found[ability].append(name.removeprefix("test_").replace("_", " "))
-    return found
+                results[ability].append(name.removeprefix("test_").replace("_", " "))
+    return results
 
 
 def sample(target: str) -> TargetConfig:
@@ -63,7 +63,7 @@ def sample(target: str) -> TargetConfig:
     for key, setting in settings_of(block).items():
         if setting.is_required and isinstance(setting.mark, Confidential):
             pattern = setting.mark.pattern
-            samples[key] = Secret(next(one for one in SECRETS if re.fullmatch(pattern, one)))
+            samples[key] = Secret(next(secret for secret in SECRETS if re.fullmatch(pattern, secret)))
         elif setting.is_required and isinstance(setting.mark, BaseId):
             samples[key] = setting.mark.example
     config: TargetConfig = block(**samples)

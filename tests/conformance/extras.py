@@ -54,9 +54,9 @@ class ExtraSuite:
             pytest.skip("this target does not know how much room is left")
         await world.make_ready(second)
         meter = world.meter()
-        asked = meter.total
+        requests_before = meter.total
         assert target.bytes_left == before - second.size
-        assert meter.total == asked
+        assert meter.total == requests_before
 
     async def test_background_calls_wait_before_each_request(self, world: SuiteWorld) -> None:
         waits: list[int] = []
@@ -137,16 +137,16 @@ class ExtraSuite:
         applications = world.require(Answers).applications
         own = world.require(Bases).own_id
         try:
-            made = await applications.create(ApplicationRequest("helpdesk", "for all", bases=(own,)))
+            created = await applications.create(ApplicationRequest("helpdesk", "for all", bases=(own,)))
         except NotOffered:
             pytest.skip("this target has no applications that can be made")
         with pytest.raises(NameTaken):
             await applications.create(ApplicationRequest("helpdesk", bases=(own,)))
-        await applications.update(made.id, ApplicationRequest(description="for some"))
-        changed = await applications.get(made.id)
+        await applications.update(created.id, ApplicationRequest(description="for some"))
+        changed = await applications.get(created.id)
         assert (changed.name, changed.description, changed.bases) == ("helpdesk", "for some", (own,))
-        assert [one.id for one in await applications.list_all()] == [made.id]
-        await applications.delete(made.id)
+        assert [row.id for row in await applications.list_all()] == [created.id]
+        await applications.delete(created.id)
         assert list(await applications.list_all()) == []
 
     # ---- bases
@@ -202,8 +202,8 @@ class ExtraSuite:
                 await bases.create(BaseRequest("second", model="any"))
             return
         assert len({model.id for model in models}) == len(models)
-        made = await bases.create(BaseRequest("second", model=first.id))
-        assert made.model in ("", first.id, first.name)
+        created = await bases.create(BaseRequest("second", model=first.id))
+        assert created.model in ("", first.id, first.name)
 
     # ---- the account
 
@@ -229,12 +229,12 @@ class ExtraSuite:
 
 @contextlib.asynccontextmanager
 async def _made(bases: Bases, name: str) -> AsyncIterator[str]:
-    made = await bases.create(BaseRequest(name))
-    yield made.id
+    created = await bases.create(BaseRequest(name))
+    yield created.id
     if _changeable(bases):
-        await bases.delete(made.id)
+        await bases.delete(created.id)
         return
-    for deed in (bases.update(made.id, BaseRequest("third")), bases.delete(made.id)):
+    for deed in (bases.update(created.id, BaseRequest("third")), bases.delete(created.id)):
         with pytest.raises(NotOffered):
             await deed
 

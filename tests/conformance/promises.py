@@ -46,7 +46,7 @@ def tried_on(name: str) -> Iterator[str]:
     if name in OWN:
         yield "itself" if name == "local" else "a real server"
         return
-    suites = (one for one in vars(test_services).values() if isinstance(one, type) and hasattr(one, "served"))
+    suites = (var for var in vars(test_services).values() if isinstance(var, type) and hasattr(var, "served"))
     if name in {suite.served.service for suite in suites}:
         yield "stand-in"
     file = ROOT / "tests" / "servers" / f"test_{name}.py"

@@ -85,7 +85,7 @@ class ServedWorld(SuiteWorld):
         self.app.set_behaviour({"base": "present"})
 
     def _bases(self) -> set[str]:
-        return {one["id"] for one in self.app.snapshot()["bases"]}
+        return {base["id"] for base in self.app.snapshot()["bases"]}
 
 
 class ServedSuite(TargetSuite):

@@ -74,7 +74,10 @@ class TargetSuite(ExtraSuite):
         assert limits.batch >= 1
         assert limits.concurrency >= 1
         assert "md" in limits.extensions
-        assert all(one == one.lower() and not one.startswith(".") for one in limits.extensions)
+        assert all(
+            extension == extension.lower() and not extension.startswith(".")
+            for extension in limits.extensions
+        )
 
     async def test_ready_response_is_true(self, world: SuiteWorld) -> None:
         [accepted] = await world.put(world.document("guide.md", *texts(["kestrel"])))
@@ -95,7 +98,7 @@ class TargetSuite(ExtraSuite):
         documents = [world.document(f"deep/er/{w}.md", t) for w, t in _pages("kestrel", "红隼")]
         outcomes = await world.bring(*documents)
         listed = await world.listed()
-        assert set(listed) == {one.remote_id for one in outcomes}
+        assert set(listed) == {outcome.remote_id for outcome in outcomes}
         for accepted, document in zip(outcomes, documents, strict=True):
             row = listed[accepted.remote_id]
             assert row.name == world.listed_name(document, accepted)
@@ -124,10 +127,10 @@ class TargetSuite(ExtraSuite):
         one, other = world.document("a.md", "kestrel"), world.document("b.md", "merlin")
         [one_id, other_id] = await world.make_ready(one, other)
         rows = await world.listed()
-        found = {row.remote_id: row for row in await target.find(rows[one_id].name)}
+        result = {row.remote_id: row for row in await target.find(rows[one_id].name)}
         row = rows[one_id]
-        assert (found[one_id].name, found[one_id].size) == (row.name, row.size)
-        assert found.keys() <= {one_id, other_id}
+        assert (result[one_id].name, result[one_id].size) == (row.name, row.size)
+        assert result.keys() <= {one_id, other_id}
         await world.target.delete([one_id])
         await world.pass_time(2 * world.target.limits.list_lag)
         assert one_id not in {row.remote_id for row in await target.find(row.name)}
@@ -261,7 +264,7 @@ class TargetSuite(ExtraSuite):
     async def test_parallel_puts_do_not_mix_outcomes(self, world: SuiteWorld) -> None:
         words = [f"heron{n}" for n in range(min(world.target.limits.concurrency, 6))]
         documents = [world.document(f"{w}.md", t) for w, t in _pages(*words)]
-        outcomes = await asyncio.gather(*(_put(world.target, one) for one in documents))
+        outcomes = await asyncio.gather(*(_put(world.target, document) for document in documents))
         ids = [one.remote_id for one in _accepted(outcomes)]
         assert len(set(ids)) == len(words)
         await world.until(DocState.READY, *ids)
@@ -317,8 +320,8 @@ class TargetSuite(ExtraSuite):
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         [other] = await world.make_ready(world.document("b.md", *texts(["heron"])))
         await world.target.delete([remote_id])
-        again = await world.target.delete([remote_id, other])
-        assert dict(again) == {remote_id: None, other: None}
+        repeated = await world.target.delete([remote_id, other])
+        assert dict(repeated) == {remote_id: None, other: None}
         assert await world.rows() == []
 
     async def test_document_can_be_deleted_before_it_is_ready(self, world: SuiteWorld) -> None:
@@ -385,7 +388,7 @@ class TargetSuite(ExtraSuite):
         outcomes = await world.bring(first, second)
         listed = await world.listed()
         names = list(map(world.listed_name, (first, second), outcomes))
-        assert [listed[one.remote_id].name for one in outcomes] == names
+        assert [listed[outcome.remote_id].name for outcome in outcomes] == names
         assert first.name != second.name
         assert await world.found("heron") == {outcomes[1].remote_id}
 
@@ -412,10 +415,10 @@ class TargetSuite(ExtraSuite):
         target = world.require(Reads)
         documents = [world.document("a.md", b"kestrel\r\n\r\n"), world.document("b.md", "\ufeffheron 红隼")]
         ids = await world.make_ready(*documents)
-        digests = [await target.digest(one) for one in ids]
+        digests = [await target.digest(document_id) for document_id in ids]
         if digests == [None, None]:
             pytest.skip("this target gives no bytes back")
-        assert digests == [one.digest for one in documents]
+        assert digests == [document.digest for document in documents]
 
     async def test_unknown_document_has_no_bytes(self, world: SuiteWorld) -> None:
         target = world.require(Reads)
@@ -667,10 +670,10 @@ async def _serves(world: SuiteWorld, *words: str) -> set[str]:
     """Return the documents that searches find for any of the `words`, oldest word first. A swap between
     two searches shows in the second.
     """
-    found: set[str] = set()
+    results: set[str] = set()
     for word in words:
-        found |= await world.found(word)
-    return found
+        results |= await world.found(word)
+    return results
 
 
 async def _fail(world: SuiteWorld, document: Outgoing) -> str:

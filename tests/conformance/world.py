@@ -188,13 +188,13 @@ class SuiteWorld(abc.ABC):
         """
         started = self.now()
         for _ in range(200):
-            seen = {status.state for status in (await self.target.status(ids)).values()}
-            if seen <= {state}:
+            states = {status.state for status in (await self.target.status(ids)).values()}
+            if states <= {state}:
                 return
-            wrong = seen & {DocState.READY, DocState.FAILED} - {state}
-            assert not wrong or self.now() < started + patience, seen
+            wrong = states & {DocState.READY, DocState.FAILED} - {state}
+            assert not wrong or self.now() < started + patience, states
             await self.pass_time(self.target.limits.poll_first)
-        pytest.fail(f"{ids} never became {state}: {seen}")
+        pytest.fail(f"{ids} never became {state}: {states}")
 
     def listed_name(self, document: Outgoing, accepted: Accepted) -> str:
         """Return the document's name in the list; `accepted` has it only if it differs from the sent one."""

@@ -29,14 +29,14 @@ RESTING = (
 def breaches(uploads: Sequence[Upload]) -> list[str]:
     """Return sentences about violations; empty if there are none. `uploads`: all rows of one path."""
     serving = [u.id for u in uploads if u.state.serves]
-    found = [f"{len(serving)} uploads serve one path: {serving}"] if len(serving) > 1 else []
+    matching = [f"{len(serving)} uploads serve one path: {serving}"] if len(serving) > 1 else []
     flying = Counter(
         (u.digest, u.recipe) for u in uploads if u.state.in_flight and u.purpose is Purpose.SERVE
     )
-    found += [f"{n} uploads of one version in flight: {key}" for key, n in flying.items() if n > 1]
+    matching += [f"{n} uploads of one version in flight: {key}" for key, n in flying.items() if n > 1]
     for u in uploads:
         if u.state in (UploadState.RETIRING, UploadState.TOMBSTONE) and u.remote_id is None:
-            found.append(f"upload {u.id} is retiring without a remote id")
+            matching.append(f"upload {u.id} is retiring without a remote id")
         if not u.state.is_final and u.state not in RESTING and u.due_at is None:
-            found.append(f"upload {u.id} is {u.state.name} and nothing will look at it again")
-    return found
+            matching.append(f"upload {u.id} is {u.state.name} and nothing will look at it again")
+    return matching

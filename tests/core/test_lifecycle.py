@@ -97,9 +97,9 @@ def test_undeletable_document_is_deleted_three_times_and_then_checked_weekly() -
     now, grave = 0.0, DELETED
     for _ in range(3):
         now += 90_000.0
-        again = lifecycle.still_there(grave, timing(now))
-        assert again.state is S.RETIRING
-        grave = lifecycle.deleted(again, timing(now))
+        later = lifecycle.still_there(grave, timing(now))
+        assert later.state is S.RETIRING
+        grave = lifecycle.deleted(later, timing(now))
     left = lifecycle.still_there(grave, timing(now + 90_000.0))
     assert (left.state, left.due_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
 

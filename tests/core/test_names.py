@@ -168,7 +168,7 @@ def test_all_short_paths_have_distinct_names(naming: Naming, alphabet: str) -> N
     names = {nfd(naming.name(path, ONE, number)): (path, number) for path in paths for number in (0, 2)}
     assert len(names) == 2 * len(paths)
     readings = [naming.read(name) for name in names]
-    assert [(one.path, one.number) for one in readings if one] == list(names.values())
+    assert [(reading.path, reading.number) for reading in readings if reading] == list(names.values())
 
 
 def test_too_long_path_keeps_its_head_and_hash() -> None:
@@ -357,7 +357,7 @@ def test_altered_name_is_still_parsed(made: str) -> None:
     naming = Naming()
     name = naming.name("手册/退款.md", ONE)
     stem, ext = name[:-3], name[-3:]
-    seen = name.encode().decode("latin-1") if made == "mojibake" else made.format(stem=stem, ext=ext)
-    assert naming.read(seen) is None
-    assert naming.read_mangled(seen) == naming.read(name)
+    altered = name.encode().decode("latin-1") if made == "mojibake" else made.format(stem=stem, ext=ext)
+    assert naming.read(altered) is None
+    assert naming.read_mangled(altered) == naming.read(name)
     assert naming.read_mangled("guide(1).md") is None

@@ -16,8 +16,8 @@ LIMITS = Limits(
 
 
 def rules(include: list[str] | None = None, exclude: list[str] | None = None, **ignore: str) -> Rules:
-    made = Rules(None if include is None else tuple(include), tuple(exclude or ()), LIMITS)
-    return made.below("", ignore["root"]) if "root" in ignore else made
+    rule_set = Rules(None if include is None else tuple(include), tuple(exclude or ()), LIMITS)
+    return rule_set.below("", ignore["root"]) if "root" in ignore else rule_set
 
 
 def choice(made: Rules, path: str, size: int = 10, kind: FileKind = FileKind.FILE) -> FileChoice:
@@ -78,16 +78,16 @@ def test_default_exclusion_is_named_as_a_default() -> None:
 def test_hidden_file_is_reported_as_hidden_and_a_matching_rule_is_named() -> None:
     for path, kind in ((".hidden.md", FileKind.FILE), ("sub/.notes", FileKind.FOLDER)):
         verdict = rules().verdict(path, 3, kind)
-        told = (verdict.choice, verdict.reason, verdict.rule)
-        assert told == (FileChoice.EXCLUDED, "hidden, and left out by default", "default")
+        outcome = (verdict.choice, verdict.reason, verdict.rule)
+        assert outcome == (FileChoice.EXCLUDED, "hidden, and left out by default", "default")
     assert rules().verdict(".git", 3, FileKind.FOLDER).reason == "excluded by .git"
 
 
 def test_include_of_one_hidden_name_includes_no_other() -> None:
-    made = rules([".notes/**", "*.md"])
-    assert is_mirrored(made, ".notes/a.md")
-    assert not is_mirrored(made, ".other/a.md")
-    assert not is_mirrored(made, ".hidden.md")
+    rule_set = rules([".notes/**", "*.md"])
+    assert is_mirrored(rule_set, ".notes/a.md")
+    assert not is_mirrored(rule_set, ".other/a.md")
+    assert not is_mirrored(rule_set, ".hidden.md")
 
 
 def test_editor_lock_is_excluded_even_as_a_symlink() -> None:
@@ -111,10 +111,10 @@ def test_editor_lock_is_excluded_even_as_a_symlink() -> None:
 )
 def test_include_naming_a_default_overrides_it(include: list[str], path: str) -> None:
     limits = Limits(extensions=frozenset({"md", "bak", "tmp"}))
-    made = Rules(tuple(include), (), limits)
+    rule_set = Rules(tuple(include), (), limits)
     parts = path.split("/")
-    assert all(made.enters("/".join(parts[:n])).choice is FileChoice.SELECTED for n in range(len(parts)))
-    assert made.verdict(path, 5, FileKind.FILE).choice is FileChoice.SELECTED
+    assert all(rule_set.enters("/".join(parts[:n])).choice is FileChoice.SELECTED for n in range(len(parts)))
+    assert rule_set.verdict(path, 5, FileKind.FILE).choice is FileChoice.SELECTED
 
 
 @pytest.mark.parametrize("include", [["*"], ["**"], ["**/*"], ["*.md"], ["/sub/"]])
@@ -130,8 +130,8 @@ def test_wide_include_overrides_no_default_but_a_negation_does(include: list[str
 
 def test_ignore_file_is_never_mirrored() -> None:
     limits = Limits(names=frozenset({".kbsyncignore"}))
-    made = Rules((".kbsyncignore",), ("!.kbsyncignore",), limits)
-    assert made.verdict(".kbsyncignore", 5, FileKind.FILE).choice is FileChoice.EXCLUDED
+    rule_set = Rules((".kbsyncignore",), ("!.kbsyncignore",), limits)
+    assert rule_set.verdict(".kbsyncignore", 5, FileKind.FILE).choice is FileChoice.EXCLUDED
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_ignore_file_is_never_mirrored() -> None:
     ],
 )
 def test_empty_files_symlinks_and_special_files_are_skipped(size: int, kind: FileKind, reason: str) -> None:
-    for made in (rules(), rules(["*.md"])):
-        verdict = made.verdict("a.md", size, kind)
+    for rule_set in (rules(), rules(["*.md"])):
+        verdict = rule_set.verdict("a.md", size, kind)
         assert (verdict.choice, verdict.reason) == (FileChoice.SKIPPED, reason)
 
 
@@ -169,37 +169,37 @@ def test_file_over_the_limit_is_refused_with_both_sizes() -> None:
 
 
 def test_rules_name_file_and_line_or_config_key() -> None:
-    made = rules(exclude=["x/", "*.txt"]).below("docs", "# comment\n\n*.md\n!keep.md\n")
-    assert made.verdict("docs/a.md", 5, FileKind.FILE).rule == "docs/.kbsyncignore:3"
-    assert made.verdict("docs/keep.md", 5, FileKind.FILE).rule == "docs/.kbsyncignore:4"
-    assert made.verdict("docs/a.txt", 5, FileKind.FILE).rule == "exclude[1]"
-    assert made.enters("docs/x").rule == "exclude[0]"
+    rule_set = rules(exclude=["x/", "*.txt"]).below("docs", "# comment\n\n*.md\n!keep.md\n")
+    assert rule_set.verdict("docs/a.md", 5, FileKind.FILE).rule == "docs/.kbsyncignore:3"
+    assert rule_set.verdict("docs/keep.md", 5, FileKind.FILE).rule == "docs/.kbsyncignore:4"
+    assert rule_set.verdict("docs/a.txt", 5, FileKind.FILE).rule == "exclude[1]"
+    assert rule_set.enters("docs/x").rule == "exclude[0]"
     assert rules(["*.md"]).verdict("a.md", 5, FileKind.FILE).rule == "include[0]"
     assert rules(["*.md"]).verdict("a.txt", 5, FileKind.FILE).rule == "include"
 
 
 def test_config_overrides_ignore_files_and_nearer_ignore_files_override_farther() -> None:
-    made = rules(exclude=["secret.md"], root="!secret.md\n*.txt\n").below("sub", "!keep.txt\n")
-    assert choice(made, "sub/secret.md") is FileChoice.EXCLUDED
-    assert choice(made, "sub/other.txt") is FileChoice.EXCLUDED
-    assert choice(made, "sub/keep.txt") is FileChoice.SELECTED
+    rule_set = rules(exclude=["secret.md"], root="!secret.md\n*.txt\n").below("sub", "!keep.txt\n")
+    assert choice(rule_set, "sub/secret.md") is FileChoice.EXCLUDED
+    assert choice(rule_set, "sub/other.txt") is FileChoice.EXCLUDED
+    assert choice(rule_set, "sub/keep.txt") is FileChoice.SELECTED
 
 
 def test_include_is_decided_by_the_nearest_matching_line() -> None:
-    made = rules(["docs/", "!docs/private/", "!docs/draft.md"])
-    assert is_mirrored(made, "docs/a.md")
-    assert is_mirrored(made, "docs/deep/er/a.md")
-    assert not is_mirrored(made, "docs/private/a.md")
-    assert not is_mirrored(made, "docs/draft.md")
-    assert not is_mirrored(made, "a.md")
+    rule_set = rules(["docs/", "!docs/private/", "!docs/draft.md"])
+    assert is_mirrored(rule_set, "docs/a.md")
+    assert is_mirrored(rule_set, "docs/deep/er/a.md")
+    assert not is_mirrored(rule_set, "docs/private/a.md")
+    assert not is_mirrored(rule_set, "docs/draft.md")
+    assert not is_mirrored(rule_set, "a.md")
 
 
 def test_folders_that_cannot_contain_included_files_are_not_entered() -> None:
-    made = rules(["/docs/*/pages/*.md", "handbook/**"])
+    rule_set = rules(["/docs/*/pages/*.md", "handbook/**"])
     for entered in ("docs", "docs/x", "docs/x/pages", "handbook", "handbook/a/b"):
-        assert made.enters(entered).choice is FileChoice.SELECTED, entered
+        assert rule_set.enters(entered).choice is FileChoice.SELECTED, entered
     for shut in ("src", "docs/x/other", "docs/x/pages/deeper", "x/docs"):
-        assert made.enters(shut).choice is FileChoice.EXCLUDED, shut
+        assert rule_set.enters(shut).choice is FileChoice.EXCLUDED, shut
     assert rules(["**/x/*.md"]).enters("any/where").choice is FileChoice.SELECTED
 
 
@@ -212,9 +212,9 @@ def test_line_that_can_never_match_is_an_error_with_its_location(line: str) -> N
 
 
 def test_ignore_files_may_have_bom_crlf_any_script_and_no_last_newline() -> None:
-    made = rules(root="\ufeffa.md\r\nb.md  \r\nc\\ \r\n第?章.md\nbad-\udce9.md\nx-?.md\nd.md")
+    rule_set = rules(root="\ufeffa.md\r\nb.md  \r\nc\\ \r\n第?章.md\nbad-\udce9.md\nx-?.md\nd.md")
     for name in ("a.md", "b.md", "c ", "第三章.md", "bad-\udce9.md", "x-\udcff.md", "d.md"):
-        assert choice(made, name) is FileChoice.EXCLUDED, name
+        assert choice(rule_set, name) is FileChoice.EXCLUDED, name
 
 
 def test_versions_distinguish_user_changes_from_program_changes() -> None:

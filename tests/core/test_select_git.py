@@ -62,15 +62,15 @@ def made(repository: Path, paths: list[str]) -> list[str]:
 
 
 def ignored_by_git(repository: Path, paths: list[str]) -> set[str]:
-    found = subprocess.run(
+    completed = subprocess.run(
         ["git", "-c", "core.excludesFile=/dev/null", "check-ignore", "--no-index", "-z", "--stdin"],
         cwd=repository,
         input=b"".join(os.fsencode("./" + path) + b"\0" for path in paths),
         capture_output=True,
         check=False,
     )
-    assert found.returncode in (0, 1), found.stderr
-    return {os.fsdecode(path).removeprefix("./") for path in found.stdout.split(b"\0") if path}
+    assert completed.returncode in (0, 1), completed.stderr
+    return {os.fsdecode(path).removeprefix("./") for path in completed.stdout.split(b"\0") if path}
 
 
 def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:

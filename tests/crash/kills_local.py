@@ -30,12 +30,12 @@ def texts_in_base(folder: Path, state: Path, name: str = "docs") -> dict[str, li
     assert isinstance(target, LocalTarget)
 
     async def texts() -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        results: dict[str, list[str]] = {}
         async with aclosing(target):
             async for listed in target.list():
                 text = (await target.explain(listed.remote_id)).text.strip()
-                found.setdefault(listed.path or "", []).append(text)
-        return found
+                results.setdefault(listed.path or "", []).append(text)
+        return results
 
     return asyncio.run(texts())
 
@@ -59,12 +59,12 @@ class KilledMirror:
 
     def edit(self, turn: int) -> None:
         """Make every kind of change; leave the kept file alone."""
-        changed, moved, gone = sorted(path for path in self.folder.glob("*.md") if path.name != KEPT)[:3]
+        changed, moved, deleted = sorted(path for path in self.folder.glob("*.md") if path.name != KEPT)[:3]
         (self.folder / f"new{turn}.md").write_text(f"a new file in turn {turn}")
         (self.folder / f"other{turn}.md").write_text(f"another new file in turn {turn}")
         changed.write_text(f"{changed.name} changed in turn {turn}")
         moved.rename(moved.with_name(f"moved{turn}.md"))
-        gone.unlink()
+        deleted.unlink()
 
     def judge(self, tally: Tally) -> None:
         """Raise `PromiseBroken` unless each file has exactly one document with its text."""

@@ -63,18 +63,18 @@ def plant(desk: ZhipuPlace) -> dict[str, str]:
 
 def foreign(desk: ZhipuPlace) -> dict[str, str]:
     """Return the SHA-256 of other users' documents by id."""
-    return {one["id"]: one["sha256"] for one in desk.vendor.documents() if one["foreign"]}
+    return {document["id"]: document["sha256"] for document in desk.vendor.documents() if document["foreign"]}
 
 
 def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
     """Make every kind of change, each with a new text; return the deleted paths."""
     files = sorted(path for path in desk.docs.rglob("*.md") if path.name != KEPT)
-    changed, moved, gone = chance.sample(files, 3)
+    changed, moved, deleted = chance.sample(files, 3)
     changed.write_text(f"changed in turn {turn}\n")
     moved.rename(moved.with_name(f"moved{turn}.md"))
-    gone.unlink()
+    deleted.unlink()
     write_more(desk, turn)
-    return {str(path.relative_to(desk.docs)) for path in (moved, gone)}
+    return {str(path.relative_to(desk.docs)) for path in (moved, deleted)}
 
 
 def searchable(desk: ZhipuPlace) -> set[str]:
@@ -119,7 +119,7 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
     desk.aim("deletions: {hold_fraction: 1.0, hold_count: 1000}")
     desk.once()
     others, lasting, tally = plant(desk), searchable(desk), Tally()
-    kept = desk.vendor.document(KEPT)["id"]
+    document_id = desk.vendor.document(KEPT)["id"]
     while tally.crashes < kills and tally.steps < 2 * kills:
         turn = tally.steps
         lasting -= edit(desk, turn, chance)
@@ -133,7 +133,7 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
             tally.gaps += len(missing)
             raise PromiseBroken(f"not found after a kill: {missing}", tally)
     judge(desk, others, tally)
-    assert desk.vendor.document(KEPT)["id"] == kept
+    assert desk.vendor.document(KEPT)["id"] == document_id
     return tally
 
 

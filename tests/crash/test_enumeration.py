@@ -77,11 +77,11 @@ async def back_after_a_crash(world: World, guillotine: Guillotine) -> bool:
     await world.crash(guillotine)
     was_found = "f1.md" in world.base.shown()
     world.write("f1.md", "text of f1")
-    found = list[bool]()
-    world.base.observers.append(lambda base: found.append("f1.md" in base.shown()))
+    results = list[bool]()
+    world.base.observers.append(lambda base: results.append("f1.md" in base.shown()))
     await world.once()
     assert world.served() == world.on_disk()
-    assert all(found) or not was_found, guillotine.passed
+    assert all(results) or not was_found, guillotine.passed
     return was_found
 
 

@@ -45,24 +45,24 @@ class Turn:
         await self.mirror.tidy()
         self.world.clock.now += HOLD_WINDOW
         self.sent, self.known = len(self.bench.sent()), self.bench.documents()
-        found = self.bench.searchable() & self.mirror.digests().keys()
+        searchable_paths = self.bench.searchable() & self.mirror.digests().keys()
         self.edit = await self.job.begin(self.mirror, self.turn)
         # Every file that was searchable before stays so, under its old path or its new one.
         absent = self.edit.moved.keys() if self.bench.has_gaps_in_renames else set()
-        lasting = found - self.edit.gone - absent
+        lasting = searchable_paths - self.edit.gone - absent
         self.lasting = {path: {path, self.edit.moved.get(path, path)} for path in lasting}
         self.bench.on_change = lambda _: self.look()
 
     def look(self) -> None:
-        found = self.bench.searchable()
-        self.gaps += [path for path, names in self.lasting.items() if not names & found]
+        searchable_paths = self.bench.searchable()
+        self.gaps += [path for path, names in self.lasting.items() if not names & searchable_paths]
 
     async def crash(self, guillotine: Guillotine) -> None:
-        asked = self.bench.asked()
+        requests_before = self.bench.asked()
         await self.world.crash(guillotine, self.job.work)
         self.look()
         self.tally.crashes += guillotine.fallen
-        self._weigh_requests(self.bench.asked() - asked)
+        self._weigh_requests(self.bench.asked() - requests_before)
 
     async def recover(self) -> None:
         """Run passes until everything is right again, then check.
@@ -70,11 +70,11 @@ class Turn:
         A pass that has waited long enough leaves documents in progress to the next one: on a busy machine the
         clock of these trials runs while a response is read.
         """
-        asked = self.bench.asked()
+        requests_before = self.bench.asked()
         if self.job.work is not run_once:
             await self.world.doing(self.job.work)
         await self.world.once()
-        self._weigh_requests(self.bench.asked() - asked)
+        self._weigh_requests(self.bench.asked() - requests_before)
         if self.bench.documents() != self.mirror.digests() or "indexing" in self.world.statuses():
             self.world.clock.now += LATER
             await self.world.once()
