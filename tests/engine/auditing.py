@@ -41,7 +41,7 @@ async def verified(world: World, target: Any = None, *, watched: bool = False) -
 def paths(verification: Verification) -> dict[str, list[str]]:
     """Return the paths of all findings, without empty lists."""
     kinds = ("missing", "stale", "orphaned", "duplicate")
-    return {kind: found for kind in kinds if (found := verification.to_json()[kind])}
+    return {kind: result for kind in kinds if (result := verification.to_json()[kind])}
 
 
 def held_by_another_mirror(tx: Tx, remote_id: str) -> None:

@@ -509,11 +509,11 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def mend(self) -> Verification:
         with contextlib.suppress(TargetError):
-            found: Verification = self.run(self.verify())
-            if repair := repair_request(found):
+            findings: Verification = self.run(self.verify())
+            if repair := repair_request(findings):
                 self.oracle.may_send_again()
                 self.world.tell("repair", **repair)
-            return found
+            return findings
         return Verification("docs")
 
     async def verify(self) -> Verification:
@@ -546,27 +546,27 @@ class MirrorMachine(RuleBasedStateMachine):
             self.begin_pass()
             self.run(self.world.once())
             self.world.clock.now += 100.0
-            found = self.mend()
+            result = self.mend()
             self.oracle.held.clear()
             self.world.tell("approve", holds=self.holds())
             self.world.tell("retry")
             self.run(self.world.once())
-            if found.ok and not self.holds():
+            if result.ok and not self.holds():
                 break
         self.oracle.passed()
         self.oracle.carried_out()
         self.check()
-        self.check_equal(found)
+        self.check_equal(result)
 
     def check_equal(self, found: Verification) -> None:
-        told = "\n".join(self.trace)
+        message = "\n".join(self.trace)
         ours = self.bench.ours()
         left = self.oracle.left_among({one.id: one.shown for one in ours})
         wanted = sorted(self.oracle.wanted().items())
         at: dict[tuple[str, str] | None, list[str]] = {}
         for one in ours:
             at.setdefault(one.shown, []).append(one.id)
-        story = f"{at}\n{found}\n{self.rows()}\n{told}"
+        story = f"{at}\n{found}\n{self.rows()}\n{message}"
         assert [pair for pair in wanted if pair not in at] == [], f"not there: {story}"
         surplus = [n for pair, them in at.items() if pair not in wanted for n in them]
         twins = [them for pair, them in at.items() if pair in wanted and len(set(them) - left) > 1]

@@ -322,7 +322,7 @@ class Oracle:
             if text in texts[path] and path not in self._going | self._taken:
                 self.found[path] = {path, self._former.get(path, path), *self._elsewhere(text, texts)}
         for path, origins in list(self.found.items()):
-            known = self._past[path].union(*(self._past[one] for one in origins))
+            known = self._past[path].union(*(self._past[origin] for origin in origins))
             is_found = any(texts[one] & known for one in origins | {path})
             if not is_found and not self._is_carried(path, texts):
                 del self.found[path]

@@ -115,14 +115,14 @@ async def test_documents_of_another_state_are_reported_and_kept_until_repair(tmp
     """One document is under a path of ours, with other bytes."""
     world = World(tmp_path, embedded=True)
     await mirrored(world)
-    left = world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
+    leftover = world.base.add("f0.md", b"older", path="f0.md", upload_id=7, foreign=False).remote_id
     world.base.add("gone.md", b"x", path="gone.md", upload_id=8, foreign=False)
     with capture_logs() as logs:
         outcome = await audited(world)
     assert (outcome.duplicate, outcome.orphaned, outcome.foreign, outcome.repaired) == (1, 1, 0, 0)
-    assert left in world.base.documents
-    found = [(e["kind"], e["path"]) for e in logs if e["event"] == "audit.found"]
-    assert found == [("duplicate", "f0.md"), ("orphaned", "gone.md")]
+    assert leftover in world.base.documents
+    matching = [(e["kind"], e["path"]) for e in logs if e["event"] == "audit.found"]
+    assert matching == [("duplicate", "f0.md"), ("orphaned", "gone.md")]
     [ended] = [e for e in logs if e["event"] == "audit.ended"]
     assert (ended["duplicate"], ended["orphaned"], ended["missing"]) == (1, 1, 0)
     assert note(world) == (

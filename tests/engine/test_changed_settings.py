@@ -47,8 +47,8 @@ def halt(world: World) -> dict[str, str]:
 
 
 def holds(world: World) -> list[int]:
-    found: list[int] = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.id, RENEWALS)])
-    return found
+    hold_ids: list[int] = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.id, RENEWALS)])
+    return hold_ids
 
 
 def recipes(world: World) -> dict[str, str]:
@@ -187,12 +187,12 @@ async def test_different_or_wider_change_needs_a_new_approval(
 ) -> None:
     set_to(world, *first)
     await world.once()
-    asked = holds(world)
+    hold_ids = holds(world)
     set_to(world, *then)
     await world.once()
     more = holds(world)
-    assert len(asked) == len(more) == 1 and more != asked
-    world.tell("approve", holds=asked)
+    assert len(hold_ids) == len(more) == 1 and more != hold_ids
+    world.tell("approve", holds=hold_ids)
     await world.once()
     assert made_as(world, 0) == set(world.served()) and holds(world) == more
     world.tell("approve", holds=more)

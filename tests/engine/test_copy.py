@@ -98,7 +98,7 @@ async def test_undecidable_upload_is_left_to_the_pass(copying: Copying) -> None:
     with pytest.raises(TargetError):
         await copying.run()
     copying.lost.clear()
-    hidden = next(one for one in world.base.documents.values() if one.content.path == "f0.md")
+    hidden = next(document for document in world.base.documents.values() if document.content.path == "f0.md")
     hidden.hidden_until = world.clock.wall() + 10.0
     copied = await copying.run()
     assert copying.sent.count("f0.md") == 1

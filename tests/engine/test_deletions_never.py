@@ -57,8 +57,8 @@ def told(world: World) -> dict[str, tuple[str, str]]:
         items = mirror_status(tx, record, now=0.0, documents=True, command_line=str).items or ()
         return {item.path: (item.state.word, item.reason) for item in items if item.state.word != "ready"}
 
-    found: dict[str, tuple[str, str]] = world.look_up(look)
-    return found
+    results: dict[str, tuple[str, str]] = world.look_up(look)
+    return results
 
 
 GOING: list[tuple[Callable[[World, str], None], str]] = [
@@ -80,9 +80,9 @@ async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     assert world.served()["f1.md"] == "text of f1"
     assert world.statuses() == {"ready": 3, "kept": 1}
     assert told(world) == {"f1.md": ("kept", f"{why}; its document is kept")}
-    found = await verified(world)
-    assert found.ok and found.to_json()["kept"] == ["f1.md"] and repair_request(found) == {}
-    assert found.kept is not None and found.kept[0].why == f"{why}, its document is kept"
+    findings = await verified(world)
+    assert findings.ok and findings.to_json()["kept"] == ["f1.md"] and repair_request(findings) == {}
+    assert findings.kept is not None and findings.kept[0].why == f"{why}, its document is kept"
     assert (await planned(world)).to_json()["keep"] == ["f1.md"]
     answer = await explained(world, "f1.md")
     assert (
@@ -281,9 +281,9 @@ async def test_deleted_document_still_listed_is_not_reported_as_kept(tmp_path: P
     if mends:
         assert (await audited(world)).repaired == 1
     else:
-        found = await verified(world)
-        assert paths(found) == {"orphaned": ["f0.md"]} and found.kept == ()
-        world.tell("repair", **repair_request(found))
+        findings = await verified(world)
+        assert paths(findings) == {"orphaned": ["f0.md"]} and findings.kept == ()
+        world.tell("repair", **repair_request(findings))
         await world.once()
     assert world.served() == world.on_disk()
 
@@ -295,8 +295,8 @@ async def test_kept_documents_survive_a_lost_state(world: World) -> None:
     world.lose_state()
     sent = world.puts()
     await world.once()
-    found = await verified(world)
-    assert found.ok and found.to_json()["kept"] == ["f0.md", "f1.md"] and repair_request(found) == {}
+    findings = await verified(world)
+    assert findings.ok and findings.to_json()["kept"] == ["f0.md", "f1.md"] and repair_request(findings) == {}
     assert (await audited(world)).repaired == 0
     world.write("f0.md", "text of f0")
     await world.once()
@@ -309,9 +309,9 @@ async def test_kept_document_deleted_by_others_is_reported_missing_once(world: W
     world.delete("f0.md")
     await world.once()
     world.base.remove(world.row_of("f0.md").remote_id)
-    found = await verified(world)
-    assert paths(found) == {"missing": ["f0.md"]} and found.kept == ()
-    world.tell("repair", **repair_request(found))
+    findings = await verified(world)
+    assert paths(findings) == {"missing": ["f0.md"]} and findings.kept == ()
+    world.tell("repair", **repair_request(findings))
     await world.once()
     assert (await verified(world)).ok and world.statuses() == {"ready": 3}
 

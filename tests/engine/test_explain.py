@@ -51,13 +51,17 @@ def told(explanation: PathExplanation) -> str:
 async def test_explain_json_has_answer_and_evidence(world: World) -> None:
     world.write("a.md", "hello")
     await world.once()
-    found = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
-    assert found["found"] is True and found["answer"] == "It is searchable." and found["mirror"] == "docs"
-    assert found["file"]["kind"] == "file" and found["file"]["size"] == 5
-    assert found["selection"] == {"choice": "selected", "reason": "", "rule": "", "by_directory": False}
-    assert found["state"]["state"] == "ready" and found["state"]["changed_since"] is False
-    assert found["uploads"][0]["state"] == "serving" and found["hold"] is None
-    assert found["document"]["chunks"] == 3 and found["document"]["known_as"] == "ready"
+    explanation = json.loads(json.dumps((await explained(world, "a.md")).to_json()))
+    assert (
+        explanation["found"] is True
+        and explanation["answer"] == "It is searchable."
+        and explanation["mirror"] == "docs"
+    )
+    assert explanation["file"]["kind"] == "file" and explanation["file"]["size"] == 5
+    assert explanation["selection"] == {"choice": "selected", "reason": "", "rule": "", "by_directory": False}
+    assert explanation["state"]["state"] == "ready" and explanation["state"]["changed_since"] is False
+    assert explanation["uploads"][0]["state"] == "serving" and explanation["hold"] is None
+    assert explanation["document"]["chunks"] == 3 and explanation["document"]["known_as"] == "ready"
 
 
 NONSENSE = {"sub/.kbsyncignore": "[[:nonsense:]]\n", "sub/a.md": "x"}
@@ -88,8 +92,8 @@ async def test_before_a_pass_explain_says_why_a_file_is_not_searchable_and_what_
     world.settings = replace(world.settings, include=("*.md", "*.png"), exclude=("drafts/",))
     for name, text in files.items():
         world.write(name, text)
-    found = await explained(world, path)
-    assert not found.is_found and all(word in found.answer for word in words), found.answer
+    explanation = await explained(world, path)
+    assert not explanation.is_found and all(word in explanation.answer for word in words), explanation.answer
 
 
 Change = Callable[[World], object]
@@ -113,15 +117,15 @@ async def test_after_a_pass_explain_says_why_the_index_differs_from_the_file(
     world.write("a.md", "old")
     await world.once()
     change(world)
-    found = await explained(world, "a.md")
-    assert (found.is_found, words in found.answer) == (is_found, True), found.answer
+    explanation = await explained(world, "a.md")
+    assert (explanation.is_found, words in explanation.answer) == (is_found, True), explanation.answer
 
 
 async def test_recent_file_shows_how_long_it_must_be_quiet(world: World) -> None:
     path = world.write("a.md")
     world.clock.started = path.stat().st_mtime + 0.5
-    found = await explained(world, "a.md")
-    assert "changed 0.5 s ago" in found.answer and "1.5 s more without changes" in found.answer
+    explanation = await explained(world, "a.md")
+    assert "changed 0.5 s ago" in explanation.answer and "1.5 s more without changes" in explanation.answer
     os.utime(path, (9e9, 9e9))
     assert "is in the future" in (await explained(world, "a.md")).answer
 
@@ -161,9 +165,9 @@ async def test_rejected_file_shows_the_targets_words_and_a_hint(
         if change is not None:
             change(world)
         await world.once()
-    found = await explained(world, "a b.md")
-    assert all(word in found.answer for word in answer), found.answer
-    assert all(word in told(found) for word in words)
+    explanation = await explained(world, "a b.md")
+    assert all(word in explanation.answer for word in answer), explanation.answer
+    assert all(word in told(explanation) for word in words)
 
 
 async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
@@ -173,11 +177,12 @@ async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
     await world.once()
     assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
     world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
-    found = await explained(world, "a.md")
-    assert found.answer == "It is searchable." and "Could not query the knowledge base: no route" in told(
-        found
+    explanation = await explained(world, "a.md")
+    assert (
+        explanation.answer == "It is searchable."
+        and "Could not query the knowledge base: no route" in told(explanation)
     )
-    assert found.to_json()["document"]["trouble"] == "no route"
+    assert explanation.to_json()["document"]["trouble"] == "no route"
 
 
 async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None:
@@ -188,11 +193,13 @@ async def test_halt_comes_before_a_change_no_pass_has_seen(world: World) -> None
     await world.once()
     assert (await explained(world, "a.md")).answer == "It is searchable."
     world.write("a.md", "newer")
-    found = await explained(world, "a.md")
-    assert "in an older version because the mirror is halted: no money; run `kbsync --once" in found.answer
+    explanation = await explained(world, "a.md")
+    assert (
+        "in an older version because the mirror is halted: no money; run `kbsync --once" in explanation.answer
+    )
     world.delete("a.md")
-    found = await explained(world, "a.md")
-    assert "although the file is gone: the mirror is halted: no money" in found.answer
+    explanation = await explained(world, "a.md")
+    assert "although the file is gone: the mirror is halted: no money" in explanation.answer
 
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["halted", "no pass was there yet"])
@@ -202,13 +209,20 @@ async def test_missing_folder_is_the_reason(world: World, is_told: bool) -> None
     away = world.root.rename(world.root.parent / "away")
     if is_told:
         await world.once()
-    found = await explained(world, "a.md")
-    assert found.is_found
-    assert found.answer.startswith("It is still searchable, as of the last time the folder was readable: ")
-    assert "the folder is missing" in found.answer and "kbsync --once --mirror docs" in found.answer
-    assert "older version" not in found.answer
-    found = await explained(world, "never.md")
-    assert "not searchable because the mirror is halted" in found.answer and "is missing" in found.answer
+    explanation = await explained(world, "a.md")
+    assert explanation.is_found
+    assert explanation.answer.startswith(
+        "It is still searchable, as of the last time the folder was readable: "
+    )
+    assert (
+        "the folder is missing" in explanation.answer and "kbsync --once --mirror docs" in explanation.answer
+    )
+    assert "older version" not in explanation.answer
+    explanation = await explained(world, "never.md")
+    assert (
+        "not searchable because the mirror is halted" in explanation.answer
+        and "is missing" in explanation.answer
+    )
     away.rename(world.root)
     assert (await explained(world, "a.md")).answer == "It is searchable."
 
@@ -220,10 +234,13 @@ async def test_missing_mount_is_the_reason(world: World) -> None:
     was = RootIdentity(1, 1, "ext4", is_mount=True)
     world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
     world.delete("a.md")
-    found = await explained(world, "a.md")
-    assert found.answer.startswith("It is still searchable, as of the last time the folder was readable: ")
+    explanation = await explained(world, "a.md")
+    assert explanation.answer.startswith(
+        "It is still searchable, as of the last time the folder was readable: "
+    )
     assert (
-        "it was a mount point and no longer is one" in found.answer and "kbsync approve docs" in found.answer
+        "it was a mount point and no longer is one" in explanation.answer
+        and "kbsync approve docs" in explanation.answer
     )
 
 
@@ -246,9 +263,9 @@ def test_every_rule_reason_is_a_clause(path: str, size: int, kind: FileKind, tol
 
 
 def test_path_outside_every_mirror_lists_the_mirrors() -> None:
-    found = outside("/etc/passwd", [Path("/srv/docs")])
-    assert found.mirror is None and "/srv/docs" in found.answer
-    assert found.to_json()["found"] is False
+    result = outside("/etc/passwd", [Path("/srv/docs")])
+    assert result.mirror is None and "/srv/docs" in result.answer
+    assert result.to_json()["found"] is False
 
 
 # -- a renamed file whose upload is refused: a failure that is seen, while its bytes are still found -------
@@ -275,13 +292,13 @@ async def test_refused_rename_is_reported_as_failed_with_reason_and_old_name(
 ) -> None:
     [document] = renamed.base.served(OLD)
     assert renamed.statuses() == {"ready": 3, "failed": 1}
-    found = items(renamed)[NEW]
-    assert (found["state"], found["document_id"]) == ("failed", document.remote_id)
-    assert found["reason"] == f"too large; it is still searchable under its old name, {OLD}"
+    item = items(renamed)[NEW]
+    assert (item["state"], item["document_id"]) == ("failed", document.remote_id)
+    assert item["reason"] == f"too large; it is still searchable under its old name, {OLD}"
 
 
 async def test_refused_rename_is_sent_once_and_again_on_retry(renamed: World) -> None:
-    assert len([one for one in renamed.base.requests if one.op == "put"]) == 5
+    assert len([request for request in renamed.base.requests if request.op == "put"]) == 5
     renamed.base.faults.clear()
     renamed.tell("retry")
     await renamed.once()

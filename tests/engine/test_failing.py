@@ -104,7 +104,7 @@ async def test_job_that_always_fails_delays_no_other_document(
 
     async def put(target: MemoryTarget, documents: Any) -> Any:
         answers = await real(target, documents)
-        return answers[:0] if any(one.path == "f1.md" for one in documents) else answers
+        return answers[:0] if any(document.path == "f1.md" for document in documents) else answers
 
     monkeypatch.setattr(MemoryTarget, "put", put)  # an outcome is missing, which no target may do
     end = await world.once()

@@ -155,8 +155,8 @@ class FileMemory(MemoryTarget):
     """A target with its base in a file."""
 
     async def base(self) -> Base:
-        found = await super().base()
-        return replace(found, address=f"file:///kb/{found.id}")
+        result = await super().base()
+        return replace(result, address=f"file:///kb/{result.id}")
 
 
 @pytest.fixture
@@ -205,9 +205,9 @@ async def test_no_state_transaction_waits_for_a_disk(tmp_path: Path, disk_calls:
     world.move("f1.md", "moved.md")
     world.delete("f2.md")
     make_stray(world, "gone.md")
-    found = await verified(world)
-    assert [one.path for one in found.orphaned] == ["f2.md", "gone.md"]
-    assert [one.path for one in found.stale] == ["f0.md", "moved.md", "new.md"]
+    findings = await verified(world)
+    assert [one.path for one in findings.orphaned] == ["f2.md", "gone.md"]
+    assert [one.path for one in findings.stale] == ["f0.md", "moved.md", "new.md"]
     for path in ("f0.md", "f2.md", ""):
         await explained(world, path)
     await world.once()

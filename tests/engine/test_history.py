@@ -21,8 +21,8 @@ MIRROR = 1
 
 
 def entries(world: World) -> list[HistoryEntry]:
-    found: list[HistoryEntry] = world.look_up(lambda tx: tx.history.newest((MIRROR,), 0.0, 1000))
-    return found
+    results: list[HistoryEntry] = world.look_up(lambda tx: tx.history.newest((MIRROR,), 0.0, 1000))
+    return results
 
 
 def events(world: World) -> list[tuple[str, str]]:
@@ -64,10 +64,12 @@ async def test_hold_and_approver_are_recorded_for_each_document(world: World) ->
     for _ in range(2):  # the same approval twice
         world.tell("approve", holds=holds, by="page")
     await world.once()
-    told = entries(world)[18:]
-    assert [(entry.event, entry.path) for entry in told[:8]] == [("approved", name) for name in names]
-    assert {entry.by for entry in told[:8]} == {"page"}
-    assert Counter(entry.event for entry in told[8:]) == {"deleted": 8}
+    entries_since = entries(world)[18:]
+    assert [(entry.event, entry.path) for entry in entries_since[:8]] == [
+        ("approved", name) for name in names
+    ]
+    assert {entry.by for entry in entries_since[:8]} == {"page"}
+    assert Counter(entry.event for entry in entries_since[8:]) == {"deleted": 8}
 
 
 async def test_rename_without_a_target_change_is_recorded(world: World) -> None:

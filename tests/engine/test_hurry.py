@@ -64,10 +64,10 @@ async def test_event_content_is_not_trusted(tmp_path: Path) -> None:
 async def test_events_for_foreign_documents_are_ignored(tmp_path: Path) -> None:
     async with indexing(tmp_path, **NEVER) as (world, bound, row):
         planted = world.plant("others.txt", "of somebody else")
-        asked = world.asked()
+        requests_before = world.asked()
         await bound.hurry([planted, "17", "", "' OR 1=1 --"])
         await world.clock.sleep(5.0)
-        assert world.asked() == asked
+        assert world.asked() == requests_before
         [still] = world.rows(UploadState.INDEXING)
         assert still == row
 
@@ -76,12 +76,12 @@ async def test_flood_of_events_costs_no_more_polls_than_the_shortest_interval(
     tmp_path: Path,
 ) -> None:
     async with indexing(tmp_path, poll_first=10.0, poll_longest=10.0) as (world, bound, row):
-        asked, began = world.asked(), world.clock.wall()
+        requests_before, began = world.asked(), world.clock.wall()
         for _ in range(100):
             await bound.hurry([row.remote_id or ""])
             await world.clock.sleep(0.3)
         seconds = world.clock.wall() - began
-        assert 1 <= world.asked() - asked <= seconds / 10.0 + 1
+        assert 1 <= world.asked() - requests_before <= seconds / 10.0 + 1
 
 
 ROW = replace(lifecycle.accept(SENT, "id", False, timing(0.0)), checked_at=None, due_at=None)

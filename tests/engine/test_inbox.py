@@ -54,8 +54,8 @@ def insert(world: World, verb: object, mirror: str | None, args: object) -> None
 
 
 def messages_left(world: World) -> int:
-    left: int = world.look_up(lambda tx: tx.uploads._db.execute("SELECT count(*) FROM inbox").get)
-    return left
+    remaining: int = world.look_up(lambda tx: tx.uploads._db.execute("SELECT count(*) FROM inbox").get)
+    return remaining
 
 
 @pytest.mark.parametrize("verb, args", MALFORMED.values(), ids=MALFORMED)

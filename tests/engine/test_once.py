@@ -170,7 +170,7 @@ async def test_unrenamable_document_is_recreated_without_a_gap(tmp_path: Path) -
     await world.once()
     assert world.served() == world.on_disk()
     assert world.puts() == 9
-    assert len([one for one in world.base.requests if one.op == "rename"]) == 1
+    assert len([request for request in world.base.requests if request.op == "rename"]) == 1
     assert was_found and all(was_found)
 
 
@@ -375,10 +375,10 @@ async def test_folder_replaced_between_two_checks_proves_nothing_missing(
     def look_into_another(root: Path, *of: Any, **how: Any) -> list[tuple[str, PathStat]]:
         root.rename(away)
         root.mkdir()
-        found = real(root, *of, **how)
+        result = real(root, *of, **how)
         root.rmdir()
         away.rename(root)
-        return found
+        return result
 
     monkeypatch.setattr(deletions, "stat_exactly", look_into_another)
     await world.once()
@@ -529,10 +529,10 @@ async def test_first_version_is_searchable_until_the_next_one_is(first_is_found:
     world = first_is_found
     world.write("a.md", "second")
     world.base.faults = [Fault("status", error=Unavailable("down"))]  # the edit is seen before the poll
-    found: list[bool] = []
-    world.base.observers.append(lambda base: found.append(any(d.shown for d in base._documents.values())))
+    results: list[bool] = []
+    world.base.observers.append(lambda base: results.append(any(d.shown for d in base._documents.values())))
     await world.once()
-    assert all(found)
+    assert all(results)
     assert world.served() == {"a.md": "second"}
     assert world.statuses() == {"ready": 1}
 

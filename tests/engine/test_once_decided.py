@@ -25,11 +25,11 @@ async def test_approval_covers_only_what_was_listed(world: World) -> None:
     await world.mirrored(30)
     world.delete_many(8)
     await world.once()
-    [asked] = world.look_up(lambda tx: tx.holds.current(world.run.id))
+    [hold_id] = world.look_up(lambda tx: tx.holds.current(world.run.id))
     world.delete_many(9, start=8)
     await world.once()
     assert world.statuses() == {"held": 17, "ready": 13}
-    world.tell("approve", holds=[asked.id])
+    world.tell("approve", holds=[hold_id.id])
     await world.once()
     assert world.statuses() == {"held": 9, "ready": 13}
     assert set(world.base.shown()) == {f"f{number}.md" for number in range(8, 30)}

@@ -33,15 +33,15 @@ def largest(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]
     """Return the number of documents decided in each transaction since."""
     for room in (deletions, inbox):
         monkeypatch.setattr(room, "PAGE", SMALL)
-    decide, found = Journal.decide, [0]
+    decide, matching = Journal.decide, [0]
 
     def counting(self: Journal, *args: Any, **options: Any) -> None:
-        found[-1] += 1
+        matching[-1] += 1
         decide(self, *args, **options)
 
     monkeypatch.setattr(Journal, "decide", counting)
-    world.on_commit = lambda _moment: found.append(0)
-    yield found
+    world.on_commit = lambda _moment: matching.append(0)
+    yield matching
 
 
 async def test_many_deletions_are_weighed_held_and_approved_in_batches(

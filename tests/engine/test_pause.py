@@ -32,10 +32,10 @@ def pause(world: World, seconds: float | None = None) -> None:
 
 
 def rows_of(world: World) -> list[Upload]:
-    found: list[Upload] = world.look_up(
+    uploads: list[Upload] = world.look_up(
         lambda tx: tx.uploads.in_states(MIRROR, 1, tuple(UploadState), limit=10_000)
     )
-    return found
+    return uploads
 
 
 def resume(world: World) -> None:
@@ -98,9 +98,9 @@ async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: Wor
             await asyncio.sleep(0.001)
         assert len(world.base.shown()) == 3 - fails
         assert (world.puts(), world.requests("reembed")) == (3, 0)
-        asked = len(world.base.requests)
+        requests_before = len(world.base.requests)
         await world.clock.sleep(900.0)
-        assert len(world.base.requests) == asked
+        assert len(world.base.requests) == requests_before
         await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
         while world.served() != world.on_disk():
             await world.clock.sleep(1.0)
@@ -112,11 +112,11 @@ async def test_daemon_started_during_a_pause_sends_no_request_until_its_end(worl
     await world.mirrored(2)
     pause(world, 3600.0)
     world.write("new.md")
-    asked = len(world.base.requests)
+    requests_before = len(world.base.requests)
 
     async def work(mirror: Mirror, _store: StateStore) -> None:
         await world.clock.sleep(3500.0)
-        assert (len(world.base.requests), mirror.is_paused) == (asked, True)
+        assert (len(world.base.requests), mirror.is_paused) == (requests_before, True)
         while world.served() != world.on_disk():
             await world.clock.sleep(1.0)
 
@@ -176,18 +176,18 @@ async def test_kill_around_a_pause_loses_neither_the_pause_nor_a_document(world:
 def test_pause_is_replaced_ended_and_removed_with_its_mirror(world: World) -> None:
     def work(tx: Tx) -> list[Pause | None]:
         mirror = tx.mirrors.add("other", "/srv/other", "memory").id
-        seen = [tx.pauses.current(mirror, 0.0)]
+        pauses = [tx.pauses.current(mirror, 0.0)]
         tx.pauses.begin(mirror, Pause(1.0))
-        seen.append(tx.pauses.current(mirror, 1e12))
+        pauses.append(tx.pauses.current(mirror, 1e12))
         tx.pauses.begin(mirror, Pause(2.0, 3.0))
-        seen += [tx.pauses.current(mirror, now) for now in (2.9, 3.0)]
+        pauses += [tx.pauses.current(mirror, now) for now in (2.9, 3.0)]
         tx.pauses.begin(mirror, Pause(1.0))
         tx.pauses.end(mirror, 1.0)
-        seen.append(tx.pauses.current(mirror, 2.0))
+        pauses.append(tx.pauses.current(mirror, 2.0))
         tx.pauses.begin(mirror, Pause(1.0))
         tx.mirrors.remove(mirror)
-        seen.append(tx.pauses.current(tx.mirrors.add("other", "/srv/other", "memory").id, 2.0))
-        return seen
+        pauses.append(tx.pauses.current(tx.mirrors.add("other", "/srv/other", "memory").id, 2.0))
+        return pauses
 
     assert world.change(work) == [None, Pause(1.0), Pause(2.0, 3.0), None, None, None]
 
@@ -222,9 +222,9 @@ async def test_quiet_hours_pause_a_daemon_and_end_automatically(world: World) ->
         assert pause == Pause(begin, end, is_quiet=True)
         world.write("night.md")
         await until(lambda: mirror.bound is None)
-        asked = len(world.base.requests)
+        requests_before = len(world.base.requests)
         await until(lambda: world.clock.wall() > end - 1800.0)
-        assert (len(world.base.requests), mirror.is_paused) == (asked, True)
+        assert (len(world.base.requests), mirror.is_paused) == (requests_before, True)
         await until(lambda: world.served() == world.on_disk())
         assert world.clock.wall() >= end
 

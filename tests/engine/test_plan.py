@@ -22,7 +22,7 @@ from tests.share import enumerated
 
 
 def paths(listed: list[Planned]) -> list[str]:
-    return [one.path for one in listed]
+    return [row.path for row in listed]
 
 
 # -- what is sent --------------------------------------------------------------------------------------
@@ -243,11 +243,11 @@ def random_edit(world: World, chance: random.Random) -> None:
 
 def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) -> None:
     """Assert that the target got exactly the planned changes."""
-    done = world.base.effects[effects:]
-    sent = sorted(e.path for e in done if e.op in ("put", "update"))
+    effects_made = world.base.effects[effects:]
+    sent = sorted(e.path for e in effects_made if e.op in ("put", "update"))
     to_send = [p for p in (*plan.upload, *plan.replace, *plan.rename, *plan.reembed) if p.sends]
     assert sorted(paths(to_send)) == sent
-    renamed = sorted(e.path for e in done if e.op == "rename")
+    renamed = sorted(e.path for e in effects_made if e.op == "rename")
     assert sorted(p.path for p in plan.rename if not p.sends) == renamed
     after = world.served()
     left = {p.source for p in plan.rename}
@@ -278,5 +278,11 @@ async def test_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTar
         before, effects = world.served(), len(world.base.effects)
         await world.once()
         check(world, plan, before, effects)
-        again = await planned(world)
-        assert [*again.upload, *again.replace, *again.rename, *again.delete, *again.reembed] == []
+        second_plan = await planned(world)
+        assert [
+            *second_plan.upload,
+            *second_plan.replace,
+            *second_plan.rename,
+            *second_plan.delete,
+            *second_plan.reembed,
+        ] == []

@@ -272,13 +272,13 @@ async def test_change_behind_an_equal_stamp_of_a_recent_file_is_found_by_the_nex
     file.write_text("two")
     os.utime(file, (world.clock.wall(), world.clock.wall()))
     world.clock.now += RACY_SECONDS + 1.0
-    seen = stamp_of(file.stat())
+    path_stat = stamp_of(file.stat())
 
     def keep_the_stamp(tx: Tx) -> None:
         """Keep the stamp, as if the write had come within the same tick as the read before it."""
         entry = tx.entries.get(world.run.id, "a.md")
         assert entry is not None
-        tx.entries.put(world.run.id, replace(entry, stamp=seen, racy=True))
+        tx.entries.put(world.run.id, replace(entry, stamp=path_stat, racy=True))
 
     world.change(keep_the_stamp)
     await world.once()

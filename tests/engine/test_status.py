@@ -65,10 +65,10 @@ async def test_excluded_files_are_not_listed_and_skipped_ones_have_a_reason(worl
     world.write("empty.md", "")
     world.write("image.png", "x")
     await world.once()
-    found = items(world)
-    assert set(found) == {"a.md", "empty.md", "image.png"}
-    assert found["empty.md"]["state"] == "skipped" and found["empty.md"]["reason"] == "empty"
-    assert "png" in found["image.png"]["reason"]
+    item = items(world)
+    assert set(item) == {"a.md", "empty.md", "image.png"}
+    assert item["empty.md"]["state"] == "skipped" and item["empty.md"]["reason"] == "empty"
+    assert "png" in item["image.png"]["reason"]
     assert status(world)["documents"]["skipped"] == 2
 
 
@@ -84,14 +84,14 @@ async def test_failed_file_shows_the_targets_reason_and_the_version_still_served
     world.write("old.md", "second")
     world.write("grown.md", "much too large")
     await world.once()
-    found = items(world)
-    assert found["new.md"] == {
+    item = items(world)
+    assert item["new.md"] == {
         "path": "new.md", "state": "failed", "document_id": None, "size": 11, "reason": "too ugly",
     }  # fmt: skip
     for name, words in (("old.md", "no can do; an older version"), ("grown.md", "over the limit of 12")):
-        assert found[name]["state"] == "failed" and words in found[name]["reason"]
-        assert found[name]["document_id"] == before[name]["document_id"] is not None
-    assert "out of date" in found["grown.md"]["reason"]
+        assert item[name]["state"] == "failed" and words in item[name]["reason"]
+        assert item[name]["document_id"] == before[name]["document_id"] is not None
+    assert "out of date" in item["grown.md"]["reason"]
 
 
 async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
@@ -99,9 +99,9 @@ async def test_unlistable_directory_is_a_failed_item(world: World) -> None:
     await world.once()
     reason = "cannot be listed: permission denied"
     world.change(lambda tx: tx.folders.trouble(world.run.id, "sub", reason))
-    found = status(world)
-    assert found["documents"]["failed"] == 1
-    assert found["items"][0] == {
+    report = status(world)
+    assert report["documents"]["failed"] == 1
+    assert report["items"][0] == {
         "path": "sub/", "state": "failed", "document_id": None, "size": None, "reason": reason,
     }  # fmt: skip
     world.change(lambda tx: tx.folders.trouble(world.run.id, "", "cannot be listed"))
@@ -112,9 +112,9 @@ async def test_stored_halt_comes_first_and_pending_files_refer_to_it(world: Worl
     world.base.faults.append(Fault("put", error=lambda: Halted("credentials", "key refused"), times=99))
     world.write("a.md")
     await world.once()
-    found = status(world)
-    assert found["halt"]["reason"] == "credentials" and found["halt"]["detail"] == "key refused"
-    assert found["items"][0]["state"] == "pending" and found["items"][0]["reason"] == "key refused"
+    report = status(world)
+    assert report["halt"]["reason"] == "credentials" and report["halt"]["detail"] == "key refused"
+    assert report["items"][0]["state"] == "pending" and report["items"][0]["reason"] == "key refused"
 
 
 async def test_oldest_pending_file_gives_its_age(world: World) -> None:

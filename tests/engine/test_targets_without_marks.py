@@ -52,7 +52,7 @@ async def test_new_prefix_renames_each_document_without_a_gap(world: World) -> N
     await world.once()
     assert world.served() == world.on_disk()
     assert len(world.base.documents) == 4
-    assert all(one.name.startswith("new-") for one in world.base.documents.values())
+    assert all(document.name.startswith("new-") for document in world.base.documents.values())
     assert (world.run.counts["renamed"], world.run.counts["deleted"]) == (4, 0)
     assert world.run.halt is None
     puts = world.puts()
@@ -70,7 +70,7 @@ async def test_renamed_file_keeps_its_document_when_configured(world: World) -> 
     world.write("a.md", "one")  # the same name as the document of b.md
     await world.once()
     assert world.puts() == 2
-    assert len({one.name for one in world.base.documents.values()}) == 2
+    assert len({document.name for document in world.base.documents.values()}) == 2
 
 
 # -- lost answers --------------------------------------------------------------------------------------
@@ -102,9 +102,9 @@ async def test_lost_upload_that_appears_beside_another_is_a_duplicate(world: Wor
     world.write("a.md", "one")
     await world.once()
     world.clock.now += 40
-    found = await verified(world)
-    assert paths(found) == {"duplicate": ["a.md"]}
-    world.tell("repair", **repair_request(found))
+    findings = await verified(world)
+    assert paths(findings) == {"duplicate": ["a.md"]}
+    world.tell("repair", **repair_request(findings))
     await world.once()
     assert (len(world.base.documents), world.served()) == (1, world.on_disk())
 
@@ -203,7 +203,7 @@ async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost
     await world.once()
     world.tell("repair", **repair_request(await verified(world)))
     await world.once()
-    assert [one.name for one in world.base.documents.values()].count("f0.md") == 1
+    assert [document.name for document in world.base.documents.values()].count("f0.md") == 1
     assert theirs.remote_id in world.base.documents
     assert (world.puts(), len(world.rows(UploadState.SERVING))) == (3, 3)
 

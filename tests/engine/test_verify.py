@@ -83,17 +83,17 @@ async def test_verify_findings_after_each_kind_of_change(
     change(world)
     if is_passed:
         await world.once()
-    told = await verified(world)
-    assert (paths(told), told.foreign, told.ok) == (found, foreign, not found)
-    assert all(why in one.why for one in (*told.stale, *told.orphaned, *told.duplicate))
+    findings = await verified(world)
+    assert (paths(findings), findings.foreign, findings.ok) == (found, foreign, not found)
+    assert all(why in one.why for one in (*findings.stale, *findings.orphaned, *findings.duplicate))
 
 
 async def test_document_of_a_deleted_file_is_orphaned_and_its_deletion_may_be_held(world: World) -> None:
     await world.mirrored(10)
     world.delete_many(6)
-    found = await verified(world)
-    assert paths(found) == {"orphaned": [f"f{i}.md" for i in range(6)]}
-    wanted = repair_request(found)
+    findings = await verified(world)
+    assert paths(findings) == {"orphaned": [f"f{i}.md" for i in range(6)]}
+    wanted = repair_request(findings)
     assert wanted["strays"] == []  # no searchable document is deleted past the brake
     await repair(world)
     assert world.statuses() == {"ready": 4, "held": 6}
@@ -104,8 +104,8 @@ async def test_documents_of_another_mirror_are_not_foreign(world: World) -> None
     await world.mirrored(2)
     other = world.base.add("other/x.md", b"another prefix", foreign=False).remote_id
     world.change(lambda tx: held_by_another_mirror(tx, other))
-    found = await verified(world)
-    assert found.ok and found.foreign == 0
+    findings = await verified(world)
+    assert findings.ok and findings.foreign == 0
 
 
 # -- state lost ----------------------------------------------------------------------------------------
@@ -115,24 +115,24 @@ async def test_leftover_in_an_embedded_base_is_always_ours(tmp_path: Path) -> No
     world = World(tmp_path, embedded=True)
     await world.mirrored(3)
     second, lonely = twin(world, "f0.md", b"x"), twin(world, "no-file.md", b"y")  # no row knows them
-    found = await verified(world)
-    assert paths(found) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]}
-    assert found.foreign == 0
+    findings = await verified(world)
+    assert paths(findings) == {"orphaned": ["no-file.md"], "duplicate": ["f0.md"]}
+    assert findings.foreign == 0
     strays = (await repair(world))["strays"]
     assert {stray["remote_id"] for stray in strays} == {second, lonely}
-    told = {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
-    assert all(set(stray) == told for stray in strays)
+    keys = {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
+    assert all(set(stray) == keys for stray in strays)
     assert world.served() == world.on_disk()
 
 
 async def test_leftover_without_a_file_is_orphaned(tmp_path: Path) -> None:
     world = World(tmp_path, embedded=True)
     await world.mirrored(3)
-    left = twin(world, "gone.md", b"text")
-    found = await verified(world)
-    assert paths(found) == {"orphaned": ["gone.md"]}
+    leftover = twin(world, "gone.md", b"text")
+    findings = await verified(world)
+    assert paths(findings) == {"orphaned": ["gone.md"]}
     await repair(world)
-    assert left not in world.base.documents
+    assert leftover not in world.base.documents
 
 
 async def test_document_without_a_file_is_deleted_after_a_lost_state(world: World) -> None:
@@ -154,8 +154,8 @@ async def test_nothing_is_wrong_before_the_pass_that_adopts(tmp_path: Path) -> N
 async def test_files_are_stale_and_documents_foreign_without_any_state(world: World) -> None:
     world.write_many(2)
     world.base.add("theirs.md", b"x")
-    found = await verified(world)
-    assert paths(found) == {"stale": ["f0.md", "f1.md"]} and found.foreign == 1
+    findings = await verified(world)
+    assert paths(findings) == {"stale": ["f0.md", "f1.md"]} and findings.foreign == 1
     assert list(world.state.iterdir()) == []
 
 
@@ -164,9 +164,9 @@ async def test_late_upload_is_recognised_by_its_mark(world: World) -> None:
     lost = replace(world.row_of("f0.md"), state=UploadState.DROPPED, remote_id=None)
     number = world.change(lambda tx: tx.uploads.add(lost).id)
     late = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
-    found = await verified(world)
-    assert paths(found) == {"duplicate": ["f0.md"]}
-    assert [stray["remote_id"] for stray in repair_request(found)["strays"]] == [late.remote_id]
+    findings = await verified(world)
+    assert paths(findings) == {"duplicate": ["f0.md"]}
+    assert [stray["remote_id"] for stray in repair_request(findings)["strays"]] == [late.remote_id]
 
 
 async def test_reappeared_document_with_an_ended_row_is_removed(world: World) -> None:
@@ -238,8 +238,8 @@ async def test_documents_ending_or_starting_during_the_audit_are_not_findings(
                 meddle(world)
             return await super().status(ids)
 
-    found = await verified(world, Meddling(world.base, limits=world.limits, clock=world.clock.wall))
-    assert (found.missing, found.orphaned, found.duplicate, found.foreign) == ((), (), (), 0)
+    findings = await verified(world, Meddling(world.base, limits=world.limits, clock=world.clock.wall))
+    assert (findings.missing, findings.orphaned, findings.duplicate, findings.foreign) == ((), (), (), 0)
 
 
 async def test_document_in_flight_is_neither_foreign_nor_a_leftover(world: World) -> None:
@@ -249,8 +249,8 @@ async def test_document_in_flight_is_neither_foreign_nor_a_leftover(world: World
     )
     number = world.change(lambda tx: tx.uploads.add(sending).id)
     world.base.add("g.md", b"text of f0", path="g.md", upload_id=number, foreign=False)
-    found = await verified(world)
-    assert found.foreign == 0 and found.duplicate == () and found.orphaned == ()
+    findings = await verified(world)
+    assert findings.foreign == 0 and findings.duplicate == () and findings.orphaned == ()
 
 
 async def test_changes_of_the_last_seconds_are_left_to_a_running_kbsync(world: World) -> None:
@@ -269,9 +269,9 @@ async def test_missing_root_halts_verify_and_reports_no_orphans(world: World) ->
     await world.mirrored(3)
     world.base.lose(world.base.served("f0.md")[0].remote_id)
     world.root.rename(world.root.parent / "away")
-    found = await verified(world)
-    assert paths(found) == {"missing": ["f0.md"]}
-    assert found.halt is not None and found.halt.reason == "folder-missing" and not found.ok
+    findings = await verified(world)
+    assert paths(findings) == {"missing": ["f0.md"]}
+    assert findings.halt is not None and findings.halt.reason == "folder-missing" and not findings.ok
 
 
 async def test_interrupted_list_is_no_audit(world: World) -> None:

@@ -94,8 +94,8 @@ class WatchingWorld(World):
 
     def tally(self) -> dict[str, int]:
         assert self.store is not None
-        found = self.store.read_now(lambda tx: tx.mirrors.tally(self.run.id))
-        return {status.word: n for status, n in found.items() if n}
+        result = self.store.read_now(lambda tx: tx.mirrors.tally(self.run.id))
+        return {status.word: n for status, n in result.items() if n}
 
 
 @pytest.fixture
@@ -285,12 +285,12 @@ async def test_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: 
         async with daemon.kept(partial(Watcher, machine=machine)):
             ahead[0] = TRY_AGAIN
             await until(lambda: any(line["event"] == "watch.changed" for line in lines))
-    said = [line for line in lines if line["event"].startswith("watch.")]
-    assert [(line["event"], line["mode"]) for line in said] == [
+    matching_lines = [line for line in lines if line["event"].startswith("watch.")]
+    assert [(line["event"], line["mode"]) for line in matching_lines] == [
         ("watch.started", "polling"),
         ("watch.changed", "native"),
     ]
-    assert "the kernel allows" in said[0]["why"] and said[1]["why"] == ""
+    assert "the kernel allows" in matching_lines[0]["why"] and matching_lines[1]["why"] == ""
 
 
 @long

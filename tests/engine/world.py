@@ -362,8 +362,8 @@ class World:
         run = self.runs[-1]
         if run.bound is not None:
             binding = run.bound.journal.binding
-            found = breaches(tx.uploads.at_path(binding.mirror, binding.id, path))
-            self.breaches += [f"{path}: {sentence}" for sentence in found]
+            uploads = breaches(tx.uploads.at_path(binding.mirror, binding.id, path))
+            self.breaches += [f"{path}: {sentence}" for sentence in uploads]
 
     @asynccontextmanager
     async def begun(self) -> AsyncIterator[BoundMirror]:
@@ -479,10 +479,10 @@ class World:
 
     def rows(self, *states: UploadState) -> list[Upload]:
         """Return the journal's uploads, or those in these states."""
-        found: list[Upload] = self.look_up(
+        uploads: list[Upload] = self.look_up(
             lambda tx: tx.uploads.in_states(self.run.id, 1, states or tuple(UploadState), limit=10_000)
         )
-        return found
+        return uploads
 
     def row_of(self, path: str) -> Upload:
         """Return the journal's only row for this path."""
