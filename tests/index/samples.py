@@ -249,7 +249,9 @@ def mail(subject: str, body: bytes, content_type: str = "text/plain") -> bytes:
 
 def mailbox(*messages: bytes) -> bytes:
     """Return a mailbox (mbox) of these messages."""
-    return b"".join(b"From ada@example.org Mon Feb  5 10:11:12 2024\n" + each + b"\n\n" for each in messages)
+    return b"".join(
+        b"From ada@example.org Mon Feb  5 10:11:12 2024\n" + message + b"\n\n" for message in messages
+    )
 
 
 CALENDAR = """BEGIN:VCALENDAR

@@ -145,8 +145,8 @@ async def test_equal_passages_share_a_vector_deleted_with_the_last_of_them(
     assert counted(tmp_path, model) == (1, 1)
     assert await asyncio.to_thread(target._store.purge)
     stored_bytes = [each.read_bytes() for each in (tmp_path / "kb").iterdir() if each.is_file()]
-    assert not any(vector_of("a loaf") in each for each in stored_bytes)
-    assert any(vector_of("a lamp") in each for each in stored_bytes)
+    assert not any(vector_of("a loaf") in content for content in stored_bytes)
+    assert any(vector_of("a lamp") in content for content in stored_bytes)
 
 
 async def test_passage_deleted_while_its_vector_is_computed_gets_none(
@@ -160,7 +160,7 @@ async def test_passage_deleted_while_its_vector_is_computed_gets_none(
     model.gate.set()
     await filled(tmp_path, model, 1)
     assert await found(target, "Brot") == []
-    assert not any(vector_of("a loaf") in each.read_bytes() for each in (tmp_path / "kb").glob("index.db*"))
+    assert not any(vector_of("a loaf") in path.read_bytes() for path in (tmp_path / "kb").glob("index.db*"))
 
 
 def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_path: Path) -> None:
@@ -176,13 +176,13 @@ def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_pat
         index.put([entry(2, *texts[:3], path="huge.txt", replaces=document_id)], Fake())
         index.between = lambda: None
     assert len(copies) >= 8
-    made = set[int]()
+    created = set[int]()
     for copy in copies:
-        with closing(Writer(copy)) as again:
-            while again.tidy():
+        with closing(Writer(copy)) as reopened:
+            while reopened.tidy():
                 pass
-            is_sound(again)
-            connection = again._connection
+            is_sound(reopened)
+            connection = reopened._connection
             other = vectors.find_model(connection, "better/1")
             keyed = dict[int, bytes](connection.execute("SELECT id, key FROM slot WHERE key NOTNULL"))
             counts = vectors.count_better(connection, "fake", "better/1")
@@ -196,8 +196,8 @@ def test_kill_at_any_moment_leaves_complete_vectors_and_the_rest_pending(tmp_pat
                 for slot, row in rows.items()
                 if any(row)
             )
-            made.add(count)
-    assert made == {0, 2, 4, 6, 3}
+            created.add(count)
+    assert created == {0, 2, 4, 6, 3}
 
 
 async def test_restart_continues_with_the_remaining_vectors(
@@ -213,12 +213,12 @@ async def test_restart_continues_with_the_remaining_vectors(
         while counted(tmp_path, first)[0] < 2:
             await asyncio.sleep(0.001)
     await target.aclose()
-    done, _ = counted(tmp_path, first)
+    done_count, _ = counted(tmp_path, first)
     second = FakeModel()
     target = opened(tmp_path, second)
     await target.base()
     await filled(tmp_path, second, 5)
-    assert len(second.made) == 5 - done
+    assert len(second.made) == 5 - done_count
     await target.aclose()
 
 
@@ -234,7 +234,7 @@ async def test_searches_and_deletions_work_without_the_model_package(
     await plain.delete(ids[:1])
     await plain.aclose()
     assert counted(tmp_path, model) == (1, 1)
-    assert not any(vector_of("a loaf") in each.read_bytes() for each in (tmp_path / "kb").glob("index.db*"))
+    assert not any(vector_of("a loaf") in path.read_bytes() for path in (tmp_path / "kb").glob("index.db*"))
 
 
 async def test_new_model_version_recomputes_all_vectors(
@@ -244,15 +244,15 @@ async def test_new_model_version_recomputes_all_vectors(
     await filled(tmp_path, model, 2)
     await target.aclose()
     newer = FakeModel("better/2")
-    again = opened(tmp_path, newer)
+    reopened = opened(tmp_path, newer)
     newer.gate.clear()
-    await again.base()
+    await reopened.base()
     assert counted(tmp_path, newer) == (0, 2)
-    assert await found(again, "loaf") == ["folder/1.md"]
+    assert await found(reopened, "loaf") == ["folder/1.md"]
     newer.gate.set()
     await filled(tmp_path, newer, 2)
-    assert (await found(again, "Brot"), counted(tmp_path, model)) == (["folder/1.md"], (0, 2))
-    await again.aclose()
+    assert (await found(reopened, "Brot"), counted(tmp_path, model)) == (["folder/1.md"], (0, 2))
+    await reopened.aclose()
 
 
 async def test_search_command_uses_better_vectors_and_computes_none(

@@ -57,8 +57,8 @@ def test_simplified_and_traditional_forms_find_each_other(tmp_path: Path, writte
     with searching(tmp_path, [("a.txt", written), ("b.txt", "something else")]) as (searcher, _):
         hits = searcher.search(Query(asked))
         assert paths(hits)[:1] == ["a.txt"]
-        shown = snippet(hits[0].passages[0].text, asked, 90)
-        assert shown.spans or VARIANT in shown.text, "a variant is shown, and interrupts the word"
+        result = snippet(hits[0].passages[0].text, asked, 90)
+        assert result.spans or VARIANT in result.text, "a variant is shown, and interrupts the word"
 
 
 def test_name_with_radical_characters_is_found(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_text_is_shown_and_embedded_in_normalized_form() -> None:
     text = "# Office\n\nbackup が 日门 A1，“x” … ½ ™ 👨\u200d👩\n"  # signs and joined pictures stay
     assert (parsed.text, parsed.title) == (text, "Office")
     [same] = chunk(Parsed(text, title="Office"))
-    [made] = chunk(Parsed(raw, title="O\ufb03ce", tags=("か\u3099",)))
-    assert (made.text, made.key, made.embed_text) == (same.text, same.key, same.embed_text)
+    [chunked] = chunk(Parsed(raw, title="O\ufb03ce", tags=("か\u3099",)))
+    assert (chunked.text, chunked.key, chunked.embed_text) == (same.text, same.key, same.embed_text)
 
 
 def test_page_starts_stay_correct_when_preceding_text_shrinks() -> None:
@@ -144,7 +144,7 @@ def test_table_converts_traditional_characters_in_one_step() -> None:
 def test_query_matches_other_scripts_and_forms(tmp_path: Path, text: str, question: str) -> None:
     with searching(tmp_path, [("a.txt", text), ("b.txt", "nothing of it")]) as (search, _):
         best, *others = search.search(Query(question))
-        assert best.path == "a.txt" and all(each.score < best.score / 2 for each in others)
+        assert best.path == "a.txt" and all(other.score < best.score / 2 for other in others)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_lookalike_forms_keep_their_words(text: str) -> None:
 def test_words_in_other_scripts_and_forms_are_highlighted(
     text: str, question: str, marked: list[str]
 ) -> None:
-    shown = snippet(text, question, 80)
-    assert [shown.text[start:end] for start, end in shown.spans] == marked
+    result = snippet(text, question, 80)
+    assert [result.text[start:end] for start, end in result.spans] == marked
 
 
 def test_traditional_chinese_queries_have_the_same_words() -> None:
@@ -201,8 +201,10 @@ def test_new_tokenizer_reindexes_stored_texts_without_embedding(
     older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def found(word: str) -> list[int]:
-        with closing(SqliteStore(older, writer=None)) as store, store.snapshot() as seen:
-            return [each.document for each in seen.candidates(terms_of(word), "", None, Query(word))]
+        with closing(SqliteStore(older, writer=None)) as store, store.snapshot() as snapshot:
+            return [
+                candidate.document for candidate in snapshot.candidates(terms_of(word), "", None, Query(word))
+            ]
 
     monkeypatch.setattr(ENCODER, "begin", lambda chunks: pytest.fail(str(chunks)))
     assert [found(word) for word in ("iv", "efficient", "kbsync")] == [[], [], [1]]
@@ -219,4 +221,4 @@ def test_both_scripts_share_one_vector(tmp_path: Path) -> None:
         assert index._connection.execute("SELECT count(*) FROM slot WHERE key NOTNULL").get == 1
         with closing(SqliteStore(tmp_path, writer=None)) as store:
             hits = Search(store, ENCODER).search(Query("zz backup"))
-            assert next(each.score for each in hits) == pytest.approx(hits[1].score)
+            assert next(hit.score for hit in hits) == pytest.approx(hits[1].score)

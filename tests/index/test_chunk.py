@@ -156,8 +156,8 @@ HEADINGS = {
 
 @pytest.mark.parametrize("flavour", HEADINGS)
 def test_headings_of_each_markup(flavour: Flavour) -> None:
-    found = [each for each in blocks(HEADINGS[flavour], flavour) if each.shape is Shape.HEADING]
-    assert [(each.level, each.title) for each in found] == [(1, "One"), (2, "Two"), (3, "Three")]
+    matching = [block for block in blocks(HEADINGS[flavour], flavour) if block.shape is Shape.HEADING]
+    assert [(each.level, each.title) for each in matching] == [(1, "One"), (2, "Two"), (3, "Three")]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_document_with_excessively_repeated_headings_is_refused(monkeypatch: pyt
 
 def test_functions_are_code_blocks() -> None:
     text = "import a\n\ndef one():\n    x = 1\n\n    return x\n\n@cached\ndef two():\n    pass\n"
-    assert [text[each.start : each.end].split("\n")[0] for each in blocks(text, Flavour.CODE)] == [
+    assert [text[block.start : block.end].split("\n")[0] for block in blocks(text, Flavour.CODE)] == [
         "import a",
         "def one():",
         "@cached",

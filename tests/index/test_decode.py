@@ -33,7 +33,7 @@ UNICODE = ["plain ascii", "café", "每位员工每年享有三十天假期。\n
 WITH_BOM = ["utf-8-sig", "utf-16", "utf-32"]
 
 
-@pytest.mark.parametrize(("encoding", "text"), [*LEGACY, *(each[1:] for each in SAMPLES), *SENTENCES])
+@pytest.mark.parametrize(("encoding", "text"), [*LEGACY, *(sample[1:] for sample in SAMPLES), *SENTENCES])
 def test_encodings_of_many_languages_are_detected(encoding, text):
     assert decode(text.encode(encoding)) == text
 
@@ -122,14 +122,14 @@ def test_few_names_in_a_table_reveal_its_encoding(encoding):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_unicode_symbols_accents_and_names_are_preserved(encoding):
-    tables = [table for each in NAMES for table in tables_with_names(each, 20)]
+    tables = [table for name in NAMES for table in tables_with_names(name, 20)]
     for text in (*SIGNS, *ACCENTED, *tables):
         assert decode(text.encode(encoding)) == text
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf16_needs_no_bom(encoding):
-    tables = [table for each in NAMES for table in tables_with_names(each, 20)]
+    tables = [table for name in NAMES for table in tables_with_names(name, 20)]
     for text in ("hello world\n", "你好 world", SIMPLIFIED[2], "\n".join(SIMPLIFIED[2:4]), *tables):
         assert decode(text.encode(encoding)) == text
 

@@ -100,15 +100,15 @@ def test_nothing_is_translated_or_written_without_the_package(
 
 
 def test_glossary_table_is_built_once_and_rebuilt_after_an_update(installed: Path, tmp_path: Path) -> None:
-    made = list[int]()
+    created = list[int]()
     for entries in (ENTRIES, ENTRIES, ENTRIES.replace("vacation", "holiday")):
         if entries != ENTRIES:
             installed.write_bytes(gzip.compress(entries.encode()))
         with closing(Glossary(tmp_path)) as opened:
             assert opened.translate("假期") == ("vacation" if entries == ENTRIES else "holiday")
-        made.append((tmp_path / glossary.TABLE).stat().st_mtime_ns)
-    assert made[0] == made[1] < made[2]
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["glossary.db", "site"]
+        created.append((tmp_path / glossary.TABLE).stat().st_mtime_ns)
+    assert created[0] == created[1] < created[2]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["glossary.db", "site"]
 
 
 @pytest.mark.usefixtures("installed")

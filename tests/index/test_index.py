@@ -40,10 +40,10 @@ class Fake:
     takes_pictures, at_once, least_cosine = False, 2**31, 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        self.made += [each.text for each in chunks]
-        made = Future[Vectors]()
-        made.set_result({each.key: bytes.fromhex(each.key)[:8] for each in chunks})
-        return made
+        self.made += [chunk.text for chunk in chunks]
+        future = Future[Vectors]()
+        future.set_result({chunk.key: bytes.fromhex(chunk.key)[:8] for chunk in chunks})
+        return future
 
     def query(self, text: str) -> Any:
         raise AssertionError(text)
@@ -115,9 +115,9 @@ def slots_in_use(index: Writer) -> int:
 
 def traces(folder: Path, *words: str) -> list[tuple[str, str]]:
     """Return files of the folder that contain one of `words`, in any case."""
-    files = [each for each in folder.rglob("*") if each.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
     return [
-        (each.name, word) for each in files for word in words if word.encode() in each.read_bytes().lower()
+        (file.name, word) for file in files for word in words if word.encode() in file.read_bytes().lower()
     ]
 
 
@@ -158,15 +158,15 @@ def is_sound(index: Writer) -> None:
 @contextmanager
 def counted(index: Writer) -> Iterator[list[str]]:
     """Yield the changes of the full-text index."""
-    seen = list[str]()
+    observed = list[str]()
 
     def note(_: object, statement: str, __: object) -> bool:
         if statement.startswith(("INSERT INTO words", "REPLACE INTO names")):
-            seen.append(statement)
+            observed.append(statement)
         return True
 
     index._connection.exec_trace = note
-    yield seen
+    yield observed
     index._connection.exec_trace = None
 
 
@@ -261,12 +261,12 @@ def test_file_that_is_not_an_index_is_set_aside_with_a_reason(
             connection.pragma("user_version", 0)
             connection.close()
     size = file.stat().st_size
-    again = Writer(folder)
-    assert again.uuid != index.uuid
-    assert again._connection.execute("SELECT count(*) FROM document").get == 0
+    reopened = Writer(folder)
+    assert reopened.uuid != index.uuid
+    assert reopened._connection.execute("SELECT count(*) FROM document").get == 0
     assert (folder / "index.db.damaged-1").stat().st_size == size
     assert "index set aside" in caplog.text
-    again.close()
+    reopened.close()
 
 
 def test_index_of_a_newer_kbsync_is_left_alone(folder: Path) -> None:
@@ -315,10 +315,10 @@ def test_reader_switches_to_a_new_index(index: Writer, folder: Path) -> None:
     reader = SqliteStore(folder, writer=None)
     first, _ = reader.check()
     index.discard("a test")
-    again = Writer(folder)
-    assert reader.check() == (again.uuid, 0) and again.uuid != first
+    reopened = Writer(folder)
+    assert reader.check() == (reopened.uuid, 0) and reopened.uuid != first
     reader.close()
-    again.close()
+    reopened.close()
 
 
 @enumerated()
@@ -329,9 +329,9 @@ def test_added_line_moves_little_of_a_long_text(index: Writer, place: str) -> No
     document = stored(index, 1, parts)
     rows = {row[0] for row in index._connection.execute("SELECT id FROM chunk")}
     parts.insert({"end": count, "top": 0, "middle": count // 2}[place], "gamma")
-    with counted(index) as seen:
+    with counted(index) as counts:
         later = stored(index, 2, parts, document)
-    assert len(seen) < count // 4
+    assert len(counts) < count // 4
     assert len(rows - {row[0] for row in index._connection.execute("SELECT id FROM chunk")}) < count // 8
     assert whole(index._folder) == [parts]
     assert (found(index, "gamma"), found(index, "alpha")) == ([later], [later])
@@ -345,9 +345,9 @@ def test_changed_chunk_is_removed_with_its_run_only(index: Writer, folder: Path)
     parts[700] = "zqsecret"
     document = stored(index, 2, parts, document)
     parts[700] = "harmless"
-    with counted(index) as seen:
+    with counted(index) as counts:
         stored(index, 3, parts, document)
-    assert len(seen) < STEP
+    assert len(counts) < STEP
     index.scrub()
     assert traces(folder, "zqsecret") == []
     is_sound(index)
@@ -410,62 +410,64 @@ def test_chunks_know_their_new_lines(index: Writer) -> None:
 def test_reader_sees_either_the_complete_old_or_new_text(index: Stepping, folder: Path) -> None:
     old, new = texts("alpha"), texts("beta", STEP * 3)
     document = stored(index, 1, old)
-    seen = list[str]()
+    observed = list[str]()
 
     def look() -> None:
         (parts,) = whole(folder)
         assert parts in (old, new)
         words = {word: found(index, word) for word in ("alpha", "beta")}
         assert words == ({"alpha": [1], "beta": []} if parts == old else {"alpha": [], "beta": [2]})
-        seen.append(parts[0])
+        observed.append(parts[0])
 
     index.between = look
     stored(index, 2, new, document)
-    assert [word for word, _ in itertools.groupby(seen)] == ["alpha number0", "beta number0"]
-    assert len(seen) >= 8
+    assert [word for word, _ in itertools.groupby(observed)] == ["alpha number0", "beta number0"]
+    assert len(observed) >= 8
     is_sound(index)
 
 
 def judge(place: Path, *wanted: list[str], gone: str) -> None:
     """Assert that one of the versions exists, and nothing else after the next start has tidied up."""
     assert whole(place) in [[each] if each else [] for each in wanted]
-    again = Writer(place)
-    while again.tidy():
+    reopened = Writer(place)
+    while reopened.tidy():
         pass
-    again.scrub()
+    reopened.scrub()
     assert whole(place) in [[each] if each else [] for each in wanted]
-    is_sound(again)
+    is_sound(reopened)
     text = (whole(place) or [[]])[0]
-    assert slots_in_use(again) == len(text)
+    assert slots_in_use(reopened) == len(text)
     if not any(gone in part for part in text):
         assert traces(place, gone) == []
-    again.close()
+    reopened.close()
 
 
 @enumerated()
 @pytest.mark.parametrize("new", [texts("beta", STEP * 2 + 9), []], ids=["replacement", "deletion"])
 def test_kill_between_two_steps_leaves_one_version(index: Stepping, folder: Path, new: list[str]) -> None:
-    old, made = texts("zqsecret"), list[Path]()
+    old, created = texts("zqsecret"), list[Path]()
     stored(index, 1, old)
-    index.between = lambda: made.append(shutil.copytree(folder, folder.with_name(f"killed-{len(made)}")))
+    index.between = lambda: created.append(
+        shutil.copytree(folder, folder.with_name(f"killed-{len(created)}"))
+    )
     if new:
         stored(index, 2, new, 1)
     else:
         index.delete([1])
     index.between = lambda: None
-    for place in made:
+    for place in created:
         judge(place, old, new, gone="zqsecret")
 
 
 def test_renaming_a_long_text_changes_one_row_and_no_passage(index: Writer) -> None:
     stored(index, 1, texts("alpha"))
-    seen = list[str]()
-    index._connection.set_update_hook(lambda _kind, _database, table, _rowid: seen.append(table))
+    observed = list[str]()
+    index._connection.set_update_hook(lambda _kind, _database, table, _rowid: observed.append(table))
     with counted(index) as statements:
         index.rename(1, "deep/second.txt", "second.txt", 1.0)
     index._connection.set_update_hook(None)
     assert len(statements) == 1
-    assert {"chunk", "run", "slot", "block"}.isdisjoint(seen) and len(seen) < 20
+    assert {"chunk", "run", "slot", "block"}.isdisjoint(observed) and len(observed) < 20
     assert (found(index, "huge"), found(index, "second"), found(index, "alpha")) == ([], [1], [1])
     is_sound(index)
 
@@ -476,13 +478,13 @@ def test_document_is_found_by_text_and_name_during_a_rename_and_after_a_kill(
 ) -> None:
     parts, fake = texts("alpha", count), Fake()
     index.put([entry(1, *parts, path="huge.txt")], fake)
-    made = list[Path]()
+    created = list[Path]()
 
     def look() -> None:
         assert found(index, "huge") or found(index, "第二")
         assert found(index, "alpha") == [1]
         assert whole(folder) == [parts]
-        made.append(shutil.copytree(folder, folder.with_name(f"killed-{len(made)}")))
+        created.append(shutil.copytree(folder, folder.with_name(f"killed-{len(created)}")))
 
     def rename(index: Writer) -> None:
         index.rename(1, "第二.txt", "第二.txt", 1.0)
@@ -495,9 +497,9 @@ def test_document_is_found_by_text_and_name_during_a_rename_and_after_a_kill(
     rename(index)
     index.between = lambda: None
     assert len(fake.made) == count, "nothing is embedded again"
-    for place in made:
-        with closing(Writer(place)) as again:
-            rename(again)
+    for place in created:
+        with closing(Writer(place)) as reopened:
+            rename(reopened)
 
 
 @long
@@ -612,7 +614,11 @@ def as_layout_3(index: Writer, tokeniser: int = TOKENISER) -> str:
 def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
     folder: Path,
 ) -> None:
-    parts, fake, made = [texts("alpha"), *(["beta", f"text {at}"] for at in range(300))], Fake(), list[Path]()
+    parts, fake, created = (
+        [texts("alpha"), *(["beta", f"text {at}"] for at in range(300))],
+        Fake(),
+        list[Path](),
+    )
     with closing(Writer(folder)) as index:
         put = index.put([entry(at, *each, path=f"name{at}.md") for at, each in enumerate(parts, 1)], fake)
         ids = [number for number in put if isinstance(number, int)]
@@ -621,11 +627,11 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
 
     def look() -> None:
         """Assert that everything is found by name and text, once, at any moment."""
-        with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as seen:
+        with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as snapshot:
             for word, place in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
-                asked = seen.candidates(terms_of(word), "fake", None, Query(word))
-                assert {each.document for each in asked} == {ids[place]}, word
-        made.append(shutil.copytree(folder, folder.with_name(f"killed-{len(made)}")))
+                candidates = snapshot.candidates(terms_of(word), "fake", None, Query(word))
+                assert {each.document for each in candidates} == {ids[place]}, word
+        created.append(shutil.copytree(folder, folder.with_name(f"killed-{len(created)}")))
 
     def finish(index: Writer) -> None:
         while index.tidy():
@@ -641,10 +647,10 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
         index.between = look
         finish(index)
         index.between = lambda: None
-    assert len(made) > 6
-    for place in made:
-        with closing(Writer(place)) as again:
-            finish(again)
+    assert len(created) > 6
+    for place in created:
+        with closing(Writer(place)) as reopened:
+            finish(reopened)
     assert len(fake.made) == count
 
 
@@ -660,15 +666,15 @@ def test_index_of_a_previous_layout_keeps_its_vectors(folder: Path, layout: str,
         connection.execute(layout.format(count=count, words=words))
     if layout != LAYOUT_1:
         assert whole(folder) == [old], "a search works before the first pass"
-    again = Writer(folder)
-    assert (again.uuid, found(again, "three")) == (index.uuid, [1])
-    again.rename(1, "other.txt", "other.txt", 1.0)
-    assert (found(again, "huge"), found(again, "other")) == ([], [1])
+    reopened = Writer(folder)
+    assert (reopened.uuid, found(reopened, "three")) == (index.uuid, [1])
+    reopened.rename(1, "other.txt", "other.txt", 1.0)
+    assert (found(reopened, "huge"), found(reopened, "other")) == ([], [1])
     fake = Fake()
-    again.put([entry(2, *texts("three", count - 2), "four", path="other.txt", replaces=1)], fake)
+    reopened.put([entry(2, *texts("three", count - 2), "four", path="other.txt", replaces=1)], fake)
     assert fake.made == ["four"]
-    assert again.delete([]) is True
+    assert reopened.delete([]) is True
     assert whole(folder) == [[*texts("three", count - 2), "four"]]
     assert traces(folder, "zqsecret") == []
-    is_sound(again)
-    again.close()
+    is_sound(reopened)
+    reopened.close()

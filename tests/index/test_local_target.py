@@ -63,8 +63,8 @@ async def target(tmp_path: Path) -> AsyncIterator[LocalTarget]:
 
 async def put(target: LocalTarget, *documents: Outgoing) -> list[str]:
     outcomes = await target.put(documents)
-    assert all(isinstance(each, Accepted) and each.ready for each in outcomes)
-    return [each.remote_id for each in outcomes if isinstance(each, Accepted)]
+    assert all(isinstance(outcome, Accepted) and outcome.ready for outcome in outcomes)
+    return [outcome.remote_id for outcome in outcomes if isinstance(outcome, Accepted)]
 
 
 async def found(target: LocalTarget, text: str) -> set[str | None]:
@@ -85,10 +85,10 @@ asyncio.run(target.base())
 heavy = {"numpy", "tokenizers", "pypdfium2", "python_calamine", "structlog", "onnxruntime"}
 print(sorted(heavy & set(sys.modules)))
 """
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert completed.stdout.strip() == "[]"
 
 
 async def test_each_document_has_its_own_outcome(
@@ -97,10 +97,10 @@ async def test_each_document_has_its_own_outcome(
     texts = ["fine words", "rejected", " \n", "bug", "x" * 10_001, "torn", "full", "good words"]
     with caplog.at_level(logging.CRITICAL):
         outcomes = await target.put([document(at, text) for at, text in enumerate(texts, 1)])
-    assert [type(each) for each in outcomes] == [
+    assert [type(outcome) for outcome in outcomes] == [
         *(Accepted, Rejected, Rejected, Rejected, Rejected, Unavailable, Halted, Accepted)
     ]
-    assert [getattr(each, "code", "") for each in outcomes[1:6]] == [
+    assert [getattr(outcome, "code", "") for outcome in outcomes[1:6]] == [
         *("encrypted", "no-text", "unreadable", "too-large", "EIO")
     ]
     assert await found(target, "words") == {"folder/1.md", "folder/8.md"}
@@ -115,13 +115,13 @@ async def test_leftovers_of_a_killed_process_are_removed_by_the_next(
     with contextlib.closing(apsw.Connection(str(tmp_path / "kb" / "index.db"))) as connection:
         connection.execute("UPDATE run SET document = NULL WHERE document = 1")
         connection.execute("DELETE FROM document WHERE id = 1")
-    again = opened(tmp_path)
-    assert await found(again, "words") == {"folder/2.md"}
-    assert (await again.base()).documents == 1
+    reopened = opened(tmp_path)
+    assert await found(reopened, "words") == {"folder/2.md"}
+    assert (await reopened.base()).documents == 1
     async with asyncio.timeout(30):
-        while any(b"zqsecret" in each.read_bytes() for each in (tmp_path / "kb").iterdir()):
+        while any(b"zqsecret" in entry.read_bytes() for entry in (tmp_path / "kb").iterdir()):
             await asyncio.sleep(0.01)
-    await again.aclose()
+    await reopened.aclose()
 
 
 async def test_damaged_index_is_set_aside_and_recreated(target: LocalTarget, tmp_path: Path) -> None:
@@ -252,16 +252,16 @@ async def test_new_title_reembeds_only_the_first_passage(
     reading: LocalTarget, monkeypatch: pytest.MonkeyPatch, title: str
 ) -> None:
     [old] = await put(reading, document(1, f"{title.format('Quince')}{LONG}", "a.md"))
-    made, begin = list[str](), reading._encoder.begin
+    created, begin = list[str](), reading._encoder.begin
 
     def count(chunks: Sequence[Chunk]) -> Future[Vectors]:
-        made.extend(each.text for each in chunks)
+        created.extend(chunk.text for chunk in chunks)
         return begin(chunks)
 
     monkeypatch.setattr(reading._encoder, "begin", count)
     await put(reading, document(2, f"{title.format('Walnut')}{LONG}", "a.md", replaces=old))
     assert (await found(reading, "walnut"), await found(reading, "quince")) == ({"a.md"}, set())
-    assert len(made) == 1
+    assert len(created) == 1
 
 
 RECIPES = {"a.md": "68fa92482a1e1fcd", "b.pdf": "a10d481bea45cebe"}

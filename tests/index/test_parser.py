@@ -33,14 +33,14 @@ HASTY = Bounds(1)
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
     """Create parsers with a home below `spool`."""
-    made: list[Parser] = []
+    created: list[Parser] = []
 
     def begin(bounds: Bounds = BOUNDS, **options: Any) -> Parser:
-        made.append(Parser(tmp_path / "spool", bounds, **{"child": OBEYING, **options}))
-        return made[-1]
+        created.append(Parser(tmp_path / "spool", bounds, **{"child": OBEYING, **options}))
+        return created[-1]
 
     yield begin
-    for each in made:
+    for each in created:
         each.close()
     assert not (tmp_path / "spool").exists() or list((tmp_path / "spool").iterdir()) == []
 
@@ -267,12 +267,12 @@ def test_parsers_die_with_a_killed_parent_and_the_next_run_cleans_up(begin, tmp_
         parent.kill()
     assert select.select([ended], [], [], 10)[0], "a pidfd becomes readable when its process ends"
     os.close(ended)
-    (left,) = (tmp_path / "spool").iterdir()
+    (remaining_item,) = (tmp_path / "spool").iterdir()
     one, other = begin(), begin()
     for each in (one, other):  # a running program's files are left alone
         told(each, "x")
     homes = set((tmp_path / "spool").iterdir())
-    assert left not in homes and len(homes) == 2
+    assert remaining_item not in homes and len(homes) == 2
     for place in (tmp_path / "spool").rglob("*"):
         assert place.stat().st_mode & 0o077 == 0
 

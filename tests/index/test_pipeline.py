@@ -23,9 +23,9 @@ class Making(Future[Vectors]):
 
     def __init__(self, chunks: Sequence[Chunk], refused: str) -> None:
         super().__init__()
-        self.texts = [each.text for each in chunks]
+        self.texts = [chunk.text for chunk in chunks]
         self.made = {
-            each.key: Rejected("no") if refused and refused in each.text else VECTOR for each in chunks
+            chunk.key: Rejected("no") if refused and refused in chunk.text else VECTOR for chunk in chunks
         }
 
     def result(self, timeout: float | None = None) -> Vectors:
@@ -51,8 +51,12 @@ class EncoderService:
 
 
 def preparation(service: EncoderService, **parts: Any) -> Pipeline:
-    given = {"parse": lambda path, _body: text(path), "find_embedded": lambda _model, _keys: set(), **parts}
-    return Pipeline(cut_here(given["parse"]), service, given["find_embedded"], 10**9)  # type: ignore[arg-type]
+    settings = {
+        "parse": lambda path, _body: text(path),
+        "find_embedded": lambda _model, _keys: set(),
+        **parts,
+    }
+    return Pipeline(cut_here(settings["parse"]), service, settings["find_embedded"], 10**9)  # type: ignore[arg-type]
 
 
 def documents(count: int) -> list[tuple[Entry, Body]]:
@@ -67,31 +71,31 @@ def text(words: str) -> Parsed:
 
 
 def test_service_is_called_while_documents_are_still_being_split() -> None:
-    service, seen = EncoderService(), list[list[int]]()
+    service, observed = EncoderService(), list[list[int]]()
 
     def parse(path: str, _body: Any) -> Parsed:
-        seen.append(service.sizes)
+        observed.append(service.sizes)
         return text(path)
 
     (batch,) = preparation(service, parse=parse).batches(documents(5))
-    assert seen == [[], [], [2], [2], [2, 2]]
+    assert observed == [[], [], [2], [2], [2, 2]]
     assert service.sizes == [2, 2, 1]
     vectors = [each.vectors for each in batch if isinstance(each, Entry)]
-    assert [list(each.values()) for each in vectors] == [[VECTOR]] * 5
+    assert [list(vector.values()) for vector in vectors] == [[VECTOR]] * 5
 
 
 def test_each_missing_vector_is_requested_once() -> None:
-    service, asked = EncoderService(), list[str]()
+    service, requests = EncoderService(), list[str]()
 
     def find_embedded(_model: str, keys: Sequence[str]) -> set[str]:
-        asked.extend(keys)
+        requests.extend(keys)
         return set(keys[:1])
 
     texts = iter("abcadb")
     (batch,) = preparation(service, parse=lambda *_: text(next(texts)), find_embedded=find_embedded).batches(
         documents(6)
     )
-    assert len(asked) == len(set(asked)) == 4
+    assert len(requests) == len(set(requests)) == 4
     assert sorted(text for each in service.begun for text in each.texts) == ["b", "d"]
     assert all(isinstance(each, Entry) for each in batch)
 

@@ -52,9 +52,9 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
 
 def reasons(searcher: Search, question: str, path: str) -> Reasons:
     hits = {hit.path: hit for hit in searcher.search(Query(question, explain=True))}
-    found = hits[path].reasons
-    assert found is not None
-    return found
+    matches = hits[path].reasons
+    assert matches is not None
+    return matches
 
 
 def check_sums(hits: list[Hit]) -> None:
@@ -64,9 +64,9 @@ def check_sums(hits: list[Hit]) -> None:
         why = hit.reasons
         assert why is not None
         assert sum(word.points for word in (*why.in_text, *why.in_name)) == pytest.approx(why.words)
-        made = (why.words + why.meaning) / 2 * why.size_weight + why.is_named
-        assert made == pytest.approx(why.score) == pytest.approx(hit.score)
-        scores.append(made)
+        score = (why.words + why.meaning) / 2 * why.size_weight + why.is_named
+        assert score == pytest.approx(why.score) == pytest.approx(hit.score)
+        scores.append(score)
     assert scores == sorted(scores, reverse=True)
 
 
@@ -119,8 +119,8 @@ def test_semantic_hit_has_no_matching_words(searcher: Search) -> None:
 
 def test_keyword_hit_has_no_cosine(tmp_path: Path) -> None:
     with closing(Writer(tmp_path)) as index:
-        made = entry(1, "a.txt", "The temperature sensor in the cellar.")
-        index.put([made], ENCODER)
+        document = entry(1, "a.txt", "The temperature sensor in the cellar.")
+        index.put([document], ENCODER)
         with closing(SqliteStore(tmp_path, writer=None)) as store:
             other = type(ENCODER)(None)
             search = Search(store, other)
@@ -201,12 +201,14 @@ def test_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
         with searcher._store.snapshot() as snapshot:
             query, vector = Query("heat pump", explain=True), ENCODER.query("heat pump")
             candidates = snapshot.candidates(terms_of(query.text), ENCODER.model, vector, query)
-        for each in candidates:
-            assert each.matched is not None
-            its = each.matched()
+        for candidate in candidates:
+            assert candidate.matched is not None
+            its = candidate.matched()
             points = sum([*its.text.values(), *its.name.values()])
-            assert points / its.total == pytest.approx(each.words)
-        assert not all(each.words for each in candidates)  # these are only near, though they have the words
+            assert points / its.total == pytest.approx(candidate.words)
+        assert not all(
+            candidate.words for candidate in candidates
+        )  # these are only near, though they have the words
     check_sums(hits)
     [log] = [hit.reasons for hit in hits if hit.path == "log.txt"]
     assert log is not None

@@ -151,8 +151,8 @@ async def test_recognised_pages_are_reused_after_a_kill_and_for_a_new_recipe(
     await place.open(recognizer)
     assert await place.settled(accepted.remote_id) is DocState.READY
     assert recognizer.read == [1, 2, 3]
-    again = await place.put(place.document(2, "", "", "", replaces=accepted.remote_id))
-    assert (again.ready, recognizer.read) == (True, [1, 2, 3])
+    repeated = await place.put(place.document(2, "", "", "", replaces=accepted.remote_id))
+    assert (repeated.ready, recognizer.read) == (True, [1, 2, 3])
     assert [page for _, page in await place.hits("quokka")] == [1]
 
 

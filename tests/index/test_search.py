@@ -67,7 +67,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
 
 
 def paths(hits: Sequence[Hit]) -> list[str | None]:
-    return [each.path for each in hits]
+    return [hit.path for hit in hits]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_snippet_highlights_words_starting_with_the_last_word() -> None:
     text = "The printer prints. Sprint! Printing salaries"
     begun = ["printer", "prints", "Printing"]
     for unfinished, marked in ((True, [*begun, "salaries"]), (False, ["salaries"])):
-        found = snippet(text, "salary prin", 90, unfinished=unfinished)
-        assert [found.text[start:end] for start, end in found.spans] == marked
+        result = snippet(text, "salary prin", 90, unfinished=unfinished)
+        assert [result.text[start:end] for start, end in result.spans] == marked
 
 
 def test_hit_has_its_location(searcher: Search) -> None:
@@ -175,10 +175,10 @@ class HighCosines(LocalEncoder):
     model, least_cosine = "high", None
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        made = Future[Vectors]()
+        future = Future[Vectors]()
         raw = super().begin(chunks).result()
-        made.set_result({key: self._shift(raw[key]).astype("f2").tobytes() for key in raw})
-        return made
+        future.set_result({key: self._shift(raw[key]).astype("f2").tobytes() for key in raw})
+        return future
 
     def query(self, text: str) -> Any:
         return self._shift(super().query(text).astype("f2").tobytes())
@@ -194,8 +194,8 @@ HIGH_COSINES = HighCosines()
 
 
 def high_entry(number: int, path: str, text: str) -> Entry:
-    made = entry(number, path, text)
-    return replace(made, vectors=HIGH_COSINES.begin(made.chunks).result())  # type: ignore[arg-type]
+    document = entry(number, path, text)
+    return replace(document, vectors=HIGH_COSINES.begin(document.chunks).result())  # type: ignore[arg-type]
 
 
 UNRELATED = ("nobody knows", "because of that", "blorf")
@@ -222,7 +222,8 @@ def test_similarity_of_unrelated_texts_is_estimated_for_other_models(
         with store.snapshot() as snapshot:
             estimate = snapshot.estimate_least_cosine(HIGH_COSINES.model)
         similarity = mean(
-            np.dot(*each) for each in combinations(map(HIGH_COSINES.query, dict(MANY).values()), 2)
+            np.dot(*combination)
+            for combination in combinations(map(HIGH_COSINES.query, dict(MANY).values()), 2)
         )
         assert estimate == pytest.approx(similarity + (1 - similarity) / 9, abs=0.001)
         for question, text in SYNONYMS.items():
@@ -245,7 +246,7 @@ def test_filter_leaves_all_remaining_hits(tmp_path: Path) -> None:
     with searching(tmp_path, noise + wanted) as (searcher, _):
         for text in ("budget", "budgets of a team by number"):
             hits = searcher.search(Query(text, top_k=12, paths=("kept/",)))
-            assert {each.path for each in hits} == {path for path, _ in wanted}
+            assert {hit.path for hit in hits} == {path for path, _ in wanted}
 
 
 def test_large_document_does_not_crowd_out_others(tmp_path: Path) -> None:
@@ -254,7 +255,7 @@ def test_large_document_does_not_crowd_out_others(tmp_path: Path) -> None:
     with searching(tmp_path, texts) as (searcher, _):
         hits = searcher.search(Query("budget", top_k=10))
     assert len(hits) == 10
-    assert max(len(each.passages) for each in hits) == 3
+    assert max(len(hit.passages) for hit in hits) == 3
 
 
 FRUITS = ("apple", "pear", "plum", "quince", "medlar", "cherry", "grape", "lemon", "olive", "peach")
@@ -282,7 +283,7 @@ def log_entry(count: int) -> Entry:
 
 def log_of(lines: Iterable[str]) -> Entry:
     """A log with a passage for each line."""
-    chunks = tuple(Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in lines)
+    chunks = tuple(Chunk(line, line, hashlib.sha256(line.encode()).hexdigest()) for line in lines)
     vectors = ENCODER.begin(chunks).result()
     return replace(entry(99, "logs/server.log", "x"), chunks=chunks, vectors=vectors)  # type: ignore[arg-type]
 
@@ -341,7 +342,7 @@ def large_and_far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteSt
     texts[1:] = [(path, [f"the budget, and a long tale of cheese and wine of {path}"]) for path, _ in FEW[1:]]
     with closing(Writer(folder)) as index:
         for number, (path, parts) in enumerate(texts, 1):
-            chunks = tuple(Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in parts)
+            chunks = tuple(Chunk(part, part, hashlib.sha256(part.encode()).hexdigest()) for part in parts)
             vectors = ENCODER.begin(chunks).result()
             index.put([replace(entry(number, path, "x"), chunks=chunks, vectors=vectors)], ENCODER)  # type: ignore[arg-type]
         with closing(SqliteStore(folder, writer=None)) as store:
@@ -364,10 +365,10 @@ def test_few_documents_are_all_found_without_scanning_every_passage(
     large_and_far: SqliteStore, query: Query, documents: int
 ) -> None:
     terms, vector = terms_of(query.text), ENCODER.query(query.text)
-    with large_and_far.snapshot() as seen:
-        found = seen.candidates(terms, ENCODER.model, vector, query, ENCODER.least_cosine)
-        assert len({each.document for each in found}) == documents
-        assert len(found) <= 2 * DEPTH + PASSAGES * documents
+    with large_and_far.snapshot() as snapshot:
+        candidates = snapshot.candidates(terms, ENCODER.model, vector, query, ENCODER.least_cosine)
+        assert len({each.document for each in candidates}) == documents
+        assert len(candidates) <= 2 * DEPTH + PASSAGES * documents
     steps = 0
 
     def step() -> bool:
@@ -375,10 +376,10 @@ def test_few_documents_are_all_found_without_scanning_every_passage(
         steps += 1
         return False
 
-    with large_and_far.snapshot() as seen:
-        seen._connection.set_progress_handler(step, 100)
-        seen.candidates([], ENCODER.model, vector, query, ENCODER.least_cosine)
-        seen._connection.set_progress_handler(None)
+    with large_and_far.snapshot() as snapshot:
+        snapshot._connection.set_progress_handler(step, 100)
+        snapshot.candidates([], ENCODER.model, vector, query, ENCODER.least_cosine)
+        snapshot._connection.set_progress_handler(None)
     assert steps < 300, "hundreds of SQLite's instructions"
 
 
@@ -412,7 +413,7 @@ AWKWARD = [
 
 def is_answered(searcher: Search, text: str) -> None:
     hits = searcher.search(Query(text))
-    assert len(hits) <= 10 and all(each.passages for each in hits)
+    assert len(hits) <= 10 and all(hit.passages for hit in hits)
     snippet(text, text[::-1], 20)
 
 
@@ -464,7 +465,7 @@ def test_no_hit_mixes_two_documents(tmp_path: Path) -> None:
     texts = [("a.md", "red wine from France"), ("b.md", "white wine from Spain")]
     with searching(tmp_path, texts) as (_, index), closing(SqliteStore(tmp_path, writer=None)) as store:
         hits = Search(store, ENCODER, Ranker()).search(Query("wine"))
-    assert [(each.path, each.passages[0].text) for each in hits] == [("a.md", "red wine from France")]
+    assert [(hit.path, hit.passages[0].text) for hit in hits] == [("a.md", "red wine from France")]
 
 
 def test_cold_and_warm_scans_agree(tmp_path: Path) -> None:
@@ -493,19 +494,19 @@ TEXT = (
 
 
 def test_snippet_is_the_best_matching_window() -> None:
-    found = snippet(TEXT, "How many days of leave does an employee get?", 90)
-    assert len(found.text) <= 90
-    assert (found.starts_late, found.ends_early) == (True, True)
-    assert [found.text[start:end] for start, end in found.spans] == ["Employees", "get", "days", "leave"]
-    assert TEXT.find(found.text) >= 0
-    assert TEXT[TEXT.find(found.text) - 1] == " "
+    result = snippet(TEXT, "How many days of leave does an employee get?", 90)
+    assert len(result.text) <= 90
+    assert (result.starts_late, result.ends_early) == (True, True)
+    assert [result.text[start:end] for start, end in result.spans] == ["Employees", "get", "days", "leave"]
+    assert TEXT.find(result.text) >= 0
+    assert TEXT[TEXT.find(result.text) - 1] == " "
 
 
 def test_chinese_snippet_highlights_pairs() -> None:
     text = "办公室八点开门。" * 30 + "员工每年有三十天带薪年假。" + "食堂中午开放。" * 30
-    found = snippet(text, "年假有几天？", 40)
-    assert len(found.text) <= 40
-    assert "年假" in [found.text[start:end] for start, end in found.spans]
+    result = snippet(text, "年假有几天？", 40)
+    assert len(result.text) <= 40
+    assert "年假" in [result.text[start:end] for start, end in result.spans]
 
 
 @pytest.mark.parametrize(
@@ -520,8 +521,8 @@ def test_chinese_snippet_highlights_pairs() -> None:
     ],
 )
 def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
-    found = snippet(text, query, 200)
-    assert [found.text[start:end] for start, end in found.spans] == marked
+    result = snippet(text, query, 200)
+    assert [result.text[start:end] for start, end in result.spans] == marked
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def vocabulary(*words: str) -> dict[str, int]:
 
 def unknown(question: str, known: dict[str, int], *, unfinished: bool = False) -> list[Unknown]:
     def beginning(letters: str, shortest: int, longest: int) -> Iterable[tuple[str, int]]:
-        some = [each for each in known.items() if each[0].startswith(letters)]
+        some = [item for item in known.items() if item[0].startswith(letters)]
         return [each for each in some if shortest <= len(each[0]) <= longest]
 
     def occurring(stems: Iterable[str]) -> dict[str, int]:
@@ -88,9 +88,9 @@ def test_correction_prefers_the_same_beginning_and_then_the_commonest() -> None:
 
 def test_few_words_of_a_pasted_text_are_corrected() -> None:
     slipped = [f"boile{letter}" for letter in "abcdefghijkl"]
-    found = unknown(" ".join(slipped), vocabulary("boiler"))
-    assert [each.word for each in found] == slipped
-    assert [each.stem for each in found] == ["boiler"] * MOST_GUESSED + [""] * 4
+    corrections = unknown(" ".join(slipped), vocabulary("boiler"))
+    assert [each.word for each in corrections] == slipped
+    assert [each.stem for each in corrections] == ["boiler"] * MOST_GUESSED + [""] * 4
     endless = "x" * 3_000
     assert unknown(endless, {"x" * 2_999: 1}) == [Unknown(endless, "")]
 
@@ -147,9 +147,9 @@ def test_name_words_are_known_and_shown_as_written(tmp_path: Path) -> None:
     texts = [("Thermostats.md", "nothing of it"), ("b.md", "other")]
     with searching(tmp_path, texts) as (search, _):
         assert search.unknown_words(Query("thermostat")).instead == {}
-        asked = Query("thermosttas")
-        assert search.unknown_words(asked) == UnknownWords({"thermosttas": "thermostats"}, True)
-        assert search.search(asked)[0].path == "Thermostats.md"
+        query = Query("thermosttas")
+        assert search.unknown_words(query) == UnknownWords({"thermosttas": "thermostats"}, True)
+        assert search.search(query)[0].path == "Thermostats.md"
 
 
 def test_query_of_unknown_words_says_so(tmp_path: Path) -> None:
@@ -184,5 +184,5 @@ def test_words_of_deleted_documents_become_unknown(tmp_path: Path) -> None:
         index.delete([1])
         while index.tidy():
             pass
-        with closing(SqliteStore(tmp_path, writer=None)) as base, base.snapshot() as seen:
-            assert seen.unknown(terms_of("temprature")) == [Unknown("temprature", "")]
+        with closing(SqliteStore(tmp_path, writer=None)) as base, base.snapshot() as snapshot:
+            assert snapshot.unknown(terms_of("temprature")) == [Unknown("temprature", "")]

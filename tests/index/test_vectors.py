@@ -29,11 +29,11 @@ def test_int8_cached_vectors_give_the_same_hits_through_changes(
         texts = [
             f"{FRUITS[at % 10]} and {FRUITS[at // 10 % 10]} number {at} of {path}" for at in range(count)
         ]
-        chunks = tuple(Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in texts)
+        chunks = tuple(Chunk(text, text, hashlib.sha256(text.encode()).hexdigest()) for text in texts)
         made = entry(number, path, "x")
         return replace(made, chunks=chunks, vectors=ENCODER.begin(chunks).result())  # type: ignore[arg-type]
 
-    questions = [Query(f"{one} with {other}") for one in FRUITS for other in FRUITS[:3]]
+    questions = [Query(f"{fruit} with {other}") for fruit in FRUITS for other in FRUITS[:3]]
     with closing(Writer(tmp_path)) as writer:
         large, *_ = writer.put([document(at, f"{at}.md", 300 * at) for at in range(1, 5)], ENCODER)  # type: ignore[misc]
         assert isinstance(large, int)
@@ -52,8 +52,8 @@ def test_int8_cached_vectors_give_the_same_hits_through_changes(
                     expected = Search(exact, ENCODER).search(query)
                     monkeypatch.setattr(vectors, "_MOST_BYTES", 2**21)  # too little for float32
                     hits = Search(small, ENCODER).search(query)
-                    assert [each.path for each in hits] == [each.path for each in expected]
-                    assert [each.score for each in hits] == pytest.approx(
+                    assert [hit.path for hit in hits] == [each.path for each in expected]
+                    assert [hit.score for hit in hits] == pytest.approx(
                         [each.score for each in expected], abs=0.002
                     )
             assert small._finder is not None and small._finder._matrix._cached is not None
