@@ -18,7 +18,7 @@ def test_assistant_finds_each_edit_and_prints_what_its_page_shows(place: Place) 
     folder = place.root / "handbook"
     shutil.copytree(ROOT / "examples" / "handbook", folder)
     script = str(EXAMPLE / "assistant.py")
-    done = ran(sys.executable, script, str(folder), env=place.environ({}), timeout=90)
-    assert done.returncode == 0, done.stderr
-    [shown] = [block.text for block in blocks(EXAMPLE / "README.md", "text")]
-    assert done.stdout.strip() == shown.strip()
+    completed = ran(sys.executable, script, str(folder), env=place.environ({}), timeout=90)
+    assert completed.returncode == 0, completed.stderr
+    [printed] = [block.text for block in blocks(EXAMPLE / "README.md", "text")]
+    assert completed.stdout.strip() == printed.strip()

@@ -63,9 +63,9 @@ def wait_until_mirroring(place: Place) -> None:
 async def found_soon(client: Client, query: str) -> list[str]:
     """Return the paths of the hits, as soon as there are any."""
     async with asyncio.timeout(SETTLED):
-        while not (found := paths(await run_tool(client, "search", query=query))):
+        while not (results := paths(await run_tool(client, "search", query=query))):
             await asyncio.sleep(0.05)
-    return found
+    return results
 
 
 @long
@@ -204,19 +204,19 @@ async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
     opened = OpenInstallation(chosen(place, config=place.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
-    looks = list[bool]()
+    checks = list[bool]()
 
     def look(_state_dir: Path) -> bool:
         # A daemon is stopped and restarted at the fourth check, and stopped for good at the sixth.
-        looks.append(len(looks) in (0, 1, 4, 5))
-        return looks[-1]
+        checks.append(len(checks) in (0, 1, 4, 5))
+        return checks[-1]
 
     monkeypatch.setattr(serving.lock, "is_held", look)
     with lock.held(state_dir):
         mirroring = serving.Mirroring(opened)
         keeping = asyncio.create_task(mirroring.keep())
         async with asyncio.timeout(SETTLED):
-            while len(looks) < 5:
+            while len(checks) < 5:
                 await asyncio.sleep(0.01)
     try:
         async with asyncio.timeout(SETTLED):
@@ -224,7 +224,7 @@ async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
                 await asyncio.sleep(0.01)
     finally:
         await mirroring.end(keeping)
-    assert looks == [True, True, False, False, True, True, False, False, False, False]
+    assert checks == [True, True, False, False, True, True, False, False, False, False]
     assert not lock.holding(state_dir)
 
 
@@ -236,24 +236,24 @@ async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
     opened = OpenInstallation(chosen(place, config=place.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
-    looks, daemon = list[bool](), contextlib.ExitStack()
+    checks, daemon = list[bool](), contextlib.ExitStack()
     daemon.enter_context(lock.held(state_dir))
 
     def look(_state_dir: Path) -> bool:
-        looks.append(bool(len(looks)))
+        checks.append(bool(len(checks)))
         # The daemon stopped before the first check, and starts again before the second.
-        if len(looks) == 1:
+        if len(checks) == 1:
             daemon.close()
-        if len(looks) == 2:
+        if len(checks) == 2:
             daemon.enter_context(lock.held(state_dir))
-        return looks[-1]
+        return checks[-1]
 
     monkeypatch.setattr(serving.lock, "is_held", look)
     mirroring = serving.Mirroring(opened)
     keeping = asyncio.create_task(mirroring.keep())
     try:
         async with asyncio.timeout(SETTLED):
-            while len(looks) < 3 and not keeping.done():
+            while len(checks) < 3 and not keeping.done():
                 await asyncio.sleep(0.01)
     finally:
         await mirroring.end(keeping)
@@ -480,8 +480,8 @@ async def test_next_process_continues_after_a_kill_without_duplicates(place: Pla
     async with over_stdio(place) as client:
         answer = await run_tool(client, "status", wait=SETTLED)
         assert answer["mirrors"][0]["documents"]["ready"] == 40
-        found = paths(await run_tool(client, "search", query="walrus", k=50))
-        assert len(found) == len(set(found)) == 40
+        results = paths(await run_tool(client, "search", query="walrus", k=50))
+        assert len(results) == len(set(results)) == 40
 
 
 def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(place: Place) -> None:

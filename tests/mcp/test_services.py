@@ -32,8 +32,8 @@ async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(z
         assert (await run_tool(client, "get", document_id=number))[
             "text"
         ].strip() == "The walrus lies on the ice."
-        said = await error_of(client, "get", path="shore.pdf")
-        assert "can't return a document's whole text" in said
+        message = await error_of(client, "get", path="shore.pdf")
+        assert "can't return a document's whole text" in message
         zhipu.write("ice.md", "Nothing but water.\n")
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
@@ -65,9 +65,9 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
     (zhipu.docs / "ice.md").unlink()
     zhipu.once()
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        said = await error_of(client, "get", path="ice.md")
-    assert "the file is gone; its document is kept" in said and "returns passages" in said
-    assert "again" not in said
+        message = await error_of(client, "get", path="ice.md")
+    assert "the file is gone; its document is kept" in message and "returns passages" in message
+    assert "again" not in message
 
 
 async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuPlace) -> None:
@@ -104,8 +104,8 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
         for _ in range(6):
             answer = await run_tool(assistant, "search", query="walrus")
             assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
-            reasons += [each for each in answer["notes"] if each.startswith("handbook: not searched: ")]
-    assert [each.endswith("no response within 1 s") for each in reasons] == [True] * 5 + [False]
+            reasons += [note for note in answer["notes"] if note.startswith("handbook: not searched: ")]
+    assert [reason.endswith("no response within 1 s") for reason in reasons] == [True] * 5 + [False]
     assert "retrying in" in reasons[-1]
     assert zhipu.vendor.server.requests.by_op["retrieve"] == 5
 

@@ -98,8 +98,8 @@ async def test_text_for_the_model_has_path_and_passage(client: Client) -> None:
 @long
 async def test_search_is_narrowed_by_number_pattern_type_and_date(client: Client) -> None:
     assert len(paths(await run_tool(client, "search", query="office hours password", k=1))) == 1
-    found = paths(await run_tool(client, "search", query="opening hours", path="guides/**"))
-    assert found[0] == "guides/hours.txt" and "guides-old/hours.txt" not in found
+    results = paths(await run_tool(client, "search", query="opening hours", path="guides/**"))
+    assert results[0] == "guides/hours.txt" and "guides-old/hours.txt" not in results
     assert set(paths(await run_tool(client, "search", query="opening hours", type=["txt"]))) == {
         "guides/hours.txt",
         "guides-old/hours.txt",
@@ -126,8 +126,13 @@ async def test_filter_matching_no_file_is_named(client: Client, given: dict[str,
 
 
 async def test_filter_matching_a_file_is_not_blamed(client: Client) -> None:
-    for given in ({"path": "torn.pdf"}, {"path": "guides/**"}, {"type": ["pdf"]}, {"after": "2020-01-01"}):
-        answer = await run_tool(client, "search", query="qwrtzpsdfg", k=1, **given)
+    for arguments in (
+        {"path": "torn.pdf"},
+        {"path": "guides/**"},
+        {"type": ["pdf"]},
+        {"after": "2020-01-01"},
+    ):
+        answer = await run_tool(client, "search", query="qwrtzpsdfg", k=1, **arguments)
         assert not any("matches" in note for note in answer["notes"])
 
 
@@ -227,8 +232,8 @@ async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
             state.execute("UPDATE mirror SET last_pass = unixepoch('now') + 1")
         {**UNSEEN, **SEEN}[kind](place.docs)
         async with within(chosen(place, config=place.config)) as client:
-            for tool, given in (("search", {"query": "walrus"}), ("status", {})):
-                notes = (await run_tool(client, tool, **given, wait=1))["notes"]
+            for tool, arguments in (("search", {"query": "walrus"}), ("status", {})):
+                notes = (await run_tool(client, tool, **arguments, wait=1))["notes"]
                 expected = "handbook: recent changes in its folder may not be indexed yet"
                 assert notes == ([expected] if kind in UNSEEN else [])
 
@@ -263,8 +268,8 @@ async def test_passage_is_read_with_its_surroundings(client: Client) -> None:
     piece = await run_tool(client, "get", path="guides/deep/long.md", around=around, limit=400)
     assert "Paragraph 4499 " in piece["text"] and "Paragraph 4501 " in piece["text"]
     assert len(piece["text"]) == 400
-    said = await error_of(client, "get", path="guides/deep/long.md", around="no such words")
-    assert "that text isn't in the document" in said
+    message = await error_of(client, "get", path="guides/deep/long.md", around="no such words")
+    assert "that text isn't in the document" in message
 
 
 async def test_reading_beyond_the_end_of_a_document_returns_nothing(client: Client) -> None:
@@ -314,8 +319,8 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Place:
 async def test_path_in_several_mirrors_requires_a_mirror(twins: Place) -> None:
     async with within(chosen(twins, config=twins.config)) as client:
         for tool in ("get", "status"):
-            said = await error_of(client, tool, path="notes.md")
-            assert said == "several mirrors have notes.md: handbook, other; choose a `mirror`"
+            message = await error_of(client, tool, path="notes.md")
+            assert message == "several mirrors have notes.md: handbook, other; choose a `mirror`"
         for mirror, text in (("handbook", "on the ice"), ("other", "of the other folder")):
             assert text in (await run_tool(client, "get", path="notes.md", mirror=mirror))["text"]
             answer = (await run_tool(client, "status", path="notes.md", mirror=mirror))["explanation"]
@@ -335,25 +340,25 @@ async def test_list_has_the_mirrors_and_every_file_in_pages(client: Client) -> N
     [mirror] = first["mirrors"]
     assert (mirror["name"], mirror["documents"]["ready"], mirror["documents"]["failed"]) == ("docs", 7, 1)
     assert first["folders"] == ["guides", "guides-old"]
-    found, cursor = list[str](), {}
+    results, cursor = list[str](), {}
     while True:
         page = await run_tool(client, "list", limit=2, **cursor)
         assert len(page["files"]) <= 2
-        found += [each["path"] for each in page["files"]]
+        results += [file["path"] for file in page["files"]]
         if "next" not in page:
             break
         cursor = {"cursor": page["next"]}
-    assert found == [each["path"] for each in first["files"]]
-    assert len(found) == len(set(found)) == 9
+    assert results == [file["path"] for file in first["files"]]
+    assert len(results) == len(set(results)) == 9
 
 
 async def test_folder_listing_excludes_folders_with_the_same_beginning(client: Client) -> None:
     below = await run_tool(client, "list", path="guides", limit=1)
-    found = [each["path"] for each in below["files"]]
+    matching = [file["path"] for file in below["files"]]
     while "next" in below:
         below = await run_tool(client, "list", path="guides/", limit=1, cursor=below["next"])
-        found += [each["path"] for each in below["files"]]
-    assert sorted(found) == ["guides/deep/long.md", "guides/hours.txt", "guides/配置.md"]
+        matching += [file["path"] for file in below["files"]]
+    assert sorted(matching) == ["guides/deep/long.md", "guides/hours.txt", "guides/配置.md"]
     assert below["folders"] == ["guides/deep"]
     assert "has no folder" in await error_of(client, "list", path="guid")
 
@@ -380,7 +385,7 @@ async def test_state_filter_lists_only_folders_containing_that_state(place: Plac
         unlisted = ["shut"] if os.geteuid() else []  # root may list any folder
         answer = await run_tool(client, "list", state="failed")
         assert answer["folders"] == [*unlisted, "torn"]
-        reasons = {each["path"]: each["reason"] for each in answer["files"]}
+        reasons = {file["path"]: file["reason"] for file in answer["files"]}
         assert list(reasons) == [
             *(f"{each}/" for each in unlisted),
             "torn/deep/c.pdf",
@@ -457,8 +462,8 @@ async def test_status_explains_a_path_like_the_command(client: Client, library: 
 async def test_each_searchable_document_is_a_readable_resource(client: Client) -> None:
     listed = (await client.list_resources()).resources
     assert len(listed) == 7
-    for each in listed:
-        read = await client.read_resource(each.uri)
+    for row in listed:
+        read = await client.read_resource(row.uri)
         assert read.contents[0].text  # type: ignore[union-attr]
     [template] = (await client.list_resource_templates()).resource_templates
     assert template.uri_template == "kbsync://{mirror}/{+path}"
@@ -467,14 +472,14 @@ async def test_each_searchable_document_is_a_readable_resource(client: Client) -
 async def test_no_searchable_document_is_hidden_behind_many_others(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = [each.uri for each in (await client.list_resources()).resources]
+    whole = [resource.uri for resource in (await client.list_resources()).resources]
     monkeypatch.setattr(protocol, "RESOURCES_PER_PAGE", 1)
     monkeypatch.setattr(documents, "MOST_READ", 1)
-    page, found = await client.list_resources(), list[str]()
+    page, results = await client.list_resources(), list[str]()
     while page.resources:
-        found += [each.uri for each in page.resources]
+        results += [resource.uri for resource in page.resources]
         page = await client.list_resources(cursor=page.next_cursor)
-    assert found == whole
+    assert results == whole
 
 
 async def test_document_without_its_file_is_marked_and_readable(place: Place) -> None:
@@ -500,11 +505,11 @@ async def test_hit_in_any_state_fits_the_schema(place: Place, status: Status) ->
     with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
         state.execute("UPDATE entry SET status = ?", [status.value])
     async with within(chosen(place, config=place.config)) as client:
-        for tool, given in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
-            answer = await run_tool(client, tool, **given)
+        for tool, arguments in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
+            answer = await run_tool(client, tool, **arguments)
             jsonschema.validate(answer, TOOLS[tool].output_schema)
-            [found] = answer.get("hits", [answer])
-            assert found["state"] == status.word
+            [hit] = answer.get("hits", [answer])
+            assert hit["state"] == status.word
 
 
 async def test_long_resource_says_how_to_continue_reading(client: Client) -> None:
@@ -581,9 +586,9 @@ async def test_words_are_matched_across_any_separator(client: Client) -> None:
 async def test_unanswerable_request_is_refused_with_a_message(
     client: Client, tool: str, given: dict[str, Any], why: str
 ) -> None:
-    said = await error_of(client, tool, **given)
-    assert why in said
-    assert len(said) < 500 and "Traceback" not in said
+    message = await error_of(client, tool, **given)
+    assert why in message
+    assert len(message) < 500 and "Traceback" not in message
 
 
 async def test_internal_bug_is_reported_as_one_and_ends_nothing(
@@ -594,8 +599,8 @@ async def test_internal_bug_is_reported_as_one_and_ends_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(Library, "search", fail)
-        said = await error_of(client, "search", query="hours")
-    assert "a bug in kbsync" in said and "secret" not in said
+        message = await error_of(client, "search", query="hours")
+    assert "a bug in kbsync" in message and "secret" not in message
     assert paths(await run_tool(client, "search", query="hours"))
 
 
@@ -626,7 +631,7 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
     config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
 
     def look(installation: Installation, *rest: Any) -> Any:
-        if any(each.name == "dead" for each in installation.mirrors):
+        if any(mirror_config.name == "dead" for mirror_config in installation.mirrors):
             mended.wait(60)
         return looks_at(installation, *rest)
 
@@ -685,11 +690,11 @@ async def test_state_is_never_read_in_the_event_loop(client: Client, monkeypatch
 async def test_state_is_closed_by_its_reading_thread_after_the_request_was_abandoned(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, mended, ends = threading.Event(), threading.Event(), list[bool]()
+    started, mended, ends = threading.Event(), threading.Event(), list[bool]()
     find, closes = attach.find_record, ReadOnlyState.close
 
     def find_slowly(*mirror: Any) -> Any:
-        begun.set()
+        started.set()
         mended.wait(60)
         return find(*mirror)
 
@@ -700,10 +705,10 @@ async def test_state_is_closed_by_its_reading_thread_after_the_request_was_aband
     monkeypatch.setattr(attach, "find_record", find_slowly)
     monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 0.5)
     try:
-        asked = asyncio.create_task(error_of(client, "status", path="install.md"))
-        await asyncio.to_thread(begun.wait, 60)
+        request = asyncio.create_task(error_of(client, "status", path="install.md"))
+        await asyncio.to_thread(started.wait, 60)
         monkeypatch.setattr(ReadOnlyState, "close", close)
-        assert "no response within" in await asked
+        assert "no response within" in await request
         assert ends == []
     finally:
         mended.set()
@@ -747,35 +752,35 @@ async def test_non_unicode_names_reach_the_client_unchanged(client: Client) -> N
 
 
 async def test_text_for_the_model_has_no_control_characters(client: Client) -> None:
-    for tool, given in (("search", {"query": "xylophone"}), ("list", {}), ("get", {"path": ODD})):
-        text = text_of(await client.call_tool(tool, given))
+    for tool, arguments in (("search", {"query": "xylophone"}), ("list", {}), ("get", {"path": ODD})):
+        text = text_of(await client.call_tool(tool, arguments))
         assert ("\x1b" not in text and "xylophone" in text) or (tool == "list" and "\x1b" not in text)
     # JSON has the exact name, which can be used in requests.
     assert paths(await run_tool(client, "search", query="xylophone")) == [ODD]
 
 
 async def test_tool_descriptions_say_when_to_use_them_and_what_to_do_next(client: Client) -> None:
-    shown = {tool.name: tool.description for tool in (await client.list_tools()).tools}
-    assert shown["search"] == (
+    tools_by_name = {tool.name: tool.description for tool in (await client.list_tools()).tools}
+    assert tools_by_name["search"] == (
         "Search the user's own files by words and by meaning. Use this first whenever the files "
         "may contain the answer. Returns the best documents with path, passages, page or line. If "
         "nothing matches: read `notes`, drop `path`/`type`/`after`, try other words, then `list`."
     )
-    assert shown["list"] == (
+    assert tools_by_name["list"] == (
         "Browse the mirrored files. `path` is a folder, without wildcards; lists all files below "
         "it, `limit` at a time. `state: failed` lists files that could not be indexed. For the "
         "next page, pass `next` as `cursor`."
     )
-    assert shown["status"] == (
+    assert tools_by_name["status"] == (
         "Whether the index is up to date. Use this if `search` misses something you expect. With "
         "`path`: why search finds that file or doesn't, and what the user must do."
     )
 
 
 async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
-    shown = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert list(shown) == list(TOOLS)
-    for tool, given in (
+    tools_by_name = {tool.name: tool for tool in (await client.list_tools()).tools}
+    assert list(tools_by_name) == list(TOOLS)
+    for tool, arguments in (
         ("search", {"query": "hours"}),
         ("get", {"path": "install.md"}),
         ("list", {}),
@@ -783,19 +788,23 @@ async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
         ("status", {"path": "install.md"}),
         ("status", {"path": "/etc/passwd"}),
     ):
-        schema = shown[tool].output_schema
+        schema = tools_by_name[tool].output_schema
         assert schema is not None
-        answer = await run_tool(client, tool, **given)
+        answer = await run_tool(client, tool, **arguments)
         jsonschema.validate(answer, schema)
-        jsonschema.Draft202012Validator.check_schema(shown[tool].input_schema)
+        jsonschema.Draft202012Validator.check_schema(tools_by_name[tool].input_schema)
         assert "null" not in json.dumps([schema, answer])
 
 
 async def test_read_only_tools_write_nothing(library: Place) -> None:
     before = library.files()
     async with within(chosen(library, folder=library.docs)) as client:
-        for tool, given in (("search", {"query": "hours"}), ("list", {}), ("status", {"path": "install.md"})):
-            await run_tool(client, tool, **given)
+        for tool, arguments in (
+            ("search", {"query": "hours"}),
+            ("list", {}),
+            ("status", {"path": "install.md"}),
+        ):
+            await run_tool(client, tool, **arguments)
         await run_tool(client, "get", path="install.md")
         await client.list_resources()
     assert library.files() == before

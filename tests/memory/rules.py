@@ -72,7 +72,7 @@ def wrong_size(document: Outgoing, limits: Limits) -> str | None:
 
 def wrongs(document: Outgoing, limits: Limits) -> Iterator[str]:
     """Yield all mistakes of `document` that show without reading its body."""
-    found = (
+    result = (
         wrong_path(document.path),
         wrong_name(document.name, marks=limits.marks),
         wrong_kind(document.path, document.name, limits),
@@ -80,7 +80,7 @@ def wrongs(document: Outgoing, limits: Limits) -> Iterator[str]:
         None if _DIGEST.fullmatch(document.digest) else f"digest {document.digest!r} is no SHA-256",
         None if document.replaces != "" else "replaces is empty: None means a new document",
     )
-    yield from filter(None, found)
+    yield from filter(None, result)
 
 
 def wrong_new_slices(path: str, name: str, settings: Mapping[str, Any], limits: Limits) -> str | None:

@@ -189,11 +189,11 @@ async def test_list_breaks_in_the_middle_or_ends_early(base: MemoryBase, target:
     for n in range(4):
         base.add(f"{n}.md", b"x")
     base.faults += [Fault("list", unsure, rows=2), Fault("list", lie=True, rows=3)]
-    seen = []
+    observed = []
     with pytest.raises(Unsure):
         async for row in target.list():
-            seen.append(row.name)
-    assert seen == ["0.md", "1.md"]
+            observed.append(row.name)
+    assert observed == ["0.md", "1.md"]
     assert [len(await rows(target)) for _ in range(2)] == [3, 4]
 
 
@@ -201,11 +201,11 @@ async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> N
     documents = [outgoing("a.md"), outgoing("b.md", upload_id=2)]
 
     async def run(stop_at: int | None) -> tuple[list[str], set[str]]:
-        base, seen = MemoryBase(clock=clock), []
+        base, observed = MemoryBase(clock=clock), []
 
         def hook(op: str, phase: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
-            seen.append(f"{op} {phase} {len(what)}")
-            if len(seen) - 1 == stop_at:
+            observed.append(f"{op} {phase} {len(what)}")
+            if len(observed) - 1 == stop_at:
                 raise Crash
 
         base.at_request = hook
@@ -216,7 +216,7 @@ async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> N
             await target.delete(list(base.documents))
         except Crash:
             assert base.open_requests == 0
-        return seen, set(base.shown())
+        return observed, set(base.shown())
 
     boundaries, left = await run(None)
     assert boundaries == [
@@ -268,7 +268,7 @@ async def test_two_concurrent_updates_of_one_document_are_a_violation(target: Ab
     first = await put(target, outgoing())
     both = (target.put([outgoing(text=t, upload_id=n, replaces=first)]) for n, t in enumerate("xy"))
     outcomes = await asyncio.gather(*both, return_exceptions=True)
-    assert [isinstance(one, ProtocolViolation) for one in outcomes] == [False, True]
+    assert [isinstance(outcome, ProtocolViolation) for outcome in outcomes] == [False, True]
 
 
 async def closed(target: MemoryTarget) -> None:

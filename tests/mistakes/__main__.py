@@ -85,9 +85,9 @@ def first_to_fail(tests: Sequence[str], copy: Path, *options: str) -> str:
         ran = subprocess.run(command, cwd=copy, timeout=LIMIT, check=False, **still)  # type: ignore[call-overload]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    found = _FAILED.search(ran.stdout)
-    if found is not None:
-        return found[1]
+    result = _FAILED.search(ran.stdout)
+    if result is not None:
+        return result[1]
     if ran.returncode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return ""  # if all these tests belong to `make test-rest`, none notices anything in `make test`
     raise RuntimeError(f"pytest ended with {ran.returncode}:\n{ran.stdout[-2000:]}{ran.stderr[-500:]}")
@@ -107,10 +107,10 @@ def play(names: Sequence[str], workers: int) -> int:
         with copy_of_project() as copy:
             while name := take():
                 began = time.monotonic()
-                found = verdict(MISTAKES[name], copy)
+                result = verdict(MISTAKES[name], copy)
                 with lock:
-                    not_noticed += not found.startswith("noticed")
-                    print(f"{name:<34} {found} ({time.monotonic() - began:.0f} s)", flush=True)
+                    not_noticed += not result.startswith("noticed")
+                    print(f"{name:<34} {result} ({time.monotonic() - began:.0f} s)", flush=True)
 
     with ThreadPoolExecutor(workers) as pool:
         for ended in [pool.submit(work) for _ in range(workers)]:

@@ -27,8 +27,8 @@ both = pytest.mark.parametrize("chat", FILES)
 def composed(chat: str) -> dict[str, Any]:
     """Return the compose file with the defaults of its variables."""
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", FILES[chat].read_text())
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    loaded_config: dict[str, Any] = yaml.safe_load(text)
+    return loaded_config
 
 
 def request(chat: str) -> tuple[str, str]:

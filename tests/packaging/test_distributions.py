@@ -48,9 +48,9 @@ def run_from(unpacked: Path, code: str, home: Path) -> str:
     """Return the output of code with the unpacked package."""
     path = os.pathsep.join([str(unpacked), *(place for place in sys.path if "site-packages" in place)])
     environment = {**os.environ, "PYTHONPATH": path, "HOME": str(home)}
-    done = ran(sys.executable, "-P", "-c", code, env=environment, cwd=home)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    completed = ran(sys.executable, "-P", "-c", code, env=environment, cwd=home)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 def metadata(unpacked: Path) -> Message:

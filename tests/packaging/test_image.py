@@ -39,7 +39,7 @@ def documents(name: str) -> list[dict[str, Any]]:
 
 
 def of_kind(name: str, kind: str) -> dict[str, Any]:
-    return next(each for each in documents(name) if each["kind"] == kind)
+    return next(document for document in documents(name) if document["kind"] == kind)
 
 
 def said(name: str) -> Instruction:
@@ -55,8 +55,8 @@ def pods() -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def passes(program: str, *words: str | Path) -> None:
-    done = ran(found(program) or program, *words)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = ran(found(program) or program, *words)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 @long
@@ -132,8 +132,8 @@ def test_health_check_command_exists() -> None:
 def test_health_check_exit_codes_suit_container_engines(tmp_path: Path, code: int) -> None:
     write_program(tmp_path / "kbsync", f"exit {code}")
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = ran(*said("HEALTHCHECK").words(), env=path)
-    assert done.returncode == (0 if code in (0, 1, 3) else 1), "no restart mends a document or decides"
+    completed = ran(*said("HEALTHCHECK").words(), env=path)
+    assert completed.returncode == (0 if code in (0, 1, 3) else 1), "no restart mends a document or decides"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_compose_container_restarts_after_a_reboot(file: Path) -> None:
 
 def test_probe_uses_the_configured_listener(tmp_path: Path) -> None:
     http = loaded("kubernetes.yaml", tmp_path).http
-    [(_, container)] = [each for each in pods() if "livenessProbe" in each[1]]
+    [(_, container)] = [pod for pod in pods() if "livenessProbe" in pod[1]]
     assert http is not None
     assert http.host == "0.0.0.0"
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": http.port}

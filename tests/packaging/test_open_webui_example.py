@@ -20,8 +20,8 @@ COMPOSE, CONFIG, README = EXAMPLE / "compose.yaml", EXAMPLE / "kbsync.yaml", EXA
 
 
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
-    return found
+    loaded_config: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return loaded_config
 
 
 @long

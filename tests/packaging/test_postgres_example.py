@@ -28,8 +28,8 @@ SECRETS = {"dsn": "postgresql://kbsync:secret@db/kb", "token": "a-token-of-a-goo
 
 
 def composed() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
-    return found
+    loaded_config: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return loaded_config
 
 
 def of_kind(kind: str) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def of_kind(kind: str) -> dict[str, Any]:
 
 
 def pod() -> dict[str, Any]:
-    found: dict[str, Any] = of_kind("StatefulSet")["spec"]["template"]["spec"]
-    return found
+    results: dict[str, Any] = of_kind("StatefulSet")["spec"]["template"]["spec"]
+    return results
 
 
 CONFIGS = {
@@ -112,7 +112,9 @@ def test_state_is_never_used_by_two_containers(tmp_path: Path) -> None:
     assert spec["replicas"] == 1
     [claim] = spec["volumeClaimTemplates"]
     assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
-    assert claim["metadata"]["name"] in {each["name"] for each in pod()["containers"][0]["volumeMounts"]}
+    assert claim["metadata"]["name"] in {
+        volumeMount["name"] for volumeMount in pod()["containers"][0]["volumeMounts"]
+    }
 
 
 def test_probes_use_the_listener_and_the_images_health_check(tmp_path: Path) -> None:
@@ -167,9 +169,9 @@ def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
         '[ "$1 $2" = "rand -hex" ] && head -c "$3" /dev/urandom | od -An -v -tx1 | tr -d " \\n"',
     )
     environ = {"PATH": f"{tools}:/usr/bin:/bin"}
-    done = ran("sh", "-ec", "\n".join(commands), cwd=place, env=environ)
-    assert done.returncode == 0, done.stderr
-    wanted = {each["file"].removeprefix("./") for each in composed()["secrets"].values()}
+    completed = ran("sh", "-ec", "\n".join(commands), cwd=place, env=environ)
+    assert completed.returncode == 0, completed.stderr
+    wanted = {secret["file"].removeprefix("./") for secret in composed()["secrets"].values()}
     assert {file.name for file in place.iterdir()} == wanted
     dsn, password = ((place / name).read_text() for name in ("dsn.txt", "password.txt"))
     assert len(password) == 48
@@ -184,8 +186,8 @@ def made(postgres: Server, tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "password").write_text("it's a 'secret'")
     environ = {**os.environ, "PGHOST": str(postgres.folder), "PASSWORD_FILE": str(tmp_path / "password")}
     environ["PATH"] = f"{programs()}:{environ['PATH']}"
-    done = ran(EXAMPLE / "init.sh", env=environ)
-    assert done.returncode == 0, done.stderr
+    completed = ran(EXAMPLE / "init.sh", env=environ)
+    assert completed.returncode == 0, completed.stderr
     yield postgres
     postgres.run("postgres", "DROP DATABASE kb WITH (FORCE)")
     postgres.run("postgres", "DROP ROLE kbsync")
