@@ -32,10 +32,10 @@ class Numbers:
         self.made: list[str] = []
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        self.made += [each.text for each in chunks]
-        made = Future[Vectors]()
-        made.set_result({each.key: self._vector(each.key) for each in chunks})
-        return made
+        self.made += [chunk.text for chunk in chunks]
+        future = Future[Vectors]()
+        future.set_result({chunk.key: self._vector(chunk.key) for chunk in chunks})
+        return future
 
     def query(self, text: str) -> Any:
         import numpy as np
@@ -70,8 +70,8 @@ def entry(number: int, *texts: str, path: str = "", replaces: int | None = None)
 
 def put(store: PostgresStore, *entries: Entry) -> list[int]:
     outcomes = store.put(entries, Numbers())
-    assert all(isinstance(each, int) for each in outcomes), outcomes
-    return [each for each in outcomes if isinstance(each, int)]
+    assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
+    return [outcome for outcome in outcomes if isinstance(outcome, int)]
 
 
 def found(store: PostgresStore, word: str) -> set[int]:

@@ -130,7 +130,7 @@ class SharedDatabase:
                 "SELECT prefix || shown, text FROM kbsync.owner o JOIN kbsync.document d ON d.owner = o.id"
                 " JOIN kbsync.passage USING (content)",
             )
-            left = left_over(self.server, self.database)
+            remaining = left_over(self.server, self.database)
         except psycopg.Error as error:
             return [f"the server does not answer: {error}"]
         there = dict[str, list[str]]()
@@ -139,8 +139,8 @@ class SharedDatabase:
         wanted = {
             each.host.prefix + path: [text] for each in self.feeding for path, text in each.texts.items()
         }
-        tally.violations += len(left)
-        return tally.compare(wanted, there) + [f"left over: {row}" for row in left]
+        tally.violations += len(remaining)
+        return tally.compare(wanted, there) + [f"left over: {row}" for row in remaining]
 
     def _wait_for_a_moment(self) -> None:
         """Wait a random time; or until a host is in a transaction, if that happens soon."""

@@ -55,8 +55,10 @@ class Pooler:
         """Start it and wait until it responds."""
         program = programs.found("pgbouncer")
         assert program is not None
-        for left in self.folder.glob(".s.*"):  # left by a killed one; they would look like a running one's
-            left.unlink()
+        for remaining in self.folder.glob(
+            ".s.*"
+        ):  # left by a killed one; they would look like a running one's
+            remaining.unlink()
         command = [program, "--quiet", self.folder / "ini"]
         self.process = subprocess.Popen(
             command, stderr=subprocess.DEVNULL, cwd=self.folder, **self.server.user

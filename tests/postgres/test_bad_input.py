@@ -126,8 +126,8 @@ def test_pass_reports_the_database_problem_and_the_next_one_continues(
     assert refused.code == trouble.code, refused.err
     assert trouble.words in refused.err
     assert host.status()["halt"]["reason"] == trouble.halt
-    told = refused.err + refused.out + host.run("status", "--json", "--documents").out
-    assert SECRET not in told
+    status_report = refused.err + refused.out + host.run("status", "--json", "--documents").out
+    assert SECRET not in status_report
     # Commands other than passes say the same, and no more.
     assert SECRET not in (host.run("search", "kestrel").err + host.run("verify").err)
     trouble.mend(host)

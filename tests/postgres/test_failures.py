@@ -223,7 +223,7 @@ def test_full_disk_halts_and_recovers_automatically(postgres: Server) -> None:
 def test_unstorable_value_fails_only_its_document(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
         bad = entry(2, "heron")
-        not_a_number = {each.key: b"\xff\x7f" * 8 for each in bad.chunks}
+        not_a_number = {chunk.key: b"\xff\x7f" * 8 for chunk in bad.chunks}
         outcomes = store.put(
             [entry(1, "kestrel"), replace_vectors(bad, not_a_number), entry(3, "merlin")], Numbers()
         )

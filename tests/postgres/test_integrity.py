@@ -137,11 +137,11 @@ def test_alternating_states_leave_one_document_per_path(postgres: Server) -> Non
     with closing(state(postgres, database, 2)) as second:
         [newer] = put(second, entry(1, "merlin", path="a.md"))
         assert second.find_existing([old, newer]) == {newer}
-    with closing(state(postgres, database, 1)) as again:
+    with closing(state(postgres, database, 1)) as reopened:
         # It doesn't know what the other one stored.
-        [newest] = put(again, entry(2, "heron", path="a.md", replaces=old))
-        assert [row.id for row in again.page(0, 9)] == [newest]
-        assert (found(again, "merlin"), found(again, "heron")) == (set(), {newest})
+        [newest] = put(reopened, entry(2, "heron", path="a.md", replaces=old))
+        assert [row.id for row in reopened.page(0, 9)] == [newest]
+        assert (found(reopened, "merlin"), found(reopened, "heron")) == (set(), {newest})
     assert left_over(postgres, database) == []
 
 
@@ -216,10 +216,10 @@ def test_outdated_words_are_searched_once_however_many_steps_they_take(
     postgres: Server, older: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "_REWORDED_TOGETHER", 1)
-    asked, steps = list[str](), list[str]()
+    requests, steps = list[str](), list[str]()
 
     def step(_: psycopg.Connection[Any], statement: str) -> None:
-        asked.extend([statement] if "SELECT EXISTS(SELECT 1 FROM document" in statement else [])
+        requests.extend([statement] if "SELECT EXISTS(SELECT 1 FROM document" in statement else [])
         steps.extend([statement] if "SET tokeniser = " in statement else [])
 
     between(monkeypatch, step)
@@ -228,7 +228,7 @@ def test_outdated_words_are_searched_once_however_many_steps_they_take(
         _, documents = store.check()
         store.tidy()
         store.purge()
-    assert (len(asked), len(steps)) == (1, documents) and documents > 1
+    assert (len(requests), len(steps)) == (1, documents) and documents > 1
 
 
 def made(server: Server) -> str:
@@ -240,7 +240,7 @@ def made(server: Server) -> str:
 
 def tables(server: Server, database: str) -> dict[str, object]:
     """Return columns, constraints and indexes, however they were created."""
-    asked = {
+    request = {
         "columns": "SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull,"
         " attstattarget, pg_get_expr(adbin, adrelid) FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid"
         " LEFT JOIN pg_attrdef d ON (adrelid, adnum) = (attrelid, attnum)"
@@ -253,7 +253,7 @@ def tables(server: Server, database: str) -> dict[str, object]:
         " WHERE relnamespace = 'kbsync'::regnamespace ORDER BY 1",
         "version": "SELECT version FROM kbsync.base",
     }
-    return {name: server.run(database, statement) for name, statement in asked.items()}
+    return {name: server.run(database, statement) for name, statement in request.items()}
 
 
 def test_reader_works_with_a_base_not_upgraded_yet(postgres: Server, older: str) -> None:

@@ -31,7 +31,9 @@ class Host(Place):
     def having(self, word: str) -> list[str]:
         """Return the paths of this host's files with a word in their passages."""
         hits = self.run("search", word, "--mirror", "handbook", "--json").json["hits"]
-        return sorted(hit["path"] for hit in hits if any(word in one["text"] for one in hit["passages"]))
+        return sorted(
+            hit["path"] for hit in hits if any(word in passage["text"] for passage in hit["passages"])
+        )
 
 
 @pytest.fixture
@@ -39,8 +41,8 @@ def hosts(tmp_path: Path, postgres: Server) -> Iterator[list[Host]]:
     database = postgres.database()
     hosts = [Host(tmp_path / name, postgres, database, f"{name}/") for name in ("one", "two")]
     yield hosts
-    for each in hosts:
-        each.close()
+    for host in hosts:
+        host.close()
 
 
 def documents(server: Server, database: str) -> list[Any]:

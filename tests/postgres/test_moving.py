@@ -27,12 +27,12 @@ class Vectors:
     """An embedding service that records its texts."""
 
     def __init__(self) -> None:
-        self.asked = asked = list[str]()
+        self.asked = requests = list[str]()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
-                asked.extend(texts)
+                requests.extend(texts)
                 rows = [
                     {
                         "index": number,
@@ -91,7 +91,9 @@ class Moving(Place):
 
     def having(self, word: str) -> list[str]:
         """Return the paths of files with a word in their passages."""
-        return sorted(h["path"] for h in self.hits(word) if any(word in one["text"] for one in h["passages"]))
+        return sorted(
+            h["path"] for h in self.hits(word) if any(word in passage["text"] for passage in h["passages"])
+        )
 
     def copy(self) -> dict[str, Any]:
         ran = self.go("kb", "copy", "--json")
@@ -155,7 +157,7 @@ NOTHING = {"uploaded": 0, "replaced": 0, "renamed": 0, "deleted": 0, "held": 0, 
 def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Moving) -> None:
     filled(moving)
     questions = ("kestrel", "nest of bird 3", "heron 250")
-    before = [[(hit["path"], hit["text"]) for hit in moving.hits(each)] for each in questions]
+    before = [[(hit["path"], hit["text"]) for hit in moving.hits(question)] for question in questions]
     index = (moving.base / "index.db").read_bytes()
     moving.postgres(prefix="")
     moving.vectors.asked.clear()
@@ -167,7 +169,7 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     assert copied["bytes"] > 1000 and copied["seconds"] > 0
     assert done(moving.once()) == NOTHING
     assert moving.vectors.asked == []
-    assert [[(hit["path"], hit["text"]) for hit in moving.hits(each)] for each in questions] == before
+    assert [[(hit["path"], hit["text"]) for hit in moving.hits(question)] for question in questions] == before
     assert moving.run("verify").code == 0
     assert left_over(moving.server, moving.database) == []
     assert (moving.base / "index.db").read_bytes() == index
@@ -195,8 +197,8 @@ def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Movin
     assert moving.copy()["documents"] == 10
     assert done(moving.once()) == {**NOTHING, "uploaded": 1, "replaced": 1, "renamed": 1, "deleted": 1}
     assert moving.having("merlin") == ["birds/0.md"]
-    found = [f"birds/{each}.md" for each in (20, 3, 4, 5, 6, 7)]
-    assert moving.having("kestrel") == [*found, "été.txt"]
+    matching = [f"birds/{each}.md" for each in (20, 3, 4, 5, 6, 7)]
+    assert moving.having("kestrel") == [*matching, "été.txt"]
     assert moving.run("verify").code == 0
     assert left_over(moving.server, moving.database) == []
 
@@ -335,11 +337,11 @@ def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
     assert moving.having("kestrel") == ["birds/1.md", "birds/2.md", "été.txt"]
     # The documents of the built-in one are deleted as the copy announced: nothing is left behind.
     moving.postgres()
-    told = moving.go("kb", "copy").err
+    output = moving.go("kb", "copy").err
     assert moving.once()["deleted"] == 1
     assert moving.left() == 9
     says = "to delete its documents: "
-    [command] = [line.partition(says)[2] for line in told.splitlines() if says in line]
+    [command] = [line.partition(says)[2] for line in output.splitlines() if says in line]
     assert moving.go(*words_of(command), "--yes").code == 0
     moving.once()
     assert moving.left() == 5

@@ -44,7 +44,7 @@ def refused(store: PostgresStore) -> Halted:
         with pytest.raises(Halted) as caught:
             write()
         halts.append(caught.value)
-    assert {(each.halt, str(each), each.cure) for each in halts} == {
+    assert {(halt.halt, str(halt), halt.cure) for halt in halts} == {
         (halts[0].halt, str(halts[0]), halts[0].cure)
     }
     assert isinstance(halts[0], Halted)
@@ -100,8 +100,8 @@ def test_prefix_of_another_owner_is_refused_until_released(
         assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.find_existing([number])) == (4, [], set())
         # Whoever had it is told by whom it was taken, in whatever it does next and when it starts again.
         assert refused(theirs).halt == "prefix-taken"
-        with at(postgres, database, "first") as again:
-            assert f"on {other['host']} ({other['folder']})" in str(refused(again))
+        with at(postgres, database, "first") as reopened:
+            assert f"on {other['host']} ({other['folder']})" in str(refused(reopened))
         # The command was about that one: what another has taken meanwhile it leaves alone.
         before = rows(postgres, database)
         cured(postgres, halted)
@@ -130,8 +130,8 @@ def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(postgres: 
     with at(postgres, database, "first") as theirs, at(postgres, database, "second", host="files-2") as ours:
         put(theirs, entry(1, "kestrel"))
         cured(postgres, refused(ours))
-        with at(postgres, database, "first") as again:
-            put(again, entry(2, "heron"))
+        with at(postgres, database, "first") as reopened:
+            put(reopened, entry(2, "heron"))
         assert refused(ours).halt == "prefix-taken"
 
 
@@ -172,8 +172,8 @@ def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server) ->
             put(back, entry(2, "osprey"))
         # One that wakes up changes nothing, and is refused when it starts again.
         assert outcome(lost, 3, "merlin").halt == "superseded"
-        with at(postgres, database, "lost") as again:
-            assert refused(again).halt == "prefix-taken"
+        with at(postgres, database, "lost") as reopened:
+            assert refused(reopened).halt == "prefix-taken"
     assert [(prefix, which, host) for prefix, which, host, *_ in rows(postgres, database)] == [
         ("b/", token("lost"), ""),
         (PREFIX, token("now"), "files-1"),

@@ -77,12 +77,12 @@ async def test_assistant_sees_document_owners_and_reads_only_local_ones(
     one, _ = hosts
     with one._inside(one.root, {}):
         async with within(chosen(one, config=one.config)) as client:
-            found = {
+            results = {
                 (hit["host"], hit["path"]): hit
                 for hit in (await run_tool(client, "search", query="kestrel"))["hits"]
             }
-            assert set(found) == {(host.name, path) for host in hosts for path in ("birds/a.md", "b.txt")}
-            theirs, own = found["files-2", "birds/a.md"], found["files-1", "birds/a.md"]
+            assert set(results) == {(host.name, path) for host in hosts for path in ("birds/a.md", "b.txt")}
+            theirs, own = results["files-2", "birds/a.md"], results["files-1", "birds/a.md"]
             assert theirs["mirror"] == "news" and not theirs["here"] and "state" not in theirs
             assert theirs["as_of"] is not None and "kestrel of files-2" in theirs["passages"][0]["text"]
             assert (own["abs_path"], own["state"]) == (str(one.docs / "birds/a.md"), "ready")
@@ -90,8 +90,8 @@ async def test_assistant_sees_document_owners_and_reads_only_local_ones(
             assert "news on files-2: birds/a.md" in text
             read = await run_tool(client, "get", document_id=own["document_id"])
             assert "kestrel of files-1" in read["text"]
-            said = await error_of(client, "get", document_id=theirs["document_id"])
-            assert "of documents from other machines, only passages are available" in said
+            message = await error_of(client, "get", document_id=theirs["document_id"])
+            assert "of documents from other machines, only passages are available" in message
 
 
 def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgres: Server) -> None:
@@ -192,9 +192,9 @@ def test_missing_tables_are_reported_with_the_command_that_creates_them(
 def configured(host: Named, *mirrors: dict[str, Any]) -> None:
     dsn = host.server.dsn(host.database)
     several = [
-        {"settle": "100ms", "target": {"type": "postgres", "dsn": dsn}} | one
-        | {"folder": str(host.docs / one["name"]), "prefix": f"{host.name}/{one['name']}/"}
-        for one in mirrors
+        {"settle": "100ms", "target": {"type": "postgres", "dsn": dsn}} | mirror_entry
+        | {"folder": str(host.docs / mirror_entry["name"]), "prefix": f"{host.name}/{mirror_entry['name']}/"}
+        for mirror_entry in mirrors
     ]  # fmt: skip
     host.config.write_text(json.dumps({"mirrors": several}))
 

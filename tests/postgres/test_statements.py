@@ -50,14 +50,14 @@ def test_pass_without_changes_sends_at_most_three_statements_per_directory_page(
     ended(2)
     before = len(statements(talking, host.database))
     ended(PASSES)
-    asked = statements(talking, host.database)[before:]
-    assert len(asked) <= 3 * PASSES, asked
+    statements_sent = statements(talking, host.database)[before:]
+    assert len(statements_sent) <= 3 * PASSES, statements_sent
     assert daemon.end() == 0
     # A new process claims its row as well.
     before = len(statements(talking, host.database))
     assert host.once()["uploaded"] == 0
-    asked = statements(talking, host.database)[before:]
-    assert len(asked) <= 20, asked
+    statements_sent = statements(talking, host.database)[before:]
+    assert len(statements_sent) <= 20, statements_sent
     host.close()
 
 

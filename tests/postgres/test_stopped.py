@@ -109,7 +109,7 @@ def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
                 eventually(lambda: quick.done() or postgres.run("postgres", waiting, database))
                 wake.set()
                 outcomes = [each.result(30)[0] for each in (slow, quick)]
-        assert all(isinstance(each, int) for each in outcomes), outcomes
+        assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
         assert left_over(postgres, database) == []
 
 

@@ -140,9 +140,9 @@ def test_large_log_leaves_room_for_others_like_in_the_embedded_base(tmp_path: Pa
 
 def shares_by_words(store: Store, question: str) -> list[int]:
     """The numbers of passages of each document that a search by words weighs."""
-    with store.snapshot() as seen:
-        candidates = seen.candidates(terms_of(question), ENCODER.model, None, Query(question))
-    return sorted(Counter(each.document for each in candidates).values())
+    with store.snapshot() as snapshot:
+        candidates = snapshot.candidates(terms_of(question), ENCODER.model, None, Query(question))
+    return sorted(Counter(candidate.document for candidate in candidates).values())
 
 
 @pytest.mark.parametrize("most", [MOST_ROWS, 3, 0])
@@ -269,9 +269,9 @@ def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: S
             taken.check()
         assert caught.value.halt == "prefix-taken"
         # A state that was lost has nothing but the prefix.
-        with closing(PostgresStore(dsn, Owner("c/", token("new")))) as again:
-            assert [row.id for row in again.page(0, 9)] == [mine]
-            again.delete([mine, other])
+        with closing(PostgresStore(dsn, Owner("c/", token("new")))) as reopened:
+            assert [row.id for row in reopened.page(0, 9)] == [mine]
+            reopened.delete([mine, other])
         assert found(theirs, "heron") == {other}
 
 
@@ -330,23 +330,27 @@ def test_rename_changes_only_the_words_of_the_name(postgres: Server) -> None:
 
 
 def found_by_words(store: PostgresStore, word: str) -> set[int]:
-    with store.snapshot() as seen:
-        return {each.document for each in seen.candidates(terms_of(word), "", None, Query(word))}
+    with store.snapshot() as snapshot:
+        return {
+            candidate.document for candidate in snapshot.candidates(terms_of(word), "", None, Query(word))
+        }
 
 
 def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[str]()
+    requests = list[str]()
     with opened(postgres, postgres.database()) as store:
         put(store, entry(1, *(f"kestrel {at}" for at in range(400)), path="large.md"))
         put(store, *(entry(at, "kestrel", path=f"{at}.md") for at in range(2, 6)))
-        between(monkeypatch, lambda _connection, statement: asked.append(statement))
+        between(monkeypatch, lambda _connection, statement: requests.append(statement))
 
         def ask(query: Query) -> tuple[int, int]:
             """The documents found, and how often the server was asked for passages."""
-            del asked[:]
-            with store.snapshot() as seen:
-                hits = seen.candidates(terms_of("kestrel"), "numbers", Numbers().query("kestrel"), query)
-            return len({each.document for each in hits}), sum("ORDER BY best.score" in each for each in asked)
+            del requests[:]
+            with store.snapshot() as snapshot:
+                hits = snapshot.candidates(terms_of("kestrel"), "numbers", Numbers().query("kestrel"), query)
+            return len({hit.document for hit in hits}), sum(
+                "ORDER BY best.score" in each for each in requests
+            )
 
         documents, needed = ask(Query("kestrel", top_k=5))
         assert documents == 5
@@ -501,5 +505,5 @@ PostgresTargetConfig(dsn=Secret("dbname=kb")).open(Surroundings("m", folder, fol
 print(sorted({each.partition(".")[0] for each in sys.modules} & {"numpy", "pypdfium2", "structlog"}))
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert completed.stdout.split("\n")[:2] == ["[]", "[]"]

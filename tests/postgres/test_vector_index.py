@@ -75,12 +75,12 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
         assert ours.purge()
         assert postgres.run(database, INDEX) == [(True,)]
         assert [Search(ours, Numbers()).search(query) for query in queries] == before
-        found = [[hit.remote_id for hit in hits] for hits in before]
+        matching = [[hit.remote_id for hit in hits] for hits in before]
         for few, most in ((50, 1), (1, 0)):  # the depth of its search for passages depends on them
             monkeypatch.setattr(searching, "FEW", few)
             monkeypatch.setattr(searching, "MOST_ADMITTED", most)
             hits_of_each = [Search(ours, Numbers()).search(query) for query in queries]
-            assert [[hit.remote_id for hit in hits] for hits in hits_of_each] == found
+            assert [[hit.remote_id for hit in hits] for hits in hits_of_each] == matching
         assert not ours.tidy()
         assert its.purge()
         assert postgres.run(database, OF_VECTORS) == [(1,)]
@@ -100,9 +100,9 @@ def test_vector_index_matches_the_query(postgres: Server) -> None:
             "SET search_path = kbsync, public; SET enable_seqscan = off; SET enable_sort = off"
         )
         near = searching._distance(8)
-        asked = searching._NEAREST.replace("@order", near).replace("@distance", near)
+        statement = searching._NEAREST.replace("@order", near).replace("@distance", near)
         values = {"model": 1, "limit": 150, "vector": "[1,0,0,0,0,0,0,0]"}
-        plan = connection.execute("EXPLAIN " + asked.replace("@scope", ""), values).fetchall()
+        plan = connection.execute("EXPLAIN " + statement.replace("@scope", ""), values).fetchall()
         assert any("vector_hnsw_1" in line for (line,) in plan), plan
 
 
@@ -120,9 +120,9 @@ def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
             with pytest.raises(TargetError):
                 making.result(30)
         assert postgres.run(database, INDEX) == [(False,)]
-    with opened(postgres, database, "a/") as again:
-        again.check()
-        assert not again.tidy()
+    with opened(postgres, database, "a/") as reopened:
+        reopened.check()
+        assert not reopened.tidy()
         assert postgres.run(database, INDEX) == [(True,)]
 
 
@@ -152,7 +152,7 @@ def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool
             making = pool.submit(store.tidy)
             while not postgres.run(database, PROGRESS):
                 assert not making.done()
-            [(made,)] = postgres.run(database, "SELECT 'kbsync.vector_hnsw_1'::regclass::oid::int")
+            [(statement,)] = postgres.run(database, "SELECT 'kbsync.vector_hnsw_1'::regclass::oid::int")
             if is_orphan:
                 guards = "SELECT pid FROM pg_locks WHERE locktype = 'advisory'"
                 postgres.run(database, f"SELECT pg_terminate_backend(pid, 5000) FROM ({guards}) AS guard")
@@ -166,7 +166,7 @@ def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool
             assert not making.result(30)
         assert postgres.run(database, INDEX) == [(True,)]
         [(still,)] = postgres.run(database, "SELECT 'kbsync.vector_hnsw_1'::regclass::oid::int")
-        assert still == made
+        assert still == statement
 
 
 def test_role_without_index_privileges_says_so_once_and_continues(
