@@ -27,10 +27,10 @@ def built(place: Path) -> Path:
     """Build the library to preload. Skips or fails the test if that isn't possible."""
     library = place / "forgetful.so"
     command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ".h: No such file or directory" in done.stderr:
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ".h: No such file or directory" in completed.stderr:
         programs.do_without("what gcc includes")
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     return library
 
 
@@ -58,13 +58,15 @@ class Memory:
         return {name: os.fspath(value) for name, value in names.items()}
 
     def records(self) -> list[Record]:
-        raw, at, found = self._log.read_bytes(), 0, list[Record]()
+        raw, at, results = self._log.read_bytes(), 0, list[Record]()
         while at < len(raw):
             kind, name, offset, length = _HEAD.unpack_from(raw, at)
             path, content = at + _HEAD.size, at + _HEAD.size + name
             at = content + length
-            found.append(Record(kind.decode(), Path(os.fsdecode(raw[path:content])), offset, raw[content:at]))
-        return found
+            results.append(
+                Record(kind.decode(), Path(os.fsdecode(raw[path:content])), offset, raw[content:at])
+            )
+        return results
 
     def after(self, records: list[Record], place: Path, keeps: Keeps) -> None:
         """Restore `place` as after a loss of power when `records` had been done.

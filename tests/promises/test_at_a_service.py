@@ -69,9 +69,9 @@ def test_sent_bytes_are_the_hashed_ones(desk: ZhipuPlace) -> None:
         if digests_in(desk.docs)[path.name] != [done]:
             path.write_text(path.read_text().replace("text", "TEXT"))
     process.communicate(timeout=60)
-    for one in desk.vendor.effects("stored"):
-        tag = base64.b32encode(bytes.fromhex(one["sha256"])).decode()[:8].lower()
-        assert f"~{tag}." in one["name"], one
+    for effect in desk.vendor.effects("stored"):
+        tag = base64.b32encode(bytes.fromhex(effect["sha256"])).decode()[:8].lower()
+        assert f"~{tag}." in effect["name"], effect
     desk.once()
     assert desk.vendor.digests() == digests_in(desk.docs)
 

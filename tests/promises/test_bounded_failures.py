@@ -49,10 +49,10 @@ async def test_retry_delays_grow_during_an_outage(
         method = {"upload": "POST", "delete": "DELETE"}[op]
         world.at_request = lambda name: at.append(world.clock.now) if name == f"{method} start" else None
         world.play(kind, op=op, times=0, **more)
-        begun = world.clock.now
+        started_at = world.clock.now
         await world.doing(keep_working)
         world.at_request = None
-    times = [moment - begun for moment in at]
+    times = [moment - started_at for moment in at]
     assert 5 <= len(times) <= 80, times  # a deletion is tried three times in a row
     late = [moment for moment in times if moment > LONG / 2]
     assert 1 <= len(late) <= 30, times

@@ -64,11 +64,11 @@ def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuP
 def test_4_the_daemon_never_wakes_itself(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
     daemon.says("daemon.watching")
-    asked = desk.vendor.asked()
+    requests_before = desk.vendor.asked()
     for file in desk.docs.iterdir():
         file.read_bytes()
         assert file.stat().st_size > 0
-    assert desk.vendor.asked() == asked
+    assert desk.vendor.asked() == requests_before
     desk.write("new.md", "a new text")  # the events that arrive after the reads
     daemon.says("document.ready", path="new.md")
     assert [line["path"] for line in daemon.lines("document.ready")] == ["new.md"]
@@ -95,7 +95,7 @@ def test_6_foreign_documents_are_untouched(desk: ZhipuPlace) -> None:
     desk.once()
     assert desk.run("verify", "--repair").code == 0
     desk.once()
-    assert [one["name"] for one in desk.vendor.documents()] == ["theirs.md"]
+    assert [document["name"] for document in desk.vendor.documents()] == ["theirs.md"]
 
 
 def test_7_same_bytes_cause_no_work(desk: ZhipuPlace) -> None:
@@ -127,7 +127,9 @@ def test_8_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
     writer.join()
     desk.once()
     whole = hashlib.sha256("".join(pieces).encode()).hexdigest()
-    sent = [one["sha256"] for one in desk.vendor.effects("stored") if one["name"].startswith("growing")]
+    sent = [
+        effect["sha256"] for effect in desk.vendor.effects("stored") if effect["name"].startswith("growing")
+    ]
     assert sent == [whole]
 
 
@@ -140,9 +142,9 @@ def test_9_failures_are_visible_and_bounded(desk: ZhipuPlace) -> None:
     ran = desk.go("--once", "--json")
     assert (ran.code, ran.json["failed"], ran.json["uploaded"]) == (1, 1, 1)
     assert "document damaged" in desk.state_of("bad.md")["reason"]
-    asked = desk.vendor.asked("upload")
+    requests_before = desk.vendor.asked("upload")
     desk.go("--once")  # in quarantine: nothing more is tried
-    assert desk.vendor.asked("upload") == asked
+    assert desk.vendor.asked("upload") == requests_before
 
 
 def test_10_http_200_is_not_success(desk: ZhipuPlace) -> None:
@@ -160,6 +162,6 @@ def test_11_gone_is_gone(tmp_path: Path) -> None:
     assert place.run("--once").code == 0
     secret.unlink()
     assert place.run("--once").code == 0
-    kept = [path for path in place.home.rglob("*") if path.is_file()]
-    assert kept
-    assert [path for path in kept if b"xylophone" in path.read_bytes()] == []
+    files = [path for path in place.home.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if b"xylophone" in path.read_bytes()] == []

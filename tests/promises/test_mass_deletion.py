@@ -45,21 +45,21 @@ def test_root_is_checked_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
     """The service is down at the first try; before the next, an empty folder replaces the root."""
     app = desk.vendor.server.app
     answer = app.answer
-    asked = list[str]()
+    requests = list[str]()
 
     def down_at_first(request: Request, fault: Fault | None) -> Response:
         if app.op(request) != "delete":
             return answer(request, fault)
-        asked.append(request.path)
-        if len(asked) == 1:
+        requests.append(request.path)
+        if len(requests) == 1:
             desk.docs.rename(desk.root / "away")
             desk.docs.mkdir()
-        return Response(503) if len(asked) <= BROKEN_OFF else answer(request, fault)
+        return Response(503) if len(requests) <= BROKEN_OFF else answer(request, fault)
 
     app.answer = down_at_first  # type: ignore[method-assign]
     remove(desk, 0)
     ran = desk.go("--once", "--json")
     [mirror] = ran.json["mirrors"]
     assert ran.code == 3 and mirror["halt"]["reason"] == "folder-missing", (ran.out, ran.err)
-    assert len(asked) == BROKEN_OFF
+    assert len(requests) == BROKEN_OFF
     assert len(desk.vendor.ours()) == 30

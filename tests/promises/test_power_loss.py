@@ -129,8 +129,8 @@ def judge(docs: Path, state: Path) -> None:
     """Assert that every file is found once, with its text."""
     for file in docs.iterdir():
         hits = json.loads(kbsync(docs, state, "search", file.read_text(), "--json"))["hits"]
-        found = [hit["text"].strip() for hit in hits if hit["path"] == file.name]
-        assert found == [file.read_text()], (state.name, file.name, hits)
+        matching = [hit["text"].strip() for hit in hits if hit["path"] == file.name]
+        assert matching == [file.read_text()], (state.name, file.name, hits)
     [mirror] = json.loads(kbsync(docs, state, "status", "--json"))["mirrors"]
     assert mirror["documents"]["ready"] == len(list(docs.iterdir()))
     assert json.loads(kbsync(docs, state, "verify", "--json"))["mirrors"][0]["ok"]

@@ -149,8 +149,8 @@ class FaultyMirror:
         assert self.gaps == []
         assert self.bench.touched() == 0
         assert self.bench.violations() == []
-        asked = self.world.asked() - self.requests
-        assert asked < most, f"{asked} requests {dict(self.world.server.requests.by_op)}"
+        requests_made = self.world.asked() - self.requests
+        assert requests_made < most, f"{requests_made} requests {dict(self.world.server.requests.by_op)}"
 
     def stored(self) -> int:
         """Return how many times the same bytes were stored for one path at most."""

@@ -45,11 +45,11 @@ async def test_replaced_document_is_missing_and_its_replacement_stays(named: Rem
     theirs = named.plant(name, "somebody else wrote this, and more of it")
     assert paths(await named.verify()) == {"missing": ["f2.md"]}
     await named.repair()
-    again = await named.verify()
-    assert again.ok
-    assert again.foreign == 1
+    second_check = await named.verify()
+    assert second_check.ok
+    assert second_check.foreign == 1
     assert named.keeps_foreign()
-    assert theirs in {str(one["id"]) for one in named.documents()}
+    assert theirs in {str(document["id"]) for document in named.documents()}
     assert named.bytes_by_path() == sha_of_folder(named)
 
 
@@ -57,9 +57,9 @@ async def test_replaced_document_is_missing_and_its_replacement_stays(named: Rem
 async def test_foreign_document_with_our_name_and_length_is_not_ours(named: RemoteWorld) -> None:
     await named.mirrored(10)
     named.plant(name_of(named, "f2.md"), "TEXT OF F2")  # as long as ours
-    found = await named.verify()
-    assert found.ok
-    assert found.foreign == 1
+    findings = await named.verify()
+    assert findings.ok
+    assert findings.foreign == 1
     await audited(named)
     assert named.keeps_foreign()
 
@@ -78,9 +78,9 @@ async def test_just_deleted_document_is_not_orphaned_when_the_list_lags(named: R
 async def test_identical_duplicate_is_reported_and_only_removed_by_repair(named: RemoteWorld) -> None:
     await named.mirrored(10)
     twin = named.plant(name_of(named, "f2.md"), "text of f2")
-    found = await named.verify()
-    assert paths(found) == {"duplicate": ["f2.md"]}
-    assert "the same bytes" in found.duplicate[0].why
+    findings = await named.verify()
+    assert paths(findings) == {"duplicate": ["f2.md"]}
+    assert "the same bytes" in findings.duplicate[0].why
     outcome = await audited(named)
     assert (outcome.duplicate, outcome.repaired) == (1, 0)
     assert named.keeps_foreign()
@@ -98,9 +98,9 @@ async def test_older_document_is_explained_and_left_alone_after_lost_state(named
     named.write("f2.md", "another text")
     await named.once()
     await named.repair()
-    again = await named.verify()
-    assert paths(again) == {"duplicate": ["f2.md"]}
-    assert "leaves it alone" in again.duplicate[0].why
+    second_check = await named.verify()
+    assert paths(second_check) == {"duplicate": ["f2.md"]}
+    assert "leaves it alone" in second_check.duplicate[0].why
     assert len(named.bytes_by_path()["f2.md"]) == 2
 
 
@@ -147,9 +147,9 @@ async def test_disordered_list_causes_no_finding_and_hides_none(
     outcome = await audited(named)
     assert (outcome.missing, outcome.duplicate, outcome.orphaned) == (0, 0, 0)
     named.lose("f4.md")
-    found = await named.verify()
-    assert paths(found) == {"missing": ["f4.md"]}
-    assert "does not have it" in found.missing[0].why
+    findings = await named.verify()
+    assert paths(findings) == {"missing": ["f4.md"]}
+    assert "does not have it" in findings.missing[0].why
     assert (await audited(named)).repaired == 1
     assert named.bytes_by_path() == sha_of_folder(named)
 

@@ -143,5 +143,5 @@ async def test_search_without_hits_is_not_an_error(tmp_path: Path) -> None:
         await world.once()
         world.play("nothing-found", op="match")
         async with world.client() as target:
-            found = [await target.search(Query("text", top_k=3)) for _ in range(2)]
-        assert [len(hits) for hits in found] == [0, 1]
+            matching = [await target.search(Query("text", top_k=3)) for _ in range(2)]
+        assert [len(hits) for hits in matching] == [0, 1]

@@ -58,9 +58,9 @@ async def test_file_changes_are_tracked_while_the_service_is_down(tmp_path: Path
                 "f4.md",
                 "new.md",
             }
-            asked = world.asked()
+            requests_before = world.asked()
             await world.clock.sleep(600.0)
-            assert world.asked() - asked <= 30  # it is left alone, but for probes
+            assert world.asked() - requests_before <= 30  # it is left alone, but for probes
             world.server.faults.clear()
             await world.clock.sleep(120.0)
         assert world.bytes_by_path() == sha_of_folder(world)

@@ -12,7 +12,9 @@ from tests.services.rows import ROWS
 
 def untouched(world: RemoteWorld) -> list[str]:
     """Return the ids of the documents whose files don't change."""
-    return [str(one["id"]) for path in ("f2.md", "f3.md", "f4.md") for one in world.documents_of(path)]
+    return [
+        str(document["id"]) for path in ("f2.md", "f3.md", "f4.md") for document in world.documents_of(path)
+    ]
 
 
 @pytest.mark.parametrize("is_within", [False, True], ids=["before a pass", "within a pass"])

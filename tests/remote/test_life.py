@@ -238,7 +238,7 @@ async def test_documents_never_vectorized_are_quarantined(tmp_path: Path) -> Non
 async def test_foreign_document_keeps_its_name(world: RemoteWorld, policy: str) -> None:
     world.turn(equal_names=policy)
     await mirrored(world, 1)
-    [ours] = [one["sent_name"] for one in world.documents()]
+    [ours] = [document["sent_name"] for document in world.documents()]
     world.delete("f0.md")
     world.write("keep.md")
     await world.once()
@@ -296,7 +296,7 @@ async def test_every_slicing_method_reaches_the_service(world: RemoteWorld) -> N
     world.settings = replace(world.settings, document_settings=lambda path: RULES.get(path, {}))
     await world.once()
     wanted = {path: rule["knowledge_type"] for path, rule in RULES.items()}
-    assert {world.path_of(one): one["knowledge_type"] for one in world.documents()} == wanted
+    assert {world.path_of(document): document["knowledge_type"] for document in world.documents()} == wanted
     recipes = {row.path: row.recipe.split(":")[0] for row in world.rows(UploadState.SERVING)}
     assert recipes == {path: f"k{number}" for path, number in wanted.items()}
 
@@ -309,5 +309,5 @@ async def test_new_slicing_method_is_a_new_upload(world: RemoteWorld) -> None:
     )
     await world.once()
     assert world.statuses() == {"ready": 6}
-    assert {one["knowledge_type"] for one in world.documents()} == {1, 2}
+    assert {document["knowledge_type"] for document in world.documents()} == {1, 2}
     assert world.asked("reslice") == 0 and world.asked("upload") == 1 and world.asked("delete") == 1

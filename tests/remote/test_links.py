@@ -51,7 +51,7 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 
 def pages(world: RemoteWorld) -> list[str]:
     """Return the addresses of all our pages."""
-    ours = [one for one in world.documents() if str(one["id"]) not in world.foreign]
+    ours = [document for document in world.documents() if str(document["id"]) not in world.foreign]
     return sorted(one["address"] for one in ours if one["address"])
 
 
@@ -59,10 +59,10 @@ def items(world: RemoteWorld) -> dict[str, FileStatus]:
     def read(tx: Tx) -> dict[str, FileStatus]:
         record = tx.mirrors.named("docs")
         assert record is not None
-        return {one.path: one for one in Items(tx, record, record.halt)}
+        return {Item.path: Item for Item in Items(tx, record, record.halt)}
 
-    found: dict[str, FileStatus] = world.look_up(read)
-    return found
+    results: dict[str, FileStatus] = world.look_up(read)
+    return results
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ async def test_two_files_with_one_address_never_share_a_page(world: RemoteWorld)
     world.play("lost-answer", op="upload-url", times=2)
     await world.once()
     assert pages(world) == [PAGE, PAGE]
-    assert len({one.document_id for one in items(world).values()}) == 2
+    assert len({item.document_id for item in items(world).values()}) == 2
 
 
 @long
@@ -220,7 +220,7 @@ async def test_page_with_a_pending_answer_is_not_taken_by_its_twin(
     world.write("two.url", shortcut(more="IconIndex=1\r\n"))
     await world.once()
     assert pages(world) == [PAGE, PAGE]
-    assert len({one.document_id for one in items(world).values()}) == 2
+    assert len({item.document_id for item in items(world).values()}) == 2
 
 
 async def test_late_page_of_a_deleted_file_is_removed(world: RemoteWorld) -> None:
@@ -282,8 +282,8 @@ async def test_page_is_not_foreign_to_verify(world: RemoteWorld, names: str) -> 
     world.write("faq.url", shortcut())
     world.write("a.md", "text")
     await world.once()
-    found = await world.verify()
-    assert (found.ok, found.foreign) == (True, 0)
+    findings = await world.verify()
+    assert (findings.ok, findings.foreign) == (True, 0)
 
 
 def test_link_settings_reach_the_service() -> None:

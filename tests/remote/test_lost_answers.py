@@ -92,8 +92,10 @@ async def test_lost_answer_creates_no_duplicate_whatever_the_id_times(
         await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert len(world.effects("stored")) == 6
-    told = [line for line in lines if line["event"] == "times.differ"]
-    assert len(told) == bool(clock), "said, and said once; ids that agree with the clock are no news"
+    matching_lines = [line for line in lines if line["event"] == "times.differ"]
+    assert len(matching_lines) == bool(clock), (
+        "said, and said once; ids that agree with the clock are no news"
+    )
 
 
 # -- after a kill with many jobs in progress: few requests, and no search for documents with a known id
@@ -143,14 +145,14 @@ async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
 async def test_known_jobs_do_not_wait_for_the_folder_scan(
     world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare, asked = BoundMirror.compare, list[int]()
+    compare, requests = BoundMirror.compare, list[int]()
 
     async def late(bound: BoundMirror) -> ScanSummary | None:
         await world.clock.sleep(60.0)
-        asked.append(world.asked("upload"))
+        requests.append(world.asked("upload"))
         return await compare(bound)
 
     await killed_while_sending(world, 40)
     monkeypatch.setattr(BoundMirror, "compare", late)
     await world.once()
-    assert asked == [5]
+    assert requests == [5]

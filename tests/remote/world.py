@@ -208,12 +208,12 @@ class RemoteWorld(World):
 
     def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
         """Return the SHA-256 of each of our documents, or of the searchable ones, by the path in its name."""
-        found: dict[str, list[str]] = {}
+        results: dict[str, list[str]] = {}
         for document in self.documents():
             path = self.path_of(document)
             if path is not None and (not searchable or document["searchable"]):
-                found.setdefault(path, []).append(document["sha256"])
-        return found
+                results.setdefault(path, []).append(document["sha256"])
+        return results
 
     def documents_of(self, path: str) -> list[dict[str, Any]]:
         """Return our current documents of a path."""

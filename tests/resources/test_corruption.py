@@ -191,10 +191,10 @@ class ReadOnlyDisk:
 async def test_damaged_state_that_cannot_be_set_aside_is_reported_and_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusing, told, opened = ReadOnlyDisk(), list[str](), list[StateStore]()
+    refusing, messages, opened = ReadOnlyDisk(), list[str](), list[StateStore]()
     monkeypatch.setattr(once, "set_aside", refusing)
     monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 0.05)
-    monkeypatch.setattr(daemon, "log_damage", told.append)
+    monkeypatch.setattr(daemon, "log_damage", messages.append)
     watch = daemon.Daemon._watch_mirrors
     (tmp_path / "docs").mkdir()
     installation = Installation(folder_config(tmp_path / "docs"), tmp_path / "state")
@@ -213,11 +213,11 @@ async def test_damaged_state_that_cannot_be_set_aside_is_reported_and_retried(
     kept = daemon.Daemon(installation, lambda: installation)
     running = asyncio.create_task(kept.run())
     await until(lambda: refusing.asked > 2)
-    assert len(told) == 1
-    assert "cannot be set aside (read-only file system)" in told[0]
+    assert len(messages) == 1
+    assert "cannot be set aside (read-only file system)" in messages[0]
     refusing.gives = True
     await until(lambda: opened[-1] is not opened[0])
-    assert "was set aside as" in told[-1]
+    assert "was set aside as" in messages[-1]
     kept._receive(signal.SIGTERM)
     await running
 

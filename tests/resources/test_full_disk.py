@@ -86,12 +86,12 @@ def test_parser_short_of_resources_blames_no_document_and_continues(
 
     parser = Parser(tmp_path)
     try:
-        with monkeypatch.context() as short, pytest.raises(TargetError) as told:
+        with monkeypatch.context() as short, pytest.raises(TargetError) as caught:
             short.setattr(*CALLS[what], fails)
             parser.parse("a.html", BytesBody(PAGE))
         is_full = number in (errno.ENOSPC, errno.EDQUOT)
-        assert isinstance(told.value, Halted if is_full else Unavailable)
-        assert (f"in {tmp_path}; free some" if is_full else "; raise the ") in str(told.value)
+        assert isinstance(caught.value, Halted if is_full else Unavailable)
+        assert (f"in {tmp_path}; free some" if is_full else "; raise the ") in str(caught.value)
         assert not parser.pids() and not list(tmp_path.glob("parser-*/worker-*"))
         assert "words of a page" in parser.parse("a.html", BytesBody(PAGE)).text
     finally:

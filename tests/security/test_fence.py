@@ -87,8 +87,8 @@ def obeyed(parser: Parser, program: str, own: object = "") -> str:
 def all_refused(parser: Parser, attempts: str, own: object = "") -> bool:
     """Return whether each line, an expression, ends in a refusal."""
     tried = [line for line in textwrap.dedent(attempts).strip().splitlines() if line]
-    said = obeyed(parser, "\n".join(f"attempt(lambda: {each}\n)" for each in tried), own).splitlines()
-    assert len(said) >= len(tried) and all(line.startswith("refused") for line in said), said
+    output = obeyed(parser, "\n".join(f"attempt(lambda: {each}\n)" for each in tried), own).splitlines()
+    assert len(output) >= len(tried) and all(line.startswith("refused") for line in output), output
     return True
 
 
@@ -241,7 +241,7 @@ def test_no_key_is_in_the_parsers_environment_or_command_line(begin, monkeypatch
 
 
 def test_threads_descriptors_and_core_dumps_are_limited(parser):
-    said = obeyed(
+    output = obeyed(
         parser,
         """
         import resource
@@ -250,7 +250,7 @@ def test_threads_descriptors_and_core_dumps_are_limited(parser):
         say('dumpable', libc.prctl(3, 0, 0, 0, 0))
         """,
     )
-    assert said.splitlines() == ["NOFILE 64", "CORE 0", "FSIZE 0", f"AS {512 * MIB}", "dumpable 0"]
+    assert output.splitlines() == ["NOFILE 64", "CORE 0", "FSIZE 0", f"AS {512 * MIB}", "dumpable 0"]
 
 
 def test_parser_is_the_oom_victim_instead_of_kbsync(parser):
@@ -329,5 +329,5 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 def test_same_user_process_cannot_read_our_environment():
     command = [sys.executable, "-c", POWERLESS, "-c", PRIVATE]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["True", "False", "Max core file size 0 0"], done.stderr
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.stdout.splitlines() == ["True", "False", "Max core file size 0 0"], completed.stderr

@@ -159,7 +159,7 @@ def test_file_left_by_root_is_reported_with_a_fix(served: Place, name: str, comm
 def test_path_closed_to_its_own_user_is_reopened(served: Place) -> None:
     (served.state / "spool").chmod(0)
     checks = as_service(served, "doctor", "--json").json["checks"]
-    [cure] = [one["cure"] for one in checks if one["name"] == "state"]
+    [cure] = [check["cure"] for check in checks if check["name"] == "state"]
     assert cure == f"chmod -R u+rwX {served.state}"
     assert paste(served, cure).code == 0
     assert as_service(served, "--once").code == 0
@@ -183,4 +183,4 @@ def test_doctor_reports_files_of_other_owners(served: Place, left: str) -> None:
 
 def check_of_state(ran: Ran) -> dict[str, Any]:
     """Return doctor's result about the state; the service's user may be unable to read the installation."""
-    return next(one for one in ran.json["checks"] if one["name"] == "state")
+    return next(check for check in ran.json["checks"] if check["name"] == "state")

@@ -109,8 +109,8 @@ RULES = Rules(("*.txt",), (), Limits())
 
 
 def _digest(place: SwappedFolder, spool: Path) -> object:
-    seen = stat_path(place.root, PATH)
-    return digest(place.root, PATH, seen.stamp) if seen.stamp else None
+    path_stat = stat_path(place.root, PATH)
+    return digest(place.root, PATH, path_stat.stamp) if path_stat.stamp else None
 
 
 def _take(place: SwappedFolder, spool: Path) -> object:
@@ -123,7 +123,9 @@ def _forced(place: SwappedFolder, spool: Path) -> object:
 
 def _scanned(place: SwappedFolder, spool: Path) -> object:
     return [
-        (found.name, found.stamp) for listing in Scan(place.root, Tree(), RULES) for found in listing.changed
+        (changes.name, changes.stamp)
+        for listing in Scan(place.root, Tree(), RULES)
+        for changes in listing.changed
     ]
 
 

@@ -41,8 +41,8 @@ def test_proxy_password_appears_nowhere(tmp_path: Path, way: str) -> None:
             desk.aim(target=f"proxy: {address}")
             env = {}
         ran = desk.go("--once", "--log-level", "debug", env=env, hurried=True)
-        shown = [ran, desk.run("status", "--json", "--documents"), desk.run("explain", "a.md")]
-        written = [text for one in shown for text in (one.raw, one.err.encode())] + [bytes_kept(desk)]
+        status_report = [ran, desk.run("status", "--json", "--documents"), desk.run("explain", "a.md")]
+        written = [text for one in status_report for text in (one.raw, one.err.encode())] + [bytes_kept(desk)]
     if way == "config":
         assert ran.code == 4, ran.err
     for secret in forms(PASSWORD) | forms(KEY):
@@ -91,7 +91,7 @@ def test_key_appears_nowhere(tmp_path: Path, way: str) -> None:
         pid, *children = family(daemon.process.pid)
         assert children
         shows_no_key(*(Path(f"/proc/{one}/cmdline").read_bytes() for one in (pid, *children)))
-        shows_no_key(*(environment(one) for one in children))
+        shows_no_key(*(environment(child) for child in children))
 
         desk.vendor.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
         desk.vendor.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})

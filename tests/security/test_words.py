@@ -44,9 +44,9 @@ def is_harmless(shown: str, *, terminal: bool = False) -> bool:
 @given(text=TEXT)
 @settings(deadline=None)
 def test_sanitizing_any_text_is_harmless_and_idempotent(text: str) -> None:
-    shown = printable(text)
-    assert "\n" not in shown and is_harmless(shown.replace("FORGED", ""))
-    assert printable(shown) == shown
+    result = printable(text)
+    assert "\n" not in result and is_harmless(result.replace("FORGED", ""))
+    assert printable(result) == result
     assert is_harmless(printable_lines(text).replace("FORGED", ""))
     assert is_harmless(shell_word(text.replace("\0", "")).replace("FORGED", ""))
 
@@ -143,9 +143,9 @@ def test_no_command_prints_foreign_text_unsanitized(place: Place, words: list[st
 def test_json_stays_one_document_and_preserves_every_name(place: Place, words: list[str]) -> None:
     ran = place.run(*words, "--json")
     assert ran.out.count("\n") == 1 and is_harmless(ran.out)
-    told = ran.json
+    report = ran.json
     if words[0] == "status":
-        paths = {item["path"] for item in told["mirrors"][0]["items"]}
+        paths = {item["path"] for item in report["mirrors"][0]["items"]}
         assert {os.fsdecode(os.fsencode(name)) for name in NAMES} <= paths
 
 

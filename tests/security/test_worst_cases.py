@@ -136,6 +136,6 @@ def test_regex_handles_its_worst_megabyte_in_time(label: str) -> None:
     for text in texts:
         subject = text.encode() if isinstance(expression.pattern, bytes) else text
         with within(EXPRESSION_SECONDS):
-            found = getattr(expression, how)(subject)
-            for _ in found if how == "finditer" else ():
+            result = getattr(expression, how)(subject)
+            for _ in result if how == "finditer" else ():
                 pass
