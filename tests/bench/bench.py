@@ -79,10 +79,10 @@ class Bench(ABC):
 
     def documents(self) -> dict[str, list[str]]:
         """Return the SHA-256 of each of our documents, searchable or not, by path."""
-        found: dict[str, list[str]] = {}
+        results: dict[str, list[str]] = {}
         for document in self.ours():
-            found.setdefault(document.path, []).append(document.digest)
-        return found
+            results.setdefault(document.path, []).append(document.digest)
+        return results
 
     def searchable(self) -> set[str]:
         """Return the paths that searches find now, in any version."""

@@ -127,14 +127,14 @@ class LocalBench(Bench):
 
     def ours(self) -> list[OwnDocument]:
         """Return our documents; one with a chunk missing in the full-text index counts as not searchable."""
-        found = (
+        result = (
             "SELECT document.id, path, group_concat(text), group_concat(words_docsize.id IS NOT NULL)"
             " FROM document JOIN run ON document = document.id"
             " JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1"
             " LEFT JOIN words_docsize ON words_docsize.id = chunk.id GROUP BY document.id"
         )
         with closing(apsw.Connection(str(self.world.kb / FILE), apsw.SQLITE_OPEN_READONLY)) as connection:
-            rows = list(connection.execute(found))
+            rows = list(connection.execute(result))
         return [
             OwnDocument(
                 str(number),

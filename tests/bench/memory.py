@@ -74,10 +74,10 @@ class MemoryBench(SharedBench):
         return len(self.base.requests)
 
     def touched(self) -> int:
-        found = {
+        result = {
             number: document.data for number, document in self.base.documents.items() if document.foreign
         }
-        return len(self._foreign.items() - found.items())
+        return len(self._foreign.items() - result.items())
 
     def violations(self) -> list[str]:
         return self.base.violations

@@ -165,9 +165,9 @@ class ZhipuBench(SharedBench):
 
     def documents(self) -> dict[str, list[str]]:
         """Group documents by path; one of ours without today's prefix is surplus."""
-        found = self.world.bytes_by_path()
-        surplus = len(self.ours()) - sum(map(len, found.values()))
-        return {**found, "(another name)": [""] * surplus} if surplus else found
+        result = self.world.bytes_by_path()
+        surplus = len(self.ours()) - sum(map(len, result.values()))
+        return {**result, "(another name)": [""] * surplus} if surplus else result
 
     def sent(self) -> list[tuple[str, str]]:
         naming = Naming(self.world.settings.prefix, self.world.settings.names)

@@ -42,10 +42,10 @@ class Page:
     def call(self, method: str, **params: Any) -> Any:
         """Return the browser's response. Raises `RuntimeError` for an error."""
         number = next(self._numbers)
-        told = {"id": number, "method": method, "params": params}
+        message = {"id": number, "method": method, "params": params}
         if self._session:
-            told["sessionId"] = self._session
-        os.write(self._writing, json.dumps(told).encode() + b"\0")
+            message["sessionId"] = self._session
+        os.write(self._writing, json.dumps(message).encode() + b"\0")
         deadline = time.monotonic() + PATIENCE
         while True:
             heard = self._hear(deadline)
@@ -82,10 +82,10 @@ class Page:
 
     def run(self, script: str) -> Any:
         """Return the value of an expression, awaited."""
-        told = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in told:
-            raise RuntimeError(json.dumps(told["exceptionDetails"]))
-        return told["result"].get("value")
+        message = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in message:
+            raise RuntimeError(json.dumps(message["exceptionDetails"]))
+        return message["result"].get("value")
 
     def until(self, condition: str) -> None:
         """Wait for an expression to become true. The page may be loading meanwhile."""

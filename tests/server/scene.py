@@ -95,8 +95,8 @@ class Scene:
     async def post(self, path: str, content: bytes, **headers: str) -> httpx.Response:
         """Send a command with the page's token."""
         self.word = self.word or (await self.get("/api/status")).headers[CSRF_HEADER]
-        given = {"content-type": "application/json", CSRF_HEADER: self.word, **headers}
-        return await request(self.app, "POST", path, content, **{k: v for k, v in given.items() if v})
+        settings = {"content-type": "application/json", CSRF_HEADER: self.word, **headers}
+        return await request(self.app, "POST", path, content, **{k: v for k, v in settings.items() if v})
 
     def inbox(self) -> list[tuple[str, Any]]:
         waiting = self.world.look_up(lambda tx: tx.inbox.waiting("docs"))

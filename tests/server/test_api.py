@@ -59,15 +59,17 @@ async def test_documents_are_paged_without_omission_or_repetition(one: Scene) ->
     await one.mirrored()
     whole = (await one.json("/api/status?documents=1"))["mirrors"][0]
     paths = [item["path"] for item in whole["items"]]
-    found, after = [], ""
+    matching, after = [], ""
     while after is not None:
         page = await one.json(f"/api/status?documents=1&limit=2&after={after}")
         [answer] = page["mirrors"]
         assert len(answer["items"]) <= 2
-        found += [item["path"] for item in answer["items"]]
+        matching += [item["path"] for item in answer["items"]]
         after = answer.get("next")
     assert (
-        sorted(found) == sorted(paths) == sorted([LATIN, HOSTILE, *(f"d{i % 3}/f{i}.md" for i in range(7))])
+        sorted(matching)
+        == sorted(paths)
+        == sorted([LATIN, HOSTILE, *(f"d{i % 3}/f{i}.md" for i in range(7))])
     )
     assert "next" not in whole
 
@@ -116,8 +118,8 @@ async def test_non_unicode_names_are_shown_everywhere(one: Scene) -> None:
 
 async def test_request_is_put_into_the_inbox_like_a_command(one: Scene) -> None:
     await one.mirrored(1)
-    for path, told in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
-        assert (await one.post(f"/api/{path}", body(**told))).status_code == 202
+    for path, verification in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
+        assert (await one.post(f"/api/{path}", body(**verification))).status_code == 202
     assert one.inbox() == [
         ("retry", {"paths": None}),
         ("retry", {"paths": ["f0.md"]}),
@@ -129,12 +131,12 @@ async def test_request_is_put_into_the_inbox_like_a_command(one: Scene) -> None:
 @long
 async def test_approval_covers_exactly_what_was_shown(one: Scene) -> None:
     await held(one)
-    shown = await one.json(HELD)
-    assert (shown["count"], len(shown["paths"])) == (12, 12)
-    for version in ("", "0" * 32, shown["version"][:-1]):
+    preview = await one.json(HELD)
+    assert (preview["count"], len(preview["paths"])) == (12, 12)
+    for version in ("", "0" * 32, preview["version"][:-1]):
         assert (await one.post("/api/approve", body(version=version))).status_code == 409
     assert one.inbox() == []
-    approval = body(version=shown["version"])
+    approval = body(version=preview["version"])
     assert (await one.post("/api/approve", approval)).status_code == 202
     await one.mirrored()
     assert one.world.served() == {}
@@ -155,18 +157,18 @@ async def test_held_settings_are_shown_and_approved_separately_from_deletions(
     paid: Scene,
 ) -> None:
     await renewed(paid)
-    shown = await paid.json(RENEWALS)
-    assert (shown["kind"], shown["count"], len(shown["paths"])) == ("renewals", 12, 12)
-    assert shown["size"] == sum(len(text) for text in paid.world.on_disk().values())
+    preview = await paid.json(RENEWALS)
+    assert (preview["kind"], preview["count"], len(preview["paths"])) == ("renewals", 12, 12)
+    assert preview["size"] == sum(len(text) for text in paid.world.on_disk().values())
     [frame] = (await paid.made.views.frame())["mirrors"]
-    assert frame["renewals"] == {key: shown[key] for key in ("count", "size", "changes")}
+    assert frame["renewals"] == {key: preview[key] for key in ("count", "size", "changes")}
     assert (frame["held"], (await paid.json(HELD))["count"]) == (0, 0)
     paid.world.delete_many(6)
     await paid.mirrored()
     deletions, renewals = await paid.json(HELD), await paid.json(RENEWALS)
     assert (deletions["count"], "size" in deletions) == (6, False)
     for kind, version in (
-        *(("renewals", version) for version in ("", "0" * 32, shown["version"], deletions["version"])),
+        *(("renewals", version) for version in ("", "0" * 32, preview["version"], deletions["version"])),
         ("deletions", renewals["version"]),
     ):
         answer = await paid.post("/api/approve", body(kind=kind, version=version))
@@ -189,14 +191,14 @@ async def test_changes_since_the_preview_are_shown_again(paid: Scene, kind: str,
         await held(paid)
     else:
         await renewed(paid)
-    shown = await paid.json(f"{HELD}&kind={kind}")
+    preview = await paid.json(f"{HELD}&kind={kind}")
     paid.world.clock.now += 10
     paid.world.write("f3.md", "text of f3" if kind == "deletions" else "edited since")
     if size:
         set_to(paid.world, size)
         paid.make_run()
     await paid.mirrored()
-    answer = await paid.post("/api/approve", body(kind=kind, version=shown["version"]))
+    answer = await paid.post("/api/approve", body(kind=kind, version=preview["version"]))
     assert (answer.status_code, paid.inbox()) == (409, [])
     assert (await paid.json(f"{HELD}&kind={kind}"))["count"] == 11
 
@@ -213,8 +215,8 @@ OF_OTHERS = {
 async def test_cross_site_request_is_refused(one: Scene, headers: dict[str, str]) -> None:
     for path in ("retry", "approve", "verify"):
         assert (await one.get(f"/api/{path}?mirror=docs")).status_code == 405, "a GET orders nothing"
-        for told in (body(), body(kind="renewals")):
-            assert (await one.post(f"/api/{path}", told, **headers)).status_code == 403
+        for payload in (body(), body(kind="renewals")):
+            assert (await one.post(f"/api/{path}", payload, **headers)).status_code == 403
     assert one.inbox() == []
     good = {"origin": "http://127.0.0.1:9753", "sec-fetch-site": "same-origin"}
     assert (await one.post("/api/verify", body(), **good)).status_code == 202
@@ -242,8 +244,8 @@ NO_ORDERS = [b"", b"[]", b"[" * 20000, b'{"mirror": 1}', body(paths="f0.md"), bo
 
 
 async def test_malformed_request_is_refused(one: Scene) -> None:
-    for told in NO_ORDERS:
-        assert (await one.post("/api/retry", told)).status_code == 400, told[:60]
+    for payload in NO_ORDERS:
+        assert (await one.post("/api/retry", payload)).status_code == 400, payload[:60]
     assert (await one.post("/api/retry", body(mirror="nobody"))).status_code == 404
     assert one.inbox() == []
 
@@ -255,8 +257,8 @@ async def test_request_needs_the_token_too(tmp_path: Path) -> None:
         one.word = (await one.get("/api/status", authorization=f"Bearer {TOKEN}")).headers["x-kbsync-word"]
         assert (await one.post("/api/verify", body())).status_code == 401
         assert one.inbox() == []
-        shown = {"authorization": f"Bearer {TOKEN}"}
-        assert (await one.post("/api/verify", body(), **shown)).status_code == 202
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        assert (await one.post("/api/verify", body(), **headers)).status_code == 202
 
 
 async def test_unreadable_state_is_reported(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,8 +277,8 @@ async def test_search_uses_the_open_target(one: Scene) -> None:
     assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
     await one.mirrored(3)
     async with one.target():
-        told = await one.json("/api/search?q=f1&k=1")
-    [hit] = told["hits"]
+        reply = await one.json("/api/search?q=f1&k=1")
+    [hit] = reply["hits"]
     assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
     assert "f1" in hit["passages"][0]["text"]
 
@@ -295,8 +297,8 @@ async def test_better_foreign_hits_hide_none_of_a_mirror_in_a_shared_base(
                 return [Hit(each, 1.0 - n / 10, ()) for n, each in enumerate(ids)][: query.top_k]
 
             monkeypatch.setattr(target, "search", search)
-            told = await shared.json("/api/search?q=f0&k=2")
-    assert [hit["path"] for hit in told["hits"]] == ["f0.md"]
+            reply = await shared.json("/api/search?q=f0&k=2")
+    assert [hit["path"] for hit in reply["hits"]] == ["f0.md"]
 
 
 async def test_hit_of_another_machine_has_its_host_and_time(
@@ -313,10 +315,10 @@ async def test_hit_of_another_machine_has_its_host_and_time(
     await one.mirrored(1)
     async with one.target() as target:
         monkeypatch.setattr(target, "search", search)
-        told = await one.json("/api/search?q=a")
+        reply = await one.json("/api/search?q=a")
         await one.json("/api/search?q=a&mirror=docs")
     assert asked == [False, True]
-    assert [[hit[key] for key in ("mirror", "path", "host", "as_of", "here")] for hit in told["hits"]] == [
+    assert [[hit[key] for key in ("mirror", "path", "host", "as_of", "here")] for hit in reply["hits"]] == [
         ["news", "a.md", "files-2", "1970-01-01T00:00:12Z", False],
         ["docs", "f0.md", "here", "1970-01-01T00:00:12Z", True],
     ]
@@ -351,9 +353,9 @@ async def test_silent_target_is_named_and_not_waited_for(
     await one.mirrored(1)
     async with one.target() as target:
         monkeypatch.setattr(target, call, never, raising=False)
-        told = await one.json("/api/search?q=a")
-    assert told["hits"] == []
-    assert told["notes"][-1] == "docs: not searched: no response within 0.05 s"
+        reply = await one.json("/api/search?q=a")
+    assert reply["hits"] == []
+    assert reply["notes"][-1] == "docs: not searched: no response within 0.05 s"
 
 
 async def test_indexing_waits_while_a_search_is_answered(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,10 +428,14 @@ async def test_history_covers_all_or_one_file(one: Scene) -> None:
     await one.mirrored(3)
     one.world.write("f1.md", "other text")
     await one.mirrored()
-    told = await one.json("/api/history?mirror=docs&limit=3")
-    assert told["more"] and [each["event"] for each in told["events"]] == ["uploaded", "uploaded", "replaced"]
-    told = await one.json(f"/api/history?key={cursor('f1.md')}")
-    assert [(each["event"], each["path"]) for each in told["events"]] == [
+    reply = await one.json("/api/history?mirror=docs&limit=3")
+    assert reply["more"] and [event["event"] for event in reply["events"]] == [
+        "uploaded",
+        "uploaded",
+        "replaced",
+    ]
+    reply = await one.json(f"/api/history?key={cursor('f1.md')}")
+    assert [(event["event"], event["path"]) for event in reply["events"]] == [
         ("uploaded", "f1.md"),
         ("replaced", "f1.md"),
     ]

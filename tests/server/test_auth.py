@@ -25,13 +25,13 @@ async def test_remote_requests_need_a_token(path: str) -> None:
 async def test_cross_site_pages_are_refused(token: str, method: str) -> None:
     """Another port of this machine is the same site but another page. Programs send no such header."""
     door = Listened(READY, token=token).door
-    shown = {"authorization": f"Bearer {token}"} if token else {}
+    headers = {"authorization": f"Bearer {token}"} if token else {}
     for site in ("cross-site", "same-site", "whatever"):
-        answer = await request(door, method, "/api/search?q=a", **shown, **{"sec-fetch-site": site})
+        answer = await request(door, method, "/api/search?q=a", **headers, **{"sec-fetch-site": site})
         assert answer.status_code == 403
         assert method == "HEAD" or "error" in answer.json()
     for own in ({}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
-        assert (await request(door, method, "/api/search?q=a", **shown, **own)).status_code == 404
+        assert (await request(door, method, "/api/search?q=a", **headers, **own)).status_code == 404
     elsewhere = await request(door, method, "/healthz", **{"sec-fetch-site": "cross-site"})
     assert elsewhere.status_code == 200
 

@@ -140,18 +140,18 @@ async def test_old_address_is_retried_when_neither_is_available(
 async def test_listener_cancelled_during_startup_is_closed(
     listening: HttpListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starts, begun, goes_on = ServerThread.start, asyncio.Event(), threading.Event()
+    starts, started, goes_on = ServerThread.start, asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def slow(thread: ServerThread) -> None:
         starts(thread)
-        loop.call_soon_threadsafe(begun.set)
+        loop.call_soon_threadsafe(started.set)
         goes_on.wait(30)
 
     monkeypatch.setattr(ServerThread, "start", slow)
     listen = free_address()
     turning = asyncio.create_task(listening.turn_to(config(listen)))
-    await begun.wait()
+    await started.wait()
     answers = not await is_gone(listen)
     turning.cancel()
     goes_on.set()

@@ -42,31 +42,34 @@ def figures() -> MetricFigures:
 
 def test_every_metric_of_the_contract_reports_events_with_its_labels() -> None:
     text = rendered(figures()).decode()
-    families = {one.name: one for one in text_string_to_metric_families(text)}
+    families = {
+        text_string_to_metric_family.name: text_string_to_metric_family
+        for text_string_to_metric_family in text_string_to_metric_families(text)
+    }
     assert set(CONTRACT) <= set(families)
-    assert all(one.documentation for one in families.values())
+    assert all(family.documentation for family in families.values())
     assert families["kbsync_request_seconds"].type == families["kbsync_freshness_seconds"].type == "histogram"
-    told = samples(text)
-    assert told['kbsync_documents{mirror="a",state="ready"}'] == 3
-    assert told['kbsync_documents{mirror="b",state="held"}'] == 0
-    assert told['kbsync_requests_total{op="upload",outcome="unsure",target="zhipu"}'] == 1
-    assert told['kbsync_request_seconds_bucket{le="0.5",op="upload",target="zhipu"}'] == 1
-    assert told['kbsync_request_seconds_bucket{le="+Inf",op="upload",target="zhipu"}'] == 2
-    assert told["kbsync_uploaded_bytes_total"] == 15
-    assert told['kbsync_freshness_seconds_bucket{le="10.0",mirror="a"}'] == 1
-    assert told['kbsync_oldest_pending_seconds{mirror="a"}'] == 7.5
-    assert told['kbsync_pass_seconds{mirror="a"}'] == 1.5
-    assert told['kbsync_halted{mirror="a",reason="credentials"}'] == 1
-    assert told['kbsync_last_pass_timestamp_seconds{mirror="a"}'] == 1000
-    assert told['kbsync_paused_until_timestamp_seconds{mirror="b",reason="requested"}'] == 6
-    assert not [name for name in told if "halted" in name and 'mirror="b"' in name]
+    metrics = samples(text)
+    assert metrics['kbsync_documents{mirror="a",state="ready"}'] == 3
+    assert metrics['kbsync_documents{mirror="b",state="held"}'] == 0
+    assert metrics['kbsync_requests_total{op="upload",outcome="unsure",target="zhipu"}'] == 1
+    assert metrics['kbsync_request_seconds_bucket{le="0.5",op="upload",target="zhipu"}'] == 1
+    assert metrics['kbsync_request_seconds_bucket{le="+Inf",op="upload",target="zhipu"}'] == 2
+    assert metrics["kbsync_uploaded_bytes_total"] == 15
+    assert metrics['kbsync_freshness_seconds_bucket{le="10.0",mirror="a"}'] == 1
+    assert metrics['kbsync_oldest_pending_seconds{mirror="a"}'] == 7.5
+    assert metrics['kbsync_pass_seconds{mirror="a"}'] == 1.5
+    assert metrics['kbsync_halted{mirror="a",reason="credentials"}'] == 1
+    assert metrics['kbsync_last_pass_timestamp_seconds{mirror="a"}'] == 1000
+    assert metrics['kbsync_paused_until_timestamp_seconds{mirror="b",reason="requested"}'] == 6
+    assert not [name for name in metrics if "halted" in name and 'mirror="b"' in name]
 
 
 def test_better_vector_metric_exists_only_where_they_are_computed() -> None:
-    told = samples(rendered(figures()).decode())
-    assert told['kbsync_better_vectors{mirror="b",state="made"}'] == 3
-    assert told['kbsync_better_vectors{mirror="b",state="missing"}'] == 7
-    assert 'kbsync_better_vectors{mirror="a",state="made"}' not in told
+    metrics = samples(rendered(figures()).decode())
+    assert metrics['kbsync_better_vectors{mirror="b",state="made"}'] == 3
+    assert metrics['kbsync_better_vectors{mirror="b",state="missing"}'] == 7
+    assert 'kbsync_better_vectors{mirror="a",state="made"}' not in metrics
     status = MirrorStatus("a", "/a", "local", DocumentCounts())
     assert "kbsync_better_vectors" not in rendered(MetricFigures([status])).decode()
 
@@ -78,8 +81,8 @@ async def test_counters_survive_reopening_a_target_and_removing_a_mirror(tmp_pat
         run.closed_requests.answered("list", Outcome.OK, 0.1, 9)
         name = 'kbsync_requests_total{op="list",outcome="ok",target="memory"}'
         for _ in range(2):
-            told = samples((await one.get("/metrics")).text)
-            assert (told[name], told["kbsync_uploaded_bytes_total"]) == (1, 9)
+            metrics = samples((await one.get("/metrics")).text)
+            assert (metrics[name], metrics["kbsync_uploaded_bytes_total"]) == (1, 9)
             one.runs.clear()
 
 
@@ -97,9 +100,9 @@ async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
 
         monkeypatch.setattr(one.made.views, "_count", never)
         monkeypatch.setattr(views, "PATIENCE", 0.0)
-        told = samples((await one.get("/metrics")).text)
-    assert told['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
-    assert told["kbsync_loop_silence_seconds"] >= 0
+        metrics = samples((await one.get("/metrics")).text)
+    assert metrics['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
+    assert metrics["kbsync_loop_silence_seconds"] >= 0
 
 
 async def test_missing_state_counts_as_empty(tmp_path: Path) -> None:

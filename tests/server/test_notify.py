@@ -176,14 +176,14 @@ def test_command_environment_excludes_our_library_settings(tmp_path: Path) -> No
     ours = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     for given, threads in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, str(min(2, os.cpu_count() or 1)))):
         command = [sys.executable, "-c", PROGRAM]
-        done = subprocess.run(
+        completed = subprocess.run(
             command, env=ours | given, cwd=tmp_path, capture_output=True, text=True, check=True
         )
         lines = (tmp_path / "variables").read_text().splitlines()
         assert [line for line in lines if line.startswith("OPENBLAS")] == [
             f"{name}={value}" for name, value in given.items()
         ]
-        assert done.stdout.split()[-1] == threads
+        assert completed.stdout.split()[-1] == threads
 
 
 @pytest.fixture
@@ -242,11 +242,11 @@ async def test_command_running_as_another_user_is_not_waited_for(monkeypatch: py
     def refused(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    begin, killpg, begun = asyncio.create_subprocess_exec, os.killpg, list[asyncio.subprocess.Process]()
+    begin, killpg, started = asyncio.create_subprocess_exec, os.killpg, list[asyncio.subprocess.Process]()
 
     async def kept(*words: str, **options: Any) -> asyncio.subprocess.Process:
-        begun.append(await begin(*words, **options))
-        return begun[-1]
+        started.append(await begin(*words, **options))
+        return started[-1]
 
     monkeypatch.setattr(notify, "KILL_SECONDS", 0.1)
     monkeypatch.setattr(os, "killpg", refused)
@@ -256,7 +256,7 @@ async def test_command_running_as_another_user_is_not_waited_for(monkeypatch: py
             with pytest.raises(Undelivered, match="was killed"):
                 await notify.run_command(["/bin/sleep", "3600"], BODY, limit=2)
     finally:
-        [process] = begun
+        [process] = started
         killpg(process.pid, signal.SIGKILL)
         await process.wait()
 

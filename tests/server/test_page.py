@@ -139,20 +139,20 @@ class Shown:
 @asynccontextmanager
 async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
     async with one.open():
-        found = Shown(one, page)
+        view = Shown(one, page)
         try:
-            await found.open()
-            yield found
+            await view.open()
+            yield view
         finally:
-            await found.do(page.open, "about:blank")
-            await found.do(found.thread.stop)
+            await view.do(page.open, "about:blank")
+            await view.do(view.thread.stop)
 
 
 @pytest.fixture
 async def one(tmp_path: Path, page: Page) -> AsyncIterator[Shown]:
     """Yield a page without problems."""
-    async with shown(scene(tmp_path), page) as seen:
-        yield seen
+    async with shown(scene(tmp_path), page) as view:
+        yield view
         assert page.messages == []
 
 
@@ -208,17 +208,19 @@ async def test_most_severe_mirror_comes_first_and_opens_the_page(
     """In the order of exit codes, 2, 3, 4, 1; changes beside a running kbsync are no problem."""
     mirrors = list[dict[str, Any]]()
     show_mirrors(monkeypatch, mirrors)
-    async with shown(scene(tmp_path), page) as seen:
+    async with shown(scene(tmp_path), page) as view:
         for mirror, sentence in MIRRORS:
             mirrors.append(mirror)
-            await seen.open()
-            await seen.until(f"document.querySelectorAll('.mirror').length == {len(mirrors)}")
+            await view.open()
+            await view.until(f"document.querySelectorAll('.mirror').length == {len(mirrors)}")
             names = "[...document.querySelectorAll('.mirror h2')].map((each) => each.textContent).join(' ')"
-            assert await seen.run(names) == " ".join(each["name"] for each in reversed(mirrors))
-            assert await seen.text("#sentence") == sentence
+            assert await view.run(names) == " ".join(
+                mirror_entry["name"] for mirror_entry in reversed(mirrors)
+            )
+            assert await view.text("#sentence") == sentence
             if mirror["name"] == "held":
-                assert "down is halted · 1 failed" in await seen.text("#beneath")
-            assert seen._page.messages == []
+                assert "down is halted · 1 failed" in await view.text("#beneath")
+            assert view._page.messages == []
 
 
 async def test_kept_documents_are_searchable_and_counted(
@@ -226,13 +228,13 @@ async def test_kept_documents_are_searchable_and_counted(
 ) -> None:
     """A mirror that keeps no such documents doesn't mention them."""
     show_mirrors(monkeypatch, [told("archive", ready=3, kept=2), told("well", ready=1)])
-    async with shown(scene(tmp_path), page) as seen:
-        await seen.open()
-        await seen.until("document.querySelectorAll('.mirror').length == 2")
-        assert await seen.text("#sentence") == "All 6 documents are searchable"
-        assert "2 kept" in " ".join((await seen.text(".mirror")).split())
-        assert (await seen.text()).count("kept") == 1
-        assert seen._page.messages == []
+    async with shown(scene(tmp_path), page) as view:
+        await view.open()
+        await view.until("document.querySelectorAll('.mirror').length == 2")
+        assert await view.text("#sentence") == "All 6 documents are searchable"
+        assert "2 kept" in " ".join((await view.text(".mirror")).split())
+        assert (await view.text()).count("kept") == 1
+        assert view._page.messages == []
 
 
 async def test_paused_mirror_is_neither_working_nor_up_to_date(
@@ -246,16 +248,16 @@ async def test_paused_mirror_is_neither_working_nor_up_to_date(
         {**told("night", ready=1), "paused": night},
     ]
     show_mirrors(monkeypatch, mirrors)
-    async with shown(scene(tmp_path), page) as seen:
-        await seen.open()
-        await seen.until("document.querySelectorAll('.mirror').length == 3")
+    async with shown(scene(tmp_path), page) as view:
+        await view.open()
+        await view.until("document.querySelectorAll('.mirror').length == 3")
         texts = "[...document.querySelectorAll('.mirror .state')].map((each) => each.textContent)"
-        states = await seen.run(f"{texts}.sort().join('; ')")
+        states = await view.run(f"{texts}.sort().join('; ')")
         until = r"until \d Jan 2026,? \d\d:\d\d"
         assert re.fullmatch(rf"paused; paused {until}; quiet hours {until}", states)
-        assert await seen.text("#sentence") == "1 document waits while paused"
-        assert await seen.text("#beneath") == "4 searchable · 3 mirrors"
-        assert seen._page.messages == []
+        assert await view.text("#sentence") == "1 document waits while paused"
+        assert await view.text("#beneath") == "4 searchable · 3 mirrors"
+        assert view._page.messages == []
 
 
 async def test_documents_of_paused_mirrors_are_not_in_progress(
@@ -265,11 +267,11 @@ async def test_documents_of_paused_mirrors_are_not_in_progress(
     pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
     mirrors = [told("works", pending=2), {**told("rests", pending=40, indexing=1), "paused": pause}]
     show_mirrors(monkeypatch, mirrors)
-    async with shown(scene(tmp_path), page) as seen:
-        await seen.open()
-        await seen.until("document.querySelectorAll('.mirror').length == 2")
-        assert await seen.text("#sentence") == "3 documents in progress"
-        assert await seen.text("#beneath") == "0 searchable · 40 waiting while paused · 2 mirrors"
+    async with shown(scene(tmp_path), page) as view:
+        await view.open()
+        await view.until("document.querySelectorAll('.mirror').length == 2")
+        assert await view.text("#sentence") == "3 documents in progress"
+        assert await view.text("#beneath") == "0 searchable · 40 waiting while paused · 2 mirrors"
 
 
 @enumerated()
@@ -288,10 +290,10 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         await one.until("document.querySelector('.notice.held button')")
         puts, before = world.puts(), world.served()
         if kind == "renewals":
-            told = (await one.text("main")).replace("\n", " ")
-            assert told.startswith("docs waits for your approval")
-            assert "12 documents (122 B) would be indexed again" in told
-            assert "halted" not in told
+            output = (await one.text("main")).replace("\n", " ")
+            assert output.startswith("docs waits for your approval")
+            assert "12 documents (122 B) would be indexed again" in output
+            assert "halted" not in output
             assert await one.run("document.querySelector('.mirror').dataset.tone") == "held"
         await one.run("document.querySelector('.notice.held button').focus()")
         await one.press("Enter")
@@ -342,13 +344,13 @@ async def test_requested_audit_reports_its_result(one: Shown) -> None:
         assert bound is not None
         await bound.compare()
         await bound.compared()
-        for found in ("1 document repaired", "all is well"):
+        for result in ("1 document repaired", "all is well"):
             await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
             await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
             await one.says("The audit has started", "#toast")
             await bound.audits.audit()
-            await one.says(f"docs is verified: {found}", "#toast")
-            assert f": {found}" in await one.text(".legend")
+            await one.says(f"docs is verified: {result}", "#toast")
+            assert f": {result}" in await one.text(".legend")
             base._documents.pop(twin.remote_id, None)
 
 
@@ -374,16 +376,16 @@ async def is_grey(seen: Shown, since: float) -> None:
 async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_end(
     tmp_path: Path, page: Page
 ) -> None:
-    async with shown(scene(tmp_path), page) as seen:
-        await seen.scene.mirrored(3)
-        await seen.says("All 3 documents are searchable", "#sentence")
-        await seen.until("document.querySelector('[data-key=\"audit docs\"]')")  # after the pass
-        await asyncio.to_thread(seen.thread.stop)
-        await is_grey(seen, time.monotonic())
-        seen.serve()
-        await seen.until(f"!({LOST})")
-        assert set(await seen.run(BUTTONS)) == {False}
-        assert await seen.text("#sentence") == "All 3 documents are searchable"
+    async with shown(scene(tmp_path), page) as view:
+        await view.scene.mirrored(3)
+        await view.says("All 3 documents are searchable", "#sentence")
+        await view.until("document.querySelector('[data-key=\"audit docs\"]')")  # after the pass
+        await asyncio.to_thread(view.thread.stop)
+        await is_grey(view, time.monotonic())
+        view.serve()
+        await view.until(f"!({LOST})")
+        assert set(await view.run(BUTTONS)) == {False}
+        assert await view.text("#sentence") == "All 3 documents are searchable"
 
 
 @long

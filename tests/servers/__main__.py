@@ -37,13 +37,13 @@ def main(words: Sequence[str]) -> int:
     if not environments:
         return 0
     with tempfile.TemporaryDirectory(prefix="kbsync-servers-") as scratch, ExitStack() as stack:
-        begun = time.monotonic()
+        started_at = time.monotonic()
         try:
             there = _started(environments, Path(scratch), stack)
         except NotStarted as error:
             print(error, file=sys.stderr)
             return 1
-        print(f"{', '.join(there)} up in {time.monotonic() - begun:.0f} s", flush=True)
+        print(f"{', '.join(there)} up in {time.monotonic() - started_at:.0f} s", flush=True)
         if "--serve" in words:
             print(json.dumps(there), flush=True)
             signal.pause()
@@ -58,16 +58,16 @@ def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 def _installed(names: Sequence[str]) -> dict[str, Path]:
     """Return the environment of each server that this machine can install."""
-    found = {}
+    results = {}
     for name in names:
-        begun = time.monotonic()
+        started_at = time.monotonic()
         try:
             uv()
-            found[name] = install(name)
-            print(f"{name} installed in {time.monotonic() - begun:.0f} s", flush=True)
+            results[name] = install(name)
+            print(f"{name} installed in {time.monotonic() - started_at:.0f} s", flush=True)
         except (NotInstalled, OSError) as error:
             print(f"{name} is left out, it cannot be installed here: {error}", flush=True)
-    return found
+    return results
 
 
 def _started(environments: dict[str, Path], scratch: Path, stack: ExitStack) -> dict[str, dict[str, Any]]:

@@ -26,14 +26,14 @@ def _list(what: str, number: int, state: str) -> Probe:
     """Repeat until this many documents are in a state."""
 
     def is_over(body: Any) -> bool:
-        return [one["status"] for one in body["documents"]].count(state) == number
+        return [document["status"] for document in body["documents"]].count(state) == number
 
     return Probe(what, "POST", "/documents/paginated", json={"page": 1, "page_size": 10}, until=is_over)
 
 
 def _listed_by(what: str, words: Sequence[str]) -> Probe:
-    asked = {"page": 1, "page_size": 10, "status_filters": words}
-    return Probe(what, "POST", "/documents/paginated", json=asked)
+    request = {"page": 1, "page_size": 10, "status_filters": words}
+    return Probe(what, "POST", "/documents/paginated", json=request)
 
 
 def _search(what: str, query: str) -> Probe:
@@ -41,8 +41,8 @@ def _search(what: str, query: str) -> Probe:
 
 
 def _delete(what: str, *ids: str) -> Probe:
-    asked = {"doc_ids": ids, "delete_file": True, "delete_llm_cache": True}
-    return Probe(what, "DELETE", "/documents/delete_document", json=asked)
+    request = {"doc_ids": ids, "delete_file": True, "delete_llm_cache": True}
+    return Probe(what, "DELETE", "/documents/delete_document", json=request)
 
 
 def _deletion(what: str) -> Probe:
@@ -50,8 +50,8 @@ def _deletion(what: str) -> Probe:
 
 
 def _ask(what: str, path: str, words: str, **more: Any) -> Probe:
-    asked = {"query": words, "mode": "naive", "include_references": True, "include_chunk_content": True}
-    return Probe(what, "POST", path, json={**asked, "conversation_history": [], **more})
+    request = {"query": words, "mode": "naive", "include_references": True, "include_chunk_content": True}
+    return Probe(what, "POST", path, json={**request, "conversation_history": [], **more})
 
 
 COUNTS = "/documents/status_counts"

@@ -120,22 +120,22 @@ class _Conversation(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            asked = json.loads(self._body())
+            request = json.loads(self._body())
         except ValueError:
             self._refuse(400, "the body is not JSON")
             return
         path, orders = self._path(), self.server.orders
         if path == "/control":
-            self.server.orders = Orders(**asked)
+            self.server.orders = Orders(**request)
             self._answer(200, asdict(self.server.orders))
             return
         self.server.asked.append(path)
         time.sleep(orders.delay)
         match path:
             case "/v1/embeddings":
-                self._embed(asked)
+                self._embed(request)
             case "/v1/chat/completions":
-                self._chat(asked)
+                self._chat(request)
             case _:
                 self._refuse(404, f"there is no {path}")
 
@@ -155,9 +155,9 @@ class _Conversation(BaseHTTPRequestHandler):
         self._answer(200, {"object": "list", "model": asked.get("model"), "data": rows, "usage": usage})
 
     def _chat(self, asked: dict[str, Any]) -> None:
-        said = str(asked["messages"])
+        messages = str(asked["messages"])
         text = self.server.orders.chat or (
-            END_OF_EXTRACTION if END_OF_EXTRACTION in said else f"You said: {said}"
+            END_OF_EXTRACTION if END_OF_EXTRACTION in messages else f"You said: {messages}"
         )
         about = {"id": "chat-1", "created": 1, "model": asked.get("model")}
         if not asked.get("stream"):

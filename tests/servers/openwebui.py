@@ -42,8 +42,8 @@ def _through(what: str, word: str) -> Probe:
 
 
 def _search(what: str, words: str, base: str = "{base}") -> Probe:
-    asked = {"collection_names": [base], "query": words, "k": 5}
-    return Probe(what, "POST", "/api/v1/retrieval/query/collection", json=asked)
+    request = {"collection_names": [base], "query": words, "k": 5}
+    return Probe(what, "POST", "/api/v1/retrieval/query/collection", json=request)
 
 
 def _to(what: str, path: str, body: Any, **more: Any) -> Probe:

@@ -67,17 +67,17 @@ def stand_in(
 
 def differences(probes: Iterable[Probe], ours: Side, theirs: Side) -> list[str]:
     """Return one line for each: `probe: place: the stand-in's value, the server's value`."""
-    found = []
+    matching = []
     ours_kept, theirs_kept = dict(ours.values), dict(theirs.values)
     for probe in probes:
         here = shape(_ask(probe, ours, ours_kept))
         there = shape(_ask(probe, theirs, theirs_kept))
-        found += [
+        matching += [
             f"{probe.name}: {place}: {here.get(place, 'nothing')}, really {there.get(place, 'nothing')}"
             for place in sorted(here.keys() | there.keys())
             if here.get(place) != there.get(place)
         ]
-    return found
+    return matching
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Judgement:
 
 def judge(found: Iterable[str], known: Mapping[str, str]) -> Judgement:
     """`known`: a difference, or a pattern (`*`) up to its second colon → the reason."""
-    told, unknown, used = [], [], set()
+    messages, unknown, used = [], [], set()
     for one in found:
         place = ":".join(one.split(":")[:2])
         pattern = next((each for each in known if fnmatchcase(place, each)), None)
@@ -99,8 +99,8 @@ def judge(found: Iterable[str], known: Mapping[str, str]) -> Judgement:
             unknown.append(one)
         else:
             used.add(pattern)
-            told.append(f"{one} ({known[pattern]})")
-    return Judgement(told, unknown, [each for each in known if each not in used])
+            messages.append(f"{one} ({known[pattern]})")
+    return Judgement(messages, unknown, [each for each in known if each not in used])
 
 
 def shape(answer: httpx.Response) -> dict[str, str]:
@@ -109,12 +109,12 @@ def shape(answer: httpx.Response) -> dict[str, str]:
     The types of a list's elements are joined: `null or string`. A key that only some have is `… or nothing`.
     An empty list differs from one with elements.
     """
-    found = {"status": {str(answer.status_code)}}
+    result = {"status": {str(answer.status_code)}}
     kind = answer.headers.get("content-type", "none").partition(";")[0]
     if kind != "application/json":
-        return {**_written(found), "body": kind}
-    _look(answer.json(), "body", found)
-    return _written(found)
+        return {**_written(result), "body": kind}
+    _look(answer.json(), "body", result)
+    return _written(result)
 
 
 def _look(value: Any, place: str, found: dict[str, set[str]]) -> None:

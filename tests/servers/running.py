@@ -156,19 +156,21 @@ def _says(*words: str) -> bool:
 
 def _run(*words: str | Path) -> None:
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        completed = subprocess.run(
+            words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
     except OSError as error:
         raise NotInstalled(str(error)) from error
-    if done.returncode != 0:
-        raise NotInstalled("\n".join((done.stdout + done.stderr).strip().splitlines()[-10:]))
+    if completed.returncode != 0:
+        raise NotInstalled("\n".join((completed.stdout + completed.stderr).strip().splitlines()[-10:]))
 
 
 def tokenizers(environment: Path) -> Path:
     """Return tiktoken's files, which it would download; litellm contains them, and is installed for their
     sake.
     """
-    [found] = environment.glob("lib/python3*/site-packages/litellm/litellm_core_utils/tokenizers")
-    return found
+    [result] = environment.glob("lib/python3*/site-packages/litellm/litellm_core_utils/tokenizers")
+    return result
 
 
 # ---- running
@@ -226,5 +228,5 @@ def _until_ready(process: subprocess.Popen[bytes], ready: str, log: Path) -> Non
                 return
         time.sleep(0.1)
     what = "is not up yet" if process.poll() is None else f"ended with code {process.returncode}"
-    said = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
-    raise NotStarted(f"{Path(os.fspath(process.args[0])).name} {what}:\n{said}")  # type: ignore[index]
+    log_tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+    raise NotStarted(f"{Path(os.fspath(process.args[0])).name} {what}:\n{log_tail}")  # type: ignore[index]

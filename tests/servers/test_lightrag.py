@@ -110,5 +110,5 @@ def test_file_renamed_during_a_lost_state_is_found_by_its_new_name(
     place.once()
     assert place.status()["documents"]["ready"] == 2
     assert place.found("avocet")[0].endswith("a long-legged bird.md")
-    told = place.run("verify", "--json")
-    assert told.code == 0, told.out
+    verification = place.run("verify", "--json")
+    assert verification.code == 0, verification.out

@@ -30,18 +30,20 @@ def test_mcp_conformance_test_over_http_passes(
     checks = place.root / "checks"
     with serving(place, free_address()) as url:
         words = ("server", "--url", url, "--suite", "all", "-o", checks)
-        done = of_node(Path(servers["mcp"]["environment"]), "conformance", *words, timeout=LONGEST)
+        completed = of_node(Path(servers["mcp"]["environment"]), "conformance", *words, timeout=LONGEST)
     passed, wrong = set[str](), list[str]()
     for file in sorted(checks.glob("server-*/checks.json")):
         # The folder ends with the time, as in server-ping-2026-11-23T09-34-35-981Z.
         scenario = file.parent.name.removeprefix("server-")[:-25]
-        found = [one for one in json.loads(file.read_text()) if one["status"] not in ("SUCCESS", "INFO")]
-        wrong += [f"{scenario}: {one['id']}: {one.get('errorMessage', one['status'])}" for one in found]
-        passed |= set() if found else {scenario}
+        matching = [
+            load for load in json.loads(file.read_text()) if load["status"] not in ("SUCCESS", "INFO")
+        ]
+        wrong += [f"{scenario}: {one['id']}: {one.get('errorMessage', one['status'])}" for one in matching]
+        passed |= set() if matching else {scenario}
     verdict = judge(wrong, KNOWN)
     for one in verdict.known:
         record_property("difference", one)
-    assert passed == PASSED, done.stdout + done.stderr
+    assert passed == PASSED, completed.stdout + completed.stderr
     assert verdict.unknown == [] and verdict.idle == []
 
 
@@ -58,10 +60,12 @@ def inspected(servers: dict[str, Any], place: Place) -> Callable[..., Any]:
 
     def ask(*words: str) -> Any:
         environment = Path(servers["mcp"]["environment"])
-        done = of_node(environment, *program, *words, env=place.environ({}), timeout=LONGEST)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Schema portability" not in done.stderr and 'tool "' not in done.stderr, done.stderr
-        return json.loads(done.stdout)
+        completed = of_node(environment, *program, *words, env=place.environ({}), timeout=LONGEST)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        assert "Schema portability" not in completed.stderr and 'tool "' not in completed.stderr, (
+            completed.stderr
+        )
+        return json.loads(completed.stdout)
 
     return ask
 

@@ -90,8 +90,8 @@ class TestOgxItself(SharedTextsSuite):
         _ask(given, "POST", f"/vector_stores/{store}/files", json=own)
         [ours] = await world.make_ready(world.document("a.md", text))
         assert await world.target.delete([ours]) == {ours: None}
-        found = _ask(given, "POST", f"/vector_stores/{store}/search", json={"query": "kestrel"})["data"]
-        assert [one["filename"] for one in found] == ["theirs.md"]
+        result = _ask(given, "POST", f"/vector_stores/{store}/search", json={"query": "kestrel"})["data"]
+        assert [one["filename"] for one in result] == ["theirs.md"]
         row = _ask(given, "GET", f"/vector_stores/{store}/files/{theirs}")
         assert row["attributes"] == {"team": "support"}
 

@@ -51,8 +51,8 @@ class OpenWebuiServer(RealWorld):
 
     async def open(self) -> Target:
         # Its SQLite refuses one upload in a hundred where four come at a time: an answer that is unsure.
-        given = {**place_of(self.given, self.base), "concurrency": 1}
-        return OpenWebuiTarget(block(OpenWebuiTargetConfig, **given), around())
+        settings = {**place_of(self.given, self.base), "concurrency": 1}
+        return OpenWebuiTarget(block(OpenWebuiTargetConfig, **settings), around())
 
     def spoiled(self, path: str) -> bytes:
         self.models.give(fail_if="unspeakable")
@@ -71,8 +71,8 @@ def made_base(given: Mapping[str, Any]) -> str:
     """The id of a new, empty knowledge base."""
     headers = {"authorization": f"Bearer {given['api_key']}"}
     wanted = {"name": "docs", "description": "of a test"}
-    made = httpx.post(f"{given['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
-    return str(made.raise_for_status().json()["id"])
+    created = httpx.post(f"{given['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
+    return str(created.raise_for_status().json()["id"])
 
 
 def place_of(given: Mapping[str, Any], base: str) -> dict[str, Any]:
@@ -90,10 +90,10 @@ class TestOpenWebuiServer(TargetSuite):
 
 
 def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
-    given = servers["openwebui"]
-    headers = {"authorization": f"Bearer {given['api_key']}"}
-    real = Side(given["base_url"], headers, {"model": models.CHAT})
-    with stand_in(application(given["api_key"], 1, (0.5, 1.0)), headers, {"model": "some-model"}) as ours:
+    settings = servers["openwebui"]
+    headers = {"authorization": f"Bearer {settings['api_key']}"}
+    real = Side(settings["base_url"], headers, {"model": models.CHAT})
+    with stand_in(application(settings["api_key"], 1, (0.5, 1.0)), headers, {"model": "some-model"}) as ours:
         verdict = judge(differences(PROBES, ours, real), KNOWN)
     for one in verdict.known:
         record_property("difference", one)
@@ -109,8 +109,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def test_folder_is_mirrored_despite_kills(servers: dict[str, Any], place: Place) -> None:
-    given = servers["openwebui"]
-    live(place, {"type": "openwebui", **place_of(given, made_base(given))})
+    settings = servers["openwebui"]
+    live(place, {"type": "openwebui", **place_of(settings, made_base(settings))})
 
 
 def test_server_killed_while_indexing_ends_up_complete(
@@ -192,28 +192,28 @@ def passages(data: Path, file_id: str) -> int:
 
 def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], place: Place) -> None:
     """Those of examples/open-webui/, without containers: its config, with what is elsewhere here."""
-    given = servers["openwebui"]
-    (place.root / "key").write_text(given["api_key"])
+    settings = servers["openwebui"]
+    (place.root / "key").write_text(settings["api_key"])
     text = (EXAMPLE / "kbsync.yaml").read_text()
     elsewhere = {
         "/run/secrets": str(place.root),
         "/data": str(place.docs),
         "/var/lib/kbsync/state": str(place.root / "state"),
-        "http://open-webui:8080": given["base_url"],
+        "http://open-webui:8080": settings["base_url"],
     }
     for there, here in elsewhere.items():
         text = text.replace(there, here)
     place.config.parent.mkdir(parents=True, exist_ok=True)
     place.config.write_text(text)
     name = f"Handbook {uuid.uuid4()}"
-    made = place.run("kb", "create", name, "--json")
-    assert made.code == 0, made.err
-    place.config.write_text(text.replace("none-yet", made.json["knowledge_base"]["id"]))
+    result = place.run("kb", "create", name, "--json")
+    assert result.code == 0, result.err
+    place.config.write_text(text.replace("none-yet", result.json["knowledge_base"]["id"]))
     place.write("guides/birds.md", "The kestrel hovers.\n")
     place.write("copy.md", "The kestrel hovers.\n")
     assert place.run("plan").code == 0
     assert place.once()["uploaded"] == 2
-    found = place.run("search", "kestrel", "--json").json["hits"]
-    assert {hit["path"] for hit in found} == {"guides/birds.md", "copy.md"}
+    results = place.run("search", "kestrel", "--json").json["hits"]
+    assert {hit["path"] for hit in results} == {"guides/birds.md", "copy.md"}
     assert place.run("verify").code == 0
     assert place.run("kb", "show", "--json").json["knowledge_base"]["name"] == name

@@ -104,8 +104,8 @@ def _text(word: str) -> str:
 
 def _is_mirrored(place: Place) -> None:
     """Each file's word is found in its own document, and there is no other document."""
-    told = place.run("verify", "--json")
-    assert told.code == 0, told.out
+    verification = place.run("verify", "--json")
+    assert verification.code == 0, verification.out
     for file in place.docs.rglob("*.md"):
         word = file.read_text().split()[2]
         assert _found(place, word) == [str(file.relative_to(place.docs))]

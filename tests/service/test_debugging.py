@@ -41,7 +41,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 async def test_each_file_check_logs_differences_and_the_decision(tmp_path: Path, kept: Kept) -> None:
     world = World(tmp_path)
-    told = []
+    messages = []
     file = world.write("a.md", "alpha")
     for change in (
         lambda: None,
@@ -52,8 +52,8 @@ async def test_each_file_check_logs_differences_and_the_decision(tmp_path: Path,
     ):
         change()
         await world.once()
-        told += [(one["path"], one["outcome"], one["differs"]) for one in kept.take("file.judged")]
-    outcomes = [(path, outcome) for path, outcome, _ in told]
+        messages += [(one["path"], one["outcome"], one["differs"]) for one in kept.take("file.judged")]
+    outcomes = [(path, outcome) for path, outcome, _ in messages]
     assert outcomes == [
         ("a.md", "new"),
         ("a.md", "same content"),
@@ -61,18 +61,18 @@ async def test_each_file_check_logs_differences_and_the_decision(tmp_path: Path,
         ("b.md", "renamed, from a.md"),
         ("b.md", "not mirrored: empty"),
     ]
-    assert told[0][2] == []
-    assert told[1][2] == ["mtime", "ctime"]
-    assert {"mtime", "ctime"} <= set(told[2][2])
+    assert messages[0][2] == []
+    assert messages[1][2] == ["mtime", "ctime"]
+    assert {"mtime", "ctime"} <= set(messages[2][2])
 
 
 def test_debug_details_are_logged_only_when_enabled(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write("a.md", "alpha")
     place.configure()
-    told = place.run("--once", "--log-level", "debug").err
-    assert '"outcome": "new"' in told
-    assert '"event": "file.judged"' in told
-    assert '"event": "action.decided"' in told
+    output = place.run("--once", "--log-level", "debug").err
+    assert '"outcome": "new"' in output
+    assert '"event": "file.judged"' in output
+    assert '"event": "action.decided"' in output
     place.write("a.md", "other")
     assert "file.judged" not in place.run("--once").err

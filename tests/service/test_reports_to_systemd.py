@@ -57,12 +57,12 @@ def heard(reports: ServiceReports) -> Heard:
 
 async def test_ready_waits_for_every_mirror() -> None:
     async with reporting() as reports:
-        begun = [asyncio.Event(), asyncio.Event()]
-        ready = asyncio.create_task(reports.ready_after(begun))
-        begun[0].set()
+        started = [asyncio.Event(), asyncio.Event()]
+        ready = asyncio.create_task(reports.ready_after(started))
+        started[0].set()
         await reports.clock.sleep(READY_LATEST / 2)
         assert heard(reports).words == []
-        begun[1].set()
+        started[1].set()
         await ready
         assert heard(reports).words == [(READY_LATEST / 2, "READY=1")]
 

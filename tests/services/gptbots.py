@@ -24,12 +24,12 @@ class GptbotsWorld(RemoteWorld):
 
     def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
         """Group texts by the path in the document's marker, under today's prefix."""
-        found: dict[str, list[str]] = {}
+        results: dict[str, list[str]] = {}
         for document in self.documents():
             path = self.path_of(document)
             if path is not None and (document["serving"] or not searchable):
-                found.setdefault(path, []).append(document["serving" if searchable else "sha256"])
-        return found
+                results.setdefault(path, []).append(document["serving" if searchable else "sha256"])
+        return results
 
     def path_of(self, document: dict[str, Any]) -> str | None:
         path = unquote(urlsplit(document["source_url"]).path).removeprefix("/")

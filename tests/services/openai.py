@@ -103,7 +103,7 @@ class OpenaiBench(ZhipuBench):
         mark = mark_in({"attributes": attached.attributes})
         path = attached.file.sent_name if mark is None else mark.path
         return path.removeprefix(
-            next(each.prefix for each in self._namings() if path.startswith(each.prefix))
+            next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
         )
 
     def ours(self) -> list[OwnDocument]:
