@@ -55,8 +55,8 @@ class Tree:
         return set(self.entries.get(directory, {}).values())
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
-        found = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
-        return {name: known for (above, _, name), known in found if above == directory}
+        result = ((path.rpartition("/"), known) for path, known in self.stored.items() if path)
+        return {name: known for (above, _, name), known in result if above == directory}
 
     def folder(self, directory: str) -> StoredFolder | None:
         return self.stored.get(directory)
@@ -64,9 +64,9 @@ class Tree:
     def learn(self, listing: FolderListing) -> None:
         self.stored[listing.path] = StoredFolder(listing.version, listing.is_mount, listing.problem)
         rows = self.entries.setdefault(listing.path, {})
-        for found in listing.changed:
-            s = found.stamp
-            rows[found.name] = (found.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
+        for changes in listing.changed:
+            s = changes.stamp
+            rows[changes.name] = (changes.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
         for name in listing.missing:
             del rows[name]
         for name in [*listing.gone_folders, *(name for name, _ in listing.excluded_folders)]:
@@ -78,16 +78,16 @@ class Tree:
 
 def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
     """Return a scan's listings by path, without storing them."""
-    found = list(Scan(root, tree, rules, **how))
-    assert len({listing.path for listing in found}) == len(found)
-    return {listing.path: listing for listing in found}
+    changes = list(Scan(root, tree, rules, **how))
+    assert len({listing.path for listing in changes}) == len(changes)
+    return {listing.path: listing for listing in changes}
 
 
 def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
-    found = listed(root, tree, rules, **how)
-    for listing in found.values():
+    changes = listed(root, tree, rules, **how)
+    for listing in changes.values():
         tree.learn(listing)
-    return found
+    return changes
 
 
 def known(root: Path, tree: Tree, *paths: str) -> None:

@@ -57,9 +57,9 @@ def hexed(content: bytes) -> str:
 
 
 def stamp(root: Path, path: str) -> Stamp:
-    seen = stat_path(root, path).stamp
-    assert seen
-    return seen
+    path_stat = stat_path(root, path).stamp
+    assert path_stat
+    return path_stat
 
 
 def append(file: Path) -> None:

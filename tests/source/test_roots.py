@@ -33,10 +33,10 @@ def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_root_is_identified_by_inode_file_system_and_mount(tmp_path: Path) -> None:
-    found = identify(tmp_path)
-    assert (found.dev, found.ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
-    assert found.fs_type not in ("", "unknown")
-    assert not found.is_mount
+    identity = identify(tmp_path)
+    assert (identity.dev, identity.ino) == (tmp_path.stat().st_dev, tmp_path.stat().st_ino)
+    assert identity.fs_type not in ("", "unknown")
+    assert not identity.is_mount
     assert identify(Path("/proc")) == RootIdentity(
         os.stat("/proc").st_dev, os.stat("/proc").st_ino, "proc", True
     )

@@ -25,7 +25,7 @@ from tests.source.folders import OBSTACLES, RULES, Tree, descriptors, known, lea
 
 
 def names(listing: FolderListing) -> list[str]:
-    return [found.name for found in listing.changed]
+    return [changes.name for changes in listing.changed]
 
 
 def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], Iterator[Any]]) -> None:
@@ -42,17 +42,17 @@ def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], I
 
 def test_scan_reports_only_differences(root: Path, tree: Tree) -> None:
     known(root, tree, "a.md", "docs/b.md", "docs/c.md", "old/d.md")
-    again = Scan(root, tree, RULES)
-    assert list(again) == []
-    assert again.summary == scanner.ScanSummary(directories=3, files=4)
+    scan = Scan(root, tree, RULES)
+    assert list(scan) == []
+    assert scan.summary == scanner.ScanSummary(directories=3, files=4)
     write(root, "a.md", "changed")
     (root / "docs/b.md").unlink()
     shutil.rmtree(root / "old")
     write(root, "new/e.md")
     for deep in (False, True):
-        found = Scan(root, tree, RULES, deep=deep)
-        list(found)
-        assert found.summary.changes == 4
+        changes = Scan(root, tree, RULES, deep=deep)
+        list(changes)
+        assert changes.summary.changes == 4
 
 
 @pytest.mark.parametrize("how", ["size", "mtime", "ctime", "ino"])
@@ -68,10 +68,10 @@ def test_any_part_of_a_stamp_reveals_a_change(root: Path, tree: Tree, how: str) 
     else:
         file.write_text("longer than before\n" if how == "size" else "two\n")
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    found = listed(root, tree)
-    assert list(found) == ["docs"] if how != "ino" else "docs" in found
-    assert names(found["docs"]) == ["a.md"]
-    assert not found["docs"].missing
+    changes = listed(root, tree)
+    assert list(changes) == ["docs"] if how != "ino" else "docs" in changes
+    assert names(changes["docs"]) == ["a.md"]
+    assert not changes["docs"].missing
 
 
 def test_file_and_folder_replacing_each_other_are_detected(root: Path, tree: Tree) -> None:
@@ -80,9 +80,9 @@ def test_file_and_folder_replacing_each_other_are_detected(root: Path, tree: Tre
     write(root, "x.md/inner.md")
     shutil.rmtree(root / "y")
     write(root, "y")
-    found = learnt(root, tree)
-    assert (found[""].missing, found[""].gone_folders, names(found[""])) == (("x.md",), ("y",), ["y"])
-    assert found["x.md"].new
+    changes = learnt(root, tree)
+    assert (changes[""].missing, changes[""].gone_folders, names(changes[""])) == (("x.md",), ("y",), ["y"])
+    assert changes["x.md"].new
     assert listed(root, tree) == {}
 
 
@@ -94,8 +94,8 @@ def test_excluded_and_special_files_are_reported_once_with_their_kind(root: Path
     os.mkfifo(root / "pipe.md")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "socket.md"))
-        found = learnt(root, tree)
-    assert {entry.name: (entry.kind, entry.links) for entry in found[""].changed} == {
+        changes = learnt(root, tree)
+    assert {entry.name: (entry.kind, entry.links) for entry in changes[""].changed} == {
         **dict.fromkeys(("a.md~", "b.md"), (FileKind.FILE, 2)),
         **dict.fromkeys(("loop", "link.md"), (FileKind.SYMLINK, 1)),
         **dict.fromkeys(("pipe.md", "socket.md"), (FileKind.SPECIAL, 1)),
@@ -108,8 +108,8 @@ def test_every_name_a_file_system_allows_is_found(root: Path, tree: Tree) -> Non
     raw = [os.fsencode(name) for name in odd] + [b"latin-\xe9.md", b"\xff\xfe"]
     for name in raw:
         (root / os.fsdecode(name)).write_bytes(b"x")
-    found = learnt(root, tree)
-    assert {os.fsencode(name) for name in names(found[""])} == set(raw)
+    changes = learnt(root, tree)
+    assert {os.fsencode(name) for name in names(changes[""])} == set(raw)
     assert listed(root, tree) == {}
 
 
@@ -125,8 +125,8 @@ def test_folders_excluded_by_rules_are_not_entered(root: Path, tree: Tree) -> No
 def test_known_folder_excluded_now_is_reported_with_the_rule(root: Path, tree: Tree) -> None:
     known(root, tree, "drafts/deep/a.md")
     write(root, ".kbsyncignore", "drafts/\n")
-    found = learnt(root, tree)
-    ((name, verdict),) = found[""].excluded_folders
+    changes = learnt(root, tree)
+    ((name, verdict),) = changes[""].excluded_folders
     assert (name, verdict.choice, verdict.rule) == ("drafts", FileChoice.EXCLUDED, ".kbsyncignore:1")
     assert listed(root, tree) == {}
 
@@ -134,12 +134,14 @@ def test_known_folder_excluded_now_is_reported_with_the_rule(root: Path, tree: T
 def test_changed_ignore_file_reselects_its_subtree(root: Path, tree: Tree) -> None:
     known(root, tree, "a.md", "docs/b.md", "docs/deep/c.md", "other/d.md")
     write(root, "docs/.kbsyncignore", "*.txt\n")
-    found = learnt(root, tree)
-    assert list(found) == ["docs", "docs/deep"]
-    assert all(listing.reselect and not listing.new for listing in found.values())
-    assert names(found["docs"]) == [".kbsyncignore", "b.md"]
-    assert names(found["docs/deep"]) == ["c.md"]
-    assert found["docs/deep"].rules.verdict("docs/deep/x.txt", 1, FileKind.FILE).choice is FileChoice.EXCLUDED
+    changes = learnt(root, tree)
+    assert list(changes) == ["docs", "docs/deep"]
+    assert all(listing.reselect and not listing.new for listing in changes.values())
+    assert names(changes["docs"]) == [".kbsyncignore", "b.md"]
+    assert names(changes["docs/deep"]) == ["c.md"]
+    assert (
+        changes["docs/deep"].rules.verdict("docs/deep/x.txt", 1, FileKind.FILE).choice is FileChoice.EXCLUDED
+    )
     assert listed(root, tree) == {}
 
 
@@ -165,11 +167,11 @@ def test_unusable_ignore_file_never_widens_the_selection(
             ignore.write_text(text)
     if obstacle == "secret/\n":
         refuse(monkeypatch, "open", ".kbsyncignore", errno.EACCES)
-    found = listed(root, tree)
-    problem = found.get("docs", found[""])
+    changes = listed(root, tree)
+    problem = changes.get("docs", changes[""])
     assert ".kbsyncignore" in problem.problem
     assert not problem.changed and not problem.version
-    assert "docs/secret" not in found
+    assert "docs/secret" not in changes
 
 
 @pytest.mark.parametrize("number", OBSTACLES)
@@ -183,10 +185,10 @@ def test_unopenable_folder_is_unknown_not_missing_and_reported_once(
         assert (listing.path, listing.missing, listing.gone_folders) == ("docs", (), ())
         assert listing.problem.startswith(f"cannot be listed: {os.strerror(number).lower()}")
         assert listed(root, tree) == {}
-    found = learnt(root, tree)
-    assert set(found) == {"docs", "docs/deep"}, "all below it is reported again"
-    assert names(found["docs/deep"]) == ["a.md"]
-    assert not found["docs/deep"].new and not found["docs"].problem
+    changes = learnt(root, tree)
+    assert set(changes) == {"docs", "docs/deep"}, "all below it is reported again"
+    assert names(changes["docs/deep"]) == ["a.md"]
+    assert not changes["docs/deep"].new and not changes["docs"].problem
     assert listed(root, tree) == {}
 
 
@@ -270,9 +272,9 @@ def test_scan_can_start_at_a_subfolder_with_inherited_rules(root: Path, tree: Tr
     write(root, "docs/deep/a.txt")
     write(root, "docs/deep/er/b.md")
     write(root, "other/c.md")
-    found = listed(root, tree, start="docs/deep")
-    assert list(found) == ["docs/deep", "docs/deep/er"]
-    assert found["docs/deep"].rules.verdict("docs/deep/a.txt", 1, FileKind.FILE).rule == ".kbsyncignore:1"
+    changes = listed(root, tree, start="docs/deep")
+    assert list(changes) == ["docs/deep", "docs/deep/er"]
+    assert changes["docs/deep"].rules.verdict("docs/deep/a.txt", 1, FileKind.FILE).rule == ".kbsyncignore:1"
     learnt(root, tree)
     assert listed(root, tree, start="docs/deep") == {}
 
@@ -341,11 +343,11 @@ def test_folders_closed_on_the_way_down_are_reopened_on_the_way_up(
         write(root, folder + "e/f/a.md")
     paths = {"", *(f.rstrip("/") for f in chain if f), *(f + x for f in chain for x in ("e", "e/f"))}
     before = descriptors()
-    found = []
+    matching = []
     for listing in Scan(root, Tree(), RULES):
-        found.append(listing.path)
+        matching.append(listing.path)
         assert descriptors() - before <= held + 2, listing.path
-    assert (set(found), len(found)) == (paths, len(paths))
+    assert (set(matching), len(matching)) == (paths, len(paths))
     learnt(root, tree)
     assert listed(root, tree) == {}
 

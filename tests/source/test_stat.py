@@ -48,9 +48,9 @@ def test_unreadable_path_is_unknown_with_a_reason(
 ) -> None:
     write(tmp_path, "docs/a.md")
     refuse(monkeypatch, call, name, number)
-    seen = stat_path(tmp_path, "docs/a.md")
-    assert seen.presence is Presence.UNKNOWN
-    assert os.strerror(number).lower() in seen.problem
+    path_stat = stat_path(tmp_path, "docs/a.md")
+    assert path_stat.presence is Presence.UNKNOWN
+    assert os.strerror(number).lower() in path_stat.problem
 
 
 @pytest.mark.parametrize("number", SHORTAGES)
@@ -83,9 +83,9 @@ def test_path_longer_than_path_max_can_be_checked(tmp_path: Path) -> None:
 
 
 def test_nothing_is_missing_below_a_missing_root(tmp_path: Path) -> None:
-    seen = stat_path(tmp_path / "nowhere", "a.md")
-    assert seen.presence is Presence.UNKNOWN
-    assert str(tmp_path / "nowhere") in seen.problem
+    path_stat = stat_path(tmp_path / "nowhere", "a.md")
+    assert path_stat.presence is Presence.UNKNOWN
+    assert str(tmp_path / "nowhere") in path_stat.problem
 
 
 def test_nothing_is_missing_below_another_root(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ DISK, HOME = Mount(1, "/", "ext4", device="8:1"), Mount(2, "/home", "ext4", devi
 def test_part_of_a_file_system_mounted_elsewhere_is_a_bind_mount(
     mounts: list[Mount], point: str | None
 ) -> None:
-    found = bound("/srv/docs", mounts)
-    assert (found.point if found else None) == point
+    binds = bound("/srv/docs", mounts)
+    assert (binds.point if binds else None) == point
 
 
 def test_folder_bind_mounted_over_itself_by_a_sandbox_does_not_count() -> None:

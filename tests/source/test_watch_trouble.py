@@ -394,8 +394,8 @@ async def test_limit_reached_at_start_causes_polling_until_raised(
     clock, makers = Clock(1000.0), [make]
 
     def make_observer() -> TreeObserver:
-        made: TreeObserver = makers[0]()
-        return made
+        created: TreeObserver = makers[0]()
+        return created
 
     here = machine(clock=clock, make_observer=make_observer)
     async with listening(root, state, machine=here) as hearing:

@@ -80,9 +80,9 @@ def library_threads() -> set[threading.Thread]:
 
 def inotify_fds() -> frozenset[int]:
     """The descriptors of this process that are inotify instances."""
-    found: set[int] = set()
+    results: set[int] = set()
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # closed meanwhile
             if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
-                found.add(int(name))
-    return frozenset(found)
+                results.add(int(name))
+    return frozenset(results)

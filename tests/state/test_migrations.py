@@ -107,8 +107,8 @@ async def test_held_deletions_and_their_approval_survive_the_upgrade(world: Worl
     held, joining, _ = (path for path, _, _ in SERVED.values())
     assert set(world.served()) == (set() if is_approved else {held, joining})
     assert world.statuses() == ({} if is_approved else {"held": 2})
-    asked = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.id)])
-    assert asked == ([] if is_approved else [7])
+    hold_ids = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.id)])
+    assert hold_ids == ([] if is_approved else [7])
     assert world.puts() == 0
 
 

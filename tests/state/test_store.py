@@ -55,15 +55,15 @@ def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
 
 
 async def test_write_returns_only_after_its_commit(tmp_path: Path) -> None:
-    path, seen = tmp_path / "state.db", list[tuple[str, int]]()
+    path, observed = tmp_path / "state.db", list[tuple[str, int]]()
 
     def look_from_outside(moment: str) -> None:
         with closing(open_reader(path)) as other:
-            seen.append((moment, other.execute("SELECT count(*) FROM mirror").get))
+            observed.append((moment, other.execute("SELECT count(*) FROM mirror").get))
 
     store = StateStore(path, on_commit=look_from_outside)
     await store.write(mirror)
-    assert seen == [("before", 0), ("after", 1)]
+    assert observed == [("before", 0), ("after", 1)]
     store.close()
 
 
@@ -103,8 +103,8 @@ async def test_messages_from_disk_or_service_are_stored_whatever_bytes_they_cont
     m = await store.write(record)
     [folder] = store.read_now(lambda tx: tx.folders.problems(m))
     assert folder.problem == f"{ODD} cannot be read"
-    found = store.read_now(lambda tx: tx.entries.get(m, ODD))
-    assert found is not None and found.verdict == Verdict(FileChoice.SKIPPED, ODD, f"{ODD}:3")
+    result = store.read_now(lambda tx: tx.entries.get(m, ODD))
+    assert result is not None and result.verdict == Verdict(FileChoice.SKIPPED, ODD, f"{ODD}:3")
     [odd, cut] = store.read_now(lambda tx: tx.uploads.in_states(m, 1, (UploadState.FAILED,)))
     assert (odd.reason, odd.code, cut.reason) == (ODD, ODD, "half of a pair: \ufffd")
 
