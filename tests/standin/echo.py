@@ -70,7 +70,9 @@ class Echo(Application[Switches, Document]):
         return self.add(Document(id=name, name=name, content=content, created=self.now))
 
     def snapshot(self) -> dict[str, Any]:
-        there = [{"name": one.name, "size": len(one.content)} for one in self.documents.values()]
+        there = [
+            {"name": document.name, "size": len(document.content)} for document in self.documents.values()
+        ]
         return {"documents": there}
 
 

@@ -25,15 +25,17 @@ def app(request: pytest.FixtureRequest) -> Application[Any, Any]:
 
 def ask(app: Application[Any, Any], key: str = "a.key", **headers: str) -> int:
     """Return the status of the first call that reads something and has no id in its path."""
-    path = next(one.pattern.pattern for one in app.routes if one.method == "GET" and "{" not in one.path)
-    given = {"authorization": f"Bearer {key}", "x-api-key": key, "host": "here", **headers}
-    return app.answer(Request(1, "GET", path, path, {}, given), None).status
+    path = next(
+        route.pattern.pattern for route in app.routes if route.method == "GET" and "{" not in route.path
+    )
+    settings = {"authorization": f"Bearer {key}", "x-api-key": key, "host": "here", **headers}
+    return app.answer(Request(1, "GET", path, path, {}, settings), None).status
 
 
 def test_cookie_is_a_violation(app: Application[Any, Any]) -> None:
     app.violations.clear()
     ask(app, cookie="session=1")
-    assert any("a cookie was sent" in one for one in app.violations)
+    assert any("a cookie was sent" in violation for violation in app.violations)
 
 
 def test_key_is_refused_once_revoked(app: Application[Any, Any]) -> None:
@@ -47,12 +49,12 @@ def test_key_is_refused_once_revoked(app: Application[Any, Any]) -> None:
 def test_foreign_changes_are_in_the_snapshot_and_in_the_journal(app: Application[Any, Any]) -> None:
     guide = app.put_foreign({"name": "guide.md", "text": "by somebody else"})
     assert (guide["foreign"], guide["deleted"], guide["sent_name"]) == (True, False, "guide.md")
-    assert [one["id"] for one in app.snapshot()["documents"]] == [guide["id"]]
+    assert [document["id"] for document in app.snapshot()["documents"]] == [guide["id"]]
     app.put_foreign({"delete": "guide.md"})
-    assert [one for one in app.snapshot()["documents"] if not one["deleted"]] == []
+    assert [document for document in app.snapshot()["documents"] if not document["deleted"]] == []
     entries = app.journal()
-    assert [one["n"] for one in entries] == list(range(1, len(entries) + 1))
-    assert {one["at"] for one in entries} == {NOON}
+    assert [entry["n"] for entry in entries] == list(range(1, len(entries) + 1))
+    assert {entry["at"] for entry in entries} == {NOON}
     assert (entries[-1]["effect"], entries[-1]["id"]) == ("foreign-deleted", guide["id"])
     with pytest.raises(ValueError, match="there is no document"):
         app.put_foreign({"delete": "guide.md"})

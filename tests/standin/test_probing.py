@@ -38,12 +38,12 @@ def test_stand_in_compared_with_itself_has_no_differences() -> None:
 
 def test_key_only_one_side_has_is_reported_unless_excused() -> None:
     with side() as one, side(extra_fields=True) as other:
-        found = differences(PROBES, one, other)
-    assert found
-    assert all("nothing, really" in line for line in found)
-    known = {":".join(line.split(":")[:2]): "it says more than it documents" for line in found}
-    assert judge(found, known).unknown == []
-    assert judge(found, {}).unknown == found
+        differing = differences(PROBES, one, other)
+    assert differing
+    assert all("nothing, really" in line for line in differing)
+    known = {":".join(line.split(":")[:2]): "it says more than it documents" for line in differing}
+    assert judge(differing, known).unknown == []
+    assert judge(differing, {}).unknown == differing
     assert judge([], {"gone: body": "was so once"}).idle == ["gone: body"]
 
 
@@ -71,8 +71,8 @@ def models_url() -> Any:
 
 def test_embedding_model_puts_texts_with_common_words_close_together(models_url: str) -> None:
     texts = ["the kestrel hovers", "a kestrel hovers here", "prices of wool"]
-    given = {"model": models.EMBEDDING, "input": texts}
-    rows = httpx.post(f"{models_url}/embeddings", json=given, trust_env=False).json()["data"]
+    settings = {"model": models.EMBEDDING, "input": texts}
+    rows = httpx.post(f"{models_url}/embeddings", json=settings, trust_env=False).json()["data"]
     one, like, other = (row["embedding"] for row in rows)
     assert len(one) == models.DIMENSIONS
     assert sum(a * b for a, b in zip(one, like, strict=True)) > 0.4
@@ -80,21 +80,23 @@ def test_embedding_model_puts_texts_with_common_words_close_together(models_url:
 
 
 def test_models_fail_as_configured(models_url: str) -> None:
-    control, given = models_url.removesuffix("/v1") + "/control", {"model": "m", "input": "a kestrel"}
+    control, settings = models_url.removesuffix("/v1") + "/control", {"model": "m", "input": "a kestrel"}
     with httpx.Client(trust_env=False) as client:
         client.post(control, json={"fail": 1, "status": 429})
-        statuses = [client.post(f"{models_url}/embeddings", json=given).status_code for _ in range(2)]
+        statuses = [client.post(f"{models_url}/embeddings", json=settings).status_code for _ in range(2)]
         assert statuses == [429, 200]
         client.post(control, json={"fail_if": "kestrel"})
-        assert client.post(f"{models_url}/embeddings", json=given).status_code == 500
+        assert client.post(f"{models_url}/embeddings", json=settings).status_code == 500
         client.delete(control)
-        assert client.post(f"{models_url}/embeddings", json=given).status_code == 200
+        assert client.post(f"{models_url}/embeddings", json=settings).status_code == 200
 
 
 def test_models_answer_whole_and_streamed(models_url: str) -> None:
-    given = {"model": models.CHAT, "messages": [{"role": "user", "content": "hours?"}]}
-    at_once = httpx.post(f"{models_url}/chat/completions", json=given, trust_env=False)
+    settings = {"model": models.CHAT, "messages": [{"role": "user", "content": "hours?"}]}
+    at_once = httpx.post(f"{models_url}/chat/completions", json=settings, trust_env=False)
     assert "hours?" in at_once.json()["choices"][0]["message"]["content"]
-    streamed = httpx.post(f"{models_url}/chat/completions", json={**given, "stream": True}, trust_env=False)
+    streamed = httpx.post(
+        f"{models_url}/chat/completions", json={**settings, "stream": True}, trust_env=False
+    )
     assert streamed.text.count("data: ") == 4
     assert streamed.text.endswith("data: [DONE]\n\n")

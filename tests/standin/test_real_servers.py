@@ -42,20 +42,20 @@ def test_uninstallable_server_is_named_and_skipped(
 def test_each_requirements_list_has_one_cached_environment(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, made = home / "log", list[Path]()
+    log, created = home / "log", list[Path]()
     write_program(
         home / "uv", f'echo "$1 $2" >>{log}; for last; do :; done; mkdir -p "${{last%/bin/python}}"'
     )
     monkeypatch.setattr(running, "uv", lambda: str(home / "uv"))
     for python in ("3.11", "3.11", "3.12"):
         monkeypatch.setattr(running, "_python", lambda _, one=python: one)
-        made.append(running.install("lightrag"))
-    assert made[0] == made[1] != made[2]
+        created.append(running.install("lightrag"))
+    assert created[0] == created[1] != created[2]
     assert log.read_text().splitlines() == ["venv --quiet", "pip install"] * 2
-    assert all(environment.is_dir() for environment in made)
-    os.utime(made[0] / running.MADE, (0, 0))
+    assert all(environment.is_dir() for environment in created)
+    os.utime(created[0] / running.MADE, (0, 0))
     running.install("lightrag")
-    assert not made[0].exists() and made[2].exists()
+    assert not created[0].exists() and created[2].exists()
 
 
 def test_unknown_server_name_is_refused() -> None:
@@ -120,5 +120,5 @@ def test_no_test_is_collected_without_a_server() -> None:
     words = ("--collect-only", "-q", "-p", "no:cacheprovider", "tests/servers")
     command = [sys.executable, "-m", "pytest", *words]
     root = Path(running.__file__).parents[2]
-    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
+    completed = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
+    assert completed.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, completed.stdout

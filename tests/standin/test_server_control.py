@@ -14,11 +14,16 @@ from tests.standin.echo import NOON, spoken, upload
 
 async def test_overview_lists_everything(server: Server, client: httpx.AsyncClient) -> None:
     await client.post("/documents/base", content=b"a.md\n")
-    seen = (await client.get("/_standin")).json()
-    assert (seen["app"], seen["now"], seen["total"], seen["by_op"]) == ("echo", NOON, 1, {"upload": 1})
-    assert seen["faults"] == []
-    assert seen["kinds"].keys() >= {"shout", "lost-answer"}
-    assert "/_standin/faults" in seen["routes"]
+    overview = (await client.get("/_standin")).json()
+    assert (overview["app"], overview["now"], overview["total"], overview["by_op"]) == (
+        "echo",
+        NOON,
+        1,
+        {"upload": 1},
+    )
+    assert overview["faults"] == []
+    assert overview["kinds"].keys() >= {"shout", "lost-answer"}
+    assert "/_standin/faults" in overview["routes"]
 
 
 async def test_every_route_of_the_overview_exists(client: httpx.AsyncClient) -> None:
@@ -29,9 +34,13 @@ async def test_every_route_of_the_overview_exists(client: httpx.AsyncClient) -> 
 async def test_requests_can_be_listed_and_reset(server: Server, client: httpx.AsyncClient) -> None:
     await client.post("/documents/base", content=b"a.md\n")
     await client.get("/documents/b.md")
-    seen = (await client.get("/_standin/requests")).json()
-    assert (seen["total"], seen["by_op"], seen["in_flight_max"]) == (2, {"upload": 1, "read": 1}, 1)
-    assert seen["log"][0] == {
+    overview = (await client.get("/_standin/requests")).json()
+    assert (overview["total"], overview["by_op"], overview["in_flight_max"]) == (
+        2,
+        {"upload": 1, "read": 1},
+        1,
+    )
+    assert overview["log"][0] == {
         "n": 1,
         "op": "upload",
         "method": "POST",
@@ -90,8 +99,8 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
     server.app.violations.append("no key")
     await client.post("/_standin/reset")
     server.advance(100)
-    seen = (await client.get("/_standin")).json()
-    assert (seen["total"], seen["faults"], seen["violations"], seen["late"]) == (0, [], 0, 0)
+    overview = (await client.get("/_standin")).json()
+    assert (overview["total"], overview["faults"], overview["violations"], overview["late"]) == (0, [], 0, 0)
     assert (await client.get("/_standin/documents")).json() == {"documents": []}
 
 

@@ -67,9 +67,9 @@ async def test_latency_is_added_to_each_response() -> None:
     server = Server(Echo(), latency=0.05)
     await server.start()
     loop = asyncio.get_running_loop()
-    begun = loop.time()
+    started_at = loop.time()
     await asyncio.gather(*(spoken(server.port, upload(headers=CLOSE)) for _ in range(4)))
-    took = loop.time() - begun
+    took = loop.time() - started_at
     await server.stop()
     assert took >= 0.05
     assert server.requests.in_flight_max == 4

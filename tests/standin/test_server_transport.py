@@ -200,9 +200,9 @@ async def test_late_response_follows_the_work(server: Server) -> None:
 async def test_slow_reader_takes_the_time_of_its_rate(server: Server, client: httpx.AsyncClient) -> None:
     server.faults.add(Fault("slow-reading", args={"bytes_per_second": 50_000}))
     loop = asyncio.get_running_loop()
-    begun = loop.time()
+    started_at = loop.time()
     answer = await posted(client, text="x" * 5000)
-    assert loop.time() - begun > 0.1
+    assert loop.time() - started_at > 0.1
     assert answer.status_code == 200
     assert effects(server) == 1
 

@@ -56,13 +56,13 @@ def test_uploaded_document_has_a_batch_and_is_queued() -> None:
 def test_document_becomes_available_and_searchable() -> None:
     dify = DirectDify()
     one = dify.add("guide.md", "The badge is at the east door")
-    asked = {"query": "badge"}
+    request = {"query": "badge"}
     dify.now += 1
     assert dify.json("GET", f"{ROOT}/documents/{one['id']}")["indexing_status"] == "indexing"
-    assert dify.json("POST", f"{ROOT}/retrieve", asked)["records"] == []
+    assert dify.json("POST", f"{ROOT}/retrieve", request)["records"] == []
     dify.now += 1
     assert dify.json("GET", f"{ROOT}/documents/{one['id']}")["display_status"] == "available"
-    [record] = dify.json("POST", f"{ROOT}/retrieve", asked)["records"]
+    [record] = dify.json("POST", f"{ROOT}/retrieve", request)["records"]
     assert (record["segment"]["document_id"], record["segment"]["document"]["name"]) == (
         one["id"],
         "guide.md",
@@ -96,8 +96,8 @@ def test_keyword_treats_underscores_as_wildcards() -> None:
     dify = DirectDify()
     for name in ("a_b.md", "axb.md", "c.md"):
         dify.add(name)
-    found = dify.json("GET", f"{ROOT}/documents?keyword=a_b")["data"]
-    assert {one["name"] for one in found} == {"a_b.md", "axb.md"}
+    result = dify.json("GET", f"{ROOT}/documents?keyword=a_b")["data"]
+    assert {one["name"] for one in result} == {"a_b.md", "axb.md"}
 
 
 def test_file_bytes_are_behind_a_signed_address_without_a_key() -> None:
@@ -184,10 +184,10 @@ def test_unknown_keys_and_unknown_bases_have_different_errors() -> None:
 
 def test_bases_are_created_once_per_name_listed_and_deleted() -> None:
     dify = DirectDify()
-    made = dify.json("POST", "/v1/datasets", {"name": "Guides", "indexing_technique": "economy"})
-    assert (made["provider"], made["document_count"], made["doc_form"]) == ("vendor", 0, None)
+    created = dify.json("POST", "/v1/datasets", {"name": "Guides", "indexing_technique": "economy"})
+    assert (created["provider"], created["document_count"], created["doc_form"]) == ("vendor", 0, None)
     assert error(dify.ask("POST", "/v1/datasets", {"name": "Guides"}))[:2] == (409, "dataset_name_duplicate")
-    where = f"/v1/datasets/{made['id']}"
+    where = f"/v1/datasets/{created['id']}"
     listed = dify.json("GET", "/v1/datasets?page=1&limit=100&include_all=true")
     assert [one["name"] for one in listed["data"]] == ["Guides", "Handbook"]
     assert dify.ask("DELETE", where).status == 204
@@ -225,17 +225,17 @@ def test_metadata_uses_the_fields_of_the_base() -> None:
     made = json.loads(response.body)
     assert (response.status, made["name"], made["type"]) == (201, "author", "string")
     assert dify.json("GET", ROOT)["doc_metadata"] == [made]
-    again = dify.ask("POST", f"{ROOT}/metadata", {"type": "number", "name": "author"})
-    assert error(again) == (400, "invalid_param", "Metadata name already exists.")
+    repeated = dify.ask("POST", f"{ROOT}/metadata", {"type": "number", "name": "author"})
+    assert error(repeated) == (400, "invalid_param", "Metadata name already exists.")
     one, other = dify.add("a.md"), dify.add("b.md")
     values = [{"id": made["id"], "name": "author", "value": "Ann"}]
     change = {"document_id": one["id"], "metadata_list": values, "partial_update": True}
-    asked = {"operation_data": [change, {**change, "document_id": other["id"]}]}
-    assert dify.json("POST", f"{ROOT}/documents/metadata", asked) == {"result": "success"}
-    shown = dify.json("GET", f"{ROOT}/documents/{other['id']}")["doc_metadata"]
-    assert shown == [{**made, "value": "Ann"}]
-    asked = {"operation_data": [{**change, "document_id": NOBODY}]}
-    gone = dify.ask("POST", f"{ROOT}/documents/metadata", asked)
+    request = {"operation_data": [change, {**change, "document_id": other["id"]}]}
+    assert dify.json("POST", f"{ROOT}/documents/metadata", request) == {"result": "success"}
+    result = dify.json("GET", f"{ROOT}/documents/{other['id']}")["doc_metadata"]
+    assert result == [{**made, "value": "Ann"}]
+    request = {"operation_data": [{**change, "document_id": NOBODY}]}
+    gone = dify.ask("POST", f"{ROOT}/documents/metadata", request)
     assert error(gone) == (400, "invalid_param", "Document not found.")
     assert dify.app.violations == []
 
@@ -251,8 +251,8 @@ def test_metadata_uses_the_fields_of_the_base() -> None:
 )
 def test_malformed_metadata_is_a_violation(change: dict[str, Any]) -> None:
     dify = DirectDify()
-    made = dify.json("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
-    values = [{"id": made["id"], "name": "author", "value": "Ann"}]
+    response = dify.json("POST", f"{ROOT}/metadata", {"type": "string", "name": "author"})
+    values = [{"id": response["id"], "name": "author", "value": "Ann"}]
     operation = {"document_id": dify.add("a.md")["id"], "metadata_list": values, **change}
     dify.ask("POST", f"{ROOT}/documents/metadata", {"operation_data": [operation]})
     assert len(dify.app.violations) == 1

@@ -162,7 +162,7 @@ def test_foreign_deletion_by_id_or_name() -> None:
     [first, _] = bot.add("a.txt", "b.txt")["doc"]
     bot.app.put_foreign({"delete": first["doc_id"]})
     bot.app.put_foreign({"delete": "b.txt"})
-    assert [one["deleted"] for one in bot.app.snapshot()["documents"]] == [True, True]
+    assert [document["deleted"] for document in bot.app.snapshot()["documents"]] == [True, True]
     with pytest.raises(ValueError, match=r"b\.txt"):
         bot.app.put_foreign({"delete": "b.txt"})
 
@@ -265,7 +265,7 @@ def test_retry_covers_every_failed_document_of_the_bot_and_returns_the_count() -
     bot.now += 2
     assert bot.ask("POST", retry, {}) == {"affectCount": 2}
     bot.now += 2
-    assert all(one["serving"] for one in bot.app.snapshot()["documents"])
+    assert all(document["serving"] for document in bot.app.snapshot()["documents"])
     assert bot.ask("POST", retry, {"doc_id": "f00"})["code"] == 40000
 
 

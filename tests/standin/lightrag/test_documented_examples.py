@@ -86,13 +86,13 @@ def test_name_is_accepted_once() -> None:
 def test_deletion_waits_for_indexing_and_uploads_wait_for_deletion() -> None:
     server = DirectLightrag(deleting=1.0)
     server.upload("readme.md")
-    wish = {"doc_ids": [README_ID], "delete_file": True}
+    request = {"doc_ids": [README_ID], "delete_file": True}
     busy = {"status": "busy", "message": "Pipeline is busy with another operation.", "doc_id": README_ID}
-    assert server.ask("DELETE", DELETE, wish) == (200, busy)
+    assert server.ask("DELETE", DELETE, request) == (200, busy)
     server.now += 2
-    status, body = server.ask("DELETE", DELETE, wish)
+    status, body = server.ask("DELETE", DELETE, request)
     assert (status, body["status"]) == (200, "deletion_started")
-    assert server.ask("DELETE", DELETE, wish) == (200, busy)
+    assert server.ask("DELETE", DELETE, request) == (200, busy)
     status, body = server.upload("g.md", b"uploaded during delete")
     assert status == 409
     assert body["detail"].startswith("Pipeline is clearing or deleting documents.")
@@ -118,11 +118,11 @@ def test_search_finds_passages_with_their_files() -> None:
     _, nothing = server.ask("POST", "/query/data", question)
     assert (nothing["status"], nothing["metadata"]["failure_reason"]) == ("failure", "no_results")
     server.now += 2
-    _, found = server.ask("POST", "/query/data", question)
+    _, response = server.ask("POST", "/query/data", question)
     chunk = {"reference_id": "1", "content": README.decode(), "file_path": "readme.md"}
-    assert found["status"] == "success"
-    assert found["data"]["chunks"] == [{**chunk, "chunk_id": f"{README_ID}-chunk-000"}]
-    assert found["data"]["references"] == [{"reference_id": "1", "file_path": "readme.md"}]
+    assert response["status"] == "success"
+    assert response["data"]["chunks"] == [{**chunk, "chunk_id": f"{README_ID}-chunk-000"}]
+    assert response["data"]["references"] == [{"reference_id": "1", "file_path": "readme.md"}]
 
 
 def test_file_without_text_fails() -> None:

@@ -57,9 +57,9 @@ def test_attached_file_is_in_progress_and_then_completed() -> None:
     assert there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})[1]["data"] == []
     there.now += 2
     assert there.ask("GET", f"{FILES}/{file_id}")[1]["status"] == "completed"
-    _, found = there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})
-    assert found["object"] == "vector_store.search_results.page"
-    [hit] = found["data"]
+    _, response = there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})
+    assert response["object"] == "vector_store.search_results.page"
+    [hit] = response["data"]
     assert (hit["file_id"], hit["attributes"]) == (file_id, {"path": "a.md"})
     assert hit["content"] == [{"type": "text", "text": "The kestrel."}]
 
@@ -80,16 +80,16 @@ def test_deleted_file_leaves_its_stores_except_at_ogx() -> None:
 def test_pages_continue_after_the_last_id() -> None:
     there = DirectOpenai()
     ids = [there.upload(f"{n}.md") for n in range(5)]
-    for one in ids:
-        there.attach(one)
-    seen, after = [], ""
+    for document_id in ids:
+        there.attach(document_id)
+    observed, after = [], ""
     while True:
         _, page = there.ask("GET", f"{FILES}?limit=2&order=asc{after}")
-        seen += [row["id"] for row in page["data"]]
+        observed += [row["id"] for row in page["data"]]
         if not page["has_more"]:
             break
         after = f"&after={page['last_id']}"
-    assert seen == ids
+    assert observed == ids
     assert there.ask("GET", f"{FILES}?order=desc")[1]["data"][0]["id"] == ids[-1]
 
 

@@ -23,8 +23,8 @@ class DirectOpenWebui(Direct):
         sent = {"metadata": json.dumps({"knowledge_id": HOME_ID, **metadata})}
         status, row = self.ask("POST", "/api/v1/files/", data=sent, files={"file": (name, content)})
         assert status == 200, row
-        found: dict[str, Any] = row
-        return found
+        results: dict[str, Any] = row
+        return results
 
     def status(self, file: str) -> str:
         return str(self.ask("GET", f"/api/v1/files/{file}")[1]["data"]["status"])

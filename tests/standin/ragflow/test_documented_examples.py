@@ -71,8 +71,8 @@ def test_document_is_parsed_on_request_and_then_found() -> None:
     assert service.ask("POST", "/api/v1/retrieval", question)["code"] == 100
     assert service.ask("POST", CHUNKS, {"document_ids": [one]}) == {"code": 0}
     assert service.run_of(one) == "RUNNING"
-    again = service.ask("POST", CHUNKS, {"document_ids": [one]})
-    assert again == {"code": 102, "message": "Can't parse document that is currently being processed"}
+    repeated = service.ask("POST", CHUNKS, {"document_ids": [one]})
+    assert repeated == {"code": 102, "message": "Can't parse document that is currently being processed"}
     assert service.ask("POST", "/api/v1/retrieval", question)["data"]["chunks"] == []
     service.now += 2
     assert service.run_of(one) == "DONE"
@@ -99,14 +99,14 @@ def test_search_among_unknown_documents_is_refused() -> None:
 def test_list_is_paged_and_filtered_by_ids_name_and_keywords() -> None:
     service = DirectRagflow()
     ids = service.stored("b.md", "a.md", "ab.md")
-    assert [one["name"] for one in service.ask("GET", f"{DOCUMENTS}?page_size=2")["data"]["docs"]] == [
+    assert [doc["name"] for doc in service.ask("GET", f"{DOCUMENTS}?page_size=2")["data"]["docs"]] == [
         "ab.md",
         "a.md",
     ]
     oldest = service.ask("GET", f"{DOCUMENTS}?page=2&page_size=2&desc=false")["data"]
-    assert [one["name"] for one in oldest["docs"]] == ["ab.md"] and oldest["total"] == 3
+    assert [doc["name"] for doc in oldest["docs"]] == ["ab.md"] and oldest["total"] == 3
     several = service.ask("GET", f"{DOCUMENTS}?ids={ids[0]}&ids={ids[1]}&ids={'0' * 32}")["data"]
-    assert {one["id"] for one in several["docs"]} == set(ids[:2]) and several["total"] == 2
+    assert {doc["id"] for doc in several["docs"]} == set(ids[:2]) and several["total"] == 2
     assert service.ask("GET", f"{DOCUMENTS}?keywords=A")["data"]["total"] == 2
     assert service.ask("GET", f"{DOCUMENTS}?name=c.md")["message"] == "you don't own the document c.md"
     assert service.app.violations == []
@@ -117,7 +117,7 @@ def test_versions_before_0_25_1_ignore_the_id_filter() -> None:
     service = DirectRagflow(ids_filter=False, runs="digits")
     ids = service.stored("a.md", "b.md")
     rows = service.ask("GET", f"{DOCUMENTS}?ids={ids[0]}")["data"]["docs"]
-    assert [one["run"] for one in rows] == ["0", "0"]
+    assert [row["run"] for row in rows] == ["0", "0"]
 
 
 @pytest.mark.parametrize(("unknown_ids", "left"), [("refused", 1), ("told", 0)])
@@ -147,8 +147,8 @@ def test_dataset_with_a_pipeline_is_started_by_another_call() -> None:
     [one] = service.stored("a.md")
     refused = service.ask("POST", CHUNKS, {"document_ids": [one]})
     assert refused["code"] == 101 and "/documents/ingest" in refused["message"]
-    asked = {"doc_ids": [one], "run": "1", "delete": True}
-    assert service.ask("POST", "/api/v1/documents/ingest", asked) == {"code": 0, "data": True}
+    request = {"doc_ids": [one], "run": "1", "delete": True}
+    assert service.ask("POST", "/api/v1/documents/ingest", request) == {"code": 0, "data": True}
     assert service.run_of(one) == "RUNNING"
 
 
@@ -157,8 +157,8 @@ def test_datasets_are_created_listed_changed_and_deleted() -> None:
     first, second = (service.ask("POST", DATASETS, {"name": "test_1"})["data"] for _ in range(2))
     assert (first["name"], second["name"]) == ("test_1", "test_1(1)")
     assert service.ask("PUT", f"{DATASETS}/{first['id']}", {"description": "d"})["code"] == 0
-    [shown] = service.ask("GET", f"{DATASETS}?id={first['id']}")["data"]
-    assert (shown["description"], shown["document_count"]) == ("d", 0)
+    [listed] = service.ask("GET", f"{DATASETS}?id={first['id']}")["data"]
+    assert (listed["description"], listed["document_count"]) == ("d", 0)
     assert service.ask("DELETE", DATASETS, {"ids": [first["id"]]})["code"] == 0
     gone = service.ask("GET", f"{DATASETS}?id={first['id']}")
     assert gone["code"] == 102 and "lacks permission" in gone["message"]

@@ -78,20 +78,20 @@ def ranking(dialect: str, texts: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("dialect", ["openai", "jina", "newapi", "vllm", "zhipu"])
 def test_vectors_are_returned_as_rows_with_an_index(dialect: str) -> None:
-    said = DirectVectors().embed(dialect)
-    assert (said.status, said.body["object"], said.body["model"]) == (200, "list", "m")
-    assert [(row["object"], row["index"]) for row in said.body["data"]] == [
+    response = DirectVectors().embed(dialect)
+    assert (response.status, response.body["object"], response.body["model"]) == (200, "list", "m")
+    assert [(row["object"], row["index"]) for row in response.body["data"]] == [
         ("embedding", 0),
         ("embedding", 1),
     ]
-    assert {"prompt_tokens", "total_tokens"} <= said.body["usage"].keys()
-    assert ("completion_tokens" in said.body["usage"]) == (dialect == "zhipu")
+    assert {"prompt_tokens", "total_tokens"} <= response.body["usage"].keys()
+    assert ("completion_tokens" in response.body["usage"]) == (dialect == "zhipu")
 
 
 def test_tei_returns_a_bare_array_of_arrays() -> None:
-    said = DirectVectors().embed("tei")
-    assert [len(vector) for vector in said.body] == [64, 64]
-    assert DirectVectors().ask(EMBED["tei"], {"inputs": "one text"}).body[0] != said.body[0]
+    response = DirectVectors().embed("tei")
+    assert [len(vector) for vector in response.body] == [64, 64]
+    assert DirectVectors().ask(EMBED["tei"], {"inputs": "one text"}).body[0] != response.body[0]
 
 
 @pytest.mark.parametrize("dialect", ["openai", "zhipu", "vllm"])
@@ -111,8 +111,8 @@ def test_zhipu_example_has_vectors_of_the_requested_length() -> None:
     [("openai", "encoding_format"), ("vllm", "encoding_format"), ("jina", "embedding_type")],
 )
 def test_base64_is_little_endian_floats_of_the_same_vector(dialect: str, field: str) -> None:
-    wish: dict[str, Any] = {field: "base64"}
-    packed = DirectVectors().embed(dialect, **wish).body["data"][0]["embedding"]
+    request: dict[str, Any] = {field: "base64"}
+    packed = DirectVectors().embed(dialect, **request).body["data"][0]["embedding"]
     numbers = struct.unpack("<64f", base64.b64decode(packed))
     plain = DirectVectors().embed(dialect).body["data"][0]["embedding"]
     assert numbers == pytest.approx(plain)
@@ -150,8 +150,8 @@ def test_model_is_required_when_there_are_several(dialect: str, status: int) -> 
 )
 def test_request_size_is_limited_as_documented(dialect: str, most: int, status: int) -> None:
     assert DirectVectors().embed(dialect, most).status == 200
-    said = DirectVectors().embed(dialect, most + 1)
-    assert (said.status, f"batch size {most + 1} > {most}" in str(said.body)) == (status, True)
+    response = DirectVectors().embed(dialect, most + 1)
+    assert (response.status, f"batch size {most + 1} > {most}" in str(response.body)) == (status, True)
 
 
 @pytest.mark.parametrize(("dialect", "most", "status"), [("zhipu", 128, 400), ("tei", 32, 413)])
@@ -172,10 +172,10 @@ def test_unknown_switch_is_reported_with_the_valid_ones() -> None:
 
 @pytest.mark.parametrize("dialect", ["openai", "jina", "newapi", "vllm", "zhipu"])
 def test_ranking_is_best_first_under_results(dialect: str) -> None:
-    said = DirectVectors().rank(dialect, ["a boat", "a goat", "nothing"], top_n=2)
-    assert (said.body["results"][0]["index"], len(said.body["results"])) == (1, 2)
-    assert all(isinstance(row["relevance_score"], float) for row in said.body["results"])
-    assert "total_tokens" in said.body["usage"]
+    response = DirectVectors().rank(dialect, ["a boat", "a goat", "nothing"], top_n=2)
+    assert (response.body["results"][0]["index"], len(response.body["results"])) == (1, 2)
+    assert all(isinstance(row["relevance_score"], float) for row in response.body["results"])
+    assert "total_tokens" in response.body["usage"]
 
 
 @pytest.mark.parametrize("dialect", ["zhipu", "vllm"])
@@ -185,8 +185,8 @@ def test_top_n_of_none_or_zero_returns_all(dialect: str) -> None:
 
 
 def test_tei_returns_a_bare_array_of_scores() -> None:
-    said = DirectVectors().rank("tei", TEXTS, raw_scores=False)
-    assert [(row.keys(), row["index"]) for row in said.body] == [
+    response = DirectVectors().rank("tei", TEXTS, raw_scores=False)
+    assert [(row.keys(), row["index"]) for row in response.body] == [
         ({"index", "score"}, 0),
         ({"index", "score"}, 1),
     ]
@@ -230,24 +230,24 @@ def test_zhipu_accepts_4096_characters(fields: dict[str, Any]) -> None:
     ],
 )
 def test_refused_key_is_reported_in_the_form_of_the_dialect(dialect: str, status: int, form: Any) -> None:
-    said = DirectVectors().ask(EMBED[dialect], embedding(dialect, TEXTS), key="wrong")
-    assert said.status == status
+    response = DirectVectors().ask(EMBED[dialect], embedding(dialect, TEXTS), key="wrong")
+    assert response.status == status
     if isinstance(form, dict):
-        assert said.body["error"].keys() == form["error"]
+        assert response.body["error"].keys() == form["error"]
     else:
-        assert said.body.keys() == form
+        assert response.body.keys() == form
 
 
 @pytest.mark.parametrize("routes", [EMBED, RERANK])
 @pytest.mark.parametrize("dialect", EMBED)
 def test_unknown_model_is_404_and_at_zhipu_an_error_code(dialect: str, routes: dict[str, str]) -> None:
-    said = DirectVectors().ask(routes[dialect], {}, fault=Fault("not-found"))
+    response = DirectVectors().ask(routes[dialect], {}, fault=Fault("not-found"))
     if dialect == "zhipu":
-        assert (said.status, said.body["error"]["code"]) == (400, "1211")
+        assert (response.status, response.body["error"]["code"]) == (400, "1211")
     else:
-        assert said.status == 404
+        assert response.status == 404
     if dialect in ("openai", "newapi"):
-        assert said.body["error"]["code"] == "model_not_found"
+        assert response.body["error"]["code"] == "model_not_found"
 
 
 def test_unknown_route_is_404() -> None:
@@ -256,15 +256,15 @@ def test_unknown_route_is_404() -> None:
 
 
 def test_tei_reports_overload_and_too_long_texts_like_its_source() -> None:
-    said = DirectVectors().ask(EMBED["tei"], embedding("tei", TEXTS), fault=Fault("overloaded"))
-    assert (said.status, said.body["error_type"]) == (429, "Overloaded")
+    response = DirectVectors().ask(EMBED["tei"], embedding("tei", TEXTS), fault=Fault("overloaded"))
+    assert (response.status, response.body["error_type"]) == (429, "Overloaded")
     assert DirectVectors().embed("tei", truncate=False, inputs=["x" * 9000]).status == 413
     assert DirectVectors().embed("tei", truncate=True, inputs=["x" * 9000]).status == 200
 
 
 def test_lack_of_money_is_429_with_its_own_code() -> None:
-    said = DirectVectors().ask(EMBED["openai"], embedding("openai", TEXTS), fault=Fault("no-money"))
-    assert (said.status, said.body["error"]["code"]) == (429, "insufficient_quota")
+    response = DirectVectors().ask(EMBED["openai"], embedding("openai", TEXTS), fault=Fault("no-money"))
+    assert (response.status, response.body["error"]["code"]) == (429, "insufficient_quota")
 
 
 @pytest.mark.parametrize("dialect", EMBED)

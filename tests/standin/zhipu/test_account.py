@@ -25,8 +25,8 @@ def test_journal_lists_effects_in_order(vendor: DirectZhipu) -> None:
 def test_snapshot_shows_the_actual_state(vendor: DirectZhipu) -> None:
     vendor.fault("stat", value=99)
     ident = vendor.put("a.txt", "one")
-    gone = vendor.put("b.txt")
-    vendor.call("DELETE", f"/document/{gone}")
+    deleted = vendor.put("b.txt")
+    vendor.call("DELETE", f"/document/{deleted}")
     first, second = vendor.app.snapshot()["documents"]
     assert first == {
         "id": ident,
@@ -45,7 +45,7 @@ def test_snapshot_shows_the_actual_state(vendor: DirectZhipu) -> None:
         "address": "",
         "visits": 0,
     }
-    assert (second["id"], second["deleted"], second["size"]) == (gone, True, len("hello world"))
+    assert (second["id"], second["deleted"], second["size"]) == (deleted, True, len("hello world"))
     json.dumps(vendor.app.snapshot())
 
 

@@ -46,8 +46,8 @@ def test_page_callback_has_its_own_fields() -> None:
     pages = [{"url": f"https://example.org/{name}", "knowledge_type": 1} for name in ("a", "b")]
     pages[1] |= {"callback_url": URL}
     body = {"knowledge_id": HOME_ID, "upload_detail": pages}
-    made = vendor.json("POST", "/document/upload_url", body)["data"]["successInfos"]
-    assert [letter.about for letter in letters(vendor)] == [made[1]["documentId"]]
+    response = vendor.json("POST", "/document/upload_url", body)["data"]["successInfos"]
+    assert [letter.about for letter in letters(vendor)] == [response[1]["documentId"]]
 
 
 def test_only_requested_and_finished_documents_trigger_callbacks() -> None:

@@ -53,8 +53,8 @@ def test_stream_has_deltas_then_reason_with_usage_then_done(vendor: DirectZhipu)
     assert len({event["id"] for event in (*first, last)}) == 1
     assert isinstance(last["created"], int)
     deltas = [event["choices"][0] for event in first]
-    assert all("finish_reason" not in one and one["delta"]["role"] == "assistant" for one in deltas)
-    assert "".join(one["delta"]["content"] for one in deltas) == "The office opens at nine."
+    assert all("finish_reason" not in delta and delta["delta"]["role"] == "assistant" for delta in deltas)
+    assert "".join(delta["delta"]["content"] for delta in deltas) == "The office opens at nine."
     assert last["choices"][0]["finish_reason"] == "stop"
     assert last["usage"]["total_tokens"] > 0
 

@@ -142,16 +142,16 @@ def test_response_fields_match_the_manual(vendor: DirectZhipu) -> None:
     same_shape(listed, {"data": {"total": 1, "list": [CAPTURED_ITEM]}, **ENVELOPE})
     item = listed["data"]["list"][0]
     assert (item["length"], item["word_num"], item["embedding_stat"], item["knowledge_type"]) == (28, 0, 1, 1)
-    [found] = vendor.search("how do I print", document_ids=[ident])
-    assert (found["text"], found["metadata"]["index"], found["metadata"]["doc_id"]) == (
+    [hit] = vendor.search("how do I print", document_ids=[ident])
+    assert (hit["text"], hit["metadata"]["index"], hit["metadata"]["doc_id"]) == (
         "how do I print",
         1,
         ident,
     )
     base = vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]
     assert (base["document_size"], base["length"]) == (1, 28)
-    gone = vendor.put("b.txt", "x" * 600)
-    vendor.json("DELETE", f"/document/{gone}")
+    deleted = vendor.put("b.txt", "x" * 600)
+    vendor.json("DELETE", f"/document/{deleted}")
     capacity = vendor.json("GET", "/knowledge/capacity")["data"]
     assert (capacity["used"], capacity["total"]["length"]) == ({"word_num": 9, "length": 28}, 1_000_000_000)
     vendor.json("PUT", f"/document/{ident}", RESLICE)

@@ -54,8 +54,8 @@ class DirectZhipu:
     def call(self, method: str, path: str, value: Any = None, **query: Any) -> Response:
         body = b"" if value is None else json.dumps(value).encode()
         headers = {} if value is None else {"content-type": "application/json"}
-        asked = {name: str(given) for name, given in query.items()}
-        return self.send(self.request(method, OPEN + path, body, headers, asked))
+        request = {name: str(given) for name, given in query.items()}
+        return self.send(self.request(method, OPEN + path, body, headers, request))
 
     def json(self, method: str, path: str, value: Any = None, **query: Any) -> Any:
         return json.loads(self.call(method, path, value, **query).body)
@@ -99,8 +99,8 @@ class DirectZhipu:
     def read(self, url: str, **headers: str) -> Response:
         """Follow a signed address, without a key."""
         parsed = httpx.URL(url)
-        asked = dict(parsed.params)
-        return self.send(Request(1, "GET", parsed.path, url, asked, {"host": HOST, **headers}))
+        parameters = dict(parsed.params)
+        return self.send(Request(1, "GET", parsed.path, url, parameters, {"host": HOST, **headers}))
 
     def effects(self) -> list[str]:
         return [entry["effect"] for entry in self.app.journal()]
@@ -113,13 +113,13 @@ class DirectZhipu:
         A number is seconds that go by, a tuple a fault that the next request meets, a dictionary switches. A
         word is a call or one of `LOOKS`; it is about `a.txt` unless it names another document.
         """
-        found = []
+        matching = []
         for step in steps:
             match step:
                 case str():
                     word, _, name = step.partition(" ")
                     if word in LOOKS:
-                        found.append(LOOKS[word](self, name or "a.txt"))
+                        matching.append(LOOKS[word](self, name or "a.txt"))
                     else:
                         self._do(word, name or "a.txt")
                 case tuple():
@@ -128,7 +128,7 @@ class DirectZhipu:
                     self.app.set_behaviour(step)
                 case _:
                     self.clock.advance(step)
-        return found
+        return matching
 
     def _do(self, word: str, name: str) -> None:
         if word == "put":
