@@ -495,8 +495,8 @@ def test_response_is_classified_by_the_required_reaction(row: Row) -> None:
     for status in (row.status, *row.also):
         error = classify_answer(replace(row, status=status).answer())
         kind = type(error) if error else None
-        found = kind, getattr(error, "halt", ""), getattr(error, "may_pass", False)
-        assert found == (row.means, row.halt, row.may_pass), error
+        result = kind, getattr(error, "halt", ""), getattr(error, "may_pass", False)
+        assert result == (row.means, row.halt, row.may_pass), error
         assert not row.code or (error and error.code == row.code)
         assert error is None or words_in(row.body).rstrip(".") in error.reason
 

@@ -124,12 +124,12 @@ class AuditedMirror(MessyMirror):
                 name = self.kept(self.chance.choice(sorted(self.steady))).name
                 self.world.play("left-out", op="list", times=0, args={"name": name})
             await auditing.try_once()
-        asked = sum(map(self.world.asked, LOOKS)) - before
-        self.tally.steps += asked
+        requests_made = sum(map(self.world.asked, LOOKS)) - before
+        self.tally.steps += requests_made
         pages = len(self.world.documents()) // (self.world.app.behaviour.page_cap or 100) + 1
         most = SWEEPS * (pages + 1) + FOR_EACH * MOST_MESS + BESIDES
-        if asked > most:
-            self.blame(f"{told}: {asked} looks instead of {most} at most")
+        if requests_made > most:
+            self.blame(f"{told}: {requests_made} looks instead of {most} at most")
 
 
 MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {

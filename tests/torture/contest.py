@@ -79,10 +79,10 @@ def end_of(process: subprocess.Popen[str]) -> tuple[Tally, str, str]:
         output, _ = process.communicate()
         return Tally(), f"it hung and was ended after {LONGEST:.0f} s", output
     end_session(process)  # processes it left behind
-    said, _, last = output.rstrip().rpartition("\n")
+    output_before, _, last = output.rstrip().rpartition("\n")
     try:
-        told = json.loads(last)
-        return Tally(**told["tally"]), told["trouble"], said
+        report = json.loads(last)
+        return Tally(**report["tally"]), report["trouble"], output_before
     except (ValueError, KeyError, TypeError):  # a round without a result crashed
         return Tally(), f"it ended with {process.returncode} and without a tally", output
 
@@ -138,9 +138,9 @@ class Contest:
 
 def told(name: str, seed: int, trouble: str, output: str) -> str:
     """Return all that a person needs to repeat the failure."""
-    again = f"python -m tests.torture --only {name} --seed {seed} --rounds 1"
+    command = f"python -m tests.torture --only {name} --seed {seed} --rounds 1"
     last = "\n".join(output.splitlines()[-40:])
-    return f"{name}, seed {seed}, failed:\n{last}\n{trouble.rstrip()}\nagain: {again}\n"
+    return f"{name}, seed {seed}, failed:\n{last}\n{trouble.rstrip()}\nagain: {command}\n"
 
 
 def as_table(scores: Mapping[str, Score], seconds: float) -> str:

@@ -23,8 +23,8 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add another tally's counts."""
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def compare(self, wanted: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[str]]) -> list[str]:
         """Count missing and duplicate documents, by path; return a sentence for each."""

@@ -298,8 +298,8 @@ class Life:
             self.go(*words_of(cure), *yes)
         else:
             path = f"{programs()}:{os.environ['PATH']}"
-            done = subprocess.run(["sh", "-c", cure], env={"PATH": path}, stderr=-1, check=False)
-            self.require(done.returncode == 0, f"{cure}: {done.stderr!r}")
+            completed = subprocess.run(["sh", "-c", cure], env={"PATH": path}, stderr=-1, check=False)
+            self.require(completed.returncode == 0, f"{cure}: {completed.stderr!r}")
 
     def go(self, *words: str, wanted: set[str] | None = None) -> Ran:
         """Run kbsync. `wanted`: the files' texts. None of their documents may be deleted, and few others
@@ -311,8 +311,8 @@ class Life:
             kept = {digest for _, digest in new}  # under any name
             lost = {digest for _, digest in old} & wanted - kept
             self.require(not lost, f"documents of files that are there were deleted: {lost}")
-            gone = [path for path, digest in old if digest not in kept]
-            count = sum(any(stem in path for stem in self.deleted) for path in gone)
+            deleted = [path for path, digest in old if digest not in kept]
+            count = sum(any(stem in path for stem in self.deleted) for path in deleted)
             self.require(self.has_approved or count <= max(5, 0.2 * len(old)), f"{count} deleted unasked")
         return ran
 
@@ -355,9 +355,9 @@ class Life:
             raise self.broken(f"{kind}: missing {missing}, surplus {surplus}")
 
     def are_told(self, left: Documents, prefix: str) -> bool:
-        found = self.place.run("verify", "--json").json["mirrors"][0]
-        listed = len(found["duplicate"]) + len(found["orphaned"])
-        return len(left) - found["foreign"] <= listed >= sum(prefix in path for path, _ in left)
+        verification = self.place.run("verify", "--json").json["mirrors"][0]
+        listed = len(verification["duplicate"]) + len(verification["orphaned"])
+        return len(left) - verification["foreign"] <= listed >= sum(prefix in path for path, _ in left)
 
     def search(self) -> None:
         texts = [path.read_text() for path in self.files()]

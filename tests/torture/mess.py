@@ -110,9 +110,9 @@ class MessyMirror:
     async def leave(self) -> None:
         """Delete other users' own documents."""
         if self.world.foreign:
-            gone = self.chance.choice(sorted(self.world.foreign))
-            self.world.foreign.discard(gone)
-            self.world.app.put_foreign({"delete": gone})
+            deleted_id = self.chance.choice(sorted(self.world.foreign))
+            self.world.foreign.discard(deleted_id)
+            self.world.app.put_foreign({"delete": deleted_id})
 
     async def edit(self) -> None:
         """Change a file that no pass has seen yet."""

@@ -100,11 +100,11 @@ class RepairedMirror(MessyMirror):
 
     def found(self) -> Mapping[str, Sequence[str]]:
         """Return the SHA-256 of each file's searchable text, "" for a document that searches don't find."""
-        found: dict[str, list[str]] = {}
+        results: dict[str, list[str]] = {}
         for path, document in self.owned():
             shown = "" if document.shown is None else sha256(document.shown[1].encode()).hexdigest()
-            found.setdefault(path, []).append(shown)
-        return found
+            results.setdefault(path, []).append(shown)
+        return results
 
     def covered(self) -> set[str]:
         return {path for path, document in self.owned() if document.shown is not None}
@@ -229,13 +229,13 @@ class RepairedMirror(MessyMirror):
         self.judge_findings(told, await self.look(told))
         for _ in range(REPAIRS):
             await self.repair(told)
-        found = await self.look(told, hides=False)
+        result = await self.look(told, hides=False)
         theirs = self.world.foreign & {str(document["id"]) for document in self.world.documents()}
-        left = {self.id_of(document.remote_id) for document in (*found.duplicate, *found.orphaned)}
+        left = {self.id_of(document.remote_id) for document in (*result.duplicate, *result.orphaned)}
         is_left_rightly = self.lookalikes & theirs <= left <= (self.lookalikes | self.tagged) & theirs
-        is_in_order = not (found.halt or found.missing or found.stale)
-        is_well = is_in_order and is_left_rightly and found.foreign == len(theirs - left)
-        self.judge(told, is_well=is_well, said=found.to_json())
+        is_in_order = not (result.halt or result.missing or result.stale)
+        is_well = is_in_order and is_left_rightly and result.foreign == len(theirs - left)
+        self.judge(told, is_well=is_well, said=result.to_json())
 
     def changes(self) -> int:
         """Return the number of requests that change something."""
@@ -258,13 +258,13 @@ class RepairedMirror(MessyMirror):
             document = self.kept(self.chance.choice(sorted(self.steady)))
             self.world.play("left-out", op="list", times=self.hidden, args={"name": document.name})
         before, changes = self.world.asked(), self.changes()
-        found = await self.world.verify()
+        findings = await self.world.verify()
         self.world.server.faults.clear()
         assert self.changes() == changes
-        self.tally.steps += (asked := self.world.asked() - before)
-        if asked > self.most:
-            self.blame(f"{told}: {asked} requests of one verification")
-        return found
+        self.tally.steps += (requests_made := self.world.asked() - before)
+        if requests_made > self.most:
+            self.blame(f"{told}: {requests_made} requests of one verification")
+        return findings
 
     async def repair(self, told: str) -> None:
         """Run `verify --repair`, and the pass that carries it out."""

@@ -24,12 +24,12 @@ OFTEN = {"machine": 12}
 
 def exercises() -> dict[str, Exercise]:
     """Return the exercises by name, in order. Raises `AssertionError` for a duplicate name."""
-    found: dict[str, Exercise] = {}
+    results: dict[str, Exercise] = {}
     for name in MODULES:
         own = importlib.import_module(f"tests.torture.{name}").EXERCISES
-        assert not found.keys() & own.keys(), f"{name} has an exercise that another module has as well"
-        found |= own
-    return found
+        assert not results.keys() & own.keys(), f"{name} has an exercise that another module has as well"
+        results |= own
+    return results
 
 
 def play(exercise: Exercise, seed: int) -> tuple[Tally, str]:

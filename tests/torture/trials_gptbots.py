@@ -21,8 +21,8 @@ def refusals() -> Iterator[Trial]:
     for op in OPS:
         yield Trial("rate-limited", op)
         yield Trial("status", op, {"status": 429}, effect=False)
-    for op, wish in itertools.product(("add", "update", "list", "delete"), WISHES):
-        yield Trial("rate-limited", op, {"retry_after": wish})
+    for op, request in itertools.product(("add", "update", "list", "delete"), WISHES):
+        yield Trial("rate-limited", op, {"retry_after": request})
     for op, times in itertools.product(OPS, (1, 3)):
         yield Trial("unauthorized", op, times=times)
         yield Trial("bot-deleted", op, times=times)

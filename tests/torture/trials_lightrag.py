@@ -20,8 +20,8 @@ def refusals() -> Iterator[Trial]:
         yield from (Trial("unauthorized", op, times=times) for times in (1, 3))
         yield Trial("internal", op)
         yield from forms("shape", op, ({"form": form} for form in ("object", "nulls", "null")))
-    for op, wish in itertools.product(("upload", "list"), WISHES):
-        yield Trial("rate-limited", op, {"retry_after": wish})
+    for op, request in itertools.product(("upload", "list"), WISHES):
+        yield Trial("rate-limited", op, {"retry_after": request})
     for op in CALLS.changes:
         yield Trial("internal", op, {"stored": True})
     yield from (Trial("clearing", "upload", times=times) for times in (1, 3))

@@ -22,8 +22,8 @@ def refusals() -> Iterator[Trial]:
     for op in OPS:
         yield Trial("rate-limited", op)
         yield Trial("status", op, {"status": 429}, effect=False)
-    for op, wish in itertools.product(("upload", "attach", "list"), WISHES):
-        yield Trial("rate-limited", op, {"retry_after": wish})
+    for op, request in itertools.product(("upload", "attach", "list"), WISHES):
+        yield Trial("rate-limited", op, {"retry_after": request})
     for op, kind in itertools.product(OPS, ("unauthorized", "no-rights", "no-quota")):
         yield Trial(kind, op)
     for kind in ("unauthorized", "no-quota"):

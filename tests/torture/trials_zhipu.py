@@ -25,8 +25,8 @@ def statuses() -> Iterator[Trial]:
         yield Trial("rate-limited", op)
         yield Trial("status", op, {"status": 429}, effect=False)
         yield from forms("rate-limited", op, ({"code": code} for code in (1303, 1113, 1304, 1308)))
-    for op, wish in itertools.product(("upload", "list", "delete"), WISHES):
-        yield Trial("rate-limited", op, {"retry_after": wish})
+    for op, request in itertools.product(("upload", "list", "delete"), WISHES):
+        yield Trial("rate-limited", op, {"retry_after": request})
     yield from blaming(CALLS)
 
 

@@ -25,7 +25,7 @@ async def test_foreign_document_with_our_name_is_left_alone(world: DifyWorld) ->
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.keeps_foreign()
-    assert {one["id"] for one in world.documents()} > {planted}
+    assert {document["id"] for document in world.documents()} > {planted}
     assert world.effects("replaced") == []
 
 
@@ -107,7 +107,7 @@ async def test_documents_hidden_by_others_stay_hidden_until_retry_even_after_a_l
     await world.once()
     assert world.statuses() == {"failed": 1}
     assert f"{how} in Dify" in items(world)["a.md"].reason
-    assert [one["effect"] for one in world.app.journal()] == ["stored"]
+    assert [effect["effect"] for effect in world.app.journal()] == ["stored"]
     world.tell("retry")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
@@ -181,9 +181,9 @@ async def test_search_is_limited_to_what_dify_accepts_and_may_find_nothing(world
     await world.once()
     world.play("nothing-found", op="retrieve")
     async with world.client() as target:
-        found = [await target.search(Query("text " * 100, top_k=3)) for _ in range(2)]
+        matching = [await target.search(Query("text " * 100, top_k=3)) for _ in range(2)]
         assert await target.search(Query("  ")) == ()
-    assert [len(hits) for hits in found] == [0, 1]
+    assert [len(hits) for hits in matching] == [0, 1]
 
 
 @pytest.mark.parametrize("files_url", ["set", "missing"])
@@ -204,29 +204,34 @@ async def test_plain_names_are_adopted_by_bytes_after_a_lost_state(world: DifyWo
 async def test_bases_are_created_shown_changed_and_deleted(world: DifyWorld) -> None:
     async with world.client() as target:
         bases = account_of(target).bases
-        made = await bases.create(BaseRequest("Guides", "How to", settings={"indexing_technique": "economy"}))
-        assert (made.name, made.description, made.documents) == ("Guides", "How to", 0)
-        assert made.settings == {"indexing_technique": "economy"}
-        with pytest.raises(NameTaken, match=made.id):
+        created = await bases.create(
+            BaseRequest("Guides", "How to", settings={"indexing_technique": "economy"})
+        )
+        assert (created.name, created.description, created.documents) == ("Guides", "How to", 0)
+        assert created.settings == {"indexing_technique": "economy"}
+        with pytest.raises(NameTaken, match=created.id):
             await bases.create(BaseRequest("Guides"))
-        await bases.update(made.id, BaseRequest("Other"))
-        assert {one.id: one.name for one in await bases.list_all()} == {HOME_ID: "Handbook", made.id: "Other"}
-        assert (await bases.get(made.id)).description == "How to"
+        await bases.update(created.id, BaseRequest("Other"))
+        assert {row.id: row.name for row in await bases.list_all()} == {
+            HOME_ID: "Handbook",
+            created.id: "Other",
+        }
+        assert (await bases.get(created.id)).description == "How to"
         with pytest.raises(NotOffered, match="--set"):
-            await bases.update(made.id, BaseRequest(settings={"permission": "only_me"}))
-        await bases.delete(made.id)
+            await bases.update(created.id, BaseRequest(settings={"permission": "only_me"}))
+        await bases.delete(created.id)
         for ask in (bases.get, bases.delete):
             with pytest.raises(Halted, match="kb list") as error:
-                await ask(made.id)
+                await ask(created.id)
             assert error.value.halt == "knowledge-base-missing"
 
 
 async def test_lost_response_leaves_one_base_and_its_id_is_found(world: DifyWorld) -> None:
     world.play("lost-answer", op="create-base")
     async with world.client() as target:
-        made = await account_of(target).bases.create(BaseRequest("Guides"))
-        assert [one.id for one in await account_of(target).bases.list_all() if one.name == "Guides"] == [
-            made.id
+        created = await account_of(target).bases.create(BaseRequest("Guides"))
+        assert [row.id for row in await account_of(target).bases.list_all() if row.name == "Guides"] == [
+            created.id
         ]
 
 
@@ -239,7 +244,7 @@ async def test_lost_delete_response_is_no_error_and_a_missing_base_is_named_by_i
         ]
         world.play("lost-answer", op="delete-base")
         await account_of(target).bases.delete(first.id)
-        assert first.id not in [one.id for one in await account_of(target).bases.list_all()]
+        assert first.id not in [row.id for row in await account_of(target).bases.list_all()]
         world.play("status", op="delete-base", effect=False, args={"status": 404})
         with pytest.raises(NotOffered):
             await account_of(target).bases.delete(second.id)
@@ -251,9 +256,9 @@ async def test_lost_delete_response_is_no_error_and_a_missing_base_is_named_by_i
 
 async def test_description_can_be_cleared(world: DifyWorld) -> None:
     async with world.client() as target:
-        made = await account_of(target).bases.create(BaseRequest("Guides", "How to"))
-        await account_of(target).bases.update(made.id, BaseRequest(description=""))
-        assert (await account_of(target).bases.get(made.id)).description == ""
+        created = await account_of(target).bases.create(BaseRequest("Guides", "How to"))
+        await account_of(target).bases.update(created.id, BaseRequest(description=""))
+        assert (await account_of(target).bases.get(created.id)).description == ""
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ TAGGED = "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons."
 
 
 def told(world: Any) -> list[dict[str, str]]:
-    return sorted((one.metadata for one in world.app.documents_of(HOME_ID)), key=str)
+    return sorted((document.metadata for document in world.app.documents_of(HOME_ID)), key=str)
 
 
 async def test_path_and_tags_are_stored_as_metadata(world: DifyWorld) -> None:

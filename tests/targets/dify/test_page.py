@@ -30,8 +30,8 @@ def table(heading: str) -> list[list[str]]:
 
 
 def test_documented_formats_and_limits_are_enforced() -> None:
-    told = {cells[0].strip("`"): set(cells[1].split()) for cells in table("`etl_type`")}
-    assert told == {etl_type: set(formats) for etl_type, formats in FORMATS.items()}
+    documented = {cells[0].strip("`"): set(cells[1].split()) for cells in table("`etl_type`")}
+    assert documented == {etl_type: set(formats) for etl_type, formats in FORMATS.items()}
     assert [cells[1] for cells in table("what | at most")] == [
         f"{LARGEST >> 20} MiB",
         str(PAGE_SIZE),
@@ -42,9 +42,9 @@ def test_documented_formats_and_limits_are_enforced() -> None:
 
 
 def test_codes_are_documented_with_their_reaction() -> None:
-    told = {cells[0].strip("`"): cells[1] for cells in table("code")}
-    assert told.keys() == {*SENTENCES, "not_found"}
-    for code, what in told.items():
+    documented = {cells[0].strip("`"): cells[1] for cells in table("code")}
+    assert documented.keys() == {*SENTENCES, "not_found"}
+    for code, what in documented.items():
         if what.startswith("goes by the message"):
             continue
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]

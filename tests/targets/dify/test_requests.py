@@ -49,8 +49,15 @@ async def test_new_document_costs_the_documented_three_requests(world: DifyWorld
     assert before["create-field"] == 1
     world.write("new.md", "a new file")
     await world.once()
-    asked = {op: world.asked(op) - before[op] for op in ops}
-    assert asked == {"create-field": 0, "upload": 1, "list": 0, "detail": 1, "describe": 1, "base": 1}
+    requests_before = {op: world.asked(op) - before[op] for op in ops}
+    assert requests_before == {
+        "create-field": 0,
+        "upload": 1,
+        "list": 0,
+        "detail": 1,
+        "describe": 1,
+        "base": 1,
+    }
 
 
 async def test_metadata_of_many_documents_is_sent_together(world: DifyWorld) -> None:
@@ -58,7 +65,7 @@ async def test_metadata_of_many_documents_is_sent_together(world: DifyWorld) -> 
     for number in range(12):
         world.write(f"{number}.md", f"text {number}")
     await world.once()
-    assert all(one.metadata for one in world.app.documents_of(HOME_ID))
+    assert all(document.metadata for document in world.app.documents_of(HOME_ID))
     assert world.asked("describe") <= 2
 
 

@@ -111,7 +111,7 @@ def test_file_size_is_read_from_lists_and_details() -> None:
 
 def test_question_and_answer_is_one_passage_and_a_missing_score_is_none() -> None:
     segment = {"document_id": "d", "content": "Where?", "answer": "At the door."}
-    found = shapes.matches_of({"records": [{"segment": segment, "score": None}, {"segment": None}]})
-    assert found is not None
-    [(remote_id, passage)] = found
+    hits = shapes.matches_of({"records": [{"segment": segment, "score": None}, {"segment": None}]})
+    assert hits is not None
+    [(remote_id, passage)] = hits
     assert (remote_id, passage.text, passage.score) == ("d", "Where?\nAt the door.", 0.0)

@@ -85,7 +85,7 @@ async def test_nothing_more_is_sent_once_a_person_must_act() -> None:
     target = await world.open()
     world.service.recreate("another")
     outcomes = await target.delete([f"d{number}" for number in range(50)])
-    assert len(outcomes) == 50 and all(isinstance(one, Halted) for one in outcomes.values())
+    assert len(outcomes) == 50 and all(isinstance(outcome, Halted) for outcome in outcomes.values())
     assert target.meter is not None and target.meter.total <= target.limits.concurrency
     await target.aclose()
 

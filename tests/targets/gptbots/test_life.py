@@ -27,7 +27,7 @@ async def mirrored(world: GptbotsWorld, n: int = 6) -> dict[str, str]:
 
 
 def ids_by_path(world: GptbotsWorld) -> dict[str, str]:
-    return {one["name"]: one["id"] for one in world.documents()}
+    return {document["name"]: document["id"] for document in world.documents()}
 
 
 async def cut(world: GptbotsWorld, *upon: str) -> None:
@@ -76,13 +76,13 @@ async def test_earlier_available_status_is_not_mistaken_for_the_new_one(
     world.turn(stale_status=60)
     world.clock.now += 10
     world.write("f0.md", "changed")
-    begun = world.clock.now
+    started_at = world.clock.now
     if upon:
         await cut(world, *upon)
     await world.once()
     assert world.statuses() == {"ready": 2}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.clock.now - begun >= 20
+    assert world.clock.now - started_at >= 20
 
 
 @pytest.mark.parametrize("args", [{"cut": True}, {}])
@@ -111,7 +111,7 @@ async def test_foreign_document_with_its_own_address_is_not_ours_by_name(
     await world.once()
     world.delete("f0.md")
     await world.once()
-    assert [one["id"] for one in world.documents() if one["name"] == "f0.md"] == [foreign]
+    assert [document["id"] for document in world.documents() if document["name"] == "f0.md"] == [foreign]
     assert world.keeps_foreign()
 
 
@@ -127,7 +127,7 @@ async def test_new_kind_is_a_new_document_and_the_old_one_is_deleted_last(world:
     await world.once()
     [new] = world.documents()
     assert (old["kind"], new["kind"]) == ("spreadsheet", "qa")
-    assert [one["effect"] for one in world.app.journal()] == ["stored", "stored", "deleted"]
+    assert [effect["effect"] for effect in world.app.journal()] == ["stored", "stored", "deleted"]
 
 
 async def test_new_slicing_method_is_an_update(world: GptbotsWorld) -> None:
@@ -139,7 +139,7 @@ async def test_new_slicing_method_is_an_update(world: GptbotsWorld) -> None:
     world.approve()
     await world.once()
     assert ids_by_path(world) == before
-    assert [one["rules"] for one in world.documents()] == [{"splitter": "\n"}] * 2
+    assert [document["rules"] for document in world.documents()] == [{"splitter": "\n"}] * 2
 
 
 async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: GptbotsWorld) -> None:
@@ -147,7 +147,9 @@ async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: Gpt
     world.settings = replace(world.settings, prefix="other/")
     world.lose_state()
     await world.once()
-    names = sorted(one["source_url"].partition("#")[0].partition("invalid/")[2] for one in world.documents())
+    names = sorted(
+        document["source_url"].partition("#")[0].partition("invalid/")[2] for document in world.documents()
+    )
     assert names == ["f0.md", "f1.md", "other/f0.md", "other/f1.md"]
 
 
@@ -172,16 +174,16 @@ async def test_lost_upload_is_not_confused_with_the_same_upload_of_another_mirro
     for path in ("f0.md", "f1.md"):
         world.write(path, f"another text of {path}")
     await world.once()
-    assert [one for one in world.documents() if one in theirs] == theirs
+    assert [document for document in world.documents() if document in theirs] == theirs
 
 
 async def test_same_upload_of_another_mirror_is_not_removed_as_a_copy(world: GptbotsWorld) -> None:
     theirs = await two_mirrors(world)
     await world.once()
-    found = await world.verify()
-    assert (found.duplicate, found.foreign) == ((), 2)
+    findings = await world.verify()
+    assert (findings.duplicate, findings.foreign) == ((), 2)
     await world.repair()
-    assert [one for one in world.documents() if one in theirs] == theirs
+    assert [document for document in world.documents() if document in theirs] == theirs
 
 
 def other_prefix(world: GptbotsWorld) -> None:
@@ -198,13 +200,15 @@ async def test_upload_in_flight_is_recognised_by_its_mark_after_a_change(
 ) -> None:
     world.write_many(4)
     await cut(world, "POST answer")
-    ids = {one["id"] for one in world.documents()}
+    ids = {document["id"] for document in world.documents()}
     assert ids
     change(world)
     await world.once()
     assert world.statuses() == {"ready": 4}
-    assert {one["id"] for one in world.documents()} >= ids
-    assert sorted([one["serving"]] for one in world.documents()) == sorted(sha_of_folder(world).values())
+    assert {document["id"] for document in world.documents()} >= ids
+    assert sorted([document["serving"]] for document in world.documents()) == sorted(
+        sha_of_folder(world).values()
+    )
 
 
 async def test_late_upload_with_an_earlier_prefix_is_found_and_removed(world: GptbotsWorld) -> None:
@@ -214,9 +218,9 @@ async def test_late_upload_with_an_earlier_prefix_is_found_and_removed(world: Gp
     world.settings = replace(world.settings, prefix="other/")
     await world.once()
     world.clock.now += 10_000.0
-    found = await world.verify()
-    assert [one.path for one in found.duplicate] == ["f0.md"]
-    world.tell("repair", **repair_request(found))
+    findings = await world.verify()
+    assert [one.path for one in findings.duplicate] == ["f0.md"]
+    world.tell("repair", **repair_request(findings))
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(world.documents()) == 1
@@ -238,7 +242,7 @@ FILE = "https://example.org/files/prices.pdf"
 
 
 def fetched(world: GptbotsWorld) -> list[tuple[str, str]]:
-    return [(one["address"], one["text"][:7]) for one in world.documents()]
+    return [(document["address"], document["text"][:7]) for document in world.documents()]
 
 
 async def test_link_file_is_fetched_and_updated_in_place(world: GptbotsWorld) -> None:

@@ -98,14 +98,14 @@ async def test_change_among_many_documents_reads_a_few_list_pages(
     """And a poll of an old state costs the document's own page."""
     await in_a_crowd(world, order, before)
     world.turn(**switches)
-    begun = world.clock.now
+    started_at = world.clock.now
     world.write("f3.md", "changed")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     looks = world.asked("status") if switches else 0
     assert 1 <= world.asked("list") <= BESIDES + 1 + looks
     if switches:
-        assert world.clock.now - begun >= 20
+        assert world.clock.now - started_at >= 20
         assert looks >= 3
 
 
@@ -121,8 +121,8 @@ async def test_list_position_of_a_document_is_remembered_when_the_list_is_unorde
     await served.pass_time(100)
     served.server.requests.clear()
     await served.bring(served.document("a.md", "merlin", replaces=remote_id))
-    asked = served.server.requests.by_op
-    assert asked.get("list", 0) <= BESIDES + 1 + asked.get("status", 0)
+    requests_before = served.server.requests.by_op
+    assert requests_before.get("list", 0) <= BESIDES + 1 + requests_before.get("status", 0)
     assert await served.found("merlin") == {remote_id}
 
 

@@ -22,7 +22,7 @@ async def world(world: GptbotsWorld) -> GptbotsWorld:
     for name in FILES:
         world.write(name, f"question,answer\nwho,{name}\n")
     await world.once()
-    assert {one["kind"] for one in world.documents()} == {"qa"}
+    assert {document["kind"] for document in world.documents()} == {"qa"}
     world.clock.now += 10
     world.server.requests.clear()
     return world
@@ -36,7 +36,7 @@ async def edited(world: GptbotsWorld, *names: str, text: str = "you") -> None:
 
 
 def effects(world: GptbotsWorld) -> list[str]:
-    return [one["effect"] for one in world.app.journal()]
+    return [effect["effect"] for effect in world.app.journal()]
 
 
 async def test_questions_are_replaced_without_the_setting_and_the_old_one_is_deleted_last(
@@ -91,7 +91,7 @@ async def test_changes_the_call_has_no_field_for_create_another_document(
     await edited(world, "faq.csv")
     assert ids_by_path(world)["faq.csv"] != middle["faq.csv"]
     assert world.asked("update") == 0
-    assert all(settings.items() <= one["rules"].items() for one in world.documents())
+    assert all(settings.items() <= document["rules"].items() for document in world.documents())
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
@@ -102,8 +102,8 @@ async def test_questions_are_replaced_when_the_update_call_is_missing(
     if status == 404:
         world.turn(qa_updates=False)
     else:
-        told = {"status": status, "body": {"error": "no such call"}}
-        world.play("status", op="update", times=0, effect=False, args=told)
+        fields = {"status": status, "body": {"error": "no such call"}}
+        world.play("status", op="update", times=0, effect=False, args=fields)
     await edited(world, "faq.csv")
     assert ids_by_path(world)["faq.csv"] != before["faq.csv"]
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)

@@ -67,7 +67,7 @@ async def world(world: GptbotsWorld) -> GptbotsWorld:
 async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
     """Return the names of the hits, best first."""
     world.target_settings["search"] = GptbotsSearchConfig(**wish)
-    names = {one["id"]: one["name"] for one in world.documents()}
+    names = {document["id"]: document["name"] for document in world.documents()}
     async with world.client() as target:
         return [names[hit.remote_id] for hit in await target.search(query)]
 
@@ -98,7 +98,7 @@ async def test_search_without_the_ranking_model_finds_the_same_and_notes_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     fault(world)
-    wish = {"rerank_version": "BCE-Rerank"} if always else {}
-    assert await found(world, FOUND if always else RANKED, **wish) == ["long.md", "short.md"]
-    [line] = [one for one in caplog.records if one.levelno == logging.WARNING]
+    request = {"rerank_version": "BCE-Rerank"} if always else {}
+    assert await found(world, FOUND if always else RANKED, **request) == ["long.md", "short.md"]
+    [line] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "without its ranking model" in line.message

@@ -190,7 +190,7 @@ async def test_body_is_streamed_json_of_the_declared_length(chunk: int) -> None:
     sent = b"".join([piece async for piece in stream])
     stream.close()
     assert len(sent) == stream.size == int(stream.headers["Content-Length"])
-    assert [base64.b64decode(one["file_base64"]) for one in json.loads(sent)["files"]] == texts
+    assert [base64.b64decode(file["file_base64"]) for file in json.loads(sent)["files"]] == texts
 
 
 def classified(body: Any, status: int = 200, op: str = "add") -> TargetError | None:

@@ -32,11 +32,11 @@ async def client(base_url: str, **settings: Any) -> AsyncIterator[Client]:
         "chance": lambda: 1.0,
         **settings,
     }
-    made = Client(Endpoint(base_url, **endpoint), **given)
+    created = Client(Endpoint(base_url, **endpoint), **given)
     try:
-        yield made
+        yield created
     finally:
-        await made.aclose()
+        await created.aclose()
 
 
 class Vanished:

@@ -57,8 +57,8 @@ def test_every_form_of_retry_after_is_read_as_gmt_in_any_time_zone(said: str, se
 
 
 def test_retry_after_date_uses_the_targets_clock() -> None:
-    wish = answered(503, retry_after="Tue, 14 Nov 2023 12:00:07 GMT", date="Tue, 14 Nov 2023 12:00:00 GMT")
-    assert wish.retry_after == 7.0
+    request = answered(503, retry_after="Tue, 14 Nov 2023 12:00:07 GMT", date="Tue, 14 Nov 2023 12:00:00 GMT")
+    assert request.retry_after == 7.0
 
 
 BY_STATUS: dict[type[TargetError], tuple[int, ...]] = {
@@ -94,8 +94,8 @@ def test_json_is_success() -> None:
 
 
 def test_response_repr_hides_headers_and_body() -> None:
-    shown = repr(answered(200, body={"a": "secret-1"}, text="secret-2", set_cookie="secret-3"))
-    assert "secret" not in shown
+    text = repr(answered(200, body={"a": "secret-1"}, text="secret-2", set_cookie="secret-3"))
+    assert "secret" not in text
 
 
 @pytest.mark.parametrize(

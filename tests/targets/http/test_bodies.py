@@ -121,7 +121,7 @@ def test_event_is_the_same_however_it_is_split(text: str, end: str, mark: bytes)
     content = mark + text.replace("\n", end).encode()
     for cut in range(len(content) + 1):
         events = read(content[:cut], content[cut:])
-        assert [(one.name, one.id, one.data) for one in events] == [
+        assert [(event.name, event.id, event.data) for event in events] == [
             ("add", "7", " naïve 猫"),
             ("finish", "7", ""),
         ]
@@ -139,10 +139,10 @@ def test_event_is_delivered_with_its_last_line_immediately(end: str) -> None:
 def test_long_line_takes_linear_time() -> None:
     """Passages come as one line of hundreds of kilobytes, in the loop that serves all other work."""
     content = f"data: {'知识库' * 150_000}\r\n\r\n".encode()
-    begun = time.process_time()
+    started_at = time.process_time()
     [event] = read(*(content[at : at + CHUNK] for at in range(0, len(content), CHUNK)))
     assert len(event.data) == 450_000
-    assert time.process_time() - begun < 3
+    assert time.process_time() - started_at < 3
 
 
 @pytest.mark.parametrize("left_out", [1, 2])

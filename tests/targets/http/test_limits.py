@@ -226,18 +226,18 @@ async def test_concurrent_uploads_share_the_bandwidth_limit() -> None:
 
 async def test_waiting_for_our_own_limit_does_not_count_against_the_target() -> None:
     slow = {"upload_bytes_per_second": 10_000, "sleep": asyncio.sleep, "timeouts": Timeouts(whole=0.3)}
-    begun = time.monotonic()
+    started_at = time.monotonic()
     async with answering(answer()) as server, client(server.url, **slow) as http:
         sent = await http.send("upload", "/", fields={}, file=part(BytesBody(bytes(8_000))))
     assert sent.status == 200
-    assert time.monotonic() - begun > 0.3 + 8_000 / SLOW_LINE
+    assert time.monotonic() - started_at > 0.3 + 8_000 / SLOW_LINE
 
 
 async def test_another_path_of_the_host_shares_gate_and_meter_but_not_the_classifier() -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     def respond(request: httpx.Request) -> httpx.Response:
-        asked.append(str(request.url))
+        requests.append(str(request.url))
         return httpx.Response(503, json={})
 
     async with client("http://kb/api/open", transport=httpx.MockTransport(respond)) as http:
@@ -245,7 +245,7 @@ async def test_another_path_of_the_host_shares_gate_and_meter_but_not_the_classi
         assert (await other.post("chat", "/chat", json={})).status == 503
         with pytest.raises(Unsure):
             await http.post("upload", "/upload", json={})
-        assert asked == ["http://kb/api/chat", "http://kb/api/open/upload"]
+        assert requests == ["http://kb/api/chat", "http://kb/api/open/upload"]
         assert (other.meter, other.gate, other.breaker) == (http.meter, http.gate, http.breaker)
 
 

@@ -174,8 +174,8 @@ async def test_download_is_limited_in_size(said: bytes) -> None:
 
 
 async def test_compressed_bytes_are_not_those_of_the_file() -> None:
-    said = answer(200, gzip.compress(CONTENT), {"Content-Encoding": "gzip"})
-    async with answering(said) as server, client("http://kb.example") as http:
+    response = answer(200, gzip.compress(CONTENT), {"Content-Encoding": "gzip"})
+    async with answering(response) as server, client("http://kb.example") as http:
         with pytest.raises(Rejected, match="compressed") as caught:
             await bytes_at(http, server.url)
     assert caught.value.code == "compressed"

@@ -253,8 +253,8 @@ SECRETS = ("secret-key-0123456789", "hidden-query")
 
 def told(error: BaseException) -> str:
     """Return all of an error that a log could show."""
-    shown = "".join(traceback.format_exception(error))
-    return f"{shown} {error!r} {vars(error)!r} {error.__context__!r} {error.__cause__!r}"
+    traceback_text = "".join(traceback.format_exception(error))
+    return f"{traceback_text} {error!r} {vars(error)!r} {error.__context__!r} {error.__cause__!r}"
 
 
 @pytest.mark.parametrize(
@@ -284,8 +284,8 @@ async def test_no_error_or_log_line_contains_a_secret(said: bytes, caplog: pytes
         ):
             with pytest.raises(TargetError) as caught:
                 await call
-            shown = told(caught.value) + caplog.text + repr(http)
-            assert not any(secret in shown.replace(__file__, "") for secret in SECRETS), shown
+            text = told(caught.value) + caplog.text + repr(http)
+            assert not any(secret in text.replace(__file__, "") for secret in SECRETS), text
             assert caught.value.reason.isprintable()
 
 

@@ -79,7 +79,7 @@ async def test_one_of_two_equal_files_fails_naming_the_other(world: LightragWorl
     world.write("copy.md", "about kestrels")
     await world.once()
     assert world.statuses() == {"failed": 1, "ready": 1}
-    [failed] = [one for one in world.rows() if one.path == "copy.md" and one.reason]
+    [failed] = [row for row in world.rows() if row.path == "copy.md" and row.reason]
     assert first["sent_name"] in failed.reason
 
 
@@ -144,12 +144,12 @@ async def test_text_far_down_the_list_is_named_when_it_blocks_another(
     for number in range(RECENT + 1):
         served.app.put_foreign({"name": f"their-{number}.md", "text": f"ibis {number}"})
     await served.pass_time(10)
-    [again] = await served.target.put([served.document("b.md", "kestrel")])
-    assert isinstance(again, Accepted)
+    [repeated] = await served.target.put([served.document("b.md", "kestrel")])
+    assert isinstance(repeated, Accepted)
     await served.pass_time(10)
-    [told] = (await served.target.status([again.remote_id])).values()
-    assert (told.state, told.twin) == (DocState.FAILED, first)
-    assert first in told.reason
+    [mirror_status] = (await served.target.status([repeated.remote_id])).values()
+    assert (mirror_status.state, mirror_status.twin) == (DocState.FAILED, first)
+    assert first in mirror_status.reason
 
 
 async def test_deletion_during_indexing_waits_for_the_server(world: LightragWorld) -> None:
@@ -206,7 +206,7 @@ async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(
 
 def seeming(world: LightragWorld) -> list[str | None]:
     """Return paths whose document serves according to the state, but doesn't exist."""
-    there = {one["sent_name"] for one in world.documents()}
+    there = {document["sent_name"] for document in world.documents()}
     return [row.path for row in world.rows(*SERVING) if row.remote_id not in there]
 
 
@@ -218,7 +218,7 @@ async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_p
     world.move("a.md", "b.md")
     world.play("refused", op="upload", times=2)
     await world.once()
-    [failed] = [one for one in world.rows() if one.path == "b.md" and one.reason]
+    [failed] = [row for row in world.rows() if row.path == "b.md" and row.reason]
     assert "the server also refuses the old name" in failed.reason
     assert world.statuses() == {"failed": 1}
     assert seeming(world) == []
@@ -290,8 +290,8 @@ async def test_documents_that_survive_deletion_are_no_success(served: ServedLigh
 async def test_upload_under_an_existing_name_is_that_document(served: ServedLightrag) -> None:
     document = served.document("a.md", "kestrel")
     [remote_id] = await served.make_ready(document)
-    [again] = await served.target.put([document])
-    assert again == Accepted(remote_id)
+    [repeated] = await served.target.put([document])
+    assert repeated == Accepted(remote_id)
     assert len(await served.rows()) == 1
 
 
@@ -370,8 +370,8 @@ async def test_key_equal_to_a_common_word_alters_no_name_or_text(tmp_path: Path)
         world.write("password-rules.md", "Choose a password of 12 characters")
         await world.once()
         assert world.statuses() == {"ready": 1}
-        found = await world.verify()
-        assert found.ok and not found.foreign
+        findings = await world.verify()
+        assert findings.ok and not findings.foreign
         async with world.client() as target:
             [hit] = await target.search(Query("how long a password"))
         assert hit.remote_id == world.documents_of("password-rules.md")[0]["sent_name"]

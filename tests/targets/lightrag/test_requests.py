@@ -90,7 +90,7 @@ async def looked(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState],
     served.server.requests.clear()
     states = await served.target.status(ids)
     assert states.keys() == set(ids)
-    return {one.state for one in states.values()}, served.server.requests.by_op["list"]
+    return {state.state for state in states.values()}, served.server.requests.by_op["list"]
 
 
 @long

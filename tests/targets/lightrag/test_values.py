@@ -106,5 +106,5 @@ def test_deletion_is_done_when_the_server_counts_all_of_it(word: Any, is_so: boo
 def test_name_style_must_prove_the_content_and_leave_room_for_a_path(
     tmp_path: Path, settings: str, key: str
 ) -> None:
-    found = problems(tmp_path, with_settings(f"{settings}\ntarget: {{type: lightrag, api_key: k}}"))
-    assert [one.key for one in found] == ([key] if key else [])
+    errors = problems(tmp_path, with_settings(f"{settings}\ntarget: {{type: lightrag, api_key: k}}"))
+    assert [one.key for one in errors] == ([key] if key else [])

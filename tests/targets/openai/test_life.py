@@ -171,7 +171,7 @@ async def test_mirrors_with_different_prefixes_leave_each_other_alone(world: Ope
 async def test_search_among_some_documents_is_filtered_by_the_service(world: OpenaiWorld) -> None:
     world.write_many(60)
     await world.once()
-    [wanted] = [one["id"] for one in world.documents() if world.path_of(one) == "f7.md"]
+    [wanted] = [document["id"] for document in world.documents() if world.path_of(document) == "f7.md"]
     world.play("nothing-found", op="search")
     async with world.client() as target:
         assert list(await target.search(Query("text"))) == []
@@ -210,10 +210,12 @@ async def test_copy_is_searchable_after_its_twin_was_deleted_at_ogx(tmp_path: Pa
             await world.once()
             async with world.running():
                 hits = await world.make_target().search(Query("same"))
-            found = {
-                world.path_of(one) for one in world.documents() if one["id"] in {h.remote_id for h in hits}
+            matches = {
+                world.path_of(document)
+                for document in world.documents()
+                if document["id"] in {h.remote_id for h in hits}
             }
-            assert found == ({left} if left else set())
+            assert matches == ({left} if left else set())
 
 
 class Ogx:
@@ -226,7 +228,7 @@ class Ogx:
         async with self.world.running():
             hits = await self.world.make_target().search(Query(question))
         ids = {hit.remote_id for hit in hits}
-        return {one["name"] for one in self.world.documents() if one["id"] in ids}
+        return {document["name"] for document in self.world.documents() if document["id"] in ids}
 
     async def delete(self, path: str) -> None:
         self.world.delete(path)
@@ -273,7 +275,7 @@ async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(o
     await world.once()
     await ogx.delete("a.md")
     assert await ogx.found("same") == {"theirs.md"}
-    [one] = [one for one in world.documents() if one["name"] == "theirs.md"]
+    [one] = [document for document in world.documents() if document["name"] == "theirs.md"]
     assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
 
 
@@ -315,7 +317,9 @@ async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: Ogx, op: st
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(await ogx.found("same")) == 1
-    assert {one["id"]: one["attributes"] for one in world.documents()}[theirs] == {"team": "support"}
+    assert {document["id"]: document["attributes"] for document in world.documents()}[theirs] == {
+        "team": "support"
+    }
     assert world.orphans() == []
 
 
@@ -331,7 +335,7 @@ async def test_kill_while_restoring_a_twin_is_repaired(ogx: Ogx, step: int) -> N
     await world.crash(Guillotine(at=step))
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert len(world.documents()) == 2 and theirs in {one["id"] for one in world.documents()}
+    assert len(world.documents()) == 2 and theirs in {document["id"] for document in world.documents()}
     assert len(await ogx.found("same")) == 1
     assert world.orphans() == []
 
@@ -373,13 +377,13 @@ async def test_our_document_stays_when_its_twin_is_too_long_to_restore(
         world.write(path, "one and the same text " * 2000)
     world.write("c.md", "another")
     await world.once()
-    ids = {world.path_of(one): one["id"] for one in world.documents()}
+    ids = {world.path_of(document): document["id"] for document in world.documents()}
     monkeypatch.setattr(client, "LARGEST_ANSWER", 20_000)
     async with world.running():
         outcomes = await world.make_target().delete([ids["b.md"], ids["c.md"]])
     assert isinstance(outcomes[ids["b.md"]], Unavailable) and outcomes[ids["c.md"]] is None
     assert len(await ogx.found("same")) == 1
-    assert {one["id"] for one in world.documents()} == {ids["a.md"], ids["b.md"]}
+    assert {document["id"] for document in world.documents()} == {ids["a.md"], ids["b.md"]}
 
 
 async def test_text_added_while_its_twin_is_deleted_is_searchable(
@@ -402,7 +406,7 @@ async def test_text_added_while_its_twin_is_deleted_is_searchable(
         assert await target.delete([old["id"]]) == {old["id"]: None}
         [[new]] = await asyncio.gather(*puts)
     assert len(await ogx.found("same")) == 1
-    assert [one["id"] for one in world.documents()] == [new.remote_id]
+    assert [document["id"] for document in world.documents()] == [new.remote_id]
 
 
 @long
@@ -410,12 +414,12 @@ async def test_concurrent_deletions_share_one_list_request(ogx: Ogx) -> None:
     world = ogx.world
     world.write_many(30)
     await world.once()
-    ids = [one["id"] for one in world.documents()]
+    ids = [document["id"] for document in world.documents()]
     async with world.client() as target:
         await target.base()
         world.server.requests.clear()
-        outcomes = await asyncio.gather(*(target.delete([one]) for one in ids))
-    assert all(list(one.values()) == [None] for one in outcomes)
+        outcomes = await asyncio.gather(*(target.delete([document_id]) for document_id in ids))
+    assert all(list(outcome.values()) == [None] for outcome in outcomes)
     assert world.asked("list") <= 2
     assert world.documents() == [] == world.orphans()
 
@@ -461,7 +465,7 @@ async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_m
 ) -> None:
     world.write_many(20)
     await world.once()
-    ids = [one["id"] for one in world.documents()]
+    ids = [document["id"] for document in world.documents()]
     before = world.asked()
     async with world.running():
         states = await world.make_target().status([*ids, "file-unknown"])

@@ -79,7 +79,7 @@ async def test_passages_of_equal_length_are_read_once_however_many_are_deleted(t
         for number in range(10, 50):
             world.write(f"f{number}.md", f"text {number}")
         await world.once()
-        going = [one["id"] for one in world.documents()][:20]
+        going = [document["id"] for document in world.documents()][:20]
         world.server.requests.clear()
         async with world.running():
             assert await world.make_target().delete(going) == dict.fromkeys(going)

@@ -114,8 +114,8 @@ def test_only_completed_is_ready(status: Any, state: DocState) -> None:
 
 
 def test_failure_for_lack_of_money_does_not_blame_the_document() -> None:
-    said = {"status": "failed", "last_error": {"code": "insufficient_quota", "message": "no money"}}
-    assert status_of(said).halt == "quota"
+    fields = {"status": "failed", "last_error": {"code": "insufficient_quota", "message": "no money"}}
+    assert status_of(fields).halt == "quota"
     assert status_of({"status": "failed", "last_error": None}).reason
 
 

@@ -39,7 +39,7 @@ async def found(world: OpenWebuiWorld, word: str) -> set[str]:
     """Return the names of files with this word in a passage."""
     async with world.client() as target:
         hits = await target.search(Query(word, top_k=50))
-    names = {one["id"]: one["path"] for one in world.documents()}
+    names = {document["id"]: document["path"] for document in world.documents()}
     return {names[hit.remote_id] for hit in hits}
 
 
@@ -109,14 +109,14 @@ async def test_documents_are_in_folders_like_their_files(world: OpenWebuiWorld) 
     world.write("guides/deep/intro.md", "text")
     world.write("guides/other.md", "other text")
     await world.once()
-    assert {one["path"] for one in world.documents()} == {"guides/deep/intro.md", "guides/other.md"}
+    assert {document["path"] for document in world.documents()} == {"guides/deep/intro.md", "guides/other.md"}
 
 
 async def test_prefix_is_its_own_folder(world: OpenWebuiWorld) -> None:
     world.settings = replace(world.settings, prefix="handbook/")
     world.write("guides/intro.md", "text")
     await world.once()
-    assert {one["path"] for one in world.documents()} == {"handbook/guides/intro.md"}
+    assert {document["path"] for document in world.documents()} == {"handbook/guides/intro.md"}
     world.lose_state()
     await world.once()
     assert world.asked("upload") == 1
@@ -188,7 +188,7 @@ async def test_folder_removed_by_others_is_recreated(world: OpenWebuiWorld) -> N
         with pytest.raises(Rejected):
             await target.rename(world.documents()[0]["id"], "sub/c.md", "sub/c.md", 0.0)
         await target.rename(world.documents()[0]["id"], "sub/c.md", "sub/c.md", 0.0)
-    assert "sub/c.md" in {one["path"] for one in world.documents()}
+    assert "sub/c.md" in {document["path"] for document in world.documents()}
 
 
 # -- existing files
@@ -205,7 +205,7 @@ async def test_matching_foreign_document_is_adopted(world: OpenWebuiWorld) -> No
     await world.once()
     assert world.statuses() == {"ready": 2}
     assert world.asked("upload") == 1
-    assert [one["sha256"] for one in world.documents() if one["name"] == "intro.md"] == [
+    assert [document["sha256"] for document in world.documents() if document["name"] == "intro.md"] == [
         hashlib.sha256(b"text").hexdigest()
     ]
     assert len(world.documents()) == 3  # other bytes prove nothing, so the file stays
@@ -221,7 +221,7 @@ async def test_nothing_is_removed_with_deletions_never(world: OpenWebuiWorld) ->
     world.delete("a.md")
     await world.once()
     assert (world.asked("cleanup"), world.asked("delete")) == (0, 0)
-    assert {one["path"] for one in world.documents()} == {"a.md", "b.md"}
+    assert {document["path"] for document in world.documents()} == {"a.md", "b.md"}
 
 
 # -- files that never finish, and responses that prove nothing
@@ -303,15 +303,15 @@ async def test_text_too_large_for_a_response_affects_only_its_document(world: Op
     async with world.client() as target:
         large = "all about kestrels " * 1_900_000
         outcomes = await target.put([outgoing("large.md", large), outgoing("small.md", "herons")])
-        ids = [one.remote_id for one in outcomes]
+        ids = [outcome.remote_id for outcome in outcomes]
         waiting = await target.status(ids)
         assert {one.state for one in waiting.values()} == {DocState.INDEXING}
         assert {row.remote_id for row in [row async for row in target.list()]} == set(ids)
         world.clock.now += 10
         [copy] = await target.put([outgoing("copy.md", large)])
         world.clock.now += 10
-        told = await target.status([*ids, copy.remote_id])
-        assert [told[one].state for one in (*ids, copy.remote_id)] == [
+        status_report = await target.status([*ids, copy.remote_id])
+        assert [status_report[one].state for one in (*ids, copy.remote_id)] == [
             DocState.READY,
             DocState.READY,
             DocState.UNKNOWN,
@@ -487,7 +487,7 @@ async def test_file_is_not_deleted_while_it_is_being_processed(world: OpenWebuiW
         world.clock.now += seconds
     async with world.client() as target:
         assert await target.delete([copy]) == {copy: None}
-    assert [one.is_deleted for one in world.app.documents.values()] == [False, True]
+    assert [document.is_deleted for document in world.app.documents.values()] == [False, True]
     assert await found(world, "kestrels") == {"a.md"}
 
 
@@ -519,17 +519,17 @@ async def test_bases_are_created_changed_and_deleted(world: OpenWebuiWorld) -> N
 
     async with world.client() as target:
         bases = account_of(target).bases
-        made = await bases.create(BaseRequest("Guides", "of all kinds"))
+        created = await bases.create(BaseRequest("Guides", "of all kinds"))
         with pytest.raises(NameTaken):
             await bases.create(BaseRequest("Guides"))
-        await bases.update(made.id, BaseRequest(description="of some kinds"))
-        assert (await bases.get(made.id)).description == "of some kinds"
-        assert {(one.name, one.documents) for one in await bases.list_all()} == {("Home", 0), ("Guides", 0)}
-        await bases.delete(made.id)
+        await bases.update(created.id, BaseRequest(description="of some kinds"))
+        assert (await bases.get(created.id)).description == "of some kinds"
+        assert {(row.name, row.documents) for row in await bases.list_all()} == {("Home", 0), ("Guides", 0)}
+        await bases.delete(created.id)
         with pytest.raises(Halted):
-            await bases.get(made.id)
+            await bases.get(created.id)
         with pytest.raises(Halted):
-            await bases.delete(made.id)
+            await bases.delete(created.id)
         with pytest.raises(Rejected):
             bases.fields_of(BaseRequest("a", model="b"))
         for refused in (bases.models, bases.capacity):

@@ -73,9 +73,9 @@ def test_row_under_another_prefix_has_no_path_of_ours() -> None:
 
 
 def test_mark_with_a_lone_surrogate_is_rejected() -> None:
-    told = row("a.md")
-    told["meta"]["data"][shapes.MARK] = "7 1 a\ud800.md"
-    file = shapes.file_of(told)
+    row_fields = row("a.md")
+    row_fields["meta"]["data"][shapes.MARK] = "7 1 a\ud800.md"
+    file = shapes.file_of(row_fields)
     assert file is not None
     assert (file.mark, file.path) == (None, "a.md")
 
@@ -85,15 +85,15 @@ def test_config_that_would_claim_foreign_names_is_refused(
     adopt: str, conflicts: list[tuple[str | int, ...]]
 ) -> None:
     mirror = MirrorConfig("docs", Path("/srv/docs"), target=BLOCK, adopt=adopt)  # type: ignore[arg-type]
-    assert [one.loc for one in BLOCK.conflicts(mirror, ("mirrors", 0, "target"))] == conflicts
+    assert [conflict.loc for conflict in BLOCK.conflicts(mirror, ("mirrors", 0, "target"))] == conflicts
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "A" * 64, None, 5])
 def test_invalid_hash_proves_nothing(digest: object) -> None:
     """Any uploader may send any text as a file's hash."""
-    told = row("a.md")
-    told["meta"]["file_hash"] = digest
-    file = shapes.file_of(told)
+    row_fields = row("a.md")
+    row_fields["meta"]["file_hash"] = digest
+    file = shapes.file_of(row_fields)
     assert file is not None
     assert file.digest is None
 

@@ -47,7 +47,7 @@ async def test_uploaded_but_unparsed_document_is_parsed_and_not_uploaded_again(
     guillotine = Guillotine(upon=upon)
     await world.crash(guillotine)
     assert guillotine.fallen
-    assert [one["run"] for one in world.documents()] == ["UNSTART"]
+    assert [document["run"] for document in world.documents()] == ["UNSTART"]
     await world.once()
     assert world.asked("upload") == 1
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
@@ -56,7 +56,7 @@ async def test_uploaded_but_unparsed_document_is_parsed_and_not_uploaded_again(
 async def test_unparsed_document_is_parsed_after_a_lost_state_too(world: RagflowWorld) -> None:
     world.write("a.md", "some text")
     await world.crash(Guillotine(upon=("POST answer",)))
-    assert [one["run"] for one in world.documents()] == ["UNSTART"]
+    assert [document["run"] for document in world.documents()] == ["UNSTART"]
     world.lose_state()
     await world.once()
     assert world.asked("upload") == 1
@@ -148,7 +148,7 @@ async def test_names_equal_to_the_database_are_two_documents_even_after_a_lost_s
         world.write(name, "the same text")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert sorted(one["name"].count("(") for one in world.documents()) == [0, 1, 1]
+    assert sorted(document["name"].count("(") for document in world.documents()) == [0, 1, 1]
     world.lose_state()
     await world.once()
     assert world.asked("upload") == 3
@@ -166,7 +166,7 @@ async def test_lost_upload_is_found_under_the_name_the_service_gave_it(
     world.write("resume.md", "the same text")
     world.play(kind, op="upload")
     await world.once()
-    assert [one["name"].count("(1)") for one in world.documents()] == [0, 1]
+    assert [document["name"].count("(1)") for document in world.documents()] == [0, 1]
     assert world.asked("upload") == 2
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
@@ -198,11 +198,11 @@ async def test_already_missing_document_does_not_prevent_other_deletions(
 ) -> None:
     world.turn(unknown_ids=unknown_ids)
     await mirrored(world, 5)
-    ids = [one["id"] for one in world.documents()]
+    ids = [document["id"] for document in world.documents()]
     world.app.put_foreign({"delete": ids[1]})
     async with world.client() as target:
         assert await target.delete(ids[:3]) == dict.fromkeys(ids[:3])
-    assert [one["id"] for one in world.documents()] == ids[3:]
+    assert [document["id"] for document in world.documents()] == ids[3:]
     assert world.asked("delete") <= 2
 
 
@@ -217,11 +217,11 @@ async def test_many_states_are_read_from_versions_without_an_id_filter(
     world.write_many(130)
     await world.once()
     assert world.statuses() == {"ready": 130}
-    ids = [one["id"] for one in world.documents()]
+    ids = [document["id"] for document in world.documents()]
     world.server.requests.clear()
     async with world.client() as target:
         states = await target.status(ids[:3])
-    assert [one.state for one in states.values()] == [DocState.READY] * 3
+    assert [state.state for state in states.values()] == [DocState.READY] * 3
     assert world.asked("list") <= 3
 
 
@@ -262,14 +262,14 @@ async def test_document_without_chunks_is_done_but_not_searchable(world: Ragflow
 
 async def test_search_among_some_documents_sends_their_ids(world: RagflowWorld) -> None:
     await mirrored(world)
-    ids = [one["id"] for one in world.documents()]
+    ids = [document["id"] for document in world.documents()]
     assert sorted(await found(world, "text", among=(ids[1],), paths=("x",))) == [ids[1]]
     assert world.asked("search") == 1
 
 
 async def test_search_among_documents_with_a_missing_one_finds_the_others(world: RagflowWorld) -> None:
     await mirrored(world)
-    ids = tuple(one["id"] for one in world.documents())
+    ids = tuple(document["id"] for document in world.documents())
     world.app.put_foreign({"delete": ids[1]})
     assert sorted(await found(world, "text", among=ids, paths=("x",))) == sorted({ids[0], ids[2]})
 
@@ -297,7 +297,7 @@ async def test_path_and_tags_are_stored_as_metadata(world: RagflowWorld) -> None
     world.write("guides/intro.md", "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons.")
     world.write("plain.txt", "---\ntags: none\n---\ntext")
     await world.once()
-    fields = [one.fields for one in world.app.documents_of(HOME_ID)]
+    fields = [document.fields for document in world.app.documents_of(HOME_ID)]
     assert sorted(fields, key=str) == [
         {"path": "team/guides/intro.md", "tags": ["red", "green"]},
         {"path": "team/plain.txt"},

@@ -15,9 +15,9 @@ from tests.share import long
 
 
 def asked(world: RagflowWorld) -> Counter[str]:
-    told = Counter(world.server.requests.by_op)
+    request_counts = Counter(world.server.requests.by_op)
     world.server.requests.clear()
-    return told
+    return request_counts
 
 
 async def test_new_document_costs_four_requests_and_a_dataset_check(
@@ -52,9 +52,9 @@ async def test_many_new_documents_are_polled_in_one_request(world: RagflowWorld)
     world.write_many(100)
     await world.once()
     assert world.statuses() == {"ready": 100}
-    told = asked(world)
-    assert told["upload"] == 100 and told["parse"] <= 14
-    assert told.total() <= 2.25 * 100
+    request_counts = asked(world)
+    assert request_counts["upload"] == 100 and request_counts["parse"] <= 14
+    assert request_counts.total() <= 2.25 * 100
 
 
 async def test_changed_file_costs_six_requests(world: RagflowWorld) -> None:
@@ -99,6 +99,6 @@ async def test_lost_state_costs_a_list_and_no_upload(world: RagflowWorld) -> Non
     world.lose_state()
     await world.once()
     assert world.statuses() == {"ready": 60}
-    told = asked(world)
-    assert (told["upload"], told["parse"], told["delete"]) == (0, 0, 0)
-    assert told["list"] <= 2
+    request_counts = asked(world)
+    assert (request_counts["upload"], request_counts["parse"], request_counts["delete"]) == (0, 0, 0)
+    assert request_counts["list"] <= 2

@@ -110,9 +110,9 @@ def test_only_pdf_passages_have_a_page() -> None:
     chunk = {"document_id": "d1", "content": "text", "similarity": 0.5, "positions": [[4, 1, 2, 3, 4]]}
     pages = []
     for name in ("a.pdf", "a.md"):
-        found = matches_of({"code": 0, "data": {"chunks": [{**chunk, "document_keyword": name}]}})
-        assert found is not None
-        pages.append(found[0][1].page)
+        hits = matches_of({"code": 0, "data": {"chunks": [{**chunk, "document_keyword": name}]}})
+        assert hits is not None
+        pages.append(hits[0][1].page)
     assert pages == [4, None]
     # As in the reference.
     odd = {**chunk, "document_keyword": "a.pdf", "positions": [""]}
@@ -129,7 +129,7 @@ def test_dataset_is_read_from_a_list_and_from_its_create_response() -> None:
 
 
 def test_every_sent_format_can_be_uploaded() -> None:
-    assert all(FORMATS.fullmatch(f"a.{one}") for one in EXTENSIONS)
+    assert all(FORMATS.fullmatch(f"a.{extension}") for extension in EXTENSIONS)
 
 
 # -- chat assistants
@@ -151,7 +151,10 @@ def test_passages_are_cited_by_their_position_in_the_answer() -> None:
     ]
     sources = sources_of(Piece("", "stop", message={"reference": chunks}))
     assert sources.marks == {"b": ["ID:0", "ID:4"], "a": ["ID:2"]}
-    told = {hit.remote_id: [(one.text, one.page) for one in hit.passages] for hit in sources.hits or ()}
+    told = {
+        hit.remote_id: [(passage.text, passage.page) for passage in hit.passages]
+        for hit in sources.hits or ()
+    }
     assert told == {"b": [("one", 3), ("three", None)], "a": [("two", None)]}
     assert sources_of(Piece("", "stop", message={"reference": {}})).hits is None
     assert sources_of(Piece("", "stop", message={"reference": []})).hits == ()
@@ -176,5 +179,5 @@ def test_model_error_arrives_as_answer_text() -> None:
 def test_assistants_are_parsed_in_every_versions_format(data: Any) -> None:
     page = chats_of({"code": 0, "data": data})
     assert page is not None
-    assert [(one.id, one.bases, one.model) for one in page.rows] == [("c", ("d",), "m")]
+    assert [(row.id, row.bases, row.model) for row in page.rows] == [("c", ("d",), "m")]
     assert chats_of({"code": 0, "data": {"chats": None}}) is None

@@ -22,9 +22,9 @@ PATHS = {"zhipu": "/zhipu/api/paas/v4", "tei": "/tei"}
 def settings_for(server: Server, kind: type[Block], dialect: Service, **news: Any) -> Block:
     base_url = server.url + PATHS.get(dialect, f"/{dialect}/v1")
     model = "" if dialect == "tei" else "words"
-    given = {"type": dialect, "base_url": base_url, "api_key": KEY, "model": model, **news}
-    key = str(given.pop("api_key"))
-    return kind(api_key=Secret(key) if key else None, **given)
+    settings = {"type": dialect, "base_url": base_url, "api_key": KEY, "model": model, **news}
+    key = str(settings.pop("api_key"))
+    return kind(api_key=Secret(key) if key else None, **settings)
 
 
 @asynccontextmanager

@@ -60,7 +60,7 @@ async def test_no_request_has_more_items_than_the_service_accepts(
     texts = [f"bee {n}" for n in range(most * 2 + 1)]
     async with embedding(server, dialect) as service:
         vectors = await service.embed(items(texts))
-    assert [each["texts"] for each in server.app.journal()] == [most, most, 1]
+    assert [effect["texts"] for effect in server.app.journal()] == [most, most, 1]
     assert_made(vectors, texts)
 
 
@@ -83,7 +83,7 @@ async def test_lowered_request_size_is_remembered(server: Server) -> None:
         assert service.most_items == 16
         before = len(server.app.journal())
         await service.embed(items([f"wasp {n}" for n in range(64)]))
-    assert [each["texts"] for each in server.app.journal()[before:]] == [16, 16, 16, 16]
+    assert [effect["texts"] for effect in server.app.journal()[before:]] == [16, 16, 16, 16]
 
 
 async def test_bad_item_does_not_reduce_the_size_of_later_requests(server: Server) -> None:
@@ -97,14 +97,14 @@ async def test_bad_item_does_not_reduce_the_size_of_later_requests(server: Serve
 async def test_configured_number_of_requests_is_sent_concurrently(server: Server, dialect: Service) -> None:
     async with embedding(server, dialect, batch=7) as service:
         await service.embed(items([f"bee {n}" for n in range(15)]))
-    assert [each["texts"] for each in server.app.journal()] == [7, 7, 1]
+    assert [effect["texts"] for effect in server.app.journal()] == [7, 7, 1]
 
 
 @long
 async def test_request_size_stays_below_the_limit(server: Server) -> None:
     async with embedding(server) as service:
         vectors = await service.embed(items(["bee " * 5000] * 25))
-    sizes = [each["texts"] for each in server.app.journal()]
+    sizes = [effect["texts"] for effect in server.app.journal()]
     assert sum(sizes) == len(vectors) == 25
     assert max(sizes) <= 10
 
@@ -162,7 +162,7 @@ async def test_one_bad_item_is_isolated_and_the_rest_of_its_batch_is_kept(
     async with embedding(server) as service:
         vectors = await service.embed(items(texts))
         assert isinstance(vectors[17], Rejected)
-        assert sum(isinstance(each, Rejected) for each in vectors) == 1
+        assert sum(isinstance(vector, Rejected) for vector in vectors) == 1
     assert server.requests.by_op["embed"] < 15
 
 
@@ -173,7 +173,7 @@ async def test_uniformly_refused_items_are_blamed_when_others_are_accepted(
     play(server, "bad-item", times=0, args={"word": "poisoned", "status": 400})
     async with embedding(server, "zhipu") as service:
         vectors = await service.embed(items([f"poisoned {n}" for n in range(count)]), is_query=is_query)
-    assert all(isinstance(each, Rejected) for each in vectors)
+    assert all(isinstance(vector, Rejected) for vector in vectors)
     assert server.requests.by_op["embed"] == asked
 
 
@@ -181,7 +181,7 @@ async def test_too_long_text_is_shortened_until_it_fits(server: Server) -> None:
     texts = ["short", "word " * 6000, "short too"]
     async with embedding(server, "zhipu") as service:
         vectors = await service.embed(items(texts))
-    assert not any(isinstance(each, Rejected) for each in vectors)
+    assert not any(isinstance(vector, Rejected) for vector in vectors)
     assert_made(vectors[2:], texts[2:])
 
 
@@ -220,13 +220,15 @@ async def test_gateway_without_base64_is_asked_for_numbers_once(
 ) -> None:
     play(server, "no-base64", times=0, args=args)
     async with embedding(server, dialect, batch=2) as service:
-        made = await service.embed(items([*TEXTS, "one more", "and another"]))
-        asked = server.requests.by_op["embed"]
-        again = await service.embed(items(TEXTS[:1]))
+        vectors = await service.embed(items([*TEXTS, "one more", "and another"]))
+        requests_before = server.requests.by_op["embed"]
+        repeated = await service.embed(items(TEXTS[:1]))
         question = await service.embed(items(["bees"]), is_query=True)
-    assert [len(vector) for vector in (*made, *again, *question)] == [64] * 7  # type: ignore[arg-type]
-    assert asked <= 12  # three batches, each refused, with a harmless text as base64, and one as numbers
-    assert server.requests.by_op["embed"] == asked + 2  # the choice is remembered
+    assert [len(vector) for vector in (*vectors, *repeated, *question)] == [64] * 7  # type: ignore[arg-type]
+    assert (
+        requests_before <= 12
+    )  # three batches, each refused, with a harmless text as base64, and one as numbers
+    assert server.requests.by_op["embed"] == requests_before + 2  # the choice is remembered
     assert server.app.violations == []
 
 
@@ -279,8 +281,8 @@ async def test_user_fixable_problem_halts_with_its_location(
     async with embedding(server, dialect, concurrency=1) as service:
         with pytest.raises(Halted) as halted:
             await service.embed(items([f"bee {n}" for n in range(30)]))
-    said = f"{halted.value.reason} {halted.value.cure}"
-    assert (halted.value.halt, words in said, "secret" in said) == (halt, True, False)
+    message = f"{halted.value.reason} {halted.value.cure}"
+    assert (halted.value.halt, words in message, "secret" in message) == (halt, True, False)
     assert server.requests.by_op["embed"] <= most
 
 

@@ -67,10 +67,10 @@ async def test_one_or_two_documents_are_polled_by_detail() -> None:
 
 async def test_documents_absent_from_the_pages_are_polled_by_detail_and_not_missing() -> None:
     ids = [snowflake(NOW - n) for n in range(10)]
-    page = ok({"total": 7, "list": [row(one, 1) for one in ids[3:]]})
+    page = ok({"total": 7, "list": [row(document_id, 1) for document_id in ids[3:]]})
     vendor = Vendor(list=[page], detail=[ok(row("x", 0))])
     states = await target(vendor).status(ids)
-    assert [states[one].state for one in ids[:3]] == [DocState.INDEXING] * 3
+    assert [states[document_id].state for document_id in ids[:3]] == [DocState.INDEXING] * 3
     assert vendor.asked == {"list": 1, "detail": 3}
 
 
@@ -117,7 +117,7 @@ async def test_refused_key_stops_polling() -> None:
 async def test_refused_list_falls_back_to_details() -> None:
     vendor = Vendor(list=[failed(400, "参数错误")], detail=[ok(row("x", 1))])
     states = await target(vendor).status(["1", "2", "3"])
-    assert [one.state.value for one in states.values()].count("ready") == 2
+    assert [state.state.value for state in states.values()].count("ready") == 2
     with pytest.raises(Halted):
         await target(Vendor(list=[404], base=[404])).status(["1", "2", "3"])
 
@@ -140,7 +140,7 @@ async def test_delete_reports_each_document() -> None:
 @pytest.mark.parametrize(("base", "kind"), [(404, Halted), ((503, ""), Unavailable)])
 async def test_not_found_is_not_deleted_while_the_base_does_not_answer(base: Any, kind: type) -> None:
     outcomes = await target(Vendor(delete=[404], detail=[404], base=[base])).delete(["1", "2"])
-    assert {type(one) for one in outcomes.values()} == {kind}
+    assert {type(outcome) for outcome in outcomes.values()} == {kind}
 
 
 # ---- indexing again
@@ -197,8 +197,8 @@ def passage(text: str, doc_id: Any = "1", score: Any = 0.5) -> dict[str, Any]:
 
 
 async def test_passages_are_grouped_by_document_best_first() -> None:
-    found = [passage("a", "1", 0.5), passage("b", 2, 0.9), passage("c", "1", 0.7)]
-    hits = await target(Vendor(retrieve=[ok(found)])).search(Query("kestrel"))
+    matching = [passage("a", "1", 0.5), passage("b", 2, 0.9), passage("c", "1", 0.7)]
+    hits = await target(Vendor(retrieve=[ok(matching)])).search(Query("kestrel"))
     assert [(hit.remote_id, hit.score, [p.text for p in hit.passages]) for hit in hits] == [
         ("2", 0.9, ["b"]),
         ("1", 0.7, ["c", "a"]),
@@ -208,8 +208,8 @@ async def test_passages_are_grouped_by_document_best_first() -> None:
 
 @pytest.mark.parametrize("scores", [(None, None, None), (0.1, None, 0.9)])
 async def test_order_counts_when_scores_are_incomplete(scores: tuple[Any, ...]) -> None:
-    found = [passage(text, text, score) for text, score in zip("xyz", scores, strict=True)]
-    hits = await target(Vendor(retrieve=[ok(found)])).search(Query("kestrel"))
+    matching = [passage(text, text, score) for text, score in zip("xyz", scores, strict=True)]
+    hits = await target(Vendor(retrieve=[ok(matching)])).search(Query("kestrel"))
     assert [hit.remote_id for hit in hits] == ["x", "y", "z"]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
@@ -283,7 +283,9 @@ async def test_other_failures_are_not_retried_without_ranking(reply: Any) -> Non
     vendor = Vendor(retrieve=[reply])
     with pytest.raises(TargetError):
         await target(vendor).search(Query("kestrel", rerank=True))
-    assert all(b"rerank_status" in one.content for one in vendor.requests if operation(one) == "retrieve")
+    assert all(
+        b"rerank_status" in request.content for request in vendor.requests if operation(request) == "retrieve"
+    )
 
 
 def refusing_to_rank(reply: Any) -> Callable[[httpx.Request], Any]:

@@ -85,7 +85,7 @@ async def test_passages_are_sent_with_the_question_and_returned_as_sources() -> 
         {"passage": 2, "text": 'It "closes" at\nfive.'},
     ]
     assert lines[-1] == "when does it open"
-    [sent] = [one for one in vendor.requests if one.url.path.endswith("/chat/completions")]
+    [sent] = [request for request in vendor.requests if request.url.path.endswith("/chat/completions")]
     assert str(sent.url) == "https://open.bigmodel.cn/api/paas/v4/chat/completions"
     assert sent.headers["authorization"] == f"Bearer {KEY}"
     assert sent.headers["accept"] == "text/event-stream"

@@ -102,18 +102,18 @@ def test_form_fields_depend_on_the_type() -> None:
 def test_listed_document_has_a_recipe_when_the_list_has_enough_fields(
     fields: dict[str, Any], recipe: str | None
 ) -> None:
-    found = document_of(ok(row(**fields)), FIRST_ID)
-    assert found is not None
-    assert found.recipe == recipe
+    document = document_of(ok(row(**fields)), FIRST_ID)
+    assert document is not None
+    assert document.recipe == recipe
 
 
 @pytest.mark.parametrize("separators", [["\n\n", "。"], '["\\n\\n", "。"]'])
 @pytest.mark.parametrize("size", [500, "500"])
 def test_recipe_of_a_listed_document_equals_the_sent_one(separators: Any, size: Any) -> None:
     fields = {"knowledge_type": 5, "custom_separator": separators, "sentence_size": size}
-    found = document_of(ok(row(**fields)), FIRST_ID)
-    assert found is not None
-    assert found.recipe == slicing_of("a.md", CUSTOM).recipe
+    document = document_of(ok(row(**fields)), FIRST_ID)
+    assert document is not None
+    assert document.recipe == slicing_of("a.md", CUSTOM).recipe
 
 
 def test_limits_come_from_the_vendor_and_the_config() -> None:

@@ -23,8 +23,8 @@ def hit(*texts: str, remote_id: str = FIRST_ID) -> Hit:
 
 
 def pictures(**named: str) -> dict[str, Any]:
-    found = {FIRST: named.get("first"), SECOND: named.get("second")}
-    return ok({"images": [{"text": text, "cos_url": url} for text, url in found.items() if url]})
+    result = {FIRST: named.get("first"), SECOND: named.get("second")}
+    return ok({"images": [{"text": text, "cos_url": url} for text, url in result.items() if url]})
 
 
 async def shown(vendor: Vendor, *hits: Hit) -> list[list[tuple[Image, ...]]]:
@@ -39,8 +39,10 @@ async def shown(vendor: Vendor, *hits: Hit) -> list[list[tuple[Image, ...]]]:
 
 async def test_passage_has_its_referenced_images_in_order() -> None:
     vendor = Vendor(images=[pictures(first=URL, second=f"{URL}2")])
-    found = await shown(vendor, hit(f"see {SECOND} and {FIRST}, {FIRST}", "no picture here", FIRST))
-    assert found == [[(Image(SECOND, f"{URL}2"), Image(FIRST, URL)), (), (Image(FIRST, URL),)]]
+    illustrated_hits = await shown(
+        vendor, hit(f"see {SECOND} and {FIRST}, {FIRST}", "no picture here", FIRST)
+    )
+    assert illustrated_hits == [[(Image(SECOND, f"{URL}2"), Image(FIRST, URL)), (), (Image(FIRST, URL),)]]
 
 
 @pytest.mark.parametrize(
@@ -58,8 +60,10 @@ async def test_passage_has_its_referenced_images_in_order() -> None:
 )
 async def test_image_failure_affects_only_its_document(answer: Any) -> None:
     replies = {FIRST_ID: pictures(first=URL), OTHER_ID: answer}
-    found = await shown(Vendor(images=[by_id(replies)]), hit(FIRST), hit(FIRST, remote_id=OTHER_ID))
-    assert found == [[(Image(FIRST, URL),)], [()]]
+    illustrated_hits = await shown(
+        Vendor(images=[by_id(replies)]), hit(FIRST), hit(FIRST, remote_id=OTHER_ID)
+    )
+    assert illustrated_hits == [[(Image(FIRST, URL),)], [()]]
 
 
 async def test_late_images_are_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,10 +97,10 @@ async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
 
     vendor = Counting(images=[pictures(first=URL)])
     many = [hit(FIRST, remote_id=str(int(FIRST_ID) + number)) for number in range(30)]
-    found = await target(vendor, concurrency=2).illustrated(many)
+    illustrated_hits = await target(vendor, concurrency=2).illustrated(many)
     assert vendor.asked["images"] == module.MOST_DOCUMENTS
     assert most == 2
-    assert sum(bool(each.passages[0].images) for each in found) == module.MOST_DOCUMENTS
+    assert sum(bool(each.passages[0].images) for each in illustrated_hits) == module.MOST_DOCUMENTS
 
 
 @pytest.mark.parametrize("place", ["slice", "document", "top"])
@@ -106,6 +110,6 @@ def test_answer_slices_include_their_images_wherever_listed(place: str) -> None:
     document = {"document": {"id": FIRST_ID}, "slice_info": [piece]}
     document |= {"images": listed} if place == "document" else {}
     body = ok({"document_slices": [document], **({"images": listed} if place == "top" else {})})
-    found = sources_of(body)
-    assert found is not None
-    assert found[0].passages[0].images == (Image(FIRST, URL),)
+    hits = sources_of(body)
+    assert hits is not None
+    assert hits[0].passages[0].images == (Image(FIRST, URL),)

@@ -43,9 +43,14 @@ class SignedCalls:
         self.way = KeyRecorder()
 
     def open(self, key: str = KEY, auth: str = "jwt") -> ZhipuTarget:
-        given = {"base_url": f"{self.server.url}/api", "api_key": key, "knowledge_id": HOME_ID, "auth": auth}
+        settings = {
+            "base_url": f"{self.server.url}/api",
+            "api_key": key,
+            "knowledge_id": HOME_ID,
+            "auth": auth,
+        }
         return ZhipuTarget(
-            block(ZhipuTargetConfig, **given),
+            block(ZhipuTargetConfig, **settings),
             around(),
             wall=self.app.clock.now,
             sleep=self.sleep,
@@ -82,9 +87,9 @@ async def test_secret_is_never_sent_and_tokens_are_renewed_before_expiry(scene: 
     assert len(scene.way.keys) == 20  # none was refused and sent again
     assert 4 <= len(set(scene.way.keys)) <= 5
     assert not any("secret-for-tests" in key for key in scene.way.keys)
-    made = claims(scene.way.keys[0])
-    assert made["api_key"] == "id"
-    assert made["exp"] - made["timestamp"] == 210_000
+    claims_before = claims(scene.way.keys[0])
+    assert claims_before["api_key"] == "id"
+    assert claims_before["exp"] - claims_before["timestamp"] == 210_000
 
 
 def test_token_is_signed_as_the_standard_requires() -> None:

@@ -131,9 +131,9 @@ SECRET = "s3cr3t-of-the-header"
     ],
 )
 async def test_callback_settings_are_parsed_in_every_form(data: Any, known: Callback | None) -> None:
-    found = await account_of(target(Vendor(callback=[ok(data)]))).callbacks.get()
-    assert found == known
-    assert SECRET not in repr(found)
+    callback = await account_of(target(Vendor(callback=[ok(data)]))).callbacks.get()
+    assert callback == known
+    assert SECRET not in repr(callback)
 
 
 async def test_missing_callback_is_recognised_by_its_message() -> None:

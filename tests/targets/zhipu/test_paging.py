@@ -71,7 +71,7 @@ async def test_every_document_is_listed_once(
 ) -> None:
     shelf = PagedList(rows(count), cap=cap, offset_by_asked=offset_by_asked, beyond_repeats=beyond_repeats)
     ids = await shelf.swept()
-    assert sorted(ids) == sorted(one.id for one in shelf.documents)
+    assert sorted(ids) == sorted(document.id for document in shelf.documents)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ async def test_document_times_are_converted_to_our_clock_unless_far_off(
 ) -> None:
     remote_id = snowflake(NOW + skew - 60)
     answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + skew) * 1000))
-    found = await listed(Vendor(list=[answer]))
-    assert [one.created for one in found] == [created, None]
+    result = await listed(Vendor(list=[answer]))
+    assert [one.created for one in result] == [created, None]
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
@@ -177,8 +177,8 @@ async def test_newest_documents_are_found_on_the_first_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
     wanted = shown_ids(documents[-150:])
-    seen = await find_on_pages(shelf, wanted)
-    assert seen.rows.keys() == wanted
+    listing = await find_on_pages(shelf, wanted)
+    assert listing.rows.keys() == wanted
     assert shelf.asked == [(1, 100), (2, 100)]
 
 
@@ -186,8 +186,8 @@ async def test_last_page_is_read_next_when_the_oldest_come_first() -> None:
     documents = rows(1030)
     shelf = PagedList(documents)
     wanted = shown_ids(documents[-60:])
-    seen = await find_on_pages(shelf, wanted)
-    assert seen.rows.keys() == wanted
+    listing = await find_on_pages(shelf, wanted)
+    assert listing.rows.keys() == wanted
     assert shelf.asked == [(1, 100), (11, 100), (10, 100)]
 
 
@@ -195,24 +195,24 @@ async def test_page_size_cap_is_considered_when_computing_the_last_page() -> Non
     documents = rows(1030)
     shelf = PagedList(documents, cap=50, offset_by_asked=True)
     wanted = shown_ids(documents[-60:])
-    seen = await find_on_pages(shelf, wanted)
-    assert seen.rows.keys() == wanted
+    listing = await find_on_pages(shelf, wanted)
+    assert listing.rows.keys() == wanted
     assert shelf.asked == [(1, 100), (21, 50), (20, 50)]
 
 
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
-    seen = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
-    assert not seen.rows
-    assert seen.requests == 1
+    listing = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
+    assert not listing.rows
+    assert listing.requests == 1
 
 
 async def test_few_old_documents_are_polled_instead_of_reading_pages() -> None:
     documents = rows(5000)
     shelf = PagedList(documents[::-1])
-    seen = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
-    assert len(seen.rows) == 100
+    listing = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
+    assert len(listing.rows) == 100
     assert len(shelf.asked) == 1
 
 
@@ -230,13 +230,13 @@ async def test_pages_and_remaining_polls_never_cost_more_than_single_polls(
         "shuffled": documents[1::2] + documents[::2],
     }
     shelf = PagedList(shelf_order[order], lie=with_total(lambda _, __: total))
-    seen = await find_on_pages(shelf, ids)
-    assert seen.requests <= len(ids)
-    assert seen.requests + len(ids) - len(seen.rows) <= len(ids) + 1 + len(ids) // 10
+    listing = await find_on_pages(shelf, ids)
+    assert listing.requests <= len(ids)
+    assert listing.requests + len(ids) - len(listing.rows) <= len(ids) + 1 + len(ids) // 10
 
 
 async def test_list_that_repeats_itself_is_abandoned() -> None:
     shelf = PagedList(rows(100)[::-1], lie=with_total(lambda _, __: None), beyond_repeats=True)
-    seen = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
-    assert len(seen.rows) == 100
-    assert seen.requests <= 2
+    listing = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
+    assert len(listing.rows) == 100
+    assert listing.requests <= 2

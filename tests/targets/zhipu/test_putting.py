@@ -154,9 +154,9 @@ async def test_uploads_continue_when_capacity_is_unknown(answer: Any) -> None:
     vendor = Vendor(capacity=[answer], upload=[stored()])
     subject = target(vendor)
     assert await subject.put([document()]) == [Accepted(FIRST_ID)]
-    asked = vendor.asked["capacity"]
+    requests_before = vendor.asked["capacity"]
     assert await subject.put([document()]) == [Accepted(FIRST_ID)]
-    assert vendor.asked["capacity"] == asked
+    assert vendor.asked["capacity"] == requests_before
 
 
 def room(*used: int) -> list[Any]:
@@ -227,8 +227,8 @@ class Account:
 
 async def test_uploads_exceeding_the_capacity_together_do_not_all_start() -> None:
     account = Account(used=900)
-    found = await asyncio.gather(*[account.trouble(40) for _ in range(5)])
-    assert sum(one is None for one in found) == 2
+    capacity = await asyncio.gather(*[account.trouble(40) for _ in range(5)])
+    assert sum(one is None for one in capacity) == 2
     assert account.asked == 1
 
 

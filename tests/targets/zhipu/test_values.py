@@ -76,17 +76,17 @@ def test_ids_cannot_escape_their_path_segment() -> None:
     ],
 )
 def test_only_a_documented_integer_status_counts(stat: Any, state: DocState) -> None:
-    found = document_of(ok(row(stat=stat)), FIRST_ID)
-    assert found is not None
-    assert found.status.state is state
+    document = document_of(ok(row(stat=stat)), FIRST_ID)
+    assert document is not None
+    assert document.status.state is state
 
 
 @pytest.mark.parametrize("stat", [0, 1, "2", None])
 def test_earlier_failure_means_nothing_without_status_2(stat: Any) -> None:
     info = {"embedding_code": 10002, "embedding_msg": "知识库空间已满"}
-    found = document_of(ok(row(stat=stat, failInfo=info)), FIRST_ID)
-    assert found is not None
-    status = found.status
+    document = document_of(ok(row(stat=stat, failInfo=info)), FIRST_ID)
+    assert document is not None
+    status = document.status
     assert (status.reason, status.code, status.halt) == ("", "", "")
 
 
@@ -120,9 +120,9 @@ def test_message_text_decides_whether_account_or_document_is_blamed(
     name: str, code: Any, text: str, halt: str
 ) -> None:
     info = {"embedding_code": code, "embedding_msg": text}
-    found = document_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
-    assert found is not None
-    status = found.status
+    document = document_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
+    assert document is not None
+    status = document.status
     assert (status.state, status.halt) == (DocState.FAILED, halt)
     assert status.reason
     assert text in status.reason
@@ -131,19 +131,19 @@ def test_message_text_decides_whether_account_or_document_is_blamed(
 
 @pytest.mark.parametrize("info", [None, [], "文档损坏", {}, {"embedding_msg": None}])
 def test_failure_without_a_reason_says_so(info: Any) -> None:
-    found = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
-    assert found is not None
-    assert found.status.reason == "the service gives no reason"
+    document = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
+    assert document is not None
+    assert document.status.reason == "the service gives no reason"
 
 
 def test_vendor_messages_cannot_forge_a_line_or_contain_a_signature() -> None:
-    said = errors.quote_message(
+    message = errors.quote_message(
         "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500
     )
-    assert "\n" not in said
-    assert "q-signature" not in said
-    assert "https://cdn.example/a.md end" in said
-    assert len(said) == 300
+    assert "\n" not in message
+    assert "q-signature" not in message
+    assert "https://cdn.example/a.md end" in message
+    assert len(message) == 300
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,16 @@ def test_page_is_parsed_in_all_its_shapes(data: Any, ids: list[str], total: Any,
     ],
 )
 def test_capacity_is_unknown_unless_both_numbers_are_present(data: Any, expected: Any) -> None:
-    found = capacity_of(ok(data))
-    assert (None if found is None else (found.used, found.total)) == expected
+    capacity = capacity_of(ok(data))
+    assert (None if capacity is None else (capacity.used, capacity.total)) == expected
 
 
 @pytest.mark.parametrize(
     ("count", "documents"), [(7, 7), (0, 0), ("7", None), (7.0, None), (None, None), (True, None), (-1, None)]
 )
 async def test_document_count_of_a_base_must_be_an_integer(count: Any, documents: int | None) -> None:
-    found = await target(Vendor(base=[ok({"id": "5", "document_size": count})])).base()
-    assert found.documents == documents
+    result = await target(Vendor(base=[ok({"id": "5", "document_size": count})])).base()
+    assert result.documents == documents
 
 
 def test_passages_are_parsed_with_missing_fields() -> None:
