@@ -31,10 +31,10 @@ def members(name: str) -> frozenset[str]:
     """Return the system calls of a set such as `@process`, or the one call of this name."""
     if not name.startswith("@"):
         return frozenset([name])
-    done = subprocess.run(
+    completed = subprocess.run(
         ["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True
     )
-    lines = [line.strip() for line in done.stdout.splitlines()[1:]]
+    lines = [line.strip() for line in completed.stdout.splitlines()[1:]]
     return frozenset().union(*(members(line) for line in lines if line and not line.startswith("#")))
 
 
@@ -42,11 +42,11 @@ def allowed(unit: Path) -> set[str]:
     """Return the calls that `SystemCallFilter=` allows by systemd.exec(5), the first line being a list of
     them.
     """
-    found = set(members("@default"))
+    matching = set(members("@default"))
     for line in settings(unit, "SystemCallFilter"):
         calls = frozenset().union(*map(members, line.removeprefix("~").split()))
-        found = found - calls if line.startswith("~") else found | calls
-    return found
+        matching = matching - calls if line.startswith("~") else matching | calls
+    return matching
 
 
 def keep_to(calls: set[str]) -> None:

@@ -92,14 +92,14 @@ def run(command: str, cwd: Path, home: Path) -> str:
         too_long = threading.Timer(120, process.kill)
         undo.callback(too_long.cancel)
         too_long.start()
-        said = _both(mine, printed)
+        output = _both(mine, printed)
         process.wait()
-    return said.decode()
+    return output.decode()
 
 
 def _both(terminal: int, pipe: int) -> bytes:
     """Return the data from either until both end; if both have some, the terminal's first."""
-    said, open_ones = b"", [terminal, pipe]
+    output, open_ones = b"", [terminal, pipe]
     while open_ones:
         ready, _, _ = select.select(open_ones, [], [])
         # Messages for people come before the result, as on the pages.
@@ -108,10 +108,10 @@ def _both(terminal: int, pipe: int) -> bytes:
             piece = os.read(one, 65536)
         except OSError:  # EIO: the terminal's other end is closed
             piece = b""
-        said += piece
+        output += piece
         if not piece:
             open_ones.remove(one)
-    return said
+    return output
 
 
 def without_measurements(text: str) -> str:

@@ -40,8 +40,8 @@ def name_of(page: Path) -> str:
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     """Return the fenced blocks in these languages."""
-    found = (Block(page, language, text) for language, text in _FENCE.findall(page.read_text()))
-    return [block for block in found if block.language in languages]
+    result = (Block(page, language, text) for language, text in _FENCE.findall(page.read_text()))
+    return [block for block in result if block.language in languages]
 
 
 def prose(page: Path) -> str:
@@ -63,10 +63,10 @@ def steps(block: Block) -> Iterator[Step]:
 
 def kbsync_lines(page: Path) -> Iterator[list[str]]:
     """Yield every kbsync command line on a page, as words."""
-    shown = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
-    shown += [step.command for block in blocks(page, "console") for step in steps(block)]
-    shown += inline_code(page)
-    for text in shown:
+    printed = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
+    printed += [step.command for block in blocks(page, "console") for step in steps(block)]
+    printed += inline_code(page)
+    for text in printed:
         # Text behind a pipe, a comment or a redirection isn't part of kbsync's command.
         for part in re.split(r"\s(?:&&|\|\||\|)\s|\s[#>]\s", text):
             words = shlex.split(part.strip().removeprefix("sudo "))

@@ -78,9 +78,9 @@ def home_of(reader: Path, folder: str) -> Path:
 def run(script: str, home: Path) -> str:
     """Run a block in a shell, require that each line succeeds, and return stderr."""
     still: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "timeout": 120}
-    done = ran("bash", "-euo", "pipefail", "-c", script, cwd=home, **still)
-    assert done.returncode == 0, (script, done.stdout, done.stderr)
-    return done.stderr
+    completed = ran("bash", "-euo", "pipefail", "-c", script, cwd=home, **still)
+    assert completed.returncode == 0, (script, completed.stdout, completed.stderr)
+    return completed.stderr
 
 
 def at_home(block: Block, home: Path) -> str:
@@ -97,9 +97,9 @@ def at_home(block: Block, home: Path) -> str:
 @pytest.mark.parametrize("page", AT_HOME, ids=lambda page: page.stem)
 def test_every_documented_command_succeeds_for_a_user(page: Path, tmp_path: Path) -> None:
     home = home_of(tmp_path, AT_HOME[page])
-    shown = [at_home(block, home) for block in blocks(page, "sh")]
-    assert any(re.search(r"^kbsync ", script, re.MULTILINE) for script in shown)
-    for script in shown:
+    printed = [at_home(block, home) for block in blocks(page, "sh")]
+    assert any(re.search(r"^kbsync ", script, re.MULTILINE) for script in printed)
+    for script in printed:
         assert "Traceback" not in run(script, home)
 
 
@@ -115,8 +115,8 @@ def test_every_documented_command_succeeds_system_wide(page: Path, tmp_path: Pat
     machine.installed()
     assert on_a_machine(page)
     for line in on_a_machine(page):
-        done = machine.do(line)
-        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        completed = machine.do(line)
+        assert completed.returncode == 0, (line, completed.stdout, completed.stderr)
 
 
 @long
@@ -139,5 +139,5 @@ def test_no_block_of_a_page_is_skipped() -> None:
     # The last takes hours.
     targets = {ZHIPU, GPTBOTS, LIGHTRAG, OPENWEBUI, RAGFLOW, VECTORS}
     others = {*targets, POSTGRES, SERVICE, SCALE, STAND_IN, DOCS / "internals" / "testing.md"}
-    shown = {page for page in PAGES if any(blocks(page, "sh", "console"))}
-    assert shown <= {*others, *AT_HOME, *ON_A_MACHINE}
+    printed = {page for page in PAGES if any(blocks(page, "sh", "console"))}
+    assert printed <= {*others, *AT_HOME, *ON_A_MACHINE}

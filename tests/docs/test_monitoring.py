@@ -39,7 +39,7 @@ def alerts() -> list[dict[str, object]]:
 
 def expressions() -> list[str]:
     panels = json.loads(DASHBOARD.read_text())["panels"]
-    return [str(one["expr"]) for one in alerts()] + [t["expr"] for p in panels for t in p["targets"]]
+    return [str(alert["expr"]) for alert in alerts()] + [t["expr"] for p in panels for t in p["targets"]]
 
 
 @pytest.mark.parametrize("expression", expressions())

@@ -64,13 +64,13 @@ def test_commands_and_options_exist(page: Path) -> None:
         # A word may name a command in a group, an option, or an argument, which can be anything.
         for word in words[1:]:
             if isinstance(command, click.Group) and not word.startswith("-") and word not in NO_COMMAND:
-                found = command.get_command(context, word)
-                if found is not None:
-                    command = found
+                result = command.get_command(context, word)
+                if result is not None:
+                    command = result
                 elif word.isalpha() and command is not kbsync:
                     pytest.fail(f"there is no {word!r} in {' '.join(words)!r}")
             elif word.startswith("--"):
-                known = {option for each in command.params for option in each.opts} | {"--help"}
+                known = {option for param in command.params for option in param.opts} | {"--help"}
                 assert word in known, f"no option {word} in {' '.join(words)!r}"
         if len(words) > 1 and words[1].isalpha() and words[1].islower():
             assert words[1] in (*COMMANDS, "help"), f"no command {words[1]!r} in {' '.join(words)!r}"
@@ -84,13 +84,13 @@ def test_every_command_loads_and_is_documented(name: str) -> None:
 
 def keys(schema: dict[str, object], above: str = "") -> set[str]:
     """Return every key of a JSON schema, with the keys above it."""
-    found = set[str]()
+    results = set[str]()
     for part in (schema, *schema.get("oneOf", ())):  # type: ignore[misc]
         for key, inner in part.get("properties", {}).items():
-            found |= {f"{above}{key}"} | keys(inner, f"{above}{key}.")
+            results |= {f"{above}{key}"} | keys(inner, f"{above}{key}.")
         if "items" in part:
-            found |= keys(part["items"], f"{above[:-1]}[]." if above else "")
-    return found
+            results |= keys(part["items"], f"{above[:-1]}[]." if above else "")
+    return results
 
 
 def test_documented_keys_match_the_schema() -> None:

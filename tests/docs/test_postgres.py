@@ -44,8 +44,8 @@ def test_database_set_up_as_documented_can_be_filled_and_read(server: Server, by
         subprocess.run(
             ["sh", "-euc", script], cwd=ROOT, env=environ, check=True, capture_output=True, text=True
         )
-        made = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'kbsync'"
-        assert server.run("kb", made) == [("kbsync",)]
+        statement = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'kbsync'"
+        assert server.run("kb", statement) == [("kbsync",)]
         server.run("kb", "REVOKE CREATE ON DATABASE kb FROM kbsync")
     with opened(server, "kb", user="kbsync") as store:
         [number] = put(store, entry(1, "kestrel"))

@@ -74,8 +74,12 @@ def test_make_try_mirrors_and_searches_a_folder_and_prints_commands_to_paste(
     (folder / "opening hours.md").write_text("On Sundays the lighthouse is closed.\n")
     (folder / "picture.pdf").write_bytes(b"%PDF-1.4 and nothing more")  # fails: the pass exits 1
     printed = run(f"make try FOLDER=~/'my folder' VENV='{there}'; echo exit $?", clone, tmp_path)
-    for said in ("1 uploaded, 1 failed", "search 'opening hours'", "On Sundays the lighthouse is closed."):
-        assert said in printed
+    for expected_text in (
+        "1 uploaded, 1 failed",
+        "search 'opening hours'",
+        "On Sundays the lighthouse is closed.",
+    ):
+        assert expected_text in printed
     turn, _, ended = printed.partition("Your turn:\n")[2].partition("exit ")
     turns = [shlex.split(line, comments=True) for line in turn.splitlines()]
     program, given = str(there / "bin" / "kbsync"), ["--folder", str(folder)]

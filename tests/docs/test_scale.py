@@ -45,8 +45,8 @@ def followed(host: Host, text: str, *codes: int) -> None:
     environ = host.environ({"PGHOST": str(host.server.folder), "PGUSER": "postgres", "PYTHONPATH": str(ROOT)})
     environ["PATH"] = f"{tools}:{programs()}:{os.environ['PATH']}"
     for line in text.splitlines():
-        done = ran("sh", "-c", line, cwd=host.root, env=environ)
-        assert done.returncode in (codes or (0,)), (line, done.stdout, done.stderr)
+        completed = ran("sh", "-c", line, cwd=host.root, env=environ)
+        assert completed.returncode in (codes or (0,)), (line, completed.stdout, completed.stderr)
 
 
 def ids(host: Host) -> dict[str, int]:
@@ -127,12 +127,12 @@ def test_every_statement_runs_and_returns_what_the_page_says(host: Host) -> None
             if statement not in questions:
                 server.run("kb", statement)
         with one.snapshot(), psycopg.connect(server.dsn("kb"), row_factory=dict_row) as connection:
-            told = [connection.execute(statement).fetchall() for statement in questions]
-    owners, indexes, tables, transactions = told
-    assert [(each["prefix"], each["documents"], each["passages"]) for each in owners] == [
+            results = [connection.execute(statement).fetchall() for statement in questions]
+    owners, indexes, tables, transactions = results
+    assert [(owner["prefix"], owner["documents"], owner["passages"]) for owner in owners] == [
         ("one/", 2, 3),
         ("two/", 1, 1),
     ]
-    assert {"vector_pkey", "words_terms"} <= {each["relname"] for each in indexes if each["indisvalid"]}
-    assert {"passage", "words", "vector", "document"} <= {each["relname"] for each in tables}
-    assert [each["state"] for each in transactions] == ["idle in transaction"]
+    assert {"vector_pkey", "words_terms"} <= {index["relname"] for index in indexes if index["indisvalid"]}
+    assert {"passage", "words", "vector", "document"} <= {table["relname"] for table in tables}
+    assert [transaction["state"] for transaction in transactions] == ["idle in transaction"]

@@ -20,20 +20,20 @@ PAGE = ROOT / "docs" / "service.md"
 
 def sections() -> dict[str, list[str]]:
     """Return the shell blocks of the page by heading."""
-    found: dict[str, list[str]] = {}
+    results: dict[str, list[str]] = {}
     for part in re.split(r"^##+ ", PAGE.read_text(), flags=re.MULTILINE)[1:]:
-        found[part.partition("\n")[0]] = re.findall(r"^```sh\n(.*?)^```$", part, re.M | re.S)
-    return found
+        results[part.partition("\n")[0]] = re.findall(r"^```sh\n(.*?)^```$", part, re.M | re.S)
+    return results
 
 
 @long
 def test_page_is_followed_from_install_to_uninstall(tmp_path: Path) -> None:
-    machine, said = Machine(tmp_path), dict[str, str]()
+    machine, outputs = Machine(tmp_path), dict[str, str]()
     for heading, commands in sections().items():
         for block in commands:
-            done = machine.do(block)
-            assert done.returncode == 0, f"{heading}: {block}{done.stdout}{done.stderr}"
-            said[heading] = said.get(heading, "") + done.stdout
+            completed = machine.do(block)
+            assert completed.returncode == 0, f"{heading}: {block}{completed.stdout}{completed.stderr}"
+            outputs[heading] = outputs.get(heading, "") + completed.stdout
         if heading == "Keys":
             assert (tmp_path / "etc/kbsync/keys/zhipu").stat().st_mode & 0o777 == 0o600
         if heading == "Start":
@@ -44,13 +44,13 @@ def test_page_is_followed_from_install_to_uninstall(tmp_path: Path) -> None:
             assert machine.holds(str(backup.relative_to(tmp_path)))
         if heading == "Uninstall":
             break
-    assert "+ a.md" in said["Configure"]
-    assert "handbook" in said["Start"]
-    assert "team" in said["Several services"]
-    left = [
+    assert "+ a.md" in outputs["Configure"]
+    assert "handbook" in outputs["Start"]
+    assert "team" in outputs["Several services"]
+    remaining = [
         path for path in tmp_path.rglob("*kbsync*") if tmp_path / "var/lib/kbsync-team" not in path.parents
     ]
-    assert sorted(re.sub(r"\d+", "N", str(path.relative_to(tmp_path))) for path in left) == LEFT
+    assert sorted(re.sub(r"\d+", "N", str(path.relative_to(tmp_path))) for path in remaining) == LEFT
 
 
 LEFT = ["var/backups/kbsync-N-N-N.db", "var/lib/kbsync-team"]
@@ -65,8 +65,8 @@ def test_single_user_setup_needs_no_root(tmp_path: Path) -> None:
     # Without it a command that needs root fails.
     (machine.root / "stand-ins" / "sudo").unlink()
     [commands] = sections()["For one person"]
-    done = machine.do(commands)
-    assert done.returncode == 0, done.stderr
+    completed = machine.do(commands)
+    assert completed.returncode == 0, completed.stderr
     assert machine.holds("home/.config/kbsync/config.yaml")
 
 
@@ -80,10 +80,10 @@ def test_documented_credential_is_accepted_by_systemd(tmp_path: Path) -> None:
         unit = (ROOT / "systemd" / name).read_text()
         (units / name).write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", unit))
         path = {**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"}
-        done = ran("systemd-analyze", "verify", "--man=no", units / name, env=path)
-        assert (done.returncode, done.stderr) == (0, "")
-        seen = (units / f"{name}.d/zhipu.conf").read_text()
-        assert seen == f"[Service]\nLoadCredential=zhipu:{tmp_path}/etc/kbsync/keys/zhipu\n"
+        completed = ran("systemd-analyze", "verify", "--man=no", units / name, env=path)
+        assert (completed.returncode, completed.stderr) == (0, "")
+        unit_text = (units / f"{name}.d/zhipu.conf").read_text()
+        assert unit_text == f"[Service]\nLoadCredential=zhipu:{tmp_path}/etc/kbsync/keys/zhipu\n"
 
 
 def test_documented_credential_is_read_from_systemds_directory(tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def test_missing_requirements_are_reported_with_a_fix(
 ) -> None:
     if there:
         write_program(bare.parent / there, script)
-    done = setup(bare, **variables)
-    assert done.returncode != 0
-    assert says in done.stderr
+    completed = setup(bare, **variables)
+    assert completed.returncode != 0
+    assert says in completed.stderr
 
 
 def test_uv_is_used_when_present(bare: Path) -> None:
@@ -59,8 +59,8 @@ def test_uv_is_used_when_present(bare: Path) -> None:
     made = 'd="$VENV/bin"; /bin/mkdir -p "$d"; echo "#!/bin/sh" >"$d/python"; /bin/chmod +x "$d/python"'
     write_program(bare / "uv", f'echo "$@" >>{log}; case $1 in venv) {made};; esac')
     write_program(bare / "touch", 'exec /usr/bin/touch "$@"')
-    done = setup(bare)
-    assert done.returncode == 0, done.stderr
+    completed = setup(bare)
+    assert completed.returncode == 0, completed.stderr
     first, second = log.read_text().splitlines()
     assert first.startswith("venv ")
     assert second.startswith("pip install ")

@@ -153,7 +153,7 @@ def test_documented_fault_kinds_are_accepted() -> None:
     assert {kind: set(files) for kind, files in told.items()} == {
         kind: set(files) for kind, files in KINDS.items()
     }
-    assert {one for files in told.values() for one in files} == config.EXTENSIONS
+    assert {file for files in told.values() for file in files} == config.EXTENSIONS
 
 
 def test_documented_limits_are_enforced() -> None:
@@ -236,7 +236,7 @@ def test_zhipu_search_defaults_are_documented() -> None:
     left = {"recall_ratio": "the service's", "fractional_threshold": "none"}
     config = ZhipuSearchConfig()
     assert told == {
-        each.name: left.get(each.name, str(getattr(config, each.name))) for each in fields(config)
+        field.name: left.get(field.name, str(getattr(config, field.name))) for field in fields(config)
     }
 
 
@@ -245,7 +245,7 @@ def test_zhipu_search_defaults_are_documented() -> None:
 
 def documented(application: type[Application[Any, Any]], piece: str = "(?!)") -> list[tuple[str, str]]:
     """Return the application's calls without file addresses. `piece`: the page's name for {id}."""
-    routes = [(one.method, re.sub(piece, "{id}", one.path)) for one in application.routes]
+    routes = [(route.method, re.sub(piece, "{id}", route.path)) for route in application.routes]
     return [(how, path) for how, path in routes if not path.startswith("/files/")]
 
 
@@ -289,4 +289,4 @@ def test_unkept_lightrag_promises_are_documented() -> None:
 def test_lightrag_formats_match_what_is_sent_and_accepted() -> None:
     section = LIGHTRAG.read_text().partition("## Formats")[2].partition(". The server")[0]
     assert set(section.replace(",", " ").split()) == LIGHTRAG_EXTENSIONS
-    assert {f".{one}" for one in LIGHTRAG_EXTENSIONS} == set(SUPPORTED.split())
+    assert {f".{lightrag_extension}" for lightrag_extension in LIGHTRAG_EXTENSIONS} == set(SUPPORTED.split())

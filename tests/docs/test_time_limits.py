@@ -30,6 +30,8 @@ def test_hanging_hypothesis_example_fails_once_and_the_next_test_runs(tmp_path: 
     limits = ["-p", "tests.conftest", "--timeout", "1", "--rootdir", tmp_path]
     plain = ["-p", "no:cacheprovider", "-o", "addopts="]
     every = {**os.environ, "KBSYNC_SHARE": "all"}
-    done = ran(sys.executable, "-m", "pytest", *limits, *plain, test, cwd=ROOT, env=every, timeout=60)
-    assert "FAILED" in done.stdout and "test_hanging.py::test_examples" in done.stdout, done.stdout
-    assert "1 failed, 1 passed" in done.stdout
+    completed = ran(sys.executable, "-m", "pytest", *limits, *plain, test, cwd=ROOT, env=every, timeout=60)
+    assert "FAILED" in completed.stdout and "test_hanging.py::test_examples" in completed.stdout, (
+        completed.stdout
+    )
+    assert "1 failed, 1 passed" in completed.stdout

@@ -61,17 +61,17 @@ def analysed(tmp_path: Path, unit: Path, *words: str) -> subprocess.CompletedPro
 @needs("systemd-analyze")
 @pytest.mark.parametrize("unit", (*SERVICES, TIMER, USER), ids=name_of)
 def test_systemd_analyze_finds_nothing_wrong(unit: Path, tmp_path: Path) -> None:
-    done = analysed(tmp_path, unit, "verify", "--man=no")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    completed = analysed(tmp_path, unit, "verify", "--man=no")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "", "")
 
 
 @needs("systemd-analyze")
 @pytest.mark.parametrize("unit", SERVICES, ids=name_of)
 def test_unit_has_little_exposure(unit: Path, tmp_path: Path) -> None:
-    done = analysed(tmp_path, unit, "security", "--offline=true", "--no-pager")
-    found = re.search(r"Overall exposure level for \S+: (\d+\.\d+)", done.stdout)
-    assert found is not None, done.stderr
-    assert float(found[1]) <= MOST_EXPOSED, done.stdout
+    completed = analysed(tmp_path, unit, "security", "--offline=true", "--no-pager")
+    match = re.search(r"Overall exposure level for \S+: (\d+\.\d+)", completed.stdout)
+    assert match is not None, completed.stderr
+    assert float(match[1]) <= MOST_EXPOSED, completed.stdout
 
 
 def test_all_units_share_one_sandbox() -> None:
@@ -90,30 +90,30 @@ def test_parsers_are_sandboxed_and_documents_mirrored_inside_the_unit(tmp_path: 
     fenced = [sys.executable, as_unit.__file__, str(DAEMONS[0]), sys.executable]
     raised = ran(*fenced, "-c", FENCES, tmp_path)
     assert raised.stdout.split() == ["namespace", "landlock", "seccomp", "python"]
-    done = ran(*fenced, "-m", "kbsync", "--once", "--folder", folder, "--state-dir", state)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "2 documents searchable" in done.stdout
+    completed = ran(*fenced, "-m", "kbsync", "--once", "--folder", folder, "--state-dir", state)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert "2 documents searchable" in completed.stdout
 
 
 @pytest.mark.parametrize("unit", (*DAEMONS, USER), ids=name_of)
 def test_daemon_is_restarted_unless_it_needs_a_decision(unit: Path) -> None:
-    found = settings(unit)
-    assert found["Type"] == "notify"
-    assert found["Restart"] == "on-failure"
-    assert found["RestartPreventExitStatus"].split() == ["2", "3"]
-    assert found["ExecReload"] == "/bin/kill -HUP $MAINPID"
-    assert float(found["WatchdogSec"]) >= 60
-    assert (found["KillMode"], found["OOMPolicy"]) == ("mixed", "continue")
+    unit_settings = settings(unit)
+    assert unit_settings["Type"] == "notify"
+    assert unit_settings["Restart"] == "on-failure"
+    assert unit_settings["RestartPreventExitStatus"].split() == ["2", "3"]
+    assert unit_settings["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert float(unit_settings["WatchdogSec"]) >= 60
+    assert (unit_settings["KillMode"], unit_settings["OOMPolicy"]) == ("mixed", "continue")
 
 
 def test_service_writes_only_its_state() -> None:
     for unit in SERVICES:
-        found = settings(unit)
-        assert found["StateDirectory"] == ("kbsync-%i" if "@" in unit.name else "kbsync")
-        assert found["ProtectSystem"] == "strict"
-        assert found["ProtectHome"] == "read-only"
-        assert "ReadWritePaths" not in found
-        assert found["MemoryMax"] and found["MemoryHigh"]
+        unit_settings = settings(unit)
+        assert unit_settings["StateDirectory"] == ("kbsync-%i" if "@" in unit.name else "kbsync")
+        assert unit_settings["ProtectSystem"] == "strict"
+        assert unit_settings["ProtectHome"] == "read-only"
+        assert "ReadWritePaths" not in unit_settings
+        assert unit_settings["MemoryMax"] and unit_settings["MemoryHigh"]
 
 
 def test_instance_has_its_own_config_and_state() -> None:
