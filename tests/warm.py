@@ -234,9 +234,9 @@ def load() -> None:
     from kbsync.index import embed
 
     for package in (kbsync, kbsync_standin):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
-                importlib.import_module(found.name)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
     model = embed.BuiltinEmbedder()
     model.embed([])
     assert model._tokenizer
