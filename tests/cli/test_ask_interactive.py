@@ -136,7 +136,7 @@ def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuPlace
     assert "didn't accept the API key" in err
 
 
-# -- at a terminal -------------------------------------------------------------------------------------
+# -- terminals -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

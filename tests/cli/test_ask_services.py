@@ -63,7 +63,7 @@ WITH_MODEL = [name for name, one in SERVICES.items() if one.has_model]
 
 
 @dataclass
-class Asked:
+class AskPlace:
     """A mirror of two files at a service, beside another user's document."""
 
     place: Place
@@ -80,9 +80,9 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Asked]]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AskPlace]]:
     """Create the places when a test first uses them."""
-    known: dict[str, Asked] = {}
+    known: dict[str, AskPlace] = {}
     closing = []
     for name, service in SERVICES.items():
         app = access.stand_in(name)
@@ -98,47 +98,47 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Asked
         place.write("prices.md", PRICES)
         assert place.run("--once", "-q").code == 0
         app.put_foreign({"name": "theirs.md", "text": "The office smells of paint."})
-        known[name] = Asked(place, server, app, service)
+        known[name] = AskPlace(place, server, app, service)
     yield known
     for close in closing:
         close()
 
 
 @pytest.fixture(params=SERVICES)
-def asked(places: dict[str, Asked], request: pytest.FixtureRequest) -> Iterator[Asked]:
+def ask_place(places: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
     yield from tidied(places[request.param])
 
 
 @pytest.fixture(params=WITH_MODEL)
-def with_model(places: dict[str, Asked], request: pytest.FixtureRequest) -> Iterator[Asked]:
+def with_model(places: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
     yield from tidied(places[request.param])
 
 
-def tidied(asked: Asked) -> Iterator[Asked]:
-    yield asked
-    asked.server.faults.clear()
-    asked.app.set_behaviour({"key_revoked": False})
-    if asked.service.mark != "[1]":
-        asked.app.set_behaviour({"assistants": "one", "chats": "new"})
-    assert asked.app.violations == []
+def tidied(ask_place: AskPlace) -> Iterator[AskPlace]:
+    yield ask_place
+    ask_place.server.faults.clear()
+    ask_place.app.set_behaviour({"key_revoked": False})
+    if ask_place.service.mark != "[1]":
+        ask_place.app.set_behaviour({"assistants": "one", "chats": "new"})
+    assert ask_place.app.violations == []
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_answer_lists_the_files_it_is_based_on(asked: Asked, how: list[str]) -> None:
-    ran = asked.place.run("ask", QUESTION, *how)
+def test_answer_lists_the_files_it_is_based_on(ask_place: AskPlace, how: list[str]) -> None:
+    ran = ask_place.place.run("ask", QUESTION, *how)
     assert ran.code == 0, ran.err
     assert ran.out.startswith(HOURS)
-    assert f"{asked.service.mark} guides/hours.md" in ran.out.splitlines()
-    answer = asked.place.run("ask", QUESTION, "--json", *how).json
-    assert {key: answer[key] for key in asked.service.way} == asked.service.way
+    assert f"{ask_place.service.mark} guides/hours.md" in ran.out.splitlines()
+    answer = ask_place.place.run("ask", QUESTION, "--json", *how).json
+    assert {key: answer[key] for key in ask_place.service.way} == ask_place.service.way
     assert answer["answer"].startswith(HOURS)
     [cited] = [citation for citation in answer["citations"] if citation["path"] == "guides/hours.md"]
     assert (cited["number"], [passage["text"].strip() for passage in cited["passages"]]) == (1, [HOURS])
-    assert cited["marks"] == [asked.service.mark.strip("[]")]
+    assert cited["marks"] == [ask_place.service.mark.strip("[]")]
 
 
-def test_conversation_history_is_sent_along(asked: Asked) -> None:
-    process = asked.place.start("ask", "-i", "--json", stdin=subprocess.PIPE)
+def test_conversation_history_is_sent_along(ask_place: AskPlace) -> None:
+    process = ask_place.place.start("ask", "-i", "--json", stdin=subprocess.PIPE)
     out, err = process.communicate(f"{QUESTION}\nwhat does the coffee cost\n".encode(), timeout=LONGEST)
     first, second = (json.loads(line) for line in out.splitlines())
     assert process.returncode == 0, err
@@ -146,12 +146,12 @@ def test_conversation_history_is_sent_along(asked: Asked) -> None:
     assert PRICES in second["answer"]
 
 
-def test_interrupted_answer_is_not_treated_as_complete(asked: Asked) -> None:
-    for end in ("error", *asked.service.cuts):
-        asked.play("stream", end=end)
-        ran = asked.place.run("ask", QUESTION)
+def test_interrupted_answer_is_not_treated_as_complete(ask_place: AskPlace) -> None:
+    for end in ("error", *ask_place.service.cuts):
+        ask_place.play("stream", end=end)
+        ran = ask_place.place.run("ask", QUESTION)
         assert ran.code == 4, end
-        assert f"{asked.service.mark} guides/hours.md" not in ran.out
+        assert f"{ask_place.service.mark} guides/hours.md" not in ran.out
         assert ran.out.endswith("\n")
         is_told = "model is down" in ran.err or "大模型内部错误" in ran.err
         assert is_told if end == "error" else "is incomplete" in ran.err
@@ -159,33 +159,35 @@ def test_interrupted_answer_is_not_treated_as_complete(asked: Asked) -> None:
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_question_is_sent_once_even_if_its_answer_is_lost(asked: Asked, kind: str, how: list[str]) -> None:
-    before = asked.questions
-    asked.play(kind)
-    ran = asked.place.run("ask", QUESTION, "--json", *how)
+def test_question_is_sent_once_even_if_its_answer_is_lost(
+    ask_place: AskPlace, kind: str, how: list[str]
+) -> None:
+    before = ask_place.questions
+    ask_place.play(kind)
+    ran = ask_place.place.run("ask", QUESTION, "--json", *how)
     assert (ran.code, ran.out) == (4, "")
-    assert asked.questions == before + 1
+    assert ask_place.questions == before + 1
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_no_model_is_asked_when_the_search_finds_nothing(asked: Asked, how: list[str]) -> None:
-    before = asked.questions
-    ran = asked.place.run("ask", "zebra", *how)
-    assert (ran.code, ran.out) == (0, asked.service.none)
-    assert ("nothing found for: zebra; the model wasn't asked" in ran.err) == (not asked.service.none)
-    assert asked.questions == before + (not asked.service.has_model)
+def test_no_model_is_asked_when_the_search_finds_nothing(ask_place: AskPlace, how: list[str]) -> None:
+    before = ask_place.questions
+    ran = ask_place.place.run("ask", "zebra", *how)
+    assert (ran.code, ran.out) == (0, ask_place.service.none)
+    assert ("nothing found for: zebra; the model wasn't asked" in ran.err) == (not ask_place.service.none)
+    assert ask_place.questions == before + (not ask_place.service.has_model)
 
 
-def test_refused_key_exits_with_code_3(asked: Asked) -> None:
-    asked.app.set_behaviour({"key_revoked": True})
-    ran = asked.place.run("ask", QUESTION)
+def test_refused_key_exits_with_code_3(ask_place: AskPlace) -> None:
+    ask_place.app.set_behaviour({"key_revoked": True})
+    ran = ask_place.place.run("ask", QUESTION)
     assert (ran.code, ran.out) == (3, "")
 
 
-# -- a model that gets passages ------------------------------------------------------------------------------
+# -- models that get passages --------------------------------------------------------------------------------
 
 
-def test_answers_use_only_selected_documents_of_the_mirror(with_model: Asked) -> None:
+def test_answers_use_only_selected_documents_of_the_mirror(with_model: AskPlace) -> None:
     answer = with_model.place.run("ask", "what is said of the office and of coffee", "--json").json
     assert {citation["path"] for citation in answer["citations"]} == {"guides/hours.md", "prices.md"}
     assert "paint" not in answer["answer"]
@@ -193,14 +195,14 @@ def test_answers_use_only_selected_documents_of_the_mirror(with_model: Asked) ->
     assert {citation["path"] for citation in answer["citations"]} == {"guides/hours.md"}
 
 
-def test_unknown_model_is_a_usage_error(with_model: Asked) -> None:
+def test_unknown_model_is_a_usage_error(with_model: AskPlace) -> None:
     for how in ([], ["--whole"]):
         ran = with_model.place.run("ask", QUESTION, "--model", "nobody-9", *how)
         assert (ran.code, ran.out) == (2, "")
         assert "odel" in ran.err
 
 
-def test_applications_are_refused_for_services_that_have_none(with_model: Asked) -> None:
+def test_applications_are_refused_for_services_that_have_none(with_model: AskPlace) -> None:
     ran = with_model.place.run("ask", QUESTION, "--app", "77")
     assert (ran.code, ran.out) == (2, "")
     assert "no applications" in ran.err
@@ -208,7 +210,7 @@ def test_applications_are_refused_for_services_that_have_none(with_model: Asked)
     assert (ran.code, "no applications" in ran.err) == (2, True)
 
 
-def test_model_is_required_when_the_config_names_none(with_model: Asked) -> None:
+def test_model_is_required_when_the_config_names_none(with_model: AskPlace) -> None:
     text = with_model.place.config.read_text()
     with_model.place.config.write_text(text.replace(f'"chat_model": "{MODEL}"', '"chat_model": ""'))
     try:
@@ -221,25 +223,27 @@ def test_model_is_required_when_the_config_names_none(with_model: Asked) -> None
 
 
 @pytest.mark.parametrize("error", [{"detail": "overloaded"}, {"error": "overloaded"}])
-def test_error_in_the_stream_is_shown_in_the_services_words(with_model: Asked, error: dict[str, str]) -> None:
+def test_error_in_the_stream_is_shown_in_the_services_words(
+    with_model: AskPlace, error: dict[str, str]
+) -> None:
     with_model.play("stream", end="error", error=error)
     ran = with_model.place.run("ask", QUESTION)
     assert (ran.code, "overloaded" in ran.err) == (4, True)
 
 
-def test_answer_cut_at_the_length_limit_is_incomplete(with_model: Asked) -> None:
+def test_answer_cut_at_the_length_limit_is_incomplete(with_model: AskPlace) -> None:
     for how in ([], ["--whole"]):
         with_model.play("stream", reason="length")
         ran = with_model.place.run("ask", QUESTION, *how)
         assert (ran.code, "exceeds the model's output limit" in ran.err) == (4, True)
 
 
-# -- a server that answers by itself -------------------------------------------------------------------------
+# -- servers with their own answers --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("choice", [["--model", "x"], ["--app", "x"], ["--path", "guides/**"]])
 def test_server_that_answers_itself_accepts_no_model_choice(
-    places: dict[str, Asked], choice: list[str]
+    places: dict[str, AskPlace], choice: list[str]
 ) -> None:
     before = places["lightrag"].questions
     ran = places["lightrag"].place.run("ask", QUESTION, *choice)
@@ -248,7 +252,7 @@ def test_server_that_answers_itself_accepts_no_model_choice(
     assert places["lightrag"].questions == before
 
 
-def test_foreign_documents_are_counted_but_not_cited(places: dict[str, Asked]) -> None:
+def test_foreign_documents_are_counted_but_not_cited(places: dict[str, AskPlace]) -> None:
     """The citation numbers are the server's own."""
     ran = places["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
     assert ran.code == 0, ran.err
@@ -260,7 +264,7 @@ def test_foreign_documents_are_counted_but_not_cited(places: dict[str, Asked]) -
 
 
 @pytest.fixture
-def assistants(places: dict[str, Asked]) -> Iterator[Asked]:
+def assistants(places: dict[str, AskPlace]) -> Iterator[AskPlace]:
     yield from tidied(places["ragflow"])
 
 
@@ -272,7 +276,7 @@ def assistants(places: dict[str, Asked]) -> Iterator[Asked]:
         ("two", f"--app: {HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
     ],
 )
-def test_assistant_is_found_by_its_dataset(assistants: Asked, there: str, said: str) -> None:
+def test_assistant_is_found_by_its_dataset(assistants: AskPlace, there: str, said: str) -> None:
     assistants.app.set_behaviour({"assistants": there})
     ran = assistants.place.run("ask", QUESTION)
     assert (ran.code, ran.out) == (2, "")
@@ -280,7 +284,7 @@ def test_assistant_is_found_by_its_dataset(assistants: Asked, there: str, said: 
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_before_0_25_1_assistants_use_the_older_calls(assistants: Asked, how: list[str]) -> None:
+def test_before_0_25_1_assistants_use_the_older_calls(assistants: AskPlace, how: list[str]) -> None:
     assistants.app.set_behaviour({"chats": "old", "assistants": "two"})
     [first, _] = assistants.place.run("kb", "app", "list", "--json").json["applications"]
     assert first["knowledge_bases"] == [HOME_ID]
@@ -288,7 +292,7 @@ def test_before_0_25_1_assistants_use_the_older_calls(assistants: Asked, how: li
     assert (ran.code, "[ID:0] guides/hours.md" in ran.out.splitlines()) == (0, True)
 
 
-def test_assistant_answers_from_selected_documents(assistants: Asked) -> None:
+def test_assistant_answers_from_selected_documents(assistants: AskPlace) -> None:
     question = "office opens at nine, coffee costs four, paint"
     ran = assistants.place.run("ask", question)
     assert ran.out.splitlines()[-2:] == ["[ID:0] guides/hours.md", "[ID:1] prices.md"]
@@ -298,19 +302,19 @@ def test_assistant_answers_from_selected_documents(assistants: Asked) -> None:
 
 
 @pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: Asked, how: list[str]) -> None:
+def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: AskPlace, how: list[str]) -> None:
     assistants.play("stream", reasoning=True)
     assert assistants.place.run("ask", QUESTION, *how).out.startswith(HOURS)
 
 
-def test_model_error_is_never_an_answer(assistants: Asked) -> None:
+def test_model_error_is_never_an_answer(assistants: AskPlace) -> None:
     assistants.play("stream", end="error")
     ran = assistants.place.run("ask", QUESTION, "--whole")
     assert (ran.code, "the model is down" in ran.err) == (4, True)
     assert "ERROR" not in ran.out
 
 
-def test_assistants_are_listed_but_managed_elsewhere(assistants: Asked) -> None:
+def test_assistants_are_listed_but_managed_elsewhere(assistants: AskPlace) -> None:
     result = assistants.place.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
     assert (result["name"], result["model"]) == ("helpdesk", "qwen")
     for words in (["show", "nobody"], ["create", "desk"], ["update", HOME_CHAT, "--name", "desk"]):

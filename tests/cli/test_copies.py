@@ -24,7 +24,7 @@ SECRET = "zqsecret"
 
 
 @pytest.fixture
-def tried(place: Place) -> Place:
+def folder_mirror(place: Place) -> Place:
     """Mirror a folder with `--folder`."""
     for number in range(8):
         place.write(f"{number}.md", f"document {number}")
@@ -62,86 +62,95 @@ def copies(place: Place, *options: str) -> list[dict[str, Any]]:
     ids=["usual", "named", "environment", "symlink"],
 )
 def test_init_takes_over_a_folder_mirrored_with_folder_option(
-    tried: Place, folder: str, options: list[str], env: dict[str, str]
+    folder_mirror: Place, folder: str, options: list[str], env: dict[str, str]
 ) -> None:
-    (tried.root / "way").symlink_to("docs")
-    env = {name: str(tried.root / value) for name, value in env.items()}
-    ran = tried.run("init", folder, *options, env=env)
-    assert (ran.code, "moved here" in ran.out, trial(tried).exists()) == (0, True, False)
-    results = tried.run("search", SECRET, "--json").json["hits"]
+    (folder_mirror.root / "way").symlink_to("docs")
+    env = {name: str(folder_mirror.root / value) for name, value in env.items()}
+    ran = folder_mirror.run("init", folder, *options, env=env)
+    assert (ran.code, "moved here" in ran.out, trial(folder_mirror).exists()) == (0, True, False)
+    results = folder_mirror.run("search", SECRET, "--json").json["hits"]
     assert {hit["path"] for hit in results} >= {"secret.md", "sub/deep/secret.md"}
-    second_pass = tried.run("--once", "--json").json
+    second_pass = folder_mirror.run("--once", "--json").json
     assert (second_pass["uploaded"], second_pass["mirrors"][0]["documents"]["ready"]) == (0, 10)
 
 
 @long
-def test_no_second_copy_is_left_after_a_takeover(tried: Place) -> None:
-    assert tried.run("init", "docs").code == 0
-    (tried.docs / "secret.md").unlink()
-    shutil.rmtree(tried.docs / "sub")
-    assert tried.run("--once", "--json").json["deleted"] == 2
-    assert (traces(tried), copies(tried)) == ([], [])
-    assert [str(file.relative_to(tried.state)) for file in tried.state.rglob("index.db")] == [
+def test_no_second_copy_is_left_after_a_takeover(folder_mirror: Place) -> None:
+    assert folder_mirror.run("init", "docs").code == 0
+    (folder_mirror.docs / "secret.md").unlink()
+    shutil.rmtree(folder_mirror.docs / "sub")
+    assert folder_mirror.run("--once", "--json").json["deleted"] == 2
+    assert (traces(folder_mirror), copies(folder_mirror)) == ([], [])
+    assert [str(file.relative_to(folder_mirror.state)) for file in folder_mirror.state.rglob("index.db")] == [
         "kb/docs/index.db"
     ]
 
 
 @pytest.mark.parametrize("held", [trial, lambda place: place.state], ids=["from", "to"])
 def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
-    tried: Place, held: Callable[[Place], Path]
+    folder_mirror: Place, held: Callable[[Place], Path]
 ) -> None:
-    with lock.held(held(tried)):
-        ran = tried.run("init", "docs")
+    with lock.held(held(folder_mirror)):
+        ran = folder_mirror.run("init", "docs")
     assert (ran.code, ran.out) == (4, "")
     assert "stop it first" in ran.err
-    assert not tried.config.exists()
-    assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
-    assert "moved here" in tried.run("init", "docs").out
+    assert not folder_mirror.config.exists()
+    assert folder_mirror.run("search", SECRET, "--folder", "docs", "--files").out.startswith(
+        str(folder_mirror.docs)
+    )
+    assert "moved here" in folder_mirror.run("init", "docs").out
 
 
-def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_it(tried: Place) -> None:
-    ran = tried.run("init", "docs", "--target", "zhipu", "--base", "1")
+def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_it(
+    folder_mirror: Place,
+) -> None:
+    ran = folder_mirror.run("init", "docs", "--target", "zhipu", "--base", "1")
     assert ran.code == 0
     [line] = [line for line in ran.out.splitlines() if "to delete them: " in line]
     end = line.partition("to delete them: ")[2]
-    assert tried.run(*words_of(end)).code == 2  # there is no terminal to ask on
-    assert paste(tried, f"{end} --yes").code == 0
-    assert traces(tried) == []
+    assert folder_mirror.run(*words_of(end)).code == 2  # there is no terminal to ask on
+    assert paste(folder_mirror, f"{end} --yes").code == 0
+    assert traces(folder_mirror) == []
 
 
 @proves("forget {} --delete-documents")
 def test_doctor_reports_a_copy_of_a_configured_mirror_with_the_command_that_removes_it(
-    tried: Place,
+    folder_mirror: Place,
 ) -> None:
-    tried.configure()
-    [check] = copies(tried)
-    assert f"{tried.docs} is also mirrored with --folder: 10 documents in {trial(tried)}" in check["detail"]
+    folder_mirror.configure()
+    [check] = copies(folder_mirror)
+    assert (
+        f"{folder_mirror.docs} is also mirrored with --folder: 10 documents in {trial(folder_mirror)}"
+        in check["detail"]
+    )
     assert check["cure"] == ""  # the config has mirrored nothing yet
-    assert tried.run("--once").code == 0
-    [check] = copies(tried)
-    assert paste(tried, check["cure"]).code == 2
-    assert paste(tried, f"{check['cure']} --yes").code == 0
-    assert copies(tried) == []
-    (tried.docs / "secret.md").unlink()
-    shutil.rmtree(tried.docs / "sub")
-    assert tried.run("--once").code == 0
-    assert traces(tried) == []
+    assert folder_mirror.run("--once").code == 0
+    [check] = copies(folder_mirror)
+    assert paste(folder_mirror, check["cure"]).code == 2
+    assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
+    assert copies(folder_mirror) == []
+    (folder_mirror.docs / "secret.md").unlink()
+    shutil.rmtree(folder_mirror.docs / "sub")
+    assert folder_mirror.run("--once").code == 0
+    assert traces(folder_mirror) == []
 
 
-def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(tried: Place) -> None:
-    for file in tried.docs.glob("*.md"):
+def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(folder_mirror: Place) -> None:
+    for file in folder_mirror.docs.glob("*.md"):
         file.unlink()
-    assert tried.run("--once", "--folder", "docs").code == 3
+    assert folder_mirror.run("--once", "--folder", "docs").code == 3
     for options in (("--folder", "docs", "--state-dir", "other"), ()):
-        tried.configure()
-        tried.write("new.md", "new")
-        assert tried.run("--once", *options).code == 0
-        [check] = copies(tried, *options)
+        folder_mirror.configure()
+        folder_mirror.write("new.md", "new")
+        assert folder_mirror.run("--once", *options).code == 0
+        [check] = copies(folder_mirror, *options)
         assert "10 documents in" in check["detail"]
         assert "9 deletions waiting for approval" in check["detail"]
         assert check["cure"] == ""
-        tried.config.unlink()
-    assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
+        folder_mirror.config.unlink()
+    assert folder_mirror.run("search", SECRET, "--folder", "docs", "--files").out.startswith(
+        str(folder_mirror.docs)
+    )
 
 
 def test_doctor_never_suggests_removing_a_mirror_whose_disk_may_be_unmounted(place: Place) -> None:
@@ -165,71 +174,75 @@ def test_doctor_never_suggests_removing_a_mirror_whose_disk_may_be_unmounted(pla
 
 
 @long
-def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(tried: Place) -> None:
+def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(folder_mirror: Place) -> None:
     """doctor offers to remove it once its mirror has ended, after asking."""
-    tried.run("init", "docs")
-    tried.run("--once")
-    tried.config.write_text(tried.config.read_text().replace('name: "docs"', 'name: "new"\n    prefix: "x"'))
-    tried.config.write_text(tried.config.read_text().replace(f"{tried.docs}", f"{tried.root}/elsewhere"))
-    (tried.root / "elsewhere").mkdir()
-    assert tried.run("--once").code == 0
-    [check] = copies(tried)
+    folder_mirror.run("init", "docs")
+    folder_mirror.run("--once")
+    folder_mirror.config.write_text(
+        folder_mirror.config.read_text().replace('name: "docs"', 'name: "new"\n    prefix: "x"')
+    )
+    folder_mirror.config.write_text(
+        folder_mirror.config.read_text().replace(f"{folder_mirror.docs}", f"{folder_mirror.root}/elsewhere")
+    )
+    (folder_mirror.root / "elsewhere").mkdir()
+    assert folder_mirror.run("--once").code == 0
+    [check] = copies(folder_mirror)
     assert "kb/docs" in check["detail"]
     assert check["cure"] == ""
     command = words_of(check["detail"].partition("remove it with: ")[2])
-    assert tried.run(*command).code == 2  # there is no terminal to ask on
-    assert tried.run(*command, "--yes").code == 0
-    assert copies(tried) == []
-    assert traces(tried) == []
+    assert folder_mirror.run(*command).code == 2  # there is no terminal to ask on
+    assert folder_mirror.run(*command, "--yes").code == 0
+    assert copies(folder_mirror) == []
+    assert traces(folder_mirror) == []
 
 
-def test_doctor_reports_the_copy_of_a_deleted_folder(tried: Place) -> None:
-    tried.docs.rename(tried.root / "away")
-    (tried.root / "other").mkdir()
-    assert tried.run("init", "other").code == 0
-    [check] = copies(tried)
-    assert f"{tried.docs} does not exist: 10 documents in {trial(tried)}" in check["detail"]
-    assert paste(tried, f"{check['cure']} --yes").code == 0
-    assert copies(tried) == [] and traces(tried) == []
+def test_doctor_reports_the_copy_of_a_deleted_folder(folder_mirror: Place) -> None:
+    folder_mirror.docs.rename(folder_mirror.root / "away")
+    (folder_mirror.root / "other").mkdir()
+    assert folder_mirror.run("init", "other").code == 0
+    [check] = copies(folder_mirror)
+    assert f"{folder_mirror.docs} does not exist: 10 documents in {trial(folder_mirror)}" in check["detail"]
+    assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
+    assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 
 
-def test_doctor_reports_leftovers_of_a_forgotten_mirror(tried: Place) -> None:
-    assert tried.run("forget", "docs", "--folder", "docs", "--yes").code == 0
-    (tried.root / "other").mkdir()
-    assert tried.run("init", "other").code == 0
-    [check] = copies(tried)
+def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Place) -> None:
+    assert folder_mirror.run("forget", "docs", "--folder", "docs", "--yes").code == 0
+    (folder_mirror.root / "other").mkdir()
+    assert folder_mirror.run("init", "other").code == 0
+    [check] = copies(folder_mirror)
     assert "10 documents of docs, which was forgotten, still in" in check["detail"]
-    assert paste(tried, f"{check['cure']} --yes").code == 0
-    assert copies(tried) == [] and traces(tried) == []
+    assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
+    assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 
 
-def test_doctor_reports_a_base_missing_from_the_state(tried: Place) -> None:
-    tried.run("init", "docs")
-    assert tried.run("--once").code == 0
-    for file in tried.state.glob("state.db*"):
+def test_doctor_reports_a_base_missing_from_the_state(folder_mirror: Place) -> None:
+    folder_mirror.run("init", "docs")
+    assert folder_mirror.run("--once").code == 0
+    for file in folder_mirror.state.glob("state.db*"):
         file.unlink()
-    other = beside(tried, "other")
-    assert tried.run("--once", *other).code == 0
-    [check] = copies(tried, *other)
+    other = beside(folder_mirror, "other")
+    assert folder_mirror.run("--once", *other).code == 0
+    [check] = copies(folder_mirror, *other)
     assert "belongs to no mirror in the config or the state" in check["detail"]
-    assert paste(tried, f"{check['cure']} --yes").code == 0
-    assert copies(tried, *other) == [] and traces(tried) == []
-    assert tried.run("search", "other", "--json", *other).json["hits"]
+    assert paste(folder_mirror, f"{check['cure']} --yes").code == 0
+    assert copies(folder_mirror, *other) == [] and traces(folder_mirror) == []
+    assert folder_mirror.run("search", "other", "--json", *other).json["hits"]
 
 
 @proves("state discard")
-def test_doctor_reports_damaged_files_that_were_set_aside(tried: Place) -> None:
-    aside = trial(tried) / "kb" / "docs" / "index.db.damaged-1"
+def test_doctor_reports_damaged_files_that_were_set_aside(folder_mirror: Place) -> None:
+    aside = trial(folder_mirror) / "kb" / "docs" / "index.db.damaged-1"
     for name in (aside, aside.with_name(f"{aside.name}-wal")):
         name.write_bytes(f"some {SECRET}".encode())
-    [check] = copies(tried, "--folder", "docs")
+    [check] = copies(folder_mirror, "--folder", "docs")
     assert str(aside) in check["detail"]
-    output = tried.run(*words_of(check["cure"]))
+    output = folder_mirror.run(*words_of(check["cure"]))
     assert (output.code, str(aside) in output.err, aside.exists()) == (2, True, True)
-    assert paste(tried, f"{check['cure']} --yes").out == "1 file deleted\n"
+    assert paste(folder_mirror, f"{check['cure']} --yes").out == "1 file deleted\n"
     assert list(aside.parent.glob("*damaged*")) == []
-    assert copies(tried, "--folder", "docs") == []
-    assert paste(tried, f"{check['cure']} --yes").out == "nothing was set aside\n"
+    assert copies(folder_mirror, "--folder", "docs") == []
+    assert paste(folder_mirror, f"{check['cure']} --yes").out == "nothing was set aside\n"
 
 
 # -- copies that doctor offers to remove ---------------------------------------------------------------------
@@ -244,159 +257,165 @@ def beside(place: Place, name: str) -> tuple[str, ...]:
     return ("--config", str(file))
 
 
-def another_folder(tried: Place) -> tuple[str, ...]:
+def another_folder(folder_mirror: Place) -> tuple[str, ...]:
     """The folder still exists, and is searched with `--folder`."""
-    return beside(tried, "other")
+    return beside(folder_mirror, "other")
 
 
-def served_by_folder(_tried: Place) -> tuple[str, ...]:
+def served_by_folder(_folder_mirror: Place) -> tuple[str, ...]:
     return ("--folder", "docs")
 
 
-def reached_by_a_symlink(tried: Place) -> tuple[str, ...]:
-    real, link = tried.root / "real", tried.root / "link"
+def reached_by_a_symlink(folder_mirror: Place) -> tuple[str, ...]:
+    real, link = folder_mirror.root / "real", folder_mirror.root / "link"
     real.mkdir()
     link.symlink_to(real)
-    assert tried.run("init", "docs").code == 0
-    shutil.move(tried.state / "kb", real / "kb")
-    shutil.move(tried.state / "state.db", real / "state.db")
-    text = tried.config.read_text().replace("# path: /srv/kb", f"path: {real}/kb/docs")
-    tried.config.write_text(f"state_dir: {link}\n{text}")
-    assert tried.run("--once").code == 0
+    assert folder_mirror.run("init", "docs").code == 0
+    shutil.move(folder_mirror.state / "kb", real / "kb")
+    shutil.move(folder_mirror.state / "state.db", real / "state.db")
+    text = folder_mirror.config.read_text().replace("# path: /srv/kb", f"path: {real}/kb/docs")
+    folder_mirror.config.write_text(f"state_dir: {link}\n{text}")
+    assert folder_mirror.run("--once").code == 0
     return ()
 
 
-def taken_as_state_dir(tried: Place) -> tuple[str, ...]:
+def used_as_state_dir(folder_mirror: Place) -> tuple[str, ...]:
     """A config may use the state directory of `--folder` …"""
-    tried.configure()
-    tried.config.write_text(f"state_dir: {trial(tried)}\n{tried.config.read_text()}")
+    folder_mirror.configure()
+    folder_mirror.config.write_text(f"state_dir: {trial(folder_mirror)}\n{folder_mirror.config.read_text()}")
     return ()
 
 
-def taken_as_base(tried: Place) -> tuple[str, ...]:
+def used_as_base(folder_mirror: Place) -> tuple[str, ...]:
     """… or keep only its knowledge base in there."""
-    tried.configure(f"target: {{type: local, path: {trial(tried)}/kb/docs}}")
+    folder_mirror.configure(f"target: {{type: local, path: {trial(folder_mirror)}/kb/docs}}")
     return ()
 
 
-def under_a_new_name(tried: Place) -> tuple[str, ...]:
+def under_a_new_name(folder_mirror: Place) -> tuple[str, ...]:
     """The next pass continues with it."""
-    tried.run("init", "docs")
-    assert tried.run("--once").code == 0
-    tried.config.write_text(tried.config.read_text().replace('name: "docs"', 'name: "new"'))
+    folder_mirror.run("init", "docs")
+    assert folder_mirror.run("--once").code == 0
+    folder_mirror.config.write_text(folder_mirror.config.read_text().replace('name: "docs"', 'name: "new"'))
     return ()
 
 
-IN_USE = (another_folder, served_by_folder, reached_by_a_symlink, taken_as_state_dir, taken_as_base)
+IN_USE = (another_folder, served_by_folder, reached_by_a_symlink, used_as_state_dir, used_as_base)
 
 
 @pytest.mark.parametrize("arrange", [*IN_USE, under_a_new_name])
 def test_doctor_does_not_report_a_copy_in_use(
-    tried: Place, arrange: Callable[[Place], tuple[str, ...]]
+    folder_mirror: Place, arrange: Callable[[Place], tuple[str, ...]]
 ) -> None:
-    assert copies(tried, *arrange(tried)) == []
+    assert copies(folder_mirror, *arrange(folder_mirror)) == []
 
 
 @pytest.mark.parametrize("trouble", ["in another config", "no state", "another path"])
-def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(tried: Place, trouble: str) -> None:
-    tried.run("init", "docs")
-    assert tried.run("--once").code == 0
-    options, says = (), f"docs now uses {tried.root}/kb"
+def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
+    folder_mirror: Place, trouble: str
+) -> None:
+    folder_mirror.run("init", "docs")
+    assert folder_mirror.run("--once").code == 0
+    options, says = (), f"docs now uses {folder_mirror.root}/kb"
     if trouble == "another path":
-        text = tried.config.read_text()
-        tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
+        text = folder_mirror.config.read_text()
+        folder_mirror.config.write_text(text.replace("# path: /srv/kb", f"path: {folder_mirror.root}/kb"))
     else:
-        options, says = beside(tried, "other"), "docs is not in this config"
+        options, says = beside(folder_mirror, "other"), "docs is not in this config"
     if trouble == "no state":
         says = "no state says which mirror it belongs to"
-        for file in tried.state.glob("state.db*"):
+        for file in folder_mirror.state.glob("state.db*"):
             file.unlink()
-    [check] = copies(tried, *options)
+    [check] = copies(folder_mirror, *options)
     assert says in check["detail"]
     assert "rm " not in check["detail"] + check["cure"]
 
 
 @proves("forget {} --left-behind")
 def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empties_it(
-    tried: Place,
+    folder_mirror: Place,
 ) -> None:
-    tried.run("init", "docs")
-    assert tried.run("--once").code == 0
-    text = tried.config.read_text()
-    tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
-    assert tried.run("--once").code == 0
-    [check] = copies(tried)
-    assert f"{tried.state}/kb/docs is its former knowledge base" in check["detail"]
-    output = tried.run(*words_of(check["cure"]))
-    assert (output.code, f"10 documents in {tried.state}/kb/docs" in output.err) == (2, True)
-    ran = tried.run(*words_of(check["cure"]), "--yes")
+    folder_mirror.run("init", "docs")
+    assert folder_mirror.run("--once").code == 0
+    text = folder_mirror.config.read_text()
+    folder_mirror.config.write_text(text.replace("# path: /srv/kb", f"path: {folder_mirror.root}/kb"))
+    assert folder_mirror.run("--once").code == 0
+    [check] = copies(folder_mirror)
+    assert f"{folder_mirror.state}/kb/docs is its former knowledge base" in check["detail"]
+    output = folder_mirror.run(*words_of(check["cure"]))
+    assert (output.code, f"10 documents in {folder_mirror.state}/kb/docs" in output.err) == (2, True)
+    ran = folder_mirror.run(*words_of(check["cure"]), "--yes")
     assert ran.out == "10 documents of docs deleted; the mirror continues\n"
-    assert (copies(tried), traces(tried)) == ([], [])
-    second_pass = tried.run("--once", "--json").json
+    assert (copies(folder_mirror), traces(folder_mirror)) == ([], [])
+    second_pass = folder_mirror.run("--once", "--json").json
     assert (second_pass["uploaded"], second_pass["deleted"], "note" in second_pass["mirrors"][0]) == (
         0,
         0,
         False,
     )
-    assert tried.run("search", SECRET, "--json").json["hits"]
-    assert tried.run(*words_of(check["cure"]), "--yes").code == 2
+    assert folder_mirror.run("search", SECRET, "--json").json["hits"]
+    assert folder_mirror.run(*words_of(check["cure"]), "--yes").code == 2
 
 
 # -- init: everything or nothing -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])
-def test_init_writes_nothing_when_the_state_directory_is_unusable(tried: Place, state: str) -> None:
-    (tried.root / "file").write_text("")
-    assert tried.run("init", "docs", "--state-dir", state).code == 2
-    assert not tried.config.exists()
-    assert trial(tried).exists()
+def test_init_writes_nothing_when_the_state_directory_is_unusable(folder_mirror: Place, state: str) -> None:
+    (folder_mirror.root / "file").write_text("")
+    assert folder_mirror.run("init", "docs", "--state-dir", state).code == 2
+    assert not folder_mirror.config.exists()
+    assert trial(folder_mirror).exists()
 
 
 @long
 @pytest.mark.parametrize("inner", ["", "inner"])
-def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(tried: Place, inner: str) -> None:
-    ran = tried.run("init", "docs", "--state-dir", str(trial(tried) / inner))
+def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(
+    folder_mirror: Place, inner: str
+) -> None:
+    ran = folder_mirror.run("init", "docs", "--state-dir", str(trial(folder_mirror) / inner))
     assert ran.code == 0, ran.err
     assert "rm -r" not in ran.out
-    assert tried.run("--once").code == 0
-    assert tried.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
+    assert folder_mirror.run("--once").code == 0
+    assert folder_mirror.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
 
 
 @pytest.mark.parametrize("known", ["name", "folder"])
 def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
-    tried: Place, known: str
+    folder_mirror: Place, known: str
 ) -> None:
     if known == "name":
-        tried.configure()
-        text = tried.config.read_text().replace("handbook", "docs").replace("/docs", "/elsewhere")
-        (tried.root / "elsewhere").mkdir()
-        (tried.root / "elsewhere" / "a.md").write_text("alpha")
+        folder_mirror.configure()
+        text = folder_mirror.config.read_text().replace("handbook", "docs").replace("/docs", "/elsewhere")
+        (folder_mirror.root / "elsewhere").mkdir()
+        (folder_mirror.root / "elsewhere" / "a.md").write_text("alpha")
     else:
-        text = tried.configure().read_text()
-    tried.config.write_text(text)
-    assert tried.run("--once").code == 0
-    shutil.rmtree(tried.state / "kb")
-    tried.config.unlink()
-    ran = tried.run("init", "docs")
+        text = folder_mirror.configure().read_text()
+    folder_mirror.config.write_text(text)
+    assert folder_mirror.run("--once").code == 0
+    shutil.rmtree(folder_mirror.state / "kb")
+    folder_mirror.config.unlink()
+    ran = folder_mirror.run("init", "docs")
     assert ran.code == 0
     assert "moved here" not in ran.out
     assert "already" in ran.out
-    assert (trial(tried) / "state.db").exists()
-    assert (trial(tried) / "kb" / "docs" / "index.db").exists()
-    results = tried.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
+    assert (trial(folder_mirror) / "state.db").exists()
+    assert (trial(folder_mirror) / "kb" / "docs" / "index.db").exists()
+    results = folder_mirror.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
     assert results
 
 
 @long
-def test_init_leaves_a_state_alone_that_also_serves_a_config(tried: Place) -> None:
-    other = beside(tried, "other")
-    assert tried.run("--once", *other, "--state-dir", trial(tried)).code == 0
-    ran = tried.run("init", "docs")
+def test_init_leaves_a_state_alone_that_also_serves_a_config(folder_mirror: Place) -> None:
+    other = beside(folder_mirror, "other")
+    assert folder_mirror.run("--once", *other, "--state-dir", trial(folder_mirror)).code == 0
+    ran = folder_mirror.run("init", "docs")
     assert ran.code == 0
     assert "moved here" not in ran.out
     assert "rm -r" not in ran.out
-    assert tried.run("search", "other", *other, "--state-dir", trial(tried), "--json").json["hits"]
+    assert folder_mirror.run("search", "other", *other, "--state-dir", trial(folder_mirror), "--json").json[
+        "hits"
+    ]
 
 
 @long

@@ -114,7 +114,7 @@ def with_no_base_at_all(zhipu: ZhipuPlace) -> None:
 
 
 @dataclass(frozen=True)
-class Said:
+class Suggestion:
     """The output of `words` has `cure` after `behind`; pasted, with `given` for its placeholders, it
     `shows` this.
     """
@@ -128,22 +128,22 @@ class Said:
 
 
 HERE = (
-    Said("--once status", "can't be combined with a command; run `", "--once", "1 document searchable"),
-    Said("--dry-run", "or run: ", "plan", "nothing to do"),
-    Said("ask 'where is alpha'", "search its passages: ", "", "a.md"),
+    Suggestion("--once status", "can't be combined with a command; run `", "--once", "1 document searchable"),
+    Suggestion("--dry-run", "or run: ", "plan", "nothing to do"),
+    Suggestion("ask 'where is alpha'", "search its passages: ", "", "a.md"),
 )
 NEW, LISTS, MADE = "create one with: ", "kb list", "knowledge_id: "
 THERE = (
-    Said("kb show", "list them with ", LISTS, HOME_ID, before=with_unknown_base),
-    Said("kb create guides", "check with: ", LISTS, HOME_ID, before=fails("create-base")),
-    Said("kb list", NEW, "kb create NAME", MADE, "NAME=guides", with_no_base_at_all),
-    Said("--once", "account's knowledge bases: ", "kb list", HOME_ID, before=without_base),
-    Said("--once", "create one: ", "kb create NAME", MADE, "NAME=guides", without_base),
-    Said("kb retry", "of handbook: ", "retry --mirror {}", "a.md", before=with_a_failure),
-    Said("ask alpha", NEW, "kb app create NAME --mirror {}", given="NAME=one"),
-    Said("kb app list", NEW, "kb app create NAME", given="NAME=one"),
-    Said("kb app create one", "ask it with: ", "ask QUESTION --app {}", given="QUESTION=alpha"),
-    Said(
+    Suggestion("kb show", "list them with ", LISTS, HOME_ID, before=with_unknown_base),
+    Suggestion("kb create guides", "check with: ", LISTS, HOME_ID, before=fails("create-base")),
+    Suggestion("kb list", NEW, "kb create NAME", MADE, "NAME=guides", with_no_base_at_all),
+    Suggestion("--once", "account's knowledge bases: ", "kb list", HOME_ID, before=without_base),
+    Suggestion("--once", "create one: ", "kb create NAME", MADE, "NAME=guides", without_base),
+    Suggestion("kb retry", "of handbook: ", "retry --mirror {}", "a.md", before=with_a_failure),
+    Suggestion("ask alpha", NEW, "kb app create NAME --mirror {}", given="NAME=one"),
+    Suggestion("kb app list", NEW, "kb app create NAME", given="NAME=one"),
+    Suggestion("kb app create one", "ask it with: ", "ask QUESTION --app {}", given="QUESTION=alpha"),
+    Suggestion(
         "kb app create one",
         "check with: ",
         "kb app list",
@@ -152,32 +152,36 @@ THERE = (
 )
 
 
-def is_right(place: Place, said: Said) -> None:
+def is_right(place: Place, suggestion: Suggestion) -> None:
     flags = elsewhere(place)
-    ran = place.run(*shlex.split(said.words), *flags)
-    command = re.split(r"`|; see: ", after(ran.err, said.behind))[0]
-    name, _, word = said.given.partition("=")
+    ran = place.run(*shlex.split(suggestion.words), *flags)
+    command = re.split(r"`|; see: ", after(ran.err, suggestion.behind))[0]
+    name, _, word = suggestion.given.partition("=")
     pasted = paste(place, command, **({name: word} if name else {}))
-    assert (pasted.code, said.shows in pasted.out + pasted.err) == (0, True), (command, pasted)
+    assert (pasted.code, suggestion.shows in pasted.out + pasted.err) == (0, True), (command, pasted)
 
 
-@proves(*(said.cure for said in HERE if said.cure))
-@pytest.mark.parametrize("said", HERE, ids=lambda said: said.words)
-def test_suggested_commands_repeat_the_options_in_use(place: Place, said: Said) -> None:
+@proves(*(suggestion.cure for suggestion in HERE if suggestion.cure))
+@pytest.mark.parametrize("suggestion", HERE, ids=lambda suggestion: suggestion.words)
+def test_suggested_commands_repeat_the_options_in_use(place: Place, suggestion: Suggestion) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once", "--state-dir", place.root / "odd state").code == 0
-    is_right(place, said)
+    is_right(place, suggestion)
 
 
 @enumerated()
-@proves(*(said.cure for said in THERE))
-@pytest.mark.parametrize("said", THERE, ids=lambda said: f"{said.words}, {said.behind}")
-def test_missing_service_objects_are_listed_found_or_created(zhipu: ZhipuPlace, said: Said) -> None:
+@proves(*(suggestion.cure for suggestion in THERE))
+@pytest.mark.parametrize(
+    "suggestion", THERE, ids=lambda suggestion: f"{suggestion.words}, {suggestion.behind}"
+)
+def test_missing_service_objects_are_listed_found_or_created(
+    zhipu: ZhipuPlace, suggestion: Suggestion
+) -> None:
     zhipu.write("a.md", "alpha")
-    said.before(zhipu)
+    suggestion.before(zhipu)
     zhipu.run("--once", "--state-dir", zhipu.root / "odd state")
-    is_right(zhipu, said)
+    is_right(zhipu, suggestion)
 
 
 @proves("search QUERY")
@@ -651,7 +655,7 @@ def test_page_without_scripts_says_which_options_to_add() -> None:
     assert "<code>kbsync status</code>, with the options that kbsync was started with" in noscript
 
 
-# -- all of them -----------------------------------------------------------------------------------------
+# -- every hint ------------------------------------------------------------------------------------------
 
 IN_OTHER_ROOMS = {
     "core/lifecycle.py: sent {} times without an answer *",  # tests.engine.test_lost_answers

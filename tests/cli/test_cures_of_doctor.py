@@ -42,18 +42,18 @@ OTHER = 10001
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the place of others")
 
 
-Look = Callable[[], list[dict[str, Any]]]
+RunCheck = Callable[[], list[dict[str, Any]]]
 
 
-def looks(place: Place, check: str, env: dict[str, str] | None = None) -> Look:
+def check_of(place: Place, check: str, env: dict[str, str] | None = None) -> RunCheck:
     """Run one check of doctor, without root's privileges."""
 
-    def look() -> list[dict[str, Any]]:
+    def run_check() -> list[dict[str, Any]]:
         whole = {**os.environ, "HOME": str(place.home), **(env or {})}
         ran = warm.run(["doctor", "--json"], module=without_root.__name__, cwd=place.root, env=whole)
         return [one for one in json.loads(ran.stdout)["checks"] if one["name"] == check]
 
-    return look
+    return run_check
 
 
 def cure_of(found: list[dict[str, Any]]) -> str:
@@ -61,12 +61,12 @@ def cure_of(found: list[dict[str, Any]]) -> str:
     return str(cure)
 
 
-def is_cured(place: Place, look: Look, **options: Any) -> str:
+def is_cured(place: Place, run_check: RunCheck, **options: Any) -> str:
     """Paste the fix, check that the problem is gone, and return the fix."""
-    cure = cure_of(look())
+    cure = cure_of(run_check())
     pasted = paste(place, cure, **options)
     assert pasted.code == 0, (cure, pasted.err)
-    assert {one["result"] for one in look()} == {"ok"}, cure
+    assert {one["result"] for one in run_check()} == {"ok"}, cure
     return cure
 
 
@@ -116,7 +116,7 @@ def test_permissions_are_granted_and_revoked(
     place.write("a.md", "alpha")
     place.configure()
     arrange(place)
-    is_cured(place, looks(place, check))
+    is_cured(place, check_of(place, check))
 
 
 # -- the machine -----------------------------------------------------------------------------------------
@@ -129,12 +129,12 @@ def found_by(place: Place, check: str, *flags: str) -> dict[str, Any]:
     return dict(matching)
 
 
-def in_this_process(place: Place, check: str) -> Look:
-    def look() -> list[dict[str, Any]]:
+def in_this_process(place: Place, check: str) -> RunCheck:
+    def run_check() -> list[dict[str, Any]]:
         checks = place.run("doctor", "--folder", str(place.docs), "--json").json["checks"]
         return [one for one in checks if one["name"] == check]
 
-    return look
+    return run_check
 
 
 def set_to(place: Place, name: str) -> int | None:
@@ -164,10 +164,10 @@ def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
 @proves("max_user_instances", "max_user_watches")
 def test_kernel_limits_are_raised(small: Place) -> None:
     small.write("a/b/c.md", "alpha")
-    look = in_this_process(small, "inotify")
-    few_watches, few_instances = (one["cure"] for one in look())
+    run_check = in_this_process(small, "inotify")
+    few_watches, few_instances = (one["cure"] for one in run_check())
     assert [paste(small, cure).code for cure in (few_watches, few_instances)] == [0, 0]
-    assert [one["result"] for one in look()] == ["ok"]
+    assert [one["result"] for one in run_check()] == ["ok"]
 
 
 @proves("echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}")
@@ -241,7 +241,7 @@ def test_world_writable_state_is_refused_by_every_command(place: Place, words: l
     assert ran.code == 2
     assert "anyone can write to the state directory" in ran.out + ran.err
     if words == ["doctor"]:
-        is_cured(place, looks(place, "state"))
+        is_cured(place, check_of(place, "state"))
 
 
 @proves("sudo systemctl restart {}", "systemctl --user restart {}")
@@ -263,7 +263,7 @@ def test_unreadable_credentials_are_passed_again(
     (units / "kbsync.service").touch()
     place.configure()
     env = {"CREDENTIALS_DIRECTORY": str(handed)}
-    assert is_cured(place, looks(place, "credentials", env=env), env=env) == command
+    assert is_cured(place, check_of(place, "credentials", env=env), env=env) == command
 
 
 # -- packages --------------------------------------------------------------------------------------------
@@ -372,12 +372,12 @@ def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuPlace) 
 @proves("set proxy: to an http proxy in the config, or add {} to NO_PROXY")
 def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> None:
     socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
-    assert looks(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
+    assert check_of(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
     zhipu.aim(url="https://kb.invalid:1")
-    [check] = looks(zhipu, "handbook: proxy", socks)()
+    [check] = check_of(zhipu, "handbook: proxy", socks)()
     assert check["detail"] == "ALL_PROXY names a SOCKS proxy, which kbsync cannot use"
     assert "kb.invalid" in check["cure"]
-    assert looks(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
+    assert check_of(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
 
 
 def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPlace) -> None:

@@ -123,7 +123,7 @@ def wrong(place: Place, *words: str) -> list[str]:
     return [line.removeprefix("! ") for line in lines if line.startswith("! ")]
 
 
-# -- is it running? ----------------------------------------------------------------------------------------
+# -- whether kbsync runs -----------------------------------------------------------------------------------
 
 
 def runs(place: Place, *words: str) -> str:
@@ -205,7 +205,7 @@ def test_unknown_daemon_state_is_reported_as_unknown(waiting: Place, monkeypatch
     assert runs(waiting).startswith("can't tell from here whether kbsync is running; last pass ")
 
 
-# -- nobody works on it ---------------------------------------------------------------------------------
+# -- no running kbsync ----------------------------------------------------------------------------------
 
 
 def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate(waiting: Place) -> None:

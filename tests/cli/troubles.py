@@ -96,7 +96,7 @@ class TroubledPlace(ZhipuPlace):
             **ca_file,
         }
 
-    # -- trouble ---------------------------------------------------------------------------------------
+    # -- problems --------------------------------------------------------------------------------------
 
     def settle_in(self) -> None:
         """Create the state in which all mirrors work."""
