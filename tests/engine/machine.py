@@ -128,7 +128,7 @@ class MirrorMachine(RuleBasedStateMachine):
             self.oracle.look(self.shown(), "some time")
         self.trace.append(" ".join(map(repr, words)))
 
-    # -- the beginning ---------------------------------------------------------------------------------
+    # -- startup ---------------------------------------------------------------------------------------
 
     @initialize(
         variant=st.sampled_from(VARIANTS),
@@ -323,7 +323,7 @@ class MirrorMachine(RuleBasedStateMachine):
         for path, text in list(self.removed.items())[-n:]:
             self.write(path, text)
 
-    # -- obstacles -------------------------------------------------------------------------------------
+    # -- blocked paths ---------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.obstacles.places) < 2)
     @rule(place=st.sampled_from([*PATHS, "d", "d/e", "moved"]))
@@ -392,7 +392,7 @@ class MirrorMachine(RuleBasedStateMachine):
         if replaced:
             self.bench.add_foreign(document.name)
 
-    # -- what the person changes -----------------------------------------------------------------------
+    # -- changes by the user ---------------------------------------------------------------------------
 
     @rule(what=st.sampled_from(["approve", "retry", "repair", "exclude", "prefix"]), number=NUMBERS)
     def person(self, what: str, number: int) -> None:

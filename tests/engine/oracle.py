@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-Shown = Iterable[tuple[str, str]]
+Listing = Iterable[tuple[str, str]]
 """Path and text of every searchable document of ours."""
 
 
@@ -44,7 +44,7 @@ class Oracle:
     _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
     _allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    # -- actions of people --------------------------------------------------------------------------------
+    # -- actions by people --------------------------------------------------------------------------------
 
     def is_wanted(self, path: str) -> bool:
         return not any(path.startswith(folder) for folder in self.excluded)
@@ -313,7 +313,7 @@ class Oracle:
             self.found.pop(path, None)
             del self._former[path]
 
-    def look(self, shown: Shown, after: str) -> None:
+    def look(self, shown: Listing, after: str) -> None:
         """Check at every change of the base that everything required is still searchable."""
         texts: dict[str, set[str]] = defaultdict(set)
         for path, text in shown:

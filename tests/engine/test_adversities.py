@@ -142,7 +142,7 @@ async def test_document_that_keeps_vanishing_is_sent_a_few_times_and_quarantined
     assert world.statuses() == {"failed": 1}
 
 
-# -- waiting, mending ----------------------------------------------------------------------------------
+# -- waiting and repairs -------------------------------------------------------------------------------
 
 
 async def test_work_done_before_a_halt_during_polling_is_recorded(world: World) -> None:
@@ -177,7 +177,7 @@ async def test_outage_during_confirmation_creates_no_duplicates(world: World) ->
     assert world.served() == world.on_disk()
 
 
-# -- the state's own rules -----------------------------------------------------------------------------
+# -- rules of the state --------------------------------------------------------------------------------
 
 
 async def test_file_renamed_back_and_forth_during_a_lost_answer_breaks_no_rule(world: World) -> None:

@@ -225,7 +225,7 @@ async def test_unreachable_target_postpones_the_audit(world: World) -> None:
     assert len(lists(world)) - listed == 4
 
 
-# -- passes by cron ----------------------------------------------------------------------------------------
+# -- scheduled passes --------------------------------------------------------------------------------------
 
 
 async def lost_one(world: World) -> None:

@@ -43,7 +43,7 @@ from tests.memory.target import MemoryTarget
 from tests.memory.variants import ReadingMemory, RenamingMemory
 from tests.share import enumerated, long
 
-# -- lanes and turns ----------------------------------------------------------------------------------
+# -- priorities and turns -----------------------------------------------------------------------------
 
 
 def lane_of(rank: float) -> Lane:

@@ -87,7 +87,7 @@ def test_worker_states(events: str, work: Work) -> None:
     assert (state.halted is not None) == (work is Work.HALTED)
 
 
-# -- whom to blame ---------------------------------------------------------------------------------------
+# -- whether the target or a document is at fault --------------------------------------------------------
 
 
 def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, PutOutcome]]:

@@ -388,7 +388,7 @@ async def test_folder_replaced_between_two_checks_proves_nothing_missing(
     assert world.served() == world.on_disk()
 
 
-# -- which batches of deletions wait for a person ----------------------------------------------------------
+# -- which batches of deletions need approval --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def paths(listed: list[Planned]) -> list[str]:
     return [row.path for row in listed]
 
 
-# -- what is sent --------------------------------------------------------------------------------------
+# -- planned uploads -----------------------------------------------------------------------------------
 
 
 async def test_planning_works_while_another_process_holds_the_state(world: World) -> None:
@@ -132,7 +132,7 @@ async def test_deletion_causes_distinguish_missing_deselected_and_emptied(world:
     }  # fmt: skip
 
 
-# -- trouble -------------------------------------------------------------------------------------------
+# -- problems ------------------------------------------------------------------------------------------
 
 
 def is_halted(plan: MirrorPlan, reason: str) -> bool:

@@ -382,7 +382,7 @@ async def test_old_finished_rows_are_removed_while_a_daemon_runs(
     assert len(world.rows()) < 15
 
 
-# -- scratch files that come and go: other files are weighed as if they weren't there ----------------------
+# -- short-lived scratch files don't affect how other deletions are weighed --------------------------------
 
 TICK = 0.5
 

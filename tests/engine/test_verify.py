@@ -192,7 +192,7 @@ async def test_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World)
     assert (await verified(world)).ok
 
 
-# -- while things go on ----------------------------------------------------------------------------------
+# -- during other work -----------------------------------------------------------------------------------
 
 
 def serve_another(world: World) -> None:

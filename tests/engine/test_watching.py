@@ -323,7 +323,7 @@ async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorl
     assert told["cure"] == "kbsync retry --mirror docs"
 
 
-# -- what a fresh beginning must not forget --------------------------------------------------------------
+# -- state that a restart must keep ----------------------------------------------------------------------
 
 
 async def test_disk_removed_while_a_file_on_it_settles_deletes_no_document(
