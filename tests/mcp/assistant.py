@@ -56,17 +56,17 @@ async def within(installation: Installation) -> AsyncIterator[Client]:
     await opened.aclose()
 
 
-async def run_tool(client: Client, tool: str, **given: Any) -> dict[str, Any]:
+async def run_tool(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     """Return a tool's result."""
-    result = await client.call_tool(tool, given)
+    result = await client.call_tool(tool, arguments)
     assert not result.is_error, text_of(result)
     assert isinstance(result.structured_content, dict)
     return result.structured_content
 
 
-async def error_of(client: Client, tool: str, **given: Any) -> str:
+async def error_of(client: Client, tool: str, **arguments: Any) -> str:
     """Return the error message of a tool."""
-    result = await client.call_tool(tool, given)
+    result = await client.call_tool(tool, arguments)
     assert result.is_error, text_of(result)
     assert result.structured_content is None
     return text_of(result)

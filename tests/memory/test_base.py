@@ -72,7 +72,7 @@ async def rows(target: MemoryTarget) -> list[Listed]:
     return [row async for row in target.list()]
 
 
-# ---- slow, full, silent
+# ---- slow, full and silent bases
 
 
 async def test_document_is_ready_after_its_polls(base: MemoryBase, target: AbleMemory) -> None:
