@@ -53,7 +53,7 @@ def outcome(store: PostgresStore, number: int = 1, text: str = "kestrel") -> Any
     return outcome
 
 
-# -- servers that cannot be used
+# -- unusable servers
 
 
 def test_unreachable_server_is_retried() -> None:
@@ -491,7 +491,7 @@ def test_process_started_during_an_open_commit_waits_for_it(
         assert [row.upload_id for row in restarted.page(0, 9)] == [1]
 
 
-# -- writers that sleep
+# -- sleeping writers
 
 
 @pytest.fixture

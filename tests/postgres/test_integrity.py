@@ -98,7 +98,7 @@ def test_new_version_restores_passages_the_old_one_lost(postgres: Server, table:
     assert left_over(postgres, database) == []
 
 
-# -- what the tables refuse
+# -- constraints of the tables
 
 
 def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> None:

@@ -508,7 +508,7 @@ def test_database_password_is_never_shown(moving: Moving) -> None:
         assert ran.code == 0 and "sEcReT" not in ran.out + ran.err, command
     files = [file for file in moving.root.rglob("*") if file.is_file() and file != moving.config]
     assert [file for file in files if b"sEcReT" in file.read_bytes()] == []
-    # Files of a former base besides the proof of ownership are reported; the proof alone isn't a copy.
+    # Files of a former base are reported; the proof of ownership alone isn't a copy.
     copies = [line for line in moving.run("doctor").out.splitlines() if " copies " in line]
     assert len(copies) == 1 and "handbook now uses postgres" in copies[0]
     for file in moving.base.glob("index.db*"):

@@ -65,7 +65,7 @@ def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server) ->
         assert after.check()[1] == 1
         put(after, entry(2, "heron"))
         assert after.find_existing([number]) == {number}
-        # Two at work with one prefix on one machine: the one that came last goes on.
+        # Two processes with one prefix on one machine: the one that started last continues.
         assert refused(before).halt == "superseded"
     assert rows(postgres, database) == [(PREFIX, token("second"), "files-1", "/srv/docs", "news")]
 
@@ -83,7 +83,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
         year = postgres.run(database, "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-')")[0][0]
         for word in ("the mirror news on files-1 (/srv/docs)", f"seen {year}", "a prefix of its own"):
             assert word in str(halted)
-        # Who only looks, before the first pass, is told the same.
+        # A reader gets the same message before the first pass.
         for state in ("second", ""):
             with at(postgres, database, state, **other, read_only=True) as looking:
                 with pytest.raises(Halted) as caught:
@@ -98,7 +98,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
         assert ours.check()[1] == 3
         put(ours, entry(4, "osprey"))
         assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.find_existing([number])) == (4, [], set())
-        # Whoever had it is told by whom it was taken, in whatever it does next and when it starts again.
+        # The former owner is told who took it, at its next request and after a restart.
         assert refused(theirs).halt == "prefix-taken"
         with at(postgres, database, "first") as reopened:
             assert f"on {other['host']} ({other['folder']})" in str(refused(reopened))
@@ -178,7 +178,7 @@ def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server) ->
         ("b/", token("lost"), ""),
         (PREFIX, token("now"), "files-1"),
     ]
-    # Its documents are where they were, and whoever comes under the prefix that was left has them.
+    # Its documents are unchanged, and the next owner of the former prefix gets them.
     with at(postgres, database, "third", prefix="b/", folder="/srv/other") as other:
         assert other.check()[1] == 2
         assert before in {row.id for row in other.page(0, 9)}
@@ -279,4 +279,4 @@ def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(postg
     with at(postgres, database, "2", folder="/srv/2", prefix="b/") as two:
         assert refused(two).halt == "prefix-taken"
     with at(postgres, database, "2", folder="/srv/2", prefix="b/", read_only=True) as two, two.snapshot():
-        pass  # a search goes on
+        pass  # a search continues

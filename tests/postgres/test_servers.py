@@ -26,7 +26,7 @@ def halted(store: PostgresStore) -> Halted:
     return caught.value
 
 
-# -- set up in a way that kbsync cannot work with
+# -- unsupported settings
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
@@ -96,7 +96,7 @@ def test_any_privilege_may_be_revoked_and_granted_again(postgres: Server, relati
         assert left_over(postgres, database) == []
 
 
-# -- what passes by itself
+# -- temporary problems
 
 
 def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
@@ -239,7 +239,7 @@ def test_non_english_server_is_retried_and_its_messages_are_shown() -> None:
     assert "hush" not in str(caught.value)
 
 
-# -- more than one
+# -- several databases
 
 
 def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
