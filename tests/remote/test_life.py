@@ -126,7 +126,7 @@ async def test_losing_every_answer_still_creates_one_document_per_file(world: Re
     assert len(world.effects("stored")) == (5 if lag < 15 else 10)
 
 
-# -- what only a person can mend -----------------------------------------------------------------------
+# -- problems only a person can fix --------------------------------------------------------------------
 
 
 def unwelcome(world: RemoteWorld) -> None:

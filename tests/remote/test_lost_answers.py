@@ -101,7 +101,7 @@ async def test_lost_answer_creates_no_duplicate_whatever_the_id_times(
 # -- after a kill with many jobs in progress: few requests, and no search for documents with a known id
 # ----------
 
-LOOKS = 6
+POLLS = 6
 """After 1, 3, 7 and 15 s, and one or two for uploads that became unsure later."""
 
 
@@ -138,7 +138,7 @@ async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     assert world.asked("upload") == files // 8
-    assert world.asked("list") + world.asked("detail") <= LOOKS * pages
+    assert world.asked("list") + world.asked("detail") <= POLLS * pages
 
 
 @long

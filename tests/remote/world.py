@@ -177,7 +177,7 @@ class RemoteWorld(World):
             await target.aclose()
         self.targets.clear()
 
-    # -- the other side --------------------------------------------------------------------------------
+    # -- the service -----------------------------------------------------------------------------------
 
     def turn(self, **switches: Any) -> None:
         self.app.set_behaviour(switches)

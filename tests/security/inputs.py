@@ -69,9 +69,9 @@ _OPS = st.sampled_from(["upload", "list", "detail", "delete", "base", "capacity"
 ANSWERS = st.tuples(_OPS, st.integers(100, 599), _HEADERS, _BODIES)
 
 
-def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
+def answer_is_judged(example: tuple[str, int, dict[str, str], bytes]) -> None:
     """Require a value, or an error that says what to do; never anything else."""
-    op, status, headers, content = given
+    op, status, headers, content = example
     body = parse_json(content)
     answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
     assert answer.retry_after is None or answer.retry_after >= 0
@@ -108,9 +108,9 @@ _NAMES = st.sampled_from([
 FILES = st.tuples(_NAMES, TEXTS)
 
 
-def text_is_covered(given: tuple[str, bytes]) -> None:
+def text_is_covered(example: tuple[str, bytes]) -> None:
     """Require a refusal, or bounded chunks that leave no letter out."""
-    path, raw = given
+    path, raw = example
     try:
         read = parse_text(path, raw)
     except Rejected as refusal:
@@ -129,9 +129,9 @@ _LABELS = st.sampled_from(
 LABELLED = st.tuples(TEXTS, st.none() | st.text(max_size=12) | _LABELS)
 
 
-def bytes_are_decoded(given: tuple[bytes, str | None]) -> None:
+def bytes_are_decoded(example: tuple[bytes, str | None]) -> None:
     """Require a text without a NUL, or a refusal."""
-    raw, label = given
+    raw, label = example
     for reading in (lambda: decode(raw), lambda: decode_declared(raw, label)):
         with suppress(Rejected):
             assert isinstance(reading(), str)
@@ -243,9 +243,9 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
 }
 
 
-def document_is_read(given: tuple[str, bytes]) -> None:
+def document_is_read(example: tuple[str, bytes]) -> None:
     """Require a text, or a refusal with a reason."""
-    extension, raw = given
+    extension, raw = example
     outcome, text = child.outcome(_READERS, f"x.{extension}", raw)
     refused = outcome.get("refused", {})
     assert text.strip() if "text" in outcome else (refused["reason"] and refused["code"])
@@ -280,9 +280,9 @@ PATHS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join)
 PATTERNS = st.tuples(st.lists(st.sampled_from(_PATTERN_PARTS), min_size=1, max_size=25).map("".join), PATHS)
 
 
-def pattern_is_matched(given: tuple[str, str]) -> None:
+def pattern_is_matched(example: tuple[str, str]) -> None:
     """Require a result, or ValueError for an invalid pattern; also for a path made to backtrack."""
-    pattern, path = given
+    pattern, path = example
     try:
         rules = Rules(None, (pattern,), Limits())
     except ValueError:

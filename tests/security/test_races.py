@@ -123,9 +123,9 @@ def _forced(place: SwappedFolder, spool: Path) -> object:
 
 def _scanned(place: SwappedFolder, spool: Path) -> object:
     return [
-        (changes.name, changes.stamp)
+        (change.name, change.stamp)
         for listing in Scan(place.root, Tree(), RULES)
-        for changes in listing.changed
+        for change in listing.changed
     ]
 
 

@@ -149,7 +149,7 @@ def test_json_stays_one_document_and_preserves_every_name(place: Place, words: l
         assert {os.fsdecode(os.fsencode(name)) for name in NAMES} <= paths
 
 
-SAID = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" * 1_000_000
+MESSAGES = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + "x" * 1_000_000
 
 
 @pytest.mark.parametrize("kind", ["failed-info", "unauthorized"])
@@ -157,7 +157,7 @@ def test_service_messages_are_truncated_and_sanitized(tmp_path: Path, kind: str)
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         word = "reason" if kind == "failed-info" else "message"
-        desk.vendor.play(kind, op="upload", times=0, args={word: SAID})
+        desk.vendor.play(kind, op="upload", times=0, args={word: MESSAGES})
         looks = (["status", "--documents"], ["status", "--json", "--documents"], ["explain", "a.md"])
         shown = [desk.go("--once", "--log-level", "debug"), *(desk.run(*words) for words in looks)]
     for ran in shown:
