@@ -29,7 +29,7 @@ ENCODER = LocalEncoder()
 """Shared, since it takes long to load."""
 
 
-class ToldIndex(Writer):
+class ReportingIndex(Writer):
     """Reports each transaction step to `at`, and records committed documents."""
 
     def __init__(self, folder: Path, at: Callable[[str], None], stored: list[tuple[str, str]]) -> None:
@@ -88,7 +88,7 @@ class LocalWorld(World):
         return await asyncio.to_thread(self.open)
 
     def open(self) -> LocalTarget:
-        store = SqliteStore(self.kb, writer=lambda folder: ToldIndex(folder, self.at_index, self.stored))
+        store = SqliteStore(self.kb, writer=lambda folder: ReportingIndex(folder, self.at_index, self.stored))
         self.opened.append(LocalTarget(store, ENCODER, limits_of(100_000), self.parse, self.state))
         return self.opened[-1]
 

@@ -53,7 +53,7 @@ EPOCH = 1_763_632_800.0
 BODY = notify.body_of(Notice("halted", "handbook", EPOCH, QUOTA))
 
 
-# ---- what is told, and how often
+# ---- contents and frequency
 
 
 class Pending(PendingNotices):
@@ -135,7 +135,7 @@ def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
     assert [one.mirror for one in pending.tell(GATHER)] == ["b"]
 
 
-# ---- its delivery
+# ---- delivery
 
 
 def test_notification_is_one_json_line_without_control_characters() -> None:

@@ -78,7 +78,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         yield one
 
 
-class Shown:
+class View:
     """A page of a scene. A separate thread controls the browser, so the scene's loop continues."""
 
     def __init__(self, one: Scene, page: Page) -> None:
@@ -137,9 +137,9 @@ class Shown:
 
 
 @asynccontextmanager
-async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
+async def shown(one: Scene, page: Page) -> AsyncIterator[View]:
     async with one.open():
-        view = Shown(one, page)
+        view = View(one, page)
         try:
             await view.open()
             yield view
@@ -149,7 +149,7 @@ async def shown(one: Scene, page: Page) -> AsyncIterator[Shown]:
 
 
 @pytest.fixture
-async def one(tmp_path: Path, page: Page) -> AsyncIterator[Shown]:
+async def one(tmp_path: Path, page: Page) -> AsyncIterator[View]:
     """Yield a page without problems."""
     async with shown(scene(tmp_path), page) as view:
         yield view
@@ -157,7 +157,7 @@ async def one(tmp_path: Path, page: Page) -> AsyncIterator[Shown]:
 
 
 @long
-async def test_page_updates_without_a_reload(one: Shown) -> None:
+async def test_page_updates_without_a_reload(one: View) -> None:
     await one.until("document.querySelector('.mirror')")
     assert "Nothing to mirror yet" in await one.text("main")
     await one.scene.mirrored(3)
@@ -315,7 +315,7 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
         assert one._page.messages == []
 
 
-async def test_failed_documents_are_retried_by_a_button(one: Shown) -> None:
+async def test_failed_documents_are_retried_by_a_button(one: View) -> None:
     world = one.world
     world.base.faults.append(
         Fault("put", error=lambda: Rejected("no"), match=lambda doc: doc.path == "f1.md")
@@ -333,7 +333,7 @@ async def test_failed_documents_are_retried_by_a_button(one: Shown) -> None:
 
 
 @long
-async def test_requested_audit_reports_its_result(one: Shown) -> None:
+async def test_requested_audit_reports_its_result(one: View) -> None:
     base = one.world.base
     await one.scene.mirrored(3)
     row = one.world.row_of("f0.md")
@@ -359,7 +359,7 @@ BUTTONS = "[...document.querySelectorAll('#overview button')].map((each) => each
 GREY = "getComputedStyle(document.getElementById('mirrors')).filter == 'grayscale(1)'"
 
 
-async def is_grey(seen: Shown, since: float) -> None:
+async def is_grey(seen: View, since: float) -> None:
     """Assert that within five seconds the page reports a lost connection and disables its buttons."""
     await seen.until(LOST)
     assert time.monotonic() - since < 5.0
@@ -402,7 +402,7 @@ async def test_hanging_daemon_is_shown_as_gone(
 
 
 @long
-async def test_foreign_names_and_texts_are_shown_as_text(one: Shown) -> None:
+async def test_foreign_names_and_texts_are_shown_as_text(one: View) -> None:
     big = one.world.limits.max_bytes + 1
     for number, name in enumerate(HOSTILE):
         one.world.write(name, TEXT)
@@ -430,7 +430,7 @@ async def test_foreign_names_and_texts_are_shown_as_text(one: Shown) -> None:
 
 
 async def test_hit_of_another_machine_shows_its_host_and_age(
-    one: Shown, monkeypatch: pytest.MonkeyPatch
+    one: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = one.world.clock.wall() - 7200
 
@@ -454,7 +454,7 @@ async def test_hit_of_another_machine_shows_its_host_and_age(
 
 
 async def test_hits_without_query_words_are_called_similar_and_missing_words_are_named(
-    one: Shown, monkeypatch: pytest.MonkeyPatch
+    one: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passage = Passage("Herons stand in the water.", ("Birds",))
 
@@ -516,7 +516,7 @@ async def test_request_without_a_token_is_not_shown_as_accepted(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
-async def test_nothing_is_wider_than_the_window(one: Shown, width: int) -> None:
+async def test_nothing_is_wider_than_the_window(one: View, width: int) -> None:
     one.world.write("a" * 200 + ".md", "text")
     await one.scene.mirrored()
     await one.do(one._page.size, width, 800, dark=True, still=True)
@@ -528,7 +528,7 @@ async def test_nothing_is_wider_than_the_window(one: Shown, width: int) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("tone", ["ready", "held", "failed"])
-async def test_every_text_has_enough_contrast_in_light_and_dark_mode(one: Shown, tone: str) -> None:
+async def test_every_text_has_enough_contrast_in_light_and_dark_mode(one: View, tone: str) -> None:
     world = one.world
     await one.scene.mirrored(12)
     if tone == "failed":
@@ -569,7 +569,7 @@ async def test_only_page_assets_are_served() -> None:
 
 
 async def test_hit_opens_its_document_with_the_passage_highlighted(
-    one: Shown, monkeypatch: pytest.MonkeyPatch
+    one: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "\U0001f347 Herons\n\n" + "".join(f"Line {n} of \U0001f347 grapes.\n" for n in range(6000))
 
@@ -604,7 +604,7 @@ async def test_hit_opens_its_document_with_the_passage_highlighted(
         await one.until("!document.getElementById('results').hidden && document.querySelector('.hit')")
 
 
-async def test_match_explanation_is_shown_by_keyboard(one: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: pytest.MonkeyPatch) -> None:
     evil, asked = "<b>ban\u202eana</b>", list[Query]()
     words = MatchedWord("grapes", 0.4), MatchedWord("bananna" * 20, 0.1, evil)
     reasons = Reasons(words, words[:1], 0.9, 0.3, 0.3, 0.6, size=2000, size_weight=0.74)
@@ -634,7 +634,7 @@ async def test_match_explanation_is_shown_by_keyboard(one: Shown, monkeypatch: p
     assert all(query.explain for query in asked)
 
 
-async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(one: Shown) -> None:
+async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(one: View) -> None:
     world = one.world
     world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
     world.write("a.md", "text")

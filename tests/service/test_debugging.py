@@ -14,7 +14,7 @@ from tests.cli.place import Place
 from tests.engine.world import World
 
 
-class Kept(logging.Handler):
+class RecordingHandler(logging.Handler):
     """A handler that records log lines."""
 
     def __init__(self) -> None:
@@ -31,15 +31,17 @@ class Kept(logging.Handler):
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    kept, logger = Kept(), logging.getLogger(DEBUG_LOGGER)
-    monkeypatch.setattr(logger, "handlers", [kept])
+def recorded(monkeypatch: pytest.MonkeyPatch) -> RecordingHandler:
+    recorded, logger = RecordingHandler(), logging.getLogger(DEBUG_LOGGER)
+    monkeypatch.setattr(logger, "handlers", [recorded])
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     logger.manager._clear_cache()  # type: ignore[attr-defined]
-    return kept
+    return recorded
 
 
-async def test_each_file_check_logs_differences_and_the_decision(tmp_path: Path, kept: Kept) -> None:
+async def test_each_file_check_logs_differences_and_the_decision(
+    tmp_path: Path, recorded: RecordingHandler
+) -> None:
     world = World(tmp_path)
     messages = []
     file = world.write("a.md", "alpha")
@@ -52,7 +54,7 @@ async def test_each_file_check_logs_differences_and_the_decision(tmp_path: Path,
     ):
         change()
         await world.once()
-        messages += [(one["path"], one["outcome"], one["differs"]) for one in kept.take("file.judged")]
+        messages += [(one["path"], one["outcome"], one["differs"]) for one in recorded.take("file.judged")]
     outcomes = [(path, outcome) for path, outcome, _ in messages]
     assert outcomes == [
         ("a.md", "new"),

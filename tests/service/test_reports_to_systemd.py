@@ -25,7 +25,7 @@ from tests.engine.world import VirtualClock, World, driven
 WATCHDOG = 60.0
 
 
-class Heard(ServiceManager):
+class RecordingManager(ServiceManager):
     """Records each message with its time."""
 
     def __init__(self, clock: Clock) -> None:
@@ -45,13 +45,13 @@ class Heard(ServiceManager):
 async def reporting() -> AsyncIterator[ServiceReports]:
     clock = VirtualClock()
     async with driven(clock):
-        reports = ServiceReports(Heard(clock), clock)
+        reports = ServiceReports(RecordingManager(clock), clock)
         yield reports
         reports.manager.close()
 
 
-def heard(reports: ServiceReports) -> Heard:
-    assert isinstance(reports.manager, Heard)
+def manager_of(reports: ServiceReports) -> RecordingManager:
+    assert isinstance(reports.manager, RecordingManager)
     return reports.manager
 
 
@@ -61,25 +61,25 @@ async def test_ready_waits_for_every_mirror() -> None:
         ready = asyncio.create_task(reports.ready_after(started))
         started[0].set()
         await reports.clock.sleep(READY_LATEST / 2)
-        assert heard(reports).words == []
+        assert manager_of(reports).words == []
         started[1].set()
         await ready
-        assert heard(reports).words == [(READY_LATEST / 2, "READY=1")]
+        assert manager_of(reports).words == [(READY_LATEST / 2, "READY=1")]
 
 
 async def test_slow_mirror_delays_ready_only_up_to_a_limit() -> None:
     async with reporting() as reports:
         await reports.ready_after([asyncio.Event()])
-        assert heard(reports).words == [(READY_LATEST, "READY=1")]
+        assert manager_of(reports).words == [(READY_LATEST, "READY=1")]
 
 
 async def test_messages_to_systemd_keep_their_order() -> None:
     async with reporting() as reports:
         with reports.reloading():  # before READY the manager would take it for the end of the start
-            assert heard(reports).words == []
+            assert manager_of(reports).words == []
         await reports.ready_after([])
         with reports.reloading():
-            assert [word.partition("=")[0] for _, word in heard(reports).words[1:]] == [
+            assert [word.partition("=")[0] for _, word in manager_of(reports).words[1:]] == [
                 "RELOADING",
                 "MONOTONIC_USEC",
             ]
@@ -87,7 +87,7 @@ async def test_messages_to_systemd_keep_their_order() -> None:
         with reports.reloading():
             pass
         reports.stopping()
-        words = [word for _, word in heard(reports).words]
+        words = [word for _, word in manager_of(reports).words]
         assert words[3:5] == ["READY=1", "STOPPING=1"]
         assert "READY=1" not in words[4:]
         assert words.count("STOPPING=1") == 1
@@ -96,10 +96,10 @@ async def test_messages_to_systemd_keep_their_order() -> None:
 async def test_watchdog_is_pinged_at_half_its_interval(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.running() as store:
-        reports = ServiceReports(Heard(world.clock), world.clock)
+        reports = ServiceReports(RecordingManager(world.clock), world.clock)
         async with reports.over(store, list):
             await world.clock.sleep(10 * WATCHDOG)
-        signs = heard(reports).times("WATCHDOG=1")
+        signs = manager_of(reports).times("WATCHDOG=1")
         gaps = [later - earlier for earlier, later in pairwise(signs)]
         assert len(signs) >= 20
         assert max(gaps) <= WATCHDOG / 2 + 0.001
@@ -112,7 +112,7 @@ def store(tmp_path: Path) -> StateStore:
 
 
 async def until_heard(reports: ServiceReports, word: str) -> None:
-    while not heard(reports).times(word):
+    while not manager_of(reports).times(word):
         await asyncio.sleep(0)
 
 
@@ -127,12 +127,14 @@ async def test_hanging_writer_stops_the_watchdog_pings(store: StateStore) -> Non
 
         done = store.submit(hang)
         await asyncio.to_thread(hanging.wait)
-        known = len(heard(reports).times("WATCHDOG=1"))
+        known = len(manager_of(reports).times("WATCHDOG=1"))
         await reports.clock.sleep(20 * WATCHDOG)
-        assert len(heard(reports).times("WATCHDOG=1")) <= known + 1  # one response may have been in progress
+        assert (
+            len(manager_of(reports).times("WATCHDOG=1")) <= known + 1
+        )  # one response may have been in progress
         end.set()
         await asyncio.wrap_future(done)
-        heard(reports).words.clear()
+        manager_of(reports).words.clear()
         await until_heard(reports, "WATCHDOG=1")
     store.close()
 
@@ -143,7 +145,7 @@ async def test_long_work_in_threads_does_not_stop_the_pings(store: StateStore) -
     working = [asyncio.create_task(asyncio.to_thread(end.wait)) for _ in range(4)]
     async with reporting() as reports, reports.over(store, list):
         for _ in range(5):
-            heard(reports).words.clear()
+            manager_of(reports).words.clear()
             await until_heard(reports, "WATCHDOG=1")
         end.set()
         await asyncio.gather(*working)
@@ -154,7 +156,7 @@ async def test_unwritable_state_does_not_stop_the_pings(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.db")
     async with reporting() as reports, reports.over(store, list):
         store._writer.pragma("query_only", True)
-        heard(reports).words.clear()
+        manager_of(reports).words.clear()
         await until_heard(reports, "WATCHDOG=1")
     store.close()
 
@@ -164,19 +166,19 @@ async def test_counts_are_reported_on_change_and_not_too_often(tmp_path: Path) -
     world.write_many(3)
     await world.once()
     async with world.running() as store:
-        reports = ServiceReports(Heard(world.clock), world.clock)
+        reports = ServiceReports(RecordingManager(world.clock), world.clock)
         async with reports.over(store, lambda: ["docs"]):
             for _ in range(100):
                 reports.send_soon()
                 await world.clock.sleep(0.1)
-            assert [word for _, word in heard(reports).words if "STATUS" in word] == [
+            assert [word for _, word in manager_of(reports).words if "STATUS" in word] == [
                 "STATUS=3 ready, 0 pending, 0 failed"
             ]
             for number in range(100):
                 reports.complaint = f"complaint {number}"
                 reports.send_soon()
                 await world.clock.sleep(0.1)
-        told = heard(reports).times("STATUS")
+        told = manager_of(reports).times("STATUS")
         gaps = [later - earlier for earlier, later in pairwise(told)]
         assert 5 <= len(told) <= 12
         assert min(gaps) >= LEAST_PAUSE - 0.001
