@@ -64,9 +64,9 @@ class Tree:
     def learn(self, listing: FolderListing) -> None:
         self.stored[listing.path] = StoredFolder(listing.version, listing.is_mount, listing.problem)
         rows = self.entries.setdefault(listing.path, {})
-        for changes in listing.changed:
-            s = changes.stamp
-            rows[changes.name] = (changes.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
+        for change in listing.changed:
+            s = change.stamp
+            rows[change.name] = (change.name, s.size, s.mtime_ns, s.ctime_ns, s.ino)
         for name in listing.missing:
             del rows[name]
         for name in [*listing.gone_folders, *(name for name, _ in listing.excluded_folders)]:

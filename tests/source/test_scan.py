@@ -25,7 +25,7 @@ from tests.source.folders import OBSTACLES, RULES, Tree, descriptors, known, lea
 
 
 def names(listing: FolderListing) -> list[str]:
-    return [changes.name for changes in listing.changed]
+    return [change.name for change in listing.changed]
 
 
 def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], Iterator[Any]]) -> None:

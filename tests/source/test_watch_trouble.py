@@ -163,7 +163,7 @@ async def test_missing_root_is_reported_while_it_lasts_and_watched_when_back(
         await still_hears(hearing, root, "a.md")
 
 
-class RootLook:
+class RootCheck:
     """Checks the root like the machine, unless it hangs or fails; records the threads."""
 
     def __init__(self) -> None:
@@ -181,7 +181,7 @@ class RootLook:
 
 
 async def test_unreadable_root_is_never_treated_as_missing(root: Path, state: Path) -> None:
-    look = RootLook()
+    look = RootCheck()
     async with listening(root, state, machine=machine(root_inode=look)) as hearing:
         for number in (errno.EACCES, errno.EIO):
             look.error = OSError(number, os.strerror(number))
@@ -200,7 +200,7 @@ async def test_dead_network_mount_blocks_nothing(
         return replace(identify(folder), fs_type=fs_type, is_mount=True)
 
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
-    look = RootLook()
+    look = RootCheck()
     async with listening(root, state, machine=machine(root_inode=look, identify=on_network)) as hearing:
         assert fs_type == UNKNOWN or "nfs4" in hearing.watcher.report.why
         look.goes_on.clear()
@@ -218,7 +218,7 @@ async def test_dead_network_mount_blocks_nothing(
 
 
 async def test_vanished_root_is_checked_in_another_thread(root: Path, state: Path) -> None:
-    look = RootLook()
+    look = RootCheck()
     async with listening(root, state, machine=machine(root_inode=look)) as hearing:
         shutil.rmtree(root)
         await hearing.watcher.check()
