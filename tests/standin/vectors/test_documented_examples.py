@@ -141,7 +141,7 @@ def test_model_is_required_when_there_are_several(dialect: str, status: int) -> 
     assert DirectVectors().ask(EMBED[dialect], body).status == status
 
 
-# -- how many
+# -- counts
 
 
 @pytest.mark.parametrize(

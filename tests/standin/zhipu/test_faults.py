@@ -18,7 +18,7 @@ AT = int(START * 1000)
 FIELDS = {"set": {"length": "11"}, "missing": ["name", "word_num"]}
 SLOW = {"vectorize": [5, 5]}
 
-# A fault stands before the request that meets it; what the looks see stands in the last column.
+# A fault is listed before the request it affects; the last column has what the polls see.
 SEEN: list[tuple[list[Any], list[Any]]] = [
     # what an answer says
     ([("code-in-200", {"code": 200, "as_string": True}), "put", "code", "names"], [(200, "200"), ["a.txt"]]),
@@ -134,7 +134,7 @@ def test_call_can_report_that_it_does_not_exist(
     vendor.fault(kind, form=None if form == "null" and kind != "delete-unknown" else form)
     response = vendor.call(method, where)
     assert (response.status, json.loads(response.body)["code"]) == GONE[form]
-    assert vendor.call("GET", where).status == after  # deleted all the same
+    assert vendor.call("GET", where).status == after  # deleted anyway
 
 
 def test_id_returned_without_effect_is_never_reused(vendor: DirectZhipu) -> None:

@@ -75,7 +75,7 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
         [{"keeps_fail_info": True}, ("fails",), "put", SLOW, "reembed", "stat+info", 5, "stat+info"],
         [[0, CORRUPT], [1, ABSENT]],
     ),
-    # The list lags, or the detail does; what is deleted before it was listed is never listed.
+    # The list or the detail lags; a document deleted before it was listed is never listed.
     ([{"list_lag": 15.0}, "put", "names", "stat", 15, "names"], [[], 1, ["a.txt"]]),
     (["put", {"list_lag": 15.0}, "delete", "names", "detail", 15, "names"], [["a.txt"], 404, []]),
     ([{"list_lag": 15.0}, "put", {"list_lag": 0}, "delete", "names", 20, "names"], [[], []]),

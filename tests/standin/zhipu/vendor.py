@@ -105,7 +105,7 @@ class DirectZhipu:
     def effects(self) -> list[str]:
         return [entry["effect"] for entry in self.app.journal()]
 
-    # -- what is done and looked at, step by step
+    # -- changes and reads, step by step
 
     def seen(self, *steps: Step) -> list[Any]:
         """What each look of these steps saw.
