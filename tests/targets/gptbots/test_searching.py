@@ -25,7 +25,7 @@ def at_nobody(**given: Any) -> GptbotsTargetConfig:
     return block(GptbotsTargetConfig, **place, **given)
 
 
-async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:
+async def asked(search_settings: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:
     """Return the bodies of a search's requests."""
     bodies: list[dict[str, Any]] = []
 
@@ -33,14 +33,14 @@ async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]
         bodies.append(json.loads(request.content))
         return httpx.Response(200, json={"total": 0, "list": []})
 
-    target = GptbotsTarget(at_nobody(search=wish), around(), transport=httpx.MockTransport(answer))
+    target = GptbotsTarget(at_nobody(search=search_settings), around(), transport=httpx.MockTransport(answer))
     assert await target.search(query) == []
     await target.aclose()
     return bodies
 
 
 @pytest.mark.parametrize(
-    ("wish", "query", "more"),
+    ("search_settings", "query", "more"),
     [
         (GptbotsSearchConfig(), FOUND, {}),
         (GptbotsSearchConfig(), RANKED, {"rerank_version": "BGE-Rerank"}),
@@ -50,9 +50,9 @@ async def asked(wish: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]
     ],
 )
 async def test_search_request_contains_only_what_config_and_query_ask_for(
-    wish: GptbotsSearchConfig, query: Query, more: dict[str, Any]
+    search_settings: GptbotsSearchConfig, query: Query, more: dict[str, Any]
 ) -> None:
-    assert await asked(wish, query) == [PLAIN | more]
+    assert await asked(search_settings, query) == [PLAIN | more]
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ async def world(world: GptbotsWorld) -> GptbotsWorld:
     return world
 
 
-async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
+async def found(world: GptbotsWorld, query: Query, **search_settings: Any) -> list[str]:
     """Return the names of the hits, best first."""
-    world.target_settings["search"] = GptbotsSearchConfig(**wish)
+    world.target_settings["search"] = GptbotsSearchConfig(**search_settings)
     names = {document["id"]: document["name"] for document in world.documents()}
     async with world.client() as target:
         return [names[hit.remote_id] for hit in await target.search(query)]

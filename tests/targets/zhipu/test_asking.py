@@ -215,10 +215,10 @@ async def test_order_counts_when_scores_are_incomplete(scores: tuple[Any, ...]) 
 
 
 PLAIN = {"query": "kestrel", "knowledge_ids": [BASE], "top_k": 20, "top_n": 100, "recall_method": "mixed"}
-WISH = ZhipuSearchConfig(
+REQUESTED = ZhipuSearchConfig(
     recall_method="keyword", recall_ratio=30, top_n=50, rerank_model="rerank-pro", fractional_threshold=0.25
 )
-WISHED = {"top_n": 50, "recall_method": "keyword", "recall_ratio": 30, "fractional_threshold": 0.25}
+REQUESTED_BODY = {"top_n": 50, "recall_method": "keyword", "recall_ratio": 30, "fractional_threshold": 0.25}
 RANKED = {"document_ids": [FIRST_ID], "rerank_status": 1, "rerank_model": "rerank-pro"}
 
 
@@ -226,7 +226,7 @@ RANKED = {"document_ids": [FIRST_ID], "rerank_status": 1, "rerank_model": "reran
     ("search", "query", "more"),
     [
         (USUAL, Query("kestrel", top_k=3), {}),
-        (WISH, Query("kestrel", rerank=True, among=(FIRST_ID,)), WISHED | RANKED),
+        (REQUESTED, Query("kestrel", rerank=True, among=(FIRST_ID,)), REQUESTED_BODY | RANKED),
     ],
 )
 async def test_search_requests_all_available_hits_in_the_configured_mode(
