@@ -185,7 +185,7 @@ def test_documented_ranking_models_match_the_stand_in() -> None:
     assert tuple(re.findall(r"`([\w-]+)`", row.split(" | ")[2])) == RANKING_MODELS == TAKEN_MODELS
 
 
-DEEDS = {
+ACTIONS = {
     "halts with `credentials`": (Halted, "credentials"),
     "halts with `knowledge-base-missing`": (Halted, "knowledge-base-missing"),
     "blames the document": (Rejected, ""),
@@ -199,7 +199,7 @@ def test_page_lists_the_reaction_to_each_gptbots_code() -> None:
     told = dict(table(GPTBOTS, "code | what kbsync does"))
     assert told.keys() == SENTENCES.keys()
     for code, what in told.items():
-        [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
+        [deed] = [deed for beginning, deed in ACTIONS.items() if what.startswith(beginning)]
         # A response with this code under HTTP 200.
         body = {"code": int(code), "message": "no more words"}
         error = classify_gptbots(HttpAnswer("add", 200, {}, body, "", 0.0))
