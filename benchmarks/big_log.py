@@ -53,18 +53,18 @@ LINES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Question:
     """A query and the expected path."""
 
     text: str
     path: str
 
 
-def files(folder: Path) -> tuple[list[Paragraph], list[Asked]]:
+def files(folder: Path) -> tuple[list[Paragraph], list[Question]]:
     """Return the files and the queries for them."""
     chance, texts = random.Random(29), paragraphs(folder, "en") + paragraphs(folder, "zh")
     chance.shuffle(texts)
-    made, named, questions = list[Paragraph](), list[Asked](), list[Asked]()
+    made, named, questions = list[Paragraph](), list[Question](), list[Question]()
     for at, paragraph in enumerate(texts[:FILES]):
         day = f"2026-{1 + at // 28 % 12:02}-{1 + at % 28:02}"
         path = (
@@ -78,12 +78,12 @@ def files(folder: Path) -> tuple[list[Paragraph], list[Asked]]:
             stem = path.rpartition("/")[2].rpartition(".")[0]
             words = sorted(re.findall("[A-Za-z]{5,}", paragraph.text), key=lambda word: (-len(word), word))
             named += [
-                Asked(path.rpartition("/")[2], path),
-                Asked(stem, path),
-                Asked(f"the {stem} file", path),
+                Question(path.rpartition("/")[2], path),
+                Question(stem, path),
+                Question(f"the {stem} file", path),
             ]
-            named += [Asked(f"{stem} {word}", path) for word in words[:1]]
-        questions += [Asked(question, path) for question in paragraph.questions[:2]]
+            named += [Question(f"{stem} {word}", path) for word in words[:1]]
+        questions += [Question(question, path) for question in paragraph.questions[:2]]
     return made, [*chance.sample(named, NAMES), *chance.sample(questions, QUESTIONS)]
 
 
@@ -120,7 +120,7 @@ def parse(path: str, body: Body) -> Parsed:
     )
 
 
-async def ranks(target: IndexedTarget, queries: Sequence[Asked]) -> tuple[list[int], list[float]]:
+async def ranks(target: IndexedTarget, queries: Sequence[Question]) -> tuple[list[int], list[float]]:
     """Return the rank of each query's file (0: not among ten), and the milliseconds of each query."""
     places, times = list[int](), list[float]()
     for query in queries:
