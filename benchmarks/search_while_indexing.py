@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
 import httpx
-from first_index import WORDS, write_files
+from search_speed import Prose
 
 from tests.ports import free_port
 
@@ -53,9 +53,26 @@ def cpu_seconds() -> float:
     return times.children_user + times.children_system
 
 
+def write_files(folder: Path, count: int) -> None:
+    """Write Markdown files of about 4 KB of prose."""
+    prose = Prose(1)
+    for number in range(count):
+        path = folder / f"part{number % 40}" / f"doc{number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sections = [f"## {prose.sentence(2, 6)}\n\n{prose.paragraph()}\n" for _ in range(6)]
+        path.write_text("\n".join([f"# Document {number}\n", *sections]))
+
+
+def questions() -> Iterator[str]:
+    """Yield short sentences of the same words."""
+    prose = Prose(1)
+    while True:
+        yield prose.sentence(3, 8)
+
+
 def index(program: Path, folder: Path, files: int) -> Indexing:
     """Run a daemon of the kbsync in `program` until it has indexed the folder, and search meanwhile."""
-    chance, searches = random.Random(3), list[float]()
+    queries, searches = questions(), list[float]()
     with tempfile.TemporaryDirectory() as scratch:
         config, port = Path(scratch, "kb.yaml"), free_port()
         config.write_text(CONFIG.format(state=Path(scratch, "state"), port=port, folder=folder))
@@ -70,7 +87,7 @@ def index(program: Path, folder: Path, files: int) -> Indexing:
                     due = max(due + PERIOD, time.perf_counter())
                     try:
                         if ready:
-                            query = " ".join(chance.sample(WORDS, 3))
+                            query = next(queries)
                             asked = time.perf_counter()
                             client.get("/api/search", params={"q": query}).raise_for_status()
                             searches.append(time.perf_counter() - asked)

@@ -1,5 +1,5 @@
-"""Measures how soon commands answer: the CPU time of whole processes, and the work of `status` by number of
-documents.
+"""Measures how soon commands answer: the CPU time of whole processes, of the first search of a new folder,
+and the work of `status` by number of documents.
 
 python benchmarks/startup.py [DOCUMENTS …]
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import compileall
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from contextlib import closing
 from pathlib import Path
 
 import apsw
+from first_index import write_files
 
 import kbsync
 from kbsync.cli.report import mirror_reports
@@ -31,6 +33,9 @@ from kbsync.state.store import StateStore
 TIMES = 9
 PER_FOLDER = 100
 PASSAGES = 10_000
+NOTES = 100
+SETTLED = 3.0
+"""Seconds after which new files are older than the settle time."""
 
 
 def least(work: Callable[[], object]) -> tuple[float, float]:
@@ -97,6 +102,25 @@ def processes(root: Path) -> None:
         print(f"{name:24}  {1e3 * cpu:5.0f} ms CPU  {1e3 * wall:5.0f} ms wall  {cpu / bare:4.1f} x python")
 
 
+def first_search(root: Path) -> None:
+    """Print the costs of mirroring a new folder, and of searching it then."""
+    notes, state = root / "notes", root / "new"
+    write_files(notes, NOTES)
+    time.sleep(SETTLED)
+    options = ("--folder", str(notes), "--state-dir", str(state))
+
+    def mirror() -> None:
+        shutil.rmtree(state, ignore_errors=True)
+        run("-m", "kbsync", "--once", "-q", *options)
+
+    for name, work in {
+        f"--once, {NOTES} new notes": mirror,
+        "search, of these": lambda: run("-m", "kbsync", "search", "quarantine", *options),
+    }.items():
+        cpu, wall = least(work)
+        print(f"{name:24}  {1e3 * cpu:5.0f} ms CPU  {1e3 * wall:5.0f} ms wall")
+
+
 def fill(file: Path, root: Path, documents: int) -> None:
     """Create a state with so many documents: one in a thousand failed, one in a thousand waits."""
     StateStore(file).close()
@@ -147,6 +171,7 @@ def main() -> None:
         write_documents(root / "docs")
         compile_all()
         processes(root)
+        first_search(root)
         first = None
         for documents in sizes:
             spent = looks(root, documents)
