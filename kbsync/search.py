@@ -201,8 +201,9 @@ def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
 async def open_all(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:
-    """Open the mirrors that have something of ours, until `stack` ends; also return why others can't be
-    opened, by name."""
+    """Open the mirrors with documents of ours until `stack` ends; also return by name why others can't be
+    opened.
+    """
 
     def read_mirrors(tx: Tx) -> tuple[set[str], set[str]]:
         names = [mirror.name for mirror in mirrors]

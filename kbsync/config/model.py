@@ -360,7 +360,9 @@ def folder_config(folder: Path) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a block. `hint` is its type without None, `default` is MISSING if it has no plain one."""
+    """A field of a block. `hint` is its type without None, `default` is MISSING if there is no
+    plain default.
+    """
 
     hint: Any
     mark: Mark

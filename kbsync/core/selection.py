@@ -295,8 +295,8 @@ IGNORE_FILE = ".kbsyncignore"
 
 
 def _with_random_end(beginning: str) -> tuple[str, ...]:
-    """Return patterns for names that end in six characters of `mkstemp`, one not a small letter (`sedentary`
-    is a word).
+    """Return patterns for names that end in six characters from `mkstemp`, at least one of them not a
+    lower-case letter (`sedentary` is a word).
     """
     letters = ["[A-Za-z0-9]"] * 6
     return tuple(

@@ -266,7 +266,7 @@ class Audit:
 
 
 class Repairs:
-    """Repairs documents of one mirror in one transaction, and only proven ones (promise 6)."""
+    """Repairs documents of one mirror in one transaction; only documents that are proven ours (promise 6)."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -336,7 +336,7 @@ PUT_OFF = 1800.0
 """Seconds until an interrupted audit starts again."""
 
 PATIENCE, CHECK_EVERY = 60.0, 1.0
-"""Maximum number of seconds a request waits for fresh work to end, and the seconds between two checks."""
+"""Maximum seconds that a request waits for fresh work to end, and seconds between two checks."""
 
 MOST_STRAYS, MOST_REPORTED = 200, 20
 SAMPLE = 20

@@ -477,7 +477,7 @@ def _readable_path(path: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return `text` without NUL, which PostgreSQL accepts in no text."""
+    """Return `text` without NUL characters, which PostgreSQL doesn't accept."""
     return text.replace("\0", "\ufffd")
 
 

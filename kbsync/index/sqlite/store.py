@@ -519,7 +519,7 @@ class Reader:
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (expression,))}
 
     def _documents_of(self, chunks: Iterable[int]) -> set[int]:
-        """Return the documents of these chunks, which are in order."""
+        """Return the documents of these chunks. Requires sorted chunks."""
         documents, last = set[int](), 0
         for chunk in chunks:
             if chunk > last:

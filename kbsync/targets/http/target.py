@@ -190,7 +190,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Classifies each response as an error or as success."""
 
     key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
-    """The header with the key, and what precedes the key there."""
+    """The header with the key, and its prefix before the key."""
 
     refuses_alike: ClassVar[bool] = False
     """Whether the refusal of a document may be due to the base; kbsync then checks the base first."""
