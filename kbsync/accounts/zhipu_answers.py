@@ -126,8 +126,8 @@ def _application_piece(event: Event) -> Piece:
 
 
 def _whole(body: Any) -> Piece:
-    """Return an unstreamed answer. The usage is under `token` in the manual, but next to the text in its
-    example.
+    """Return an answer that isn't streamed. The manual has the usage under `token`, but its example next to
+    the text.
     """
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):

@@ -255,7 +255,9 @@ def _character(segment: str, index: int, problem: str = "a bracket that is not c
 
 
 def _bracket(segment: str, index: int) -> tuple[str, int]:
-    """Return the expression for `[…]` whose inside starts at `index`, and the position after its end."""
+    """Return the expression for a bracket `[…]` with its content at `index`, and the position
+    after its end.
+    """
     is_negated = _character(segment, index) in "!^"
     start = index = index + is_negated
     members = ""

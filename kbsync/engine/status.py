@@ -111,7 +111,7 @@ def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at
 
 
 def only_retries(halt: Halt) -> bool:
-    """Return whether the command only continues the work after a user has fixed the cause in the detail."""
+    """Return whether the command only resumes the work, after a user has fixed the cause in the detail."""
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
 

@@ -55,8 +55,8 @@ class Glossary:
     """The dictionary. Calls may come from any thread."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """Read nothing yet. `folder`: the folder with the table; `read_only`: without a table there, keep one
-        in memory.
+        """Prepare without reading. `folder`: the folder with the table; `read_only`: if it has no table, keep
+        one in memory.
         """
         self._folder, self._read_only = folder, read_only
         self._table: apsw.Connection | None = None
@@ -240,7 +240,7 @@ def _fill(table: apsw.Connection, dictionary: Path) -> None:
 
 
 def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each word with those of its English meanings that translate it."""
+    """Yield each word with its English translations."""
     for line in lines:
         if entry := _ENTRY.match(line):
             is_surname = entry["sound"][:1].isupper() and len(entry["word"]) == 1

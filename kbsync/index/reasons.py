@@ -84,7 +84,7 @@ def _spaced_words(
 def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> Iterator[MatchedWord]:
     """Yield the parts of the question whose characters and pairs have points.
 
-    A pair counts as well as both its characters, so they are one part.
+    A pair and its two characters all count, so they form one part.
     """
     remaining = dict(points)
     question_text, plain = simplified(folded(question)), simplified(folded(text))

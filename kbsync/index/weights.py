@@ -108,8 +108,9 @@ _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 q
 
 
 def weight_of_size(chunks: int) -> float:
-    """Return the weight of a match in a document of this many chunks, since a long log has one for any two
-    words."""
+    """Return the weight of a match in a document of this many chunks, because a long log matches any two
+    words.
+    """
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 
 

@@ -123,7 +123,7 @@ def device_and_inode(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The functions of the machine that watching needs; tests replace them. `clock` is monotonic seconds."""
+    """The system functions that watching needs; tests replace them. `clock` is monotonic seconds."""
 
     clock: Callable[[], float] = time.monotonic
     limits: Callable[[], InotifyLimits] = read_limits

@@ -286,8 +286,9 @@ class PostgresSnapshot:
         return passages, named
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters of `query` as a scope: only these contents (None: all), and none of
-        `lacking`."""
+        """Return the filters of `query` as a scope, limited to these contents (None: all), without those in
+        `lacking`.
+        """
         owner = self._viewpoint.owner if query.own else None
         own_condition, own_row, values = "", "", dict[str, Any]()
         if owner is not None:

@@ -325,7 +325,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return replace(page, rows=tuple(replace(row, created=self._created(row.id)) for row in page.rows))
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """Return one page of the list with its own filter."""
+        """Return one page of the list, filtered by the vendor."""
         # The filter's comparison is undocumented, so a result proves a document, but never its absence.
         return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
