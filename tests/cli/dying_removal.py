@@ -1,6 +1,7 @@
 """Runs the daemon, killed at step number `KBSYNC_DIES_AT` (from 1) of a removal that its page requests.
 
-Steps are each write to the state, each deletion at a service and each renamed file, before and after it.
+Steps come before and after each write to the state and each deletion at a service, and before each rename
+of a file.
 
 Usage: python -m tests.cli.dying_removal ARGUMENTS (kbsync's own)
 """
