@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import re
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.index.document import Chunk
+from kbsync.index.document import Chunk, Entry
 from kbsync.index.search import Search
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
+from kbsync.index.words import terms_of
 from tests.index.test_search import ENCODER, entry
 from tests.share import long
 
@@ -58,3 +62,54 @@ def test_int8_cached_vectors_give_the_same_hits_through_changes(
                     )
             assert small._finder is not None and small._finder._matrix._cached is not None
             assert small._finder._matrix._cached.dtype == "int8"
+
+
+@long
+def test_comparing_half_of_the_numbers_first_finds_the_nearest_passages_through_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = random.Random(3)
+    words = sorted(set(re.findall("[a-z]{4,}", Path(vectors.__file__).read_text(encoding="utf-8"))))
+    texts = [" ".join(drawn.sample(words, 6)) for _ in range(6_000)]
+    chunks = [Chunk(each, each, hashlib.sha256(each.encode()).hexdigest()) for each in texts]
+    made = ENCODER.begin(chunks).result()
+    documents = list[Entry]()
+    for at in range(600):
+        part = tuple(chunks[10 * at : 10 * at + 10])
+        of_part = {chunk.key: made[chunk.key] for chunk in part}
+        documents.append(replace(entry(at + 1, f"{at}.md", "x"), chunks=part, vectors=of_part))
+    questions = [" ".join(drawn.sample(words, 4)) for _ in range(30)]
+    monkeypatch.setattr(vectors, "_COMPARED_AGAIN", 150)  # as few as with a large base
+
+    def nearest(store: SqliteStore, text: str, top_k: int, memory: int) -> dict[int, float]:
+        """Return the cosines of the nearest passages, and of those with the words, nearest first."""
+        monkeypatch.setattr(vectors, "_MOST_BYTES", memory)
+        query = Query(text, top_k=top_k)
+        with store.snapshot() as snapshot:
+            hits = snapshot.candidates(terms_of(text), ENCODER.model, ENCODER.query(text), query)
+        meanings = {hit.chunk: hit.meaning for hit in hits}
+        return dict(sorted(meanings.items(), key=lambda item: -item[1]))
+
+    with closing(Writer(tmp_path)) as writer:
+        removed = writer.put(documents, ENCODER)[:300:2]
+        with (
+            closing(SqliteStore(tmp_path, writer=None)) as exact,
+            closing(SqliteStore(tmp_path, writer=None)) as estimated,
+        ):
+            for change in (
+                lambda: None,
+                lambda: writer.delete([each for each in removed if isinstance(each, int)]),
+                lambda: writer.put([replace(documents[0], upload_id=700, path="again.md")], ENCODER),
+            ):
+                change()
+                for top_k, depth in ((10, 10), (300, 300)):  # the second needs more than the estimate has
+                    found = 0
+                    for text in questions:
+                        expected = nearest(exact, text, top_k, 2**29)
+                        hits = nearest(estimated, text, top_k, 2**21)  # too little for float32
+                        found += len(set(islice(expected, depth)) & set(islice(hits, depth)))
+                        both = expected.keys() & hits.keys()
+                        assert [hits[chunk] for chunk in both] == pytest.approx(
+                            [expected[chunk] for chunk in both], abs=0.004
+                        )
+                    assert found >= 0.95 * depth * len(questions)

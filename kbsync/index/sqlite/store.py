@@ -262,12 +262,15 @@ class Reader:
             matched = None if by_term is None else partial(matched_terms, by_term, chunk, document)
             return CandidateChunk(chunk, document, words, meaning, is_named, size, matched)
 
-        by_chunk = [candidate(chunk, *location) for chunk, location in locations.items()]
         by_name = [
             row
             for row in self._chunks_by_name(name_scores)
             if row[0] not in locations and scope.admits(row[1], row[0])
         ]
+        if cosines is not None:
+            slots = chain((slot for _, slot in locations.values()), (slot for *_, slot in by_name))
+            cosines.compute(slot for slot in slots if slot is not None)
+        by_chunk = [candidate(chunk, *location) for chunk, location in locations.items()]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*by_chunk, *few_of_each(candidate(*row) for row in by_name)]
 
@@ -606,6 +609,7 @@ class Reader:
             if candidates is None:
                 selection.take(nearest)
             else:
+                cosines.compute(slot for *_, slot in candidates)
                 rows = [(*row, cosines.of(row[2])) for row in candidates]
                 selection.take(
                     sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0]))
@@ -634,7 +638,7 @@ class Reader:
         ]
 
     def _nearest(self, cosines: Cosines, least: float) -> Iterator[_Row]:
-        """Yield all chunks, nearest first."""
+        """Yield all chunks, nearest first; those of an estimate appear again if it doesn't suffice."""
         start, stop = 0, DEPTH
         while slots := cosines.best(start, stop, least):
             for at in range(0, len(slots), DEPTH):
@@ -642,6 +646,9 @@ class Reader:
                 rows: list[Any] = self._connection.execute(_IN_SLOTS, (listed,)).fetchall()
                 yield from ((chunk, document, slot, cosines.of(slot)) for chunk, document, slot in rows)
             start, stop = stop, stop * 4
+            if not cosines.has_best(stop):
+                cosines.complete()
+                start = 0  # the estimate may have left out some that are as near
 
 
 _BATCH, _BATCHES = 128, 12
