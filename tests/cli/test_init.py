@@ -207,7 +207,7 @@ def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhi
 
 @pytest.mark.parametrize(
     ("env", "why"),
-    [({}, "$ZHIPU_API_KEY is not set"), ({"ZHIPU_API_KEY": "kid-4711.another"}, "refuses the api_key")],
+    [({}, "$ZHIPU_API_KEY is not set"), ({"ZHIPU_API_KEY": "kid-4711.another"}, "rejected the API key")],
 )
 def test_id_is_asked_for_when_the_account_cannot_be_queried(
     zhipu: ZhipuPlace, answers: list[str], env: dict[str, str], why: str
