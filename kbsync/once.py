@@ -41,9 +41,7 @@ from kbsync.threads import Threads, in_own_threads
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 1.0
-"""Minimum and maximum number of seconds between two checks for completion; in between, a fifth of the elapsed
-time of the pass.
-"""
+"""Minimum and maximum number of seconds between two checks for completion while the worker is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +107,15 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
     """Take turns until the work of the scan is done. Returns how the pass ends if it halts or gives up
     earlier."""
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
-    started = mirror.clock.steady()
     while mirror.halt is None:
-        if await mirror.find_pause() is not None:
+        worker.rested.clear()
+        is_paused = await mirror.find_pause() is not None
+        if is_paused:
             if await worker.is_settled():
                 return PassEnd(False)
             worker.wake()
         else:
-            await bound.turn()
+            await bound.turn(only_due=True)
         # An error of one mirror ends its own pass only; the work so far is recorded.
         if halts.is_down_for(budget, mirror.clock.steady()):
             return PassEnd(False, halts.trouble, TARGET_DOWN)
@@ -124,11 +123,14 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
             return PassEnd(False, halts.state_error)
         if halts.failing:
             return PassEnd(False, halts.failing, FAILING)
-        if not mirror.is_paused and await bound.is_done():
+        if not is_paused and await bound.is_done():
             break
-        worker.rested.clear()
-        pause = (mirror.clock.steady() - started) / 5
-        await wait_for_any(mirror.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
+        # A paused worker rests after each round.
+        events = [] if is_paused else [worker.rested]
+        due = await bound.next_due() - mirror.clock.steady()
+        await wait_for_any(mirror.clock, min(LONGEST, max(SHORTEST, due)), *events)
+        if not worker.rested.is_set():
+            bound.request_turn()  # another process may have written a message
     if mirror.halt is not None:
         return PassEnd(True)
     pending = await mirror.store.read(

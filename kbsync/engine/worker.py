@@ -192,7 +192,7 @@ class Worker:
         self._stopping = False
         self._has_read = False
         self.rested = asyncio.Event()
-        """Set whenever no task is running any more."""
+        """Set at the end of each round and task after which no task is running."""
 
     def wake(self) -> None:
         """Wake the worker, because there may be work."""
@@ -212,6 +212,8 @@ class Worker:
                     is_begun = True
                 seconds = await self._round()
                 self._has_read = True
+                if not self._tasks:
+                    self.rested.set()
             except StateError as error:
                 self._state_failed(error)
                 seconds = STATE_PAUSE
