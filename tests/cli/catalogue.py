@@ -86,7 +86,7 @@ MIRRORS = (
         ),
         "kbsync retry",
     ),
-    halt("refused", "credentials", "1004", "put a valid api_key (or api_key_file) into the config"),
+    halt("refused", "credentials", "1004", "set a valid api_key (or api_key_file) in the config"),
     halt("unpaid", "quota", "1113", "top up the account"),
     halt(
         "full",
