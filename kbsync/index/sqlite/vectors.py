@@ -288,7 +288,7 @@ _AT_ONCE = 4_096
 _NEAREST_BY_HALF = 32
 """One vector in so many, those nearest by the first half of their numbers, is compared by all numbers.
 
-Measured on 131,000 passages of documentation and code with XQuAD, CMRC and DRCD, 60 questions each: these
+Measured on 131,000 passages of documentation and code, XQuAD and CMRC, 60 questions of each language: these
 have 99.8 % of the ten nearest for English questions, and all for Chinese ones. With 64: 98.8 %.
 """
 
