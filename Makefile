@@ -2,7 +2,7 @@
 # make standin ARGS='zhipu'         serve a stand-in for a vendor, to try kbsync without an account
 # make test                         lint and the quick tests, in under four minutes
 # make test-rest KBSYNC_SEED=…      all other tests, and the size of an installation
-# make test-programs                the tests that start programs, for a checkout in an odd place
+# make test-programs                the long tests that start programs, for a checkout in an odd place
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 # make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
 # make peers                        kbsync compared with other tools, which it installs; prints a table

@@ -29,8 +29,8 @@ ONE_IN = 8
 
 MARK, LONG = "enumerated", "long"
 
-QUICK, REST, EACH, ALL = "quick", "rest", "each", "all"
-"""The shares: the tests of `make test`, all others, every test with one case of each enumeration, and
+QUICK, REST, LONGER, ALL = "quick", "rest", "longer", "all"
+"""The shares: the tests of `make test`, all others, the long tests with one case of each enumeration, and
 everything.
 """
 
@@ -68,8 +68,8 @@ def run_seed() -> int:
 
 def chosen() -> str:
     share = os.environ.get(SHARE, QUICK)
-    if share not in (QUICK, REST, EACH, ALL):
-        raise pytest.UsageError(f"{SHARE}={share}: it is {QUICK}, {REST}, {EACH} or {ALL}")
+    if share not in (QUICK, REST, LONGER, ALL):
+        raise pytest.UsageError(f"{SHARE}={share}: it is {QUICK}, {REST}, {LONGER} or {ALL}")
     return share
 
 
@@ -81,15 +81,16 @@ def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     long_ones = {item for item in items if item.get_closest_marker(LONG)}
     cases = [item for item in items if item.get_closest_marker(MARK)]
     skipped = set(cases) - _draw(cases)
-    if share != EACH:
-        skipped |= long_ones
+    if share == LONGER:
+        return [item for item in items if item in skipped or item not in long_ones.union(cases)]
+    skipped |= long_ones
     return [item for item in items if (item in skipped) == (share != REST)]
 
 
 def draw_early(metafunc: pytest.Metafunc) -> None:
     """Build no items for cases that `left_out` would drop: they take most of the collection's time."""
     mark = metafunc.definition.get_closest_marker(MARK)
-    if mark is None or chosen() not in (QUICK, EACH):
+    if mark is None or chosen() not in (QUICK, LONGER):
         return
     groups: dict[str, list[Any]] = {}
     for call in metafunc._calls:  # pytest has no public hook between parametrizing and creating the items
@@ -139,6 +140,6 @@ def summary() -> str:
             )
         case "rest":
             return f"all that `make test` with {seed} leaves out"
-        case "each":
-            return f"every test, and one case of each enumeration, drawn with {seed}"
+        case "longer":
+            return f"the long tests and one case of each enumeration, drawn with {seed}"
     return "every test and every case"
