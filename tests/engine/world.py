@@ -25,6 +25,7 @@ from kbsync.engine.clock import end_tasks
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.once import PassEnd, run_once
+from kbsync.state import read_only
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore, _Job
@@ -444,8 +445,9 @@ class World:
     # -- results --------------------------------------------------------------------------------------
 
     def look_up(self, work: Callable[[Tx], Any]) -> Any:
-        with contextlib.closing(StateStore(self.state / "state.db")) as store:
-            return store.read_now(work)
+        """Read the state without the program."""
+        with contextlib.closing(read_only.opened(self.state / "state.db")) as state:
+            return state.read(work)
 
     def change(self, work: Callable[[Tx], Any]) -> Any:
         """Write to the state without the program."""
