@@ -31,7 +31,7 @@ from tests.mistakes.catalogue import MISTAKES, Mistake
 
 PROJECT = Path(__file__).parents[2]
 LIMIT = 300.0
-"""Seconds for the tests of one mistake; those that take longer hang, and the mistake counts as not noticed."""
+"""Seconds for the tests of one mistake. If they take longer, they hang, and no test names the mistake."""
 
 _NOT_COPIED = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "benchmarks")
 
