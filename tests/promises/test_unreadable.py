@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli import without_root
-from tests.cli.place import eventually
 from tests.cli.vendor import ZhipuPlace, ZhipuStandIn
 from tests.share import long
 
@@ -55,9 +54,12 @@ def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuPlace) -> None:
 @long
 def test_running_daemon_deletes_nothing_in_an_unreadable_folder(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
-    eventually(lambda: len(desk.vendor.ours()) == 10)
+    for path in ("f1.md", "f7.md", "shut/g0.md", "shut/g1.md"):
+        daemon.says("document.ready", path=path)
     (desk.docs / "shut").chmod(0)
     desk.write("f0.md", "changed")
+    daemon.says("document.ready", path="f0.md", replaced=True)
+    # Only now: deleting a file while nothing else is searchable yet would wait for approval.
     (desk.docs / "f1.md").unlink()
     daemon.says("document.deleted", path="f1.md")
     assert desk.vendor.asked("delete") <= 2  # f1.md, and the old text of f0.md
