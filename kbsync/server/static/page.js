@@ -323,7 +323,7 @@ function show(state) {
   const version = `kbsync ${state.version}`;
   if ($("version").textContent !== version) $("version").textContent = version;
   fillMirrors(state.mirrors);
-  showSummary(state.mirrors.filter((one) => !isLeaving(one)));
+  showSummary(state.mirrors.filter((one) => !isBeingRemoved(one)));
   showRemoved(state.mirrors);
   showMirrors(state.mirrors);
   showAudits(state.mirrors);
@@ -337,10 +337,10 @@ const isHalted = (one) => one.halt && !["deletions-held", "recipe-held"].include
 const PASSING = ["target-down", "failing"];
 const needsPerson = (one) => isHalted(one) && !PASSING.includes(one.halt.reason);
 const isAsked = (one) => one.renewals != null;
-const isLeaving = (one) => one.removal != null && !one.removal.problem;
+const isBeingRemoved = (one) => one.removal != null && !one.removal.problem;
 
 function tone(one) {
-  if (isLeaving(one)) return "moving";
+  if (isBeingRemoved(one)) return "moving";
   if (isHalted(one) || one.documents.failed) return "failed";
   if (one.held || isAsked(one)) return "held";
   if (one.paused) return "none";
@@ -352,12 +352,12 @@ function showSummary(mirrors) {
   const halted = mirrors.filter(isHalted), asked = mirrors.filter(isAsked), failed = total(mirrors, "failed");
   const held = mirrors.reduce((sum, one) => sum + one.held, 0), stopped = mirrors.some(needsPerson);
   const halts = halted.length === 1 ? `${halted[0].name} is halted` : `${halted.length} mirrors are halted`;
-  const paused = mirrors.filter((one) => one.paused), resting = total(paused, "pending");
-  const moving = total(mirrors, "pending") + total(mirrors, "indexing") - resting;
+  const paused = mirrors.filter((one) => one.paused), pausedDocuments = total(paused, "pending");
+  const moving = total(mirrors, "pending") + total(mirrors, "indexing") - pausedDocuments;
   const ready = ["ready", "held", "kept"].reduce((sum, state) => sum + total(mirrors, state), 0);
   let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
   if (ready === 1) sentence = "1 document is searchable";
-  if (resting) sentence = `${counted(resting, "document")} ${resting === 1 ? "waits" : "wait"} while paused`;
+  if (pausedDocuments) sentence = `${counted(pausedDocuments, "document")} ${pausedDocuments === 1 ? "waits" : "wait"} while paused`;
   if (moving) sentence = `${counted(moving, "document")} in progress`;
   if (failed) sentence = `${counted(failed, "document")} failed`;
   if (halted.length) sentence = halts;
@@ -367,12 +367,12 @@ function showSummary(mirrors) {
   if (stopped) sentence = halts;
   if (!mirrors.length) sentence = "No mirrors";
   const parts = [
-    (halted.length || failed || asked.length || held || moving || resting) && `${number(ready)} searchable`,
+    (halted.length || failed || asked.length || held || moving || pausedDocuments) && `${number(ready)} searchable`,
     halted.length && sentence !== halts && halts,
     halted.length && held && sentence === halts && `${number(held)} held`,
     (halted.length || asked.length || held) && failed && `${number(failed)} failed`,
     (halted.length || asked.length || held || failed) && moving && `${number(moving)} in progress`,
-    (halted.length || asked.length || held || failed || moving) && resting && `${number(resting)} waiting while paused`,
+    (halted.length || asked.length || held || failed || moving) && pausedDocuments && `${number(pausedDocuments)} waiting while paused`,
     counted(mirrors.length, "mirror"),
   ];
   const beneath = parts.filter(Boolean).join(" · ");
@@ -427,21 +427,21 @@ function makeCard(one) {
       el("h2", {}, plain(one.name)),
       el("span", { class: "where mono" }, el("bdi", {}, plain(one.folder))),
       el("span", { class: "state" }, stateOf(one))),
-    ...(isLeaving(one) ? [leaving(one.removal)] : [bar(one.documents), legend(one), notices(one), moving(one), failures(one), actions(one)]));
+    ...(isBeingRemoved(one) ? [removalProgress(one.removal)] : [bar(one.documents), legend(one), notices(one), moving(one), failures(one), actions(one)]));
 }
 
-function leaving({ documents, deleted }) {
+function removalProgress({ documents, deleted }) {
   return el("p", { class: "empty" }, documents ? `${number(deleted)} of ${counted(documents, "document")} deleted` : "Waiting for uploads to end");
 }
 
-const leavers = new Set(); // mirrors that were being removed in the last frame
+const beingRemoved = new Set(); // mirrors that were being removed in the last frame
 
 function showRemoved(mirrors) {
-  for (const name of leavers) {
+  for (const name of beingRemoved) {
     if (!mirrors.some((one) => one.name === name)) toast(`${plain(name)} and its documents are removed`);
   }
-  leavers.clear();
-  for (const one of mirrors.filter(isLeaving)) leavers.add(one.name);
+  beingRemoved.clear();
+  for (const one of mirrors.filter(isBeingRemoved)) beingRemoved.add(one.name);
 }
 
 function actions({ name, paused: pause, last_pass: compared, ...one }) {
@@ -463,7 +463,7 @@ function paused({ until, reason }) {
 }
 
 function stateOf(one) {
-  if (isLeaving(one)) return "being removed";
+  if (isBeingRemoved(one)) return "being removed";
   if (isHalted(one)) return `halted: ${plain(one.halt.words ?? one.halt.reason)}`;
   if (one.held || isAsked(one)) return "waiting for approval";
   if (one.paused) return paused(one.paused);
@@ -517,7 +517,7 @@ function notices(one) {
     made.push(waiting(one, "deletions", `${counted(one.held, "document")} would be deleted`,
       "They stay searchable until you approve."));
   }
-  if (one.removal && !dismissed.has(one.removal.at)) made.push(unremoved(one));
+  if (one.removal && !dismissed.has(one.removal.at)) made.push(failedRemoval(one));
   if (one.note) made.push(el("div", { class: "notice note" }, el("p", {}, plain(one.note))));
   const better = one.better_vectors;
   if (better && better.made < better.passages) {
@@ -532,7 +532,7 @@ function notices(one) {
 
 const dismissed = new Set(); // failed removals, by the time they began
 
-function unremoved({ name, removal: { at, problem } }) {
+function failedRemoval({ name, removal: { at, problem } }) {
   const dismiss = (event) => { dismissed.add(at); event.currentTarget.closest(".notice").remove(); };
   return el("div", { class: "notice" },
     el("p", { class: "why" }, `${plain(name)} was not removed`),
