@@ -154,8 +154,8 @@ class Precedence:
         ended = self._clock()
         self._resumed.until = ended + (ended - began)
 
-    def after(self, steps: Iterable[T]) -> Iterator[T]:
-        """Yield the steps of some work, and wait before each."""
+    def pace(self, steps: Iterable[T]) -> Iterator[T]:
+        """Yield the steps of some work, and wait before each while a search runs."""
         for step in steps:
             self.wait()
             yield step

@@ -500,9 +500,8 @@ class Reconciler:
             ]
             if not readable_paths:
                 return
-            tried_paths.update(
-                readable_paths
-            )  # each only once: an unreadable file must not keep this loop running
+            # Each only once: an unreadable file must not keep this loop running.
+            tried_paths.update(readable_paths)
             # Not as quiet ones: their old timestamp says nothing about current writers (promise 8).
             while readable_paths and not self._stopping:
                 readable_paths = [*await self._check_and_take(readable_paths[:PAGE]), *readable_paths[PAGE:]]
@@ -754,7 +753,7 @@ class Reconciler:
         paths = [] if known_new else [file.path for file in files]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
         judgements = list[Judgement]()
-        for number, file in enumerate(searches_first.after(files)):
+        for number, file in enumerate(searches_first.pace(files)):
             if number and self._clock.steady() >= until:
                 return judgements, files[number:]
             stored = entries.get(file.path)

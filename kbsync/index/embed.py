@@ -171,7 +171,7 @@ class BuiltinEmbedder:
         if self._table is None:
             self._table = self._read_table()
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
-        for start in searches_first.after(range(0, len(texts), _BATCH)):
+        for start in searches_first.pace(range(0, len(texts), _BATCH)):
             batch = list(texts[start : start + _BATCH])
             encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             for row, encoding in enumerate(encodings, start):
@@ -188,7 +188,7 @@ class BuiltinEmbedder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # it would warn after a fork
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # otherwise it warns after a fork
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(self._read_tokenizer().decode())

@@ -37,7 +37,7 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
     """Return the chunks of the document at `path`, or its error; never raises."""
     try:
         parsed = parse(path, body)
-        if not (chunks := tuple(searches_first.after(chunk(parsed)))) and not parsed.scanned_pages:
+        if not (chunks := tuple(chunk(parsed))) and not parsed.scanned_pages:
             return Rejected("no text in it", code="no-text")
         title = None if parsed.title is None else legible(parsed.title)
         return Cut(title, tuple(map(legible, parsed.tags)), chunks, parsed.scanned_pages)
@@ -55,7 +55,7 @@ def cut_here(parse: Parse) -> Cutter:
     """Return a cutter that splits one document after another, in the calling thread."""
 
     def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
-        for entry, body in searches_first.after(documents):
+        for entry, body in searches_first.pace(documents):
             yield read_and_cut(entry.path, body, parse)
 
     return cut

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,20 +10,10 @@ from kbsync.errors import TargetError
 from kbsync.index.document import Cut, Entry, Flavour, Parsed
 from kbsync.index.pipeline import cut_here
 from kbsync.threads import LONG_SEARCH, Precedence
+from tests.clocks import Clock
 from tests.targets.bodies import BytesBody
 
 LONG = 60.0
-
-
-class Clock:
-    """A monotonic clock that the test sets."""
-
-    now = 100.0
-    ticks: Iterator[float] = iter(())
-
-    def __call__(self) -> float:
-        self.now = next(self.ticks, self.now)
-        return self.now
 
 
 @pytest.fixture
@@ -46,10 +35,10 @@ def started(precedence: Precedence) -> threading.Thread:
 
 
 def test_without_a_search_no_step_waits(precedence: Precedence) -> None:
-    assert list(precedence.after([1, 2])) == [1, 2]
+    assert list(precedence.pace([1, 2])) == [1, 2]
     with precedence.search():
         pass
-    assert list(precedence.after([3])) == [3]
+    assert list(precedence.pace([3])) == [3]
 
 
 def test_a_step_waits_until_the_last_search_has_ended(precedence: Precedence) -> None:
@@ -70,17 +59,18 @@ def test_a_search_that_fails_holds_up_nothing(precedence: Precedence) -> None:
 
 def test_a_search_that_waits_for_a_service_holds_up_nothing(precedence: Precedence, clock: Clock) -> None:
     with precedence.search():
-        clock.now += LONG_SEARCH + 0.1
+        clock.advance(LONG_SEARCH + 0.1)
         precedence.wait()
 
 
-def test_a_thread_works_as_long_as_it_waited(precedence: Precedence, clock: Clock) -> None:
+def test_a_thread_works_as_long_as_it_waited() -> None:
     """Even if a search follows another without a pause."""
-    precedence.longest = 0.0
+    # From the start of the search to the end of the last wait; the first wait takes 0.4 s.
+    times = iter((100.0, 100.0, 100.4, 100.7, 100.9, 101.0))
+    precedence = Precedence(times.__next__, longest=0.0)
     turns = list[str]()
 
     def work() -> None:
-        clock.ticks = iter((100.0, 100.4, 100.7, 100.9))  # the first wait takes 0.4 s
         precedence.wait()
         precedence.longest = LONG
         precedence.wait()

@@ -1,4 +1,4 @@
-"""Writes the index file: one process, one connection, every change is atomic.
+"""Writes the index file: one process, one connection, every change atomic.
 
 Short documents are committed together, because each commit waits for the disk. A long one is stored over
 several transactions and shown by the last, so that short ones get in between and readers see the old text or
@@ -679,7 +679,7 @@ def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tupl
     """Return (rowid, name, headings, body) of chunks (rowid, headings, text), equal for adding and
     removing."""
     name = words(run.named, run.tokeniser)
-    for rowid, headings, text in searches_first.after(chunks):
+    for rowid, headings, text in searches_first.pace(chunks):
         joined = "\n".join(json.loads(headings))
         yield rowid, name, words(joined, run.tokeniser), words(text, run.tokeniser)
 
