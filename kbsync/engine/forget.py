@@ -171,7 +171,7 @@ async def _delete_all(
     ):
         after = rows[-1].id
         timing = Timing(clock.wall(), clock.chance, target.limits)
-        await store.write(lambda tx: _doubt(tx, rows, timing))  # noqa: B023
+        await store.write(lambda tx: _have_checked(tx, rows, timing))  # noqa: B023
         outcomes = await _delete(target, [row.remote_id for row in rows if row.remote_id is not None])
         deleted_rows = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
         await store.write(lambda tx: _record_deleted(tx, deleted_rows))  # noqa: B023
@@ -211,8 +211,8 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
     return outcomes
 
 
-def _doubt(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
-    """Record that serving documents may soon be deleted."""
+def _have_checked(tx: Tx, rows: Sequence[Upload], timing: Timing) -> None:
+    """Have the mirror check the serving documents, because they may soon be deleted."""
     # If kbsync is killed before it records the deletions, the mirror checks each of these and sends the
     # deleted ones again. Otherwise it would assume for up to a day that they are searchable.
     for row in rows:

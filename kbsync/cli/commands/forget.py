@@ -73,7 +73,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         # A search of another mirror covers the whole shared database.
-        is_shared = any(TARGETS[holdings.base.target].searches_all for holdings in remaining)
+        is_shared = any(TARGETS[leftover.base.target].searches_all for leftover in remaining)
         searched = "kbsync can no longer search them"
         if is_shared:
             searched = "searches of other mirrors in that database still find them"
