@@ -31,7 +31,7 @@ from tests.targets.bodies import BytesBody
 TEXT_SECONDS = 24.0
 """CPU seconds to read and split 1 MB; the slowest takes two, or seven on a busy machine with shared cores."""
 
-EXPRESSION_SECONDS = 8.0
+EXPRESSION_SECONDS = 3.0
 LONGEST_CHUNK = 20_000
 """Characters with title and headings, for any text."""
 
