@@ -53,7 +53,7 @@ def cpu_seconds() -> float:
     return times.children_user + times.children_system
 
 
-def write_files(folder: Path, count: int) -> None:
+def write_prose(folder: Path, count: int) -> None:
     """Write Markdown files of about 4 KB of prose."""
     prose = Prose(1)
     for number in range(count):
@@ -123,7 +123,7 @@ def main() -> None:
     measured: dict[Path, list[Indexing]] = {program: [] for program in programs}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "docs")
-        write_files(folder, options.files)
+        write_prose(folder, options.files)
         time.sleep(SETTLED)
         for number in range(options.rounds):
             for program in programs if number % 2 == 0 else reversed(programs):
