@@ -293,9 +293,8 @@ def _read(
             before = stamp_of(status)
             if expected not in (None, before) or size not in (None, before.size):
                 return Unstable("changed since it was checked")
-            remaining = (
-                before.size + 1
-            )  # read at most one byte beyond its size, so that reading a growing file ends
+            # Read at most one byte beyond its size, so that reading a growing file ends.
+            remaining = before.size + 1
             buffer = memoryview(bytearray(min(PIECE, remaining)))
             while remaining and (count := os.readv(fd, [buffer[:remaining]])):
                 spool.write(buffer[:count])

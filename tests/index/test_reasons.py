@@ -206,9 +206,8 @@ def test_word_of_a_large_document_weighs_less(tmp_path: Path) -> None:
             its = candidate.matched()
             points = sum([*its.text.values(), *its.name.values()])
             assert points / its.total == pytest.approx(candidate.words)
-        assert not all(
-            candidate.words for candidate in candidates
-        )  # these are only near, though they have the words
+        # Some are only near, though they have the words.
+        assert not all(candidate.words for candidate in candidates)
     check_sums(hits)
     [log] = [hit.reasons for hit in hits if hit.path == "log.txt"]
     assert log is not None

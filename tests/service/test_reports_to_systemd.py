@@ -129,9 +129,8 @@ async def test_hanging_writer_stops_the_watchdog_pings(store: StateStore) -> Non
         await asyncio.to_thread(hanging.wait)
         known = len(manager_of(reports).times("WATCHDOG=1"))
         await reports.clock.sleep(20 * WATCHDOG)
-        assert (
-            len(manager_of(reports).times("WATCHDOG=1")) <= known + 1
-        )  # one response may have been in progress
+        # One response may have been in progress.
+        assert len(manager_of(reports).times("WATCHDOG=1")) <= known + 1
         end.set()
         await asyncio.wrap_future(done)
         manager_of(reports).words.clear()

@@ -149,9 +149,8 @@ class Reader:
                 raise StateError(f"{self._folder / FILE} is closed")
             if identity(self._folder) != self._identity:
                 self._connection.close()
-                self._identity = (
-                    _NO_FILE  # reset in case opening fails: a new file may get the old one's inode
-                )
+                # Reset in case opening fails: a new file may get the old one's inode.
+                self._identity = _NO_FILE
                 self._open()
             with transaction(self._connection):
                 yield self._connection

@@ -225,9 +225,8 @@ async def test_gateway_without_base64_is_asked_for_numbers_once(
         repeated = await service.embed(items(TEXTS[:1]))
         question = await service.embed(items(["bees"]), is_query=True)
     assert [len(vector) for vector in (*vectors, *repeated, *question)] == [64] * 7  # type: ignore[arg-type]
-    assert (
-        requests_before <= 12
-    )  # three batches, each refused, with a harmless text as base64, and one as numbers
+    # Three batches, each refused, with a harmless text as base64, and one as numbers.
+    assert requests_before <= 12
     assert server.requests.by_op["embed"] == requests_before + 2  # the choice is remembered
     assert server.app.violations == []
 
