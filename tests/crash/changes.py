@@ -15,7 +15,7 @@ from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, RenamingMemory
 
 KINDS: tuple[type[MemoryTarget], ...] = (MemoryTarget, AbleMemory, RenamingMemory)
-MOST = 120
+MOST = 60
 """More boundaries than a pass after any of these changes has."""
 
 

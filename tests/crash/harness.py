@@ -1,7 +1,8 @@
 """Stops the program at one boundary: a commit of the state, or the start, effect or response of a request.
 
 From then on nothing reaches disk or target, as after kill -9. Boundaries are counted, so that a test can
-visit all of them.
+visit all of them. One that leaves disk and target as the boundary before it did isn't counted: a crash there
+has the same result (`test_uncounted_boundary_leaves_what_the_one_before_it_left`).
 """
 
 from __future__ import annotations
@@ -18,37 +19,59 @@ Work = Callable[[Mirror], Awaitable[Any]]
 """The work of a process with its mirror, from beginning to end."""
 
 
+READS = {"GET", "base", "list", "status", "search"}
+"""Requests that change nothing."""
+
+
 @dataclass
 class Guillotine:
-    """Falls at boundary number `at` (from 1), or after the boundaries `upon` in this order.
+    """Falls at boundary number `at` (from 1) of those that count, or after the boundaries `upon`.
 
-    It never falls if neither is given. `passed` names every boundary.
+    It never falls if neither is given. `upon` is in order. `passed` names every boundary, counted or not.
     """
 
     at: int | None = None
     upon: Sequence[str] = ()
     passed: list[str] = field(default_factory=list)
     fallen: bool = False
+    counted: int = 0
+    _writing: int = 0
     _seen: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def falls_next(self) -> bool:
-        """Whether the next boundary is the last one."""
-        return not self.fallen and len(self.passed) + 1 == self.at
+        """Whether the next boundary that counts is the last one."""
+        return not self.fallen and self.counted + 1 == self.at
 
-    def boundary(self, name: str) -> None:
-        """Report a boundary of the program. Raises `Crash` from the fall on."""
-        self.mark(name)
+    def boundary(self, name: str, *, is_empty: bool = False) -> None:
+        """Report a boundary of the program; `is_empty`: a commit without changes.
+
+        Raises `Crash` from the fall on.
+        """
+        self.mark(name, is_empty=is_empty)
         if self.fallen:
             raise Crash(name)
 
-    def mark(self, name: str) -> None:
+    def mark(self, name: str, *, is_empty: bool = False) -> None:
         """Report a boundary of the other side, which continues whatever happens to the program."""
         with self._lock:
             if not self.fallen:
                 self.passed.append(name)
-                self.fallen = len(self.passed) == self.at or self._has_seen(name)
+                counts = self._counts(name, is_empty)
+                self.counted += counts
+                self.fallen = (counts and self.counted == self.at) or self._has_seen(name)
+
+    def _counts(self, name: str, is_empty: bool) -> bool:
+        """Return whether disk or target may have changed since the boundary before.
+
+        While a writing request is in flight, its effect may come at any time.
+        """
+        op, _, phase = name.rpartition(" ")
+        may_change = self._writing > 0
+        if phase in ("start", "answer") and op not in READS:
+            self._writing += 1 if phase == "start" else -1
+        return may_change or not (is_empty or phase in ("start", "before", "begin") or op in READS)
 
     def _has_seen(self, name: str) -> bool:
         if self._seen < len(self.upon) and name == self.upon[self._seen]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import Any
+
+import apsw
 
 from tests.bench.bench import Bench, SharedBench
 from tests.engine.world import World
@@ -67,6 +69,23 @@ class CrashedMirror:
             self.labels.get(path, path): [hashlib.sha256(text.encode()).hexdigest()]
             for path, text in {**self.gone, **self.world.on_disk()}.items()
         }
+
+    def contents(self) -> str:
+        """Return the contents of the state and of the target."""
+        state = self.world.state
+        files = {
+            str(path.relative_to(state)): path.read_bytes()
+            for path in sorted(state.rglob("*"))
+            if path.is_file() and ".db" not in path.name
+        }
+        with closing(apsw.Connection(str(state / "state.db"), apsw.SQLITE_OPEN_READONLY)) as connection:
+            tables = [
+                name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+            ]
+            rows = {table: list(connection.execute(f'SELECT * FROM "{table}"')) for table in tables}
+        # Documents become searchable, or fail to, with time.
+        documents = [replace(document, shown=None, failed=False) for document in self.bench.ours()]
+        return repr((files, rows, documents, len(self.bench.sent())))
 
     def delete(self, path: str) -> set[str]:
         """Delete a file; return the paths that searches must no longer find."""

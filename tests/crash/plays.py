@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tests.crash.benches import BENCHES, jobs_on
+from tests.crash.harness import Guillotine
 from tests.crash.jobs import Job
 from tests.crash.mirror import CrashedMirror
 from tests.crash.trial import Turn
@@ -31,26 +33,60 @@ def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
 
 
 async def cut_everywhere(
-    mirror: CrashedMirror, job: Job, numbers: Iterator[int], *, after: Sequence[int] = ()
+    mirror: CrashedMirror, job: Job, numbers: Iterator[int], *, first: Sequence[int] = ()
 ) -> Tally:
     """Run the job for each boundary in `numbers`, interrupted there, until one is past the last boundary.
 
-    `after`: earlier interruptions, so that the boundaries are those of the recovery.
+    `first`: boundaries of an earlier crash, one for each run in turn, so that `numbers` are those of the
+    recovery.
     """
     tally = Tally()
     for turn, number in enumerate(numbers):
+        before = [first[number % len(first)]] if first else []
         trial = Turn(mirror, job, turn)
-        await trial.run([*after, number])
+        await trial.run([*before, number])
         tally.add(trial.tally)
-        if trial.tally.crashes <= len(after):
+        if trial.tally.crashes <= len(before):
             break
     return tally
 
 
-def cut_part(place: Path, bench: str, job: str, part: int, *, after: Sequence[int] = ()) -> Tally:
+def cut_part(place: Path, bench: str, job: str, part: int, *, first: Sequence[int] = ()) -> Tally:
     """Run one part of a job's boundaries on a bench, or of the recovery from a crash."""
-    play = partial(cut_everywhere, numbers=boundaries(part), after=after)
+    play = partial(cut_everywhere, numbers=boundaries(part), first=first)
     return play_job(play, bench, job, place / "w")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A boundary, and what a crash there would leave on disk and at the target."""
+
+    name: str
+    counts: bool
+    contents: str
+
+
+def contents_at_boundaries(place: Path, bench: str, job: str) -> list[Seen]:
+    """Run a job on a bench without a crash; return its boundaries."""
+    seen = list[Seen]()
+
+    class Watch(Guillotine):
+        def mark(self, name: str, *, is_empty: bool = False) -> None:
+            counted = self.counted
+            super().mark(name, is_empty=is_empty)
+            seen.append(Seen(name, self.counted > counted, mirror.contents()))
+
+    async def watch(there: CrashedMirror, job: Job) -> Tally:
+        nonlocal mirror
+        mirror = there
+        turn = Turn(there, job, 0)
+        await turn.begin()
+        await turn.crash(Watch())
+        return turn.tally
+
+    mirror: CrashedMirror
+    play_job(watch, bench, job, place / "w")
+    return seen
 
 
 async def crash_at_random(
@@ -60,6 +96,6 @@ async def crash_at_random(
     tally = Tally()
     for turn in range(turns):
         trial = Turn(mirror, chance.choice(jobs), turn)
-        await trial.run([chance.randint(1, 45) for _ in range(chance.randint(1, 5))])
+        await trial.run([chance.randint(1, 25) for _ in range(chance.randint(1, 5))])
         tally.add(trial.tally)
     return tally

@@ -485,7 +485,7 @@ class MirrorMachine(RuleBasedStateMachine):
                 self.oracle.carried_out()
         self.check()
 
-    @rule(at=st.integers(1, 30))
+    @rule(at=st.integers(1, 15))
     def crash(self, at: int) -> None:
         self.note("crash", at)
         self.begin_pass()

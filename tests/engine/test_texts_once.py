@@ -22,7 +22,7 @@ from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import OnceMemory
 from tests.share import enumerated, long
 
-BOUNDARIES = 64
+BOUNDARIES = 24
 """The boundaries of the pass after a failing rename: slightly fewer than it has today."""
 
 

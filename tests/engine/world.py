@@ -403,7 +403,17 @@ class World:
 
         It ends normally if the guillotine doesn't fall.
         """
-        self.on_commit = lambda moment: guillotine.boundary(f"commit {moment}")
+        changes = 0
+
+        def commit(moment: str) -> None:
+            nonlocal changes
+            assert self.store is not None
+            now = self.store._writer.total_changes()
+            is_empty = now == changes
+            changes = now if moment == "after" else changes
+            guillotine.boundary(f"commit {moment}", is_empty=is_empty)
+
+        self.on_commit = commit
         self.tap(guillotine)
         try:
             await self._run_to(guillotine, work)

@@ -69,7 +69,7 @@ def pair(at: str, chance: random.Random) -> tuple[Trial, Trial]:
 
 def calamity(chance: random.Random) -> Calamity:
     """Return a failure of the client itself."""
-    number = chance.randint(1, 90)
+    number = chance.randint(1, 45)
     match chance.choice(("killed", "killed", "killed twice", "disk full", "two clients")):
         case "killed twice":
 
