@@ -17,6 +17,7 @@ import apsw
 from kbsync.errors import StateError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
+from kbsync_standin.kinds import TRANSPORT
 from tests.bench.bench import Change
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
@@ -34,6 +35,19 @@ MOST_REQUESTS = 150
 
 MOST_SECONDS = 2 * 3600.0
 """Of the virtual clock, in all passes of one trial."""
+
+IN_CONNECTION = TRANSPORT.keys() - {
+    "status",
+    "redirect",
+    "truncated-json",
+    "empty",
+    "html",
+    "bom",
+    "wrong-type",
+    "gzip",
+    "no-date",
+}
+"""The faults that need a TCP connection; all others change responses only."""
 
 HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)
 
@@ -208,7 +222,9 @@ async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMi
 
     place.mkdir(exist_ok=True)
     with mock.patch.object(Client, "__init__", in_haste):
-        async with ROWS[at].make_bench(place, give_up=30.0).serving() as bench:
+        bench = ROWS[at].make_bench(place, give_up=30.0)
+        bench.world.is_offline = not any(trial.kind in IN_CONNECTION for trial in trials)
+        async with bench.serving():
             one = FaultyMirror(bench)
             one.may_have_twins = any(trial.twins for trial in trials)
             await one.begin(*(trial.asking or trial.op for trial in trials))
