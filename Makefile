@@ -2,7 +2,6 @@
 # make standin ARGS='zhipu'         serve a stand-in for a vendor, to try kbsync without an account
 # make test                         lint and the quick tests, in under four minutes
 # make test-rest KBSYNC_SEED=…      all other tests, and the size of an installation
-# make test-programs                the long tests that start programs, for a checkout in an odd place
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 # make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
 # make peers                        kbsync compared with other tools, which it installs; prints a table
@@ -19,7 +18,7 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try standin test test-rest test-programs servers torture peers mistakes lint bench release
+.PHONY: help setup try standin test test-rest servers torture peers mistakes lint bench release
 
 # For make an unquoted space ends the name of a target.
 empty :=
@@ -42,9 +41,6 @@ test: setup
 
 test-rest: setup
 	@tools/check.sh size rest
-
-test-programs: setup
-	@tools/check.sh programs
 
 lint: setup
 	@tools/check.sh lint

@@ -24,15 +24,13 @@ import pytest
 
 T = TypeVar("T")
 
-ONE_IN = 8
+ONE_IN = 4
 """The number of tests that an enumeration of boundaries is split into."""
 
 MARK, LONG = "enumerated", "long"
 
-QUICK, REST, LONGER, ALL = "quick", "rest", "longer", "all"
-"""The shares: the tests of `make test`, all others, the long tests with one case of each enumeration, and
-everything.
-"""
+QUICK, REST, ALL = "quick", "rest", "all"
+"""The shares: the tests of `make test`, all others, and everything."""
 
 SHARE, SEED = "KBSYNC_SHARE", "KBSYNC_SEED"
 """Environment variables, so that all processes of a run choose the same cases."""
@@ -68,8 +66,8 @@ def run_seed() -> int:
 
 def chosen() -> str:
     share = os.environ.get(SHARE, QUICK)
-    if share not in (QUICK, REST, LONGER, ALL):
-        raise pytest.UsageError(f"{SHARE}={share}: it is {QUICK}, {REST}, {LONGER} or {ALL}")
+    if share not in (QUICK, REST, ALL):
+        raise pytest.UsageError(f"{SHARE}={share}: it is {QUICK}, {REST} or {ALL}")
     return share
 
 
@@ -78,19 +76,16 @@ def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     share, items = chosen(), list(items)
     if share == ALL:
         return []
-    long_ones = {item for item in items if item.get_closest_marker(LONG)}
     cases = [item for item in items if item.get_closest_marker(MARK)]
     skipped = set(cases) - _draw(cases)
-    if share == LONGER:
-        return [item for item in items if item in skipped or item not in long_ones.union(cases)]
-    skipped |= long_ones
+    skipped |= {item for item in items if item.get_closest_marker(LONG)}
     return [item for item in items if (item in skipped) == (share != REST)]
 
 
 def draw_early(metafunc: pytest.Metafunc) -> None:
     """Build no items for cases that `left_out` would drop: they take most of the collection's time."""
     mark = metafunc.definition.get_closest_marker(MARK)
-    if mark is None or chosen() not in (QUICK, LONGER):
+    if mark is None or chosen() != QUICK:
         return
     groups: dict[str, list[Any]] = {}
     for call in metafunc._calls:  # pytest has no public hook between parametrizing and creating the items
@@ -140,6 +135,4 @@ def summary() -> str:
             )
         case "rest":
             return f"all that `make test` with {seed} leaves out"
-        case "longer":
-            return f"the long tests and one case of each enumeration, drawn with {seed}"
     return "every test and every case"

@@ -88,17 +88,6 @@ rest() {
     KBSYNC_SHARE=rest tests
 }
 
-# The long tests that start programs, or act as another user: what may depend on where the checkout is. The quick ones
-# are part of `quick`.
-programs() {
-    set -- cli cluster docs mcp packaging promises security server service
-    for name in "$@"; do
-        set -- "$@" "tests/$name"
-        shift
-    done
-    KBSYNC_SHARE=longer tests "$@" tests/crash/test_kill_*.py
-}
-
 for check in "$@"; do
     "$check"
 done
