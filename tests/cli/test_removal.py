@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 from typing import Any
@@ -165,6 +167,26 @@ def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
     code, told = ordered(port, "remove", mirror="handbook", documents="delete")
     assert (code, "handbook is the only mirror" in told["error"]) == (409, True)
     assert len(zhipu.vendor.ours()) == 2
+    assert daemon.end() == 0
+
+
+def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents_again(
+    zhipu: ZhipuPlace, port: int
+) -> None:
+    daemon = watching(zhipu)
+    zhipu.vendor.play("late-answer", op="delete", args={"seconds": 3.0})
+    removed(port, "handbook")
+    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
+    folder = os.open(zhipu.config.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # as another editor of the config does
+        reason = daemon.says("removal.failed", mirror="handbook")["reason"]
+    finally:
+        os.close(folder)
+    assert "another kbsync" in reason
+    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    assert shown(port, "handbook")["problem"] == reason
+    assert (names_in_file(zhipu), others(zhipu)) == (["handbook", "notes"], 1)
     assert daemon.end() == 0
 
 
