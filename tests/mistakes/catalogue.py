@@ -371,6 +371,20 @@ MISTAKES = {
         "key = hashlib.sha256(body.encode())",
         ("tests/index/test_local_target.py",),
     ),
+    "search-waits-for-indexing": Mistake(
+        "a search on the page waits for indexing that computes",
+        "kbsync/server/app.py",
+        "with searches_first.search():",
+        "if True:",
+        ("tests/server/test_api.py",),
+    ),
+    "steady-searches-stop-indexing": Mistake(
+        "indexing doesn't advance while somebody searches all the time",
+        "kbsync/threads.py",
+        "        self._resumed.until = ended + (ended - began)\n",
+        "",
+        ("tests/index/test_precedence.py",),
+    ),
     # Held by tests of the whole program.
     "shut-folder-is-gone": Mistake(
         "what lies in a folder that cannot be listed loses its documents",
