@@ -274,6 +274,25 @@ async def test_documents_of_paused_mirrors_are_not_in_progress(
         assert await view.text("#beneath") == "0 searchable · 40 waiting while paused · 2 mirrors"
 
 
+async def test_documents_of_halted_mirrors_are_not_in_progress(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one that is paused besides; they are counted once."""
+    pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
+    mirrors = [
+        told("works", ready=1, pending=2),
+        told("refused", "credentials", pending=40, indexing=1),
+        {**told("down", "target-down", pending=1), "paused": pause},
+    ]
+    show_mirrors(monkeypatch, mirrors)
+    async with shown(scene(tmp_path), page) as view:
+        await view.open()
+        await view.until("document.querySelectorAll('.mirror').length == 3")
+        assert await view.text("#sentence") == "2 mirrors are halted"
+        beneath = "1 searchable · 2 in progress · 42 waiting while halted · 3 mirrors"
+        assert await view.text("#beneath") == beneath
+
+
 @enumerated()
 @pytest.mark.parametrize("kind", ["deletions", "renewals"])
 async def test_held_changes_are_shown_and_then_approved_by_keyboard(

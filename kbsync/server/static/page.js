@@ -352,8 +352,9 @@ function showSummary(mirrors) {
   const halted = mirrors.filter(isHalted), asked = mirrors.filter(isAsked), failed = total(mirrors, "failed");
   const held = mirrors.reduce((sum, one) => sum + one.held, 0), stopped = mirrors.some(needsPerson);
   const halts = halted.length === 1 ? `${halted[0].name} is halted` : `${halted.length} mirrors are halted`;
-  const paused = mirrors.filter((one) => one.paused), pausedDocuments = total(paused, "pending");
-  const moving = total(mirrors, "pending") + total(mirrors, "indexing") - pausedDocuments;
+  const paused = mirrors.filter((one) => one.paused && !isHalted(one)), pausedDocuments = total(paused, "pending");
+  const haltedDocuments = total(halted, "pending") + total(halted, "indexing");
+  const moving = total(mirrors, "pending") + total(mirrors, "indexing") - pausedDocuments - haltedDocuments;
   const ready = ["ready", "held", "kept"].reduce((sum, state) => sum + total(mirrors, state), 0);
   let sentence = ready ? `All ${counted(ready, "document")} are searchable` : "Nothing to mirror yet";
   if (ready === 1) sentence = "1 document is searchable";
@@ -372,6 +373,7 @@ function showSummary(mirrors) {
     halted.length && held && sentence === halts && `${number(held)} held`,
     (halted.length || asked.length || held) && failed && `${number(failed)} failed`,
     (halted.length || asked.length || held || failed) && moving && `${number(moving)} in progress`,
+    haltedDocuments && `${number(haltedDocuments)} waiting while halted`,
     (halted.length || asked.length || held || failed || moving) && pausedDocuments && `${number(pausedDocuments)} waiting while paused`,
     counted(mirrors.length, "mirror"),
   ];
