@@ -40,26 +40,26 @@ class Options:
 def read_options(arguments: list[str] | None = None) -> Options:
     """Parse the command line. Raises `SystemExit(2)` after a message on stderr."""
     parser = _parser()
-    options_given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     # Options that are absent get the stand-in's defaults.
-    chosen = {"key": options_given.key, "vectorize": options_given.vectorize}
+    chosen = {"key": options.key, "vectorize": options.vectorize}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
-        module = importlib.import_module(f"kbsync_standin.{options_given.vendor}")
-        app: Application[Any, Any] = module.application(seed=options_given.seed, **chosen)
-        if options_given.behaviour:
-            app.set_behaviour(dict(options_given.behaviour))
-        faults = tuple(Faults(app.kinds).validate(fault) for fault in options_given.fault)
+        module = importlib.import_module(f"kbsync_standin.{options.vendor}")
+        app: Application[Any, Any] = module.application(seed=options.seed, **chosen)
+        if options.behaviour:
+            app.set_behaviour(dict(options.behaviour))
+        faults = tuple(Faults(app.kinds).validate(fault) for fault in options.fault)
     except ValueError as error:
         parser.error(str(error))
     return Options(
         app,
-        options_given.host,
-        options_given.port,
-        options_given.latency,
+        options.host,
+        options.port,
+        options.latency,
         faults,
-        options_given.list_faults,
-        options_given.quiet,
+        options.list_faults,
+        options.quiet,
     )
 
 

@@ -352,8 +352,10 @@ class Application(ABC, Generic[B, S]):
 
     def visible_bases(self) -> dict[str, Any]:
         """Return the bases that clients can see, oldest first."""
-        is_gone = self.behaviour.base == "deleted"
-        return {key: base for key, base in self.bases.items() if not (is_gone and key == self.home_id)}
+        is_base_deleted = self.behaviour.base == "deleted"
+        return {
+            key: base for key, base in self.bases.items() if not (is_base_deleted and key == self.home_id)
+        }
 
     def present(self) -> Iterable[S]:
         """Return the documents that aren't deleted, oldest first."""
@@ -447,7 +449,7 @@ class Application(ABC, Generic[B, S]):
         op = route.op if route else ""
         call = Call(request, op, ids, self.check_fault(fault or Fault(""), op))
         try:
-            return self._answered(call, route)
+            return self._respond(call, route)
         except Refused as refused:
             if isinstance(refused, Breach):
                 self.record_violation(request, str(refused))
@@ -465,7 +467,7 @@ class Application(ABC, Generic[B, S]):
         about = f" ({name})" if name else ""
         self.violations.append(f"{request.method} {request.path}{about}: {sentence}")
 
-    def _answered(self, call: Call, route: Route | None) -> Response:
+    def _respond(self, call: Call, route: Route | None) -> Response:
         self.catch_up()
         self.admit(call)
         if route is None:

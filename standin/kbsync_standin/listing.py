@@ -29,7 +29,7 @@ class Listing(Generic[D]):
     """The rows of a list that lags: it shows and hides a document some time after the change."""
 
     def __init__(self) -> None:
-        self._shown: dict[str, D] = {}  # oldest first
+        self._visible: dict[str, D] = {}  # oldest first
         self._newest = -1
         self._due: list[tuple[float, int, D, bool]] = []
         self._turn = itertools.count()
@@ -50,16 +50,16 @@ class Listing(Generic[D]):
         while self._due and self._due[0][0] <= now:
             _, _, document, is_coming = heapq.heappop(self._due)
             self._order = ""
-            if not is_coming and self._shown.pop(document.id, None) is None:
+            if not is_coming and self._visible.pop(document.id, None) is None:
                 self._never.add(document.id)  # deleted before it was shown
             elif is_coming and document.id not in self._never:
-                self._shown[document.id] = document
+                self._visible[document.id] = document
                 if document.ordinal < self._newest:  # the lag became shorter meanwhile
-                    self._shown = dict(sorted(self._shown.items(), key=lambda item: item[1].ordinal))
+                    self._visible = dict(sorted(self._visible.items(), key=lambda item: item[1].ordinal))
                 self._newest = max(self._newest, document.ordinal)
         # Clients read 100,000 rows in a thousand pages, so sort only after a change.
         if order != self._order:
-            self._rows, self._order = in_order(list(self._shown.values()), order), order
+            self._rows, self._order = in_order(list(self._visible.values()), order), order
         return self._rows
 
 

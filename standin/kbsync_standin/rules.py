@@ -43,15 +43,15 @@ class Rules:
     def __init__(self, is_strict: bool = True) -> None:
         self._is_strict = is_strict
 
-    def must(self, is_kept: bool, sentence: str) -> None:
+    def must(self, is_met: bool, sentence: str) -> None:
         """Raise `Breach` if the request can't be carried out."""
-        if not is_kept:
+        if not is_met:
             raise Breach(sentence)
 
-    def should(self, is_kept: bool, sentence: str) -> None:
+    def should(self, is_met: bool, sentence: str) -> None:
         """Raise `Breach` if the request is undocumented, but only in strict mode."""
         if self._is_strict:
-            self.must(is_kept, sentence)
+            self.must(is_met, sentence)
 
     def body(
         self, text: bytes, tests: Mapping[str, Test], needed: Collection[str] = (), status: int = 400

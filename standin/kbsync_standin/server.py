@@ -124,7 +124,7 @@ class Server:
         )
         self._state = ServerState()
         self._listener: asyncio.Server | None = None
-        self._beside: asyncio.AbstractEventLoop | None = None
+        self._other_loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def url(self) -> str:
@@ -167,8 +167,8 @@ class Server:
             self.app.clock.advance(seconds)
             self.late.catch_up()
 
-        if self._beside is not None:
-            _wait_in(self._beside, advance())
+        if self._other_loop is not None:
+            _wait_in(self._other_loop, advance())
         else:
             self.app.clock.advance(seconds)
             self.late.catch_up()
@@ -185,11 +185,11 @@ class Server:
         thread.start()
         try:
             _wait_in(loop, self.start())
-            self._beside = loop
+            self._other_loop = loop
             try:
                 yield self
             finally:
-                self._beside = None
+                self._other_loop = None
                 _wait_in(loop, self.stop())
         finally:
             loop.call_soon_threadsafe(loop.stop)

@@ -53,8 +53,8 @@ class DifyDocument(Document):
 
     def is_searchable(self, now: float) -> bool:
         """Return whether the document is completed, enabled, not archived, and has a passage."""
-        is_shown = bool(self.content.split()) and not self.hidden
-        return not self.is_deleted and self.status(now) == "completed" and is_shown
+        is_findable = bool(self.content.split()) and not self.hidden
+        return not self.is_deleted and self.status(now) == "completed" and is_findable
 
     def row(self, now: float) -> Json:
         """Describe the document like `DocumentResponse` (api/fields/document_fields.py)."""
@@ -150,7 +150,7 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         """
         ready = self.ready_at(call, name)
         error = str(call.arg("error", "Unsupported encoding")) if call.plays("fails", name) else ""
-        stored_name = _kept_name(name)
+        stored_name = _stored_name(name)
         if call.plays("other-name"):
             stored_name = f"renamed {stored_name}"
         documents = self.newest(self.documents_of(base_id))
@@ -189,7 +189,7 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         return {**super().describe(document), "searchable": document.is_searchable(self.now)}
 
 
-def _kept_name(name: str) -> str:
+def _stored_name(name: str) -> str:
     """Shorten a name like `FileService.upload_file` (api/services/file_service.py)."""
     if len(name) <= LONGEST_NAME:
         return name

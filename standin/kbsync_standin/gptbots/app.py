@@ -135,17 +135,17 @@ class GptbotsApplication(Bot):
         failed: list[tuple[SentFile, str]] = []
         for sent in delivery.files:
             old = self.documents.get(sent.doc_id)
-            is_there = old is not None and not old.is_deleted and old.kind == kind
-            if call.plays("failed-item", sent.name) or (is_update and not is_there):
+            exists = old is not None and not old.is_deleted and old.kind == kind
+            if call.plays("failed-item", sent.name) or (is_update and not exists):
                 failed.append((sent, sent.doc_id))
                 continue
-            is_told = not call.plays("neither-list", sent.name)
-            if not is_told and not call.arg("stored"):
+            is_listed = not call.plays("neither-list", sent.name)
+            if not is_listed and not call.arg("stored"):
                 continue
             if old is not None:
                 self.change(old, sent, delivery.rules, call)
             document = old or self.store(sent, delivery.base, kind, delivery.rules, call)
-            if is_told:
+            if is_listed:
                 stored.append((sent, document))
         return self._receipt(stored, failed, call)
 

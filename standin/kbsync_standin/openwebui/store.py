@@ -170,9 +170,14 @@ class Files(Application[OpenWebuiBehaviour, File]):
         """Describe a file: its path, its status, and whether a search finds it."""
         base = next((self.bases[key] for key in file.folder), None)
         folder = base.path(file.folder[base.id]) if base else ""
-        is_found = base is not None and any(chunk.file == file.id for chunk in base.chunks)
+        is_searchable = base is not None and any(chunk.file == file.id for chunk in base.chunks)
         path = f"{folder}/{file.name}" if folder else file.name
-        details = {"path": path, "status": file.status, "linked": base is not None, "searchable": is_found}
+        details = {
+            "path": path,
+            "status": file.status,
+            "linked": base is not None,
+            "searchable": is_searchable,
+        }
         return {**super().describe(file), **details}
 
     # -- indexing

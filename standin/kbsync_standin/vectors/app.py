@@ -137,8 +137,8 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
         known, ids = super().route_of(request)
         routes = EMBEDDINGS if known is not None and known.op == "embed" else RANKING
         dialect = self.subject(request)
-        is_there = dialect in routes and request.path.endswith(routes[dialect].route)
-        return (known, ids) if is_there else (None, {})
+        has_dialect = dialect in routes and request.path.endswith(routes[dialect].route)
+        return (known, ids) if has_dialect else (None, {})
 
     def subject(self, request: Request) -> str:
         """Return the dialect."""
@@ -195,19 +195,19 @@ class VectorsApplication(Application[VectorsBehaviour, Document]):
     @route("POST", "/.+/embed", "embed")
     def _embed(self, call: Call) -> Response:
         dialect, body, fault = self.subject(call.request), _body(call), call.fault
-        asked_for = parse_embedding(dialect, body, self.behaviour.most_items)
-        self._record("embedded", "", dialect, texts=len(asked_for.texts))
+        wanted = parse_embedding(dialect, body, self.behaviour.most_items)
+        self._record("embedded", "", dialect, texts=len(wanted.texts))
         length = self.behaviour.dimensions
-        if asked_for.dimensions and fault.kind != "own-length":
-            length = asked_for.dimensions
+        if wanted.dimensions and fault.kind != "own-length":
+            length = wanted.dimensions
         rows: list[Row] = [
             {"object": "embedding", "index": index, "embedding": vector_of(text, length)}
-            for index, text in enumerate(asked_for.texts)
+            for index, text in enumerate(wanted.texts)
         ]
         rows = _CHANGES.get(fault.kind, list)(rows)
         if fault.kind == "stutter":
-            rows = self._without_early_vectors(rows, asked_for.texts, fault.args)
-        for row in rows if asked_for.packed or fault.kind == "as-base64" else ():
+            rows = self._without_early_vectors(rows, wanted.texts, fault.args)
+        for row in rows if wanted.packed or fault.kind == "as-base64" else ():
             vector = row["embedding"]
             if isinstance(vector, list) and all(isinstance(number, float) for number in vector):
                 row["embedding"] = packed(vector)

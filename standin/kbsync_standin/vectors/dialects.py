@@ -101,8 +101,8 @@ class Ranking:
     too_many: int = 400
 
 
-def _require(is_kept: bool, sentence: str, status: int = 400, code: str = "") -> None:
-    if not is_kept:
+def _require(is_met: bool, sentence: str, status: int = 400, code: str = "") -> None:
+    if not is_met:
         raise Breach(sentence, status, code)
 
 

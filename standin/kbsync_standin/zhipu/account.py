@@ -133,8 +133,8 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     def document(self, ident: str) -> ZhipuDocument | None:
         """Return the document with this id if it and its base exist."""
         document = self.documents.get(ident)
-        is_gone = document is None or document.is_deleted or document.base not in self.visible_bases()
-        return None if is_gone else document
+        is_missing = document is None or document.is_deleted or document.base not in self.visible_bases()
+        return None if is_missing else document
 
     def namesakes(self, base: ZhipuBase, name: str) -> list[ZhipuDocument]:
         """Return the documents of `base` with this stored name, oldest first."""
@@ -168,7 +168,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         base.documents[document.id] = document
         base.by_name.setdefault(document.name, []).append(document)
         base.listing.show(document, self.now + max(self.behaviour.list_lag, script.unlisted))
-        document.seen_from = self.now + script.undetailed
+        document.visible_from = self.now + script.undetailed
         self._fill(document)
         self.add(document, effect)
         self._vectorize(document, script)

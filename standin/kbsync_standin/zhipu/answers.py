@@ -357,8 +357,8 @@ class Answers(Account):
         phase, behaviour, slicing = document.phase(self.now), self.behaviour, document.slicing
         document.polls = max(0, document.polls - 1)
         disguise = document.disguise_at(self.now)
-        is_meant = call.arg("name", document.name) in (document.name, document.sent_name)
-        if call.op in ("detail", "list") and is_meant:
+        is_affected = call.arg("name", document.name) in (document.name, document.sent_name)
+        if call.op in ("detail", "list") and is_affected:
             disguise = disguise_of(call).combined_with(disguise)
         fields: Json = {
             "id": self.id_form_of(document.id),

@@ -114,8 +114,8 @@ class DocumentCalls(Answers):
         form = upload_form(parse_form(boundary, call.request.body), self.rules)
         if len(form.content) > self.behaviour.max_bytes:
             raise Refused("", response=gateway(435, 435))
-        behaviour, lies = self.behaviour, call.plays("other-name") and "answer" in call.fault.args
-        name_form = call.word("form", "suffixed") if call.plays("other-name") and not lies else ""
+        behaviour, is_misreported = self.behaviour, call.plays("other-name") and "answer" in call.fault.args
+        name_form = call.word("form", "suffixed") if call.plays("other-name") and not is_misreported else ""
         document = self.draft(base, form.name, form.content, form.slicing, name_form)
         document.parse_image, document.callback = form.parse_image, form.callback
         document.word_limit = form.word_limit
@@ -135,7 +135,7 @@ class DocumentCalls(Answers):
                 self.delete(older, "replaced")
             self.store(document, script_of(call))
         # With `answer` only the response has a wrong name; the list has the right one.
-        name = call.word("answer", document.name) if lies else document.name
+        name = call.word("answer", document.name) if is_misreported else document.name
         fields = {"documentId": self.id_form_of(document.id), "fileName": name}
         success = self.add_extra_fields({**fields, "url": self.signed(call, document.id)})
         return self._lists([success], failure, call)
@@ -280,7 +280,7 @@ class DocumentCalls(Answers):
         document, lag = self.documents.get(call.ids["id"]), self.behaviour.detail_lag
         is_missing = (
             document is None
-            or self.now < document.seen_from + lag
+            or self.now < document.visible_from + lag
             or (document.deleted_at is not None and document.deleted_at + lag <= self.now)
             or document.base not in self.visible_bases()
         )

@@ -41,12 +41,12 @@ NAME_FORMS: Mapping[str, Callable[[str], str]] = {
 """The values of the switch `names`, each with its change to a name."""
 
 
-def stored_name(name: str, form: str, is_taken: Callable[[str], bool]) -> str:
+def stored_name(name: str, form: str, exists: Callable[[str], bool]) -> str:
     """Return the stored name of a document; suffixes count up until the name is free."""
     if form != "suffixed":
         return NAME_FORMS[form](name)
     number = 1
-    while is_taken(suffixed(name, number)):
+    while exists(suffixed(name, number)):
         number += 1
     return suffixed(name, number)
 
@@ -216,7 +216,7 @@ class ZhipuDocument(Document):
     slicing: Slicing
     parse_image: bool = False
     size: int = 0
-    seen_from: float = 0.0
+    visible_from: float = 0.0
     phases: tuple[Phase, ...] = ()
     polls: int = 0
     failing: Failing = Failing(0, None)
