@@ -423,7 +423,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """The training conventions of a model, which aren't in its graph."""
+    """How a model was trained, as far as its graph doesn't show it."""
 
     pooling: str = "mean"
     query_prompt: str = ""

@@ -45,7 +45,7 @@ CLOCK_STEP = 2.0
 """Maximum difference of two clocks with whole seconds, in seconds."""
 
 QUICK = 10.0
-"""Minimum seconds after which a lost response may be due to a slow attachment."""
+"""Seconds. A response lost later than this may be due to a slow attachment."""
 
 CLOSING = 5.0
 """Maximum seconds that kbsync spends at its end deleting our unattached files."""

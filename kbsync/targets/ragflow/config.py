@@ -27,7 +27,7 @@ class RagflowTargetConfig(RemoteTargetConfig):
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
     dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]
     max_bytes: Annotated[
-        int, Bytes("refuse files with more bytes; as configured on the server", least=1, most=1024**3)
+        int, Bytes("refuse files with more bytes; set it to the limit of your server", least=1, most=1024**3)
     ] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.ragflow.target:RagflowTarget"
