@@ -28,7 +28,7 @@ Occurring = Callable[[Iterable[str]], Mapping[str, int]]
 """Returns which of these stems occur, each with the number of passages or names that have it."""
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
-"""Takes a prefix and a range of lengths; returns the matching stems, and how many passages or names have each."""
+"""Takes a prefix and a range of lengths; returns the matching stems, counted in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
