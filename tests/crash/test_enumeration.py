@@ -43,7 +43,7 @@ def test_crash_anywhere_leaves_one_document_per_file(tmp_path: Path, bench: str,
 @in_parts
 @pytest.mark.parametrize(("bench", "job"), CASES)
 def test_crash_during_recovery_from_a_crash(tmp_path: Path, bench: str, job: str, part: int) -> None:
-    assert cut_part(tmp_path, bench, job, part, first=FIRST).crashes >= 4
+    assert cut_part(tmp_path, bench, job, part, first=FIRST).crashes >= 3  # twice, then once
 
 
 @enumerated("bench")
