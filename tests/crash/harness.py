@@ -22,12 +22,16 @@ Work = Callable[[Mirror], Awaitable[Any]]
 READS = {"GET", "base", "list", "status", "search"}
 """Requests that change nothing."""
 
+BEGINS, ENDS = ("commit before", "index begin"), ("answer", "after")
+"""What begins a commit, and the phases in which a commit or request ends."""
+
 
 @dataclass
 class Guillotine:
     """Falls at boundary number `at` (from 1) of those that count, or after the boundaries `upon`.
 
     It never falls if neither is given. `upon` is in order. `passed` names every boundary, counted or not.
+    `version` returns a value that differs after each change at the target, also after those that come late.
     """
 
     at: int | None = None
@@ -35,6 +39,8 @@ class Guillotine:
     passed: list[str] = field(default_factory=list)
     fallen: bool = False
     counted: int = 0
+    version: Callable[[], Any] = lambda: None
+    _version: Any = None
     _writing: int = 0
     _seen: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,13 +71,15 @@ class Guillotine:
     def _counts(self, name: str, is_empty: bool) -> bool:
         """Return whether disk or target may have changed since the boundary before.
 
-        While a writing request is in flight, its effect may come at any time.
+        While something else is being written, that may come to its end at any time.
         """
         op, _, phase = name.rpartition(" ")
-        may_change = self._writing > 0
-        if phase in ("start", "answer") and op not in READS:
-            self._writing += 1 if phase == "start" else -1
-        return may_change or not (is_empty or phase in ("start", "before", "begin") or op in READS)
+        before, self._version = self._version, self.version()
+        is_write = op not in READS
+        self._writing -= is_write and phase in ENDS
+        may_change = self._writing > 0 or self._version != before
+        self._writing += is_write and (phase == "start" or name in BEGINS)
+        return may_change or (is_write and not is_empty and phase in (*ENDS, "effect"))
 
     def _has_seen(self, name: str) -> bool:
         if self._seen < len(self.upon) and name == self.upon[self._seen]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -68,13 +69,14 @@ class Seen:
 
 def contents_at_boundaries(place: Path, bench: str, job: str) -> list[Seen]:
     """Run a job on a bench without a crash; return its boundaries."""
-    seen = list[Seen]()
+    seen, lock = list[Seen](), threading.RLock()
 
     class Watch(Guillotine):
         def mark(self, name: str, *, is_empty: bool = False) -> None:
-            counted = self.counted
-            super().mark(name, is_empty=is_empty)
-            seen.append(Seen(name, self.counted > counted, mirror.contents()))
+            with lock:  # other threads write meanwhile, but report that later
+                counted = self.counted
+                super().mark(name, is_empty=is_empty)
+                seen.append(Seen(name, self.counted > counted, mirror.contents()))
 
     async def watch(there: CrashedMirror, job: Job) -> Tally:
         nonlocal mirror

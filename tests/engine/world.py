@@ -414,6 +414,7 @@ class World:
             guillotine.boundary(f"commit {moment}", is_empty=is_empty)
 
         self.on_commit = commit
+        guillotine.version = self.target_version
         self.tap(guillotine)
         try:
             await self._run_to(guillotine, work)
@@ -422,6 +423,10 @@ class World:
             self.tap(None)
             await self.bury()
         self.breaches.clear()  # rows of an aborted transaction never reached the disk
+
+    def target_version(self) -> Any:
+        """Return a value that differs after each change at the target."""
+        return len(self.base.effects)
 
     async def _run_to(self, guillotine: Guillotine, work: Work) -> None:
         with contextlib.suppress(Crash):

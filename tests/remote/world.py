@@ -202,6 +202,10 @@ class RemoteWorld(World):
 
         self.app.answer = watched  # type: ignore[method-assign]
 
+    def target_version(self) -> Any:
+        self.app.catch_up()
+        return len(self.app._journal)
+
     def tap(self, guillotine: Guillotine | None) -> None:
         self.guillotine = guillotine
         self.at_request = None if guillotine is None else guillotine.boundary

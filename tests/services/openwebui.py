@@ -32,6 +32,10 @@ class OpenWebuiWorld(RemoteWorld):
         is_ours = document["id"] not in self.foreign and path.startswith(prefix)
         return path.removeprefix(prefix) if is_ours else None
 
+    def target_version(self) -> Any:
+        """A file that ends being processed without a link isn't in the base."""
+        return super().target_version(), [file.status for file in self.app.present()]
+
 
 class ServedOpenWebui(ServedWorld):
     """A stand-in and a client on the same clock, which advances while the client waits."""
