@@ -59,24 +59,24 @@ def cut_part(place: Path, bench: str, job: str, part: int, *, first: Sequence[in
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A boundary, and what a crash there would leave on disk and at the target."""
+class Boundary:
+    """A boundary that a job reached, and what a crash there would leave on disk and at the target."""
 
     name: str
     counts: bool
     contents: str
 
 
-def contents_at_boundaries(place: Path, bench: str, job: str) -> list[Seen]:
+def contents_at_boundaries(place: Path, bench: str, job: str) -> list[Boundary]:
     """Run a job on a bench without a crash; return its boundaries."""
-    seen, lock = list[Seen](), threading.RLock()
+    reached, lock = list[Boundary](), threading.RLock()
 
     class Watch(Guillotine):
         def mark(self, name: str, *, is_empty: bool = False) -> None:
             with lock:  # other threads write meanwhile, but report that later
                 counted = self.counted
                 super().mark(name, is_empty=is_empty)
-                seen.append(Seen(name, self.counted > counted, mirror.contents()))
+                reached.append(Boundary(name, self.counted > counted, mirror.contents()))
 
     async def watch(there: CrashedMirror, job: Job) -> Tally:
         nonlocal mirror
@@ -88,7 +88,7 @@ def contents_at_boundaries(place: Path, bench: str, job: str) -> list[Seen]:
 
     mirror: CrashedMirror
     play_job(watch, bench, job, place / "w")
-    return seen
+    return reached
 
 
 async def crash_at_random(

@@ -50,12 +50,12 @@ def test_crash_during_recovery_from_a_crash(tmp_path: Path, bench: str, job: str
 @pytest.mark.parametrize(("bench", "job"), CASES)
 def test_uncounted_boundary_leaves_what_the_one_before_it_left(tmp_path: Path, bench: str, job: str) -> None:
     """So the enumerations above needn't visit it."""
-    seen = contents_at_boundaries(tmp_path, bench, job)
-    counted = [one for one in seen if one.counts]
+    reached = contents_at_boundaries(tmp_path, bench, job)
+    counted = [boundary for boundary in reached if boundary.counts]
     assert len(counted) >= FEWEST
-    for before, after in itertools.pairwise(seen):
+    for before, after in itertools.pairwise(reached):
         assert after.counts or after.contents == before.contents, (before.name, after.name)
-    assert len({one.contents for one in counted}) > 4  # so the contents are really read
+    assert len({boundary.contents for boundary in counted}) > 4  # so the contents are really read
 
 
 @long

@@ -35,10 +35,10 @@ class Tapped(httpx.AsyncHTTPTransport):
         self._world = world
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._world.tell_boundary(f"{request.method} start")
+        self._world.report_boundary(f"{request.method} start")
         response = await super().handle_async_request(request)
         await response.aread()
-        self._world.tell_boundary(f"{request.method} answer")
+        self._world.report_boundary(f"{request.method} answer")
         return response
 
 
@@ -51,12 +51,14 @@ class Offline(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if not str(request.url).startswith(f"{self._world.server.url}/"):
             raise httpx.ConnectError("nobody listens there", request=request)
-        self._world.tell_boundary(f"{request.method} start")
+        self._world.report_boundary(f"{request.method} start")
         assert isinstance(request.stream, httpx.AsyncByteStream)
         body = b"".join([piece async for piece in request.stream])
-        # The server continues whatever happens to its client.
-        response = await asyncio.shield(self._world.server_answers(request, body))
-        self._world.tell_boundary(f"{request.method} answer")
+        answering = asyncio.ensure_future(answer_offline(self._world.server, request, body))
+        self._world.answering.add(answering)  # the loop alone wouldn't keep it
+        answering.add_done_callback(self._world.answering.discard)
+        response = await asyncio.shield(answering)  # the server continues whatever happens to its client
+        self._world.report_boundary(f"{request.method} answer")
         return response
 
 
@@ -89,7 +91,7 @@ class RemoteWorld(World):
         self.at_request: Callable[[str], None] | None = None
         self.guillotine: Guillotine | None = None
         self.is_offline = False
-        self._answering: set[asyncio.Task[httpx.Response]] = set()
+        self.answering: set[asyncio.Task[httpx.Response]] = set()
         self.foreign: set[str] = set()
         self.tolerated: str | None = None
 
@@ -116,17 +118,10 @@ class RemoteWorld(World):
             return Offline(self)
         return Tapped(self) if self.at_request else None
 
-    def tell_boundary(self, name: str) -> None:
+    def report_boundary(self, name: str) -> None:
         """Report the beginning or end of a request."""
         if self.at_request is not None:
             self.at_request(name)
-
-    def server_answers(self, request: httpx.Request, body: bytes) -> asyncio.Task[httpx.Response]:
-        """Return the server's response to come."""
-        task = asyncio.ensure_future(answer_offline(self.server, request, body))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
-        return task
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[RemoteWorld]:

@@ -277,7 +277,7 @@ async def test_documents_of_paused_mirrors_are_not_in_progress(
 async def test_documents_of_halted_mirrors_are_not_in_progress(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of one that is paused besides; they are counted once."""
+    """A mirror that is also paused is counted once."""
     pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
     mirrors = [
         told("works", ready=1, pending=2),
