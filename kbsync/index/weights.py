@@ -177,7 +177,9 @@ class NameScores:
 
     def points(self, document: int, chunk: int) -> float:
         """Return the name's contribution to the score of a chunk."""
-        return sum(self.by_term(document, chunk).values()) if document in self.documents else 0.0
+        terms = self.documents.get(document, ())
+        weight = NAME + WHOLE_NAME * (document in self.whole)
+        return sum(self.idf[term] * (weight + (chunk not in self.chunks[term])) for term in terms)
 
     def by_term(self, document: int, chunk: int) -> dict[Term, float]:
         """Return the contribution of each term of the name to the score of a chunk."""

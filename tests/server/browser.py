@@ -128,8 +128,13 @@ def browsing(profile: Path) -> Iterator[Page]:
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
     shell = f"exec {program} {FLAGS} --user-data-dir={profile} about:blank 3<&{down_read} 4>&{up_write}"
-    nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    process = subprocess.Popen(["/bin/bash", "-c", shell], pass_fds=(down_read, up_write), **nothing)
+    process = subprocess.Popen(
+        ["/bin/bash", "-c", shell],
+        pass_fds=(down_read, up_write),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.close(down_read)
     os.close(up_write)
     try:

@@ -266,12 +266,13 @@ class Reader:
             for row in self._chunks_by_name(name_scores)
             if row[0] not in locations and scope.admits(row[1], row[0])
         ]
-        if cosines is not None:
-            slots = chain((slot for _, slot in locations.values()), (slot for *_, slot in by_name))
-            cosines.compute(slot for slot in slots if slot is not None)
-        by_chunk = [candidate(chunk, *location) for chunk, location in locations.items()]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
-        return [*by_chunk, *few_of_each(candidate(*row) for row in by_name)]
+        slots = {chunk: slot for chunk, _, slot in by_name}
+        for item in few_of_each(candidate(*row) for row in by_name):
+            locations[item.chunk] = item.document, slots[item.chunk]
+        if cosines is not None:
+            cosines.correct(slot for _, slot in locations.values() if slot is not None)
+        return [candidate(chunk, *location) for chunk, location in locations.items()]
 
     def _cosines(
         self, model: vectors.Model, vector: NDArray[np.float32], better: BetterQuestion | None
@@ -310,7 +311,7 @@ class Reader:
         frequency = max((self._frequency(term).documents for term in weights.rare), default=0)
         if weights.common and frequency < DEPTH:
             every = " AND ".join(_expression([term]) for term in weights.common)
-            having_all = [chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (every, DEPTH))]
+            having_all = self._chunks_with(every, DEPTH)
             for at, term in enumerate(weights.common):
                 having[term].update(having_all)
                 if at < _FINDING:
@@ -318,12 +319,17 @@ class Reader:
         for term, idf in weights.common.items():
             if weights.rare:
                 both = f"({_expression(weights.rare)}) AND {_expression([term])}"
-                having[term].update(chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (both, -1)))
+                having[term].update(self._chunks_with(both, -1))
             for chunk in having[term]:
                 scores[chunk] = scores.get(chunk, 0.0) + idf
             if by_term is not None:
                 by_term[term] = dict.fromkeys(having[term], idf)
         return scores
+
+    def _chunks_with(self, expression: str, limit: int) -> list[int]:
+        """Return up to `limit` chunks that match a full-text query, in order; -1: all."""
+        rows: list[Any] = self._connection.execute(_CHUNKS_WITH, (expression, limit)).fetchall()
+        return list(chain.from_iterable(rows))
 
     def _sample(self, expression: str) -> list[int]:
         """Return the first chunks with a term, at most a few hundred of each document, in order."""
@@ -355,8 +361,7 @@ class Reader:
         paths = self._connection.execute(_PATHS, (listed,))
         name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
         for term in {term for terms in name_scores.documents.values() for term in terms}:
-            chunks = self._connection.execute(_CHUNKS_WITH, (_expression([term]), MOST_ROWS))
-            name_scores.chunks[term].update(chunk for (chunk,) in chunks)
+            name_scores.chunks[term].update(self._chunks_with(_expression([term]), MOST_ROWS))
         return name_scores
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:
@@ -507,7 +512,7 @@ class Reader:
         if not (expression := _phrase_expression(phrase)):
             return [], set()
         if len(phrase_parts(phrase)) == 1:
-            chunks = [chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (expression, -1))]
+            chunks = self._chunks_with(expression, -1)
         else:
             has_phrase = phrase_test(phrase)
             rows: Iterable[Any] = self._connection.execute(_TEXTS_WITH, (expression,))
@@ -608,7 +613,6 @@ class Reader:
             if candidates is None:
                 selection.take(nearest)
             else:
-                cosines.compute(slot for *_, slot in candidates)
                 rows = [(*row, cosines.of(row[2])) for row in candidates]
                 selection.take(
                     sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0]))
@@ -637,7 +641,7 @@ class Reader:
         ]
 
     def _nearest(self, cosines: Cosines, least: float) -> Iterator[_Row]:
-        """Yield all chunks, nearest first; those of an estimate appear again if it doesn't suffice."""
+        """Yield all chunks, nearest first."""
         start, stop = 0, DEPTH
         while slots := cosines.best(start, stop, least):
             for at in range(0, len(slots), DEPTH):
@@ -645,9 +649,6 @@ class Reader:
                 rows: list[Any] = self._connection.execute(_IN_SLOTS, (listed,)).fetchall()
                 yield from ((chunk, document, slot, cosines.of(slot)) for chunk, document, slot in rows)
             start, stop = stop, stop * 4
-            if not cosines.has_best(stop):
-                cosines.complete()
-                start = 0  # the estimate may have left out some that are as near
 
 
 _BATCH, _BATCHES = 128, 12

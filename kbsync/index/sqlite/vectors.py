@@ -5,15 +5,12 @@ model, found by the key of its text; equal texts share a slot. A released slot i
 11), and so is the vector of a better model at the same place of the block in `better`.
 
 The first scan reads them from the file block by block and caches none, so that a command that searches once
-stays small. From the second scan on they are cached, and only changed blocks are read again: as float32 (nine
-times as fast), or as int8 if there are many, with the nearest compared once more as stored.
+stays small. From the second scan on they are cached as int8, and only changed blocks are read again. The
+cosines with the nearest, and with all passages that a search returns, are then computed from the stored
+vectors.
 
-Measured on 43,230 passages of documentation, code and XQuAD, 400 questions: of the ten nearest, int8 finds
-99.1 %, and all after the nearest 50 are compared once more; no cosine is wrong by more than 0.0035.
-
-Converting int8 to float32 takes most of such a scan. So with the built-in model a scan first compares the
-first half of the numbers, and by all of them only the nearest of these. A cosine that is asked for later is
-computed then, and a search that needs more of the nearest scans all.
+Measured on 43,230 passages of documentation, code and XQuAD, 400 questions: of the ten nearest, int8 alone
+finds 99.1 %, and all after the nearest 50 are computed again; no cosine is wrong by more than 0.0035.
 """
 
 from __future__ import annotations
@@ -25,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from kbsync.dataclass import dataclass
-from kbsync.index.embed import MODEL
 from kbsync.index.errors import dimensions_changed
 from kbsync.index.sqlite.schema import WITH_BETTER
 from kbsync.index.weights import SAMPLED_VECTORS, least_cosine
@@ -101,12 +97,12 @@ def read(
     connection: apsw.Connection, model: Model, slots: Iterable[int], table: str = "block"
 ) -> dict[int, bytes]:
     """Return the vectors in these slots, as stored."""
-    by_slot = dict[int, bytes]()
+    by_slot, width = dict[int, bytes](), model.width
     for segment, segment_slots in groupby(sorted(set(slots)), lambda slot: slot // SLOTS):
         with connection.blob_open("main", table, "vectors", segment, False) as blob:
             for slot in segment_slots:
-                blob.seek(slot % SLOTS * model.width)
-                by_slot[slot] = blob.read(model.width)
+                blob.seek(slot % SLOTS * width)
+                by_slot[slot] = blob.read(width)
     return by_slot
 
 
@@ -277,23 +273,10 @@ def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
         yield first, b"".join(parts)
 
 
-_MOST_BYTES = 512 * 2**20  # of cached vectors; with more than fit as int8, every scan reads the file
+_MOST_BYTES = 512 * 2**20  # of cached vectors; with more, every scan reads the file
 
-_COMPARED_AGAIN = 600
-"""Number of nearest slots of int8 vectors whose cosines are computed from the stored vectors."""
-
-_AT_ONCE = 4_096
-"""Number of int8 vectors to convert at once, so that they stay in the processor's cache."""
-
-_NEAREST_BY_HALF = 32
-"""One vector in so many, those nearest by the first half of their numbers, is compared by all numbers.
-
-Measured on 131,000 passages of documentation and code, XQuAD and CMRC, 60 questions of each language: these
-have 99.8 % of the ten nearest for English questions, and all for Chinese ones. With 64: 98.8 %.
-"""
-
-_UNKNOWN = -2.0
-"""Stands for a cosine that was not computed; below every cosine."""
+_COMPUTED_AGAIN = 300
+"""Number of nearest slots whose cosines are computed from the stored vectors."""
 
 
 _LEAST_BETTER = 100
@@ -310,44 +293,23 @@ class Cosines:
         self,
         places: Mapping[int, int],
         values: NDArray[np.float32],
-        estimate: Callable[[NDArray[np.intp]], NDArray[np.float32]] | None = None,
+        compute: Callable[[Iterable[int]], Mapping[int, float]] | None = None,
     ) -> None:
         """`values[places[segment] * SLOTS + i]` belongs to slot `segment * SLOTS + i`.
 
-        `estimate`: computes the values at those indexes. With it, those that are `_UNKNOWN` are computed when
-        they are needed, and only the nearest `_COMPARED_AGAIN` slots are known.
+        `compute`: computes cosines from the stored vectors, if `values` are approximate.
         """
         self._places = places
         self._segments = {block: segment for segment, block in places.items()}
         self._values = values
-        self._estimate = estimate
+        self._compute = compute
+        self.correct(self.best(0, _COMPUTED_AGAIN))
 
-    def correct(self, slot: int, value: float) -> None:
-        """Replace the cosine with one slot."""
-        self._values[self._places[slot // SLOTS] * SLOTS + slot % SLOTS] = value
-
-    def has_best(self, stop: int) -> bool:
-        """Return whether enough cosines are known for `best` up to rank `stop`."""
-        return self._estimate is None or stop <= _COMPARED_AGAIN
-
-    def compute(self, slots: Iterable[int]) -> None:
-        """Compute the unknown cosines with these slots at once, which takes less time than one by one."""
-        import numpy as np
-
-        if self._estimate is not None:
-            places = ((self._places.get(slot // SLOTS), slot % SLOTS) for slot in slots)
-            indexes = [block * SLOTS + place for block, place in places if block is not None]
-            unknown = np.array([index for index in indexes if self._values[index] == _UNKNOWN], np.intp)
-            self._values[unknown] = self._estimate(unknown)
-
-    def complete(self) -> None:
-        """Compute all unknown cosines."""
-        import numpy as np
-
-        if self._estimate is not None:
-            unknown = np.flatnonzero(self._values == _UNKNOWN)
-            self._values[unknown] = self._estimate(unknown)
-            self._estimate = None
+    def correct(self, slots: Iterable[int]) -> None:
+        """Compute the cosines with these slots from the stored vectors."""
+        if self._compute is not None:
+            for slot, value in self._compute(slot for slot in slots if slot // SLOTS in self._places).items():
+                self._values[self._places[slot // SLOTS] * SLOTS + slot % SLOTS] = value
 
     def replace_by_better(self, better: Cosines, scale: float, offset: float) -> None:
         """Replace the cosines of slots with a vector in `better` by `scale` × the better ones + `offset`.
@@ -357,7 +319,6 @@ class Cosines:
         """
         import numpy as np
 
-        self.complete()
         segments = [segment for segment in better._places if segment in self._places]
         places = [self._places[segment] for segment in segments]
         ours, theirs = self._values.reshape(-1, SLOTS), better._values.reshape(-1, SLOTS)
@@ -367,6 +328,7 @@ class Cosines:
         is_partial = count < int((self._values != 0).sum())
         if is_partial and count < _LEAST_BETTER:
             return
+        self._compute = None
         values = values * scale + offset
         if is_partial:
             first, second = (
@@ -383,10 +345,7 @@ class Cosines:
         block = self._places.get(slot // SLOTS)
         if block is None:
             return 0.0
-        index = block * SLOTS + slot % SLOTS
-        if self._estimate is not None and self._values[index] == _UNKNOWN:
-            self.compute([slot])
-        return float(self._values[index])
+        return float(self._values[block * SLOTS + slot % SLOTS])
 
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
         """Return the slots at ranks `start` to `stop`, nearest first, only those above `least`."""
@@ -420,8 +379,9 @@ class Matrix:
         self._connection, self._blocks = connection, blocks
         self._listed = f"SELECT id, version FROM {segments} WHERE model = ? ORDER BY id"  # noqa: S608
         self._scans = 0
-        self._cached: NDArray[np.float32] | NDArray[np.int8] | None = None
-        self._scales: NDArray[np.float32] | None = None  # of int8 vectors
+        self._cached: NDArray[np.int8] | None = None
+        self._scales: NDArray[np.float32] | None = None
+        """Factor of each cached vector: its numbers are these integers times the factor."""
         self._places: dict[int, int] = {}
         self._versions: dict[int, int] = {}
         self._free: list[int] = []
@@ -430,146 +390,84 @@ class Matrix:
         """Return the cosine of `vector` (length 1) with every slot, as of the open transaction."""
         import numpy as np
 
+        def compute(slots: Iterable[int]) -> dict[int, float]:
+            by_slot = read(self._connection, model, slots, self._blocks)
+            stored = np.frombuffer(b"".join(by_slot.values()), np.float16).reshape(-1, model.dimensions)
+            products = np.einsum("ij,j->i", stored.astype(np.float32), vector)
+            return dict(zip(by_slot, products.tolist(), strict=True))
+
         versions: dict[int, int] = dict(self._connection.execute(self._listed, (model.id,)))
         self._scans += 1
-        numbers = len(versions) * SLOTS * model.dimensions
-        if self._scans >= 2 and numbers * 4 <= _MOST_BYTES:
-            self._forget_unless(np.dtype(np.float32))
-            cached = self._refresh(model, versions, np.dtype(np.float32))
-            return Cosines(dict(self._places), _products(cached, vector))
-        if self._scans >= 2 and numbers <= _MOST_BYTES:
-            self._forget_unless(np.dtype(np.int8))
-            cached = self._refresh(model, versions, np.dtype(np.int8))
-            cosines = self._estimate_nearest(model, cached, vector)
-            if cosines is None:
-                cosines = Cosines(dict(self._places), self._estimate(cached, vector))
-            return self._corrected(cosines, model, vector)
-        self._forget_unless(None)
+        if versions and self._scans >= 2 and len(versions) * SLOTS * model.dimensions <= _MOST_BYTES:
+            cached, scales = self._refresh(model, versions)
+            scale, numbers = _quantized(vector[None])
+            values = _products(numbers, cached)
+            values *= scales * scale
+            return Cosines(dict(self._places), values, compute)
+        self._cached, self._scales, self._places, self._versions, self._free = None, None, {}, {}, []
         places = {segment: block for block, segment in enumerate(versions)}
-        values = np.zeros(len(places) * SLOTS, np.float32)
+        values, rounded = np.zeros(len(places) * SLOTS, np.float32), vector[None].astype(np.float16)
         for number, block in enumerate(self._read(model, places)):
-            values[number * SLOTS : (number + 1) * SLOTS] = _products(block, vector)
-        return Cosines(places, values)
+            values[number * SLOTS : (number + 1) * SLOTS] = _products(rounded, block)
+        return Cosines(places, values, compute)
 
-    def _forget_unless(self, kind: np.dtype[Any] | None) -> None:
-        """Drop cached vectors of another kind."""
-        if self._cached is None or self._cached.dtype != kind:
-            self._cached, self._scales, self._places, self._versions, self._free = None, None, {}, {}, []
-
-    def _estimate_nearest(
-        self, model: Model, vectors: NDArray[Any], vector: NDArray[np.float32]
-    ) -> Cosines | None:
-        """Return the cosines with the int8 rows nearest by the first half of the numbers.
-
-        None if that would leave out too few rows, or for another model than the built-in one, whose first
-        numbers say most.
-        """
+    def _refresh(
+        self, model: Model, versions: Mapping[int, int]
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Return the cached vectors and their factors, after dropping removed segments and reading changed
+        ones again."""
         import numpy as np
 
-        count = max(len(self._places) * SLOTS // _NEAREST_BY_HALF, 4 * _COMPARED_AGAIN)
-        if model.name != MODEL or 2 * count > len(vectors):
-            return None
-        half = model.dimensions // 2
-        estimates = self._estimate(vectors[:, :half], vector[:half])
-        rank = count // 16
-        rows = np.flatnonzero(estimates >= np.partition(estimates[::16], -rank)[-rank])
-        values = np.full(len(vectors), _UNKNOWN, np.float32)
-        values[rows] = self._estimate(vectors, vector, rows)
-        return Cosines(dict(self._places), values, lambda rows: self._estimate(vectors, vector, rows))
-
-    def _estimate(
-        self, vectors: NDArray[Any], vector: NDArray[np.float32], rows: NDArray[np.intp] | None = None
-    ) -> NDArray[np.float32]:
-        """Return the product of each int8 row, or of those at the indexes `rows`, with `vector`."""
-        import numpy as np
-
-        values = np.zeros(len(vectors) if rows is None else len(rows), np.float32)
-        for start in range(0, len(values), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            converted = vectors[part if rows is None else rows[part]].astype(np.float32)
-            values[part] = _stacked_products(converted, vector)
-        if self._scales is not None:
-            values *= self._scales if rows is None else self._scales[rows]
-        return values
-
-    def _corrected(self, cosines: Cosines, model: Model, vector: NDArray[np.float32]) -> Cosines:
-        """Return the cosines, with those of the nearest slots computed from the stored vectors."""
-        import numpy as np
-
-        nearest = read(self._connection, model, cosines.best(0, _COMPARED_AGAIN), self._blocks)
-        if nearest:
-            stored = np.frombuffer(b"".join(nearest.values()), np.float16).reshape(-1, model.dimensions)
-            for slot, value in zip(nearest, _products(stored.astype(np.float32), vector), strict=True):
-                cosines.correct(slot, float(value))
-        return cosines
-
-    def _refresh(self, model: Model, versions: Mapping[int, int], kind: np.dtype[Any]) -> NDArray[Any]:
-        """Return the cached vectors, after dropping removed segments and reading changed ones again."""
-        import numpy as np
-
-        cached: NDArray[Any] = np.zeros((0, model.dimensions), kind) if self._cached is None else self._cached
+        cached = np.zeros((0, model.dimensions), np.int8) if self._cached is None else self._cached
+        scales = np.zeros(0, np.float32) if self._scales is None else self._scales
         for segment in self._places.keys() - versions.keys():
             block_number = self._places.pop(segment)
             cached[block_number * SLOTS : (block_number + 1) * SLOTS] = 0
             self._free.append(block_number)
             del self._versions[segment]
-        places = len(cached) // SLOTS
-        if len(versions) > places:  # an eighth more than needed, so that it rarely grows
+        blocks = len(cached) // SLOTS
+        if len(versions) > blocks:  # an eighth more than needed, so that it rarely grows
             capacity = len(versions) + len(versions) // 8 + 1
-            grown: NDArray[Any] = np.zeros((capacity * SLOTS, model.dimensions), kind)
-            grown[: len(cached)] = cached
-            scales = np.ones(capacity * SLOTS, np.float32)
-            if self._scales is not None:
-                scales[: len(cached)] = self._scales
-            cached, self._scales = grown, scales if kind == np.int8 else None
-            self._free.extend(range(places, capacity))
-        self._cached = cached
+            grown, grown_scales = (
+                np.zeros((capacity * SLOTS, model.dimensions), np.int8),
+                np.zeros(capacity * SLOTS, np.float32),
+            )
+            grown[: len(cached)], grown_scales[: len(cached)] = cached, scales
+            cached, scales = grown, grown_scales
+            self._free.extend(range(blocks, capacity))
+        self._cached, self._scales = cached, scales
         stale = [segment for segment, version in versions.items() if self._versions.get(segment) != version]
         for segment, block in zip(stale, self._read(model, stale), strict=True):
             if segment not in self._places:
                 self._places[segment] = self._free.pop()
             block_number = self._places[segment]
             rows = slice(block_number * SLOTS, (block_number + 1) * SLOTS)
-            if self._scales is not None:
-                self._scales[rows] = np.maximum(np.abs(block).max(axis=1), 1e-9) / 127
-                block = np.rint(block / self._scales[rows, None])
-            cached[rows] = block
+            scales[rows], cached[rows] = _quantized(block.astype(np.float32))
             self._versions[segment] = versions[segment]
-        return cached
+        return cached, scales
 
-    def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float32]]:
+    def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float16]]:
         """Yield the vectors of each segment, read from the file."""
         import numpy as np
 
         for segment in segments:
             statement = f"SELECT vectors FROM {self._blocks} WHERE id = ?"  # noqa: S608
             raw = self._connection.execute(statement, (segment,)).get
-            yield np.frombuffer(raw, np.float16).reshape(SLOTS, model.dimensions).astype(np.float32)
+            yield np.frombuffer(raw, np.float16).reshape(SLOTS, model.dimensions)
 
 
-def _products(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the product of each row with `vector`.
-
-    einsum stays in this thread: 4 ms for 100,000 rows. `@` calls BLAS, which takes 9 ms of processor time
-    and half a second if its threads have to wait on a busy machine.
-    """
+def _quantized(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Return each row as a factor and integers: together nearly the numbers of the row."""
     import numpy as np
 
-    products: NDArray[np.float32] = np.einsum("ij,j->i", vectors, vector)
-    return products
+    scales = np.maximum(np.abs(vectors).max(axis=1), 1e-9) / 127
+    return scales, np.rint(vectors / scales[:, None]).astype(np.int8)
 
 
-_STACKED = 32
-"""Number of rows in one product: of so few, BLAS computes it in this thread (see `_products`)."""
-
-
-def _stacked_products(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the same as `_products`; takes less time if the rows are in the processor's cache."""
+def _products(row: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the product of one row with each of the others; both are float16, or both are int8."""
     import numpy as np
+    import simsimd
 
-    stacks = len(vectors) // _STACKED
-    products: NDArray[np.float32] = np.empty(len(vectors), np.float32)
-    rows = vectors[: stacks * _STACKED].reshape(stacks, _STACKED, len(vector))
-    products[: stacks * _STACKED] = np.matmul(rows, vector).ravel()
-    products[stacks * _STACKED :] = _products(vectors[stacks * _STACKED :], vector)
+    products: NDArray[np.float32] = np.asarray(simsimd.cdist(row, rows, "dot", out_dtype="f32"))[0]
     return products

@@ -375,6 +375,7 @@ LIBRARIES = (
     "numpy",
     "pypdfium2",
     "python-calamine",
+    "simsimd",
     "tokenizers",
     "uvicorn",
     "watchdog",
