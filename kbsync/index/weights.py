@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property, lru_cache
 
 from kbsync.dataclass import dataclass
 from kbsync.index.words import MOST_TERMS, Term
@@ -33,7 +34,7 @@ wrong translations displace hits in the question's own language.
 DEPTH = 150
 """Number of chunks to fetch by words and by meaning; more if they belong to few documents."""
 
-NAMED_CHUNKS = 1_000
+NAMED_CHUNKS = 400
 """Maximum number of chunks to score because of the names of their documents."""
 
 PASSAGES = 3
@@ -114,6 +115,7 @@ def weight_of_size(chunks: int) -> float:
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 
 
+@lru_cache(4_096)
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
     """Return a function of a term's BM25 weight, without its idf, in a chunk of so many words: the weight for
     another average length.
@@ -188,10 +190,11 @@ class NameScores:
 
     def of_several_words(self) -> list[int]:
         """Return the best documents whose names have several of the terms."""
-        return [document for document in self.best() if len(self.documents[document]) > 1]
+        return [document for document in self.best if len(self.documents[document]) > 1]
 
+    @cached_property
     def best(self) -> list[int]:
-        """Return the documents whose names match best, best first."""
+        """The documents whose names match best, best first."""
         points = {number: sum(self.idf[term] for term in terms) for number, terms in self.documents.items()}
         ranked = sorted(points, key=lambda number: (-points[number], number))
         return list(dict.fromkeys([*self.exact, *ranked]))[:DEPTH]

@@ -78,7 +78,6 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
         of_part = {chunk.key: made[chunk.key] for chunk in part}
         documents.append(replace(entry(at + 1, f"{at}.md", "x"), chunks=part, vectors=of_part))
     questions = [" ".join(drawn.sample(words[1::2], 4)) for _ in range(30)]  # mostly found by meaning
-    monkeypatch.setattr(vectors, "_COMPUTED_AGAIN", 40)  # a search for 300 documents needs more
 
     def nearest(store: SqliteStore, text: str, top_k: int, memory: int) -> dict[int, float]:
         """Return the cosines of the nearest passages, and of those with the words, nearest first."""
@@ -109,6 +108,6 @@ def test_cached_vectors_find_the_nearest_passages_through_changes(
                         found += len(set(islice(expected, depth)) & set(islice(hits, depth)))
                         both = expected.keys() & hits.keys()
                         assert [hits[chunk] for chunk in both] == pytest.approx(
-                            [expected[chunk] for chunk in both], abs=1e-6
+                            [expected[chunk] for chunk in both], abs=0.004
                         )
                     assert found >= 0.99 * depth * len(questions)

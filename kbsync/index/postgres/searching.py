@@ -441,12 +441,12 @@ class PostgresSnapshot:
         )
         for number, document in rows:
             name_scores.documents[document].append(by_number[number])
-        if not name_scores.best():
+        if not name_scores.best:
             return {}
         has_whole = whole_name_test(readable(question))
         paths = self._connection.execute(_PATHS, (name_scores.of_several_words(),))
         name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
-        return dict(self._connection.execute(_OF_NAMES, (name_scores.best(), NAMED_CHUNKS)).fetchall())
+        return dict(self._connection.execute(_OF_NAMES, (name_scores.best, NAMED_CHUNKS)).fetchall())
 
     def _find_named_words(self, name_scores: NameScores, documents: Mapping[int, int]) -> None:
         """Find which of the passages themselves have a word of their documents' names."""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,9 +215,8 @@ class Reader:
         scope = self._last_scope[1]
         admitted = scope.documents
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
-        by_term: dict[Term, dict[int, float]] | None = {} if query.explain else None
-        scores = self._score_words(weights, by_term)
-        name_scores = self._score_names(weights.all_terms, query.text, admitted)
+        scores, by_term = self._score_words(weights)
+        name_scores = self._score_names(weights.all_terms, by_term, query.text, admitted)
         document_count = self._count_wanted(admitted, query.top_k)
         share = DEPTH // max(1, document_count)
         lexical, semantic = _Selection(scope, document_count, share), _Selection(scope, document_count)
@@ -245,9 +244,7 @@ class Reader:
             self._take_nearest(semantic, cosines, least)
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
 
-        def matched_terms(
-            by_term: Mapping[Term, Mapping[int, float]], chunk: int, document: int
-        ) -> MatchedTerms:
+        def matched_terms(chunk: int, document: int) -> MatchedTerms:
             having = by_term.items() if chunk in points else ()
             text = {term: points_of[chunk] for term, points_of in having if chunk in points_of}
             return MatchedTerms(text, name_scores.by_term(document, chunk), weights.total)
@@ -258,7 +255,7 @@ class Reader:
             words = word_score / weights.total if word_score else 0.0
             size = self._size(document)
             is_named = document in name_scores.exact
-            matched = None if by_term is None else partial(matched_terms, by_term, chunk, document)
+            matched = partial(matched_terms, chunk, document) if query.explain else None
             return CandidateChunk(chunk, document, words, meaning, is_named, size, matched)
 
         by_name = [
@@ -270,9 +267,13 @@ class Reader:
         slots = {chunk: slot for chunk, _, slot in by_name}
         for item in few_of_each(candidate(*row) for row in by_name):
             locations[item.chunk] = item.document, slots[item.chunk]
-        if cosines is not None:
-            cosines.correct(slot for _, slot in locations.values() if slot is not None)
-        return [candidate(chunk, *location) for chunk, location in locations.items()]
+        candidates = [candidate(chunk, *location) for chunk, location in locations.items()]
+        if cosines is None:
+            return candidates
+        candidates.sort(key=lambda item: item.score, reverse=True)
+        best = {item.chunk: locations[item.chunk] for item in candidates[:_CORRECTED]}
+        cosines.correct(slot for _, slot in best.values() if slot is not None)
+        return [candidate(chunk, *location) for chunk, location in best.items()] + candidates[_CORRECTED:]
 
     def _cosines(
         self, model: vectors.Model, vector: NDArray[np.float32], better: BetterQuestion | None
@@ -286,27 +287,26 @@ class Reader:
                 cosines.replace_by_better(others, better.scale, better.offset)
         return cosines
 
-    def _score_words(
-        self, weights: TermWeights, by_term: dict[Term, dict[int, float]] | None
-    ) -> dict[int, float]:
-        """Return the chunks with some of the terms, scored by all: BM25 with the given idf. Adds each term's
-        contribution to `by_term`, if it isn't None.
+    def _score_words(self, weights: TermWeights) -> tuple[dict[int, float], dict[Term, dict[int, float]]]:
+        """Return the chunks with some of the terms, scored by all: BM25 with the given idf; and each term's
+        contribution.
 
         Common terms find chunks only if the rarer ones are in few documents: the first of each document, and
         those that have all.
         """
-        scores, rescaled = dict[int, float](), dict[bytes, Callable[[float], float]]()
+        scores, by_term = dict[int, float](), dict[Term, dict[int, float]]()
         for term, idf in weights.rare.items():
             rows: list[Any] = self._connection.execute(_MATCH, (_expression([term]),)).fetchall()
             # SQLite's own idf counts passages, so one large document would determine which words are rare.
             own_idf = max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
-            for sizes in {sizes for *_, sizes in rows} - rescaled.keys():
-                rescaled[sizes] = length_correction(_word_count(sizes), *self._lengths)
-            points = {chunk: idf * rescaled[sizes](score / own_idf) for chunk, score, sizes in rows}
+            rescale = {
+                sizes: length_correction(_word_count(sizes), *self._lengths)
+                for sizes in {sizes for *_, sizes in rows}
+            }
+            points = {chunk: idf * rescale[sizes](score / own_idf) for chunk, score, sizes in rows}
             for chunk, score in points.items():
                 scores[chunk] = scores.get(chunk, 0.0) + score
-            if by_term is not None:
-                by_term[term] = points
+            by_term[term] = points
         having = {term: set[int]() for term in weights.common}
         frequency = max((self._frequency(term).documents for term in weights.rare), default=0)
         if weights.common and frequency < DEPTH:
@@ -322,9 +322,8 @@ class Reader:
                 having[term].update(self._chunks_with(both, -1))
             for chunk in having[term]:
                 scores[chunk] = scores.get(chunk, 0.0) + idf
-            if by_term is not None:
-                by_term[term] = dict.fromkeys(having[term], idf)
-        return scores
+            by_term[term] = dict.fromkeys(having[term], idf)
+        return scores, by_term
 
     def _chunks_with(self, expression: str, limit: int) -> list[int]:
         """Return up to `limit` chunks that match a full-text query, in order; -1: all."""
@@ -348,8 +347,15 @@ class Reader:
             self._sizes[document] = self._connection.execute(_SIZE, (document,)).get
         return self._sizes[document]
 
-    def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
-        """Return the documents with some of these terms in their names."""
+    def _score_names(
+        self,
+        idf: Mapping[Term, float],
+        by_term: Mapping[Term, Mapping[int, float]],
+        question: str,
+        admitted: set[int] | None,
+    ) -> NameScores:
+        """Return the documents with some of these terms in their names. `by_term`: the chunks scored for
+        each."""
         name_scores = NameScores(idf)
         name_scores.exact = self._named(question, admitted) if "names" in self._word_tables else set()
         for term in idf if "names" in self._word_tables else ():
@@ -360,8 +366,7 @@ class Reader:
         has_whole, listed = whole_name_test(readable(question)), json.dumps(name_scores.of_several_words())
         paths = self._connection.execute(_PATHS, (listed,))
         name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
-        for term in {term for terms in name_scores.documents.values() for term in terms}:
-            name_scores.chunks[term].update(self._chunks_with(_expression([term]), MOST_ROWS))
+        name_scores.chunks.update((term, set(chunks)) for term, chunks in by_term.items())
         return name_scores
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:
@@ -378,7 +383,7 @@ class Reader:
     def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
         """Yield (chunk, document, slot) of the first chunks of the documents with the best names."""
         room = NAMED_CHUNKS
-        for document in name_scores.best():
+        for document in name_scores.best:
             rows: list[Any] = self._connection.execute(_OF_DOCUMENT, (document, room)).fetchall()
             yield from ((chunk, document, slot) for chunk, slot in rows)
             room -= len(rows)
@@ -651,6 +656,9 @@ class Reader:
             start, stop = stop, stop * 4
 
 
+_CORRECTED = 100
+"""Number of the best candidates whose cosines are corrected from the stored vectors."""
+
 _BATCH, _BATCHES = 128, 12
 """Number of chunks with a common term to read at once, and how often."""
 
@@ -761,6 +769,7 @@ def _varints(content: bytes) -> list[int]:
     return numbers
 
 
+@lru_cache(4_096)
 def _word_count(sizes: bytes) -> int:
     """Return the number of words of a chunk, from those of its columns."""
     return sum(_varints(sizes))
