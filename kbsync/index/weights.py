@@ -108,6 +108,7 @@ LARGE = 1_000
 _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for none but 6
 
 
+@lru_cache(1_024)
 def weight_of_size(chunks: int) -> float:
     """Return the weight of a match in a document of this many chunks, because a long log matches any two
     words.
