@@ -57,8 +57,8 @@ Reason = tuple[str, str]
 class MirrorReport(Freshness):
     """A mirror's status, with the first of its failed and held documents.
 
-    `trouble`: why its pass could not end. `busy`: files that were still being written. `rate`: documents per
-    second that became searchable lately.
+    `trouble`: why its pass could not finish. `busy`: files that were still being written. `rate`: documents
+    per second that became searchable lately.
     """
 
     failed: tuple[Reason, ...] = ()

@@ -189,7 +189,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Take back the count of this attempt: the mirror halts, or the target gets a break."""
+    """Don't count this attempt: the mirror halts, or the target gets a break."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 

@@ -1,7 +1,7 @@
 """Decides when a path is quiet, by the clock passed to it. Pure.
 
-A path is quiet if two checks one settle apart give the same stamp (promise 8). The age of a file is only a
-shortcut, because its stamps come from other clocks.
+A path is quiet if two checks, one `settle` apart, find the same stamp (promise 8). The age of a file is only
+a shortcut, because its stamps come from other clocks.
 """
 
 from __future__ import annotations

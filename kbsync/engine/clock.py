@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 
 class Clock(Protocol):
-    """Two clocks: `wall`, which may be set back, and `steady`, which is monotonic."""
+    """Two clocks: `wall`, which may jump back, and `steady`, which is monotonic."""
 
     def wall(self) -> float:
         """Return the seconds since the epoch."""

@@ -98,7 +98,7 @@ class Claim:
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form in the inbox message `repair`."""
+        """Return the claim as JSON for the inbox message `repair`."""
         upload = None if self.row is None else self.row.id
         fields = {name: getattr(self.listed, name) for name in _LISTED}
         is_ready = self.listed.state is DocState.READY
@@ -190,7 +190,7 @@ def _is_mine(binding: Binding, row: Upload) -> bool:
 
 
 def _needs_document(row: Upload) -> bool:
-    """Return whether the row needs its document, or will soon be done with it."""
+    """Return whether the row needs its document, or has not finished deleting it."""
     match row.state:
         case UploadState.RETIRING:
             return row.attempts < RETIRE_TRIES
@@ -256,7 +256,7 @@ def _fit_page(
 def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Claim]:
     """Return the owners of these documents according to the current state."""
     uploads, naming, marks = tx.uploads, binding.naming, binding.limits.marks
-    # No vendor documents times in ids, so `Journal` compares them with the clock.
+    # No service documents the times in its ids, so `Journal` compares them with the clock.
     trusts_times = tx.meta.get(BindingFact.TIMES, binding.id) == AGREE
     files, web_pages = defaultdict[tuple[str, int | None], list[Upload]](list), list[Upload]()
     for row in [] if marks else uploads.in_states(binding.mirror, binding.id, OUTCOME_OPEN, limit=MOST):

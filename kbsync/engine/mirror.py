@@ -209,7 +209,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The surroundings of a mirror: its spool folder, the config's mirrors, and how to write commands.
+    """The environment of a mirror: its spool folder, the config's mirrors, and how to write commands.
 
     `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is called
     again after an interrupted start. `at_work`: the process keeps running, like a daemon.
@@ -275,7 +275,9 @@ class BoundMirror:
         return task
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this is cancelled; the journal has the requests in flight. Repeatable."""
+        """Stop the parts, even if this is cancelled; the journal has the requests in flight. May be called
+        again.
+        """
         self.reconciler.stop()
         async with AsyncExitStack() as stack:
             stack.callback(self.bodies.close)

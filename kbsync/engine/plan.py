@@ -227,7 +227,7 @@ class _ClockAhead:
 
 
 class PrivatePass:
-    """A pass on a private copy of the state, up to the point of sending documents. Call `attach` (which sets
+    """A pass on a private copy of the state, which stops before it sends documents. Call `attach` (which sets
     `journal`), then `compare` (which sets `root`), then `list_changes`, and `close` at the end. `note`: facts
     that couldn't be determined.
     """
@@ -274,7 +274,7 @@ class PrivatePass:
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Start like a pass. Raises `Halted`.
 
-        If the base does not answer, the base of the last pass is assumed, and the note says so.
+        If the base does not answer, this assumes the base of the last pass, and says so in the note.
         `may_be_emptied`: do not stop if the base lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context

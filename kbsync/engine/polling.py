@@ -35,7 +35,7 @@ PollResult = tuple[Upload, DocStatus, Remedy]
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: a document became searchable."""
+    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
 
     tries: float
     gets_done: bool = False
@@ -57,8 +57,9 @@ class Polls:
         self._first_accepted = math.inf
         """When the first of those documents had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
-        """Whether the target can re-embed, as last known. If not, a new upload replaces that, within the same
-        number of tries (promise 9)."""
+        """Whether the target can index a document again, as last known. If it can't, kbsync uploads the
+        document again, within the same number of tries (promise 9).
+        """
 
     async def ask(
         self, rows: Sequence[Upload], tries: int | None

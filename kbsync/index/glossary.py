@@ -92,7 +92,7 @@ class Glossary:
             self._table = _open_table(self._folder, read_only=self._read_only)
 
     def close(self) -> None:
-        """Close the table; repeatable."""
+        """Close the table. May be called again."""
         with self._opening:
             if self._table is not None:
                 self._table.close()

@@ -284,7 +284,7 @@ def _reranked(
 def _hits(
     snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int, question: _Question | None
 ) -> list[Hit]:
-    """Return the documents of these chunks; chunks and documents stay best first."""
+    """Return the documents that these chunks belong to. Keeps the order: best first."""
     groups = dict[int, list[_Scored]]()
     for item in ranked:
         if item.score > 0:

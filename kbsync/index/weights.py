@@ -115,7 +115,7 @@ def weight_of_size(chunks: int) -> float:
 
 
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
-    """Return a function of a term's BM25 weight, without its idf, in a chunk of so many words: the weight for
+    """Return a function that converts a term's BM25 weight, without its idf, in a chunk of so many words to
     another average length.
 
     The average is that of documents, not of chunks: a log of short lines would make all other chunks long.

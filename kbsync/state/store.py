@@ -154,8 +154,8 @@ class StateStore:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Do the same as `aclose`, for threads; repeatable. The holder of the lock erases deleted data from
-        the WAL.
+        """Do the same as `aclose`, for threads; may be called again. The holder of the lock erases deleted
+        data from the WAL.
         """
         with self._submit_lock:
             self._is_closed = True

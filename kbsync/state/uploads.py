@@ -29,8 +29,9 @@ COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
-"""The maximum and minimum number of uploads, and of seconds, for estimating how fast documents become
-searchable."""
+"""To estimate how fast documents become searchable: the maximum and minimum number of uploads, and of
+seconds.
+"""
 
 POLL_BATCH = 1000
 UNSURE_BATCH = 10_000

@@ -55,7 +55,9 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         return
     if holdings.record is None and not delete_documents:
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
-        raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {delete_command}")
+        raise UsageError(
+            f"{mirror} has already been forgotten; to delete the documents it left: {delete_command}"
+        )
     show_holdings(holdings, delete_documents)
     question = f"Forget {mirror}?" if holdings.record is not None else f"Delete what {mirror} left?"
     if not confirm(question, f"forget {mirror}", yes=yes):

@@ -178,7 +178,7 @@ class DaskCluster:
     def note(self) -> str:
         """Return a note for the user while the cluster can't be reached; otherwise ""."""
         away = self._away
-        return "" if away is None else f"{away.reason}; this host does its work meanwhile"
+        return "" if away is None else f"{away.reason}; this host does its work until it is back"
 
     def is_away(self) -> bool:
         """Return whether this host does the work because the cluster is lost."""
@@ -203,7 +203,7 @@ class DaskCluster:
             return False
         if self._away is None:
             _log.warning(
-                "%s; this host does its work meanwhile", error.reason, extra={"event": "cluster.lost"}
+                "%s; this host does its work until it is back", error.reason, extra={"event": "cluster.lost"}
             )
         self._away, self._away_until = copy(error), time.monotonic() + AWAY_FOR
         return True

@@ -263,7 +263,7 @@ class PostgresStore:
     def purge(self) -> bool:
         """Finish remaining work. Deleted text is unreachable at once; the server's own vacuum removes it.
 
-        First it gives documents with older words today's, some in each transaction. Returns False while the
+        First it updates outdated words of documents, some in each transaction. Returns False while the
         index of vectors waits for the end of a fill, which it would slow down at each passage.
         """
         while self._reword():
@@ -283,7 +283,7 @@ class PostgresStore:
                 building.cancel_safe(timeout=1)
 
     def close(self) -> None:
-        """Close connections; repeatable."""
+        """Close connections. May be called again."""
         self.stop()
         self._connections.close()
 
@@ -481,8 +481,8 @@ class PostgresStore:
         return Halted(
             "superseded",
             f"another kbsync, on {printable(row.host) or 'another machine'}, writes into "
-            f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror a prefix "
-            "of its own, or end one of the two and start the other again",
+            f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror its own "
+            "prefix, or stop one of the two and restart the other",
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:

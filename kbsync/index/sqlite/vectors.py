@@ -12,8 +12,8 @@ Measured on 43,230 passages of documentation, code and XQuAD, 400 questions: of 
 99.1 %, and all after the nearest 50 are compared once more; no cosine is wrong by more than 0.0035.
 
 Converting int8 to float32 takes most of such a scan. So with the built-in model a scan first compares the
-first half of the numbers, and by all of them only the nearest of these. A cosine that is asked for later is
-computed then, and a search that needs more of the nearest scans all.
+first half of the numbers, and by all of them only the nearest of these. It computes other cosines when they
+are needed; a search that needs more of the nearest vectors scans all.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ _AT_ONCE = 4_096
 """Number of int8 vectors to convert at once, so that they stay in the processor's cache."""
 
 _NEAREST_BY_HALF = 32
-"""One vector in so many, those nearest by the first half of their numbers, is compared by all numbers.
+"""Of this many vectors, only the nearest one by the first half of their numbers is compared by all numbers.
 
 Measured on 131,000 passages of documentation and code, XQuAD and CMRC, 60 questions of each language: these
 have 99.8 % of the ten nearest for English questions, and all for Chinese ones. With 64: 98.8 %.

@@ -33,7 +33,7 @@ from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassage
 from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
-"""The vendor's maximum of `max_num_results`."""
+"""The service's maximum of `max_num_results`."""
 
 FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
