@@ -445,7 +445,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The environment of a target besides its settings: its mirror, and the folders it may write to."""
+    """What a target gets in addition to its settings: its mirror, and the folders it may write to."""
 
     mirror: str
     state_dir: Path

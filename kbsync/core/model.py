@@ -155,7 +155,7 @@ IN_FLIGHT = (*UNANSWERED, UploadState.INDEXING)
 is in flight (invariant 2)."""
 
 ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
-"""States on the way to being searchable, in order."""
+"""States before a document becomes searchable, in order."""
 
 SERVING = (UploadState.SERVING, UploadState.HELD)
 """States in which the document serves its path. At most one upload of a path does (invariant 1)."""

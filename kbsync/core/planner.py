@@ -138,7 +138,7 @@ def removal_cause(desired: Desired) -> str:
 
 
 def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
-    """Remove these uploads, each as far as its state allows."""
+    """Remove these uploads. What that means for each depends on its state."""
     actions = (_remove(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 

@@ -203,9 +203,9 @@ class Audit:
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        """Return orphaned documents and duplicates, without those that may still be adopted.
+        """Return orphaned documents and duplicates, except those that may still be adopted.
 
-        Without the folder, files that the state does not have are not reported.
+        While the folder is missing, doesn't report files that the state does not have.
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):

@@ -463,8 +463,8 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """Return the row, waiting for its file to be read or for a successor; None if its document may be
-    deleted.
+    """Return the row with its deletion postponed, until its file is read or a successor serves; None if its
+    document may be deleted.
     """
     binding = journal.binding
     # After the state was lost, a renamed file may not be searchable under its new name yet. But if the target

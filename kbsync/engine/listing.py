@@ -92,7 +92,7 @@ class Claim:
 
     @property
     def is_new(self) -> bool:
-        """Whether the document is or may be ours, while no row has it and no upload may own it."""
+        """Whether the document is or may be ours, although no row has it and no upload can own it."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
@@ -210,15 +210,16 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
 
 
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
-    """Return whether the file's bytes, as far as known, are those of the document."""
+    """Return whether file and document have the same bytes, as far as known."""
     # Without a length a tag alone proves nothing.
     listed_bytes, digest = (listed.digest or "", listed.size or 0), entry.digest
     return digest is not None and digests_match(*listed_bytes, digest, entry.stamp.size)
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
-    """Return whether the document is that of this upload: True if proven, False if it may be, None if it is
-    not."""
+    """Return whether the document belongs to this upload: True if that is proven, False if it is possible,
+    None if not.
+    """
     if binding.limits.marks:
         is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
         return True if listed.upload_id == row.id and _is_mine(binding, row) and is_same else None

@@ -537,7 +537,7 @@ class Mirror:
 
     @asynccontextmanager
     async def bind(self) -> AsyncIterator[BoundMirror | None]:
-        """Yield the mirror at work, bound to its base; None if it is halted or the target is down.
+        """Yield the running mirror, bound to its base; None if it is halted or the target is down.
 
         However this ends, it stops the work and closes the target: an embedded base left open would stay
         locked.

@@ -408,7 +408,9 @@ class PrivatePass:
     def _add_unfinished(
         self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan
     ) -> None:
-        """Add a file whose document is outdated or missing: it is to be sent, or in flight."""
+        """Add a file whose document is outdated or missing: kbsync has yet to send the new one, or it is in
+        flight.
+        """
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
             kind = plan.upload if server is None else plan.replace

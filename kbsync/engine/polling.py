@@ -66,7 +66,7 @@ class Polls:
     ) -> tuple[Sequence[Happened | None], Halted | None]:
         """Poll these documents and record the results. Raises `Halted` if only a user can help.
 
-        `tries`: how many documents that found the account full may try once more; None: all. Raises
+        `tries`: how many documents that failed because the account was full may be retried; None: all. Raises
         `TargetError` if there was no result.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
@@ -124,7 +124,7 @@ class Polls:
         return self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """Return whether the target has a document with its text whose own file is gone."""
+        """Return whether the target has another document with this text, whose file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)

@@ -210,7 +210,7 @@ class Filler:
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """Prepare the filler. `model`: the model whose vectors all passages have."""
+        """Start nothing yet. `model`: the name of the model whose vectors all passages have."""
         self._store, self._model, self._better, self._is_idle = store, model, better, is_idle
         self._stopped = threading.Event()
         self._guard = threading.Lock()

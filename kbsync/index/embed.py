@@ -46,7 +46,9 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Return the name of weights and version, which is part of each recipe, without loading them."""
+        """Return the name of the model and its version, which is part of each recipe, without loading the
+        model.
+        """
 
     @property
     def takes_pictures(self) -> bool:

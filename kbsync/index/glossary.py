@@ -164,8 +164,9 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 
 
 def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
-    """Return the table of the installed dictionary, filled again if the dictionary has changed; None without
-    one."""
+    """Return the table of the installed dictionary, filled again if the dictionary has changed; None if no
+    dictionary is installed.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     locations = spec.submodule_search_locations if spec else None
     if not locations:

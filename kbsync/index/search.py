@@ -244,7 +244,7 @@ def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:
-    """Return chunks by score, best first, without those that are only slightly similar.
+    """Return chunks by score, best first, except those that are only slightly similar.
 
     `least`: the minimum cosine of a chunk without any of the words.
     """

@@ -61,7 +61,7 @@ class HintSet:
         self._waiting[key] = hint
 
     def take(self, count: int) -> list[Hint]:
-        """Remove and return up to `count` hints, oldest first, without those that another covers."""
+        """Remove and return up to `count` hints, oldest first, except those that another covers."""
         batch: list[Hint] = []
         while self._waiting and len(batch) < count:
             _, hint = self._waiting.popitem(last=False)

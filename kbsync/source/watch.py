@@ -399,7 +399,8 @@ class Watcher:
     async def check(self) -> list[WatchTrouble]:
         """Check whether hints can be trusted, and fix what is possible before returning.
 
-        Reports problems of the root at every check while they last, others once. Cheap if there are none.
+        Reports problems of the root at every check while they last, other problems once. Cheap if there are
+        no problems.
         """
         self._wake.check()
         async with self._lock:

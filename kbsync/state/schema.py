@@ -136,7 +136,7 @@ HELD_BY_PAGES = """
 ALTER TABLE candidate ADD COLUMN hold INTEGER;
 CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
 """
-"""Deletions that count towards a hold but have yet to join it, each with that hold."""
+"""Links deletions to the hold that they count towards before they join it."""
 
 REMOVALS = """
 ALTER TABLE hold DROP COLUMN ended_at;

@@ -75,7 +75,7 @@ class StateStore:
                 # The older process uses tables and columns that an upgrade may remove.
                 self._writer.close()
                 raise LockedError(
-                    f"the kbsync that works on {path.parent} is older than this one; restart it first"
+                    f"the kbsync that is using {path.parent} is older than this one; restart it first"
                 )
             if check:
                 schema.refuse_damaged(self._writer, path)

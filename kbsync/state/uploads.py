@@ -297,7 +297,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
-        """Return whether some file with these bytes is still on its way to being searchable."""
+        """Return whether an upload of these bytes is still in progress."""
         sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)}"  # noqa: S608
         return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
 

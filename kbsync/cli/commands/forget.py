@@ -156,7 +156,7 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         print_message(f"{name}: {printable(holdings.record.folder)}: {ours} in {printable(where)} {fate}")
     for base, documents in owned.elsewhere:
         count = format_count(documents, "document")
-        print_message(f"{name}: {count} in {printable(base.location)}, which was used before, will stay")
+        print_message(f"{name}: {count} in {printable(base.location)}, a former knowledge base, will stay")
     for leftover in holdings.leftovers:
         fate = "will be deleted" if delete_documents else "will stay"
         count = format_count(leftover.documents, "document")

@@ -389,8 +389,7 @@ class PostgresStore:
         with self._transaction(SNAPSHOT) as (connection, is_made):
             if not is_made:
                 return []
-            # A writer's own rows are only those of its token, because another may have taken the prefix
-            # since.
+            # A writer identifies its rows only by its token, because another may have taken the prefix since.
             named = self._owner_values() | ({} if self._claim is None else {"prefix": None})
             if "@whole" in statement:
                 [(version,)] = connection.execute("SELECT version FROM base")
@@ -508,7 +507,7 @@ class PostgresStore:
         return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=command)
 
     def _record_seen(self, claim: _Claim) -> None:
-        """Record that this host is at work, for readers that show how old its documents are."""
+        """Record that this host is working, for readers that show how old its documents are."""
         with self._repeatable(), self._transaction() as (connection, is_made):
             if is_made:
                 connection.execute(_SEEN, (self._owner.token, claim.generation))
@@ -614,8 +613,8 @@ SELECT set_config('lock_timeout', %s, true), (
     AND a.wait_event_type = 'Client' AND a.state_change < now() - make_interval(secs => %s))
 """
 
-# A killed host leaves the server at work on its index. Not every role may see its owner, but every role may
-# see that an index is being created, and on which table.
+# After a host is killed, the server continues to build its index. Not every role may see its owner, but every
+# role may see that an index is being created, and on which table.
 _UNINDEXED_MODEL = """
 SELECT m.id, m.dimensions, quote_ident(nspname), i.indexrelid IS NOT NULL
 FROM model m

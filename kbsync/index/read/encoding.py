@@ -439,8 +439,7 @@ def separate_controls(text: str) -> str:
 
 
 def _codec(label: str | None) -> str | None:
-    """Return the codec for a declared label; None without one, and for labels that are unknown or no text
-    encoding."""
+    """Return the codec for a declared label; None if it is missing, unknown, or not a text encoding."""
     if not label:
         return None
     name = _WIDER.get(label.strip().lower(), label.strip())

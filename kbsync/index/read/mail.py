@@ -156,7 +156,7 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _attachments(message: Message) -> Iterator[Message]:
-    """Yield the parts with a name, without those of messages inside."""
+    """Yield the parts with a name, except those of messages inside."""
     if message.get_filename():
         yield message
     payload = message.get_payload()

@@ -324,7 +324,7 @@ _NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first row is the header; pads short rows. "" without rows."""
+    """Return a table whose first row is the header; pads short rows. "" if there are no rows."""
     width = max((len(row) for row in rows), default=0)
     if not width:
         return ""

@@ -293,7 +293,7 @@ have 99.8 % of the ten nearest for English questions, and all for Chinese ones. 
 """
 
 _UNKNOWN = -2.0
-"""Stands for a cosine that was not computed; below every cosine."""
+"""The placeholder for a cosine that was not computed; lower than every cosine."""
 
 
 _LEAST_BETTER = 100

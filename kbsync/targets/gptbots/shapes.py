@@ -70,8 +70,8 @@ class MarkedRow(DocumentRow):
 
     @property
     def is_through(self) -> bool:
-        """Whether the version in the marker is stored: the marker is that of a new document, or the document
-        has changed since it was written.
+        """Whether the version in the marker is stored: either the marker came with a new document, or the
+        document has changed since the marker was written.
         """
         return self.was is None or (self.updated is not None and self.updated != self.was)
 
@@ -105,7 +105,7 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
-    """Return a page of documents; markers are below the URL `base`, those of the mirror below `prefix`."""
+    """Return a page of documents. All markers are below the URL `base`, this mirror's below `prefix`."""
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = count_of(object_of(body).get("total")) or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))

@@ -456,7 +456,7 @@ class IndexedTarget(Target):
             self._scans.open(base, self._store.find_existing, find_uploads)
 
     def _with_scans(self, outcome: Entry | TargetError, document: Outgoing) -> Entry | TargetError:
-        """Return the part of a document with scanned pages to store now; others unchanged."""
+        """Return the part of a document to store now: all of it, unless it has scanned pages."""
         if isinstance(outcome, TargetError) or not outcome.scanned_pages:
             return outcome
         if self._scans is None:

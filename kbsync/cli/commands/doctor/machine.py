@@ -242,7 +242,7 @@ def _bases_of_former_mirrors(
     unused = [base for base in bases if not any(places.is_inside(path, base) for path in served)]
     if not unused:
         return
-    # The mirrors in the state; None without a state.
+    # The mirrors in the state; None if there is no state.
     folders: dict[str, str] | None = None
     with open_state(installation) as state:
         if state.exists:
