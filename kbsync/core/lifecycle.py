@@ -46,7 +46,7 @@ CONFIRMED_AFTER = 86400.0
 """Seconds after a deletion before kbsync lists the base to confirm it, unless another list came first."""
 
 UNDELETABLE_PAUSE = 7 * 86400.0
-"""Seconds between checks of a document that no deletion removes."""
+"""Seconds between checks of a document that exists even after several deletions."""
 
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0

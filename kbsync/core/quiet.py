@@ -63,8 +63,9 @@ class Settling:
         self._waits: dict[str, _Wait] = {}  # ordered by the start of tracking
 
     def touch(self, path: str, stamp: Stamp, now: float) -> None:
-        """Record that a check at `now` returned `stamp`. The first check starts the path's clock, a new stamp
-        its quiet time."""
+        """Record that a check at `now` returned `stamp`. The first check starts the path's longest wait; each
+        new stamp restarts its quiet time.
+        """
         wait = self._waits.get(path)
         if wait is None:
             wait = self._waits[path] = _Wait(stamp, since=now)

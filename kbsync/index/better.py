@@ -171,7 +171,7 @@ def _model() -> Any:
 
 
 def passage_reader() -> Callable[[bytes], Parsed]:
-    """Return a function that computes the vector of a passage, as a text in hexadecimal."""
+    """Return a function that computes the vector of a passage, as hexadecimal text."""
     import numpy as np
 
     model = E5()

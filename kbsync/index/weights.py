@@ -47,7 +47,9 @@ SAMPLED_VECTORS = 200
 """Number of vectors to estimate the similarity of unrelated texts from."""
 
 FEWEST_VECTORS = 50
-"""Number of vectors below which that can't be estimated: a small folder is often about one subject."""
+"""With fewer vectors, the similarity of unrelated texts can't be estimated: a small folder is often about one
+subject.
+"""
 
 
 def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float:

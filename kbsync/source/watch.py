@@ -224,7 +224,7 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def trouble(self) -> WatchTrouble | None:
-        """Return the problem, the likeliest cause first; cheap."""
+        """Return the problem; checks the likeliest cause first. Cheap."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"

@@ -88,7 +88,7 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, excluded: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Return only the work for uploads already sent, except those in `left`, and the deletion of
+        """Return only the work for uploads already sent (except those in `left`), and the deletion of
         `replaced` ones.
         """
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]

@@ -64,7 +64,9 @@ from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
-"""For low-priority requests: the seconds between two, and their share of `requests_per_minute`."""
+"""For low-priority requests: the minimum seconds between two of them, and their share of
+`requests_per_minute`.
+"""
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
