@@ -670,7 +670,7 @@ class _Sentences:
 
 def _describe_rules(selection: Selection) -> str:
     if selection.problem:
-        return f"The rules of its directory are not known: {selection.problem}."
+        return f"The rules of its directory are unknown: {selection.problem}."
     if selection.verdict.choice is FileChoice.SELECTED and not selection.verdict.rule:
         return "It is selected: nothing excludes it, and the target accepts its format."
     subject = "A directory above it is" if selection.closed else "It is"

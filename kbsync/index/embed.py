@@ -311,7 +311,7 @@ class OnnxEmbedder:
         self._inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
         if unknown := sorted(self._inputs.keys() - _INPUTS):
             raise UsageError(
-                f"embedding.path: {graph} asks for {', '.join(unknown)}; kbsync can give it "
+                f"embedding.path: {graph} needs the inputs {', '.join(unknown)}; kbsync provides only "
                 f"{', '.join(sorted(_INPUTS))}; export the model for feature extraction"
             )
         outputs = [tensor.name for tensor in self._session.get_outputs()]
@@ -326,7 +326,7 @@ class OnnxEmbedder:
             self.dimensions = int(self._run(["a"]).shape[1])
         except Exception as error:  # onnxruntime has a class for each kind of failure and no common base
             raise UsageError(
-                f"embedding.path: {graph} makes no vectors from a text ({error}); "
+                f"embedding.path: {graph} produces no vectors for a text ({error}); "
                 "export the model for feature extraction"
             ) from error
 

@@ -101,8 +101,7 @@ def _text(word: str) -> str:
 
 
 def _is_mirrored(place: Place) -> None:
-    """Check that searches find each file's word in its own document, and that there are no other documents.
-    """
+    """Check that searches find each file's word in its own document, and that there are no others."""
     verification = place.run("verify", "--json")
     assert verification.code == 0, verification.out
     for file in place.docs.rglob("*.md"):
