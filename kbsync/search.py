@@ -201,7 +201,7 @@ def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
 async def open_all(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:
-    """Open the mirrors with documents of ours until `stack` ends; also return by name why others can't be
+    """Open the mirrors that have documents, until `stack` ends; also return by name why others can't be
     opened.
     """
 

@@ -212,7 +212,7 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
             f"\nor create one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
-    # A command to paste contains the config and state only if they are not in their usual places.
+    # A command to paste names the config and state only if they are not in their default locations.
     named = choices.config is not None or environ.get("KBSYNC_CONFIG")
     elsewhere = choices.state_dir
     if elsewhere is None and environ.get("STATE_DIRECTORY"):

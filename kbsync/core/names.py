@@ -1,4 +1,4 @@
-"""Names documents at targets that keep no marker of ours. A name is readable, and identifies its file.
+"""Names documents at targets that don't keep our marker. A name is readable, and identifies its file.
 
 `guides/intro.md` becomes `guides__intro~mfrggzdf.md`: the flattened path, then a tag of the bytes. So a
 replacement never takes a name in use, and the name alone identifies the document. Every name is in Unicode's

@@ -142,7 +142,7 @@ class Audit:
     def _may_be_copy(self, listed: Listed, tx: Tx, is_read: bool) -> bool:
         """Return whether a document without a row may be a second copy of one of our files."""
         # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
-        # It is reported if another state marked it, or if it has a tag of ours and the bytes of that tag.
+        # It is reported if another state marked it, or if it has one of our tags and the bytes of that tag.
         binding, entry = self._binding, tx.entries.get(self._binding.mirror, listed.path or "")
         if was_sent_by_kbsync(binding, listed) or entry is None:
             return was_sent_by_kbsync(binding, listed)

@@ -201,8 +201,9 @@ def _needs_document(row: Upload) -> bool:
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
-    """Return whether the document has a mark of kbsync or, at targets without marks, a tag of ours and (if
-    known) its bytes."""
+    """Return whether the document has a mark of kbsync or, at targets without marks, one of our tags and (if
+    known) its bytes.
+    """
     if binding.limits.marks:
         return listed.upload_id is not None
     tag = binding.read(listed).digest
@@ -236,13 +237,13 @@ def _fit_page(
 ) -> bool | None:
     """Return the same as `_fit` for the web page of a link file, created `after` seconds after the request.
 
-    A list has no name of ours for a web page. The proof is its address, if the list has it, and a creation
+    A list doesn't have our names for web pages. The proof is its address, if the list has it, and a creation
     time between the request and a while after it. Without both it stays in doubt: it may be ours or a
     colleague's. A document created at another time, or a file according to its name, is not in doubt.
     """
     if is_address(listed.name):
         is_other = not same_address(address, listed.name)
-    elif binding.settings.names == "tagged" and listed.digest is not None:  # it has a name of ours
+    elif binding.settings.names == "tagged" and listed.digest is not None:  # it has one of our names
         is_other = True
     else:
         last = unquote(urlsplit(address).path.rpartition("/")[2])

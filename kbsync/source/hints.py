@@ -19,7 +19,7 @@ class HintKind(enum.IntEnum):
     """How much to check."""
 
     FILE = 0  # this path
-    TREE = 1  # this directory and everything below; only this path if it is no directory any more
+    TREE = 1  # this directory and everything below; only this path if it is no longer a directory
     GONE_TREE = 2  # every known path below: a directory vanished or was moved away
 
 

@@ -330,7 +330,8 @@ class Watcher:
         rescan: float = RESCAN,
         machine: Machine | None = None,
     ) -> None:
-        """`root`: the folder or a symlink to it. `state_dir`: an existing directory of ours, not below it.
+        """`root`: the folder or a symlink to it. `state_dir`: our state directory, which exists and isn't
+        below it.
 
         `on_hint` (hints arrived) and `on_wake` (a command used `wake`) are called in the loop's thread.
         `ignores` is called in another thread with a relative path; True drops the hint.

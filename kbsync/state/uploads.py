@@ -389,7 +389,7 @@ class Uploads(Table):
     # ----------------------------------------------------------------------------------
 
     def unlabel(self, mirror: int, binding: int) -> None:
-        """Record that the target has no document under its right name any more; drop intended uploads."""
+        """Record that no document at the target has the right name any more; drop intended uploads."""
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))

@@ -595,7 +595,7 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
 
 
 def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers; raise an error of ours if they can't be sent, because those of httpx and h11 would
+    """Return the headers; raise our own error if they can't be sent, because those of httpx and h11 would
     quote the key.
     """
     for name, value in headers.items():

@@ -256,8 +256,8 @@ class ErrorRule:
             wait = self.pause if case.retry_after is None else case.retry_after
             return self.means(reason, code=code, retry_after=wait, is_rate_limit=self.is_rate_limit)
         if issubclass(self.means, Rejected):
-            # A refusal without a reason doesn't blame the document (promise 9), unless the rule has a
-            # sentence of ours.
+            # A refusal without a reason doesn't blame the document (promise 9), unless the rule has its own
+            # sentence.
             is_open = (
                 self.means is Rejected and not (self.says or self.hint) and case.gives_no_reason(self.code)
             )
