@@ -362,11 +362,11 @@ def _words_json(words: Sequence[MatchedWord]) -> list[dict[str, Any]]:
 
 
 _MOST_WORDS = 8
-"""Maximum number of words in a line for people."""
+"""Maximum number of words in a line of text output."""
 
 
 def why_lines(hit: FoundDocument) -> list[str]:
-    """Return why a search found a document, in one or two lines for people."""
+    """Return why a search found a document, in one or two lines of text."""
     reasons = hit.hit.reasons
     if reasons is None:
         return [f"score {hit.hit.score:.2f} from the service, which gives no reasons"]

@@ -20,7 +20,7 @@ class Clock(Protocol):
         """Return the seconds since the epoch."""
 
     def steady(self) -> float:
-        """Return the seconds since a fixed moment of this process."""
+        """Return the seconds of a monotonic clock, which has no fixed zero."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait this many seconds."""

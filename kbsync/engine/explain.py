@@ -519,7 +519,10 @@ class _Sentences:
             return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
             return "a kbsync upgrade excluded it, and upgrades never delete"
-        return self._why_halted() or "the next pass deletes its document, unless too many would go at once"
+        return (
+            self._why_halted()
+            or "the next pass deletes its document, unless too many would be deleted at once"
+        )
 
     def _why_outdated(self) -> str:
         """Return why searches find outdated content; '' if they find the file's own."""

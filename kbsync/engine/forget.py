@@ -83,7 +83,7 @@ async def forget(
     deleted = 0
     if delete_documents and record.binding is not None:
         if target is None:
-            raise KbsyncError(f"{record.name}: no target was given to delete its documents at")
+            raise KbsyncError(f"{record.name}: can't delete its documents without a target")
         base, number = await target.base(), record.binding
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
         if binding is None or not leads_to(target, base, binding):

@@ -214,7 +214,7 @@ class _ClockAhead:
         return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
-        """Return the seconds since a fixed moment of this process."""
+        """Return the seconds of a monotonic clock, which has no fixed zero."""
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:

@@ -542,7 +542,7 @@ class Reconciler:
         await self.scan_trees()
 
     async def _note_lost_trees(self, checked: Sequence[tuple[str, PathStat]]) -> None:
-        """Record former directories that are not directories any more."""
+        """Record former directories that are no longer directories."""
 
         def miss(tx: Tx) -> None:
             for path, stat in checked:

@@ -526,7 +526,7 @@ def _session(graph: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(
-            "embedding.type: onnx needs the package onnxruntime; install it beside kbsync: "
+            "embedding.type: onnx needs the package onnxruntime; install it alongside kbsync: "
             + install_command("onnxruntime")
         ) from error
     options = onnxruntime.SessionOptions()

@@ -90,7 +90,7 @@ def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) 
 
 
 def behind(scores: Sequence[float], lowest: float) -> list[float]:
-    """Return scores for candidates behind all ranked ones: in their order, below `lowest`."""
+    """Scale the scores so that all are below `lowest`, in the same order."""
     best = max(scores, default=1.0) or 1.0
     return [0.999 * lowest * score / best for score in scores]
 

@@ -153,7 +153,7 @@ class DaskCluster:
 
         if find_spec("distributed") is None:
             raise UsageError(
-                "prepare.dask needs the package distributed; install it beside kbsync: "
+                "prepare.dask needs the package distributed; install it alongside kbsync: "
                 + install_command("distributed")
             )
         self._config, self._connect_within = config, connect_within

@@ -120,7 +120,7 @@ def recognizers() -> Readers:
 
 
 def encoders() -> Readers:
-    """Return what computes better vectors. Loads the model, after the fences are up."""
+    """Return the reader that computes better vectors. Loads the model; call this after the fences are up."""
     from kbsync.index.better import passage_reader
 
     return {extension_of(PASSAGE): passage_reader()}

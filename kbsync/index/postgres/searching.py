@@ -334,8 +334,9 @@ class PostgresSnapshot:
         document_count: int,
         near: Sequence[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
-        """Return the best by words as in SQLite, the first passages of the best names with their documents,
-        all names with some of the terms, the weights of the terms, and the average length of a passage.
+        """Return the best matches by words as in SQLite, the first passages of the best names with their
+        documents, all names with some of the terms, the weights of the terms, and the average length of a
+        passage.
 
         Very common words find only passages in `near`, and add to the scores of passages that other words
         find.

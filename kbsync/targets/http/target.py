@@ -331,8 +331,8 @@ class ServiceTarget(Target, Generic[Row]):
         return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:
-        """Return the SHA-256 (lower-case hex) of a stored file at its signed address; errors as
-        `Client.read`.
+        """Return the SHA-256 (lower-case hex) of a stored file at its signed address; raises the same errors
+        as `Client.read`.
         """
         digest = hashlib.sha256()
         async with aclosing(self._client.read(url, limit=self._most_bytes or 0)) as pieces:
