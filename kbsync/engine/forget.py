@@ -36,7 +36,7 @@ class StillThere(KbsyncError):
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What a mirror owns: `documents` in its knowledge base, `elsewhere` in former ones.
+    """The documents that a mirror owns: `documents` in its knowledge base, `elsewhere` in former ones.
 
     `unsure`: uploads without a response, which may have created documents.
     """

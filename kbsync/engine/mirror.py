@@ -59,7 +59,7 @@ class AwaitedFiles:
     """The files that a scan found being written: a pass is done once it waits for none of them.
 
     Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan,
-    and in a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves for good once its
+    and in a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves permanently once its
     file is recorded, vanishes, or was read after the longest wait; the next pass checks it again. So a pass
     checks each path a bounded number of times, whatever happens in the folder.
     """

@@ -272,7 +272,7 @@ class DaskCluster:
         return _result(self._begin(self._survey()))
 
     def close(self) -> None:
-        """Give up the current work, with `Unavailable`, and close the connection; repeatable."""
+        """Fail the current work with `Unavailable` and close the connection. May be called again."""
         self._closed = True
         self._room.close()
         self._loop.close(self._aclose())

@@ -113,7 +113,7 @@ def readers() -> Readers:
 
 
 def recognizers() -> Readers:
-    """Return what recognizes scanned pages, by format. Loads the models, after the fences are up."""
+    """Return the readers of scanned pages, by format. Loads the models; call this after the fences are up."""
     from kbsync.index.read import scans
 
     return {"pdf": scans.load().read_page}

@@ -429,7 +429,7 @@ class Writer:
         return document_id, {}
 
     def _check_complete(self, path: str | bytes, documents: Sequence[int]) -> None:
-        """Raise `DamagedError` if one of these, or one at this path, has lost chunks.
+        """Raise `DamagedError` if one of `documents`, or the document at `path`, has lost chunks.
 
         Their words can't be removed without the text, and would match whatever chunk gets the number next.
         """
