@@ -1,4 +1,4 @@
-"""`kbsync forget`: ends a mirror and, on request, deletes its documents in the knowledge base."""
+"""`kbsync forget`: forgets a mirror and, on request, deletes its documents in the knowledge base."""
 
 from __future__ import annotations
 
