@@ -121,7 +121,7 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scanning:
-    """The folder for the texts of scanned pages, and the mirror's. `recognize` replaces what reads them."""
+    """The folder for the texts of scanned pages, and the mirror's. `recognize` replaces their reader."""
 
     folder: Path
     root: Path
@@ -469,7 +469,7 @@ class IndexedTarget(Target):
             return whole
         if not self.reads_scans:
             if not outcome.chunks:
-                return _unread_scan(f"`{_command_for_scans()}` installs what reads them")
+                return _unread_scan(f"`{_command_for_scans()}` installs OCR for them")
             self._scans.announce(outcome, is_read=False)
             return outcome
         self._scans.announce(outcome, is_read=False)
