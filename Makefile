@@ -1,16 +1,16 @@
 # make try [FOLDER=~/some/folder]   mirror a folder and search it (default: examples/handbook)
-# make standin ARGS='zhipu'         serve a stand-in for a vendor, to try kbsync without an account
-# make test                         lint and the quick tests, in under four minutes
-# make test-rest KBSYNC_SEED=…      all other tests, and the size of an installation
-# make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
-# make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
-# make peers                        kbsync compared with other tools, which it installs; prints a table
-# make release                      sdist, wheel and list of packages in dist/, built twice and checked
-# make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
+# make standin ARGS='zhipu'         simulate a service, to try kbsync without an account
+# make test                         run lint and the quick tests, in under four minutes
+# make test-rest KBSYNC_SEED=…      run all other tests, and measure the size of an installation
+# make torture [TIME=10m] [SEED=1]  test with crashes, wrong responses, overload and hostile input, for TIME
+# make servers [ONLY=name]          install real servers and MCP's own tools, and run tests against them
+# make peers                        install other tools, and print a table that compares kbsync with them
+# make release                      build sdist, wheel and list of packages in dist/, twice, and check them
+# make mistakes [ONLY=word]         insert bugs on purpose, and show which test catches each
 #
-# VENV=…    where the virtual environment lies (default: .venv)
-# PYTHON=…  the Python it is made from (default: the newest of 3.14 … 3.11 that works)
-# SETUP=no  take the environment as it is
+# VENV=…    the virtual environment (default: .venv)
+# PYTHON=…  the Python to create it with (default: the newest of 3.14 … 3.11 that works)
+# SETUP=no  don't install or update the environment
 
 VENV ?= .venv
 FOLDER ?= examples/handbook
@@ -20,7 +20,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup try standin test test-rest servers torture peers mistakes lint bench release
 
-# For make an unquoted space ends the name of a target.
+# Escape spaces, which would end the name of a make target.
 empty :=
 DONE := $(subst $(empty) $(empty),\ ,$(VENV))/.kbsync
 
@@ -32,7 +32,7 @@ setup: $(if $(filter no,$(SETUP)),,$(DONE)-dev)
 try: $(if $(filter no,$(SETUP)),,$(DONE))
 	@tools/try.sh
 
-# `exec`, so that what ends make ends the server.
+# `exec`, so that a signal that ends make also ends the server.
 standin: $(if $(filter no,$(SETUP)),,$(DONE)-standin)
 	@exec "$(VENV)/bin/python" -m kbsync_standin $(ARGS)
 
@@ -45,11 +45,11 @@ test-rest: setup
 lint: setup
 	@tools/check.sh lint
 
-# Their environments are kept in ~/.cache/kbsync-servers, or in $KBSYNC_SERVERS_DIR.
+# Keeps their environments in ~/.cache/kbsync-servers, or in $KBSYNC_SERVERS_DIR.
 servers: setup
 	@"$(VENV)/bin/python" -m tests.servers $(ONLY)
 
-# Their environments are kept in ~/.cache/kbsync-peers, or in $KBSYNC_PEERS_DIR.
+# Keeps their environments in ~/.cache/kbsync-peers, or in $KBSYNC_PEERS_DIR.
 peers: setup
 	@"$(VENV)/bin/python" benchmarks/peers/run.py
 
@@ -65,7 +65,7 @@ release: setup
 bench: setup
 	@tools/bench.sh
 
-# An environment made for tests serves to try as well.
+# `make try` also works in an environment installed for tests.
 $(DONE): pyproject.toml
 	@tools/setup.sh .
 

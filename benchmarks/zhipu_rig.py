@@ -65,7 +65,7 @@ class StandIn:
         return Requests(log["total"], log["by_op"], log["in_flight_max"])
 
     def violations(self) -> list[str]:
-        """Return the requests that broke the vendor's rules."""
+        """Return the requests that broke the service's rules."""
         return list(self._control("GET", "/violations"))
 
     def _control(self, method: str, path: str) -> Any:

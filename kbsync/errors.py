@@ -1,6 +1,6 @@
 """Errors, one class for each reaction of the caller: four kinds of target errors, and those of this machine.
 
-A target translates its vendor's codes into these, in its own folder and nowhere else.
+A target translates its service's codes into these, in its own folder and nowhere else.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ShortageError(StateError):
 
 
 class TargetError(KbsyncError):
-    """A request to a target failed; `code` is the vendor's own code.
+    """A request to a target failed; `code` is the service's own code.
 
     `has_removed`: the failed put deleted the document that it should replace. `is_answer`: the target itself
     reported the error, so the document didn't crash it.

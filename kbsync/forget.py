@@ -53,8 +53,8 @@ class Holdings:
 
     @property
     def documents(self) -> int:
-        """Return how many documents this mirror has, or an earlier one with its name left, in the knowledge
-        base.
+        """Return how many documents this mirror has in the knowledge base, including those that an earlier
+        one of its name left.
         """
         return self.owned.documents + sum(base.documents for base in self.leftovers)
 

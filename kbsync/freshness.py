@@ -158,7 +158,7 @@ class Freshness:
             yield Note(f"{format_count(documents.failed, 'file')} failed; {command_line('status')} says why")
         if not is_watched:
             since = self.status.last_pass
-            changes = f"changes since {iso(since)} are not known" if since else "nothing indexed yet"
+            changes = f"changes since {iso(since)} are unknown" if since else "nothing indexed yet"
             next_step = (
                 f"this one can't follow it: {obstacle}" if obstacle else f"start it with: {command_line('')}"
             )

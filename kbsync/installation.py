@@ -71,7 +71,7 @@ class Installation:
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
     def rename_base(self, old: str, new: str) -> None:
-        """Move a built-in knowledge base without a configured path to its mirror's new name. Repeatable.
+        """Move a built-in knowledge base without a configured path to its mirror's new name. Safe to repeat.
 
         Raises `StateError`.
         """

@@ -154,7 +154,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """Return the fields without empty ones, for people; programs get every key."""
+    """Return the fields without empty ones, for text logs; JSON logs have every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 

@@ -104,8 +104,7 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
 
 
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
-    """Take turns until the work of the scan is done. Returns how the pass ends if it halts or gives up
-    earlier."""
+    """Do the work of the scan, turn by turn. Returns how the pass ends if it halts or gives up earlier."""
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
     while mirror.halt is None:
         worker.rested.clear()
@@ -289,7 +288,7 @@ def location_of(mirror: MirrorConfig) -> str:
 
 
 def identities_of(config: Config) -> list[MirrorIdentity]:
-    """Return the identities by which the state may know the config's mirrors."""
+    """Return the identities under which the state may store the config's mirrors."""
     return [
         MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), location_of(mirror))
         for mirror in config.mirrors

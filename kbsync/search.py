@@ -201,7 +201,7 @@ def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
 async def open_all(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:
-    """Open the mirrors with documents of ours until `stack` ends; also return by name why others can't be
+    """Open the mirrors that have documents, until `stack` ends; also return by name why others can't be
     opened.
     """
 
@@ -362,11 +362,11 @@ def _words_json(words: Sequence[MatchedWord]) -> list[dict[str, Any]]:
 
 
 _MOST_WORDS = 8
-"""Maximum number of words in a line for people."""
+"""Maximum number of words in a line of text output."""
 
 
 def why_lines(hit: FoundDocument) -> list[str]:
-    """Return why a search found a document, in one or two lines for people."""
+    """Return why a search found a document, in one or two lines of text."""
     reasons = hit.hit.reasons
     if reasons is None:
         return [f"score {hit.hit.score:.2f} from the service, which gives no reasons"]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the benchmarks one after the other, half an hour in all; only those named in $ONLY where that is set.
+# Runs the benchmarks one after the other, which takes half an hour. $ONLY selects some of them by name.
 set -eu
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/kbsync-bench.XXXXXX")
@@ -10,15 +10,15 @@ for source in benchmarks/*.py; do
     name=$(basename "$source" .py)
     case " ${ONLY:-$name} " in *" $name "*) ;; *) continue ;; esac
     case $name in
-    tree | zhipu_rig | canned | bodies | cage | limits_rig) continue ;; # what the others measure with
+    tree | zhipu_rig | canned | bodies | cage | limits_rig) continue ;; # imported by the others
     scan | whole_pass)
         if [ ! -e "$scratch/tree.built" ]; then
             "$VENV/bin/python" benchmarks/tree.py "$scratch/tree" 100000 1000
-            touch "$scratch/tree.built" # scan builds it itself where this is missing
+            touch "$scratch/tree.built" # without this file, scan builds the tree itself
         fi
         set -- "$scratch/tree"
         ;;
-    xquad) # its questions are not part of this project
+    xquad) # its questions aren't part of this project
         if [ -z "${KBSYNC_XQUAD:-}" ]; then
             echo "-- xquad: left out; set KBSYNC_XQUAD to the folder of its questions"
             continue
@@ -27,5 +27,5 @@ for source in benchmarks/*.py; do
     *) set -- ;;
     esac
     echo "-- $name"
-    PYTHONPATH=. "$VENV/bin/python" "$source" "$@" # the tests' browser serves one of them
+    PYTHONPATH=. "$VENV/bin/python" "$source" "$@" # one of them uses the tests' browser
 done

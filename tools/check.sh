@@ -2,16 +2,16 @@
 # Runs checks by name and stops at the first that fails: check.sh quick lint size rest
 set -eu
 
-# The tests make many small files and let go of them again: in memory, where there is room for them.
+# Tests create and delete many small files, so keep them in memory if there is room.
 roomy() { [ -w "$1" ] && [ "$(df --output=avail "$1" | tail -n 1)" -gt 1000000 ]; }
 if [ -z "${TMPDIR:-}" ] && roomy /dev/shm; then TMPDIR=/dev/shm; fi
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/kbsync-check.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
-# Else every program that a test starts would compile all of kbsync once more.
+# Otherwise every program that a test starts would compile all of kbsync again.
 unset PYTHONDONTWRITEBYTECODE
 
-# What the checks remember from one run to the next lies in the checkout, unless that is only to be read.
+# The checks keep their caches in the checkout, unless it is read-only.
 imports_cache=
 if [ ! -w . ]; then
     export RUFF_CACHE_DIR="$scratch/ruff" MYPY_CACHE_DIR="$scratch/mypy" PYTHONPYCACHEPREFIX="$scratch/bytecode"
@@ -19,7 +19,7 @@ if [ ! -w . ]; then
     imports_cache=--no-cache
 fi
 
-# One line for a check that passes; what it had to say only if it fails.
+# Runs a check; prints one line if it passes, its output only if it fails.
 quietly() {
     name=$1
     shift
@@ -31,7 +31,7 @@ quietly() {
     fi
 }
 
-# A check whose figures are worth seeing.
+# Runs a check and prints its output, which has figures worth seeing.
 openly() {
     name=$1
     shift
@@ -52,15 +52,15 @@ lint() {
 
 size() { openly "size" "$VENV/bin/python" tools/check_size.py; }
 
-# pytest rewrites the assertions of each test once and keeps that, but processes that start together would each
-# rewrite all of them.
+# pytest rewrites the assertions of each test module once and caches the result, but processes that start at the
+# same time would each rewrite all of them.
 rewrite_assertions() {
     find tests -name 'test_*.py' | sort |
-        xargs -P "$1" -n 130 "$VENV/bin/python" -m pytest --collect-only >/dev/null 2>&1 || true # the tests will tell
+        xargs -P "$1" -n 130 "$VENV/bin/python" -m pytest --collect-only >/dev/null 2>&1 || true # the tests report any error
 }
 
-# Leftovers of other runs, or of another user, must not get in the way: hence a basetemp of our own. Two processes
-# more than there are cores, since many tests wait for a daemon.
+# A separate basetemp, because leftovers of other runs or users could cause failures. Two more processes than cores,
+# because many tests wait for a daemon.
 tests() {
     cores=$(nproc)
     rewrite_assertions "$cores"
@@ -68,7 +68,7 @@ tests() {
     openly "pytest" "$VENV/bin/python" -m pytest -n "$workers" --dist worksteal --basetemp "$scratch/tests" "$@"
 }
 
-# Lint and the quick tests side by side; what lint prints comes last.
+# Runs lint and the quick tests in parallel; prints lint's output last.
 quick() {
     (lint) >"$scratch/lint" 2>&1 &
     linting=$!
@@ -79,10 +79,10 @@ quick() {
     return "$code"
 }
 
-# What `quick` left out of the tests, when it ran with the same KBSYNC_SEED.
+# Runs the tests that `quick` skipped when it ran with the same KBSYNC_SEED.
 rest() {
     [ -n "${KBSYNC_SEED:-}" ] || {
-        echo "of which run? set KBSYNC_SEED to what it printed" >&2
+        echo "set KBSYNC_SEED to the seed that make test printed" >&2
         exit 2
     }
     KBSYNC_SHARE=rest tests

@@ -101,12 +101,12 @@ class Builder:
             case "USER":
                 self.stage.user = step.rest
             case _:
-                raise ValueError(f"{DOCKERFILE}: {step.name} is not known here")
+                raise ValueError(f"{DOCKERFILE}: unknown instruction {step.name}")
 
     def _begin(self, words: list[str]) -> None:
         suite = re.fullmatch(r"debian:(\w+)-slim", words[0])
         if suite is None:
-            raise ValueError(f"{words[0]} cannot be made by debootstrap")
+            raise ValueError(f"debootstrap can't build {words[0]}")
         name = words[2] if len(words) > 2 else "image"
         self.stage = self._named[name] = Stage(self._scratch / name)
         shutil.rmtree(self.stage.root, ignore_errors=True)
@@ -275,7 +275,7 @@ def listed(root: Path) -> set[str]:
 def check(is_so: bool, what: str) -> None:
     """Print what was checked; exit if it is wrong."""
     if not is_so:
-        raise SystemExit(f"NOT SO: {what}")
+        raise SystemExit(f"FAILED: {what}")
     print(f"ok: {what}", flush=True)
 
 

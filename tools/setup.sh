@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment $VENV, if there is none, and installs kbsync into it: setup.sh . for those who use it,
-# setup.sh . standin with the stand-in servers, setup.sh '.[dev]' with these and all that the checks and tests need
+# Creates the virtual environment $VENV, if it doesn't exist, and installs kbsync into it. `setup.sh .` installs only
+# kbsync, `setup.sh . standin` also the stand-in servers, `setup.sh '.[dev]'` also everything for checks and tests.
 set -eu
 
 case "$*" in
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-# A name on PATH may be a wrapper that only says that this version is not installed, so each is tried.
+# Try each: a name on PATH may be a wrapper that only reports that this version isn't installed.
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
         "$PYTHON" -c "$fits" 2>/dev/null && command -v "$PYTHON" && return
@@ -26,20 +26,20 @@ find_python() {
 }
 
 make_with_uv() {
-    python=$(find_python) || python=3.13 # uv brings one along
+    python=$(find_python) || python=3.13 # uv can download it
     uv venv --quiet --seed --python "$python" "$VENV"
 }
 
 make_with_python() {
     python=$(find_python) || fail \
         "kbsync needs Python 3.11 or newer; this machine has $(python3 --version 2>/dev/null || echo none)." \
-        "Install one (Debian, Ubuntu: sudo apt install python3 python3-venv) and name it: make PYTHON=python3.12 …"
+        "Install one (Debian, Ubuntu: sudo apt install python3 python3-venv) and pass it: make PYTHON=python3.12 …"
     if "$python" -c 'import venv, ensurepip' 2>/dev/null; then
         "$python" -m venv "$VENV"
     elif "$python" -c 'import venv, pip' 2>/dev/null; then
-        "$python" -m venv --without-pip "$VENV" # pip from outside serves as well
+        "$python" -m venv --without-pip "$VENV" # a pip outside of the environment can install into it
     else
-        fail "$python cannot make virtual environments." \
+        fail "$python can't create virtual environments." \
             "Debian, Ubuntu: sudo apt install python3-venv; then try again."
     fi
 }
@@ -59,7 +59,7 @@ if [ ! -x "$VENV/bin/python" ]; then
     if has_uv; then make_with_uv; else make_with_python; fi
 fi
 "$VENV/bin/python" -c "$fits" 2>/dev/null ||
-    fail "$VENV holds no Python 3.11 to 3.14; remove it (rm -r $VENV) and try again."
+    fail "$VENV has no Python 3.11 to 3.14; remove it (rm -r $VENV) and try again."
 
 echo "installing kbsync into $VENV (about 58 MB, more for the tests; once) …" >&2
 what=$*

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Plays the exercises in tests/torture for $TIME, from $SEED on; only those named in $ONLY where that is set.
+# Runs the exercises in tests/torture for $TIME, starting with $SEED. $ONLY selects some of them by name.
 set -eu
 
-# Everything is written many times over: in memory where there is room.
+# The exercises write a lot, so keep their files in memory if there is room.
 room=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
 if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "${room:-0}" -gt 1000000 ]; then
     export TMPDIR=/dev/shm

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Mirrors $FOLDER into the embedded knowledge base and runs a sample search: $QUERY, or one made up.
+# Mirrors $FOLDER into the built-in knowledge base and runs a search for $QUERY, or for a sample question.
 set -eu
 
 kbsync="$VENV/bin/kbsync"
 case $FOLDER in
-"~" | "~/"*) FOLDER=$HOME${FOLDER#"~"} ;; # not every shell expands it after FOLDER=
+"~" | "~/"*) FOLDER=$HOME${FOLDER#"~"} ;; # some shells don't expand ~ after FOLDER=
 esac
 
-# A word as it can be pasted into a shell.
+# Prints a word quoted for a shell.
 quoted() {
     case $1 in
     *[!A-Za-z0-9_./-]* | "") printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")" ;;
@@ -24,7 +24,7 @@ show() {
 
 code=0
 show "$kbsync" --once --folder "$FOLDER" || code=$?
-# 1: some documents failed, which were named; the others can be searched.
+# 1: some documents failed, and kbsync has named them; the others are searchable.
 [ "$code" -le 1 ] || exit "$code"
 
 if [ -z "${QUERY:-}" ]; then

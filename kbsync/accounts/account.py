@@ -133,7 +133,7 @@ class Bases:
         return [card async for card in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, with page numbers from 1. A vendor overrides this or `list_all`."""
+        """Return a page of the list, with page numbers from 1. A service overrides this or `list_all`."""
         raise NotImplementedError
 
     async def get(self, base_id: str) -> BaseCard:

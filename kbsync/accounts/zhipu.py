@@ -1,7 +1,7 @@
 """Manages the knowledge bases, the applications and the callback URL of a Zhipu account.
 
-Source: the vendor's manual of the knowledge API, 3.3, 3.4, 3.6 and 3.9, and its page on creating a knowledge
-base. The vendor's current pages no longer list the calls about callbacks.
+Source: the service's manual of the knowledge API, 3.3, 3.4, 3.6 and 3.9, and its page on creating a knowledge
+base. The service's current pages no longer list the calls about callbacks.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ DEFAULT_MODEL = "embedding-3"
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
 """Maximum length of an application's name and description, in characters."""
 
-# With the vendor's own default, an answer uses only a single passage.
+# With the service's own default, an answer uses only a single passage.
 DEFAULT_RECALL = {
     "slice_config_type": "customized",
     "recall_method": "embedding",
@@ -355,7 +355,7 @@ def _application_path(application_id: str) -> str:
 def _application_body(request: ApplicationRequest, present: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON body of a request.
 
-    Raises `Rejected` for values that the vendor's manual forbids. `present`: the application's current
+    Raises `Rejected` for values that the service's manual forbids. `present`: the application's current
     fields.
     """
     _check_application(request)

@@ -1,7 +1,7 @@
 """Gets answers from a Zhipu knowledge base: from an application of the account, or from a model of the
 platform that gets the passages of a search.
 
-Source: the vendor's page on chat completions.
+Source: the service's page on chat completions.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def choose(
     with_bases: bool = True,
     mistyped: bool = False,
 ) -> Installation:
-    """Return the config and state that options, environment and the usual places name. Creates no file.
+    """Find the config and the state by the options, the environment and the default locations. Creates no
+    file.
 
     `here`: without a config and `--folder`, use the known folder around the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
@@ -211,7 +212,7 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
             f"\nor create one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
-    # A command to paste contains the config and state only if they are not in their usual places.
+    # A command to paste names the config and state only if they are not in their default locations.
     named = choices.config is not None or environ.get("KBSYNC_CONFIG")
     elsewhere = choices.state_dir
     if elsewhere is None and environ.get("STATE_DIRECTORY"):
@@ -274,7 +275,7 @@ def prepare(installation: Installation, choices: Choices | None = None) -> None:
     """
     _refuse_bad_places(installation)
     if "--folder" in installation.flags:
-        # Then a later command in the folder needs no option.
+        # So that later commands in the folder need no options.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
         earlier = recall(installation.state_dir)
         options = earlier if choices is None else _folder_options(choices).over(earlier)
@@ -444,7 +445,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str | None, M
     import time
 
     def leave(tx: Tx) -> None:
-        # In one transaction: half a request is worse than none.
+        # In one transaction, so that no request is sent in part.
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
@@ -520,7 +521,7 @@ def request_reload(installation: Installation, otherwise: str) -> str:
         holder = lock.find_holder(installation.state_dir)
     except (KbsyncError, OSError) as error:
         # The config is changed already.
-        return f"the running kbsync could not be asked to reload the config ({error}); restart it"
+        return f"can't ask the running kbsync to reload the config ({error}); restart it"
     return (
         "the running kbsync reloads the config now"
         if holder is not None and holder.keeps_running
@@ -529,11 +530,11 @@ def request_reload(installation: Installation, otherwise: str) -> str:
 
 
 def when_done(installation: Installation) -> str:
-    """Return a text that says who carries out such messages and when."""
+    """Return text that says which kbsync acts on such messages, and when."""
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
-        return printable(f"{' and '.join(paused)} {are} paused; it happens after: {resume}")
+        return printable(f"{' and '.join(paused)} {are} paused; this happens after: {resume}")
     if lock.is_held(installation.state_dir):
-        return "the running kbsync does it now"
-    return printable(f"the next pass does it: {installation.command_line('--once')}")
+        return "the running kbsync does this now"
+    return printable(f"the next pass does this: {installation.command_line('--once')}")

@@ -130,7 +130,7 @@ def _count_entries(
 
 
 def _unsearched_folders(vault: Path) -> list[str]:
-    """Return the folders of a vault that its own settings exclude from search, and that of its templates.
+    """Return the folders that a vault's own settings exclude from search, and the one with its templates.
 
     Obsidian's settings may have patterns as well; only folders that exist are returned.
     """

@@ -49,7 +49,7 @@ def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool
 
 
 def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
-    """Yield folders of the configs in the usual places, and whether something was mirrored."""
+    """Yield folders of the configs in the default locations, and whether something was mirrored."""
     for file in filter(os.path.lexists, places.config_places(environ)):
         from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
 

@@ -75,7 +75,7 @@ DOCUMENT = click.Path(readable=False)
 """A file in a mirror; the command, not click, reports whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")
-"""Options with a single path; two values are an error, so that none is dropped silently."""
+"""Options that take one path. Two different values are an error: kbsync silently ignores neither."""
 
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
@@ -118,12 +118,12 @@ class GlobalOption(click.Option):
         return None
 
     def full_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the help that other options write into `--help`."""
+        """Return the help text; `get_help_record` hides it from the `--help` of commands."""
         return super().get_help_record(ctx)
 
 
 class FoldedOptions(GlobalOption):
-    """The global option whose line in `--help` represents all of them."""
+    """The global option whose line in `--help` stands for all of them."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line for the help."""

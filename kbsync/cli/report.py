@@ -57,8 +57,8 @@ Reason = tuple[str, str]
 class MirrorReport(Freshness):
     """A mirror's status, with the first of its failed and held documents.
 
-    `trouble`: why its pass could not end. `busy`: files that were still being written. `rate`: documents per
-    second that became searchable lately.
+    `trouble`: why its pass could not finish. `busy`: files that were still being written. `rate`: documents
+    per second that became searchable lately.
     """
 
     failed: tuple[Reason, ...] = ()
@@ -132,7 +132,7 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)
-        state = "running" if holder.keeps_running else "not running; a single pass or command is at work"
+        state = "running" if holder.keeps_running else "not running; a single pass or command has been active"
         return f"{state} since {clock} (pid {holder.pid})"
     passes = [report.since_pass for report in reports if report.has_passed]
     last = f"last pass {format_duration(min(passes))} ago" if passes else "no pass has finished yet"
@@ -338,7 +338,7 @@ def log_error(text: str, error: BaseException | None = None) -> None:
 
 
 def log_problems(installation: Installation, reports: Sequence[MirrorReport], logged: LoggedEvents) -> None:
-    """Log the problems at the end as events, the worst first, without those logged before."""
+    """Log the problems at the end as events, the worst first, except those logged before."""
     for report in worst_first(reports):
         name = report.status.name
         for problem in mirror_problems(installation, report):

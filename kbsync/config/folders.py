@@ -81,7 +81,7 @@ def remove_mirror(
             return text
         if len(names) == 1:
             raise UsageError(
-                f"{name} is the only mirror in {config_path}, and a config needs one; "
+                f"{name} is the only mirror in {config_path}, and a config needs at least one; "
                 "add another folder first, "
                 f"or forget this mirror with: {command_line(f'forget {name}')}"
             )

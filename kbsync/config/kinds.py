@@ -269,7 +269,7 @@ class Choice(ValueKind):
         return {"type": "string", "enum": list(self.words)}
 
     def limits(self) -> str:
-        """Return the words, unless the description has them all."""
+        """Return the allowed words, unless the description mentions all of them."""
         if all(f"`{word}`" in self.plain for word in self.words):
             return ""
         return ": " + ", ".join(f"`{word}`" for word in self.words)

@@ -113,7 +113,7 @@ class PrepareConfig:
         ),
     ] = ""
     bytes_in_flight: Annotated[
-        int, Bytes("maximum bytes of files in flight; a larger file goes alone", least=1)
+        int, Bytes("maximum bytes of files in flight; a larger file is sent alone", least=1)
     ] = 268435456
 
     @property

@@ -18,7 +18,7 @@ from kbsync.permissions import make_private_folder, replace_private
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
     """Return the type of the network file system of `path`, which need not exist; None for others.
 
-    Also None without mountinfo (proc(5)).
+    Also None if there is no mountinfo (proc(5)).
     """
     try:
         mounted = mounts(mountinfo)

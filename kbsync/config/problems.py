@@ -15,7 +15,7 @@ _LONGEST_SHOWN = 60
 
 
 def shorten(text: str, longest: int = _LONGEST_SHOWN) -> str:
-    """Return `text` for one line of a terminal: printable and shortened."""
+    """Return `text`, printable and shortened, for one line of a terminal."""
     plain = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )

@@ -68,7 +68,7 @@ class Draft:
         return self._lines.get(loc)
 
     def move(self, old: Loc, new: Loc) -> None:
-        """Give the value at `new` the line of its origin `old`."""
+        """Give the value at `new` the line of the value at `old`, from which it was made."""
         self._lines[new] = self._lines[old]
 
     def refuse(self, loc: Loc, message: str) -> None:

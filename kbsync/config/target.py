@@ -267,7 +267,7 @@ class TargetConfig(ABC):
 
     @property
     def callback_base(self) -> str | None:
-        """Return the listener's public URL for the service; None without callbacks."""
+        """Return the listener's public URL for the service; None if callbacks are off."""
         return None
 
     @property
@@ -358,7 +358,9 @@ CALLBACK_PATH = "/callback/"
 
 
 def callback_url(mirror: MirrorConfig) -> str | None:
-    """Return the secret URL that the mirror's service should call; None without callbacks. Never show it."""
+    """Return the secret URL that the mirror's service should call; None if callbacks are off. It must stay
+    secret.
+    """
     target = mirror.target
     if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:
         return None

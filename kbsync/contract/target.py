@@ -62,7 +62,7 @@ class Accepted:
     ready: bool = False
     replaced: bool = False
     name: str = ""
-    # Vendors don't document this time. kbsync uses `Listed.created` in this account to rule out documents
+    # Services don't document this time. kbsync uses `Listed.created` in this account to rule out documents
     # only if this time agrees with that of the response.
     created: float | None = field(default=None, compare=False)
 
@@ -173,7 +173,7 @@ class Limits(Waiting, Formats):
     """Maximum number of documents in one `put`, which returns an outcome for each (9)."""
 
     batch_bytes: int | None = None
-    """Maximum total size of the documents in one request; a larger one goes alone. None: no limit."""
+    """Maximum total size of the documents in one request; a larger one is sent alone. None: no limit."""
 
     concurrency: int = 4
     """Maximum number of requests in flight."""
@@ -435,7 +435,7 @@ class Cluster:
     """The Dask cluster that reads, splits and embeds documents for a target with its own index.
 
     `folder`: where its workers see the mirror's folder, or "" if they don't. `bytes_in_flight`: limit for
-    documents in flight; a larger one goes alone.
+    documents in flight; a larger one is sent alone.
     """
 
     address: str
@@ -445,7 +445,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The environment of a target besides its settings: its mirror, and the folders it may write to."""
+    """What a target gets in addition to its settings: its mirror, and the folders it may write to."""
 
     mirror: str
     state_dir: Path

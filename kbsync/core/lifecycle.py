@@ -46,7 +46,7 @@ CONFIRMED_AFTER = 86400.0
 """Seconds after a deletion before kbsync lists the base to confirm it, unless another list came first."""
 
 UNDELETABLE_PAUSE = 7 * 86400.0
-"""Seconds between checks of a document that no deletion removes."""
+"""Seconds between checks of a document that exists even after several deletions."""
 
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
@@ -189,7 +189,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Take back the count of this attempt: the mirror halts, or the target gets a break."""
+    """Don't count this attempt: the mirror halts, or the target gets a break."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 

@@ -88,7 +88,7 @@ def same_address(sent_address: str, listed_address: str) -> bool:
 
 
 def address_key(text: str) -> str | None:
-    """Return a key that is equal for all spellings of one address; None for text that is no address."""
+    """Return a key that is equal for all spellings of one address; None for text that isn't an address."""
     try:
         parts = urlsplit(checked(text))
         port = None if parts.port == _PORTS[parts.scheme] else parts.port

@@ -54,7 +54,7 @@ class FileKind(enum.Enum):
 
 
 class Presence(enum.IntEnum):
-    """The presence of a path at the last check of the disk."""
+    """Whether the last check of the disk found the path."""
 
     PRESENT = 0
     MISSING = 1  # absent at one check; a second check, one settle later, confirms it
@@ -77,7 +77,7 @@ class FileChoice(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision whether a file is mirrored, with the reason for users.
+    """The decision whether to mirror a file, with the reason to show to users.
 
     `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`.
     """
@@ -132,7 +132,7 @@ class UploadState(enum.IntEnum):
 
     @property
     def serves(self) -> bool:
-        """Whether the document answers searches for its path."""
+        """Whether searches find the document under its path."""
         return self in SERVING
 
     @property
@@ -155,7 +155,7 @@ IN_FLIGHT = (*UNANSWERED, UploadState.INDEXING)
 is in flight (invariant 2)."""
 
 ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
-"""States on the way to being searchable, in order."""
+"""States before a document becomes searchable, in order."""
 
 SERVING = (UploadState.SERVING, UploadState.HELD)
 """States in which the document serves its path. At most one upload of a path does (invariant 1)."""

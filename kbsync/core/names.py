@@ -1,4 +1,4 @@
-"""Names documents at targets that keep no marker of ours. A name is readable, and identifies its file.
+"""Names documents at targets that don't keep our marker. A name is readable, and identifies its file.
 
 `guides/intro.md` becomes `guides__intro~mfrggzdf.md`: the flattened path, then a tag of the bytes. So a
 replacement never takes a name in use, and the name alone identifies the document. Every name is in Unicode's
@@ -209,7 +209,7 @@ class Naming:
 
 
 def _ending(bare: str, tag: str, number: int) -> str:
-    """Return the part between the flat path and the extension; `bare` is the name without that part."""
+    """Return the text between the flat path and the extension; `bare` is the name without it."""
     if tag:
         return f"~{tag}-{number}" if number else f"~{tag}"
     if number:
@@ -314,7 +314,7 @@ def _redecode(name: str) -> Iterator[str]:
 
 
 def _is_mangled(sent_name: str, listed_name: str) -> bool:
-    """Return whether the service misread, replaced or dropped characters of `sent_name`, or none."""
+    """Return whether both are equal, apart from characters that the service misread, replaced or dropped."""
     if sent_name == listed_name or sent_name.isascii():
         return sent_name == listed_name
     sources = (sent_name, unicodedata.normalize("NFD", sent_name))

@@ -20,8 +20,8 @@ Each rule has a row in `tests/core/test_planner.py`:
   While nothing serves the path, an older version stays: it may already be searchable, and serves until the
   newer one does. The same version under a name that is no longer wanted finishes first, because nothing is
   sent twice at once.
-- A quarantined version is not sent again; an edit or `retry` makes a new one. Under another recipe the target
-  splits it again in place, if it can, because the document serves nothing.
+- A quarantined version is not sent again; an edit or `retry` creates a new one. Under another recipe the
+  target splits it again in place, if it can, because the document serves nothing.
 - A document that the target refused to rename is replaced, as at targets that can't rename.
 - A renamed file whose upload was refused has failed, though searches still find its bytes under its old name.
 - A document found at the target is adopted when its bytes prove it ours; if its name doesn't tell, kbsync
@@ -138,7 +138,7 @@ def removal_cause(desired: Desired) -> str:
 
 
 def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
-    """Remove these uploads, each as far as its state allows."""
+    """Remove these uploads. What that means for each depends on its state."""
     actions = (_remove(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 
@@ -220,8 +220,9 @@ def _same_content(upload: Upload, desired: Desired) -> bool:
 
 
 def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Action, ...] | None:
-    """Return nothing or `RELABEL` if the server's path is right or can be corrected; None if the file needs a
-    successor."""
+    """Return no step if the server's path is right, `RELABEL` if it can be corrected; None if the file needs
+    a successor.
+    """
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()

@@ -1,7 +1,7 @@
 """Decides when a path is quiet, by the clock passed to it. Pure.
 
-A path is quiet if two checks one settle apart give the same stamp (promise 8). The age of a file is only a
-shortcut, because its stamps come from other clocks.
+A path is quiet if two checks, one `settle` apart, find the same stamp (promise 8). The age of a file is only
+a shortcut, because its stamps come from other clocks.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class Settling:
         self._waits: dict[str, _Wait] = {}  # ordered by the start of tracking
 
     def touch(self, path: str, stamp: Stamp, now: float) -> None:
-        """Record that a check at `now` returned `stamp`. The first check starts the path's clock, a new stamp
-        its quiet time."""
+        """Record that a check at `now` returned `stamp`. The first check starts the path's longest wait; each
+        new stamp restarts its quiet time.
+        """
         wait = self._waits.get(path)
         if wait is None:
             wait = self._waits[path] = _Wait(stamp, since=now)

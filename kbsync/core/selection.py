@@ -490,7 +490,7 @@ class Rules:
 
 
 def person_part(version: str) -> str:
-    """Return the `person_version` inside a stored `version`."""
+    """Extract the `person_version` from a stored `version`."""
     return version.partition(".")[0]
 
 

@@ -72,7 +72,7 @@ def format_count(number: int, noun: str) -> str:
 
 
 def format_size(size: int) -> str:
-    """Return a number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
+    """Return a number of bytes in human-readable form: `812 B`, `4.1 kB`, `12 MB`."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5 or unit == "GB":
@@ -82,7 +82,7 @@ def format_size(size: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
+    """Return a duration in human-readable form: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):

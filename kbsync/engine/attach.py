@@ -2,9 +2,9 @@
 since the last run.
 
 If the state was lost but the documents exist, kbsync adopts them and does not send them again. If settings
-changed, it decides about every file again. `RecipeChanges` decides whether to index documents with the same
-bytes under another recipe again. If indexing costs money, their old versions stay searchable until the new
-recipe is allowed (ADR 23): at once if it affects at most a fifth of all documents, otherwise by `approve`.
+changed, it decides about every file again. `RecipeChanges` decides whether to index unchanged documents again
+under another recipe. If indexing costs money, their old versions stay searchable until the new recipe is
+allowed (ADR 23): at once if it affects at most a fifth of all documents, otherwise by `approve`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ from kbsync.state.store import StateStore
 PAGE = 256
 
 UNASKED_SHARE = 0.2
-"""Share of the documents; if new settings affect more, kbsync asks before it spends money (ADR 23)."""
+"""If new settings affect more than this share of the documents, kbsync asks before spending money (ADR 23).
+"""
 
 
 class RecipeChanges:
@@ -134,7 +135,7 @@ class RecipeChanges:
             self._to_release = set(tx.recipes.allowed(mirror))
         undecided, asked_counts = self._undecided(tx), tx.recipes.asked(mirror)
         holds = tx.holds.current(mirror, RENEWALS)
-        # Ask again if more documents are affected than the user was asked about (promise 5).
+        # Ask again if more documents are affected than the user was shown (promise 5).
         is_as_asked = bool(holds) and all(n <= asked_counts.get(recipe, 0) for recipe, n in undecided.items())
         if undecided and is_as_asked and holds[0].approved_at is None:
             return None
@@ -199,7 +200,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
-    """End the uploads that the state has as serving, but whose documents another state deleted or replaced.
+    """End the uploads that this state considers serving, but whose documents another state deleted or
+    replaced.
 
     If too many are missing without a replacement, the audit reports it (ADR 14).
     """
@@ -278,8 +280,8 @@ def find_record(
 
     A renamed mirror is recognized by the same folder, knowledge base and prefix; otherwise by the same
     knowledge base and prefix; otherwise by the same folder; of several, one with the same knowledge base
-    wins, then one with the same type of target. A row that fits another new mirror of the config better is
-    never used. The result does not change when another mirror gets its own row.
+    wins, then one with the same type of target. Never uses a row that is a better match for another new
+    mirror in the config. The result does not change when another mirror gets its own row.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record
@@ -455,7 +457,7 @@ def _rebind(
     configured: Sequence[MirrorIdentity],
     removed: Collection[str],
 ) -> int:
-    """Return the binding to the base. Raises `Halted` if it lost many documents behind our back.
+    """Return the binding to the base. Raises `Halted` if somebody else deleted many of its documents.
 
     `removed`: addresses of knowledge bases whose files were deleted.
     """
@@ -558,12 +560,12 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """Return whether so many ready documents are missing that it can't be an accident with one or two."""
+    """Return whether more ready documents are missing than somebody would delete by accident."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
 def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
-    """Return the halt for a base that lost many documents without kbsync."""
+    """Return the halt for a base from which somebody else deleted many documents."""
     detail = f"{lost} of {serving} documents are no longer in the knowledge base"
     return Halted(EMPTIED, detail, cure=f"kbsync verify --repair --mirror {mirror}")
 
@@ -630,7 +632,8 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
     def begin(tx: Tx) -> None:
         mark_undecided(tx, mirror)
         if not binding.abilities.keeps and tx.mirrors.tally(mirror).get(Status.KEPT):
-            # `deletions: never` is over: the documents it kept, maybe for years, go only after an approval.
+            # The user removed `deletions: never`: the documents it kept, maybe for years, are deleted only
+            # after approval.
             tx.mirrors.set_hold_all(mirror, True)
         if not is_upgraded:
             tx.meta.set(MirrorFact.SETTINGS, mirror, "")
@@ -664,7 +667,7 @@ def mark_undecided(tx: Tx, mirror: int) -> None:
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:
-    """Record today's recipe for serving documents, except for those that a change of settings must reach."""
+    """Record the current recipe for serving documents, except for those that a change of settings affects."""
 
     def keep(rows: Sequence[Upload], tx: Tx) -> None:
         for row in rows:

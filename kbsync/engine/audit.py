@@ -142,7 +142,7 @@ class Audit:
     def _may_be_copy(self, listed: Listed, tx: Tx, is_read: bool) -> bool:
         """Return whether a document without a row may be a second copy of one of our files."""
         # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
-        # It is reported if another state marked it, or if it has a tag of ours and the bytes of that tag.
+        # It is reported if another state marked it, or if it has one of our tags and the bytes of that tag.
         binding, entry = self._binding, tx.entries.get(self._binding.mirror, listed.path or "")
         if was_sent_by_kbsync(binding, listed) or entry is None:
             return was_sent_by_kbsync(binding, listed)
@@ -170,7 +170,7 @@ class Audit:
     # -- documents that serve nothing --------------------------------------------------------------------
 
     async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
-        """Return the strays that still exist at a second check and that the state still does not need.
+        """Return the strays that still exist at a second check, and that no row of the state needs.
 
         If only the name of a document says that it is ours, this reads its bytes, if the target returns them.
         """
@@ -203,9 +203,9 @@ class Audit:
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        """Return orphaned documents and duplicates, without those that may still be adopted.
+        """Return orphaned documents and duplicates, except those that may still be adopted.
 
-        Without the folder, files that the state does not have are not reported.
+        While the folder is missing, doesn't report files that the state does not have.
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):
@@ -272,7 +272,7 @@ class Repairs:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """Replace a document that is no longer at the target. Returns False if none served."""
+        """Replace a document that is no longer at the target. Returns False if no such document serves."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:
@@ -336,7 +336,7 @@ PUT_OFF = 1800.0
 """Seconds until an interrupted audit starts again."""
 
 PATIENCE, CHECK_EVERY = 60.0, 1.0
-"""Maximum seconds that a request waits for fresh work to end, and seconds between two checks."""
+"""Maximum seconds that a request waits for new work to finish, and seconds between two checks."""
 
 MOST_STRAYS, MOST_REPORTED = 200, 20
 SAMPLE = 20
@@ -373,7 +373,7 @@ class RegularAudit:
 
     - It is due `deep_rescan` after the last audit ended, or when a user requests one. A restart keeps the
       schedule and forgets a request.
-    - It reads the whole list. In a daemon each request waits for a pause (`Limits.unhurried`) and for fresh
+    - It reads the whole list. In a daemon each request waits for a pause (`Limits.unhurried`) and for new
       work; a pass has no other work left.
     - After the time that lists may lag, it checks again the documents that the list lacks, and those in the
       list that no file needs. Without any, it ends at once.
@@ -502,7 +502,8 @@ class RegularAudit:
         """Wait until one more request is allowed. One caller at a time."""
         async with self._turn:
             await self._clock.sleep(self._journal.binding.limits.unhurried)
-            # Fresh work goes first, but not forever: a mirror that is always busy would never be audited.
+            # New work goes first, but not forever: otherwise a mirror that is always busy would never be
+            # audited.
             latest = self._clock.steady() + PATIENCE
             while not await self._worker.is_idle() and self._clock.steady() < latest:
                 await self._clock.sleep(CHECK_EVERY)

@@ -14,13 +14,13 @@ from typing import Any, Protocol, TypeVar
 
 
 class Clock(Protocol):
-    """Two clocks: `wall`, which may be set back, and `steady`, which is monotonic."""
+    """Two clocks: `wall`, which may jump back, and `steady`, which is monotonic."""
 
     def wall(self) -> float:
         """Return the seconds since the epoch."""
 
     def steady(self) -> float:
-        """Return the seconds since a fixed moment of this process."""
+        """Return the seconds of a monotonic clock, which has no fixed zero."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait this many seconds."""

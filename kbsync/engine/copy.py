@@ -27,7 +27,7 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 64
-"""Number of documents announced in one commit; after a kill, kbsync must search for at most this many."""
+"""Number of uploads recorded in one commit; after a kill, kbsync must search for at most this many."""
 
 
 @dataclass(slots=True)

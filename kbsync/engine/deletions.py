@@ -306,7 +306,7 @@ class Deletions:
         )
 
     def _is_still_to_go(self, tx: Tx, removal: Removal) -> bool:
-        """Return whether exactly this upload of the path must still be deleted; otherwise it stays."""
+        """Return whether this upload of the path, and no later one, must still be deleted."""
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload)
         if (
@@ -337,7 +337,7 @@ class Deletions:
 
         if not await self._store.read(approved):
             return 0
-        # An approval unused for a week says nothing about the current folder.
+        # After a week, an unused approval no longer applies to the current folder.
         old, done = self._clock.wall() - APPROVAL_KEPT, 0
         await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
         for hold in await self._store.read(approved):
@@ -412,7 +412,7 @@ async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Uplo
 
 
 async def find_to_keep(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
-    """Return the uploads to keep now whose deletion was requested without success.
+    """Return the uploads to keep whose deletion was requested but not confirmed.
 
     Only a check at the target shows whether the document still exists.
     """
@@ -463,8 +463,8 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """Return the row, waiting for its file to be read or for a successor; None if its document may be
-    deleted.
+    """Return the row with its deletion postponed, until its file is read or a successor serves; None if its
+    document may be deleted.
     """
     binding = journal.binding
     # After the state was lost, a renamed file may not be searchable under its new name yet. But if the target
@@ -501,7 +501,7 @@ def _is_to_keep(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 
 def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
-    """Return the desired state of the path that a document served; None if it never served one."""
+    """Return the desired state of the path that a document served; None if it never served a path."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)

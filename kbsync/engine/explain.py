@@ -519,7 +519,10 @@ class _Sentences:
             return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
             return "a kbsync upgrade excluded it, and upgrades never delete"
-        return self._why_halted() or "the next pass deletes its document, unless too many would go at once"
+        return (
+            self._why_halted()
+            or "the next pass deletes its document, unless too many would be deleted at once"
+        )
 
     def _why_outdated(self) -> str:
         """Return why searches find outdated content; '' if they find the file's own."""
@@ -670,7 +673,7 @@ class _Sentences:
 
 def _describe_rules(selection: Selection) -> str:
     if selection.problem:
-        return f"The rules of its directory are not known: {selection.problem}."
+        return f"The rules of its directory are unknown: {selection.problem}."
     if selection.verdict.choice is FileChoice.SELECTED and not selection.verdict.rule:
         return "It is selected: nothing excludes it, and the target accepts its format."
     subject = "A directory above it is" if selection.closed else "It is"

@@ -36,7 +36,7 @@ class StillThere(KbsyncError):
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What a mirror owns: `documents` in its knowledge base, `elsewhere` in former ones.
+    """The documents that a mirror owns: `documents` in its knowledge base, `elsewhere` in former ones.
 
     `unsure`: uploads without a response, which may have created documents.
     """
@@ -83,7 +83,7 @@ async def forget(
     deleted = 0
     if delete_documents and record.binding is not None:
         if target is None:
-            raise KbsyncError(f"{record.name}: no target was given to delete its documents at")
+            raise KbsyncError(f"{record.name}: can't delete its documents without a target")
         base, number = await target.base(), record.binding
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
         if binding is None or not leads_to(target, base, binding):
@@ -122,7 +122,7 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
-    """Record all documents of a base that kbsync made as left by a mirror that the state does not know."""
+    """Record that a mirror unknown to the state left all documents of a base that kbsync created."""
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
     bases = await store.read(lambda tx: tx.forgotten.bases(base.name))

@@ -38,7 +38,7 @@ PAGE = 500
 
 
 class MalformedMessage(ValueError):
-    """A message that isn't of a form that commands write. kbsync ignores it."""
+    """A message that no command would write. kbsync ignores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Inbox:
             tx.holds.approve(number, now)
 
     async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
-        """Return the unreadable files and directories: all, or those of these paths."""
+        """Return the unreadable files and directories: all, or those at these paths."""
         mirror, requested = self._journal.binding.mirror, None if paths is None else set(paths)
         folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
         unread = {folder.path for folder in folders if not folder.is_excluded}
@@ -150,7 +150,7 @@ class Inbox:
         return unread if requested is None else unread & requested
 
     async def _retry(self, paths: Collection[str] | None) -> None:
-        """Release failed documents: all, or those of these paths."""
+        """Release failed documents: all, or those at these paths."""
         binding = self._journal.binding
         links = [path for path in paths or () if is_link(path)]
         requested = None if paths is None else frozenset(paths)
@@ -249,7 +249,7 @@ _KINDS: Mapping[type, str] = {int: "numbers", str: "texts", dict: "objects"}
 def _numbers(args: Mapping[str, Any], name: str) -> list[int]:
     numbers = _list(args, name, int)
     if not all(0 <= number < 2**63 for number in numbers):
-        raise MalformedMessage(f"`{name}` has a number that no row can have")
+        raise MalformedMessage(f"`{name}` has a number that is not a valid row id")
     return numbers
 
 

@@ -70,8 +70,9 @@ SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
-"""Maximum number of seconds between a document's time and its upload; only `CLOCK_SLACK` on top of it
-disproves a match."""
+"""Maximum number of seconds between a document's time and its upload, for a match. More than `CLOCK_SLACK`
+above it disproves one.
+"""
 AGREE, DIFFER = "agree", "differ"
 
 UNPROVEN = "unproven"
@@ -167,8 +168,8 @@ class Journal:
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
         """Compare the target's creation time of a document that was just uploaded with the clock."""
-        # No vendor documents times in ids. They are evidence once the ids of our own answered uploads to this
-        # base agree with the clock, until one doesn't.
+        # No service documents the times in its ids. They are evidence once the ids of our own answered
+        # uploads to this base agree with the clock, until one doesn't.
         now = self._clock.wall()
         if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
             return  # the target reports none, or a clock was set back

@@ -92,13 +92,13 @@ class Claim:
 
     @property
     def is_new(self) -> bool:
-        """Whether the document is or may be ours, while no row has it and no upload may own it."""
+        """Whether the document is or may be ours, although no row has it and no upload can own it."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the form in the inbox message `repair`."""
+        """Return the claim as JSON for the inbox message `repair`."""
         upload = None if self.row is None else self.row.id
         fields = {name: getattr(self.listed, name) for name in _LISTED}
         is_ready = self.listed.state is DocState.READY
@@ -190,7 +190,7 @@ def _is_mine(binding: Binding, row: Upload) -> bool:
 
 
 def _needs_document(row: Upload) -> bool:
-    """Return whether the row needs its document, or will soon be done with it."""
+    """Return whether the row needs its document, or has not finished deleting it."""
     match row.state:
         case UploadState.RETIRING:
             return row.attempts < RETIRE_TRIES
@@ -201,8 +201,9 @@ def _needs_document(row: Upload) -> bool:
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
-    """Return whether the document has a mark of kbsync or, at targets without marks, a tag of ours and (if
-    known) its bytes."""
+    """Return whether the document has a mark of kbsync or, at targets without marks, one of our tags and (if
+    known) its bytes.
+    """
     if binding.limits.marks:
         return listed.upload_id is not None
     tag = binding.read(listed).digest
@@ -210,15 +211,16 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
 
 
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
-    """Return whether the file's bytes, as far as known, are those of the document."""
+    """Return whether file and document have the same bytes, as far as known."""
     # Without a length a tag alone proves nothing.
     listed_bytes, digest = (listed.digest or "", listed.size or 0), entry.digest
     return digest is not None and digests_match(*listed_bytes, digest, entry.stamp.size)
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
-    """Return whether the document is that of this upload: True if proven, False if it may be, None if it is
-    not."""
+    """Return whether the document belongs to this upload: True if that is proven, False if it is possible,
+    None if not.
+    """
     if binding.limits.marks:
         is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
         return True if listed.upload_id == row.id and _is_mine(binding, row) and is_same else None
@@ -235,13 +237,13 @@ def _fit_page(
 ) -> bool | None:
     """Return the same as `_fit` for the web page of a link file, created `after` seconds after the request.
 
-    A list has no name of ours for a web page. The proof is its address, if the list has it, and a creation
+    A list doesn't have our names for web pages. The proof is its address, if the list has it, and a creation
     time between the request and a while after it. Without both it stays in doubt: it may be ours or a
     colleague's. A document created at another time, or a file according to its name, is not in doubt.
     """
     if is_address(listed.name):
         is_other = not same_address(address, listed.name)
-    elif binding.settings.names == "tagged" and listed.digest is not None:  # it has a name of ours
+    elif binding.settings.names == "tagged" and listed.digest is not None:  # it has one of our names
         is_other = True
     else:
         last = unquote(urlsplit(address).path.rpartition("/")[2])
@@ -256,7 +258,7 @@ def _fit_page(
 def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Claim]:
     """Return the owners of these documents according to the current state."""
     uploads, naming, marks = tx.uploads, binding.naming, binding.limits.marks
-    # No vendor documents times in ids, so `Journal` compares them with the clock.
+    # No service documents the times in its ids, so `Journal` compares them with the clock.
     trusts_times = tx.meta.get(BindingFact.TIMES, binding.id) == AGREE
     files, web_pages = defaultdict[tuple[str, int | None], list[Upload]](list), list[Upload]()
     for row in [] if marks else uploads.in_states(binding.mirror, binding.id, OUTCOME_OPEN, limit=MOST):

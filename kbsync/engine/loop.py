@@ -31,7 +31,7 @@ from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class ReloadScope(Enum):
-    """The data that a halted mirror reloads, because a user may have fixed the cause of the halt there."""
+    """What a halted mirror reloads, because a user may have fixed the cause of the halt there."""
 
     CONFIG = "config"
     """Reload the whole config: the user sent a request, and may have changed it."""

@@ -1,9 +1,9 @@
 """Searches for uploads whose response was lost; one complete list serves all of them.
 
 If the target supports it, a few are first queried by name, because a list of thousands takes minutes and many
-requests. If that finds all of them, the list isn't needed; only the complete list proves that one is absent.
-`engine/listing` decides which document may belong to which upload. If the name does not prove the content,
-the document is read.
+requests. If that finds all of them, kbsync doesn't read the list; only a complete list proves that one is
+absent. `engine/listing` decides which document may belong to which upload. If the name does not prove the
+content, the document is read.
 """
 
 from __future__ import annotations

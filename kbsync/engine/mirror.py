@@ -59,7 +59,7 @@ class AwaitedFiles:
     """The files that a scan found being written: a pass is done once it waits for none of them.
 
     Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan,
-    and in a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves for good once its
+    and in a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves permanently once its
     file is recorded, vanishes, or was read after the longest wait; the next pass checks it again. So a pass
     checks each path a bounded number of times, whatever happens in the folder.
     """
@@ -209,7 +209,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The surroundings of a mirror: its spool folder, the config's mirrors, and how to write commands.
+    """The environment of a mirror: its spool folder, the config's mirrors, and how to write commands.
 
     `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is called
     again after an interrupted start. `at_work`: the process keeps running, like a daemon.
@@ -275,7 +275,9 @@ class BoundMirror:
         return task
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this is cancelled; the journal has the requests in flight. Repeatable."""
+        """Stop the parts, even if this is cancelled; the journal has the requests in flight. May be called
+        again.
+        """
         self.reconciler.stop()
         async with AsyncExitStack() as stack:
             stack.callback(self.bodies.close)
@@ -535,7 +537,7 @@ class Mirror:
 
     @asynccontextmanager
     async def bind(self) -> AsyncIterator[BoundMirror | None]:
-        """Yield the mirror at work, bound to its base; None if it is halted or the target is down.
+        """Yield the running mirror, bound to its base; None if it is halted or the target is down.
 
         However this ends, it stops the work and closes the target: an embedded base left open would stay
         locked.

@@ -214,7 +214,7 @@ class _ClockAhead:
         return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
-        """Return the seconds since a fixed moment of this process."""
+        """Return the seconds of a monotonic clock, which has no fixed zero."""
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
@@ -227,7 +227,7 @@ class _ClockAhead:
 
 
 class PrivatePass:
-    """A pass on a private copy of the state, up to the point of sending documents. Call `attach` (which sets
+    """A pass on a private copy of the state, which stops before it sends documents. Call `attach` (which sets
     `journal`), then `compare` (which sets `root`), then `list_changes`, and `close` at the end. `note`: facts
     that couldn't be determined.
     """
@@ -274,7 +274,7 @@ class PrivatePass:
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Start like a pass. Raises `Halted`.
 
-        If the base does not answer, the base of the last pass is assumed, and the note says so.
+        If the base does not answer, this assumes the base of the last pass, and says so in the note.
         `may_be_emptied`: do not stop if the base lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context
@@ -408,7 +408,9 @@ class PrivatePass:
     def _add_unfinished(
         self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan
     ) -> None:
-        """Add a file whose document is outdated or missing: it is to be sent, or in flight."""
+        """Add a file whose document is outdated or missing: kbsync has yet to send the new one, or it is in
+        flight.
+        """
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
             kind = plan.upload if server is None else plan.replace

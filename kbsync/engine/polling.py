@@ -35,7 +35,7 @@ PollResult = tuple[Upload, DocStatus, Remedy]
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: a document became searchable."""
+    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
 
     tries: float
     gets_done: bool = False
@@ -57,15 +57,16 @@ class Polls:
         self._first_accepted = math.inf
         """When the first of those documents had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
-        """Whether the target can re-embed, as last known. If not, a new upload replaces that, within the same
-        number of tries (promise 9)."""
+        """Whether the target can index a document again, as last known. If it can't, kbsync uploads the
+        document again, within the same number of tries (promise 9).
+        """
 
     async def ask(
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[Happened | None], Halted | None]:
         """Poll these documents and record the results. Raises `Halted` if only a user can help.
 
-        `tries`: how many documents that found the account full may try once more; None: all. Raises
+        `tries`: how many documents that failed because the account was full may be retried; None: all. Raises
         `TargetError` if there was no result.
         """
         polled = [row for row in rows if row.phase is not Phase.TO_CUT]
@@ -123,7 +124,7 @@ class Polls:
         return self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """Return whether the target has a document with its text whose own file is gone."""
+        """Return whether the target has another document with this text, whose file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)

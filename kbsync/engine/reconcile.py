@@ -57,7 +57,7 @@ from kbsync.threads import searches_first
 async def recheck_lost_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """Return the same checks; repeats those that found nothing below a directory where a disk used to be
+    """Return the checks; first repeats those that found nothing below a directory where a disk used to be
     mounted.
 
     While a disk that was mounted in the folder is unmounted, none of its files counts as missing (promise 1).
@@ -542,7 +542,7 @@ class Reconciler:
         await self.scan_trees()
 
     async def _note_lost_trees(self, checked: Sequence[tuple[str, PathStat]]) -> None:
-        """Record former directories that are not directories any more."""
+        """Record former directories that are no longer directories."""
 
         def miss(tx: Tx) -> None:
             for path, stat in checked:
@@ -803,7 +803,7 @@ class _ScanPages:
                 self.close()
 
     def close(self) -> None:
-        """End the scan; never waits. Repeatable."""
+        """End the scan; never waits. May be called again."""
         self._is_over = True
         if self._pulling.acquire(blocking=False):
             try:

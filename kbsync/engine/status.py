@@ -90,7 +90,7 @@ HALT_WORDS = {
     DELETIONS_HELD: "deletions wait for your approval",
     RECIPE_HELD: "new settings wait for your approval",
 }
-"""The contract's words for people."""
+"""The contract's reasons in plain words."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
 """Halts about documents that no pass retries by itself; a user has to release them."""
@@ -116,7 +116,7 @@ def only_retries(halt: Halt) -> bool:
 
 
 def halt_words(reason: str) -> str:
-    """Return the reason of a halt in words for people; JSON, metrics and logs use the reason itself."""
+    """Return the reason of a halt in plain words; JSON, metrics and logs use the reason itself."""
     return HALT_WORDS.get(reason, reason.replace("-", " "))
 
 

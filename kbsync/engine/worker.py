@@ -192,7 +192,7 @@ class Worker:
         self._stopping = False
         self._has_read = False
         self.rested = asyncio.Event()
-        """Set at the end of each round and task after which no task is running."""
+        """Set whenever a round or a task ends and no other task is running."""
 
     def wake(self) -> None:
         """Wake the worker, because there may be work."""
@@ -356,7 +356,7 @@ class Worker:
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
-            self._halts.jobs = 0  # the failure has been resolved
+            self._halts.jobs = 0  # the cause of the failure is gone
         if due is None:
             return LONGEST_REST
         # a busy row may be due, but its task wakes the worker; a row held back may always be due

@@ -91,7 +91,7 @@ class BetterModel(Protocol):
         """Return the float16 bytes of a passage's vector. Raises `KbsyncError`."""
 
     def close(self) -> None:
-        """End the process that embeds, even at work."""
+        """End the process that embeds, even a busy one."""
 
 
 class E5:
@@ -131,14 +131,14 @@ class E5:
         return self._encoder.embed(text)
 
     def close(self) -> None:
-        """End the process that embeds, even at work."""
+        """End the process that embeds, even a busy one."""
         with self._starting:
             self._is_closed = True
         if self._encoder is not None:
             self._encoder.close()
 
     def passage(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a passage, made in this process. Raises as `question`."""
+        """Return the vector of a passage, computed in this process. Raises the same errors as `question`."""
         vector: NDArray[np.float32] = _model().passage(_plain(text))
         return vector
 
@@ -171,7 +171,7 @@ def _model() -> Any:
 
 
 def passage_reader() -> Callable[[bytes], Parsed]:
-    """Return a function that computes the vector of a passage, as a text in hexadecimal."""
+    """Return a function that computes the vector of a passage, as hexadecimal text."""
     import numpy as np
 
     model = E5()
@@ -210,7 +210,7 @@ class Filler:
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """Prepare the filler. `model`: the model that has vectors of all passages."""
+        """Start nothing yet. `model`: the name of the model whose vectors all passages have."""
         self._store, self._model, self._better, self._is_idle = store, model, better, is_idle
         self._stopped = threading.Event()
         self._guard = threading.Lock()

@@ -35,7 +35,9 @@ class Vocabulary:
 
     def rank(self, left: str, right: str) -> Rank | None:
         """Return the rank at which the two become one token, the lowest first; None if never. The order is
-        that of the file's merges: by the number of the resulting token, and runs of spaces last."""
+        the same as in the file's list of merges: by the number of the resulting token, with runs of spaces
+        last.
+        """
         both = self._ids.get(left + right)
         if both is None:
             return None

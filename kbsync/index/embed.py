@@ -46,7 +46,9 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Return the name of weights and version, which is part of each recipe, without loading them."""
+        """Return the name of the model and its version, which is part of each recipe, without loading the
+        model.
+        """
 
     @property
     def takes_pictures(self) -> bool:
@@ -309,7 +311,7 @@ class OnnxEmbedder:
         self._inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
         if unknown := sorted(self._inputs.keys() - _INPUTS):
             raise UsageError(
-                f"embedding.path: {graph} asks for {', '.join(unknown)}; kbsync can give it "
+                f"embedding.path: {graph} needs the inputs {', '.join(unknown)}; kbsync provides only "
                 f"{', '.join(sorted(_INPUTS))}; export the model for feature extraction"
             )
         outputs = [tensor.name for tensor in self._session.get_outputs()]
@@ -324,7 +326,7 @@ class OnnxEmbedder:
             self.dimensions = int(self._run(["a"]).shape[1])
         except Exception as error:  # onnxruntime has a class for each kind of failure and no common base
             raise UsageError(
-                f"embedding.path: {graph} makes no vectors from a text ({error}); "
+                f"embedding.path: {graph} produces no vectors for a text ({error}); "
                 "export the model for feature extraction"
             ) from error
 
@@ -524,7 +526,7 @@ def _session(graph: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(
-            "embedding.type: onnx needs the package onnxruntime; install it beside kbsync: "
+            "embedding.type: onnx needs the package onnxruntime; install it alongside kbsync: "
             + install_command("onnxruntime")
         ) from error
     options = onnxruntime.SessionOptions()

@@ -92,7 +92,7 @@ class Glossary:
             self._table = _open_table(self._folder, read_only=self._read_only)
 
     def close(self) -> None:
-        """Close the table; repeatable."""
+        """Close the table. May be called again."""
         with self._opening:
             if self._table is not None:
                 self._table.close()
@@ -164,8 +164,9 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 
 
 def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
-    """Return the table of the installed dictionary, filled again if the dictionary has changed; None without
-    one."""
+    """Return the table of the installed dictionary, filled again if the dictionary has changed; None if no
+    dictionary is installed.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     locations = spec.submodule_search_locations if spec else None
     if not locations:

@@ -86,14 +86,14 @@ class _Unread:
 
 _FIELDS = ("upload_id", "path", "name", "digest", "size", "recipe", "modified", "replaces", "scanned_pages")
 _PARTLY, _PENDING, _READ = 0, 1, 2
-"""Pages wait for the extra; pages wait for their turn; the text of the pages is in the index."""
+"""The pages wait for the extra, for their turn, or have their text in the index."""
 
 
 class Scans:
     """The documents with scanned pages of one index, and the texts of their pages. Thread-safe.
 
     `recognize` is None without the extra. `finish(entry, body, texts)` stores a document with the texts of
-    its pages, in place of the one without them, and returns its id or its error. Methods may raise
+    its pages, in place of the one without them, and returns its id or error. Methods may raise
     `TargetError` if the file can't be used.
     """
 

@@ -90,7 +90,7 @@ def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) 
 
 
 def behind(scores: Sequence[float], lowest: float) -> list[float]:
-    """Return scores for candidates behind all ranked ones: in their order, below `lowest`."""
+    """Scale the scores so that all are below `lowest`, in the same order."""
     best = max(scores, default=1.0) or 1.0
     return [0.999 * lowest * score / best for score in scores]
 
@@ -244,7 +244,7 @@ def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:
-    """Return chunks by score, best first, without those that are only slightly similar.
+    """Return chunks by score, best first, except those that are only slightly similar.
 
     `least`: the minimum cosine of a chunk without any of the words.
     """
@@ -284,7 +284,7 @@ def _reranked(
 def _hits(
     snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int, question: _Question | None
 ) -> list[Hit]:
-    """Return the documents of these chunks; chunks and documents stay best first."""
+    """Return the documents that these chunks belong to. Keeps the order: best first."""
     groups = dict[int, list[_Scored]]()
     for item in ranked:
         if item.score > 0:

@@ -22,7 +22,7 @@ MOST_GUESSED = 8
 many.
 """
 
-_RIGHT = 3  # letters at the beginning of a word that two slips leave alone
+_RIGHT = 3  # first letters that a word with two typos must have right
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
 """Returns which of these stems occur, each with the number of passages or names that have it."""
@@ -60,7 +60,7 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     # A misspelt word may be stemmed differently.
     similar_stems = occurring({slip.stem for slip in stemmed(" ".join(set(_slips(term.surface))))})
     if not similar_stems and len(term.surface) >= TWO_SLIPS:
-        # All spellings with two slips are too many to look up.
+        # There are too many spellings with two typos to look up.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
         similar_stems = {stem: count for stem, count in similar if slips_between(term.stem, stem) == 2}
     # The first letter is seldom wrong, and many short words differ only in it.
@@ -85,8 +85,9 @@ def _slips(word: str) -> Iterator[str]:
 
 
 def slips_between(word: str, other: str) -> int:
-    """Return the minimum number of slips between two words: letters left out, added or wrong, and neighbours
-    swapped."""
+    """Return the minimum number of typos between two words: letters left out, added or wrong, and neighbours
+    swapped.
+    """
     last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(word, 1):
         before, last, row = last, row, [i]

@@ -183,7 +183,7 @@ class Store(Protocol):
         """Remove the documents that exist. Returns False if `purge` still has to erase the last traces."""
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time; repeatable. Raises `Rejected` for an unknown document."""
+        """Change path, name and time; safe to repeat. Raises `Rejected` for an unknown document."""
 
     def leave(self) -> None:
         """Handle the end of the mirror that stored documents here: if none are left, forget the mirror.
@@ -215,4 +215,4 @@ class Store(Protocol):
         """Don't start another step of long work."""
 
     def close(self) -> None:
-        """Close files; repeatable."""
+        """Close files. May be called again."""

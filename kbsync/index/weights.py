@@ -48,7 +48,9 @@ SAMPLED_VECTORS = 200
 """Number of vectors to estimate the similarity of unrelated texts from."""
 
 FEWEST_VECTORS = 50
-"""Number of vectors below which that can't be estimated: a small folder is often about one subject."""
+"""With fewer vectors, the similarity of unrelated texts can't be estimated: a small folder is often about one
+subject.
+"""
 
 
 def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float:
@@ -118,7 +120,7 @@ def weight_of_size(chunks: int) -> float:
 
 @lru_cache(4_096)
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
-    """Return a function of a term's BM25 weight, without its idf, in a chunk of so many words: the weight for
+    """Return a function that converts a term's BM25 weight, without its idf, in a chunk of so many words to
     another average length.
 
     The average is that of documents, not of chunks: a log of short lines would make all other chunks long.

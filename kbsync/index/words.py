@@ -228,7 +228,9 @@ def names_sought(question: str) -> list[str]:
 
 
 def name_test(question: str) -> Callable[[str], bool]:
-    """Return a test for paths whose file name equals the question, with its extension or without."""
+    """Return a function that tells whether a path's file name, with or without its extension, equals the
+    question.
+    """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     question_words = tokeniser.words(question)
 
@@ -240,8 +242,9 @@ def name_test(question: str) -> Callable[[str], bool]:
 
 
 def whole_name_test(question: str) -> Callable[[str], bool]:
-    """Return a test for paths whose file name, without its extension, has several words and is part of the
-    question."""
+    """Return a function that tells whether a path's file name, without its extension, has several words and
+    is part of the question.
+    """
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     asked = tokeniser.tokens(folded(question))
 

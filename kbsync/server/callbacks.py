@@ -1,6 +1,6 @@
 """Receives callbacks in which a service announces finished documents. They only trigger a poll.
 
-Source: the vendor's manual of the knowledge API, 3.9: the service POSTs JSON, without a signature, and
+Source: the service's manual of the knowledge API, 3.9: it POSTs JSON, without a signature, and
 expects `code` 200 within two seconds. Calls may be duplicated, late, early or missing.
 """
 

@@ -138,7 +138,7 @@ class _MirrorNotices:
 
 
 class PendingNotices:
-    """Derives a daemon's unsent notifications from the state of its mirrors."""
+    """Derives the notifications that a daemon has yet to send from the state of its mirrors."""
 
     def __init__(self) -> None:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)

@@ -64,7 +64,7 @@ class RemovalQueue:
         if mirror in running:
             raise UsageError(f"{mirror} is being removed already")
         if running and not set(configured) - running - {mirror}:
-            why = "the other mirrors are being removed, and a config needs one"
+            why = "the other mirrors are being removed, and a config needs at least one"
             raise UsageError(f"{why}; add another folder first")
 
     def take(self) -> Sequence[str]:

@@ -19,7 +19,7 @@ class HintKind(enum.IntEnum):
     """How much to check."""
 
     FILE = 0  # this path
-    TREE = 1  # this directory and everything below; only this path if it is no directory any more
+    TREE = 1  # this directory and everything below; only this path if it is no longer a directory
     GONE_TREE = 2  # every known path below: a directory vanished or was moved away
 
 
@@ -61,7 +61,7 @@ class HintSet:
         self._waiting[key] = hint
 
     def take(self, count: int) -> list[Hint]:
-        """Remove and return up to `count` hints, oldest first, without those that another covers."""
+        """Remove and return up to `count` hints, oldest first, except those that another covers."""
         batch: list[Hint] = []
         while self._waiting and len(batch) < count:
             _, hint = self._waiting.popitem(last=False)

@@ -70,7 +70,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Flags that open a folder below the root, never through a symlink."""
 
 UNKNOWN = "unknown"
-"""The file system of a folder outside all listed mounts, as in a `chroot` that is no mount point."""
+"""The file system of a folder outside all listed mounts, as in a `chroot` that isn't a mount point."""
 
 _FIXES = {
     errno.EACCES: "let the user that runs kbsync read it",
@@ -131,7 +131,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
     if stored.fs_type != current.fs_type:
         return f"it was on a file system of type {stored.fs_type} and is on {current.fs_type} now"
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
-        return "it is another folder than before, under the same name"
+        return "it is a different folder with the same name"
     return ""
 
 

@@ -196,10 +196,9 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
 
 
 def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
-    """Return the rules that apply in `folder` below `root`, and SELECTED or why it is not entered.
-
-    If it is not entered, the rules are those of the nearest folder that is. Raises RulesUnknown, and OSError
-    if a folder on the way can't be opened.
+    """Return the rules that apply in `folder` below `root`, and SELECTED or the reason why scans don't enter
+    it. In that case, the rules are those of the nearest folder above it that scans enter. Raises
+    RulesUnknown, and OSError if a folder on the way can't be opened.
     """
     with closing(FolderStack(root)) as stack:
         rules = with_ignore_file(rules, "", stack.enter(0, ""))

@@ -17,7 +17,7 @@ WAKE = "wake"
 
 
 def wake(state_dir: Path) -> None:
-    """Make the daemon that works on `state_dir` check its inbox. Raises OSError.
+    """Make the daemon that uses `state_dir` check its inbox. Raises OSError.
 
     Also sets the times, for a daemon that only polls the file.
     """

@@ -224,7 +224,7 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def trouble(self) -> WatchTrouble | None:
-        """Return the problem, the likeliest cause first; cheap."""
+        """Return the problem; checks the likeliest cause first. Cheap."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
@@ -330,7 +330,8 @@ class Watcher:
         rescan: float = RESCAN,
         machine: Machine | None = None,
     ) -> None:
-        """`root`: the folder or a symlink to it. `state_dir`: an existing directory of ours, not below it.
+        """`root`: the folder or a symlink to it. `state_dir`: our state directory, which exists and isn't
+        below it.
 
         `on_hint` (hints arrived) and `on_wake` (a command used `wake`) are called in the loop's thread.
         `ignores` is called in another thread with a relative path; True drops the hint.
@@ -399,7 +400,8 @@ class Watcher:
     async def check(self) -> list[WatchTrouble]:
         """Check whether hints can be trusted, and fix what is possible before returning.
 
-        Reports problems of the root at every check while they last, others once. Cheap if there are none.
+        Reports problems of the root at every check while they last, other problems once. Cheap if there are
+        no problems.
         """
         self._wake.check()
         async with self._lock:

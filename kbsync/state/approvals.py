@@ -64,8 +64,9 @@ class Holds(Table):
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Return the questions of this kind, oldest first. One about deletions counts once all of them are
-        held."""
+        """Return the questions of this kind, oldest first. A question about deletions counts once all of them
+        are held.
+        """
         is_whole = "(SELECT min(held) FROM removal WHERE hold = hold.id)"
         return self._select(f"state = '{ASKED}' AND (kind <> '{DELETIONS}' OR {is_whole})", mirror, kind)
 
@@ -111,7 +112,7 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allowed(self, mirror: int) -> frozenset[str]:
-        """Return the recipes with which documents are indexed again without asking."""
+        """Return the recipes under which kbsync indexes documents again without asking."""
         sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 

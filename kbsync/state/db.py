@@ -232,5 +232,5 @@ class DamagedError(StateError):
     """The file isn't a valid database, or no longer is; `damage` says which and why, without the fix."""
 
     def __init__(self, damage: str) -> None:
-        super().__init__(f"{damage}; the next start of kbsync sets it aside and makes a new one")
+        super().__init__(f"{damage}; the next start of kbsync sets it aside and creates a new one")
         self.what = damage

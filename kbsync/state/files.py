@@ -388,7 +388,7 @@ class Entries:
         return list(self._select("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit))
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
-        """Return present files whose stamp proves nothing yet."""
+        """Return present files that may have changed without a new stamp (`racy`)."""
         return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:

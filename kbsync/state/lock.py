@@ -56,7 +56,7 @@ def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
         except BlockingIOError:
             process = _read_note(state_dir / "lock").process
             named = f" (process {process})" if process else ""
-            raise LockedError(f"another kbsync{named} works on {state_dir}; stop it first") from None
+            raise LockedError(f"another kbsync{named} is using {state_dir}; stop it first") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n{'' if keeps_running else _TASK}\n".encode(), 0)
         yield

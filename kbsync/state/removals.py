@@ -1,20 +1,20 @@
 """Decides whether the document of a path may be deleted: one row for each deletion that is not carried out
 yet.
 
-    missed ──▶ waiting ──▶ released ──▶ the document goes
-                       └─▶ asked ──▶ held ──▶ approved: the document goes
+    missed ──▶ waiting ──▶ released ──▶ the document is deleted
+                       └─▶ asked ──▶ held ──▶ approved: the document is deleted
 
 - missed: a check of the disk lacks the file. That is a fact about the disk, even while its deletion is held,
   and is recorded in the file's own row (`Presence.MISSING`). One check is not enough (promise 1).
 - waiting: two checks lack the file, or a user deselected or emptied it. All waiting deletions form one batch,
   with one decision (promise 5).
-- released or asked: the batch was weighed. One row of `hold` records that first, so a kill leaves no part of
-  it undecided. Then its documents are deleted or held, page by page.
+- released or asked: kbsync decided about the batch. One row of `hold` records that first, so a kill leaves no
+  part of it undecided. Then its documents are deleted or held, page by page.
 - held: the document serves until a user approves; the user is asked once the whole batch is held.
 
 The row ends and the document stays when the file is back, another document serves the path, or the mirror has
 another base (promise 2). An upload that replaces a document in place inherits its deletion, except one that
-was released: that is weighed again.
+was released: that is decided about again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Removals(Table):
     """Removals, and the log of those carried out without approval."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
-        """Add the deletion of this document to this batch; the time of the first nomination stays."""
+        """Add the deletion of this document to this batch. An existing one for the path keeps its time."""
         self._db.execute(
             "INSERT INTO removal(mirror, path, upload, cause, at, hold) VALUES(?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause, held = 0,"
@@ -98,8 +98,9 @@ class Removals(Table):
         return int(self._db.execute(sql, (hold.id, held)).get)
 
     def times(self, mirror: int) -> tuple[int, float, float]:
-        """Return how many removals are neither held nor carried out, and the first and last nomination (0.0
-        for none)."""
+        """Return how many removals are neither held nor carried out, and when the first and last were added
+        (0.0 for none).
+        """
         sql = (
             "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM removal"
             " WHERE mirror = ? AND held = 0"

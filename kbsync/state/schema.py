@@ -136,7 +136,7 @@ HELD_BY_PAGES = """
 ALTER TABLE candidate ADD COLUMN hold INTEGER;
 CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
 """
-"""Deletions that count towards a hold but have yet to join it, each with that hold."""
+"""Links deletions to the hold that they count towards before they join it."""
 
 REMOVALS = """
 ALTER TABLE hold DROP COLUMN ended_at;
@@ -248,7 +248,7 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
         existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     required = _names_in(version)
     if 0 < version < OLDEST:
-        raise DamagedError(f"{path} was written by a kbsync from before the first release")
+        raise DamagedError(f"{path} was written by kbsync before its first release")
     if (existing and not version) or not required <= existing:
         raise DamagedError(f"{path} is not a kbsync state, or lacks some of its tables")
     if version > VERSION:

@@ -75,7 +75,7 @@ class StateStore:
                 # The older process uses tables and columns that an upgrade may remove.
                 self._writer.close()
                 raise LockedError(
-                    f"the kbsync that works on {path.parent} is older than this one; restart it first"
+                    f"the kbsync that is using {path.parent} is older than this one; restart it first"
                 )
             if check:
                 schema.refuse_damaged(self._writer, path)
@@ -154,8 +154,8 @@ class StateStore:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Do the same as `aclose`, for threads; repeatable. The holder of the lock erases deleted data from
-        the WAL.
+        """Do the same as `aclose`, for threads; may be called again. The holder of the lock erases deleted
+        data from the WAL.
         """
         with self._submit_lock:
             self._is_closed = True

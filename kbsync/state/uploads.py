@@ -29,8 +29,9 @@ COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
-"""The maximum and minimum number of uploads, and of seconds, for estimating how fast documents become
-searchable."""
+"""To estimate how fast documents become searchable: the maximum and minimum number of uploads, and of
+seconds.
+"""
 
 POLL_BATCH = 1000
 UNSURE_BATCH = 10_000
@@ -87,7 +88,7 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, excluded: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Return only the work for uploads already sent, except those in `left`, and the deletion of
+        """Return only the work for uploads already sent (except those in `left`), and the deletion of
         `replaced` ones.
         """
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
@@ -296,7 +297,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
-        """Return whether some file with these bytes is still on its way to being searchable."""
+        """Return whether an upload of these bytes is still in progress."""
         sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)}"  # noqa: S608
         return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
 
@@ -388,7 +389,7 @@ class Uploads(Table):
     # ----------------------------------------------------------------------------------
 
     def unlabel(self, mirror: int, binding: int) -> None:
-        """Record that the target has no document under its right name any more; drop intended uploads."""
+        """Record that no document at the target has the right name any more; drop intended uploads."""
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))

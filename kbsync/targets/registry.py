@@ -31,8 +31,8 @@ ROWS = {
 """Module and class of each type's config block, which defines its keys and checks and opens the target."""
 
 WITH_DOCUMENT_SETTINGS = ("zhipu", "gptbots")
-"""Types whose block has `document_settings`, listed here so that a config with `documents` loads no other
-block.
+"""The types whose block has `document_settings`. Because they are listed here, a config with `documents`
+loads no other block.
 """
 
 

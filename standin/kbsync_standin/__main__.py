@@ -66,10 +66,10 @@ def read_options(arguments: list[str] | None = None) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kbsync_standin",
-        description="Serve a stand-in for a vendor on this machine; documents are kept in memory only.",
+        description="Serve a stand-in for a service on this machine; documents are kept in memory only.",
         allow_abbrev=False,
     )
-    parser.add_argument("vendor", choices=VENDORS, help="the vendor to replace")
+    parser.add_argument("vendor", choices=VENDORS, help="the service to replace")
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="0, the default: any free one")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (%(default)s)")
     parser.add_argument("--key", metavar="KEY", help="the only valid API key")

@@ -33,7 +33,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """Yield a place with its own vendor, whose rules no request may break."""
+    """Yield a place with its own service, whose rules no request may break."""
     with zhipu_place(tmp_path) as zhipu:
         yield zhipu
         assert zhipu.vendor.violations() == []

@@ -189,7 +189,7 @@ def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(folder_mirr
     [check] = copies(folder_mirror)
     assert "kb/docs" in check["detail"]
     assert check["cure"] == ""
-    command = words_of(check["detail"].partition("remove it with: ")[2])
+    command = words_of(check["detail"].partition("delete it with: ")[2])
     assert folder_mirror.run(*command).code == 2  # there is no terminal to ask on
     assert folder_mirror.run(*command, "--yes").code == 0
     assert copies(folder_mirror) == []

@@ -324,7 +324,7 @@ def test_missing_or_broken_package_comes_with_its_install_command(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError) as lacking:
         embed._session(tmp_path / "model.onnx")
-    assert str(lacking.value).endswith(f"install it beside kbsync: {install_command('onnxruntime')}")
+    assert str(lacking.value).endswith(f"install it alongside kbsync: {install_command('onnxruntime')}")
     child = tmp_path / "child.py"
     child.write_text("raise SystemExit('pypdfium2 is broken')")
     with contextlib.closing(Parser(tmp_path, child=child)) as parser, pytest.raises(Unavailable) as broken:

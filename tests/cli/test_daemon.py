@@ -36,7 +36,7 @@ def test_daemon_answers_http_while_running(place: Place) -> None:
     assert place.run("--once").code == 4
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
     began = time.monotonic()
-    assert "the running kbsync does it now" in place.run("retry").out
+    assert "the running kbsync does this now" in place.run("retry").out
     daemon.says("document.failed", times=2)
     assert time.monotonic() - began < 5
 
@@ -281,7 +281,7 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
     held.unlink()
     cure = words_of(zhipu.status()["halt"]["cure"])
     if is_told:
-        assert "the running kbsync does it now" in zhipu.go(*cure).out
+        assert "the running kbsync does this now" in zhipu.go(*cure).out
         assert "zhipu.key" in daemon.says("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
     else:

@@ -132,7 +132,7 @@ def test_daemon_pauses_across_a_kill_and_resumes(place: Place) -> None:
     daemon.says("document.failed")
     assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
     place.run("pause")
-    assert "handbook is paused; it happens after: kbsync resume handbook" in place.run("retry").out
+    assert "handbook is paused; this happens after: kbsync resume handbook" in place.run("retry").out
     place.run("resume")
     daemon.says("document.failed", times=2)
     assert daemon.end() == 0

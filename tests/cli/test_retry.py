@@ -23,7 +23,7 @@ def test_retry_releases_all_failures(failed: Place) -> None:
     assert ran.code == 0
     assert "2 documents will be tried again" in ran.out
     assert "broken.pdf" in ran.out
-    assert ran.out.splitlines()[-1] == "the next pass does it: kbsync --once"
+    assert ran.out.splitlines()[-1] == "the next pass does this: kbsync --once"
     good = failed.run("retry", "good.md")
     assert (good.code, good.out) == (0, "nothing has failed\n")
     failed.write("broken.pdf", "still no pdf")

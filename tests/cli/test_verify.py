@@ -30,7 +30,7 @@ def test_verify_finds_stale_documents_and_repair_schedules_them(place: Place) ->
 
     repaired = place.run("verify", "--repair")
     assert repaired.code == 1
-    assert "repair of handbook scheduled; the next pass does it: kbsync --once" in repaired.err
+    assert "repair of handbook scheduled; the next pass does this: kbsync --once" in repaired.err
     assert place.run("--once", "--json").json["replaced"] == 1
     assert place.run("verify").code == 0
 

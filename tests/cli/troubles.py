@@ -22,7 +22,7 @@ from tests.cli.place import Daemon, eventually
 from tests.cli.vendor import KEY, ZhipuPlace, ZhipuStandIn
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
-"""Mirrors with a knowledge base at their own vendor."""
+"""Mirrors whose knowledge bases are at separate services."""
 
 RECUT = {"documents": [{"match": "*.md", "zhipu": {"knowledge_type": 2}}]}
 """Settings that the user changed on purpose."""

@@ -100,7 +100,7 @@ class ZhipuStandIn:
         return requests.by_op.get(op, 0) if op else requests.total
 
     def violations(self) -> list[str]:
-        """Return the requests that broke the vendor's rules."""
+        """Return the requests that broke the service's rules."""
         return list(self._steer("GET", "violations"))
 
 
@@ -121,7 +121,7 @@ target:
 
 
 class ZhipuPlace(Place):
-    """A place whose mirror `handbook` uses the vendor."""
+    """A place whose mirror `handbook` uses the service."""
 
     def __init__(self, root: Path, vendor: ZhipuStandIn) -> None:
         super().__init__(root)
@@ -145,7 +145,7 @@ class ZhipuPlace(Place):
 
 @contextlib.contextmanager
 def zhipu_place(root: Path, **vendor: Any) -> Iterator[ZhipuPlace]:
-    """Yield a running vendor, a config for it, and an empty folder."""
+    """Yield a running service, a config for it, and an empty folder."""
     there = ZhipuStandIn(**vendor)
     there.arrive()
     zhipu = ZhipuPlace(root, there)

@@ -104,7 +104,7 @@ def test_readme_installs_everything_its_commands_need() -> None:
 
 def test_readme_says_which_deletions_need_no_approval(place: Place) -> None:
     [line] = [line for line in README.read_text().splitlines() if "asks before it deletes" in line]
-    assert "More than five and more than a fifth of them, or all" in line
+    assert "Deleting more than five and more than a fifth of them, or all" in line
     for number in range(10):
         place.write(f"{number}.md", f"document {number}")
     assert place.run("--once", "--folder", "docs").code == 0

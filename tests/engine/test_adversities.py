@@ -231,7 +231,7 @@ async def test_rows_with_future_times_are_processed(world: World) -> None:
 async def test_deletion_does_not_wait_for_a_clock_set_back(
     world: World, attempts: int, reason: str, seconds: float
 ) -> None:
-    """The program was killed between the decision, taken in the future, and the answer."""
+    """The program was killed between the decision, made by a clock that ran ahead, and the response."""
     world.write("keep.md")
     world.write("a.md")
     await world.once()
@@ -249,7 +249,7 @@ async def test_deletion_does_not_wait_for_a_clock_set_back(
 
 
 class Still:
-    """A watcher that never sees anything."""
+    """A watcher that never reports anything."""
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         self.hints = HintSet()
@@ -271,7 +271,7 @@ class Still:
 
 @pytest.fixture
 def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every halt that is said, and "" for its end."""
+    """Every logged halt, and "" for its end."""
     said: list[str] = []
     show = Halts.show
 

@@ -25,7 +25,7 @@ from tests.memory.target import MemoryTarget
 
 
 class ExplainingMemory(MemoryTarget):
-    """Shows the text that it made of a document."""
+    """Returns the text that it extracted from a document."""
 
     async def explain(self, remote_id: str) -> Explanation:
         document = self._base.documents.get(remote_id)

@@ -121,7 +121,7 @@ async def test_document_that_crashes_kbsync_is_not_retried_at_every_start(listed
 
 @long
 async def test_documents_of_the_same_batch_do_not_fail_together(world: World) -> None:
-    """The target takes many at once; from the third time on what was cut off goes alone."""
+    """The target accepts many at once; from the third try on, an interrupted document is sent alone."""
     world.limits = replace(world.limits, batch=8, concurrency=1)
     world.write_many(7)
     world.write("bad.md", "kills whoever sends it")
@@ -167,7 +167,9 @@ async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
 async def test_target_that_answers_no_upload_uses_no_attempts(
     listed: World,
 ) -> None:
-    """Five different ones in a row, and none accepted between: the target is to blame."""
+    """Five different documents in a row get no response, and none is accepted in between: the target is to
+    blame.
+    """
     world = listed
     world.write_many(6)
     world.base.faults.append(lost())
@@ -180,7 +182,7 @@ async def test_target_that_answers_no_upload_uses_no_attempts(
 
 
 async def keep_at_it(world: World, seconds: float) -> None:
-    """One process that works for so long."""
+    """Run one process for this long."""
     async with world.begun() as bound:
         await bound.compare()
         await bound.turn()
@@ -202,7 +204,7 @@ async def test_restart_uses_no_attempts(listed: World) -> None:
 
 @long
 async def test_unwritable_state_uses_no_attempts(world: World) -> None:
-    """What came of an upload could not be recorded: that is no document's fault."""
+    """The outcome of an upload can't be recorded: that is no document's fault."""
     world.write("a.md")
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), times=20))
     async with world.begun() as bound:

@@ -42,12 +42,12 @@ async def test_second_pass_over_a_mirrored_folder_sends_nothing(world: World) ->
     requests = len(world.base.requests)
     await world.once()
     assert world.puts() == sent == 21
-    assert len(world.base.requests) - requests <= 1  # a look at the base itself
+    assert len(world.base.requests) - requests <= 1  # a check of the base itself
     assert world.statuses() == {"ready": 21}
 
 
 async def all_held(world: World, prefix: str = "f") -> dict[str, str]:
-    """Three files with their texts that were mirrored, and are gone."""
+    """Mirror three files and delete them; return their texts."""
     await world.mirrored(3, prefix)
     texts = world.on_disk()
     world.delete(*texts)
@@ -110,7 +110,7 @@ async def test_held_file_restored_but_deselected_is_deleted_on_approval(world: W
 
 
 async def test_excluded_unreadable_file_is_deleted(world: World) -> None:
-    """A folder that is left out is not entered: whether its files can be looked at is never known again."""
+    """An excluded folder isn't scanned, so kbsync never learns again whether its files are readable."""
     world.write_many(9)
     world.write("d/a.md")
     await world.once()
@@ -157,7 +157,7 @@ async def test_rename_during_a_lost_state_leaves_no_gap(tmp_path: Path, limits: 
 
 
 async def test_unrenamable_document_is_recreated_without_a_gap(tmp_path: Path) -> None:
-    """A rename that is refused once gets no requests for again."""
+    """A rename that was refused once causes no further requests."""
     world = World(tmp_path, RenamingMemory)
     world.base.behaviour = Behaviour(indexing_seconds=5.0)
     await world.mirrored(8)
@@ -187,7 +187,7 @@ async def test_document_that_fails_to_index_is_tried_a_bounded_number_of_times(w
 
 
 async def test_attempts_before_a_retry_do_not_count_after_it(world: World) -> None:
-    """The trouble that a person mended caught documents on their way too: they need no second `retry`."""
+    """The problem that a user fixed also affected documents in progress: they need no second `retry`."""
     world.base.behaviour = Behaviour(failures=[Failure("f0.md", times=5)])
     world.write_many(1)
     again = "reembed" if issubclass(world.target_type, Reembeds) else "put"
@@ -214,7 +214,7 @@ async def test_narrowed_selection_deletes_under_the_hold_rule(world: World) -> N
     await world.once()
     assert "drafts/d.md" not in world.served()
     world.write(".kbsyncignore", "f[0-3].md\ndrafts/\n")
-    world.delete("f4.md", "f5.md")  # all deletions of one pass are weighed together
+    world.delete("f4.md", "f5.md")  # kbsync decides about all deletions of a pass together
     await world.once()
     assert world.statuses()["held"] == 6
     world.write(".kbsyncignore", "")
@@ -222,7 +222,7 @@ async def test_narrowed_selection_deletes_under_the_hold_rule(world: World) -> N
     world.write("f5.md", "text of f5")
     await world.once()
     assert world.served() == world.on_disk()
-    assert world.puts() == 12  # drafts/d.md was really gone
+    assert world.puts() == 12  # drafts/d.md was really deleted
 
 
 async def test_new_file_that_vanishes_between_passes_blocks_nothing(world: World) -> None:
@@ -251,7 +251,7 @@ async def test_new_files_reusing_inodes_are_not_renames(tmp_path: Path) -> None:
     await world.mirrored(10)
     for i in range(8):
         world.delete(f"f{i}.md")
-        world.write(f"other{i}.md", f"unrelated {i}")  # ext4 gives the inode out again at once
+        world.write(f"other{i}.md", f"unrelated {i}")  # ext4 reuses the inode at once
     await world.once()
     assert world.statuses() == {"ready": 10, "held": 8}
 
@@ -288,7 +288,7 @@ async def test_deletion_approval_unused_for_a_week_expires(world: World) -> None
 
 
 async def only_approved(world: World) -> None:
-    """The message is read, and the program killed before it does what it says."""
+    """The program reads the message, and is killed before it acts on it."""
     async with world.begun() as bound:
         await bound.inbox.carry_out()
 
@@ -306,7 +306,7 @@ async def test_file_no_longer_accepted_by_an_upgrade_keeps_its_document(world: W
 
 @enumerated()
 async def test_file_restored_before_an_approval_runs_is_still_held(world: World) -> None:
-    """Also where nothing has told of it yet: each file is looked for before its deletion is let go."""
+    """Even before an event reports it: kbsync checks for each file before it releases the deletion."""
     await world.mirrored(10)
     world.delete_many(6)
     await world.once()
@@ -345,7 +345,7 @@ async def test_refilled_file_keeps_its_document(world: World) -> None:
         world.write("f4.md", "")
         await bound.compare()
         assert weighed(world) == ["f4.md"]
-        for part in range(10):  # it does not get quiet before the deletions are weighed
+        for part in range(10):  # it isn't quiet before kbsync decides about the deletions
             now = world.clock.wall()
             os.utime(world.write("f4.md", "filled again" * (part + 1)), (now, now))
             await bound.compare()
@@ -367,7 +367,7 @@ def weighed(world: World) -> list[str]:
 async def test_folder_replaced_between_two_checks_proves_nothing_missing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second look at a file meets another folder at the root, which is put back after."""
+    """The second check of a file finds another folder at the root; the first one is restored afterwards."""
     await world.mirrored(20)
     world.delete("f0.md")
     away, real = world.root.with_name("away"), deletions.stat_exactly
@@ -418,7 +418,7 @@ def test_mass_deletion_needs_approval(batch: int, executed: int, serving: int, h
 
 
 async def turned_away(world: World) -> MemoryBase:
-    """The base in which x, y and z were; the mirror is in another one now."""
+    """The base that had x, y and z; the mirror uses another one now."""
     for name in "xyz":
         world.write(f"{name}.md", f"text of {name}")
     await world.once()
@@ -452,7 +452,7 @@ async def test_deletions_made_meanwhile_apply_to_a_reused_base(tmp_path: Path) -
 
 
 async def held_in_one_of_two(tmp_path: Path) -> tuple[World, MemoryBase]:
-    """Another folder was put in place, one deletion of ten is held for that, and the base was changed."""
+    """Another folder replaced the root, so one deletion of ten is held, and the base was changed."""
     world = World(tmp_path)
     await world.mirrored(10)
     world.change(lambda tx: tx.mirrors.set_hold_all(world.run.id, True))
@@ -476,7 +476,7 @@ async def test_deletions_in_one_base_need_no_approval_in_another(tmp_path: Path)
 async def test_held_deletion_waits_again_when_its_base_is_reused(tmp_path: Path, approves: bool) -> None:
     world, first = await held_in_one_of_two(tmp_path)
     await world.once()
-    if approves:  # whatever is held: the document in the first base is not in question
+    if approves:  # the document in the first base isn't affected by any hold
         world.approve()
         await world.once()
     world.base = first

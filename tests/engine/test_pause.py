@@ -67,7 +67,7 @@ async def test_pause_ends_on_time_without_a_process(world: World) -> None:
 
 
 async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[None]]) -> None:
-    """What `work` does beside the daemon's loop of the mirror."""
+    """Run `work` in parallel with the mirror's loop of a daemon."""
     async with world.running() as store:
         mirror, stop = world.make_run(store), asyncio.Event()
         loop = MirrorLoop(mirror, world.state, stop)
@@ -81,7 +81,7 @@ async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[N
 
 @pytest.mark.parametrize("fails", [False, True], ids=["ready", "failed"])
 async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: World, fails: bool) -> None:
-    """A document that fails meanwhile is not indexed again before that."""
+    """A document that fails during the pause is indexed again only after it."""
     world.target_type = ReembeddingMemory
     world.base.behaviour.indexing_seconds = 30.0
     if fails:
@@ -124,7 +124,9 @@ async def test_daemon_started_during_a_pause_sends_no_request_until_its_end(worl
 
 
 async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
-    """Wherever in a pass the pause comes, only what was recorded as begun before is sent after it."""
+    """At whatever point of a pass the pause begins, only uploads recorded as sending before it are still
+    sent.
+    """
     world.write_many(6)
     await world.once()
     for number in range(6):
@@ -133,7 +135,7 @@ async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
     commits = 0
 
     async def paused_at(number: int) -> bool:
-        """Whether the pass had so many commits."""
+        """Return whether the pass had so many commits."""
         seen = 0
 
         def on_commit(moment: str) -> None:
@@ -205,7 +207,9 @@ def quiet(world: World, *hours: tuple[float, float]) -> None:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Wait while the clock goes on as the mirror's loop sleeps: real threads watch the folder."""
+    """Wait while the clock advances with the sleeps of the mirror's loop, because real threads watch the
+    folder.
+    """
     while not is_so():
         await asyncio.sleep(0.001)
 
@@ -253,7 +257,7 @@ async def test_resume_skips_the_current_quiet_hours_also_after_a_restart(world: 
         await until(lambda: mirror.is_paused)
         await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
         await until(lambda: world.served() == world.on_disk())
-        # A user's own pause in quiet hours ends when it says.
+        # A user's pause in quiet hours ends at its own time.
         now = world.clock.wall()
         await store.write(lambda tx: tx.pauses.begin(mirror.id, Pause(now, now + 600.0)))
         await until(lambda: mirror.is_paused)

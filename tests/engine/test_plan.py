@@ -265,9 +265,11 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
 @pytest.mark.parametrize("seed", range(3))
 async def test_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTarget], seed: int) -> None:
     chance = random.Random(seed)
-    # where a target charges and renames, a plan lists what it does both to as held alone
+    # if a target charges and can rename, a plan lists documents that need both only as held
     world = World(tmp_path, target, paid=seed > 0 and not issubclass(target, RenamingMemory))
-    world.base.behaviour = Behaviour(indexing_seconds=30)  # new documents serve after deletions are weighed
+    world.base.behaviour = Behaviour(
+        indexing_seconds=30
+    )  # new documents serve after kbsync decides about deletions
     for name in chance.sample(NAMES, chance.randrange(len(NAMES))):
         world.write(name, f"text {chance.randrange(6)}")
     for _ in range(6):

@@ -382,7 +382,7 @@ async def test_old_finished_rows_are_removed_while_a_daemon_runs(
     assert len(world.rows()) < 15
 
 
-# -- short-lived scratch files don't affect how other deletions are weighed --------------------------------
+# -- short-lived scratch files don't affect decisions about other deletions --------------------------------
 
 TICK = 0.5
 

@@ -94,10 +94,10 @@ async def test_document_of_a_deleted_file_is_orphaned_and_its_deletion_may_be_he
     findings = await verified(world)
     assert paths(findings) == {"orphaned": [f"f{i}.md" for i in range(6)]}
     wanted = repair_request(findings)
-    assert wanted["strays"] == []  # no searchable document is deleted past the brake
+    assert wanted["strays"] == []  # no searchable document is deleted beyond the limits
     await repair(world)
     assert world.statuses() == {"ready": 4, "held": 6}
-    assert (await verified(world)).ok  # held: a person was asked
+    assert (await verified(world)).ok  # held: the user has to approve it
 
 
 async def test_documents_of_another_mirror_are_not_foreign(world: World) -> None:

@@ -121,7 +121,7 @@ async def test_deletions_renames_and_directory_moves_are_followed(daemon: Watchi
 
 @pytest.fixture
 def hasty(daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch) -> WatchingWorld:
-    """Weigh deletions as soon as files are missing."""
+    """Decide about deletions as soon as files are missing."""
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.0)
     daemon.settings = replace(daemon.settings, deletions=DeletionLimits(fraction=0.9))
     return daemon

@@ -316,7 +316,7 @@ def test_model_gets_the_inputs_it_requires_or_an_error_is_reported(tmp_path: Pat
     file.write_bytes(with_input(file.read_bytes(), name))
     if name == "task_id":
         with pytest.raises(
-            UsageError, match=r"model\.onnx asks for task_id; kbsync can give it attention_mask"
+            UsageError, match=r"model\.onnx needs the inputs task_id; kbsync provides only attention_mask"
         ):
             OnnxEmbedder(folder)
     else:
@@ -327,7 +327,7 @@ def test_graph_that_takes_no_text_is_reported(tmp_path: Path) -> None:
     folder = graph(tmp_path / "m", pooled=False)
     file = folder / "model.onnx"
     file.write_bytes(with_input(file.read_bytes(), "position_ids", kind=1))  # floats
-    with pytest.raises(UsageError, match="makes no vectors from a text"):
+    with pytest.raises(UsageError, match="produces no vectors for a text"):
         OnnxEmbedder(folder)
 
 

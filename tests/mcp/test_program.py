@@ -125,7 +125,7 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuP
         first.set()
 
     async with over_stdio(zhipu) as client:
-        # Until the vendor's clock moves, no document becomes searchable.
+        # Until the service's clock moves, no document becomes searchable.
         answer = await run_tool(client, "search", query="walrus")
         assert answer["hits"] == []
         assert "the first pass is under way" in answer["notes"][0] or "12 files are" in answer["notes"][0]

@@ -502,7 +502,7 @@ class MemoryBase:
         for other in others if self.behaviour.equal_names != "allow" else ():
             if self.behaviour.equal_names == "refuse":
                 raise NameTaken(f"a document named {stored!r} exists already", code="name-taken")
-            # A document goes because another took its name. The client must know whose name it takes.
+            # A document is deleted because another took its name. The client must know whose name it takes.
             if other.foreign:
                 raise self.violation(f"a put took the name of a document that is not ours: {other.name!r}")
             self.remove(other.remote_id, "replaced")

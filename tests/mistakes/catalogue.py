@@ -74,7 +74,7 @@ MISTAKES = {
     ),
     # 2. Never absent while replaced.
     "accepted-is-ready": Mistake(
-        "the old document goes when the new one was taken and is not searchable yet",
+        "the old document is deleted when the new one was accepted but is not searchable yet",
         "kbsync/engine/journal.py",
         "lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)",
         "lifecycle.accept(upload, outcome.remote_id, True, self.timing)",

@@ -31,14 +31,16 @@ def at(
     prefix: str = PREFIX,
     read_only: bool = False,
 ) -> Iterator[PostgresStore]:
-    """As a mirror with this state sees it. `state` "": none, as on a machine that only looks."""
+    """Return the store as a mirror with this state sees it. `state` "": none, as on a machine that only
+    reads.
+    """
     owner = Owner(prefix, token(state) if state else None, "news", folder, host)
     with closing(PostgresStore(server.dsn(database), owner, read_only=read_only)) as store:
         yield store
 
 
 def refused(store: PostgresStore) -> Halted:
-    """What each kind of write is told; nothing of it is done."""
+    """Return the error of each kind of write; none of them may change anything."""
     halts = [outcome(store, 9, "heron")]
     for write in (lambda: store.delete([1]), lambda: store.rename(1, "b.md", "b.md", 1.0), store.check):
         with pytest.raises(Halted) as caught:
@@ -89,7 +91,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
                 with pytest.raises(Halted) as caught:
                     looking.check()
                 assert (caught.value.halt, caught.value.cure) == ("prefix-taken", halted.cure)
-        # The other one has noticed nothing.
+        # The other one hasn't noticed anything.
         put(theirs, entry(2, "merlin"))
         assert theirs.find_existing([number]) == {number}
 
@@ -98,11 +100,11 @@ def test_prefix_of_another_owner_is_refused_until_released(
         assert ours.check()[1] == 3
         put(ours, entry(4, "osprey"))
         assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.find_existing([number])) == (4, [], set())
-        # The former owner is told who took it, at its next request and after a restart.
+        # The former owner's next request, and the first one after a restart, say who took it.
         assert refused(theirs).halt == "prefix-taken"
         with at(postgres, database, "first") as reopened:
             assert f"on {other['host']} ({other['folder']})" in str(refused(reopened))
-        # The command was about that one: what another has taken meanwhile it leaves alone.
+        # The command releases only that owner's row, not one that another owner has taken since.
         before = rows(postgres, database)
         cured(postgres, halted)
         assert rows(postgres, database) == before

@@ -33,7 +33,8 @@ pytestmark = [needs("pgbouncer"), long]
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Pooled]:
-    # Wherever somebody has it clean up after each transaction, nothing that is needed may go.
+    # If the pooler is set to clean up after each transaction, that must not remove anything that kbsync
+    # needs.
     pooled = Pooled(pooler={"server_reset_query_always": "1", "server_reset_query": "DISCARD ALL"})
     yield pooled
     pooled.close()
@@ -90,7 +91,7 @@ def test_server_restart_behind_a_pooler_causes_a_pause(postgres: Pooled) -> None
     [
         ("not_there", "", "knowledge-base-missing", "does not exist"),
         ("", "user=stranger", "credentials", "refuses the user"),
-        ("", "user=gate", "credentials", "refuses the user"),  # whom the pooler lets in
+        ("", "user=gate", "credentials", "refuses the user"),  # the users that the pooler accepts
         ("", "options='-c search_path=mine'", "credentials", "unsupported startup parameter: options"),
     ],
 )
@@ -108,7 +109,7 @@ def test_statements_a_pooler_refuses_halt(
 
 @long
 def test_two_owners_alternate_in_one_server_session(postgres: Pooled) -> None:
-    """What one transaction sets is not what the next one of somebody else finds."""
+    """Settings of one transaction must not affect the next transaction of another client."""
     database = postgres.database()
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
         for number in range(3):

@@ -113,7 +113,7 @@ def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
 
 
 def slow_down(server: Server, database: str, text: str) -> None:
-    """To store the words of a passage takes a tenth of a second, where it has this text."""
+    """Storing the words of a passage with this text takes a tenth of a second."""
     server.run(
         database,
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF EXISTS (SELECT FROM"
@@ -160,7 +160,7 @@ def test_other_statement_timeouts_name_the_setting(postgres: Server) -> None:
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
-        ("SET lock_timeout = '40ms'", ""),  # ours stands, which is as long as somebody may sleep
+        ("SET lock_timeout = '40ms'", ""),  # our own limit still applies: how long a client may sleep
         ("SET idle_in_transaction_session_timeout = '40ms'", ""),
         ("SET search_path = nowhere", ""),
         ("SET default_transaction_isolation = 'serializable'", ""),
@@ -202,7 +202,7 @@ def test_administrator_limits_cause_at_most_a_pause(postgres: Server, limit: str
 
 @contextmanager
 def foreign(code: str, words: str) -> Iterator[int]:
-    """A port where a server refuses whoever comes, in its own language."""
+    """Yield a port where a server refuses every client, in its own language."""
     fields = b"".join(
         kind + value.encode() + b"\0" for kind, value in ((b"S", "FATAL"), (b"C", code), (b"M", words))
     )
@@ -270,7 +270,7 @@ def test_standby_is_searched_and_halts_every_writer(postgres: Server) -> None:
 
 
 class Standby(Server):
-    """One that follows another."""
+    """A server that follows another one."""
 
     def __init__(self, primary: Server) -> None:
         self.primary = primary

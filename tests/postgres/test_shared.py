@@ -20,7 +20,7 @@ from tests.share import enumerated, long
 
 
 class Named(Host):
-    """A host by a name of its own, for what runs in the test's process."""
+    """Gives this host another name, for code in the test's process."""
 
     def __init__(self, root: Path, server: Server, database: str, name: str, user: str = "postgres") -> None:
         self.name = name
@@ -34,7 +34,7 @@ class Named(Host):
             yield
 
     def hits(self, *words: str) -> dict[str, dict[str, Any]]:
-        """The hits of a search by the absolute path of their files; none is there twice."""
+        """Return the hits of a search by the absolute path of their files; none may appear twice."""
         ran = self.run("search", *words, "--json")
         assert ran.code == 0, ran.err
         hits = {hit["abs_path"]: hit for hit in ran.json["hits"]}
@@ -103,7 +103,7 @@ def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgr
     assert (len(headings), len(away)) == (4, 2)
     assert all("as of 2026-01-02T03:04:05Z" in line for line in away)
     assert not any("as of" in line or "handbook" in line for line in headings if line not in away)
-    assert str(two.docs) not in run_tool  # no link to a place that is on another machine
+    assert str(two.docs) not in run_tool  # no link to a path on another machine
     paths = one.run("search", "kestrel", "--files").out.splitlines()
     assert sorted(paths) == sorted(str(one.docs / path) for path in ("birds/a.md", "b.txt"))
 
@@ -117,7 +117,7 @@ def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgr
         (("--path", "/birds"), ["files-1/birds/a.md", "files-2/birds/a.md"]),
         (("--type", "txt"), ["files-1/b.txt", "files-2/b.txt"]),
         (("--mirror", "handbook", "--type", "txt"), ["files-1/b.txt"]),
-        # A place on this machine is about this machine's files.
+        # A path on this machine means this machine's files.
         (("--path", "{docs}"), ["files-1/birds/a.md", "files-1/b.txt"]),
         (("--path", "{docs}/birds"), ["files-1/birds/a.md"]),
         (("--path", "./birds"), ["files-1/birds/a.md"]),
@@ -152,7 +152,7 @@ def test_no_note_is_made_about_unchecked_documents(hosts: tuple[Named, Named]) -
 
 
 def reader(hosts: tuple[Named, Named], postgres: Server, tmp_path: Path, name: str) -> Named:
-    """A machine that has a config and the right to read, and has never mirrored anything."""
+    """A machine with a config and read access that has never mirrored anything."""
     database = hosts[0].database
     postgres.run(database, f"CREATE ROLE reader_{database} LOGIN")
     postgres.run(database, f"GRANT USAGE ON SCHEMA kbsync TO reader_{database}")
@@ -173,7 +173,7 @@ def test_searching_needs_only_a_config_and_read_privileges(
     assert desk.files() == before
     own = desk.run("search", "kestrel", "--mirror", "handbook")
     assert (own.code, "desk/" in own.err, "--once" in own.err) == (2, True, True)
-    # With another's prefix in the config its documents are what that mirror means, and still another's.
+    # With another mirror's prefix in the config, this means that mirror's documents, which remain its own.
     desk.config.write_text(desk.config.read_text().replace('"desk/"', '"files-2/"'))
     hits = desk.hits("kestrel", "--mirror", "handbook")
     assert {hit["mirror"] for hit in hits.values()} == {"news"}
@@ -217,18 +217,19 @@ def test_mirrors_of_one_base_are_answered_by_one_search(
     assert (len(hits), own) == (6, {("garden", "home"), ("kitchen", "home")})
     run_tool = home.run("search", "kestrel").out
     assert "garden: garden.md" in run_tool and "news on files-2: b.txt" in run_tool
-    # A pattern that is a place in one of them asks each for its own.
+    # An absolute pattern inside one of them applies to each mirror's own documents.
     only = home.hits("kestrel", "--path", str(home.docs / "garden"))
     assert [hit["path"] for hit in only.values()] == ["garden.md"]
     assert {hit["mirror"] for hit in home.hits("kestrel", "--mirror", "kitchen").values()} == {"kitchen"}
 
-    # One of several that nothing was mirrored of is left out.
+    # A mirror that hasn't mirrored anything yet is left out.
     configured(home, {"name": "garden"}, {"name": "attic"})
     own = home.hits("kestrel", "--mirror", "garden", "--mirror", "attic")
     assert [hit["mirror"] for hit in own.values()] == ["garden"]
     assert home.run("search", "kestrel", "--mirror", "attic").code == 2
 
-    # Two ways to one database, or other vectors: two searches, and still each document once.
+    # With two addresses of one database, or different vectors, there are two searches, but each document
+    # appears once.
     dsn = postgres.dsn(home.database) + " application_name=other"
     configured(home, {"name": "garden"}, {"name": "kitchen", "target": {"type": "postgres", "dsn": dsn}})
     assert len(home.hits("kestrel")) == 6

@@ -79,7 +79,7 @@ QUESTIONS = (
 )
 
 
-# With fewer rows some words are common, with 0 all: these only add to the scores of what others find.
+# With a lower limit some words are common, with 0 all: these only add to scores of passages that others find.
 MOST_ROWS = weights.MOST_ROWS
 
 
@@ -133,13 +133,13 @@ def test_large_log_leaves_room_for_others_like_in_the_embedded_base(tmp_path: Pa
         for question in QUESTIONS_BESIDE_A_LOG[::5]:
             ours, its = (Search(each, ENCODER).search(Query(question)) for each in (store, built_in))
             assert ours[0].path == its[0].path, question
-            # Among equally good files, either store may have its own.
+            # The stores may order equally good files differently.
             assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in its], abs=0.02)
             assert shares_by_words(store, question) == shares_by_words(built_in, question), question
 
 
 def shares_by_words(store: Store, question: str) -> list[int]:
-    """The numbers of passages of each document that a search by words weighs."""
+    """Return how many passages of each document a search by words scores."""
     with store.snapshot() as snapshot:
         candidates = snapshot.candidates(terms_of(question), ENCODER.model, None, Query(question))
     return sorted(Counter(candidate.document for candidate in candidates).values())
@@ -161,7 +161,7 @@ def test_explains_a_hit_like_the_embedded_base(
             check_sums(its)
             if (
                 most == MOST_ROWS
-            ):  # with fewer words that find, SQLite scores some common words in fewer passages
+            ):  # if fewer words find passages, SQLite scores some common words in fewer of them
                 assert [words_of(hit) for hit in ours] == [words_of(hit) for hit in its], query
             for one, other in zip(ours, its, strict=True):
                 assert one.reasons is not None
@@ -268,7 +268,7 @@ def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: S
         with closing(PostgresStore(dsn, Owner("b/", token("a/")))) as taken, pytest.raises(Halted) as caught:
             taken.check()
         assert caught.value.halt == "prefix-taken"
-        # A state that was lost has nothing but the prefix.
+        # After its state was lost, a mirror has only the prefix.
         with closing(PostgresStore(dsn, Owner("c/", token("new")))) as reopened:
             assert [row.id for row in reopened.page(0, 9)] == [mine]
             reopened.delete([mine, other])
@@ -290,7 +290,7 @@ def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Serve
         assert isinstance(second, int)
         assert store.texts(second) == [*texts, "heron"]
         assert store.find_existing([first, second]) == {second}
-        # Others in front of them: they keep their words and vectors, and are in order.
+        # New passages before them: the old ones keep their words and vectors, and the order is right.
         [third] = put(store, entry(3, "merlin", *texts[5:], path="a.md", replaces=second))
         assert store.texts(third) == ["merlin", *texts[5:]]
         assert found(store, "word3") == set()
@@ -307,7 +307,7 @@ def test_text_of_another_host_reuses_its_vector(postgres: Server) -> None:
         [other] = theirs.put([entry(1, "kestrel")], encoder)
         assert isinstance(other, int) and other != mine
         assert encoder.made == []
-        # What was counted on may be gone by the time: then it is made.
+        # An expected vector may have vanished meanwhile: then it is computed.
         ours.delete([mine])
         theirs.delete([other])
         assert isinstance(theirs.put([entry(2, "kestrel")], encoder)[0], int)
@@ -344,7 +344,7 @@ def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch:
         between(monkeypatch, lambda _connection, statement: requests.append(statement))
 
         def ask(query: Query) -> tuple[int, int]:
-            """The documents found, and how often the server was asked for passages."""
+            """Return the hits, and how often the server was queried for passages."""
             del requests[:]
             with store.snapshot() as snapshot:
                 hits = snapshot.candidates(terms_of("kestrel"), "numbers", Numbers().query("kestrel"), query)
@@ -444,7 +444,7 @@ def test_search_sees_one_version_during_a_replacement(
             with monkeypatch.context() as patch:
                 between(patch, step)
                 [hit] = Search(reader, Numbers()).search(Query("kestrel"))
-            # Its id and its text are of the same version, of that before or of that after.
+            # Its id and its text belong to the same version, the old or the new one.
             texts = {current: f"kestrel {number}", before: f"kestrel {number - 1}"}
             assert hit.passages[0].text == texts[int(hit.remote_id)]
             if statements < at:
@@ -457,7 +457,7 @@ def test_reading_needs_only_read_privileges(postgres: Server) -> None:
     role = f"reader_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
     with opened(postgres, database, user=role, read_only=True) as reader:
-        assert reader.check() == ("", 0)  # nothing was made yet, and is not made by looking
+        assert reader.check() == ("", 0)  # nothing exists yet, and reading creates nothing
         assert reader.page(0, 9) == []
         with pytest.raises(UnmadeError), reader.snapshot():
             pass

@@ -14,7 +14,7 @@ LONG = 1200.0
 
 
 async def keep_working(run: Mirror) -> None:
-    """Run twenty minutes of a daemon's life: one scan, and its deletions are weighed."""
+    """Run twenty minutes of a daemon's life: one scan, and the decision about its deletions."""
     async with run.bind() as bound:
         assert bound is not None, run.halt
         await bound.compare()

@@ -188,7 +188,7 @@ class FaultyMirror:
         self.world.on_commit = None
 
     async def meet_rival(self, number: int) -> None:
-        """Let another client with its own state run a pass while ours stands still in the middle.
+        """Let another client with its own state run a pass while ours is suspended in the middle of one.
 
         If an update in place never ends, the client can't know that an older version still serves: it creates
         that document again.

@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
     names = [word for word in words if word in NAMES] or list(NAMES)
     if wrong := {*words} - {*NAMES, "--serve"}:
         sys.exit(f"there is no server {', '.join(sorted(wrong))}; there are {', '.join(NAMES)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
     environments = _installed(names)
     if not environments:
         return 0
@@ -71,7 +71,7 @@ def _installed(names: Sequence[str]) -> dict[str, Path]:
 
 
 def _started(environments: dict[str, Path], scratch: Path, stack: ExitStack) -> dict[str, dict[str, Any]]:
-    """Start them side by side; return what each yields, with the address of its own model server."""
+    """Start them in parallel; return what each yields, with the address of its own model server."""
 
     def start(name: str) -> dict[str, Any]:
         models_url = stack.enter_context(models.serving())

@@ -108,7 +108,7 @@ def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str,
     port = free_port()
     for folder in ("inputs", "store"):
         (place / folder).mkdir(parents=True, exist_ok=True)
-    (place / ".env").touch()  # without one it asks whether to continue
+    (place / ".env").touch()  # without it, the server asks whether to continue
     variables = {
         "TIKTOKEN_CACHE_DIR": str(tokenizers(environment)),
         "HOST": "127.0.0.1",

@@ -1,7 +1,7 @@
 """The protocol's own tools as clients of `kbsync mcp`: its conformance test (0.1.16) and inspector (2.12.0).
 
-They run on a Node of their own, which is a package of Python, as is the npm that installs them from
-`mcp.json`. That is npm's lock file without addresses, with a line for each package; to make it anew:
+They run on a separate Node.js, which is a Python package, as is the npm that installs them from `mcp.json`.
+That is npm's lock file without addresses, with a line for each package; to recreate it:
 
     npm install --package-lock-only --omit-lockfile-registry-resolved PACKAGE@VERSION …
 """
@@ -20,7 +20,7 @@ from tests.servers.probe import Probe
 PYTHONS = ("3.11", "3.12", "3.13")
 PROBES: Sequence[Probe] = ()
 PASSED = {"server-initialize", "ping", "tools-list", "resources-list", "dns-rebinding-protection"}
-"""Scenarios that need nothing but what every server has."""
+"""Scenarios that need only features that every server has."""
 
 KNOWN: Mapping[str, str] = {
     "tools-call-with-logging: *": "a client is sent no log",

@@ -1,7 +1,7 @@
 """A small server with OpenAI's model API, for real servers that need embeddings and chat.
 
 A vector is the hashed bag of a text's words: texts that share words are near each other. `python -m
-tests.servers.models PORT` serves until it is ended. `/control` sets the faults, all of them at a time:
+tests.servers.models PORT` serves until it is ended. `/control` sets all faults together:
 
     POST /control {"fail": 2, "status": 429}     the next two requests for embeddings fail
                   {"fail_if": "word"}            each request with the word in it fails
@@ -50,7 +50,9 @@ class Orders:
 
 @dataclass
 class Models(ThreadingHTTPServer):
-    """The server. Open WebUI connects once for each chunk of a document, all at once: hence the backlog."""
+    """The server. The backlog is long because Open WebUI opens a connection for each chunk of a document, all
+    at once.
+    """
 
     port: int = 0
     orders: Orders = field(default_factory=Orders)
@@ -95,7 +97,7 @@ def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
 
 class _Conversation(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: else each response waits 40 ms for an acknowledgement
+    wbufsize = -1  # head and body in one packet: otherwise each response waits 40 ms for an acknowledgement
     server: Models
 
     def log_message(self, *_: Any) -> None:

@@ -107,7 +107,7 @@ def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str,
     config.write_text(json.dumps(_config(place, port, models_url)))
     # Otherwise it refuses to serve without TLS.
     words = [environment / "bin" / "ogx", "run", config, "--port", str(port), "--insecure"]
-    # In many Pythons SQLite loads no extensions, which its vector store needs.
+    # Its vector store needs SQLite extensions, which many Pythons can't load.
     (place / "sitecustomize.py").write_text(_OTHER_SQLITE)
     variables = {"TIKTOKEN_CACHE_DIR": str(tokenizers(environment)), "PYTHONPATH": str(place)}
     variables["OGX_LOG_FORMAT"] = "json"  # the default takes seconds to colour the traceback of each error

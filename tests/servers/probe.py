@@ -47,7 +47,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The stand-in or the server. `wait`: lets time pass there."""
+    """The stand-in or the server. `wait`: advances its time."""
 
     base_url: str
     headers: Mapping[str, str]

@@ -27,7 +27,7 @@ from tests.targets.blocks import around, block
 
 
 def cleared(there: dict[str, Any]) -> None:
-    """No document is left: the server has one base, which cannot be made anew."""
+    """Delete all documents: the server has only one base, which can't be recreated."""
     with httpx.Client(base_url=there["base_url"], headers={"x-api-key": there["api_key"]}) as client:
         for _ in range(600):
             answer = client.request("DELETE", "/documents").json()
@@ -39,7 +39,7 @@ def cleared(there: dict[str, Any]) -> None:
 
 
 class LightragRealWorld(RealWorld):
-    """The one base of the server, emptied. What has no text in it fails."""
+    """The server's only base, emptied. A document without text fails."""
 
     unknown_id = "nobody~aaaaaaaa.md"
 

@@ -49,7 +49,7 @@ def test_mcp_conformance_test_over_http_passes(
 
 @pytest.fixture
 def inspected(servers: dict[str, Any], place: Place) -> Callable[..., Any]:
-    """What the inspector is answered over stdio, with the settings that assistants are given."""
+    """Return the response to the inspector over stdio, with the settings that assistants get."""
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     place.once()

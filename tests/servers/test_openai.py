@@ -26,7 +26,7 @@ from tests.targets.blocks import around, block
 
 
 class OgxWorld(RealWorld):
-    """Each test has a store of its own, and its server of models does as it is told."""
+    """Each test has its own store, and controls its model server."""
 
     chat_model = f"models/{models.CHAT}"
     unknown_id = "file-00000000000000000000000000000000"

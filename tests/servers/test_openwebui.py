@@ -34,7 +34,7 @@ EXAMPLE = ROOT / "examples" / "open-webui"
 
 
 class OpenWebuiServer(RealWorld):
-    """A knowledge base of its own on the server of all tests."""
+    """A separate knowledge base on the server that all tests share."""
 
     repeats_puts = False
     chat_model = models.CHAT
@@ -50,7 +50,7 @@ class OpenWebuiServer(RealWorld):
         return Naming(style="marked").name(path, digest)
 
     async def open(self) -> Target:
-        # Its SQLite refuses one upload in a hundred where four come at a time: an answer that is unsure.
+        # With four uploads at a time, its SQLite refuses one in a hundred, with an unsure outcome.
         settings = {**place_of(self.given, self.base), "concurrency": 1}
         return OpenWebuiTarget(block(OpenWebuiTargetConfig, **settings), around())
 
@@ -116,7 +116,9 @@ def test_folder_is_mirrored_despite_kills(servers: dict[str, Any], place: Place)
 def test_server_killed_while_indexing_ends_up_complete(
     servers: dict[str, Any], place: Place, tmp_path: Path
 ) -> None:
-    """Its files are `processing` for ever then; a server of its own, since the others need theirs."""
+    """After a restart its files stay `processing` forever; on a separate server, because other tests need
+    theirs.
+    """
     environment, data = Path(servers["openwebui"]["environment"]), tmp_path / "server"
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "5s"}
     words = ("avocet", "bittern", "curlew")
@@ -146,7 +148,9 @@ def test_server_killed_while_indexing_ends_up_complete(
 def test_copy_being_indexed_during_a_kill_has_its_passages_once(
     servers: dict[str, Any], place: Place, tmp_path: Path
 ) -> None:
-    """Killed while its text is indexed anew, and while that is put into the base: the work goes on there."""
+    """kbsync is killed while the server reindexes a text, and while it adds that to the base: the server
+    continues.
+    """
     environment, data = Path(servers["openwebui"]["environment"]), tmp_path / "server"
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "40s"}
     place.write("first.md", "All about the avocet.\n")
@@ -154,7 +158,10 @@ def test_copy_being_indexed_during_a_kill_has_its_passages_once(
         target = {"type": "openwebui", **place_of(given, made_base(given)), "vectorization": waiting}
         place.configure(f"target: {json.dumps(target)}")
         assert place.once()["failed"] == 0
-        for status in ("failed", "completed"):  # refused so far; indexed by its other text, and not linked
+        for status in (
+            "failed",
+            "completed",
+        ):  # refused before; now indexed with its other text, but not linked
             place.write(f"{status}.md", "All about the avocet.\n")
             ModelOrders(models_url).give(delay=4.0)
             process = place.start("--once")
@@ -164,14 +171,14 @@ def test_copy_being_indexed_during_a_kill_has_its_passages_once(
             ModelOrders(models_url).clear()
             assert place.once()["failed"] == 0
             assert place.run("verify").code == 0
-            # One for itself and one in the base; a search would show equal ones once.
+            # One in its own collection and one in the base; a search would show equal ones once.
             assert passages(data, copy) == 2
         hits = place.run("search", "--json", "avocet").json["hits"]
         assert {hit["path"] for hit in hits} == {"first.md", "failed.md", "completed.md"}
 
 
 def being_indexed(given: Mapping[str, Any], name: str, status: str) -> list[str]:
-    """Ids of files of this status whose text is no longer that of the file."""
+    """Return the ids of files in this status whose text is no longer that of the file."""
     headers, wanted = {"authorization": f"Bearer {given['api_key']}"}, {"filename": name, "content": "true"}
     rows = httpx.get(f"{given['base_url']}/api/v1/files/user/search", params=wanted, headers=headers)
     return [
@@ -183,7 +190,7 @@ def being_indexed(given: Mapping[str, Any], name: str, status: str) -> list[str]
 
 
 def passages(data: Path, file_id: str) -> int:
-    """How many the server's vector store has of a file."""
+    """Return how many passages of a file the server's vector store has."""
     [store] = data.rglob("chroma.sqlite3")
     with closing(sqlite3.connect(store)) as connection:
         count = "SELECT count(*) FROM embedding_metadata WHERE key = 'file_id' AND string_value = ?"
@@ -191,7 +198,7 @@ def passages(data: Path, file_id: str) -> int:
 
 
 def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], place: Place) -> None:
-    """Those of examples/open-webui/, without containers: its config, with what is elsewhere here."""
+    """Runs examples/open-webui/ without containers: its config, with the paths and addresses of this test."""
     settings = servers["openwebui"]
     (place.root / "key").write_text(settings["api_key"])
     text = (EXAMPLE / "kbsync.yaml").read_text()

@@ -14,10 +14,9 @@ from tests.conformance.world import SuiteWorld
 
 
 class RealWorld(SuiteWorld):
-    """On a server with the real clock, which need not be waited for as a service is: it is near, and idle.
-
-    A fresh base for each test is made in `serving`. `large_bytes` is less than elsewhere: a server on the
-    same two cores cuts and embeds all of it.
+    """A world on a real server with the real clock. It needs shorter waits than a service, because the server
+    is local and idle. `serving` creates a fresh base for each test. `large_bytes` is smaller than elsewhere:
+    a server on the same two cores splits and embeds all of it.
     """
 
     large_bytes = 200_017
@@ -33,7 +32,7 @@ class RealWorld(SuiteWorld):
 
 
 class ModelOrders:
-    """What the server of models is to do; see `tests/servers/models.py`."""
+    """Set the faults of the model server; see `tests/servers/models.py`."""
 
     def __init__(self, url: str) -> None:
         self._control = url.removesuffix("/v1") + "/control"
@@ -61,9 +60,8 @@ LATER = (
 
 
 def live(place: Place, target: Mapping[str, Any]) -> None:
-    """New, changed, renamed, deleted, killed in the middle and begun again: found is what lies in the folder.
-
-    `target`: the block of the config; its base is empty and nobody else's.
+    """Run a mirror with new, changed, renamed and deleted files, a kill in the middle and a restart: searches
+    must find the folder's contents. `target`: the block of the config; its base is empty and not shared.
     """
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s"}
     place.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
@@ -103,7 +101,7 @@ def _text(word: str) -> str:
 
 
 def _is_mirrored(place: Place) -> None:
-    """Each file's word is found in its own document, and there is no other document."""
+    """Check that searches find each file's word in its own document, and that there are no others."""
     verification = place.run("verify", "--json")
     assert verification.code == 0, verification.out
     for file in place.docs.rglob("*.md"):
@@ -112,6 +110,6 @@ def _is_mirrored(place: Place) -> None:
 
 
 def _found(place: Place, word: str) -> list[str]:
-    """Paths of the documents in whose passages the word is."""
+    """Return the paths of documents with the word in their passages."""
     hits = place.run("search", "--json", "-k", "50", word).json["hits"]
     return [hit["path"] for hit in hits if any(word in passage["text"] for passage in hit["passages"])]

@@ -63,7 +63,7 @@ def test_unreadable_root_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         (RootIdentity(1, 2, "ext4", True), ""),
         (RootIdentity(9, 2, "ext4", True), ""),
-        (RootIdentity(1, 3, "ext4", True), "another folder"),
+        (RootIdentity(1, 3, "ext4", True), "a different folder"),
         (RootIdentity(1, 2, "tmpfs", True), "type ext4 and is on tmpfs"),
         (RootIdentity(1, 2, "ext4", False), "was a mount point"),
     ],

@@ -1,6 +1,6 @@
 """Tests that kbsync and the stand-ins share no code, since tests can't see an error that both share (ADR 16).
 
-Also, no vendor's stand-in uses another's: a change at one vendor changes no other.
+Also, no service's stand-in uses another's, so a change at one service affects no other.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def test_state_from_before_the_first_release_is_set_aside(world: World) -> None:
     with closing(apsw.Connection(str(state))) as connection:
         connection.pragma("user_version", schema.OLDEST - 1)
     for open_it in (StateStore, ReadOnlyState):
-        with pytest.raises(DamagedError, match="from before the first release"):
+        with pytest.raises(DamagedError, match="before its first release"):
             open_it(state)
 
 

@@ -173,7 +173,7 @@ ZHIPU_ROWS = [
         for words in ("Insufficient permission for this knowledge base", "权限不足，无权访问该知识库")
     ),
     Row("zhipu", "delete", 200, flat(400, "无权操作该文档"), Rejected),
-    # A firewall refuses one document, or a list for a while; the vendor's database lacks rights.
+    # A firewall refuses one document, or a list for a while; the service's database lacks rights.
     Row("zhipu", "upload", 403, {"message": "Access Denied"}, Rejected, may_pass=True),
     Row("zhipu", "list", 403, {"message": "Access Denied"}, Unavailable),
     Row("zhipu", "list", 200, flat(500, "permission denied for relation documents"), Unsure),
@@ -514,7 +514,7 @@ RECEIPTS = [
 
 
 def test_unknown_gateway_route_is_classified_by_its_status() -> None:
-    """The vendor's own message would prove at once that the call is missing."""
+    """The service's own message would prove at once that the call is missing."""
     body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
     error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).answer())
     assert isinstance(error, NotOffered) and error.code == "404"

@@ -281,11 +281,11 @@ class LightragMirror(RepairedMirror):
         return self.world.app.documents[remote_id]
 
     def plant_copy(self, document: OwnDocument) -> str:
-        """The bench would give it a name of its own."""
+        """Use the document's own name; the bench would choose another one."""
         return self.world.plant(document.name, text_of(document))
 
     def plant_lookalike(self, path: str, text: str) -> None:
-        """Of the same path, by a name that proves other bytes."""
+        """Add a document of the same path, under a name that proves other bytes."""
         self.lookalikes.add(self.world.plant(Naming().name(path, sha256(text.encode()).hexdigest()), text))
 
     def id_of(self, remote_id: str | None) -> str:

@@ -1,4 +1,4 @@
-"""`kbsync forget`: ends a mirror and, on request, deletes its documents in the knowledge base."""
+"""`kbsync forget`: forgets a mirror and, on request, deletes its documents in the knowledge base."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         return
     if holdings.record is None and not delete_documents:
         delete_command = installation.command_line(f"forget {mirror} --delete-documents")
-        raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {delete_command}")
+        raise UsageError(
+            f"{mirror} has already been forgotten; to delete the documents it left: {delete_command}"
+        )
     show_holdings(holdings, delete_documents)
     question = f"Forget {mirror}?" if holdings.record is not None else f"Delete what {mirror} left?"
     if not confirm(question, f"forget {mirror}", yes=yes):
@@ -154,7 +156,7 @@ def show_holdings(holdings: Holdings, delete_documents: bool) -> None:
         print_message(f"{name}: {printable(holdings.record.folder)}: {ours} in {printable(where)} {fate}")
     for base, documents in owned.elsewhere:
         count = format_count(documents, "document")
-        print_message(f"{name}: {count} in {printable(base.location)}, which was used before, will stay")
+        print_message(f"{name}: {count} in {printable(base.location)}, a former knowledge base, will stay")
     for leftover in holdings.leftovers:
         fate = "will be deleted" if delete_documents else "will stay"
         count = format_count(leftover.documents, "document")

@@ -55,7 +55,7 @@ def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -
 
     Also locks `state_dir`, the config's state directory, if the trial can move there. That needs a built-in
     knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is written,
-    so a refused command can be repeated. Raises `LockedError` while a kbsync works on one of them, and
+    so a refused command can be repeated. Raises `LockedError` while a kbsync is using one of them, and
     `UsageError` for an unusable state directory.
     """
     from kbsync.installation import BASES

@@ -1,4 +1,4 @@
-"""`kbsync remove`: takes a mirror out of the config, and keeps or deletes its documents.
+"""`kbsync remove`: removes a mirror from the config, and keeps or deletes its documents.
 
 It deletes the documents first and edits the config last, so after an interruption the config still has the
 mirror and the same command can finish. Deleting needs the config to reach the knowledge base.

@@ -37,7 +37,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     \b
     missing    a recorded document that the knowledge base no longer has
     stale      a file newer than its document, with nothing pending for it
-    orphaned   a document of ours whose file is gone
+    orphaned   one of our documents whose file is gone
     duplicate  a second document for one file
     kept       a document whose file is gone, kept by `deletions: never`: nothing is wrong
 

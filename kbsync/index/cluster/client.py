@@ -153,7 +153,7 @@ class DaskCluster:
 
         if find_spec("distributed") is None:
             raise UsageError(
-                "prepare.dask needs the package distributed; install it beside kbsync: "
+                "prepare.dask needs the package distributed; install it alongside kbsync: "
                 + install_command("distributed")
             )
         self._config, self._connect_within = config, connect_within
@@ -178,7 +178,7 @@ class DaskCluster:
     def note(self) -> str:
         """Return a note for the user while the cluster can't be reached; otherwise ""."""
         away = self._away
-        return "" if away is None else f"{away.reason}; this host does its work meanwhile"
+        return "" if away is None else f"{away.reason}; this host does its work until it is back"
 
     def is_away(self) -> bool:
         """Return whether this host does the work because the cluster is lost."""
@@ -203,7 +203,7 @@ class DaskCluster:
             return False
         if self._away is None:
             _log.warning(
-                "%s; this host does its work meanwhile", error.reason, extra={"event": "cluster.lost"}
+                "%s; this host does its work until it is back", error.reason, extra={"event": "cluster.lost"}
             )
         self._away, self._away_until = copy(error), time.monotonic() + AWAY_FOR
         return True
@@ -272,7 +272,7 @@ class DaskCluster:
         return _result(self._begin(self._survey()))
 
     def close(self) -> None:
-        """Give up the current work, with `Unavailable`, and close the connection; repeatable."""
+        """Fail the current work with `Unavailable` and close the connection. May be called again."""
         self._closed = True
         self._room.close()
         self._loop.close(self._aclose())

@@ -41,7 +41,9 @@ Versions = Mapping[str, str]
 """The versions that must be equal on the host and on a worker, by the names that users know."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
-"""The first item of a response; a pickled result follows, a pickled error, or the address and versions."""
+"""The first item of a response; a pickled result, a pickled error, or the worker's address and versions
+follow.
+"""
 
 SECONDS_EACH = 120.0
 """Maximum number of seconds for a document or a passage: a parser gives up after 60 s, and a model may have

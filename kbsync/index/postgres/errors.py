@@ -141,7 +141,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
 
 def index_gone(database: Database) -> Unavailable:
     """Return the error for tables that were dropped or replaced."""
-    return Unavailable(f"the index in {database} is gone; kbsync makes a new one", code="index-gone")
+    return Unavailable(f"the index in {database} is gone; kbsync creates a new one", code="index-gone")
 
 
 def message_of(error: psycopg.Error) -> str:

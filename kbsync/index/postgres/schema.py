@@ -14,7 +14,7 @@ NAMED = 3
 
 TABLES = Path(__file__).with_name("tables.sql")
 UPGRADES = {before: Path(__file__).with_name(f"upgrade-{before + 1}.sql") for before in (1, 2)}
-"""By the layout that each upgrades."""
+"""Each script upgrades the layout with its key to the next one."""
 
 _LOCK = (0x6B62_7379, 1)  # "kbsy"; held while the schema is created or changed
 

@@ -286,7 +286,7 @@ class PostgresSnapshot:
         return passages, named
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters of `query` as a scope, limited to these contents (None: all), without those in
+        """Return the filters of `query` as a scope, limited to these contents (None: all), except those in
         `lacking`.
         """
         owner = self._viewpoint.owner if query.own else None
@@ -334,10 +334,12 @@ class PostgresSnapshot:
         document_count: int,
         near: Sequence[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, TermWeights, float]:
-        """Return the best by words as in SQLite, the first passages of the best names with their documents,
-        all names with some of the terms, the weights of the terms, and the average length of a passage.
+        """Return the best matches by words as in SQLite, the first passages of the best names with their
+        documents, all names with some of the terms, the weights of the terms, and the average length of a
+        passage.
 
-        Very common words find only passages in `near`; they add to the scores of what others find.
+        Very common words find only passages in `near`, and add to the scores of passages that other words
+        find.
         """
         # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}

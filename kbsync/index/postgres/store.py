@@ -263,7 +263,7 @@ class PostgresStore:
     def purge(self) -> bool:
         """Finish remaining work. Deleted text is unreachable at once; the server's own vacuum removes it.
 
-        First it gives documents with older words today's, some in each transaction. Returns False while the
+        First it updates outdated words of documents, some in each transaction. Returns False while the
         index of vectors waits for the end of a fill, which it would slow down at each passage.
         """
         while self._reword():
@@ -283,7 +283,7 @@ class PostgresStore:
                 building.cancel_safe(timeout=1)
 
     def close(self) -> None:
-        """Close connections; repeatable."""
+        """Close connections. May be called again."""
         self.stop()
         self._connections.close()
 
@@ -389,8 +389,7 @@ class PostgresStore:
         with self._transaction(SNAPSHOT) as (connection, is_made):
             if not is_made:
                 return []
-            # A writer's own rows are only those of its token, because another may have taken the prefix
-            # since.
+            # A writer identifies its rows only by its token, because another may have taken the prefix since.
             named = self._owner_values() | ({} if self._claim is None else {"prefix": None})
             if "@whole" in statement:
                 [(version,)] = connection.execute("SELECT version FROM base")
@@ -481,8 +480,8 @@ class PostgresStore:
         return Halted(
             "superseded",
             f"another kbsync, on {printable(row.host) or 'another machine'}, writes into "
-            f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror a prefix "
-            "of its own, or end one of the two and start the other again",
+            f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror its own "
+            "prefix, or stop one of the two and restart the other",
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
@@ -508,7 +507,7 @@ class PostgresStore:
         return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=command)
 
     def _record_seen(self, claim: _Claim) -> None:
-        """Record that this host is at work, for readers that show how old its documents are."""
+        """Record that this host is working, for readers that show how old its documents are."""
         with self._repeatable(), self._transaction() as (connection, is_made):
             if is_made:
                 connection.execute(_SEEN, (self._owner.token, claim.generation))
@@ -614,8 +613,8 @@ SELECT set_config('lock_timeout', %s, true), (
     AND a.wait_event_type = 'Client' AND a.state_change < now() - make_interval(secs => %s))
 """
 
-# A killed host leaves the server at work on its index. Not every role may see its owner, but every role may
-# see that an index is being created, and on which table.
+# After a host is killed, the server continues to build its index. Not every role may see its owner, but every
+# role may see that an index is being created, and on which table.
 _UNINDEXED_MODEL = """
 SELECT m.id, m.dimensions, quote_ident(nspname), i.indexrelid IS NOT NULL
 FROM model m

@@ -1,14 +1,14 @@
--- From layout 1 to 2: what belongs to a document goes with it, and a path has one document.
--- kbsync runs this itself where its role owns the tables. An administrator runs it in one transaction:
+-- From layout 1 to 2: deleting a document deletes everything that belongs to it, and a path has one document.
+-- kbsync runs this itself if its role owns the tables. Otherwise an administrator runs it in one transaction:
 --   psql -1 -v ON_ERROR_STOP=1 -d kb -f upgrade-2.sql
 LOCK TABLE kbsync.base, kbsync.owner, kbsync.document, kbsync.passage, kbsync.words, kbsync.vector
   IN ACCESS EXCLUSIVE MODE;
--- A kbsync of layout 1 that is at work writes nothing more.
+-- From here on, a running kbsync of layout 1 can't write any more.
 UPDATE kbsync.owner SET generation = generation + 1;
 
 ALTER TABLE kbsync.document
   ADD COLUMN passages integer, ADD COLUMN words bigint, ADD COLUMN state uuid, ADD COLUMN is_current boolean;
--- Two states of one mirror stored some files twice. The newest one stays.
+-- Two states of one mirror stored some files twice. Keep the newest document.
 DELETE FROM kbsync.document d USING (
   SELECT id, row_number() OVER (PARTITION BY owner, path ORDER BY created DESC, id DESC) AS place
   FROM kbsync.document) AS ranked
@@ -17,7 +17,7 @@ DELETE FROM kbsync.passage p
   WHERE NOT EXISTS (SELECT FROM kbsync.document d WHERE d.content = p.content);
 DELETE FROM kbsync.words w WHERE NOT EXISTS (SELECT FROM kbsync.passage p WHERE p.id = w.passage);
 DELETE FROM kbsync.vector v WHERE NOT EXISTS (SELECT FROM kbsync.passage p WHERE p.id = v.passage);
--- Every document has a passage: one without any has lost them.
+-- A document without passages has lost them, because every document has at least one.
 UPDATE kbsync.document d SET (passages, words) = (
     SELECT greatest(count(*), 1), coalesce(sum(length), 0)
     FROM kbsync.passage p LEFT JOIN kbsync.words w ON w.passage = p.id WHERE p.content = d.content),
@@ -31,7 +31,7 @@ UPDATE kbsync.owner o SET (documents, passages, words) = (
 
 CREATE UNIQUE INDEX document_path ON kbsync.document (owner, sha256(path)) WHERE is_current;
 ALTER INDEX kbsync.document_path ALTER COLUMN 2 SET STATISTICS 0;
--- The constraints are checked with what the statements above have left to be checked.
+-- Check the constraints, which may still be pending after the statements above.
 SET CONSTRAINTS ALL IMMEDIATE;
 ALTER TABLE kbsync.passage ADD FOREIGN KEY (content)
   REFERENCES kbsync.document (content) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED;

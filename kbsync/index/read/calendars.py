@@ -151,7 +151,7 @@ def _split(line: str) -> tuple[str, dict[str, str], str]:
 
 
 def _plain(value: str, parameters: Mapping[str, str]) -> str:
-    """Return the value as written by people; "" for pictures, sounds and keys."""
+    """Return the decoded text of the value; "" for pictures, sounds and keys."""
     encoding = parameters.get("ENCODING", "").upper()
     if encoding in ("B", "BASE64") or value.startswith("data:"):
         return ""

@@ -12,9 +12,9 @@ A text may be damaged: a byte missing, doubled or wrong, a character cut in two.
 fail on a few bytes, and each lowers its score. Of 930 damaged samples, 10 are read as another language;
 without this tolerance, 209.
 
-For ASCII text with a few signs or accents, the western encoding is likelier than rarer Latin ones, and signs
-score where English has them. Tables in Chinese, Japanese or Korean often contain only a few names in these
-languages, so the commonest characters of names are included.
+For ASCII text with a few symbols or accents, the western encoding is likelier than rarer Latin ones, and
+symbols score where English has them. Tables in Chinese, Japanese or Korean often contain only a few names in
+these languages, so the commonest characters of names are included.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ _ENGLISH = re.compile(r"\b(?:the|and|with|from|this|that|you|for)\b", re.IGNOREC
 
 
 def _faults(text: str) -> int:
-    """Return characters in impossible words: with capitals or signs inside, of two scripts, or with rows of
+    """Return characters in impossible words: with capitals or symbols inside, of two scripts, or with rows of
     accents."""
     faults = sum(map(len, _BETWEEN_LETTERS.findall(text)))
     faults += len(_ASTRAY.findall(text)) + len(_TOUCHING.findall(text))
@@ -439,8 +439,7 @@ def separate_controls(text: str) -> str:
 
 
 def _codec(label: str | None) -> str | None:
-    """Return the codec for a declared label; None without one, and for labels that are unknown or no text
-    encoding."""
+    """Return the codec for a declared label; None if it is missing, unknown, or not a text encoding."""
     if not label:
         return None
     name = _WIDER.get(label.strip().lower(), label.strip())

@@ -105,7 +105,7 @@ def read_mhtml(raw: bytes) -> Parsed:
             page = read_html(decode_declared(content, part.get_content_charset()))
             title = document_title(page.title or _header(message, "Subject"), page.text)
             return Parsed(page.text, title=title)
-    raise damaged("it holds no web page") if message.is_multipart() else without_text(pictures=False)
+    raise damaged("there is no web page in it") if message.is_multipart() else without_text(pictures=False)
 
 
 def _parse(raw: bytes) -> Message:
@@ -156,7 +156,7 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _attachments(message: Message) -> Iterator[Message]:
-    """Yield the parts with a name, without those of messages inside."""
+    """Yield the parts with a name, except those of messages inside."""
     if message.get_filename():
         yield message
     payload = message.get_payload()

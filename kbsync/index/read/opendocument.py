@@ -141,7 +141,7 @@ class _Reader:
                 self.read(element, blocks)
 
     def _read_object(self, part: str, blocks: Blocks) -> None:
-        """Add the words of a chart, or the signs of a formula."""
+        """Add the words of a chart, or the symbols of a formula."""
         if b"<!DOCTYPE" in self._archive.read(part):  # formulas from old programs have one
             return
         root = self._archive.xml(part)

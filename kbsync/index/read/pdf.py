@@ -107,7 +107,7 @@ def _refusal() -> Rejected:
         case pdfium.FPDF_ERR_PASSWORD:
             return encrypted()
         case pdfium.FPDF_ERR_SECURITY:
-            return damaged("the PDF is protected in a way the parser does not know")
+            return damaged("the parser doesn't support the protection of this PDF")
         case pdfium.FPDF_ERR_PAGE:
             return damaged("a page of the PDF is damaged")
     return damaged("the PDF is damaged")

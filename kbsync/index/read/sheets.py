@@ -23,7 +23,7 @@ from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 Cell = float | str | bool | datetime.time | datetime.date | datetime.timedelta
 
 _ZIP = b"PK\x03\x04"
-_MOST_EMPTY_CELLS = 2_000_000  # with which the rows of one sheet are padded
+_MOST_EMPTY_CELLS = 2_000_000  # maximum number of cells added to pad the rows of a sheet
 _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 

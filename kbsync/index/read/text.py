@@ -324,7 +324,7 @@ _NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first row is the header; pads short rows. "" without rows."""
+    """Return a table whose first row is the header; pads short rows. "" if there are no rows."""
     width = max((len(row) for row in rows), default=0)
     if not width:
         return ""
@@ -344,8 +344,9 @@ def readable_number(value: float) -> str:
 
 
 def style_of(name: str) -> tuple[int, bool]:
-    """Return, for the name of a Word style, the level of its heading (0: none) and whether it is of the table
-    of contents."""
+    """Return the heading level of the Word style with this name (0: no heading), and whether the table of
+    contents uses it.
+    """
     name = one_line(name).lower()
     heading = _HEADING_STYLE.match(name)
     return int(heading[1] or 1) if heading else 0, _CONTENTS_STYLE.match(name) is not None

@@ -194,7 +194,7 @@ def _refuse_declarations(name: str, system_id: str | None, public_id: str | None
 
 
 def _local(tag: str) -> str:
-    """Return the name without its namespace, in which alone strict and transitional documents differ."""
+    """Return the name without its namespace, the one difference of strict and transitional files."""
     return tag.rpartition("}")[2]
 
 

@@ -132,8 +132,8 @@ def identity(folder: Path) -> tuple[int, int] | None:
 def open_index(folder: Path) -> apsw.Connection:
     """Return the writing connection to the index in `folder`; creates the index if there is none.
 
-    A file that is damaged or not an index of ours is renamed to `index.db.damaged-<n>`, and a new one with a
-    new uuid replaces it. Raises `StateError` if that fails too.
+    A file that is damaged or not one of our indexes is renamed to `index.db.damaged-<n>`, and a new one with
+    a new uuid replaces it. Raises `StateError` if that fails too.
     """
     path = folder / FILE
     with state_errors(path):
@@ -151,8 +151,8 @@ def open_index(folder: Path) -> apsw.Connection:
 
 
 def _open_sound(path: Path) -> apsw.Connection | None:
-    """Return the connection to `path` if it is an index of ours or empty; otherwise None, and then `path` is
-    free."""
+    """Return the connection to `path` if it is one of our indexes or empty; otherwise None, and then `path`
+    is free."""
     if not path.exists():
         return None
     connection = None

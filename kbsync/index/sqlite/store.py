@@ -136,7 +136,7 @@ class Reader:
         self._open()
 
     def close(self) -> None:
-        """Close the file; repeatable."""
+        """Close the file. May be called again."""
         with self._guard:
             self._is_closed = True
             self._connection.close()
@@ -171,7 +171,7 @@ class Reader:
                 raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
             if marks[0] == APPLICATION_ID and marks[1] > max(READABLE):
                 raise newer(path, marks[1])
-            raise UnmadeError(f"{path} was made by another kbsync version; the next pass makes a new one")
+            raise UnmadeError(f"{path} was made by another kbsync version; the next pass creates a new one")
         self._word_tables = ("words", "names") if marks[1] >= NAMED else ("words",)
         with state_errors(path):
             for table in self._word_tables:
@@ -531,7 +531,7 @@ class Reader:
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (expression,))}
 
     def _documents_of(self, chunks: Iterable[int]) -> set[int]:
-        """Return the documents of these chunks. Requires sorted chunks."""
+        """Return the documents that these chunks, which must be sorted, belong to."""
         documents, last = set[int](), 0
         for chunk in chunks:
             if chunk > last:
@@ -663,7 +663,7 @@ _BATCH, _BATCHES = 128, 12
 """Number of chunks with a common term to read at once, and how often."""
 
 _COUNTED_ROWS, _ENOUGH = 512, 128
-"""Chunks with a term to count the documents of at once, and the documents that are enough for an estimate."""
+"""Number of a term's chunks to read at once when counting its documents, and of documents for an estimate."""
 
 _FINDING = 2
 """How many common terms may find chunks, if no rarer term does."""
@@ -1059,7 +1059,9 @@ class SqliteStore:
         return self._writer
 
     def _index_gone(self) -> Unavailable:
-        return Unavailable(f"the index in {self._folder} is gone; kbsync makes a new one", code="index-gone")
+        return Unavailable(
+            f"the index in {self._folder} is gone; kbsync creates a new one", code="index-gone"
+        )
 
     @contextmanager
     def _open_snapshot(self) -> Iterator[apsw.Connection]:
@@ -1082,7 +1084,7 @@ class SqliteStore:
             self._damage = error.what if isinstance(error, DamagedError) else str(error)
             raise Unavailable(
                 f"the index in {self._folder} is damaged ({self._damage}) and set "
-                "aside; kbsync makes a new one",
+                "aside; kbsync creates a new one",
                 code="index-damaged",
             ) from error
         except (apsw.Error, OSError, StateError) as error:

@@ -278,7 +278,7 @@ _LEAST_BETTER = 100
 """Number of slots with a better vector from which those are used, unless all have one."""
 
 _NEAREST_ADJUSTED, _MOST_ADJUSTED = 30, 4.0
-"""Number of nearest slots whose cosines of both models are compared, and the largest ratio of spreads."""
+"""Number of nearest slots to compare both models' cosines for, and the maximum ratio of the spreads."""
 
 
 class Cosines:

@@ -294,7 +294,7 @@ class Writer:
         self._is_closing = True
 
     def close(self) -> None:
-        """Empty the WAL and release file and lock, even if the disk fails; repeatable."""
+        """Empty the WAL and release the file and its lock, even if the disk fails. May be called again."""
         self.stop()
         with self._guard:
             if self._is_open:
@@ -429,7 +429,7 @@ class Writer:
         return document_id, {}
 
     def _check_complete(self, path: str | bytes, documents: Sequence[int]) -> None:
-        """Raise `DamagedError` if one of these, or one at this path, has lost chunks.
+        """Raise `DamagedError` if one of `documents`, or the document at `path`, has lost chunks.
 
         Their words can't be removed without the text, and would match whatever chunk gets the number next.
         """
@@ -509,7 +509,7 @@ class Writer:
         )
 
     def _reword_step(self) -> bool:
-        """Give `STEP` stored chunks, of one document or several, today's words. Returns whether there were
+        """Update the words of `STEP` stored chunks, of one document or several. Returns whether there were
         any."""
         with self._guard:
             stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
@@ -525,7 +525,7 @@ class Writer:
             return True
 
     def _reword(self, document: int, title: str | None, tags: str, path: str, room: int) -> int:
-        """Give a document today's words: up to `room` of its chunks, and then its name.
+        """Update the words of a document: those of up to `room` of its chunks, then those of its name.
 
         Returns the remaining room, -1 if chunks are left.
         """

@@ -33,13 +33,13 @@ function el(tag, given = {}, ...children) {
   return one;
 }
 
-// Characters that move the cursor or turn the direction of writing are shown as what they are.
+// Shows characters that move the cursor or change the text direction as escapes.
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 const plain = (text) => String(text).replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 const path = (text) => el("bdi", { class: "path" }, plain(text));
 const lines = (text) => text.split(/([\n\t])/).map((part, at) => (at % 2 ? part : plain(part))).join("");
 
-// A path as the API takes it: base64url of its bytes, which may be no Unicode.
+// A path as the API takes it: base64url of its bytes, which may not be valid Unicode.
 function keyOf(path) {
   const bytes = Array.from(path).flatMap((c) => {
     const code = c.codePointAt(0);
@@ -152,7 +152,7 @@ function headers(more = {}) {
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
 }
 
-// Raises an error with the listener's words; null where a token is asked for instead.
+// Throws an error with the listener's message; returns null if the page asks for a token instead.
 async function get(name, given = {}) {
   const params = new URLSearchParams(Object.entries(given).filter(([, value]) => value));
   asking?.abort();
@@ -180,7 +180,7 @@ async function order(name, message) {
 async function act(button, name, message, done) {
   button.disabled = true;
   try {
-    // Nothing was taken where a token is asked for instead.
+    // If the page asks for a token instead, nothing was done.
     if (await order(name, message)) toast(done);
   } catch (error) {
     toast(`Failed: ${plain(error.message)}`);
@@ -203,7 +203,7 @@ let streaming = null, wait = 1000, resting = 0, losing = 0;
 // The page shows an old state: its buttons are off, and it says so.
 const isGone = () => document.body.dataset.link === "gone";
 
-// With the options in use, once the first frame has come.
+// With the options in use, after the first frame.
 const commandOf = (command) => plain(frame ? frame.commands[command] : `kbsync ${command}`);
 
 function gone() {
@@ -386,7 +386,7 @@ function showSummary(mirrors) {
   if ($("beneath").textContent !== beneath) $("beneath").textContent = beneath;
 }
 
-// The order of the exit codes: 2, 3, 4, 1. Work in progress is no trouble here, since kbsync runs.
+// The order of the exit codes: 2, 3, 4, 1. Work in progress isn't a problem here, because kbsync runs.
 const RANKS = [
   (one) => needsPerson(one) && one.halt.reason === "config",
   needsPerson,
@@ -398,7 +398,7 @@ const RANKS = [
   (one) => !one.last_pass,
   () => true,
 ];
-const shown = new Map(); // by mirror: what it was made of, and the element
+const shown = new Map(); // by mirror: the data that it shows, and the element
 
 function showMirrors(mirrors) {
   const rank = (one) => RANKS.findIndex((is) => is(one));
@@ -556,7 +556,7 @@ function waiting(one, kind, why, meanwhile) {
       el("button", { class: "strong", "data-key": `${kind} ${one.name}`, on: look }, "Review")));
 }
 
-// A command that cures nothing: it goes on once a person has done what the detail says.
+// A command that fixes nothing itself: it continues after the user has done what the detail says.
 const goesOn = (halt) => /^kbsync (retry|--once)/.test(halt.cure) && !["target-rejects", "target-stuck"].includes(halt.reason);
 
 function cure(one, button = null) {
@@ -611,7 +611,7 @@ function retryButton(one, paths, text, key) {
   }, text);
 }
 
-const audits = new Map(); // by mirror whose audit was asked for: when the one before ended
+const audits = new Map(); // by mirror with a requested audit: when the previous one ended
 
 function auditOf({ duplicate, orphaned, repaired }) {
   const problems = [
@@ -824,7 +824,7 @@ function titleOf(hits, pattern, more) {
 
 const place = (one) => (one?.page != null ? `page ${one.page}` : one?.line != null ? `line ${one.line}` : "");
 
-// Words as typed, without what narrows the search; a script without spaces is marked by pairs of characters.
+// Words as typed, without operators; in scripts without spaces, pairs of characters.
 function patternOf(query) {
   const asked = query.replace(/(^|\s)(-("[^"]*"|\p{L}\S*)|(path|type):("[^"]*"|\S+))/gu, " ");
   const words = asked.match(/[\p{L}\p{N}_]+/gu) || [];
@@ -879,7 +879,7 @@ async function showDocument({ mirror, key, passage }) {
     $("text").textContent = "This knowledge base can't return the text of its documents.";
     return;
   }
-  // Positions count characters, and not the halves that some of them have here.
+  // Positions count characters, not UTF-16 code units.
   const chars = Array.from(reply.text), [start, end] = (reply.mark ?? [0, 0]).map((at) => at - reply.offset);
   const mark = reply.mark && el("mark", {}, lines(chars.slice(start, end).join("")));
   $("text").replaceChildren(...(mark
@@ -1027,7 +1027,7 @@ function askToPause(name) {
   const pause = (words, seconds) => [words, "", sends("pause", { mirror: name, seconds }, `${name} is paused`)];
   ask({
     title: `Pause ${name}?`,
-    text: "While it is paused, kbsync uploads and deletes nothing there. You can still search. The pause outlives a restart.",
+    text: "While it is paused, kbsync uploads and deletes nothing there. You can still search. The pause survives a restart.",
     buttons: [["Cancel", "quiet", null], pause("For 1 hour", 3600), pause("For 8 hours", 28_800), pause("Until I resume it", null)],
   });
 }

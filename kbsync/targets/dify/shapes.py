@@ -241,7 +241,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
     # The server may have done the work before it failed.
     ErrorRule(Unsure, status=SERVER_ERROR, reported=True),
-    # Dify passes on the model vendor's message: an empty account, also under 429.
+    # Dify passes on the model provider's message: an empty account, also under 429.
     ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint=_PLAN_HINT),
     # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
     ErrorRule(Unavailable, words=_RATE, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
@@ -269,7 +269,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
     # The request wasn't about a document.
     ErrorRule(Halted, code={"forbidden"}, halt="credentials", hint=_ACCESS_HINT),
-    # Dify is still working on the document, or the model's vendor failed.
+    # Dify is still working on the document, or the model's provider failed.
     ErrorRule(Unavailable, code={"document_indexing", "dataset_not_initialized", "completion_request_error"}),
     # Only `kb create` gets this.
     ErrorRule(NameTaken, code={"dataset_name_duplicate"}),

@@ -77,7 +77,9 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         if dataset.provider == "external" or dataset.runtime:
             is_pipeline = dataset.runtime == "rag_pipeline"
             what = "a knowledge pipeline" if is_pipeline else f"of the kind {dataset.runtime}"
-            reason = f"is {what} of Dify and accepts no uploaded files; choose a general one as dataset_id"
+            reason = (
+                f"is {what} of Dify and accepts no uploaded files; set dataset_id to a general knowledge base"
+            )
             if dataset.provider == "external":
                 reason = "is external to Dify and accepts no documents; choose another dataset_id"
             raise Halted("knowledge-base-missing", f"knowledge base {dataset.card.id} {reason}")

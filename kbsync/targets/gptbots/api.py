@@ -1,5 +1,5 @@
-"""Makes requests to the vendor, and finds single documents in its list, which has no filter. kbsync looks for
-a document first on its last known page, then by the order of ids.
+"""Makes requests to the service, and finds single documents in its list, which has no filter. kbsync looks
+for a document first on its last known page, then by the order of ids.
 
 Ids look like Mongo's: eight hex digits for the second in which they were created, and a counter in the last
 six. That isn't documented, so it only decides which page to read next, and only while the pages read so far
@@ -38,7 +38,7 @@ class UploadItem:
     """One document to upload.
 
     `index`: the position of its outcome. `doc_id`: the document to update; "" for a new one. `address`: the
-    URL from which the vendor fetches it; "" if kbsync sends the file.
+    URL from which the service fetches it; "" if kbsync sends the file.
     """
 
     index: int
@@ -56,7 +56,7 @@ class UploadItem:
 
 
 class RequestSize:
-    """Determines how many documents the vendor accepts in one request: next, it tries twice the largest
+    """Determines how many documents the service accepts in one request: next, it tries twice the largest
     accepted number.
     """
 
@@ -64,7 +64,7 @@ class RequestSize:
         self.now, self._limit = min(limit, MOST_FILES), limit
 
     def record_accepted(self, count: int) -> None:
-        """Record that the vendor accepted a request with this many documents."""
+        """Record that the service accepted a request with this many documents."""
         if count >= self.now:
             self.now = min(self._limit, 2 * self.now)
 
@@ -80,7 +80,7 @@ def batches_of(
     """Split documents into requests.
 
     The documents of a request have equal settings, are all new or all changed, have different names and ids,
-    and aren't too large together. A document that was refused before goes alone. `notes.md` and
+    and aren't too large together. A document that was refused before is sent alone. `notes.md` and
     `notes.md.txt` don't go together: in a response with names without extensions, the second one's name would
     be the first one's full name.
     """

@@ -21,7 +21,7 @@ MARKER_BASE = "https://kbsync.invalid"
 
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
-"""The ranking models on the vendor's page on searches ("vector match", `rerank_version`)."""
+"""The ranking models on the service's page on searches ("vector match", `rerank_version`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "spreadsheet": ("csv", "xls", "xlsx"),
     "qa": ("csv", "xls", "xlsx"),
 }
-"""The extensions that each kind of document accepts (the vendor's pages on adding documents)."""
+"""The extensions that each kind of document accepts (the service's pages on adding documents)."""
 
 
 CUTTING: Mapping[str, ValueKind] = {
@@ -123,14 +123,14 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
-"""Maximum bytes of a document (the vendor's page "update text document": pdf 30 MB, all others 10 MB)."""
+"""Maximum bytes of a document (the service's page "update text document": pdf 30 MB, all others 10 MB)."""
 
-# The vendor's defaults. kbsync sends them anyway, because the vendor refuses a request without any rule.
+# The service's defaults. kbsync sends them anyway, because a request without any rule is refused.
 CHUNK_TOKEN, HEADER_ROW = 600, 1
 
 
 class DocumentKind(enum.StrEnum):
-    """The vendor's kind of a document, which decides the calls for it. A document can't change its kind."""
+    """The service's kind of a document, which decides the calls for it. A document can't change its kind."""
 
     TEXT = "text"
     SPREADSHEET = "spreadsheet"
@@ -139,7 +139,7 @@ class DocumentKind(enum.StrEnum):
 
 _SHEETS = frozenset(KINDS["qa"])
 FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
-"""The formats of files that the vendor fetches from a URL; it doesn't document fetching web pages."""
+"""The formats of files that the service fetches from a URL; it doesn't document fetching web pages."""
 
 EXTENSIONS = _SHEETS | FETCHED | LINKS
 
@@ -166,7 +166,7 @@ class Cutting:
 
     @property
     def is_usual(self) -> bool:
-        """Whether these settings are the vendor's default."""
+        """Whether these settings are the service's default."""
         is_sheet = self.kind is not DocumentKind.TEXT
         return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
 

@@ -1,4 +1,4 @@
-"""Parses the vendor's responses, reads and writes our marker in its documents, and classifies its errors,
+"""Parses the service's responses, reads and writes our marker in its documents, and classifies its errors,
 without I/O.
 
 Parsers ignore unknown fields and return None for an unexpected shape. A success has no envelope; a failure is
@@ -70,8 +70,8 @@ class MarkedRow(DocumentRow):
 
     @property
     def is_through(self) -> bool:
-        """Whether the version in the marker is stored: the marker is that of a new document, or the document
-        has changed since it was written.
+        """Whether the version in the marker is stored: either the marker came with a new document, or the
+        document has changed since the marker was written.
         """
         return self.was is None or (self.updated is not None and self.updated != self.was)
 
@@ -105,7 +105,7 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
-    """Return a page of documents; markers are below the URL `base`, those of the mirror below `prefix`."""
+    """Return a page of documents. All markers are below the URL `base`, this mirror's below `prefix`."""
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = count_of(object_of(body).get("total")) or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
@@ -291,7 +291,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule) -> str:
-    """Return the call, our sentence, and the vendor's code and message."""
+    """Return the call, our sentence, and the service's code and message."""
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
     code = "".join(case.codes)
     return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
@@ -315,7 +315,7 @@ def _leaves_open(case: ErrorCase) -> bool:
 
 
 def _refuses(case: ErrorCase) -> bool:
-    """Return whether the vendor refused the request and did nothing."""
+    """Return whether the service refused the request and did nothing."""
     return case.is_error and (case.status in (401, 403) or not _leaves_open(case))
 
 
@@ -350,18 +350,18 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Halted, words=_QUOTA, unless=BUSY, reported=True, halt="quota", hint=_CREDITS_HINT),
     # Full.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT),
-    # The key lacks rights, in the vendor's own body; "insufficient" may also mean credits.
+    # The key lacks rights, in the service's own body; "insufficient" may also mean credits.
     ErrorRule(Halted, words=PERMISSION, reported=True, halt="credentials", hint=_RIGHTS_HINT),
     # May be about one document only.
     ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
-    # In the vendor's own body, not a firewall's page.
+    # In the service's own body, not a firewall's page.
     ErrorRule(Halted, status={401, 403}, reported=True, halt="credentials", hint=_RIGHTS_HINT),
     # 50000 and unknown codes: the request may have been carried out.
     ErrorRule(Unsure, when=_leaves_open),
     # Any other code is a failure, regardless of the status.
     ErrorRule(Rejected, reported=True),
 )
-"""The vendor's rules, in order; the common rules come after them.
+"""The service's rules, in order; the common rules come after them.
 
 Only five codes are documented; message and status are more reliable.
 """

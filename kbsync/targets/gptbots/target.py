@@ -1,6 +1,6 @@
 """The knowledge API of GPTBots as a target.
 
-The vendor stores our marker, accepts several documents in a request, and updates a document in place under
+The service stores our marker, accepts several documents in a request, and updates a document in place under
 its id while the old text stays searchable. It gives no reasons for failures. A document is stored if the
 response says so about this document, and searchable if `data_status` says so about the version that was sent.
 """
@@ -74,7 +74,7 @@ MOST_IDS = 50
 """Maximum number of ids in one request."""
 
 SMALLEST_PAGE = 10
-"""Minimum page size; the vendor accepts 10 to 100, and may return fewer rows than requested."""
+"""Minimum page size; the service accepts 10 to 100, and may return fewer rows than requested."""
 
 MOST_PAGE_NUMBERS = 20_000
 """Maximum number of documents whose page kbsync remembers."""
@@ -98,7 +98,7 @@ RANKING = "BGE-Rerank"
 OVERLOADED = frozenset({"50000"})
 
 QA_UPDATE = "update of questions and answers"
-"""A call that some of the vendor's installations may lack."""
+"""A call that some of the service's installations may lack."""
 
 _FLAT = Naming(style="plain")
 """The form of uploaded names: no slash, at most 200 bytes.
@@ -135,7 +135,7 @@ _composed = partial(unicodedata.normalize, "NFC")
 def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
     """Return the outcome of each sent document by its `place`, from the response to the request.
 
-    Does no I/O. The order of the response doesn't matter. According to the vendor's pages, the response
+    Does no I/O. The order of the response doesn't matter. According to the service's pages, the response
     identifies a new document by the sent name and an update by its id; some versions omit the name's
     extension. A document that the response names both as stored and as failed, or not at all, is `Unsure`.
     """
@@ -178,7 +178,7 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
     ids = {result.id for result in results if result.is_stored}
     is_failed = not all(result.is_stored for result in results)
     if is_failed and not ids:
-        # The vendor often accepts the same document a moment later.
+        # The service often accepts the same document a moment later.
         return Rejected("the service refused the document and gives no reason", code=FAILED, may_pass=True)
     # If the response has one id for two documents, trust it for neither: one of them would be missing from
     # searches without any error (promise 10).
@@ -200,7 +200,7 @@ def _format(address: str) -> str:
 class GptbotsTarget(ServiceTarget[MarkedRow]):
     """One knowledge base, whose documents change in place.
 
-    Raises `UsageError` for unusable settings. After an update the vendor may still report the state of the
+    Raises `UsageError` for unusable settings. After an update the service may still report the state of the
     old version for a while. A final state counts for the new version if another state came in between, or if
     the document's `update_time` differs from the one in the update's marker, which also works after a
     restart. The target remembers the page of a document, but its row only for a moment: others change
@@ -217,7 +217,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     classify_answer = staticmethod(classify_answer)
 
     def prepare(self) -> None:
-        """Set the vendor's limits and the caches about its documents."""
+        """Set the service's limits and the caches about its documents."""
         self.takes = limits_of(self._config)
         self._base = self._config.knowledge_base_id
         # The number of documents in a request.
@@ -266,7 +266,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return [results.get(index, error) for index in range(len(documents))]
         items = [self._upload_item(index, document, rows) for index, document in sendable.items()]
         results |= await self._send(items)
-        # The vendor may refuse a change because the document was deleted: then send it as a new one.
+        # The service may refuse a change because the document was deleted: then send it as a new one.
         refused = [item for item in items if item.doc_id and isinstance(results[item.index], Rejected)]
         try:
             statuses = await self._data_statuses([item.doc_id for item in refused]) if refused else {}
@@ -282,7 +282,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """Return why the vendor would refuse a document after the whole upload, if it would."""
+        """Return why the service would refuse a document after the whole upload, if it would."""
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):
             return refusal
@@ -357,7 +357,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return outcomes
 
     async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
-        """Send one request without retries; if the vendor refuses it as a whole, send each half
+        """Send one request without retries; if the service refuses it as a whole, send each half
         separately.
         """
         first, is_update = batch[0], bool(batch[0].doc_id)
@@ -467,13 +467,13 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return {doc_id: states.get(doc_id, UNKNOWN) for doc_id in ids}
 
     async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return `data_status` of the ids that the vendor knows; send a refused request again in halves."""
+        """Return `data_status` of the ids that the service knows; send a refused request again in halves."""
         query = urlencode([("data_ids", doc_id) for doc_id in ids])
         try:
             answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
             return require_shape("status", states_of(answer.body))
         except Rejected:
-            if len(ids) == 1:  # the vendor refuses this id alone
+            if len(ids) == 1:  # the service refuses this id alone
                 return {}
         middle = len(ids) // 2
         return {**await self._data_statuses(ids[:middle]), **await self._data_statuses(ids[middle:])}
@@ -496,7 +496,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- the list
 
     async def page(self, number: int, size: int) -> ListPage[MarkedRow]:
-        """Return a page of the list, in the vendor's order, which isn't documented."""
+        """Return a page of the list, in the service's order, which isn't documented."""
         size = max(size, SMALLEST_PAGE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
@@ -543,7 +543,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Return the passages, in the order of the vendor's ranking model if requested."""
+        """Return the passages, in the order of the service's ranking model if requested."""
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
         return await search_ranked(
             lambda ranked: self._send_search(query.text, ranking if ranked else None),
@@ -558,7 +558,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             "doc_correlation": settings.doc_correlation,
             "rerank_version": ranking,
         }
-        # Send only the base, without `data_ids`: the vendor would search the union of both.
+        # Send only the base, without `data_ids`: the service would search the union of both.
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in optional.items() if value is not None}
         answer = await self._client.ask("search", "POST", "/v1/vector/match", json=body)

@@ -148,10 +148,10 @@ class HttpCall:
 class Client:
     """Sends the requests to one target.
 
-    `headers` returns the headers with the key for each request. `classify_answer` is the vendor's classifier.
-    `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with the other
-    clients of the account. `skew`: how far the target's clock is off, which `classify_answer` may know
-    better. Raises `UsageError` if the endpoint can't be used.
+    `headers` returns the headers with the key for each request. `classify_answer` is the service's
+    classifier. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with
+    the other clients of the account. `skew`: how far the target's clock is off, which `classify_answer` may
+    know better. Raises `UsageError` if the endpoint can't be used.
     """
 
     def __init__(
@@ -547,7 +547,7 @@ class Client:
     def _outcome_of(
         self, call: HttpCall, answer: HttpAnswer, headers: Mapping[str, str]
     ) -> HttpAnswer | FailedRequest:
-        # A redirect comes from a gateway and says nothing about the vendor; the request was hardly carried
+        # A redirect comes from a gateway and says nothing about the service; the request was hardly carried
         # out.
         is_redirect = 300 <= answer.status < 400
         error = _without_key(by_status(answer) if is_redirect else self.classify_answer(answer), headers)
@@ -595,7 +595,7 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
 
 
 def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers; raise an error of ours if they can't be sent, because those of httpx and h11 would
+    """Return the headers; raise our own error if they can't be sent, because those of httpx and h11 would
     quote the key.
     """
     for name, value in headers.items():

@@ -316,7 +316,7 @@ class _Returning(httpx.AsyncByteStream):
 def connections(
     endpoint: Endpoint, trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncClient:
-    """Return an httpx client whose only default header of ours is `User-Agent`; `transport` replaces the
+    """Return an httpx client whose only default header is our `User-Agent`; `transport` replaces the
     network.
 
     It requests uncompressed bytes: a compressed response of a few kB can unpack to gigabytes.

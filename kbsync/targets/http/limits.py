@@ -144,7 +144,7 @@ class MissingCalls:
     def note(self, op: str, error: NotOffered) -> NotOffered:
         """Record that the service lacks the call, which isn't a document's fault; return `error`.
 
-        The vendor's own code proves it at once, an HTTP status only if it comes again at least `APART`
+        The service's own code proves it at once, an HTTP status only if it comes again at least `APART`
         seconds later.
         """
         # A failing gateway may return 404 for every path for a while. Believing one 404 could cost an hour of

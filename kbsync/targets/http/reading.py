@@ -139,7 +139,7 @@ class Identified(Protocol):
 
     @property
     def id(self) -> str:
-        """The vendor's id."""
+        """The service's id."""
 
 
 T = TypeVar("T", bound=Identified)

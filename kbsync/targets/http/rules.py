@@ -1,6 +1,6 @@
 """Classifies responses by the reaction of the caller: in an ordered list of rules, the first match counts.
 
-Each vendor has its own table, which comes before the common one here. The order matters: certain rules come
+Each service has its own table, which comes before the common one here. The order matters: certain rules come
 before likely ones, and words before an ambiguous status. Every table checks for money, then busy, then full,
 because services mix these up: a 429 may mean an empty account, and "too many requests, the limit is exceeded,
 try again later" isn't about space.
@@ -27,7 +27,7 @@ GONE = "gone"
 """The error code for a document that doesn't exist, or has nothing in the base."""
 
 LONGEST_MESSAGE = 300
-"""Maximum length in characters of a vendor's message quoted in a reason."""
+"""Maximum length in characters of a service's message quoted in a reason."""
 
 MONEY = re.compile(
     r"余额|欠费|充值|资源包|额度(?:已)?(?:不足|用尽|用完|耗尽)|"
@@ -72,7 +72,7 @@ PERMISSION = re.compile(
 """Matches messages that the key lacks a permission."""
 
 ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
-"""Words that the common rules look for in every refusal; a vendor's rule for a status must not match them."""
+"""Words that the common rules look for in every refusal; a service's status rules must not match them."""
 
 MONEY_HINT = "check the account's balance and plan in the service's console"
 NO_BASE_HINT = "there is no such knowledge base for this api_key; correct its id or base_url in the config"
@@ -121,7 +121,7 @@ class ErrorCase:
     """A response in the form that rules check.
 
     `status`: the HTTP status. `codes`: every error code and kind in the body, as text; `code`: the one to
-    quote in messages. `message`: the vendor's message, safe to show; `words`: the same without names of
+    quote in messages. `message`: the service's message, safe to show; `words`: the same without names of
     documents. `is_error`: the body reports an error, regardless of the status. `is_of_document`: the call is
     about one document, which a 403 then blames. `excerpt`: the beginning of the body, or the target of a
     redirect.
@@ -211,8 +211,8 @@ class ErrorRule:
 
     `means`: the error's class; None is success. An omitted condition always holds. `reported`: the required
     `is_error` of the case. `says`: our sentence; `hint`: what to do. `as_code`: the error's code; "" uses the
-    vendor's. `pause`: seconds until the next try if the response has no Retry-After. A comment above each row
-    gives its source.
+    service's. `pause`: seconds until the next try if the response has no Retry-After. A comment above each
+    row gives its source.
     """
 
     means: type[TargetError] | None
@@ -256,8 +256,8 @@ class ErrorRule:
             wait = self.pause if case.retry_after is None else case.retry_after
             return self.means(reason, code=code, retry_after=wait, is_rate_limit=self.is_rate_limit)
         if issubclass(self.means, Rejected):
-            # A refusal without a reason doesn't blame the document (promise 9), unless the rule has a
-            # sentence of ours.
+            # A refusal without a reason doesn't blame the document (promise 9), unless the rule has its own
+            # sentence.
             is_open = (
                 self.means is Rejected and not (self.says or self.hint) and case.gives_no_reason(self.code)
             )
@@ -273,12 +273,12 @@ OF_GATEWAYS = frozenset((408, 502, 504))
 _NO_SENTENCES: Mapping[str, str] = {}
 
 Describe = Callable[[ErrorCase, ErrorRule], str]
-"""Returns the beginning of a reason: what happened, in our own words and those of the vendor."""
+"""Returns the beginning of a reason: what happened, in our own words and those of the service."""
 
 
 def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
     """Return a message such as `upload: kb.example answered 413: …`. `sentences`: the meanings of the
-    vendor's codes.
+    service's codes.
     """
     if case.status in REDIRECT:
         return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"
@@ -296,7 +296,8 @@ def classify(
 ) -> TargetError | None:
     """Return the error for a case, by the first rule that matches; None for success.
 
-    `rules`, `describe`: the vendor's. If none of its rules matches, the HTTP status decides, and is the code.
+    `rules`, `describe`: the service's. If none of its rules matches, the HTTP status decides, and is the
+    code.
     """
     matching = first_rule(case, rules)
     if matching is not None:

@@ -64,7 +64,9 @@ from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
-"""For low-priority requests: the seconds between two, and their share of `requests_per_minute`."""
+"""For low-priority requests: the minimum seconds between two of them, and their share of
+`requests_per_minute`.
+"""
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
@@ -107,7 +109,7 @@ _log = logging.getLogger(__name__)
 async def search_ranked(
     ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """Return the result of `ask` with the vendor's ranking model if the config requests it, otherwise
+    """Return the result of `ask` with the service's ranking model if the config requests it, otherwise
     without. If the ranking model may have failed (no such model, no money or plan for it, or one of the codes
     `overloaded`), searches again without it; not if the key is refused or the service doesn't respond. Raises
     `TargetError`.
@@ -174,17 +176,18 @@ Row = TypeVar("Row", bound=DocumentRow)
 class ServiceTarget(Target, Generic[Row]):
     """A knowledge base at a service.
 
-    A vendor's subclass defines `base`, `takes` and the calls up to "what follows"; the rest is built from
-    these. Its calls use `_client` and raise `TargetError`, with code `GONE` if the document doesn't exist.
-    `headers`: returns the headers with the key; None uses `key_header`. `address`: the URL in front of all
-    paths; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if the settings can't be used.
+    A service's subclass defines `base`, `takes` and the calls above the comment "what follows"; this class
+    builds the rest from them. Its calls use `_client` and raise `TargetError`, with code `GONE` if the
+    document doesn't exist. `headers`: returns the headers with the key; None uses `key_header`. `address`:
+    the URL in front of all paths; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if the
+    settings can't be used.
     """
 
     only_recipe: ClassVar[str]
     """The recipe of every document, unless `recipe` is overridden."""
 
     takes: Limits
-    """The vendor's limits; the config has the others."""
+    """The service's limits; the config has the others."""
 
     classify_answer: AnswerClassifier
     """Classifies each response as an error or as success."""
@@ -240,14 +243,14 @@ class ServiceTarget(Target, Generic[Row]):
         self.prepare()
 
     def prepare(self) -> None:
-        """Set the attributes that the vendor's calls need in addition to `_config` and `_client`.
+        """Set the attributes that the service's calls need in addition to `_config` and `_client`.
 
         Sends no request.
         """
 
     @property
     def limits(self) -> Limits:
-        """The vendor's limits, with the sizes, rate limits and waiting times from the config."""
+        """The service's limits, with the sizes, rate limits and waiting times from the config."""
         config, own_limits, waiting = self._config, self.takes, self._config.vectorization
         # Work that can wait gets at most a tenth of the requests per minute.
         unhurried = 60.0 / (_SHARE * config.requests_per_minute) if config.requests_per_minute > 0 else 0.0
@@ -328,8 +331,8 @@ class ServiceTarget(Target, Generic[Row]):
         return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:
-        """Return the SHA-256 (lower-case hex) of a stored file at its signed address; errors as
-        `Client.read`.
+        """Return the SHA-256 (lower-case hex) of a stored file at its signed address; raises the same errors
+        as `Client.read`.
         """
         digest = hashlib.sha256()
         async with aclosing(self._client.read(url, limit=self._most_bytes or 0)) as pieces:
@@ -380,14 +383,14 @@ class ServiceTarget(Target, Generic[Row]):
 
     @property
     def clock_apart(self) -> float | None:
-        """Seconds by which the vendor's clock was ahead of ours at its last response."""
+        """Seconds by which the service's clock was ahead of ours at its last response."""
         return self._client.skew.apart
 
     async def aclose(self) -> None:
         """Close the connections. May be called again."""
         await self._client.aclose()
 
-    # -- implemented by vendors
+    # -- implemented by services
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send one document, without retries.

@@ -121,7 +121,7 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scanning:
-    """The folder for the texts of scanned pages, and the mirror's. `recognize` replaces what reads them."""
+    """The folder for the texts of scanned pages, and the mirror's. `recognize` replaces their reader."""
 
     folder: Path
     root: Path
@@ -456,7 +456,7 @@ class IndexedTarget(Target):
             self._scans.open(base, self._store.find_existing, find_uploads)
 
     def _with_scans(self, outcome: Entry | TargetError, document: Outgoing) -> Entry | TargetError:
-        """Return the part of a document with scanned pages to store now; others unchanged."""
+        """Return the part of a document to store now: all of it, unless it has scanned pages."""
         if isinstance(outcome, TargetError) or not outcome.scanned_pages:
             return outcome
         if self._scans is None:
@@ -469,7 +469,7 @@ class IndexedTarget(Target):
             return whole
         if not self.reads_scans:
             if not outcome.chunks:
-                return _unread_scan(f"`{_command_for_scans()}` installs what reads them")
+                return _unread_scan(f"`{_command_for_scans()}` installs OCR for them")
             self._scans.announce(outcome, is_read=False)
             return outcome
         self._scans.announce(outcome, is_read=False)

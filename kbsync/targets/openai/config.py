@@ -20,10 +20,10 @@ TEXTS = frozenset(
 )
 
 EXTENSIONS = TEXTS | OFFICE | {"pdf"}
-"""Extensions that file search accepts (the vendor's guide "File search", supported files)."""
+"""Extensions that file search accepts (the service's guide "File search", supported files)."""
 
 LARGEST = 512_000_000
-"""Maximum file size in bytes (the vendor's reference, "Upload file": 512 MB)."""
+"""Maximum file size in bytes (the service's reference, "Upload file": 512 MB)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

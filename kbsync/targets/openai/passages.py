@@ -19,7 +19,7 @@ from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, mark_in, status_of
 
 FILES_PAGE = 10_000
-"""Maximum number of the account's files in one response (the vendor's reference, "List files")."""
+"""Maximum number of the account's files in one response (the service's reference, "List files")."""
 
 StoredPassage = Mapping[str, Any]
 """A stored passage with its vector, in a form from which it can be restored."""

@@ -1,4 +1,4 @@
-"""Parses the vendor's responses, reads and writes our mark in its documents, and classifies its errors,
+"""Parses the service's responses, reads and writes our mark in its documents, and classifies its errors,
 without I/O.
 
 The attributes of a file in a store are the mark: `path` (and `path_2` and so on, for a long one), `kbsync`
@@ -98,7 +98,7 @@ def passages_of(answer: HttpAnswer) -> list[Match]:
 
 
 def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
-    # OGX has its own id in `file_id` and the vendor's file id in our attributes; at OpenAI they are equal.
+    # OGX has its own id in `file_id` and the service's file id in our attributes; at OpenAI they are equal.
     remote_id = id_of(object_of(row.get("attributes")).get("file_id")) or row.get("file_id")
     text = "\n".join(text_of(part.get("text")) for part in objects_in(row.get("content")))
     return remote_id, Passage(text, score=number(row.get("score")) or 0.0)
@@ -116,7 +116,7 @@ def readers_of(answer: HttpAnswer) -> frozenset[str]:
 
 # -- marks
 MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
-"""Maximum number of attributes, and maximum length of a value (the vendor's reference, `attributes`)."""
+"""Maximum number of attributes, and maximum length of a value (the service's reference, `attributes`)."""
 
 PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MOST_ATTRIBUTES - 1)))
 """Names of the attributes with the path or its pieces; kbsync needs two more attributes."""
@@ -254,7 +254,7 @@ def _is_full(case: ErrorCase) -> bool:
 
 
 RULES: tuple[ErrorRule, ...] = (
-    # The vendor's page of error codes: an empty account is a 429, like too many requests.
+    # The service's page of error codes: an empty account is a 429, like too many requests.
     ErrorRule(Halted, code=_QUOTA, halt="quota", hint="check the plan and billing of the account"),
     # A full store or project refuses every document, so no document is to blame. Messages about limits of
     # requests or of one file are similar.
@@ -267,7 +267,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Rejected, call={CHAT}, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
     # OGX: its embedding model is unavailable, which is no document's fault.
     ErrorRule(Unavailable, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
-    # The vendor's message for a path that it doesn't have.
+    # The service's message for a path that it doesn't have.
     ErrorRule(NotOffered, status={404}, words=_NO_CALL, hint=_BASE_URL_HINT, as_code=GONE),
     # OGX responds to this call with an empty body.
     ErrorRule(None, status={204}, call={PUT_BACK}),
@@ -278,7 +278,7 @@ RULES: tuple[ErrorRule, ...] = (
     # The key has restricted rights.
     ErrorRule(Halted, status={403}, words=_SCOPE, halt="credentials", hint=_SCOPE_HINT),
 )
-"""The vendor's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
+"""The service's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:

@@ -33,7 +33,7 @@ from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassage
 from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
-"""The vendor's maximum of `max_num_results`."""
+"""The service's maximum of `max_num_results`."""
 
 FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
@@ -287,7 +287,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         row = object_of(await self._read_file(remote_id))
         if (mark := mark_in(row)) is None:
             await self.base()
-            raise Rejected("rename: the file is not in the store, or has no mark of ours", code=GONE)
+            raise Rejected("rename: the file is not in the store, or doesn't have our mark", code=GONE)
         renamed = replace(mark, path=self._prefix + path).attributes(remote_id)
         # Keep attributes that others set: their searches may filter by them.
         attributes = {key: value for key, value in row["attributes"].items() if key not in shapes.PATH_KEYS}

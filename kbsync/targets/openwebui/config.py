@@ -25,7 +25,8 @@ py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css
 TEXTS = frozenset(_TEXTS.split())
 OFFICE = frozenset({"pdf", "docx", "xlsx", "pptx"})
 EXTENSIONS = TEXTS | OFFICE
-"""Extensions that a server can read by itself; others need an extraction engine, which may be missing."""
+"""Extensions that a server can read by itself. Other formats need an extraction engine, which may be missing.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

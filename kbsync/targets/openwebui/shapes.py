@@ -98,7 +98,7 @@ class StoredFile:
     def is_searchable(self) -> bool:
         """Whether searches find the file's current text.
 
-        A listed file has passages in the base; without a hash they are those of an older text.
+        A listed file has passages in the base; if it has no hash, these are from an older text.
         """
         return bool(self.text_hash) and not self.is_in_own_collection
 
@@ -186,7 +186,7 @@ def file_of(body: Any) -> StoredFile | None:
 
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
-    """Return a page of the list, with rows parsed by `read`; None without a list or a count."""
+    """Return a page of the list, with rows parsed by `read`; None if the list or the count is missing."""
     page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
     # On a database error the server returns an empty list and a count of 0, which proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)

@@ -391,7 +391,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Yield all files, those in progress first: read after the others, a file could be missing from both
+        """Yield all files, those in progress first: in the other order, a file could be missing from both
         lists.
         """
         prefix = self._surroundings.prefix

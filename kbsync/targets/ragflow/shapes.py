@@ -70,7 +70,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unsure, status=SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
     # A wrong key or an inactive user (api/apps/restful_apis).
     ErrorRule(Halted, code={"401", "109", "403"}, halt="credentials", hint=_KEY),
-    # RAGFlow passes on the model vendor's message: an empty account, also under 429.
+    # RAGFlow passes on the model provider's message: an empty account, also under 429.
     ErrorRule(
         Halted, words=MONEY, reported=True, halt="quota", hint="check the account at the model provider"
     ),

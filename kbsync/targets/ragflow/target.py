@@ -159,7 +159,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return states
 
     def _needs_parsing(self, row: ParsedDocument) -> bool:
-        """Return whether to start parsing: nobody has, and no earlier request of ours is still in flight.
+        """Return whether to start parsing: nobody has, and none of our earlier requests is still in flight.
 
         A late second request would parse the document twice, and searches would miss it meanwhile.
         """
@@ -169,7 +169,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return row.is_unstarted and is_due and not self._surroundings.read_only
 
     def _is_parse_pending(self, remote_id: str) -> bool:
-        """Return whether an earlier request of ours to start parsing may still be in flight."""
+        """Return whether one of our earlier requests to start parsing may still be in flight."""
         began = self._parse_started.get(remote_id, -math.inf)
         return self._steady() - began < self._config.vectorization.absent_after
 

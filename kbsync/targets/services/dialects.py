@@ -147,7 +147,7 @@ def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> di
 
 
 LONGEST_QUESTION = 4096
-"""Maximum length of a query in characters: zhipu's limit, the lowest of all."""
+"""Maximum length of a query in characters: the lowest of these services' limits, that of zhipu."""
 
 MOST_DIMENSIONS = 16_384
 
@@ -210,7 +210,7 @@ def _is_index(value: object) -> bool:
 
 
 def _vector(row: object) -> NDArray[np.float32] | None:
-    """Return the vector; None if the row has none: null, or an empty list."""
+    """Return the vector; None if the row has none (null or an empty list)."""
     import numpy as np
 
     value = row.get("embedding", ()) if isinstance(row, Mapping) else row

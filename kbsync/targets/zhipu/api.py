@@ -1,4 +1,4 @@
-"""Code shared by all calls to the vendor: makes the header with the key, and classifies responses."""
+"""Code shared by all calls to the service: makes the header with the key, and classifies responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = "/llm-application/open"
 LIFE, KEPT = 210.0, 180.0
 """Seconds for which a token is valid, and for which kbsync uses it.
 
-The vendor's own client has the same values.
+The service's own client has the same values.
 """
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
@@ -39,7 +39,7 @@ _SHORTEST_SECRET = 6
 class KeyHeader:
     """The header with the key: the API key itself, or a short-lived token signed with its secret.
 
-    Replaces a token before it expires, and once more if the vendor calls it expired anyway; if the vendor
+    Replaces a token before it expires, and once more if the service calls it expired anyway; if the service
     refuses that one, too, the error stays. `wall`: our clock.
     """
 
@@ -60,7 +60,7 @@ class KeyHeader:
         return {"Authorization": f"Bearer {self._token}"}
 
     def renews(self, sent_at: float) -> bool:
-        """Return whether a new token may help after the vendor refused a request of `sent_at` because of an
+        """Return whether a new token may help after the service refused a request of `sent_at` because of an
         expired token.
         """
         if not self._signs:
@@ -73,13 +73,13 @@ class KeyHeader:
         return True
 
     def accepted(self, sent_at: float) -> None:
-        """Record that the vendor accepted the token of a request of `sent_at`."""
+        """Record that the service accepted the token of a request of `sent_at`."""
         if self._token and sent_at >= self._made_at:
             self._is_second_try = False
 
 
 def sign_token(key_id: str, secret: str, now: float) -> str:
-    """Return a JSON web token, HS256, with times in milliseconds, as the vendor requires."""
+    """Return a JSON web token, HS256, with times in milliseconds, as the service requires."""
     head = {"alg": "HS256", "sign_type": "SIGN"}
     payload = {"api_key": key_id, "exp": round((now + LIFE) * 1000), "timestamp": round(now * 1000)}
     parts = (json.dumps(part, separators=(",", ":")).encode() for part in (head, payload))
@@ -103,9 +103,9 @@ def skew_sentence(apart: float | None, alarming: float) -> str:
 
 
 class ZhipuClassifier:
-    """Classifies responses, learns the vendor's clock from them, and phrases errors for users.
+    """Classifies responses, learns the service's clock from them, and phrases errors for users.
 
-    Its errors never contain the key or a signature, even if the vendor echoes them.
+    Its errors never contain the key or a signature, even if the service echoes them.
     """
 
     def __init__(

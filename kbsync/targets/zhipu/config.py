@@ -1,6 +1,6 @@
 """The config block of `type: zhipu`, the knowledge API of Zhipu BigModel, and the recipes of documents there.
 
-`knowledge_type` (the manual's term) is the vendor's way of splitting documents: 1 titles and paragraphs, 2
+`knowledge_type` (the manual's term) is the service's way of splitting documents: 1 titles and paragraphs, 2
 questions and answers, 3 rows, 5 your own separators, 6 pages, 7 single items. The extension of the uploaded
 name decides which ones are allowed.
 """
@@ -85,7 +85,7 @@ SLICES: Mapping[int, tuple[str, ...]] = {
     6: ("pdf", "ppt", "pptx"),
     7: _TABLES,
 }
-"""The extensions that each `knowledge_type` accepts (the vendor's manual, "knowledge_type"; 4 was
+"""The extensions that each `knowledge_type` accepts (the service's manual, "knowledge_type"; 4 was
 removed).
 """
 
@@ -257,7 +257,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 EXTENSIONS = frozenset(extension for extensions in SLICES.values() for extension in extensions)
-_SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # the vendor's default for type 5
+_SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # the service's default for type 5
 
 _MEDIA = {
     "txt": "text/plain",
@@ -274,7 +274,7 @@ _MEDIA = {
 class Slicing:
     """How to split one document. `separators` and `sentence_size` (characters) need type 5.
 
-    `word_limit`: the vendor ignores words beyond this number; None: no limit. Only an upload can set it.
+    `word_limit`: the service ignores words beyond this number; None: no limit. Only an upload can set it.
     """
 
     knowledge_type: int

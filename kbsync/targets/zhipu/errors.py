@@ -1,7 +1,7 @@
-"""Classifies the vendor's codes and messages; no other module interprets them.
+"""Classifies the service's codes and messages; no other module interprets them.
 
-Source: the vendor's page of error codes, the knowledge API's manual, and responses seen in production. A code
-may be a string or a number, flat or inside `error`, under HTTP 200 or not. Messages are usually Chinese,
+Source: the service's page of error codes, the knowledge API's manual, and responses seen in production. A
+code may be a string or a number, flat or inside `error`, under HTTP 200 or not. Messages are usually Chinese,
 sometimes English. One code may have different causes (10001 is a full space in the manual and a damaged
 document in production), so the message decides if a code is vague. Document names in messages could mislead
 the rules: `without_names` removes them first.
@@ -41,7 +41,7 @@ SPACE_ADVICE = "delete documents there or get more space in the service's consol
 _AT_ITS_LIMIT = "the account has reached its limit"
 
 
-# The vendor's current pages no longer have applications and callbacks; installations were seen to lack the
+# The service's current pages no longer have applications and callbacks; installations were seen to lack the
 # others.
 _OF_APPLICATIONS = {"applications", *(f"{verb}application" for verb in ("", "create-", "edit-", "delete-"))}
 _OF_CALLBACKS = {"callback", "set-callback", "delete-callback"}
@@ -51,7 +51,7 @@ OPTIONAL = frozenset(
     | _OF_APPLICATIONS
     | _OF_CALLBACKS
 )
-"""Calls that some of the vendor's installations lack and that kbsync can do without."""
+"""Calls that some of the service's installations lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
 """Calls whose 403 may be about one document only and doesn't blame the key."""
@@ -112,7 +112,7 @@ SENTENCES: dict[str, str] = {
     "1312": "the model is overloaded",
     "1313": "the account is limited by the service's fair use policy",
 }
-"""The message for each known code, which precedes the vendor's own message."""
+"""The message for each known code, which precedes the service's own message."""
 
 _LONGEST = 300
 # The signature in a URL's query lets anybody read the document.
@@ -162,7 +162,7 @@ Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
 
 
 def quote_message(text: str) -> str:
-    """Return the vendor's message, safe to show: on one line, truncated, without signatures of URLs."""
+    """Return the service's message, safe to show: on one line, truncated, without signatures of URLs."""
     return printable(strip_signatures(text.strip()))[:_LONGEST]
 
 
@@ -180,7 +180,7 @@ def without_names(text: str, *names: str) -> str:
         if extension_of(name):
             text = text.replace(name, " ")
         stem = name.rpartition(".")[0] or name
-        # Don't remove a name that is one of the vendor's own words, such as 余额.
+        # Don't remove a name that is one of the service's own words, such as 余额.
         speaks = any(pattern.search(stem) for pattern in _VOCABULARY)
         if speaks and not any(pattern.fullmatch(stem) for pattern in _VOCABULARY):
             text = text.replace(stem, " ")
@@ -188,7 +188,7 @@ def without_names(text: str, *names: str) -> str:
 
 
 class NoRoom(Halted):
-    """The vendor reports a lack of space, and may mean one document: check the capacity first."""
+    """The service reports a lack of space, and may mean one document: check the capacity first."""
 
     @property
     def reason_alone(self) -> str:
@@ -197,11 +197,11 @@ class NoRoom(Halted):
 
 
 class NotFound(Rejected):
-    """The vendor has no such document or base. Means "gone" only while the base itself still answers."""
+    """The service has no such document or base. Means "gone" only while the base itself still answers."""
 
 
 def is_gone(error: TargetError) -> bool:
-    """Return whether the vendor says "not found", which counts only while the base itself answers
+    """Return whether the service says "not found", which counts only while the base itself answers
     (`ZhipuApi.base`, promise 1).
     """
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
@@ -209,7 +209,7 @@ def is_gone(error: TargetError) -> bool:
 
 UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
-"""Values of `call`: the place of the vendor's message about a failure.
+"""Values of `call`: the place of the service's message about a failure.
 
 `RECEIPT`: next to a file in the response to an upload. `INDEXED`: next to a document that it failed to index.
 """
@@ -305,7 +305,7 @@ RULES: tuple[ErrorRule, ...] = (
     _slow_down(words=BUSY, says="the service is busy"),
     # A lack of space, in unmistakable words.
     _no_room(words=SURELY_FULL),
-    # The key lacks rights, in the vendor's own body: "insufficient" may also be about space, and a firewall
+    # The key lacks rights, in the service's own body: "insufficient" may also be about space, and a firewall
     # may refuse a single document.
     _no_rights(
         words=PERMISSION,
@@ -352,7 +352,7 @@ RULES: tuple[ErrorRule, ...] = (
     # An unknown code also counts as a failure (promise 10).
     ErrorRule(Rejected, status=SUCCESS),
 )
-"""The vendor's rules, in order; the common rules, which check the HTTP status, come after them."""
+"""The service's rules, in order; the common rules, which check the HTTP status, come after them."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
@@ -367,7 +367,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
     code, kind = id_of(source.get("code")) or "", text_of(error.get("type"))
     message = text_of(source.get("message")) or text_of(source.get("msg"))
     if not (code or error) and str(answer.status) in ("434", "435"):
-        code = str(answer.status)  # HTTP statuses that only this vendor uses
+        code = str(answer.status)  # HTTP statuses that only this service uses
     case = case_of(
         answer,
         codes={code, kind} - {""},
@@ -381,7 +381,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
-    """Return our message, followed by the vendor's code and message."""
+    """Return our message, followed by the service's code and message."""
     if not case.is_error:
         return f"{case.call}: {rule.says}" if rule.says else describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
@@ -391,7 +391,7 @@ def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
 
 
 def refusal(call: str, text: str, words: str, code: str = "") -> ErrorRule:
-    """Return the rule for a message of the vendor about one document; `call`: `RECEIPT` or `INDEXED`."""
+    """Return the rule for a message of the service about one document; `call`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
     case = ErrorCase(call, codes=codes, code=code, message=text, words=words, is_error=True)
     return first_rule(case, RULES) or RULES[-1]

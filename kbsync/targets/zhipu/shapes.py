@@ -1,4 +1,4 @@
-"""Parses the vendor's responses defensively, and builds search requests, without I/O.
+"""Parses the service's responses defensively, and builds search requests, without I/O.
 
 Parsers ignore unknown fields; ids may be strings or integers; numbers may be strings of digits. Only
 `embedding_stat` is parsed strictly (`upload.status_of`).
@@ -39,7 +39,7 @@ LONGEST_QUERY = 1000
 """Maximum length of a query in characters."""
 
 MOST_PASSAGES = 20
-"""The vendor's maximum of `top_k`, requested if the engine will filter the passages."""
+"""The service's maximum of `top_k`, requested if the engine will filter the passages."""
 
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: a document's time must be between them
@@ -58,10 +58,10 @@ def number_of(some_id: str) -> int | str:
 
 
 def created_of(remote_id: str) -> float | None:
-    """Return when an id was created, in epoch seconds by the vendor's clock; None for ids of another shape.
+    """Return when an id was created, in epoch seconds by the service's clock; None for ids of another shape.
 
     Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, verified against ids and response times of
-    the service. The vendor doesn't document this, so kbsync uses these times for confirmation and sorting,
+    the service. The service doesn't document this, so kbsync uses these times for confirmation and sorting,
     never as the only evidence against a document.
     """
     if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
@@ -76,7 +76,7 @@ def path_part(value: str) -> str:
 
 
 def time_of(body: Any) -> float | None:
-    """Return the vendor's time in the envelope, in epoch seconds; None if it is missing."""
+    """Return the service's time in the envelope, in epoch seconds; None if it is missing."""
     milliseconds = integer(object_of(body).get("timestamp"))
     has_time = milliseconds is not None and 0 < milliseconds < _LATEST * 1000
     return milliseconds / 1000 if milliseconds is not None and has_time else None
@@ -108,7 +108,7 @@ _MEANINGS = {
     "10001": "the knowledge base is full, or the document is damaged",
     "10002": "the knowledge base is full",
 }
-"""Sentences from the manual, used only if the vendor adds no message."""
+"""Sentences from the manual, used only if the service adds no message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class ZhipuDocument(DocumentRow):
     failure: FailInfo = FailInfo("")
 
     def failed(self, *, has_room: bool) -> DocStatus:
-        """Return the status of a document that the vendor failed to index.
+        """Return the status of a document that the service failed to index.
 
         `has_room`: the account has space left, so a message about space or length blames only the document.
         """
@@ -277,7 +277,7 @@ def retrieve_body(
     """Return the JSON body of `POST /knowledge/retrieve`. Requires a `text` that isn't empty; an empty
     `among` searches the whole base.
 
-    `rerank`: the vendor's ranking model orders the hits, at an extra price.
+    `rerank`: the service's ranking model orders the hits, at an extra price.
     """
     body: dict[str, object] = {
         "query": shortened(text),

@@ -1,6 +1,6 @@
 """The knowledge API of Zhipu BigModel as a target.
 
-The vendor doesn't store our marker, accepts one document per request, and responds before checking it. So an
+The service doesn't store our marker, accepts one document per request, and responds before checking it. So an
 upload succeeded only if the response's body says so, a document is searchable only if `embedding_stat` says
 so, and "not found" counts only while the knowledge base itself still responds to the same key.
 """
@@ -171,7 +171,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return Base(self._config.knowledge_id, documents, self._config.base_url)
 
     def is_gone(self, error: TargetError) -> bool:
-        """Return whether the vendor says "not found", even if only in a status."""
+        """Return whether the service says "not found", even if only in a status."""
         return is_gone(error)
 
     async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
@@ -189,13 +189,13 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def upload(self, document: Outgoing) -> Accepted:
         """Send a document in its own request.
 
-        If the vendor reports a lack of space, check the account's capacity.
+        If the service reports a lack of space, check the account's capacity.
         """
         upload = self._upload_page if is_link(document.path) else self._upload_file
         try:
             stored = await upload(document)
         except NoRoom as error:
-            # The vendor may report a lack of "space" because of one document; the account's capacity shows
+            # The service may report a lack of "space" because of one document; the account's capacity shows
             # the cause.
             raise await self._space.blame(error, document.size) from error
         return replace(stored, created=self._created(stored.remote_id))
@@ -222,13 +222,13 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     def missing_call_error(self, error: Rejected) -> TargetError:
         """Return an error to retry: if the base exists but the upload call doesn't, the response hardly came
-        from the vendor.
+        from the service.
         """
         reason = f"refused, although the knowledge base exists: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
 
     async def _upload_page(self, document: Outgoing) -> Accepted:
-        """Send the URL in a link file, which the vendor fetches. Raises `Unfit` for a file without one."""
+        """Send the URL in a link file, which the service fetches. Raises `Unfit` for a file without one."""
         address, missing = address_in(document), self._client.missing
         slicing = slicing_of(document.path, document.settings)
         body = link_body(self._config.knowledge_id, address, slicing, self._callback)
@@ -242,9 +242,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
             page = read_receipt(answer.body, address, key="url")
-        except Rejected as error:  # a page that the vendor can't fetch says nothing about other documents
+        except Rejected as error:  # a page that the service can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
-        return Accepted(page.remote_id)  # the document doesn't have a name of ours by which to find it
+        return Accepted(page.remote_id)  # the document doesn't have a name that we chose, by which to find it
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete each remote id. "Not found" counts as success if a check confirms it and the base
@@ -264,7 +264,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the vendor indexes a document again.
+        """Request that the service indexes a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.
@@ -277,7 +277,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Request that the vendor splits a document again.
+        """Request that the service splits a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.
@@ -325,7 +325,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return replace(page, rows=tuple(replace(row, created=self._created(row.id)) for row in page.rows))
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """Return one page of the list, filtered by the vendor."""
+        """Return one page of the list, filtered by the service."""
         # The filter's comparison is undocumented, so a result proves a document, but never its absence.
         return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
@@ -387,7 +387,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     @property
     def reranks(self) -> bool:
-        """Whether searches can use a ranking model: the vendor has one."""
+        """Whether searches can use a ranking model: the service has one."""
         return True
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
@@ -418,7 +418,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Return the hits with their pictures, in the same order; after a failure or a slow response, only
         pictures are missing.
 
-        Source: the vendor's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
+        Source: the service's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
         ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MOST_DOCUMENTS]
         if not ids or self._client.missing.lacks("images"):
@@ -445,7 +445,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
-        """Return a document's time of creation by our clock; None if the vendor's clock differs a lot from
+        """Return a document's time of creation by our clock; None if the service's clock differs a lot from
         ours, because ids may use a different clock than responses.
         """
         created, apart = created_of(remote_id), self._skew.apart or 0.0

@@ -31,7 +31,7 @@ _SMALL = 0.05  # share of the account's space below which kbsync requests it aga
 class AccountSpace:
     """Tracks the account's remaining space in bytes, and whether any words are left.
 
-    Only the vendor knows how many words a document has, so kbsync only checks that some are left. If `ask`
+    Only the service knows how many words a document has, so kbsync only checks that some are left. If `ask`
     raises `TargetError`, kbsync doesn't know the space and checks nothing; the error for a refused key passes
     through. `steady`: a monotonic clock in seconds.
     """
@@ -75,7 +75,7 @@ class AccountSpace:
             self._in_flight += size
 
     def ended(self, size: int, *, stored: bool) -> None:
-        """Record the end of an upload; `stored`: the vendor has, or may have, its bytes."""
+        """Record the end of an upload; `stored`: the service has, or may have, its bytes."""
         self._in_flight -= size
         if not stored:
             self._remaining += size
@@ -88,7 +88,7 @@ class AccountSpace:
             self._asked_at = None
 
     async def has_room(self, size: int = 1) -> bool:
-        """Ask the vendor whether `size` bytes, and any words, are left.
+        """Ask the service whether `size` bytes, and any words, are left.
 
         The used space already includes accepted documents, so for such a document any remaining space is
         enough.
@@ -123,7 +123,7 @@ class AccountSpace:
                 raise
         self._asked_at = self._steady()
         if self._known is not None:
-            # the vendor may not count uploads in progress
+            # the service may not count uploads in progress
             self._remaining = max(0, self._known.total - self._known.used - self._in_flight)
 
 

@@ -103,8 +103,8 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         )
 
     def parse(self, document: RagflowDocument, call: Call = NO_FAULT) -> None:
-        """Start parsing a document; its old chunks go at once. Raises `Refused` if it is already being
-        parsed.
+        """Start parsing a document; its old chunks are deleted immediately. Raises `Refused` if it is already
+        being parsed.
         """
         document.catch_up(self.now)
         kind = call.fault.kind if call.plays(call.fault.kind, document.name) else ""

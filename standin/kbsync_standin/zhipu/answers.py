@@ -1,4 +1,4 @@
-"""Writes the vendor's responses: access checks, envelope, errors, signed URLs, documents and bases."""
+"""Writes the service's responses: access checks, envelope, errors, signed URLs, documents and bases."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ NO_DATA: Final = NoData()
 
 
 def words_for(code: object) -> str:
-    """Return the vendor's message for a business code."""
+    """Return the service's message for a business code."""
     return _MESSAGES.get(str(code), "调用失败")
 
 
@@ -95,7 +95,7 @@ class Signer:
     """Creates and checks the signed addresses of documents."""
 
     def __init__(self, secret: str) -> None:
-        """Start with `secret`, which only the vendor knows."""
+        """Start with `secret`, which only the service knows."""
         self._secret = secret.encode()
         self._nonces = itertools.count(1)
 
@@ -142,7 +142,7 @@ _TOLERANCE_MS = 300_000
 def _objection(header: str | None, key: str, now: float) -> int:
     """Return the business code (1000 to 1003) for an invalid `Authorization` header; 0: it is valid.
 
-    `now`: the vendor's time in seconds since the epoch.
+    `now`: the service's time in seconds since the epoch.
     """
     if not header:
         return 1001
@@ -194,7 +194,7 @@ class Answers(Account):
 
     @property
     def vendor_now(self) -> float:
-        """The vendor's time, in seconds since the epoch."""
+        """The service's time, in seconds since the epoch."""
         return self.now + self.behaviour.clock_skew
 
     @property
@@ -255,7 +255,7 @@ class Answers(Account):
     # -- responses
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
-        """Do the work and return the response, dated by the vendor's clock."""
+        """Do the work and return the response, dated by the service's clock."""
         response = super().answer(request, fault)
         return response.having(date=formatdate(self.vendor_now, usegmt=True))
 

@@ -1,4 +1,4 @@
-"""Compares the stand-in with examples of the vendor's reference, responses of OGX, and their restrictions."""
+"""Compares the stand-in with examples in the service's reference, OGX's responses, and their restrictions."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_upload_is_pending_then_processing_then_listed_with_its_metadata() -> No
 def test_equal_text_is_refused_and_removal_deletes_all_its_passages() -> None:
     there = DirectOpenWebui()
     first, second = (there.upload(name, b"kestrels") for name in ("a.md", "b.md"))
-    there.now += 2  # both were looked at before either was in
+    there.now += 2  # the server checked both before it stored either
     assert {there.status(one["id"]) for one in (first, second)} == {"completed"}
     third = there.upload("c.md", b"kestrels")
     there.now += 2

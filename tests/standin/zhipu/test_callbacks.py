@@ -80,7 +80,7 @@ def test_callbacks_may_be_wrong() -> None:
         json.loads(malformed.body)
 
 
-# ---- the one address of the account, for documents that name none of their own
+# ---- the account's only address, for documents that don't name one
 
 
 ACCOUNT_URL = "http://127.0.0.1:9753/events"

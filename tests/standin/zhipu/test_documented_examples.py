@@ -109,7 +109,7 @@ RESLICE = {"knowledge_type": 5, "custom_separator": ["\n\n"], "sentence_size": 5
 NEW_BASE = {"embedding_id": 11, "name": "notes", "description": "…"}
 MODEL = {"name": "zhipu_embedding_v1", "description": "zhipu_embedding_v1", "id": 3}
 
-# A call about the one document of a base, and what the manual prints as its `data`; None: no such field.
+# A call about the only document of a base, and what the manual prints as its `data`; None: no such field.
 EXCHANGES: list[tuple[str, str, Any, Any]] = [
     ("GET", "/document/{id}", None, CAPTURED_ITEM),
     ("DELETE", "/document/{id}", None, None),

@@ -56,8 +56,11 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
     ([("fail-info", {"value": NOTHING}), "put", "stat+info"], [[1, NOTHING]]),
     ([("fails",), "put", ("fail-info", {"missing": True}), "stat+info"], [[2, ABSENT]]),
     ([("fails",), "put", ("fail-info", {"value": None}), "stat+info"], [[2, None]]),
-    ([("stat", {"value": 99}), "put", ("url",), "stat+url"], [[99, ABSENT]]),  # two lies about one document
-    # what is there
+    (
+        [("stat", {"value": 99}), "put", ("url",), "stat+url"],
+        [[99, ABSENT]],
+    ),  # two wrong values of one document
+    # the existing documents
     (["put", ("fields", FIELDS), "row", "names"], [[ABSENT, "11", ABSENT], ["a.txt"]]),
     ([("detail-missing", {"seconds": 15}), "put", "names", "detail", 15, "stat"], [["a.txt"], 404, 1]),
     ([("unlisted", {"seconds": 20}), "put", "names", "stat", 20, "names"], [[], 1, ["a.txt"]]),
@@ -73,7 +76,7 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
     (["put", ("list-null", {"form": "missing"}), "list"], [{"total": 1}]),
     (["put", ("total", {"value": "many"}), "total"], ["many"]),
     (["put", ("total", {"missing": True}), "total"], [ABSENT]),
-    # what is found
+    # the results of searches
     (["put", ("retrieve-empty",), "hits"], [[]]),
     (["put", ("retrieve-null",), "hits"], [None]),
     (["put", ("retrieve-no-scores",), "hits"], [[[one for one in HIT if one != "score"]]]),
@@ -115,7 +118,7 @@ def test_rate_limit_may_include_retry_after(vendor: DirectZhipu, after: Any) -> 
 
 
 GONE: dict[str, tuple[int, int]] = {"404": (404, 404), "code": (200, 400), "null": (200, 200)}
-"""The forms in which something is said not to be there: HTTP's status, and the code of the body."""
+"""The forms of a "not found" response: the HTTP status, and the code in the body."""
 
 
 @pytest.mark.parametrize("form", GONE)

@@ -1,4 +1,4 @@
-"""Tests that requests against a rule are refused as by the vendor, recorded, and without effect."""
+"""Tests that requests against a rule are refused as by the service, recorded, and without effect."""
 
 from __future__ import annotations
 

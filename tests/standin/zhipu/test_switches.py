@@ -50,7 +50,7 @@ def test_file_without_text_fails_to_index(content: str) -> None:
 
 CORRUPT = {"embedding_code": 10001, "embedding_msg": "知识不可用，文档损坏"}
 FORMS = {"404": (404, 404), "code": (200, 400), "null": (200, 200)}
-"""The forms in which something is said not to be there: HTTP's status, and the code of the body."""
+"""The forms of a "not found" response: the HTTP status, and the code in the body."""
 
 SLOW = {"vectorize": [5, 5]}
 

@@ -171,7 +171,7 @@ LOOKS: dict[str, Callable[[DirectZhipu, str], Any]] = {
         hits if (hits := vendor.search("hello")) is None else [sorted(hit) for hit in hits]
     ),
     "effects": lambda vendor, _: vendor.effects(),
-    # What the last call was answered.
+    # The response to the last call.
     "answer": lambda vendor, _: {k: v for k, v in json.loads(vendor.last.body).items() if k != "data"},
     "code": lambda vendor, _: (vendor.last.status, json.loads(vendor.last.body)["code"]),
     "kept": lambda vendor, _: json.loads(vendor.last.body)["data"]["successInfos"][0]["fileName"],

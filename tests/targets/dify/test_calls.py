@@ -99,7 +99,7 @@ async def test_pipeline_base_accepts_no_documents(served: Any, runtime: str, wor
     served.app.set_behaviour({"runtime": runtime})
     with pytest.raises(Halted, match=words) as caught:
         await served.target.base()
-    assert "choose a general one" in caught.value.reason
+    assert "set dataset_id to a general knowledge base" in caught.value.reason
     [outcome] = await served.target.put([served.document("a.md", "alpha")])
     assert isinstance(outcome, Halted)
     assert served.server.requests.by_op["upload"] == 0

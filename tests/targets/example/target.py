@@ -27,7 +27,7 @@ RULES = (
     ErrorRule(Halted, code={"no_such_base"}, halt="knowledge-base-missing", hint="correct target.base"),
     # The manual: under any status.
     ErrorRule(Halted, code={"no_credit"}, halt="quota", hint="top up the account"),
-    # The manual: the base is there, the document is not.
+    # The manual: the base exists, the document doesn't.
     ErrorRule(Rejected, code={"no_such_document"}, as_code=GONE),
     # Any other code is a refusal.
     ErrorRule(Rejected, reported=True),

@@ -63,7 +63,7 @@ async def test_observation_of_one_version_does_not_apply_to_the_next(
         await served.pass_time(1)
         assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
         served.app.set_behaviour({"stale_status": 60})
-    await served.pass_time(30)  # it is done, but nobody polled
+    await served.pass_time(30)  # indexing has ended, but no poll has seen that
     await served.put(served.document("a.md", "merlin", replaces=remote_id))
     await served.pass_time(1)
     assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING

@@ -1,4 +1,4 @@
-"""Tests status, deletion, the base, re-indexing, reading and searching with a scripted vendor."""
+"""Tests status, deletion, the base, re-indexing, reading and searching with a scripted service."""
 
 from __future__ import annotations
 

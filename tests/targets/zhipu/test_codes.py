@@ -1,4 +1,4 @@
-"""Tests the meaning of the vendor's responses: by code, shape, words and HTTP status."""
+"""Tests the meaning of the service's responses: by code, shape, words and HTTP status."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_forbidden_blames_the_document_in_document_requests(op: str, kind: type,
     }
     error = classify_answer(answer(bodies[shape], 403, op=op))
     if shape == "page" and kind is not Rejected:
-        kind = Unavailable  # the response isn't from the vendor
+        kind = Unavailable  # the response isn't from the service
     assert type(error) is kind
     assert isinstance(error, Halted | NotOffered | Unavailable) or error.may_pass
 

@@ -152,7 +152,7 @@ async def test_no_error_repeats_a_header(echo: str) -> None:
     assert "1214" in str(caught.value)
 
 
-# ---- a mirror's address, sent with every request that makes the vendor index
+# ---- a mirror's address, sent with every request that makes the service index
 
 
 PATH_SECRET = "5ec4e7" * 6

@@ -160,7 +160,7 @@ async def test_uploads_continue_when_capacity_is_unknown(answer: Any) -> None:
 
 
 def room(*used: int) -> list[Any]:
-    """Return the vendor's successive responses about an account of 1,000 bytes."""
+    """Return the service's successive responses about an account of 1,000 bytes."""
     return [ok({"used": {"length": one}, "total": {"length": 1000}}) for one in used]
 
 
@@ -198,11 +198,11 @@ async def test_deleting_frees_capacity_immediately() -> None:
     assert await sent(subject, 50) is Accepted
 
 
-# ---- the vendor's capacity: a document counts there only when its upload has ended
+# ---- the service's capacity: a document counts there only when its upload has ended
 
 
 class Account:
-    """An account with 1000 bytes. As at the vendor, a document counts only when its upload has ended."""
+    """An account with 1000 bytes. As at the service, a document counts only when its upload has ended."""
 
     def __init__(self, used: int = 0) -> None:
         self.used, self.now, self.asked = used, 0.0, 0

@@ -1,4 +1,4 @@
-"""Shared code for tests of Zhipu: a scripted vendor, a clock, and documents."""
+"""Shared code for tests of Zhipu: a scripted service, a clock, and documents."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def by_id(replies: Mapping[str, Reply]) -> Callable[[httpx.Request], Reply]:
 
 
 def settings(**changes: Any) -> ZhipuTargetConfig:
-    """Return the config block of a base at the vendor."""
+    """Return the config block of a base at the service."""
     plain = {"base_url": "https://open.bigmodel.cn/api", "api_key": KEY, "knowledge_id": BASE}
     return block(ZhipuTargetConfig, **{**plain, **changes})
 
@@ -154,7 +154,7 @@ def target(
     write: Callable[[str], str] = lambda command: f"kbsync {command}",
     **changes: Any,
 ) -> ZhipuTarget:
-    """Return the target of a mirror called handbook, connected to a scripted vendor."""
+    """Return the target of a mirror called handbook, connected to a scripted service."""
     clock = clock or Clock()
     return ZhipuTarget(
         settings(**changes),

@@ -96,11 +96,11 @@ def state(installation: Installation) -> Iterator[CheckResult]:
             yield CheckResult("state", f"{state_dir}; the first pass creates it")
         else:
             fix = f"sudo install -d -m 700 -o {user()} {shell_word(str(state_dir))}"
-            yield wrong("state", f"{state_dir} cannot be created by {user()}", fix, Code.USAGE)
+            yield wrong("state", f"{user()} cannot create {state_dir}", fix, Code.USAGE)
         return
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
         fix = f"sudo chown -R {user()} {shell_word(str(state_dir))}"
-        yield wrong("state", f"{state_dir} cannot be written by {user()}", fix, Code.USAGE)
+        yield wrong("state", f"{user()} cannot write to {state_dir}", fix, Code.USAGE)
         return
     if state_dir.stat().st_mode & stat.S_IWOTH:
         # A pass refuses it as well.
@@ -242,7 +242,7 @@ def _bases_of_former_mirrors(
     unused = [base for base in bases if not any(places.is_inside(path, base) for path in served)]
     if not unused:
         return
-    # The mirrors in the state; None without a state.
+    # The mirrors in the state; None if there is no state.
     folders: dict[str, str] | None = None
     with open_state(installation) as state:
         if state.exists:
@@ -270,7 +270,7 @@ def _bases_of_former_mirrors(
             # A mirror of the same folder continues to use the base under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
             end = installation.command_line(f"forget {name} --delete-documents")
-            yield warning("copies", f"{detail}; if no other config has it, remove it with: {end}")
+            yield warning("copies", f"{detail}; if no other config uses it, delete it with: {end}")
 
 
 def _whose_bases(tx: Tx) -> tuple[dict[str, str], set[Path | None], set[Path | None]]:

@@ -39,7 +39,7 @@ BODY_SECONDS = 10.0
 
 
 class AssistantApp:
-    """Serves every POST in the event loop of the first one."""
+    """Serves all POSTs in the event loop in which the first one arrives."""
 
     def __init__(self, server: Server[Any]) -> None:
         # Without sessions: a client that never returns leaves nothing behind, and nobody can hijack one.

@@ -222,7 +222,7 @@ class Library:
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
         """Wait up to this many seconds until all files now in the folders are indexed.
 
-        Returns notes on gaps. Doesn't wait for mirrors that are halted or that no kbsync works on. With 0
+        Returns notes on gaps. Doesn't wait for mirrors that are halted or that no kbsync runs for. With 0
         seconds it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
