@@ -1,5 +1,5 @@
 # make try [FOLDER=~/some/folder]   mirror a folder and search it (default: examples/handbook)
-# make standin ARGS='zhipu'         serve a stand-in for a vendor, to try kbsync without an account
+# make standin ARGS='zhipu'         serve a stand-in for a service, to try kbsync without an account
 # make test                         lint and the quick tests, in under four minutes
 # make test-rest KBSYNC_SEED=…      all other tests, and the size of an installation
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over

@@ -151,8 +151,8 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else QUESTIONS
     with (
         tempfile.TemporaryDirectory() as folder,
-        standin("--fault", EVERY % "sse-invoke", "--fault", EVERY % "chat") as vendor,
-        closing(Relay(vendor.url)) as relay,
+        standin("--fault", EVERY % "sse-invoke", "--fault", EVERY % "chat") as service,
+        closing(Relay(service.url)) as relay,
     ):
         command = asking(Path(folder), relay.url)
         print(f"load {os.getloadavg()[0]:.1f}; {count} questions each")

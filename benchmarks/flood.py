@@ -39,11 +39,11 @@ def main() -> None:
     print(f"memory, {files:,} new files and no upload taken (peak under 120 MiB)")
     for name, fault in TROUBLES.items():
         fault_json = json.dumps({**fault, "op": "upload", "times": 0, "effect": False})
-        with mirrored(files, 4, "--fault", fault_json) as (mirror, vendor):
+        with mirrored(files, 4, "--fault", fault_json) as (mirror, service):
             peak, seconds, rows = watched(mirror, files)
             print(
                 f"  {name:12}{peak:5.0f} MiB, all {rows:,} in the journal after {seconds:.0f} s, "
-                f"journal {size_mib(mirror.state):.0f} MiB, {vendor.asked().shown}",
+                f"journal {size_mib(mirror.state):.0f} MiB, {service.asked().shown}",
                 flush=True,
             )
 

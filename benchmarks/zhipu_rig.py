@@ -65,7 +65,7 @@ class StandIn:
         return Requests(log["total"], log["by_op"], log["in_flight_max"])
 
     def violations(self) -> list[str]:
-        """Return the requests that broke the vendor's rules."""
+        """Return the requests that broke the service's rules."""
         return list(self._control("GET", "/violations"))
 
     def _control(self, method: str, path: str) -> Any:
@@ -74,9 +74,9 @@ class StandIn:
 
 
 @contextmanager
-def standin(*options: str, vendor: str = "zhipu") -> Iterator[StandIn]:
+def standin(*options: str, service: str = "zhipu") -> Iterator[StandIn]:
     """Start a stand-in; `options` are those of `python -m kbsync_standin --help`."""
-    command = [sys.executable, "-m", "kbsync_standin", vendor, "--port", "0", "--key", KEY, "--quiet"]
+    command = [sys.executable, "-m", "kbsync_standin", service, "--port", "0", "--key", KEY, "--quiet"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

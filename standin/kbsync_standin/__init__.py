@@ -1,1 +1,1 @@
-"""Servers that take a vendor's place in tests: they check requests strictly and inject faults on request."""
+"""Servers that take a service's place in tests: they check requests strictly and inject faults on request."""

@@ -1,4 +1,4 @@
-"""Chat completions in OpenAI's format, shared by the vendors that offer them.
+"""Chat completions in OpenAI's format, shared by the services that offer them.
 
 Each line of the last message except its final one is a passage, a JSON object with a text. The answer repeats
 the passages that share most words with the final line, the question. The fault `stream` changes how the
@@ -65,7 +65,7 @@ TESTS: Mapping[str, Test] = {
     "top_p": share(0, 1),
     "max_tokens": whole(1, 131_072),
 }
-"""The request fields that all vendors have."""
+"""The request fields that all services have."""
 
 KIND = (
     "the events of an answer are written or end in another way (chat) [args: end: no-finish, error; "

@@ -22,7 +22,7 @@ ROUTES = {
     "/requests": "the requests; DELETE resets the counts",
     "/documents": "all documents; POST stores one as another user",
     "/journal": "all events in order",
-    "/violations": "requests against the vendor's rules",
+    "/violations": "requests against the service's rules",
     "/faults": "faults waiting; POST adds one or a list, DELETE removes all",
     "/behaviour": "the switches; PUT changes some",
     "/time": 'POST {"advance": seconds}',

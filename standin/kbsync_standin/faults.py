@@ -46,7 +46,7 @@ class Faults:
     """The waiting faults of one server. All methods are thread-safe."""
 
     def __init__(self, own_kinds: Mapping[str, str]) -> None:
-        """Start without faults. Raises `ValueError` if one of the vendor's `own_kinds` is also the
+        """Start without faults. Raises `ValueError` if one of the service's `own_kinds` is also the
         server's.
         """
         if both := own_kinds.keys() & TRANSPORT.keys():

@@ -1,4 +1,4 @@
-"""The description of a fault kind, and the kinds that the server injects for every vendor."""
+"""The description of a fault kind, and the kinds that the server injects for every service."""
 
 from __future__ import annotations
 

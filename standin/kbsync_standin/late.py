@@ -1,4 +1,4 @@
-"""Delayed work: effects after the response, and requests that the vendor sends itself, such as callbacks."""
+"""Delayed work: effects after the response, and requests that the service sends itself, such as callbacks."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class SentLetter:
 
 
 class Outbox:
-    """Sends the vendor's `letters`, each once when it is due, and waits two seconds for a response."""
+    """Sends the service's `letters`, each once when it is due, and waits two seconds for a response."""
 
     def __init__(self, letters: list[Letter], late: LateWork, clock: StandInClock) -> None:
         self._letters, self._late, self._clock = letters, late, clock

@@ -1,4 +1,4 @@
-"""The pages of a vendor's list: its rows at a given time, and their order."""
+"""The pages of a service's list: its rows at a given time, and their order."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A request that the vendor sends: JSON by POST, at a time of the stand-in's clock in epoch seconds.
+    """A request that the service sends: JSON by POST, at a time of the stand-in's clock in epoch seconds.
 
     `about`: the document. `slow`: real seconds between the two halves of the body.
     """

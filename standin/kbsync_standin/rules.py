@@ -1,4 +1,4 @@
-"""Checks requests against a vendor's rules, which are tables of fields and tests for their values."""
+"""Checks requests against a service's rules, which are tables of fields and tests for their values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Test = Callable[[Any], bool]
 
 
 class Refused(Exception):
-    """The vendor refuses a request that has no mistake.
+    """The service refuses a request that has no mistake.
 
     `status`, `code`, `kind`: the values of this refusal that differ from the usual ones. `response`: the
     whole response, for a refusal with its own format.
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class Breach(Refused):
-    """A request breaks a documented rule of the vendor; `str()` says which one."""
+    """A request breaks a documented rule of the service; `str()` says which one."""
 
 
 class Rules:

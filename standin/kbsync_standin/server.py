@@ -1,4 +1,4 @@
-"""Runs the stand-in's server: it listens and passes requests to the vendor's application."""
+"""Runs the stand-in's server: it listens and passes requests to the service's application."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LogEntry:
 
 
 class Requests:
-    """The log of requests to the vendor: their number, and the latest ones."""
+    """The log of requests to the service: their number, and the latest ones."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -93,7 +93,7 @@ class Requests:
 
 
 class Server:
-    """Serves one vendor's application on one address.
+    """Serves one service's application on one address.
 
     `port` 0 takes a free port and keeps it after a restart of the server. `latency` is in seconds and delays
     each response. The application is called only in the loop's thread, one request at a time.

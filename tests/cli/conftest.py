@@ -12,7 +12,7 @@ from kbsync.cli.commands import init
 from kbsync.index import better
 from tests.cli.place import Place
 from tests.cli.terminal import Begin, Terminal
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, zhipu_place
 
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
@@ -33,10 +33,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """Yield a place with its own vendor, whose rules no request may break."""
+    """Yield a place with its own service, whose rules no request may break."""
     with zhipu_place(tmp_path) as zhipu:
         yield zhipu
-        assert zhipu.vendor.violations() == []
+        assert zhipu.service.violations() == []
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
 from tests.cli.place import LONGEST
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace, filled_zhipu_place, tidied
+from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place, tidied
 
 HOURS, COFFEE = "The office opens at nine.", "Coffee costs four."
 OPENS, COSTS = "when does the office open", "what does coffee cost"
@@ -37,7 +37,7 @@ def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
 @pytest.fixture
 def sent(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
     """Return the messages of each question to an application or a model, without the system prompt."""
-    app = shared.vendor.server.app
+    app = shared.service.server.app
     answered, messages = app.answer, []
 
     def answer(request: Request, fault: Fault | None) -> Response:
@@ -99,7 +99,7 @@ def test_interrupted_answer_is_not_added_to_the_history(
     zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], sent: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
-        zhipu.vendor.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
+        zhipu.service.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", *by, *words)
     assert code == 0
     assert "is incomplete" in err
@@ -129,7 +129,7 @@ def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuPlace) -> None:
 
 
 def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
     assert err.count("kbsync: ") == 1
@@ -162,7 +162,7 @@ def test_interrupt_stops_only_the_current_answer(
     zhipu: ZhipuPlace, at: Begin, by: tuple[str, ...], sent: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
-        zhipu.vendor.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
+        zhipu.service.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
     terminal = at(*by)
     terminal.until("> ")
     terminal.type(f"{OPENS}\n")
@@ -192,7 +192,7 @@ def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuPlace, at: Begin
 def test_terminal_settings_are_restored(
     zhipu: ZhipuPlace, at: Begin, number: signal.Signals, amid_an_answer: bool
 ) -> None:
-    zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
+    zhipu.service.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
     terminal = at()
     terminal.until("> ")
     if amid_an_answer:

@@ -44,7 +44,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, Ran, eventually, words_of
 from tests.cli.terminal import Begin
-from tests.cli.vendor import KEY, ZhipuPlace
+from tests.cli.zhipu import KEY, ZhipuPlace
 from tests.ports import free_port
 from tests.share import enumerated, long
 
@@ -94,7 +94,7 @@ def nothing(_place: Place) -> None:
 
 def fails(op: str) -> Before:
     """Let the service leave it unknown whether it did the work."""
-    return lambda zhipu: zhipu.vendor.play("status", op=op, effect=False, args={"status": 503})
+    return lambda zhipu: zhipu.service.play("status", op=op, effect=False, args={"status": 503})
 
 
 def without_base(zhipu: ZhipuPlace) -> None:
@@ -106,7 +106,7 @@ def with_unknown_base(zhipu: ZhipuPlace) -> None:
 
 
 def with_a_failure(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
+    zhipu.service.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
 
 
 def with_no_base_at_all(zhipu: ZhipuPlace) -> None:
@@ -338,7 +338,7 @@ def test_interrupted_pass_comes_with_the_command_to_continue_it(place: Place) ->
 
 
 def turns(**switch: bool) -> Before:
-    return lambda zhipu: zhipu.vendor.turn(**switch)
+    return lambda zhipu: zhipu.service.turn(**switch)
 
 
 HALTS: dict[str, tuple[Before, Before]] = {
@@ -400,7 +400,7 @@ def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
     flags = filled(zhipu, 24)
     remove(zhipu, 23)
     assert zhipu.run("--once", *flags).code == 3
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     zhipu.write("new.md", "new")
     ran = zhipu.run("--once", *flags, tty=tty)
     assert ran.code == 3
@@ -412,7 +412,7 @@ def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
         whole, approve = report["list.shortened"]["cure"], report["deletions.held"]["cure"]
     assert paste(zhipu, whole).out.count("\nheld  ") == 23
     assert "delete 23 documents:" in paste(zhipu, approve).out
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
 
 
@@ -450,7 +450,7 @@ def test_explain_suggests_the_right_command(zhipu: ZhipuPlace) -> None:
     assert paste(zhipu, once).code == 0
     assert "It is searchable" in explained(zhipu, "new.md", flags)[0]
 
-    zhipu.vendor.take_away(zhipu.vendor.document("0.md")["id"])
+    zhipu.service.take_away(zhipu.service.document("0.md")["id"])
     lost, repair = explained(zhipu, "0.md", flags)
     assert "no longer has its document" in lost
     repaired = paste(zhipu, repair)
@@ -482,7 +482,7 @@ def test_findings_of_a_daemons_audit_are_shown_by_the_command_it_suggests(zhipu:
     zhipu.write("0.md", "document 0")
     daemon = zhipu.watch(hurried=True)
     eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
-    zhipu.vendor.plant(zhipu.vendor.document("0.md")["sent_name"], "document 0")
+    zhipu.service.plant(zhipu.service.document("0.md")["sent_name"], "document 0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(zhipu.home))
         post(choose(Choices(config=zhipu.config)), [("audit", "handbook", {})])
@@ -695,7 +695,7 @@ def test_unreachable_service_at_another_address_is_not_reported_as_refusing_the_
     zhipu: ZhipuPlace,
 ) -> None:
     zhipu.write("a.md", "alpha")
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     assert zhipu.run("--once").code == 3
     zhipu.aim(url="http://127.0.0.1:1")
     ran = zhipu.go("--once", hurried=True)
@@ -703,4 +703,4 @@ def test_unreachable_service_at_another_address_is_not_reported_as_refusing_the_
     [mirror] = zhipu.run("status", "--json").json["mirrors"]
     assert mirror["halt"]["reason"] == "target-down"
     assert "credentials" not in ran.words + zhipu.run("status").out
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)

@@ -31,7 +31,7 @@ from tests.cli import without_root
 from tests.cli.cures import proves
 from tests.cli.pasting import machine, paste
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, zhipu_place
 from tests.ports import free_port
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -353,10 +353,10 @@ def test_uv_installs_into_environments_made_by_uv(monkeypatch: pytest.MonkeyPatc
 @proves("curl -sSI {}")
 def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> None:
     with zhipu_place(tmp_path) as zhipu:
-        zhipu.vendor.leave()
+        zhipu.service.leave()
         cure = found_by(zhipu, "connection")["cure"]
         assert paste(zhipu, cure).code == 7  # it couldn't connect either
-        zhipu.vendor.arrive()
+        zhipu.service.arrive()
         answered = paste(zhipu, cure)
         assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
 
@@ -382,16 +382,16 @@ def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> No
 
 def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     cure = found_by(zhipu, "key")["cure"]
     assert paste(zhipu, cure).code == 3
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     assert paste(zhipu, cure).code == 0
 
 
 @proves("sudo timedatectl set-ntp true")
 def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(clock_skew=7200)
+    zhipu.service.turn(clock_skew=7200)
     check = found_by(zhipu, "clock")
     assert paste(zhipu, check["cure"]).code == 0
 

@@ -21,7 +21,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import Daemon, Place, eventually, words_of
 from tests.cli.terminal import Begin, Terminal
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.ports import free_port
 from tests.share import long
 
@@ -215,7 +215,7 @@ def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
 
 def mirrors(zhipu: ZhipuPlace) -> None:
     """Wait until the base holds each of the folder's files once."""
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
 
 
 def started(zhipu: ZhipuPlace, *, hurried: bool = False) -> Daemon:
@@ -242,26 +242,26 @@ def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuPlace) -> None:
     for n in range(4, 20):
         zhipu.write(f"f{n}.md", f"text of f{n}")
     daemon = started(zhipu)
-    port = urlsplit(zhipu.vendor.url).port or 0
+    port = urlsplit(zhipu.service.url).port or 0
     assert connections(port)
     eventually(lambda: not connections(port), 20.0)
-    requests_before = zhipu.vendor.asked()
+    requests_before = zhipu.service.asked()
     zhipu.write("late.md", "text of late")
     mirrors(zhipu)
-    assert zhipu.vendor.asked() > requests_before
+    assert zhipu.service.asked() > requests_before
     assert daemon.end() == 0
 
 
 @long
 def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
     daemon = started(zhipu, hurried=True)
-    zhipu.vendor.turn(money_gone=True)
+    zhipu.service.turn(money_gone=True)
     zhipu.write("new.md", "new")
     daemon.says("mirror.halted", reason="quota")
-    probes = zhipu.vendor.asked("base")
-    eventually(lambda: zhipu.vendor.asked("base") >= probes + 2)
+    probes = zhipu.service.asked("base")
+    eventually(lambda: zhipu.service.asked("base") >= probes + 2)
     assert daemon.lines("mirror.resumed") == []
-    zhipu.vendor.turn(money_gone=False)
+    zhipu.service.turn(money_gone=False)
     daemon.says("mirror.resumed", reason="quota")
     mirrors(zhipu)
     assert zhipu.status()["halt"] is None
@@ -285,10 +285,10 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
         assert "zhipu.key" in daemon.says("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
     else:
-        requests_before = zhipu.vendor.asked("base")
-        eventually(lambda: zhipu.vendor.asked("base") > requests_before)
+        requests_before = zhipu.service.asked("base")
+        eventually(lambda: zhipu.service.asked("base") > requests_before)
     assert zhipu.status()["halt"]["reason"] == "credentials"
-    held.write_text(f"{zhipu.vendor.key}\n")
+    held.write_text(f"{zhipu.service.key}\n")
     if is_told:
         assert zhipu.go(*cure).code == 0
         daemon.says("config.read", changed=1)

@@ -20,7 +20,7 @@ from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
 from tests.cli.cures import proves
 from tests.cli.place import Place, Ran, words_of
-from tests.cli.vendor import KEY, ZhipuPlace
+from tests.cli.zhipu import KEY, ZhipuPlace
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.servers import serving
 
@@ -75,8 +75,8 @@ def test_service_that_accepts_the_key_passes(zhipu: ZhipuPlace) -> None:
     wanted = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
     assert {f"handbook: {name}" for name in wanted} <= of(ran, "ok")
     assert KEY.partition(".")[2] not in ran.out + ran.err
-    assert zhipu.vendor.effects("upload") == []
-    assert zhipu.vendor.violations() == []
+    assert zhipu.service.effects("upload") == []
+    assert zhipu.service.violations() == []
 
 
 @proves("delete documents at {}, or get more space for the account")
@@ -91,11 +91,11 @@ def test_service_that_accepts_the_key_passes(zhipu: ZhipuPlace) -> None:
 def test_service_problem_is_shown_in_the_services_words(
     zhipu: ZhipuPlace, switches: dict[str, Any], name: str, cure: str
 ) -> None:
-    zhipu.vendor.plant("theirs.md", "somebody else's")
-    zhipu.vendor.turn(**switches)
+    zhipu.service.plant("theirs.md", "somebody else's")
+    zhipu.service.turn(**switches)
     ran = zhipu.run("doctor", "--json")
     assert (ran.code, of(ran, "wrong")) == (3, {name}), ran.out
-    assert results(ran)[name]["cure"].startswith(cure.format(url=zhipu.vendor.url))
+    assert results(ran)[name]["cure"].startswith(cure.format(url=zhipu.service.url))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kbsync.index import scans
 from tests.cli import without_root
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.index import samples
 from tests.share import long
 

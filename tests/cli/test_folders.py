@@ -16,7 +16,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import LONGEST, PIPES, Place, eventually
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import long
 from tests.warm import Warm
 
@@ -336,12 +336,12 @@ def test_where_a_document_cannot_be_deleted_the_mirror_stays_in_the_config(zhipu
     (zhipu.root / "more").mkdir()
     assert zhipu.run("add", "more").code == 0
     assert zhipu.run("--once").code == 0
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     assert zhipu.run("remove", "handbook", "--delete").code == 3
     assert names_with_key(zhipu) == ["handbook", "more"]
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     assert zhipu.run("remove", "handbook", "--delete").code == 0
-    assert (names_with_key(zhipu), zhipu.vendor.ours()) == (["more"], [])
+    assert (names_with_key(zhipu), zhipu.service.ours()) == (["more"], [])
 
 
 def names_with_key(zhipu: ZhipuPlace) -> list[str]:

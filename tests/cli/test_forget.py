@@ -9,7 +9,7 @@ import pytest
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.place import Place, words_of
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import long
 
 
@@ -168,13 +168,13 @@ def test_documents_at_a_service_are_deleted_by_the_name_of_the_mirror_that_left_
 ) -> None:
     zhipu.write("a.md", "alpha")
     assert zhipu.go("--once").code == 0
-    [_] = zhipu.vendor.documents()
+    [_] = zhipu.service.documents()
     ran = zhipu.run("forget", "handbook", "--yes")
     assert "1 document stays in zhipu" in ran.out
-    assert len(zhipu.vendor.documents()) == 1
+    assert len(zhipu.service.documents()) == 1
     ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
     assert ran.out == "handbook is forgotten; 1 document deleted\n"
-    assert zhipu.vendor.documents() == []
+    assert zhipu.service.documents() == []
 
 
 @long
@@ -186,10 +186,10 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuP
     (zhipu.docs / "b.md").write_text("another beta")
     zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
     assert zhipu.go("--once").code == 0
-    before = zhipu.vendor.documents()
+    before = zhipu.service.documents()
     ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
     assert ran.out == "handbook is forgotten; 1 document deleted\n"
-    left = zhipu.vendor.documents()
+    left = zhipu.service.documents()
     assert (len(before), len(left)) == (3, 2)
     assert zhipu.run("verify").code == 0
 

@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.pasting import paste
 from tests.cli.place import Place
-from tests.cli.vendor import KEY, ZhipuPlace
+from tests.cli.zhipu import KEY, ZhipuPlace
 
 SERVICES = [kind for kind in TARGETS if base_key(kind)]
 
@@ -167,11 +167,11 @@ def zhipu(zhipu: ZhipuPlace) -> ZhipuPlace:
 def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
     """Return the output of `init`, and the base in the config."""
     ran = zhipu.run(
-        "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.vendor.url}/api", *words, env=env
+        "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.service.url}/api", *words, env=env
     )
     assert ran.code == 0, ran.err
     target = load(zhipu.config, ENV).mirrors[0].target
-    assert target.base_url == f"{zhipu.vendor.url}/api"  # type: ignore[union-attr]
+    assert target.base_url == f"{zhipu.service.url}/api"  # type: ignore[union-attr]
     return ran.err, target.knowledge_id  # type: ignore[union-attr]
 
 
@@ -197,7 +197,7 @@ def test_new_base_is_created_after_confirmation(zhipu: ZhipuPlace, answers: list
 
 
 def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhipu: ZhipuPlace) -> None:
-    url = f"{zhipu.vendor.url}/api"
+    url = f"{zhipu.service.url}/api"
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
     assert (ran.code, ran.out) == (2, "")
     assert f"1  {HOME_ID}  handbook" in ran.err
@@ -229,17 +229,17 @@ def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuPlace) -> None:
     zhipu.config.write_text("")
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
     assert ran.code == 2
-    assert zhipu.vendor.effects("base-created") == []
+    assert zhipu.service.effects("base-created") == []
 
 
 def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     assert zhipu.run("--once", "--folder", "docs").code == 0
-    url = ("--base-url", f"{zhipu.vendor.url}/api")
+    url = ("--base-url", f"{zhipu.service.url}/api")
     with lock.held(folder_state_dir(zhipu.docs, zhipu.state)):
         ran = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "guides", env=ENV)
     assert (ran.code, ran.out) == (4, "")
-    assert zhipu.vendor.effects("base-created") == []
+    assert zhipu.service.effects("base-created") == []
     assert not zhipu.config.exists()
     _, base = begin(zhipu, "--create", "guides")
     assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from tests.cli.test_kb import TypingPerson
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 
 OLD, NEW = "https://old.example.org/kb", "https://events.example.org/kb"
 SECRET = "hush-hush-4711"
 
 
 def effects(zhipu: ZhipuPlace) -> list[tuple[str, str]]:
-    entries = zhipu.vendor.effects("callback-set") + zhipu.vendor.effects("callback-removed")
+    entries = zhipu.service.effects("callback-set") + zhipu.service.effects("callback-removed")
     return [(entry["effect"], entry["name"]) for entry in entries]
 
 
@@ -99,12 +99,12 @@ def test_invalid_callback_is_refused_before_confirmation(
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert SECRET not in ran.err
-    assert zhipu.vendor.asked() == 0
+    assert zhipu.service.asked() == 0
 
 
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)
 def test_service_without_callbacks_is_reported(zhipu: ZhipuPlace, command: list[str]) -> None:
-    zhipu.vendor.turn(not_offered=["callback"])
+    zhipu.service.turn(not_offered=["callback"])
     ran = zhipu.run("kb", "callback", *command)
     assert (ran.code, ran.out) == (2, "")
     assert "doesn't offer this" in ran.err
@@ -113,7 +113,7 @@ def test_service_without_callbacks_is_reported(zhipu: ZhipuPlace, command: list[
 def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
     body = {"url": "https://x.example/\x1b[2J", "callback_header": {"\x1b[2J": "x"}, "be_in_use": 1}
     args = {"set": {"data": body}}
-    zhipu.vendor.play("envelope", op="callback", args=args)
+    zhipu.service.play("envelope", op="callback", args=args)
     ran = zhipu.run("kb", "callback", "show", tty=True)
     assert ran.code == 0, ran.err
     assert "\x1b[2J" not in ran.out

@@ -13,7 +13,7 @@ from kbsync.config.reader import load
 from kbsync.config.target import callback_url
 from kbsync_standin.faults import Fault
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in
+from tests.cli.zhipu import ZhipuPlace, digests_in
 from tests.ports import free_port
 from tests.share import long
 
@@ -42,14 +42,14 @@ def test_health_readiness_halts_and_config_reload(zhipu: ZhipuPlace) -> None:
     port, other = free_port(), free_port()
     zhipu.write("a.md", "alpha")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
-    zhipu.vendor.turn(vectorize=[3600, 3600])
+    zhipu.service.turn(vectorize=[3600, 3600])
     daemon = zhipu.watch()
     assert daemon.says("listener.started")["listen"] == f"127.0.0.1:{port}"
     assert asked(port, "/healthz") == (200, "ok\n")
-    eventually(zhipu.vendor.names)
+    eventually(zhipu.service.names)
     status, report = asked(port, "/readyz")
     assert (status, report["mirrors"][0]["reason"]) == (503, "first-pass")
-    zhipu.vendor.server.advance(3600)
+    zhipu.service.server.advance(3600)
     eventually(lambda: asked(port, "/readyz")[0] == 200)
     metrics = asked(port, "/metrics")[1]
     assert 'kbsync_documents{mirror="handbook",state="ready"} 1.0' in metrics
@@ -60,7 +60,7 @@ def test_health_readiness_halts_and_config_reload(zhipu: ZhipuPlace) -> None:
     assert asked(port, "/api/status")[1] == json.loads(zhipu.run("status", "--json").out)
     assert "<title>kbsync</title>" in asked(port, "/")[1]
 
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     zhipu.write("b.md", "bravo")
     daemon.says("mirror.halted")
     eventually(lambda: asked(port, "/readyz")[0] == 503)
@@ -106,17 +106,17 @@ def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhip
     zhipu.aim(target=f"callback_base: http://127.0.0.1:{port}")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
     url = callback_url(load(zhipu.config, {}).mirrors[0]) or ""
-    sent = zhipu.vendor.server.outbox.sent
+    sent = zhipu.service.server.outbox.sent
     zhipu.write("once.md", "text of a pass")
     zhipu.once()
     assert list(sent) == []  # a single pass has no listener and requests no callbacks
-    faults = zhipu.vendor.server.faults
+    faults = zhipu.service.server.faults
     for form in FORMS:
         faults.add(Fault("callback", match=f"{form}~*", args={"form": form, "seconds": 0.5}))
         zhipu.write(f"{form}.md", f"text of {form}")
     zhipu.write("plain.md", "text of plain")
     daemon = zhipu.watch()
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     eventually(lambda: zhipu.status()["documents"]["ready"] == len(FORMS) + 2)
     eventually(lambda: len(sent) == len(FORMS) + 1)  # one is never sent, another twice
     eventually(lambda: all(each.body for each in sent))
@@ -126,4 +126,4 @@ def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhip
     assert daemon.end() == 0
     secret = url.rpartition("/")[2].encode()
     assert [path for path in zhipu.root.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
-    assert zhipu.vendor.violations() == []
+    assert zhipu.service.violations() == []

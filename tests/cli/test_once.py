@@ -16,7 +16,7 @@ from kbsync.cli.report import MirrorReport
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
 from tests.cli.place import Place, eventually, words_of
-from tests.cli.vendor import zhipu_place
+from tests.cli.zhipu import zhipu_place
 from tests.share import enumerated, long
 
 
@@ -214,7 +214,7 @@ def test_pass_shows_the_remaining_capacity(
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
         monkeypatch.setattr(once, name, 0.05)
     with zhipu_place(tmp_path, latency=0.03) as zhipu:
-        zhipu.vendor.turn(capacity_bytes=100_000)
+        zhipu.service.turn(capacity_bytes=100_000)
         for number in range(10):
             zhipu.write(f"{number}.md", f"document {number}\n")
         ran = zhipu.run("--once", tty=tty)

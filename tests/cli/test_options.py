@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.cli.main import kbsync
 from tests.cli.place import Place, Ran, words_of
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuPlace) ->
         (zhipu.docs / f"{number}.md").unlink()
     assert zhipu.go("--once").code == 3
     zhipu.aim(key="api_key_file: ${CREDENTIALS_DIRECTORY}/zhipu")
-    requests_before = zhipu.vendor.asked()
+    requests_before = zhipu.service.asked()
     for command in ("status", "status --documents", "approve handbook --yes", "retry"):
         ran = zhipu.run(*command.split())
         assert (ran.code, ran.words) == (0, ""), command
-    assert zhipu.vendor.asked() == requests_before
+    assert zhipu.service.asked() == requests_before
     ran = zhipu.run("doctor", "--json")
     assert ran.code == 2
     wrong = [check for check in ran.json["checks"] if check["result"] == "wrong"]

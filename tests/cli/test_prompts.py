@@ -16,7 +16,7 @@ from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import enumerated
 
 
@@ -90,7 +90,7 @@ def test_nothing_is_done_without_confirmation(
     if words == "init":
         assert not zhipu.config.exists()
         (zhipu.root / "kept.yaml").rename(zhipu.config)
-    assert zhipu.status()["documents"]["ready"] == len(zhipu.vendor.ours()) == 1
+    assert zhipu.status()["documents"]["ready"] == len(zhipu.service.ours()) == 1
 
 
 def test_interrupt_that_had_no_effect_is_sent_again() -> None:

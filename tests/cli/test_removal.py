@@ -19,7 +19,7 @@ from tests.cli.dying import DIES_AT
 from tests.cli.pasting import after, paste
 from tests.cli.place import PIPES, Daemon, Place, eventually
 from tests.cli.test_listener import asked, listen
-from tests.cli.vendor import ZhipuPlace, digests_in
+from tests.cli.zhipu import ZhipuPlace, digests_in
 from tests.ports import free_port
 from tests.share import enumerated, long
 from tests.warm import Warm
@@ -64,7 +64,7 @@ def port(zhipu: ZhipuPlace) -> int:
     """The port of the daemon's page. Next to the mirror of the service, there is one with a built-in base."""
     zhipu.write("a.md", "alpha")
     zhipu.write("b.md", "beta")
-    zhipu.vendor.plant("theirs.md", "of somebody else")
+    zhipu.service.plant("theirs.md", "of somebody else")
     notes = zhipu.root / "notes"
     notes.mkdir()
     (notes / "c.md").write_text("gamma")
@@ -86,7 +86,7 @@ def watching(zhipu: ZhipuPlace) -> Daemon:
 
 
 def others(zhipu: ZhipuPlace) -> int:
-    return len(zhipu.vendor.documents()) - len(zhipu.vendor.ours())
+    return len(zhipu.service.documents()) - len(zhipu.service.ours())
 
 
 @pytest.mark.parametrize(("mirror", "n"), [("handbook", 2), ("notes", 1)])
@@ -103,7 +103,7 @@ def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
     daemon.says("config.read", mirrors=1)
     assert names(zhipu) == [{"handbook": "notes", "notes": "handbook"}[mirror]]
     assert set(zhipu.config.read_text().splitlines()) < set(rest.splitlines())
-    assert (len(zhipu.vendor.ours()), others(zhipu)) == ({"handbook": 0, "notes": 2}[mirror], 1)
+    assert (len(zhipu.service.ours()), others(zhipu)) == ({"handbook": 0, "notes": 2}[mirror], 1)
     assert mirror not in [event["mirror"] for event in zhipu.run("history", "--json").json["events"]]
     assert daemon.end() == 0
     # Nothing is left that the command could delete.
@@ -113,30 +113,30 @@ def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
 
 def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuPlace, port: int) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     removed(port, "handbook")
     reason = daemon.says("removal.failed", mirror="handbook")["reason"]
     eventually(lambda: shown(port, "handbook")["problem"] == reason)
     assert names_in_file(zhipu) == ["handbook", "notes"]
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     zhipu.write("d.md", "delta")
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     removed(port, "handbook")
     assert daemon.says("mirror.removed")["deleted"] == 3
     assert shown(port, "handbook") is None
-    assert (zhipu.vendor.ours(), others(zhipu)) == ([], 1)
+    assert (zhipu.service.ours(), others(zhipu)) == ([], 1)
     assert daemon.end() == 0
 
 
 def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuPlace, port: int) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.play("late-answer", op="delete", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
     removed(port, "handbook")
     eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
-    sent = zhipu.vendor.asked("upload")
+    sent = zhipu.service.asked("upload")
     zhipu.write("d.md", "delta")
     daemon.says("mirror.removed")
-    assert (zhipu.vendor.asked("upload"), zhipu.vendor.ours()) == (sent, [])
+    assert (zhipu.service.asked("upload"), zhipu.service.ours()) == (sent, [])
     assert daemon.end() == 0
 
 
@@ -144,12 +144,12 @@ def test_an_upload_in_flight_may_finish_so_that_its_document_is_deleted_too(
     zhipu: ZhipuPlace, port: int
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.play("late-answer", op="upload", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="upload", args={"seconds": 3.0})
     zhipu.write("d.md", "delta")
-    eventually(lambda: len(zhipu.vendor.ours()) == 3)
+    eventually(lambda: len(zhipu.service.ours()) == 3)
     removed(port, "handbook")
     assert daemon.says("mirror.removed")["deleted"] == 3
-    assert zhipu.vendor.ours() == []
+    assert zhipu.service.ours() == []
     assert daemon.end() == 0
 
 
@@ -166,7 +166,7 @@ def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
     daemon.says("config.read", mirrors=1)
     code, told = ordered(port, "remove", mirror="handbook", documents="delete")
     assert (code, "handbook is the only mirror" in told["error"]) == (409, True)
-    assert len(zhipu.vendor.ours()) == 2
+    assert len(zhipu.service.ours()) == 2
     assert daemon.end() == 0
 
 
@@ -174,7 +174,7 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
     zhipu: ZhipuPlace, port: int
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.play("late-answer", op="delete", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
     removed(port, "handbook")
     eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
     folder = os.open(zhipu.config.parent, os.O_RDONLY)
@@ -184,7 +184,7 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
     finally:
         os.close(folder)
     assert "another kbsync" in reason
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     assert shown(port, "handbook")["problem"] == reason
     assert (names_in_file(zhipu), others(zhipu)) == (["handbook", "notes"], 1)
     assert daemon.end() == 0
@@ -207,16 +207,16 @@ def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
     zhipu: ZhipuPlace, port: int
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.server.faults.add(Fault("hang", op="delete"))
+    zhipu.service.server.faults.add(Fault("hang", op="delete"))
     removed(port, "handbook")
     eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
     assert ordered(port, "remove", mirror="handbook", documents="delete")[0] == 409
     zhipu.config.write_text(zhipu.config.read_text().replace("settle: 100ms", "settle: 200ms"))
     daemon.tell(signal.SIGHUP)
     assert "config changed" in daemon.says("removal.failed")["reason"]
-    zhipu.vendor.server.faults.clear()
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
-    zhipu.vendor.server.faults.add(Fault("hang", op="delete"))
+    zhipu.service.server.faults.clear()
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
+    zhipu.service.server.faults.add(Fault("hang", op="delete"))
     removed(port, "handbook")
     eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
     assert daemon.end() == 0
@@ -246,7 +246,7 @@ def test_killed_at_any_step_no_document_of_ours_is_left_without_an_owner(
         assert was_killed
         # The mirror continues: its files are searchable again, each once.
         assert zhipu.go("--once", hurried=True).code == 0
-        assert zhipu.vendor.digests() == digests_in(zhipu.docs)
+        assert zhipu.service.digests() == digests_in(zhipu.docs)
         assert zhipu.run("remove", "handbook", "--delete").code == 0
-    assert (zhipu.vendor.ours(), others(zhipu)) == ([], 1)
+    assert (zhipu.service.ours(), others(zhipu)) == ([], 1)
     assert zhipu.run("forget", "handbook", "--delete-documents", "--yes").code == 2

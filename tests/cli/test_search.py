@@ -40,7 +40,7 @@ from kbsync_standin.vectors import application as vectors
 from tests.cli.conftest import ODD
 from tests.cli.place import Place, words_of
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace, filled_zhipu_place
+from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place
 from tests.share import long
 
 
@@ -271,22 +271,22 @@ def test_hits_are_only_our_files(shared: ZhipuPlace) -> None:
     hits = shared.go("search", "office opens at nine", "--json").json["hits"]
     assert [hit["path"] for hit in hits[:2]] == ["guides/hours.txt", "archive/office.md"]
     best = hits[0]
-    assert best["document_id"] == shared.vendor.document("guides/hours.txt")["id"]
+    assert best["document_id"] == shared.service.document("guides/hours.txt")["id"]
     assert [passage["text"] for passage in best["passages"]] == [best["text"], "The office closes at five."]
     assert best["score"] == best["passages"][0]["score"] > hits[1]["score"]
 
 
 def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace) -> None:
-    before = shared.vendor.asked("images")
+    before = shared.service.asked("images")
     assert shared.run("search", "badge", "--files").code == 0
-    assert shared.vendor.asked("images") == before
+    assert shared.service.asked("images") == before
     hits = shared.run("search", "badge", "--json").json["hits"]
     matches = {hit["path"]: hit for hit in hits}
     [image] = matches["badges.txt"]["images"]
-    assert (image["placeholder"], image["url"].startswith(shared.vendor.url)) == (PLACEHOLDER, True)
+    assert (image["placeholder"], image["url"].startswith(shared.service.url)) == (PLACEHOLDER, True)
     assert matches["badges.txt"]["passages"][0]["images"] == [image]
     assert "images" not in matches["doors.txt"] | matches["doors.txt"]["passages"][0]
-    assert shared.vendor.asked("images") == before + 1  # neither the other file nor another user's
+    assert shared.service.asked("images") == before + 1  # neither the other file nor another user's
     ran = shared.run("search", "badge front")
     assert "    1 image; see --json\n" in ran.out
     assert "q-sign" not in ran.out + ran.err
@@ -296,7 +296,7 @@ def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace)
 
 
 def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuPlace) -> None:
-    shared.vendor.play("code-in-200", op="retrieve", args={"code": 1311})
+    shared.service.play("code-in-200", op="retrieve", args={"code": 1311})
     ran = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
     assert (ran.code, ran.out.strip()) == (0, str(shared.docs / "guides/hours.txt"))
     assert "without its ranking model" in ran.err

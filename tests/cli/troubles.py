@@ -19,10 +19,10 @@ from tests.cli import without_root
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste
 from tests.cli.place import Daemon, eventually
-from tests.cli.vendor import KEY, ZhipuPlace, ZhipuStandIn
+from tests.cli.zhipu import KEY, ZhipuPlace, ZhipuStandIn
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
-"""Mirrors with a knowledge base at their own vendor."""
+"""Mirrors with a knowledge base at their own service."""
 
 RECUT = {"documents": [{"match": "*.md", "zhipu": {"knowledge_type": 2}}]}
 """Settings that the user changed on purpose."""
@@ -47,7 +47,7 @@ class TroubledPlace(ZhipuPlace):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, ZhipuStandIn())
-        self.vendors = {name: ZhipuStandIn() for name in SERVED}
+        self.services = {name: ZhipuStandIn() for name in SERVED}
         self._held: list[int] = []
         self._is_recut = False
 
@@ -79,17 +79,17 @@ class TroubledPlace(ZhipuPlace):
         self.config.write_text(json.dumps({"mirrors": mirrors}))
 
     def _target(self, mirror: str, *, wrong: bool) -> dict[str, Any]:
-        if mirror not in self.vendors and not (mirror == "authority" and wrong):
+        if mirror not in self.services and not (mirror == "authority" and wrong):
             model = {"embedding": {"type": "onnx", "path": str(self.root / "no-model")}}
             smaller = {"max_bytes": 1000} if mirror == "broken" else {}
             is_model = mirror == "model" and wrong
             return {"type": "local", "path": str(self.base(mirror)), **smaller, **(model if is_model else {})}
-        vendor = self.vendors.get(mirror, self.vendor)
+        service = self.services.get(mirror, self.service)
         base = "1999999999999999999" if wrong and mirror == "unknown" else HOME_ID
         ca_file = {"ca_file": str(self.config)} if mirror == "authority" else {}
         return {
             "type": "zhipu",
-            "base_url": f"{vendor.url}/api",
+            "base_url": f"{service.url}/api",
             "api_key": KEY,
             "knowledge_id": base,
             "vectorization": {**WAITING, "give_up": PATIENCE.get(mirror, "60s")},
@@ -121,13 +121,13 @@ class TroubledPlace(ZhipuPlace):
         (self.base("sealed") / "index.db").chmod(0o400)
         self._break_documents(self.folder("broken"))
         for name, switches in SWITCHES.items():
-            self.vendors[name].turn(**switches)
-        self.vendors["rejecting"].play(
+            self.services[name].turn(**switches)
+        self.services["rejecting"].play(
             "failed-info", op="upload", times=0, args={"reason": "不支持的文件类型"}
         )
         for op in ("upload", "reembed"):
-            self.vendors["stuck"].play("stuck", op=op, times=0)
-        self.vendors["down"].play("status", op="*", times=0, effect=False, args={"status": 503})
+            self.services["stuck"].play("stuck", op=op, times=0)
+        self.services["down"].play("status", op="*", times=0, effect=False, args={"status": 503})
         for name in ("rejecting", "stuck"):
             self.fill(name, 5)
         self.describe(wrong=True)
@@ -160,9 +160,9 @@ class TroubledPlace(ZhipuPlace):
             path.chmod(0o700)
             if path.name not in ("0.md", "closed"):
                 path.unlink()
-        for name, vendor in self.vendors.items():
-            vendor.server.faults.clear()
-            vendor.turn(**{switch: RIGHT[switch] for switch in SWITCHES.get(name, {})})
+        for name, service in self.services.items():
+            service.server.faults.clear()
+            service.turn(**{switch: RIGHT[switch] for switch in SWITCHES.get(name, {})})
         self.describe(wrong=False)
 
     def mirrors(self) -> dict[str, dict[str, Any]]:
@@ -237,7 +237,7 @@ class Evidence:
 
     def _all_well(self) -> dict[str, Any] | None:
         shown = self.place.mirrors()
-        is_full_again = len(self.place.vendors["emptied"].ours()) == 8
+        is_full_again = len(self.place.services["emptied"].ours()) == 8
         return shown if is_full_again and all(map(_is_well, shown.values())) else None
 
 
@@ -252,8 +252,8 @@ def _is_well(mirror: dict[str, Any]) -> bool:
 def troubled_place(root: Path) -> Iterator[TroubledPlace]:
     place = TroubledPlace(root)
     with contextlib.ExitStack() as stack:
-        for vendor in (place.vendor, *place.vendors.values()):
-            vendor.arrive()
-            stack.callback(vendor.leave)
+        for service in (place.service, *place.services.values()):
+            service.arrive()
+            stack.callback(service.leave)
         stack.callback(place.close)
         yield place

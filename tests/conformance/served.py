@@ -22,7 +22,7 @@ class ServedWorld(SuiteWorld):
     """A stand-in and a client on the same clock.
 
     `base`: the id of the knowledge base that `open` uses. `style`: the style of document names. `settings`:
-    more keys of the config block. At the end no request may have broken the vendor's rules.
+    more keys of the config block. At the end no request may have broken the service's rules.
     """
 
     service: ClassVar[str]

@@ -108,7 +108,7 @@ class TestUpdatingWithNewIds(SlowSuite):
 
 @enumerated()
 class TestForgetful(SlowSuite):
-    """A vendor without marks: it indexes and lists with delays, and still reports old failures for a
+    """A service without marks: it indexes and lists with delays, and still reports old failures for a
     while.
     """
 
@@ -122,7 +122,7 @@ class TestForgetful(SlowSuite):
 
 @enumerated()
 class TestNamesOfItsOwn(SlowSuite):
-    """A vendor that changes names, refuses equal ones and can't reindex."""
+    """A service that changes names, refuses equal ones and can't reindex."""
 
     kind = ForgetfulMemory
     world_type = TaggedWorld

@@ -23,7 +23,7 @@ from kbsync.signals import Signals
 from kbsync.state import lock
 from kbsync.threads import in_own_threads
 from tests.cli.place import LONGEST, Place, eventually, words_of
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, run_tool, text_of
 from tests.ports import free_address
 from tests.programs import ran as program
@@ -117,7 +117,7 @@ async def test_waiting_search_includes_every_earlier_edit(place: Place) -> None:
 async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuPlace) -> None:
     for number in range(12):
         zhipu.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
-    zhipu.vendor.turn(vectorize=[HOUR, HOUR])
+    zhipu.service.turn(vectorize=[HOUR, HOUR])
     notices, first = list[tuple[float, float | None]](), asyncio.Event()
 
     async def notice(progress: float, total: float | None, _message: str | None) -> None:
@@ -125,7 +125,7 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuP
         first.set()
 
     async with over_stdio(zhipu) as client:
-        # Until the vendor's clock moves, no document becomes searchable.
+        # Until the service's clock moves, no document becomes searchable.
         answer = await run_tool(client, "search", query="walrus")
         assert answer["hits"] == []
         assert "the first pass is under way" in answer["notes"][0] or "12 files are" in answer["notes"][0]
@@ -135,7 +135,7 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuP
         asking = client.call_tool("status", {"wait": int(LONGEST) - 5}, progress_callback=notice)
         waiting = asyncio.create_task(asking)
         await asyncio.wait_for(first.wait(), LONGEST)
-        zhipu.vendor.server.advance(HOUR)
+        zhipu.service.server.advance(HOUR)
         assert "12 ready" in text_of(await waiting)
     assert (notices[0], notices[-1]) == ((0, 12), (12, 12))
     steps = [progress for progress, _ in notices]

@@ -128,7 +128,7 @@ class ReadingMemory(MemoryTarget):
 
 
 class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
-    """The abilities of a vendor that indexes later and keeps no marks, whatever `limits` say about marks.
+    """The abilities of a service that indexes later and keeps no marks, whatever `limits` say about marks.
 
     Its hits have no paths and no times, so it can't filter a search by them.
     """

@@ -15,7 +15,7 @@ import pytest
 
 from tests import warm
 from tests.cli.place import LONGEST, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.programs import needs
 from tests.promises.disk import Keeps, Memory, Record, built
 from tests.share import ONE_IN, in_parts, long
@@ -43,18 +43,18 @@ def test_upload_in_flight_at_a_power_loss_is_not_duplicated(tmp_path: Path, libr
         desk.once()
         memory = Memory(desk.state, library, tmp_path)
         desk.write("late.md", "on its way when the power goes")
-        desk.vendor.play("late-effect", op="upload", args={"after": LATE})
+        desk.service.play("late-effect", op="upload", args={"after": LATE})
         end_at_upload(desk, memory)
         forget(desk, memory)
         desk.once()
-        desk.vendor.server.advance(2 * LATE)
-        assert [entry["name"][:4] for entry in desk.vendor.effects("stored")] == ["ther", "late"]
-        assert desk.vendor.digests() == digests_in(desk.docs)
+        desk.service.server.advance(2 * LATE)
+        assert [entry["name"][:4] for entry in desk.service.effects("stored")] == ["ther", "late"]
+        assert desk.service.digests() == digests_in(desk.docs)
 
 
 def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
     """Run a pass in a separate process, killed once its upload is in progress."""
-    sent = desk.vendor.asked("upload")
+    sent = desk.service.asked("upload")
     process = desk.keep(
         subprocess.Popen(
             [sys.executable, "-m", "kbsync", "--once", "--json"],
@@ -63,7 +63,7 @@ def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
             stderr=subprocess.DEVNULL,
         )
     )
-    eventually(lambda: desk.vendor.asked("upload") > sent, LONGEST)
+    eventually(lambda: desk.service.asked("upload") > sent, LONGEST)
     process.send_signal(signal.SIGKILL)
     assert process.wait(LONGEST) == -signal.SIGKILL
 

@@ -1,4 +1,4 @@
-"""Tests that only the vendor's documented words, confirmed by a second check, prove that a document is
+"""Tests that only the service's documented words, confirmed by a second check, prove that a document is
 gone."""
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class RemoteWorld(World):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[RemoteWorld]:
-        """Run the stand-in, also between passes, like a vendor's service."""
+        """Run the stand-in, also between passes, like a real service."""
         await self.server.start()
         try:
             yield self
@@ -177,7 +177,7 @@ class RemoteWorld(World):
         return "" if self.run.halt is None else self.run.halt.reason
 
     def violations(self) -> list[str]:
-        """Return the requests that broke the vendor's rules."""
+        """Return the requests that broke the service's rules."""
         told = list(self.app.violations)
         return (
             told

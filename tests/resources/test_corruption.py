@@ -21,7 +21,7 @@ from kbsync.once import PassEnd, open_or_set_aside, run_once
 from kbsync.state.db import set_aside
 from kbsync.state.store import StateStore
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -163,7 +163,7 @@ def test_daemon_rebuilds_a_damaged_or_deleted_state_each_time(
     overwrite(desk.state / "state.db")
     desk.write("new.md", "written after the damage")
     assert "set aside" in daemon.says("state.set_aside")["detail"]
-    eventually(lambda: desk.vendor.digests() == digests_in(desk.docs), 30)
+    eventually(lambda: desk.service.digests() == digests_in(desk.docs), 30)
     daemon.says("watch.started", times=2)
     for file in desk.state.glob("state.db*"):
         file.unlink()
@@ -171,8 +171,8 @@ def test_daemon_rebuilds_a_damaged_or_deleted_state_each_time(
     daemon.says("watch.started", times=3)
     eventually(lambda: desk.status()["documents"]["ready"] == 7, 30)
     assert daemon.end() == 0
-    assert desk.vendor.asked("upload") <= 7
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.service.asked("upload") <= 7
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 class ReadOnlyDisk:

@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.errors import ShortageError
 from tests.cli.place import PIPES
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 from tests.share import long
@@ -59,8 +59,8 @@ def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(
         assert b"open files" in err and b"ulimit -n" in err, err
         assert b"Traceback" not in err and b"approve" not in err and b"folder-missing" not in err, err
     assert desk.once()["mirrors"][0]["documents"]["ready"] == 20
-    assert desk.vendor.digests() == digests_in(desk.docs)
-    assert desk.vendor.asked("upload") == 20
+    assert desk.service.digests() == digests_in(desk.docs)
+    assert desk.service.asked("upload") == 20
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.cli.vendor import KEY, ZhipuPlace, zhipu_place
+from tests.cli.zhipu import KEY, ZhipuPlace, zhipu_place
 from tests.ports import free_port
 from tests.share import long
 
@@ -93,8 +93,8 @@ def test_key_appears_nowhere(tmp_path: Path, way: str) -> None:
         shows_no_key(*(Path(f"/proc/{one}/cmdline").read_bytes() for one in (pid, *children)))
         shows_no_key(*(environment(child) for child in children))
 
-        desk.vendor.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
-        desk.vendor.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})
+        desk.service.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
+        desk.service.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})
         desk.write("c.md", "gamma")
         daemon.says("mirror.halted")
         shows_no_key(bytes_kept(desk))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kbsync import logs
 from kbsync.core.text import printable, printable_lines, shell_word
 from tests.cli.place import Place
-from tests.cli.vendor import zhipu_place
+from tests.cli.zhipu import zhipu_place
 from tests.share import enumerated
 
 HOSTILE = [
@@ -157,7 +157,7 @@ def test_service_messages_are_truncated_and_sanitized(tmp_path: Path, kind: str)
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         word = "reason" if kind == "failed-info" else "message"
-        desk.vendor.play(kind, op="upload", times=0, args={word: MESSAGES})
+        desk.service.play(kind, op="upload", times=0, args={word: MESSAGES})
         looks = (["status", "--documents"], ["status", "--json", "--documents"], ["explain", "a.md"])
         shown = [desk.go("--once", "--log-level", "debug"), *(desk.run(*words) for words in looks)]
     for ran in shown:

@@ -117,7 +117,7 @@ def test_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "vendor"),
+        ([], "service"),
         (["nobody"], "invalid choice: 'nobody'"),
         (["zhipu", "--prot", "1"], "--prot"),
         (["zhipu", "--port", "70000"], "from 0 to 65535"),

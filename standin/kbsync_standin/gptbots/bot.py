@@ -93,7 +93,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         super().begin()
 
     def new_id(self) -> str:
-        """Return 24 hex digits; the first 8 are the time, as in all ids of this vendor."""
+        """Return 24 hex digits; the first 8 are the time, as in all ids of this service."""
         return f"{int(self.now) & 0xFFFFFFFF:08x}{self.chance.getrandbits(40):010x}{self.count():06x}"
 
     def check_base(self, base: str) -> None:

@@ -1,4 +1,4 @@
-"""Checks requests against the vendor's documentation; the stand-in refuses and records violations."""
+"""Checks requests against the service's documentation; the stand-in refuses and records violations."""
 
 from __future__ import annotations
 

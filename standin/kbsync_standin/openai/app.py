@@ -51,7 +51,7 @@ _INCLUDED = ("include_embeddings", "include_metadata")
 
 
 def _are_attributes(value: Any) -> bool:
-    """Return whether attributes keep the vendor's limits."""
+    """Return whether attributes keep the service's limits."""
     return (
         isinstance(value, dict)
         and len(value) <= 16

@@ -78,7 +78,7 @@ class Attached:
         return StoredPassage(self.file.text, digest.hexdigest()[:32], vector)
 
     def status(self, now: float) -> str:
-        """Return the status as the vendor names it."""
+        """Return the status as the service names it."""
         if self.ready_at is None or now < self.ready_at:
             return "in_progress"
         return "failed" if self.error else "completed"

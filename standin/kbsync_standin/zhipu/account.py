@@ -1,4 +1,4 @@
-"""Simulates an account at the vendor: its contents, changes to them, searches, and other users."""
+"""Simulates an account at the service: its contents, changes to them, searches, and other users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the vendor's responses: access checks, envelope, errors, signed URLs, documents and bases."""
+"""Writes the service's responses: access checks, envelope, errors, signed URLs, documents and bases."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ NO_DATA: Final = NoData()
 
 
 def words_for(code: object) -> str:
-    """Return the vendor's message for a business code."""
+    """Return the service's message for a business code."""
     return _MESSAGES.get(str(code), "调用失败")
 
 
@@ -95,7 +95,7 @@ class Signer:
     """Creates and checks the signed addresses of documents."""
 
     def __init__(self, secret: str) -> None:
-        """Start with `secret`, which only the vendor knows."""
+        """Start with `secret`, which only the service knows."""
         self._secret = secret.encode()
         self._nonces = itertools.count(1)
 
@@ -142,7 +142,7 @@ _TOLERANCE_MS = 300_000
 def _objection(header: str | None, key: str, now: float) -> int:
     """Return the business code (1000 to 1003) for an invalid `Authorization` header; 0: it is valid.
 
-    `now`: the vendor's time in seconds since the epoch.
+    `now`: the service's time in seconds since the epoch.
     """
     if not header:
         return 1001
@@ -193,8 +193,8 @@ class Answers(Account):
     # -- access
 
     @property
-    def vendor_now(self) -> float:
-        """The vendor's time, in seconds since the epoch."""
+    def service_now(self) -> float:
+        """The service's time, in seconds since the epoch."""
         return self.now + self.behaviour.clock_skew
 
     @property
@@ -219,7 +219,7 @@ class Answers(Account):
         refusals = []
         # File addresses carry their own signature, and the key must not be sent to their host.
         if call.op != "file":
-            code = _objection(request.headers.get("authorization"), self._key, self.vendor_now)
+            code = _objection(request.headers.get("authorization"), self._key, self.service_now)
             refusals += [gateway(code or 1004, 401)] if code or behaviour.key_revoked else []
             refusals += [gateway(1113, 429)] if behaviour.money_gone and call.op in _PAID else []
         message = call.word("message", "")
@@ -255,9 +255,9 @@ class Answers(Account):
     # -- responses
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
-        """Do the work and return the response, dated by the vendor's clock."""
+        """Do the work and return the response, dated by the service's clock."""
         response = super().answer(request, fault)
-        return response.having(date=formatdate(self.vendor_now, usegmt=True))
+        return response.having(date=formatdate(self.service_now, usegmt=True))
 
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal: the platform has its own codes, the knowledge API answers code 400 with HTTP
@@ -298,7 +298,7 @@ class Answers(Account):
     def envelope(self, data: object, code: object = 200, message: str = OK) -> Json:
         """Wrap data and outcome in the knowledge API's envelope."""
         fields: Json = {} if data is NO_DATA else {"data": data}
-        fields |= {"code": code, "message": message, "timestamp": int(self.vendor_now * 1000)}
+        fields |= {"code": code, "message": message, "timestamp": int(self.service_now * 1000)}
         return self.add_extra_fields(fields, ("message", "timestamp"))
 
     def add_extra_fields(self, value: Json, optional: Collection[str] = ()) -> Json:
@@ -329,7 +329,7 @@ class Answers(Account):
     def no_such_route(self, call: Call, status: int = 404) -> Response:
         """Return the web framework's error for an unknown path (404), method (405) or type (415)."""
         error = "Not Found" if status == 404 else "Method Not Allowed"
-        error_body = {"timestamp": int(self.vendor_now * 1000), "status": status, "error": error}
+        error_body = {"timestamp": int(self.service_now * 1000), "status": status, "error": error}
         return Response.json({**error_body, "path": call.request.path}, status)
 
     def known_base(self, ident: str) -> ZhipuBase:

@@ -1,4 +1,4 @@
-"""The vendor's application with all its calls."""
+"""The service's application with all its calls."""
 
 from __future__ import annotations
 

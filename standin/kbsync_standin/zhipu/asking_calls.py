@@ -25,7 +25,7 @@ _NEEDED_OF_RECALL = ("recall_method", "rerank_status", "slice_count")
 
 @dataclass(slots=True, eq=False)
 class Agent:
-    """The vendor's "application". `fields`: as shown; `bases`: the ids of the bases that it searches."""
+    """The service's "application". `fields`: as shown; `bases`: the ids of the bases that it searches."""
 
     id: str
     fields: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The switches of the stand-in, for behaviour that the vendor's documentation leaves open."""
+"""The switches of the stand-in, for behaviour that the service's documentation leaves open."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class DocumentCalls(Answers):
 
     @route("POST", "/document/upload_url", "upload-url")
     def upload_url(self, call: Call) -> Json:
-        """POST /document/upload_url: store pages, which the vendor fetches now and at each re-embed."""
+        """POST /document/upload_url: store pages, which the service fetches now and at each re-embed."""
         body = self.body(call, _PAGES, *_PAGES)
         base, details, rules = self.known_base(str(body["knowledge_id"])), body["upload_detail"], self.rules
         rules.must(isinstance(details, list) and bool(details), "upload_detail is no list of pages")
@@ -309,7 +309,7 @@ class DocumentCalls(Answers):
         return {"images": self.images_of(document, call)}
 
     def images_of(self, document: ZhipuDocument, call: Call) -> list[Json]:
-        """Return an image for each placeholder in the text, as the vendor leaves placeholders for images."""
+        """Return an image for each placeholder in the text, as the service leaves placeholders for images."""
         text = "\n".join(passage.text for passage in passages_of(document))
         placeholders = dict.fromkeys(_PLACEHOLDER.findall(text))
         return [

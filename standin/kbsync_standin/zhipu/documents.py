@@ -1,4 +1,4 @@
-"""Stores the vendor's documents and bases, and decides when a document becomes searchable."""
+"""Stores the service's documents and bases, and decides when a document becomes searchable."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Snowflakes:
     """Generates growing ids; `(n >> 22) + EPOCH_MS` is the millisecond of their creation."""
 
     def __init__(self, worker: int) -> None:
-        """Start with `worker`, 0 to 1023, which distinguishes two vendors."""
+        """Start with `worker`, 0 to 1023, which distinguishes two services."""
         self._worker = worker % (1 << _WORKER_BITS)
         self._last_ms = 0
         self._sequence = 0
@@ -132,12 +132,12 @@ def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calli
 
 
 BYTES_PER_WORD = 3
-"""A Chinese character has 3 bytes; the vendor counts characters, and nobody relies on it."""
+"""A Chinese character has 3 bytes; the service counts characters, and nobody relies on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailInfo:
-    """Why vectorizing failed: the vendor's code and text."""
+    """Why vectorizing failed: the service's code and text."""
 
     code: int
     text: str

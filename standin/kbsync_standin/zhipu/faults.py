@@ -52,7 +52,7 @@ _SHOWN = {
     "seconds": _number("how long, after an upload or re-embed (no end)"),
 }
 _INFO = {"code": _number("of failInfo (10001)"), "text": Arg("of failInfo (document corrupt)", is_string)}
-_CODE = {"code": Arg("of the business"), "message": Arg("in place of the vendor's", is_string)}
+_CODE = {"code": Arg("of the business"), "message": Arg("in place of the service's", is_string)}
 
 _REFUSALS: Mapping[str, Kind] = {
     # These refuse a request before any work, whatever `effect` says.

@@ -1,4 +1,4 @@
-"""Checks requests against the vendor's documented rules, and parses upload forms."""
+"""Checks requests against the service's documented rules, and parses upload forms."""
 
 from __future__ import annotations
 

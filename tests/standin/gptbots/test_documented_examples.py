@@ -1,4 +1,4 @@
-"""Compares the stand-in with requests and responses on the vendor's pages, and with their restrictions."""
+"""Compares the stand-in with requests and responses on the service's pages, and with their restrictions."""
 
 from __future__ import annotations
 

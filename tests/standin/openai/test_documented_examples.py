@@ -1,4 +1,4 @@
-"""Compares the stand-in with examples of the vendor's reference, responses of OGX, and their restrictions."""
+"""Compares the stand-in with examples of the reference, responses of OGX, and their restrictions."""
 
 from __future__ import annotations
 

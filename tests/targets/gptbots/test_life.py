@@ -235,7 +235,7 @@ async def test_service_with_a_lower_file_limit_gets_smaller_requests(world: Gptb
     assert world.bytes_by_path() == sha_of_folder(world)
 
 
-# ---- link files: the vendor fetches the linked page, under our marker
+# ---- link files: the service fetches the linked page, under our marker
 
 
 FILE = "https://example.org/files/prices.pdf"
@@ -319,7 +319,7 @@ async def test_document_refused_without_a_reason_is_sent_again_alone(
 
 
 async def test_whole_request_may_be_refused_without_a_reason(world: GptbotsWorld) -> None:
-    """The vendor has a temporary problem: neither the documents nor the settings are to blame."""
+    """The service has a temporary problem: neither the documents nor the settings are to blame."""
     world.target_settings["concurrency"] = 1
     world.write_many(8)
     world.play("failed-item", op="add", args={"name": "*"})

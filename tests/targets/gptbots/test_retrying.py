@@ -1,4 +1,4 @@
-"""Tests the vendor's own retry of failed documents, and its effect on a mirror's documents."""
+"""Tests the service's own retry of failed documents, and its effect on a mirror's documents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.targets.gptbots.test_life import ids_by_path
 
 
 async def retry(world: GptbotsWorld) -> int | None:
-    """Request a retry, which the vendor finishes some time later."""
+    """Request a retry, which the service finishes some time later."""
     async with world.client() as target:
         taken = await account_of(target).bases.retry_all()
     world.clock.now += 30

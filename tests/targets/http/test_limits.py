@@ -607,7 +607,7 @@ def test_call_is_missing_when_two_responses_a_minute_apart_say_so(clock: Clock, 
     assert told_missing(calls, code)
 
 
-def test_vendor_code_is_sufficient_and_a_working_call_was_never_missing(clock: Clock) -> None:
+def test_service_code_is_sufficient_and_a_working_call_was_never_missing(clock: Clock) -> None:
     calls = MissingCalls(clock)
     assert not told_missing(calls, "404")
     calls.works("search")

@@ -1,4 +1,4 @@
-"""Tests the meaning of the vendor's responses: by code, shape, words and HTTP status."""
+"""Tests the meaning of the service's responses: by code, shape, words and HTTP status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kbsync.errors import (
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, classify_answer
 from tests.clocks import NOW
-from tests.targets.zhipu.vendor import KEY, Vendor, failed, target
+from tests.targets.zhipu.scripted import KEY, ScriptedService, failed, target
 
 OUTCOMES: dict[type[TargetError], str] = {
     Unsure: "500 502 503 504 1200 1230 1231 1234",
@@ -73,7 +73,7 @@ def test_forbidden_blames_the_document_in_document_requests(op: str, kind: type,
     }
     error = classify_answer(answer(bodies[shape], 403, op=op))
     if shape == "page" and kind is not Rejected:
-        kind = Unavailable  # the response isn't from the vendor
+        kind = Unavailable  # the response isn't from the service
     assert type(error) is kind
     assert isinstance(error, Halted | NotOffered | Unavailable) or error.may_pass
 
@@ -186,7 +186,7 @@ async def test_echoed_key_or_signature_is_not_repeated(status: int) -> None:
     echo = f"key {KEY} or s3cr3t-of-the-tests at https://cdn.example/a?q-signature=abc is wrong"
     for body in (failed(1000, echo), failed(400, echo), echo):
         with pytest.raises(TargetError) as caught:
-            await target(Vendor(base=[(status, body)])).base()
+            await target(ScriptedService(base=[(status, body)])).base()
         assert "s3cr3t" not in f"{caught.value!r} {caught.value} {caught.value.reason}"
         assert "q-signature" not in caught.value.reason
 
@@ -194,5 +194,5 @@ async def test_echoed_key_or_signature_is_not_repeated(status: int) -> None:
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel"])
 def test_unsendable_key_is_a_config_error(key: str) -> None:
     with pytest.raises(UsageError, match="api_key") as caught:
-        target(Vendor(), api_key=key)
+        target(ScriptedService(), api_key=key)
     assert not key or key not in str(caught.value)

@@ -13,7 +13,7 @@ from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from kbsync.targets.zhipu.upload import find_on_pages
 from tests.clocks import NOW
-from tests.targets.zhipu.vendor import Vendor, failed, ok, row, snowflake, target
+from tests.targets.zhipu.scripted import ScriptedService, failed, ok, row, snowflake, target
 
 READY = DocStatus(DocState.READY)
 
@@ -117,8 +117,8 @@ async def test_null_page_in_the_middle_is_repaired_by_another_sweep() -> None:
 # ---- the target's list
 
 
-async def listed(vendor: Vendor) -> list[Listed]:
-    return [one async for one in target(vendor).list()]
+async def listed(service: ScriptedService) -> list[Listed]:
+    return [one async for one in target(service).list()]
 
 
 def base(documents: Any) -> Any:
@@ -131,39 +131,39 @@ async def test_document_times_are_converted_to_our_clock_unless_far_off(
 ) -> None:
     remote_id = snowflake(NOW + skew - 60)
     answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + skew) * 1000))
-    result = await listed(Vendor(list=[answer]))
+    result = await listed(ScriptedService(list=[answer]))
     assert [one.created for one in result] == [created, None]
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
 async def test_empty_list_of_a_base_with_documents_is_not_believed(data: Any) -> None:
     with pytest.raises(Unavailable, match="shows 0 of 5"):
-        await listed(Vendor(list=[ok(data)], base=[base(5)]))
+        await listed(ScriptedService(list=[ok(data)], base=[base(5)]))
 
 
 async def test_list_far_shorter_than_two_counts_is_not_believed() -> None:
     short = ok({"total": 10, "list": [row(str(n)) for n in range(7)]})
     end = ok({"total": 10, "list": []})
     with pytest.raises(Unavailable, match="shows 7 of 10"):
-        await listed(Vendor(list=[short, end] * 4, base=[base(10)]))
-    assert len(await listed(Vendor(list=[short, end] * 4, base=[base(8)]))) == 7
-    assert len(await listed(Vendor(list=[short, end] * 4, base=[base(None)]))) == 7
+        await listed(ScriptedService(list=[short, end] * 4, base=[base(10)]))
+    assert len(await listed(ScriptedService(list=[short, end] * 4, base=[base(8)]))) == 7
+    assert len(await listed(ScriptedService(list=[short, end] * 4, base=[base(None)]))) == 7
 
 
 async def test_list_without_a_count_is_compared_with_the_base_count() -> None:
     uncounted = [ok({"list": [row(str(n)) for n in range(7)]}), ok({"list": []})]
     with pytest.raises(Unavailable, match="shows 7 of 10"):
-        await listed(Vendor(list=[*uncounted], base=[base(10)]))
-    assert len(await listed(Vendor(list=[*uncounted], base=[base(7)]))) == 7
+        await listed(ScriptedService(list=[*uncounted], base=[base(10)]))
+    assert len(await listed(ScriptedService(list=[*uncounted], base=[base(7)]))) == 7
 
 
 @pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), failed(400, "参数错误")])
 async def test_refused_list_is_never_an_empty_one(answer: Any) -> None:
     with pytest.raises(Halted) as caught:
-        await listed(Vendor(list=[answer], base=[404]))
+        await listed(ScriptedService(list=[answer], base=[404]))
     assert caught.value.halt == "knowledge-base-missing"
     with pytest.raises(Unavailable, match="can't read the list"):
-        await listed(Vendor(list=[answer]))
+        await listed(ScriptedService(list=[answer]))
 
 
 # ---- statuses

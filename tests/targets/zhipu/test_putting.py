@@ -14,13 +14,13 @@ from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable,
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
 from tests.clocks import Clock
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, stored, target
+from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, document, failed, ok, row, stored, target
 
 CAPACITY = {"used": {"length": 987_700_000}, "total": {"length": 1_000_000_000}}
 
 
-async def put(vendor: Vendor, **changes: Any) -> PutOutcome:
-    [outcome] = await target(vendor, **changes).put([document()])
+async def put(service: ScriptedService, **changes: Any) -> PutOutcome:
+    [outcome] = await target(service, **changes).put([document()])
     return outcome
 
 
@@ -48,7 +48,7 @@ def bad(reason: Any, name: str = "guide.md") -> dict[str, Any]:
     ],
 )
 async def test_single_success_counts_under_any_name(answer: Any, outcome: Accepted) -> None:
-    assert await put(Vendor(upload=[answer])) == outcome
+    assert await put(ScriptedService(upload=[answer])) == outcome
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ async def test_single_success_counts_under_any_name(answer: Any, outcome: Accept
     ],
 )
 async def test_possibly_stored_upload_is_unsure(answer: Any) -> None:
-    vendor = Vendor(upload=[answer])
-    assert type(await put(vendor)) is Unsure
-    assert vendor.asked["upload"] == 1
+    service = ScriptedService(upload=[answer])
+    assert type(await put(service)) is Unsure
+    assert service.asked["upload"] == 1
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_possibly_stored_upload_is_unsure(answer: Any) -> None:
 async def test_failed_file_is_classified_by_the_reason(
     reason: Any, kind: type[TargetError], said: str, name: str
 ) -> None:
-    outcome = await put(Vendor(upload=[infos([], [bad(reason, name)])]))
+    outcome = await put(ScriptedService(upload=[infos([], [bad(reason, name)])]))
     assert type(outcome) is kind
     assert outcome.code == "failedInfos"
     assert said in outcome.reason
@@ -103,32 +103,32 @@ async def test_failed_file_is_classified_by_the_reason(
 
 @pytest.mark.parametrize(("sent", "told"), [("quota 2026.md", "x.md"), ("x.md", "quota 2026.md")])
 async def test_reason_containing_the_name_is_classified_by_its_other_words(sent: str, told: str) -> None:
-    vendor = Vendor(upload=[infos([], [bad("quota 2026 cannot be read: quota 2026.md", told)])])
-    [outcome] = await target(vendor).put([document(sent)])
+    service = ScriptedService(upload=[infos([], [bad("quota 2026 cannot be read: quota 2026.md", told)])])
+    [outcome] = await target(service).put([document(sent)])
     assert type(outcome) is Rejected
 
 
 @pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), (404, failed(404, "not found"))])
 async def test_not_found_on_upload_checks_the_base_first(answer: Any) -> None:
-    outcome = await put(Vendor(upload=[answer], base=[404]))
+    outcome = await put(ScriptedService(upload=[answer], base=[404]))
     assert isinstance(outcome, Halted)
     assert outcome.halt == "knowledge-base-missing"
-    outcome = await put(Vendor(upload=[answer]))
+    outcome = await put(ScriptedService(upload=[answer]))
     assert type(outcome) is Rejected
     assert "although the knowledge base exists" in outcome.reason
-    assert isinstance(await put(Vendor(upload=[answer], base=[503])), Unavailable)
+    assert isinstance(await put(ScriptedService(upload=[answer], base=[503])), Unavailable)
 
 
 # ---- the account's capacity
 
 
 async def test_document_exceeding_the_capacity_is_not_sent() -> None:
-    vendor = Vendor(capacity=[ok(CAPACITY)])
-    [outcome] = await target(vendor).put([document(text=b"x" * 15_000_000)])
+    service = ScriptedService(capacity=[ok(CAPACITY)])
+    [outcome] = await target(service).put([document(text=b"x" * 15_000_000)])
     assert isinstance(outcome, Halted)
     assert outcome.halt == "quota"
     assert outcome.reason.startswith("the account has 12 MB left of 1.0 GB; guide.md needs 15 MB; ")
-    assert vendor.asked == {"capacity": 1}
+    assert service.asked == {"capacity": 1}
 
 
 @pytest.mark.parametrize(("left", "error"), [(1, Rejected), (0, Halted)])
@@ -136,8 +136,8 @@ async def test_document_exceeding_the_capacity_is_not_sent() -> None:
 async def test_accepted_document_need_not_fit_again(op: str, left: int, error: type) -> None:
     """The account already counts this document of 128 bytes."""
     refused = failed(99999, "知识库空间不足")
-    vendor = Vendor(capacity=room(1000 - left), detail=[ok(row())], **{op: [refused]})
-    subject = target(vendor)
+    service = ScriptedService(capacity=room(1000 - left), detail=[ok(row())], **{op: [refused]})
+    subject = target(service)
     with pytest.raises(error):
         await (subject.reembed(FIRST_ID) if op == "reembed" else subject.reslice(FIRST_ID, "a.md", {}))
 
@@ -151,16 +151,16 @@ async def test_accepted_document_need_not_fit_again(op: str, left: int, error: t
     ],
 )
 async def test_uploads_continue_when_capacity_is_unknown(answer: Any) -> None:
-    vendor = Vendor(capacity=[answer], upload=[stored()])
-    subject = target(vendor)
+    service = ScriptedService(capacity=[answer], upload=[stored()])
+    subject = target(service)
     assert await subject.put([document()]) == [Accepted(FIRST_ID)]
-    requests_before = vendor.asked["capacity"]
+    requests_before = service.asked["capacity"]
     assert await subject.put([document()]) == [Accepted(FIRST_ID)]
-    assert vendor.asked["capacity"] == requests_before
+    assert service.asked["capacity"] == requests_before
 
 
 def room(*used: int) -> list[Any]:
-    """Return the vendor's successive responses about an account of 1,000 bytes."""
+    """Return the service's successive responses about an account of 1,000 bytes."""
     return [ok({"used": {"length": one}, "total": {"length": 1000}}) for one in used]
 
 
@@ -183,26 +183,26 @@ NO = infos([], [bad("不支持")])
 async def test_possibly_stored_documents_count_and_low_capacity_is_checked(
     pause: float, used: list[int], answers: list[Any], sizes: list[int], outcomes: list[type]
 ) -> None:
-    clock, vendor = Clock(), Vendor(capacity=room(*used), upload=answers)
-    subject = target(vendor, clock)
+    clock, service = Clock(), ScriptedService(capacity=room(*used), upload=answers)
+    subject = target(service, clock)
     for size, outcome in zip(sizes, outcomes, strict=True):
         assert await sent(subject, size) is outcome
         clock.now += pause
-    assert vendor.asked["capacity"] == len(used)
+    assert service.asked["capacity"] == len(used)
 
 
 async def test_deleting_frees_capacity_immediately() -> None:
-    subject = target(Vendor(capacity=room(990, 900), upload=[stored()], delete=[ok()]))
+    subject = target(ScriptedService(capacity=room(990, 900), upload=[stored()], delete=[ok()]))
     assert await sent(subject, 50) is Halted
     await subject.delete(["5"])
     assert await sent(subject, 50) is Accepted
 
 
-# ---- the vendor's capacity: a document counts there only when its upload has ended
+# ---- the service's capacity: a document counts there only when its upload has ended
 
 
 class Account:
-    """An account with 1000 bytes. As at the vendor, a document counts only when its upload has ended."""
+    """An account with 1000 bytes. As at the service, a document counts only when its upload has ended."""
 
     def __init__(self, used: int = 0) -> None:
         self.used, self.now, self.asked = used, 0.0, 0

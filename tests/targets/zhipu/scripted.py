@@ -1,4 +1,4 @@
-"""Shared code for tests of Zhipu: a scripted vendor, a clock, and documents."""
+"""Shared code for tests of Zhipu: a scripted service, a clock, and documents."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def snowflake(seconds: float, sequence: int = 0) -> str:
     return str(((round(seconds * 1000) - 1_288_834_974_657) << 22) + sequence)
 
 
-class Vendor:
+class ScriptedService:
     """Sends each operation's replies in turn and repeats the last one; counts requests."""
 
     def __init__(self, **replies: list[Reply]) -> None:
@@ -139,13 +139,13 @@ def by_id(replies: Mapping[str, Reply]) -> Callable[[httpx.Request], Reply]:
 
 
 def settings(**changes: Any) -> ZhipuTargetConfig:
-    """Return the config block of a base at the vendor."""
+    """Return the config block of a base at the service."""
     plain = {"base_url": "https://open.bigmodel.cn/api", "api_key": KEY, "knowledge_id": BASE}
     return block(ZhipuTargetConfig, **{**plain, **changes})
 
 
 def target(
-    vendor: Vendor,
+    service: ScriptedService,
     clock: Clock | None = None,
     account: Account | None = None,
     *,
@@ -154,7 +154,7 @@ def target(
     write: Callable[[str], str] = lambda command: f"kbsync {command}",
     **changes: Any,
 ) -> ZhipuTarget:
-    """Return the target of a mirror called handbook, connected to a scripted vendor."""
+    """Return the target of a mirror called handbook, connected to a scripted service."""
     clock = clock or Clock()
     return ZhipuTarget(
         settings(**changes),
@@ -163,7 +163,7 @@ def target(
         steady=clock,
         sleep=clock.sleep,
         chance=lambda: 0.5,
-        transport=httpx.MockTransport(vendor),
+        transport=httpx.MockTransport(service),
         account=account,
     )
 

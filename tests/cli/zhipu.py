@@ -100,7 +100,7 @@ class ZhipuStandIn:
         return requests.by_op.get(op, 0) if op else requests.total
 
     def violations(self) -> list[str]:
-        """Return the requests that broke the vendor's rules."""
+        """Return the requests that broke the service's rules."""
         return list(self._steer("GET", "violations"))
 
 
@@ -121,11 +121,11 @@ target:
 
 
 class ZhipuPlace(Place):
-    """A place whose mirror `handbook` uses the vendor."""
+    """A place whose mirror `handbook` uses the stand-in."""
 
-    def __init__(self, root: Path, vendor: ZhipuStandIn) -> None:
+    def __init__(self, root: Path, service: ZhipuStandIn) -> None:
         super().__init__(root)
-        self.vendor = vendor
+        self.service = service
 
     def aim(
         self,
@@ -137,16 +137,16 @@ class ZhipuPlace(Place):
         url: str = "",
     ) -> Path:
         """Write the config. `mirror`, `target`: further lines of the two; `key`: the key's line."""
-        key = f"api_key: {self.vendor.key}" if key is None else key
-        lines = TARGET.format(url=url or self.vendor.url, key=key, base=base)
+        key = f"api_key: {self.service.key}" if key is None else key
+        lines = TARGET.format(url=url or self.service.url, key=key, base=base)
         lines += "".join(f"  {line}\n" for line in target.splitlines())
         return self.configure(f"{mirror}\n{lines}" if mirror else lines)
 
 
 @contextlib.contextmanager
-def zhipu_place(root: Path, **vendor: Any) -> Iterator[ZhipuPlace]:
-    """Yield a running vendor, a config for it, and an empty folder."""
-    there = ZhipuStandIn(**vendor)
+def zhipu_place(root: Path, **service: Any) -> Iterator[ZhipuPlace]:
+    """Yield a place with a running stand-in, a config for it, and an empty folder."""
+    there = ZhipuStandIn(**service)
     there.arrive()
     zhipu = ZhipuPlace(root, there)
     zhipu.aim()
@@ -166,9 +166,9 @@ def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Ite
         for path, text in files.items():
             zhipu.write(path, text)
         assert zhipu.run("--once").code == 0
-        zhipu.vendor.plant("others.txt", others)
+        zhipu.service.plant("others.txt", others)
         yield zhipu
-        broken = zhipu.vendor.violations()
+        broken = zhipu.service.violations()
         assert broken == [], broken
 
 
@@ -178,5 +178,5 @@ def tidied(shared: ZhipuPlace, **switches: Any) -> Iterator[ZhipuPlace]:
     try:
         yield shared
     finally:
-        shared.vendor.server.faults.clear()
-        shared.vendor.turn(**switches)
+        shared.service.server.faults.clear()
+        shared.service.turn(**switches)
