@@ -84,7 +84,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Type answers to `init`; "" accepts the default. `init` must ask for all of them."""
     typed: list[str] = []
 
-    def ask(_what: str, default: str | None = None) -> str:
+    def ask(_prompt: str, default: str | None = None) -> str:
         return typed.pop(0) or default or ""
 
     monkeypatch.setattr(init, "_is_interactive", lambda: True)

@@ -50,7 +50,7 @@ def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[ZhipuPlace]:
+def own_sandbox(tmp_path: Path) -> Iterator[ZhipuPlace]:
     with zhipu_place(tmp_path) as zhipu:
         yield zhipu
 
@@ -99,11 +99,11 @@ def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
 
 
 def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
-    before = zhipu.service.asked("images")
+    before = zhipu.service.request_count("images")
     answer = zhipu.run("ask", "badges look like what up front", "--json").json
     cited = {citation["path"]: citation["passages"][0] for citation in answer["citations"]}
     assert [image["placeholder"] for image in cited["badges.txt"]["images"]] == [PLACEHOLDER]
-    assert zhipu.service.asked("images") == before
+    assert zhipu.service.request_count("images") == before
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -188,24 +188,24 @@ def test_json_names_the_method_used(zhipu: ZhipuPlace, missing: list[str]) -> No
 
 
 def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuPlace) -> None:
-    before = zhipu.service.asked("applications")
+    before = zhipu.service.request_count("applications")
     answer = zhipu.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
     assert (answer["way"], answer["model"]) == ("passages", "glm-4.5-air")
-    assert zhipu.service.asked("applications") == before
+    assert zhipu.service.request_count("applications") == before
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
-def test_model_can_be_switched_off(own: ZhipuPlace) -> None:
-    own.aim(target="chat_model: ''")
-    own.write("a.md", "alpha")
-    assert own.run("--once").code == 0
-    own.service.turn(not_offered=NO_APPLICATIONS)
-    ran = own.run("ask", "alpha")
+def test_model_can_be_switched_off(own_sandbox: ZhipuPlace) -> None:
+    own_sandbox.aim(target="chat_model: ''")
+    own_sandbox.write("a.md", "alpha")
+    assert own_sandbox.run("--once").code == 0
+    own_sandbox.service.turn(not_offered=NO_APPLICATIONS)
+    ran = own_sandbox.run("ask", "alpha")
     assert (ran.code, ran.out) == (2, "")
     assert "no application can answer" in ran.err
     assert "--model NAME" in ran.err
-    assert own.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
-    nobody = own.run("ask", "alpha", "--model", "nobody-9")
+    assert own_sandbox.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
+    nobody = own_sandbox.run("ask", "alpha", "--model", "nobody-9")
     assert (nobody.code, "no such model" in nobody.err) == (2, True)
 
 
@@ -240,13 +240,13 @@ def test_only_selected_documents_are_used_for_answers(
 def test_nothing_is_sent_when_no_document_is_selected(
     zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    before = zhipu.service.asked()
+    before = zhipu.service.request_count()
     ran = zhipu.run("ask", BOTH, *by, *words)
     assert (ran.code, ran.out) == (0, "")
     assert "no document of handbook is selected" in ran.err
     answer = zhipu.run("ask", BOTH, *by, *words, "--json").json
     assert (answer["answer"], answer["citations"], answer["way"]) == ("", [], None)
-    assert zhipu.service.asked() == before
+    assert zhipu.service.request_count() == before
 
 
 def test_selection_larger_than_the_service_accepts_is_refused(
@@ -290,18 +290,18 @@ def test_model_output_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
 # -- applications --------------------------------------------------------------------------------------
 
 
-def test_choosing_is_required_unless_the_base_has_exactly_one_application(own: ZhipuPlace) -> None:
-    own.write("a.md", "alpha")
-    assert own.run("--once").code == 0
-    none = own.run("ask", "alpha")
+def test_choosing_is_required_unless_the_base_has_exactly_one_application(own_sandbox: ZhipuPlace) -> None:
+    own_sandbox.write("a.md", "alpha")
+    assert own_sandbox.run("--once").code == 0
+    none = own_sandbox.run("ask", "alpha")
     assert none.code == 2
     assert "kbsync kb app create" in none.err
     assert "--model glm-4-flash" in none.err
-    idents = [own.run("kb", "app", "create", name).out.strip() for name in ("one", "two")]
-    several = own.run("ask", "alpha")
+    idents = [own_sandbox.run("kb", "app", "create", name).out.strip() for name in ("one", "two")]
+    several = own_sandbox.run("ask", "alpha")
     assert several.code == 2
     assert all(ident in several.err for ident in idents)
-    assert own.run("ask", "alpha", "--app", idents[0]).out.startswith("alpha\n")
+    assert own_sandbox.run("ask", "alpha", "--app", idents[0]).out.startswith("alpha\n")
 
 
 # -- targets that can't answer -------------------------------------------------------------------------------

@@ -56,14 +56,14 @@ def check_of(place: Place, check: str, env: dict[str, str] | None = None) -> Run
     return run_check
 
 
-def cure_of(found: list[dict[str, Any]]) -> str:
-    [cure] = [one["cure"] for one in found if one["cure"]]
-    return str(cure)
+def fix_of(checks: list[dict[str, Any]]) -> str:
+    [fix] = [one["cure"] for one in checks if one["cure"]]
+    return str(fix)
 
 
 def is_cured(place: Place, run_check: RunCheck, **options: Any) -> str:
     """Paste the fix, check that the problem is gone, and return the fix."""
-    cure = cure_of(run_check())
+    cure = fix_of(run_check())
     pasted = paste(place, cure, **options)
     assert pasted.code == 0, (cure, pasted.err)
     assert {one["result"] for one in run_check()} == {"ok"}, cure
@@ -206,7 +206,7 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
 def test_disk_usage_is_shown(place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
-    cure = cure_of(in_this_process(place, check)())
+    cure = fix_of(in_this_process(place, check)())
     assert cure.startswith("free some space on the disk of /")
     assert Path(cure.rpartition(" of ")[2]) in (place.state, *place.state.parents)
 
@@ -225,7 +225,7 @@ def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
         return os.statvfs_result((*tuple(result)[:8], result.f_flag | os.ST_RDONLY, result.f_namemax))
 
     monkeypatch.setattr(os, "statvfs", read_only)
-    command, _, mount = cure_of(in_this_process(place, "state")()).rpartition(" ")
+    command, _, mount = fix_of(in_this_process(place, "state")()).rpartition(" ")
     assert command == "sudo mount -o remount,rw"
     assert os.path.ismount(mount)
     assert str(place.state).startswith(mount)
@@ -428,7 +428,7 @@ def test_address_of_another_machine_comes_with_the_command_that_lists_ours(place
 @proves("if process {} is the daemon, reload its config: kill -HUP {}")
 def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuPlace) -> None:
     daemon = zhipu.watch()
-    daemon.says("daemon.started")
+    daemon.wait_for_event("daemon.started")
     listen(zhipu, f"127.0.0.1:{free_port()}")
     command = found_by(zhipu, "listener")["cure"].partition(" reload its config: ")[2]
     assert paste(zhipu, command).code == 0

@@ -83,7 +83,7 @@ def test_running_kbsync_keeps_its_settings(place: Place) -> None:
 
 @proves("`kbsync --once --folder DIR --{} …`")
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ("--once --folder docs --target zhipu", "--base: give the id of the knowledge base at zhipu"),
         ("--once --folder docs --base 1", "--url and --base need --target TYPE; types: local, "),
@@ -96,10 +96,10 @@ def test_running_kbsync_keeps_its_settings(place: Place) -> None:
         ("--exclude x --folder docs status", "--exclude takes no command; run `kbsync --once --folder DIR"),
     ],
 )
-def test_invalid_setting_is_reported_by_its_option(place: Place, words: str, says: str) -> None:
+def test_invalid_setting_is_reported_by_its_option(place: Place, words: str, message: str) -> None:
     place.write("a.md", "alpha")
     ran = place.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
-    assert (ran.code, ran.out) == (2, "") and says in ran.words
+    assert (ran.code, ran.out) == (2, "") and message in ran.words
     assert not list(place.state.glob("folders/*"))
 
 

@@ -25,8 +25,8 @@ def naming(place: Place, *words: str) -> list[str]:
 
 
 @long
-@pytest.mark.parametrize("more", [(), ("--delete-documents",)])
-def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("options", [(), ("--delete-documents",)])
+def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, options: tuple[str, ...]) -> None:
     names = ("zqfirst", "zqfailed", "zqskipped", "zqsub", "zqgone", str(place.docs))
     for name in ("zqfirst.md", "zqfailed.pdf", "zqskipped.bin", "zqsub/zqgone.md"):
         place.write(name, "\0" if "skipped" in name else "text")
@@ -36,9 +36,9 @@ def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, more: tuple[
     assert place.run("--once").code == 1
     shutil.copy(place.state / "state.db", place.state / "state.db.damaged-1")
     assert naming(place, *names)
-    assert place.run("forget", "handbook", "--yes", *more).code == 0
+    assert place.run("forget", "handbook", "--yes", *options).code == 0
     left = naming(place, *names)
-    assert [each for each in left if more or not each.startswith("kb/")] == []
+    assert [each for each in left if options or not each.startswith("kb/")] == []
     assert place.run("--once").code == 1
 
 
@@ -87,14 +87,14 @@ def test_a_search_finds_nothing_of_what_was_forgotten(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once").code == 0
-    assert place.found("alpha") == ["a.md"]
+    assert place.search("alpha") == ["a.md"]
     assert place.run("forget", "handbook", "--yes").code == 0
     ran = place.run("search", "alpha")
     assert (ran.code, ran.out) == (2, "")
     assert "handbook is forgotten; 1 document is still in" in ran.err
     assert "to mirror it again: kbsync --once" in ran.err
     assert place.run("--once").code == 0
-    assert place.found("alpha") == ["a.md"]
+    assert place.search("alpha") == ["a.md"]
 
 
 @long
@@ -105,9 +105,9 @@ def test_a_search_answers_from_the_mirrors_that_are_left(place: Place) -> None:
     place.configure()
     place.config.write_text(f"{place.config.read_text()}  - {{name: more, folder: {place.root}/more}}\n")
     assert place.run("--once").code == 0
-    assert sorted(place.found("alpha")) == ["a.md", "b.md"]
+    assert sorted(place.search("alpha")) == ["a.md", "b.md"]
     assert place.run("forget", "handbook", "--yes").code == 0
-    assert place.found("alpha") == ["b.md"]
+    assert place.search("alpha") == ["b.md"]
 
 
 @pytest.mark.parametrize("options", [("--folder", "docs"), ()], ids=["folder", "name"])

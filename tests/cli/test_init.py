@@ -54,7 +54,7 @@ def test_uncommented_defaults_are_valid(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--target", "lokal"), "did you mean local?"),
         (("--key-env", "id.secret-of-mine", "--base", BASE), "not the name of an environment variable"),
@@ -64,10 +64,10 @@ def test_uncommented_defaults_are_valid(place: Place) -> None:
         (("--base", "not an id"), "nothing was written: "),
     ],
 )
-def test_invalid_settings_write_no_config(place: Place, words: tuple[str, ...], says: str) -> None:
+def test_invalid_settings_write_no_config(place: Place, words: tuple[str, ...], message: str) -> None:
     ran = place.run("init", "docs", "--target", SERVICES[0], *words)
     assert ran.code == 2
-    assert says in ran.err
+    assert message in ran.err
     assert "secret-of-mine" not in ran.err
     assert not place.config.exists()
 
@@ -180,9 +180,9 @@ def names(zhipu: ZhipuPlace) -> dict[str, str]:
     return {one["id"]: one["name"] for one in result}
 
 
-@pytest.mark.parametrize("chosen", ["1", HOME_ID, "handbook"])
-def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: list[str], chosen: str) -> None:
-    answers += ["", chosen]
+@pytest.mark.parametrize("typed", ["1", HOME_ID, "handbook"])
+def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: list[str], typed: str) -> None:
+    answers += ["", typed]
     dialog, base = begin(zhipu)
     assert f"1  {HOME_ID}  handbook" in dialog
     assert base == HOME_ID
@@ -284,4 +284,4 @@ def test_vault_is_recognised_with_its_own_search_exclusions(place: Place) -> Non
     assert advice.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")
     assert paste(place, advice.partition("does: ")[2]).code == 0
     assert place.once()["uploaded"] == 3
-    assert sorted(place.found("text")) == ["d.md", "other/c.md", "vault/note.md"]
+    assert sorted(place.search("text")) == ["d.md", "other/c.md", "vault/note.md"]

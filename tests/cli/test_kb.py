@@ -49,12 +49,12 @@ def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuPlace) -> No
     assert (result["documents"], result["ours"], result["mirrors"]) == (1, 1, ["handbook"])
 
 
-@pytest.mark.parametrize("left", ["missing", "null", "empty"])
-def test_creating_a_base_needs_no_base_id(zhipu: ZhipuPlace, left: str) -> None:
+@pytest.mark.parametrize("base_id", ["missing", "null", "empty"])
+def test_creating_a_base_needs_no_base_id(zhipu: ZhipuPlace, base_id: str) -> None:
     config = zhipu.aim()
     text, line = config.read_text(), f'      knowledge_id: "{HOME_ID}"\n'
     assert line in text
-    config.write_text(text.replace(line, LEFT_OUT[left]))
+    config.write_text(text.replace(line, LEFT_OUT[base_id]))
     assert bases(zhipu) == {HOME_ID: "handbook"}
     assert zhipu.run("kb", "models").code == zhipu.run("kb", "capacity").code == 0
     assert zhipu.run("kb", "show", HOME_ID).code == 0
@@ -239,22 +239,22 @@ def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuPlace)
     assert "kbsync retry --mirror handbook" in ran.err
 
 
-def made(zhipu: ZhipuPlace, *words: str) -> str:
+def create(zhipu: ZhipuPlace, *words: str) -> str:
     ran = zhipu.run("kb", *words, "--json")
     assert ran.code == 0, ran.err
     [one] = [value for key, value in ran.json.items() if key != "config"]
     return str(one["id"])
 
 
-def shown(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
+def settings_of(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
     [result] = zhipu.run("kb", *words, "--json").json.values()
     settings: dict[str, Any] = result["settings"]
     return settings
 
 
 def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
-    base = made(zhipu, "create", "guides", "--set", "background=red", "--set", "contextual=true")
-    assert shown(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
+    base = create(zhipu, "create", "guides", "--set", "background=red", "--set", "contextual=true")
+    assert settings_of(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
     lines = zhipu.run("kb", "show", base).out.splitlines()
     assert {"background:  red", "contextual:  1"} <= set(lines)
 
@@ -262,12 +262,12 @@ def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> 
 def test_model_given_twice_must_be_the_same(zhipu: ZhipuPlace) -> None:
     words = ["create", "guides", "--model", "12", "--set"]
     assert zhipu.run("kb", *words, "embedding_model=Embedding-3").code == 2
-    base = made(zhipu, *words, "embedding_model=Embedding-3-pro")
+    base = create(zhipu, *words, "embedding_model=Embedding-3-pro")
     assert zhipu.run("kb", "show", base, "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("create x --set colour=red", "it has: background, icon, contextual, embedding_model"),
         ("create x --set background=pink", "'pink'; allowed: blue, red, orange, purple, sky, green"),
@@ -287,11 +287,13 @@ def test_model_given_twice_must_be_the_same(zhipu: ZhipuPlace) -> None:
         ("app update 1 --set show_recall_result=maybe", "allowed: false, true"),
     ],
 )
-def test_invalid_setting_is_refused_before_anything_is_sent(zhipu: ZhipuPlace, words: str, said: str) -> None:
+def test_invalid_setting_is_refused_before_anything_is_sent(
+    zhipu: ZhipuPlace, words: str, message: str
+) -> None:
     ran = zhipu.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
-    assert said in " ".join(ran.err.split())
-    assert zhipu.service.asked() == 0
+    assert message in " ".join(ran.err.split())
+    assert zhipu.service.request_count() == 0
 
 
 SETTINGS = (
@@ -303,8 +305,8 @@ SETTINGS = (
 
 def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
     words = [word for setting in SETTINGS.split() for word in ("--set", setting)]
-    ident = made(zhipu, "app", "create", "zhipu", *words)
-    application = shown(zhipu, "app", "show", ident)
+    ident = create(zhipu, "app", "create", "zhipu", *words)
+    application = settings_of(zhipu, "app", "show", ident)
     assert set(SETTINGS.split()) <= {f"{key}={value}" for key, value in application.items()}
     out = zhipu.run("kb", "app", "show", ident).out
     assert "embedding_recall_ratio: 60\n" in out

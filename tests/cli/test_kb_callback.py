@@ -19,7 +19,7 @@ def effects(zhipu: ZhipuPlace) -> list[tuple[str, str]]:
     return [(entry["effect"], entry["name"]) for entry in entries]
 
 
-def shown(zhipu: ZhipuPlace) -> object:
+def current_callback(zhipu: ZhipuPlace) -> object:
     return zhipu.run("kb", "callback", "show", "--json").json["callback"]
 
 
@@ -28,7 +28,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
 ) -> None:
     (zhipu.root / "token").write_text(f"{SECRET}\n")
     monkeypatch.setenv("TOKEN_OF_TESTS", SECRET)
-    assert shown(zhipu) is None
+    assert current_callback(zhipu) is None
     assert zhipu.run("kb", "callback", "show").out == "the account has no callback address\n"
     headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
     words = [word for header in headers for word in ("--header", header)]
@@ -39,7 +39,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
         "headers:  X-Token, X-More (values not shown)",
         "in use:   yes",
     ]
-    assert shown(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
+    assert current_callback(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
     assert SECRET not in ran.out + ran.err
     assert effects(zhipu) == [("callback-set", NEW)]
 
@@ -76,7 +76,7 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlac
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["example.org/kb"], "isn't an address"),
         (["ftp://example.org/kb"], "isn't an address"),
@@ -93,13 +93,13 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlac
     ids=str,
 )
 def test_invalid_callback_is_refused_before_confirmation(
-    zhipu: ZhipuPlace, words: list[str], said: str
+    zhipu: ZhipuPlace, words: list[str], message: str
 ) -> None:
     ran = zhipu.run("kb", "callback", "set", *words)
     assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
+    assert message in ran.err
     assert SECRET not in ran.err
-    assert zhipu.service.asked() == 0
+    assert zhipu.service.request_count() == 0
 
 
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)

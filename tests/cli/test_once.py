@@ -207,9 +207,9 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
     assert (result["failed"], result["mirrors"][0]["documents"]["failed"]) == (2, 2)
 
 
-@pytest.mark.parametrize(("tty", "told"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
+@pytest.mark.parametrize(("tty", "message"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
 def test_pass_shows_the_remaining_capacity(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tty: bool, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tty: bool, message: str
 ) -> None:
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
         monkeypatch.setattr(once, name, 0.05)
@@ -219,7 +219,7 @@ def test_pass_shows_the_remaining_capacity(
             zhipu.write(f"{number}.md", f"document {number}\n")
         ran = zhipu.run("--once", tty=tty)
     assert ran.code == 0
-    assert told in ran.err
+    assert message in ran.err
 
 
 def test_halted_pass_does_not_claim_that_nothing_changed(place: Place) -> None:

@@ -48,7 +48,7 @@ class TroubledPlace(ZhipuPlace):
     def __init__(self, root: Path) -> None:
         super().__init__(root, ZhipuStandIn())
         self.services = {name: ZhipuStandIn() for name in SERVED}
-        self._held: list[int] = []
+        self._blocked_uploads: list[int] = []
         self._is_recut = False
 
     def folder(self, mirror: str) -> Path:
@@ -135,8 +135,8 @@ class TroubledPlace(ZhipuPlace):
     def _occupy(self, base: Path) -> None:
         """Let another program hold that knowledge base."""
         base.mkdir(parents=True)
-        self._held.append(os.open(base / LOCK, os.O_RDWR | os.O_CREAT))
-        fcntl.flock(self._held[-1], fcntl.LOCK_EX)
+        self._blocked_uploads.append(os.open(base / LOCK, os.O_RDWR | os.O_CREAT))
+        fcntl.flock(self._blocked_uploads[-1], fcntl.LOCK_EX)
 
     def _break_documents(self, folder: Path) -> None:
         (folder / "no.pdf").write_text("this is no pdf")
@@ -152,8 +152,8 @@ class TroubledPlace(ZhipuPlace):
         """Do what a person does before pasting the command."""
         (self.root / "away").rename(self.folder("gone"))
         self.folder("shut").chmod(0o700)
-        while self._held:
-            os.close(self._held.pop())
+        while self._blocked_uploads:
+            os.close(self._blocked_uploads.pop())
         self.base("sealed").chmod(0o700)
         (self.base("sealed") / "index.db").chmod(0o600)
         for path in self.folder("broken").iterdir():
@@ -172,7 +172,7 @@ class TroubledPlace(ZhipuPlace):
 
     def close(self) -> None:
         super().close()
-        for descriptor in self._held:
+        for descriptor in self._blocked_uploads:
             os.close(descriptor)
 
 
@@ -188,17 +188,17 @@ RIGHT = {"key_revoked": False, "money_gone": False, "capacity_bytes": 1_000_000,
 class Evidence:
     """The outputs about the problems, and of the fixes.
 
-    `once`: a pass. `shown`, `text`, `quiet`, `checked`: `status` at that time. `watched`, `log`: the daemon's
-    `status` and log; `refused`: its message about a bad config. `pasted`: the output of its fixes. `left`:
-    `status` after them.
+    `pass_run`: a pass. `mirrors_before`, `text`, `quiet`, `checked`: `status` at that time. `watched`, `log`:
+    the daemon's `status` and log; `refused`: its message about a bad config. `pasted`: the output of its
+    fixes. `mirrors_after`: `status` after them.
     """
 
     def __init__(self, place: TroubledPlace) -> None:
         self.place = place
         place.settle_in()
         place.break_all()
-        self.once = place.go("--once", env={"LC_ALL": "C"})
-        self.shown = place.mirrors()
+        self.pass_run = place.go("--once", env={"LC_ALL": "C"})
+        self.mirrors_before = place.mirrors()
         self.text = place.go("status", env={"COLUMNS": "20", "LC_ALL": "C"}).out
         self.quiet = place.run("status", "-q").out
         self.checked = {row.name: self._check(row.name) for row in MIRRORS}
@@ -212,17 +212,17 @@ class Evidence:
         daemon = self.place.watch("-q")
         for row in MIRRORS:
             if row.logged:
-                daemon.says("mirror.halted", mirror=row.name, reason=row.logged)
+                daemon.wait_for_event("mirror.halted", mirror=row.name, reason=row.logged)
         self.watched = self.place.mirrors()
         self.place.config.write_text("mirrors: []")
-        daemon.tell(signal.SIGHUP)
-        self.refused = daemon.says("config.refused")
+        daemon.send_signal(signal.SIGHUP)
+        self.refused = daemon.wait_for_event("config.refused")
         self.place.mend_all()
-        daemon.tell(signal.SIGHUP)
+        daemon.send_signal(signal.SIGHUP)
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
         self.pasted = {name: paste(self.place, cure) for name, cure in cures.items() if cure}
-        self.left = self._when_all_is_well(daemon)
+        self.mirrors_after = self._when_all_is_well(daemon)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
 

@@ -25,13 +25,13 @@ class ZhipuStandIn:
     def __init__(self, key: str = KEY, latency: float = 0.0) -> None:
         self.key = key
         self.server = Server(application(key, seed=7), latency=latency)
-        self._here = contextlib.ExitStack()
+        self._running = contextlib.ExitStack()
 
     def arrive(self) -> None:
-        self._here.enter_context(self.server.in_thread())
+        self._running.enter_context(self.server.in_thread())
 
     def leave(self) -> None:
-        self._here.close()
+        self._running.close()
 
     @property
     def url(self) -> str:
@@ -94,7 +94,7 @@ class ZhipuStandIn:
     def effects(self, effect: str) -> list[dict[str, Any]]:
         return [entry for entry in self._steer("GET", "journal") if entry["effect"] == effect]
 
-    def asked(self, op: str = "") -> int:
+    def request_count(self, op: str = "") -> int:
         """Return the number of requests of one kind or in all."""
         requests = self.server.requests
         return requests.by_op.get(op, 0) if op else requests.total
@@ -144,21 +144,21 @@ class ZhipuPlace(Place):
 
 
 @contextlib.contextmanager
-def zhipu_place(root: Path, **service: Any) -> Iterator[ZhipuPlace]:
+def zhipu_place(root: Path, **options: Any) -> Iterator[ZhipuPlace]:
     """Yield a place with a running stand-in, a config for it, and an empty folder."""
-    there = ZhipuStandIn(**service)
-    there.arrive()
-    zhipu = ZhipuPlace(root, there)
+    stand_in = ZhipuStandIn(**options)
+    stand_in.arrive()
+    zhipu = ZhipuPlace(root, stand_in)
     zhipu.aim()
     try:
         yield zhipu
     finally:
         zhipu.close()
-        there.leave()
+        stand_in.leave()
 
 
 @contextlib.contextmanager
-def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Iterator[ZhipuPlace]:
+def filled_zhipu_place(root: Path, files: Mapping[str, str], foreign_text: str) -> Iterator[ZhipuPlace]:
     """Yield a place with mirrored `files` (paths and texts), beside another user's document, for tests
     that only read.
     """
@@ -166,7 +166,7 @@ def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Ite
         for path, text in files.items():
             zhipu.write(path, text)
         assert zhipu.run("--once").code == 0
-        zhipu.service.plant("others.txt", others)
+        zhipu.service.plant("others.txt", foreign_text)
         yield zhipu
         broken = zhipu.service.violations()
         assert broken == [], broken

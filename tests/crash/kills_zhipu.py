@@ -38,9 +38,9 @@ def kill(desk: ZhipuPlace, process: subprocess.Popen[bytes], chance: random.Rand
     after which more can go wrong.
     """
     op = chance.choice(["", "upload", "upload"])
-    before = desk.service.asked(op)
+    before = desk.service.request_count(op)
     deadline = time.monotonic() + LONGEST
-    while desk.service.asked(op) == before and process.poll() is None:
+    while desk.service.request_count(op) == before and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     time.sleep(chance.uniform(0.0, 0.3))
@@ -84,7 +84,7 @@ def searchable(desk: ZhipuPlace) -> set[str]:
     return {path for path, them in desk.service.by_path().items() if any(one["stat"] == 1 for one in them)}
 
 
-def judge(desk: ZhipuPlace, others: dict[str, str], tally: Tally) -> None:
+def check_mirror(desk: ZhipuPlace, foreign_before: dict[str, str], tally: Tally) -> None:
     """Require one document per file with the right bytes, other users' untouched, and each version stored
     once.
 
@@ -93,13 +93,13 @@ def judge(desk: ZhipuPlace, others: dict[str, str], tally: Tally) -> None:
     desk.once()
     wrong = tally.compare(digests_in(desk.docs), desk.service.digests())
     tally.lost += sum(one["stat"] != 1 for one in desk.service.ours())
-    tally.foreign += len(others.items() ^ foreign(desk).items())
+    tally.foreign += len(foreign_before.items() ^ foreign(desk).items())
     stored = Counter(entry["name"] for entry in desk.service.effects("stored"))
     tally.duplicated += sum(times > 1 for times in stored.values())
     violations = desk.service.violations()
     tally.violations += len(violations)
     verified = desk.go("verify", "--json")
-    tally.violations += (verified.code, verified.json["mirrors"][0]["foreign"]) != (0, len(others))
+    tally.violations += (verified.code, verified.json["mirrors"][0]["foreign"]) != (0, len(foreign_before))
     if tally.broken:
         raise PromiseBroken(f"{tally}; {wrong}; {violations}; {verified.json}", tally)
 
@@ -111,7 +111,7 @@ def kill_in_first_mirror(desk: ZhipuPlace, chance: random.Random, kills: int) ->
         write_more(desk, tally.steps)
         tally.crashes += kill(desk, desk.start("--once"), chance)
         tally.steps += 1
-    judge(desk, others, tally)
+    check_mirror(desk, others, tally)
     assert len(desk.service.effects("stored")) == len(digests_in(desk.docs))
     return tally
 
@@ -134,7 +134,7 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
         if missing := lasting - searchable(desk):
             tally.gaps += len(missing)
             raise PromiseBroken(f"not found after a kill: {missing}", tally)
-    judge(desk, others, tally)
+    check_mirror(desk, others, tally)
     assert desk.service.document(KEPT)["id"] == document_id
     return tally
 

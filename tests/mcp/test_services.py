@@ -15,7 +15,7 @@ from kbsync.engine import search as engine_search
 from kbsync.targets.http import client
 from tests.cli.zhipu import ZhipuPlace
 from tests.index.samples import pdf
-from tests.mcp.assistant import SETTLED, chosen, error_of, paths, run_tool, within
+from tests.mcp.assistant import SETTLED, choose_installation, error_of, paths, run_tool, within
 from tests.share import long
 
 
@@ -25,7 +25,7 @@ async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(z
     zhipu.service.plant("theirs.md", "The walrus of somebody else.")
     zhipu.aim()
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert paths(answer) == ["ice.md"]
         number = answer["hits"][0]["document_id"]
@@ -45,7 +45,7 @@ async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
     zhipu.aim()
     zhipu.once()
     zhipu.write("ice.md", "The walrus lies on the sea.\n")
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
@@ -54,7 +54,7 @@ async def test_text_is_read_only_in_memory(zhipu: ZhipuPlace, monkeypatch: pytes
     zhipu.aim()
     zhipu.once()
     monkeypatch.setattr(tempfile, "tempdir", str(zhipu.root / "nowhere"))
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         assert "walrus" in (await run_tool(client, "get", path="ice.md"))["text"]
 
 
@@ -64,7 +64,7 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
     zhipu.once()
     (zhipu.docs / "ice.md").unlink()
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         message = await error_of(client, "get", path="ice.md")
     assert "the file is gone; its document is kept" in message and "returns passages" in message
     assert "again" not in message
@@ -74,7 +74,7 @@ async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuPlace) -> 
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim()
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         zhipu.service.leave()
         answer = await run_tool(client, "search", query="walrus")
         assert answer["hits"] == []
@@ -99,7 +99,7 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
     zhipu.once()
     zhipu.service.play("hang", op="retrieve", times=0)
-    async with within(chosen(zhipu, config=zhipu.config)) as assistant:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as assistant:
         reasons = []
         for _ in range(6):
             answer = await run_tool(assistant, "search", query="walrus")
@@ -118,7 +118,7 @@ async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: Zhi
     zhipu.aim(key="api_key_file: zhipu.key")
     zhipu.once()
     held.write_text("kid-4711.the-old-one\n")
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
         held.write_text(f"{zhipu.service.key}\n")
@@ -132,7 +132,7 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
     held = zhipu.config.parent / "zhipu.key"
     held.write_text("kid-4711.the-old-one\n")
     zhipu.aim(key="api_key_file: zhipu.key")
-    installation = chosen(zhipu, config=zhipu.config)
+    installation = choose_installation(zhipu, config=zhipu.config)
     installation.state_dir.mkdir(parents=True)
     configs = list[Config]()
     daemon = Daemon(installation, lambda: reload(installation), on_config=configs.append)
@@ -155,7 +155,7 @@ async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuPlace) 
     config = zhipu.aim()
     config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert {hit["mirror"] for hit in answer["hits"]} == {"handbook", "other"}
         assert {

@@ -38,7 +38,7 @@ def stored(desk: ZhipuPlace) -> int:
 def test_upload_with_a_lost_answer_is_not_sent_again(desk: ZhipuPlace, kind: str) -> None:
     desk.service.play(kind, op="upload", match="f2*")
     desk.once()
-    assert (stored(desk), desk.service.asked("upload")) == (FILES, FILES)
+    assert (stored(desk), desk.service.request_count("upload")) == (FILES, FILES)
     assert desk.service.digests() == digests_in(desk.docs)
 
 
@@ -50,8 +50,8 @@ def test_delayed_rename_uploads_nothing(desk: ZhipuPlace) -> None:
     desk.once()
     (desk.docs / "f1.md").rename(desk.docs / "moved.md")
     assert desk.once()["uploaded"] == 0
-    assert desk.service.asked("upload") == FILES
-    assert desk.found("text of 1")[0] == "moved.md"
+    assert desk.service.request_count("upload") == FILES
+    assert desk.search("text of 1")[0] == "moved.md"
 
 
 # -- 8: a half-written file is never sent ------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_sent_bytes_are_the_hashed_ones(desk: ZhipuPlace) -> None:
 def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: ZhipuPlace) -> None:
     desk.service.play("fails", op="upload", match="f3*")  # cured by a re-embed
     desk.once()
-    assert (desk.service.asked("reembed"), desk.service.asked("upload")) == (1, FILES)
+    assert (desk.service.request_count("reembed"), desk.service.request_count("upload")) == (1, FILES)
     assert desk.service.digests() == digests_in(desk.docs)
 
 
@@ -94,7 +94,7 @@ def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: Zhip
 def test_unknown_status_is_not_ready(desk: ZhipuPlace, value: object) -> None:
     desk.service.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
     process = desk.start("--once")
-    eventually(lambda: desk.service.asked("detail") + desk.service.asked("list") >= 4)
+    eventually(lambda: desk.service.request_count("detail") + desk.service.request_count("list") >= 4)
     eventually(lambda: desk.status()["documents"]["ready"] == FILES - 1)
     assert desk.state_of("f4.md")["state"] == "indexing"
     assert process.poll() is None
@@ -119,6 +119,6 @@ def test_document_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuPl
     desk.write("new.md", "a text whose upload is lost, so that the whole list is read")
     desk.once()
     desk.once()  # this pass at the latest deletes the document that was found again
-    assert desk.service.asked("delete") == 2
+    assert desk.service.request_count("delete") == 2
     assert "f5.md" not in desk.service.by_path()
     assert desk.service.digests() == digests_in(desk.docs)

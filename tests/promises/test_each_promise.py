@@ -35,14 +35,14 @@ def test_1_unreadable_is_never_deleted(desk: ZhipuPlace) -> None:
     ran = desk.go("--once", "--json")
     assert ran.code == 3
     assert ran.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
-    assert desk.service.asked("delete") == 0
+    assert desk.service.request_count("delete") == 0
 
 
 def test_2_document_is_never_absent_while_replaced(desk: ZhipuPlace) -> None:
     desk.service.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version becomes searchable
     desk.write("f3.md", "an edited text of f3.md")
     assert desk.go("--once").code == 1
-    assert desk.found("text of f3.md")[0] == "f3.md"
+    assert desk.search("text of f3.md")[0] == "f3.md"
     desk.service.server.faults.clear()
     desk.write("f3.md", "another edit of f3.md")
     desk.once()
@@ -57,22 +57,22 @@ def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuP
     process.kill()
     process.wait()
     desk.once()
-    assert desk.service.asked("upload") == len(FILES) + 1
+    assert desk.service.request_count("upload") == len(FILES) + 1
     assert desk.service.digests() == digests_in(desk.docs)
 
 
 def test_4_the_daemon_never_wakes_itself(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
-    daemon.says("daemon.watching")
-    requests_before = desk.service.asked()
+    daemon.wait_for_event("daemon.watching")
+    requests_before = desk.service.request_count()
     for file in desk.docs.iterdir():
         file.read_bytes()
         assert file.stat().st_size > 0
-    assert desk.service.asked() == requests_before
+    assert desk.service.request_count() == requests_before
     desk.write("new.md", "a new text")  # the events that arrive after the reads
-    daemon.says("document.ready", path="new.md")
+    daemon.wait_for_event("document.ready", path="new.md")
     assert [line["path"] for line in daemon.lines("document.ready")] == ["new.md"]
-    assert desk.service.asked("upload") == len(FILES) + 1
+    assert desk.service.request_count("upload") == len(FILES) + 1
 
 
 def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
@@ -105,7 +105,7 @@ def test_7_same_bytes_cause_no_work(desk: ZhipuPlace) -> None:
         file.chmod(0o600)
         os.utime(file)
     assert desk.once()["uploaded"] == 0
-    assert desk.service.asked("upload") == len(FILES)
+    assert desk.service.request_count("upload") == len(FILES)
 
 
 def test_8_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
@@ -142,9 +142,9 @@ def test_9_failures_are_visible_and_bounded(desk: ZhipuPlace) -> None:
     ran = desk.go("--once", "--json")
     assert (ran.code, ran.json["failed"], ran.json["uploaded"]) == (1, 1, 1)
     assert "document damaged" in desk.state_of("bad.md")["reason"]
-    requests_before = desk.service.asked("upload")
+    requests_before = desk.service.request_count("upload")
     desk.go("--once")  # in quarantine: nothing more is tried
-    assert desk.service.asked("upload") == requests_before
+    assert desk.service.request_count("upload") == requests_before
 
 
 def test_10_http_200_is_not_success(desk: ZhipuPlace) -> None:

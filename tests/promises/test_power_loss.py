@@ -54,7 +54,7 @@ def test_upload_in_flight_at_a_power_loss_is_not_duplicated(tmp_path: Path, libr
 
 def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
     """Run a pass in a separate process, killed once its upload is in progress."""
-    sent = desk.service.asked("upload")
+    sent = desk.service.request_count("upload")
     process = desk.keep(
         subprocess.Popen(
             [sys.executable, "-m", "kbsync", "--once", "--json"],
@@ -63,7 +63,7 @@ def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
             stderr=subprocess.DEVNULL,
         )
     )
-    eventually(lambda: desk.service.asked("upload") > sent, LONGEST)
+    eventually(lambda: desk.service.request_count("upload") > sent, LONGEST)
     process.send_signal(signal.SIGKILL)
     assert process.wait(LONGEST) == -signal.SIGKILL
 
@@ -87,9 +87,9 @@ FORGETS: dict[str, Keeps] = {
 
 @long
 @in_parts
-@pytest.mark.parametrize("what", FORGETS)
+@pytest.mark.parametrize("subject", FORGETS)
 def test_power_loss_at_any_moment_leaves_one_document_per_file(
-    tmp_path: Path, library: Path, what: str, part: int
+    tmp_path: Path, library: Path, subject: str, part: int
 ) -> None:
     docs, state = tmp_path / "docs", tmp_path / "state"
     docs.mkdir()
@@ -104,12 +104,12 @@ def test_power_loss_at_any_moment_leaves_one_document_per_file(
     outcomes = dict[bytes, Path]()
     for moment in (*moments_in(records), len(records)):
         place = tmp_path / f"after-{moment}"
-        memory.after(records[:moment], place, FORGETS[what])
+        memory.after(records[:moment], place, FORGETS[subject])
         outcomes.setdefault(contents(place), place)
     assert len(outcomes) > 2 * ONE_IN
     for place in list(outcomes.values())[part::ONE_IN]:
         kbsync(docs, place, "--once", "--quiet")
-        judge(docs, place)
+        check_files(docs, place)
 
 
 def contents(place: Path) -> bytes:
@@ -138,7 +138,7 @@ def edit(docs: Path) -> None:
     (docs / "new.md").write_text("the first text of new")
 
 
-def judge(docs: Path, state: Path) -> None:
+def check_files(docs: Path, state: Path) -> None:
     """Assert that every file is found once, with its text."""
     for file in docs.iterdir():
         hits = json.loads(kbsync(docs, state, "search", file.read_text(), "--json"))["hits"]

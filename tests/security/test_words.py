@@ -33,8 +33,8 @@ OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;[\x21-\x7e]*\x1b\\|\x1b\[\?25[lh]|(?
 """kbsync's own output to a terminal: colours, links, and the line that shows progress."""
 
 
-def is_harmless(shown: str, *, terminal: bool = False) -> bool:
-    plain = OURS.sub("", shown) if terminal else shown
+def is_harmless(output: str, *, terminal: bool = False) -> bool:
+    plain = OURS.sub("", output) if terminal else output
     assert [c for c in plain if c not in "\n\t" and not c.isprintable() and printable(c) != c] == [], plain
     assert not any(line.lstrip(" !+~>-").startswith("FORGED") for line in re.split(r"\n", plain)), plain
     plain.encode()

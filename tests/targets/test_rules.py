@@ -69,7 +69,7 @@ class Row:
     code: str = ""
     also: tuple[int, ...] = ()
 
-    def answer(self) -> HttpAnswer:
+    def response(self) -> HttpAnswer:
         is_text = isinstance(self.body, str)
         text = self.body if is_text else json.dumps(self.body, ensure_ascii=False)
         return HttpAnswer(self.op, self.status, {}, None if is_text else self.body, text[:300], 0.0, "kb")
@@ -493,7 +493,7 @@ ROWS = [
 def test_response_is_classified_by_the_required_reaction(row: Row) -> None:
     classify_answer, _ = SERVICES[row.service]
     for status in (row.status, *row.also):
-        error = classify_answer(replace(row, status=status).answer())
+        error = classify_answer(replace(row, status=status).response())
         kind = type(error) if error else None
         result = kind, getattr(error, "halt", ""), getattr(error, "may_pass", False)
         assert result == (row.means, row.halt, row.may_pass), error
@@ -516,7 +516,7 @@ RECEIPTS = [
 def test_unknown_gateway_route_is_classified_by_its_status() -> None:
     """The service's own message would prove at once that the call is missing."""
     body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
-    error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).answer())
+    error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).response())
     assert isinstance(error, NotOffered) and error.code == "404"
 
 
@@ -554,7 +554,7 @@ def test_every_rule_is_the_first_match_for_some_response(
     monkeypatch.setattr(ErrorRule, "fits", recorded)
     for row in ROWS:
         if row.service == service:
-            classify_answer(row.answer())
+            classify_answer(row.response())
     if service == "zhipu":
         for words, *_ in RECEIPTS:
             zhipu.refusal(zhipu.RECEIPT, words, words)

@@ -54,7 +54,7 @@ def few_descriptors(seed: int, place: Path) -> Tally:
         assert process.returncode == 0 or b"open files" in err, (descriptors, err)
         assert desk.once()["mirrors"][0]["documents"]["ready"] == 20
         assert desk.service.digests() == digests_in(desk.docs)
-        assert desk.service.asked("upload") == 20, descriptors
+        assert desk.service.request_count("upload") == 20, descriptors
     return Tally(faults=1, steps=20)
 
 

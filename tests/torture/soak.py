@@ -90,7 +90,7 @@ class Soak:
         number = self.chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
         if number is not signal.SIGKILL:  # which it handles once it has started
             self.await_loop()
-        self.daemon.tell(number)
+        self.daemon.send_signal(number)
         if number is not signal.SIGHUP:
             code = self.daemon.process.wait(LONGEST)
             assert code in (-signal.SIGKILL, 0), self.daemon.log.read_text()
@@ -155,7 +155,7 @@ class RemoteSoak(Soak):
         desk.service.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         super().__init__(desk, chance)
         self.losses = 0
-        self.others = plant(desk)
+        self.foreign_before = plant(desk)
 
     @property
     def steps(self) -> list[Callable[[], object]]:
@@ -183,7 +183,7 @@ class RemoteSoak(Soak):
 
     def check(self) -> None:
         super().check()
-        assert foreign(self.desk) == self.others
+        assert foreign(self.desk) == self.foreign_before
         assert self.desk.service.violations() == []
         stored = Counter(entry["name"] for entry in self.desk.service.effects("stored"))
         twins = {name: n for name, n in stored.items() if n > 1}

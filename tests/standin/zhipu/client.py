@@ -107,7 +107,7 @@ class DirectZhipu:
 
     # -- changes and reads, step by step
 
-    def seen(self, *steps: Step) -> list[Any]:
+    def observe(self, *steps: Step) -> list[Any]:
         """What each look of these steps saw.
 
         A number is seconds that go by, a tuple a fault that the next request meets, a dictionary switches. A
@@ -130,8 +130,8 @@ class DirectZhipu:
                     self.clock.advance(step)
         return matching
 
-    def _do(self, word: str, name: str) -> None:
-        if word == "put":
+    def _do(self, step: str, name: str) -> None:
+        if step == "put":
             data = self.upload(name).get("data") or {}
             for one in data.get("successInfos") or ():
                 self.ids[name] = str(one["documentId"])
@@ -143,9 +143,9 @@ class DirectZhipu:
             "reembed": ("POST", f"/document/embedding/{ident}", {}),
             "bases": ("GET", "/knowledge", None),
         }
-        self.call(*calls[word])
+        self.call(*calls[step])
 
-    def shown(self, name: str, *fields: str) -> list[Any]:
+    def fields_of(self, name: str, *fields: str) -> list[Any]:
         """These fields of a document's detail."""
         return values(self.detail(self.ids[name]), *fields)
 
@@ -157,9 +157,9 @@ def values(item: Any, *fields: str) -> list[Any]:
 Step = str | float | tuple[Any, ...] | dict[str, Any]
 ABSENT = "(absent)"
 LOOKS: dict[str, Callable[[DirectZhipu, str], Any]] = {
-    "stat": lambda service, name: service.shown(name, "embedding_stat")[0],
-    "stat+info": lambda service, name: service.shown(name, "embedding_stat", "failInfo"),
-    "stat+url": lambda service, name: service.shown(name, "embedding_stat", "url"),
+    "stat": lambda service, name: service.fields_of(name, "embedding_stat")[0],
+    "stat+info": lambda service, name: service.fields_of(name, "embedding_stat", "failInfo"),
+    "stat+url": lambda service, name: service.fields_of(name, "embedding_stat", "url"),
     "stats": lambda service, _: [item["embedding_stat"] for item in service.list()["list"]],
     "detail": lambda service, name: service.call("GET", f"/document/{service.ids.get(name, '1')}").status,
     "names": lambda service, _: service.names(),

@@ -20,21 +20,21 @@ def service() -> Iterator[DirectZhipu]:
     yield service
 
 
-def made(service: DirectZhipu, **fields: object) -> str:
+def create(service: DirectZhipu, **fields: object) -> str:
     body = {"name": "desk", "desc": "", "knowledge_ids": [int(HOME_ID)], **fields}
     answer = service.json("POST", "/application", body)
     assert answer["code"] == 200, answer
     return str(answer["data"])
 
 
-def asked(service: DirectZhipu, ident: str, call: str = "invoke", **fields: object) -> bytes:
+def ask(service: DirectZhipu, ident: str, call: str = "invoke", **fields: object) -> bytes:
     body = {"prompt": [{"role": "user", "content": "when does the office open"}], **fields}
     return service.call("POST", f"/model-api/{ident}/{call}", body).body
 
 
 def test_bare_id_is_accepted_and_bases_may_be_given_in_either_place(service: DirectZhipu) -> None:
     inside = {"knowledge_ids": [], "knowledge_info": {**RECALL, "knowledge_ids": [HOME_ID]}}
-    for ident in (made(service), made(service, **inside)):
+    for ident in (create(service), create(service, **inside)):
         assert service.json("GET", f"/application/{ident}")["data"]["knowledge_ids"] == [int(HOME_ID)]
     assert service.json("GET", "/application", page=1, size=1)["data"]["total"] == 2
 
@@ -63,7 +63,7 @@ def test_documented_prohibitions_are_enforced(service: DirectZhipu, fields: dict
 
 
 def test_whole_answer_has_content_usage_and_slices(service: DirectZhipu) -> None:
-    data = json.loads(asked(service, made(service), request_id="r-1"))["data"]
+    data = json.loads(ask(service, create(service), request_id="r-1"))["data"]
     assert (data["requestId"], data["content"]) == ("r-1", "The office opens at nine.")
     assert data["usage"]["total_tokens"] > 0
     [slices] = service.json("GET", "/v2/r-1/slice_info")["data"]["document_slices"]
@@ -73,7 +73,7 @@ def test_whole_answer_has_content_usage_and_slices(service: DirectZhipu) -> None
 
 
 def test_stream_format_matches_the_manual(service: DirectZhipu) -> None:
-    text = asked(service, made(service), "sse-invoke", request_id="r-1", incremental=True).decode()
+    text = ask(service, create(service), "sse-invoke", request_id="r-1", incremental=True).decode()
     first, *_, last, end = text.split("\n\n")
     assert first.splitlines() == ['id: "r-1"', 'event: "add"', 'data: "The "']
     assert last.splitlines()[:3] == ['Id: "r-1"', 'event: "finish"', 'data: "."']
@@ -85,11 +85,11 @@ def test_stream_format_matches_the_manual(service: DirectZhipu) -> None:
     "prompt", [[], [{"role": "user", "content": ""}], [{"role": "system", "content": "x"}]]
 )
 def test_question_has_an_odd_number_of_non_empty_turns(service: DirectZhipu, prompt: list[object]) -> None:
-    answer = service.json("POST", f"/model-api/{made(service)}/invoke", {"prompt": prompt})
+    answer = service.json("POST", f"/model-api/{create(service)}/invoke", {"prompt": prompt})
     assert answer["code"] == 400
 
 
 def test_only_the_applications_own_bases_are_searched(service: DirectZhipu) -> None:
     other = service.json("POST", "/knowledge", {"embedding_id": 11, "name": "other"})["data"]["id"]
-    ident = made(service, knowledge_ids=[int(other)])
-    assert "nine" not in asked(service, ident, knowledge_ids=[HOME_ID]).decode()
+    ident = create(service, knowledge_ids=[int(other)])
+    assert "nine" not in ask(service, ident, knowledge_ids=[HOME_ID]).decode()

@@ -19,7 +19,7 @@ def letters(service: DirectZhipu) -> list[Letter]:
     return service.app.letters
 
 
-def told(letter: Letter) -> dict[str, Any]:
+def body_of(letter: Letter) -> dict[str, Any]:
     return dict(json.loads(letter.body))
 
 
@@ -29,8 +29,8 @@ def test_end_of_vectorizing_triggers_the_callback() -> None:
     [letter] = letters(service)
     assert (letter.at, letter.url, letter.about) == (START + 3, URL, ident)
     assert letter.headers == {"x-secret": "s"}
-    assert told(letter)["eventId"] == "knowledge_construction"
-    assert (told(letter)["event"]["status"], told(letter)["event"]["documentId"]) == (1, ident)
+    assert body_of(letter)["eventId"] == "knowledge_construction"
+    assert (body_of(letter)["event"]["status"], body_of(letter)["event"]["documentId"]) == (1, ident)
 
 
 def test_failure_and_later_reembed_trigger_the_callback() -> None:
@@ -38,7 +38,7 @@ def test_failure_and_later_reembed_trigger_the_callback() -> None:
     service.fault("fails")
     ident = service.put(**FIELDS)
     service.reembed(ident)
-    assert [told(letter)["event"]["status"] for letter in letters(service)] == [2, 1]
+    assert [body_of(letter)["event"]["status"] for letter in letters(service)] == [2, 1]
 
 
 def test_page_callback_has_its_own_fields() -> None:
@@ -74,8 +74,8 @@ def test_callbacks_may_be_wrong() -> None:
         service.fault("callback", form=form)
         service.put(f"{form}.txt", **FIELDS)
     other, status, malformed = letters(service)
-    assert told(other)["event"]["documentId"] != other.about
-    assert told(status)["event"]["status"] == 2
+    assert body_of(other)["event"]["documentId"] != other.about
+    assert body_of(status)["event"]["status"] == 2
     with pytest.raises(ValueError):
         json.loads(malformed.body)
 

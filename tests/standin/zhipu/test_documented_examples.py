@@ -41,16 +41,16 @@ BASE_ITEM = {
 }
 
 
-def same_shape(answer: Any, example: Any, where: str = "answer") -> None:
-    assert type(answer) is type(example), where
+def same_shape(response: Any, example: Any, path: str = "answer") -> None:
+    assert type(response) is type(example), path
     if isinstance(example, dict):
-        assert answer.keys() == example.keys(), where
+        assert response.keys() == example.keys(), path
         for name, value in example.items():
-            same_shape(answer[name], value, f"{where}.{name}")
+            same_shape(response[name], value, f"{path}.{name}")
     if isinstance(example, list):
-        assert bool(answer) == bool(example), where
-        for index, item in enumerate(answer):
-            same_shape(item, example[0], f"{where}[{index}]")
+        assert bool(response) == bool(example), path
+        for index, item in enumerate(response):
+            same_shape(item, example[0], f"{path}[{index}]")
 
 
 @pytest.fixture(autouse=True)
@@ -182,15 +182,15 @@ FORM |= {"callback_url": "http://127.0.0.1:1/back", "callback_header": '{"x-secr
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("separators", "stored"),
     [('["\\n\\n", "。"]', ["\n\n", "。"]), (["\n\n", "。"], ["\n\n", "。"]), ("---", ["---"])],
     ids=["one JSON field", "repeated fields", "plain text"],
 )
 def test_all_documented_form_fields_are_accepted_and_separators_in_every_known_form(
-    service: DirectZhipu, sent: Any, kept: list[str]
+    service: DirectZhipu, separators: Any, stored: list[str]
 ) -> None:
-    item = service.detail(service.put(custom_separator=sent, **FORM))
-    assert (item["custom_separator"], item["parse_image"]) == (kept, 1)
+    item = service.detail(service.put(custom_separator=separators, **FORM))
+    assert (item["custom_separator"], item["parse_image"]) == (stored, 1)
 
 
 def test_failed_item_matches_the_capture(service: DirectZhipu) -> None:

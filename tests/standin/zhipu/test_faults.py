@@ -81,11 +81,11 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("steps", "seen"), SEEN)
+@pytest.mark.parametrize(("steps", "observed"), SEEN)
 def test_fault_shows_its_effect_and_only_its_own(
-    service: DirectZhipu, steps: list[Any], seen: list[Any]
+    service: DirectZhipu, steps: list[Any], observed: list[Any]
 ) -> None:
-    assert service.seen(*steps) == seen
+    assert service.observe(*steps) == observed
     assert service.app.violations == []
 
 

@@ -37,13 +37,13 @@ def test_a_document_without_images_has_an_empty_list() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "told"), [("none", {"images": []}), ("null", None), ("missing", {})], ids=str
+    ("form", "expected"), [("none", {"images": []}), ("null", None), ("missing", {})], ids=str
 )
-def test_images_may_be_missing(form: str, told: object) -> None:
+def test_images_may_be_missing(form: str, expected: object) -> None:
     service = DirectZhipu()
     ident = service.put(text=TEXT)
     service.fault("pictures", form=form)
-    assert listed(service, ident) == told
+    assert listed(service, ident) == expected
 
 
 @pytest.mark.parametrize("form", ["others", "malformed"])

@@ -17,10 +17,10 @@ from tests.standin.zhipu.client import KEY, OPEN, START, DirectZhipu
 UPLOAD = f"{OPEN}/document/upload_document/{HOME_ID}"
 
 
-def refused(service: DirectZhipu, answer: Any, words: str) -> None:
+def refused(service: DirectZhipu, response: Any, words: str) -> None:
     """Answered `code` 400 inside HTTP 200, and noted in one sentence with `words`."""
-    assert answer["code"] == 400
-    assert answer["message"].startswith("参数错误")
+    assert response["code"] == 400
+    assert response["message"].startswith("参数错误")
     assert len(service.app.violations) == 1
     assert words in service.app.violations[0]
 

@@ -115,10 +115,10 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("steps", "seen"), SEEN)
-def test_switch_shows_its_effect(steps: list[Any], seen: list[Any]) -> None:
+@pytest.mark.parametrize(("steps", "observed"), SEEN)
+def test_switch_shows_its_effect(steps: list[Any], observed: list[Any]) -> None:
     service = DirectZhipu()
-    assert service.seen(*steps) == seen
+    assert service.observe(*steps) == observed
     assert service.app.violations == []
 
 
@@ -163,7 +163,7 @@ def test_unstable_pages_skip_and_repeat_but_eventually_settle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "word", "found"),
+    ("form", "query", "expected"),
     [
         ("exact", "Plan.txt", ["Plan.txt"]),
         ("exact", "Plan", []),
@@ -175,13 +175,13 @@ def test_unstable_pages_skip_and_repeat_but_eventually_settle() -> None:
         ("ignored", "Plan.txt", ["Plan.txt", "Planet b.txt", "other.txt"]),
     ],
 )
-def test_filter_compares_in_each_form(form: str, word: str, found: list[str]) -> None:
+def test_filter_compares_in_each_form(form: str, query: str, expected: list[str]) -> None:
     service = DirectZhipu(word=form)
     for name in ("Plan.txt", "Planet b.txt", "other.txt"):
         service.put(name)
-    answer = service.list(word=word)
-    assert sorted(item["name"] for item in answer["list"]) == found
-    assert answer["total"] == len(found)
+    answer = service.list(word=query)
+    assert sorted(item["name"] for item in answer["list"]) == expected
+    assert answer["total"] == len(expected)
 
 
 def test_equal_names_are_allowed_refused_or_replace() -> None:

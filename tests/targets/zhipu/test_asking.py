@@ -46,10 +46,10 @@ async def test_base_is_identified_by_id_and_address() -> None:
     assert await target(ScriptedService()).base() == Base(BASE, 5, "https://open.bigmodel.cn/api")
 
 
-@pytest.mark.parametrize("answer", [*GONE, ok({}), 405, failed(400, "参数错误")])
-async def test_missing_base_halts(answer: Any) -> None:
+@pytest.mark.parametrize("reply", [*GONE, ok({}), 405, failed(400, "参数错误")])
+async def test_missing_base_halts(reply: Any) -> None:
     with pytest.raises(Halted) as caught:
-        await target(ScriptedService(base=[answer])).base()
+        await target(ScriptedService(base=[reply])).base()
     assert caught.value.halt == "knowledge-base-missing"
     assert BASE in caught.value.reason
     assert "knowledge_id" in caught.value.reason
@@ -62,7 +62,7 @@ async def test_one_or_two_documents_are_polled_by_detail() -> None:
     service = ScriptedService(detail=[by_id({"1": ok(row("1", 1)), "2": ok(row("2", 0))})])
     states = await target(service).status(["1", "2", "1"])
     assert {key: one.state for key, one in states.items()} == {"1": DocState.READY, "2": DocState.INDEXING}
-    assert service.asked == {"detail": 2}
+    assert service.counts == {"detail": 2}
 
 
 async def test_documents_absent_from_the_pages_are_polled_by_detail_and_not_missing() -> None:
@@ -71,25 +71,25 @@ async def test_documents_absent_from_the_pages_are_polled_by_detail_and_not_miss
     service = ScriptedService(list=[page], detail=[ok(row("x", 0))])
     states = await target(service).status(ids)
     assert [states[document_id].state for document_id in ids[:3]] == [DocState.INDEXING] * 3
-    assert service.asked == {"list": 1, "detail": 3}
+    assert service.counts == {"list": 1, "detail": 3}
 
 
-@pytest.mark.parametrize("answer", GONE)
-async def test_document_is_missing_only_when_the_base_answers(answer: Any) -> None:
-    states = await target(ScriptedService(detail=[answer])).status(["5"])
+@pytest.mark.parametrize("reply", GONE)
+async def test_document_is_missing_only_when_the_base_answers(reply: Any) -> None:
+    states = await target(ScriptedService(detail=[reply])).status(["5"])
     assert states["5"].state is DocState.MISSING
     with pytest.raises(Halted) as caught:
-        await target(ScriptedService(detail=[answer], base=[404])).status(["5"])
+        await target(ScriptedService(detail=[reply], base=[404])).status(["5"])
     assert caught.value.halt == "knowledge-base-missing"
     with pytest.raises(Unavailable):
-        await target(ScriptedService(detail=[answer], base=[503])).status(["5"])
+        await target(ScriptedService(detail=[reply], base=[503])).status(["5"])
 
 
 async def test_base_is_checked_once_for_all_missing_documents() -> None:
     ids = [str(n) for n in range(20)]
     service = ScriptedService(list=[ok({"total": 0, "list": []})], detail=[404])
     await target(service).status(ids)
-    assert service.asked["base"] == 1
+    assert service.counts["base"] == 1
 
 
 async def test_unreadable_document_does_not_hide_the_others() -> None:
@@ -111,7 +111,7 @@ async def test_refused_key_stops_polling() -> None:
     service = ScriptedService(detail=[(401, failed(1000))], list=[ok({"total": 0, "list": []})])
     with pytest.raises(Halted, match="api_key"):
         await target(service, concurrency=2).status([str(n) for n in range(50)])
-    assert service.asked["detail"] <= 2
+    assert service.counts["detail"] <= 2
 
 
 async def test_refused_list_falls_back_to_details() -> None:
@@ -133,8 +133,8 @@ async def test_delete_reports_each_document() -> None:
     outcomes = dict(await target(service).delete(["1", "2", "3", "4", "1"]))
     assert type(outcomes.pop("2")) is Rejected
     assert outcomes == {"1": None, "3": None, "4": None}
-    assert service.asked["delete"] == 4
-    assert service.asked["base"] == 1
+    assert service.counts["delete"] == 4
+    assert service.counts["base"] == 1
 
 
 @pytest.mark.parametrize(("base", "kind"), [(404, Halted), ((503, ""), Unavailable)])
@@ -146,26 +146,26 @@ async def test_not_found_is_not_deleted_while_the_base_does_not_answer(base: Any
 # ---- indexing again
 
 
-@pytest.mark.parametrize("answer", [404, failed(404, "x")])
-async def test_missing_document_is_not_mistaken_for_a_missing_call(answer: Any) -> None:
-    service = ScriptedService(reembed=[answer], detail=[404])
+@pytest.mark.parametrize("reply", [404, failed(404, "x")])
+async def test_missing_document_is_not_mistaken_for_a_missing_call(reply: Any) -> None:
+    service = ScriptedService(reembed=[reply], detail=[404])
     subject = target(service)
-    for asked in (1, 2):
+    for number in (1, 2):
         with pytest.raises(NotFound):
             await subject.reembed("5")
-        assert service.asked["reembed"] == asked
+        assert service.counts["reembed"] == number
     with pytest.raises(Halted):
-        await target(ScriptedService(reembed=[answer], detail=[404], base=[404])).reembed("5")
+        await target(ScriptedService(reembed=[reply], detail=[404], base=[404])).reembed("5")
 
 
-@pytest.mark.parametrize(("had", "wanted"), [(0, True), (1, False), (None, True)])
-async def test_reslicing_cannot_change_image_reading(had: Any, wanted: bool) -> None:
+@pytest.mark.parametrize(("had", "requested"), [(0, True), (1, False), (None, True)])
+async def test_reslicing_cannot_change_image_reading(had: Any, requested: bool) -> None:
     service = ScriptedService(reslice=[ok()], detail=[ok(row("5", parse_image=had))])
     subject = target(service)
     with pytest.raises(NotOffered, match="images"):
-        await subject.reslice("5", "a.md", {"parse_image": wanted})
-    await subject.reslice("5", "a.md", {"parse_image": not wanted})
-    assert service.asked["reslice"] == 1
+        await subject.reslice("5", "a.md", {"parse_image": requested})
+    await subject.reslice("5", "a.md", {"parse_image": not requested})
+    assert service.counts["reslice"] == 1
 
 
 async def test_reslicing_a_missing_document_is_rejected() -> None:
@@ -275,7 +275,7 @@ async def test_search_failing_without_ranking_too_has_failed(
     service = ScriptedService(retrieve=[(429, {"error": {"code": "1113", "message": "余额不足"}})])
     with pytest.raises(Halted):
         await target(service).search(Query("kestrel", rerank=rerank))
-    assert (service.asked["retrieve"], caplog.records) == (2 if rerank else 1, [])
+    assert (service.counts["retrieve"], caplog.records) == (2 if rerank else 1, [])
 
 
 @pytest.mark.parametrize("reply", [(401, failed(1002, "token invalid")), 503])
@@ -308,7 +308,7 @@ async def test_results_filtered_later_are_not_limited_before(query: Query, count
 
 
 @pytest.mark.parametrize(
-    ("text", "sent"),
+    ("text", "expected"),
     [
         ("  kestrel ", "kestrel"),
         ("ab " * 400, ("ab " * 333).strip()),
@@ -316,10 +316,10 @@ async def test_results_filtered_later_are_not_limited_before(query: Query, count
         ("词" * 1001, "词" * 1000),
     ],
 )
-async def test_long_query_is_cut_between_words(text: str, sent: str) -> None:
+async def test_long_query_is_cut_between_words(text: str, expected: str) -> None:
     service = ScriptedService(retrieve=[ok([])])
     await target(service).search(Query(text))
-    assert service.body("retrieve")["query"] == sent
+    assert service.body("retrieve")["query"] == expected
 
 
 async def test_empty_query_is_not_sent() -> None:
@@ -329,7 +329,7 @@ async def test_empty_query_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("passages", "expected"),
     [
         ([passage("a")], True),
         ([passage("a", "2")], False),
@@ -337,8 +337,8 @@ async def test_empty_query_is_not_sent() -> None:
         (None, False),
     ],
 )
-async def test_document_is_searchable_when_a_search_in_it_finds_it(found: Any, expected: bool) -> None:
-    service = ScriptedService(retrieve=[ok(found)])
+async def test_document_is_searchable_when_a_search_in_it_finds_it(passages: Any, expected: bool) -> None:
+    service = ScriptedService(retrieve=[ok(passages)])
     assert await target(service).is_searchable("1", "guides__first steps~abcdefgh.md") is expected
     body = service.body("retrieve")
     assert (body["query"], body["document_ids"], body["top_k"]) == ("guides first steps", ["1"], 1)

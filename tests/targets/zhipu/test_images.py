@@ -27,7 +27,7 @@ def pictures(**named: str) -> dict[str, Any]:
     return ok({"images": [{"text": text, "cos_url": url} for text, url in result.items() if url]})
 
 
-async def shown(service: ScriptedService, *hits: Hit) -> list[list[tuple[Image, ...]]]:
+async def images_of(service: ScriptedService, *hits: Hit) -> list[list[tuple[Image, ...]]]:
     one = target(service)
     illustrated = await one.illustrated(hits)
     assert [each.remote_id for each in illustrated] == [each.remote_id for each in hits]
@@ -39,14 +39,14 @@ async def shown(service: ScriptedService, *hits: Hit) -> list[list[tuple[Image, 
 
 async def test_passage_has_its_referenced_images_in_order() -> None:
     service = ScriptedService(images=[pictures(first=URL, second=f"{URL}2")])
-    illustrated_hits = await shown(
+    illustrated_hits = await images_of(
         service, hit(f"see {SECOND} and {FIRST}, {FIRST}", "no picture here", FIRST)
     )
     assert illustrated_hits == [[(Image(SECOND, f"{URL}2"), Image(FIRST, URL)), (), (Image(FIRST, URL),)]]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
         404,
         503,
@@ -58,9 +58,9 @@ async def test_passage_has_its_referenced_images_in_order() -> None:
     ],
     ids=str,
 )
-async def test_image_failure_affects_only_its_document(answer: Any) -> None:
-    replies = {FIRST_ID: pictures(first=URL), OTHER_ID: answer}
-    illustrated_hits = await shown(
+async def test_image_failure_affects_only_its_document(reply: Any) -> None:
+    replies = {FIRST_ID: pictures(first=URL), OTHER_ID: reply}
+    illustrated_hits = await images_of(
         ScriptedService(images=[by_id(replies)]), hit(FIRST), hit(FIRST, remote_id=OTHER_ID)
     )
     assert illustrated_hits == [[(Image(FIRST, URL),)], [()]]
@@ -78,7 +78,7 @@ async def test_late_images_are_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
             return await super().__call__(request)
 
     silent = hit(FIRST, remote_id=OTHER_ID)
-    assert await shown(Silent(images=[pictures(first=URL)]), silent, silent) == [[()], [()]]
+    assert await images_of(Silent(images=[pictures(first=URL)]), silent, silent) == [[()], [()]]
 
 
 async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
@@ -98,7 +98,7 @@ async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
     service = Counting(images=[pictures(first=URL)])
     many = [hit(FIRST, remote_id=str(int(FIRST_ID) + number)) for number in range(30)]
     illustrated_hits = await target(service, concurrency=2).illustrated(many)
-    assert service.asked["images"] == module.MOST_DOCUMENTS
+    assert service.counts["images"] == module.MOST_DOCUMENTS
     assert most == 2
     assert sum(bool(each.passages[0].images) for each in illustrated_hits) == module.MOST_DOCUMENTS
 

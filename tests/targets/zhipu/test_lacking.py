@@ -16,7 +16,7 @@ from tests.clocks import Clock
 from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, document, failed, ok, row, target
 
 
-def page() -> Outgoing:
+def link_document() -> Outgoing:
     return document("0.url", b"[InternetShortcut]\nURL=https://x.example/0\n")
 
 
@@ -30,24 +30,24 @@ async def test_missing_search_call_confirms_nothing() -> None:
     for _ in range(2):
         with pytest.raises(NotOffered, match="offers no search"):
             await subject.is_searchable(FIRST_ID, "a.md")
-    assert service.asked["retrieve"] == 1
+    assert service.counts["retrieve"] == 1
 
 
 async def test_html_page_is_tolerated_until_the_call_is_known_to_be_missing() -> None:
     clock, service = Clock(), ScriptedService(upload_url=[404])
     subject = target(service, clock)
     for may_pass in (True, False, False):
-        [outcome] = await subject.put([page()])
+        [outcome] = await subject.put([link_document()])
         assert isinstance(outcome, Unfit)
         assert outcome.may_pass is may_pass
         clock.now += 60.0
     assert "accept URLs here" in str(outcome)
-    assert service.asked["upload_url"] == 2
+    assert service.counts["upload_url"] == 2
 
 
-@pytest.mark.parametrize("answer", [failed(400, "知识不存在"), (404, failed(404, "知识不存在"))], ids=str)
-async def test_message_about_a_document_does_not_disable_the_search(answer: Any) -> None:
-    service = ScriptedService(retrieve=[answer, answer, ok([])])
+@pytest.mark.parametrize("reply", [failed(400, "知识不存在"), (404, failed(404, "知识不存在"))], ids=str)
+async def test_message_about_a_document_does_not_disable_the_search(reply: Any) -> None:
+    service = ScriptedService(retrieve=[reply, reply, ok([])])
     subject = target(service)
     assert not await subject.is_searchable(FIRST_ID, "a.md")
     with pytest.raises(NotOffered):
@@ -71,15 +71,15 @@ async def test_missing_ranking_model_does_not_disable_the_search() -> None:
     for _ in range(2):
         assert list(await subject.search(Query("kestrel", rerank=True))) == []
     assert list(await subject.search(Query("kestrel"))) == []
-    assert service.asked["retrieve"] == 5
+    assert service.counts["retrieve"] == 5
 
 
-def drawn(number: int) -> Hit:
+def hit_with_image(number: int) -> Hit:
     return Hit(str(number), 0.5, (Passage(f"see 【示意图序号_{number}】"),))
 
 
 @pytest.mark.parametrize(
-    ("answer", "shown", "asked"),
+    ("reply", "hit_count", "request_count"),
     [
         (405, 1, 2),
         (failed(1222), 1, 1),
@@ -90,35 +90,37 @@ def drawn(number: int) -> Hit:
     ],
     ids=str,
 )
-async def test_pictures_are_not_requested_where_unsupported(answer: Any, shown: int, asked: int) -> None:
-    clock, service = Clock(), ScriptedService(images=[answer])
+async def test_pictures_are_not_requested_where_unsupported(
+    reply: Any, hit_count: int, request_count: int
+) -> None:
+    clock, service = Clock(), ScriptedService(images=[reply])
     subject = target(service, clock)
-    hits = [drawn(number) for number in range(shown)]
+    hits = [hit_with_image(number) for number in range(hit_count)]
     for _ in range(2):
         assert list(await subject.illustrated(hits)) == hits
         clock.now += 60.0
-    assert service.asked["images"] == asked
-    if shown == 3 and answer == 404:
+    assert service.counts["images"] == request_count
+    if hit_count == 3 and reply == 404:
         await subject.illustrated(hits)
-        assert service.asked["images"] == asked  # all of several, twice
+        assert service.counts["images"] == request_count  # all of several, twice
     clock.now += 3600
     await subject.illustrated(hits)
-    assert service.asked["images"] > asked
+    assert service.counts["images"] > request_count
 
 
-@pytest.mark.parametrize("answer", [404, (404, failed(404, "Not Found"))], ids=str)
-async def test_missing_reembed_call_is_not_a_missing_document(answer: Any) -> None:
+@pytest.mark.parametrize("reply", [404, (404, failed(404, "Not Found"))], ids=str)
+async def test_missing_reembed_call_is_not_a_missing_document(reply: Any) -> None:
     """The detail shows the document; a second 404 some time later proves that the call is missing."""
-    clock, service = Clock(), ScriptedService(reembed=[answer], detail=[ok(row())])
+    clock, service = Clock(), ScriptedService(reembed=[reply], detail=[ok(row())])
     subject = target(service, clock)
     for _ in range(3):
         with pytest.raises(NotOffered, match="doesn't support this call"):
             await subject.reembed(FIRST_ID)
         clock.now += 180.0
-    assert service.asked["reembed"] == 2
+    assert service.counts["reembed"] == 2
 
 
-async def trouble(subject: ZhipuTarget) -> None:
+async def fail_reembed(subject: ZhipuTarget) -> None:
     try:
         await subject.reembed(FIRST_ID)
     except TargetError:
@@ -133,12 +135,12 @@ async def test_missing_calls_are_shared_by_all_mirrors_of_the_account() -> None:
     first, second = (target(service, clock, account, mirror=name) for name in "ab")
     other = target(service, clock)
     for _ in range(2):
-        await trouble(first)
+        await fail_reembed(first)
         await first.put([document()])
         clock.now += 180.0
     for subject in (first, second, first.unhurried(pace), second):
-        await trouble(subject)
+        await fail_reembed(subject)
         await subject.put([document()])
-    assert (service.asked["reembed"], service.asked["capacity"]) == (2, 2)
-    await trouble(other)
-    assert service.asked["reembed"] == 3
+    assert (service.counts["reembed"], service.counts["capacity"]) == (2, 2)
+    await fail_reembed(other)
+    assert service.counts["reembed"] == 3

@@ -52,8 +52,8 @@ def service(**fields: Any) -> ScriptedService:
     return ScriptedService(application=[ok(shown)], edit_application=[ok()])
 
 
-async def changed(service: ScriptedService, **wish: Any) -> Any:
-    await account_of(target(service)).answers.applications.update(FIRST_ID, ApplicationRequest(**wish))
+async def changed(service: ScriptedService, **changes: Any) -> Any:
+    await account_of(target(service)).answers.applications.update(FIRST_ID, ApplicationRequest(**changes))
     return service.body("edit_application")
 
 
@@ -69,7 +69,7 @@ async def test_settings_of_a_base_are_deleted_with_it(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "kept"),
+    ("fields", "kept_settings"),
     [
         ({}, {}),
         ({"slice_count": 5}, {"slice_count": 5}),
@@ -79,10 +79,10 @@ async def test_settings_of_a_base_are_deleted_with_it(key: str) -> None:
     ],
 )
 async def test_settings_the_service_does_not_show_get_their_defaults(
-    fields: Any, kept: dict[str, Any]
+    fields: Any, kept_settings: dict[str, Any]
 ) -> None:
     body = await changed(service(**fields), bases=(NEW,))
-    assert body["knowledge_info"] == {**DEFAULT_RECALL, **kept, "knowledge_ids": [NEW]}
+    assert body["knowledge_info"] == {**DEFAULT_RECALL, **kept_settings, "knowledge_ids": [NEW]}
 
 
 async def test_changing_one_recall_setting_sends_all_of_them_and_the_bases() -> None:
@@ -103,7 +103,7 @@ async def test_missing_application_is_not_changed() -> None:
     known = ScriptedService(application=[ok(None)], edit_application=[ok()])
     with pytest.raises(Rejected, match="there is no application"):
         await changed(known, bases=(NEW,))
-    assert known.asked["edit_application"] == 0
+    assert known.counts["edit_application"] == 0
 
 
 URL = "https://events.example.org/kb"
@@ -114,7 +114,7 @@ SECRET = "s3cr3t-of-the-header"
 
 
 @pytest.mark.parametrize(
-    ("data", "known"),
+    ("data", "expected"),
     [
         (
             {"url": URL, "callback_header": {"X-Token": SECRET}, "be_in_use": 1},
@@ -130,9 +130,9 @@ SECRET = "s3cr3t-of-the-header"
         ([], None),
     ],
 )
-async def test_callback_settings_are_parsed_in_every_form(data: Any, known: Callback | None) -> None:
+async def test_callback_settings_are_parsed_in_every_form(data: Any, expected: Callback | None) -> None:
     callback = await account_of(target(ScriptedService(callback=[ok(data)]))).callbacks.get()
-    assert callback == known
+    assert callback == expected
     assert SECRET not in repr(callback)
 
 
