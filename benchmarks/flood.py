@@ -43,14 +43,14 @@ def main() -> None:
             peak, seconds, rows = watched(mirror, files)
             print(
                 f"  {name:12}{peak:5.0f} MiB, all {rows:,} in the journal after {seconds:.0f} s, "
-                f"journal {size_mib(mirror.state):.0f} MiB, {service.asked().shown}",
+                f"journal {size_mib(mirror.state):.0f} MiB, {service.take_requests().summary}",
                 flush=True,
             )
 
 
 def watched(mirror: Mirror, files: int) -> tuple[float, float, int]:
     """Return the peak in MiB, the seconds until every file had its row, and the number of rows."""
-    log = (mirror.place / "log").open("w")
+    log = (mirror.root / "log").open("w")
     places = ["--config", str(mirror.config), "--state-dir", str(mirror.state)]
     process = subprocess.Popen([sys.executable, "-m", "kbsync", *places], stderr=log, stdout=log)
     began = time.monotonic()

@@ -56,11 +56,11 @@ def edit(folder: Path, count: int) -> None:
     time.sleep(SETTLED)
 
 
-def print_cost(service: StandIn, what: str, end: Pass, documents: int) -> None:
+def print_cost(service: StandIn, label: str, end: Pass, documents: int) -> None:
     """Print the cost of one pass."""
-    requests = service.asked()
+    requests = service.take_requests()
     share = f"{requests.total / documents:.3f} a document: " if documents else ""
-    print(f"  {what:14}{share}{requests.shown}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
+    print(f"  {label:14}{share}{requests.summary}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
 
 
 def main(*options: str) -> None:

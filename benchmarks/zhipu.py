@@ -64,16 +64,16 @@ def requests(*options: str) -> None:
     with mirrored(FILES, 4, *options) as (mirror, service):
         print(f"requests, {FILES:,} files, concurrency 4 {' '.join(options)}")
         assert mirror.once().uploaded == FILES
-        first = service.asked()
-        print(f"  first pass    {first.total / FILES:.3f} a document (at most 1.3): {first.shown}")
+        first = service.take_requests()
+        print(f"  first pass    {first.total / FILES:.3f} a document (at most 1.3): {first.summary}")
         mirror.once()
-        print(f"  no change     {service.asked().shown}   (at most {FILES // 100})")
+        print(f"  no change     {service.take_requests().summary}   (at most {FILES // 100})")
         edit(mirror.folder, 1)
         assert mirror.once().replaced == 1
-        print(f"  one change    {service.asked().shown}   (at most 5)")
+        print(f"  one change    {service.take_requests().summary}   (at most 5)")
         mirror.forget()
         assert mirror.once().uploaded == 0
-        print(f"  state lost    {service.asked().shown}")
+        print(f"  state lost    {service.take_requests().summary}")
         assert not service.violations(), service.violations()
 
 
@@ -85,8 +85,8 @@ def delays(concurrency: int, files: int, least: float) -> None:
         bare = asyncio.run(bare_loop(service.url, concurrency, files))
     with mirrored(files, concurrency, *DELAYS) as (mirror, service):
         seconds = mirror.once().seconds
-        counts = service.asked()
-    print(f"delays, {files:,} files, concurrency {concurrency}: {counts.shown}")
+        counts = service.take_requests()
+    print(f"delays, {files:,} files, concurrency {concurrency}: {counts.summary}")
     print(f"  of the ideal     {ideal / seconds:.2f} (at least {least}): {ideal:.1f} s of {seconds:.1f} s")
     share = (bare + VECTORIZATION + LATENCY) / seconds
     print(f"  of a bare loop   {share:.2f}, which itself sends at {uploads / bare:.2f} of the ideal")
@@ -132,11 +132,14 @@ def memory() -> None:
         print_cost(service, "state lost", mirror.once)
 
 
-def print_cost(service: StandIn, what: str, once: Callable[[], Pass]) -> None:
+def print_cost(service: StandIn, label: str, run_pass: Callable[[], Pass]) -> None:
     """Print the cost of one pass."""
-    end = once()
+    end = run_pass()
     assert end.ready == MANY, end
-    print(f"  {what:12}{end.peak_mib:5.0f} MiB {end.seconds:7.1f} s, {service.asked().shown}", flush=True)
+    print(
+        f"  {label:12}{end.peak_mib:5.0f} MiB {end.seconds:7.1f} s, {service.take_requests().summary}",
+        flush=True,
+    )
 
 
 def main() -> None:

@@ -318,13 +318,13 @@ class Answers(Account):
         """Return an error in the knowledge API's envelope."""
         return Response.json(self.envelope(NO_DATA, code, message or words_for(code)), status)
 
-    def missing(self, form: str, what: str) -> Response:
+    def missing(self, form: str, object_name: str) -> Response:
         """Return the response about a missing object, in the form `404`, `code`, `null` or `ok`."""
         # HTTP 200 doesn't mean success: missing objects can be reported in each of these forms.
         if form in ("null", "ok"):
             return Response.json(self.envelope(None if form == "null" else NO_DATA))
         code = 400 if form == "code" else 404
-        return self.failed(code, f"{what}不存在", 200 if form == "code" else 404)
+        return self.failed(code, f"{object_name}不存在", 200 if form == "code" else 404)
 
     def no_such_route(self, call: Call, status: int = 404) -> Response:
         """Return the web framework's error for an unknown path (404), method (405) or type (415)."""
