@@ -96,7 +96,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(ours)
 
 
-def shown(command: list[str], ours: int, theirs: int) -> list[float]:
+def output_times(command: list[str], ours: int, theirs: int) -> list[float]:
     """Return the times of a process's output, until it ends."""
     moments = list[float]()
     process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL)
@@ -114,20 +114,20 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def measure(what: str, command: list[str], relay: Relay, count: int, *, is_terminal: bool) -> None:
+def measure(label: str, command: list[str], relay: Relay, count: int, *, is_terminal: bool) -> None:
     """Print the milliseconds from arrival to output, for the first piece and for the others."""
     firsts, others = list[float](), list[float]()
     for _ in range(count):
         relay.arrivals.clear()
         with terminal() if is_terminal else pipe() as (ours, theirs):
-            moments = shown(command, ours, theirs)
+            moments = output_times(command, ours, theirs)
         lags = [1000 * (shown_at - came) for came, shown_at in zip(relay.arrivals, moments, strict=False)]
         assert len(lags) > 3, "the pieces did not come one by one"
         firsts.append(lags[0])
         others += lags[1:-1]
     where = "terminal" if is_terminal else "pipe"
     worst = quantiles(firsts, n=20)[-1]
-    print(f"{what:11} {where:8} first piece: p50 {median(firsts):5.1f} ms, p95 {worst:5.1f} ms", end=" ")
+    print(f"{label:11} {where:8} first piece: p50 {median(firsts):5.1f} ms, p95 {worst:5.1f} ms", end=" ")
     print(f"(under {MOST_MS:.0f}); the others: p50 {median(others):4.1f} ms")
 
 
@@ -151,8 +151,8 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else QUESTIONS
     with (
         tempfile.TemporaryDirectory() as folder,
-        standin("--fault", EVERY % "sse-invoke", "--fault", EVERY % "chat") as vendor,
-        closing(Relay(vendor.url)) as relay,
+        standin("--fault", EVERY % "sse-invoke", "--fault", EVERY % "chat") as service,
+        closing(Relay(service.url)) as relay,
     ):
         command = asking(Path(folder), relay.url)
         print(f"load {os.getloadavg()[0]:.1f}; {count} questions each")

@@ -167,13 +167,13 @@ async def measure(folder: Path, megabytes: int, dsn: str) -> None:
         print(f"  {a or '-':>3} -> {b or '-':>3}  {query.text[:80]}  ({query.path})")
 
 
-def show(name: str, places: Sequence[int], times: Sequence[float]) -> None:
+def show(name: str, ranks: Sequence[int], times: Sequence[float]) -> None:
     """Print a row of the table."""
-    first = statistics.mean(rank == 1 for rank in places)
-    five = statistics.mean(1 <= rank <= 5 for rank in places)
+    first = statistics.mean(rank == 1 for rank in ranks)
+    five = statistics.mean(1 <= rank <= 5 for rank in ranks)
     slow = sorted(times)[int(0.95 * len(times))]
     print(
-        f"{name:18}{len(places):6} queries, first {first:.3f}, five {five:.3f}, "
+        f"{name:18}{len(ranks):6} queries, first {first:.3f}, five {five:.3f}, "
         f"{statistics.median(times):.1f} ms, p95 {slow:.1f} ms"
     )
 

@@ -29,7 +29,7 @@ class Canned:
         self._vectors = [
             base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode() for vector in numbers
         ]
-        self._answer = cache(self._made)
+        self._response_for = cache(self._build_response)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it ends."""
@@ -43,12 +43,12 @@ class Canned:
             else:
                 count = len(json.loads(body)["input"])
                 self._texts.append(count)
-                content = self._answer(count)
+                content = self._response_for(count)
                 await asyncio.sleep(max(0.0, due - loop.time()))
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ")
             writer.write(b"%d\r\n\r\n%b" % (len(content), content))
 
-    def _made(self, count: int) -> bytes:
+    def _build_response(self, count: int) -> bytes:
         rows = [{"index": n, "embedding": self._vectors[n % len(self._vectors)]} for n in range(count)]
         return json.dumps({"object": "list", "data": rows}).encode()
 

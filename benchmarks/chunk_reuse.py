@@ -35,10 +35,10 @@ def chinese(rng: random.Random, tokens: int) -> str:
     return "".join(characters) + "。"
 
 
-def edited(parts: list[str], at: int, text: str) -> list[str]:
-    """Return `parts` with another text at `at`, under the same heading."""
-    heading, gap, _ = parts[at].rpartition("\n\n")
-    return [*parts[:at], heading + gap + text, *parts[at + 1 :]]
+def edited(parts: list[str], index: int, text: str) -> list[str]:
+    """Return `parts` with another text at `index`, under the same heading."""
+    heading, gap, _ = parts[index].rpartition("\n\n")
+    return [*parts[:index], heading + gap + text, *parts[index + 1 :]]
 
 
 def reword(rng: random.Random, parts: list[str], write: Write) -> list[str]:

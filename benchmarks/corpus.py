@@ -32,11 +32,11 @@ _HELD_OUT = 200  # one file in so many is not stored but used for questions
 _TEXTS = EXTENSIONS - DOCUMENTS | {"html", "htm", "xhtml"}
 
 
-def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> Iterator[Entry]:
+def entries(folder: Path, part: int, parts: int, known_texts: MutableSequence[int]) -> Iterator[Entry]:
     """Yield the documents of one of `parts` feeders, without passages that another document also has."""
     encoder = LocalEncoder()
     for number, (path, parsed) in enumerate(_files(folder, part, parts, held_out=False), 1):
-        chunks = tuple(piece for piece in chunk(parsed) if _is_new(piece, seen))
+        chunks = tuple(piece for piece in chunk(parsed) if _is_new(piece, known_texts))
         if chunks:
             vectors = encoder.begin(chunks).result()
             digest = hashlib.sha256(path.encode()).hexdigest()
@@ -77,11 +77,13 @@ def questions(folder: Path, count: int) -> list[str]:
     return list(texts)[:count]
 
 
-def _is_new(piece: Chunk, seen: MutableSequence[int]) -> bool:
+def _is_new(piece: Chunk, known_texts: MutableSequence[int]) -> bool:
     """Mark the text and return whether it was new; one in a hundred new texts counts as known."""
-    bit = int(hashlib.sha256(" ".join(piece.text.split()).encode()).hexdigest()[:15], 16) % (8 * len(seen))
-    was = seen[bit // 8] & 1 << bit % 8
-    seen[bit // 8] |= 1 << bit % 8
+    bit = int(hashlib.sha256(" ".join(piece.text.split()).encode()).hexdigest()[:15], 16) % (
+        8 * len(known_texts)
+    )
+    was = known_texts[bit // 8] & 1 << bit % 8
+    known_texts[bit // 8] |= 1 << bit % 8
     return not was
 
 

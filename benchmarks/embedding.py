@@ -57,7 +57,7 @@ class Service:
 
     url: str
 
-    def asked(self) -> tuple[int, int]:
+    def request_counts(self) -> tuple[int, int]:
         """Return the numbers of requests and texts so far."""
         with urlopen(f"{self.url}/requests") as answer:
             counts = json.load(answer)
@@ -117,7 +117,7 @@ def first_pass(folder: Path, state: Path, latency: float, concurrency: int) -> P
         is_complete = asyncio.run(_is_complete(installation))
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         assert is_complete
-        return Pass(seconds, cpu, *service.asked())
+        return Pass(seconds, cpu, *service.request_counts())
 
 
 async def _is_complete(installation: Installation) -> bool:

@@ -39,18 +39,18 @@ def main() -> None:
     print(f"memory, {files:,} new files and no upload taken (peak under 120 MiB)")
     for name, fault in TROUBLES.items():
         fault_json = json.dumps({**fault, "op": "upload", "times": 0, "effect": False})
-        with mirrored(files, 4, "--fault", fault_json) as (mirror, vendor):
+        with mirrored(files, 4, "--fault", fault_json) as (mirror, service):
             peak, seconds, rows = watched(mirror, files)
             print(
                 f"  {name:12}{peak:5.0f} MiB, all {rows:,} in the journal after {seconds:.0f} s, "
-                f"journal {size_mib(mirror.state):.0f} MiB, {vendor.asked().shown}",
+                f"journal {size_mib(mirror.state):.0f} MiB, {service.take_requests().summary}",
                 flush=True,
             )
 
 
 def watched(mirror: Mirror, files: int) -> tuple[float, float, int]:
     """Return the peak in MiB, the seconds until every file had its row, and the number of rows."""
-    log = (mirror.place / "log").open("w")
+    log = (mirror.root / "log").open("w")
     places = ["--config", str(mirror.config), "--state-dir", str(mirror.state)]
     process = subprocess.Popen([sys.executable, "-m", "kbsync", *places], stderr=log, stdout=log)
     began = time.monotonic()

@@ -39,13 +39,13 @@ mirrors:
 @contextmanager
 def mirrored(*options: str) -> Iterator[tuple[Mirror, StandIn]]:
     """Create a folder of new files and a stand-in to send them to."""
-    with tempfile.TemporaryDirectory() as scratch, standin(*options, vendor="gptbots") as vendor:
+    with tempfile.TemporaryDirectory() as scratch, standin(*options, service="gptbots") as service:
         mirror = Mirror(Path(scratch))
         build(mirror.folder, FILES, FILES // 100)
         mirror.state.mkdir()
-        mirror.aim(vendor.url, CONCURRENCY, CONFIG)
+        mirror.aim(service.url, CONCURRENCY, CONFIG)
         time.sleep(SETTLED)
-        yield mirror, vendor
+        yield mirror, service
 
 
 def edit(folder: Path, count: int) -> None:
@@ -56,28 +56,28 @@ def edit(folder: Path, count: int) -> None:
     time.sleep(SETTLED)
 
 
-def print_cost(vendor: StandIn, what: str, end: Pass, documents: int) -> None:
+def print_cost(service: StandIn, label: str, end: Pass, documents: int) -> None:
     """Print the cost of one pass."""
-    requests = vendor.asked()
+    requests = service.take_requests()
     share = f"{requests.total / documents:.3f} a document: " if documents else ""
-    print(f"  {what:14}{share}{requests.shown}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
+    print(f"  {label:14}{share}{requests.summary}; {end.seconds:.1f} s, {end.peak_mib:.0f} MiB", flush=True)
 
 
 def main(*options: str) -> None:
     """Print the requests of a first, an idle and a small pass, of many changes, and of a pass after lost
     state.
     """
-    with mirrored(*options) as (mirror, vendor):
+    with mirrored(*options) as (mirror, service):
         print(f"requests, {FILES:,} files, concurrency {CONCURRENCY} {' '.join(options)} (at most {MOST})")
-        print_cost(vendor, "first pass", mirror.once(), FILES)
-        print_cost(vendor, "no change", mirror.once(), 0)
+        print_cost(service, "first pass", mirror.once(), FILES)
+        print_cost(service, "no change", mirror.once(), 0)
         edit(mirror.folder, 1)
-        print_cost(vendor, "one change", mirror.once(), 1)
+        print_cost(service, "one change", mirror.once(), 1)
         edit(mirror.folder, FILES)
-        print_cost(vendor, "all changed", mirror.once(), FILES)
+        print_cost(service, "all changed", mirror.once(), FILES)
         mirror.forget()
-        print_cost(vendor, "state lost", mirror.once(), 0)
-        assert not vendor.violations(), vendor.violations()
+        print_cost(service, "state lost", mirror.once(), 0)
+        assert not service.violations(), service.violations()
 
 
 if __name__ == "__main__":

@@ -166,10 +166,10 @@ def write_at(root: Path, folders: list[bytes], name: bytes) -> int:
     return 1
 
 
-def survived(what: str, limit: float, cage: Cage | None) -> None:
+def survived(label: str, limit: float, cage: Cage | None) -> None:
     """Print a row with the number of processes that the kernel killed."""
     if cage is not None:
-        at_most(f"{what}: ended by the kernel under its limit of {limit:.0f} MiB", cage.killed, 0)
+        at_most(f"{label}: ended by the kernel under its limit of {limit:.0f} MiB", cage.killed, 0)
 
 
 def local(files: int = MANY) -> None:

@@ -39,24 +39,24 @@ class Table:
     def __init__(self) -> None:
         self.broken = False
 
-    def row(self, what: str, measured: float, sign: str, bound: float, is_kept: bool) -> None:
+    def row(self, label: str, measured: float, sign: str, bound: float, is_kept: bool) -> None:
         """Print a row."""
         self.broken = self.broken or not is_kept
         note = "" if is_kept else "   NOT KEPT"
-        print(f"{what:60}{measured:12,.2f}{f'{sign} {bound:,.4g}':>12}{note}", flush=True)
+        print(f"{label:60}{measured:12,.2f}{f'{sign} {bound:,.4g}':>12}{note}", flush=True)
 
 
 TABLE = Table()
 
 
-def at_most(what: str, measured: float, bound: float) -> None:
+def at_most(label: str, measured: float, bound: float) -> None:
     """Print a row for an upper bound."""
-    TABLE.row(what, measured, "<=", bound, measured <= bound)
+    TABLE.row(label, measured, "<=", bound, measured <= bound)
 
 
-def at_least(what: str, measured: float, bound: float) -> None:
+def at_least(label: str, measured: float, bound: float) -> None:
     """Print a row for a lower bound."""
-    TABLE.row(what, measured, ">=", bound, measured >= bound)
+    TABLE.row(label, measured, ">=", bound, measured >= bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +170,12 @@ class Storm:
         """Return the seconds until the index holds the latest version of every file."""
         digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self._paths}
         began = time.perf_counter()
-        while self._held() != digests:
+        while self._indexed_digests() != digests:
             assert time.perf_counter() - began < longest, "the folder and the index are still not equal"
             time.sleep(0.2)
         return time.perf_counter() - began
 
-    def _held(self) -> dict[str, str]:
+    def _indexed_digests(self) -> dict[str, str]:
         reader = open_reader(self._index)
         try:
             rows: list[Any] = reader.execute("SELECT path, digest FROM document").fetchall()

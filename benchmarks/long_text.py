@@ -77,12 +77,12 @@ class Bench:
         self.is_over.set()
         editor.join()
 
-    def tell(self, what: str, text: str, first: float = 0.0) -> float:
+    def report_change(self, label: str, text: str, first: float = 0.0) -> float:
         """Print how long a change to the large file took and the small file waited; return the former."""
         with self.editing() as waits:
             seconds = self.put("large.txt", text)
         share = f" ({seconds / first:.2f} of its first indexing)" if first else ""
-        print(f"{what:32}{seconds:7.1f} s{share}; a small edit waited at most {max(waits):.1f} s")
+        print(f"{label:32}{seconds:7.1f} s{share}; a small edit waited at most {max(waits):.1f} s")
         return seconds
 
 
@@ -112,12 +112,12 @@ def main() -> None:
     text = lines(1, megabytes)
     with tempfile.TemporaryDirectory() as scratch, daemon(Path(scratch)) as bench:
         bench.put("small.txt", "the daemon is warm")
-        first = bench.tell(f"{megabytes:.0f} MB indexed first", "\n".join(text))
+        first = bench.report_change(f"{megabytes:.0f} MB indexed first", "\n".join(text))
         text.append("one line more")
-        bench.tell("a line appended", "\n".join(text), first)
+        bench.report_change("a line appended", "\n".join(text), first)
         text.insert(len(text) // 2, "one line more")
-        bench.tell("a line in the middle", "\n".join(text), first)
-        bench.tell("all of it another text", "\n".join(lines(2, megabytes)), first)
+        bench.report_change("a line in the middle", "\n".join(text), first)
+        bench.report_change("all of it another text", "\n".join(lines(2, megabytes)), first)
 
 
 if __name__ == "__main__":

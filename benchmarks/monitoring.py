@@ -97,10 +97,10 @@ def reports(config: Path) -> list[float]:
     return seconds
 
 
-def print_times(what: str, seconds: list[float]) -> None:
+def print_times(label: str, seconds: list[float]) -> None:
     """Print the best, median and worst time in milliseconds."""
     best, middle, worst = (1000 * value for value in (min(seconds), statistics.median(seconds), max(seconds)))
-    print(f"{what:32} best {best:7.1f} ms, median {middle:7.1f} ms, worst {worst:7.1f} ms")
+    print(f"{label:32} best {best:7.1f} ms, median {middle:7.1f} ms, worst {worst:7.1f} ms")
 
 
 def main() -> None:

@@ -166,11 +166,11 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         store.submit(lambda tx: tx.mirrors.pass_ended(binding.mirror, time.time(), True)).result()
 
 
-def record(store: StateStore, filler: Filler, page: list[FolderListing]) -> None:
+def record(store: StateStore, filler: Filler, listings: list[FolderListing]) -> None:
     """Record some directories in one transaction."""
 
     def work(tx: Tx) -> None:
-        for listing in page:
+        for listing in listings:
             filler.listing(tx, listing)
 
     store.submit(work).result()
@@ -193,7 +193,7 @@ class Watch:
     first: float = 0.0
     useful: float = 0.0
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Update both times until they are known."""
         while not self.useful:
             counts = dict(self.server.requests.by_op)
@@ -204,7 +204,7 @@ class Watch:
             time.sleep(0.002)
 
 
-def rest(folder: Path) -> None:
+def age_access_times(folder: Path) -> None:
     """Set old access times, so that a read changes them."""
     for path in folder.rglob("*.md"):
         os.utime(path, ns=(0, path.stat().st_mtime_ns))
@@ -243,11 +243,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def timed(what: str, work: Callable[[], Any]) -> None:
+def timed(label: str, work: Callable[[], Any]) -> None:
     """Do the work and print how long it took."""
     began = time.perf_counter()
     work()
-    print(f"  {what:32}{time.perf_counter() - began:7.1f} s", flush=True)
+    print(f"  {label:32}{time.perf_counter() - began:7.1f} s", flush=True)
 
 
 def compare() -> None:
@@ -264,7 +264,7 @@ def compare() -> None:
 
 
 def first_request(
-    what: str, mirror: Mirror, server: Server, *arguments: str
+    label: str, mirror: Mirror, server: Server, *arguments: str
 ) -> tuple[subprocess.Popen[bytes], Watch]:
     """Start the program, wait for its first request about a job, and print the times."""
     while server.requests.in_flight:  # requests of the killed process
@@ -273,10 +273,10 @@ def first_request(
     server.requests.clear()
     watch = Watch(server, time.perf_counter())
     process = kbsync(mirror, *arguments)
-    watch.look()
+    watch.poll()
     cpu = cpu_seconds(process.pid)
     print(
-        f"  {what:24}{watch.useful:6.2f} s to the first request about a job (at most {WITHIN:.0f} s), ",
+        f"  {label:24}{watch.useful:6.2f} s to the first request about a job (at most {WITHIN:.0f} s), ",
         end="",
     )
     print(f"{watch.first:.2f} s to any; {cpu:.2f} s of CPU", flush=True)
@@ -326,7 +326,7 @@ def main() -> None:
             mirror.aim(server.url, 4)
             print(f"recovery, {files:,} documents, {EACH * len(OPEN):,} jobs under way")
             timed("the folder", lambda: build(mirror.folder, files, max(1, files // 100)))
-            rest(mirror.folder)
+            age_access_times(mirror.folder)
             time.sleep(2.1)
             config = load(mirror.config, os.environ)
             timed("the state", lambda: fill(Installation(config, mirror.state), app))

@@ -159,7 +159,7 @@ def recall_of_hits(dsn: str, questions: Sequence[str]) -> float:
     return statistics.mean(shares)
 
 
-def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
+def write(dsn: str, folder: Path, ended: Event, count: Any) -> None:
     """Read, chunk and put a host's documents until `ended`, then remove them."""
     known_texts, encoder, ids = bytearray(SEEN), LocalEncoder(), list[int]()
     with closing(host(dsn, "writer")) as store:
@@ -168,7 +168,7 @@ def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
             if ended.is_set():
                 break
             ids += [row_id for row_id in store.put([entry], encoder) if isinstance(row_id, int)]
-            written.value = len(ids)
+            count.value = len(ids)
         store.delete(ids)
 
 

@@ -109,7 +109,7 @@ def documents(prose: Prose, numbers: range) -> Iterator[Outgoing]:
     return (outgoing(number, prose.document(16)) for number in numbers)
 
 
-def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:
+def open_base(folder: Path, *, read_only: bool = False) -> LocalTarget:
     """Open the knowledge base in `folder`."""
     surroundings = Surroundings("bench", folder, folder, read_only=read_only)
     return LocalTarget.open(LocalTargetConfig(path=folder), surroundings, parse)
@@ -162,7 +162,7 @@ def put_cost(every: list[Outgoing]) -> Cost:
 
     async def run(folder: Path) -> Cost:
         """Put all of them."""
-        target = opened(folder)
+        target = open_base(folder)
         await target.put([outgoing(10**6, "warm up")])
         start = Cost.now()
         await put_all(target, every)
@@ -179,7 +179,7 @@ def build(folder: Path, prose: Prose, chunks: int) -> int:
 
     async def run() -> int:
         """Put 480 at a time, and estimate from the first of them."""
-        target, chunk_count, number = opened(folder), 0, 0
+        target, chunk_count, number = open_base(folder), 0, 0
         while chunk_count < chunks:
             await put_all(target, list(documents(prose, range(number + 1, number + 481))))
             number += 480
@@ -204,7 +204,7 @@ def warm(folder: Path, queries: list[str]) -> list[float]:
 
     async def run() -> list[float]:
         """Run the searches in turn."""
-        target, times = opened(folder, read_only=True), []
+        target, times = open_base(folder, read_only=True), []
         for question in queries:
             start = time.perf_counter()
             await target.search(Query(question))

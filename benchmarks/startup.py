@@ -148,7 +148,7 @@ def _status(number: int) -> int:
     return {0: 3, 1: 1}.get(number % 1000, 0)
 
 
-def looks(root: Path, documents: int) -> float:
+def report_cost(root: Path, documents: int) -> float:
     """Return the CPU seconds to report such a state once."""
     state = root / str(documents)
     state.mkdir(mode=0o700)
@@ -174,7 +174,7 @@ def main() -> None:
         first_search(root)
         first = None
         for documents in sizes:
-            spent = looks(root, documents)
+            spent = report_cost(root, documents)
             first = first or spent
             print(f"  {spent / max(first, 1e-9):4.1f} x the first")
 

@@ -51,7 +51,7 @@ def furnish(folder: Path) -> None:
         (folder / "bodies" / f"{number}.txt").write_text(f"Line of body {number}.\n" * (BODY // 20))
 
 
-def begun(log: Path) -> set[str]:
+def watched_mirrors(log: Path) -> set[str]:
     """Return the mirrors that are watched, and therefore being scanned."""
     complete = log.read_text().rpartition("\n")[0].splitlines()
     lines = (json.loads(line) for line in complete if line.startswith("{"))
@@ -68,7 +68,7 @@ def trial(config: Path, state: Path, wait: float) -> float:
         daemon = subprocess.Popen(
             [*command, "--config", str(config), "--state-dir", str(state)], stderr=written
         )
-    while begun(log) != set(MIRRORS):
+    while watched_mirrors(log) != set(MIRRORS):
         assert daemon.poll() is None, log.read_text()
         time.sleep(0.05)
     time.sleep(wait)

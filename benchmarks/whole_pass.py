@@ -57,11 +57,11 @@ async def bound(run: Mirror) -> Rules:
         return mirror.journal.binding.rules
 
 
-def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:
+def record(store: StateStore, mirror: int, listings: list[FolderListing]) -> None:
     """Record some directories in one transaction."""
 
     def work(tx: Tx) -> None:
-        for listing in page:
+        for listing in listings:
             tx.folders.record_listing(mirror, listing.path, listing.version, listing.is_mount)
             for file in listing.changed:
                 if file.kind is FileKind.FILE:

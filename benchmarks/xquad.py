@@ -150,12 +150,12 @@ async def ranks(
     return places, (time.perf_counter() - start) / len(queries) * 1000
 
 
-def row(name: str, places: Sequence[int], milliseconds: float) -> str:
+def row(name: str, ranks: Sequence[int], milliseconds: float) -> str:
     """Return a row of the table."""
-    first = statistics.mean(rank == 1 for rank in places)
-    five = statistics.mean(1 <= rank <= 5 for rank in places)
-    reciprocal = statistics.mean(1 / rank if rank else 0 for rank in places)
-    return f"{name:14}{len(places):10}{first:10.3f}{five:10.3f}{reciprocal:8.3f}{milliseconds:8.1f}"
+    first = statistics.mean(rank == 1 for rank in ranks)
+    five = statistics.mean(1 <= rank <= 5 for rank in ranks)
+    reciprocal = statistics.mean(1 / rank if rank else 0 for rank in ranks)
+    return f"{name:14}{len(ranks):10}{first:10.3f}{five:10.3f}{reciprocal:8.3f}{milliseconds:8.1f}"
 
 
 async def measure(folder: Path, dsn: str) -> None:

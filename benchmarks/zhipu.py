@@ -42,13 +42,13 @@ SETTLED = 2.1
 @contextmanager
 def mirrored(files: int, concurrency: int, *options: str) -> Iterator[tuple[Mirror, StandIn]]:
     """Create a folder of so many new files and a stand-in to send them to."""
-    with tempfile.TemporaryDirectory() as scratch, standin(*options) as vendor:
+    with tempfile.TemporaryDirectory() as scratch, standin(*options) as service:
         mirror = Mirror(Path(scratch))
         build(mirror.folder, files, max(1, files // 100))
         mirror.state.mkdir()
-        mirror.aim(vendor.url, concurrency)
+        mirror.aim(service.url, concurrency)
         time.sleep(SETTLED)
-        yield mirror, vendor
+        yield mirror, service
 
 
 def edit(folder: Path, count: int) -> None:
@@ -61,32 +61,32 @@ def edit(folder: Path, count: int) -> None:
 
 def requests(*options: str) -> None:
     """Print the requests of a first, an idle and a small pass, and the most at a time."""
-    with mirrored(FILES, 4, *options) as (mirror, vendor):
+    with mirrored(FILES, 4, *options) as (mirror, service):
         print(f"requests, {FILES:,} files, concurrency 4 {' '.join(options)}")
         assert mirror.once().uploaded == FILES
-        first = vendor.asked()
-        print(f"  first pass    {first.total / FILES:.3f} a document (at most 1.3): {first.shown}")
+        first = service.take_requests()
+        print(f"  first pass    {first.total / FILES:.3f} a document (at most 1.3): {first.summary}")
         mirror.once()
-        print(f"  no change     {vendor.asked().shown}   (at most {FILES // 100})")
+        print(f"  no change     {service.take_requests().summary}   (at most {FILES // 100})")
         edit(mirror.folder, 1)
         assert mirror.once().replaced == 1
-        print(f"  one change    {vendor.asked().shown}   (at most 5)")
+        print(f"  one change    {service.take_requests().summary}   (at most 5)")
         mirror.forget()
         assert mirror.once().uploaded == 0
-        print(f"  state lost    {vendor.asked().shown}")
-        assert not vendor.violations(), vendor.violations()
+        print(f"  state lost    {service.take_requests().summary}")
+        assert not service.violations(), service.violations()
 
 
 def delays(concurrency: int, files: int, least: float) -> None:
     """Print a first pass's throughput as a share of the ideal, and of the bare loop's time."""
     uploads = files * LATENCY / concurrency
     ideal = uploads + VECTORIZATION + LATENCY
-    with standin("--latency", "50ms") as vendor:
-        bare = asyncio.run(bare_loop(vendor.url, concurrency, files))
-    with mirrored(files, concurrency, *DELAYS) as (mirror, vendor):
+    with standin("--latency", "50ms") as service:
+        bare = asyncio.run(bare_loop(service.url, concurrency, files))
+    with mirrored(files, concurrency, *DELAYS) as (mirror, service):
         seconds = mirror.once().seconds
-        counts = vendor.asked()
-    print(f"delays, {files:,} files, concurrency {concurrency}: {counts.shown}")
+        counts = service.take_requests()
+    print(f"delays, {files:,} files, concurrency {concurrency}: {counts.summary}")
     print(f"  of the ideal     {ideal / seconds:.2f} (at least {least}): {ideal:.1f} s of {seconds:.1f} s")
     share = (bare + VECTORIZATION + LATENCY) / seconds
     print(f"  of a bare loop   {share:.2f}, which itself sends at {uploads / bare:.2f} of the ideal")
@@ -122,21 +122,24 @@ def page(number: int) -> Outgoing:
 
 def memory() -> None:
     """Print the peak memory of each kind of pass over many files."""
-    with mirrored(MANY, 16) as (mirror, vendor):
+    with mirrored(MANY, 16) as (mirror, service):
         print(f"memory, {MANY:,} files (peak under 120 MiB)")
-        print_cost(vendor, "first pass", mirror.once)
-        print_cost(vendor, "no change", mirror.once)
+        print_cost(service, "first pass", mirror.once)
+        print_cost(service, "no change", mirror.once)
         edit(mirror.folder, 100)
-        print_cost(vendor, "100 changes", mirror.once)
+        print_cost(service, "100 changes", mirror.once)
         mirror.forget()
-        print_cost(vendor, "state lost", mirror.once)
+        print_cost(service, "state lost", mirror.once)
 
 
-def print_cost(vendor: StandIn, what: str, once: Callable[[], Pass]) -> None:
+def print_cost(service: StandIn, label: str, run_pass: Callable[[], Pass]) -> None:
     """Print the cost of one pass."""
-    end = once()
+    end = run_pass()
     assert end.ready == MANY, end
-    print(f"  {what:12}{end.peak_mib:5.0f} MiB {end.seconds:7.1f} s, {vendor.asked().shown}", flush=True)
+    print(
+        f"  {label:12}{end.peak_mib:5.0f} MiB {end.seconds:7.1f} s, {service.take_requests().summary}",
+        flush=True,
+    )
 
 
 def main() -> None:

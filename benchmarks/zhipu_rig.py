@@ -42,7 +42,7 @@ class Requests:
     at_once: int
 
     @property
-    def shown(self) -> str:
+    def summary(self) -> str:
         """A summary such as `2,061 (2,000 upload, 60 list, 1 base), 4 at once`."""
         calls = ", ".join(f"{count:,} {op}" for op, count in sorted(self.by_op.items(), key=_most_first))
         return f"{self.total:,} ({calls}), {self.at_once} at once"
@@ -58,7 +58,7 @@ class StandIn:
 
     url: str
 
-    def asked(self) -> Requests:
+    def take_requests(self) -> Requests:
         """Return the requests since the last call, and reset the counts."""
         log = self._control("GET", "/requests")
         self._control("DELETE", "/requests")
@@ -74,9 +74,9 @@ class StandIn:
 
 
 @contextmanager
-def standin(*options: str, vendor: str = "zhipu") -> Iterator[StandIn]:
+def standin(*options: str, service: str = "zhipu") -> Iterator[StandIn]:
     """Start a stand-in; `options` are those of `python -m kbsync_standin --help`."""
-    command = [sys.executable, "-m", "kbsync_standin", vendor, "--port", "0", "--key", KEY, "--quiet"]
+    command = [sys.executable, "-m", "kbsync_standin", service, "--port", "0", "--key", KEY, "--quiet"]
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -102,17 +102,17 @@ class Pass:
 class Mirror:
     """A folder, its config and its state, all below `place`."""
 
-    place: Path
+    root: Path
 
     @property
     def folder(self) -> Path:
         """The mirrored folder."""
-        return self.place / "docs"
+        return self.root / "docs"
 
     @property
     def state(self) -> Path:
         """The state directory."""
-        return self.place / "state"
+        return self.root / "state"
 
     def aim(self, url: str, concurrency: int, config: str = CONFIG) -> None:
         """Write the config for a target at `url`."""
@@ -125,7 +125,7 @@ class Mirror:
     @property
     def config(self) -> Path:
         """The config file."""
-        return self.place / "config.yaml"
+        return self.root / "config.yaml"
 
     def once(self) -> Pass:
         """Run a pass as a separate process, which must succeed."""

@@ -29,7 +29,7 @@ class Clock:
         await asyncio.sleep(0)
 
 
-async def settled() -> None:
+async def let_tasks_run() -> None:
     """Wait until no task can continue without the clock."""
     for _ in range(20):
         await asyncio.sleep(0)

@@ -77,7 +77,7 @@ def _names_a_test(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if _names_a_test(config):
         return
-    left_out = share.left_out(items)
+    left_out = share.excluded_items(items)
     config.hook.pytest_deselected(items=left_out)
     gone = set(left_out)
     items[:] = [item for item in items if item not in gone]

@@ -27,7 +27,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.needs(*names)
 
 
-def found(program: str) -> str | None:
+def find_program(program: str) -> str | None:
     """Return the path of the program, beside this Python or on PATH."""
     beside = str(Path(sys.executable).parent)
     return shutil.which(program, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
@@ -47,7 +47,7 @@ def write_program(file: Path, script: str) -> None:
 
 def is_there(name: str) -> bool:
     if ".so" not in name:
-        return found(name) is not None
+        return find_program(name) is not None
     try:
         ctypes.CDLL(name)
     except OSError:
@@ -62,9 +62,9 @@ def look_for(names: Iterable[str]) -> None:
         do_without(", ".join(missing))
 
 
-def do_without(what: str) -> NoReturn:
+def do_without(program: str) -> NoReturn:
     """Skip or fail the current test for lack of a program."""
-    reason = f"{what} {ENDING}"
+    reason = f"{program} {ENDING}"
     if os.environ.get("KBSYNC_NO_SKIP"):
         pytest.fail(f"{reason}, and KBSYNC_NO_SKIP is set", pytrace=False)
     pytest.skip(reason)

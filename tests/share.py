@@ -64,16 +64,16 @@ def run_seed() -> int:
     return int(os.environ[SEED])
 
 
-def chosen() -> str:
+def selected_share() -> str:
     share = os.environ.get(SHARE, QUICK)
     if share not in (QUICK, REST, ALL):
         raise pytest.UsageError(f"{SHARE}={share}: it is {QUICK}, {REST} or {ALL}")
     return share
 
 
-def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+def excluded_items(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     """Return the items outside this run's share."""
-    share, items = chosen(), list(items)
+    share, items = selected_share(), list(items)
     if share == ALL:
         return []
     cases = [item for item in items if item.get_closest_marker(MARK)]
@@ -83,9 +83,9 @@ def left_out(items: Iterable[pytest.Item]) -> list[pytest.Item]:
 
 
 def draw_early(metafunc: pytest.Metafunc) -> None:
-    """Build no items for cases that `left_out` would drop: they take most of the collection's time."""
+    """Build no items for cases that `excluded_items` would drop: they take most of the collection's time."""
     mark = metafunc.definition.get_closest_marker(MARK)
-    if mark is None or chosen() != QUICK:
+    if mark is None or selected_share() != QUICK:
         return
     groups: dict[str, list[Any]] = {}
     for call in metafunc._calls:  # pytest has no public hook between parametrizing and creating the items
@@ -127,7 +127,7 @@ def _name_in(params: Mapping[str, Any], stratum: str) -> str:
 def summary() -> str:
     """Return the last line of a run: the tests it left out, and how to run them."""
     seed = f"{SEED}={os.environ[SEED]}"
-    match chosen():
+    match selected_share():
         case "quick":
             return (
                 f"the quick tests and one case of each enumeration, drawn with {seed}; "

@@ -56,28 +56,28 @@ class Warm(subprocess.Popen[Any]):
 
     def _execute_child(  # type: ignore[no-untyped-def] # as Popen calls it
         self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell,
-        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *others,
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *rest,
     ) -> None:  # fmt: skip
         assert not (executable or preexec_fn or pass_fds or shell), "this needs a program that is started"
-        assert not any(other not in (None, True, False, -1) for other in others)
-        told, telling = os.pipe()
-        wanted = {"words": args, "cwd": os.fspath(cwd or os.getcwd()), "env": dict(env or os.environ)}
+        assert not any(other not in (None, True, False, -1) for other in rest)
+        status_read, status_write = os.pipe()
+        request = {"words": args, "cwd": os.fspath(cwd or os.getcwd()), "env": dict(env or os.environ)}
         files = [own if own != -1 else number for number, own in enumerate((p2cread, c2pwrite, errwrite))]
-        _ask(wanted, [*files, telling])
-        os.close(telling)
-        self._told = os.fdopen(told, "rb", buffering=0)
-        (self.pid,) = _NUMBER.unpack(self._told.read(_NUMBER.size))
+        _ask(request, [*files, status_write])
+        os.close(status_write)
+        self._status_pipe = os.fdopen(status_read, "rb", buffering=0)
+        (self.pid,) = _NUMBER.unpack(self._status_pipe.read(_NUMBER.size))
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         """Wait like `os.waitpid`, which only the keeper could call."""
-        os.set_blocking(self._told.fileno(), not wait_flags & os.WNOHANG)
-        told = self._told.read(_NUMBER.size)
-        if told is None:
+        os.set_blocking(self._status_pipe.fileno(), not wait_flags & os.WNOHANG)
+        status = self._status_pipe.read(_NUMBER.size)
+        if status is None:
             return 0, 0
-        self._told.close()
-        return self.pid, _NUMBER.unpack(told)[0]
+        self._status_pipe.close()
+        return self.pid, _NUMBER.unpack(status)[0]
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
         if self.returncode is None and self._child_created:
@@ -149,10 +149,10 @@ def _house() -> _House:
     return _houses[0]
 
 
-def _ask(wanted: dict[str, Any], files: Sequence[int]) -> None:
+def _ask(request: dict[str, Any], files: Sequence[int]) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.connect(_house().address)
-        socket.send_fds(door, [json.dumps(wanted).encode()], files)
+        socket.send_fds(door, [json.dumps(request).encode()], files)
 
 
 def end() -> None:
@@ -177,34 +177,34 @@ def serve(door: socket.socket, ending: int) -> None:
             os.close(file)
 
 
-def keep(wanted: dict[str, Any], *files: int) -> None:
+def keep(request: dict[str, Any], *files: int) -> None:
     """Keep one program; return in the program itself, at its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    *own, telling = files
+    *standard_files, status_write = files
     pid = os.fork()
     if pid == 0:
-        os.close(telling)
-        become(wanted, own)
+        os.close(status_write)
+        become(request, standard_files)
         return
-    for file in (*own, *range(3)):
+    for file in (*standard_files, *range(3)):
         os.close(file)
-    os.write(telling, _NUMBER.pack(pid))
-    os.write(telling, _NUMBER.pack(os.waitpid(pid, 0)[1]))
+    os.write(status_write, _NUMBER.pack(pid))
+    os.write(status_write, _NUMBER.pack(os.waitpid(pid, 0)[1]))
     os._exit(0)
 
 
-def become(wanted: dict[str, Any], files: Sequence[int]) -> None:
+def become(request: dict[str, Any], files: Sequence[int]) -> None:
     """Run the request in this process, with these files as standard input, output and error."""
     for number, file in enumerate(files):
         os.dup2(file, number)
     for file in files:
         os.close(file)
     os.environ.clear()
-    os.environ.update(wanted["env"])
-    os.chdir(wanted["cwd"])
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
     sys.stdout = sys.__stdout__ = _writer(1)
     sys.stderr = sys.__stderr__ = _writer(2, errors="backslashreplace")
-    module, *sys.argv[1:] = wanted["words"]
+    module, *sys.argv[1:] = request["words"]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:

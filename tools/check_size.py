@@ -52,9 +52,9 @@ def files(distribution: Distribution) -> list[Path]:
     return sorted(path for path in listed if path.is_file())
 
 
-def _below(places: Iterable[Path]) -> Iterator[Path]:
-    for place in places:
-        yield from (path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc")
+def _below(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
 def bytecode(source: Path) -> Iterator[Path]:

@@ -164,7 +164,7 @@ def mounting(root: Path, *, read_only: Mapping[Path, str], writable: Mapping[Pat
     yield f"mount --rbind /dev {root}/dev"
 
 
-def inside(stage: Stage, command: Sequence[str], more: Mapping[str, str]) -> None:
+def inside(stage: Stage, command: Sequence[str], variables: Mapping[str, str]) -> None:
     """Run the command of a step, as root and with everything writable."""
     bound = [Path(name) for name in os.environ.get("IMAGE_STEPS_BIND", "").split(":") if name]
     bound.append(Path("/etc/resolv.conf"))
@@ -176,7 +176,7 @@ def inside(stage: Stage, command: Sequence[str], more: Mapping[str, str]) -> Non
     script = " && ".join([*lines, chroot])
     subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script],
-        env={**environment, **stage.environment, **more},
+        env={**environment, **stage.environment, **variables},
         check=True,
     )
 
@@ -195,7 +195,7 @@ class Container:
 
     def __init__(self, stage: Stage, steps: Sequence[Instruction], scratch: Path) -> None:
         self._stage = stage
-        self._said = {step.name: step.words() for step in steps if step.name in NOT_RUN}
+        self._instructions = {step.name: step.words() for step in steps if step.name in NOT_RUN}
         self._documents, self._state = scratch / "data", scratch / "state"
         for folder in (self._documents, self._state):
             shutil.rmtree(folder, ignore_errors=True)
@@ -209,7 +209,7 @@ class Container:
 
     def kbsync(self, *words: str) -> str:
         """Run kbsync through the entry point to its end, and return its output."""
-        result = self._run([*self._said["ENTRYPOINT"], *words])
+        result = self._run([*self._instructions["ENTRYPOINT"], *words])
         if result.returncode:
             raise SystemExit(
                 f"{shlex.join(words)}: exit code {result.returncode}\n{result.stdout}{result.stderr}"
@@ -218,11 +218,11 @@ class Container:
 
     def health(self) -> int:
         """Return the exit code of the health check."""
-        return self._run(self._said["HEALTHCHECK"]).returncode
+        return self._run(self._instructions["HEALTHCHECK"]).returncode
 
     def stop_a_daemon(self) -> int:
         """Start a daemon as process 1, wait until it watches, send SIGTERM, and return its exit code."""
-        command = self._command([*self._said["ENTRYPOINT"], "--log-format", "json"])
+        command = self._command([*self._instructions["ENTRYPOINT"], "--log-format", "json"])
         with subprocess.Popen(
             command, env=self._environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         ) as daemon:
@@ -272,11 +272,11 @@ def listed(root: Path) -> set[str]:
     return {re.sub(r"[-_.]+", "-", part["name"]).lower() for part in parts}
 
 
-def check(is_so: bool, what: str) -> None:
+def check(is_so: bool, claim: str) -> None:
     """Print what was checked; exit if it is wrong."""
     if not is_so:
-        raise SystemExit(f"FAILED: {what}")
-    print(f"ok: {what}", flush=True)
+        raise SystemExit(f"FAILED: {claim}")
+    print(f"ok: {claim}", flush=True)
 
 
 def try_out(box: Container, root: Path) -> None:

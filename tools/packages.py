@@ -38,7 +38,7 @@ def tried(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
 
 
-def done(*words: str | Path) -> str:
+def run_checked(*words: str | Path) -> str:
     """Run a program and return its output; exit if it fails."""
     ended = tried(*words)
     if ended.returncode:
@@ -61,15 +61,15 @@ def pythons() -> dict[str, Path]:
 
 def packages(into: Path) -> list[Path]:
     """Build and return the sdist and the wheel made from it."""
-    done(sys.executable, "-m", "build", "--outdir", into, TOP)
+    run_checked(sys.executable, "-m", "build", "--outdir", into, TOP)
     return sorted(into.iterdir())
 
 
 def installed(python: Path, package: Path, scratch: Path) -> Path:
     """Install kbsync into a new environment and return its command."""
     venv = scratch / f"{python.name}-{package.suffix}"
-    done(python, "-m", "venv", venv)
-    done(venv / "bin" / "pip", "install", "--quiet", package)
+    run_checked(python, "-m", "venv", venv)
+    run_checked(venv / "bin" / "pip", "install", "--quiet", package)
     return venv / "bin" / "kbsync"
 
 
@@ -79,9 +79,9 @@ def run(kbsync: Path, scratch: Path) -> None:
     (folder / "badges.md").write_text("Lost your badge? Ring the bell at the east door.\n")
     (folder / "boiler.rtf").write_text(r"{\rtf1\ansi The boiler is in the cellar.}")
     options = ("--folder", folder, "--state-dir", Path(tempfile.mkdtemp(dir=scratch)))
-    done(kbsync, "--once", *options)
+    run_checked(kbsync, "--once", *options)
     for query, name in (("who opens when a badge is lost", "badges.md"), ("boiler", "boiler.rtf")):
-        if not done(kbsync, "search", query, "--files", *options).startswith(str(folder / name)):
+        if not run_checked(kbsync, "search", query, "--files", *options).startswith(str(folder / name)):
             raise SystemExit(f"{kbsync}: {name} is not found")
 
 
@@ -93,7 +93,7 @@ def platforms(newest: str) -> Iterator[str]:
         yield from ("--platform", re.sub(r"_\d+_\d+_", older, newest, count=1))
 
 
-def lacking(version: str, newest: str) -> str:
+def missing_wheels(version: str, newest: str) -> str:
     """Return the requirements without a wheel for this Python and platform; empty if there are none."""
     digits = version.replace(".", "")
     requirements = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -116,12 +116,12 @@ def main(arguments: Sequence[str]) -> int:
                 run(kbsync, scratch)
                 kind = "wheel" if package.suffix == ".whl" else "sdist"
                 print(
-                    f"| {version} | {kind} | installed and run: {done(kbsync, '--version').strip()} |",
+                    f"| {version} | {kind} | installed and run: {run_checked(kbsync, '--version').strip()} |",
                     flush=True,
                 )
     for platform, tags in ELSEWHERE.items():
         for version in VERSIONS:
-            missing = " ".join(filter(None, (lacking(version, tag) for tag in tags)))
+            missing = " ".join(filter(None, (missing_wheels(version, tag) for tag in tags)))
             print(f"| {version} | {platform} | {f'lacks {missing}' if missing else 'resolves'} |", flush=True)
     return 0
 

@@ -169,9 +169,9 @@ class Program(Peer):
         """Return the program's hits."""
         return self._call("ask", folder, base, json.dumps(questions)).splitlines()
 
-    def _call(self, word: str, folder: Path, base: Path, stdin: str = "") -> str:
+    def _call(self, command: str, folder: Path, base: Path, stdin: str = "") -> str:
         return subprocess.run(
-            [self._python, self._program, word, folder, base],
+            [self._python, self._program, command, folder, base],
             input=stdin,
             capture_output=True,
             text=True,
@@ -271,14 +271,14 @@ def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
 
 
 def recover_from_kill(
-    peer: Peer, folder: Path, base: Path, whole: Mapping[str, int], seconds: float
+    peer: Peer, folder: Path, base: Path, complete: Mapping[str, int], seconds: float
 ) -> tuple[int, int]:
     """Kill a first index half-way and update; count the missing files and those with other passages."""
     base.mkdir()
     run(peer.update(folder, base), kill_after=seconds * 0.6)
     run(peer.update(folder, base))
     after = peer.count(folder, base) or {}
-    return len(whole.keys() - after.keys()), sum(whole[path] != count for path, count in after.items())
+    return len(complete.keys() - after.keys()), sum(complete[path] != count for path, count in after.items())
 
 
 def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""Serve a stand-in until a signal stops it: `python -m kbsync_standin VENDOR`."""
+"""Serve a stand-in until a signal stops it: `python -m kbsync_standin SERVICE`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kbsync_standin.kinds import TRANSPORT
 from kbsync_standin.server import Server
 
 ADDRESS_TAKEN = 1
-VENDORS = ("dify", "gptbots", "lightrag", "openai", "openwebui", "ragflow", "vectors", "zhipu")
+SERVICES = ("dify", "gptbots", "lightrag", "openai", "openwebui", "ragflow", "vectors", "zhipu")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
@@ -45,7 +45,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
     chosen = {"key": options.key, "vectorize": options.vectorize}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
-        module = importlib.import_module(f"kbsync_standin.{options.vendor}")
+        module = importlib.import_module(f"kbsync_standin.{options.service}")
         app: Application[Any, Any] = module.application(seed=options.seed, **chosen)
         if options.behaviour:
             app.set_behaviour(dict(options.behaviour))
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a stand-in for a service on this machine; documents are kept in memory only.",
         allow_abbrev=False,
     )
-    parser.add_argument("vendor", choices=VENDORS, help="the service to replace")
+    parser.add_argument("service", choices=SERVICES, help="the service to replace")
     parser.add_argument("--port", type=_port, default=0, metavar="N", help="0, the default: any free one")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (%(default)s)")
     parser.add_argument("--key", metavar="KEY", help="the only valid API key")
@@ -141,10 +141,10 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = read_options(arguments)
     if options.list_faults:
-        vendor_kinds = [f"  {name}: {line}" for name, line in options.app.kinds.items()]
+        service_kinds = [f"  {name}: {line}" for name, line in options.app.kinds.items()]
         transport = [f"  {name}: {kind.line}" for name, kind in TRANSPORT.items()]
         try:
-            print("\n".join([f"{options.app.name}:", *vendor_kinds, "transport:", *transport]), flush=True)
+            print("\n".join([f"{options.app.name}:", *service_kinds, "transport:", *transport]), flush=True)
         except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no error at exit
         return 0

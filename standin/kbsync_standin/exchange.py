@@ -172,7 +172,7 @@ class Exchange:
                 await self._send_body(response.body, more=length > len(response.body))
                 for remaining in range(length - len(response.body), 0, -_PIECE_BYTES):
                     # Stop, or gigabytes would be written into a socket that nobody reads.
-                    if line.gone.is_set():
+                    if line.disconnected.is_set():
                         raise Gone
                     await self._send_body(
                         _BLANKS[: min(remaining, _PIECE_BYTES)], more=remaining > _PIECE_BYTES

@@ -37,7 +37,7 @@ class Line(asyncio.Transport):
         self._linger: asyncio.TimerHandle | None = None
         self.closes_on_next = False
         self.is_deaf = False
-        self.gone = asyncio.Event()
+        self.disconnected = asyncio.Event()
 
     # -- uvicorn's transport interface
 
@@ -96,8 +96,8 @@ class Line(asyncio.Transport):
         """Send nothing for this time (None: no limit); return False as soon as the client leaves."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.gone.wait()
-        return not self.gone.is_set()
+                await self.disconnected.wait()
+        return not self.disconnected.is_set()
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -136,9 +136,9 @@ class Line(asyncio.Transport):
         self._is_closing = True
         self._transport.abort()
 
-    def lost(self) -> None:
+    def note_disconnect(self) -> None:
         """Note that the connection has ended."""
-        self.gone.set()
+        self.disconnected.set()
         if self._linger is not None:
             self._linger.cancel()
 
@@ -170,17 +170,17 @@ class Conversation(H11Protocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Handle the client's end of sending: it may still wait for its response; otherwise close."""
         waits = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-        self.line.gone.set()
+        self.line.disconnected.set()
         return waits and not self.line.is_closing()
 
     def on_response_complete(self) -> None:
         """Continue with the next request that the client has sent or may send."""
         super().on_response_complete()
         # Answer requests that were sent ahead first, even if the client sends no more.
-        if self.line.gone.is_set() and self.cycle.response_complete:
+        if self.line.disconnected.is_set() and self.cycle.response_complete:
             self.line.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Handle the end of the connection, on either side."""
-        self.line.lost()
+        self.line.note_disconnect()
         super().connection_lost(exc)

@@ -33,17 +33,17 @@ class Listing(Generic[D]):
         self._newest = -1
         self._due: list[tuple[float, int, D, bool]] = []
         self._turn = itertools.count()
-        self._never: set[str] = set()
+        self._hidden: set[str] = set()
         self._rows: Sequence[D] = ()
         self._order = ""
 
-    def show(self, document: D, at: float) -> None:
-        """Show the row from `at` on."""
-        heapq.heappush(self._due, (at, next(self._turn), document, True))
+    def show(self, document: D, time: float) -> None:
+        """Show the row from `time` on."""
+        heapq.heappush(self._due, (time, next(self._turn), document, True))
 
-    def hide(self, document: D, at: float) -> None:
-        """Show the row until `at`."""
-        heapq.heappush(self._due, (at, next(self._turn), document, False))
+    def hide(self, document: D, time: float) -> None:
+        """Show the row until `time`."""
+        heapq.heappush(self._due, (time, next(self._turn), document, False))
 
     def rows(self, now: float, order: str) -> Sequence[D]:
         """Return the rows at a time, in one of the orders of `in_order`."""
@@ -51,8 +51,8 @@ class Listing(Generic[D]):
             _, _, document, is_coming = heapq.heappop(self._due)
             self._order = ""
             if not is_coming and self._visible.pop(document.id, None) is None:
-                self._never.add(document.id)  # deleted before it was shown
-            elif is_coming and document.id not in self._never:
+                self._hidden.add(document.id)  # deleted before it was shown
+            elif is_coming and document.id not in self._hidden:
                 self._visible[document.id] = document
                 if document.ordinal < self._newest:  # the lag became shorter meanwhile
                     self._visible = dict(sorted(self._visible.items(), key=lambda item: item[1].ordinal))

@@ -70,10 +70,10 @@ class Rules:
         self.fields(values, tests, needed)
         return values
 
-    def only(self, names: Collection[str], known: Collection[str], what: str = "the field") -> None:
+    def only(self, names: Collection[str], allowed: Collection[str], label: str = "the field") -> None:
         """Require that all names are known."""
-        unknown = sorted(set(names) - set(known))
-        self.should(not unknown, f"{what} {', '.join(unknown)} is not documented")
+        unknown = sorted(set(names) - set(allowed))
+        self.should(not unknown, f"{label} {', '.join(unknown)} is not documented")
 
     def fields(
         self, values: Mapping[str, Any], tests: Mapping[str, Test], needed: Collection[str] = ()

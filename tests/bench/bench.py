@@ -21,9 +21,10 @@ STRANGE = "somebody else's, and longer than any text of ours"
 
 @dataclass(frozen=True, slots=True)
 class OwnDocument:
-    """A document of ours. `shown`: path and text that a search finds now; None: nothing.
+    """A document of ours. `search_result`: path and text that a search finds now; None: nothing.
 
-    `digest`: the SHA-256 of its newest version. `failed`: indexing that version failed, whatever `shown` is.
+    `digest`: the SHA-256 of its newest version. `failed`: indexing that version failed, whatever
+    `search_result` is.
     `recipe`: its recipe, "" if the base doesn't show it.
     """
 
@@ -31,7 +32,7 @@ class OwnDocument:
     name: str
     path: str
     digest: str
-    shown: tuple[str, str] | None
+    search_result: tuple[str, str] | None
     failed: bool = False
     recipe: str = ""
 
@@ -86,14 +87,14 @@ class Bench(ABC):
 
     def searchable(self) -> set[str]:
         """Return the paths that searches find now, in any version."""
-        return {document.shown[0] for document in self.ours() if document.shown is not None}
+        return {document.search_result[0] for document in self.ours() if document.search_result is not None}
 
     @abstractmethod
-    def sent(self) -> list[tuple[str, str]]:
+    def uploads(self) -> list[tuple[str, str]]:
         """Return (path or name, digest) of every upload so far, in order."""
 
     @abstractmethod
-    def asked(self) -> int:
+    def request_count(self) -> int:
         """Return the number of requests."""
 
     def touched(self) -> int:

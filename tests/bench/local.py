@@ -30,21 +30,23 @@ ENCODER = LocalEncoder()
 
 
 class ReportingIndex(Writer):
-    """Reports each transaction step to `at`, and records committed documents."""
+    """Reports each transaction step to `on_boundary`, and records committed documents."""
 
-    def __init__(self, folder: Path, at: Callable[[str], None], stored: list[tuple[str, str]]) -> None:
-        self._at, self._stored = at, stored
+    def __init__(
+        self, folder: Path, on_boundary: Callable[[str], None], stored: list[tuple[str, str]]
+    ) -> None:
+        self._on_boundary, self._stored = on_boundary, stored
         self._under_way: list[tuple[str, str]] = []
         super().__init__(folder)
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
-        self._at("index begin")
+        self._on_boundary("index begin")
         with super()._transaction() as version:
             yield version
-            self._at("index before")
+            self._on_boundary("index before")
         self._stored += self._under_way
-        self._at("index after")
+        self._on_boundary("index after")
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         with self._guard:
@@ -80,7 +82,7 @@ class LocalWorld(World):
         self.kb = self.state / "kb"
         self.at_index: Callable[[str], None] = lambda _name: None
         self.stored: list[tuple[str, str]] = []
-        self.opened: list[LocalTarget] = []
+        self.open_targets: list[LocalTarget] = []
         self.parse = PlainReader()
         self.guillotine: Guillotine | None = None
 
@@ -89,16 +91,16 @@ class LocalWorld(World):
 
     def open(self) -> LocalTarget:
         store = SqliteStore(self.kb, writer=lambda folder: ReportingIndex(folder, self.at_index, self.stored))
-        self.opened.append(LocalTarget(store, ENCODER, limits_of(100_000), self.parse, self.state))
-        return self.opened[-1]
+        self.open_targets.append(LocalTarget(store, ENCODER, limits_of(100_000), self.parse, self.state))
+        return self.open_targets[-1]
 
     def tap(self, guillotine: Guillotine | None) -> None:
         self.guillotine = guillotine
 
     async def bury(self) -> None:
-        for target in self.opened:
+        for target in self.open_targets:
             await target.aclose()
-        self.opened.clear()
+        self.open_targets.clear()
 
 
 class LocalBench(Bench):
@@ -111,15 +113,15 @@ class LocalBench(Bench):
     def __init__(self, place: Path) -> None:
         super().__init__()
         self.world: LocalWorld = LocalWorld(place)
-        self.world.at_index = self._at
-        self._asked = 0
+        self.world.at_index = self._on_boundary
+        self._request_count = 0
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[LocalBench]:
         yield self
 
-    def _at(self, name: str) -> None:
-        self._asked += name == "index begin"
+    def _on_boundary(self, name: str) -> None:
+        self._request_count += name == "index begin"
         if name == "index after":
             self.on_change(Change("commit", ""))
         if self.world.guillotine is not None:
@@ -146,11 +148,11 @@ class LocalBench(Bench):
             for number, path, text, indexed in rows
         ]
 
-    def sent(self) -> list[tuple[str, str]]:
+    def uploads(self) -> list[tuple[str, str]]:
         return self.world.stored
 
-    def asked(self) -> int:
-        return self._asked
+    def request_count(self) -> int:
+        return self._request_count
 
     def violations(self) -> list[str]:
         return []

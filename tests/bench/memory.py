@@ -59,7 +59,7 @@ class MemoryBench(SharedBench):
                 document.name,
                 document.path,
                 document.digest,
-                document.shown and (document.shown.path, document.shown.text),
+                document.searchable and (document.searchable.path, document.searchable.text),
                 document.state is DocState.FAILED,
                 document.recipe,
             )
@@ -67,10 +67,10 @@ class MemoryBench(SharedBench):
             if not document.foreign
         ]
 
-    def sent(self) -> list[tuple[str, str]]:
+    def uploads(self) -> list[tuple[str, str]]:
         return [(effect.path, effect.digest) for effect in self.base.effects_of("put", "update")]
 
-    def asked(self) -> int:
+    def request_count(self) -> int:
         return len(self.base.requests)
 
     def touched(self) -> int:
@@ -85,8 +85,8 @@ class MemoryBench(SharedBench):
     def story(self) -> list[str]:
         return [repr((e.op, e.path, e.remote_id, e.time)) for e in self.base.effects[-40:]]
 
-    def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
-        document = self.base.add(name, text.encode(), **more)
+    def add_foreign(self, name: str, text: str = STRANGE, **fields: Any) -> str:
+        document = self.base.add(name, text.encode(), **fields)
         self._foreign[document.remote_id] = document.data
         return document.remote_id
 
@@ -104,7 +104,7 @@ class MemoryBench(SharedBench):
         self.base.behaviour.late_puts = after
 
     def keep_deleted(self) -> None:
-        self.base.faults.append(Fault("delete", lie=True))
+        self.base.faults.append(Fault("delete", is_false=True))
 
     def arrive(self) -> None:
         """Let everything arrive at once."""

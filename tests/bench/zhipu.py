@@ -79,10 +79,10 @@ class ZhipuBench(SharedBench):
         super().__init__()
         self.world: RemoteWorld = world
         self._prefixes: set[str] = set()
-        self._told = 0
+        self._reported_count = 0
         self._touched: list[str] = []
         self._answer = world.app.answer
-        world.app.answer = self._answered  # type: ignore[method-assign]
+        world.app.answer = self._observe_answer  # type: ignore[method-assign]
         self._schedule = world.server.late.schedule
         world.server.late.schedule = self._schedule_counted  # type: ignore[method-assign]
 
@@ -98,7 +98,7 @@ class ZhipuBench(SharedBench):
 
     # -- changes -------------------------------------------------------------------------------------------
 
-    def _answered(self, request: Request, fault: Fault | None) -> Response:
+    def _observe_answer(self, request: Request, fault: Fault | None) -> Response:
         """Check for documents that became searchable by themselves before any are deleted."""
         op = self.world.app.op(request)
         effect = self.effects.get(op)
@@ -125,8 +125,8 @@ class ZhipuBench(SharedBench):
             self.on_change(Change(effect, self.path_in(document.sent_name), text, fails))
 
     def _new_entries(self) -> list[dict[str, Any]]:
-        new: list[dict[str, Any]] = self.world.app.journal()[self._told :]
-        self._told += len(new)
+        new: list[dict[str, Any]] = self.world.app.journal()[self._reported_count :]
+        self._reported_count += len(new)
         return new
 
     def _namings(self) -> list[Naming]:
@@ -145,21 +145,23 @@ class ZhipuBench(SharedBench):
     def ours(self) -> list[OwnDocument]:
         there = self.world.app.documents.values()
         return [
-            self.own(document) for document in there if not document.is_deleted and not document.is_foreign
+            self.describe(document)
+            for document in there
+            if not document.is_deleted and not document.is_foreign
         ]
 
-    def own(self, document: Any) -> OwnDocument:
+    def describe(self, document: Any) -> OwnDocument:
         """Describe a document; once searchable it stays so, since searches don't check the status."""
         now = self.world.app.clock.now()
         path = self.path_in(document.sent_name)
         is_found = any(phase.stat == 1 and phase.at <= now for phase in document.phases)
-        shown = (path, document.content.decode()) if is_found else None
+        search_result = (path, document.content.decode()) if is_found else None
         return OwnDocument(
             document.id,
             document.sent_name,
             path,
             document.sha256,
-            shown,
+            search_result,
             recipe=f"k{document.slicing.knowledge_type}",
         )
 
@@ -169,13 +171,13 @@ class ZhipuBench(SharedBench):
         surplus = len(self.ours()) - sum(map(len, result.values()))
         return {**result, "(another name)": [""] * surplus} if surplus else result
 
-    def sent(self) -> list[tuple[str, str]]:
+    def uploads(self) -> list[tuple[str, str]]:
         naming = Naming(self.world.settings.prefix, self.world.settings.names)
         stored = ((naming.read(effect["name"]), effect["sha256"]) for effect in self.world.effects("stored"))
         return [((reading and reading.path) or "", digest) for reading, digest in stored]
 
-    def asked(self) -> int:
-        return self.world.asked()
+    def request_count(self) -> int:
+        return self.world.request_count()
 
     def touched(self) -> int:
         return len(self.world.foreign - {str(document["id"]) for document in self.world.documents()})
@@ -184,15 +186,15 @@ class ZhipuBench(SharedBench):
         return [*self.world.violations(), *self._touched]
 
     def story(self) -> list[str]:
-        began = self.world.clock.started
+        began = self.world.clock.epoch
         last = self.world.app.journal()[-40:]
         told = [f"{e['at'] - began:.1f} {e['effect']} {e['name']} {e['id']}" for e in last]
         return [*told, repr(self.world.server.faults.all), repr(self.world.app.behaviour)]
 
     # -- other users and faults ------------------------------------------------------------------------------
 
-    def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
-        planted = self.world.plant(name, text, **more)
+    def add_foreign(self, name: str, text: str = STRANGE, **fields: Any) -> str:
+        planted = self.world.plant(name, text, **fields)
         self._new_entries()
         return planted
 

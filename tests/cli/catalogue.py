@@ -10,22 +10,22 @@ class Trouble:
     """A mirror with a problem.
 
     `reason`: its halt after `--once`, '' for none. `code`: the exit code of a pass over this mirror alone.
-    `says`: what happened and where ({folder}, {base}: the mirror's paths). `cure`: the command to paste.
+    `messages`: what happened and where ({folder}, {base}: the mirror's paths). `fix`: the command to paste.
     `logged`: the reason of its halt in the daemon.
     """
 
     name: str
     reason: str
     code: int
-    says: tuple[str, ...]
-    cure: str = "kbsync --once --mirror {name}"
+    messages: tuple[str, ...]
+    fix: str = "kbsync --once --mirror {name}"
     logged: str = ""
 
 
 def halt(
-    name: str, reason: str, *says: str, cure: str = "kbsync --once --mirror {name}", code: int = 3
+    name: str, reason: str, *messages: str, fix: str = "kbsync --once --mirror {name}", code: int = 3
 ) -> Trouble:
-    return Trouble(name, reason, code, says, cure, reason)
+    return Trouble(name, reason, code, messages, fix, reason)
 
 
 MIRRORS = (
@@ -36,7 +36,7 @@ MIRRORS = (
         "unmounted",
         "folder-missing",
         "{folder}: it was a mount point and no longer is one",
-        cure="kbsync approve unmounted",
+        fix="kbsync approve unmounted",
     ),
     halt("shut", "folder-missing", "{folder}: the folder is unreadable: permission denied; let the user"),
     Trouble(
@@ -62,7 +62,7 @@ MIRRORS = (
         "sealed",
         "index-read-only",
         "the index in {base} cannot be written (permission denied); check owner, mode and mount",
-        cure="ls -ld {base}",
+        fix="ls -ld {base}",
     ),
     Trouble(
         "occupied",
@@ -101,20 +101,20 @@ MIRRORS = (
         "emptied",
         "knowledge-base-emptied",
         "8 of 8 documents are no longer in the knowledge base",
-        cure="kbsync verify --repair --mirror emptied",
+        fix="kbsync verify --repair --mirror emptied",
     ),
     halt(
         "rejecting",
         "target-rejects",
         "5 documents in a row were refused for one reason: ",
         "accept this format",
-        cure="kbsync retry --mirror rejecting",
+        fix="kbsync retry --mirror rejecting",
     ),
     halt(
         "stuck",
         "target-stuck",
         "5 documents in a row were accepted and none was searchable after 2 s",
-        cure="kbsync retry --mirror stuck",
+        fix="kbsync retry --mirror stuck",
     ),
     Trouble(
         "down",

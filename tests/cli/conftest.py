@@ -12,7 +12,7 @@ from kbsync.cli.commands import init
 from kbsync.index import better
 from tests.cli.place import Place
 from tests.cli.terminal import Begin, Terminal
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, zhipu_place
 
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
@@ -36,7 +36,7 @@ def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
     """Yield a place with its own service, whose rules no request may break."""
     with zhipu_place(tmp_path) as zhipu:
         yield zhipu
-        assert zhipu.vendor.violations() == []
+        assert zhipu.service.violations() == []
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Type answers to `init`; "" accepts the default. `init` must ask for all of them."""
     typed: list[str] = []
 
-    def ask(_what: str, default: str | None = None) -> str:
+    def ask(_prompt: str, default: str | None = None) -> str:
         return typed.pop(0) or default or ""
 
     monkeypatch.setattr(init, "_is_interactive", lambda: True)

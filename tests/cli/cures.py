@@ -57,26 +57,26 @@ PROVEN: set[str] = set()
 """The fixes tested by the loaded test modules."""
 
 
-def proves(*cures: str) -> Callable[[Test], Test]:
+def proves(*fixes: str) -> Callable[[Test], Test]:
     """Mark the test that causes these texts (`*` at the end: anything) and pastes them.
 
     If no command can fix a problem, the test checks that the text names the key, the file or the path.
     """
-    PROVEN.update(cures)
+    PROVEN.update(fixes)
     return lambda test: test
 
 
-def fits(cure: str, pattern: str) -> bool:
+def fits(fix: str, pattern: str) -> bool:
     """Return whether the pattern matches the fix, by its text alone or with its module."""
-    text = cure if ".py: " in pattern else cure.partition(": ")[2].removeprefix("kbsync ")
+    text = fix if ".py: " in pattern else fix.partition(": ")[2].removeprefix("kbsync ")
     return text == pattern or (pattern.endswith("*") and text.startswith(pattern[:-1]))
 
 
-def cures() -> set[str]:
+def find_fixes() -> set[str]:
     """Return `module: text` of each fix."""
     results = set[str]()
     for file in sorted(PACKAGE.rglob("*.py")):
-        texts = [text for node in _told(ast.parse(file.read_bytes())) for text in _cures_in(node)]
+        texts = [text for node in _shown_texts(ast.parse(file.read_bytes())) for text in _cures_in(node)]
         module = file.relative_to(PACKAGE)
         results |= {f"{module}: {text}" for text in texts if text and not _HANDED_ON.match(text)}
     for file in sorted((PACKAGE / "server" / "static").iterdir()):
@@ -86,7 +86,7 @@ def cures() -> set[str]:
     return results
 
 
-def _told(tree: ast.AST) -> Iterator[ast.AST]:
+def _shown_texts(tree: ast.AST) -> Iterator[ast.AST]:
     """Yield all texts that a person may see, as a whole; neither docstrings nor help."""
     for child in ast.iter_child_nodes(tree):
         is_docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
@@ -94,7 +94,7 @@ def _told(tree: ast.AST) -> Iterator[ast.AST]:
         if not is_docstring and not is_help:
             if not isinstance(tree, ast.JoinedStr):
                 yield child
-            yield from _told(child)
+            yield from _shown_texts(child)
 
 
 def _cures_in(node: ast.AST) -> Iterator[str]:

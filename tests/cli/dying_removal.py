@@ -32,9 +32,9 @@ def step() -> None:
 
 def watched(work: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(work)
-    async def run(*args: Any, **given: Any) -> Any:
+    async def run(*args: Any, **options: Any) -> Any:
         step()
-        result = await work(*args, **given)
+        result = await work(*args, **options)
         step()
         return result
 

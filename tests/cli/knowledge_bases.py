@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import apsw
 
 from kbsync_standin import server as standin
-from tests.cli.vendor import ZhipuStandIn
+from tests.cli.zhipu import ZhipuStandIn
 from tests.postgres.server import Server
 from tests.services import access
 
@@ -80,20 +80,20 @@ def postgres(server: Server) -> Iterator[KnowledgeBase]:
 def zhipu() -> Iterator[KnowledgeBase]:
     from kbsync.core.names import Naming
 
-    vendor = ZhipuStandIn()
-    vendor.arrive()
+    service = ZhipuStandIn()
+    service.arrive()
 
     def documents(prefix: str) -> Documents:
-        result = vendor.digests(Naming(prefix))
+        result = service.digests(Naming(prefix))
         return sorted((prefix + path, digest) for path, digests in result.items() for digest in digests)
 
     quickly = {"poll_first": "50ms", "poll_longest": "300ms", "reembed_tries": 1, "absent_after": "2s"}
     try:
-        target = access.settings(vendor.server.app, vendor.url, key=vendor.key)
+        target = access.settings(service.server.app, service.url, key=service.key)
         yield KnowledgeBase({**target, "vectorization": quickly}, documents)
     finally:
-        assert vendor.violations() == []
-        vendor.leave()
+        assert service.violations() == []
+        service.leave()
 
 
 NAMING = ("name", "sent_name", "path", "source_url", "attributes")

@@ -110,10 +110,10 @@ LONGEST = 40.0
 Value = TypeVar("Value")
 
 
-def eventually(look: Callable[[], Value], seconds: float = 60.0) -> Value:
-    """Call `look` until its value is true and return that; fail after `seconds`."""
+def eventually(check: Callable[[], Value], seconds: float = 60.0) -> Value:
+    """Call `check` until its value is true and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (result := look()):
+    while not (result := check()):
         assert time.monotonic() < deadline, f"still {result!r} after {seconds} s"
         time.sleep(0.02)
     return result
@@ -132,22 +132,22 @@ class Daemon:
         matching = [json.loads(line) for line in complete]
         return [line for line in matching if event in ("", line["event"])]
 
-    def says(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
+    def wait_for_event(self, event: str, times: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait for an event's line with these fields, or for several of them."""
 
-        def found() -> dict[str, Any] | None:
+        def matching_line() -> dict[str, Any] | None:
             assert self.process.poll() is None, self.log.read_text()
             fitting = [line for line in self.lines(event) if fields.items() <= line.items()]
             return fitting[times - 1] if len(fitting) >= times else None
 
-        return eventually(found)
+        return eventually(matching_line)
 
-    def tell(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
 
     def end(self) -> int:
         """Send SIGTERM and return the exit code."""
-        self.tell(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
         return self.process.wait(LONGEST)
 
 
@@ -182,11 +182,11 @@ class Place:
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
         return file
 
-    def configure(self, more: str = "", *, file: Path | None = None) -> Path:
-        """Write a config for `docs` with a short `settle`; `more`: further keys of the mirror."""
+    def configure(self, settings: str = "", *, file: Path | None = None) -> Path:
+        """Write a config for `docs` with a short `settle`; `settings`: further keys of the mirror."""
         file = file or self.config
         file.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"    {line}\n" for line in more.splitlines())
+        lines = "".join(f"    {line}\n" for line in settings.splitlines())
         file.write_text(CONFIG.format(folder=json.dumps(str(self.docs)), more=lines))
         return file
 
@@ -219,9 +219,9 @@ class Place:
             patch.chdir(cwd)
             yield
 
-    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environ(self, variables: Mapping[str, str]) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in UNSET}
-        return {**environment, "HOME": str(self.home), "COLUMNS": "80", **more}
+        return {**environment, "HOME": str(self.home), "COLUMNS": "80", **variables}
 
     def start(
         self, *words: str | Path, env: Mapping[str, str] = {}, hurried: bool = False, **options: Any
@@ -268,7 +268,7 @@ class Place:
         [item] = [item for item in self.status()["items"] if item["path"] == path]
         return dict(item)
 
-    def found(self, *words: str) -> list[str]:
+    def search(self, *words: str) -> list[str]:
         """Return the paths of a search's hits."""
         ran = self.run("search", "--json", *words)
         assert ran.code == 0, ran.err

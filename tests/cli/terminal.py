@@ -32,7 +32,7 @@ class Terminal:
     """kbsync in its own terminal."""
 
     def __init__(self, place: Place, *words: str, rows: int = 24, columns: int = 60, **env: str) -> None:
-        self.mine, theirs = pty.openpty()
+        self.our_end, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(theirs)
         environment = {
@@ -47,35 +47,35 @@ class Terminal:
             stderr=theirs,
         )
         self.theirs = theirs
-        self.seen = ""
+        self.output = ""
 
     def until(self, text: str) -> str:
         """Return the output up to this text."""
-        while text not in self.seen:
-            ready, _, _ = select.select([self.mine], [], [], PATIENCE)
-            assert ready, f"no {text!r} after {PATIENCE:g} s in {self.seen!r}"
-            piece = os.read(self.mine, 65536).decode(errors="replace")
-            assert piece, self.seen
-            self.seen += piece
-        result, _, self.seen = self.seen.partition(text)
+        while text not in self.output:
+            ready, _, _ = select.select([self.our_end], [], [], PATIENCE)
+            assert ready, f"no {text!r} after {PATIENCE:g} s in {self.output!r}"
+            piece = os.read(self.our_end, 65536).decode(errors="replace")
+            assert piece, self.output
+            self.output += piece
+        result, _, self.output = self.output.partition(text)
         return result + text
 
     def type(self, keys: str) -> None:
-        os.write(self.mine, keys.encode())
+        os.write(self.our_end, keys.encode())
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process.send_signal(signal.SIGWINCH)
 
     def end(self) -> int:
-        """Return its exit code; `seen` has all output, and the terminal's modes are restored."""
+        """Return its exit code; `output` has all output, and the terminal's modes are restored."""
         code = self.process.wait(30)
         assert termios.tcgetattr(self.theirs) == self.before
         os.close(self.theirs)
         with contextlib.suppress(OSError):  # EIO: the other end is closed
-            while piece := os.read(self.mine, 65536):
-                self.seen += piece.decode(errors="replace")
-        os.close(self.mine)
+            while piece := os.read(self.our_end, 65536):
+                self.output += piece.decode(errors="replace")
+        os.close(self.our_end)
         return code
 
     def kill(self) -> None:

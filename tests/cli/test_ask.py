@@ -13,7 +13,7 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
 from tests.cli.place import LONGEST, Place, words_of
-from tests.cli.vendor import ZhipuPlace, filled_zhipu_place, tidied, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place, tidied, zhipu_place
 from tests.share import long
 
 HOURS = 'The "office" opens at nine. 周末不开门。'
@@ -50,13 +50,13 @@ def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[ZhipuPlace]:
+def own_sandbox(tmp_path: Path) -> Iterator[ZhipuPlace]:
     with zhipu_place(tmp_path) as zhipu:
         yield zhipu
 
 
 def stream(zhipu: ZhipuPlace, **args: Any) -> None:
-    zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args=args))
+    zhipu.service.server.faults.add(Fault("stream", op="sse-invoke", args=args))
 
 
 @long
@@ -90,26 +90,26 @@ def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
     box = {"x0": 1, "x1": 2, "top": 3, "bottom": 4, "height": 5, "width": 6}
     assert (slice_["page"], slice_["box"]) == (1, box)
     [name] = [
-        document["name"] for document in zhipu.vendor.documents() if document["name"].startswith("yard")
+        document["name"] for document in zhipu.service.documents() if document["name"].startswith("yard")
     ]
-    zhipu.vendor.turn(without_positions=name)
+    zhipu.service.turn(without_positions=name)
     answer = zhipu.run("ask", "wheelbarrow schematic", "--json").json
     assert answer["has_old_document"] is True
     assert [citation["hide_positions"] for citation in answer["citations"]] == [True]
 
 
 def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
-    before = zhipu.vendor.asked("images")
+    before = zhipu.service.request_count("images")
     answer = zhipu.run("ask", "badges look like what up front", "--json").json
     cited = {citation["path"]: citation["passages"][0] for citation in answer["citations"]}
     assert [image["placeholder"] for image in cited["badges.txt"]["images"]] == [PLACEHOLDER]
-    assert zhipu.vendor.asked("images") == before
+    assert zhipu.service.request_count("images") == before
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_json_reports_tokens_and_duration(zhipu: ZhipuPlace, form: str) -> None:
     """Whole answers have it, and streams except in the plain form; the answer is the same."""
-    zhipu.vendor.turn(stream_form=form)
+    zhipu.service.turn(stream_form=form)
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
     assert HOURS in whole
     for words in ([], ["--whole"], ["--model", "glm-4-flash"]):
@@ -122,7 +122,7 @@ def test_json_reports_tokens_and_duration(zhipu: ZhipuPlace, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuPlace, form: str) -> None:
-    zhipu.vendor.turn(stream_form=form)
+    zhipu.service.turn(stream_form=form)
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
     stream(zhipu, end="repeated")
     assert zhipu.run("ask", "when does the office open", "--json").json["answer"] == whole
@@ -131,7 +131,7 @@ def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuPlace, 
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
 @pytest.mark.parametrize("form", FORMS)
 def test_interrupted_answer_is_not_treated_as_complete(zhipu: ZhipuPlace, end: str, form: str) -> None:
-    zhipu.vendor.turn(stream_form=form)
+    zhipu.service.turn(stream_form=form)
     stream(zhipu, end=end)
     ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 4
@@ -146,7 +146,7 @@ def test_interrupted_answer_is_not_treated_as_complete(zhipu: ZhipuPlace, end: s
 
 
 def test_answer_is_shown_even_without_its_slices(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(not_offered=["slice-info"])
+    zhipu.service.turn(not_offered=["slice-info"])
     ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 0
     assert HOURS in ran.out
@@ -160,7 +160,7 @@ NO_APPLICATIONS = ["applications", "invoke", "sse-invoke", "slice-info"]
 
 
 def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(not_offered=NO_APPLICATIONS)
+    zhipu.service.turn(not_offered=NO_APPLICATIONS)
     ran = zhipu.run("ask", "when does the office open")
     assert (ran.code, ran.out) == (0, f"{HOURS}\n\n[1] guides/hours.md\n")
     assert "no applications" in ran.err
@@ -178,7 +178,7 @@ def test_json_names_the_method_used(zhipu: ZhipuPlace, missing: list[str]) -> No
     answer = zhipu.run("ask", "when does the office open", "--json").json
     assert answer["way"] == "application"
     assert answer["application"].isdigit()
-    zhipu.vendor.turn(not_offered=missing)
+    zhipu.service.turn(not_offered=missing)
     answer = zhipu.run("ask", "when does the office open", "--json").json
     assert (answer["way"], answer["model"], answer["answer"]) == ("passages", "glm-4-flash", HOURS)
     assert (answer["question"], answer["cites"]) == ("when does the office open", True)
@@ -188,24 +188,24 @@ def test_json_names_the_method_used(zhipu: ZhipuPlace, missing: list[str]) -> No
 
 
 def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuPlace) -> None:
-    before = zhipu.vendor.asked("applications")
+    before = zhipu.service.request_count("applications")
     answer = zhipu.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
     assert (answer["way"], answer["model"]) == ("passages", "glm-4.5-air")
-    assert zhipu.vendor.asked("applications") == before
+    assert zhipu.service.request_count("applications") == before
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
-def test_model_can_be_switched_off(own: ZhipuPlace) -> None:
-    own.aim(target="chat_model: ''")
-    own.write("a.md", "alpha")
-    assert own.run("--once").code == 0
-    own.vendor.turn(not_offered=NO_APPLICATIONS)
-    ran = own.run("ask", "alpha")
+def test_model_can_be_switched_off(own_sandbox: ZhipuPlace) -> None:
+    own_sandbox.aim(target="chat_model: ''")
+    own_sandbox.write("a.md", "alpha")
+    assert own_sandbox.run("--once").code == 0
+    own_sandbox.service.turn(not_offered=NO_APPLICATIONS)
+    ran = own_sandbox.run("ask", "alpha")
     assert (ran.code, ran.out) == (2, "")
     assert "no application can answer" in ran.err
     assert "--model NAME" in ran.err
-    assert own.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
-    nobody = own.run("ask", "alpha", "--model", "nobody-9")
+    assert own_sandbox.run("ask", "alpha", "--model", "glm-4-flash").out.startswith("alpha\n")
+    nobody = own_sandbox.run("ask", "alpha", "--model", "nobody-9")
     assert (nobody.code, "no such model" in nobody.err) == (2, True)
 
 
@@ -240,13 +240,13 @@ def test_only_selected_documents_are_used_for_answers(
 def test_nothing_is_sent_when_no_document_is_selected(
     zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    before = zhipu.vendor.asked()
+    before = zhipu.service.request_count()
     ran = zhipu.run("ask", BOTH, *by, *words)
     assert (ran.code, ran.out) == (0, "")
     assert "no document of handbook is selected" in ran.err
     answer = zhipu.run("ask", BOTH, *by, *words, "--json").json
     assert (answer["answer"], answer["citations"], answer["way"]) == ("", [], None)
-    assert zhipu.vendor.asked() == before
+    assert zhipu.service.request_count() == before
 
 
 def test_selection_larger_than_the_service_accepts_is_refused(
@@ -278,30 +278,30 @@ def test_answer_is_streamed_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuPlace) 
 
 
 def test_model_output_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
-    planted = zhipu.vendor.plant("evil.txt", "zebra \x1b[2J stripes")
+    planted = zhipu.service.plant("evil.txt", "zebra \x1b[2J stripes")
     try:
         ran = zhipu.run("ask", "zebra", tty=True)
         assert "stripes" in ran.out
         assert "\x1b[2J" not in ran.out
     finally:
-        zhipu.vendor.take_away(planted)
+        zhipu.service.take_away(planted)
 
 
 # -- applications --------------------------------------------------------------------------------------
 
 
-def test_choosing_is_required_unless_the_base_has_exactly_one_application(own: ZhipuPlace) -> None:
-    own.write("a.md", "alpha")
-    assert own.run("--once").code == 0
-    none = own.run("ask", "alpha")
+def test_choosing_is_required_unless_the_base_has_exactly_one_application(own_sandbox: ZhipuPlace) -> None:
+    own_sandbox.write("a.md", "alpha")
+    assert own_sandbox.run("--once").code == 0
+    none = own_sandbox.run("ask", "alpha")
     assert none.code == 2
     assert "kbsync kb app create" in none.err
     assert "--model glm-4-flash" in none.err
-    idents = [own.run("kb", "app", "create", name).out.strip() for name in ("one", "two")]
-    several = own.run("ask", "alpha")
+    idents = [own_sandbox.run("kb", "app", "create", name).out.strip() for name in ("one", "two")]
+    several = own_sandbox.run("ask", "alpha")
     assert several.code == 2
     assert all(ident in several.err for ident in idents)
-    assert own.run("ask", "alpha", "--app", idents[0]).out.startswith("alpha\n")
+    assert own_sandbox.run("ask", "alpha", "--app", idents[0]).out.startswith("alpha\n")
 
 
 # -- targets that can't answer -------------------------------------------------------------------------------

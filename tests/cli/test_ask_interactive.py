@@ -14,7 +14,7 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
 from tests.cli.place import LONGEST
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace, filled_zhipu_place, tidied
+from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place, tidied
 
 HOURS, COFFEE = "The office opens at nine.", "Coffee costs four."
 OPENS, COSTS = "when does the office open", "what does coffee cost"
@@ -35,9 +35,9 @@ def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
 
 
 @pytest.fixture
-def sent(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
+def sent_messages(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
     """Return the messages of each question to an application or a model, without the system prompt."""
-    app = shared.vendor.server.app
+    app = shared.service.server.app
     answered, messages = app.answer, []
 
     def answer(request: Request, fault: Fault | None) -> Response:
@@ -64,13 +64,13 @@ BY = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["appli
 
 @BY
 def test_each_line_is_a_question_in_the_same_conversation(
-    zhipu: ZhipuPlace, by: tuple[str, ...], sent: list[Any]
+    zhipu: ZhipuPlace, by: tuple[str, ...], sent_messages: list[Any]
 ) -> None:
     code, out, err = said_to(zhipu, f"{OPENS}\n\n   \n{COSTS}\n", *by, "-q")
     assert (code, err) == (0, "")
     assert out.startswith(f"{HOURS}\n\n[1] hours.md\n\n{COFFEE}\n\n[1] ")
     assert out.endswith("] coffee.md\n\n")
-    [[alone], [question, answer, now]] = sent
+    [[alone], [question, answer, now]] = sent_messages
     assert OPENS in alone["content"]
     assert (question, answer) == ({"role": "user", "content": OPENS}, {"role": "assistant", "content": HOURS})
     assert COSTS in now["content"]
@@ -96,15 +96,15 @@ def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuPlace, by: tu
 @BY
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_interrupted_answer_is_not_added_to_the_history(
-    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], sent: list[Any]
+    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], sent_messages: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
-        zhipu.vendor.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
+        zhipu.service.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", *by, *words)
     assert code == 0
     assert "is incomplete" in err
     assert COFFEE in out
-    assert [len(one) for one in sent] == [1, 1]
+    assert [len(one) for one in sent_messages] == [1, 1]
     if words:
         first, second = (json.loads(line) for line in out.splitlines())
         assert (first["answer"], first["citations"]) == ("", [])
@@ -129,7 +129,7 @@ def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuPlace) -> None:
 
 
 def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
     assert err.count("kbsync: ") == 1
@@ -140,13 +140,13 @@ def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuPlace
 
 
 @pytest.fixture
-def at(zhipu: ZhipuPlace, terminal: Begin) -> Begin:
+def ask_terminal(zhipu: ZhipuPlace, terminal: Begin) -> Begin:
     return lambda *words: terminal(zhipu, "ask", "-i", *words, columns=100)
 
 
-def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuPlace, at: Begin) -> None:
+def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuPlace, ask_terminal: Begin) -> None:
     before = zhipu.files()
-    terminal = at()
+    terminal = ask_terminal()
     terminal.until("> ")
     for question, shown in ((OPENS, "hours.md"), (COSTS, "coffee.md")):
         terminal.type(f"{question}\n")
@@ -159,11 +159,11 @@ def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuPlace, at: Begin) 
 
 @BY
 def test_interrupt_stops_only_the_current_answer(
-    zhipu: ZhipuPlace, at: Begin, by: tuple[str, ...], sent: list[Any]
+    zhipu: ZhipuPlace, ask_terminal: Begin, by: tuple[str, ...], sent_messages: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
-        zhipu.vendor.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
-    terminal = at(*by)
+        zhipu.service.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
+    terminal = ask_terminal(*by)
     terminal.until("> ")
     terminal.type(f"{OPENS}\n")
     terminal.until("The ")
@@ -174,26 +174,26 @@ def test_interrupt_stops_only_the_current_answer(
     terminal.until("> ")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 0
-    assert [len(one) for one in sent] == [1, 1]
+    assert [len(one) for one in sent_messages] == [1, 1]
 
 
-def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuPlace, at: Begin) -> None:
+def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuPlace, ask_terminal: Begin) -> None:
     """readline doesn't check for signals right after its output: some of these would be missed."""
     for _ in range(6):
-        terminal = at()
+        terminal = ask_terminal()
         terminal.until("> ")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 0
-        assert "Traceback" not in terminal.seen
+        assert "Traceback" not in terminal.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("amid_an_answer", [True, False])
 def test_terminal_settings_are_restored(
-    zhipu: ZhipuPlace, at: Begin, number: signal.Signals, amid_an_answer: bool
+    zhipu: ZhipuPlace, ask_terminal: Begin, number: signal.Signals, amid_an_answer: bool
 ) -> None:
-    zhipu.vendor.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
-    terminal = at()
+    zhipu.service.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
+    terminal = ask_terminal()
     terminal.until("> ")
     if amid_an_answer:
         terminal.type(f"{OPENS}\n")
@@ -203,4 +203,4 @@ def test_terminal_settings_are_restored(
         terminal.until("when")
     terminal.process.send_signal(number)
     assert terminal.end() == (-number if amid_an_answer else 128 + number)
-    assert "Traceback" not in terminal.seen
+    assert "Traceback" not in terminal.output

@@ -37,7 +37,7 @@ class AnsweringService:
 
     op: str = "chat"
     has_model: bool = True
-    way: dict[str, str] = field(default_factory=lambda: {"way": "passages", "model": MODEL})
+    answerer: dict[str, str] = field(default_factory=lambda: {"way": "passages", "model": MODEL})
     mark: str = "[1]"
     cuts: tuple[str, ...] = ("no-finish",)
     none: str = ""
@@ -54,7 +54,7 @@ SERVICES = {
     ),
     "ragflow": AnsweringService(
         has_model=False,
-        way={"way": "application", "application": HOME_CHAT},
+        answerer={"way": "application", "application": HOME_CHAT},
         mark="[ID:0]",
         none="Sorry! No relevant content was found in the knowledge base!\n",
     ),
@@ -80,7 +80,7 @@ class AskPlace:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AskPlace]]:
+def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AskPlace]]:
     """Create the places when a test first uses them."""
     known: dict[str, AskPlace] = {}
     closing = []
@@ -105,13 +105,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AskPl
 
 
 @pytest.fixture(params=SERVICES)
-def ask_place(places: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
-    yield from tidied(places[request.param])
+def ask_place(sandboxes: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
+    yield from tidied(sandboxes[request.param])
 
 
 @pytest.fixture(params=WITH_MODEL)
-def with_model(places: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
-    yield from tidied(places[request.param])
+def with_model(sandboxes: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
+    yield from tidied(sandboxes[request.param])
 
 
 def tidied(ask_place: AskPlace) -> Iterator[AskPlace]:
@@ -123,14 +123,14 @@ def tidied(ask_place: AskPlace) -> Iterator[AskPlace]:
     assert ask_place.app.violations == []
 
 
-@pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_answer_lists_the_files_it_is_based_on(ask_place: AskPlace, how: list[str]) -> None:
-    ran = ask_place.place.run("ask", QUESTION, *how)
+@pytest.mark.parametrize("options", [[], ["--whole"]])
+def test_answer_lists_the_files_it_is_based_on(ask_place: AskPlace, options: list[str]) -> None:
+    ran = ask_place.place.run("ask", QUESTION, *options)
     assert ran.code == 0, ran.err
     assert ran.out.startswith(HOURS)
     assert f"{ask_place.service.mark} guides/hours.md" in ran.out.splitlines()
-    answer = ask_place.place.run("ask", QUESTION, "--json", *how).json
-    assert {key: answer[key] for key in ask_place.service.way} == ask_place.service.way
+    answer = ask_place.place.run("ask", QUESTION, "--json", *options).json
+    assert {key: answer[key] for key in ask_place.service.answerer} == ask_place.service.answerer
     assert answer["answer"].startswith(HOURS)
     [cited] = [citation for citation in answer["citations"] if citation["path"] == "guides/hours.md"]
     assert (cited["number"], [passage["text"].strip() for passage in cited["passages"]]) == (1, [HOURS])
@@ -158,21 +158,21 @@ def test_interrupted_answer_is_not_treated_as_complete(ask_place: AskPlace) -> N
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])
-@pytest.mark.parametrize("how", [[], ["--whole"]])
+@pytest.mark.parametrize("options", [[], ["--whole"]])
 def test_question_is_sent_once_even_if_its_answer_is_lost(
-    ask_place: AskPlace, kind: str, how: list[str]
+    ask_place: AskPlace, kind: str, options: list[str]
 ) -> None:
     before = ask_place.questions
     ask_place.play(kind)
-    ran = ask_place.place.run("ask", QUESTION, "--json", *how)
+    ran = ask_place.place.run("ask", QUESTION, "--json", *options)
     assert (ran.code, ran.out) == (4, "")
     assert ask_place.questions == before + 1
 
 
-@pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_no_model_is_asked_when_the_search_finds_nothing(ask_place: AskPlace, how: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--whole"]])
+def test_no_model_is_asked_when_the_search_finds_nothing(ask_place: AskPlace, options: list[str]) -> None:
     before = ask_place.questions
-    ran = ask_place.place.run("ask", "zebra", *how)
+    ran = ask_place.place.run("ask", "zebra", *options)
     assert (ran.code, ran.out) == (0, ask_place.service.none)
     assert ("nothing found for: zebra; the model wasn't asked" in ran.err) == (not ask_place.service.none)
     assert ask_place.questions == before + (not ask_place.service.has_model)
@@ -243,18 +243,18 @@ def test_answer_cut_at_the_length_limit_is_incomplete(with_model: AskPlace) -> N
 
 @pytest.mark.parametrize("choice", [["--model", "x"], ["--app", "x"], ["--path", "guides/**"]])
 def test_server_that_answers_itself_accepts_no_model_choice(
-    places: dict[str, AskPlace], choice: list[str]
+    sandboxes: dict[str, AskPlace], choice: list[str]
 ) -> None:
-    before = places["lightrag"].questions
-    ran = places["lightrag"].place.run("ask", QUESTION, *choice)
+    before = sandboxes["lightrag"].questions
+    ran = sandboxes["lightrag"].place.run("ask", QUESTION, *choice)
     assert (ran.code, ran.out) == (2, "")
     assert choice[0] in ran.err
-    assert places["lightrag"].questions == before
+    assert sandboxes["lightrag"].questions == before
 
 
-def test_foreign_documents_are_counted_but_not_cited(places: dict[str, AskPlace]) -> None:
+def test_foreign_documents_are_counted_but_not_cited(sandboxes: dict[str, AskPlace]) -> None:
     """The citation numbers are the server's own."""
-    ran = places["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
+    ran = sandboxes["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
     assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
@@ -264,31 +264,31 @@ def test_foreign_documents_are_counted_but_not_cited(places: dict[str, AskPlace]
 
 
 @pytest.fixture
-def assistants(places: dict[str, AskPlace]) -> Iterator[AskPlace]:
-    yield from tidied(places["ragflow"])
+def assistants(sandboxes: dict[str, AskPlace]) -> Iterator[AskPlace]:
+    yield from tidied(sandboxes["ragflow"])
 
 
 @pytest.mark.parametrize(
-    ("there", "said"),
+    ("existing", "message"),
     [
         ("none", f"answers from {HOME_ID}; create a chat with this dataset in RAGFlow\n"),
         ("elsewhere", "or choose one with --app: 3c2ed1e0c1bb11f08bd20242ac120006 (kitchen)\n"),
         ("two", f"--app: {HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
     ],
 )
-def test_assistant_is_found_by_its_dataset(assistants: AskPlace, there: str, said: str) -> None:
-    assistants.app.set_behaviour({"assistants": there})
+def test_assistant_is_found_by_its_dataset(assistants: AskPlace, existing: str, message: str) -> None:
+    assistants.app.set_behaviour({"assistants": existing})
     ran = assistants.place.run("ask", QUESTION)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.endswith(said)
+    assert ran.err.endswith(message)
 
 
-@pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_before_0_25_1_assistants_use_the_older_calls(assistants: AskPlace, how: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--whole"]])
+def test_before_0_25_1_assistants_use_the_older_calls(assistants: AskPlace, options: list[str]) -> None:
     assistants.app.set_behaviour({"chats": "old", "assistants": "two"})
     [first, _] = assistants.place.run("kb", "app", "list", "--json").json["applications"]
     assert first["knowledge_bases"] == [HOME_ID]
-    ran = assistants.place.run("ask", QUESTION, "--app", first["id"], *how)
+    ran = assistants.place.run("ask", QUESTION, "--app", first["id"], *options)
     assert (ran.code, "[ID:0] guides/hours.md" in ran.out.splitlines()) == (0, True)
 
 
@@ -301,10 +301,10 @@ def test_assistant_answers_from_selected_documents(assistants: AskPlace) -> None
     assert (ran.out.splitlines()[-1], ran.err) == ("[ID:0] prices.md", "")
 
 
-@pytest.mark.parametrize("how", [[], ["--whole"]])
-def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: AskPlace, how: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--whole"]])
+def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: AskPlace, options: list[str]) -> None:
     assistants.play("stream", reasoning=True)
-    assert assistants.place.run("ask", QUESTION, *how).out.startswith(HOURS)
+    assert assistants.place.run("ask", QUESTION, *options).out.startswith(HOURS)
 
 
 def test_model_error_is_never_an_answer(assistants: AskPlace) -> None:

@@ -86,11 +86,11 @@ def test_no_second_copy_is_left_after_a_takeover(folder_mirror: Place) -> None:
     ]
 
 
-@pytest.mark.parametrize("held", [trial, lambda place: place.state], ids=["from", "to"])
+@pytest.mark.parametrize("locked_state", [trial, lambda place: place.state], ids=["from", "to"])
 def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
-    folder_mirror: Place, held: Callable[[Place], Path]
+    folder_mirror: Place, locked_state: Callable[[Place], Path]
 ) -> None:
-    with lock.held(held(folder_mirror)):
+    with lock.held(locked_state(folder_mirror)):
         ran = folder_mirror.run("init", "docs")
     assert (ran.code, ran.out) == (4, "")
     assert "stop it first" in ran.err
@@ -310,19 +310,19 @@ def test_doctor_does_not_report_a_copy_in_use(
     assert copies(folder_mirror, *arrange(folder_mirror)) == []
 
 
-@pytest.mark.parametrize("trouble", ["in another config", "no state", "another path"])
+@pytest.mark.parametrize("problem", ["in another config", "no state", "another path"])
 def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
-    folder_mirror: Place, trouble: str
+    folder_mirror: Place, problem: str
 ) -> None:
     folder_mirror.run("init", "docs")
     assert folder_mirror.run("--once").code == 0
     options, says = (), f"docs now uses {folder_mirror.root}/kb"
-    if trouble == "another path":
+    if problem == "another path":
         text = folder_mirror.config.read_text()
         folder_mirror.config.write_text(text.replace("# path: /srv/kb", f"path: {folder_mirror.root}/kb"))
     else:
         options, says = beside(folder_mirror, "other"), "docs is not in this config"
-    if trouble == "no state":
+    if problem == "no state":
         says = "no state says which mirror it belongs to"
         for file in folder_mirror.state.glob("state.db*"):
             file.unlink()
@@ -380,11 +380,11 @@ def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(
     assert folder_mirror.run("search", SECRET, "--json", "--folder", "docs").json["hits"]
 
 
-@pytest.mark.parametrize("known", ["name", "folder"])
+@pytest.mark.parametrize("known_by", ["name", "folder"])
 def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
-    folder_mirror: Place, known: str
+    folder_mirror: Place, known_by: str
 ) -> None:
-    if known == "name":
+    if known_by == "name":
         folder_mirror.configure()
         text = folder_mirror.config.read_text().replace("handbook", "docs").replace("/docs", "/elsewhere")
         (folder_mirror.root / "elsewhere").mkdir()
@@ -434,7 +434,7 @@ def test_reusing_an_earlier_base_finds_its_documents_again(place: Place) -> None
     assert pass_into("second") == (3, 0, f"3 {left}")
     (place.docs / "0.md").unlink()
     assert pass_into("first") == (0, 1, f"3 {left}")
-    assert sorted(place.found("document")) == ["1.md", "2.md"]
+    assert sorted(place.search("document")) == ["1.md", "2.md"]
     # A moved folder is the same one; if it was removed or created again, nothing of it remains.
     (place.root / "first").rename(place.root / "moved")
     assert pass_into("moved") == (0, 0, f"3 {left}")

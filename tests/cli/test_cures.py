@@ -44,7 +44,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, Ran, eventually, words_of
 from tests.cli.terminal import Begin
-from tests.cli.vendor import KEY, ZhipuPlace
+from tests.cli.zhipu import KEY, ZhipuPlace
 from tests.ports import free_port
 from tests.share import enumerated, long
 
@@ -57,7 +57,7 @@ def elsewhere(place: Place) -> list[str]:
     return ["--config", str(config), "--state-dir", str(place.root / "odd state")]
 
 
-def filled(place: Place, count: int = 8) -> list[str]:
+def fill(place: Place, count: int = 8) -> list[str]:
     """Mirror documents by a config at an unusual path; return the options for it."""
     for number in range(count):
         place.write(f"{number}.md", f"document {number}")
@@ -94,7 +94,7 @@ def nothing(_place: Place) -> None:
 
 def fails(op: str) -> Before:
     """Let the service leave it unknown whether it did the work."""
-    return lambda zhipu: zhipu.vendor.play("status", op=op, effect=False, args={"status": 503})
+    return lambda zhipu: zhipu.service.play("status", op=op, effect=False, args={"status": 503})
 
 
 def without_base(zhipu: ZhipuPlace) -> None:
@@ -106,7 +106,7 @@ def with_unknown_base(zhipu: ZhipuPlace) -> None:
 
 
 def with_a_failure(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
+    zhipu.service.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
 
 
 def with_no_base_at_all(zhipu: ZhipuPlace) -> None:
@@ -115,15 +115,15 @@ def with_no_base_at_all(zhipu: ZhipuPlace) -> None:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """The output of `words` has `cure` after `behind`; pasted, with `given` for its placeholders, it
+    """The output of `words` has `fix` after `behind`; pasted, with `argument` for its placeholders, it
     `shows` this.
     """
 
     words: str
     behind: str
-    cure: str
+    fix: str
     shows: str = ""
-    given: str = ""
+    argument: str = ""
     before: Before = nothing
 
 
@@ -140,9 +140,9 @@ THERE = (
     Suggestion("--once", "account's knowledge bases: ", "kb list", HOME_ID, before=without_base),
     Suggestion("--once", "create one: ", "kb create NAME", MADE, "NAME=guides", without_base),
     Suggestion("kb retry", "of handbook: ", "retry --mirror {}", "a.md", before=with_a_failure),
-    Suggestion("ask alpha", NEW, "kb app create NAME --mirror {}", given="NAME=one"),
-    Suggestion("kb app list", NEW, "kb app create NAME", given="NAME=one"),
-    Suggestion("kb app create one", "ask it with: ", "ask QUESTION --app {}", given="QUESTION=alpha"),
+    Suggestion("ask alpha", NEW, "kb app create NAME --mirror {}", argument="NAME=one"),
+    Suggestion("kb app list", NEW, "kb app create NAME", argument="NAME=one"),
+    Suggestion("kb app create one", "ask it with: ", "ask QUESTION --app {}", argument="QUESTION=alpha"),
     Suggestion(
         "kb app create one",
         "check with: ",
@@ -156,12 +156,12 @@ def is_right(place: Place, suggestion: Suggestion) -> None:
     flags = elsewhere(place)
     ran = place.run(*shlex.split(suggestion.words), *flags)
     command = re.split(r"`|; see: ", after(ran.err, suggestion.behind))[0]
-    name, _, word = suggestion.given.partition("=")
+    name, _, word = suggestion.argument.partition("=")
     pasted = paste(place, command, **({name: word} if name else {}))
     assert (pasted.code, suggestion.shows in pasted.out + pasted.err) == (0, True), (command, pasted)
 
 
-@proves(*(suggestion.cure for suggestion in HERE if suggestion.cure))
+@proves(*(suggestion.fix for suggestion in HERE if suggestion.fix))
 @pytest.mark.parametrize("suggestion", HERE, ids=lambda suggestion: suggestion.words)
 def test_suggested_commands_repeat_the_options_in_use(place: Place, suggestion: Suggestion) -> None:
     place.write("a.md", "alpha")
@@ -171,7 +171,7 @@ def test_suggested_commands_repeat_the_options_in_use(place: Place, suggestion: 
 
 
 @enumerated()
-@proves(*(suggestion.cure for suggestion in THERE))
+@proves(*(suggestion.fix for suggestion in THERE))
 @pytest.mark.parametrize(
     "suggestion", THERE, ids=lambda suggestion: f"{suggestion.words}, {suggestion.behind}"
 )
@@ -338,7 +338,7 @@ def test_interrupted_pass_comes_with_the_command_to_continue_it(place: Place) ->
 
 
 def turns(**switch: bool) -> Before:
-    return lambda zhipu: zhipu.vendor.turn(**switch)
+    return lambda zhipu: zhipu.service.turn(**switch)
 
 
 HALTS: dict[str, tuple[Before, Before]] = {
@@ -397,10 +397,10 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuPlace,
 def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
     zhipu: ZhipuPlace, tty: bool
 ) -> None:
-    flags = filled(zhipu, 24)
+    flags = fill(zhipu, 24)
     remove(zhipu, 23)
     assert zhipu.run("--once", *flags).code == 3
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     zhipu.write("new.md", "new")
     ran = zhipu.run("--once", *flags, tty=tty)
     assert ran.code == 3
@@ -412,7 +412,7 @@ def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
         whole, approve = report["list.shortened"]["cure"], report["deletions.held"]["cure"]
     assert paste(zhipu, whole).out.count("\nheld  ") == 23
     assert "delete 23 documents:" in paste(zhipu, approve).out
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
 
 
@@ -422,10 +422,10 @@ def test_deletions_held_by_the_daemon_are_approved_with_the_logged_command(place
         place.write(f"{number}.md", f"document {number}")
     place.configure()
     daemon = place.watch()
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     eventually(lambda: place.status()["documents"]["ready"] == 8)
     remove(place, 7)
-    held = daemon.says("deletions.held")
+    held = daemon.wait_for_event("deletions.held")
     assert "delete 7 documents:" in paste(place, held["cure"]).out
     eventually(lambda: place.status()["documents"]["ready"] == 1)
     assert daemon.end() == 0
@@ -444,13 +444,13 @@ def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
 @long
 @proves("verify --repair --mirror {}")
 def test_explain_suggests_the_right_command(zhipu: ZhipuPlace) -> None:
-    flags = filled(zhipu)
+    flags = fill(zhipu)
     zhipu.write("new.md", "new")
     once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before that, the file is too fresh
     assert paste(zhipu, once).code == 0
     assert "It is searchable" in explained(zhipu, "new.md", flags)[0]
 
-    zhipu.vendor.take_away(zhipu.vendor.document("0.md")["id"])
+    zhipu.service.take_away(zhipu.service.document("0.md")["id"])
     lost, repair = explained(zhipu, "0.md", flags)
     assert "no longer has its document" in lost
     repaired = paste(zhipu, repair)
@@ -482,11 +482,11 @@ def test_findings_of_a_daemons_audit_are_shown_by_the_command_it_suggests(zhipu:
     zhipu.write("0.md", "document 0")
     daemon = zhipu.watch(hurried=True)
     eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
-    zhipu.vendor.plant(zhipu.vendor.document("0.md")["sent_name"], "document 0")
+    zhipu.service.plant(zhipu.service.document("0.md")["sent_name"], "document 0")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(zhipu.home))
         post(choose(Choices(config=zhipu.config)), [("audit", "handbook", {})])
-    daemon.says("audit.found")
+    daemon.wait_for_event("audit.found")
     note = eventually(lambda: zhipu.status().get("note"))
     verified = paste(zhipu, note.rpartition(": ")[2])
     assert (verified.code, "0.md" in verified.out) == (1, True)
@@ -500,7 +500,7 @@ def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuPla
     zhipu.config.write_text(f"{zhipu.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
     flags = elsewhere(zhipu)
     daemon = zhipu.watch(*flags)
-    daemon.says("listener.started")
+    daemon.wait_for_event("listener.started")
     eventually(lambda: mirror(zhipu, flags)["documents"]["ready"] == 1)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/events", timeout=60) as stream:
         line = next(line for line in stream if line.startswith(b"data: ") and b'"commands"' in line)
@@ -549,7 +549,7 @@ def test_suggested_command_retries_after_fixing_another_services_base_and_key(pl
     "top up the account behind {}.api_key",
 )
 @pytest.mark.parametrize(
-    ("args", "reason", "says"),
+    ("args", "reason", "message"),
     [
         ({"status": 401}, "credentials", "set a valid embedding.api_key (or api_key_file) in"),
         ({"status": 402}, "quota", "top up the account behind embedding.api_key"),
@@ -562,7 +562,7 @@ def test_suggested_command_retries_after_fixing_another_services_base_and_key(pl
     ids=str,
 )
 def test_embedding_service_error_names_the_config_key(
-    place: Place, args: dict[str, Any] | None, reason: str, says: str
+    place: Place, args: dict[str, Any] | None, reason: str, message: str
 ) -> None:
     server = Server(application(KEY))
     place.write("a.md", "alpha")
@@ -574,7 +574,7 @@ def test_embedding_service_error_names_the_config_key(
         server.faults.add(Fault(kind, op="*", times=0, args=args or {}))
         assert place.run("--once").code == 3
         halt = place.status()["halt"]
-        assert (halt["reason"], says in halt["cure"]) == (reason, True), halt
+        assert (halt["reason"], message in halt["cure"]) == (reason, True), halt
         server.faults.clear()
         assert place.run("--once").code == 0
 
@@ -607,7 +607,7 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
 )
 @pytest.mark.parametrize(
-    ("lacking", "says"),
+    ("exhausted", "message"),
     [
         ("nothing", "; check its owner and mode"),
         ("inodes", "; no free inode is left there (df -i); free some"),
@@ -615,38 +615,40 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     ],
 )
 def test_state_that_cannot_be_opened_names_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str, says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exhausted: str, message: str
 ) -> None:
-    monkeypatch.setattr(db, "lacks_inodes", lambda _place: lacking == "inodes")
+    monkeypatch.setattr(db, "lacks_inodes", lambda _place: exhausted == "inodes")
 
     def dup(_number: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
     with pytest.raises(StateError) as caught, pytest.MonkeyPatch.context() as patch:
-        if lacking == "descriptors":
+        if exhausted == "descriptors":
             patch.setattr(db.os, "dup", dup)
         with db.state_errors(tmp_path / "state.db"):
             raise apsw.CantOpenError("unable to open database file")
     assert str(caught.value).startswith(f"{tmp_path}/state.db cannot be opened (")
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 @proves("cannot be used ({}); choose another", "is not allowed for this user; choose port 1024 or higher")
 @pytest.mark.parametrize(
-    ("number", "says"),
+    ("number", "message"),
     [
         (errno.EACCES, "is not allowed for this user; choose port 1024 or higher"),
         (errno.ENOBUFS, "cannot be used (no buffer space available); choose another"),
     ],
 )
-def test_address_in_use_names_the_config_key(monkeypatch: pytest.MonkeyPatch, number: int, says: str) -> None:
+def test_address_in_use_names_the_config_key(
+    monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
     def refuse(_socket: socket.socket, _address: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(UsageError) as caught:
         bind_sockets("127.0.0.1", 80)
-    assert str(caught.value) == f"http.listen: 127.0.0.1:80 {says}"
+    assert str(caught.value) == f"http.listen: 127.0.0.1:80 {message}"
 
 
 def test_page_without_scripts_says_which_options_to_add() -> None:
@@ -676,7 +678,7 @@ IN_OTHER_ROOMS = {
 def test_no_hint_removes_a_state_or_a_knowledge_base_by_hand() -> None:
     """`forget` shows what it would delete and asks; `rm` does neither."""
     removing = re.compile(r"(^|[ :`])rm |\brmdir\b|\b(delete|remove) the (state|knowledge base)\b")
-    assert [cure for cure in cures.cures() if removing.search(cure.partition(": ")[2])] == []
+    assert [cure for cure in cures.find_fixes() if removing.search(cure.partition(": ")[2])] == []
 
 
 @long
@@ -685,7 +687,9 @@ def test_every_hint_is_covered_by_a_test() -> None:
         if "cures import" in file.read_text():
             importlib.import_module(f"tests.cli.{file.stem}")
     patterns = {*cures.PROVEN, *IN_OTHER_ROOMS}
-    printed = {cure: [pattern for pattern in patterns if cures.fits(cure, pattern)] for cure in cures.cures()}
+    printed = {
+        cure: [pattern for pattern in patterns if cures.fits(cure, pattern)] for cure in cures.find_fixes()
+    }
     assert [cure for cure, fitting in printed.items() if not fitting] == []
     assert patterns - {one for fitting in printed.values() for one in fitting} == set()
 
@@ -695,7 +699,7 @@ def test_unreachable_service_at_another_address_is_not_reported_as_refusing_the_
     zhipu: ZhipuPlace,
 ) -> None:
     zhipu.write("a.md", "alpha")
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     assert zhipu.run("--once").code == 3
     zhipu.aim(url="http://127.0.0.1:1")
     ran = zhipu.go("--once", hurried=True)
@@ -703,4 +707,4 @@ def test_unreachable_service_at_another_address_is_not_reported_as_refusing_the_
     [mirror] = zhipu.run("status", "--json").json["mirrors"]
     assert mirror["halt"]["reason"] == "target-down"
     assert "credentials" not in ran.words + zhipu.run("status").out
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)

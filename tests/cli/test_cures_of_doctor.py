@@ -31,7 +31,7 @@ from tests.cli import without_root
 from tests.cli.cures import proves
 from tests.cli.pasting import machine, paste
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, zhipu_place
 from tests.ports import free_port
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -56,14 +56,14 @@ def check_of(place: Place, check: str, env: dict[str, str] | None = None) -> Run
     return run_check
 
 
-def cure_of(found: list[dict[str, Any]]) -> str:
-    [cure] = [one["cure"] for one in found if one["cure"]]
-    return str(cure)
+def fix_of(checks: list[dict[str, Any]]) -> str:
+    [fix] = [one["cure"] for one in checks if one["cure"]]
+    return str(fix)
 
 
 def is_cured(place: Place, run_check: RunCheck, **options: Any) -> str:
     """Paste the fix, check that the problem is gone, and return the fix."""
-    cure = cure_of(run_check())
+    cure = fix_of(run_check())
     pasted = paste(place, cure, **options)
     assert pasted.code == 0, (cure, pasted.err)
     assert {one["result"] for one in run_check()} == {"ok"}, cure
@@ -206,7 +206,7 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
 def test_disk_usage_is_shown(place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
-    cure = cure_of(in_this_process(place, check)())
+    cure = fix_of(in_this_process(place, check)())
     assert cure.startswith("free some space on the disk of /")
     assert Path(cure.rpartition(" of ")[2]) in (place.state, *place.state.parents)
 
@@ -225,7 +225,7 @@ def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
         return os.statvfs_result((*tuple(result)[:8], result.f_flag | os.ST_RDONLY, result.f_namemax))
 
     monkeypatch.setattr(os, "statvfs", read_only)
-    command, _, mount = cure_of(in_this_process(place, "state")()).rpartition(" ")
+    command, _, mount = fix_of(in_this_process(place, "state")()).rpartition(" ")
     assert command == "sudo mount -o remount,rw"
     assert os.path.ismount(mount)
     assert str(place.state).startswith(mount)
@@ -353,10 +353,10 @@ def test_uv_installs_into_environments_made_by_uv(monkeypatch: pytest.MonkeyPatc
 @proves("curl -sSI {}")
 def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> None:
     with zhipu_place(tmp_path) as zhipu:
-        zhipu.vendor.leave()
+        zhipu.service.leave()
         cure = found_by(zhipu, "connection")["cure"]
         assert paste(zhipu, cure).code == 7  # it couldn't connect either
-        zhipu.vendor.arrive()
+        zhipu.service.arrive()
         answered = paste(zhipu, cure)
         assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
 
@@ -382,16 +382,16 @@ def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> No
 
 def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     cure = found_by(zhipu, "key")["cure"]
     assert paste(zhipu, cure).code == 3
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     assert paste(zhipu, cure).code == 0
 
 
 @proves("sudo timedatectl set-ntp true")
 def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.turn(clock_skew=7200)
+    zhipu.service.turn(clock_skew=7200)
     check = found_by(zhipu, "clock")
     assert paste(zhipu, check["cure"]).code == 0
 
@@ -428,7 +428,7 @@ def test_address_of_another_machine_comes_with_the_command_that_lists_ours(place
 @proves("if process {} is the daemon, reload its config: kill -HUP {}")
 def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuPlace) -> None:
     daemon = zhipu.watch()
-    daemon.says("daemon.started")
+    daemon.wait_for_event("daemon.started")
     listen(zhipu, f"127.0.0.1:{free_port()}")
     command = found_by(zhipu, "listener")["cure"].partition(" reload its config: ")[2]
     assert paste(zhipu, command).code == 0

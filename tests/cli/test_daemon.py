@@ -21,7 +21,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import Daemon, Place, eventually, words_of
 from tests.cli.terminal import Begin, Terminal
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.ports import free_port
 from tests.share import long
 
@@ -31,19 +31,19 @@ def test_daemon_answers_http_while_running(place: Place) -> None:
     place.write("broken.pdf", "this is no pdf")
     config = place.configure()
     daemon = place.watch()
-    assert daemon.says("daemon.started")["config"] == str(config)
-    daemon.says("document.failed")
+    assert daemon.wait_for_event("daemon.started")["config"] == str(config)
+    daemon.wait_for_event("document.failed")
     assert place.run("--once").code == 4
     assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
     began = time.monotonic()
     assert "the running kbsync does this now" in place.run("retry").out
-    daemon.says("document.failed", times=2)
+    daemon.wait_for_event("document.failed", times=2)
     assert time.monotonic() - began < 5
 
     good = config.read_text()
     config.write_text(good.replace("settle", "setle").replace("folder", "foldr"))
-    daemon.tell(signal.SIGHUP)
-    reason = daemon.says("config.refused")["reason"]
+    daemon.send_signal(signal.SIGHUP)
+    reason = daemon.wait_for_event("config.refused")["reason"]
     assert "setle" in reason and "foldr" in reason
     assert "\\" not in reason
     (place.root / "other").mkdir()
@@ -54,8 +54,8 @@ def test_daemon_answers_http_while_running(place: Place) -> None:
     )
     for number, (text, counts) in enumerate(readings, 1):
         config.write_text(text)
-        daemon.tell(signal.SIGHUP)
-        line = daemon.says("config.read", times=number)
+        daemon.send_signal(signal.SIGHUP)
+        line = daemon.wait_for_event("config.read", times=number)
         assert tuple(line[key] for key in ("mirrors", "added", "removed", "changed")) == counts
     assert daemon.end() == 0
     assert not lock.is_held(place.state)
@@ -102,7 +102,7 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(place: Place, te
     seen_until(daemon, "handbook resumed")
     daemon.process.send_signal(signal.SIGINT)
     assert daemon.end() == 0
-    said += daemon.seen
+    said += daemon.output
     lines = [line for line in said.replace("\r", "").splitlines() if CHANGE.match(line)]
     told = [CHANGE.match(line).groups() for line in lines]  # type: ignore[union-attr]
     assert sorted(path for mark, path in told if mark == "+") == ["a.md", "b.md", "office/note.md"]
@@ -113,7 +113,7 @@ def test_terminal_shows_watched_folders_and_one_line_per_change(place: Place, te
 
 def close(daemon: Terminal) -> None:
     """Close the terminal's window: its other end is gone."""
-    os.close(daemon.mine)
+    os.close(daemon.our_end)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ def test_daemon_ignoring_sighup_outlives_its_terminal(place: Place) -> None:
         cwd=place.root,
     )
     daemon = Daemon(place.keep(process), Path(log.name))
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     os.close(theirs)
     os.close(mine)
     config.write_text(config.read_text().replace("100ms", "200ms"))
-    daemon.tell(signal.SIGHUP)
-    daemon.says("config.read")
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_event("config.read")
     log.close()
     assert daemon.end() == 0
 
@@ -215,13 +215,13 @@ def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
 
 def mirrors(zhipu: ZhipuPlace) -> None:
     """Wait until the base holds each of the folder's files once."""
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
 
 
-def started(zhipu: ZhipuPlace, *, hurried: bool = False) -> Daemon:
+def start_daemon(zhipu: ZhipuPlace, *, hurried: bool = False) -> Daemon:
     """Start a daemon and wait until it has mirrored the folder."""
     daemon = zhipu.watch(hurried=hurried)
-    daemon.says("document.ready", path="f3.md")
+    daemon.wait_for_event("document.ready", path="f3.md")
     mirrors(zhipu)
     return daemon
 
@@ -241,28 +241,28 @@ TIME_WAIT = "06"
 def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuPlace) -> None:
     for n in range(4, 20):
         zhipu.write(f"f{n}.md", f"text of f{n}")
-    daemon = started(zhipu)
-    port = urlsplit(zhipu.vendor.url).port or 0
+    daemon = start_daemon(zhipu)
+    port = urlsplit(zhipu.service.url).port or 0
     assert connections(port)
     eventually(lambda: not connections(port), 20.0)
-    requests_before = zhipu.vendor.asked()
+    requests_before = zhipu.service.request_count()
     zhipu.write("late.md", "text of late")
     mirrors(zhipu)
-    assert zhipu.vendor.asked() > requests_before
+    assert zhipu.service.request_count() > requests_before
     assert daemon.end() == 0
 
 
 @long
 def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
-    daemon = started(zhipu, hurried=True)
-    zhipu.vendor.turn(money_gone=True)
+    daemon = start_daemon(zhipu, hurried=True)
+    zhipu.service.turn(money_gone=True)
     zhipu.write("new.md", "new")
-    daemon.says("mirror.halted", reason="quota")
-    probes = zhipu.vendor.asked("base")
-    eventually(lambda: zhipu.vendor.asked("base") >= probes + 2)
+    daemon.wait_for_event("mirror.halted", reason="quota")
+    probes = zhipu.service.request_count("base")
+    eventually(lambda: zhipu.service.request_count("base") >= probes + 2)
     assert daemon.lines("mirror.resumed") == []
-    zhipu.vendor.turn(money_gone=False)
-    daemon.says("mirror.resumed", reason="quota")
+    zhipu.service.turn(money_gone=False)
+    daemon.wait_for_event("mirror.resumed", reason="quota")
     mirrors(zhipu)
     assert zhipu.status()["halt"] is None
     assert len(daemon.lines("mirror.halted")) == len(daemon.lines("mirror.resumed")) == 1
@@ -277,25 +277,25 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
     held.write_text("kid-4711.a-mistake\n")
     zhipu.aim(key="api_key_file: zhipu.key")
     daemon = zhipu.watch(hurried=True)
-    daemon.says("mirror.halted", reason="credentials")
+    daemon.wait_for_event("mirror.halted", reason="credentials")
     held.unlink()
     cure = words_of(zhipu.status()["halt"]["cure"])
     if is_told:
         assert "the running kbsync does this now" in zhipu.go(*cure).out
-        assert "zhipu.key" in daemon.says("config.refused")["reason"]
+        assert "zhipu.key" in daemon.wait_for_event("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
     else:
-        requests_before = zhipu.vendor.asked("base")
-        eventually(lambda: zhipu.vendor.asked("base") > requests_before)
+        requests_before = zhipu.service.request_count("base")
+        eventually(lambda: zhipu.service.request_count("base") > requests_before)
     assert zhipu.status()["halt"]["reason"] == "credentials"
-    held.write_text(f"{zhipu.vendor.key}\n")
+    held.write_text(f"{zhipu.service.key}\n")
     if is_told:
         assert zhipu.go(*cure).code == 0
-        daemon.says("config.read", changed=1)
+        daemon.wait_for_event("config.read", changed=1)
     else:
-        daemon.says("secrets.read", mirror="handbook")
+        daemon.wait_for_event("secrets.read", mirror="handbook")
         assert daemon.lines("config.read") == daemon.lines("config.refused") == []
-    daemon.says("mirror.resumed", reason="credentials")
+    daemon.wait_for_event("mirror.resumed", reason="credentials")
     mirrors(zhipu)
     assert zhipu.status()["halt"] is None
     assert len(daemon.lines("mirror.resumed")) == len(daemon.lines("mirror.halted")) == 1

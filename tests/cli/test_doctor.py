@@ -20,7 +20,7 @@ from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
 from tests.cli.cures import proves
 from tests.cli.place import Place, Ran, words_of
-from tests.cli.vendor import KEY, ZhipuPlace
+from tests.cli.zhipu import KEY, ZhipuPlace
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.servers import serving
 
@@ -30,7 +30,7 @@ def results(ran: Ran) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in ran.json["checks"]}
 
 
-def of(ran: Ran, result: str) -> set[str]:
+def names_with(ran: Ran, result: str) -> set[str]:
     return {name for name, one in results(ran).items() if one["result"] == result}
 
 
@@ -39,7 +39,7 @@ def test_fresh_folder_passes_all_checks_and_nothing_is_written(place: Place) -> 
     before = place.files()
     ran = place.run("doctor", "--folder", "docs", "--json")
     assert ran.code == 0, ran.out
-    assert of(ran, "wrong") == set()
+    assert names_with(ran, "wrong") == set()
     assert {"config", "state", "disk", "listener", "inotify", "docs: folder", "versions"} <= set(results(ran))
     assert place.files() == before
     assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
@@ -58,30 +58,30 @@ def test_people_get_one_line_per_check_and_quiet_prints_problems_only(place: Pla
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [("mirrors: [", ":1:"), ("mirrors: [{name: a, foldre: x}]", "foldre")],
 )
-def test_bad_config_does_not_prevent_other_checks(place: Place, text: str, says: str) -> None:
+def test_bad_config_does_not_prevent_other_checks(place: Place, text: str, message: str) -> None:
     place.configure().write_text(text)
     ran = place.run("doctor", "--json")
     assert ran.code == 2
-    assert any(says in check["detail"] for check in ran.json["checks"] if check["name"] == "config")
-    assert {"versions", "libraries"} <= of(ran, "ok")
+    assert any(message in check["detail"] for check in ran.json["checks"] if check["name"] == "config")
+    assert {"versions", "libraries"} <= names_with(ran, "ok")
 
 
 def test_service_that_accepts_the_key_passes(zhipu: ZhipuPlace) -> None:
     ran = zhipu.run("doctor", "--json")
     assert ran.code == 0, ran.out
     wanted = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
-    assert {f"handbook: {name}" for name in wanted} <= of(ran, "ok")
+    assert {f"handbook: {name}" for name in wanted} <= names_with(ran, "ok")
     assert KEY.partition(".")[2] not in ran.out + ran.err
-    assert zhipu.vendor.effects("upload") == []
-    assert zhipu.vendor.violations() == []
+    assert zhipu.service.effects("upload") == []
+    assert zhipu.service.violations() == []
 
 
 @proves("delete documents at {}, or get more space for the account")
 @pytest.mark.parametrize(
-    ("switches", "name", "cure"),
+    ("switches", "name", "fix"),
     [
         ({"key_revoked": True}, "handbook: key", "kbsync --once --mirror handbook"),
         ({"capacity_bytes": 1}, "handbook: quota", "delete documents at {url}/api, or get more space for "),
@@ -89,17 +89,17 @@ def test_service_that_accepts_the_key_passes(zhipu: ZhipuPlace) -> None:
     ],
 )
 def test_service_problem_is_shown_in_the_services_words(
-    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, cure: str
+    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, fix: str
 ) -> None:
-    zhipu.vendor.plant("theirs.md", "somebody else's")
-    zhipu.vendor.turn(**switches)
+    zhipu.service.plant("theirs.md", "somebody else's")
+    zhipu.service.turn(**switches)
     ran = zhipu.run("doctor", "--json")
-    assert (ran.code, of(ran, "wrong")) == (3, {name}), ran.out
-    assert results(ran)[name]["cure"].startswith(cure.format(url=zhipu.vendor.url))
+    assert (ran.code, names_with(ran, "wrong")) == (3, {name}), ran.out
+    assert results(ran)[name]["cure"].startswith(fix.format(url=zhipu.service.url))
 
 
 @pytest.mark.parametrize(
-    ("form", "says"),
+    ("form", "message"),
     [
         ("api_key: '${TEST_KEY}'", "; api_key is the variable TEST_KEY"),
         ("api_key_file: {file}", "; api_key_file is {file}"),
@@ -107,7 +107,7 @@ def test_service_problem_is_shown_in_the_services_words(
     ],
 )
 def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
-    zhipu: ZhipuPlace, form: str, says: str, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuPlace, form: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = "other.secret-of-nobody"
     monkeypatch.setenv("TEST_KEY", wrong)
@@ -118,7 +118,7 @@ def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
     assert zhipu.run("--once", "--config", moved).code == 3
     checks = results(zhipu.run("doctor", "--json", "--config", moved))["handbook: key"]
     assert checks["result"] == "wrong"
-    assert checks["detail"].endswith(says.format(file=file, config=moved))
+    assert checks["detail"].endswith(message.format(file=file, config=moved))
     assert wrong not in checks["detail"]
     assert words_of(checks["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
 

@@ -13,7 +13,7 @@ from kbsync.index import scans
 from tests.cli import without_root
 from tests.cli.conftest import ODD
 from tests.cli.place import Place
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.index import samples
 from tests.share import long
 
@@ -112,7 +112,7 @@ def test_path_in_several_mirrors_must_be_narrowed(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "reason"),
     [
         (".obsidian/plugins/tasks/main.js", "hidden"),
         (".trash/old.md", "hidden"),
@@ -121,13 +121,13 @@ def test_path_in_several_mirrors_must_be_narrowed(place: Place) -> None:
         ("a.sync-conflict-20261120-101500-ABCDEFG.md", "*.sync-conflict-*"),
     ],
 )
-def test_program_leftovers_are_excluded_and_the_rule_is_named(place: Place, path: str, said: str) -> None:
+def test_program_leftovers_are_excluded_and_the_rule_is_named(place: Place, path: str, reason: str) -> None:
     place.write("a.md", "alpha")
     place.write(path, "beta")
     ran = place.run("--once", "--folder", "docs", "--json")
     assert (ran.code, ran.json["uploaded"]) == (0, 1)
     out = place.run("explain", path, "--folder", "docs").out
-    assert said in out
+    assert reason in out
     assert "default" in out
 
 

@@ -53,14 +53,14 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
         yield Evidence(place)
 
 
-def said(row: Trouble, evidence: Evidence) -> list[str]:
+def expected_texts(row: Trouble, evidence: Evidence) -> list[str]:
     """Return each text about the mirror, after its name."""
     places = {"folder": evidence.place.folder(row.name), "base": evidence.place.base(row.name)}
-    return [words.format(**places) for words in row.says]
+    return [words.format(**places) for words in row.messages]
 
 
 def cure_of(row: Trouble, evidence: Evidence) -> str:
-    return row.cure.format(name=row.name, base=evidence.place.base(row.name))
+    return row.fix.format(name=row.name, base=evidence.place.base(row.name))
 
 
 def lines_about(row: Trouble, text: str) -> list[str]:
@@ -70,9 +70,11 @@ def lines_about(row: Trouble, text: str) -> list[str]:
 @long
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
 def test_pass_reports_what_is_wrong_where_and_how_to_fix_it(row: Trouble, evidence: Evidence) -> None:
-    for text in (evidence.once.words, evidence.text, evidence.quiet):
+    for text in (evidence.pass_run.words, evidence.text, evidence.quiet):
         lines = lines_about(row, text)
-        assert [words for words in said(row, evidence) if not any(words in line for line in lines)] == []
+        assert [
+            words for words in expected_texts(row, evidence) if not any(words in line for line in lines)
+        ] == []
         # The command is enough, or something has to be done before it.
         ends = tuple(f"; {word}: {cure_of(row, evidence)}" for word in ("fix", "then run"))
         assert any(line.endswith(ends) for line in lines) or not row.reason
@@ -81,15 +83,17 @@ def test_pass_reports_what_is_wrong_where_and_how_to_fix_it(row: Trouble, eviden
 
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
 def test_status_json_has_reason_detail_and_hint(row: Trouble, evidence: Evidence) -> None:
-    halt = evidence.shown[row.name]["halt"]
+    halt = evidence.mirrors_before[row.name]["halt"]
     assert (halt["reason"] if halt else "") == row.reason
     if halt:
         assert halt["cure"] == cure_of(row, evidence)
-        assert halt["detail"] in " ".join(lines_about(row, evidence.once.words))
+        assert halt["detail"] in " ".join(lines_about(row, evidence.pass_run.words))
     else:
-        items = {item["path"]: item["reason"] for item in evidence.shown[row.name]["items"]}
+        items = {item["path"]: item["reason"] for item in evidence.mirrors_before[row.name]["items"]}
         told = [f"{path}: {reason}" for path, reason in items.items()]
-        assert [words for words in said(row, evidence) if not any(words in line for line in told)] == []
+        assert [
+            words for words in expected_texts(row, evidence) if not any(words in line for line in told)
+        ] == []
 
 
 @pytest.mark.parametrize("row", MIRRORS, ids=NAMES)
@@ -100,7 +104,7 @@ def test_health_check_exits_like_a_pass_of_this_mirror(row: Trouble, evidence: E
 def test_most_severe_exit_code_wins(evidence: Evidence) -> None:
     codes = {Code(row.code) for row in MIRRORS}
     assert codes == {Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED}
-    assert evidence.once.code == worst(codes) == 2
+    assert evidence.pass_run.code == worst(codes) == 2
 
 
 @pytest.mark.parametrize("row", [row for row in MIRRORS if row.logged], ids=lambda row: row.name)
@@ -109,7 +113,7 @@ def test_log_reports_each_problem_once_with_mirror_path_and_hint(row: Trouble, e
     first = lines[0]
     assert (first["level"], first["reason"]) == ("error", row.logged)
     assert first["folder"] == str(evidence.place.folder(row.name))
-    assert said(row, evidence)[0] in first["detail"]
+    assert expected_texts(row, evidence)[0] in first["detail"]
     halt = evidence.watched[row.name]["halt"]
     assert (first["detail"], first["cure"]) == (halt["detail"], halt["cure"])
     assert len([line for line in lines if line["detail"] == first["detail"]]) == 1
@@ -120,8 +124,8 @@ def test_pasted_commands_fix_the_problem(evidence: Evidence) -> None:
     """With the causes removed, each command succeeds (an audit with findings exits 1, as documented)."""
     codes = {name: ran.code for name, ran in evidence.pasted.items()}
     assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
-    assert evidence.left["shrunk"]["documents"]["ready"] == 1
-    assert evidence.left["emptied"]["documents"]["ready"] == 8
+    assert evidence.mirrors_after["shrunk"]["documents"]["ready"] == 1
+    assert evidence.mirrors_after["emptied"]["documents"]["ready"] == 8
     last = evidence.place.run("--once", "--json")
     assert (last.code, last.json["uploaded"], last.json["deleted"]) == (0, 0, 0), last.json
 
@@ -131,7 +135,7 @@ HELD = {"deletions.held": "kbsync approve shrunk", "recipe.held": "kbsync approv
 
 def test_every_log_line_is_json_without_a_traceback(evidence: Evidence) -> None:
     assert "exception" not in json.dumps(evidence.log)
-    logged = [json.loads(line) for line in evidence.once.err.splitlines()]
+    logged = [json.loads(line) for line in evidence.pass_run.err.splitlines()]
     assert {line["level"] for line in logged} == {"warning", "error"}
     assert [line["event"] for line in logged if not line.get("mirror")] == ["documents.failed"]
     told = [(line["event"], line["mirror"], line.get("path")) for line in logged if line.get("mirror")]
@@ -195,9 +199,9 @@ def test_internal_error_is_reported_as_one(place: Place, monkeypatch: pytest.Mon
 
 
 @contextlib.contextmanager
-def unwritable(way: str) -> Iterator[dict[str, Any]]:
+def unwritable(stderr: str) -> Iterator[dict[str, Any]]:
     """Return arguments that send a process's stderr somewhere unwritable."""
-    match way:
+    match stderr:
         case "closed":
             yield {"preexec_fn": lambda: os.close(2)}
         case "full":
@@ -211,12 +215,12 @@ def unwritable(way: str) -> Iterator[dict[str, Any]]:
 
 
 @long
-@pytest.mark.parametrize("way", ["closed", "full", "its reader is gone"])
-def test_unwritable_log_does_not_stop_the_work(place: Place, way: str) -> None:
+@pytest.mark.parametrize("stderr", ["closed", "full", "its reader is gone"])
+def test_unwritable_log_does_not_stop_the_work(place: Place, stderr: str) -> None:
     place.write("a.md", "alpha")
     place.write("broken.pdf", "this is no pdf")
     place.configure()
-    with unwritable(way) as options:
+    with unwritable(stderr) as options:
         process = subprocess.run(
             [sys.executable, "-m", "kbsync", "--once"],
             env={**os.environ, "HOME": str(place.home)},

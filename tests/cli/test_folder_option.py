@@ -22,8 +22,8 @@ def copies(place: Place) -> list[Path]:
     return list((place.state / "folders").glob("*/state.db"))
 
 
-def paths(place: Place, word: str, folder: str) -> list[str]:
-    ran = place.run("search", word, "--folder", folder, "--json")
+def paths(place: Place, query: str, folder: str) -> list[str]:
+    ran = place.run("search", query, "--folder", folder, "--json")
     assert ran.code == 0, ran.err
     return [hit["path"] for hit in ran.json["hits"]]
 
@@ -72,10 +72,10 @@ def test_only_mirrors_of_the_given_folder_are_used(nested: Place) -> None:
 
 
 @enumerated()
-@pytest.mark.parametrize("where", ["exclude", "ignore file"])
-def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Place, where: str) -> None:
-    nested.configure('exclude: ["guides/"]' if where == "exclude" else "")
-    if where == "ignore file":
+@pytest.mark.parametrize("folder", ["exclude", "ignore file"])
+def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Place, folder: str) -> None:
+    nested.configure('exclude: ["guides/"]' if folder == "exclude" else "")
+    if folder == "ignore file":
         nested.write(".kbsyncignore", "guides/\n")
     assert nested.run("--once").code == 0
     assert nested.run("--once", "--folder", "docs/guides").code == 0

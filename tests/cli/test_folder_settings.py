@@ -13,7 +13,7 @@ from kbsync.state import lock
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.cures import proves
 from tests.cli.place import Place
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import long
 
 
@@ -26,8 +26,8 @@ def remembered(place: Place) -> Path:
 def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuPlace) -> None:
     zhipu.config.unlink()
     zhipu.write("a.md", "alpha")
-    env = {"ZHIPU_API_KEY": zhipu.vendor.key}
-    target = ("--folder", "docs", "--target", "zhipu", "--url", f"{zhipu.vendor.url}/api", "--base", HOME_ID)
+    env = {"ZHIPU_API_KEY": zhipu.service.key}
+    target = ("--folder", "docs", "--target", "zhipu", "--url", f"{zhipu.service.url}/api", "--base", HOME_ID)
     ran = zhipu.run("--once", *target)
     assert (ran.code, ran.words) == (
         2,
@@ -38,13 +38,13 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuPlace) ->
     assert plan.code == 0 and not list(zhipu.state.glob("folders/*"))
     ran = zhipu.run("--once", "--json", *target, env=env)
     assert (ran.code, ran.json["uploaded"], ran.json["mirrors"][0]["target"]) == (0, 1, "zhipu")
-    assert set(zhipu.vendor.by_path()) == {"a.md"}
-    assert zhipu.vendor.key not in remembered(zhipu).read_text()
+    assert set(zhipu.service.by_path()) == {"a.md"}
+    assert zhipu.service.key not in remembered(zhipu).read_text()
     assert remembered(zhipu).stat().st_mode & 0o077 == 0
 
     zhipu.write("b.md", "beta")
     assert zhipu.run("--once", "--folder", "docs", env=env).code == 0
-    assert set(zhipu.vendor.by_path()) == {"a.md", "b.md"}
+    assert set(zhipu.service.by_path()) == {"a.md", "b.md"}
     status = zhipu.run("status", "--json", cwd=zhipu.docs).json["mirrors"][0]  # needs no key
     assert (status["target"], status["documents"]["ready"]) == ("zhipu", 2)
     assert zhipu.run("--once", "--folder", "docs").code == 2
@@ -52,7 +52,7 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuPlace) ->
     # Another target for the same folder: the old documents stay, and `status` names them.
     ran = zhipu.run("--once", "--json", "--folder", "docs", "--target", "local")
     assert (ran.code, ran.json["uploaded"]) == (0, 2)
-    assert set(zhipu.vendor.by_path()) == {"a.md", "b.md"}
+    assert set(zhipu.service.by_path()) == {"a.md", "b.md"}
 
 
 def test_excludes_are_remembered_and_can_be_reset(place: Place) -> None:
@@ -83,7 +83,7 @@ def test_running_kbsync_keeps_its_settings(place: Place) -> None:
 
 @proves("`kbsync --once --folder DIR --{} …`")
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         ("--once --folder docs --target zhipu", "--base: give the id of the knowledge base at zhipu"),
         ("--once --folder docs --base 1", "--url and --base need --target TYPE; types: local, "),
@@ -96,10 +96,10 @@ def test_running_kbsync_keeps_its_settings(place: Place) -> None:
         ("--exclude x --folder docs status", "--exclude takes no command; run `kbsync --once --folder DIR"),
     ],
 )
-def test_invalid_setting_is_reported_by_its_option(place: Place, words: str, says: str) -> None:
+def test_invalid_setting_is_reported_by_its_option(place: Place, words: str, message: str) -> None:
     place.write("a.md", "alpha")
     ran = place.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
-    assert (ran.code, ran.out) == (2, "") and says in ran.words
+    assert (ran.code, ran.out) == (2, "") and message in ran.words
     assert not list(place.state.glob("folders/*"))
 
 

@@ -16,7 +16,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import LONGEST, PIPES, Place, eventually
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import long
 from tests.warm import Warm
 
@@ -33,7 +33,7 @@ mirrors:
 
 
 @pytest.fixture
-def more(place: Place) -> Path:
+def second_folder(place: Place) -> Path:
     """A second folder, next to one with a config full of comments."""
     place.write("a.md", "alpha")
     place.configure()
@@ -60,40 +60,40 @@ def dies(place: Place, step: int, *words: str | Path) -> bool:
 # -- add ---------------------------------------------------------------------------------------------------
 
 
-def test_added_folder_keeps_the_comments_in_the_config(place: Place, more: Path) -> None:
+def test_added_folder_keeps_the_comments_in_the_config(place: Place, second_folder: Path) -> None:
     before = place.config.read_text()
     ran = place.run("add", "More Notes")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == f"added more-notes ({more}) to {place.config}\nto mirror it: kbsync --once\n"
-    added = f'  - name: "more-notes"\n    folder: "{more}"\n'
+    assert ran.out == f"added more-notes ({second_folder}) to {place.config}\nto mirror it: kbsync --once\n"
+    added = f'  - name: "more-notes"\n    folder: "{second_folder}"\n'
     assert place.config.read_text() == before.replace("\n\n# The", f"\n{added}\n# The")
     assert paste(place, after(ran.out, "to mirror it: ")).code == 0
-    assert place.found("beta")[0] == "b.md"
+    assert place.search("beta")[0] == "b.md"
     assert place.run("remove", "more-notes", "--keep").code == 0
     assert place.config.read_text() == before
 
 
-def test_add_without_a_config_writes_the_one_of_init(place: Place, more: Path) -> None:
+def test_add_without_a_config_writes_the_one_of_init(place: Place, second_folder: Path) -> None:
     place.config.unlink()
-    ran = place.run("add", more, "--name", "team")
+    ran = place.run("add", second_folder, "--name", "team")
     assert (ran.code, ran.out.splitlines()[0]) == (0, f"wrote {place.config}")
     written = place.config.read_text()
     place.config.unlink()
-    assert place.run("init", more).code == 0
+    assert place.run("init", second_folder).code == 0
     assert written == place.config.read_text().replace('"more-notes"', '"team"')
 
 
-def test_add_reports_its_result_as_json(place: Place, more: Path) -> None:
-    expected = {"added": "n", "folder": str(more), "target": "local", "config": str(place.config)}
-    assert place.run("add", more, "--name", "n", "--json").json == expected
+def test_add_reports_its_result_as_json(place: Place, second_folder: Path) -> None:
+    expected = {"added": "n", "folder": str(second_folder), "target": "local", "config": str(place.config)}
+    assert place.run("add", second_folder, "--name", "n", "--json").json == expected
     [first, second] = place.run("list", "--json").json["mirrors"]
     assert first["name"] == "handbook"
-    assert second == {"name": "n", "folder": str(more), "target": "local", "problem": None}
+    assert second == {"name": "n", "folder": str(second_folder), "target": "local", "problem": None}
     ran = place.run("remove", "n", "--keep", "--json")
     counts = {"kept": 0, "deleted": 0}
     assert ran.json == {"removed": "n", "documents": counts, "config": str(place.config)}
     place.config.unlink()
-    assert place.run("add", more, "--name", "n", "--json").json == expected
+    assert place.run("add", second_folder, "--name", "n", "--json").json == expected
 
 
 @proves(
@@ -101,7 +101,7 @@ def test_add_reports_its_result_as_json(place: Place, more: Path) -> None:
     "write that config with: {}",
     "add {}",
 )
-def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, more: Path) -> None:
+def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, second_folder: Path) -> None:
     (place.root / "docs 2" / "handbook").mkdir(parents=True)
     before = place.config.read_bytes(), place.config.stat().st_ino
     refused = {
@@ -110,10 +110,14 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, more: Path) 
         ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
         (str(place.docs / "a.md"),): "a.md is a file; name a folder",
         ("home",): f"the state directory {place.state} is inside the mirrored folder {place.home}; choose",
-        (str(more), "--name", "No name"): "mirrors[1].name: 'No name' is not valid; allowed: lower-case",
-        (str(more), "--target", "lokal"): "did you mean local?",
         (
-            str(more),
+            str(second_folder),
+            "--name",
+            "No name",
+        ): "mirrors[1].name: 'No name' is not valid; allowed: lower-case",
+        (str(second_folder), "--target", "lokal"): "did you mean local?",
+        (
+            str(second_folder),
             "--target",
             "zhipu",
         ): "a target of type zhipu needs more settings (api_key, knowledge_id)",
@@ -122,7 +126,7 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, more: Path) 
     assert {words: (ran.code, ran.out) for words, ran in told.items()} == dict.fromkeys(refused, (2, ""))
     assert [words for words, says in refused.items() if says not in told[words].err] == []
     assert (place.config.read_bytes(), place.config.stat().st_ino) == before
-    example = after(told[str(more), "--target", "zhipu"].err, "for an example: ")
+    example = after(told[str(second_folder), "--target", "zhipu"].err, "for an example: ")
     assert paste(place, f"{example} --base 4711").code == 0
     again = after(told[("docs 2/handbook",)].err, "choose another: ")
     assert paste(place, again, NAME="team").code == 0
@@ -130,17 +134,18 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, more: Path) 
     ran = place.run("add", "--folder", "docs", "docs")
     assert after(ran.err, "as an argument: ") == "kbsync add docs"
     place.config.unlink()
-    init = after(place.run("add", more, "--target", "zhipu").err, "write that config with: ")
+    init = after(place.run("add", second_folder, "--target", "zhipu").err, "write that config with: ")
     assert paste(place, f"{init} --base 4711").code == 0
 
 
-def test_unsafe_config_edit_is_refused_with_manual_instructions(place: Place, more: Path) -> None:
+def test_unsafe_config_edit_is_refused_with_manual_instructions(place: Place, second_folder: Path) -> None:
     place.config.write_text(f'<<: {{mirrors: [{{name: a, folder: "{place.docs}"}}]}}\n')
-    ran = place.run("add", more)
+    ran = place.run("add", second_folder)
     assert ran.code == 2
     assert f"{place.config} is written in a way that kbsync cannot edit safely; add these lines" in ran.err
     place.config.write_text(
-        f'mirrors:\n  - &a {{name: a, folder: "{place.docs}"}}\n  - {{<<: *a, name: b, folder: "{more}"}}\n'
+        f'mirrors:\n  - &a {{name: a, folder: "{place.docs}"}}\n'
+        f'  - {{<<: *a, name: b, folder: "{second_folder}"}}\n'
     )
     before = place.config.read_bytes()
     ran = place.run("remove", "a", "--keep")
@@ -148,7 +153,9 @@ def test_unsafe_config_edit_is_refused_with_manual_instructions(place: Place, mo
     assert "cannot edit safely; remove the mirror a (line 2) yourself" in ran.err
 
 
-def test_lines_to_add_by_hand_are_valid(place: Place, more: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_to_add_by_hand_are_valid(
+    place: Place, second_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For example if the config is a mount point, as in a container."""
     before = place.config.read_text()
 
@@ -157,7 +164,7 @@ def test_lines_to_add_by_hand_are_valid(place: Place, more: Path, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", busy)
-        ran = place.run("add", more)
+        ran = place.run("add", second_folder)
     assert (ran.code, place.config.read_text()) == (2, before)
     told, *lines = ran.err.replace("kbsync: ", "").splitlines()
     assert told.endswith(
@@ -168,7 +175,7 @@ def test_lines_to_add_by_hand_are_valid(place: Place, more: Path, monkeypatch: p
 
 
 @long
-def test_concurrent_adds_are_all_kept(place: Place, more: Path) -> None:
+def test_concurrent_adds_are_all_kept(place: Place, second_folder: Path) -> None:
     place.config.unlink()
     folders = [place.root / f"f{number}" for number in range(6)]
     for folder in folders:
@@ -181,26 +188,28 @@ def test_concurrent_adds_are_all_kept(place: Place, more: Path) -> None:
 
 @long
 @pytest.mark.parametrize("config", ["new", "old"])
-def test_killed_add_leaves_a_valid_config_and_can_be_repeated(place: Place, more: Path, config: str) -> None:
+def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
+    place: Place, second_folder: Path, config: str
+) -> None:
     before = place.config.read_bytes()
     for step in range(1, 200):
         place.config.write_bytes(before)
         if config == "new":
             place.config.unlink()
-        if not dies(place, step, "add", more):
+        if not dies(place, step, "add", second_folder):
             break
         if place.config.exists():
             assert place.config.read_bytes() == before or names(place)[-1] == "more-notes"
-        ran = place.run("add", more)
-        assert ran.code == 0 or f"{more} is already the folder of mirror more-notes" in ran.err
+        ran = place.run("add", second_folder)
+        assert ran.code == 0 or f"{second_folder} is already the folder of mirror more-notes" in ran.err
         assert names(place)[-1] == "more-notes"
         assert os.listdir(place.config.parent) == ["config.yaml"]
     assert step > 3
 
 
-def test_folder_mirror_moves_into_a_config_with_other_mirrors(place: Place, more: Path) -> None:
-    assert place.run("--once", "--folder", more).code == 0
-    ran = place.run("add", more, "--name", "team")
+def test_folder_mirror_moves_into_a_config_with_other_mirrors(place: Place, second_folder: Path) -> None:
+    assert place.run("--once", "--folder", second_folder).code == 0
+    ran = place.run("add", second_folder, "--name", "team")
     assert (ran.code, "moved here; nothing is indexed again" in ran.out) == (0, True), ran.err
     # It has its new name at once, for every command.
     team = place.run("status", "--json", "--mirror", "team").json["mirrors"][0]
@@ -212,14 +221,16 @@ def test_folder_mirror_moves_into_a_config_with_other_mirrors(place: Place, more
     assert place.run("resume").out.startswith("resumed team\n")
     second_pass = place.run("--once", "--json").json
     assert second_pass["uploaded"] == 1
-    assert place.found("beta")[0] == "b.md"
+    assert place.search("beta")[0] == "b.md"
 
 
-def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(place: Place, more: Path) -> None:
+def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(
+    place: Place, second_folder: Path
+) -> None:
     assert place.run("--once").code == 0
-    assert place.run("--once", "--folder", more).code == 0
+    assert place.run("--once", "--folder", second_folder).code == 0
     with lock.held(place.state):
-        ran = place.run("add", more)
+        ran = place.run("add", second_folder)
     assert ran.code == 0, ran.err
     forget = after(ran.out, "to delete them: ")
     assert paste(place, f"{forget} --yes").code == 0
@@ -229,9 +240,9 @@ def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(place: Place
 
 
 @pytest.fixture
-def both(place: Place, more: Path) -> Place:
+def both(place: Place, second_folder: Path) -> Place:
     """Mirror two folders."""
-    assert place.run("add", more, "--name", "more").code == 0
+    assert place.run("add", second_folder, "--name", "more").code == 0
     assert place.run("--once").code == 0
     return place
 
@@ -252,31 +263,31 @@ def test_documents_are_kept_and_can_be_deleted_later(both: Place) -> None:
     assert (output.code, output.out) == (0, "more is forgotten; 1 document deleted\n")
 
 
-def test_removed_and_added_again_nothing_is_indexed_again(both: Place, more: Path) -> None:
+def test_removed_and_added_again_nothing_is_indexed_again(both: Place, second_folder: Path) -> None:
     assert both.run("remove", "more", "--keep").code == 0
     assert both.run("--once", "--json").json["deleted"] == 0
-    assert both.run("add", more, "--name", "more").code == 0
+    assert both.run("add", second_folder, "--name", "more").code == 0
     assert both.run("--once", "--json").json["uploaded"] == 0
     assert documents(both) == ["b.md"]
 
 
 @pytest.mark.parametrize("is_kept_first", [False, True], ids=["at once", "after all"])
-def test_documents_are_deleted(both: Place, more: Path, is_kept_first: bool) -> None:
+def test_documents_are_deleted(both: Place, second_folder: Path, is_kept_first: bool) -> None:
     if is_kept_first:
         assert both.run("remove", "more", "--keep").code == 0
     ran = both.run("remove", "more", "--delete")
     assert (ran.code, ran.out) == (0, f"removed more from {both.config}; 1 document deleted\n")
     assert "1 document in" in ran.err
     assert names(both) == ["handbook"]
-    assert (more / "b.md").read_text() == "beta"
+    assert (second_folder / "b.md").read_text() == "beta"
     indexes = [file for file in both.state.rglob("*") if file.is_file() and b"beta" in file.read_bytes()]
     assert indexes == []
     repeated = both.run("remove", "more", "--delete")
     assert (repeated.code, "there is no mirror 'more'; known mirrors: handbook" in repeated.err) == (2, True)
 
 
-@pytest.mark.parametrize(("typed", "left"), [("keep", 1), ("", 1), ("what", 1), ("delete", 0)])
-def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, left: int) -> None:
+@pytest.mark.parametrize(("typed", "remaining"), [("keep", 1), ("", 1), ("what", 1), ("delete", 0)])
+def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, remaining: int) -> None:
     session = terminal(both, "remove", "more", columns=200)
     session.until("more has 1 document in its knowledge base; keep or delete? [keep]: ")
     session.type(f"{typed}\n")
@@ -285,7 +296,7 @@ def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, left: i
         session.type("keep\n")
     assert session.end() == 0
     assert names(both) == ["handbook"]
-    assert both.run("remove", "more", "--delete").code == (0 if left else 2)
+    assert both.run("remove", "more", "--delete").code == (0 if remaining else 2)
 
 
 @pytest.mark.parametrize(("typed", "code"), [("\x04", 2), ("", 130)], ids=["end of input", "interrupt"])
@@ -311,14 +322,14 @@ def test_off_a_terminal_it_wants_to_be_told(both: Place) -> None:
 
 
 @proves("forget {}")
-def test_the_only_mirror_stays(place: Place, more: Path) -> None:
+def test_the_only_mirror_stays(place: Place, second_folder: Path) -> None:
     assert place.run("--once").code == 0
     before = place.config.read_bytes()
     ran = place.run("remove", "handbook", "--delete")
     assert (ran.code, place.config.read_bytes()) == (2, before)
     assert paste(place, f"{after(ran.err, 'forget this mirror with: ')} --yes").code == 0
-    assert place.run("--once", "--folder", more).code == 0
-    ran = place.run("remove", "more-notes", "--keep", "--folder", str(more))
+    assert place.run("--once", "--folder", second_folder).code == 0
+    ran = place.run("remove", "more-notes", "--keep", "--folder", str(second_folder))
     assert ran.code == 2
     assert paste(place, f"{after(ran.err, 'to forget it: ')} --yes").code == 0
 
@@ -336,12 +347,12 @@ def test_where_a_document_cannot_be_deleted_the_mirror_stays_in_the_config(zhipu
     (zhipu.root / "more").mkdir()
     assert zhipu.run("add", "more").code == 0
     assert zhipu.run("--once").code == 0
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     assert zhipu.run("remove", "handbook", "--delete").code == 3
     assert names_with_key(zhipu) == ["handbook", "more"]
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     assert zhipu.run("remove", "handbook", "--delete").code == 0
-    assert (names_with_key(zhipu), zhipu.vendor.ours()) == (["more"], [])
+    assert (names_with_key(zhipu), zhipu.service.ours()) == (["more"], [])
 
 
 def names_with_key(zhipu: ZhipuPlace) -> list[str]:
@@ -350,10 +361,10 @@ def names_with_key(zhipu: ZhipuPlace) -> list[str]:
 
 @long
 @pytest.mark.parametrize("fate", ["--keep", "--delete"])
-def test_killed_at_any_step_a_second_remove_ends_it(place: Place, more: Path, fate: str) -> None:
+def test_killed_at_any_step_a_second_remove_ends_it(place: Place, second_folder: Path, fate: str) -> None:
     for step in range(1, 200):
         if "more" not in names(place):
-            assert place.run("add", more, "--name", "more").code == 0
+            assert place.run("add", second_folder, "--name", "more").code == 0
         assert place.run("--once").code == 0
         was_killed = dies(place, step, "remove", "more", fate)
         remaining = names(place)
@@ -376,7 +387,7 @@ def test_killed_at_any_step_a_second_remove_ends_it(place: Place, more: Path, fa
 @long
 @pytest.mark.parametrize("is_at_terminal", [False, True])
 def test_a_running_kbsync_takes_up_what_was_added_and_removed(
-    place: Place, more: Path, terminal: Begin, is_at_terminal: bool
+    place: Place, second_folder: Path, terminal: Begin, is_at_terminal: bool
 ) -> None:
     if is_at_terminal:
         # SIGHUP would end it there.
@@ -384,45 +395,45 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
         screen.until("press Ctrl-C to stop")
     else:
         daemon = place.watch()
-        daemon.says("daemon.watching")
-    ran = place.run("add", more)
+        daemon.wait_for_event("daemon.watching")
+    ran = place.run("add", second_folder)
     assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync reloads the config now"])
-    eventually(lambda: "b.md" in (place.found("beta") if place.run("search", "beta").code == 0 else []))
+    eventually(lambda: "b.md" in (place.search("beta") if place.run("search", "beta").code == 0 else []))
     assert place.run("remove", "more-notes", "--keep").out.endswith("reloads the config now\n")
     if is_at_terminal:
         screen.until("config reloaded: 2 mirrors")
         screen.until("config reloaded: 1 mirror")
     else:
-        assert daemon.says("config.read", mirrors=1)["removed"] == 1
+        assert daemon.wait_for_event("config.read", mirrors=1)["removed"] == 1
         assert daemon.end() == 0
 
 
 def test_an_added_folder_is_taken_up_when_the_command_was_killed_before_it_said_so(
-    place: Place, more: Path
+    place: Place, second_folder: Path
 ) -> None:
     assert place.run("--once").code == 0
-    assert place.run("add", more).code == 0
+    assert place.run("add", second_folder).code == 0
     daemon = place.watch()
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     place.config.write_text(place.config.read_text().replace("More Notes", "docs/../More Notes"))
-    assert place.run("add", more).code == 2
-    daemon.says("config.read")
+    assert place.run("add", second_folder).code == 2
+    daemon.wait_for_event("config.read")
     assert daemon.end() == 0
 
 
 # -- list --------------------------------------------------------------------------------------------------
 
 
-def test_the_list_has_name_folder_target_and_what_is_wrong(place: Place, more: Path) -> None:
-    assert place.run("add", more).code == 0
+def test_the_list_has_name_folder_target_and_what_is_wrong(place: Place, second_folder: Path) -> None:
+    assert place.run("add", second_folder).code == 0
     plain = place.run("list").out.splitlines()
     assert plain[0].split() == ["NAME", "FOLDER", "TARGET"]
     assert plain[1].split() == ["handbook", str(place.docs), "local"]
     assert plain[2].startswith("more-notes")
     before = place.files()
-    more.rename(place.root / "away")
+    second_folder.rename(place.root / "away")
     assert place.run("list").out.splitlines()[2].split()[-1] == "missing"
     assert place.run("list", "--json").json["mirrors"][1]["problem"] == "missing"
     assert place.run("list", "--mirror", "handbook").out.count("\n") == 2
-    (place.root / "away").rename(more)
+    (place.root / "away").rename(second_folder)
     assert place.files() == before

@@ -9,7 +9,7 @@ import pytest
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.place import Place, words_of
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import long
 
 
@@ -25,8 +25,8 @@ def naming(place: Place, *words: str) -> list[str]:
 
 
 @long
-@pytest.mark.parametrize("more", [(), ("--delete-documents",)])
-def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("options", [(), ("--delete-documents",)])
+def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, options: tuple[str, ...]) -> None:
     names = ("zqfirst", "zqfailed", "zqskipped", "zqsub", "zqgone", str(place.docs))
     for name in ("zqfirst.md", "zqfailed.pdf", "zqskipped.bin", "zqsub/zqgone.md"):
         place.write(name, "\0" if "skipped" in name else "text")
@@ -36,9 +36,9 @@ def test_forget_leaves_no_name_of_a_file_in_the_state(place: Place, more: tuple[
     assert place.run("--once").code == 1
     shutil.copy(place.state / "state.db", place.state / "state.db.damaged-1")
     assert naming(place, *names)
-    assert place.run("forget", "handbook", "--yes", *more).code == 0
+    assert place.run("forget", "handbook", "--yes", *options).code == 0
     left = naming(place, *names)
-    assert [each for each in left if more or not each.startswith("kb/")] == []
+    assert [each for each in left if options or not each.startswith("kb/")] == []
     assert place.run("--once").code == 1
 
 
@@ -87,14 +87,14 @@ def test_a_search_finds_nothing_of_what_was_forgotten(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     assert place.run("--once").code == 0
-    assert place.found("alpha") == ["a.md"]
+    assert place.search("alpha") == ["a.md"]
     assert place.run("forget", "handbook", "--yes").code == 0
     ran = place.run("search", "alpha")
     assert (ran.code, ran.out) == (2, "")
     assert "handbook is forgotten; 1 document is still in" in ran.err
     assert "to mirror it again: kbsync --once" in ran.err
     assert place.run("--once").code == 0
-    assert place.found("alpha") == ["a.md"]
+    assert place.search("alpha") == ["a.md"]
 
 
 @long
@@ -105,9 +105,9 @@ def test_a_search_answers_from_the_mirrors_that_are_left(place: Place) -> None:
     place.configure()
     place.config.write_text(f"{place.config.read_text()}  - {{name: more, folder: {place.root}/more}}\n")
     assert place.run("--once").code == 0
-    assert sorted(place.found("alpha")) == ["a.md", "b.md"]
+    assert sorted(place.search("alpha")) == ["a.md", "b.md"]
     assert place.run("forget", "handbook", "--yes").code == 0
-    assert place.found("alpha") == ["b.md"]
+    assert place.search("alpha") == ["b.md"]
 
 
 @pytest.mark.parametrize("options", [("--folder", "docs"), ()], ids=["folder", "name"])
@@ -168,13 +168,13 @@ def test_documents_at_a_service_are_deleted_by_the_name_of_the_mirror_that_left_
 ) -> None:
     zhipu.write("a.md", "alpha")
     assert zhipu.go("--once").code == 0
-    [_] = zhipu.vendor.documents()
+    [_] = zhipu.service.documents()
     ran = zhipu.run("forget", "handbook", "--yes")
     assert "1 document stays in zhipu" in ran.out
-    assert len(zhipu.vendor.documents()) == 1
+    assert len(zhipu.service.documents()) == 1
     ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
     assert ran.out == "handbook is forgotten; 1 document deleted\n"
-    assert zhipu.vendor.documents() == []
+    assert zhipu.service.documents() == []
 
 
 @long
@@ -186,10 +186,10 @@ def test_what_another_mirror_has_taken_over_is_not_deleted_as_left(zhipu: ZhipuP
     (zhipu.docs / "b.md").write_text("another beta")
     zhipu.config.write_text(zhipu.config.read_text().replace("handbook", "library"))
     assert zhipu.go("--once").code == 0
-    before = zhipu.vendor.documents()
+    before = zhipu.service.documents()
     ran = zhipu.run("forget", "handbook", "--delete-documents", "--yes")
     assert ran.out == "handbook is forgotten; 1 document deleted\n"
-    left = zhipu.vendor.documents()
+    left = zhipu.service.documents()
     assert (len(before), len(left)) == (3, 2)
     assert zhipu.run("verify").code == 0
 

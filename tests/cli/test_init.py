@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.pasting import paste
 from tests.cli.place import Place
-from tests.cli.vendor import KEY, ZhipuPlace
+from tests.cli.zhipu import KEY, ZhipuPlace
 
 SERVICES = [kind for kind in TARGETS if base_key(kind)]
 
@@ -54,7 +54,7 @@ def test_uncommented_defaults_are_valid(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (("--target", "lokal"), "did you mean local?"),
         (("--key-env", "id.secret-of-mine", "--base", BASE), "not the name of an environment variable"),
@@ -64,10 +64,10 @@ def test_uncommented_defaults_are_valid(place: Place) -> None:
         (("--base", "not an id"), "nothing was written: "),
     ],
 )
-def test_invalid_settings_write_no_config(place: Place, words: tuple[str, ...], says: str) -> None:
+def test_invalid_settings_write_no_config(place: Place, words: tuple[str, ...], message: str) -> None:
     ran = place.run("init", "docs", "--target", SERVICES[0], *words)
     assert ran.code == 2
-    assert says in ran.err
+    assert message in ran.err
     assert "secret-of-mine" not in ran.err
     assert not place.config.exists()
 
@@ -167,11 +167,11 @@ def zhipu(zhipu: ZhipuPlace) -> ZhipuPlace:
 def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
     """Return the output of `init`, and the base in the config."""
     ran = zhipu.run(
-        "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.vendor.url}/api", *words, env=env
+        "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.service.url}/api", *words, env=env
     )
     assert ran.code == 0, ran.err
     target = load(zhipu.config, ENV).mirrors[0].target
-    assert target.base_url == f"{zhipu.vendor.url}/api"  # type: ignore[union-attr]
+    assert target.base_url == f"{zhipu.service.url}/api"  # type: ignore[union-attr]
     return ran.err, target.knowledge_id  # type: ignore[union-attr]
 
 
@@ -180,9 +180,9 @@ def names(zhipu: ZhipuPlace) -> dict[str, str]:
     return {one["id"]: one["name"] for one in result}
 
 
-@pytest.mark.parametrize("chosen", ["1", HOME_ID, "handbook"])
-def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: list[str], chosen: str) -> None:
-    answers += ["", chosen]
+@pytest.mark.parametrize("typed", ["1", HOME_ID, "handbook"])
+def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: list[str], typed: str) -> None:
+    answers += ["", typed]
     dialog, base = begin(zhipu)
     assert f"1  {HOME_ID}  handbook" in dialog
     assert base == HOME_ID
@@ -197,7 +197,7 @@ def test_new_base_is_created_after_confirmation(zhipu: ZhipuPlace, answers: list
 
 
 def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhipu: ZhipuPlace) -> None:
-    url = f"{zhipu.vendor.url}/api"
+    url = f"{zhipu.service.url}/api"
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
     assert (ran.code, ran.out) == (2, "")
     assert f"1  {HOME_ID}  handbook" in ran.err
@@ -229,17 +229,17 @@ def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuPlace) -> None:
     zhipu.config.write_text("")
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
     assert ran.code == 2
-    assert zhipu.vendor.effects("base-created") == []
+    assert zhipu.service.effects("base-created") == []
 
 
 def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     assert zhipu.run("--once", "--folder", "docs").code == 0
-    url = ("--base-url", f"{zhipu.vendor.url}/api")
+    url = ("--base-url", f"{zhipu.service.url}/api")
     with lock.held(folder_state_dir(zhipu.docs, zhipu.state)):
         ran = zhipu.run("init", "docs", "--target", "zhipu", *url, "--create", "guides", env=ENV)
     assert (ran.code, ran.out) == (4, "")
-    assert zhipu.vendor.effects("base-created") == []
+    assert zhipu.service.effects("base-created") == []
     assert not zhipu.config.exists()
     _, base = begin(zhipu, "--create", "guides")
     assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}
@@ -284,4 +284,4 @@ def test_vault_is_recognised_with_its_own_search_exclusions(place: Place) -> Non
     assert advice.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")
     assert paste(place, advice.partition("does: ")[2]).code == 0
     assert place.once()["uploaded"] == 3
-    assert sorted(place.found("text")) == ["d.md", "other/c.md", "vault/note.md"]
+    assert sorted(place.search("text")) == ["d.md", "other/c.md", "vault/note.md"]

@@ -10,7 +10,7 @@ import pytest
 
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import long
 
 
@@ -49,12 +49,12 @@ def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuPlace) -> No
     assert (result["documents"], result["ours"], result["mirrors"]) == (1, 1, ["handbook"])
 
 
-@pytest.mark.parametrize("left", ["missing", "null", "empty"])
-def test_creating_a_base_needs_no_base_id(zhipu: ZhipuPlace, left: str) -> None:
+@pytest.mark.parametrize("base_id", ["missing", "null", "empty"])
+def test_creating_a_base_needs_no_base_id(zhipu: ZhipuPlace, base_id: str) -> None:
     config = zhipu.aim()
     text, line = config.read_text(), f'      knowledge_id: "{HOME_ID}"\n'
     assert line in text
-    config.write_text(text.replace(line, LEFT_OUT[left]))
+    config.write_text(text.replace(line, LEFT_OUT[base_id]))
     assert bases(zhipu) == {HOME_ID: "handbook"}
     assert zhipu.run("kb", "models").code == zhipu.run("kb", "capacity").code == 0
     assert zhipu.run("kb", "show", HOME_ID).code == 0
@@ -78,7 +78,7 @@ LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      know
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body"])
 def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, kind: str) -> None:
-    zhipu.vendor.play(kind, op="create-base")
+    zhipu.service.play(kind, op="create-base")
     ran = zhipu.run("kb", "create", "guides", "--json")
     assert ran.code == 0, ran.err
     base_ids = [base_id for base_id, name in bases(zhipu).items() if name == "guides"]
@@ -90,7 +90,7 @@ def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, ki
 def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: ZhipuPlace) -> None:
     listed = zhipu.run("kb", "models", "--json").json["models"]
     assert [row["id"] for row in listed] == ["3", "11", "12"]
-    zhipu.vendor.turn(not_offered=["models"])
+    zhipu.service.turn(not_offered=["models"])
     known = zhipu.run("kb", "models", "--json").json["models"]
     assert [one["name"] for one in known] == [row["name"] for row in listed]
     assert zhipu.run("kb", "create", "guides").code == 0
@@ -106,12 +106,12 @@ def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
 def test_capacity_is_shown(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "x" * 1000)
     mirror(zhipu)
-    zhipu.vendor.turn(capacity_bytes=4000)
+    zhipu.service.turn(capacity_bytes=4000)
     told = {"used_bytes": 1000, "total_bytes": 4000, "used_words": 333, "total_words": 1333}
     assert zhipu.run("kb", "capacity", "--json").json == told
     bytes_, words = "1.0 kB of 4.0 kB used (25%)\n", "333 of 1,333 words used (25%)\n"
     assert zhipu.run("kb", "capacity").out == bytes_ + words
-    zhipu.vendor.turn(not_offered=["capacity"])
+    zhipu.service.turn(not_offered=["capacity"])
     ran = zhipu.run("kb", "capacity")
     assert (ran.code, ran.out) == (2, "")
     assert "doesn't offer this" in ran.err
@@ -122,18 +122,18 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuPlace
     """The account has bytes left, but no words."""
     zhipu.write("a.md", "x" * 3000)
     mirror(zhipu)
-    zhipu.vendor.turn(capacity_words=1000)
+    zhipu.service.turn(capacity_words=1000)
     zhipu.write("b.md", "y" * 30)
     assert "none left of 1,000 words" in zhipu.run("plan").out + zhipu.run("plan").err
     doctor = zhipu.run("doctor")
     assert doctor.code == 3
     assert "1,000 of 1,000 words: full" in doctor.out
-    uploads = zhipu.vendor.server.requests.by_op["upload"]
+    uploads = zhipu.service.server.requests.by_op["upload"]
     ran = zhipu.run("--once")
     assert ran.code == 3
     assert "none left of 1,000 words" in ran.out + ran.err
-    assert zhipu.vendor.server.requests.by_op["upload"] == uploads
-    zhipu.vendor.turn(capacity_words=1040)
+    assert zhipu.service.server.requests.by_op["upload"] == uploads
+    zhipu.service.turn(capacity_words=1040)
     assert "1,000 of 1,040 words" in zhipu.run("doctor").out
 
 
@@ -145,7 +145,7 @@ def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuP
     assert ran.code == 0, ran.err
     assert ran.json["knowledge_base"]["name"] == "manual"
     assert ran.json["knowledge_base"]["settings"] == {"background": "blue", "icon": "book", "contextual": "0"}
-    assert [document["stat"] for document in zhipu.vendor.documents()] == [1]
+    assert [document["stat"] for document in zhipu.service.documents()] == [1]
 
 
 def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuPlace) -> None:
@@ -173,7 +173,7 @@ def test_model_change_notifies_the_callback_of_each_finished_document(
     ran = zhipu.run(*words, "--model", "12")
     assert ran.code == 0, ran.err
     assert "hush" not in ran.out + ran.err
-    [document] = zhipu.vendor.server.app.documents.values()
+    [document] = zhipu.service.server.app.documents.values()
     assert (document.callback.url, dict(document.callback.headers)) == (url, {"X-Token": "hush-hush-hush"})
 
 
@@ -182,7 +182,7 @@ def test_delete_shows_the_contents_and_requires_the_name(
 ) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
-    zhipu.vendor.plant("others.txt", "not ours")
+    zhipu.service.plant("others.txt", "not ours")
     for words in ([], ["--yes", "yes"]):
         ran = zhipu.run("kb", "delete", HOME_ID, *words)
         assert (ran.code, ran.out) == (2, "")
@@ -198,7 +198,7 @@ def test_delete_shows_the_contents_and_requires_the_name(
 
 
 def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.play("lost-answer", op="delete-base")
+    zhipu.service.play("lost-answer", op="delete-base")
     ran = zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", "--json")
     assert (ran.code, ran.json) == (0, {"deleted": HOME_ID, "name": "handbook"})
     assert bases(zhipu) == {}
@@ -207,7 +207,7 @@ def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuPlace) -> N
 @pytest.mark.parametrize("command", ["show", "delete", "update"])
 @pytest.mark.parametrize("form", ["404", "code", "null"])
 def test_unknown_base_exits_with_code_3(zhipu: ZhipuPlace, command: str, form: str) -> None:
-    zhipu.vendor.turn(deleted_base=form)
+    zhipu.service.turn(deleted_base=form)
     ran = zhipu.run("kb", command, "4711", *(["--name", "x"] if command == "update" else []))
     assert (ran.code, ran.out) == (3, "")
     assert "4711" in ran.err
@@ -239,22 +239,22 @@ def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuPlace)
     assert "kbsync retry --mirror handbook" in ran.err
 
 
-def made(zhipu: ZhipuPlace, *words: str) -> str:
+def create(zhipu: ZhipuPlace, *words: str) -> str:
     ran = zhipu.run("kb", *words, "--json")
     assert ran.code == 0, ran.err
     [one] = [value for key, value in ran.json.items() if key != "config"]
     return str(one["id"])
 
 
-def shown(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
+def settings_of(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
     [result] = zhipu.run("kb", *words, "--json").json.values()
     settings: dict[str, Any] = result["settings"]
     return settings
 
 
 def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
-    base = made(zhipu, "create", "guides", "--set", "background=red", "--set", "contextual=true")
-    assert shown(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
+    base = create(zhipu, "create", "guides", "--set", "background=red", "--set", "contextual=true")
+    assert settings_of(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
     lines = zhipu.run("kb", "show", base).out.splitlines()
     assert {"background:  red", "contextual:  1"} <= set(lines)
 
@@ -262,12 +262,12 @@ def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> 
 def test_model_given_twice_must_be_the_same(zhipu: ZhipuPlace) -> None:
     words = ["create", "guides", "--model", "12", "--set"]
     assert zhipu.run("kb", *words, "embedding_model=Embedding-3").code == 2
-    base = made(zhipu, *words, "embedding_model=Embedding-3-pro")
+    base = create(zhipu, *words, "embedding_model=Embedding-3-pro")
     assert zhipu.run("kb", "show", base, "--json").json["knowledge_base"]["model"] == "Embedding-3-pro"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("create x --set colour=red", "it has: background, icon, contextual, embedding_model"),
         ("create x --set background=pink", "'pink'; allowed: blue, red, orange, purple, sky, green"),
@@ -287,11 +287,13 @@ def test_model_given_twice_must_be_the_same(zhipu: ZhipuPlace) -> None:
         ("app update 1 --set show_recall_result=maybe", "allowed: false, true"),
     ],
 )
-def test_invalid_setting_is_refused_before_anything_is_sent(zhipu: ZhipuPlace, words: str, said: str) -> None:
+def test_invalid_setting_is_refused_before_anything_is_sent(
+    zhipu: ZhipuPlace, words: str, message: str
+) -> None:
     ran = zhipu.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
-    assert said in " ".join(ran.err.split())
-    assert zhipu.vendor.asked() == 0
+    assert message in " ".join(ran.err.split())
+    assert zhipu.service.request_count() == 0
 
 
 SETTINGS = (
@@ -303,8 +305,8 @@ SETTINGS = (
 
 def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
     words = [word for setting in SETTINGS.split() for word in ("--set", setting)]
-    ident = made(zhipu, "app", "create", "zhipu", *words)
-    application = shown(zhipu, "app", "show", ident)
+    ident = create(zhipu, "app", "create", "zhipu", *words)
+    application = settings_of(zhipu, "app", "show", ident)
     assert set(SETTINGS.split()) <= {f"{key}={value}" for key, value in application.items()}
     out = zhipu.run("kb", "app", "show", ident).out
     assert "embedding_recall_ratio: 60\n" in out
@@ -312,7 +314,7 @@ def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPla
 
 
 def test_application_is_created_shown_changed_and_deleted(zhipu: ZhipuPlace) -> None:
-    zhipu.vendor.play("lost-answer", op="create-application")  # it still creates one
+    zhipu.service.play("lost-answer", op="create-application")  # it still creates one
     ran = zhipu.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
     assert ran.code == 0, ran.err
     ident = ran.out.strip()

@@ -8,18 +8,18 @@ import sys
 import pytest
 
 from tests.cli.test_kb import TypingPerson
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 
 OLD, NEW = "https://old.example.org/kb", "https://events.example.org/kb"
 SECRET = "hush-hush-4711"
 
 
 def effects(zhipu: ZhipuPlace) -> list[tuple[str, str]]:
-    entries = zhipu.vendor.effects("callback-set") + zhipu.vendor.effects("callback-removed")
+    entries = zhipu.service.effects("callback-set") + zhipu.service.effects("callback-removed")
     return [(entry["effect"], entry["name"]) for entry in entries]
 
 
-def shown(zhipu: ZhipuPlace) -> object:
+def current_callback(zhipu: ZhipuPlace) -> object:
     return zhipu.run("kb", "callback", "show", "--json").json["callback"]
 
 
@@ -28,7 +28,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
 ) -> None:
     (zhipu.root / "token").write_text(f"{SECRET}\n")
     monkeypatch.setenv("TOKEN_OF_TESTS", SECRET)
-    assert shown(zhipu) is None
+    assert current_callback(zhipu) is None
     assert zhipu.run("kb", "callback", "show").out == "the account has no callback address\n"
     headers = (f"X-Token=@{zhipu.root / 'token'}", "X-More=env:TOKEN_OF_TESTS")
     words = [word for header in headers for word in ("--header", header)]
@@ -39,7 +39,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
         "headers:  X-Token, X-More (values not shown)",
         "in use:   yes",
     ]
-    assert shown(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
+    assert current_callback(zhipu) == {"url": NEW, "headers": ["X-Token", "X-More"], "in_use": True}
     assert SECRET not in ran.out + ran.err
     assert effects(zhipu) == [("callback-set", NEW)]
 
@@ -76,7 +76,7 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlac
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["example.org/kb"], "isn't an address"),
         (["ftp://example.org/kb"], "isn't an address"),
@@ -93,18 +93,18 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlac
     ids=str,
 )
 def test_invalid_callback_is_refused_before_confirmation(
-    zhipu: ZhipuPlace, words: list[str], said: str
+    zhipu: ZhipuPlace, words: list[str], message: str
 ) -> None:
     ran = zhipu.run("kb", "callback", "set", *words)
     assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
+    assert message in ran.err
     assert SECRET not in ran.err
-    assert zhipu.vendor.asked() == 0
+    assert zhipu.service.request_count() == 0
 
 
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)
 def test_service_without_callbacks_is_reported(zhipu: ZhipuPlace, command: list[str]) -> None:
-    zhipu.vendor.turn(not_offered=["callback"])
+    zhipu.service.turn(not_offered=["callback"])
     ran = zhipu.run("kb", "callback", *command)
     assert (ran.code, ran.out) == (2, "")
     assert "doesn't offer this" in ran.err
@@ -113,7 +113,7 @@ def test_service_without_callbacks_is_reported(zhipu: ZhipuPlace, command: list[
 def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
     body = {"url": "https://x.example/\x1b[2J", "callback_header": {"\x1b[2J": "x"}, "be_in_use": 1}
     args = {"set": {"data": body}}
-    zhipu.vendor.play("envelope", op="callback", args=args)
+    zhipu.service.play("envelope", op="callback", args=args)
     ran = zhipu.run("kb", "callback", "show", tty=True)
     assert ran.code == 0, ran.err
     assert "\x1b[2J" not in ran.out

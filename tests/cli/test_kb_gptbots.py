@@ -90,7 +90,7 @@ PROMPT = "kg_ner_extraction_user_prompt"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("models", "models"),
         ("capacity", "space"),
@@ -105,10 +105,10 @@ PROMPT = "kg_ner_extraction_user_prompt"
         (f"create guides --set {PROMPT}=x --set graph_enable=false", "needs graph_enable=true"),
     ],
 )
-def test_unsupported_setting_is_refused_before_confirmation(place: Bot, words: str, said: str) -> None:
+def test_unsupported_setting_is_refused_before_confirmation(place: Bot, words: str, message: str) -> None:
     ran = place.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
+    assert message in ran.err
     assert "deletes all of it" not in ran.err
     assert place.server.requests.total == 0
 
@@ -148,17 +148,19 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(place: Bot) -> 
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "said"),
+    ("fault", "code", "message"),
     [
         (Fault("lost-answer", op="retry"), 4, "safely run this again"),
         (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "doesn't offer this"),
     ],
     ids=["lost answer", "no such call"],
 )
-def test_failed_retry_all_is_sent_once_and_reported(place: Bot, fault: Fault, code: int, said: str) -> None:
+def test_failed_retry_all_is_sent_once_and_reported(
+    place: Bot, fault: Fault, code: int, message: str
+) -> None:
     place.server.faults.add(fault)
     ran = place.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out, said in ran.err) == (code, "", True), ran.err
+    assert (ran.code, ran.out, message in ran.err) == (code, "", True), ran.err
     assert place.server.requests.by_op["retry"] == 1
 
 

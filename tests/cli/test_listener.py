@@ -13,20 +13,20 @@ from kbsync.config.reader import load
 from kbsync.config.target import callback_url
 from kbsync_standin.faults import Fault
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in
+from tests.cli.zhipu import ZhipuPlace, digests_in
 from tests.ports import free_port
 from tests.share import long
 
 TOKEN = "a-token-of-the-tests"
 
 
-def listen(place: Place, what: str) -> None:
+def listen(place: Place, address: str) -> None:
     """Add `http:` to the config, or replace it."""
     config_before = place.config.read_text().rstrip().partition("\nhttp: ")[0]
-    place.config.write_text(f"{config_before}\nhttp: {what}\n")
+    place.config.write_text(f"{config_before}\nhttp: {address}\n")
 
 
-def asked(port: int, path: str, token: str = "") -> tuple[int, Any]:
+def get(port: int, path: str, token: str = "") -> tuple[int, Any]:
     """Return status and JSON or text; (0, None) if nobody listens."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -42,41 +42,41 @@ def test_health_readiness_halts_and_config_reload(zhipu: ZhipuPlace) -> None:
     port, other = free_port(), free_port()
     zhipu.write("a.md", "alpha")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
-    zhipu.vendor.turn(vectorize=[3600, 3600])
+    zhipu.service.turn(vectorize=[3600, 3600])
     daemon = zhipu.watch()
-    assert daemon.says("listener.started")["listen"] == f"127.0.0.1:{port}"
-    assert asked(port, "/healthz") == (200, "ok\n")
-    eventually(zhipu.vendor.names)
-    status, report = asked(port, "/readyz")
+    assert daemon.wait_for_event("listener.started")["listen"] == f"127.0.0.1:{port}"
+    assert get(port, "/healthz") == (200, "ok\n")
+    eventually(zhipu.service.names)
+    status, report = get(port, "/readyz")
     assert (status, report["mirrors"][0]["reason"]) == (503, "first-pass")
-    zhipu.vendor.server.advance(3600)
-    eventually(lambda: asked(port, "/readyz")[0] == 200)
-    metrics = asked(port, "/metrics")[1]
+    zhipu.service.server.advance(3600)
+    eventually(lambda: get(port, "/readyz")[0] == 200)
+    metrics = get(port, "/metrics")[1]
     assert 'kbsync_documents{mirror="handbook",state="ready"} 1.0' in metrics
     assert 'kbsync_requests_total{op="upload",outcome="ok",target="zhipu"} 1.0' in metrics
     assert 'kbsync_freshness_seconds_count{mirror="handbook"} 1.0' in metrics
     assert "kbsync_uploaded_bytes_total 0.0" not in metrics
     assert 'kbsync_pass_seconds{mirror="handbook"} ' in metrics
-    assert asked(port, "/api/status")[1] == json.loads(zhipu.run("status", "--json").out)
-    assert "<title>kbsync</title>" in asked(port, "/")[1]
+    assert get(port, "/api/status")[1] == json.loads(zhipu.run("status", "--json").out)
+    assert "<title>kbsync</title>" in get(port, "/")[1]
 
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     zhipu.write("b.md", "bravo")
-    daemon.says("mirror.halted")
-    eventually(lambda: asked(port, "/readyz")[0] == 503)
-    [mirror] = asked(port, "/readyz")[1]["mirrors"]
+    daemon.wait_for_event("mirror.halted")
+    eventually(lambda: get(port, "/readyz")[0] == 503)
+    [mirror] = get(port, "/readyz")[1]["mirrors"]
     assert (mirror["name"], mirror["reason"]) == ("handbook", "credentials")
     assert mirror["cure"] == "kbsync retry --mirror handbook"
 
     listen(zhipu, f"{{listen: 127.0.0.1:{other}, token: {TOKEN}}}")
-    daemon.tell(signal.SIGHUP)
-    daemon.says("config.read")
-    assert asked(port, "/healthz") == (0, None)
-    assert asked(other, "/readyz")[0] == 401
-    assert asked(other, "/readyz", TOKEN)[0] == 503
-    assert asked(other, "/healthz")[0] == 200
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_event("config.read")
+    assert get(port, "/healthz") == (0, None)
+    assert get(other, "/readyz")[0] == 401
+    assert get(other, "/readyz", TOKEN)[0] == 503
+    assert get(other, "/healthz")[0] == 200
     assert daemon.end() == 0
-    assert asked(other, "/healthz") == (0, None)
+    assert get(other, "/healthz") == (0, None)
     assert TOKEN not in daemon.log.read_text()
 
 
@@ -106,17 +106,17 @@ def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhip
     zhipu.aim(target=f"callback_base: http://127.0.0.1:{port}")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
     url = callback_url(load(zhipu.config, {}).mirrors[0]) or ""
-    sent = zhipu.vendor.server.outbox.sent
+    sent = zhipu.service.server.outbox.sent
     zhipu.write("once.md", "text of a pass")
     zhipu.once()
     assert list(sent) == []  # a single pass has no listener and requests no callbacks
-    faults = zhipu.vendor.server.faults
+    faults = zhipu.service.server.faults
     for form in FORMS:
         faults.add(Fault("callback", match=f"{form}~*", args={"form": form, "seconds": 0.5}))
         zhipu.write(f"{form}.md", f"text of {form}")
     zhipu.write("plain.md", "text of plain")
     daemon = zhipu.watch()
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     eventually(lambda: zhipu.status()["documents"]["ready"] == len(FORMS) + 2)
     eventually(lambda: len(sent) == len(FORMS) + 1)  # one is never sent, another twice
     eventually(lambda: all(each.body for each in sent))
@@ -126,4 +126,4 @@ def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhip
     assert daemon.end() == 0
     secret = url.rpartition("/")[2].encode()
     assert [path for path in zhipu.root.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
-    assert zhipu.vendor.violations() == []
+    assert zhipu.service.violations() == []

@@ -16,7 +16,7 @@ from kbsync.cli.report import MirrorReport
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
 from tests.cli.place import Place, eventually, words_of
-from tests.cli.vendor import zhipu_place
+from tests.cli.zhipu import zhipu_place
 from tests.share import enumerated, long
 
 
@@ -207,19 +207,19 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
     assert (result["failed"], result["mirrors"][0]["documents"]["failed"]) == (2, 2)
 
 
-@pytest.mark.parametrize(("tty", "told"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
+@pytest.mark.parametrize(("tty", "message"), [(False, '"bytes_left": 99'), (True, "kB of space left")])
 def test_pass_shows_the_remaining_capacity(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tty: bool, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tty: bool, message: str
 ) -> None:
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
         monkeypatch.setattr(once, name, 0.05)
     with zhipu_place(tmp_path, latency=0.03) as zhipu:
-        zhipu.vendor.turn(capacity_bytes=100_000)
+        zhipu.service.turn(capacity_bytes=100_000)
         for number in range(10):
             zhipu.write(f"{number}.md", f"document {number}\n")
         ran = zhipu.run("--once", tty=tty)
     assert ran.code == 0
-    assert told in ran.err
+    assert message in ran.err
 
 
 def test_halted_pass_does_not_claim_that_nothing_changed(place: Place) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from kbsync.cli.main import kbsync
 from tests.cli.place import Place, Ran, words_of
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 
 
 @pytest.mark.parametrize(
@@ -43,18 +43,18 @@ def test_other_commands_use_the_folder_containing_the_working_directory(place: P
     place.write("blank.md", " ")
     assert place.run("--once", "--folder", "docs").code == 0
 
-    def here(*words: str) -> Ran:
+    def run_in_docs(*words: str) -> Ran:
         return place.run(*words, cwd=place.docs)
 
     (place.docs / "guides").mkdir()
     status_report = place.run("status", "--json", cwd=place.docs / "guides").json["mirrors"][0]
     assert status_report["folder"] == str(place.docs)
-    assert here("plan", "--json").json["mirrors"][0]["unchanged"] == 1
-    assert "docs: 1 document will be tried again" in here("retry", "blank.md").out
-    assert here("approve").out == "nothing is held\n"
-    assert "kbsync search what --folder" in here("ask", "what").err
-    assert here("state", "backup", str(place.root / "copy.db")).code == 0
-    assert here("forget", "docs", "--yes").out.startswith("docs is forgotten\n")
+    assert run_in_docs("plan", "--json").json["mirrors"][0]["unchanged"] == 1
+    assert "docs: 1 document will be tried again" in run_in_docs("retry", "blank.md").out
+    assert run_in_docs("approve").out == "nothing is held\n"
+    assert "kbsync search what --folder" in run_in_docs("ask", "what").err
+    assert run_in_docs("state", "backup", str(place.root / "copy.db")).code == 0
+    assert run_in_docs("forget", "docs", "--yes").out.startswith("docs is forgotten\n")
 
 
 def test_hint_includes_a_state_dir_set_only_by_systemd(place: Place) -> None:
@@ -136,11 +136,11 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuPlace) ->
         (zhipu.docs / f"{number}.md").unlink()
     assert zhipu.go("--once").code == 3
     zhipu.aim(key="api_key_file: ${CREDENTIALS_DIRECTORY}/zhipu")
-    requests_before = zhipu.vendor.asked()
+    requests_before = zhipu.service.request_count()
     for command in ("status", "status --documents", "approve handbook --yes", "retry"):
         ran = zhipu.run(*command.split())
         assert (ran.code, ran.words) == (0, ""), command
-    assert zhipu.vendor.asked() == requests_before
+    assert zhipu.service.request_count() == requests_before
     ran = zhipu.run("doctor", "--json")
     assert ran.code == 2
     wrong = [check for check in ran.json["checks"] if check["result"] == "wrong"]
@@ -153,14 +153,14 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuPlace) ->
 
 
 @pytest.mark.parametrize("option", ["--folder", "--config", "--state-dir"])
-@pytest.mark.parametrize("where", ["before", "after", "around"])
-def test_repeated_location_option_is_refused(place: Place, option: str, where: str) -> None:
+@pytest.mark.parametrize("location", ["before", "after", "around"])
+def test_repeated_location_option_is_refused(place: Place, option: str, location: str) -> None:
     one, two = (option, "one"), (option, "two")
     words = {
         "before": (*one, *two, "status"),
         "after": ("status", *one, *two),
         "around": (*one, "status", *two),
-    }[where]
+    }[location]
     ran = place.run(*words)
     assert (ran.code, ran.out) == (2, "")
     assert f"{option}: takes one path, not one and two" in ran.err.replace("'", "")

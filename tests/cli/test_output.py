@@ -27,7 +27,7 @@ from tests.share import long
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "printed"),
     [
         ("plain text", "plain text"),
         ("配置.md　空", "配置.md　空"),
@@ -39,8 +39,8 @@ from tests.share import long
         ("caf" + os.fsdecode(b"\xe9"), "caf\\xe9"),
     ],
 )
-def test_harmful_characters_are_never_printed(text: str, shown: str) -> None:
-    assert printable(text) == shown
+def test_harmful_characters_are_never_printed(text: str, printed: str) -> None:
+    assert printable(text) == printed
 
 
 def test_lines_stay_lines_and_are_harmless() -> None:
@@ -48,15 +48,15 @@ def test_lines_stay_lines_and_are_harmless() -> None:
 
 
 @pytest.mark.parametrize(
-    "word",
+    "argument",
     ["plain", "two words", "it's", "", "a\\b\n'c'", "\x1b[2J\x9b\u202e 配置", os.fsdecode(b"caf\xe9 'x'")],
 )
-def test_quoted_word_survives_a_shell(word: str) -> None:
-    quoted = shell_word(word)
+def test_quoted_word_survives_a_shell(argument: str) -> None:
+    quoted = shell_word(argument)
     assert printable(quoted) == quoted
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     ran = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True, env=env)
-    assert ran.stdout == os.fsencode(word)
+    assert ran.stdout == os.fsencode(argument)
 
 
 def as_process(place: Place, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
@@ -122,10 +122,10 @@ sys.meta_path.insert(0, Interrupts())
 
 
 @long
-@pytest.mark.parametrize("at", ["kbsync.cli.main", "click", "kbsync.cli.commands.status", "apsw"])
-def test_interrupt_during_imports_is_not_an_error(place: Place, at: str) -> None:
+@pytest.mark.parametrize("module", ["kbsync.cli.main", "click", "kbsync.cli.commands.status", "apsw"])
+def test_interrupt_during_imports_is_not_an_error(place: Place, module: str) -> None:
     (place.root / "sitecustomize.py").write_text(INTERRUPT)
-    ran = as_process(place, "status", PYTHONPATH=str(place.root), AT=at)
+    ran = as_process(place, "status", PYTHONPATH=str(place.root), AT=module)
     assert (ran.returncode, ran.stdout, ran.stderr.strip()) == (130, b"", b"")
 
 

@@ -39,7 +39,7 @@ def test_pass_skips_a_paused_mirror_and_says_until_when(two: Place) -> None:
     ran = two.run("--once")
     assert ran.code == 3  # nothing but a person ends this pause
     assert "other: requested: paused since " in ran.words and "kbsync resume other" in ran.words
-    assert two.found("alpha", "--mirror", "handbook") == ["a.md"]
+    assert two.search("alpha", "--mirror", "handbook") == ["a.md"]
     [_, other] = two.run("status", "--json").json["mirrors"]
     assert other["paused"]["until"] is None and other["last_pass"] is None
     status = two.run("status").out
@@ -58,7 +58,7 @@ def test_pass_skips_a_paused_mirror_and_says_until_when(two: Place) -> None:
     assert "paused since" not in two.run("status").out
     assert two.run("resume").out == "nothing is paused\n"
     assert paste(two, after(resumed.out, "to mirror now: ")).code == 0
-    assert two.found("beta", "--mirror", "other") == ["b.md"]
+    assert two.search("beta", "--mirror", "other") == ["b.md"]
 
 
 def test_pause_refusals(two: Place) -> None:
@@ -97,7 +97,7 @@ def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(tw
     assert ran.code == 3 and "renamed: requested: paused since " in ran.words
     [_, renamed] = two.run("status", "--json").json["mirrors"]
     assert renamed["paused"] and renamed["documents"]["ready"] == 1
-    assert two.found("beta", "--mirror", "renamed") == ["b.md"]
+    assert two.search("beta", "--mirror", "renamed") == ["b.md"]
     assert two.run("resume", "renamed").code == 0
     assert two.once()["uploaded"] == 0
 
@@ -109,9 +109,9 @@ def test_daemon_pauses_across_a_kill_and_resumes(place: Place) -> None:
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
     assert paste(place, after(place.run("rescan").err, "for a pass now: ")).code == 0
     daemon = place.watch()
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     assert place.run("pause", "--for", "1h").code == 0
-    daemon.says("mirror.paused", mirror="handbook")
+    daemon.wait_for_event("mirror.paused", mirror="handbook")
     place.write("new.md", "novelty")
     ran = place.run("rescan")
     assert ran.code == 2 and "handbook is paused" in ran.err
@@ -119,22 +119,22 @@ def test_daemon_pauses_across_a_kill_and_resumes(place: Place) -> None:
     daemon.process.wait()
 
     daemon = place.watch()
-    daemon.says("mirror.paused", mirror="handbook")
-    assert place.found("novelty") == []
+    daemon.wait_for_event("mirror.paused", mirror="handbook")
+    assert place.search("novelty") == []
     metrics = page(port, "/metrics")
     assert 'kbsync_paused{mirror="handbook"} 1.0' in metrics
     assert json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]["until"]
     assert page(port, "/readyz")
     place.write("broken.pdf", "no pdf")
     assert paste(place, after(ran.err, "(this also rescans): ")).code == 0
-    daemon.says("mirror.resumed", reason="paused")
-    eventually(lambda: place.found("novelty") == ["new.md"])
-    daemon.says("document.failed")
+    daemon.wait_for_event("mirror.resumed", reason="paused")
+    eventually(lambda: place.search("novelty") == ["new.md"])
+    daemon.wait_for_event("document.failed")
     assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
     place.run("pause")
     assert "handbook is paused; this happens after: kbsync resume handbook" in place.run("retry").out
     place.run("resume")
-    daemon.says("document.failed", times=2)
+    daemon.wait_for_event("document.failed", times=2)
     assert daemon.end() == 0
 
 
@@ -142,10 +142,10 @@ def test_rescan_compares_the_whole_folder_immediately(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     daemon = place.watch()
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     passed = place.status()["last_pass"]
     assert place.run("rescan").out == "the running kbsync rescans handbook now\n"
-    daemon.says("rescan.started", reason="requested")
+    daemon.wait_for_event("rescan.started", reason="requested")
     # The times are to the second.
     eventually(lambda: place.run("rescan").code == 0 and place.status()["last_pass"] > passed)
     assert daemon.end() == 0
@@ -185,7 +185,7 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(place: Place) -> No
     settings = f"quiet_hours: {quiet_now()}\nhttp: {{listen: '127.0.0.1:{port}'}}\n"
     config.write_text(config.read_text() + settings)
     daemon = place.watch()
-    daemon.says("mirror.paused", mirror="handbook", reason="quiet-hours")
+    daemon.wait_for_event("mirror.paused", mirror="handbook", reason="quiet-hours")
     status = place.run("status")
     assert (
         "! handbook: quiet hours since " in status.out and "; to resume: kbsync resume handbook" in status.out
@@ -202,18 +202,18 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(place: Place) -> No
     assert daemon.end() == 0
 
     ran = place.go("--once")
-    assert ran.code == 0 and place.found("alpha") == ["a.md"]
+    assert ran.code == 0 and place.search("alpha") == ["a.md"]
     daemon = place.watch()
-    daemon.says("mirror.paused", reason="quiet-hours")
+    daemon.wait_for_event("mirror.paused", reason="quiet-hours")
     place.write("new.md", "novelty")
     assert place.run("status", "--check").code == 0  # as planned
-    assert place.found("novelty") == []
+    assert place.search("novelty") == []
     assert place.run("resume").out == "resumed handbook\nthe running kbsync continues now\n"
-    daemon.says("mirror.resumed")
-    eventually(lambda: place.found("novelty") == ["new.md"])
+    daemon.wait_for_event("mirror.resumed")
+    eventually(lambda: place.search("novelty") == ["new.md"])
     assert daemon.end() == 0
     daemon = place.watch()
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     assert daemon.lines("mirror.paused") == []
     assert daemon.end() == 0
 

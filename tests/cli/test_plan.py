@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.cures import proves
 from tests.cli.place import Place
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import long
 
 
@@ -79,13 +79,13 @@ def test_dry_run_equals_plan(place: Place) -> None:
 
 def test_plan_warns_when_not_everything_fits(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "a" * 3000)
-    zhipu.vendor.turn(capacity_bytes=1000)
+    zhipu.service.turn(capacity_bytes=1000)
     ran = zhipu.run("plan")
     assert ran.code == 0
     assert "left of 1.0 kB, and 3.0 kB would be sent: the pass stops at the first file" in ran.out
-    assert zhipu.vendor.asked("upload") == 0
+    assert zhipu.service.request_count("upload") == 0
     for enough in ({"capacity_bytes": 100_000}, {"not_offered": ["capacity"], "capacity_bytes": 1000}):
-        zhipu.vendor.turn(**enough)
+        zhipu.service.turn(**enough)
         assert "would be sent:" not in zhipu.run("plan").out
 
 
@@ -111,7 +111,7 @@ def test_kept_documents_are_planned_counted_and_verified(place: Place) -> None:
     )
     assert verification.out.endswith("handbook: all is well; 2 documents kept\n")
     assert place.run("approve").out == "nothing is held\n"
-    assert "gone.md" in place.found("gone")
+    assert "gone.md" in place.search("gone")
     assert "`deletions: never`" in place.run("explain", "gone.md").out
 
 

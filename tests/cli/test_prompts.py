@@ -16,7 +16,7 @@ from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.place import Place
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.share import enumerated
 
 
@@ -35,11 +35,11 @@ GROUPS = {words: one for words, one in commands() if isinstance(one, click.Group
 
 
 @pytest.mark.parametrize("words", GROUPS, ids=" ".join)
-@pytest.mark.parametrize("more", [(), ("--quiet",)], ids=["alone", "with an option"])
+@pytest.mark.parametrize("arguments", [(), ("--quiet",)], ids=["alone", "with an option"])
 def test_group_without_a_subcommand_says_what_to_add(
-    place: Place, words: tuple[str, ...], more: tuple[str, ...]
+    place: Place, words: tuple[str, ...], arguments: tuple[str, ...]
 ) -> None:
-    ran = place.run(*words, *more)
+    ran = place.run(*words, *arguments)
     names = ", ".join(GROUPS[words].list_commands(click.Context(GROUPS[words])))
     called = " ".join(("kbsync", *words))
     assert (ran.code, ran.out) == (2, "")
@@ -71,9 +71,9 @@ ENDS = (
 
 
 @enumerated()
-@pytest.mark.parametrize(("words", "question", "typed", "code", "says"), ENDS)
+@pytest.mark.parametrize(("words", "question", "typed", "code", "message"), ENDS)
 def test_nothing_is_done_without_confirmation(
-    zhipu: ZhipuPlace, terminal: Begin, words: str, question: str, typed: str, code: int, says: str
+    zhipu: ZhipuPlace, terminal: Begin, words: str, question: str, typed: str, code: int, message: str
 ) -> None:
     """An interrupt (nothing typed) has the code of one; a no isn't a failure."""
     zhipu.write("a.md", "alpha")
@@ -86,11 +86,11 @@ def test_nothing_is_done_without_confirmation(
         session.type(typed)
     else:
         session.process.send_signal(signal.SIGINT)
-    assert (session.end(), says in session.seen) == (code, True)
+    assert (session.end(), message in session.output) == (code, True)
     if words == "init":
         assert not zhipu.config.exists()
         (zhipu.root / "kept.yaml").rename(zhipu.config)
-    assert zhipu.status()["documents"]["ready"] == len(zhipu.vendor.ours()) == 1
+    assert zhipu.status()["documents"]["ready"] == len(zhipu.service.ours()) == 1
 
 
 def test_interrupt_that_had_no_effect_is_sent_again() -> None:

@@ -61,16 +61,16 @@ def described(text: str) -> Before:
 
 @dataclass(frozen=True)
 class Wrong:
-    """After `before`, `words` fail with `code` and print `says` ({root}, {config}: their paths)."""
+    """After `before`, `words` fail with `code` and print `messages` ({root}, {config}: their paths)."""
 
     words: str
     code: int
-    says: tuple[str, ...]
+    messages: tuple[str, ...]
     before: Before = nothing
 
 
-def wrong(words: str, *says: str, before: Before = nothing, code: int = 2) -> Wrong:
-    return Wrong(words, code, says, before)
+def wrong(words: str, *messages: str, before: Before = nothing, code: int = 2) -> Wrong:
+    return Wrong(words, code, messages, before)
 
 
 WRONG = (
@@ -173,7 +173,7 @@ WRONG = (
 )
 
 
-def places(place: Place) -> dict[str, Path]:
+def paths_of(place: Place) -> dict[str, Path]:
     return {"root": place.root, "config": place.config, "state": place.state}
 
 
@@ -190,7 +190,7 @@ def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, place: Plac
     assert "Traceback" not in ran.err
     is_passing_by = case.before is running
     assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
-    assert [words for words in case.says if words.format(**places(place)) not in ran.err] == []
+    assert [words for words in case.messages if words.format(**paths_of(place)) not in ran.err] == []
     assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
     _, _, cure = ran.err.strip().partition(" run: ")
     assert not cure or paste(place, cure).code == 0

@@ -18,8 +18,8 @@ from tests.cli.cures import proves
 from tests.cli.dying import DIES_AT
 from tests.cli.pasting import after, paste
 from tests.cli.place import PIPES, Daemon, Place, eventually
-from tests.cli.test_listener import asked, listen
-from tests.cli.vendor import ZhipuPlace, digests_in
+from tests.cli.test_listener import get, listen
+from tests.cli.zhipu import ZhipuPlace, digests_in
 from tests.ports import free_port
 from tests.share import enumerated, long
 from tests.warm import Warm
@@ -43,7 +43,7 @@ def removed(port: int, mirror: str) -> None:
     assert ordered(port, "remove", mirror=mirror, documents="delete")[0] == 202
 
 
-def shown(port: int, mirror: str) -> Any:
+def removal_shown(port: int, mirror: str) -> Any:
     """Return what the page shows about a mirror's removal."""
     with httpx.stream("GET", f"http://127.0.0.1:{port}/api/events", trust_env=False, timeout=60) as answer:
         text = ""
@@ -64,7 +64,7 @@ def port(zhipu: ZhipuPlace) -> int:
     """The port of the daemon's page. Next to the mirror of the service, there is one with a built-in base."""
     zhipu.write("a.md", "alpha")
     zhipu.write("b.md", "beta")
-    zhipu.vendor.plant("theirs.md", "of somebody else")
+    zhipu.service.plant("theirs.md", "of somebody else")
     notes = zhipu.root / "notes"
     notes.mkdir()
     (notes / "c.md").write_text("gamma")
@@ -85,8 +85,8 @@ def watching(zhipu: ZhipuPlace) -> Daemon:
     return daemon
 
 
-def others(zhipu: ZhipuPlace) -> int:
-    return len(zhipu.vendor.documents()) - len(zhipu.vendor.ours())
+def count_foreign(zhipu: ZhipuPlace) -> int:
+    return len(zhipu.service.documents()) - len(zhipu.service.ours())
 
 
 @pytest.mark.parametrize(("mirror", "n"), [("handbook", 2), ("notes", 1)])
@@ -94,16 +94,16 @@ def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
     zhipu: ZhipuPlace, port: int, mirror: str, n: int
 ) -> None:
     daemon = watching(zhipu)
-    told = asked(port, f"/api/removal?mirror={mirror}")[1]
+    told = get(port, f"/api/removal?mirror={mirror}")[1]
     assert (told["documents"], told["unsure"]) == (n, 0)
     assert [(base["documents"], base["deleted"]) for base in told["bases"]] == [(n, True)]
     rest = zhipu.config.read_text()
     removed(port, mirror)
-    assert daemon.says("mirror.removed", mirror=mirror)["deleted"] == n
-    daemon.says("config.read", mirrors=1)
+    assert daemon.wait_for_event("mirror.removed", mirror=mirror)["deleted"] == n
+    daemon.wait_for_event("config.read", mirrors=1)
     assert names(zhipu) == [{"handbook": "notes", "notes": "handbook"}[mirror]]
     assert set(zhipu.config.read_text().splitlines()) < set(rest.splitlines())
-    assert (len(zhipu.vendor.ours()), others(zhipu)) == ({"handbook": 0, "notes": 2}[mirror], 1)
+    assert (len(zhipu.service.ours()), count_foreign(zhipu)) == ({"handbook": 0, "notes": 2}[mirror], 1)
     assert mirror not in [event["mirror"] for event in zhipu.run("history", "--json").json["events"]]
     assert daemon.end() == 0
     # Nothing is left that the command could delete.
@@ -113,30 +113,30 @@ def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
 
 def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuPlace, port: int) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.turn(key_revoked=True)
+    zhipu.service.turn(key_revoked=True)
     removed(port, "handbook")
-    reason = daemon.says("removal.failed", mirror="handbook")["reason"]
-    eventually(lambda: shown(port, "handbook")["problem"] == reason)
+    reason = daemon.wait_for_event("removal.failed", mirror="handbook")["reason"]
+    eventually(lambda: removal_shown(port, "handbook")["problem"] == reason)
     assert names_in_file(zhipu) == ["handbook", "notes"]
-    zhipu.vendor.turn(key_revoked=False)
+    zhipu.service.turn(key_revoked=False)
     zhipu.write("d.md", "delta")
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
     removed(port, "handbook")
-    assert daemon.says("mirror.removed")["deleted"] == 3
-    assert shown(port, "handbook") is None
-    assert (zhipu.vendor.ours(), others(zhipu)) == ([], 1)
+    assert daemon.wait_for_event("mirror.removed")["deleted"] == 3
+    assert removal_shown(port, "handbook") is None
+    assert (zhipu.service.ours(), count_foreign(zhipu)) == ([], 1)
     assert daemon.end() == 0
 
 
 def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuPlace, port: int) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.play("late-answer", op="delete", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
     removed(port, "handbook")
-    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
-    sent = zhipu.vendor.asked("upload")
+    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
+    sent = zhipu.service.request_count("upload")
     zhipu.write("d.md", "delta")
-    daemon.says("mirror.removed")
-    assert (zhipu.vendor.asked("upload"), zhipu.vendor.ours()) == (sent, [])
+    daemon.wait_for_event("mirror.removed")
+    assert (zhipu.service.request_count("upload"), zhipu.service.ours()) == (sent, [])
     assert daemon.end() == 0
 
 
@@ -144,12 +144,12 @@ def test_an_upload_in_flight_may_finish_so_that_its_document_is_deleted_too(
     zhipu: ZhipuPlace, port: int
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.play("late-answer", op="upload", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="upload", args={"seconds": 3.0})
     zhipu.write("d.md", "delta")
-    eventually(lambda: len(zhipu.vendor.ours()) == 3)
+    eventually(lambda: len(zhipu.service.ours()) == 3)
     removed(port, "handbook")
-    assert daemon.says("mirror.removed")["deleted"] == 3
-    assert zhipu.vendor.ours() == []
+    assert daemon.wait_for_event("mirror.removed")["deleted"] == 3
+    assert zhipu.service.ours() == []
     assert daemon.end() == 0
 
 
@@ -163,10 +163,10 @@ def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
 ) -> None:
     daemon = watching(zhipu)
     assert ordered(port, "remove", mirror="notes", documents="keep")[0] == 202
-    daemon.says("config.read", mirrors=1)
+    daemon.wait_for_event("config.read", mirrors=1)
     code, told = ordered(port, "remove", mirror="handbook", documents="delete")
     assert (code, "handbook is the only mirror" in told["error"]) == (409, True)
-    assert len(zhipu.vendor.ours()) == 2
+    assert len(zhipu.service.ours()) == 2
     assert daemon.end() == 0
 
 
@@ -174,26 +174,26 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
     zhipu: ZhipuPlace, port: int
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.play("late-answer", op="delete", args={"seconds": 3.0})
+    zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
     removed(port, "handbook")
-    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
+    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
     folder = os.open(zhipu.config.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # as another editor of the config does
-        reason = daemon.says("removal.failed", mirror="handbook")["reason"]
+        reason = daemon.wait_for_event("removal.failed", mirror="handbook")["reason"]
     finally:
         os.close(folder)
     assert "another kbsync" in reason
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
-    assert shown(port, "handbook")["problem"] == reason
-    assert (names_in_file(zhipu), others(zhipu)) == (["handbook", "notes"], 1)
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
+    assert removal_shown(port, "handbook")["problem"] == reason
+    assert (names_in_file(zhipu), count_foreign(zhipu)) == (["handbook", "notes"], 1)
     assert daemon.end() == 0
 
 
 @proves("server/app.py: remove {}")
 def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuPlace, port: int) -> None:
     daemon = zhipu.watch("--mirror", "handbook")
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     for fate in ("keep", "delete"):
         code, told = ordered(port, "remove", mirror="handbook", documents=fate)
         assert (code, "was started with --mirror" in told["error"]) == (409, True)
@@ -207,18 +207,18 @@ def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
     zhipu: ZhipuPlace, port: int
 ) -> None:
     daemon = watching(zhipu)
-    zhipu.vendor.server.faults.add(Fault("hang", op="delete"))
+    zhipu.service.server.faults.add(Fault("hang", op="delete"))
     removed(port, "handbook")
-    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
+    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
     assert ordered(port, "remove", mirror="handbook", documents="delete")[0] == 409
     zhipu.config.write_text(zhipu.config.read_text().replace("settle: 100ms", "settle: 200ms"))
-    daemon.tell(signal.SIGHUP)
-    assert "config changed" in daemon.says("removal.failed")["reason"]
-    zhipu.vendor.server.faults.clear()
-    eventually(lambda: zhipu.vendor.digests() == digests_in(zhipu.docs))
-    zhipu.vendor.server.faults.add(Fault("hang", op="delete"))
+    daemon.send_signal(signal.SIGHUP)
+    assert "config changed" in daemon.wait_for_event("removal.failed")["reason"]
+    zhipu.service.server.faults.clear()
+    eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
+    zhipu.service.server.faults.add(Fault("hang", op="delete"))
     removed(port, "handbook")
-    eventually(lambda: (shown(port, "handbook") or {}).get("documents") == 2)
+    eventually(lambda: (removal_shown(port, "handbook") or {}).get("documents") == 2)
     assert daemon.end() == 0
     assert names_in_file(zhipu) == ["handbook", "notes"]
 
@@ -246,7 +246,7 @@ def test_killed_at_any_step_no_document_of_ours_is_left_without_an_owner(
         assert was_killed
         # The mirror continues: its files are searchable again, each once.
         assert zhipu.go("--once", hurried=True).code == 0
-        assert zhipu.vendor.digests() == digests_in(zhipu.docs)
+        assert zhipu.service.digests() == digests_in(zhipu.docs)
         assert zhipu.run("remove", "handbook", "--delete").code == 0
-    assert (zhipu.vendor.ours(), others(zhipu)) == ([], 1)
+    assert (zhipu.service.ours(), count_foreign(zhipu)) == ([], 1)
     assert zhipu.run("forget", "handbook", "--delete-documents", "--yes").code == 2

@@ -74,7 +74,7 @@ def test_replaced_folder_is_approved_as_it_is(place: Place) -> None:
 
 @long
 @pytest.mark.parametrize(
-    ("typed", "where", "meant"),
+    ("typed", "folder", "expected"),
     [
         ("broken.pdf", ".", "broken.pdf"),
         ("docs/broken.pdf", ".", "broken.pdf"),
@@ -91,28 +91,28 @@ def test_replaced_folder_is_approved_as_it_is(place: Place) -> None:
     ],
 )
 def test_every_command_resolves_a_path_to_the_same_file(
-    failed: Place, typed: str, where: str, meant: str
+    failed: Place, typed: str, folder: str, expected: str
 ) -> None:
     for path in ("twice.pdf", "scans/twice.pdf", "scans/lost.pdf"):
         failed.write(path, "no pdf")
     (failed.root / "link").symlink_to("docs")
     assert failed.run("--once").code == 1
     (failed.docs / "scans/lost.pdf").unlink()  # the state knows it, and no pass has missed it yet
-    explained = failed.run("explain", typed, "--json", cwd=failed.root / where).json
-    assert (explained["mirror"], explained["path"]) == ("handbook", meant)
-    retried = failed.run("retry", typed, cwd=failed.root / where)
+    explained = failed.run("explain", typed, "--json", cwd=failed.root / folder).json
+    assert (explained["mirror"], explained["path"]) == ("handbook", expected)
+    retried = failed.run("retry", typed, cwd=failed.root / folder)
     assert retried.code == 0, retried.err
-    assert retried.out.splitlines()[1] == f"  {meant}"
+    assert retried.out.splitlines()[1] == f"  {expected}"
 
 
 @enumerated()
 @pytest.mark.parametrize(
-    ("typed", "where"), [("link", "."), ("docs", "."), (".", "docs"), ("..", "docs/scans")]
+    ("typed", "folder"), [("link", "."), ("docs", "."), (".", "docs"), ("..", "docs/scans")]
 )
-def test_every_command_resolves_a_folder_to_the_whole_mirror(failed: Place, typed: str, where: str) -> None:
+def test_every_command_resolves_a_folder_to_the_whole_mirror(failed: Place, typed: str, folder: str) -> None:
     (failed.root / "link").symlink_to("docs")
-    assert failed.run("explain", typed, "--json", cwd=failed.root / where).json["path"] == ""
-    assert "2 documents" in failed.run("retry", typed, cwd=failed.root / where).out
+    assert failed.run("explain", typed, "--json", cwd=failed.root / folder).json["path"] == ""
+    assert "2 documents" in failed.run("retry", typed, cwd=failed.root / folder).out
 
 
 @long

@@ -58,15 +58,15 @@ def test_only_scans_are_reread_when_the_ocr_extra_is_installed(
     assert {path for path in after if after[path] != before[path]} == {"scan.pdf", "mixed.pdf"}
     assert after["scan.pdf"][0] == after["mixed.pdf"][0] == "ready"
 
-    def found() -> set[str]:
+    def search() -> set[str]:
         return {
             hit["path"] for hit in place.run("search", "quokka", "--folder", "docs", "--json").json["hits"]
         }
 
-    assert found() == {"scan.pdf", "mixed.pdf"}
+    assert search() == {"scan.pdf", "mixed.pdf"}
     monkeypatch.setattr(scans, "is_installed", lambda: False)
     assert place.run("--once", "--folder", "docs").code == 0
-    assert (documents(place), found()) == (after, {"scan.pdf", "mixed.pdf"})
+    assert (documents(place), search()) == (after, {"scan.pdf", "mixed.pdf"})
     Path(place.docs / "scan.pdf").unlink()
     assert place.run("--once", "--folder", "docs").code == 0
-    assert found() == {"mixed.pdf"}
+    assert search() == {"mixed.pdf"}

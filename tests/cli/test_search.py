@@ -40,7 +40,7 @@ from kbsync_standin.vectors import application as vectors
 from tests.cli.conftest import ODD
 from tests.cli.place import Place, words_of
 from tests.cli.terminal import Begin
-from tests.cli.vendor import ZhipuPlace, filled_zhipu_place
+from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place
 from tests.share import long
 
 
@@ -128,7 +128,7 @@ def test_people_see_no_markup_and_no_repeated_heading(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "options"),
     [
         ("--type xyz", ["--type xyz"]),
         ("--type bin", ["--type bin"]),  # a file that isn't a document
@@ -138,12 +138,12 @@ def test_people_see_no_markup_and_no_repeated_heading(place: Place) -> None:
         ("--path guides --type rst,txt", []),
     ],
 )
-def test_filter_matching_no_document_is_named(mirrored: Place, typed: str, told: list[str]) -> None:
+def test_filter_matching_no_document_is_named(mirrored: Place, typed: str, options: list[str]) -> None:
     for output in ([], ["--json"], ["--files"]):
         ran = mirrored.run("search", "office password", "--folder", "docs", *typed.split(), *output)
         assert ran.code == 0
         lines = [line for line in ran.err.splitlines() if "no document matches" in line]
-        assert lines == [f"kbsync: no document matches {option}" for option in told]
+        assert lines == [f"kbsync: no document matches {option}" for option in options]
     quiet = mirrored.run("search", "office", "--folder", "docs", *typed.split(), "-q")
     assert quiet.err == ""
 
@@ -271,22 +271,22 @@ def test_hits_are_only_our_files(shared: ZhipuPlace) -> None:
     hits = shared.go("search", "office opens at nine", "--json").json["hits"]
     assert [hit["path"] for hit in hits[:2]] == ["guides/hours.txt", "archive/office.md"]
     best = hits[0]
-    assert best["document_id"] == shared.vendor.document("guides/hours.txt")["id"]
+    assert best["document_id"] == shared.service.document("guides/hours.txt")["id"]
     assert [passage["text"] for passage in best["passages"]] == [best["text"], "The office closes at five."]
     assert best["score"] == best["passages"][0]["score"] > hits[1]["score"]
 
 
 def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace) -> None:
-    before = shared.vendor.asked("images")
+    before = shared.service.request_count("images")
     assert shared.run("search", "badge", "--files").code == 0
-    assert shared.vendor.asked("images") == before
+    assert shared.service.request_count("images") == before
     hits = shared.run("search", "badge", "--json").json["hits"]
     matches = {hit["path"]: hit for hit in hits}
     [image] = matches["badges.txt"]["images"]
-    assert (image["placeholder"], image["url"].startswith(shared.vendor.url)) == (PLACEHOLDER, True)
+    assert (image["placeholder"], image["url"].startswith(shared.service.url)) == (PLACEHOLDER, True)
     assert matches["badges.txt"]["passages"][0]["images"] == [image]
     assert "images" not in matches["doors.txt"] | matches["doors.txt"]["passages"][0]
-    assert shared.vendor.asked("images") == before + 1  # neither the other file nor another user's
+    assert shared.service.request_count("images") == before + 1  # neither the other file nor another user's
     ran = shared.run("search", "badge front")
     assert "    1 image; see --json\n" in ran.out
     assert "q-sign" not in ran.out + ran.err
@@ -296,7 +296,7 @@ def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace)
 
 
 def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuPlace) -> None:
-    shared.vendor.play("code-in-200", op="retrieve", args={"code": 1311})
+    shared.service.play("code-in-200", op="retrieve", args={"code": 1311})
     ran = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
     assert (ran.code, ran.out.strip()) == (0, str(shared.docs / "guides/hours.txt"))
     assert "without its ranking model" in ran.err
@@ -312,7 +312,7 @@ def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(zhipu: Zh
         zhipu.write(f"{number}.md", "office " + "and other words " * 8 * number)
     zhipu.config.write_text(f"{zhipu.config.read_text()}  - {{name: own, folder: {folder}, settle: 100ms}}\n")
     assert zhipu.run("--once").code == 0
-    alone = {name: zhipu.found("office", "--mirror", name) for name in ("handbook", "own")}
+    alone = {name: zhipu.search("office", "--mirror", name) for name in ("handbook", "own")}
     hits = zhipu.run("search", "office", "--json").json["hits"]
     assert {name: [hit["path"] for hit in hits if hit["mirror"] == name] for name in alone} == alone
     ranks = [alone[hit["mirror"]].index(hit["path"]) for hit in hits]
@@ -349,8 +349,8 @@ def test_search_works_without_its_services_and_says_so(place: Place, server: Ser
     place.write("taxes.md", "the tax return is due in may")
     place.write("honey.md", "honey honey honey and more honey")
     assert place.run("--once").code == 0
-    assert place.found("bees make honey")[:2] == ["bees.md", "honey.md"]
-    assert place.found("bees make honey", "--rerank")[0] == "bees.md"
+    assert place.search("bees make honey")[:2] == ["bees.md", "honey.md"]
+    assert place.search("bees make honey", "--rerank")[0] == "bees.md"
     aim(place, server.url)
     refused = place.run("search", "bees", "--rerank")
     assert (refused.code, "target.rerank" in refused.err) == (2, True)
@@ -372,7 +372,7 @@ def test_picture_is_found_by_text(place: Place, server: Server) -> None:
     place.write("broken.png", b"no picture")
     ran = place.run("--once")
     assert (ran.code, "broken.png" in ran.err) == (1, True)
-    assert place.found("a beehive under a tree")[0] == "garden.png"
+    assert place.search("a beehive under a tree")[0] == "garden.png"
     place.configure()
     assert place.run("plan", "--json").json["mirrors"][0]["delete"] == []  # deselected, but left
 
@@ -404,22 +404,22 @@ class LiveSession:
     """A session whose searches end when the test says so."""
 
     def __init__(self, text: str = "", *, several: bool = False) -> None:
-        self.asked: list[tuple[str, asyncio.Future[SearchReply]]] = []
+        self.searches: list[tuple[str, asyncio.Future[SearchReply]]] = []
         self.session = LiveSearch(self._search, Query(text), pause=0, several=several)
         self.session.redraw = self._redraw
-        self.shown = ""
+        self.screen = ""
 
     async def _search(self, query: Query) -> SearchReply:
         reply: asyncio.Future[SearchReply] = asyncio.get_running_loop().create_future()
-        self.asked.append((query.text, reply))
+        self.searches.append((query.text, reply))
         return await reply
 
-    def answer(self, number: int, *hits: FoundDocument, notes: Sequence[str] = ()) -> None:
+    def end_search(self, number: int, *hits: FoundDocument, notes: Sequence[str] = ()) -> None:
         """End the search of this number."""
-        self.asked[number][1].set_result(SearchReply(hits, (), list(map(Note, notes))))
+        self.searches[number][1].set_result(SearchReply(hits, (), list(map(Note, notes))))
 
     def _redraw(self) -> None:
-        self.shown = "\n".join(self.session.lines(Output()))
+        self.screen = "\n".join(self.session.lines(Output()))
 
     async def turn(self) -> None:
         for _ in range(20):
@@ -439,14 +439,14 @@ async def test_results_of_an_outdated_query_are_not_shown() -> None:
     stage.session.type("a")
     await stage.turn()
     stage.session.type("ab")
-    stage.answer(0, hit("old.md"))
+    stage.end_search(0, hit("old.md"))
     await stage.turn()
     assert not stage.session.hits
-    assert [text for text, _ in stage.asked] == ["a", "ab"]
-    stage.answer(1, hit("new.md"), hit("second.md"))
+    assert [text for text, _ in stage.searches] == ["a", "ab"]
+    stage.end_search(1, hit("new.md"), hit("second.md"))
     await stage.turn()
-    assert "docs: new.md" in stage.shown
-    assert "\x1b[31m" not in stage.shown
+    assert "docs: new.md" in stage.screen
+    assert "\x1b[31m" not in stage.screen
     for step, marked in ((-1, 0), (1, 1), (1, 1)):
         stage.session.mark(step)
         assert stage.session.marked == marked
@@ -471,14 +471,14 @@ async def test_failing_service_is_reported_and_search_continues() -> None:
     stage = LiveSession("a")
     working = asyncio.create_task(stage.session.keep_searching())
     await stage.turn()
-    stage.asked[0][1].set_exception(Unavailable("search answered 503"))
+    stage.searches[0][1].set_exception(Unavailable("search answered 503"))
     await stage.turn()
-    assert "search answered 503" in stage.shown
+    assert "search answered 503" in stage.screen
     stage.session.type("ab")
     await stage.turn()
-    stage.answer(1, hit("new.md"))
+    stage.end_search(1, hit("new.md"))
     await stage.turn()
-    assert "503" not in stage.shown
+    assert "503" not in stage.screen
     working.cancel()
 
 
@@ -492,15 +492,15 @@ def test_interactive_search_returns_the_chosen_path(terminal: Begin, mirrored: P
     typing.type("\x7f\r")
     typing.until(FIRST_SCREEN)
     assert typing.end() == 0
-    assert str(mirrored.docs / "install.md") in typing.seen
+    assert str(mirrored.docs / "install.md") in typing.output
 
 
 def test_no_interactive_search_before_the_first_pass(terminal: Begin, place: Place) -> None:
     place.write("a.md", "alpha")
     typing = terminal(place, "search", "-i", "--folder", "docs")
     assert typing.end() == 2
-    assert "has not been mirrored yet; run:" in typing.seen
-    assert SECOND_SCREEN not in typing.seen
+    assert "has not been mirrored yet; run:" in typing.output
+    assert SECOND_SCREEN not in typing.output
 
 
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -516,7 +516,7 @@ def test_terminal_is_restored_however_search_ends(
         typing.process.send_signal(ending)
     typing.until(FIRST_SCREEN)
     assert typing.end() == code
-    assert "Traceback" not in typing.seen
+    assert "Traceback" not in typing.output
 
 
 # -- documents that a search misses ----------------------------------------------------------------------
@@ -537,13 +537,13 @@ def lagging(place: Place) -> Place:
     return place
 
 
-def notes(place: Place, word: str, *options: str) -> list[str]:
+def notes(place: Place, query: str, *options: str) -> list[str]:
     """Return the notes beside the hits, which are the same on stderr and in the JSON."""
-    ran = place.run("search", word, "--json", *options)
+    ran = place.run("search", query, "--json", *options)
     assert ran.code == 0, ran.err
     report: list[str] = ran.json.get("notes", [])
     assert [line.removeprefix("kbsync: ") for line in ran.err.splitlines()] == report
-    assert place.run("search", word, "-q", *options).err == ""
+    assert place.run("search", query, "-q", *options).err == ""
     return report
 
 
@@ -683,9 +683,9 @@ async def test_search_as_you_type_has_the_same_notes() -> None:
     stage = LiveSession("word")
     searching = asyncio.create_task(stage.session.keep_searching())
     await stage.turn()
-    stage.answer(0, notes=["docs: 1 file is not indexed yet"])
+    stage.end_search(0, notes=["docs: 1 file is not indexed yet"])
     await stage.turn()
-    assert "not indexed yet" in stage.shown
+    assert "not indexed yet" in stage.screen
     searching.cancel()
 
 

@@ -55,8 +55,8 @@ def configure(place: Place, *mirrors: dict[str, Any], state: str = "state") -> N
     place.config.write_text(json.dumps(whole))
 
 
-def mirror(name: str, folder: Path, base: KnowledgeBase, **more: Any) -> dict[str, Any]:
-    return {"name": name, "folder": str(folder), "target": base.target, **more}
+def mirror(name: str, folder: Path, base: KnowledgeBase, **settings: Any) -> dict[str, Any]:
+    return {"name": name, "folder": str(folder), "target": base.target, **settings}
 
 
 def passed(place: Place) -> dict[str, Any]:

@@ -137,14 +137,14 @@ def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(place: Plac
     place.configure()
     assert runs(place) == "not running; no pass has finished yet"
     daemon = place.watch()
-    daemon.says("document.ready")
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("document.ready")
+    daemon.wait_for_event("daemon.watching")
     number = daemon.process.pid
     assert re.fullmatch(rf"running since \d\d:\d\d \(pid {number}\)", runs(place))
     running = place.run("status", "--json").json["running"]
     assert running["pid"] == number
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", running["since"])
-    daemon.tell(signal.SIGKILL)
+    daemon.send_signal(signal.SIGKILL)
     daemon.process.wait()
     assert place.run("status", "--json").json["running"] is None
     assert re.fullmatch(r"not running; last pass \d\.\d s ago", runs(place))
@@ -176,7 +176,7 @@ def test_status_without_a_config_shows_every_known_folder(place: Place) -> None:
     assert place.run("status", "--check", "--max-age", "1h").code == 0
 
     daemon = place.watch("--folder", other)
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     lines = place.run("status").out.splitlines()
     assert re.fullmatch(rf"{place.docs}: not running; last pass \d+(\.\d)? s ago", lines[0])
     assert re.fullmatch(rf"{other}: running since \d\d:\d\d \(pid {daemon.process.pid}\)", lines[1])
@@ -184,7 +184,7 @@ def test_status_without_a_config_shows_every_known_folder(place: Place) -> None:
     assert (first["running"], second["running"]["pid"]) == (None, daemon.process.pid)
     assert [item["path"] for item in second["items"]] == ["b.md"]
     (other / "broken.pdf").write_text("no pdf")
-    daemon.says("document.failed")
+    daemon.wait_for_event("document.failed")
     assert place.run("status", "--check", "-q").code == 1
     ran = place.run("status", "--watch")
     assert ran.code == 2 and str(other) in ran.err
@@ -404,14 +404,14 @@ def test_watch_prints_one_line_per_change_without_a_terminal() -> None:
     looks = [standing(1, pending=1)] * 2 + [standing(2)] + [standing(2, halt=halt)] * 2
     sights = iter([[each] for each in looks])
 
-    def look() -> list[MirrorReport]:
+    def read_reports() -> list[MirrorReport]:
         with contextlib.suppress(StopIteration):
             return next(sights)
         raise KeyboardInterrupt
 
     messages = list[str]()
     with pytest.raises(KeyboardInterrupt):
-        for line in changes(look, lambda _seconds: None, lambda: 0.0):
+        for line in changes(read_reports, lambda _seconds: None, lambda: 0.0):
             messages.append(line)
     assert messages == [
         "1970-01-01T00:00:00Z docs: 1 ready, 1 pending",
@@ -459,8 +459,8 @@ def test_watch_restores_the_terminal(terminal: Begin, mirrored: Place, number: i
     watching.process.send_signal(number)
     watching.until(FIRST_SCREEN)
     assert watching.end() == code
-    assert "Traceback" not in watching.seen
-    assert "MIRROR" in watching.seen  # the last frame stays
+    assert "Traceback" not in watching.output
+    assert "MIRROR" in watching.output  # the last frame stays
 
 
 def test_promises_a_target_cannot_keep_are_listed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

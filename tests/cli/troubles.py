@@ -19,7 +19,7 @@ from tests.cli import without_root
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste
 from tests.cli.place import Daemon, eventually
-from tests.cli.vendor import KEY, ZhipuPlace, ZhipuStandIn
+from tests.cli.zhipu import KEY, ZhipuPlace, ZhipuStandIn
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
 """Mirrors whose knowledge bases are at separate services."""
@@ -47,8 +47,8 @@ class TroubledPlace(ZhipuPlace):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, ZhipuStandIn())
-        self.vendors = {name: ZhipuStandIn() for name in SERVED}
-        self._held: list[int] = []
+        self.services = {name: ZhipuStandIn() for name in SERVED}
+        self._blocked_uploads: list[int] = []
         self._is_recut = False
 
     def folder(self, mirror: str) -> Path:
@@ -79,17 +79,17 @@ class TroubledPlace(ZhipuPlace):
         self.config.write_text(json.dumps({"mirrors": mirrors}))
 
     def _target(self, mirror: str, *, wrong: bool) -> dict[str, Any]:
-        if mirror not in self.vendors and not (mirror == "authority" and wrong):
+        if mirror not in self.services and not (mirror == "authority" and wrong):
             model = {"embedding": {"type": "onnx", "path": str(self.root / "no-model")}}
             smaller = {"max_bytes": 1000} if mirror == "broken" else {}
             is_model = mirror == "model" and wrong
             return {"type": "local", "path": str(self.base(mirror)), **smaller, **(model if is_model else {})}
-        vendor = self.vendors.get(mirror, self.vendor)
+        service = self.services.get(mirror, self.service)
         base = "1999999999999999999" if wrong and mirror == "unknown" else HOME_ID
         ca_file = {"ca_file": str(self.config)} if mirror == "authority" else {}
         return {
             "type": "zhipu",
-            "base_url": f"{vendor.url}/api",
+            "base_url": f"{service.url}/api",
             "api_key": KEY,
             "knowledge_id": base,
             "vectorization": {**WAITING, "give_up": PATIENCE.get(mirror, "60s")},
@@ -121,13 +121,13 @@ class TroubledPlace(ZhipuPlace):
         (self.base("sealed") / "index.db").chmod(0o400)
         self._break_documents(self.folder("broken"))
         for name, switches in SWITCHES.items():
-            self.vendors[name].turn(**switches)
-        self.vendors["rejecting"].play(
+            self.services[name].turn(**switches)
+        self.services["rejecting"].play(
             "failed-info", op="upload", times=0, args={"reason": "不支持的文件类型"}
         )
         for op in ("upload", "reembed"):
-            self.vendors["stuck"].play("stuck", op=op, times=0)
-        self.vendors["down"].play("status", op="*", times=0, effect=False, args={"status": 503})
+            self.services["stuck"].play("stuck", op=op, times=0)
+        self.services["down"].play("status", op="*", times=0, effect=False, args={"status": 503})
         for name in ("rejecting", "stuck"):
             self.fill(name, 5)
         self.describe(wrong=True)
@@ -135,8 +135,8 @@ class TroubledPlace(ZhipuPlace):
     def _occupy(self, base: Path) -> None:
         """Let another program hold that knowledge base."""
         base.mkdir(parents=True)
-        self._held.append(os.open(base / LOCK, os.O_RDWR | os.O_CREAT))
-        fcntl.flock(self._held[-1], fcntl.LOCK_EX)
+        self._blocked_uploads.append(os.open(base / LOCK, os.O_RDWR | os.O_CREAT))
+        fcntl.flock(self._blocked_uploads[-1], fcntl.LOCK_EX)
 
     def _break_documents(self, folder: Path) -> None:
         (folder / "no.pdf").write_text("this is no pdf")
@@ -152,17 +152,17 @@ class TroubledPlace(ZhipuPlace):
         """Do what a person does before pasting the command."""
         (self.root / "away").rename(self.folder("gone"))
         self.folder("shut").chmod(0o700)
-        while self._held:
-            os.close(self._held.pop())
+        while self._blocked_uploads:
+            os.close(self._blocked_uploads.pop())
         self.base("sealed").chmod(0o700)
         (self.base("sealed") / "index.db").chmod(0o600)
         for path in self.folder("broken").iterdir():
             path.chmod(0o700)
             if path.name not in ("0.md", "closed"):
                 path.unlink()
-        for name, vendor in self.vendors.items():
-            vendor.server.faults.clear()
-            vendor.turn(**{switch: RIGHT[switch] for switch in SWITCHES.get(name, {})})
+        for name, service in self.services.items():
+            service.server.faults.clear()
+            service.turn(**{switch: RIGHT[switch] for switch in SWITCHES.get(name, {})})
         self.describe(wrong=False)
 
     def mirrors(self) -> dict[str, dict[str, Any]]:
@@ -172,7 +172,7 @@ class TroubledPlace(ZhipuPlace):
 
     def close(self) -> None:
         super().close()
-        for descriptor in self._held:
+        for descriptor in self._blocked_uploads:
             os.close(descriptor)
 
 
@@ -188,17 +188,17 @@ RIGHT = {"key_revoked": False, "money_gone": False, "capacity_bytes": 1_000_000,
 class Evidence:
     """The outputs about the problems, and of the fixes.
 
-    `once`: a pass. `shown`, `text`, `quiet`, `checked`: `status` at that time. `watched`, `log`: the daemon's
-    `status` and log; `refused`: its message about a bad config. `pasted`: the output of its fixes. `left`:
-    `status` after them.
+    `pass_run`: a pass. `mirrors_before`, `text`, `quiet`, `checked`: `status` at that time. `watched`, `log`:
+    the daemon's `status` and log; `refused`: its message about a bad config. `pasted`: the output of its
+    fixes. `mirrors_after`: `status` after them.
     """
 
     def __init__(self, place: TroubledPlace) -> None:
         self.place = place
         place.settle_in()
         place.break_all()
-        self.once = place.go("--once", env={"LC_ALL": "C"})
-        self.shown = place.mirrors()
+        self.pass_run = place.go("--once", env={"LC_ALL": "C"})
+        self.mirrors_before = place.mirrors()
         self.text = place.go("status", env={"COLUMNS": "20", "LC_ALL": "C"}).out
         self.quiet = place.run("status", "-q").out
         self.checked = {row.name: self._check(row.name) for row in MIRRORS}
@@ -212,17 +212,17 @@ class Evidence:
         daemon = self.place.watch("-q")
         for row in MIRRORS:
             if row.logged:
-                daemon.says("mirror.halted", mirror=row.name, reason=row.logged)
+                daemon.wait_for_event("mirror.halted", mirror=row.name, reason=row.logged)
         self.watched = self.place.mirrors()
         self.place.config.write_text("mirrors: []")
-        daemon.tell(signal.SIGHUP)
-        self.refused = daemon.says("config.refused")
+        daemon.send_signal(signal.SIGHUP)
+        self.refused = daemon.wait_for_event("config.refused")
         self.place.mend_all()
-        daemon.tell(signal.SIGHUP)
+        daemon.send_signal(signal.SIGHUP)
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
         self.pasted = {name: paste(self.place, cure) for name, cure in cures.items() if cure}
-        self.left = self._when_all_is_well(daemon)
+        self.mirrors_after = self._when_all_is_well(daemon)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
 
@@ -237,7 +237,7 @@ class Evidence:
 
     def _all_well(self) -> dict[str, Any] | None:
         shown = self.place.mirrors()
-        is_full_again = len(self.place.vendors["emptied"].ours()) == 8
+        is_full_again = len(self.place.services["emptied"].ours()) == 8
         return shown if is_full_again and all(map(_is_well, shown.values())) else None
 
 
@@ -252,8 +252,8 @@ def _is_well(mirror: dict[str, Any]) -> bool:
 def troubled_place(root: Path) -> Iterator[TroubledPlace]:
     place = TroubledPlace(root)
     with contextlib.ExitStack() as stack:
-        for vendor in (place.vendor, *place.vendors.values()):
-            vendor.arrive()
-            stack.callback(vendor.leave)
+        for service in (place.service, *place.services.values()):
+            service.arrive()
+            stack.callback(service.leave)
         stack.callback(place.close)
         yield place

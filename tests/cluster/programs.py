@@ -39,7 +39,7 @@ class Programs:
             "DASK_LOGGING__DISTRIBUTED": "error",
             **environ,
         }
-        self._where = ["--host", "127.0.0.1", "--protocol", protocol]
+        self._address_options = ["--host", "127.0.0.1", "--protocol", protocol]
         self.workers = list[subprocess.Popen[bytes]]()
         self.start_scheduler(0)
         for _ in range(workers):
@@ -85,5 +85,5 @@ class Programs:
 
     def _run(self, kind: str, *words: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{kind}.log").open("ab") as log:
-            line = [str(DASK), kind, *self._where, *_DASHBOARD, *words]
+            line = [str(DASK), kind, *self._address_options, *_DASHBOARD, *words]
             return subprocess.Popen(line, env=self._environ, stdout=log, stderr=log)

@@ -75,7 +75,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
     return sent
 
 
-def told(outcomes: Sequence[Entry | TargetError]) -> list[object]:
+def comparable(outcomes: Sequence[Entry | TargetError]) -> list[object]:
     return [
         outcome if isinstance(outcome, Entry) else (type(outcome), outcome.__dict__) for outcome in outcomes
     ]
@@ -104,7 +104,7 @@ def test_all_formats_give_the_same_passages_and_vectors_as_here(tmp_path: Path, 
     with closing(parser):
         wanted = [each for batch in here.batches(documents) for each in batch]
     got = [each for batch in there.batches(documents) for each in batch]
-    assert told(got) == told(wanted)
+    assert comparable(got) == comparable(wanted)
     assert sum(isinstance(each, Entry) and bool(each.vectors) for each in got) == 6
 
 
@@ -117,14 +117,14 @@ def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_th
         sent.append(document.path)
         return Cut(document.path, (), ())
 
-    def here(documents: Sequence[Document]) -> Iterator[Cut]:
+    def cut_locally(documents: Sequence[Document]) -> Iterator[Cut]:
         yield from (Cut("here", (), ()) for _ in documents)
 
     monkeypatch.setattr(DaskCluster, "_cut", cut)
     monkeypatch.setattr(DaskCluster, "is_away", lambda _self: False)
     mixed = [document(name, b"a") for name in ("a.md", "b.pdf", "c.log", "Makefile", "d.docx", "e.html")]
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        titles = [each.title for each in cluster.cut_or(here)(mixed) if isinstance(each, Cut)]  # type: ignore[arg-type]
+        titles = [each.title for each in cluster.cut_or(cut_locally)(mixed) if isinstance(each, Cut)]  # type: ignore[arg-type]
     assert titles == ["here", "b.pdf", "here", "here", "d.docx", "e.html"]
     assert sent == ["b.pdf", "d.docx", "e.html"]
 
@@ -223,10 +223,10 @@ def test_hanging_task_is_abandoned_with_the_workers_address(
     never.set()
     assert kind == worker.FAILED and str(pickle.loads(error)) == "worker tcp://there: not ready after 0 s"
 
-    async def asked(*_: Any) -> worker.Answer:
+    async def answer(*_: Any) -> worker.Answer:
         return kind, error
 
-    monkeypatch.setattr(DaskCluster, "_call_worker", asked)
+    monkeypatch.setattr(DaskCluster, "_call_worker", answer)
     with (
         closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster,
         pytest.raises(Unavailable, match="tcp://there: not ready"),
@@ -333,22 +333,24 @@ def test_only_the_host_calls_a_service(cluster: DaskCluster, calls: list[tuple[s
     assert not [call for _, call in calls if b"hush" in call]
 
 
-@pytest.mark.parametrize("found", ["equal", "changed", "as long", "missing", "a folder"])
+@pytest.mark.parametrize("file_state", ["equal", "changed", "as long", "missing", "a folder"])
 def test_shared_file_system_sends_a_path_unless_the_bytes_differ(
-    programs: Programs, tmp_path: Path, calls: list[tuple[str, bytes]], found: str
+    programs: Programs, tmp_path: Path, calls: list[tuple[str, bytes]], file_state: str
 ) -> None:
     (entry, body), place = (
         document("notes/a.md", b"# Walrus\n\n" + b"On the ice. " * 9_000),
         tmp_path / "notes/a.md",
     )
     lies = {"equal": body.open().read(), "changed": b"other", "as long": b"x" * body.size}
-    (place if found == "a folder" else place.parent).mkdir(parents=True)
-    if found in lies:
-        place.write_bytes(lies[found])
+    (place if file_state == "a folder" else place.parent).mkdir(parents=True)
+    if file_state in lies:
+        place.write_bytes(lies[file_state])
     with closing(DaskCluster(Cluster(programs.address, str(tmp_path)))) as cluster:
         (cut,) = cluster.cut([(entry, body)])
     assert isinstance(cut, Cut) and cut.title == "Walrus"
-    assert [len(call) > body.size for _, call in calls] == ([False] if found == "equal" else [False, True])
+    assert [len(call) > body.size for _, call in calls] == (
+        [False] if file_state == "equal" else [False, True]
+    )
 
 
 def test_worker_of_another_version_halts_the_mirror(
@@ -406,8 +408,8 @@ def test_documents_in_flight_are_limited_by_bytes(programs: Programs) -> None:
     with closing(DaskCluster(Cluster(programs.address, bytes_in_flight=1_000))) as cluster:
         begin = cluster._begin_cut
 
-        def record(entry: Entry, body: Body, wanted: Any) -> Any:
-            begun = begin(entry, body, wanted)
+        def record(entry: Entry, body: Body, settings: Any) -> Any:
+            begun = begin(entry, body, settings)
             sent.append((body.size, begun))
             most.append(sum(size for size, each in sent if not each.done()))
             return begun
@@ -477,22 +479,22 @@ def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
     now, checks = [0.0], list[float]()
     monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    def lost(_self: object, documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
+    def lose_scheduler(_self: object, documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
         checks.append(now[0])
-        yield from here(documents[:1])
+        yield from cut_locally(documents[:1])
         raise Unavailable("the scheduler went away", code="scheduler-lost")
 
-    def here(documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
+    def cut_locally(documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
         yield from (Cut(entry.path, (), ()) for entry, _ in documents)
 
     def state(_self: object) -> ClusterState:
         checks.append(now[0])
         raise Unavailable("no scheduler answers", code="no-scheduler")
 
-    monkeypatch.setattr(DaskCluster, "cut", lost)
+    monkeypatch.setattr(DaskCluster, "cut", lose_scheduler)
     monkeypatch.setattr(DaskCluster, "state", state)
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
-        cut: Any = cluster.cut_or(here)  # type: ignore[arg-type]
+        cut: Any = cluster.cut_or(cut_locally)  # type: ignore[arg-type]
         assert cluster.note == ""
         for moment in (0.0, 1.0, client.AWAY_FOR - 1, client.AWAY_FOR, client.AWAY_FOR + 1):
             now[0] = moment
@@ -515,7 +517,7 @@ def test_every_error_survives_serialization() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ("prepare: {dask: 'tls://cluster.example:8786', folder: /mnt, bytes_in_flight: 1}", None),
         ("prepare: {dask: 'cluster.example:8786'}", "such as tcp://scheduler:8786 or tls://scheduler:8786"),
@@ -530,16 +532,16 @@ def test_every_error_survives_serialization() -> None:
     ],
 )
 def test_config_accepts_a_cluster_address_only_for_our_own_index(
-    tmp_path: Path, settings: str, says: str | None
+    tmp_path: Path, settings: str, message: str | None
 ) -> None:
     errors = reading.problem_lines(tmp_path, reading.with_settings(settings))
-    if says is None:
+    if message is None:
         prepare = reading.mirror(tmp_path, settings).prepare
         assert prepare is not None
         assert prepare.cluster == Cluster("tls://cluster.example:8786", "/mnt", 1)
     else:
-        assert says in errors[0]
-    assert len(errors) == (says is not None)
+        assert message in errors[0]
+    assert len(errors) == (message is not None)
 
 
 def test_missing_distributed_package_comes_with_its_install_command(

@@ -76,14 +76,14 @@ def test_only_the_guilty_passage_of_a_batch_that_kills_workers_is_refused(
     requests = list[int]()
 
     async def ask(
-        _self: Any, _name: str, _function: Any, _versions: Any, sent: Any, _priority: int = 0
+        _self: Any, _name: str, _function: Any, _versions: Any, arguments: Any, _priority: int = 0
     ) -> bytes:
         import pickle
 
-        requests.append(len(sent[1]))
-        if any(text == "deadly" for _, text in sent[1]):
+        requests.append(len(arguments[1]))
+        if any(text == "deadly" for _, text in arguments[1]):
             raise KilledWorkers("4 workers of the cluster ended")
-        return pickle.dumps({key: b"\0\0" for key, _ in sent[1]})
+        return pickle.dumps({key: b"\0\0" for key, _ in arguments[1]})
 
     monkeypatch.setattr(DaskCluster, "_ask", ask)
     texts = ["a", "b", "deadly", "c", "d", "e", "f", "g"]
@@ -117,9 +117,9 @@ def test_cluster_whose_workers_all_die_is_blamed_instead_of_a_document(
             list(cluster.cut(PAGES[:1]))
 
 
-def eventually(what: Callable[[], bool]) -> None:
+def eventually(check: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE
-    while not what():
+    while not check():
         assert time.monotonic() < until
         time.sleep(0.02)
 

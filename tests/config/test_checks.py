@@ -42,15 +42,15 @@ def test_local_base_shared_by_two_mirrors_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "link"), (".", "a")]
+    ("first", "second"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "link"), (".", "a")]
 )
-def test_overlapping_folders_into_one_base_are_reported(tmp_path: Path, one: str, other: str) -> None:
+def test_overlapping_folders_into_one_base_are_reported(tmp_path: Path, first: str, second: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "link").symlink_to("a")
     text = f"""\
         mirrors:
-        - {{name: a, folder: {one}, target: {{path: /srv/kb}}}}
-        - {{name: b, folder: {other}, target: {{path: /srv/kb}}}}
+        - {{name: a, folder: {first}, target: {{path: /srv/kb}}}}
+        - {{name: b, folder: {second}, target: {{path: /srv/kb}}}}
         """
     errors = problems(tmp_path, text)
     assert [(problem.line, problem.key) for problem in errors] == [

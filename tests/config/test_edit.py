@@ -327,7 +327,7 @@ def test_concurrent_edits_are_all_kept(file: Path, tmp_path: Path) -> None:
 def test_config_in_an_unlockable_directory_is_edited(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_descriptor: int, _how: int) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
     monkeypatch.setattr(fcntl, "flock", refuse)

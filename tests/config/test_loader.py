@@ -28,7 +28,7 @@ RULES = '[{match: "faq/*.csv", zhipu: {}}, {match: "*.md"}]'
 
 
 @pytest.mark.parametrize(
-    ("key", "written", "meant"),
+    ("key", "text", "value"),
     [
         ("include", '["**/*.md"]', ("**/*.md",)),
         ("exclude", '["drafts/", "!drafts/keep.md"]', ("drafts/", "!drafts/keep.md")),
@@ -47,9 +47,9 @@ RULES = '[{match: "faq/*.csv", zhipu: {}}, {match: "*.md"}]'
         ("documents", RULES, (DocumentRule("faq/*.csv", {"zhipu": {}}), DocumentRule("*.md"))),
     ],
 )
-def test_every_mirror_setting_reaches_the_model(tmp_path: Path, key: str, written: str, meant: Any) -> None:
+def test_every_mirror_setting_reaches_the_model(tmp_path: Path, key: str, text: str, value: Any) -> None:
     plain = mirror(tmp_path)
-    assert mirror(tmp_path, f"{key}: {written}") == replace(plain, **{key: meant}) != plain
+    assert mirror(tmp_path, f"{key}: {text}") == replace(plain, **{key: value}) != plain
 
 
 def test_mirror_inherits_global_quiet_hours_unless_it_sets_its_own(tmp_path: Path) -> None:

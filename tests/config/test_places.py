@@ -178,15 +178,15 @@ def test_innermost_known_folder_containing_a_directory_is_used(tmp_path: Path) -
         check_state_dir(place)
         note_folder(place, tmp_path / name)
 
-    def known(name: str) -> Path | None:
+    def folder_for(name: str) -> Path | None:
         known_folder = known_folder_for(tmp_path / name, below)
         return known_folder and known_folder.folder
 
-    assert known("docs") == tmp_path / "docs"
-    assert known("link/x/y") == tmp_path / "docs"
-    assert known("docs/inner/x") == tmp_path / "docs/inner"
-    assert known("docs-old") is None
-    assert known(".") is None
+    assert folder_for("docs") == tmp_path / "docs"
+    assert folder_for("link/x/y") == tmp_path / "docs"
+    assert folder_for("docs/inner/x") == tmp_path / "docs/inner"
+    assert folder_for("docs-old") is None
+    assert folder_for(".") is None
 
 
 # ---- network file systems

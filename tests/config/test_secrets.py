@@ -212,7 +212,7 @@ OTHER_BASE, OTHER_NAME = (
 
 
 @pytest.mark.parametrize(
-    ("text", "named", "taken"),
+    ("text", "named", "reloaded"),
     [
         (TWO_MIRRORS, ["two"], [1]),
         (f"log_level: error\n{TWO_MIRRORS}", ["one", "two"], [0, 1]),  # and nothing else of the new config
@@ -221,9 +221,9 @@ OTHER_BASE, OTHER_NAME = (
     ],
 )
 def test_only_the_named_secrets_are_reloaded(
-    tmp_path: Path, text: str, named: list[str], taken: list[int]
+    tmp_path: Path, text: str, named: list[str], reloaded: list[int]
 ) -> None:
     before, fresh = with_key(tmp_path, "kid.before"), with_key(tmp_path, "kid.after", text)
     assert with_secrets_of(before, before, named) == before
-    mirrors = [fresh.mirrors[n] if n in taken else old for n, old in enumerate(before.mirrors)]
+    mirrors = [fresh.mirrors[n] if n in reloaded else old for n, old in enumerate(before.mirrors)]
     assert with_secrets_of(before, fresh, named) == replace(before, mirrors=tuple(mirrors))

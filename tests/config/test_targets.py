@@ -83,7 +83,7 @@ def test_target_example_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("text", "address"),
     [
         ("https://open.bigmodel.cn/api", "https://open.bigmodel.cn/api"),
         ("HTTPS://Open.BigModel.CN:443/api//", "https://open.bigmodel.cn/api"),
@@ -93,11 +93,11 @@ def test_target_example_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
         ("http://localhost:80", "http://localhost"),
     ],
 )
-def test_addresses_are_normalised(tmp_path: Path, written: str, meant: str) -> None:
-    target = zhipu(tmp_path, f'base_url: "{written}"')
-    assert target.base_url == meant
-    direct = ZhipuTargetConfig(base_url=written, api_key=Secret("k"), knowledge_id=target.knowledge_id)
-    assert direct.base_key("a") == target.base_key("b") == ("zhipu", meant, target.knowledge_id)
+def test_addresses_are_normalised(tmp_path: Path, text: str, address: str) -> None:
+    target = zhipu(tmp_path, f'base_url: "{text}"')
+    assert target.base_url == address
+    direct = ZhipuTargetConfig(base_url=text, api_key=Secret("k"), knowledge_id=target.knowledge_id)
+    assert direct.base_key("a") == target.base_key("b") == ("zhipu", address, target.knowledge_id)
 
 
 FAR = (

@@ -166,7 +166,7 @@ class ExtraSuite:
     ) -> None:
         bases: Bases = world.require(Bases)
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
-        async with _made(bases, "second") as base_id:
+        async with _new_base(bases, "second") as base_id:
             with pytest.raises(NameTaken):
                 await bases.create(BaseRequest("second"))
             assert (await bases.get(base_id)).name == "second"
@@ -228,7 +228,7 @@ class ExtraSuite:
 
 
 @contextlib.asynccontextmanager
-async def _made(bases: Bases, name: str) -> AsyncIterator[str]:
+async def _new_base(bases: Bases, name: str) -> AsyncIterator[str]:
     created = await bases.create(BaseRequest(name))
     yield created.id
     if _changeable(bases):

@@ -46,8 +46,9 @@ def tried_on(name: str) -> Iterator[str]:
     if name in OWN:
         yield "itself" if name == "local" else "a real server"
         return
-    suites = (var for var in vars(test_services).values() if isinstance(var, type) and hasattr(var, "served"))
-    if name in {suite.served.service for suite in suites}:
+    classes = (var for var in vars(test_services).values() if isinstance(var, type))
+    suites = (suite for suite in classes if hasattr(suite, "world_type"))
+    if name in {suite.world_type.service for suite in suites}:
         yield "stand-in"
     file = ROOT / "tests" / "servers" / f"test_{name}.py"
     if name in NAMES and re.search(r"^class .*Suite\):", file.read_text(), re.MULTILINE):

@@ -47,7 +47,7 @@ class ServedWorld(SuiteWorld):
         assert self.app.violations == []
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Self]:
+    async def run_with_target(self) -> AsyncIterator[Self]:
         """Start the service and open `target` as its client."""
         async with self.serving():
             self.target = await self.open()
@@ -91,9 +91,9 @@ class ServedWorld(SuiteWorld):
 class ServedSuite(TargetSuite):
     """The suite with a stand-in that has one behaviour."""
 
-    served: ClassVar[type[ServedWorld]]
+    world_type: ClassVar[type[ServedWorld]]
     style: ClassVar[str] = ""
     behaviour: ClassVar[Mapping[str, Any]] = {}
 
     def make_world(self, place: Path) -> ServedWorld:
-        return self.served(self.style, **self.behaviour)
+        return self.world_type(self.style, **self.behaviour)

@@ -84,7 +84,7 @@ class TargetSuite(ExtraSuite):
         if accepted.ready:
             status = await world.target.status([accepted.remote_id])
             assert status[accepted.remote_id].state is DocState.READY
-            assert await world.found("kestrel") == {accepted.remote_id}
+            assert await world.find("kestrel") == {accepted.remote_id}
 
     async def test_outcomes_keep_the_order_of_documents(self, world: SuiteWorld) -> None:
         words = [f"heron{n}" for n in range(min(world.target.limits.batch, 5))]
@@ -92,7 +92,7 @@ class TargetSuite(ExtraSuite):
         accepted = await world.put(*map(world.document, paths, texts(words)))
         await world.until(DocState.READY, *(one.remote_id for one in accepted))
         for word, one in zip(words, accepted, strict=True):
-            assert await world.found(word) == {one.remote_id}
+            assert await world.find(word) == {one.remote_id}
 
     async def test_list_entries_have_the_promised_fields(self, world: SuiteWorld) -> None:
         documents = [world.document(f"deep/er/{w}.md", t) for w, t in _pages("kestrel", "红隼")]
@@ -181,7 +181,7 @@ class TargetSuite(ExtraSuite):
 
     async def test_empty_base_lists_nothing_and_finds_nothing(self, world: SuiteWorld) -> None:
         assert await world.rows() == []
-        assert await world.found("kestrel") == set()
+        assert await world.find("kestrel") == set()
 
     async def test_empty_requests_do_nothing(self, world: SuiteWorld) -> None:
         assert list(await world.target.put([])) == []
@@ -204,7 +204,7 @@ class TargetSuite(ExtraSuite):
         assert (await world.target.base()).id == before.id
         assert list(await world.listed()) == ids
         assert (await world.target.status(ids))[ids[0]].state is DocState.READY
-        assert await world.found("kestrel") == set(ids)
+        assert await world.find("kestrel") == set(ids)
 
     # ---- exactly one document
 
@@ -219,7 +219,7 @@ class TargetSuite(ExtraSuite):
         assert [one.remote_id for one in await world.put(document)] == first
         await world.until(DocState.READY, *first)
         assert list(await world.listed()) == first
-        assert await world.found("kestrel") == set(first)
+        assert await world.find("kestrel") == set(first)
 
     async def test_upload_ids_of_a_lost_state_are_harmless(self, world: SuiteWorld) -> None:
         """After a lost state, ids count from 1 again, so equal ids alone don't make equal uploads."""
@@ -227,8 +227,8 @@ class TargetSuite(ExtraSuite):
         for document in documents:
             await world.make_ready(document)
         assert len(await world.listed()) == 2
-        assert await world.found("kestrel")
-        assert await world.found("heron")
+        assert await world.find("kestrel")
+        assert await world.find("heron")
 
     async def test_cancelled_put_can_be_sent_again(self, world: SuiteWorld) -> None:
         document = world.document("a.md", *texts(["kestrel"]))
@@ -248,9 +248,9 @@ class TargetSuite(ExtraSuite):
         first, second = await world.make_ready(
             world.document("one/a.md", text), world.document("two/b.md", text)
         )
-        assert await world.found("kestrel") == {first, second}
+        assert await world.find("kestrel") == {first, second}
         await world.target.delete([first])
-        assert await world.found("kestrel") == {second}
+        assert await world.find("kestrel") == {second}
         assert list(await world.listed()) == [second]
 
     async def test_two_versions_of_a_path_are_two_documents(self, world: SuiteWorld) -> None:
@@ -258,8 +258,8 @@ class TargetSuite(ExtraSuite):
         [first], [second] = ids
         assert set(await world.listed()) == {first, second}
         await world.target.delete([first])
-        assert await world.found("heron") == {second}
-        assert await world.found("kestrel") == set()
+        assert await world.find("heron") == {second}
+        assert await world.find("kestrel") == set()
 
     async def test_parallel_puts_do_not_mix_outcomes(self, world: SuiteWorld) -> None:
         words = [f"heron{n}" for n in range(min(world.target.limits.concurrency, 6))]
@@ -269,7 +269,7 @@ class TargetSuite(ExtraSuite):
         assert len(set(ids)) == len(words)
         await world.until(DocState.READY, *ids)
         for word, remote_id in zip(words, ids, strict=True):
-            assert await world.found(word) == {remote_id}
+            assert await world.find(word) == {remote_id}
 
     # ---- replacements
 
@@ -283,8 +283,8 @@ class TargetSuite(ExtraSuite):
         await self._watch_until_ready(world, accepted)
         if not accepted.replaced and accepted.remote_id != first:
             await world.target.delete([first])
-        assert await world.found("heron") == {accepted.remote_id}
-        assert await world.found("kestrel") == set()
+        assert await world.find("heron") == {accepted.remote_id}
+        assert await world.find("kestrel") == set()
         assert list(await world.listed()) == [accepted.remote_id]
 
     async def _watch_until_ready(self, world: SuiteWorld, accepted: Accepted) -> None:
@@ -299,13 +299,13 @@ class TargetSuite(ExtraSuite):
     async def test_failed_new_version_leaves_the_old_one_searchable(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await _fail(world, world.document("a.md", world.spoiled("a.md"), replaces=first))
-        assert await world.found("kestrel") == {first}
+        assert await world.find("kestrel") == {first}
 
     async def test_replacing_a_missing_document_creates_a_new_one(self, world: SuiteWorld) -> None:
         [first] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         await world.target.delete([first])
         [second] = await world.make_ready(world.document("a.md", *texts(["heron"]), replaces=first))
-        assert await world.found("heron") == {second}
+        assert await world.find("heron") == {second}
 
     # ---- deletions
 
@@ -313,7 +313,7 @@ class TargetSuite(ExtraSuite):
         ids = await world.make_ready(*(world.document(f"{w}.md", t) for w, t in _pages("kestrel", "heron")))
         assert dict(await world.target.delete(ids[:1])) == {ids[0]: None}
         assert (await world.target.status(ids[:1]))[ids[0]].state is DocState.MISSING
-        assert await world.found("kestrel") == set()
+        assert await world.find("kestrel") == set()
         assert list(await world.listed()) == ids[1:]
 
     async def test_delete_is_repeatable_and_unknown_ids_count_as_done(self, world: SuiteWorld) -> None:
@@ -328,14 +328,14 @@ class TargetSuite(ExtraSuite):
         [accepted] = await world.put(world.document("a.md", *texts(["kestrel"])))
         assert dict(await world.target.delete([accepted.remote_id])) == {accepted.remote_id: None}
         await world.pass_time(world.target.limits.poll_longest)
-        assert await world.found("kestrel") == set()
+        assert await world.find("kestrel") == set()
         assert await world.rows() == []
 
     async def test_deleted_document_can_be_put_again(self, world: SuiteWorld) -> None:
         document = world.document("a.md", *texts(["kestrel"]))
         await world.target.delete(await world.make_ready(document))
         [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
-        assert await world.found("kestrel") == {remote_id}
+        assert await world.find("kestrel") == {remote_id}
 
     # ---- failures and limits
 
@@ -346,7 +346,7 @@ class TargetSuite(ExtraSuite):
         assert len(outcomes) == 3
         ids = [one.remote_id for one in _accepted([outcomes[0], outcomes[2]])]
         await world.until(DocState.READY, *ids)
-        assert {*await world.found("kestrel"), *await world.found("heron")} == set(ids)
+        assert {*await world.find("kestrel"), *await world.find("heron")} == set(ids)
 
     async def test_failed_document_has_a_reason(self, world: SuiteWorld) -> None:
         assert await _fail(world, world.document("bad.md", world.spoiled("bad.md")))
@@ -378,7 +378,7 @@ class TargetSuite(ExtraSuite):
         row = (await world.listed())[remote_id]
         assert row.name == world.listed_name(document, accepted)
         assert row.path == (path if world.target.limits.marks else row.path)
-        assert await world.found("kestrel") == {remote_id}
+        assert await world.find("kestrel") == {remote_id}
         assert dict(await world.target.delete([remote_id])) == {remote_id: None}
 
     async def test_nfc_and_nfd_names_are_two_documents(self, world: SuiteWorld) -> None:
@@ -390,7 +390,7 @@ class TargetSuite(ExtraSuite):
         names = list(map(world.listed_name, (first, second), outcomes))
         assert [listed[outcome.remote_id].name for outcome in outcomes] == names
         assert first.name != second.name
-        assert await world.found("heron") == {outcomes[1].remote_id}
+        assert await world.find("heron") == {outcomes[1].remote_id}
 
     async def test_documents_with_one_name_are_kept_apart_or_the_second_is_refused(
         self, world: SuiteWorld
@@ -401,13 +401,13 @@ class TargetSuite(ExtraSuite):
         outcome = await _put(world.target, namesake)
         if isinstance(outcome, NameTaken):
             assert list(await world.listed()) == [first]
-            assert await world.found("kestrel") == {first}
+            assert await world.find("kestrel") == {first}
             return
         [second] = _accepted([outcome])
         await world.until(DocState.READY, second.remote_id)
         assert set(await world.listed()) == {first, second.remote_id}
-        assert await world.found("kestrel") == {first}
-        assert await world.found("heron") == {second.remote_id}
+        assert await world.find("kestrel") == {first}
+        assert await world.find("heron") == {second.remote_id}
 
     # ---- digests
 
@@ -450,7 +450,7 @@ class TargetSuite(ExtraSuite):
         for _ in range(2):
             await target.rename(remote_id, "new/b.md", name, 1_700_000_001.0)
             assert (await world.target.status([remote_id]))[remote_id].state is DocState.READY
-            assert await world.found("kestrel") == {remote_id}
+            assert await world.find("kestrel") == {remote_id}
         listed = await world.listed()
         assert list(listed) == [remote_id]
         assert listed[remote_id].name == name
@@ -466,8 +466,8 @@ class TargetSuite(ExtraSuite):
         await target.rename(second, "kestrel.md", names[1], 1_700_000_001.0)
         listed = await world.listed()
         assert [listed[remote_id].name for remote_id in (first, second)] == names
-        assert await world.found("kestrel") >= {first}
-        assert await world.found("heron") >= {second}
+        assert await world.find("kestrel") >= {first}
+        assert await world.find("heron") >= {second}
 
     async def test_renaming_a_missing_document_is_rejected(self, world: SuiteWorld) -> None:
         target = world.require(Renames)
@@ -512,7 +512,7 @@ class TargetSuite(ExtraSuite):
         with suppress(Rejected):
             await target.reembed(world.unknown_id)
         assert list(await world.listed()) == [remote_id]
-        assert await world.found("kestrel") == {remote_id}
+        assert await world.find("kestrel") == {remote_id}
 
     async def test_reslice_repairs_a_document_and_keeps_its_id_and_bytes(self, world: SuiteWorld) -> None:
         target = world.require(Reslices)
@@ -598,7 +598,7 @@ class TargetSuite(ExtraSuite):
         assert (await target.base()).id == base.id
         assert (await target.status([remote_id]))[remote_id].state is DocState.READY
         assert list(await world.listed()) == [remote_id]
-        assert await world.found("kestrel") == {remote_id}
+        assert await world.find("kestrel") == {remote_id}
 
     async def test_upload_into_a_missing_base_blames_no_document(self, world: SuiteWorld) -> None:
         world.lose_base()
@@ -672,7 +672,7 @@ async def _serves(world: SuiteWorld, *words: str) -> set[str]:
     """
     results: set[str] = set()
     for word in words:
-        results |= await world.found(word)
+        results |= await world.find(word)
     return results
 
 

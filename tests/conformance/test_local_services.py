@@ -37,7 +37,7 @@ class LocalWorldAtServices(LocalConformance):
 class TestLocalAtServices(TargetSuite):
     @pytest.fixture(params=get_args(Service), autouse=True)
     def dialect(self, request: pytest.FixtureRequest) -> None:
-        self.spoken: Service = request.param
+        self.service_dialect: Service = request.param
 
     def make_world(self, place: Path) -> SuiteWorld:
-        return LocalWorldAtServices(place, self.spoken)
+        return LocalWorldAtServices(place, self.service_dialect)

@@ -17,7 +17,7 @@ from tests.share import enumerated
 
 
 class TestZhipu(ServedSuite):
-    served = ServedZhipu
+    world_type = ServedZhipu
 
 
 @enumerated()
@@ -50,7 +50,7 @@ class TestZhipuOdd(TestZhipu):
 
 
 class TestDify(ServedSuite):
-    served = ServedDify
+    world_type = ServedDify
 
 
 @enumerated()
@@ -67,7 +67,7 @@ class TestDifyUnused(TestDify):
 
 
 class TestRagflow(ServedSuite):
-    served = ServedRagflow
+    world_type = ServedRagflow
 
 
 @enumerated()
@@ -101,7 +101,7 @@ class TestRagflowOdd(TestRagflow):
 
 
 class TestGptbots(ServedSuite):
-    served = ServedGptbots
+    world_type = ServedGptbots
 
 
 @enumerated()
@@ -128,7 +128,7 @@ class TestGptbotsOdd(TestGptbots):
 
 
 class TestOpenai(ServedSuite):
-    served = ServedOpenai
+    world_type = ServedOpenai
 
 
 @enumerated()
@@ -142,7 +142,7 @@ class TestOgx(SharedTextsSuite, TestOpenai):
 
 
 class TestOpenWebui(ServedSuite):
-    served = ServedOpenWebui
+    world_type = ServedOpenWebui
 
 
 @enumerated()
@@ -153,7 +153,7 @@ class TestOpenWebuiOdd(TestOpenWebui):
 
 
 class TestLightrag(LightragSuite, ServedSuite):
-    served = ServedLightrag
+    world_type = ServedLightrag
 
 
 @enumerated()

@@ -19,7 +19,7 @@ class LightragSuite(TargetSuite):
         await world.until(DocState.FAILED, second.remote_id)
         status = (await world.target.status([second.remote_id]))[second.remote_id]
         assert first in status.reason
-        assert await world.found("kestrel") == {first}
+        assert await world.find("kestrel") == {first}
 
     async def test_document_can_be_deleted_before_it_is_ready(self, world: SuiteWorld) -> None:
         """Here the deletion waits until the server has finished with the document."""
@@ -33,7 +33,7 @@ class LightragSuite(TargetSuite):
             await world.pass_time(1.0)
         assert outcome is None
         assert await world.rows() == []
-        assert await world.found("kestrel") == set()
+        assert await world.find("kestrel") == set()
 
 
 class SharedTextsSuite(TargetSuite):
@@ -46,10 +46,10 @@ class SharedTextsSuite(TargetSuite):
             world.document("one/a.md", text), world.document("two/b.md", text)
         )
         assert set(await world.listed()) == {first, second}
-        assert len(await world.found("kestrel")) == 1
+        assert len(await world.find("kestrel")) == 1
         await world.target.delete([second])
-        assert await world.found("kestrel") == {first}
+        assert await world.find("kestrel") == {first}
         [third] = await world.make_ready(world.document("two/b.md", text))
         await world.target.delete([first])
-        assert await world.found("kestrel") == {third}
+        assert await world.find("kestrel") == {third}
         assert list(await world.listed()) == [third]

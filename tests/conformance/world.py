@@ -215,10 +215,10 @@ class SuiteWorld(abc.ABC):
         assert len(by_id) == len(rows)
         return by_id
 
-    async def found(self, word: str) -> set[str]:
-        """Return the remote ids of documents with `word` in a passage."""
-        hits = await self.target.search(Query(word, top_k=50))
-        return {hit.remote_id for hit in hits if any(word in p.text for p in hit.passages)}
+    async def find(self, text: str) -> set[str]:
+        """Return the remote ids of documents with `text` in a passage."""
+        hits = await self.target.search(Query(text, top_k=50))
+        return {hit.remote_id for hit in hits if any(text in p.text for p in hit.passages)}
 
     def meter(self) -> Meter:
         """Return the target's request counter; skip the test if it sends no requests."""

@@ -68,7 +68,7 @@ def test_addresses_are_sent_in_ascii() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "seen", "verdict"),
+    ("requested", "listed", "is_same"),
     [
         ("https://a.org", "HTTPS://A.ORG:443/", True),
         ("https://a.org/x#y", "https://a.org/x", True),
@@ -79,5 +79,5 @@ def test_addresses_are_sent_in_ascii() -> None:
         ("https://a.org/x", "a title", False),
     ],
 )
-def test_equivalent_addresses_are_recognised(sent: str, seen: str, verdict: bool) -> None:
-    assert same_address(sent, seen) is verdict
+def test_equivalent_addresses_are_recognised(requested: str, listed: str, is_same: bool) -> None:
+    assert same_address(requested, listed) is is_same

@@ -352,12 +352,12 @@ def test_long_altered_name_is_decided_immediately() -> None:
     assert PLAIN.recognises(sent, replaced("_")(sent))
 
 
-@pytest.mark.parametrize("made", ["{stem}(1){ext}", "{stem}_2{ext}", "mojibake"])
-def test_altered_name_is_still_parsed(made: str) -> None:
+@pytest.mark.parametrize("form", ["{stem}(1){ext}", "{stem}_2{ext}", "mojibake"])
+def test_altered_name_is_still_parsed(form: str) -> None:
     naming = Naming()
     name = naming.name("手册/退款.md", ONE)
     stem, ext = name[:-3], name[-3:]
-    altered = name.encode().decode("latin-1") if made == "mojibake" else made.format(stem=stem, ext=ext)
+    altered = name.encode().decode("latin-1") if form == "mojibake" else form.format(stem=stem, ext=ext)
     assert naming.read(altered) is None
     assert naming.read_mangled(altered) == naming.read(name)
     assert naming.read_mangled("guide(1).md") is None

@@ -280,7 +280,7 @@ COMING = up(2, S.INDEXING)
 
 
 @pytest.mark.parametrize(
-    ("retiring", "desired", "others", "stays"),
+    ("retiring", "desired", "other_uploads", "stays"),
     [
         (SENT, WANTED, [COMING], True),
         (SENT, WANTED, [up(2, S.INTENDED)], True),
@@ -296,6 +296,6 @@ COMING = up(2, S.INDEXING)
     ],
 )
 def test_document_that_resists_deletion_stays_until_its_successor_serves(
-    retiring: Upload, desired: Desired, others: list[Upload], stays: bool
+    retiring: Upload, desired: Desired, other_uploads: list[Upload], stays: bool
 ) -> None:
-    assert must_stay(retiring, desired, [retiring, *others]) == stays
+    assert must_stay(retiring, desired, [retiring, *other_uploads]) == stays

@@ -21,13 +21,13 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def at(text: str, *, fold: int = 0) -> float:
+def timestamp(text: str, *, fold: int = 0) -> float:
     return datetime.fromisoformat(text).replace(fold=fold).timestamp()
 
 
 def period(hours: str, now: str | float) -> tuple[str, str] | None:
     """Return start and end of the period in local time."""
-    span = current_period(parse_quiet_hours(hours), at(now) if isinstance(now, str) else now)
+    span = current_period(parse_quiet_hours(hours), timestamp(now) if isinstance(now, str) else now)
     return span and tuple(datetime.fromtimestamp(moment).isoformat(" ", "minutes") for moment in span)  # type: ignore[return-value]
 
 
@@ -58,15 +58,18 @@ def test_period_runs_from_its_start_to_its_end(
 def test_period_follows_local_time_across_dst_changes() -> None:
     hours = parse_quiet_hours("22:00-06:00")
     for evening, seconds in (("2026-03-28 23:00", 7 * 3600), ("2026-10-24 23:00", 9 * 3600)):
-        span = current_period(hours, at(evening))
+        span = current_period(hours, timestamp(evening))
         assert span is not None and span[1] - span[0] == seconds
         assert datetime.fromtimestamp(span[1]).hour == 6
     # Both hours between two and three belong to it, and no hour between two and three in spring.
-    assert period("01:30-03:30", at("2026-10-25 02:15", fold=1)) == ("2026-10-25 01:30", "2026-10-25 03:30")
+    assert period("01:30-03:30", timestamp("2026-10-25 02:15", fold=1)) == (
+        "2026-10-25 01:30",
+        "2026-10-25 03:30",
+    )
     assert period("02:15-02:45", "2026-03-29 03:20") == ("2026-03-29 03:15", "2026-03-29 03:45")
     # An ambiguous time is the earlier one.
-    assert period("02:15-02:45", at("2026-10-25 02:30", fold=0)) is not None
-    assert period("02:15-02:45", at("2026-10-25 02:30", fold=1)) is None
+    assert period("02:15-02:45", timestamp("2026-10-25 02:30", fold=0)) is not None
+    assert period("02:15-02:45", timestamp("2026-10-25 02:30", fold=1)) is None
 
 
 @pytest.mark.parametrize(

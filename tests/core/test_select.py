@@ -20,16 +20,16 @@ def rules(include: list[str] | None = None, exclude: list[str] | None = None, **
     return rule_set.below("", ignore["root"]) if "root" in ignore else rule_set
 
 
-def choice(made: Rules, path: str, size: int = 10, kind: FileKind = FileKind.FILE) -> FileChoice:
-    return made.verdict(path, size, kind).choice
+def choice(rules: Rules, path: str, size: int = 10, kind: FileKind = FileKind.FILE) -> FileChoice:
+    return rules.verdict(path, size, kind).choice
 
 
-def is_mirrored(made: Rules, path: str) -> bool:
+def is_mirrored(rules: Rules, path: str) -> bool:
     """Return whether a scan would select it: every folder above it must be entered."""
     parts = path.split("/")
     folders = ["/".join(parts[:n]) for n in range(1, len(parts))]
-    return all(choice(made, f, kind=FileKind.FOLDER) is FileChoice.SELECTED for f in folders) and (
-        choice(made, path) is FileChoice.SELECTED
+    return all(choice(rules, f, kind=FileKind.FOLDER) is FileChoice.SELECTED for f in folders) and (
+        choice(rules, path) is FileChoice.SELECTED
     )
 
 

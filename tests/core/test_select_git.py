@@ -49,7 +49,7 @@ def cleared(repository: Path) -> None:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def made(repository: Path, paths: list[str]) -> list[str]:
+def create_files(repository: Path, paths: list[str]) -> list[str]:
     """Create the files of `paths` that fit into one tree, and return them."""
     cleared(repository)
     for path in paths:
@@ -88,7 +88,7 @@ def excluded_by_us(rules: Rules, ignores: dict[str, str], path: str) -> bool:
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(paths=st.lists(PATHS, min_size=1, max_size=12, unique=True), top=FILES, nested=FILES)
 def test_ignore_files_match_git(repository: Path, paths: list[str], top: str, nested: str) -> None:
-    present = made(repository, paths)
+    present = create_files(repository, paths)
     ignores = {"": top}
     (repository / ".gitignore").write_text(top, encoding="utf-8")
     folder = next((path.rpartition("/")[0] for path in present if "/" in path), None)
@@ -115,7 +115,7 @@ def test_ignore_files_match_git(repository: Path, paths: list[str], top: str, ne
 def test_long_lines_and_ranges_spanning_a_slash_match_git(
     repository: Path, line: str, path: str, is_ignored: bool
 ) -> None:
-    present = made(repository, [path])
+    present = create_files(repository, [path])
     (repository / ".gitignore").write_text(line + "\n", encoding="utf-8")
     assert ignored_by_git(repository, present) == ({path} if is_ignored else set())
     assert excluded_by_us(Rules(None, (), Limits()), {"": line}, path) is is_ignored

@@ -61,27 +61,27 @@ class Wavering:
 EVERY = [Wavering(kind, change, down) for kind in KINDS for change in CHANGES for down in (False, True)]
 
 
-async def changed_back(place: Path, one: Wavering, at: int) -> bool:
-    """Kill the pass at boundary `at` and change back; return False if the pass ended before. Folder and
+async def changed_back(place: Path, change: Wavering, boundary: int) -> bool:
+    """Kill the pass at `boundary` and change back; return False if the pass ended before. Folder and
     base must end up equal.
     """
     place.mkdir()
-    world = World(place, one.kind)
+    world = World(place, change.kind)
     plan, base = world.settings, world.base
     for path in ("f0.md", "f1.md", "d/a.md", "d/e/b.md"):
         world.write(path)
-    if one.is_down:
+    if change.is_down:
         world.base.faults = [Fault("put", error=lambda: Unavailable("down"), times=99)]
     await world.once()
     world.base.faults = []
-    one.change(world)
-    guillotine = Guillotine(at=at)
+    change.change(world)
+    guillotine = Guillotine(stop_at=boundary)
     await world.crash(guillotine)
     world.settings, world.base = plan, base
     await world.once()
     world.clock.now += 4000
     await world.once()
-    assert world.statuses() == {"ready": 4}, f"{one}, {at}: {world.statuses()}"
-    assert world.served() == world.on_disk(), f"{one}, {at}: {world.served()}"
-    assert len(base.documents) == 4, f"{one}, {at}: {base.documents}"
+    assert world.statuses() == {"ready": 4}, f"{change}, {boundary}: {world.statuses()}"
+    assert world.searchable_texts() == world.on_disk(), f"{change}, {boundary}: {world.searchable_texts()}"
+    assert len(base.documents) == 4, f"{change}, {boundary}: {base.documents}"
     return guillotine.fallen

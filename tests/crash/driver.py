@@ -24,14 +24,14 @@ from kbsync.state.store import StateStore
 
 
 class Executioner:
-    def __init__(self, at: int) -> None:
-        self.at = at
+    def __init__(self, stop_at: int) -> None:
+        self.stop_at = stop_at
         self.numbers = itertools.count(1)
         self.passed = 0
 
     def boundary(self, *_: object) -> None:
         self.passed = next(self.numbers)
-        if self.passed == self.at:
+        if self.passed == self.stop_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -57,8 +57,8 @@ def installation(folder: Path, state: Path, name: str = "docs") -> Installation:
     return Installation(replace(config, mirrors=(mirror,)), state)
 
 
-def main(folder: str, state: str, at: str) -> None:
-    executioner = Executioner(int(at))
+def main(folder: str, state: str, stop_at: str) -> None:
+    executioner = Executioner(int(stop_at))
     watch_index(executioner)
 
     def open_store(path: Path, **options: Any) -> StateStore:

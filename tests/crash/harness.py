@@ -28,13 +28,13 @@ BEGINS, ENDS = ("commit before", "index begin"), ("answer", "after")
 
 @dataclass
 class Guillotine:
-    """Falls at boundary number `at` (from 1) of those that count, or after the boundaries `upon`.
+    """Falls at boundary number `stop_at` (from 1) of those that count, or after the boundaries `upon`.
 
     It never falls if neither is given. `upon` is in order. `passed` names every boundary, counted or not.
     `version` returns a value that differs after each change at the target, also after those that come late.
     """
 
-    at: int | None = None
+    stop_at: int | None = None
     upon: Sequence[str] = ()
     passed: list[str] = field(default_factory=list)
     fallen: bool = False
@@ -42,13 +42,13 @@ class Guillotine:
     version: Callable[[], Any] = lambda: None
     _version: Any = None
     _writing: int = 0
-    _seen: int = 0
+    _matched_count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def falls_next(self) -> bool:
         """Whether the next boundary that counts is the last one."""
-        return not self.fallen and self.counted + 1 == self.at
+        return not self.fallen and self.counted + 1 == self.stop_at
 
     def boundary(self, name: str, *, is_empty: bool = False) -> None:
         """Report a boundary of the program; `is_empty`: a commit without changes.
@@ -66,7 +66,7 @@ class Guillotine:
                 self.passed.append(name)
                 counts = self._counts(name, is_empty)
                 self.counted += counts
-                self.fallen = (counts and self.counted == self.at) or self._has_seen(name)
+                self.fallen = (counts and self.counted == self.stop_at) or self._has_seen(name)
 
     def _counts(self, name: str, is_empty: bool) -> bool:
         """Return whether disk or target may have changed since the boundary before.
@@ -82,9 +82,9 @@ class Guillotine:
         return may_change or (is_write and not is_empty and phase in (*ENDS, "effect"))
 
     def _has_seen(self, name: str) -> bool:
-        if self._seen < len(self.upon) and name == self.upon[self._seen]:
-            self._seen += 1
-            return self._seen == len(self.upon)
+        if self._matched_count < len(self.upon) and name == self.upon[self._matched_count]:
+            self._matched_count += 1
+            return self._matched_count == len(self.upon)
         return False
 
 

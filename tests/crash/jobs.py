@@ -25,7 +25,7 @@ class Edit:
     `resends`: documents must be stored again although their bytes are at the target.
     """
 
-    gone: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
     resends: bool = False
 
@@ -51,14 +51,14 @@ async def create(mirror: CrashedMirror, turn: int) -> Edit:
 
 
 async def change(mirror: CrashedMirror, turn: int) -> Edit:
-    mirror.world.write(mirror.kept, f"kept, changed in turn {turn}")
+    mirror.world.write(mirror.kept_path, f"kept, changed in turn {turn}")
     return Edit()
 
 
 async def rename(mirror: CrashedMirror, turn: int) -> Edit:
-    before, mirror.kept = mirror.kept, f"sub{turn}/kept.md"
-    mirror.move(before, mirror.kept)
-    return Edit(moved={before: mirror.kept}, resends=not (mirror.bench.renames or mirror.keeps_names))
+    before, mirror.kept_path = mirror.kept_path, f"sub{turn}/kept.md"
+    mirror.move(before, mirror.kept_path)
+    return Edit(moved={before: mirror.kept_path}, resends=not (mirror.bench.renames or mirror.keeps_names))
 
 
 async def rename_failing(mirror: CrashedMirror, turn: int) -> Edit:
@@ -69,7 +69,7 @@ async def rename_failing(mirror: CrashedMirror, turn: int) -> Edit:
 
 async def copy(mirror: CrashedMirror, turn: int) -> Edit:
     """A file has the same text as another one."""
-    mirror.world.write(f"copy{turn}.md", (mirror.world.root / mirror.kept).read_text())
+    mirror.world.write(f"copy{turn}.md", (mirror.world.root / mirror.kept_path).read_text())
     return Edit(resends=True)
 
 
@@ -83,8 +83,8 @@ async def keep(mirror: CrashedMirror, turn: int) -> Edit:
     bytes.
     """
     [goes] = mirror.spare(1)
-    for back in list(mirror.gone)[:1]:
-        text = mirror.gone.pop(back)
+    for back in list(mirror.deleted)[:1]:
+        text = mirror.deleted.pop(back)
         mirror.world.write(back, f"back in turn {turn}" if turn % 2 else text)
     await change(mirror, turn)
     return Edit(mirror.delete(goes))
@@ -111,7 +111,7 @@ async def approve(mirror: CrashedMirror, turn: int) -> Edit:
     await mirror.world.once()
     held = mirror.world.look_up(lambda tx: [hold.id for hold in tx.holds.current(mirror.world.run.id)])
     assert held
-    mirror.world.tell("approve", holds=held)
+    mirror.world.post_request("approve", holds=held)
     mirror.world.write(back, text)
     return Edit({first, second})
 
@@ -120,7 +120,7 @@ async def supersede_indexing(mirror: CrashedMirror, turn: int) -> Edit:
     """Write a newer version while the state records the older one as accepted."""
     await change(mirror, turn)
     await mirror.world.crash(Guillotine(upon=mirror.bench.accepted))
-    mirror.world.write(mirror.kept, f"kept, superseded in turn {turn}")
+    mirror.world.write(mirror.kept_path, f"kept, superseded in turn {turn}")
     return Edit()
 
 
@@ -128,14 +128,14 @@ async def supersede_unsure(mirror: CrashedMirror, turn: int) -> Edit:
     """Write a newer version while the older one was stored without a response."""
     await change(mirror, turn)
     await mirror.world.crash(Guillotine(upon=mirror.bench.stored))
-    mirror.world.write(mirror.kept, f"kept, superseded in turn {turn}")
+    mirror.world.write(mirror.kept_path, f"kept, superseded in turn {turn}")
     return Edit()
 
 
 async def supersede_late(mirror: CrashedMirror, turn: int) -> Edit:
     """Write a newer version while the older one is still being sent to the target."""
     assert isinstance(mirror.bench, SharedBench)
-    mirror.bench.come_late(mirror.kept)
+    mirror.bench.come_late(mirror.kept_path)
     return await supersede_unsure(mirror, turn)
 
 
@@ -165,15 +165,15 @@ async def set_recipe(mirror: CrashedMirror, turn: int) -> Edit:
     world.settings = replace(
         world.settings, document_settings=lambda _path: settings, fingerprint=str(settings)
     )
-    mirror.sent_before = len(mirror.bench.sent())
+    mirror.sent_before = len(mirror.bench.uploads())
     return Edit(resends=True)
 
 
 async def say_yes(mirror: CrashedMirror) -> None:
     """Approve everything that is held, exactly as it was shown."""
-    assert len(mirror.bench.sent()) == mirror.sent_before, "sent before anybody said yes"
+    assert len(mirror.bench.uploads()) == mirror.sent_before, "sent before anybody said yes"
     assert set(mirror.world.statuses()) == {"held"}, mirror.world.statuses()
-    mirror.world.tell("approve", holds=_held_recipes(mirror))
+    mirror.world.post_request("approve", holds=_held_recipes(mirror))
     await mirror.world.once()
 
 
@@ -181,7 +181,7 @@ async def let_recipe_go(mirror: CrashedMirror, turn: int) -> Edit:
     """Approve the changed recipes; one file was edited meanwhile."""
     edit = await set_recipe(mirror, turn)
     await mirror.world.once()
-    mirror.world.tell("approve", holds=_held_recipes(mirror))
+    mirror.world.post_request("approve", holds=_held_recipes(mirror))
     await change(mirror, turn)
     return edit
 
@@ -199,7 +199,7 @@ async def everything(mirror: CrashedMirror, turn: int) -> Edit:
     await change(mirror, turn)
     [path] = mirror.spare(1)
     mirror.move(path, f"moved{turn}.md")
-    return Edit(edit.gone, {path: f"moved{turn}.md"}, resends=not mirror.bench.renames)
+    return Edit(edit.deleted, {path: f"moved{turn}.md"}, resends=not mirror.bench.renames)
 
 
 JOBS = {

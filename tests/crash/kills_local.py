@@ -51,9 +51,9 @@ class KilledMirror:
         for i in range(6):
             (self.folder / f"f{i}.md").write_text(f"text of f{i}")
 
-    def run(self, at: int) -> int:
-        """Return the number of boundaries passed, or 0 if it was killed at boundary `at`."""
-        done = warm.run([self.folder, self.state, str(at)], module=driver.__name__, text=True)
+    def run(self, stop_at: int) -> int:
+        """Return the number of boundaries passed, or 0 if it was killed at boundary `stop_at`."""
+        done = warm.run([self.folder, self.state, str(stop_at)], module=driver.__name__, text=True)
         assert done.returncode in (0, -9), done.stderr
         return int(done.stdout) if done.returncode == 0 else 0
 
@@ -66,7 +66,7 @@ class KilledMirror:
         moved.rename(moved.with_name(f"moved{turn}.md"))
         deleted.unlink()
 
-    def judge(self, tally: Tally) -> None:
+    def check(self, tally: Tally) -> None:
         """Raise `PromiseBroken` unless each file has exactly one document with its text."""
         if wrong := tally.compare(texts_on_disk(self.folder), texts_in_base(self.folder, self.state)):
             raise PromiseBroken("; ".join(wrong), tally)
@@ -97,5 +97,5 @@ def kill_at_random(seed: int, place: Path, kills: int) -> Tally:
         if chance.random() < 0.4:
             mirror.edit(tally.steps)
     mirror.run(0)
-    mirror.judge(tally)
+    mirror.check(tally)
     return tally

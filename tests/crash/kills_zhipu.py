@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cli.place import LONGEST
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.torture.exercise import PromiseBroken, Tally
 
 FILES = 60
@@ -23,7 +23,7 @@ KEPT = "kept.md"
 def busy_desk(place: Path) -> Iterator[ZhipuPlace]:
     """A place whose service responds after 40 ms, lists with 300 ms lag, and needs 50 to 400 ms to index."""
     with zhipu_place(place, latency=0.04) as desk:
-        desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
+        desk.service.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         for n in range(FILES):
             folder = "" if n % 3 else "guides/"
             desk.write(f"{folder}f{n}.md", f"text of f{n}\n")
@@ -38,9 +38,9 @@ def kill(desk: ZhipuPlace, process: subprocess.Popen[bytes], chance: random.Rand
     after which more can go wrong.
     """
     op = chance.choice(["", "upload", "upload"])
-    before = desk.vendor.asked(op)
+    before = desk.service.request_count(op)
     deadline = time.monotonic() + LONGEST
-    while desk.vendor.asked(op) == before and process.poll() is None:
+    while desk.service.request_count(op) == before and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     time.sleep(chance.uniform(0.0, 0.3))
@@ -57,13 +57,15 @@ def write_more(desk: ZhipuPlace, turn: int) -> None:
 def plant(desk: ZhipuPlace) -> dict[str, str]:
     """Add other users' documents, one with the name of a file of ours."""
     for name in ("guide.md", "f1.md"):
-        desk.vendor.plant(name, f"somebody's {name}")
+        desk.service.plant(name, f"somebody's {name}")
     return foreign(desk)
 
 
 def foreign(desk: ZhipuPlace) -> dict[str, str]:
     """Return the SHA-256 of other users' documents by id."""
-    return {document["id"]: document["sha256"] for document in desk.vendor.documents() if document["foreign"]}
+    return {
+        document["id"]: document["sha256"] for document in desk.service.documents() if document["foreign"]
+    }
 
 
 def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
@@ -79,25 +81,25 @@ def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
 
 def searchable(desk: ZhipuPlace) -> set[str]:
     """Return the paths that searches find now, in any version."""
-    return {path for path, them in desk.vendor.by_path().items() if any(one["stat"] == 1 for one in them)}
+    return {path for path, them in desk.service.by_path().items() if any(one["stat"] == 1 for one in them)}
 
 
-def judge(desk: ZhipuPlace, others: dict[str, str], tally: Tally) -> None:
+def check_mirror(desk: ZhipuPlace, foreign_before: dict[str, str], tally: Tally) -> None:
     """Require one document per file with the right bytes, other users' untouched, and each version stored
     once.
 
     Raises `PromiseBroken`.
     """
     desk.once()
-    wrong = tally.compare(digests_in(desk.docs), desk.vendor.digests())
-    tally.lost += sum(one["stat"] != 1 for one in desk.vendor.ours())
-    tally.foreign += len(others.items() ^ foreign(desk).items())
-    stored = Counter(entry["name"] for entry in desk.vendor.effects("stored"))
+    wrong = tally.compare(digests_in(desk.docs), desk.service.digests())
+    tally.lost += sum(one["stat"] != 1 for one in desk.service.ours())
+    tally.foreign += len(foreign_before.items() ^ foreign(desk).items())
+    stored = Counter(entry["name"] for entry in desk.service.effects("stored"))
     tally.duplicated += sum(times > 1 for times in stored.values())
-    violations = desk.vendor.violations()
+    violations = desk.service.violations()
     tally.violations += len(violations)
     verified = desk.go("verify", "--json")
-    tally.violations += (verified.code, verified.json["mirrors"][0]["foreign"]) != (0, len(others))
+    tally.violations += (verified.code, verified.json["mirrors"][0]["foreign"]) != (0, len(foreign_before))
     if tally.broken:
         raise PromiseBroken(f"{tally}; {wrong}; {violations}; {verified.json}", tally)
 
@@ -109,8 +111,8 @@ def kill_in_first_mirror(desk: ZhipuPlace, chance: random.Random, kills: int) ->
         write_more(desk, tally.steps)
         tally.crashes += kill(desk, desk.start("--once"), chance)
         tally.steps += 1
-    judge(desk, others, tally)
-    assert len(desk.vendor.effects("stored")) == len(digests_in(desk.docs))
+    check_mirror(desk, others, tally)
+    assert len(desk.service.effects("stored")) == len(digests_in(desk.docs))
     return tally
 
 
@@ -119,7 +121,7 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
     desk.aim("deletions: {hold_fraction: 1.0, hold_count: 1000}")
     desk.once()
     others, lasting, tally = plant(desk), searchable(desk), Tally()
-    document_id = desk.vendor.document(KEPT)["id"]
+    document_id = desk.service.document(KEPT)["id"]
     while tally.crashes < kills and tally.steps < 2 * kills:
         turn = tally.steps
         lasting -= edit(desk, turn, chance)
@@ -132,8 +134,8 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
         if missing := lasting - searchable(desk):
             tally.gaps += len(missing)
             raise PromiseBroken(f"not found after a kill: {missing}", tally)
-    judge(desk, others, tally)
-    assert desk.vendor.document(KEPT)["id"] == document_id
+    check_mirror(desk, others, tally)
+    assert desk.service.document(KEPT)["id"] == document_id
     return tally
 
 

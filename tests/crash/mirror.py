@@ -17,18 +17,18 @@ FILES = 5
 
 
 class CrashedMirror:
-    """A mirror to crash. `kept` is the path of a file that is edited and moved but never deleted.
+    """A mirror to crash. `kept_path` is that of a file that is edited and moved but never deleted.
 
-    `labels`: files that the target has under an earlier path, which it can't change. `gone`: texts of deleted
-    files whose documents stay, by path.
+    `labels`: files that the target has under an earlier path, which it can't change. `deleted`: texts of
+    deleted files whose documents stay, by path.
     """
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.kept = "kept.md"
+        self.kept_path = "kept.md"
         self.sent_before = self.recipes_set = 0
         self.labels: dict[str, str] = {}
-        self.gone: dict[str, str] = {}
+        self.deleted: dict[str, str] = {}
 
     @property
     def world(self) -> World:
@@ -40,7 +40,7 @@ class CrashedMirror:
         async with self.bench.serving():
             self.world.settings = replace(self.world.settings, **settings)
             self.world.write_many(FILES)
-            self.world.write(self.kept, "kept")
+            self.world.write(self.kept_path, "kept")
             await self.world.once()
             if isinstance(self.bench, SharedBench):
                 self.bench.add_foreign("guide.md")
@@ -61,13 +61,13 @@ class CrashedMirror:
 
     def spare(self, n: int) -> list[str]:
         """Return some mirrored files that may be edited, moved and deleted."""
-        return [path for path in self.world.on_disk() if path != self.kept][:n]
+        return [path for path in self.world.on_disk() if path != self.kept_path][:n]
 
     def digests(self) -> dict[str, list[str]]:
         """Return what `documents` of the bench must return."""
         return {
             self.labels.get(path, path): [hashlib.sha256(text.encode()).hexdigest()]
-            for path, text in {**self.gone, **self.world.on_disk()}.items()
+            for path, text in {**self.deleted, **self.world.on_disk()}.items()
         }
 
     def contents(self) -> str:
@@ -84,14 +84,14 @@ class CrashedMirror:
             ]
             rows = {table: list(connection.execute(f'SELECT * FROM "{table}"')) for table in tables}
         # Documents become searchable, or fail to, with time.
-        documents = [replace(document, shown=None, failed=False) for document in self.bench.ours()]
-        return repr((files, rows, documents, len(self.bench.sent())))
+        documents = [replace(document, search_result=None, failed=False) for document in self.bench.ours()]
+        return repr((files, rows, documents, len(self.bench.uploads())))
 
     def delete(self, path: str) -> set[str]:
         """Delete a file; return the paths that searches must no longer find."""
         keeps = self.world.settings.deletions.never
         if keeps:
-            self.gone[path] = (self.world.root / path).read_text()
+            self.deleted[path] = (self.world.root / path).read_text()
         self.world.delete(path)
         return set() if keeps else {path}
 

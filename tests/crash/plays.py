@@ -24,13 +24,13 @@ Play = Callable[[CrashedMirror, Job], Awaitable[Tally]]
 def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
     """Run one job on a new bench in the new folder `place`."""
 
-    async def whole() -> Tally:
+    async def run_job() -> Tally:
         one = jobs_on(bench)[job]
-        async with CrashedMirror(BENCHES[bench](place)).serving(**one.settings) as there:
-            return await play(there, one)
+        async with CrashedMirror(BENCHES[bench](place)).serving(**one.settings) as mirror:
+            return await play(mirror, one)
 
     place.mkdir()
-    return asyncio.run(whole())
+    return asyncio.run(run_job())
 
 
 async def cut_everywhere(

@@ -64,7 +64,7 @@ def test_uncounted_boundary_leaves_what_the_one_before_it_left(tmp_path: Path, b
 def test_repeated_crashes_leave_one_document_per_file(tmp_path: Path, seed: int) -> None:
     chance, jobs = random.Random(seed), [job for job in jobs_on("zhipu").values() if not job.settings]
     tally = play_job(
-        lambda there, _: crash_at_random(there, jobs, chance, 4), "zhipu", "create", tmp_path / "w"
+        lambda mirror, _: crash_at_random(mirror, jobs, chance, 4), "zhipu", "create", tmp_path / "w"
     )
     assert tally.crashes >= 4
 
@@ -88,12 +88,12 @@ async def back_after_a_crash(world: World, guillotine: Guillotine) -> bool:
     await world.mirrored(8)
     world.delete("f1.md")
     await world.crash(guillotine)
-    was_found = "f1.md" in world.base.shown()
+    was_found = "f1.md" in world.base.searchable_texts()
     world.write("f1.md", "text of f1")
     results = list[bool]()
-    world.base.observers.append(lambda base: results.append("f1.md" in base.shown()))
+    world.base.observers.append(lambda base: results.append("f1.md" in base.searchable_texts()))
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert all(results) or not was_found, guillotine.passed
     return was_found
 
@@ -109,7 +109,7 @@ async def test_restored_unreadable_file_keeps_its_document(
     with monkeypatch.context() as reading:
         reading.setattr(reconcile, "digest", lambda *_: UnreadableFile("denied"))
         await world.once()
-        assert len(world.served()) == 8
+        assert len(world.searchable_texts()) == 8
     world.write("f1.md", "another text")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()

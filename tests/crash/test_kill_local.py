@@ -22,7 +22,7 @@ def test_killed_at_every_commit_leaves_one_document_per_file(tmp_path: Path, par
         shutil.copytree(first.folder, mirror.folder)
         if not mirror.run(at):  # a quicker run may have fewer commits than the first
             mirror.run(0)
-        mirror.judge(Tally())
+        mirror.check(Tally())
 
 
 @long
@@ -38,4 +38,4 @@ def test_killed_at_every_commit_while_files_change_leaves_one_document_per_file(
         if mirror.run(at):
             break
         mirror.judge_kept(tally)
-    mirror.judge(tally)
+    mirror.check(tally)

@@ -37,32 +37,32 @@ class Turn:
         """Crash at each of `cuts` in a row, recover, check."""
         await self.begin()
         for number in cuts:
-            await self.crash(Guillotine(at=number))
+            await self.crash(Guillotine(stop_at=number))
         await self.recover()
 
     async def begin(self) -> None:
         self.world.clock.now += HOLD_WINDOW
         await self.mirror.tidy()
         self.world.clock.now += HOLD_WINDOW
-        self.sent, self.known = len(self.bench.sent()), self.bench.documents()
+        self.uploads_before, self.documents_before = len(self.bench.uploads()), self.bench.documents()
         searchable_paths = self.bench.searchable() & self.mirror.digests().keys()
         self.edit = await self.job.begin(self.mirror, self.turn)
         # Every file that was searchable before stays so, under its old path or its new one.
         absent = self.edit.moved.keys() if self.bench.has_gaps_in_renames else set()
-        lasting = searchable_paths - self.edit.gone - absent
+        lasting = searchable_paths - self.edit.deleted - absent
         self.lasting = {path: {path, self.edit.moved.get(path, path)} for path in lasting}
-        self.bench.on_change = lambda _: self.look()
+        self.bench.on_change = lambda _: self.check_gaps()
 
-    def look(self) -> None:
+    def check_gaps(self) -> None:
         searchable_paths = self.bench.searchable()
         self.gaps += [path for path, names in self.lasting.items() if not names & searchable_paths]
 
     async def crash(self, guillotine: Guillotine) -> None:
-        requests_before = self.bench.asked()
+        requests_before = self.bench.request_count()
         await self.world.crash(guillotine, self.job.work)
-        self.look()
+        self.check_gaps()
         self.tally.crashes += guillotine.fallen
-        self._weigh_requests(self.bench.asked() - requests_before)
+        self._weigh_requests(self.bench.request_count() - requests_before)
 
     async def recover(self) -> None:
         """Run passes until everything is right again, then check.
@@ -70,30 +70,30 @@ class Turn:
         A pass that has waited long enough leaves documents in progress to the next one: on a busy machine the
         clock of these trials runs while a response is read.
         """
-        requests_before = self.bench.asked()
+        requests_before = self.bench.request_count()
         if self.job.work is not run_once:
             await self.world.doing(self.job.work)
         await self.world.once()
-        self._weigh_requests(self.bench.asked() - requests_before)
+        self._weigh_requests(self.bench.request_count() - requests_before)
         if self.bench.documents() != self.mirror.digests() or "indexing" in self.world.statuses():
             self.world.clock.now += LATER
             await self.world.once()
         if self.job.finish is not None:
             await self.job.finish(self.mirror)
-        self.look()
+        self.check_gaps()
         self.bench.on_change = lambda _: None
         self.bench.heal()
-        self.judge()
+        self.check()
 
-    def _weigh_requests(self, asked: int) -> None:
-        if asked > PATIENCE + len(self.known):
-            self._blame("violations", f"{asked} requests in one pass")
+    def _weigh_requests(self, request_count: int) -> None:
+        if request_count > PATIENCE + len(self.documents_before):
+            self._blame("violations", f"{request_count} requests in one pass")
 
-    def judge(self) -> None:
+    def check(self) -> None:
         """Raise `PromiseBroken` if a promise was broken."""
-        wanted = self.mirror.digests()
-        self.faults += self.tally.compare(wanted, self.bench.documents())
-        for path in wanted.keys() - self.bench.searchable():
+        expected = self.mirror.digests()
+        self.faults += self.tally.compare(expected, self.bench.documents())
+        for path in expected.keys() - self.bench.searchable():
             self._blame("lost", f"{path} is not found")
         self._judge_sends()
         self._judge_recipes()
@@ -104,15 +104,17 @@ class Turn:
             self._blame("foreign", f"{touched} documents of others were touched", touched)
         for sentence in self.bench.violations():
             self._blame("violations", sentence)
-        if set(self.world.statuses()) - ({"kept"} if self.mirror.gone else set()) != {"ready"}:
+        if set(self.world.statuses()) - ({"kept"} if self.mirror.deleted else set()) != {"ready"}:
             self._blame("violations", f"not all is ready: {self.world.statuses()}")
         if self.faults:
             raise PromiseBroken("; ".join(self.faults), self.tally)
 
     def _judge_sends(self) -> None:
         most = 2 if self.job.may_fail else 1  # a version that failed to index at first is sent again
-        known = {digest for digests in self.known.values() for digest in digests}
-        for digest, times in Counter(digest for _, digest in self.bench.sent()[self.sent :]).items():
+        known = {digest for digests in self.documents_before.values() for digest in digests}
+        for digest, times in Counter(
+            digest for _, digest in self.bench.uploads()[self.uploads_before :]
+        ).items():
             if times > most:
                 self._blame("duplicated", f"{digest[:8]} was stored {times} times")
             if digest in known and not self.edit.resends:

@@ -24,7 +24,7 @@ class ComposeService:
 
     def __init__(self, folder: Path, description: dict[str, Any]) -> None:
         self._description = description
-        self._places = dict(self._mounted(folder, *mount.split(":")) for mount in description["volumes"])
+        self._mounts = dict(self._mounted(folder, *mount.split(":")) for mount in description["volumes"])
 
     def _mounted(self, folder: Path, source: str, place: str, *_mode: str) -> tuple[str, Path]:
         if source.startswith("."):
@@ -36,7 +36,7 @@ class ComposeService:
 
     def moved(self, text: str) -> str:
         """Return `text` with the container's paths replaced by the machine's."""
-        for place, there in self._places.items():
+        for place, there in self._mounts.items():
             text = text.replace(place, str(there))
         return text
 
@@ -50,7 +50,7 @@ class ComposeService:
     def run(self, command: list[str]) -> int:
         """Run a command in the container."""
         config = MACHINE / "moved.yaml"
-        config.write_text(self.moved(self._places["/etc/kbsync/config.yaml"].read_text()))
+        config.write_text(self.moved(self._mounts["/etc/kbsync/config.yaml"].read_text()))
         environ = {**os.environ, "KBSYNC_CONFIG": str(config)}
         shown = [os.environ["INTERPRETER"], "-m", *command] if command[0] == "kbsync" else command
         return subprocess.run(shown, env=environ, check=False).returncode

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.docs.pages import ROOT, Block, blocks
-from tests.postgres.base import entry, found, opened, put
+from tests.postgres.base import entry, find, open_store, put
 from tests.postgres.server import Server, programs
 
 PAGE = ROOT / "docs/targets/postgres.md"
@@ -47,12 +47,12 @@ def test_database_set_up_as_documented_can_be_filled_and_read(server: Server, by
         statement = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'kbsync'"
         assert server.run("kb", statement) == [("kbsync",)]
         server.run("kb", "REVOKE CREATE ON DATABASE kb FROM kbsync")
-    with opened(server, "kb", user="kbsync") as store:
+    with open_store(server, "kb", user="kbsync") as store:
         [number] = put(store, entry(1, "kestrel"))
         run_sql(server, block_with("sql", "CREATE ROLE reader"), "kb")
         run_sql(server, block_with("sql", "autovacuum"), "kb")
-        with opened(server, "kb", user="reader", read_only=True) as reader:
-            assert found(reader, "kestrel") == {number}
+        with open_store(server, "kb", user="reader", read_only=True) as reader:
+            assert find(reader, "kestrel") == {number}
     # A table that a later kbsync adds.
     with psycopg.connect(server.direct("kb", "kbsync"), autocommit=True) as owner:
         owner.execute("CREATE TABLE kbsync.later ()")

@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 
 from tests.cli.place import eventually
 from tests.docs.pages import ROOT, blocks
-from tests.postgres.base import entry, left_over, opened, put
+from tests.postgres.base import entry, left_over, open_store, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_mirror import Host, documents
 from tests.programs import ran, write_program
@@ -103,13 +103,13 @@ def test_older_dump_with_its_old_uuid_loses_nothing_once_repaired(host: Host) ->
 def test_daemon_continues_in_a_restored_database(host: Host) -> None:
     host.write("0.md", "The kestrel.\n")
     daemon = host.watch(hurried=True)
-    daemon.says("document.ready", path="0.md")
+    daemon.wait_for_event("document.ready", path="0.md")
     followed(host, BACK_UP)
     host.write("1.md", "The heron.\n")
-    daemon.says("document.ready", path="1.md")
+    daemon.wait_for_event("document.ready", path="1.md")
     followed(host, RESTORE)
     host.write("2.md", "The wren.\n")
-    daemon.says("document.ready", path="2.md")
+    daemon.wait_for_event("document.ready", path="2.md")
     eventually(lambda: set(ids(host)) == {"0.md", "1.md", "2.md"})
     assert daemon.end() == 0
 
@@ -117,7 +117,7 @@ def test_daemon_continues_in_a_restored_database(host: Host) -> None:
 @long
 def test_every_statement_runs_and_returns_what_the_page_says(host: Host) -> None:
     server = host.server
-    with opened(server, "kb", "one/") as one, opened(server, "kb", "two/") as two:
+    with open_store(server, "kb", "one/") as one, open_store(server, "kb", "two/") as two:
         put(one, entry(1, "alpha", "beta"), entry(2, "gamma"))
         put(two, entry(1, "delta"))
         server.run("kb", "VACUUM ANALYZE")

@@ -118,7 +118,7 @@ def test_every_block_of_the_page_is_followed() -> None:
     assert list(sections()).index("Uninstall") < list(sections()).index("For one person")
 
 
-@pytest.mark.parametrize("word", ["READY=1", "STATUS=", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"])
-def test_every_unit_directive_is_explained(word: str) -> None:
-    assert f"`{word}`" in PAGE.read_text()
-    assert word in (ROOT / "kbsync" / "systemd.py").read_text()
+@pytest.mark.parametrize("directive", ["READY=1", "STATUS=", "RELOADING=1", "WATCHDOG=1", "STOPPING=1"])
+def test_every_unit_directive_is_explained(directive: str) -> None:
+    assert f"`{directive}`" in PAGE.read_text()
+    assert directive in (ROOT / "kbsync" / "systemd.py").read_text()

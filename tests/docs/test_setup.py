@@ -34,7 +34,7 @@ def setup(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("there", "script", "variables", "says"),
+    ("program", "script", "variables", "message"),
     [
         ("", "", {}, "needs Python 3.11 or newer; this machine has Python 3.9.2"),
         ("", "", {}, "apt install python3"),
@@ -45,13 +45,13 @@ def setup(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     ids=["too old", "cure", "no venv", "chosen", "environment too old"],
 )
 def test_missing_requirements_are_reported_with_a_fix(
-    bare: Path, there: str, script: str, variables: dict[str, str], says: str
+    bare: Path, program: str, script: str, variables: dict[str, str], message: str
 ) -> None:
-    if there:
-        write_program(bare.parent / there, script)
+    if program:
+        write_program(bare.parent / program, script)
     completed = setup(bare, **variables)
     assert completed.returncode != 0
-    assert says in completed.stderr
+    assert message in completed.stderr
 
 
 def test_uv_is_used_when_present(bare: Path) -> None:

@@ -250,7 +250,7 @@ def documented(application: type[Application[Any, Any]], piece: str = "(?!)") ->
 
 
 @pytest.mark.parametrize(
-    ("heading", "vendor", "routes"),
+    ("heading", "service", "routes"),
     [
         ("## Zhipu BigModel", "zhipu", documented(ZhipuApplication)),
         ("## GPTBots", "gptbots", documented(GptbotsApplication)),
@@ -262,13 +262,13 @@ def documented(application: type[Application[Any, Any]], piece: str = "(?!)") ->
     ids=["zhipu", "gptbots", "openwebui", "lightrag", "dify", "ragflow"],
 )
 def test_documented_calls_are_made_by_the_target_and_answered_by_the_stand_in(
-    heading: str, vendor: str, routes: Iterable[tuple[str, str]]
+    heading: str, service: str, routes: Iterable[tuple[str, str]]
 ) -> None:
     section = CALLS.read_text().partition(f"{heading}\n")[2].partition("\n## ")[0]
     used, aside = section.split("| not used |")
     assert sorted(calls(used)) == sorted(routes)
     assert not set(calls(aside)) & set(routes)
-    files = [*ROOT.glob(f"kbsync/targets/{vendor}/*.py"), *ROOT.glob(f"kbsync/accounts/{vendor}*.py")]
+    files = [*ROOT.glob(f"kbsync/targets/{service}/*.py"), *ROOT.glob(f"kbsync/accounts/{service}*.py")]
     source = "".join(path.read_text() for path in files)
     for _, path in routes:  # each fixed beginning is in the code of the target or its account
         assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0].rstrip("/") in source, path

@@ -16,16 +16,16 @@ from tests.engine.world import World, identities
 
 
 @asynccontextmanager
-async def begun(world: World) -> AsyncIterator[RegularAudit]:
+async def start_audits(world: World) -> AsyncIterator[RegularAudit]:
     """Start a mirror and its audits after the first scan."""
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         await bound.compared()
         yield bound.audits
 
 
 async def audited(world: World) -> AuditResult:
     """Run one audit, and the pass that carries out its requests."""
-    async with begun(world) as auditing:
+    async with start_audits(world) as auditing:
         outcome = await auditing.audit()
     await world.once()
     return outcome

@@ -78,12 +78,12 @@ class Obstacles:
     """Paths that can't be opened now, not even by root, which ignores modes."""
 
     def __init__(self) -> None:
-        self.places: set[str] = set()
+        self.blocked_paths: set[str] = set()
 
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        if self.places:
+        if self.blocked_paths:
             folder = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
-            if os.path.join(folder, os.fspath(path)) in self.places:
+            if os.path.join(folder, os.fspath(path)) in self.blocked_paths:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return _open(path, flags, mode, dir_fd=dir_fd)
 
@@ -105,7 +105,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = tempfile.TemporaryDirectory(dir=SCRATCH)
+        self.scratch = tempfile.TemporaryDirectory(dir=SCRATCH)
         self.loop = asyncio.new_event_loop()
         self.oracle = Oracle()
         self.obstacles = Obstacles()
@@ -125,7 +125,7 @@ class MirrorMachine(RuleBasedStateMachine):
         """Begin a step, after checking for documents that became searchable since the last one."""
         type(self).steps += 1
         if hasattr(self, "bench"):
-            self.oracle.look(self.shown(), "some time")
+            self.oracle.check(self.search_results(), "some time")
         self.trace.append(" ".join(map(repr, words)))
 
     # -- startup ---------------------------------------------------------------------------------------
@@ -140,13 +140,13 @@ class MirrorMachine(RuleBasedStateMachine):
         self.note("begin", variant.__name__, lag, indexing, bad)
         lag = max(lag, 1.0) if variant is ForgetfulMemory else lag
         behaviour = Behaviour(indexing_seconds=indexing, list_lag=lag)
-        world = self.make_world(Path(self.place.name), variant, lag)
+        world = self.make_world(Path(self.scratch.name), variant, lag)
         self.start(MemoryBench(world, behaviour, bad))
 
     def make_world(self, place: Path, variant: type[MemoryTarget], lag: float) -> World:
         world = World(place, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
         clock = world.clock
-        world.base = MemoryBase(clock=lambda: clock.started + clock.now)  # a separate clock
+        world.base = MemoryBase(clock=lambda: clock.epoch + clock.now)  # a separate clock
         return world
 
     def start(self, bench: SharedBench) -> None:
@@ -159,13 +159,13 @@ class MirrorMachine(RuleBasedStateMachine):
     def changed(self, change: Change) -> None:
         """Run at every change of the base."""
         if change.text is not None and change.is_sent:
-            self.oracle.sent(change.path, change.text)
+            self.oracle.record_upload(change.path, change.text)
         if change.text is not None and change.fails:
             self.oracle.failed(change.path, change.text)
-        self.oracle.look(self.shown(), f"{change.op} of {change.path}")
+        self.oracle.check(self.search_results(), f"{change.op} of {change.path}")
 
-    def shown(self) -> list[tuple[str, str]]:
-        return [one.shown for one in self.bench.ours() if one.shown is not None]
+    def search_results(self) -> list[tuple[str, str]]:
+        return [one.search_result for one in self.bench.ours() if one.search_result is not None]
 
     # -- the folder ------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def stamp(self, file: Path) -> None:
         """Give each change its own time: the file system's clock is coarser than these steps."""
-        moment = int((self.world.clock.started - 5000 + 0.01 * next(self.times)) * 1e9)
+        moment = int((self.world.clock.epoch - 5000 + 0.01 * next(self.times)) * 1e9)
         os.utime(file, ns=(moment, moment))
 
     def clear_way(self, path: str) -> None:
@@ -204,7 +204,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def remove(self, path: str) -> None:
         (self.root / path).unlink()
         self.removed[path] = self.oracle.files[path]
-        self.oracle.gone(path)
+        self.oracle.record_deletion(path)
 
     def present(self) -> list[str]:
         return sorted(path for path in self.oracle.files if path != KEPT)
@@ -214,8 +214,10 @@ class MirrorMachine(RuleBasedStateMachine):
         return present[number % len(present)] if present else None
 
     def is_reachable(self, path: str) -> bool:
-        whole = os.fspath(self.world.root / path)
-        return not any(whole == place or whole.startswith(f"{place}/") for place in self.obstacles.places)
+        full_path = os.fspath(self.world.root / path)
+        return not any(
+            full_path == place or full_path.startswith(f"{place}/") for place in self.obstacles.blocked_paths
+        )
 
     @rule(path=st.sampled_from(PATHS))
     def edit(self, path: str) -> None:
@@ -307,13 +309,21 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule(sparing=st.integers(0, 2))
     def delete_many(self, sparing: int) -> None:
         self.note("delete_many", sparing)
-        there = {one.shown[0] for one in self.bench.ours() if one.shown and one.id not in self.oracle.left}
+        there = {
+            one.search_result[0]
+            for one in self.bench.ours()
+            if one.search_result and one.id not in self.oracle.leftovers
+        }
         paths = self.present()[sparing:]
         going = [p for p in paths if p in there and self.oracle.is_wanted(p) and self.oracle.was_seen(p)]
         for path in paths:
             self.remove(path)
         going = [path for path in going if not self.oracle.is_carried_off(path)]
-        if len(going) > 5 and len(going) > 0.4 * len(self.shown()) and not self.obstacles.places:
+        if (
+            len(going) > 5
+            and len(going) > 0.4 * len(self.search_results())
+            and not self.obstacles.blocked_paths
+        ):
             self.oracle.asked_first(going)
 
     @rule(n=st.integers(1, 12))
@@ -325,20 +335,20 @@ class MirrorMachine(RuleBasedStateMachine):
 
     # -- blocked paths ---------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.obstacles.places) < 2)
+    @precondition(lambda self: len(self.obstacles.blocked_paths) < 2)
     @rule(place=st.sampled_from([*PATHS, "d", "d/e", "moved"]))
     def block(self, place: str) -> None:
         self.note("block", place)
-        self.obstacles.places.add(os.fspath(self.world.root / place))
+        self.obstacles.blocked_paths.add(os.fspath(self.world.root / place))
         for path in list(self.oracle.files):
             if not self.is_reachable(path):
                 self.oracle.hid(path)
 
-    @precondition(lambda self: self.obstacles.places)
+    @precondition(lambda self: self.obstacles.blocked_paths)
     @rule()
     def unblock(self) -> None:
         self.note("unblock")
-        self.obstacles.places.clear()
+        self.obstacles.blocked_paths.clear()
 
     @precondition(lambda self: not self.is_hidden)
     @rule(empty=st.booleans())
@@ -426,7 +436,9 @@ class MirrorMachine(RuleBasedStateMachine):
         for file in self.world.state.iterdir():
             file.unlink() if file.is_file() else shutil.rmtree(file)
         ours = self.bench.ours()
-        self.oracle.lost_state({one.id: one.shown for one in ours}, {one.path for one in ours if one.failed})
+        self.oracle.lost_state(
+            {one.id: one.search_result for one in ours}, {one.path for one in ours if one.failed}
+        )
 
     @rule(
         seconds=st.sampled_from([1.0, 30.0, 4000.0]),
@@ -462,46 +474,48 @@ class MirrorMachine(RuleBasedStateMachine):
         self.edit(path)
         self.once()
 
-    @rule(path=st.sampled_from(PATHS), at=st.integers(10, 40))
-    def edit_and_crash(self, path: str, at: int) -> None:
+    @rule(path=st.sampled_from(PATHS), boundary=st.integers(10, 40))
+    def edit_and_crash(self, path: str, boundary: int) -> None:
         self.edit(path)
-        self.crash(at)
+        self.crash(boundary)
 
     def begin_pass(self) -> None:
         self.oracle.passing()
         if self.is_hidden and self.world.root.exists():
             self.oracle.passing_elsewhere()
-        if self.obstacles.places:
-            self.oracle.passed_in_part([path for path in self.oracle.held if not self.is_reachable(path)])
+        if self.obstacles.blocked_paths:
+            self.oracle.passed_in_part(
+                [path for path in self.oracle.held_paths if not self.is_reachable(path)]
+            )
 
     @rule()
     def once(self) -> None:
         self.note("once")
         self.begin_pass()
         end = self.run(self.world.once())
-        if end.complete and not self.obstacles.places and not self.is_hidden:
+        if end.complete and not self.obstacles.blocked_paths and not self.is_hidden:
             self.oracle.passed()
             if self.world.run.halt is None:
                 self.oracle.carried_out()
         self.check()
 
-    @rule(at=st.integers(1, 15))
-    def crash(self, at: int) -> None:
-        self.note("crash", at)
+    @rule(boundary=st.integers(1, 15))
+    def crash(self, boundary: int) -> None:
+        self.note("crash", boundary)
         self.begin_pass()
-        guillotine = Guillotine(at=at)
+        guillotine = Guillotine(stop_at=boundary)
         self.run(self.world.crash(guillotine))
         type(self).crashes += guillotine.fallen
         self.check()
 
     def approve(self) -> None:
         if holds := self.holds():
-            self.oracle.held.clear()
-            self.world.tell("approve", holds=holds)
+            self.oracle.held_paths.clear()
+            self.world.post_request("approve", holds=holds)
 
     def retry(self) -> None:
         if self.world.runs:
-            self.world.tell("retry")
+            self.world.post_request("retry")
 
     def repair(self) -> None:
         if self.world.runs and not self.is_hidden:
@@ -512,7 +526,7 @@ class MirrorMachine(RuleBasedStateMachine):
             findings: Verification = self.run(self.verify())
             if repair := repair_request(findings):
                 self.oracle.may_send_again()
-                self.world.tell("repair", **repair)
+                self.world.post_request("repair", **repair)
             return findings
         return Verification("docs")
 
@@ -524,8 +538,10 @@ class MirrorMachine(RuleBasedStateMachine):
     def holds(self) -> list[int]:
         if not self.world.runs or not (self.world.state / "state.db").exists():
             return []
-        held: list[int] = self.world.look_up(lambda tx: [h.id for h in tx.holds.current(self.world.run.id)])
-        return held
+        hold_ids: list[int] = self.world.look_up(
+            lambda tx: [h.id for h in tx.holds.current(self.world.run.id)]
+        )
+        return hold_ids
 
     # -- promises --------------------------------------------------------------------------------------
 
@@ -538,7 +554,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def calm(self) -> None:
         """Remove all obstacles and do what kbsync asks of people: then the folder must equal the base."""
         self.note("calm")
-        self.obstacles.places.clear()
+        self.obstacles.blocked_paths.clear()
         if self.is_hidden:
             self.mount()
         self.bench.heal()
@@ -547,9 +563,9 @@ class MirrorMachine(RuleBasedStateMachine):
             self.run(self.world.once())
             self.world.clock.now += 100.0
             result = self.mend()
-            self.oracle.held.clear()
-            self.world.tell("approve", holds=self.holds())
-            self.world.tell("retry")
+            self.oracle.held_paths.clear()
+            self.world.post_request("approve", holds=self.holds())
+            self.world.post_request("retry")
             self.run(self.world.once())
             if result.ok and not self.holds():
                 break
@@ -558,32 +574,36 @@ class MirrorMachine(RuleBasedStateMachine):
         self.check()
         self.check_equal(result)
 
-    def check_equal(self, found: Verification) -> None:
+    def check_equal(self, findings: Verification) -> None:
         message = "\n".join(self.trace)
         ours = self.bench.ours()
-        left = self.oracle.left_among({one.id: one.shown for one in ours})
-        wanted = sorted(self.oracle.wanted().items())
-        at: dict[tuple[str, str] | None, list[str]] = {}
+        leftovers = self.oracle.left_among({one.id: one.search_result for one in ours})
+        expected = sorted(self.oracle.wanted_files().items())
+        ids_by_result: dict[tuple[str, str] | None, list[str]] = {}
         for one in ours:
-            at.setdefault(one.shown, []).append(one.id)
-        story = f"{at}\n{found}\n{self.rows()}\n{message}"
-        assert [pair for pair in wanted if pair not in at] == [], f"not there: {story}"
-        surplus = [n for pair, them in at.items() if pair not in wanted for n in them]
-        twins = [them for pair, them in at.items() if pair in wanted and len(set(them) - left) > 1]
-        assert set(surplus) <= left, f"not wanted: {surplus}\n{story}"
+            ids_by_result.setdefault(one.search_result, []).append(one.id)
+        story = f"{ids_by_result}\n{findings}\n{self.rows()}\n{message}"
+        assert [pair for pair in expected if pair not in ids_by_result] == [], f"not there: {story}"
+        surplus = [n for pair, ids in ids_by_result.items() if pair not in expected for n in ids]
+        twins = [
+            ids for pair, ids in ids_by_result.items() if pair in expected and len(set(ids) - leftovers) > 1
+        ]
+        assert set(surplus) <= leftovers, f"not wanted: {surplus}\n{story}"
         assert twins == [], f"twice: {twins}\n{story}"
-        more_than_wanted = {*surplus, *(n for them in at.values() if len(them) > 1 for n in them)}
-        self.oracle.left = {one.id: one.shown for one in ours if one.id in left & more_than_wanted}
+        more_than_wanted = {*surplus, *(n for ids in ids_by_result.values() if len(ids) > 1 for n in ids)}
+        self.oracle.leftovers = {
+            one.id: one.search_result for one in ours if one.id in leftovers & more_than_wanted
+        }
 
     def rows(self) -> str:
         """Return the journal's rows that aren't finished."""
         every = tuple(state for state in UploadState if not state.is_final)
         rows = self.world.look_up(lambda tx: tx.uploads.in_states(self.world.run.id, 1, every))
-        told = [
+        lines = [
             f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
             for u in rows
         ]
-        return "\n".join([*told, *self.bench.story()])
+        return "\n".join([*lines, *self.bench.story()])
 
     def teardown(self) -> None:
         try:
@@ -594,4 +614,4 @@ class MirrorMachine(RuleBasedStateMachine):
                 self.run(self.service.aclose())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
-            self.place.cleanup()
+            self.scratch.cleanup()

@@ -18,30 +18,31 @@ class Oracle:
     """The folder as it should be mirrored.
 
     files: path → text of the folder's files, readable or not.
-    found: paths that were searchable and have been wanted ever since, with the paths that their document may
-        still have (from before a rename).
-    held: paths that disappeared together with so many others that a person must approve first.
-    left: path and text by id of documents that a lost state may leave behind; nobody is asked about these.
+    serving: paths that were searchable and have been wanted ever since, with the paths that their document
+        may still have (from before a rename).
+    held_paths: paths that disappeared together with so many others that a person must approve first.
+    leftovers: path and text by id of documents that a lost state may leave behind; nobody is asked about
+        these.
     _vacated: paths without a file since some pass began.
     _former: new files by path, with the earlier path that the document may still have.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
-    found: dict[str, set[str]] = field(default_factory=dict)
-    held: set[str] = field(default_factory=set)
-    left: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+    serving: dict[str, set[str]] = field(default_factory=dict)
+    held_paths: set[str] = field(default_factory=set)
+    leftovers: dict[str, tuple[str, str] | None] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
     _past: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _is_held: bool = False
     _moved: dict[str, str] = field(default_factory=dict)
-    _seen: dict[str, str] = field(default_factory=dict)
+    _previous_files: dict[str, str] = field(default_factory=dict)
     _going: set[str] = field(default_factory=set)
-    _taken: set[str] = field(default_factory=set)
+    _vanished_paths: set[str] = field(default_factory=set)
     _remade: set[str] = field(default_factory=set)
     _vacated: set[str] = field(default_factory=set)
     _former: dict[str, str] = field(default_factory=dict)
-    _sent: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _upload_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _allowed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     # -- actions by people --------------------------------------------------------------------------------
@@ -49,7 +50,7 @@ class Oracle:
     def is_wanted(self, path: str) -> bool:
         return not any(path.startswith(folder) for folder in self.excluded)
 
-    def wanted(self) -> dict[str, str]:
+    def wanted_files(self) -> dict[str, str]:
         return {path: text for path, text in self.files.items() if self.is_wanted(path)}
 
     def wrote(self, path: str, text: str) -> None:
@@ -60,7 +61,7 @@ class Oracle:
         self._moved_in(path)
         self._reoccupied(path)
         self._overwritten(path)
-        self._put(path, text)
+        self._write(path, text)
 
     def moved(self, old: str, new: str, *, is_followed: bool = True) -> None:
         """Record a rename. It is followed if the bytes are those last seen and the new path had no file.
@@ -73,14 +74,14 @@ class Oracle:
         self._reoccupied(new)
         text = self.files.pop(old)
         origin = self._moved.pop(old, old)
-        claim = self.found.pop(old, None)
-        is_same = self._seen.get(origin) == text and not self._is_remade(old, new)
-        was_there = new in self.files or new in self._seen
+        claim = self.serving.pop(old, None)
+        is_same = self._previous_files.get(origin) == text and not self._is_remade(old, new)
+        was_there = new in self.files or new in self._previous_files
         self._overwritten(new)
-        self._put(new, text)
+        self._write(new, text)
         is_followed = is_followed and old not in self._former
         if claim is not None and is_same and is_followed and not was_there and self.is_wanted(new):
-            self.found[new] = claim | {old, origin, new}
+            self.serving[new] = claim | {old, origin, new}
             self._moved[new] = origin
 
     def swapped(self, one: str, other: str) -> None:
@@ -99,7 +100,7 @@ class Oracle:
     def _overwritten(self, path: str) -> None:
         """Forget a file that was moved there, but never seen there."""
         if self._moved.pop(path, None) is not None:
-            self.found.pop(path, None)
+            self.serving.pop(path, None)
 
     def _is_remade(self, old: str, new: str) -> bool:
         """Return whether the file was deleted and created again since the last pass: its old path is then
@@ -110,13 +111,13 @@ class Oracle:
         self._remade.add(new)
         return True
 
-    def gone(self, path: str) -> None:
+    def record_deletion(self, path: str) -> None:
         self._remade.add(path)
         self.files.pop(path, None)
-        self.found.pop(path, None)
+        self.serving.pop(path, None)
         self._moved.pop(path, None)
 
-    def _put(self, path: str, text: str) -> None:
+    def _write(self, path: str, text: str) -> None:
         self.files[path] = text
         self._no_longer_gone(path)
         self._past[path].add(text)
@@ -124,9 +125,9 @@ class Oracle:
 
     def _no_longer_gone(self, path: str) -> None:
         """Record files that return before a pass missed them: the others may be too few to need approval."""
-        self.held.discard(path)
-        if not self._is_held and len(self.held) <= 5:
-            self.held.clear()
+        self.held_paths.discard(path)
+        if not self._is_held and len(self.held_paths) <= 5:
+            self.held_paths.clear()
 
     def _moved_in(self, path: str) -> None:
         """Record a file where another one was when a pass began; that pass may have seen the other's new
@@ -137,32 +138,32 @@ class Oracle:
         """
         if path in self._vacated:
             self._vacated.discard(path)
-            for new, origins in self.found.items():
+            for new, origins in self.serving.items():
                 if path in origins - {new} and self._former.get(new) != path:
                     self._former[path] = new
 
     def _reoccupied(self, path: str) -> None:
         """Record a file at the old path of a rename that no pass saw: it is no longer a rename."""
         for new in [new for new, origin in self._moved.items() if origin == path]:
-            self.found.pop(new, None)
+            self.serving.pop(new, None)
             del self._moved[new]
 
     def select(self, excluded: tuple[str, ...]) -> None:
         """Record new filters: deselected files may disappear, files selected again are sent again."""
-        before = self.wanted()
+        before = self.wanted_files()
         self.excluded = excluded
-        for path in before.keys() - self.wanted().keys():
-            self.found.pop(path, None)
-        self.may_send_again(path for path in self.wanted().keys() - before.keys())
+        for path in before.keys() - self.wanted_files().keys():
+            self.serving.pop(path, None)
+        self.may_send_again(path for path in self.wanted_files().keys() - before.keys())
 
     def vanished(self, path: str) -> None:
         """Record a deletion by another user: the document stays missing until `verify --repair` runs.
 
         Until the next complete pass kbsync believes that it serves, and drops other uploads for it.
         """
-        self._taken.add(path)
-        self.found = {new: origins for new, origins in self.found.items() if path not in origins}
-        self.held.discard(path)
+        self._vanished_paths.add(path)
+        self.serving = {new: origins for new, origins in self.serving.items() if path not in origins}
+        self.held_paths.discard(path)
         self.may_send_again()
 
     def may_send_again(self, paths: Iterable[str] | None = None) -> None:
@@ -174,17 +175,19 @@ class Oracle:
         """Record that a version was stored but failed to index; it may be sent once more."""
         self._allowed[path, text] += 1
 
-    def lost_state(self, shown: Mapping[str, tuple[str, str] | None], failed: Iterable[str] = ()) -> None:
+    def lost_state(
+        self, search_results: Mapping[str, tuple[str, str] | None], failed: Iterable[str] = ()
+    ) -> None:
         """Record a lost state: kbsync adopts documents with the right name and bytes and leaves the others
         alone.
 
         Files that changed or moved since, and uploads with an unknown end, leave documents that `verify`
         reports. The list may lag: documents that it lacks are sent again. `failed`: paths whose newest
         version failed to index; since nothing shows that an older one still serves, the document is created
-        again. `shown`: path and text of each document by id.
+        again. `search_results`: path and text of each document by id.
         """
-        self.left = dict(shown)
-        self.found = {path: origins for path, origins in self.found.items() if origins.isdisjoint(failed)}
+        self.leftovers = dict(search_results)
+        self.serving = {path: origins for path, origins in self.serving.items() if origins.isdisjoint(failed)}
         self._going |= set(failed)
         self._moved.clear()
         self.may_send_again()
@@ -195,8 +198,8 @@ class Oracle:
         If the list lags, its documents are sent again. If that response is lost, the search for the document
         finds either of the two, and after another change of the file only that one can be proven ours.
         """
-        left = ids.keys() & self.left.keys()
-        replaced = [shown for one, shown in self.left.items() if one not in ids]
+        left = ids.keys() & self.leftovers.keys()
+        replaced = [shown for one, shown in self.leftovers.items() if one not in ids]
         for one, shown in ids.items():
             if one not in left and shown in replaced:
                 replaced.remove(shown)
@@ -209,7 +212,7 @@ class Oracle:
         """
         for path in paths:
             self._going.add(path)
-            self.found.pop(path, None)
+            self.serving.pop(path, None)
 
     def passing(self) -> None:
         """Begin a pass. Unwanted documents may be being deleted from here on.
@@ -217,7 +220,7 @@ class Oracle:
         A file that returns meanwhile counts as new: an unanswered deletion is sent again, so no search must
         succeed until the file was sent again or a complete pass kept the document.
         """
-        self._going |= self._past.keys() - self.wanted().keys()
+        self._going |= self._past.keys() - self.wanted_files().keys()
         self._vacated |= self._past.keys() - self.files.keys()
 
     def passing_elsewhere(self) -> None:
@@ -227,17 +230,17 @@ class Oracle:
         a complete pass kept the document. A file that no complete pass saw may be one of the others even if
         it is searchable: the response to its upload was lost.
         """
-        for path in self.found.keys() - self._seen.keys():
-            del self.found[path]
-        self._going |= self.files.keys() - self.found.keys()
+        for path in self.serving.keys() - self._previous_files.keys():
+            del self.serving[path]
+        self._going |= self.files.keys() - self.serving.keys()
 
     def passed(self) -> None:
         """Record the end of a complete pass over the folder."""
         self._going.clear()
-        self._taken.clear()
+        self._vanished_paths.clear()
         self._moved.clear()
         self._remade.clear()
-        self._seen = dict(self.files)
+        self._previous_files = dict(self.files)
         self._is_held = True
 
     def carried_out(self) -> None:
@@ -245,13 +248,13 @@ class Oracle:
         self._former = {path: new for path, new in self._former.items() if self._is_by_old_name(new)}
 
     def _is_by_old_name(self, path: str) -> bool:
-        return self.found.get(path, {path}) != {path}
+        return self.serving.get(path, {path}) != {path}
 
     def passed_in_part(self, hidden: Iterable[str]) -> None:
         """Record a pass that couldn't read these paths: they are counted later, apart from the others."""
-        self.held.difference_update(hidden)
-        if not self._is_held and len(self.held) <= 5:
-            self.held.clear()
+        self.held_paths.difference_update(hidden)
+        if not self._is_held and len(self.held_paths) <= 5:
+            self.held_paths.clear()
 
     def was_seen(self, path: str) -> bool:
         """Return whether a pass saw a file there whose document nobody has deleted since.
@@ -260,28 +263,28 @@ class Oracle:
         may be in progress: an upload without a response is cancelled without a question. The deletion of a
         file that was missing before may already be decided: no pass saw its return.
         """
-        return path in self._seen and path not in self._taken | self._going
+        return path in self._previous_files and path not in self._vanished_paths | self._going
 
     def is_carried_off(self, path: str) -> bool:
         """Return whether the file seen there is at another path now: its document may have followed it."""
-        text = self._seen.get(path)
-        return any(text == there != self._seen.get(other) for other, there in self.files.items())
+        text = self._previous_files.get(path)
+        return any(text == there != self._previous_files.get(other) for other, there in self.files.items())
 
     def asked_first(self, paths: Iterable[str]) -> None:
         """Record that so many files are missing at once that their documents need approval first."""
-        self.held.update(paths)
+        self.held_paths.update(paths)
         self._is_held = False
 
     # -- changes of the base -----------------------------------------------------------------------------
 
-    def sent(self, path: str, text: str) -> None:
-        self._sent[path, text] += 1
+    def record_upload(self, path: str, text: str) -> None:
+        self._upload_counts[path, text] += 1
         self._going.discard(path)
 
     def sent_too_often(self) -> list[str]:
         return [
             f"{path}: {text!r} was sent {n} times, {self._allowed[path, text]} are right"
-            for (path, text), n in self._sent.items()
+            for (path, text), n in self._upload_counts.items()
             if n > self._allowed[path, text]
         ]
 
@@ -305,30 +308,30 @@ class Oracle:
         that is no longer wanted.
         """
         other = self._former.get(path)
-        return other is None or other in self.wanted()
+        return other is None or other in self.wanted_files()
 
     def _hand_over(self, texts: Mapping[str, set[str]]) -> None:
         """Record that no document has this name any more: the next one is the new file's own."""
         for path in [path for path in self._former if not texts[path] & self._past[path]]:
-            self.found.pop(path, None)
+            self.serving.pop(path, None)
             del self._former[path]
 
-    def look(self, shown: Listing, after: str) -> None:
+    def check(self, listing: Listing, after: str) -> None:
         """Check at every change of the base that everything required is still searchable."""
         texts: dict[str, set[str]] = defaultdict(set)
-        for path, text in shown:
+        for path, text in listing:
             texts[path].add(text)
-        for path, text in self.wanted().items():
-            if text in texts[path] and path not in self._going | self._taken:
-                self.found[path] = {path, self._former.get(path, path), *self._elsewhere(text, texts)}
-        for path, origins in list(self.found.items()):
-            known = self._past[path].union(*(self._past[origin] for origin in origins))
-            is_found = any(texts[one] & known for one in origins | {path})
+        for path, text in self.wanted_files().items():
+            if text in texts[path] and path not in self._going | self._vanished_paths:
+                self.serving[path] = {path, self._former.get(path, path), *self._elsewhere(text, texts)}
+        for path, origins in list(self.serving.items()):
+            texts_before = self._past[path].union(*(self._past[origin] for origin in origins))
+            is_found = any(texts[one] & texts_before for one in origins | {path})
             if not is_found and not self._is_carried(path, texts):
-                del self.found[path]
+                del self.serving[path]
                 if self._is_owed(path):
                     self.gaps.append(f"{path} is not found any more, after {after}")
         self._hand_over(texts)
-        for path in [path for path in self.held if not texts[path]]:
+        for path in [path for path in self.held_paths if not texts[path]]:
             self.gaps.append(f"{path} was deleted and nobody was asked, after {after}")
-            self.held.discard(path)
+            self.held_paths.discard(path)

@@ -47,13 +47,13 @@ async def test_pass_ends_when_the_answer_for_a_document_is_always_lost(world: Wo
     [failed] = world.rows(UploadState.FAILED)
     assert failed.path == "bad.md"
     assert "no answer" in failed.reason
-    assert world.served() == {"good.md": "two"}
+    assert world.searchable_texts() == {"good.md": "two"}
     assert world.requests("list") < 80
     world.base.faults.clear()
-    world.tell("retry")
+    world.post_request("retry")
     end = await world.once()
     assert end.complete
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_attempts_are_remembered_after_a_lost_answer(world: World) -> None:
@@ -87,11 +87,11 @@ async def test_status_that_flickers_twice_loses_no_document(world: World) -> Non
     await world.once()
     assert not flicker
     assert world.puts() == 1
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_clock_set_forward_does_not_count_as_waiting_for_the_target(world: World) -> None:
-    world.base.clock = world.base._agenda._clock = lambda: world.clock.started + world.clock.now
+    world.base.clock = world.base._agenda._clock = lambda: world.clock.epoch + world.clock.now
     world.base.behaviour.indexing_seconds = 90.0
     world.write("a.md")
 
@@ -104,12 +104,12 @@ async def test_clock_set_forward_does_not_count_as_waiting_for_the_target(world:
         run = run_once(world.make_run(store))
         await asyncio.wait_for(asyncio.gather(run, set_forward()), 60)
     assert world.puts() == 1
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_deletions_are_weighed_after_the_clock_was_set_back(world: World) -> None:
     await world.mirrored(10)
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         world.delete("f1.md")
         world.clock.skew = 7200.0
         for _ in range(40):
@@ -122,7 +122,7 @@ async def test_deletions_are_weighed_after_the_clock_was_set_back(world: World) 
         for _ in range(100):
             await bound.turn()
             await world.clock.sleep(0.2)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_document_that_keeps_vanishing_is_sent_a_few_times_and_quarantined(world: World) -> None:
@@ -153,7 +153,7 @@ async def test_work_done_before_a_halt_during_polling_is_recorded(world: World) 
     world.base.faults.append(Fault("reembed", error=lambda: Halted("quota", "no money"), nth=2))
     await world.once()
     assert world.run.halt is not None
-    assert "c.md" in world.served()
+    assert "c.md" in world.searchable_texts()
     assert world.states().count("SERVING") == 1
     assert sorted(row.repairs for row in world.rows()) == [0, 0, 1]
 
@@ -174,7 +174,7 @@ async def test_outage_during_confirmation_creates_no_duplicates(world: World) ->
     world.clock.now += 400
     await world.once()
     assert world.puts() == puts
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 # -- rules of the state --------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ async def test_file_renamed_back_and_forth_during_a_lost_answer_breaks_no_rule(w
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, nth=2))
     world.write("a.md", "one")
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         await bound.compare()
         for _ in range(200):
             await bound.turn()
@@ -209,7 +209,7 @@ async def test_file_renamed_back_and_forth_during_a_lost_answer_breaks_no_rule(w
         await bound.turn()
         hang.set()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_rows_with_future_times_are_processed(world: World) -> None:
@@ -241,7 +241,7 @@ async def test_deletion_does_not_wait_for_a_clock_set_back(
     decided = replace(wanted, state=UploadState.RETIRING, due_at=in_future)
     world.change(lambda tx: tx.uploads.save(decided))
     await world.once()
-    assert world.served().keys() == {"keep.md"}
+    assert world.searchable_texts().keys() == {"keep.md"}
     assert world.clock.wall() < in_future
 
 
@@ -272,17 +272,17 @@ class Still:
 @pytest.fixture
 def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every logged halt, and "" for its end."""
-    said: list[str] = []
+    reasons: list[str] = []
     show = Halts.show
 
-    async def noted(halts: Halts, halt: Any) -> None:
+    async def record_halt(halts: Halts, halt: Any) -> None:
         await show(halts, halt)
         word = "" if halts.stored is None else halts.stored.reason
-        if word != (said[-1] if said else ""):
-            said.append(word)
+        if word != (reasons[-1] if reasons else ""):
+            reasons.append(word)
 
-    monkeypatch.setattr(Halts, "show", noted)
-    return said
+    monkeypatch.setattr(Halts, "show", record_halt)
+    return reasons
 
 
 @asynccontextmanager
@@ -323,7 +323,7 @@ def rejects_everything(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "files", "reason", "most"),
+    ("cause", "files", "reason", "most"),
     [
         (full, 60, "quota", 8),
         (full_and_asks_for_uploads, 5, "quota", 35),
@@ -332,9 +332,9 @@ def rejects_everything(world: World) -> None:
     ],
 )
 async def test_failure_of_the_whole_target_is_one_halt_and_few_requests(
-    world: World, halts: list[str], trouble: Callable[[World], None], files: int, reason: str, most: int
+    world: World, halts: list[str], cause: Callable[[World], None], files: int, reason: str, most: int
 ) -> None:
-    trouble(world)
+    cause(world)
     world.write_many(files)
     async with watched(world):
         await until(world, lambda: halts, 100)
@@ -347,16 +347,16 @@ async def test_failure_of_the_whole_target_is_one_halt_and_few_requests(
         assert world.requests("reembed") <= reembeds + 20
         world.base.behaviour.capacity = None
         world.base.faults.clear()
-        await until(world, lambda: len(halts) == 2 and len(world.served()) == files - failed, 4000)
+        await until(world, lambda: len(halts) == 2 and len(world.searchable_texts()) == files - failed, 4000)
     assert halts == [reason, ""]
-    assert len(world.base.documents) == len(world.served()) == files - failed
+    assert len(world.base.documents) == len(world.searchable_texts()) == files - failed
 
 
 async def test_work_started_during_the_check_for_pending_work_counts_as_pending(world: World) -> None:
     world.write("a.md")
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, effect=True))
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         worker, read_next = bound.worker, bound.worker._read_next
         bound.working.cancel()
         await asyncio.wait([bound.working])
@@ -383,7 +383,7 @@ async def test_loss_found_during_repair_of_other_losses_is_repaired_too(
     world.write_many(2)
     hang = asyncio.Event()
     world.base.faults.append(Fault("put", hang=hang, effect=True, nth=2))
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         worker = bound.worker
         record, failures = worker._record_puts, [StateError("the disk is full")] * 2
 

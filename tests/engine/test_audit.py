@@ -18,7 +18,7 @@ from kbsync.engine.clock import end_tasks
 from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
-from tests.engine.auditing import audited, begun
+from tests.engine.auditing import audited, start_audits
 from tests.engine.read_only_commands import planned
 from tests.engine.test_status import status
 from tests.engine.world import World
@@ -81,7 +81,7 @@ async def test_reappearing_document_is_deleted_three_times_and_then_reported(
 ) -> None:
     world = World(tmp_path, list_lag=1.0)
     await mirrored(world)
-    old = world.base.served("f3.md")[0]
+    old = world.base.searchable("f3.md")[0]
     world.clock.now += 10
     world.delete("f3.md")
     await world.once()
@@ -128,7 +128,7 @@ async def test_documents_of_another_state_are_reported_and_kept_until_repair(tmp
     assert note(world) == (
         "the last audit found 1 duplicate and 1 orphaned document: kbsync verify --mirror docs --here"
     )
-    world.tell("repair")
+    world.post_request("repair")
     await world.once()
     assert note(world) == ""
 
@@ -174,7 +174,7 @@ def lists(world: World) -> list[float]:
 
 async def kept_for(world: World, seconds: float) -> None:
     """Run a daemon's audits for this time."""
-    async with begun(world) as auditing:
+    async with start_audits(world) as auditing:
         task = asyncio.create_task(auditing.keep())
         await world.clock.sleep(seconds)
         await end_tasks([task])
@@ -202,7 +202,7 @@ async def test_clock_set_back_delays_an_audit_by_at_most_one_period(world: World
 async def test_halted_mirror_sends_no_audit_requests(world: World) -> None:
     await mirrored(world)
     listed = len(lists(world))
-    async with begun(world) as auditing:
+    async with start_audits(world) as auditing:
         await world.run.halts.halt(Halted("quota", "no money"))
         task = asyncio.create_task(auditing.keep())
         await world.clock.sleep(3 * PERIOD)
@@ -231,7 +231,7 @@ async def test_unreachable_target_postpones_the_audit(world: World) -> None:
 async def lost_one(world: World) -> None:
     """Mirror ten documents and delete one at the base as another user; the next audit is due."""
     await mirrored(world)
-    world.base.lose(world.base.served("f3.md")[0].remote_id)
+    world.base.lose(world.base.searchable("f3.md")[0].remote_id)
     world.clock.now += PERIOD
     world.base.requests.clear()
 
@@ -240,20 +240,20 @@ async def test_due_audit_in_a_pass_resends_documents_deleted_at_the_base(world: 
     await lost_one(world)
     end = await world.once()
     assert end.complete
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 11
 
 
 async def test_due_audit_in_a_pass_deletes_reappeared_documents(tmp_path: Path) -> None:
     world = World(tmp_path, list_lag=1.0)
     await mirrored(world)
-    [old] = world.base.served("f3.md")
+    [old] = world.base.searchable("f3.md")
     world.delete("f3.md")
     await world.once()
     world.base._documents[old.remote_id] = old
     world.clock.now += PERIOD
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_audit_costs_a_pass_one_list_per_period_and_no_wait(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ async def test_failed_list_fails_no_pass_and_is_repeated_by_the_next(world: Worl
     assert world.puts() == 10
     await world.once()
     assert len(lists(world)) == 2
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     await world.once()
     assert len(lists(world)) == 2
 
@@ -297,12 +297,12 @@ async def test_killed_audit_is_repeated_by_the_next_pass(tmp_path: Path, part: i
         (place := tmp_path / str(at)).mkdir()
         world = World(place)
         await lost_one(world)
-        guillotine = Guillotine(at=at)
+        guillotine = Guillotine(stop_at=at)
         await world.crash(guillotine)
         if not guillotine.fallen:
             break
         await world.once()
-        assert world.served() == world.on_disk(), guillotine.passed
+        assert world.searchable_texts() == world.on_disk(), guillotine.passed
         assert world.puts() == 11, guillotine.passed
         listed = len(lists(world))
         await world.once()
@@ -318,7 +318,7 @@ async def test_pass_halts_when_only_the_list_shows_an_emptied_base(world: World)
     world.target_type = Uncounted
     await mirrored(world, 20)
     for n in range(9):
-        world.base.lose(world.base.served(f"f{n}.md")[0].remote_id)
+        world.base.lose(world.base.searchable(f"f{n}.md")[0].remote_id)
     world.clock.now += PERIOD
     await world.once()
     assert world.run.halt is not None
@@ -328,10 +328,10 @@ async def test_pass_halts_when_only_the_list_shows_an_emptied_base(world: World)
 
 async def test_pass_carries_out_a_requested_audit(world: World) -> None:
     await mirrored(world)
-    world.base.lose(world.base.served("f3.md")[0].remote_id)
-    world.tell("audit")
+    world.base.lose(world.base.searchable("f3.md")[0].remote_id)
+    world.post_request("audit")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_plan_does_not_audit(world: World) -> None:
@@ -339,7 +339,7 @@ async def test_plan_does_not_audit(world: World) -> None:
     await planned(world)
     assert lists(world) == []
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 # -- bounds --------------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ class HugeMemory(MemoryTarget):
 async def test_list_is_read_in_pages_keeping_only_ids_in_memory(world: World) -> None:
     await mirrored(world, 3)
     world.target_type = HugeMemory
-    async with begun(world) as auditing:
+    async with start_audits(world) as auditing:
         tracemalloc.start()
         outcome = await auditing.audit()
         peak = tracemalloc.get_traced_memory()[1]

@@ -143,7 +143,7 @@ async def test_target_still_opening_when_cancelled_is_closed(world: World) -> No
 
 async def test_halt_that_could_not_be_written_is_reported_once_it_can(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         run = bound.mirror
         fail_write(run.store, 1)
         with pytest.raises(StateError):
@@ -159,7 +159,7 @@ async def test_halt_that_could_not_be_written_is_reported_once_it_can(world: Wor
 
 @pytest.mark.parametrize("by_person", [True, False])
 async def test_halt_raised_while_another_is_cleared_persists(world: World, by_person: bool) -> None:
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         halts, store, others = bound.mirror.halts, bound.mirror.store, list[asyncio.Task[None]]()
         await halts.halt(Halted("quota", "no money"))
         halts.try_again()
@@ -181,7 +181,7 @@ async def test_halt_raised_while_another_is_cleared_persists(world: World, by_pe
 
 async def test_halt_found_by_two_tasks_is_reported_once(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         with capture_logs() as logs:
             await asyncio.gather(bound.mirror.halts.halt(refused), bound.mirror.halts.halt(refused))
     assert [line["event"] for line in logs] == ["mirror.halted"]
@@ -201,7 +201,7 @@ async def test_daemon_reports_a_workers_halt_that_could_not_be_written_at_first(
         await show(halts, halt)
 
     monkeypatch.setattr(Halts, "show", fail_first)
-    async with daemon.kept() as store:
+    async with daemon.run_daemon() as store:
         refusal = Fault("put", error=lambda: Halted("credentials", "the key was refused"), times=FOREVER)
         daemon.base.faults.append(refusal)
         daemon.write("new.md", "new")
@@ -214,7 +214,7 @@ async def test_missing_folder_causes_no_busy_loop(tmp_path: Path, monkeypatch: p
     daemon = WatchingWorld(tmp_path)
     for number in range(40):
         daemon.write(f"d{number}/a.md", f"text {number}")
-    async with daemon.kept():
+    async with daemon.run_daemon():
         slow_down(monkeypatch, 0.02)
         bound = daemon.run.bound
         assert bound is not None

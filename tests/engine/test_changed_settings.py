@@ -55,7 +55,7 @@ def recipes(world: World) -> dict[str, str]:
     """Return the recipe of each searchable document."""
     target = MemoryTarget(world.base, limits=world.limits)
     sizes = {target.recipe("x.md", {"size": n} if n else {}): f"size {n}" for n in range(5)}
-    return {d.path: sizes[d.recipe] for d in world.base.documents.values() if d.shown is not None}
+    return {d.path: sizes[d.recipe] for d in world.base.documents.values() if d.searchable is not None}
 
 
 def made_as(world: World, size: int) -> set[str]:
@@ -63,7 +63,7 @@ def made_as(world: World, size: int) -> set[str]:
 
 
 async def test_settings_change_affecting_many_documents_waits_for_approval(world: World) -> None:
-    served = world.served()
+    served = world.searchable_texts()
     set_to(world, 2)
     end = await world.once()
     assert end.complete and not end.trouble
@@ -71,10 +71,10 @@ async def test_settings_change_affecting_many_documents_waits_for_approval(world
     assert (halt(world)["reason"], halt(world)["cure"]) == ("recipe-held", "kbsync approve docs --here")
     assert halt(world)["detail"].startswith("10 of 10 documents (100 B) would be indexed again")
     await world.once()
-    assert world.puts() == MANY and len(holds(world)) == 1 and world.served() == served
+    assert world.puts() == MANY and len(holds(world)) == 1 and world.searchable_texts() == served
     world.approve()
     await world.once()
-    assert world.served() == served and made_as(world, 2) == set(served)
+    assert world.searchable_texts() == served and made_as(world, 2) == set(served)
     assert world.statuses() == {"ready": MANY} and holds(world) == [] and halt(world) == {}
     await world.once()
     assert world.puts() == 2 * MANY
@@ -154,7 +154,7 @@ OF_ALL = "10 of 10 documents"
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "made_anew", "held", "detail"),
+    ("before", "after", "made_anew", "held_count", "detail"),
     [
         ([two], [edit_one_and_add_one], {"new.md", "f0.md"}, MANY - 1, "9 of 11 documents"),
         ([two], [lambda world: world.delete("f0.md")], set(), MANY - 1, "9 of 9 documents"),
@@ -166,7 +166,7 @@ OF_ALL = "10 of 10 documents"
     ],
 )
 async def test_approval_is_asked_for_changes_made_meanwhile(
-    world: World, before: Steps, after: Steps, made_anew: set[str], held: int, detail: str
+    world: World, before: Steps, after: Steps, made_anew: set[str], held_count: int, detail: str
 ) -> None:
     """Run a pass after each step of `before`, and one after all steps of `after`."""
     for step in before:
@@ -175,29 +175,29 @@ async def test_approval_is_asked_for_changes_made_meanwhile(
     for step in after:
         step(world)
     await world.once()
-    ready = len(world.on_disk()) - held
-    assert world.statuses() == {word: n for word, n in (("ready", ready), ("held", held)) if n}
-    assert made_as(world, 2) == made_anew and len(holds(world)) == bool(held)
-    assert halt(world).get("detail", "").startswith(detail) and bool(halt(world)) == bool(held)
+    ready = len(world.on_disk()) - held_count
+    assert world.statuses() == {word: n for word, n in (("ready", ready), ("held", held_count)) if n}
+    assert made_as(world, 2) == made_anew and len(holds(world)) == bool(held_count)
+    assert halt(world).get("detail", "").startswith(detail) and bool(halt(world)) == bool(held_count)
 
 
-@pytest.mark.parametrize(("first", "then"), [((2,), (3,)), ((2, *(f"f{n}.md" for n in range(5))), (2,))])
+@pytest.mark.parametrize(("first", "second"), [((2,), (3,)), ((2, *(f"f{n}.md" for n in range(5))), (2,))])
 async def test_different_or_wider_change_needs_a_new_approval(
-    world: World, first: tuple[Any, ...], then: tuple[Any, ...]
+    world: World, first: tuple[Any, ...], second: tuple[Any, ...]
 ) -> None:
     set_to(world, *first)
     await world.once()
     hold_ids = holds(world)
-    set_to(world, *then)
+    set_to(world, *second)
     await world.once()
     more = holds(world)
     assert len(hold_ids) == len(more) == 1 and more != hold_ids
-    world.tell("approve", holds=hold_ids)
+    world.post_request("approve", holds=hold_ids)
     await world.once()
-    assert made_as(world, 0) == set(world.served()) and holds(world) == more
-    world.tell("approve", holds=more)
+    assert made_as(world, 0) == set(world.searchable_texts()) and holds(world) == more
+    world.post_request("approve", holds=more)
     await world.once()
-    assert made_as(world, then[0]) == set(world.served()) and world.statuses() == {"ready": MANY}
+    assert made_as(world, second[0]) == set(world.searchable_texts()) and world.statuses() == {"ready": MANY}
 
 
 async def test_deletions_and_settings_changes_are_held_separately(world: World) -> None:
@@ -214,7 +214,7 @@ async def test_deletions_and_settings_changes_are_held_separately(world: World) 
         world.write(f"f{n}.md", text)
     await world.once()
     assert halt(world)["detail"].startswith("10 of 10 documents")
-    assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(world.served())
+    assert world.statuses() == {"held": MANY} and made_as(world, 0) == set(world.searchable_texts())
 
 
 @pytest.mark.parametrize("kind", [MemoryTarget, RenamingMemory])
@@ -228,7 +228,7 @@ async def test_renamed_file_with_a_held_change_is_searchable_and_nothing_is_sent
     await world.once()
     world.move("f0.md", "moved.md")
     await world.once()
-    assert "moved.md" in world.served() and "f0.md" not in world.served()
+    assert "moved.md" in world.searchable_texts() and "f0.md" not in world.searchable_texts()
     sent = set() if kind is RenamingMemory else {"moved.md"}
     assert made_as(world, 2) == sent
     assert world.statuses() == ({"held": MANY} if not sent else {"held": MANY - 1, "ready": 1})
@@ -242,7 +242,7 @@ async def test_failed_reindexing_keeps_the_old_document_and_retry_needs_no_appro
     world.approve()
     await world.once()
     assert recipes(world)["f0.md"] == "size 0" and world.statuses() == {"ready": MANY - 1, "failed": 1}
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
     assert recipes(world)["f0.md"] == "size 2" and world.statuses() == {"ready": MANY}
 
@@ -271,10 +271,10 @@ async def test_another_base_needs_no_approval_and_the_first_one_asks_again(world
     world.base.recreate()
     await world.once()
     assert world.statuses() == {"ready": MANY} and halt(world) == {}
-    assert made_as(world, 2) == set(world.served())
+    assert made_as(world, 2) == set(world.searchable_texts())
     world.base = first
     await world.once()
     assert world.statuses() == {"held": MANY} and len(holds(world)) == 1
     world.approve()
     await world.once()
-    assert world.statuses() == {"ready": MANY} and made_as(world, 2) == set(world.served())
+    assert world.statuses() == {"ready": MANY} and made_as(world, 2) == set(world.searchable_texts())

@@ -50,7 +50,7 @@ async def test_rename_does_not_wait_for_a_clock_set_back(world: World) -> None:
     world.change(lambda tx: save_unchecked(tx.uploads, put_off))
     await world.once()
     assert world.row_of("g0.md").label == "g0.md"
-    assert world.puts() == 3 and world.served() == world.on_disk()
+    assert world.puts() == 3 and world.searchable_texts() == world.on_disk()
 
 
 async def test_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> None:
@@ -67,7 +67,7 @@ async def test_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> Non
         await world.once()
         world.clock.now += HOUR
     assert row.remote_id not in world.base.documents
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_deep_scan_in_the_future_does_not_prevent_the_next(world: World) -> None:

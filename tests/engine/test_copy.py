@@ -20,18 +20,18 @@ from tests.memory.behaviour import Fault
 class Copying:
     """Documents from the world's earlier base, copied into a new one.
 
-    `lost`: the paths whose uploads get no response; `arrives`: whether they arrive anyway.
+    `lost_paths`: the paths whose uploads get no response; `arrives`: whether they arrive anyway.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.sent: list[str] = []
-        self.lost: set[str] = set()
+        self.sent_paths: list[str] = []
+        self.lost_paths: set[str] = set()
         self.arrives = True
 
     async def put(self, entry: Entry) -> PutOutcome:
-        self.sent.append(entry.path)
-        is_lost = entry.path in self.lost
+        self.sent_paths.append(entry.path)
+        is_lost = entry.path in self.lost_paths
         document = None
         if self.arrives or not is_lost:
             text = (self.world.root / entry.path).read_bytes()
@@ -69,53 +69,53 @@ async def copying(world: World) -> Copying:
 
 
 async def test_arrived_upload_is_not_sent_again(copying: Copying) -> None:
-    copying.lost = {"f0.md"}
+    copying.lost_paths = {"f0.md"}
     with pytest.raises(TargetError):
         await copying.run()
-    copying.lost.clear()
+    copying.lost_paths.clear()
     copied = await copying.run()
-    assert copying.sent.count("f0.md") == 1
+    assert copying.sent_paths.count("f0.md") == 1
     assert (copied.documents, copied.present, copied.remaining) == (2, 1, 0)
     await copying.world.once()
-    assert copying.world.served() == copying.world.on_disk()
+    assert copying.world.searchable_texts() == copying.world.on_disk()
 
 
 async def test_missing_upload_is_sent_again(copying: Copying) -> None:
-    copying.lost, copying.arrives = {"f0.md"}, False
+    copying.lost_paths, copying.arrives = {"f0.md"}, False
     with pytest.raises(TargetError):
         await copying.run()
-    copying.lost.clear()
+    copying.lost_paths.clear()
     assert (await copying.run()).documents == 3
-    assert copying.sent.count("f0.md") == 2
+    assert copying.sent_paths.count("f0.md") == 2
     await copying.world.once()
-    assert copying.world.served() == copying.world.on_disk()
+    assert copying.world.searchable_texts() == copying.world.on_disk()
 
 
 async def test_undecidable_upload_is_left_to_the_pass(copying: Copying) -> None:
     world = copying.world
     world.limits = replace(world.limits, list_lag=5.0)
-    copying.lost = {"f0.md"}
+    copying.lost_paths = {"f0.md"}
     with pytest.raises(TargetError):
         await copying.run()
-    copying.lost.clear()
+    copying.lost_paths.clear()
     hidden = next(document for document in world.base.documents.values() if document.content.path == "f0.md")
     hidden.hidden_until = world.clock.wall() + 10.0
     copied = await copying.run()
-    assert copying.sent.count("f0.md") == 1
+    assert copying.sent_paths.count("f0.md") == 1
     assert (copied.present, copied.remaining) == (0, 1)
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_copy_stops_before_sending_when_the_list_is_unavailable(copying: Copying) -> None:
-    copying.lost = {"f0.md"}
+    copying.lost_paths = {"f0.md"}
     with pytest.raises(TargetError):
         await copying.run()
-    copying.lost.clear()
+    copying.lost_paths.clear()
     copying.world.base.faults.append(Fault("list", error=lambda: Unavailable("no route")))
     with pytest.raises(TargetError):
         await copying.run()
-    assert copying.sent == ["f0.md"]
+    assert copying.sent_paths == ["f0.md"]
 
 
 async def test_document_that_failed_in_the_new_base_does_not_count_as_copied(copying: Copying) -> None:

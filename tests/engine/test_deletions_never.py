@@ -48,16 +48,16 @@ def delete(world: World, path: str) -> None:
     world.delete(path)
 
 
-def told(world: World) -> dict[str, tuple[str, str]]:
+def unready_items(world: World) -> dict[str, tuple[str, str]]:
     """Return state and reason of each document that isn't ready."""
 
-    def look(tx: Tx) -> dict[str, tuple[str, str]]:
+    def read_items(tx: Tx) -> dict[str, tuple[str, str]]:
         record = tx.mirrors.named("docs")
         assert record is not None
         items = mirror_status(tx, record, now=0.0, documents=True, command_line=str).items or ()
         return {item.path: (item.state.word, item.reason) for item in items if item.state.word != "ready"}
 
-    results: dict[str, tuple[str, str]] = world.look_up(look)
+    results: dict[str, tuple[str, str]] = world.look_up(read_items)
     return results
 
 
@@ -77,9 +77,9 @@ async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     plan = await planned(world)
     assert plan.to_json()["keep"] == ["f1.md"] and plan.is_empty
     await world.once()
-    assert world.served()["f1.md"] == "text of f1"
+    assert world.searchable_texts()["f1.md"] == "text of f1"
     assert world.statuses() == {"ready": 3, "kept": 1}
-    assert told(world) == {"f1.md": ("kept", f"{why}; its document is kept")}
+    assert unready_items(world) == {"f1.md": ("kept", f"{why}; its document is kept")}
     findings = await verified(world)
     assert findings.ok and findings.to_json()["kept"] == ["f1.md"] and repair_request(findings) == {}
     assert findings.kept is not None and findings.kept[0].why == f"{why}, its document is kept"
@@ -96,10 +96,10 @@ async def test_nothing_is_ever_held(world: World) -> None:
     world.delete_many(8)
     await world.once()
     assert world.run.halt is None
-    assert world.statuses() == {"kept": 8} and len(world.served()) == 8
+    assert world.statuses() == {"kept": 8} and len(world.searchable_texts()) == 8
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
     assert (await audited(world)).repaired == 0
-    assert len(world.served()) == 8
+    assert len(world.searchable_texts()) == 8
 
 
 async def test_changes_and_renames_still_replace(world: World) -> None:
@@ -107,7 +107,7 @@ async def test_changes_and_renames_still_replace(world: World) -> None:
     world.write("f0.md", "other text")
     world.move("f1.md", "sub/moved.md")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.statuses() == {"ready": 3}
 
 
@@ -121,7 +121,7 @@ async def test_restored_file_uploads_nothing_unless_its_bytes_changed(world: Wor
     assert len(world.base.effects) == sent
     world.write("f1.md", "other text")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.statuses() == {"ready": 3}
 
 
@@ -133,8 +133,8 @@ async def test_document_in_flight_finishes_and_is_kept(world: World) -> None:
     await once_for(world, 10.0)
     world.delete("new.md", "f0.md")
     await world.once()
-    assert world.served()["new.md"] == "a new text"
-    assert world.served()["f0.md"] == "other text"
+    assert world.searchable_texts()["new.md"] == "a new text"
+    assert world.searchable_texts()["f0.md"] == "other text"
     assert world.statuses() == {"ready": 1, "kept": 2}
 
 
@@ -159,14 +159,14 @@ async def test_kept_documents_need_approval_when_deletions_are_turned_on(world: 
     assert (await planned(world)).to_json()["held"] == ["f0.md", "f1.md"]
     assert "keep" not in (await planned(world)).to_json()
     await world.once()
-    assert world.statuses() == {"ready": 10, "held": 2} and len(world.served()) == 12
+    assert world.statuses() == {"ready": 10, "held": 2} and len(world.searchable_texts()) == 12
     world.write("f1.md", "text of f1")
     world.approve()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     world.delete("f2.md")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @enumerated()
@@ -186,7 +186,7 @@ async def test_kept_documents_need_approval_wherever_the_config_change_is_interr
         await world.crash(guillotine)
         await world.once()
         assert world.statuses() == {"ready": 3, "held": 1}, guillotine.passed
-        assert len(world.served()) == 4
+        assert len(world.searchable_texts()) == 4
         world.settings = replace(world.settings, deletions=NEVER)
         await world.once()
         assert world.statuses() == {"ready": 3, "kept": 1}, guillotine.passed
@@ -203,7 +203,7 @@ async def test_held_deletions_are_kept_from_then_on(world: World) -> None:
     assert world.statuses() == {"held": 8}
     world.settings = replace(world.settings, deletions=NEVER)
     await world.once()
-    assert world.statuses() == {"kept": 8} and len(world.served()) == 8
+    assert world.statuses() == {"kept": 8} and len(world.searchable_texts()) == 8
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
 
 
@@ -216,7 +216,7 @@ async def test_unsent_deletion_is_cancelled(world: World) -> None:
     world.change(lambda tx: tx.uploads.save(going))
     world.settings = replace(world.settings, deletions=NEVER)
     await world.once()
-    assert world.statuses() == {"ready": 11, "kept": 1} and "f0.md" in world.served()
+    assert world.statuses() == {"ready": 11, "kept": 1} and "f0.md" in world.searchable_texts()
 
 
 REFUSALS = [Unavailable("busy"), Rejected("not now")]
@@ -242,7 +242,7 @@ async def test_document_that_survived_a_delete_request_is_kept(world: World, err
     assert (plan["delete"], plan["keep"]) == ([], ["f0.md", "f1.md"])
     world.clock.now += 7200.0
     await world.once()
-    assert world.statuses() == {"ready": 10, "kept": 2} and len(world.served()) == 12
+    assert world.statuses() == {"ready": 10, "kept": 2} and len(world.searchable_texts()) == 12
     assert world.base.effects_of("delete") == []
     assert (await verified(world)).ok
 
@@ -251,30 +251,30 @@ async def test_document_removed_by_an_unanswered_delete_is_not_kept(world: World
     await half_deleted(world, Unsure("no answer"), effect=True)
     world.clock.now += 7200.0
     await world.once()
-    assert world.statuses() == {"ready": 10} and world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 10} and world.searchable_texts() == world.on_disk()
 
 
 @enumerated()
 async def test_no_delete_is_repeated_while_the_documents_presence_is_unknown(world: World) -> None:
     await half_deleted(world, Unavailable("busy"))
-    world.base.faults.append(Fault("status", times=10_000, lie=True))
+    world.base.faults.append(Fault("status", times=10_000, is_false=True))
     world.clock.now += 7200.0
     await world.once()
-    assert world.base.effects_of("delete") == [] and len(world.served()) == 12
+    assert world.base.effects_of("delete") == [] and len(world.searchable_texts()) == 12
     world.base.faults.clear()
     world.clock.now += 7200.0
     await world.once()
-    assert world.statuses() == {"ready": 10, "kept": 2} and len(world.served()) == 12
+    assert world.statuses() == {"ready": 10, "kept": 2} and len(world.searchable_texts()) == 12
 
 
 @pytest.mark.parametrize("mends", [False, True])
 async def test_deleted_document_still_listed_is_not_reported_as_kept(tmp_path: Path, mends: bool) -> None:
     world = World(tmp_path, list_lag=1.0)
     await world.mirrored(12)
-    world.base.faults.append(Fault("delete", lie=True))
+    world.base.faults.append(Fault("delete", is_false=True))
     world.delete("f0.md")
     await world.once()
-    assert world.states().count("TOMBSTONE") == 1 and len(world.served()) == 12
+    assert world.states().count("TOMBSTONE") == 1 and len(world.searchable_texts()) == 12
     world.settings = replace(world.settings, deletions=NEVER)
     await world.once()
     world.clock.now += 7200.0
@@ -283,9 +283,9 @@ async def test_deleted_document_still_listed_is_not_reported_as_kept(tmp_path: P
     else:
         findings = await verified(world)
         assert paths(findings) == {"orphaned": ["f0.md"]} and findings.kept == ()
-        world.tell("repair", **repair_request(findings))
+        world.post_request("repair", **repair_request(findings))
         await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_kept_documents_survive_a_lost_state(world: World) -> None:
@@ -301,7 +301,7 @@ async def test_kept_documents_survive_a_lost_state(world: World) -> None:
     world.write("f0.md", "text of f0")
     await world.once()
     assert world.puts() == sent
-    assert world.served() == {f"f{i}.md": f"text of f{i}" for i in range(4)}
+    assert world.searchable_texts() == {f"f{i}.md": f"text of f{i}" for i in range(4)}
 
 
 async def test_kept_document_deleted_by_others_is_reported_missing_once(world: World) -> None:
@@ -311,7 +311,7 @@ async def test_kept_document_deleted_by_others_is_reported_missing_once(world: W
     world.base.remove(world.row_of("f0.md").remote_id)
     findings = await verified(world)
     assert paths(findings) == {"missing": ["f0.md"]} and findings.kept == ()
-    world.tell("repair", **repair_request(findings))
+    world.post_request("repair", **repair_request(findings))
     await world.once()
     assert (await verified(world)).ok and world.statuses() == {"ready": 3}
 
@@ -323,20 +323,20 @@ async def test_kept_documents_stay_and_are_held_when_they_cannot_be_checked(worl
     await world.once()
     world.write("d/a.md", "new text")
     obstacles = Obstacles()
-    obstacles.places.add(str(world.root / "d"))
+    obstacles.blocked_paths.add(str(world.root / "d"))
     with obstacles.standing():
-        async with world.begun() as bound:
+        async with world.start_mirror() as bound:
             await bound.reconciler.take_hints([Hint("d/a.md", HintKind.FILE)])
-        assert told(world)["d/a.md"] == ("kept", "the file is gone; its document is kept")
+        assert unready_items(world)["d/a.md"] == ("kept", "the file is gone; its document is kept")
         assert (await verified(world)).to_json()["kept"] == ["d/a.md"]
         world.settings = replace(world.settings, deletions=ASKS)
         await world.once()
-        assert told(world)["d/a.md"][0] == "held"
+        assert unready_items(world)["d/a.md"][0] == "held"
         world.settings = replace(world.settings, deletions=NEVER)
         await world.once()
-    assert world.served()["d/a.md"] == "old text"
+    assert world.searchable_texts()["d/a.md"] == "old text"
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_kept_document_with_unknown_state_has_a_reason(world: World) -> None:
@@ -344,7 +344,7 @@ async def test_kept_document_with_unknown_state_has_a_reason(world: World) -> No
     world.delete("f0.md")
     await world.once()
     world.change(lambda tx: tx.entries.set_presence(world.run.id, "f0.md", Presence.UNKNOWN))
-    assert told(world)["f0.md"] == (
+    assert unready_items(world)["f0.md"] == (
         "kept",
         "kbsync can't tell whether the file exists; its document is kept",
     )
@@ -356,4 +356,4 @@ async def test_forget_deletes_kept_documents(world: World) -> None:
     world.delete("f0.md")
     await world.once()
     assert await forgotten(world) == 3
-    assert world.served() == {}
+    assert world.searchable_texts() == {}

@@ -75,14 +75,14 @@ async def test_change_of_case_or_normalization_is_one_rename(
     sent = world.puts()
     os.rename(world.root / old, world.root / new)
     await passed(world)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     renamed = sum(path.startswith(old) for path in PATHS)
     assert world.puts() - sent == (0 if target is RenamingMemory else renamed)
     for path in world.on_disk():
         if path.startswith(new):
             os.unlink(world.root / path)
     await passed(world)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert not set(world.states()) & {UploadState.UNSURE.name, UploadState.FAILED.name}
 
 
@@ -92,7 +92,7 @@ async def test_file_renamed_in_case_and_changed_leaves_no_old_version(tmp_path: 
     os.rename(world.root / "report.md", world.root / "Report.md")
     world.write("Report.md", "another text")
     await passed(world)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert (await verified(world)).ok
 
 
@@ -112,11 +112,11 @@ async def test_events_of_a_case_rename_are_one_rename(
     sent = world.puts()
     os.rename(world.root / "report.md", world.root / "Report.md")
     world.clock.now += 100
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         for batch in [hints] if together else [[hint] for hint in hints]:
             await bound.reconciler.take_hints(batch)
     await passed(world)
-    assert (world.served(), world.puts() - sent) == (world.on_disk(), 0)
+    assert (world.searchable_texts(), world.puts() - sent) == (world.on_disk(), 0)
 
 
 @pytest.mark.usefixtures("folding")
@@ -127,11 +127,11 @@ async def test_events_of_a_folder_case_rename_are_renames(tmp_path: Path) -> Non
     world.clock.now += 100
     hints = [Hint("docs", HintKind.TREE), Hint("Docs", HintKind.GONE_TREE)]
     for batch in (hints, hints[::-1]):
-        async with world.begun() as bound:
+        async with world.start_mirror() as bound:
             await bound.reconciler.take_hints(batch)
             await bound.reconciler.scan_trees()
         await passed(world)
-        assert (world.served(), world.puts() - sent) == (world.on_disk(), 0)
+        assert (world.searchable_texts(), world.puts() - sent) == (world.on_disk(), 0)
 
 
 @pytest.mark.usefixtures("folding")
@@ -147,7 +147,7 @@ async def test_two_files_differing_only_in_case_stay_two(tmp_path: Path) -> None
     os.link(world.root / "report.md", world.root / "Report.md")
     world.write("Notes.md", "text of notes.md")
     await passed(world)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert len(world.on_disk()) == len(PATHS) + 2
 
 
@@ -159,7 +159,7 @@ async def test_ordinary_events_list_no_folder(tmp_path: Path, monkeypatch: pytes
     world.move("notes.md", "moved.md")
     listed, scandir = list[Any](), os.scandir
     hints = [Hint(f"{name}.md", HintKind.FILE) for name in ("report", "new", "notes", "moved", "plan")]
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
         await bound.reconciler.take_hints(hints)
         world.clock.now += 100

@@ -29,9 +29,9 @@ class ExplainingMemory(MemoryTarget):
 
     async def explain(self, remote_id: str) -> Explanation:
         document = self._base.documents.get(remote_id)
-        if document is None or document.shown is None:
+        if document is None or document.searchable is None:
             raise Rejected(f"no document {remote_id}")
-        return Explanation(3, document.shown.text)
+        return Explanation(3, document.searchable.text)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def explained(world: World, path: str) -> PathExplanation:
     return await read_only_commands.explained(world, path, context)
 
 
-def told(explanation: PathExplanation) -> str:
+def full_text(explanation: PathExplanation) -> str:
     return " ".join((explanation.answer, *explanation.sentences))
 
 
@@ -123,7 +123,7 @@ async def test_after_a_pass_explain_says_why_the_index_differs_from_the_file(
 
 async def test_recent_file_shows_how_long_it_must_be_quiet(world: World) -> None:
     path = world.write("a.md")
-    world.clock.started = path.stat().st_mtime + 0.5
+    world.clock.epoch = path.stat().st_mtime + 0.5
     explanation = await explained(world, "a.md")
     assert "changed 0.5 s ago" in explanation.answer and "1.5 s more without changes" in explanation.answer
     os.utime(path, (9e9, 9e9))
@@ -145,7 +145,7 @@ def refuse_a_change(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "between", "answer", "words"),
+    ("before", "between", "answer_words", "words"),
     [
         (
             refuse,
@@ -158,7 +158,7 @@ def refuse_a_change(world: World) -> None:
     ],
 )
 async def test_rejected_file_shows_the_targets_words_and_a_hint(
-    world: World, before: Change | None, between: Change | None, answer: list[str], words: list[str]
+    world: World, before: Change | None, between: Change | None, answer_words: list[str], words: list[str]
 ) -> None:
     world.write("a b.md", "old")
     for change in (before, between):
@@ -166,8 +166,8 @@ async def test_rejected_file_shows_the_targets_words_and_a_hint(
             change(world)
         await world.once()
     explanation = await explained(world, "a b.md")
-    assert all(word in explanation.answer for word in answer), explanation.answer
-    assert all(word in told(explanation) for word in words)
+    assert all(word in explanation.answer for word in answer_words), explanation.answer
+    assert all(word in full_text(explanation) for word in words)
 
 
 async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
@@ -175,12 +175,12 @@ async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
         world.write(name, text)
     world.write("a.md")
     await world.once()
-    assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
+    assert "At the last scan sub" in full_text(await explained(world, "sub/a.md"))
     world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
     explanation = await explained(world, "a.md")
     assert (
         explanation.answer == "It is searchable."
-        and "Could not query the knowledge base: no route" in told(explanation)
+        and "Could not query the knowledge base: no route" in full_text(explanation)
     )
     assert explanation.to_json()["document"]["trouble"] == "no route"
 
@@ -245,7 +245,7 @@ async def test_missing_mount_is_the_reason(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "size", "kind", "told"),
+    ("path", "size", "kind", "expected"),
     [
         ("a.md", 0, FileKind.FILE, "it is empty"),
         ("a.md", 5, FileKind.SYMLINK, "it is a symlink (not followed)"),
@@ -257,9 +257,9 @@ async def test_missing_mount_is_the_reason(world: World) -> None:
         (".kbsyncignore", 5, FileKind.FILE, "it contains patterns for kbsync"),
     ],
 )
-def test_every_rule_reason_is_a_clause(path: str, size: int, kind: FileKind, told: str) -> None:
+def test_every_rule_reason_is_a_clause(path: str, size: int, kind: FileKind, expected: str) -> None:
     rules = Rules(("*.md", "*.png"), ("b.md",), Limits(extensions=frozenset({"md"}), max_bytes=1000))
-    assert clause(rules.verdict(path, size, kind).reason).startswith(told)
+    assert clause(rules.verdict(path, size, kind).reason).startswith(expected)
 
 
 def test_path_outside_every_mirror_lists_the_mirrors() -> None:
@@ -290,7 +290,7 @@ async def renamed(tmp_path: Path) -> World:
 async def test_refused_rename_is_reported_as_failed_with_reason_and_old_name(
     renamed: World,
 ) -> None:
-    [document] = renamed.base.served(OLD)
+    [document] = renamed.base.searchable(OLD)
     assert renamed.statuses() == {"ready": 3, "failed": 1}
     item = items(renamed)[NEW]
     assert (item["state"], item["document_id"]) == ("failed", document.remote_id)
@@ -300,17 +300,17 @@ async def test_refused_rename_is_reported_as_failed_with_reason_and_old_name(
 async def test_refused_rename_is_sent_once_and_again_on_retry(renamed: World) -> None:
     assert len([request for request in renamed.base.requests if request.op == "put"]) == 5
     renamed.base.faults.clear()
-    renamed.tell("retry")
+    renamed.post_request("retry")
     await renamed.once()
     assert renamed.statuses() == {"ready": 4}
-    assert renamed.served() == renamed.on_disk()
+    assert renamed.searchable_texts() == renamed.on_disk()
 
 
 async def test_restoring_the_old_name_clears_the_failure(renamed: World) -> None:
     renamed.move(NEW, OLD)
     await renamed.once()
     assert renamed.statuses() == {"ready": 4}
-    assert renamed.served() == renamed.on_disk()
+    assert renamed.searchable_texts() == renamed.on_disk()
 
 
 async def test_refused_rename_is_no_failure_where_old_names_are_kept(renamed: World) -> None:

@@ -31,21 +31,21 @@ class BugError(Exception):
 
 
 class Bug:
-    """Breaks a function of kbsync for the next `left` calls."""
+    """Breaks a function of kbsync for the next `remaining` calls."""
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, remaining: int) -> None:
+        self.remaining = remaining
 
-    def put_into(self, monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
-        real = getattr(where, name)
+    def put_into(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        real = getattr(owner, name)
 
         def broken(*args: Any, **kwargs: Any) -> Any:
-            if self.left > 0:
-                self.left -= 1
+            if self.remaining > 0:
+                self.remaining -= 1
                 raise BugError("a line that nobody tested")
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(where, name, broken)
+        monkeypatch.setattr(owner, name, broken)
 
 
 FOR_EVER = 10**9
@@ -77,7 +77,7 @@ async def test_pass_survives_a_temporary_error_and_ends_on_a_permanent_one(
     Bug(times).put_into(monkeypatch, *place)
     end = await world.once()
     if times == 1:
-        assert end.complete and world.served() == world.on_disk()
+        assert end.complete and world.searchable_texts() == world.on_disk()
     else:
         assert not end.complete and "error of kbsync itself" in end.trouble
         assert world.run.halt is not None and world.run.halt.reason == "failing"
@@ -91,10 +91,10 @@ async def test_daemon_reports_that_it_fails_and_recovers_by_itself(
     async with watched(world):
         await until(world, lambda: halts, 300)
         assert halts == ["failing"]
-        bug.left = 0
-        await until(world, lambda: len(world.served()) == 3 and len(halts) == 2, 300)
+        bug.remaining = 0
+        await until(world, lambda: len(world.searchable_texts()) == 3 and len(halts) == 2, 300)
     assert halts == ["failing", ""]
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_job_that_always_fails_delays_no_other_document(
@@ -108,7 +108,7 @@ async def test_job_that_always_fails_delays_no_other_document(
 
     monkeypatch.setattr(MemoryTarget, "put", put)  # an outcome is missing, which no target may do
     end = await world.once()
-    assert {"f0.md", "f2.md"} <= world.served().keys()
+    assert {"f0.md", "f2.md"} <= world.searchable_texts().keys()
     assert end.complete or "error of kbsync itself" in end.trouble
 
 
@@ -148,7 +148,7 @@ async def test_mirror_whose_shutdown_fails_is_watched_again(
         stop = asyncio.Event()
         watching = MirrorLoop(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]
         task = asyncio.create_task(keep_running(world.clock, watching.keep, "mirror"))
-        await until(world, lambda: len(world.served()) == 3, 300)
+        await until(world, lambda: len(world.searchable_texts()) == 3, 300)
         stop.set()
         await asyncio.wait_for(task, 60)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()

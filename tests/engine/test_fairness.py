@@ -68,7 +68,7 @@ class Slots:
         self.turns, self.slots, self.cost = FairTurns(), slots, cost
         self.now = 0.0
         self.time: Counter[Lane] = Counter()
-        self.begun: list[tuple[float, Lane]] = []
+        self.starts: list[tuple[float, Lane]] = []
         self.most: Counter[Lane] = Counter()
         self._ends: list[tuple[float, int, Lane, float, float]] = []
         self._numbers = itertools.count()
@@ -78,7 +78,7 @@ class Slots:
             seconds = self.cost(lane)
             end = (self.now + seconds, next(self._numbers), lane, self.turns.begin(lane), seconds)
             heapq.heappush(self._ends, end)
-            self.begun.append((self.now, lane))
+            self.starts.append((self.now, lane))
             under_way = Counter(one[2] for one in self._ends)
             self.most[lane] = max(self.most[lane], under_way[lane])
 
@@ -120,9 +120,9 @@ def test_every_lane_gets_its_share_of_time(cost: dict[Lane, float], slots: int, 
 def test_idle_lane_accumulates_no_credit() -> None:
     run = Slots(1, lambda _lane: 1.0)
     run.run(10_000.0, [Lane.BACKLOG])
-    begun = len(run.begun)
+    begun = len(run.starts)
     run.run(120.0, [Lane.FRESH, Lane.BACKLOG])
-    after = Counter(lane for _, lane in run.begun[begun:])
+    after = Counter(lane for _, lane in run.starts[begun:])
     assert after[Lane.BACKLOG] == pytest.approx(40, abs=4)
 
 
@@ -138,8 +138,8 @@ class SlowTarget(MemoryTarget):
         for document in documents:
             self.world.sends.append((self.world.clock.now, document.path))
             await self.world.clock.sleep(self.world.seconds(document.path))
-            if (trouble := self.world.trouble(document.path)) is not None:
-                return [trouble]
+            if (error := self.world.error_for(document.path)) is not None:
+                return [error]
         return await super().put(documents)
 
     async def list(self) -> AsyncIterator[Listed]:
@@ -160,11 +160,11 @@ class BusyWorld(World):
         self.looking = 0
         self.sends: list[tuple[float, str]] = []
         self.seconds: Callable[[str], float] = lambda _path: 1.0
-        self.trouble: Callable[[str], Any] = lambda _path: None
+        self.error_for: Callable[[str], Any] = lambda _path: None
 
     @asynccontextmanager
     async def working(self) -> Any:
-        async with self.begun() as bound:
+        async with self.start_mirror() as bound:
             busy = self.clock.busy
             self.clock.busy = lambda: busy() or self.looking > 0
             await bound.compare()
@@ -204,7 +204,7 @@ async def test_hanging_document_uses_at_most_its_share_of_one_slot(
     for number in range(6):
         world.write(f"bad{number}.md", f"{number:03}" + "." * 2 * number)
     world.seconds = lambda path: 60.0 if "bad" in path else 1.0
-    world.trouble = lambda path: Unsure("no answer") if "bad" in path else None
+    world.error_for = lambda path: Unsure("no answer") if "bad" in path else None
     async with world.working():
         await world.clock.sleep(1200.0)
     good = {path for _, path in world.sends if "bad" not in path}
@@ -216,7 +216,7 @@ async def test_hanging_document_uses_at_most_its_share_of_one_slot(
 async def test_refusal_before_a_request_is_not_an_attempt(tmp_path: Path) -> None:
     world = BusyWorld(tmp_path)
     world.write("a.md", "text")
-    world.trouble = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
+    world.error_for = lambda _path: Unavailable("left alone", retry_after=1.0, untried=True)
     async with world.working():
         await world.clock.sleep(60.0)
         row = world.row_of("a.md")
@@ -232,15 +232,15 @@ class SlowAtAll(SlowTarget, RenamingMemory, ReadingMemory):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         for _ in ids:
-            await self.world.asked("delete")
+            await self.world.record_request("delete")
         return await super().delete(ids)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        await self.world.asked("rename")
+        await self.world.record_request("rename")
         await super().rename(remote_id, path, name, mtime)
 
     async def digest(self, remote_id: str) -> str | None:
-        await self.world.asked("read")
+        await self.world.record_request("read")
         return await super().digest(remote_id)
 
 
@@ -255,7 +255,7 @@ class Housekeeping(BusyWorld):
         self.asks: list[str] = []
         self.is_slow = False
 
-    async def asked(self, op: str) -> None:
+    async def record_request(self, op: str) -> None:
         self.asks.append(op)
         if self.is_slow:
             await self.clock.sleep(1.0)
@@ -307,8 +307,8 @@ FOREVER = 1e9
 
 
 @enumerated()
-@pytest.mark.parametrize("how", ["hangs", "down", "backlog"])
-async def test_mirror_with_problems_delays_no_edit_of_another(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("problem", ["hangs", "down", "backlog"])
+async def test_mirror_with_problems_delays_no_edit_of_another(tmp_path: Path, problem: str) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
     world, other = BusyWorld(tmp_path / "one", 2), BusyWorld(tmp_path / "other", 2)
@@ -316,8 +316,8 @@ async def test_mirror_with_problems_delays_no_edit_of_another(tmp_path: Path, ho
     other.settings = replace(other.settings, name="other")
     world.configured = other.configured = ("docs", "other")
     world.write_many(80)
-    world.seconds = lambda _path: FOREVER if how == "hangs" else 1.0
-    world.trouble = lambda _path: Unavailable("no") if how == "down" else None
+    world.seconds = lambda _path: FOREVER if problem == "hangs" else 1.0
+    world.error_for = lambda _path: Unavailable("no") if problem == "down" else None
     async with world.running() as store:
         troubled, well = world.make_run(store), other.make_run(store)
         async with troubled.bind() as down, well.bind() as bound:
@@ -329,7 +329,7 @@ async def test_mirror_with_problems_delays_no_edit_of_another(tmp_path: Path, ho
                 await other.save(bound, f"e{number}.md", f"edit {number}")
                 await world.clock.sleep(20.0)
                 assert other.sent_at(f"e{number}.md")[0] - saved < 0.1
-                assert other.served()[f"e{number}.md"]
+                assert other.searchable_texts()[f"e{number}.md"]
 
 
 async def test_mirror_blocks_only_its_own_threads() -> None:

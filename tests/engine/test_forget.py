@@ -112,13 +112,13 @@ async def test_another_mirror_keeps_its_rows_and_documents(world: World) -> None
 
 async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World) -> None:
     await world.mirrored(5)
-    kept = world.base.served("f2.md")[0].remote_id
+    kept = world.base.searchable("f2.md")[0].remote_id
     world.base.faults.append(Fault("delete", error=lambda: Rejected("locked"), match=kept, times=99))
     with pytest.raises(StillThere, match=r"1 documents could not be deleted: f2\.md \(locked\); 4 were"):
         await forgotten(world)
     assert owned_by_docs(world).documents == 1
     await world.once()  # it continues: deleted documents are sent again
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     world.base.faults[:] = [Fault("delete", error=lambda: Unavailable("no route"), times=99)]
     with pytest.raises(StillThere, match="no route"):
         await forgotten(world)
@@ -141,7 +141,7 @@ async def test_what_was_deleted_before_a_kill_is_noticed_and_sent_again(tmp_path
     left = len(world.base.documents)
     world.base.faults.clear()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert len([request for request in world.base.requests if request.op == "put"]) - sent <= 12 - left
 
 
@@ -188,7 +188,7 @@ async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(
     assert rows_left(world) == {}
     if is_left:
         world.change(set_facts)
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         assert (bound.mirror.id, bound.journal.binding.id) == (1, 1)
         assert bound.journal.timing.lag == 0.0 and bound.journal._times == ""
         rows = await bound.mirror.store.read(

@@ -20,7 +20,7 @@ from kbsync.source.scan import Scan
 from kbsync.state import db, read_only
 from kbsync.state import store as state_store
 from kbsync.state.store import StateStore
-from tests.engine.auditing import audited, begun, verified
+from tests.engine.auditing import audited, start_audits, verified
 from tests.engine.read_only_commands import explained
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
@@ -78,7 +78,7 @@ async def test_hanging_path_lookup_blocks_no_other_mirror(
 
     monkeypatch.setattr(os.path, "realpath", realpath)
     daemon.write("a.md")
-    async with daemon.kept():
+    async with daemon.run_daemon():
         assert daemon.watching is not None
         daemon.watching._next_check = 0.0
         daemon.run.wake.set()
@@ -121,7 +121,7 @@ async def test_scan_cancelled_while_listing_ends_at_once_and_releases_later(
         closing(scan)
         closed.append(scan)
 
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         entered, _ = hold(Scan, "__next__")
         monkeypatch.setattr(Scan, "close", close)
         scanning = asyncio.create_task(bound.reconciler.scan())
@@ -142,7 +142,7 @@ async def test_file_being_read_when_a_send_is_cancelled_is_released(
     world.in_threads = True
     world.write("a.md", "text")
     entered, taken = hold(worker, "copy_stable")
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         await bound.compare()
         await turn_until(entered.is_set)
         ended = asyncio.create_task(bound.stop(grace=0.0))
@@ -234,7 +234,7 @@ async def test_audit_waiting_for_a_dead_mount_does_not_block_state_readers(
         return real(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", open_slowly)
-    async with begun(world) as auditing:
+    async with start_audits(world) as auditing:
         is_hanging.set()
         audit = asyncio.create_task(auditing.audit())
         await turn_until(entered.is_set)

@@ -62,7 +62,7 @@ async def test_hold_and_approver_are_recorded_for_each_document(world: World) ->
     assert events(world)[10:] == [("held", name) for name in names]
     holds = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(MIRROR)])
     for _ in range(2):  # the same approval twice
-        world.tell("approve", holds=holds, by="page")
+        world.post_request("approve", holds=holds, by="page")
     await world.once()
     entries_since = entries(world)[18:]
     assert [(entry.event, entry.path) for entry in entries_since[:8]] == [
@@ -85,7 +85,7 @@ async def test_rename_without_a_target_change_is_recorded(world: World) -> None:
 
 async def test_accepted_folder_replacement_is_recorded(world: World) -> None:
     await world.mirrored(3)
-    world.tell("approve", holds=[], root=True, by="command")
+    world.post_request("approve", holds=[], root=True, by="command")
     await world.once()
     [approved] = entries(world)[3:]
     assert (approved.event, approved.by) == ("approved", "command")
@@ -101,16 +101,16 @@ async def test_unchanged_files_are_not_recorded(world: World) -> None:
 
 
 @enumerated()
-@pytest.mark.parametrize("cut", range(1, 30))
-async def test_kill_neither_loses_nor_invents_an_entry(world: World, cut: int) -> None:
+@pytest.mark.parametrize("boundary", range(1, 30))
+async def test_kill_neither_loses_nor_invents_an_entry(world: World, boundary: int) -> None:
     world.write_many(3)
-    await world.crash(Guillotine(cut), run_once)
+    await world.crash(Guillotine(boundary), run_once)
     world.write("g.md")
     await world.once()
     assert Counter(events(world)) == {("uploaded", path): 1 for path in world.on_disk()}
     world.delete("g.md")
     world.write("f0.md", "changed")
-    await world.crash(Guillotine(cut), run_once)
+    await world.crash(Guillotine(boundary), run_once)
     await world.once()
     assert Counter(events(world)[4:]) == {("deleted", "g.md"): 1, ("replaced", "f0.md"): 1}
 

@@ -28,7 +28,7 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
     """Send a document that the service is still indexing."""
     world = RemoteWorld(tmp_path, vectorize=(LONG, LONG), **settings)
     world.write("a.md", "alpha")
-    async with world.serving(), world.begun() as bound:
+    async with world.serving(), world.start_mirror() as bound:
         await bound.compare()
         while not (rows := world.rows(UploadState.INDEXING)):
             await bound.turn()
@@ -64,10 +64,10 @@ async def test_event_content_is_not_trusted(tmp_path: Path) -> None:
 async def test_events_for_foreign_documents_are_ignored(tmp_path: Path) -> None:
     async with indexing(tmp_path, **NEVER) as (world, bound, row):
         planted = world.plant("others.txt", "of somebody else")
-        requests_before = world.asked()
+        requests_before = world.request_count()
         await bound.hurry([planted, "17", "", "' OR 1=1 --"])
         await world.clock.sleep(5.0)
-        assert world.asked() == requests_before
+        assert world.request_count() == requests_before
         [still] = world.rows(UploadState.INDEXING)
         assert still == row
 
@@ -76,12 +76,12 @@ async def test_flood_of_events_costs_no_more_polls_than_the_shortest_interval(
     tmp_path: Path,
 ) -> None:
     async with indexing(tmp_path, poll_first=10.0, poll_longest=10.0) as (world, bound, row):
-        requests_before, began = world.asked(), world.clock.wall()
+        requests_before, began = world.request_count(), world.clock.wall()
         for _ in range(100):
             await bound.hurry([row.remote_id or ""])
             await world.clock.sleep(0.3)
         seconds = world.clock.wall() - began
-        assert 1 <= world.asked() - requests_before <= seconds / 10.0 + 1
+        assert 1 <= world.request_count() - requests_before <= seconds / 10.0 + 1
 
 
 ROW = replace(lifecycle.accept(SENT, "id", False, timing(0.0)), checked_at=None, due_at=None)

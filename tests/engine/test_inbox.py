@@ -68,7 +68,7 @@ async def test_unusable_message_is_logged_and_dropped(world: World, verb: object
     [line] = [line for line in logs if line["event"] == "message.dropped"]
     assert line["log_level"] == "warning" and line["mirror"] == "docs" and line["reason"], line
     assert messages_left(world) == 0
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_malformed_message_changes_nothing_and_the_next_is_processed(world: World) -> None:
@@ -84,7 +84,7 @@ async def test_malformed_message_changes_nothing_and_the_next_is_processed(world
     insert(world, "explode", "docs", "{}")
     world.approve()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @pytest.mark.parametrize("name", ["nobody", None])
@@ -116,7 +116,7 @@ async def test_message_follows_a_renamed_mirror(world: World) -> None:
     world.settings, world.configured = replace(world.settings, name="notes"), ("notes",)
     await world.once()
     assert messages_left(world) == 0
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_plan_neither_fails_on_nor_drops_a_malformed_message(world: World) -> None:

@@ -40,13 +40,13 @@ def row(state: S, **more: Any) -> Upload:
     return Upload(MARK, values.pop("mirror", 1), 1, "a.md", "a.md", state=state, **values)
 
 
-def others(state: S) -> Upload:
+def others_upload(state: S) -> Upload:
     return row(state, mirror=2)
 
 
-def named(name: str = NAME, size: int | None = SIZE, at: float | None = 1.0) -> Listed:
-    """Return a row of a target without marks. `at`: its creation, in seconds after the request."""
-    return Listed("7", name, size, None if at is None else SENT + at)
+def named(name: str = NAME, size: int | None = SIZE, created_after: float | None = 1.0) -> Listed:
+    """Return a row of a target without marks. `created_after`: its creation, in seconds after the request."""
+    return Listed("7", name, size, None if created_after is None else SENT + created_after)
 
 
 def marked(number: int | None = MARK, digest: str = DIGEST, path: str | None = "a.md") -> Listed:
@@ -58,7 +58,7 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
 
 
 @pytest.mark.parametrize(
-    ("limits", "listed", "holders", "candidates", "whose"),
+    ("limits", "listed", "holders", "candidates", "owner"),
     [
         # Rows have its id: the row that needs it most decides.
         (TAGGED, named(), [SERVES], [], Whose.ROW),
@@ -72,10 +72,10 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (TAGGED, named(), [GONE, SERVES], [], Whose.ROW),
         (TAGGED, named(), [row(S.ADOPTING)], [], Whose.PATH),
         (MARKS, marked(), [row(S.ADOPTING, phase=Phase.MARKED)], [], Whose.ENDED),
-        (TAGGED, named(), [others(S.SERVING)], [], Whose.OTHERS),
-        (TAGGED, named(), [others(S.GONE)], [], Whose.OTHERS),
-        (TAGGED, named(), [others(S.SERVING), GONE], [], Whose.OTHERS),
-        (TAGGED, named(), [others(S.GONE), GONE], [], Whose.ENDED),
+        (TAGGED, named(), [others_upload(S.SERVING)], [], Whose.OTHERS),
+        (TAGGED, named(), [others_upload(S.GONE)], [], Whose.OTHERS),
+        (TAGGED, named(), [others_upload(S.SERVING), GONE], [], Whose.OTHERS),
+        (TAGGED, named(), [others_upload(S.GONE), GONE], [], Whose.ENDED),
         # It has the name and length of an open upload, and no row has its id.
         (TAGGED, named(), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(), [], [row(S.SENDING)], Whose.OPEN),
@@ -84,9 +84,9 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (TAGGED, named(NAME.replace(".md", "(1).md")), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(size=None), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(size=8), [], [UNSURE], Whose.PATH),
-        (TAGGED, named(at=None), [], [UNSURE], Whose.OPEN),
-        (TAGGED, named(at=-200.0), [], [UNSURE], Whose.OPEN),
-        (TAGGED, named(at=-300.0), [], [UNSURE], Whose.PATH),
+        (TAGGED, named(created_after=None), [], [UNSURE], Whose.OPEN),
+        (TAGGED, named(created_after=-200.0), [], [UNSURE], Whose.OPEN),
+        (TAGGED, named(created_after=-300.0), [], [UNSURE], Whose.PATH),
         (TAGGED, named(), [SERVES], [UNSURE], Whose.ROW),
         (TAGGED, named(), [GONE], [UNSURE], Whose.ENDED),
         (IDS_RETURN, named(), [GONE], [UNSURE], Whose.OPEN),
@@ -98,13 +98,13 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (MARKS, marked(), [], [LOST], Whose.MARK),
         (MARKS, marked(), [SERVES], [UNSURE], Whose.OPEN),  # updated in place
         (MARKS, marked(digest=OTHER), [], [UNSURE], Whose.PATH),
-        (MARKS, marked(), [], [others(S.UNSURE)], Whose.PATH),
+        (MARKS, marked(), [], [others_upload(S.UNSURE)], Whose.PATH),
         (MARKS, marked(), [], [row(S.DROPPED)], Whose.MARK),
         (MARKS, marked(path=None), [], [row(S.DROPPED)], Whose.MARK),
         (MARKS, marked(), [], [row(S.SERVING, remote_id="6")], Whose.MARK),
         (MARKS, marked(), [SERVES], [SERVES], Whose.ROW),
         (EMBEDDED, marked(), [], [], Whose.MARK),
-        (EMBEDDED, marked(), [others(S.SERVING)], [], Whose.MARK),
+        (EMBEDDED, marked(), [others_upload(S.SERVING)], [], Whose.MARK),
         # No row decides: its mark or its name may.
         (MARKS, marked(), [], [], Whose.PATH),
         (MARKS, marked(None), [], [], Whose.PATH),
@@ -116,17 +116,17 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
     ],
 )
 def test_owner_of_a_listed_document(
-    limits: Limits, listed: Listed, holders: Sequence[Upload], candidates: Sequence[Upload], whose: Whose
+    limits: Limits, listed: Listed, holders: Sequence[Upload], candidates: Sequence[Upload], owner: Whose
 ) -> None:
     claim = identify(binding_with(limits), listed, holders, candidates, trusts_times=True)
-    assert claim.whose is whose
-    assert claim.path == ("" if whose in (Whose.FOREIGN, Whose.OTHERS) else "a.md")
-    is_open = whose is Whose.OPEN or (whose is Whose.MARK and LOST in candidates)
+    assert claim.whose is owner
+    assert claim.path == ("" if owner in (Whose.FOREIGN, Whose.OTHERS) else "a.md")
+    is_open = owner is Whose.OPEN or (owner is Whose.MARK and LOST in candidates)
     assert claim.uploads == (tuple(candidates) if is_open else ())
 
 
 def test_unreliable_time_disproves_nothing() -> None:
-    claim = identify(binding_with(TAGGED), named(at=-300.0), candidates=[UNSURE])
+    claim = identify(binding_with(TAGGED), named(created_after=-300.0), candidates=[UNSURE])
     assert claim.whose is Whose.OPEN
 
 
@@ -137,11 +137,11 @@ LINK = ("HTTPS://Example.org:443/guides/faq.pdf", ("HTTPS://Example.org:443/guid
 
 
 @pytest.mark.parametrize(
-    ("name", "addresses", "at", "verdict"),
+    ("name", "addresses", "created_after", "expected"),
     [
-        *((ADDRESS, (ADDRESS,), at, "seen") for at in (0.0, -4.0, 100.0)),
-        *((ADDRESS, (ADDRESS,), at, "doubt") for at in (-60.0, 600.0, None)),
-        *((ADDRESS, (ADDRESS,), at, "neither") for at in (-600.0, 3600.0)),
+        *((ADDRESS, (ADDRESS,), created_after, "seen") for created_after in (0.0, -4.0, 100.0)),
+        *((ADDRESS, (ADDRESS,), created_after, "doubt") for created_after in (-60.0, 600.0, None)),
+        *((ADDRESS, (ADDRESS,), created_after, "neither") for created_after in (-600.0, 3600.0)),
         (*LINK, 0.0, "seen"),
         ("Welcome", (ADDRESS,), 0.0, "seen"),
         ("Welcome", ("https://cdn.example/knowledge/1.html?q-sign=1",), 0.0, "doubt"),
@@ -153,10 +153,12 @@ LINK = ("HTTPS://Example.org:443/guides/faq.pdf", ("HTTPS://Example.org:443/guid
     ],
 )
 def test_address_and_time_prove_a_link_document_and_names_separate_it_from_files(
-    name: str, addresses: tuple[str, ...], at: float | None, verdict: str
+    name: str, addresses: tuple[str, ...], created_after: float | None, expected: str
 ) -> None:
-    """`at`: its creation, in seconds after the request."""
+    """`created_after`: its creation, in seconds after the request."""
     page = row(S.UNSURE, name=ADDRESS, digest="")
-    listed = Listed("7", name, created=None if at is None else SENT + at, addresses=addresses)
+    listed = Listed(
+        "7", name, created=None if created_after is None else SENT + created_after, addresses=addresses
+    )
     claim = identify(binding_with(TAGGED), listed, candidates=[page], trusts_times=True)
-    assert ("seen" if claim.uploads else "doubt" if claim.doubts else "neither") == verdict
+    assert ("seen" if claim.uploads else "doubt" if claim.doubts else "neither") == expected

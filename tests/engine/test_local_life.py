@@ -22,22 +22,22 @@ def place(tmp_path: Path) -> Place:
     place.configure()
     for i in range(6):
         place.write(f"f{i}.md", f"# Title {i}\n\nThe text of number{i}.\n")
-    assert sent(place) == 6
+    assert count_created(place) == 6
     return place
 
 
-def sent(place: Place) -> int:
+def count_created(place: Place) -> int:
     """Return the number of documents that a pass creates; all files are searchable after it."""
     ran = place.run("--once", "--json")
     [mirror] = ran.json["mirrors"]
     assert (ran.code, mirror["documents"]["ready"]) == (0, len(list(place.docs.iterdir()))), ran.err
-    assert place.found("number3")[0] == "f3.md"
+    assert place.search("number3")[0] == "f3.md"
     return int(ran.json["uploaded"] + ran.json["replaced"])
 
 
 def test_renamed_mirror_uploads_nothing_and_is_searchable_under_its_new_name(place: Place) -> None:
     rename_mirror(place, "manual")
-    assert sent(place) == 0
+    assert count_created(place) == 0
     assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
 
 
@@ -71,7 +71,7 @@ def test_mirror_rename_survives_a_kill_anywhere(place: Place, is_renamed: bool, 
     assert killed.returncode == 137
     place.config.write_text(before)
     rename_mirror(place, last_name)
-    assert sent(place) == 0
+    assert count_created(place) == 0
     assert [p.name for p in (place.state / "kb").iterdir()] == [last_name]
 
 
@@ -90,7 +90,7 @@ def test_failed_base_rename_is_reported_and_documents_are_kept(
     base = place.state / "kb" / "handbook"
     assert f"cannot rename {base} to manual: device or resource busy" in ran.words
     assert [p.name for p in (place.state / "kb").iterdir()] == ["handbook"]
-    assert sent(place) == 0
+    assert count_created(place) == 0
     assert [p.name for p in (place.state / "kb").iterdir()] == ["manual"]
 
 
@@ -100,12 +100,12 @@ def test_moved_folder_with_equal_content_uploads_nothing(place: Place) -> None:
     shutil.rmtree(place.docs)
     place.docs = moved
     place.configure()
-    assert sent(place) == 0
+    assert count_created(place) == 0
 
 
 def test_lost_index_is_rebuilt_immediately(place: Place) -> None:
     shutil.rmtree(place.state / "kb")
-    assert sent(place) == 6
+    assert count_created(place) == 6
 
 
 @long
@@ -116,24 +116,24 @@ def test_damaged_index_is_rebuilt_immediately(place: Place) -> None:
     index.write_bytes(raw)
     for suffix in ("-wal", "-shm"):
         index.with_name(index.name + suffix).unlink()
-    assert sent(place) == 6
+    assert count_created(place) == 6
     assert list(index.parent.glob("*.damaged-*"))
     (place.docs / "f5.md").unlink()
-    assert sent(place) == 0
+    assert count_created(place) == 0
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold deleted documents
 
 
 def test_restored_knowledge_base_has_each_document_once(place: Place) -> None:
     base, away = place.state / "kb" / "handbook", place.home / "away"
     base.rename(away)
-    assert sent(place) == 6
+    assert count_created(place) == 6
     place.write("f1.md", "# Title 1\n\nAnother text.\n")
     (place.docs / "f2.md").unlink()
-    sent(place)
+    count_created(place)
     shutil.rmtree(base)
     away.rename(base)
-    assert sent(place) == 1
-    assert sorted(place.found("text")) == ["f0.md", "f1.md", "f3.md", "f4.md", "f5.md"]
+    assert count_created(place) == 1
+    assert sorted(place.search("text")) == ["f0.md", "f1.md", "f3.md", "f4.md", "f5.md"]
     assert place.run("verify").code == 0
 
 
@@ -142,10 +142,10 @@ def test_pass_after_restoring_an_older_base_leaves_nothing_stale(place: Place) -
     shutil.copytree(base, backup)
     for name in ("f1.md", "f4.md"):
         place.write(name, "# Title\n\nAnother text.\n")
-        sent(place)
+        count_created(place)
     (place.docs / "f2.md").unlink()
-    sent(place)
+    count_created(place)
     shutil.rmtree(base)
     backup.rename(base)
-    assert sent(place) == 2
+    assert count_created(place) == 2
     assert place.run("verify").code == 0

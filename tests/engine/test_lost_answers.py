@@ -22,7 +22,7 @@ HOUR = 3600.0
 FOR_EVER = 1_000_000
 
 
-def lost(match: str | None = None) -> Fault:
+def lost_answer(match: str | None = None) -> Fault:
     return Fault("put", error=lambda: Unsure("connection reset"), match=match, times=FOR_EVER)
 
 
@@ -47,35 +47,35 @@ async def test_document_whose_answers_get_lost_fails_after_bounded_attempts(list
     world = listed
     await world.mirrored(2)
     world.write("bad.md", "its answers get lost")
-    world.base.faults.append(lost("bad.md"))
+    world.base.faults.append(lost_answer("bad.md"))
     sent = world.requests("put")
     await passes(world, 6)
     assert world.requests("put") - sent == MOST_LOSSES
     assert world.statuses() == {"ready": 2, "failed": 1}
     [failed] = world.rows(UploadState.FAILED)
     assert "connection reset" in failed.reason and "kbsync retry" in failed.reason
-    assert world.served().keys() == {"f0.md", "f1.md"}
+    assert world.searchable_texts().keys() == {"f0.md", "f1.md"}
 
 
 @long
-@pytest.mark.parametrize("how", ["retry", "edit"])
-async def test_retry_and_edit_reset_the_attempts(listed: World, how: str) -> None:
+@pytest.mark.parametrize("action", ["retry", "edit"])
+async def test_retry_and_edit_reset_the_attempts(listed: World, action: str) -> None:
     world = listed
     world.write("bad.md", "its answers get lost")
-    world.base.faults.append(lost("bad.md"))
+    world.base.faults.append(lost_answer("bad.md"))
     await passes(world, 6)
     sent = world.requests("put")
-    if how == "retry":
-        world.tell("retry", paths=["bad.md"])
+    if action == "retry":
+        world.post_request("retry", paths=["bad.md"])
     else:
         world.write("bad.md", "edited")
     await passes(world, 6)
     assert world.requests("put") - sent == MOST_LOSSES
     assert world.statuses() == {"failed": 1}
     world.base.faults.clear()
-    world.tell("retry", paths=None)
+    world.post_request("retry", paths=None)
     await passes(world, 1)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @long
@@ -84,9 +84,9 @@ async def test_old_version_serves_while_answers_of_the_new_one_get_lost(listed: 
     world.write("bad.md", "old")
     await world.once()
     world.write("bad.md", "new")
-    world.base.faults.append(lost("bad.md"))
+    world.base.faults.append(lost_answer("bad.md"))
     await passes(world, 6)
-    assert world.served() == {"bad.md": "old"} and world.statuses() == {"failed": 1}
+    assert world.searchable_texts() == {"bad.md": "old"} and world.statuses() == {"failed": 1}
 
 
 @long
@@ -100,7 +100,7 @@ async def test_late_upload_replaces_the_one_that_failed(world: World) -> None:
     await passes(world, 6)
     assert world.statuses() == {"failed": 1}
     await passes(world, 40)
-    assert world.served() == world.on_disk() and world.statuses() == {"ready": 1}
+    assert world.searchable_texts() == world.on_disk() and world.statuses() == {"ready": 1}
 
 
 @long
@@ -154,13 +154,13 @@ async def kill_at(world: World, path: str) -> None:
 async def test_unreachable_target_uses_no_attempts(listed: World) -> None:
     world = listed
     world.write("a.md")
-    world.base.faults += [lost(), down("list")]
+    world.base.faults += [lost_answer(), down("list")]
     await passes(world, 5)
     world.base.faults[:] = [down("put"), down("list")]
     await passes(world, 6)
     world.base.faults.clear()
     await passes(world, 1)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @long
@@ -172,18 +172,18 @@ async def test_target_that_answers_no_upload_uses_no_attempts(
     """
     world = listed
     world.write_many(6)
-    world.base.faults.append(lost())
+    world.base.faults.append(lost_answer())
     await keep_at_it(world, 1300.0)
     assert world.requests("put") > 6 * MOST_LOSSES
     assert world.statuses() == {"pending": 6}
     world.base.faults.clear()
     await passes(world, 1)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def keep_at_it(world: World, seconds: float) -> None:
     """Run one process for this long."""
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         await bound.compare()
         await bound.turn()
         await world.clock.sleep(seconds)
@@ -199,7 +199,7 @@ async def test_restart_uses_no_attempts(listed: World) -> None:
     assert world.requests("put") > MOST_LOSSES
     world.base.faults.clear()
     await passes(world, 1)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @long
@@ -207,7 +207,7 @@ async def test_unwritable_state_uses_no_attempts(world: World) -> None:
     """The outcome of an upload can't be recorded: that is no document's fault."""
     world.write("a.md")
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), times=20))
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         store, failed_at = bound.mirror.store, 0
         write = store.write
 
@@ -223,4 +223,4 @@ async def test_unwritable_state_uses_no_attempts(world: World) -> None:
         await bound.turn()
         await world.clock.sleep(12 * HOUR)
     assert world.requests("put") > MOST_LOSSES
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()

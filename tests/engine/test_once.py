@@ -37,7 +37,7 @@ async def test_second_pass_over_a_mirrored_folder_sends_nothing(world: World) ->
     world.write_many(20)
     world.write("sub/deep/a.md", "deep")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     sent = world.puts()
     requests = len(world.base.requests)
     await world.once()
@@ -79,7 +79,7 @@ async def test_file_missed_before_a_crash_is_requested_again(world: World) -> No
 
     world.change(end_while_missed)
     await world.once()
-    assert world.served() == {"a.md": "text"}
+    assert world.searchable_texts() == {"a.md": "text"}
 
 
 @pytest.mark.parametrize("has_failed", [False, True])
@@ -96,7 +96,7 @@ async def test_documents_of_a_lost_state_count_once_found(tmp_path: Path, has_fa
     world.base.observers.append(lambda _base: before.append(world.statuses()))
     await world.once()
     assert before[-1] == {"indexing": 1}  # when the base made it searchable
-    assert (world.statuses(), world.served(), world.puts()) == ({"ready": 1}, {"a.md": "text"}, 1)
+    assert (world.statuses(), world.searchable_texts(), world.puts()) == ({"ready": 1}, {"a.md": "text"}, 1)
 
 
 async def test_held_file_restored_but_deselected_is_deleted_on_approval(world: World) -> None:
@@ -106,7 +106,7 @@ async def test_held_file_restored_but_deselected_is_deleted_on_approval(world: W
         world.write(path, text)
     world.approve()
     await world.once()
-    assert world.served() == {}
+    assert world.searchable_texts() == {}
 
 
 async def test_excluded_unreadable_file_is_deleted(world: World) -> None:
@@ -115,10 +115,10 @@ async def test_excluded_unreadable_file_is_deleted(world: World) -> None:
     world.write("d/a.md")
     await world.once()
     world.change(lambda tx: tx.entries.set_presence(world.run.id, "d/a.md", Presence.UNKNOWN))
-    assert "d/a.md" in world.served()
+    assert "d/a.md" in world.searchable_texts()
     world.settings = replace(world.settings, exclude=("d/",))
     await world.once()
-    assert "d/a.md" not in world.served()
+    assert "d/a.md" not in world.searchable_texts()
     assert world.statuses()["ready"] == 9
 
 
@@ -128,14 +128,14 @@ async def test_held_file_briefly_restored_is_deleted_on_approval(world: World) -
     world.approve()
     world.change(lambda tx: tx.entries.doubt(world.run.id, "f0.md"))
     await world.once()
-    assert world.served() == {}
+    assert world.searchable_texts() == {}
 
 
 async def test_rename_leaves_no_gap_and_uploads_at_most_once(world: World) -> None:
     await world.mirrored(8)
     world.move("f1.md", "sub/renamed.md")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     renames = issubclass(world.target_type, RenamingMemory)
     assert world.puts() + len(world.base.effects_of("update")) == (8 if renames else 9)
 
@@ -149,11 +149,11 @@ async def test_rename_during_a_lost_state_leaves_no_gap(tmp_path: Path, limits: 
     world.move("f0.md", "renamed.md")
     was_found: list[bool] = []
     world.base.observers.append(
-        lambda base: was_found.append(bool({"f0.md", "renamed.md"} & base.shown().keys()))
+        lambda base: was_found.append(bool({"f0.md", "renamed.md"} & base.searchable_texts().keys()))
     )
     await world.once()
     assert all(was_found)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_unrenamable_document_is_recreated_without_a_gap(tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ async def test_unrenamable_document_is_recreated_without_a_gap(tmp_path: Path) -
     world.move("f1.md", "sub/renamed.md")
     was_found = list[bool]()
     world.base.observers.append(
-        lambda base: was_found.append(bool({"f1.md", "sub/renamed.md"} & base.shown().keys()))
+        lambda base: was_found.append(bool({"f1.md", "sub/renamed.md"} & base.searchable_texts().keys()))
     )
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 9
     assert len([request for request in world.base.requests if request.op == "rename"]) == 1
     assert was_found and all(was_found)
@@ -192,16 +192,16 @@ async def test_attempts_before_a_retry_do_not_count_after_it(world: World) -> No
     world.write_many(1)
     again = "reembed" if issubclass(world.target_type, Reembeds) else "put"
     await world.crash(Guillotine(upon=[f"{again} start"] * 3))
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_emptied_file_counts_as_deleted(world: World) -> None:
     await world.mirrored(10)
     world.write("f1.md", "")
     await world.once()
-    assert "f1.md" not in world.served()
+    assert "f1.md" not in world.searchable_texts()
     assert world.statuses() == {"ready": 9, "skipped": 1}
 
 
@@ -212,7 +212,7 @@ async def test_narrowed_selection_deletes_under_the_hold_rule(world: World) -> N
     await world.once()
     world.write(".kbsyncignore", "drafts/\n")
     await world.once()
-    assert "drafts/d.md" not in world.served()
+    assert "drafts/d.md" not in world.searchable_texts()
     world.write(".kbsyncignore", "f[0-3].md\ndrafts/\n")
     world.delete("f4.md", "f5.md")  # kbsync decides about all deletions of a pass together
     await world.once()
@@ -221,16 +221,16 @@ async def test_narrowed_selection_deletes_under_the_hold_rule(world: World) -> N
     world.write("f4.md", "text of f4")
     world.write("f5.md", "text of f5")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 12  # drafts/d.md was really deleted
 
 
 async def test_new_file_that_vanishes_between_passes_blocks_nothing(world: World) -> None:
-    world.clock.started -= 1000.0  # the machine's own time: what was just written is racy
+    world.clock.epoch -= 1000.0  # the machine's own time: what was just written is racy
     await world.mirrored(4)
     world.delete("f1.md")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ async def test_late_update_does_not_release_a_held_deletion(tmp_path: Path) -> N
     assert world.statuses() == {"held": 8, "ready": 1}
     world.approve()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @enumerated()
@@ -281,15 +281,15 @@ async def test_deletion_approval_unused_for_a_week_expires(world: World) -> None
     await only_approved(world)
     world.clock.now += 8 * 86400
     await world.once()
-    assert len(world.served()) == 20
+    assert len(world.searchable_texts()) == 20
     world.approve()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def only_approved(world: World) -> None:
     """The program reads the message, and is killed before it acts on it."""
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         await bound.inbox.carry_out()
 
 
@@ -300,7 +300,7 @@ async def test_file_no_longer_accepted_by_an_upgrade_keeps_its_document(world: W
     world.limits = replace(world.limits, extensions=world.limits.extensions - {"txt"})
     await world.once()
     await world.once()
-    assert world.served()["old.txt"] == "taken once"
+    assert world.searchable_texts()["old.txt"] == "taken once"
     assert world.base.effects_of("delete") == []
 
 
@@ -312,7 +312,7 @@ async def test_file_restored_before_an_approval_runs_is_still_held(world: World)
     await world.once()
     world.approve()
     world.write("f0.md", "back")
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         binding = bound.journal.binding
         await bound.inbox.carry_out()
         assert await bound.deletions.run_approved() == 5
@@ -321,7 +321,7 @@ async def test_file_restored_before_an_approval_runs_is_still_held(world: World)
         )
         assert [row.state for row in rows] == [UploadState.HELD]
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @enumerated()
@@ -329,10 +329,10 @@ async def test_held_document_missing_from_the_base_needs_no_approval(world: Worl
     await world.mirrored(20)
     world.delete_many(12)
     await world.once()
-    lost = [world.base.served(f"f{number}.md")[0].remote_id for number in range(12)]
+    lost = [world.base.searchable(f"f{number}.md")[0].remote_id for number in range(12)]
     for remote_id in lost:
         world.base.lose(remote_id)
-    world.tell("repair", missing=lost)
+    world.post_request("repair", missing=lost)
     await world.once()
     assert world.statuses() == {"ready": 8}
     assert world.look_up(lambda tx: list(tx.holds.current(world.run.id))) == []
@@ -341,7 +341,7 @@ async def test_held_document_missing_from_the_base_needs_no_approval(world: Worl
 @enumerated()
 async def test_refilled_file_keeps_its_document(world: World) -> None:
     await world.mirrored(10)
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         world.write("f4.md", "")
         await bound.compare()
         assert weighed(world) == ["f4.md"]
@@ -351,9 +351,9 @@ async def test_refilled_file_keeps_its_document(world: World) -> None:
             await bound.compare()
             await bound.turn()
             await world.clock.sleep(0.5)
-            assert "f4.md" in world.served()
+            assert "f4.md" in world.searchable_texts()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 def weighed(world: World) -> list[str]:
@@ -372,27 +372,27 @@ async def test_folder_replaced_between_two_checks_proves_nothing_missing(
     world.delete("f0.md")
     away, real = world.root.with_name("away"), deletions.stat_exactly
 
-    def look_into_another(root: Path, *of: Any, **how: Any) -> list[tuple[str, PathStat]]:
+    def look_into_another(root: Path, *args: Any, **options: Any) -> list[tuple[str, PathStat]]:
         root.rename(away)
         root.mkdir()
-        result = real(root, *of, **how)
+        result = real(root, *args, **options)
         root.rmdir()
         away.rename(root)
         return result
 
     monkeypatch.setattr(deletions, "stat_exactly", look_into_another)
     await world.once()
-    assert "f0.md" in world.served()
+    assert "f0.md" in world.searchable_texts()
     monkeypatch.undo()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 # -- which batches of deletions need approval --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("batch", "executed", "serving", "held"),
+    ("batch", "executed", "serving", "is_held"),
     [
         (0, 0, 10, False),
         (1, 0, 10, False),
@@ -410,8 +410,8 @@ async def test_folder_replaced_between_two_checks_proves_nothing_missing(
         (2, 0, 3, False),
     ],
 )
-def test_mass_deletion_needs_approval(batch: int, executed: int, serving: int, held: bool) -> None:
-    assert must_hold(batch, executed, serving, DeletionLimits()) is held
+def test_mass_deletion_needs_approval(batch: int, executed: int, serving: int, is_held: bool) -> None:
+    assert must_hold(batch, executed, serving, DeletionLimits()) is is_held
 
 
 # -- another knowledge base ------------------------------------------------------------------------------
@@ -425,7 +425,7 @@ async def turned_away(world: World) -> MemoryBase:
     first, world.base = world.base, MemoryBase(clock=world.clock.wall)
     world.base.id = "another"
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     return first
 
 
@@ -436,7 +436,7 @@ async def test_file_may_reuse_the_name_of_a_document_left_behind(tmp_path: Path)
     await world.once()
     world.move("x.md", "y.md")
     assert (await world.once()).complete
-    assert world.served() == world.on_disk() == {"y.md": "text of x", "z.md": "text of z"}
+    assert world.searchable_texts() == world.on_disk() == {"y.md": "text of x", "z.md": "text of z"}
 
 
 async def test_deletions_made_meanwhile_apply_to_a_reused_base(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ async def test_deletions_made_meanwhile_apply_to_a_reused_base(tmp_path: Path) -
     await world.once()
     world.base = first
     assert (await world.once()).complete
-    assert world.served() == world.on_disk() == {"x2.md": "text of x", "z.md": "text of z, changed"}
+    assert world.searchable_texts() == world.on_disk() == {"x2.md": "text of x", "z.md": "text of z, changed"}
 
 
 async def held_in_one_of_two(tmp_path: Path) -> tuple[World, MemoryBase]:
@@ -468,8 +468,8 @@ async def test_deletions_in_one_base_need_no_approval_in_another(tmp_path: Path)
     world, first = await held_in_one_of_two(tmp_path)
     assert (await world.once()).complete
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
-    assert world.served() == world.on_disk()
-    assert first.served("f3.md")
+    assert world.searchable_texts() == world.on_disk()
+    assert first.searchable("f3.md")
 
 
 @pytest.mark.parametrize("approves", [False, True])
@@ -482,10 +482,10 @@ async def test_held_deletion_waits_again_when_its_base_is_reused(tmp_path: Path,
     world.base = first
     await world.once()
     assert world.statuses() == {"held": 1, "ready": 9}
-    assert world.base.served("f3.md")
+    assert world.base.searchable("f3.md")
     world.approve()
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.statuses() == {"ready": 9}
 
 
@@ -498,7 +498,7 @@ async def test_held_deletion_taken_over_by_another_mirror_waits_for_approval(
     world.base, world.configured = first, ("notes",)
     await world.once()
     assert world.statuses() == {"held": 1, "ready": 9}
-    assert world.base.served("f3.md")
+    assert world.base.searchable("f3.md")
 
 
 async def test_held_deletion_of_a_renamed_mirror_waits_for_approval(tmp_path: Path) -> None:
@@ -521,7 +521,7 @@ async def first_is_found(tmp_path: Path, request: pytest.FixtureRequest) -> Worl
     await world.crash(Guillotine(upon=request.param))
     world.breaches.clear()
     world.clock.now += 60
-    assert world.served() == {"a.md": "first"}
+    assert world.searchable_texts() == {"a.md": "first"}
     return world
 
 
@@ -530,10 +530,12 @@ async def test_first_version_is_searchable_until_the_next_one_is(first_is_found:
     world.write("a.md", "second")
     world.base.faults = [Fault("status", error=Unavailable("down"))]  # the edit is seen before the poll
     results: list[bool] = []
-    world.base.observers.append(lambda base: results.append(any(d.shown for d in base._documents.values())))
+    world.base.observers.append(
+        lambda base: results.append(any(d.searchable for d in base._documents.values()))
+    )
     await world.once()
     assert all(results)
-    assert world.served() == {"a.md": "second"}
+    assert world.searchable_texts() == {"a.md": "second"}
     assert world.statuses() == {"ready": 1}
 
 
@@ -543,5 +545,5 @@ async def test_first_version_serves_when_the_next_one_fails(first_is_found: Worl
     world.write("a.md", "second")
     world.base.behaviour.failures = [Failure(lambda one: one.digest.startswith("16367aac"), times=99)]
     await world.once()
-    assert world.served() == {"a.md": "first"}
+    assert world.searchable_texts() == {"a.md": "first"}
     assert world.statuses() == {"failed": 1}

@@ -29,16 +29,16 @@ async def test_approval_covers_only_what_was_listed(world: World) -> None:
     world.delete_many(9, start=8)
     await world.once()
     assert world.statuses() == {"held": 17, "ready": 13}
-    world.tell("approve", holds=[hold_id.id])
+    world.post_request("approve", holds=[hold_id.id])
     await world.once()
     assert world.statuses() == {"held": 9, "ready": 13}
-    assert set(world.base.shown()) == {f"f{number}.md" for number in range(8, 30)}
+    assert set(world.base.searchable_texts()) == {f"f{number}.md" for number in range(8, 30)}
 
 
 async def test_file_restored_before_its_deletion_keeps_its_document(world: World) -> None:
     await world.mirrored(10)
     aside = world.root.parent / "aside.md"
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         bound.working.cancel()  # as after a halt: nothing is sent
         (world.root / "f3.md").rename(aside)
         await bound.compare()
@@ -49,7 +49,7 @@ async def test_file_restored_before_its_deletion_keeps_its_document(world: World
         assert world.row_of("f3.md").state.name == "RETIRING"
     aside.rename(world.root / "f3.md")
     sent = world.puts()
-    async with world.begun():  # before the folder is scanned
+    async with world.start_mirror():  # before the folder is scanned
         await world.clock.sleep(5.0)
     await world.once()
     assert world.base.effects_of("delete") == []

@@ -124,7 +124,7 @@ async def test_files_restored_after_a_kill_leave_no_question(
             world.write(f"f{n}.md", f"text of f{n}")
         await world.once()
         assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []  # noqa: B023
-        assert world.served() == world.on_disk()
+        assert world.searchable_texts() == world.on_disk()
 
 
 async def test_held_deletion_stays_in_its_question_when_another_version_serves(world: World) -> None:
@@ -167,7 +167,7 @@ async def test_many_failures_are_retried_in_batches(world: World, largest: list[
     assert world.statuses() == {"failed": MANY, "ready": 2 * MANY}
     world.base.faults.clear()
     largest.append(0)
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
     assert world.statuses() == {"ready": 3 * MANY}
     assert max(largest) <= 2 * SMALL
@@ -208,7 +208,7 @@ async def test_many_unreadable_files_are_reread_in_batches(
 
     monkeypatch.setattr(Reconciler, "take_hints", take_counted)
     monkeypatch.setattr(Entries, "unread", unread_counted)
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         await bound.compare()
         unreadable.clear()
         await bound.mirror.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
@@ -249,36 +249,36 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
     return world
 
 
-@pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
-async def test_daemon_reads_slow_files_briefly_before_others_get_a_turn(slow: SlowDisk, how: str) -> None:
+@pytest.mark.parametrize("trigger", ["scan", "hints", "quiet"])
+async def test_daemon_reads_slow_files_briefly_before_others_get_a_turn(slow: SlowDisk, trigger: str) -> None:
     slow.seconds = 0.1
-    await take(slow, how, 40)
+    await take(slow, trigger, 40)
     assert max(slow.reads) <= PAGE_SECONDS / slow.seconds + 1
-    assert slow.served() == slow.on_disk()
+    assert slow.searchable_texts() == slow.on_disk()
 
 
-@pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
+@pytest.mark.parametrize("trigger", ["scan", "hints", "quiet"])
 async def test_files_are_read_in_batches_of_bytes(
-    slow: SlowDisk, how: str, monkeypatch: pytest.MonkeyPatch
+    slow: SlowDisk, trigger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "PAGE_BYTES", 100)
-    await take(slow, how, 40)
+    await take(slow, trigger, 40)
     assert max(slow.bytes) <= 100 + len("text of f10")
-    assert slow.served() == slow.on_disk()
+    assert slow.searchable_texts() == slow.on_disk()
 
 
-async def take(world: SlowDisk, how: str, files: int) -> None:
+async def take(world: SlowDisk, trigger: str, files: int) -> None:
     """Add files to the folder of a daemon: found by a scan, by events, or when they settle."""
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         await bound.compare()
         world.write_many(files)
         hints = [Hint(f"f{number}.md", HintKind.FILE) for number in range(files)]
-        if how == "quiet":
+        if trigger == "quiet":
             for path in world.root.iterdir():
                 os.utime(path, (world.clock.wall(), world.clock.wall()))
-        if how == "scan":
+        if trigger == "scan":
             await bound.compare()
-        while hints and how != "scan":
+        while hints and trigger != "scan":
             hints = await bound.reconciler.take_hints(hints)
         for _ in range(60):
             await bound.turn()

@@ -52,7 +52,7 @@ async def test_pass_over_a_paused_mirror_sends_no_request_and_changes_nothing(wo
     assert (end.complete, len(world.base.requests), rows_of(world)) == (False, before, rows)
     resume(world)
     assert (await world.once()).complete
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_pause_ends_on_time_without_a_process(world: World) -> None:
@@ -63,7 +63,7 @@ async def test_pause_ends_on_time_without_a_process(world: World) -> None:
     assert not (await world.once()).complete
     world.clock.now += 2.0
     assert (await world.once()).complete
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[None]]) -> None:
@@ -96,13 +96,13 @@ async def test_daemon_finishes_sent_work_and_then_rests_until_resumed(world: Wor
         await world.clock.sleep(120.0)
         while mirror.bound is not None:  # real threads that watched the folder end
             await asyncio.sleep(0.001)
-        assert len(world.base.shown()) == 3 - fails
+        assert len(world.base.searchable_texts()) == 3 - fails
         assert (world.puts(), world.requests("reembed")) == (3, 0)
         requests_before = len(world.base.requests)
         await world.clock.sleep(900.0)
         assert len(world.base.requests) == requests_before
         await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
-        while world.served() != world.on_disk():
+        while world.searchable_texts() != world.on_disk():
             await world.clock.sleep(1.0)
 
     await watched(world, work)
@@ -117,7 +117,7 @@ async def test_daemon_started_during_a_pause_sends_no_request_until_its_end(worl
     async def work(mirror: Mirror, _store: StateStore) -> None:
         await world.clock.sleep(3500.0)
         assert (len(world.base.requests), mirror.is_paused) == (requests_before, True)
-        while world.served() != world.on_disk():
+        while world.searchable_texts() != world.on_disk():
             await world.clock.sleep(1.0)
 
     await watched(world, work)
@@ -153,26 +153,28 @@ async def test_nothing_starts_after_the_pause_is_on_disk(world: World) -> None:
     while await paused_at(commits := commits + 1):
         states = [row.state.name for row in rows_of(world)]
         assert "SENDING" not in states and "UNSURE" not in states and "INDEXING" not in states, states
-        assert set(world.served()) >= {f"f{number}.md" for number in range(6)}  # promise 2
+        assert set(world.searchable_texts()) >= {f"f{number}.md" for number in range(6)}  # promise 2
         resume(world)
         commits += 3
     assert commits > 4
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
-@pytest.mark.parametrize("cut", range(0, 20, 3))
-async def test_kill_around_a_pause_loses_neither_the_pause_nor_a_document(world: World, cut: int) -> None:
+@pytest.mark.parametrize("boundary", range(0, 20, 3))
+async def test_kill_around_a_pause_loses_neither_the_pause_nor_a_document(
+    world: World, boundary: int
+) -> None:
     await world.mirrored(3)
     world.write_many(3, "g")
-    await world.crash(Guillotine(cut), run_once)
+    await world.crash(Guillotine(boundary), run_once)
     pause(world)
     sent = world.puts()
     assert not (await world.once()).complete
     assert world.puts() == sent
     resume(world)
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 def test_pause_is_replaced_ended_and_removed_with_its_mirror(world: World) -> None:
@@ -229,7 +231,7 @@ async def test_quiet_hours_pause_a_daemon_and_end_automatically(world: World) ->
         requests_before = len(world.base.requests)
         await until(lambda: world.clock.wall() > end - 1800.0)
         assert (len(world.base.requests), mirror.is_paused) == (requests_before, True)
-        await until(lambda: world.served() == world.on_disk())
+        await until(lambda: world.searchable_texts() == world.on_disk())
         assert world.clock.wall() >= end
 
     await watched(world, work)
@@ -256,7 +258,7 @@ async def test_resume_skips_the_current_quiet_hours_also_after_a_restart(world: 
     async def resumed(mirror: Mirror, store: StateStore) -> None:
         await until(lambda: mirror.is_paused)
         await store.write(lambda tx: tx.pauses.end(mirror.id, world.clock.wall()))
-        await until(lambda: world.served() == world.on_disk())
+        await until(lambda: world.searchable_texts() == world.on_disk())
         # A user's pause in quiet hours ends at its own time.
         now = world.clock.wall()
         await store.write(lambda tx: tx.pauses.begin(mirror.id, Pause(now, now + 600.0)))
@@ -280,7 +282,7 @@ async def test_pass_runs_in_quiet_hours_but_not_during_a_user_pause(world: World
     # Leaves the pause of the quiet hours in the state.
     await watched(world, lambda mirror, _store: until(lambda: mirror.is_paused))
     assert (await world.once()).complete
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     pause(world)
     assert not (await world.once()).complete
 

@@ -36,7 +36,7 @@ async def test_planning_works_while_another_process_holds_the_state(world: World
 
 
 async def test_recent_file_counts_as_an_upload_with_a_note(world: World) -> None:
-    world.clock.started -= 1000  # the files' own wall clock
+    world.clock.epoch -= 1000  # the files' own wall clock
     world.write("a.md")
     plan = await planned(world)
     assert paths(plan.upload) == ["a.md"] and "after 2 s without changes" in plan.upload[0].note
@@ -93,7 +93,7 @@ async def test_quarantined_files_are_not_sent_and_show_their_reason(world: World
     await world.once()
     plan = await planned(world)
     assert plan.upload == [] and [(f.path, f.note) for f in plan.failed] == [("a.md", "too ugly")]
-    world.tell("retry")
+    world.post_request("retry")
     assert paths((await planned(world)).upload) == ["a.md"]
     world.write("a.md", "edited")
     assert paths((await planned(world)).upload) == ["a.md"]
@@ -146,7 +146,7 @@ async def test_missing_mount_plans_nothing(world: World) -> None:
     world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
     world.delete_many(3)
     assert is_halted(await planned(world), "folder-missing")
-    world.tell("approve", root=True)
+    world.post_request("approve", root=True)
     assert len((await planned(world)).held) == 3
 
 
@@ -249,7 +249,7 @@ def check(world: World, plan: MirrorPlan, before: dict[str, str], effects: int) 
     assert sorted(paths(to_send)) == sent
     renamed = sorted(e.path for e in effects_made if e.op == "rename")
     assert sorted(p.path for p in plan.rename if not p.sends) == renamed
-    after = world.served()
+    after = world.searchable_texts()
     left = {p.source for p in plan.rename}
     assert set(before) - set(after) == {*paths(plan.delete), *left} - set(after)
     assert set(after) - set(before) == {*paths(plan.upload), *paths(plan.rename)} - set(before)
@@ -277,7 +277,7 @@ async def test_pass_does_what_was_planned(tmp_path: Path, target: type[MemoryTar
             random_edit(world, chance)
         plan = await planned(world)
         assert plan.halt is None
-        before, effects = world.served(), len(world.base.effects)
+        before, effects = world.searchable_texts(), len(world.base.effects)
         await world.once()
         check(world, plan, before, effects)
         second_plan = await planned(world)

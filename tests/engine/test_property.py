@@ -35,7 +35,7 @@ def test_new_file_at_the_old_path_of_a_pending_rename_leaves_no_gap(
     life.move("f0.md", "else.md")
     life.fault(op=call, kind="full")
     life.once()
-    assert ("f0.md", life.oracle.files["else.md"]) in life.shown()
+    assert ("f0.md", life.oracle.files["else.md"]) in life.search_results()
     life.write("f0.md", life.oracle.files["else.md"])
     life.once()
     life.teardown()
@@ -59,36 +59,36 @@ def test_file_restored_under_another_name_ends_the_hold_of_its_document() -> Non
 
 A, B, C = ("a.md", "one"), ("b.md", "two"), ("c.md", "one")
 Steps = list[tuple[Any, ...]]
-RENAMED: Steps = [("moved", "a.md", "c.md"), ("look", "nothing", A, B)]
-NOTED: Steps = [*RENAMED[:1], ("passing",), ("passed",), ("wrote", *A), ("look", "nothing", A, B)]
+RENAMED: Steps = [("moved", "a.md", "c.md"), ("check", "nothing", A, B)]
+NOTED: Steps = [*RENAMED[:1], ("passing",), ("passed",), ("wrote", *A), ("check", "nothing", A, B)]
 """A rename that wasn't carried out when a new file appeared at its old path."""
-PUT = ("look", "a put", A, C, B)
+PUT = ("check", "a put", A, C, B)
 
 
 @pytest.mark.parametrize(
-    ("steps", "lost"),
+    ("steps", "missing"),
     [
-        ([("wrote", "a.md", "changed"), ("look", "it", B)], "a.md"),
-        ([("look", "it", ("a.md", "two"), B)], "a.md"),  # another file's text
-        ([*RENAMED, ("look", "it", B)], "c.md"),
+        ([("wrote", "a.md", "changed"), ("check", "it", B)], "a.md"),
+        ([("check", "it", ("a.md", "two"), B)], "a.md"),  # another file's text
+        ([*RENAMED, ("check", "it", B)], "c.md"),
         # One of both names is enough until both were found, or the rename was carried out.
-        ([*NOTED, ("look", "a rename", C, B), PUT, ("look", "it", C, B)], "a.md"),
-        ([*NOTED, PUT, ("carried_out",), PUT, ("look", "it", C, B)], "a.md"),
+        ([*NOTED, ("check", "a rename", C, B), PUT, ("check", "it", C, B)], "a.md"),
+        ([*NOTED, PUT, ("carried_out",), PUT, ("check", "it", C, B)], "a.md"),
         # no pass saw it
-        ([*RENAMED, ("wrote", *A), ("look", "nothing", A, B), ("look", "it", C, B)], "a.md"),
+        ([*RENAMED, ("wrote", *A), ("check", "nothing", A, B), ("check", "it", C, B)], "a.md"),
     ],
 )
-def test_oracle_detects_gaps_and_duplicate_uploads(steps: Steps, lost: str) -> None:
+def test_oracle_detects_gaps_and_duplicate_uploads(steps: Steps, missing: str) -> None:
     oracle = Oracle()
     oracle.wrote(*A)
     oracle.wrote(*B)
-    for verb, *args in [("look", "the start", A, B), ("passed",), *steps]:
-        if verb == "look":
-            oracle.look(args[1:], args[0])
+    for verb, *args in [("check", "the start", A, B), ("passed",), *steps]:
+        if verb == "check":
+            oracle.check(args[1:], args[0])
         else:
             getattr(oracle, verb)(*args)
-    assert oracle.gaps == [f"{lost} is not found any more, after it"]
-    oracle.sent(*B)
+    assert oracle.gaps == [f"{missing} is not found any more, after it"]
+    oracle.record_upload(*B)
     assert oracle.sent_too_often() == []
-    oracle.sent(*B)
+    oracle.record_upload(*B)
     assert oracle.sent_too_often() == ["b.md: 'two' was sent 2 times, 1 are right"]

@@ -54,7 +54,7 @@ class Writing(World):
 
     @asynccontextmanager
     async def compared(self) -> AsyncIterator[BoundMirror]:
-        async with self.begun() as bound:
+        async with self.start_mirror() as bound:
             await bound.compare()
             yield bound
 
@@ -74,10 +74,10 @@ async def test_continuously_rewritten_file_is_eventually_taken(world: Writing) -
             await bound.compare()
             await bound.turn()
             await world.clock.sleep(SETTLE / 2)
-            if "new.md" in world.base.shown():
+            if "new.md" in world.base.searchable_texts():
                 break
             assert world.clock.now - since < LONGEST + 3 * SETTLE
-    assert world.base.shown()["new.md"] == ["text"]
+    assert world.base.searchable_texts()["new.md"] == ["text"]
 
 
 async def test_file_found_empty_at_every_check_keeps_its_document(world: Writing) -> None:
@@ -92,10 +92,10 @@ async def test_file_found_empty_at_every_check_keeps_its_document(world: Writing
             await bound.turn()
             world.write("f0.md", f"filled at {world.clock.now}")
             await world.clock.sleep(SETTLE / 4)
-            assert "f0.md" in world.base.shown()
+            assert "f0.md" in world.base.searchable_texts()
 
 
-def sent(world: Writing, *texts: str) -> list[str]:
+def sent_texts(world: Writing, *texts: str) -> list[str]:
     """Return which of these texts were sent, in order."""
     names = {hashlib.sha256(text.encode()).hexdigest(): text for text in texts}
     return [names.get(effect.digest, "something else") for effect in world.base.effects_of("put")]
@@ -129,7 +129,7 @@ async def test_pass_ignores_files_created_after_its_scan_and_drops_vanished_ones
         await run_once(world.make_run(store))
         assert world.clock.now - began < 8.0
     assert world.breaches == []
-    assert set(world.served()) >= {f"f{number}.md" for number in range(10)}
+    assert set(world.searchable_texts()) >= {f"f{number}.md" for number in range(10)}
     assert "gone.md" not in listed(world)
 
 
@@ -145,7 +145,9 @@ async def test_short_lived_files_do_not_delay_weighing_deletions(
         began = world.clock.now
         await run_once(world.make_run(store))
         assert world.clock.now - began < 8.0
-    assert {path for path in world.served() if path != "churn.md"} == {f"f{n}.md" for n in range(3, 10)}
+    assert {path for path in world.searchable_texts() if path != "churn.md"} == {
+        f"f{n}.md" for n in range(3, 10)
+    }
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -177,7 +179,7 @@ async def test_pass_ends_whatever_the_rhythm_of_short_lived_files(
         await run_once(world.make_run(store))
         assert world.clock.now < 10.0 + 30.0
     assert world.breaches == []
-    assert set(world.served()) >= {f"f{number}.md" for number in range(12)}
+    assert set(world.searchable_texts()) >= {f"f{number}.md" for number in range(12)}
     assert max(stats.values()) < 2 * 5.0 / 0.3
 
 
@@ -204,7 +206,7 @@ async def test_file_still_being_written_at_the_longest_wait_is_skipped_and_named
         end = await run_once(world.make_run(store))
         assert LONGEST <= world.clock.now < LONGEST + SETTLE
     assert end.complete and end.busy == ("log.md",)
-    assert world.served() == {"b.md": "quiet soon"}
+    assert world.searchable_texts() == {"b.md": "quiet soon"}
     assert world.statuses() == {"ready": 1, "pending": 1}
 
 
@@ -227,7 +229,7 @@ async def test_awaited_file_is_not_displaced_by_a_vanished_busy_one(
         for step in range(10):  # read, not sent yet, until it is missing
             world.clock.ring(5.5 + step, partial(world.write, "sent-second.md", f"new {step}"))
         await run_once(run)
-    assert world.served() == {"sent-first.md": "x", "sent-second.md": "new 9"}
+    assert world.searchable_texts() == {"sent-first.md": "x", "sent-second.md": "new 9"}
 
 
 class SlowForOne(MemoryTarget):
@@ -261,7 +263,7 @@ async def test_file_recent_at_the_last_pass_is_not_sent_half_written_by_the_next
         for _ in range(30):
             await bound.turn()
             await world.clock.sleep(settle / 4)
-    assert sent(world, "first", "half", "half and whole") == ["first", "half and whole"]
+    assert sent_texts(world, "first", "half", "half and whole") == ["first", "half and whole"]
 
 
 async def test_change_behind_an_equal_stamp_of_a_recent_file_is_found_by_the_next_pass(
@@ -282,7 +284,7 @@ async def test_change_behind_an_equal_stamp_of_a_recent_file_is_found_by_the_nex
 
     world.change(keep_the_stamp)
     await world.once()
-    assert world.served() == {"a.md": "two"}
+    assert world.searchable_texts() == {"a.md": "two"}
 
 
 # -- files whose bytes differ at each read while the stamp stays: on FUSE, or mapped into memory ------------
@@ -322,7 +324,7 @@ async def test_unstable_file_is_read_ever_less_often_and_named(
                 await world.clock.sleep(1.0)
     assert unstable["live.md"] < 34
     assert [line["path"] for line in logs if line["event"] == "file.unstable"] == ["live.md"]
-    assert world.served() == {"calm.md": "calm"}
+    assert world.searchable_texts() == {"calm.md": "calm"}
     assert len(world.rows()) < 20
 
 
@@ -340,7 +342,7 @@ def asked_again(world: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse_once(folder: scan._Folder) -> None:
         if folder.path == "sub" and refusals:
-            world.tell("retry")
+            world.post_request("retry")
             raise refusals.pop()
         read(folder)
 
@@ -352,7 +354,7 @@ async def test_pass_waits_for_a_folder_it_lists_again(world: Writing) -> None:
     world.write("b.md")
     end = await world.once()
     assert end.complete
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 @pytest.mark.usefixtures("asked_again")
@@ -394,11 +396,11 @@ class Churned(World):
         super().__init__(tmp_path, **limits)
         self.settings = replace(self.settings, settle=SETTLE, settle_longest=2 * LONGEST)
         self.numbers = itertools.count()
-        self.seen: list[Hint] = []
+        self.events: list[Hint] = []
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        async with self.begun() as bound:
+        async with self.start_mirror() as bound:
             await bound.compare()
             await self.until(lambda: False, 4 * SETTLE)
             await self.run.first_pass_over()
@@ -419,7 +421,7 @@ class Churned(World):
             if (self.root / old).exists():
                 self.delete(old)
                 self.see(old)
-            seen, self.seen = self.seen, []
+            seen, self.events = self.events, []
             await bound.reconciler.take_hints(seen)
             await bound.turn()
             await bound.deletions.next_due()
@@ -427,9 +429,9 @@ class Churned(World):
 
     def see(self, *paths: str) -> None:
         """Report events for these files."""
-        self.seen += [Hint(path, HintKind.FILE) for path in paths]
+        self.events += [Hint(path, HintKind.FILE) for path in paths]
 
-    def held(self, kind: str = "deletions") -> list[int]:
+    def held_counts(self, kind: str = "deletions") -> list[int]:
         """Return the number of documents in each hold that needs approval."""
         assert self.store is not None
 
@@ -444,7 +446,7 @@ async def sixty_more(world: Churned) -> None:
     for path in paths:
         world.write(path, f"text of {path}")
     world.see(*paths)
-    assert await world.until(lambda: paths <= world.served().keys())
+    assert await world.until(lambda: paths <= world.searchable_texts().keys())
 
 
 @long
@@ -458,9 +460,9 @@ async def test_few_deletions_among_many_documents_run_although_the_folder_was_sm
         await world.until(lambda: False, 4 * LONGEST)
         world.delete("new1.md", "new2.md")
         world.see("new1.md", "new2.md")
-        await world.until(lambda: len(world.served()) == 60)
-        assert world.held() == []
-        assert world.served() == world.on_disk()
+        await world.until(lambda: len(world.searchable_texts()) == 60)
+        assert world.held_counts() == []
+        assert world.searchable_texts() == world.on_disk()
 
 
 @long
@@ -472,9 +474,9 @@ async def test_everything_that_existed_is_held_although_new_files_arrive(tmp_pat
         world.see("f0.md", "f1.md", "f2.md")
         await world.until(lambda: False, 2 * TICK)
         await sixty_more(world)
-        await world.until(world.held)
-        assert world.held() == [3]
-        assert len(world.served()) == 63
+        await world.until(world.held_counts)
+        assert world.held_counts() == [3]
+        assert len(world.searchable_texts()) == 63
 
 
 async def test_settings_changes_are_weighed_while_files_keep_vanishing(tmp_path: Path) -> None:
@@ -487,7 +489,7 @@ async def test_settings_changes_are_weighed_while_files_keep_vanishing(tmp_path:
     world.delete(scratch)
     world.see(scratch)
     async with world.watched():
-        assert await world.until(lambda: world.held(RENEWALS), 6 * LONGEST)
+        assert await world.until(lambda: world.held_counts(RENEWALS), 6 * LONGEST)
 
 
 async def test_file_deleted_during_the_check_for_pending_work_is_weighed(
@@ -495,7 +497,7 @@ async def test_file_deleted_during_the_check_for_pending_work_is_weighed(
 ) -> None:
     world = World(tmp_path)
     await world.mirrored(9)
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         store, read = bound.mirror.store, bound.mirror.store.read
 
         async def read_late(work: Callable[[Tx], Any]) -> Any:

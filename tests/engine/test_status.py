@@ -22,7 +22,7 @@ from tests.memory.variants import UpdatingMemory
 from tests.share import long
 
 
-def cure(command: str) -> str:
+def format_command(command: str) -> str:
     return f"kbsync {command} --here"
 
 
@@ -37,7 +37,9 @@ def status(world: World, use: Callable[[MirrorStatus], Any] = read) -> Any:
     def work(tx: Tx) -> Any:
         record = tx.mirrors.named("docs")
         assert record is not None
-        return use(mirror_status(tx, record, now=world.clock.wall(), documents=True, command_line=cure))
+        return use(
+            mirror_status(tx, record, now=world.clock.wall(), documents=True, command_line=format_command)
+        )
 
     with state_of(world) as state:
         return state.read(work)
@@ -159,7 +161,7 @@ def test_many_files_need_little_memory(tmp_path: Path) -> None:
         assert record is not None
         tracemalloc.start()
         try:
-            whole = mirror_status(tx, record, now=0.0, documents=True, command_line=cure)
+            whole = mirror_status(tx, record, now=0.0, documents=True, command_line=format_command)
             length = sum(len(piece) for piece in whole.json_pieces())
             return length, tracemalloc.get_traced_memory()[1]
         finally:

@@ -42,7 +42,7 @@ async def test_reverting_to_earlier_bytes_reuses_no_name_in_use(
         world.write("a.md", text)
         world.clock.now += 100
         await world.once()
-        assert world.served() == world.on_disk()
+        assert world.searchable_texts() == world.on_disk()
     assert len(world.base.documents) == 1
 
 
@@ -50,7 +50,7 @@ async def test_new_prefix_renames_each_document_without_a_gap(world: World) -> N
     await world.mirrored(4)
     world.settings = replace(world.settings, prefix="new-")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert len(world.base.documents) == 4
     assert all(document.name.startswith("new-") for document in world.base.documents.values())
     assert (world.run.counts["renamed"], world.run.counts["deleted"]) == (4, 0)
@@ -86,7 +86,7 @@ async def test_longer_lag_than_expected_costs_one_duplicate_and_is_remembered(wo
     world.clock.now += 100
     await world.once()
     assert len(world.base.documents) == 1
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
     world.write("b.md", "two")
     puts = world.puts()
@@ -104,9 +104,9 @@ async def test_lost_upload_that_appears_beside_another_is_a_duplicate(world: Wor
     world.clock.now += 40
     findings = await verified(world)
     assert paths(findings) == {"duplicate": ["a.md"]}
-    world.tell("repair", **repair_request(findings))
+    world.post_request("repair", **repair_request(findings))
     await world.once()
-    assert (len(world.base.documents), world.served()) == (1, world.on_disk())
+    assert (len(world.base.documents), world.searchable_texts()) == (1, world.on_disk())
 
 
 async def test_plain_names_are_verified_by_bytes_after_a_lost_answer(world: World) -> None:
@@ -149,7 +149,7 @@ async def test_pass_waits_for_unsure_uploads_however_long_a_list_takes(world: Wo
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=False))
     world.write("a.md")
     end = await world.once()
-    assert end.complete and world.served() == world.on_disk()
+    assert end.complete and world.searchable_texts() == world.on_disk()
 
 
 # -- state lost ----------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ async def test_file_changed_meanwhile_replaces_the_upload_where_names_are_proof(
     world.lose_state()
     world.write("f1.md", "other bytes")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert len(world.base.documents) == 3
 
 
@@ -187,9 +187,9 @@ async def test_copy_of_a_document_with_a_too_long_path_is_a_duplicate(world: Wor
     assert len(document.name) < len(path)
     copy = world.base.add(document.name, document.data, foreign=False)
     assert paths(await verified(world)) == {"duplicate": [path]}
-    world.tell("repair", **repair_request(await verified(world)))
+    world.post_request("repair", **repair_request(await verified(world)))
     await world.once()
-    assert copy.remote_id not in world.base.documents and world.served() == world.on_disk()
+    assert copy.remote_id not in world.base.documents and world.searchable_texts() == world.on_disk()
 
 
 async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost_state(
@@ -201,7 +201,7 @@ async def test_repair_leaves_one_of_two_equal_plain_named_documents_after_a_lost
     theirs = world.base.add("f1.md", b"text of F1")
     world.lose_state()
     await world.once()
-    world.tell("repair", **repair_request(await verified(world)))
+    world.post_request("repair", **repair_request(await verified(world)))
     await world.once()
     assert [document.name for document in world.base.documents.values()].count("f0.md") == 1
     assert theirs.remote_id in world.base.documents
@@ -219,9 +219,9 @@ async def test_old_failure_still_listed_is_not_counted(world: World) -> None:
     assert (world.states(), world.requests("reembed"), world.puts()) == (["SERVING"], 1, 1)
 
 
-@pytest.mark.parametrize(("not_offered", "sent"), [((), 2), (("reembed",), 4)])
+@pytest.mark.parametrize(("not_offered", "uploads"), [((), 2), (("reembed",), 4)])
 async def test_document_is_reindexed_then_resent_then_quarantined(
-    world: World, not_offered: tuple[str, ...], sent: int
+    world: World, not_offered: tuple[str, ...], uploads: int
 ) -> None:
     """If the target can't reindex, it gets new uploads instead."""
     world.base.behaviour.not_offered = not_offered
@@ -229,7 +229,7 @@ async def test_document_is_reindexed_then_resent_then_quarantined(
     world.write("a.md")
     await world.once()
     assert not_offered or world.requests("reembed") == 3
-    assert world.puts() == sent
+    assert world.puts() == uploads
     assert "FAILED" in world.states()
 
 
@@ -260,14 +260,14 @@ async def test_quarantined_document_is_resliced_when_its_settings_change(
     await world.once()
     assert world.puts() == puts + (not cut_again)
     assert world.states()[-1] == "SERVING"
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert len(world.base.documents) == 1
 
 
 async def test_lagging_count_is_not_an_emptied_base(world: World) -> None:
     await world.mirrored(20)
     world.base.behaviour.list_lag = 0.0
-    look = world.base.look
-    world.base.look = lambda: replace(look(), documents=0)  # type: ignore[method-assign]
+    describe = world.base.describe
+    world.base.describe = lambda: replace(describe(), documents=0)  # type: ignore[method-assign]
     await world.once()
     assert world.run.halt is None

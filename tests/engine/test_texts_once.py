@@ -28,10 +28,10 @@ BOUNDARIES = 24
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return made(tmp_path)
+    return make_world(tmp_path)
 
 
-def made(place: Path) -> World:
+def make_world(place: Path) -> World:
     world = World(place, OnceMemory, list_lag=1.0, marks=False, poll_first=1.0, reembed_tries=1)
     world.base.behaviour = Behaviour(indexing_seconds=3.0)
     return world
@@ -41,7 +41,7 @@ async def moved(world: World) -> str:
     """Rename the mirrored `a.md` to `b.md` and return its document's id."""
     world.write("a.md", "about kestrels")
     await world.mirrored(8)
-    [old] = world.base.served("a.md")
+    [old] = world.base.searchable("a.md")
     world.move("a.md", "b.md")
     return old.remote_id
 
@@ -59,7 +59,7 @@ def seeming(world: World) -> list[str | None]:
 async def test_renamed_file_is_counted_as_renamed(world: World) -> None:
     await moved(world)
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.run.counts == {"renamed": 1}
     assert world.requests("delete") == 0, "what the base removed is deleted once more"
 
@@ -79,7 +79,7 @@ def killed_everywhere(place: Path) -> Iterator[tuple[World, Guillotine]]:
     for at in itertools.count(1):
         (place / str(at)).mkdir()
         guillotine = Guillotine(at)
-        yield made(place / str(at)), guillotine
+        yield make_world(place / str(at)), guillotine
         if not guillotine.fallen:
             return
 
@@ -110,7 +110,7 @@ async def test_reverted_rename_leaves_a_document_after_a_kill(tmp_path: Path) ->
         for _ in range(2):
             await world.once()
             world.clock.now += 100
-        assert world.served() == world.on_disk(), guillotine.passed[-3:]
+        assert world.searchable_texts() == world.on_disk(), guillotine.passed[-3:]
         assert seeming(world) == [], guillotine.passed[-3:]
 
 
@@ -132,7 +132,7 @@ async def test_reverted_rename_during_an_outage_leaves_a_document(
     for _ in range(2):
         await world.once()
         world.clock.now += 100
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert seeming(world) == []
 
 
@@ -145,7 +145,7 @@ async def test_files_deleted_while_their_new_documents_are_made_need_approval(wo
         path.unlink()
     await world.once()
     assert world.statuses() == {"held": 12}
-    assert len(world.served()) == 12
+    assert len(world.searchable_texts()) == 12
 
 
 async def test_single_file_deleted_while_many_documents_are_made_needs_no_approval(world: World) -> None:
@@ -157,7 +157,7 @@ async def test_single_file_deleted_while_many_documents_are_made_needs_no_approv
     world.delete("a.md")
     world.base.behaviour.indexing_seconds = 0.0
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.run.halt is None
 
 
@@ -170,13 +170,13 @@ async def test_late_change_does_not_replace_what_was_sent_instead(
     world.base.faults.append(Fault("put", error=lambda: Unsure("lost"), effect=False))
     await world.once()
     [lost] = world.rows(UploadState.PRESUMED_LOST)
-    [server] = world.base.served("f0.md")
+    [server] = world.base.searchable("f0.md")
     world.base.behaviour.failures.append(Failure(lambda one: one.name == lost.name, times=FOREVER))
     late = world.base.add(lost.name, b"about kestrels", foreign=False)
     for _ in range(2):
         world.clock.now += 86400
         await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.statuses() == {"ready": 8}
     assert server.remote_id in world.base.documents
     assert late.remote_id not in world.base.documents
@@ -196,7 +196,7 @@ async def test_file_renamed_during_a_lost_state_is_found_again_after_a_kill(
         for _ in range(2):
             world.clock.now += 100
             await world.once()
-        assert world.served() == world.on_disk(), guillotine.passed[-3:]
+        assert world.searchable_texts() == world.on_disk(), guillotine.passed[-3:]
         assert seeming(world) == [], guillotine.passed[-3:]
     assert lives > BOUNDARIES
 
@@ -208,19 +208,19 @@ async def test_old_text_of_a_changed_file_is_found_in_another_after_a_lost_state
     world.lose_state()
     world.write("a.md", "about herons")
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert seeming(world) == []
 
 
 async def test_copy_takes_nothing_from_an_existing_file(world: World) -> None:
     world.write("a.md", "about kestrels")
     await world.mirrored(8)
-    [old] = world.base.served("a.md")
+    [old] = world.base.searchable("a.md")
     world.lose_state()
     world.write("b.md", "about kestrels")
     await world.once()
     assert world.statuses() == {"ready": 9, "failed": 1}
-    assert world.base.served("a.md") == [old]
+    assert world.base.searchable("a.md") == [old]
 
 
 async def test_copy_replaces_a_file_found_after_the_state_was_lost(world: World) -> None:
@@ -229,11 +229,11 @@ async def test_copy_replaces_a_file_found_after_the_state_was_lost(world: World)
     world.lose_state()
     world.write("b.md", "about kestrels")
     await world.once()
-    world.tell("retry")
+    world.post_request("retry")
     world.delete("a.md")
     await world.once()
     assert world.statuses() == {"ready": 9}
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_nothing_is_taken_from_an_unreadable_file(
@@ -244,7 +244,7 @@ async def test_nothing_is_taken_from_an_unreadable_file(
     monkeypatch.setattr(polling, "stat_path", lambda *_: PathStat(Presence.UNKNOWN))
     await world.once()
     assert world.statuses() == {"ready": 8, "failed": 1}
-    assert world.base.served("a.md") != []
+    assert world.base.searchable("a.md") != []
 
 
 async def test_nothing_is_taken_that_may_be_foreign(world: World) -> None:
@@ -252,5 +252,5 @@ async def test_nothing_is_taken_that_may_be_foreign(world: World) -> None:
     world.write("b.md", "about kestrels")
     await world.mirrored(8)
     assert world.statuses() == {"ready": 8, "failed": 1}
-    [other] = world.base.served("kestrels.md")
+    [other] = world.base.searchable("kestrels.md")
     assert other.foreign

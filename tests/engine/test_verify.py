@@ -19,7 +19,7 @@ from tests.memory.target import MemoryTarget
 async def repair(world: World) -> dict[str, Any]:
     """Request the repairs of `verify --repair`, and let a pass carry them out."""
     wanted = repair_request(await verified(world))
-    world.tell("repair", **wanted)
+    world.post_request("repair", **wanted)
     await world.once()
     return wanted
 
@@ -44,7 +44,7 @@ def refuse_new(world: World) -> None:
 
 
 def refuse_deletion(world: World) -> None:
-    fails(world, "delete", match=world.base.served("f0.md")[0].remote_id)
+    fails(world, "delete", match=world.base.searchable("f0.md")[0].remote_id)
     world.write("f0.md", "new")
 
 
@@ -63,7 +63,7 @@ CHANGED = ["f0.md", "moved.md", "new.md"]
 
 
 @pytest.mark.parametrize(
-    ("change", "is_passed", "found", "foreign", "why"),
+    ("change", "is_passed", "expected", "foreign", "why"),
     [
         (edit_add_and_move, False, {"stale": CHANGED}, 0, ""),
         (lambda world: world.write("f0.md", "text of f0"), False, {}, 0, ""),
@@ -77,14 +77,14 @@ CHANGED = ["f0.md", "moved.md", "new.md"]
     ],
 )
 async def test_verify_findings_after_each_kind_of_change(
-    world: World, change: Any, is_passed: bool, found: dict[str, list[str]], foreign: int, why: str
+    world: World, change: Any, is_passed: bool, expected: dict[str, list[str]], foreign: int, why: str
 ) -> None:
     await world.mirrored(10)
     change(world)
     if is_passed:
         await world.once()
     findings = await verified(world)
-    assert (paths(findings), findings.foreign, findings.ok) == (found, foreign, not found)
+    assert (paths(findings), findings.foreign, findings.ok) == (expected, foreign, not expected)
     assert all(why in one.why for one in (*findings.stale, *findings.orphaned, *findings.duplicate))
 
 
@@ -122,7 +122,7 @@ async def test_leftover_in_an_embedded_base_is_always_ours(tmp_path: Path) -> No
     assert {stray["remote_id"] for stray in strays} == {second, lonely}
     keys = {"remote_id", "path", "name", "digest", "size", "upload", "recipe", "is_ready"}
     assert all(set(stray) == keys for stray in strays)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_leftover_without_a_file_is_orphaned(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ async def test_document_without_a_file_is_deleted_after_a_lost_state(world: Worl
     world.delete("f0.md")
     world.write("f1.md", "changed meanwhile")
     await world.once()
-    assert world.served() == world.on_disk() and len(world.base.documents) == 2
+    assert world.searchable_texts() == world.on_disk() and len(world.base.documents) == 2
 
 
 async def test_nothing_is_wrong_before_the_pass_that_adopts(tmp_path: Path) -> None:
@@ -171,13 +171,13 @@ async def test_late_upload_is_recognised_by_its_mark(world: World) -> None:
 
 async def test_reappeared_document_with_an_ended_row_is_removed(world: World) -> None:
     await world.mirrored(3)
-    old = world.base.served("f0.md")[0]
+    old = world.base.searchable("f0.md")[0]
     world.write("f0.md", "new")
     await world.once()
     world.base._documents[old.remote_id] = old
     assert paths(await verified(world)) == {"duplicate": ["f0.md"]}
     assert [stray["remote_id"] for stray in (await repair(world))["strays"]] == [old.remote_id]
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
 
 
 async def test_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World) -> None:
@@ -188,7 +188,7 @@ async def test_copy_with_our_mark_is_removed_when_its_file_is_gone(world: World)
     copy = world.base.add("f0.md", b"text of f0", path="f0.md", upload_id=number, foreign=False)
     assert paths(await verified(world)) == {"orphaned": ["f0.md"]}
     assert [stray["remote_id"] for stray in (await repair(world))["strays"]] == [copy.remote_id]
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert (await verified(world)).ok
 
 
@@ -254,7 +254,7 @@ async def test_document_in_flight_is_neither_foreign_nor_a_leftover(world: World
 
 
 async def test_changes_of_the_last_seconds_are_left_to_a_running_kbsync(world: World) -> None:
-    world.clock.started -= 1000  # the files' own wall clock
+    world.clock.epoch -= 1000  # the files' own wall clock
     await world.mirrored(10)
     world.settings = replace(world.settings, settle=60.0)
     world.write("f0.md", "changed")
@@ -267,7 +267,7 @@ async def test_changes_of_the_last_seconds_are_left_to_a_running_kbsync(world: W
 
 async def test_missing_root_halts_verify_and_reports_no_orphans(world: World) -> None:
     await world.mirrored(3)
-    world.base.lose(world.base.served("f0.md")[0].remote_id)
+    world.base.lose(world.base.searchable("f0.md")[0].remote_id)
     world.root.rename(world.root.parent / "away")
     findings = await verified(world)
     assert paths(findings) == {"missing": ["f0.md"]}
@@ -292,16 +292,16 @@ async def test_more_documents_than_a_page_are_audited(world: World, monkeypatch:
 async def test_ids_of_a_deleted_base_do_not_match_the_next_one(world: World) -> None:
     world.write_many(2)
     await world.once()
-    world.base.lose(world.base.served("f0.md")[0].remote_id)
+    world.base.lose(world.base.searchable("f0.md")[0].remote_id)
     twin(world, "f1.md", b"text of f1")
     wanted = repair_request(await verified(world))
     world.base.recreate()
     await world.once()
-    ids = [world.base.served(path)[0].remote_id for path in ("f0.md", "f1.md")]
+    ids = [world.base.searchable(path)[0].remote_id for path in ("f0.md", "f1.md")]
     wanted["missing"] = ids[:1]  # bases that number their documents begin with 1 again
     wanted["strays"] = [stray | {"remote_id": ids[1], "upload": None} for stray in wanted["strays"]]
     puts, deletes = world.puts(), world.requests("delete")
-    world.tell("repair", **wanted)
+    world.post_request("repair", **wanted)
     await world.once()
     assert (world.puts(), world.requests("delete")) == (puts, deletes)
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()

@@ -72,7 +72,7 @@ class WatchingWorld(World):
         self.watching: MirrorLoop | None = None
 
     @asynccontextmanager
-    async def kept(self, make_watcher: Callable[..., Watcher] = Watcher) -> AsyncIterator[StateStore]:
+    async def run_daemon(self, make_watcher: Callable[..., Watcher] = Watcher) -> AsyncIterator[StateStore]:
         store = self.store = StateStore(self.state / "state.db")
         stop = asyncio.Event()
         self.watching = MirrorLoop(self.make_run(store), self.state, stop, make_watcher)
@@ -90,7 +90,9 @@ class WatchingWorld(World):
 
     def mirrors_disk(self) -> bool:
         wanted = {path: [text] for path, text in self.on_disk().items()}
-        return self.base.shown() == wanted  # the old and the new version may both exist for a moment
+        return (
+            self.base.searchable_texts() == wanted
+        )  # the old and the new version may both exist for a moment
 
     def tally(self) -> dict[str, int]:
         assert self.store is not None
@@ -107,7 +109,7 @@ def daemon(tmp_path: Path) -> WatchingWorld:
 
 @long
 async def test_deletions_renames_and_directory_moves_are_followed(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
+    async with daemon.run_daemon():
         daemon.write("dir/x.md", "x")
         daemon.write("dir/sub/y.md", "y")
         await until(daemon.mirrors_disk)
@@ -132,7 +134,7 @@ async def test_moved_files_are_recognised_however_long_the_scan_takes(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hasty.write_many(5, "old/")
-    async with hasty.kept():
+    async with hasty.run_daemon():
         sent = hasty.puts()
     hasty.move("old", "z-moved")
     hasty.write_many(200, "new/")
@@ -144,7 +146,7 @@ async def test_moved_files_are_recognised_however_long_the_scan_takes(
         return read(*args)
 
     monkeypatch.setattr(reconcile, "digest", slowly)
-    async with hasty.kept():
+    async with hasty.run_daemon():
         await until(lambda: hasty.tally() == {"ready": 215})
     assert hasty.puts() == sent + 200
     assert hasty.base.effects_of("delete") == []
@@ -162,24 +164,24 @@ async def test_saves_and_requests_do_not_wait_for_a_moved_in_tree(
         (big / f"{number:03}.md").write_text(f"entry {number}")
     read, reads = reconcile.digest, list[str]()
 
-    def slowly(root: Path, path: str, *rest: Any) -> StableDigest | ReadProblem:
+    def slowly(root: Path, path: str, *args: Any) -> StableDigest | ReadProblem:
         if path.startswith("big/"):
             reads.append(path)
             time.sleep(0.02)
-        return read(root, path, *rest)
+        return read(root, path, *args)
 
     monkeypatch.setattr(reconcile, "digest", slowly)
-    async with hasty.kept() as store:
+    async with hasty.run_daemon() as store:
         sent = hasty.puts()
         big.rename(hasty.root / "big")
         hasty.move("old", "z-moved")
-        await until(lambda: "big/000.md" in hasty.base.shown())
+        await until(lambda: "big/000.md" in hasty.base.searchable_texts())
         reads.clear()
         hasty.write("fresh.md", "saved")
         store.submit(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0)).result()
         wake(hasty.state)
         await until(lambda: not store.read_now(lambda tx: tx.inbox.waiting("docs")))
-        await until(lambda: "fresh.md" in hasty.base.shown())
+        await until(lambda: "fresh.md" in hasty.base.searchable_texts())
         assert len(reads) < 200  # four seconds
         await until(lambda: hasty.tally() == {"ready": 516})
         assert hasty.puts() == sent + 501
@@ -187,7 +189,7 @@ async def test_saves_and_requests_do_not_wait_for_a_moved_in_tree(
 
 
 async def test_moved_and_touched_file_is_recognised(hasty: WatchingWorld) -> None:
-    async with hasty.kept():
+    async with hasty.run_daemon():
         sent = hasty.puts()
         hasty.move("f1.md", "sub/moved.md")
         for _ in range(6):
@@ -200,10 +202,10 @@ async def test_moved_and_touched_file_is_recognised(hasty: WatchingWorld) -> Non
 
 @long
 async def test_missing_path_is_deleted_while_its_inode_is_written_continuously(hasty: WatchingWorld) -> None:
-    async with hasty.kept():
+    async with hasty.run_daemon():
         hasty.move("f1.md", "sub/moved.md")
         writing = asyncio.create_task(write_on(hasty.root / "sub/moved.md"))
-        await until(lambda: "f1.md" not in hasty.base.shown())
+        await until(lambda: "f1.md" not in hasty.base.searchable_texts())
         assert not writing.done()
         writing.cancel()
         await until(hasty.mirrors_disk)
@@ -218,12 +220,12 @@ async def write_on(path: Path) -> None:
 
 @long
 async def test_vanished_root_halts_and_recovers(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
+    async with daemon.run_daemon():
         away = daemon.root.with_name("away")
         daemon.root.rename(away)
         await until(lambda: daemon.run.halt is not None)
         assert daemon.run.halt is not None and daemon.run.halt.reason == "folder-missing"
-        assert len(daemon.served()) == 10
+        assert len(daemon.searchable_texts()) == 10
         away.rename(daemon.root)
         await until(lambda: daemon.run.halt is None)
         daemon.write("f1.md", "after the return")
@@ -232,14 +234,14 @@ async def test_vanished_root_halts_and_recovers(daemon: WatchingWorld) -> None:
 
 
 async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: WatchingWorld) -> None:
-    async with daemon.kept() as store:
+    async with daemon.run_daemon() as store:
 
-        def asked() -> bool:
+        def is_waiting() -> bool:
             return bool(store.read_now(lambda tx: tx.inbox.waiting("docs")))
 
         class Early(Reloads):
             def request(self, mirror: str, scope: ReloadScope) -> asyncio.Event:
-                assert asked()  # not carried out yet
+                assert is_waiting()  # not carried out yet
                 return super().request(mirror, scope)
 
         assert daemon.watching is not None
@@ -251,7 +253,7 @@ async def test_request_to_a_halted_mirror_reloads_the_config_first(daemon: Watch
                 await until(lambda: daemon.run.halt)
             await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
             wake(daemon.state)
-            await until(lambda: not asked())
+            await until(lambda: not is_waiting())
             assert reloads.scopes == [ReloadScope.CONFIG] * is_halted
         await until(daemon.mirrors_disk)
 
@@ -261,7 +263,7 @@ async def test_secrets_are_reloaded_only_when_a_refused_key_is_retried(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.engine.halts.PROBE_EVERY", 0.1)
-    async with daemon.kept():
+    async with daemon.run_daemon():
         assert daemon.watching is not None
         daemon.watching.reloads = reloads = Reloads()
         for reason, scopes in (("quota", []), ("credentials", [ReloadScope.SECRETS])):
@@ -282,7 +284,7 @@ async def test_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: 
 
     machine = Machine(clock=lambda: time.monotonic() + ahead[0], make_observer=full_once)
     with capture_logs() as lines:
-        async with daemon.kept(partial(Watcher, machine=machine)):
+        async with daemon.run_daemon(partial(Watcher, machine=machine)):
             ahead[0] = TRY_AGAIN
             await until(lambda: any(line["event"] == "watch.changed" for line in lines))
     matching_lines = [line for line in lines if line["event"].startswith("watch.")]
@@ -303,16 +305,16 @@ async def test_retargeted_symlink_is_followed_and_deletes_nothing_without_approv
     (other / "f1.md").write_text("text of f1")
     (other / "new.md").write_text("only in the other folder")
     daemon.settings = replace(daemon.settings, given=link)
-    async with daemon.kept():
+    async with daemon.run_daemon():
         link.unlink()
         link.symlink_to(other)
-        await until(lambda: "new.md" in daemon.served())
+        await until(lambda: "new.md" in daemon.searchable_texts())
         await until(lambda: daemon.tally().get("held") == 9)
-        assert len(daemon.served()) == 11
+        assert len(daemon.searchable_texts()) == 11
 
 
 async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorld) -> None:
-    async with daemon.kept():
+    async with daemon.run_daemon():
         daemon.root.rename(daemon.root.with_name("away"))
         await until(lambda: daemon.run.halt is not None)
     with capture_logs() as lines:
@@ -331,14 +333,14 @@ async def test_disk_removed_while_a_file_on_it_settles_deletes_no_document(
 ) -> None:
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.1)
     daemon.write("disk/x.md", "x")
-    async with daemon.kept() as store:
+    async with daemon.run_daemon() as store:
         store.submit(lambda tx: tx.folders.record_listing(daemon.run.id, "disk", "", True)).result()
         daemon.write("disk/x.md", "x, changed")
         daemon.delete("disk/x.md")  # what unmounting looks like from above
         daemon.write("late.md", "later")
-        await until(lambda: "late.md" in daemon.base.shown())
+        await until(lambda: "late.md" in daemon.base.searchable_texts())
         await asyncio.sleep(6 * daemon.settings.settle)
-        assert daemon.base.shown()["disk/x.md"] == ["x"]
+        assert daemon.base.searchable_texts()["disk/x.md"] == ["x"]
         assert daemon.base.effects_of("delete") == []
 
 
@@ -346,11 +348,11 @@ async def test_disk_removed_while_a_file_on_it_settles_deletes_no_document(
 async def test_deletions_need_no_extra_approval_after_another_folder_was_scanned(
     daemon: WatchingWorld,
 ) -> None:
-    async with daemon.kept():
+    async with daemon.run_daemon():
         daemon.root.rename(daemon.root.with_name("away"))
         await until(lambda: daemon.run.halt is not None)
         shutil.copytree(daemon.root.with_name("away"), daemon.root)
-        daemon.tell("retry")
+        daemon.post_request("retry")
         await until(lambda: daemon.run.halt is None and daemon.mirrors_disk())
         await until(lambda: not is_all_held(daemon))
         daemon.delete("f3.md")
@@ -377,7 +379,7 @@ async def begun_again(daemon: WatchingWorld) -> AsyncIterator[None]:
 async def test_deletions_in_another_folder_need_approval_until_it_was_scanned(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with daemon.kept():
+    async with daemon.run_daemon():
         pass
     daemon.root.rename(daemon.root.with_name("away"))
     shutil.copytree(daemon.root.with_name("away"), daemon.root)
@@ -406,8 +408,8 @@ def audited(tmp_path: Path) -> WatchingWorld:
 
 
 async def test_documents_deleted_by_others_are_restored_automatically(audited: WatchingWorld) -> None:
-    async with audited.kept():
-        audited.base.lose(audited.base.served("f3.md")[0].remote_id)
+    async with audited.run_daemon():
+        audited.base.lose(audited.base.searchable("f3.md")[0].remote_id)
         await until(audited.mirrors_disk)
     assert audited.puts() == 11
 
@@ -416,8 +418,8 @@ async def test_documents_deleted_by_others_are_restored_automatically(audited: W
 async def test_base_emptied_by_others_halts_until_repair(
     audited: WatchingWorld,
 ) -> None:
-    async with audited.kept() as store:
-        lost = [audited.base.served(f"f{i}.md")[0].remote_id for i in range(8)]
+    async with audited.run_daemon() as store:
+        lost = [audited.base.searchable(f"f{i}.md")[0].remote_id for i in range(8)]
         for remote_id in lost:
             audited.base.lose(remote_id)
             audited.base.add(f"theirs-{remote_id}.txt", b"others")
@@ -458,7 +460,7 @@ async def test_folder_without_events_is_polled_until_one_arrives(tmp_path: Path)
     daemon.settings = replace(daemon.settings, rescan=1.0)
     with overlaid(tmp_path / "layers", daemon.root) as behind:
         (behind / "a.md").write_text("first")
-        async with daemon.kept():
+        async with daemon.run_daemon():
             watching = daemon.watching
             assert watching is not None and watching._mode is Mode.NATIVE
             (behind / "a.md").write_text("changed from behind")

@@ -74,7 +74,7 @@ class CountingExecutor(ThreadPoolExecutor):
 
     def follow(self, future: Any) -> None:
         """Count down once the result has reached the loop: registered last, so called last."""
-        self.loop.call_soon(future.add_done_callback, self._done)
+        self.loop.call_soon(future.add_done_callback, self._on_done)
 
     def take_over_state(self, store: StateStore) -> None:
         """Count reads and writes of the state as well."""
@@ -89,7 +89,7 @@ class CountingExecutor(ThreadPoolExecutor):
 
         store.submit = counted  # type: ignore[method-assign]
 
-    def _done(self, _: object = None) -> None:
+    def _on_done(self, _: object = None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self._count_down)
 
@@ -97,7 +97,7 @@ class CountingExecutor(ThreadPoolExecutor):
         self.under_way -= 1
         self._ended.set()
 
-    async def rest(self) -> None:
+    async def wait_for_call(self) -> None:
         """Wait until a call ends; only briefly if none is in progress."""
         if self.under_way == 0:
             await asyncio.sleep(0.0003)
@@ -193,17 +193,17 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.started = time.time() + 1000.0
+        self.epoch = time.time() + 1000.0
         self.skew = 0.0
         self._heap: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._random = random.Random(7)
         self._quiet = 0
         self.busy: Callable[[], bool] = lambda: False
-        self.rest: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0.0003)
+        self.wait_for_call: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0.0003)
 
     def wall(self) -> float:
-        return self.started + self.now + self.skew
+        return self.epoch + self.now + self.skew
 
     def steady(self) -> float:
         return self.now
@@ -235,7 +235,7 @@ class VirtualClock:
             self._quiet += 1 if waiting else STILL
             if self.busy():
                 self.stir()
-                await self.rest()
+                await self.wait_for_call()
                 still_since = time.monotonic()
             if self._quiet < TURNS:
                 continue
@@ -342,7 +342,7 @@ class World:
         executor.take_over()
         store = self.store = StateStore(self.state / "state.db", on_commit=self.on_commit)
         executor.take_over_state(store)
-        self.clock.busy, self.clock.rest = (lambda: executor.under_way > 0), executor.rest
+        self.clock.busy, self.clock.wait_for_call = (lambda: executor.under_way > 0), executor.wait_for_call
         try:
             async with driven(self.clock):
                 yield store
@@ -367,7 +367,7 @@ class World:
             self.breaches += [f"{path}: {sentence}" for sentence in uploads]
 
     @asynccontextmanager
-    async def begun(self) -> AsyncIterator[BoundMirror]:
+    async def start_mirror(self) -> AsyncIterator[BoundMirror]:
         """Start a mirror whose folder wasn't scanned yet."""
         async with self.running() as store:
             run = self.make_run(store)
@@ -469,21 +469,21 @@ class World:
         with contextlib.closing(StateStore(self.state / "state.db")) as store:
             return store.submit(work).result()
 
-    def tell(self, verb: str, **args: Any) -> None:
+    def post_request(self, verb: str, **args: Any) -> None:
         self.change(lambda tx: tx.inbox.post(verb, self.settings.name, args, 0.0))
 
     def approve(self) -> None:
         """Approve everything that is held, as a person would."""
         mirror = self.run.id
         kinds = (DELETIONS, RENEWALS)
-        self.tell(
+        self.post_request(
             "approve",
             holds=self.look_up(lambda tx: [h.id for kind in kinds for h in tx.holds.current(mirror, kind)]),
         )
 
-    def served(self) -> dict[str, str]:
+    def searchable_texts(self) -> dict[str, str]:
         """Return path → text of every searchable document; two for one path are a failure."""
-        shown = self.base.shown()
+        shown = self.base.searchable_texts()
         assert all(len(texts) == 1 for texts in shown.values()), shown
         return {path: texts[0] for path, texts in shown.items()}
 

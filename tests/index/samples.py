@@ -23,11 +23,11 @@ def sample(name: str) -> bytes:
     return (PARTS / name).read_bytes()
 
 
-def filled(name: str, **words: str) -> str:
+def fill_template(name: str, **replacements: str) -> str:
     """Return a file of `parts/` with each `{word}` replaced."""
     text = (PARTS / name).read_text("utf-8")
-    for word, said in words.items():
-        text = text.replace(f"{{{word}}}", said)
+    for word, replacement in replacements.items():
+        text = text.replace(f"{{{word}}}", replacement)
     return text
 
 
@@ -47,7 +47,7 @@ def document(kind: str, more: Mapping[str, str | bytes] | None = None, **words: 
         path.relative_to(PARTS / kind).as_posix() for path in (PARTS / kind).rglob("*") if path.is_file()
     ]
     names.sort(key=lambda name: (name != "mimetype", name))
-    return zipped({**{name: filled(f"{kind}/{name}", **words) for name in names}, **(more or {})})
+    return zipped({**{name: fill_template(f"{kind}/{name}", **words) for name in names}, **(more or {})})
 
 
 def parts_of(archive: bytes) -> dict[str, bytes]:
@@ -74,7 +74,7 @@ def docx_paragraph(text: str) -> str:
 
 def docx(body: str = "", title: str = "Staff handbook") -> bytes:
     """Return a Word document with headings, a table and a list, or with this `body` (w:p elements)."""
-    return document("docx", body=body or filled("docx-body.xml"), title=title)
+    return document("docx", body=body or fill_template("docx-body.xml"), title=title)
 
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -117,7 +117,7 @@ DEFAULT_SLIDES = (
         shape(2, "Roadmap", "title") + shape(3, "First half: search\nSecond half: sync"),
         "Say that the budget is still open.",
     ),
-    (shape(2, "Figures", "title") + filled("slide-table.xml"), "请强调第二季度的增长。"),
+    (shape(2, "Figures", "title") + fill_template("slide-table.xml"), "请强调第二季度的增长。"),
     (shape(2, "Thanks", "title") + shape(3, "Questions?"), ""),
 )
 
@@ -134,8 +134,10 @@ def pptx(slides: Sequence[tuple[str, str]] = DEFAULT_SLIDES, title: str = "Plan 
         if notes:
             rows.append(("rId2", "notesSlide", f"../notesSlides/notesSlide{number}.xml"))
             page = shape(2, notes) + shape(3, str(position), "sldNum")
-            parts[f"ppt/notesSlides/notesSlide{number}.xml"] = filled("slide.xml", tag="notes", content=page)
-        parts[f"ppt/slides/slide{number}.xml"] = filled("slide.xml", tag="sld", content=content)
+            parts[f"ppt/notesSlides/notesSlide{number}.xml"] = fill_template(
+                "slide.xml", tag="notes", content=page
+            )
+        parts[f"ppt/slides/slide{number}.xml"] = fill_template("slide.xml", tag="sld", content=content)
         parts[f"ppt/slides/_rels/slide{number}.xml.rels"] = relations(*rows)
         listed.append((f"rId{position}", "slide", f"slides/slide{number}.xml"))
         ids += f'<p:sldId id="{255 + position}" r:id="rId{position}"/>'
@@ -199,14 +201,14 @@ def ods_cell(value: str | float) -> str:
 
 def odt(body: str = "", *, manifest: str = "") -> bytes:
     """Return an OpenDocument text with a heading, a paragraph and a table, or with this `body`."""
-    return document("odt", body=body or filled("odt-body.xml"), manifest=manifest)
+    return document("odt", body=body or fill_template("odt-body.xml"), manifest=manifest)
 
 
 def odp(slides: str = "") -> bytes:
     """Return an OpenDocument presentation of two slides, or of these `slides` (draw:page elements)."""
     content = parts_of(odt("<x/>"))["content.xml"].replace(b"office:text", b"office:presentation")
     return with_part(
-        odt(), "content.xml", content.replace(b"<x/>", (slides or filled("slides.xml")).encode())
+        odt(), "content.xml", content.replace(b"<x/>", (slides or fill_template("slides.xml")).encode())
     )
 
 
@@ -224,7 +226,7 @@ def epub(chapters: Sequence[str] = DEFAULT_CHAPTERS) -> bytes:
     return document(
         "epub",
         {
-            f"OEBPS/c{n}.xhtml": filled("chapter.xhtml", title=f"c{n}", body=chapter)
+            f"OEBPS/c{n}.xhtml": fill_template("chapter.xhtml", title=f"c{n}", body=chapter)
             for n, chapter in enumerate(chapters, 1)
         },
         title="Tales of the coast",
@@ -236,7 +238,7 @@ def epub(chapters: Sequence[str] = DEFAULT_CHAPTERS) -> bytes:
 
 def html(charset: str = "utf-8", text: str = "Ring twice and wait for the porter.") -> bytes:
     """Return a page with navigation, a heading, a paragraph and a table, in `charset`."""
-    return filled("page.html", charset=charset, text=text).encode(charset)
+    return fill_template("page.html", charset=charset, text=text).encode(charset)
 
 
 def mail(subject: str, body: bytes, content_type: str = "text/plain") -> bytes:

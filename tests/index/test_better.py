@@ -49,14 +49,14 @@ class FakeModel:
 
     def __init__(self, name: str = "better/1") -> None:
         self.name = name
-        self.made = list[str]()
-        self.asked = list[str]()
+        self.embedded = list[str]()
+        self.queries = list[str]()
         self.gate, self.reached = threading.Event(), threading.Event()
         self.gate.set()
         self.error: Exception | None = None
 
     def question(self, text: str) -> BetterQuestion:
-        self.asked.append(text)
+        self.queries.append(text)
         return BetterQuestion(self.name, np.frombuffer(vector_of(text), np.float16).astype(np.float32), 1, 0)
 
     def embed(self, text: str) -> bytes:
@@ -64,14 +64,14 @@ class FakeModel:
         assert self.gate.wait(SECONDS)
         if self.error is not None:
             raise self.error
-        self.made.append(text)
+        self.embedded.append(text)
         return vector_of(text)
 
     def close(self) -> None:
         self.gate.set()
 
 
-def opened(folder: Path, model: BetterModel | None, *, read_only: bool = False) -> LocalTarget:
+def open_target(folder: Path, model: BetterModel | None, *, read_only: bool = False) -> LocalTarget:
     config = LocalTargetConfig(path=folder / "kb", max_bytes=10_000)
     return LocalTarget.open(config, Surroundings("m", folder, folder, read_only), parse, better=model)
 
@@ -86,13 +86,13 @@ def counts_in(store: SqliteStore, model: str, better: str) -> tuple[int, int] | 
         return vectors.count_better(connection, model, better)
 
 
-async def filled(folder: Path, model: FakeModel, passages: int) -> None:
+async def wait_until_filled(folder: Path, model: FakeModel, passages: int) -> None:
     async with asyncio.timeout(SECONDS):
         while counted(folder, model) != (passages, passages):
             await asyncio.sleep(0.01)
 
 
-async def found(target: LocalTarget, question: str) -> list[str | None]:
+async def search(target: LocalTarget, question: str) -> list[str | None]:
     return [hit.path for hit in await target.search(Query(question))]
 
 
@@ -111,7 +111,7 @@ async def model() -> FakeModel:
 
 @pytest.fixture
 async def target(tmp_path: Path, model: FakeModel) -> AsyncIterator[LocalTarget]:
-    target = opened(tmp_path, model)
+    target = open_target(tmp_path, model)
     await target.base()
     yield target
     model.gate.set()
@@ -124,23 +124,23 @@ async def test_passage_is_searchable_immediately_and_later_by_its_better_vector(
     model.gate.clear()
     texts = "# Baking\n\nA loaf needs an hour.", "Lamps use little power."
     await put(target, document(1, texts[0]), document(2, texts[1]))
-    assert await found(target, "loaf") == ["folder/1.md"]
-    assert await found(target, "Brot") == []
-    assert model.asked == [], "nothing to compare with yet"
+    assert await search(target, "loaf") == ["folder/1.md"]
+    assert await search(target, "Brot") == []
+    assert model.queries == [], "nothing to compare with yet"
     model.gate.set()
-    await filled(tmp_path, model, 2)
-    assert await found(target, "Brot") == ["folder/1.md"]
-    assert model.made == list(texts)
+    await wait_until_filled(tmp_path, model, 2)
+    assert await search(target, "Brot") == ["folder/1.md"]
+    assert model.embedded == list(texts)
 
 
 async def test_equal_passages_share_a_vector_deleted_with_the_last_of_them(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     one, other, _ = await put(target, document(1, "a loaf"), document(2, "a loaf"), document(3, "a lamp"))
-    await filled(tmp_path, model, 2)
-    assert sorted(model.made) == ["a lamp", "a loaf"]
+    await wait_until_filled(tmp_path, model, 2)
+    assert sorted(model.embedded) == ["a lamp", "a loaf"]
     await target.delete([one])
-    assert await found(target, "Brot") == ["folder/2.md"]
+    assert await search(target, "Brot") == ["folder/2.md"]
     await target.delete([other])
     assert counted(tmp_path, model) == (1, 1)
     assert await asyncio.to_thread(target._store.purge)
@@ -158,8 +158,8 @@ async def test_passage_deleted_while_its_vector_is_computed_gets_none(
     await target.delete([old])
     await put(target, document(2, "a lamp"))  # takes the same slot
     model.gate.set()
-    await filled(tmp_path, model, 1)
-    assert await found(target, "Brot") == []
+    await wait_until_filled(tmp_path, model, 1)
+    assert await search(target, "Brot") == []
     assert not any(vector_of("a loaf") in path.read_bytes() for path in (tmp_path / "kb").glob("index.db*"))
 
 
@@ -205,7 +205,7 @@ async def test_restart_continues_with_the_remaining_vectors(
 ) -> None:
     monkeypatch.setattr(better_module, "_BATCH", 2)
     first = FakeModel()
-    target = opened(tmp_path, first)
+    target = open_target(tmp_path, first)
     first.gate.clear()
     await put(target, *(document(at, f"text {at}") for at in range(1, 6)))
     first.gate.set()
@@ -215,10 +215,10 @@ async def test_restart_continues_with_the_remaining_vectors(
     await target.aclose()
     done_count, _ = counted(tmp_path, first)
     second = FakeModel()
-    target = opened(tmp_path, second)
+    target = open_target(tmp_path, second)
     await target.base()
-    await filled(tmp_path, second, 5)
-    assert len(second.made) == 5 - done_count
+    await wait_until_filled(tmp_path, second, 5)
+    assert len(second.embedded) == 5 - done_count
     await target.aclose()
 
 
@@ -226,11 +226,11 @@ async def test_searches_and_deletions_work_without_the_model_package(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     ids = await put(target, document(1, "a loaf"), document(2, "a lamp"))
-    await filled(tmp_path, model, 2)
+    await wait_until_filled(tmp_path, model, 2)
     await target.aclose()
-    plain = opened(tmp_path, None)
+    plain = open_target(tmp_path, None)
     await plain.base()
-    assert (await found(plain, "Brot"), await found(plain, "loaf")) == ([], ["folder/1.md"])
+    assert (await search(plain, "Brot"), await search(plain, "loaf")) == ([], ["folder/1.md"])
     await plain.delete(ids[:1])
     await plain.aclose()
     assert counted(tmp_path, model) == (1, 1)
@@ -241,17 +241,17 @@ async def test_new_model_version_recomputes_all_vectors(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     await put(target, document(1, "a loaf"), document(2, "a lamp"))
-    await filled(tmp_path, model, 2)
+    await wait_until_filled(tmp_path, model, 2)
     await target.aclose()
     newer = FakeModel("better/2")
-    reopened = opened(tmp_path, newer)
+    reopened = open_target(tmp_path, newer)
     newer.gate.clear()
     await reopened.base()
     assert counted(tmp_path, newer) == (0, 2)
-    assert await found(reopened, "loaf") == ["folder/1.md"]
+    assert await search(reopened, "loaf") == ["folder/1.md"]
     newer.gate.set()
-    await filled(tmp_path, newer, 2)
-    assert (await found(reopened, "Brot"), counted(tmp_path, model)) == (["folder/1.md"], (0, 2))
+    await wait_until_filled(tmp_path, newer, 2)
+    assert (await search(reopened, "Brot"), counted(tmp_path, model)) == (["folder/1.md"], (0, 2))
     await reopened.aclose()
 
 
@@ -259,10 +259,10 @@ async def test_search_command_uses_better_vectors_and_computes_none(
     tmp_path: Path, target: LocalTarget, model: FakeModel
 ) -> None:
     await put(target, document(1, "a loaf"), document(2, "a lamp"))
-    await filled(tmp_path, model, 2)
+    await wait_until_filled(tmp_path, model, 2)
     other = FakeModel()
-    reader = opened(tmp_path, other, read_only=True)
-    assert (await found(reader, "Brot"), other.made) == (["folder/1.md"], [])
+    reader = open_target(tmp_path, other, read_only=True)
+    assert (await search(reader, "Brot"), other.embedded) == (["folder/1.md"], [])
     await reader.aclose()
 
 
@@ -270,13 +270,13 @@ async def test_unloadable_model_leaves_the_built_in_vectors(
     tmp_path: Path, target: LocalTarget, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(target, document(1, "a loaf"), document(2, "a lamp"))
-    await filled(tmp_path, model, 2)
+    await wait_until_filled(tmp_path, model, 2)
 
     def broken(_: str) -> BetterQuestion:
         raise OSError("cannot open shared object file")
 
     monkeypatch.setattr(model, "question", broken)
-    assert await found(target, "loaf") == ["folder/1.md"]
+    assert await search(target, "loaf") == ["folder/1.md"]
 
 
 async def test_pass_computes_no_better_vectors(
@@ -295,14 +295,14 @@ class Shelf:
 
     def __init__(self, *texts: str) -> None:
         self.texts = {text.encode(): text for text in texts}
-        self.made = dict[bytes, bytes]()
+        self.better_vectors = dict[bytes, bytes]()
 
     def find_without_better(self, _: str, __: str, limit: int, skipped: object = ()) -> dict[bytes, str]:
-        without = [key for key in self.texts if key not in self.made and key not in skipped]  # type: ignore[operator]
+        without = [key for key in self.texts if key not in self.better_vectors and key not in skipped]  # type: ignore[operator]
         return {key: self.texts[key] for key in without[:limit]}
 
-    def put_better(self, _: str, __: str, made: Mapping[bytes, bytes]) -> None:
-        self.made.update(made)
+    def put_better(self, _: str, __: str, vectors: Mapping[bytes, bytes]) -> None:
+        self.better_vectors.update(vectors)
 
 
 def run(shelf: Shelf, model: BetterModel, is_idle: bool = True) -> Filler:
@@ -323,7 +323,7 @@ def test_vectors_are_computed_only_when_idle_and_stop_ends_the_wait() -> None:
     filler = run(shelf, model, is_idle=False)
     assert not model.reached.wait(0.1)
     filler.close()
-    assert not shelf.made
+    assert not shelf.better_vectors
 
 
 def test_failing_passage_is_skipped() -> None:
@@ -336,7 +336,7 @@ def test_failing_passage_is_skipped() -> None:
     shelf = Shelf("one", "two", "three")
     filler = run(shelf, Picky())
     ended(filler)
-    assert set(shelf.made) == {b"one", b"three"}
+    assert set(shelf.better_vectors) == {b"one", b"three"}
 
 
 def test_model_that_fails_on_all_passages_is_eventually_abandoned(caplog: pytest.LogCaptureFixture) -> None:
@@ -354,7 +354,7 @@ def test_process_that_does_not_start_is_retried(monkeypatch: pytest.MonkeyPatch)
     assert model.reached.wait(SECONDS)
     model.error = None
     ended(filler)
-    assert set(shelf.made) == {b"one"}
+    assert set(shelf.better_vectors) == {b"one"}
 
 
 def cosines(values: np.ndarray) -> Cosines:  # type: ignore[type-arg]

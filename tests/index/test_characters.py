@@ -52,12 +52,12 @@ SAME = [
 ]
 
 
-@pytest.mark.parametrize(("written", "asked"), [*SAME, *((asked, written) for written, asked in SAME)])
-def test_simplified_and_traditional_forms_find_each_other(tmp_path: Path, written: str, asked: str) -> None:
-    with searching(tmp_path, [("a.txt", written), ("b.txt", "something else")]) as (searcher, _):
-        hits = searcher.search(Query(asked))
+@pytest.mark.parametrize(("text", "query"), [*SAME, *((query, text) for text, query in SAME)])
+def test_simplified_and_traditional_forms_find_each_other(tmp_path: Path, text: str, query: str) -> None:
+    with searching(tmp_path, [("a.txt", text), ("b.txt", "something else")]) as (searcher, _):
+        hits = searcher.search(Query(query))
         assert paths(hits)[:1] == ["a.txt"]
-        result = snippet(hits[0].passages[0].text, asked, 90)
+        result = snippet(hits[0].passages[0].text, query, 90)
         assert result.spans or VARIANT in result.text, "a variant is shown, and interrupts the word"
 
 
@@ -200,20 +200,20 @@ def test_documents_tokenized_by_an_older_version_are_removed_completely(older: P
 def test_new_tokenizer_reindexes_stored_texts_without_embedding(
     older: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def found(word: str) -> list[int]:
+    def find(word: str) -> list[int]:
         with closing(SqliteStore(older, writer=None)) as store, store.snapshot() as snapshot:
             return [
                 candidate.document for candidate in snapshot.candidates(terms_of(word), "", None, Query(word))
             ]
 
     monkeypatch.setattr(ENCODER, "begin", lambda chunks: pytest.fail(str(chunks)))
-    assert [found(word) for word in ("iv", "efficient", "kbsync")] == [[], [], [1]]
+    assert [find(word) for word in ("iv", "efficient", "kbsync")] == [[], [], [1]]
     with closing(SqliteStore(older)) as store:
         rows = list(store.page(0, 9))
         assert store.purge()
         assert list(store.page(0, 9)) == rows
         assert not store.tidy()
-    assert [found(word) for word in ("iv", "efficient", "kbsync")] == [[1], [1], [1]]
+    assert [find(word) for word in ("iv", "efficient", "kbsync")] == [[1], [1], [1]]
 
 
 def test_both_scripts_share_one_vector(tmp_path: Path) -> None:

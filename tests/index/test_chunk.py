@@ -13,8 +13,8 @@ from kbsync.index.document import Chunk, Flavour, Parsed
 from tests.share import enumerated, long
 
 
-def cut(text: str, flavour: Flavour = Flavour.MARKDOWN, **more: object) -> list[Chunk]:
-    return chunk(dataclasses.replace(Parsed(text, flavour), **more))  # type: ignore[arg-type]
+def cut(text: str, flavour: Flavour = Flavour.MARKDOWN, **fields: object) -> list[Chunk]:
+    return chunk(dataclasses.replace(Parsed(text, flavour), **fields))  # type: ignore[arg-type]
 
 
 def english(rng: random.Random, tokens: int) -> str:

@@ -38,12 +38,12 @@ def test_encodings_of_many_languages_are_detected(encoding, text):
     assert decode(text.encode(encoding)) == text
 
 
-def damaged(raw: bytes, at: int) -> dict[str, bytes]:
-    """Return `raw` with a single wrong byte at `at`, as from a failing disk or a cut."""
+def damaged(raw: bytes, position: int) -> dict[str, bytes]:
+    """Return `raw` with a single wrong byte at `position`, as from a failing disk or a cut."""
     return {
-        "one more": raw[:at] + b"\xff" + raw[at:],
-        "one less": raw[:at] + raw[at + 1 :],
-        "another": raw[:at] + b"\x80" + raw[at + 1 :],
+        "one more": raw[:position] + b"\xff" + raw[position:],
+        "one less": raw[:position] + raw[position + 1 :],
+        "another": raw[:position] + b"\x80" + raw[position + 1 :],
         "first cut": raw[1:],
     }
 

@@ -85,9 +85,9 @@ def test_library_is_not_imported_and_the_network_is_not_used(
 ) -> None:
     original = builtins.__import__
 
-    def guarded(name: str, *rest: object) -> object:
+    def guarded(name: str, *args: object) -> object:
         assert name.partition(".")[0] not in ("wordllama", "requests", "huggingface_hub")
-        return original(name, *rest)  # type: ignore[arg-type]
+        return original(name, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", guarded)
     BuiltinEmbedder().embed(["x"])
@@ -99,10 +99,10 @@ def test_tokenizer_file_may_lack_its_last_newline(data: Path, builtin: BuiltinEm
     assert np.array_equal(BuiltinEmbedder(data).embed(TEXTS), builtin.embed(TEXTS))
 
 
-@pytest.mark.parametrize(("part", "at"), [(WEIGHTS, 200), (TOKENIZER, -200)])
-def test_missing_or_changed_file_is_reported_with_a_fix(data: Path, part: Path, at: int) -> None:
+@pytest.mark.parametrize(("part", "position"), [(WEIGHTS, 200), (TOKENIZER, -200)])
+def test_missing_or_changed_file_is_reported_with_a_fix(data: Path, part: Path, position: int) -> None:
     file = data / part
-    change(file, at)
+    change(file, position)
     with pytest.raises(UsageError, match=r"SHA-256.*pip install --force-reinstall"):
         BuiltinEmbedder(data)
     file.unlink()
@@ -131,9 +131,9 @@ def test_query_vector_is_the_same_before_and_after_loading_the_weights(
     assert np.array_equal(unloaded, builtin.embed_query(text))
 
 
-def change(file: Path, at: int) -> None:
+def change(file: Path, position: int) -> None:
     content = bytearray(file.read_bytes())
-    content[at] ^= 1
+    content[position] ^= 1
     file.write_bytes(content)
 
 
@@ -229,7 +229,7 @@ def test_pooling_folder_is_the_listed_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "says"),
+    ("files", "message"),
     [
         ({"1_Pooling__config": {"pooling_mode": "attention"}}, "does not know the pooling .*, attention;"),
         ({"1_Pooling__config": {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}}, "and max"),
@@ -237,8 +237,10 @@ def test_pooling_folder_is_the_listed_one(tmp_path: Path) -> None:
         ({"1_Pooling__config": []}, "1_Pooling/config.json is not what sentence-transformers writes"),
     ],
 )
-def test_unknown_model_requirements_are_reported(tmp_path: Path, files: dict[str, object], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+def test_unknown_model_requirements_are_reported(
+    tmp_path: Path, files: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
         OnnxEmbedder(described(tmp_path / "m", **files))
 
 

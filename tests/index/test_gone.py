@@ -22,8 +22,8 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.target import LocalTarget
-from tests.index.test_index import Fake, entry, found, traces
-from tests.index.test_local_target import document, opened, put
+from tests.index.test_index import Fake, entry, find, traces
+from tests.index.test_local_target import document, open_target, put
 from tests.share import long
 
 SECRET = "zqsecret"
@@ -55,7 +55,7 @@ async def delete(target: LocalTarget, old: str, folder: Path) -> None:
 async def test_deleted_text_disappears_from_all_files_soon_while_files_keep_arriving(
     tmp_path: Path, take_out: Callable[[LocalTarget, str, Path], object]
 ) -> None:
-    async with contextlib.aclosing(opened(tmp_path)) as target:
+    async with contextlib.aclosing(open_target(tmp_path)) as target:
         (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
         await take_out(target, old, tmp_path)  # type: ignore[misc]
         assert traces(tmp_path, SECRET)
@@ -73,7 +73,7 @@ async def test_deletion_waits_for_a_blocking_reader_even_when_idle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
-    async with contextlib.aclosing(opened(tmp_path)) as target:
+    async with contextlib.aclosing(open_target(tmp_path)) as target:
         (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
         with reader_at_work(tmp_path):
             await replace(target, old, tmp_path)
@@ -87,7 +87,7 @@ async def test_deletion_waits_for_a_blocking_reader_even_when_idle(
 async def test_hanging_threads_retain_no_deleted_text(tmp_path: Path) -> None:
     """A folder on a hanging disk uses up all of its mirror's threads."""
     mended = threading.Event()
-    async with contextlib.aclosing(opened(tmp_path)) as target:
+    async with contextlib.aclosing(open_target(tmp_path)) as target:
         (old,) = await put(target, document(1, f"the {SECRET} of the house", "folder/1.md"))
         await replace(target, old, tmp_path)
         hanging = [asyncio.create_task(asyncio.to_thread(mended.wait)) for _ in range(64)]
@@ -130,8 +130,8 @@ def test_no_write_waits_for_a_vector_that_must_be_recomputed(tmp_path: Path, cou
     vectors = Slow(index)
     (stored,) = index.put([entry(1, *(f"text{number}" for number in range(count)))], vectors)
     assert vectors.waited and not any(vectors.waited)
-    assert len(vectors.made) == count == len(set(vectors.made))
-    assert found(index, "text0") == [stored]
+    assert len(vectors.embedded) == count == len(set(vectors.embedded))
+    assert find(index, "text0") == [stored]
     index.close()
 
 
@@ -142,7 +142,7 @@ class Services:
 
     def __init__(self, index: Writer) -> None:
         self._index = index
-        self.asked: list[tuple[str, bool]] = []
+        self.checks: list[tuple[str, bool]] = []
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         self._take_out("ranking")
@@ -156,7 +156,7 @@ class Services:
         pass
 
     def _take_out(self, what: str) -> None:
-        self.asked.append((what, self._index.delete([1 + len(self.asked)])))
+        self.checks.append((what, self._index.delete([1 + len(self.checks)])))
 
 
 def test_search_waiting_for_a_service_retains_no_deleted_text(
@@ -170,7 +170,7 @@ def test_search_waiting_for_a_service_retains_no_deleted_text(
     monkeypatch.setattr(encoder, "query", services.query)
     searcher = Search(SqliteStore(tmp_path / "kb", writer=None), encoder, services)
     hits = searcher.search(Query("words"))
-    assert services.asked == [("vector", True), ("ranking", True)]
+    assert services.checks == [("vector", True), ("ranking", True)]
     assert sorted(hit.remote_id for hit in hits) == ["3", "4", "5"]
     assert all(hit.passages for hit in hits)
     searcher._store.close()

@@ -35,12 +35,12 @@ class Fake:
 
     def __init__(self, model: str = "fake") -> None:
         self.model = model
-        self.made: list[str] = []
+        self.embedded: list[str] = []
 
     takes_pictures, at_once, least_cosine = False, 2**31, 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        self.made += [chunk.text for chunk in chunks]
+        self.embedded += [chunk.text for chunk in chunks]
         future = Future[Vectors]()
         future.set_result({chunk.key: bytes.fromhex(chunk.key)[:8] for chunk in chunks})
         return future
@@ -101,7 +101,7 @@ def index(folder: Path) -> Iterator[Stepping]:
     index.close()
 
 
-def found(index: Writer, word: str) -> list[int]:
+def find(index: Writer, word: str) -> list[int]:
     query = """
         SELECT document FROM words JOIN run ON words.rowid BETWEEN first AND first + chunks - 1
         WHERE words MATCH ?1 AND document NOTNULL UNION SELECT rowid FROM names WHERE names MATCH ?1
@@ -122,7 +122,7 @@ def traces(folder: Path, *words: str) -> list[tuple[str, str]]:
 
 
 def texts(word: str, count: int = STEP * 2 + 90) -> list[str]:
-    return [f"{word} number{at}" for at in range(count)]
+    return [f"{word} number{number}" for number in range(count)]
 
 
 def stored(index: Writer, number: int, parts: Sequence[str], replaces: int | None = None) -> int:
@@ -131,7 +131,7 @@ def stored(index: Writer, number: int, parts: Sequence[str], replaces: int | Non
     return document
 
 
-def whole(folder: Path) -> list[list[str]]:
+def read_all(folder: Path) -> list[list[str]]:
     """Return the texts of every document, as another process sees them."""
     reader = SqliteStore(folder, writer=None)
     try:
@@ -173,8 +173,8 @@ def counted(index: Writer) -> Iterator[list[str]]:
 def test_document_is_found_by_text_title_heading_tag_and_file_name(index: Writer) -> None:
     index.put([entry(1, "thirty days 年假", title="Handbook", path="a/leave-rules.md")], Fake())
     for word in ("days", "day", "年假", "handbook", "part", "tag", "leave", "rules"):
-        assert found(index, word) == [1], word
-    assert found(index, "folder") == found(index, "md") == []
+        assert find(index, word) == [1], word
+    assert find(index, "folder") == find(index, "md") == []
 
 
 @pytest.mark.parametrize("count", [1, STEP * 2])
@@ -183,16 +183,16 @@ def test_unstorable_document_keeps_its_old_version_and_the_others(index: Writer,
     bad = entry(2, *texts("beta", count), title="\ud800", replaces=1)
     refused, other = index.put([bad, entry(3, "gamma")], Fake())
     assert isinstance(refused, Rejected)
-    assert (found(index, "alpha"), found(index, "beta"), found(index, "gamma")) == ([1], [], [other])
+    assert (find(index, "alpha"), find(index, "beta"), find(index, "gamma")) == ([1], [], [other])
     is_sound(index)
 
 
 def test_equal_texts_share_a_vector_until_the_last_is_deleted(index: Writer) -> None:
     fake = Fake()
     index.put([entry(1, "same", "one"), entry(2, "same", "two")], fake)
-    assert sorted(fake.made) == ["one", "same", "two"]
+    assert sorted(fake.embedded) == ["one", "same", "two"]
     index.put([entry(3, "same", "three", replaces=1)], fake)
-    assert fake.made[3:] == ["three"]
+    assert fake.embedded[3:] == ["three"]
     index.delete([2])
     assert slots_in_use(index) == 2
     index.delete([3])
@@ -295,19 +295,19 @@ def test_index_whose_creation_was_killed_is_completed(folder: Path, content: byt
 
 
 @pytest.mark.parametrize(
-    ("made", "says"),
+    ("sql", "message"),
     [
         (None, r"nothing has been mirrored yet: there is no .*index\.db"),
         ("", r"nothing has been mirrored yet: .*index\.db is empty"),
         ("CREATE TABLE theirs (x)", "the next pass"),
     ],
 )
-def test_invalid_index_is_reported_to_a_reader(folder: Path, made: str | None, says: str) -> None:
+def test_invalid_index_is_reported_to_a_reader(folder: Path, sql: str | None, message: str) -> None:
     folder.mkdir()
-    if made is not None:
+    if sql is not None:
         with closing(open_writer(folder / "index.db")) as connection:
-            connection.execute(made)
-    with pytest.raises(UsageError, match=says):
+            connection.execute(sql)
+    with pytest.raises(UsageError, match=message):
         SqliteStore(folder, writer=None)
 
 
@@ -333,8 +333,8 @@ def test_added_line_moves_little_of_a_long_text(index: Writer, place: str) -> No
         later = stored(index, 2, parts, document)
     assert len(counts) < count // 4
     assert len(rows - {row[0] for row in index._connection.execute("SELECT id FROM chunk")}) < count // 8
-    assert whole(index._folder) == [parts]
-    assert (found(index, "gamma"), found(index, "alpha")) == ([later], [later])
+    assert read_all(index._folder) == [parts]
+    assert (find(index, "gamma"), find(index, "alpha")) == ([later], [later])
     is_sound(index)
 
 
@@ -384,7 +384,7 @@ def test_any_sequence_of_changes_leaves_the_last_version_and_then_nothing(index:
             case _:
                 parts = edited(rng, live.pop(old) if old else texts(f"alpha{number}", 30))
                 live[stored(index, number, parts, old)] = parts
-        assert whole(index._folder) == list(live.values())
+        assert read_all(index._folder) == list(live.values())
         is_sound(index)
         assert slots_in_use(index) == len({part for parts in live.values() for part in parts})
     index.delete(list(live))
@@ -412,30 +412,30 @@ def test_reader_sees_either_the_complete_old_or_new_text(index: Stepping, folder
     document = stored(index, 1, old)
     observed = list[str]()
 
-    def look() -> None:
-        (parts,) = whole(folder)
+    def check() -> None:
+        (parts,) = read_all(folder)
         assert parts in (old, new)
-        words = {word: found(index, word) for word in ("alpha", "beta")}
+        words = {word: find(index, word) for word in ("alpha", "beta")}
         assert words == ({"alpha": [1], "beta": []} if parts == old else {"alpha": [], "beta": [2]})
         observed.append(parts[0])
 
-    index.between = look
+    index.between = check
     stored(index, 2, new, document)
     assert [word for word, _ in itertools.groupby(observed)] == ["alpha number0", "beta number0"]
     assert len(observed) >= 8
     is_sound(index)
 
 
-def judge(place: Path, *wanted: list[str], gone: str) -> None:
+def check_version(place: Path, *versions: list[str], gone: str) -> None:
     """Assert that one of the versions exists, and nothing else after the next start has tidied up."""
-    assert whole(place) in [[each] if each else [] for each in wanted]
+    assert read_all(place) in [[each] if each else [] for each in versions]
     reopened = Writer(place)
     while reopened.tidy():
         pass
     reopened.scrub()
-    assert whole(place) in [[each] if each else [] for each in wanted]
+    assert read_all(place) in [[each] if each else [] for each in versions]
     is_sound(reopened)
-    text = (whole(place) or [[]])[0]
+    text = (read_all(place) or [[]])[0]
     assert slots_in_use(reopened) == len(text)
     if not any(gone in part for part in text):
         assert traces(place, gone) == []
@@ -456,7 +456,7 @@ def test_kill_between_two_steps_leaves_one_version(index: Stepping, folder: Path
         index.delete([1])
     index.between = lambda: None
     for place in created:
-        judge(place, old, new, gone="zqsecret")
+        check_version(place, old, new, gone="zqsecret")
 
 
 def test_renaming_a_long_text_changes_one_row_and_no_passage(index: Writer) -> None:
@@ -468,7 +468,7 @@ def test_renaming_a_long_text_changes_one_row_and_no_passage(index: Writer) -> N
     index._connection.set_update_hook(None)
     assert len(statements) == 1
     assert {"chunk", "run", "slot", "block"}.isdisjoint(observed) and len(observed) < 20
-    assert (found(index, "huge"), found(index, "second"), found(index, "alpha")) == ([], [1], [1])
+    assert (find(index, "huge"), find(index, "second"), find(index, "alpha")) == ([], [1], [1])
     is_sound(index)
 
 
@@ -480,23 +480,23 @@ def test_document_is_found_by_text_and_name_during_a_rename_and_after_a_kill(
     index.put([entry(1, *parts, path="huge.txt")], fake)
     created = list[Path]()
 
-    def look() -> None:
-        assert found(index, "huge") or found(index, "第二")
-        assert found(index, "alpha") == [1]
-        assert whole(folder) == [parts]
+    def check() -> None:
+        assert find(index, "huge") or find(index, "第二")
+        assert find(index, "alpha") == [1]
+        assert read_all(folder) == [parts]
         created.append(shutil.copytree(folder, folder.with_name(f"killed-{len(created)}")))
 
     def rename(index: Writer) -> None:
         index.rename(1, "第二.txt", "第二.txt", 1.0)
         while index.tidy():
             pass
-        assert (found(index, "huge"), found(index, "第二"), whole(index._folder)) == ([], [1], [parts])
+        assert (find(index, "huge"), find(index, "第二"), read_all(index._folder)) == ([], [1], [parts])
         is_sound(index)
 
-    index.between = look
+    index.between = check
     rename(index)
     index.between = lambda: None
-    assert len(fake.made) == count, "nothing is embedded again"
+    assert len(fake.embedded) == count, "nothing is embedded again"
     for place in created:
         with closing(Writer(place)) as reopened:
             rename(reopened)
@@ -534,8 +534,8 @@ def test_replacement_during_another_is_not_lost(index: Stepping) -> None:
 
     index.between = meddle
     stored(index, 2, texts("beta"), 1)
-    assert whole(index._folder) == [texts("beta")]
-    assert found(index, "other") == []
+    assert read_all(index._folder) == [texts("beta")]
+    assert find(index, "other") == []
     is_sound(index)
 
 
@@ -547,7 +547,7 @@ def test_closing_waits_for_one_step_only(index: Stepping, folder: Path) -> None:
         stored(index, 2, texts("beta", STEP * 9), 1)
     assert next(calls) < 6
     index.close()
-    judge(folder, texts("alpha"), gone="beta")
+    check_version(folder, texts("alpha"), gone="beta")
 
 
 @long
@@ -560,7 +560,7 @@ def test_free_space_returns_to_the_file_system(index: Writer, folder: Path) -> N
     full = (folder / "index.db").stat().st_size
     index.delete([1])
     assert (folder / "index.db").stat().st_size < full / 2
-    assert whole(folder) == [["other"]]
+    assert read_all(folder) == [["other"]]
     is_sound(index)
 
 
@@ -623,9 +623,9 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
         put = index.put([entry(at, *each, path=f"name{at}.md") for at, each in enumerate(parts, 1)], fake)
         ids = [number for number in put if isinstance(number, int)]
         as_layout_3(index, tokeniser=1)
-    count = len(fake.made)
+    count = len(fake.embedded)
 
-    def look() -> None:
+    def check() -> None:
         """Assert that everything is found by name and text, once, at any moment."""
         with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as snapshot:
             for word, place in (("name1", 0), ("name300", 299), ("number7", 0), ("299", 300)):
@@ -642,16 +642,16 @@ def test_names_are_removed_from_passages_of_an_older_index_in_killable_steps(
             assert [store.texts(number) for number in ids] == parts
         is_sound(index)
 
-    look()
+    check()
     with closing(Stepping(folder)) as index:
-        index.between = look
+        index.between = check
         finish(index)
         index.between = lambda: None
     assert len(created) > 6
     for place in created:
         with closing(Writer(place)) as reopened:
             finish(reopened)
-    assert len(fake.made) == count
+    assert len(fake.embedded) == count
 
 
 @pytest.mark.parametrize("count", [3, STEP * 2 + 90])
@@ -665,16 +665,16 @@ def test_index_of_a_previous_layout_keeps_its_vectors(folder: Path, layout: str,
     with closing(apsw.Connection(str(folder / "index.db"))) as connection:
         connection.execute(layout.format(count=count, words=words))
     if layout != LAYOUT_1:
-        assert whole(folder) == [old], "a search works before the first pass"
+        assert read_all(folder) == [old], "a search works before the first pass"
     reopened = Writer(folder)
-    assert (reopened.uuid, found(reopened, "three")) == (index.uuid, [1])
+    assert (reopened.uuid, find(reopened, "three")) == (index.uuid, [1])
     reopened.rename(1, "other.txt", "other.txt", 1.0)
-    assert (found(reopened, "huge"), found(reopened, "other")) == ([], [1])
+    assert (find(reopened, "huge"), find(reopened, "other")) == ([], [1])
     fake = Fake()
     reopened.put([entry(2, *texts("three", count - 2), "four", path="other.txt", replaces=1)], fake)
-    assert fake.made == ["four"]
+    assert fake.embedded == ["four"]
     assert reopened.delete([]) is True
-    assert whole(folder) == [[*texts("three", count - 2), "four"]]
+    assert read_all(folder) == [[*texts("three", count - 2), "four"]]
     assert traces(folder, "zqsecret") == []
     is_sound(reopened)
     reopened.close()

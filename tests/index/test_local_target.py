@@ -49,14 +49,14 @@ def document(upload: int, text: str, path: str = "", replaces: str | None = None
     return outgoing(path, text, upload_id=upload, name=name, mtime=5.0, recipe="r", replaces=replaces)
 
 
-def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:
+def open_target(folder: Path, *, read_only: bool = False) -> LocalTarget:
     config = LocalTargetConfig(path=folder / "kb", max_bytes=10_000)
     return LocalTarget.open(config, Surroundings("m", folder, folder, read_only), parse)
 
 
 @pytest.fixture
 async def target(tmp_path: Path) -> AsyncIterator[LocalTarget]:
-    target = opened(tmp_path)
+    target = open_target(tmp_path)
     yield target
     await target.aclose()
 
@@ -67,7 +67,7 @@ async def put(target: LocalTarget, *documents: Outgoing) -> list[str]:
     return [outcome.remote_id for outcome in outcomes if isinstance(outcome, Accepted)]
 
 
-async def found(target: LocalTarget, text: str) -> set[str | None]:
+async def search(target: LocalTarget, text: str) -> set[str | None]:
     return {hit.path for hit in await target.search(Query(text))}
 
 
@@ -103,7 +103,7 @@ async def test_each_document_has_its_own_outcome(
     assert [getattr(outcome, "code", "") for outcome in outcomes[1:6]] == [
         *("encrypted", "no-text", "unreadable", "too-large", "EIO")
     ]
-    assert await found(target, "words") == {"folder/1.md", "folder/8.md"}
+    assert await search(target, "words") == {"folder/1.md", "folder/8.md"}
 
 
 async def test_leftovers_of_a_killed_process_are_removed_by_the_next(
@@ -115,8 +115,8 @@ async def test_leftovers_of_a_killed_process_are_removed_by_the_next(
     with contextlib.closing(apsw.Connection(str(tmp_path / "kb" / "index.db"))) as connection:
         connection.execute("UPDATE run SET document = NULL WHERE document = 1")
         connection.execute("DELETE FROM document WHERE id = 1")
-    reopened = opened(tmp_path)
-    assert await found(reopened, "words") == {"folder/2.md"}
+    reopened = open_target(tmp_path)
+    assert await search(reopened, "words") == {"folder/2.md"}
     assert (await reopened.base()).documents == 1
     async with asyncio.timeout(30):
         while any(b"zqsecret" in entry.read_bytes() for entry in (tmp_path / "kb").iterdir()):
@@ -168,12 +168,12 @@ async def test_second_writer_is_refused_and_readers_take_no_lock_and_write_nothi
     target: LocalTarget, tmp_path: Path
 ) -> None:
     with pytest.raises(StateError, match="in use"):
-        opened(tmp_path)
+        open_target(tmp_path)
     (first,) = await put(target, document(1, "alpha words"))
-    reading = opened(tmp_path, read_only=True)
-    assert await found(reading, "alpha") == {"folder/1.md"}
+    reading = open_target(tmp_path, read_only=True)
+    assert await search(reading, "alpha") == {"folder/1.md"}
     await put(target, document(2, "beta words"))
-    assert await found(reading, "beta words") == {"folder/1.md", "folder/2.md"}
+    assert await search(reading, "beta words") == {"folder/1.md", "folder/2.md"}
     assert (await reading.explain(first)).chunks == 1
     calls: list[Callable[[], object]] = [
         lambda: reading.put([document(3, "x")]),
@@ -187,7 +187,7 @@ async def test_second_writer_is_refused_and_readers_take_no_lock_and_write_nothi
 
 
 async def test_closing_twice_is_fine_and_later_calls_are_unavailable(tmp_path: Path) -> None:
-    target = opened(tmp_path)
+    target = open_target(tmp_path)
     await put(target, document(1, "alpha"))
     await target.aclose()
     await target.aclose()
@@ -232,7 +232,7 @@ async def first(target: LocalTarget, text: str) -> tuple[str | None, Passage]:
 async def test_document_added_during_searches_is_found_by_meaning(reading: LocalTarget) -> None:
     await put(reading, document(1, "The bicycle has a flat tyre."), document(2, "Rain fell all day."))
     for _ in range(3):  # from the second on vectors are cached in memory
-        assert "folder/3.md" not in await found(reading, "automobile")
+        assert "folder/3.md" not in await search(reading, "automobile")
     await put(reading, document(3, "A car with four doors."))
     assert (await first(reading, "automobile"))[0] == "folder/3.md"
 
@@ -242,9 +242,9 @@ LONG = "".join(f"The paragraph number {number} says {number * 7} things.\n\n" fo
 
 async def test_long_note_is_found_by_its_new_tag_and_not_by_the_old_one(reading: LocalTarget) -> None:
     [old] = await put(reading, document(1, f"---\ntags: quince\n---\n{LONG}", "a.md"))
-    assert await found(reading, "quince") == {"a.md"}
+    assert await search(reading, "quince") == {"a.md"}
     await put(reading, document(2, f"---\ntags: walnut\n---\n{LONG}", "a.md", replaces=old))
-    assert (await found(reading, "walnut"), await found(reading, "quince")) == ({"a.md"}, set())
+    assert (await search(reading, "walnut"), await search(reading, "quince")) == ({"a.md"}, set())
 
 
 @pytest.mark.parametrize("title", ["---\ntitle: {}\n---\n", "# {}\n\n"])
@@ -260,7 +260,7 @@ async def test_new_title_reembeds_only_the_first_passage(
 
     monkeypatch.setattr(reading._encoder, "begin", count)
     await put(reading, document(2, f"{title.format('Walnut')}{LONG}", "a.md", replaces=old))
-    assert (await found(reading, "walnut"), await found(reading, "quince")) == ({"a.md"}, set())
+    assert (await search(reading, "walnut"), await search(reading, "quince")) == ({"a.md"}, set())
     assert len(created) == 1
 
 

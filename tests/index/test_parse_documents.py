@@ -353,7 +353,7 @@ def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
 
 
 @pytest.mark.parametrize(
-    ("line", "shown"),
+    ("line", "text"),
     [
         ("NOTE;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:Gr=C3=B6=\n=C3=9Fe", "Größe"),
         ("item1.TEL;TYPE=cell:+49 1", "Phone: +49 1"),
@@ -363,8 +363,8 @@ def test_line_starting_with_from_does_not_split_a_mailbox_message(parser):
         ("PHOTO;ENCODING=b:AAAA\nTITLE:Dr", "Title: Dr"),
     ],
 )
-def test_contact_fields_become_words(parser, line, shown):
-    assert text_of(parser, "vcf", f"BEGIN:VCARD\nFN:A\n{line}\nEND:VCARD".encode()) == f"## A\n\n{shown}"
+def test_contact_fields_become_words(parser, line, text):
+    assert text_of(parser, "vcf", f"BEGIN:VCARD\nFN:A\n{line}\nEND:VCARD".encode()) == f"## A\n\n{text}"
 
 
 def test_long_notebook_outputs_are_truncated(parser):

@@ -92,7 +92,7 @@ def test_text_lines_match_file_lines():
 
 
 @pytest.mark.parametrize(
-    ("matter", "kept"),
+    ("matter", "kept_lines"),
     [
         (
             "title: Coffee\ndescription: how to descale the machine",
@@ -113,20 +113,22 @@ def test_text_lines_match_file_lines():
         ("related:\n- how to rinse\n- b.md", ["related:", "- how to rinse", "- b.md"]),
     ],
 )
-def test_yaml_front_matter_values_keep_their_line(matter, kept):
+def test_yaml_front_matter_values_keep_their_line(matter, kept_lines):
     raw = f"---\n{matter}\n---\n# Heading\ntext\n"
     parsed = parse_text("a.md", raw.encode())
     lines = parsed.text.split("\n")
     raw = raw.replace("[[", "").replace("]]", "")
-    assert [line for line in lines[: lines.index("# Heading")] if line] == kept
-    for line in (*kept, "# Heading", "text"):
+    assert [line for line in lines[: lines.index("# Heading")] if line] == kept_lines
+    for line in (*kept_lines, "# Heading", "text"):
         assert raw.split("\n")[parsed.line_offset + lines.index(line)] == line
     chunks = chunk(parsed)
-    assert [each.line for each in chunks] == [raw.split("\n").index(kept[0] if kept else "# Heading") + 1]
+    assert [each.line for each in chunks] == [
+        raw.split("\n").index(kept_lines[0] if kept_lines else "# Heading") + 1
+    ]
 
 
 @pytest.mark.parametrize(
-    ("source", "shown"),
+    ("source", "text"),
     [
         ("See [[Coffee]] and [[Tea|the other]].", "See Coffee and the other (Tea)."),
         ("![[plan.png]] ![[plan.png|300x200]] ![[Notes#Costs^a1]]", "plan.png plan.png Notes Costs a1"),
@@ -137,8 +139,8 @@ def test_yaml_front_matter_values_keep_their_line(matter, kept):
         ("# About [[Tea]]", "# About Tea"),
     ],
 )
-def test_note_links_and_embeds_are_read_as_their_names(source, shown):
-    assert parse_text("a.md", source.encode()).text == shown
+def test_note_links_and_embeds_are_read_as_their_names(source, text):
+    assert parse_text("a.md", source.encode()).text == text
 
 
 def test_toml_front_matter_values_are_kept():
@@ -169,11 +171,11 @@ def test_source_code_keeps_its_escapes():
 
 
 @pytest.mark.parametrize(
-    ("sign", "shown"), [("\f", " "), ("\v", " "), ("\x1f", " "), ("\x01", " "), ("\0", "")]
+    ("sign", "replacement"), [("\f", " "), ("\v", " "), ("\x1f", " "), ("\x01", " "), ("\0", "")]
 )
-def test_control_characters_separate_words(sign, shown):
+def test_control_characters_separate_words(sign, replacement):
     text = f"one{sign}two\n{'three words and more of them ' * 9}"
-    assert parse_text("a.txt", text.encode()).text.startswith(f"one{shown}two\n")
+    assert parse_text("a.txt", text.encode()).text.startswith(f"one{replacement}two\n")
 
 
 @pytest.mark.parametrize(

@@ -102,14 +102,14 @@ PROGRAMS = {
 """By name; any other document is itself the program."""
 
 
-def told(parser: Parser, what: str) -> str:
-    return parser.parse("x.html", BytesBody(PROGRAMS.get(what, f"say({what!r})").encode())).text
+def run_program(parser: Parser, program: str) -> str:
+    return parser.parse("x.html", BytesBody(PROGRAMS.get(program, f"say({program!r})").encode())).text
 
 
 @long
 @enumerated()
 @pytest.mark.parametrize(
-    ("what", "bounds", "code", "says"),
+    ("program", "bounds", "code", "reason"),
     [
         ("hang", HASTY, "timeout", "could not be read within 1 s, the limit for one document; split it"),
         ("burn", HASTY, "timeout", "split it"),
@@ -122,22 +122,22 @@ def told(parser: Parser, what: str) -> str:
         ("blank", BOUNDS, "no-text", "no text in it"),
     ],
 )
-def test_document_beyond_a_limit_is_abandoned_and_the_next_is_read(begin, what, bounds, code, says):
+def test_document_beyond_a_limit_is_abandoned_and_the_next_is_read(begin, program, bounds, code, reason):
     parser = begin(bounds)
-    told(parser, "start")
+    run_program(parser, "start")
     (before,) = parser.pids()
     with pytest.raises(Rejected) as refusal:
-        told(parser, what)
-    assert refusal.value.code == code and says in refusal.value.reason
+        run_program(parser, program)
+    assert refusal.value.code == code and reason in refusal.value.reason
     costs_a_process = code not in ("damaged", "no-text")
     assert is_alive(before) != costs_a_process
-    assert told(parser, "next") == "next"
+    assert run_program(parser, "next") == "next"
 
 
 @long
 def test_crash_is_retried_once_in_a_new_process(parser):
-    told(parser, "first")
-    assert told(parser, "crash unless new") == "crash unless new"
+    run_program(parser, "first")
+    assert run_program(parser, "crash unless new") == "crash unless new"
 
 
 @long
@@ -156,9 +156,9 @@ def test_parser_killed_at_work_is_replaced_and_the_document_read(begin):
 
 
 def test_parser_killed_while_idle_is_replaced(parser):
-    told(parser, "start")
+    run_program(parser, "start")
     os.kill(parser.pids()[0], signal.SIGKILL)
-    assert told(parser, "next") == "next"
+    assert run_program(parser, "next") == "next"
 
 
 def test_document_larger_than_the_memory_limit_is_refused_unread(parser):
@@ -174,13 +174,13 @@ def test_document_larger_than_the_memory_limit_is_refused_unread(parser):
 
 
 def test_library_output_and_lone_surrogates_do_not_break_the_response(parser):
-    assert told(parser, "print") == "print"
-    assert told(parser, "surrogate") == "half a ? pair"
+    assert run_program(parser, "print") == "print"
+    assert run_program(parser, "surrogate") == "half a ? pair"
 
 
 def test_parser_has_its_own_process_group_and_serves_all_threads_in_turn(parser):
     with ThreadPoolExecutor(6) as threads:
-        said = [line.split() for line in threads.map(lambda _: told(parser, "self"), range(40))]
+        said = [line.split() for line in threads.map(lambda _: run_program(parser, "self"), range(40))]
     (pid,) = {pid for pid, _, _ in said}
     assert {group for _, group, _ in said} == {pid} != {str(os.getpgid(0))}
     assert sorted(int(count) for *_, count in said) == list(range(1, 41))
@@ -194,22 +194,22 @@ def test_parser_has_its_own_process_group_and_serves_all_threads_in_turn(parser)
 def test_worn_or_grown_parser_is_replaced(begin, monkeypatch, documents, bounds, processes):
     monkeypatch.setattr(module, "DOCUMENTS_EACH", documents)
     parser = begin(bounds)
-    assert len({told(parser, "self").split()[0] for _ in range(4)}) == processes
+    assert len({run_program(parser, "self").split()[0] for _ in range(4)}) == processes
     assert parser.pids() == []
 
 
 def test_idle_parsers_exit_automatically(begin):
     parser = begin(idle_seconds=0.0)
-    told(parser, "x")
+    run_program(parser, "x")
     for ending in [each for each in threading.enumerate() if each.name == "parser-idle"]:
         ending.join()
     assert parser.pids() == []
-    assert told(parser, "again") == "again"
+    assert run_program(parser, "again") == "again"
 
 
 def test_closing_ends_a_working_parser(begin):
     parser, opened = begin(Bounds(60)), threading.Event()
-    told(parser, "start")
+    run_program(parser, "start")
 
     class Announcing(BytesBody):
         def open(self) -> BinaryIO:
@@ -225,7 +225,7 @@ def test_closing_ends_a_working_parser(begin):
             hanging.result()
     assert pids and not any(is_alive(pid) for pid in pids)
     with pytest.raises(Unavailable, match="stopped"):
-        told(parser, "more")
+        run_program(parser, "more")
 
 
 def test_unreadable_body_does_not_blame_the_document(parser):
@@ -236,14 +236,14 @@ def test_unreadable_body_does_not_blame_the_document(parser):
 
     with pytest.raises(OSError, match="ended 996 bytes early"):
         parser.parse("x.html", Short(b"word"))
-    assert told(parser, "next") == "next"
+    assert run_program(parser, "next") == "next"
 
 
 def test_parser_that_does_not_start_blames_no_document(begin, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit('no such library')")
     with pytest.raises(Unavailable, match="no such library"):
-        told(begin(child=broken), "x")
+        run_program(begin(child=broken), "x")
 
 
 PARENT = """
@@ -270,7 +270,7 @@ def test_parsers_die_with_a_killed_parent_and_the_next_run_cleans_up(begin, tmp_
     (remaining_item,) = (tmp_path / "spool").iterdir()
     one, other = begin(), begin()
     for each in (one, other):  # a running program's files are left alone
-        told(each, "x")
+        run_program(each, "x")
     homes = set((tmp_path / "spool").iterdir())
     assert remaining_item not in homes and len(homes) == 2
     for place in (tmp_path / "spool").rglob("*"):

@@ -24,12 +24,12 @@ class Making(Future[Vectors]):
     def __init__(self, chunks: Sequence[Chunk], refused: str) -> None:
         super().__init__()
         self.texts = [chunk.text for chunk in chunks]
-        self.made = {
+        self.vectors = {
             chunk.key: Rejected("no") if refused and refused in chunk.text else VECTOR for chunk in chunks
         }
 
     def result(self, timeout: float | None = None) -> Vectors:
-        return self.made
+        return self.vectors
 
 
 class EncoderService:
@@ -38,16 +38,16 @@ class EncoderService:
     at_once, model, takes_pictures, least_cosine = 2, "words", False, 0.0
 
     def __init__(self, refused: str = "") -> None:
-        self.begun: list[Making] = []
+        self.batches: list[Making] = []
         self._refused = refused
 
     def begin(self, chunks: Sequence[Chunk]) -> Making:
-        self.begun.append(Making(chunks, self._refused))
-        return self.begun[-1]
+        self.batches.append(Making(chunks, self._refused))
+        return self.batches[-1]
 
     @property
     def sizes(self) -> list[int]:
-        return [len(each.texts) for each in self.begun]
+        return [len(each.texts) for each in self.batches]
 
 
 def preparation(service: EncoderService, **parts: Any) -> Pipeline:
@@ -96,7 +96,7 @@ def test_each_missing_vector_is_requested_once() -> None:
         documents(6)
     )
     assert len(requests) == len(set(requests)) == 4
-    assert sorted(text for each in service.begun for text in each.texts) == ["b", "d"]
+    assert sorted(text for each in service.batches for text in each.texts) == ["b", "d"]
     assert all(isinstance(each, Entry) for each in batch)
 
 
@@ -117,4 +117,4 @@ def test_remaining_work_is_abandoned_when_the_rest_is_unavailable() -> None:
 
     with pytest.raises(StateError):
         list(preparation(service, find_embedded=find_embedded).batches(documents(4)))
-    assert [each.cancelled() for each in service.begun] == [True]
+    assert [each.cancelled() for each in service.batches] == [True]

@@ -26,7 +26,7 @@ def precedence(clock: Clock) -> Precedence:
     return Precedence(clock, LONG)
 
 
-def started(precedence: Precedence) -> threading.Thread:
+def start_step(precedence: Precedence) -> threading.Thread:
     """Return a thread that makes one step of indexing."""
     thread = threading.Thread(target=precedence.wait, daemon=True)
     thread.start()
@@ -44,7 +44,7 @@ def test_without_a_search_no_step_waits(precedence: Precedence) -> None:
 def test_a_step_waits_until_the_last_search_has_ended(precedence: Precedence) -> None:
     with precedence.search():
         with precedence.search():
-            thread = started(precedence)
+            thread = start_step(precedence)
             assert thread.is_alive()
         thread.join(0.1)
         assert thread.is_alive()

@@ -87,7 +87,7 @@ class ScannedFolder:
     async def state(self, remote_id: str) -> DocState:
         return (await self.target.status([remote_id]))[remote_id].state
 
-    async def settled(self, remote_id: str) -> DocState:
+    async def wait_until_indexed(self, remote_id: str) -> DocState:
         async with asyncio.timeout(SECONDS):
             while (state := await self.state(remote_id)) is DocState.INDEXING:
                 await asyncio.sleep(0.01)
@@ -115,7 +115,7 @@ async def test_scanned_page_is_found_with_its_number_beside_text_pages(place: Sc
     assert await place.hits("walnut first"), "what has text is found at once"
     assert [listed.state async for listed in place.target.list()] == [DocState.INDEXING]
     place.recognizer.gate.set()
-    assert await place.settled(accepted.remote_id) is DocState.READY
+    assert await place.wait_until_indexed(accepted.remote_id) is DocState.READY
     assert await place.hits("quokka") == [(accepted.remote_id, 2)]
     assert place.recognizer.read == [2]
 
@@ -127,7 +127,7 @@ async def test_old_version_is_searchable_until_the_scanned_one_is_read(place: Sc
     assert (new.ready, new.replaced) == (False, False)
     assert [each for each, _ in await place.hits("walnut")] == [old.remote_id]
     place.recognizer.gate.set()
-    assert await place.settled(new.remote_id) is DocState.READY
+    assert await place.wait_until_indexed(new.remote_id) is DocState.READY
     assert [each for each, _ in await place.hits("quokka")] == [new.remote_id]
     assert await place.hits("walnut") == []
 
@@ -149,7 +149,7 @@ async def test_recognised_pages_are_reused_after_a_kill_and_for_a_new_recipe(
     assert await asyncio.to_thread(reached.wait, SECONDS)
     await place.target.aclose()
     await place.open(recognizer)
-    assert await place.settled(accepted.remote_id) is DocState.READY
+    assert await place.wait_until_indexed(accepted.remote_id) is DocState.READY
     assert recognizer.read == [1, 2, 3]
     repeated = await place.put(place.document(2, "", "", "", replaces=accepted.remote_id))
     assert (repeated.ready, recognizer.read) == (True, [1, 2, 3])
@@ -172,7 +172,7 @@ async def test_scans_are_refused_until_the_ocr_extra_is_installed(
     await place.open(place.recognizer)
     assert (place.target.reads_scans, await place.target.partly_read()) == (True, [mixed.remote_id])
     new = await place.put(place.document(4, "walnut", "", replaces=mixed.remote_id))
-    assert await place.settled(new.remote_id) is DocState.READY
+    assert await place.wait_until_indexed(new.remote_id) is DocState.READY
     assert [each for each, _ in await place.hits("walnut quokka")] == [new.remote_id]
     assert await place.target.partly_read() == []
     await place.target.aclose()
@@ -186,7 +186,7 @@ async def test_scans_are_refused_until_the_ocr_extra_is_installed(
 async def test_recognised_text_is_deleted_with_its_document(place: ScannedFolder, is_read: bool) -> None:
     accepted = await place.put(place.document(1, "", ""))
     if is_read:
-        await place.settled(accepted.remote_id)
+        await place.wait_until_indexed(accepted.remote_id)
     async with asyncio.timeout(SECONDS):
         while not traces(place.folder, "quokka"):
             await asyncio.sleep(0.01)
@@ -199,7 +199,7 @@ async def test_recognised_text_is_deleted_with_its_document(place: ScannedFolder
 
 async def test_recognised_pages_stay_while_another_document_has_the_same_bytes(place: ScannedFolder) -> None:
     one = await place.put(place.document(1, ""))
-    assert await place.settled(one.remote_id) is DocState.READY
+    assert await place.wait_until_indexed(one.remote_id) is DocState.READY
     two = await place.put(place.document(2, "", path="b.pdf"))
     await place.target.delete([one.remote_id])
     assert (await place.put(place.document(3, "", path="c.pdf"))).ready
@@ -209,7 +209,7 @@ async def test_recognised_pages_stay_while_another_document_has_the_same_bytes(p
 async def test_scan_without_any_text_fails(place: ScannedFolder) -> None:
     place.recognizer.words = ""
     accepted = await place.put(place.document(1, ""))
-    assert await place.settled(accepted.remote_id) is DocState.FAILED
+    assert await place.wait_until_indexed(accepted.remote_id) is DocState.FAILED
     status = (await place.target.status([accepted.remote_id]))[accepted.remote_id]
     assert (status.code, status.is_final) == ("no-text", True)
 
@@ -219,7 +219,7 @@ async def test_file_changed_or_deleted_during_recognition_is_abandoned(place: Sc
     accepted = await place.put(place.document(1, "", ""))
     (place.folder / "docs" / "a.pdf").unlink()
     place.recognizer.gate.set()
-    assert await place.settled(accepted.remote_id) is DocState.FAILED
+    assert await place.wait_until_indexed(accepted.remote_id) is DocState.FAILED
 
 
 async def test_other_documents_have_priority(place: ScannedFolder) -> None:
@@ -228,7 +228,7 @@ async def test_other_documents_have_priority(place: ScannedFolder) -> None:
     await asyncio.sleep(0.3)
     assert place.recognizer.read == []
     place.target._puts -= 1
-    assert await place.settled(accepted.remote_id) is DocState.READY
+    assert await place.wait_until_indexed(accepted.remote_id) is DocState.READY
 
 
 def test_recognised_text_is_placed_on_its_page() -> None:

@@ -526,7 +526,7 @@ def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "above", "shown"),
+    ("path", "text", "above", "snippet_text"),
     [
         ("a.md", "# Backups\n\nBackups run at night.", ["Backups"], "Backups run at night."),
         ("a.md", "## Night\n\nThey run.\n\n## Day ##\nThey rest.", ["Night"], "They run.\nDay ·\nThey rest."),
@@ -551,9 +551,9 @@ def test_snippet_highlights(text: str, query: str, marked: list[str]) -> None:
     ],
 )
 def test_snippet_has_no_markup_and_no_repeated_heading(
-    path: str, text: str, above: list[str], shown: str
+    path: str, text: str, above: list[str], snippet_text: str
 ) -> None:
-    assert without_markup(text, path, above) == shown
+    assert without_markup(text, path, above) == snippet_text
 
 
 @pytest.mark.parametrize(

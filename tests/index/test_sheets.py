@@ -35,7 +35,7 @@ def test_hidden_sheets_are_read_and_labelled(parser):
 
 
 @pytest.mark.parametrize(
-    ("cell", "shown"),
+    ("cell", "displayed"),
     [
         ("<v>80</v>", "80"),
         ("<v>80.0</v>", "80"),
@@ -51,13 +51,13 @@ def test_hidden_sheets_are_read_and_labelled(parser):
         (' t="str"><f>A1&amp;"x"</f><v>a | b</v>', r"a \| b"),
     ],
 )
-def test_values_are_read_as_displayed(parser, cell, shown):
+def test_values_are_read_as_displayed(parser, cell, displayed):
     cell = cell if cell.startswith(" ") else f">{cell}"
     row = (
         f'<row r="1"><c r="A1" t="inlineStr"><is><t>n</t></is></c></row><row r="2"><c r="A2"{cell}</c></row>'
     )
     raw = zipped({**parts_of(xlsx()), SHEET: worksheet(row), "xl/styles.xml": STYLES})
-    assert text_of(parser, raw).startswith(f"## Prices\n\n| n |\n| --- |\n| {shown} |\n")
+    assert text_of(parser, raw).startswith(f"## Prices\n\n| n |\n| --- |\n| {displayed} |\n")
 
 
 def test_label_beside_merged_rows_belongs_to_each(parser):

@@ -29,19 +29,19 @@ def vocabulary(*words: str) -> dict[str, int]:
     return {each.stem: count for count, word in enumerate(words, 1) for each in stemmed(word)}
 
 
-def unknown(question: str, known: dict[str, int], *, unfinished: bool = False) -> list[Unknown]:
+def unknown(question: str, vocabulary_counts: dict[str, int], *, unfinished: bool = False) -> list[Unknown]:
     def beginning(letters: str, shortest: int, longest: int) -> Iterable[tuple[str, int]]:
-        some = [item for item in known.items() if item[0].startswith(letters)]
+        some = [item for item in vocabulary_counts.items() if item[0].startswith(letters)]
         return [each for each in some if shortest <= len(each[0]) <= longest]
 
     def occurring(stems: Iterable[str]) -> dict[str, int]:
-        return {stem: known[stem] for stem in stems if stem in known}
+        return {stem: vocabulary_counts[stem] for stem in stems if stem in vocabulary_counts}
 
     return find_unknown(terms_of(question, unfinished=unfinished), occurring, beginning)
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "intended"),
     [
         ("temprature", "temperature"),
         ("temperatuer", "temperature"),
@@ -55,14 +55,14 @@ def unknown(question: str, known: dict[str, int], *, unfinished: bool = False) -
         ("пирагов", "пирогов"),
     ],
 )
-def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, meant: str) -> None:
+def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, intended: str) -> None:
     known = vocabulary("temperature", "registered", "boiler", "пирогов", "meaning")
-    [stem] = vocabulary(meant)
+    [stem] = vocabulary(intended)
     assert unknown(f"the {typed} meaning", known) == [Unknown(typed, stem)]
 
 
 @pytest.mark.parametrize(
-    "word",
+    "typed",
     [
         "vlve",  # four letters
         "bxilxr",  # two slips in a short word
@@ -74,10 +74,10 @@ def test_word_with_one_or_two_typos_is_corrected_to_the_nearest(typed: str, mean
         "锅炉",
     ],
 )
-def test_dissimilar_words_stay_unknown(word: str) -> None:
+def test_dissimilar_words_stay_unknown(typed: str) -> None:
     known = vocabulary("valve", "boiler", "e4471", "temperature", "炉锅", "both")
-    assert all(each.stem == "" for each in unknown(word, known))
-    assert unknown(word, known)
+    assert all(each.stem == "" for each in unknown(typed, known))
+    assert unknown(typed, known)
 
 
 def test_correction_prefers_the_same_beginning_and_then_the_commonest() -> None:
@@ -102,11 +102,11 @@ def test_word_being_typed_is_not_corrected() -> None:
 
 
 @given(st.text("abc", max_size=7), st.text("abc", max_size=7))
-def test_typos_are_counted_symmetrically(one: str, other: str) -> None:
-    count = slips_between(one, other)
-    assert count == slips_between(other, one)
-    assert (count == 0) == (one == other)
-    assert abs(len(one) - len(other)) <= count <= max(len(one), len(other))
+def test_typos_are_counted_symmetrically(first: str, second: str) -> None:
+    count = slips_between(first, second)
+    assert count == slips_between(second, first)
+    assert (count == 0) == (first == second)
+    assert abs(len(first) - len(second)) <= count <= max(len(first), len(second))
 
 
 def test_swapped_neighbours_are_one_typo() -> None:
@@ -130,17 +130,17 @@ def test_existing_word_outranks_a_corrected_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("databse", "database"), ("relesse", "release"), ("agred", "agree")]
+    ("typed", "intended"), [("databse", "database"), ("relesse", "release"), ("agred", "agree")]
 )
-def test_word_is_found_despite_a_different_stem(tmp_path: Path, typed: str, meant: str) -> None:
-    with searching(tmp_path, [*TEXTS, ("x.md", f"A {meant} of that kind."), ("y.md", "other")]) as (
+def test_word_is_found_despite_a_different_stem(tmp_path: Path, typed: str, intended: str) -> None:
+    with searching(tmp_path, [*TEXTS, ("x.md", f"A {intended} of that kind."), ("y.md", "other")]) as (
         search,
         _,
     ):
-        assert search.unknown_words(Query(typed)).instead == {typed: meant}
+        assert search.unknown_words(Query(typed)).instead == {typed: intended}
         [hit] = [hit for hit in search.search(Query(typed, explain=True)) if hit.path == "x.md"]
         assert hit.reasons is not None
-        assert [(word.word, word.written) for word in hit.reasons.in_text] == [(typed, meant)]
+        assert [(word.word, word.written) for word in hit.reasons.in_text] == [(typed, intended)]
 
 
 def test_name_words_are_known_and_shown_as_written(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_search_and_its_note_look_up_similar_words_once(
 ) -> None:
     looked = list[str]()
 
-    def counted(terms: Sequence[Term], *rest: Any) -> list[Unknown]:
+    def counted(terms: Sequence[Term], *args: Any) -> list[Unknown]:
         looked.extend(term.surface for term in terms)
-        return find_unknown(terms, *rest)
+        return find_unknown(terms, *args)
 
     monkeypatch.setattr(store, "find_unknown", counted)
     with searching(tmp_path, TEXTS) as (search, index):

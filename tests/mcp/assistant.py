@@ -37,7 +37,7 @@ async def over_stdio(place: Place, *words: str) -> AsyncIterator[Client]:
             yield client
 
 
-def chosen(place: Place, **choices: Path) -> Installation:
+def choose_installation(place: Place, **choices: Path) -> Installation:
     """Return the installation that these options select, for a user with this home."""
     with pytest.MonkeyPatch.context() as patch:
         for name in UNSET:
@@ -78,9 +78,9 @@ def text_of(result: Any) -> str:
     return str(content.text)
 
 
-def paths(answer: dict[str, Any]) -> list[str]:
+def paths(response: dict[str, Any]) -> list[str]:
     """Return the paths of the hits."""
-    return [hit["path"] for hit in answer["hits"]]
+    return [hit["path"] for hit in response["hits"]]
 
 
 def log_of(place: Place) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def begin_daemon(place: Place, address: str, token: str = "") -> tuple[Daemon, s
     secret = f", token: {token}" if token else ""
     place.config.write_text(f"http: {{listen: '{address}'{secret}}}\n{mirrors}")
     daemon = place.watch()
-    daemon.says("document.ready")
+    daemon.wait_for_event("document.ready")
     return daemon, f"http://{address.replace('0.0.0.0', '127.0.0.1')}/mcp"
 
 
@@ -148,7 +148,7 @@ async def test_listener_uses_the_current_config_for_assistants(place: Place) -> 
         (other / "shore.md").write_text("The penguin stands on the shore.")
         mirror = f"  - {{name: other, folder: {other}, settle: 100ms}}\n"
         place.config.write_text(place.config.read_text() + mirror)
-        daemon.tell(signal.SIGHUP)
+        daemon.send_signal(signal.SIGHUP)
         asked = {"query": "penguin", "mirror": "other"}
         async with asyncio.timeout(LONGEST):
             while (await client.call_tool("search", asked)).is_error:
@@ -325,10 +325,10 @@ async def test_token_removed_from_the_config_is_refused(address: str) -> None:
     configs = [Config((), http=HttpConfig("127.0.0.1:9755", token))]
     check = http.McpEndpoint.at(address, lambda: configs[-1], {}).guarded(PlainTextResponse("in"))
 
-    async def code(shown: str, host: str = "kb.example") -> int:
+    async def code(token_sent: str, host: str = "kb.example") -> int:
         transport = httpx.ASGITransport(check)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
-            headers = {"authorization": f"Bearer {shown}"}
+            headers = {"authorization": f"Bearer {token_sent}"}
             return (await client.post("/mcp", headers=headers)).status_code
 
     assert await code(TOKEN) == 200

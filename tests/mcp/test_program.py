@@ -23,8 +23,8 @@ from kbsync.signals import Signals
 from kbsync.state import lock
 from kbsync.threads import in_own_threads
 from tests.cli.place import LONGEST, Place, eventually, words_of
-from tests.cli.vendor import ZhipuPlace
-from tests.mcp.assistant import SETTLED, chosen, log_of, over_stdio, paths, run_tool, text_of
+from tests.cli.zhipu import ZhipuPlace
+from tests.mcp.assistant import SETTLED, choose_installation, log_of, over_stdio, paths, run_tool, text_of
 from tests.ports import free_address
 from tests.programs import ran as program
 from tests.share import long
@@ -44,7 +44,7 @@ HELLO = {
 }
 
 
-def begun(place: Place, *words: str) -> subprocess.Popen[bytes]:
+def start_server(place: Place, *words: str) -> subprocess.Popen[bytes]:
     """Start a process and wait for its first response."""
     with (place.root / "mcp.log").open("ab") as log:
         process = place.start("mcp", *words, stdin=subprocess.PIPE, stderr=log)
@@ -117,7 +117,7 @@ async def test_waiting_search_includes_every_earlier_edit(place: Place) -> None:
 async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuPlace) -> None:
     for number in range(12):
         zhipu.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
-    zhipu.vendor.turn(vectorize=[HOUR, HOUR])
+    zhipu.service.turn(vectorize=[HOUR, HOUR])
     notices, first = list[tuple[float, float | None]](), asyncio.Event()
 
     async def notice(progress: float, total: float | None, _message: str | None) -> None:
@@ -135,7 +135,7 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuP
         asking = client.call_tool("status", {"wait": int(LONGEST) - 5}, progress_callback=notice)
         waiting = asyncio.create_task(asking)
         await asyncio.wait_for(first.wait(), LONGEST)
-        zhipu.vendor.server.advance(HOUR)
+        zhipu.service.server.advance(HOUR)
         assert "12 ready" in text_of(await waiting)
     assert (notices[0], notices[-1]) == ((0, 12), (12, 12))
     steps = [progress for progress, _ in notices]
@@ -180,7 +180,7 @@ async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(place:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
     daemon = place.watch()
-    daemon.says("document.ready")
+    daemon.wait_for_event("document.ready")
     async with over_stdio(place) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert (paths(answer), answer["notes"]) == (["ice.md"], [])
@@ -190,7 +190,7 @@ async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(place:
         [note] = answer["notes"]
         assert note.startswith("handbook: changes since ")
         # The command in the note follows the folder again.
-        place.watch(*words_of(note.partition("; start it with: ")[2])).says("daemon.started")
+        place.watch(*words_of(note.partition("; start it with: ")[2])).wait_for_event("daemon.started")
         async with asyncio.timeout(SETTLED):
             while (await run_tool(client, "search", query="walrus"))["notes"]:
                 await asyncio.sleep(0.05)
@@ -201,17 +201,17 @@ async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
     place.configure()
-    opened = OpenInstallation(chosen(place, config=place.config))
+    opened = OpenInstallation(choose_installation(place, config=place.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
     checks = list[bool]()
 
-    def look(_state_dir: Path) -> bool:
+    def check_lock(_state_dir: Path) -> bool:
         # A daemon is stopped and restarted at the fourth check, and stopped for good at the sixth.
         checks.append(len(checks) in (0, 1, 4, 5))
         return checks[-1]
 
-    monkeypatch.setattr(serving.lock, "is_held", look)
+    monkeypatch.setattr(serving.lock, "is_held", check_lock)
     with lock.held(state_dir):
         mirroring = serving.Mirroring(opened)
         keeping = asyncio.create_task(mirroring.keep())
@@ -233,13 +233,13 @@ async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
     place.configure()
-    opened = OpenInstallation(chosen(place, config=place.config))
+    opened = OpenInstallation(choose_installation(place, config=place.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
     checks, daemon = list[bool](), contextlib.ExitStack()
     daemon.enter_context(lock.held(state_dir))
 
-    def look(_state_dir: Path) -> bool:
+    def check_lock(_state_dir: Path) -> bool:
         checks.append(bool(len(checks)))
         # The daemon stopped before the first check, and starts again before the second.
         if len(checks) == 1:
@@ -248,7 +248,7 @@ async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
             daemon.enter_context(lock.held(state_dir))
         return checks[-1]
 
-    monkeypatch.setattr(serving.lock, "is_held", look)
+    monkeypatch.setattr(serving.lock, "is_held", check_lock)
     mirroring = serving.Mirroring(opened)
     keeping = asyncio.create_task(mirroring.keep())
     try:
@@ -265,20 +265,20 @@ async def test_daemon_seen_between_two_checks_restarts_the_wait(
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
     place.configure()
-    opened = OpenInstallation(chosen(place, config=place.config))
+    opened = OpenInstallation(choose_installation(place, config=place.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
     looks, daemon = 0, contextlib.ExitStack()
     daemon.enter_context(lock.held(state_dir))
 
-    def look(_state_dir: Path) -> bool:
+    def check_lock(_state_dir: Path) -> bool:
         nonlocal looks
         looks += 1
         daemon.close()
         with lock.held(state_dir):  # a daemon that ran since the last check, and has just stopped
             return False
 
-    monkeypatch.setattr(serving.lock, "is_held", look)
+    monkeypatch.setattr(serving.lock, "is_held", check_lock)
     mirroring = serving.Mirroring(opened)
     keeping = asyncio.create_task(mirroring.keep())
     try:
@@ -319,37 +319,40 @@ def test_daemon_restarted_beside_an_assistant_finds_its_lock_free(place: Place) 
     assert daemon.end() == 0
     stopped = time.monotonic()
     eventually(lambda: lock.is_held(place.state) or time.monotonic() - stopped > 2.5)
-    place.watch().says("daemon.started")
+    place.watch().wait_for_event("daemon.started")
     assert not any(line["event"] == "daemon.started" for line in log_of(place))
 
 
 async def test_changed_config_is_used_whoever_mirrors(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "READ_CONFIG_EVERY", 0.02)
     config = place.configure()
-    opened = OpenInstallation(chosen(place, config=config))
+    opened = OpenInstallation(choose_installation(place, config=config))
     mirroring = serving.Mirroring(opened)
     following = asyncio.create_task(mirroring.follow_config())
 
-    async def taken(token: str) -> None:
+    async def wait_for_token(token: str) -> None:
         mirrors = place.configure().read_text()
         config.write_text(f"http: {{listen: '{free_address()}', token: {token}}}\n{mirrors}")
         async with asyncio.timeout(SETTLED):
             while (http := opened.installation.config.http) is None or http.token != Secret(token):
                 await asyncio.sleep(0.01)
 
-    await taken("the-first-of-24-characters")
+    await wait_for_token("the-first-of-24-characters")
     keeping = asyncio.create_task(mirroring.keep())
     async with asyncio.timeout(SETTLED):
         while not lock.holding(opened.installation.state_dir):
             await asyncio.sleep(0.01)
-    await taken("the-second-of-24-characters")
+    await wait_for_token("the-second-of-24-characters")
     following.cancel()
     await mirroring.end(keeping)
 
 
 async def test_mirroring_bug_is_logged_ever_less_often(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.configure()
-    mirroring, pauses = serving.Mirroring(OpenInstallation(chosen(place, config=place.config))), list[float]()
+    mirroring, pauses = (
+        serving.Mirroring(OpenInstallation(choose_installation(place, config=place.config))),
+        list[float](),
+    )
 
     async def fail() -> None:
         raise ZeroDivisionError
@@ -386,7 +389,7 @@ async def test_internal_error_while_answering_ends_with_a_failure_code(
     async def fail() -> None:
         raise ZeroDivisionError
 
-    async def answer() -> None:
+    async def respond() -> None:
         """Others get their threads, however many one mirror uses."""
         released = threading.Event()
         held = [in_own_threads("held", asyncio.to_thread(released.wait, 60)) for _ in range(40)]
@@ -396,8 +399,8 @@ async def test_internal_error_while_answering_ends_with_a_failure_code(
         released.set()
         await asyncio.gather(*waiting)
 
-    for answering in (fail, answer):
-        opened, end = OpenInstallation(chosen(place, config=place.config)), End()
+    for answering in (fail, respond):
+        opened, end = OpenInstallation(choose_installation(place, config=place.config)), End()
         with Signals(()) as signals:
             await serving._run(opened, answering(), signals, end)  # type: ignore[arg-type]
         ends.append(end.code)
@@ -420,7 +423,7 @@ async def test_process_that_cannot_mirror_answers_and_gives_the_reason(place: Pl
 def test_mcp_ends_when_its_client_closes_stdin(place: Place) -> None:
     place.write("ice.md", "The walrus lies on the ice.")
     place.configure()
-    process = begun(place)
+    process = start_server(place)
     wait_until_mirroring(place)
     process.communicate(timeout=LONGEST)  # closes stdin first
     assert process.returncode == 0
@@ -430,7 +433,7 @@ def test_mcp_ends_when_its_client_closes_stdin(place: Place) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_mcp_while_a_client_is_connected(place: Place, number: int) -> None:
     place.configure()
-    process = begun(place)
+    process = start_server(place)
     wait_until_mirroring(place)
     process.send_signal(number)
     assert process.wait(5) == 0
@@ -472,7 +475,7 @@ async def test_next_process_continues_after_a_kill_without_duplicates(place: Pla
     for number in range(40):
         place.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
     place.configure()
-    process = await asyncio.to_thread(begun, place)
+    process = await asyncio.to_thread(start_server, place)
     await asyncio.to_thread(wait_until_mirroring, place)
     process.kill()
     process.wait(LONGEST)
@@ -486,7 +489,7 @@ async def test_next_process_continues_after_a_kill_without_duplicates(place: Pla
 
 def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(place: Place) -> None:
     place.configure()
-    process = begun(place)
+    process = start_server(place)
     assert process.stdin is not None and process.stdout is not None
     for line in (
         b"no json",
@@ -509,7 +512,7 @@ def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(place: 
 
 def test_request_with_a_lone_surrogate_is_answered(place: Place) -> None:
     place.configure()
-    process = begun(place)
+    process = start_server(place)
     assert process.stdin is not None and process.stdout is not None
     whole, halves = (
         (b"\\ud83e\\uddad", b"\\\\ud800"),

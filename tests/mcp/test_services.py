@@ -13,19 +13,19 @@ from kbsync.daemon import Daemon
 from kbsync.engine import loop
 from kbsync.engine import search as engine_search
 from kbsync.targets.http import client
-from tests.cli.vendor import ZhipuPlace
+from tests.cli.zhipu import ZhipuPlace
 from tests.index.samples import pdf
-from tests.mcp.assistant import SETTLED, chosen, error_of, paths, run_tool, within
+from tests.mcp.assistant import SETTLED, choose_installation, error_of, paths, run_tool, within
 from tests.share import long
 
 
 async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(zhipu: ZhipuPlace) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.write("shore.pdf", pdf([["The penguin stands on the shore."]]))
-    zhipu.vendor.plant("theirs.md", "The walrus of somebody else.")
+    zhipu.service.plant("theirs.md", "The walrus of somebody else.")
     zhipu.aim()
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert paths(answer) == ["ice.md"]
         number = answer["hits"][0]["document_id"]
@@ -45,7 +45,7 @@ async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
     zhipu.aim()
     zhipu.once()
     zhipu.write("ice.md", "The walrus lies on the sea.\n")
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
@@ -54,7 +54,7 @@ async def test_text_is_read_only_in_memory(zhipu: ZhipuPlace, monkeypatch: pytes
     zhipu.aim()
     zhipu.once()
     monkeypatch.setattr(tempfile, "tempdir", str(zhipu.root / "nowhere"))
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         assert "walrus" in (await run_tool(client, "get", path="ice.md"))["text"]
 
 
@@ -64,7 +64,7 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
     zhipu.once()
     (zhipu.docs / "ice.md").unlink()
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         message = await error_of(client, "get", path="ice.md")
     assert "the file is gone; its document is kept" in message and "returns passages" in message
     assert "again" not in message
@@ -74,14 +74,14 @@ async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuPlace) -> 
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim()
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
-        zhipu.vendor.leave()
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
+        zhipu.service.leave()
         answer = await run_tool(client, "search", query="walrus")
         assert answer["hits"] == []
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
         # The state can still answer this.
         assert (await run_tool(client, "list"))["files"][0]["path"] == "ice.md"
-        zhipu.vendor.arrive()
+        zhipu.service.arrive()
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
 
 
@@ -98,8 +98,8 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     config = zhipu.aim()
     config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
     zhipu.once()
-    zhipu.vendor.play("hang", op="retrieve", times=0)
-    async with within(chosen(zhipu, config=zhipu.config)) as assistant:
+    zhipu.service.play("hang", op="retrieve", times=0)
+    async with within(choose_installation(zhipu, config=zhipu.config)) as assistant:
         reasons = []
         for _ in range(6):
             answer = await run_tool(assistant, "search", query="walrus")
@@ -107,21 +107,21 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
             reasons += [note for note in answer["notes"] if note.startswith("handbook: not searched: ")]
     assert [reason.endswith("no response within 1 s") for reason in reasons] == [True] * 5 + [False]
     assert "retrying in" in reasons[-1]
-    assert zhipu.vendor.server.requests.by_op["retrieve"] == 5
+    assert zhipu.service.server.requests.by_op["retrieve"] == 5
 
 
 async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: ZhipuPlace) -> None:
     """While another kbsync mirrors, nothing else reports the new key."""
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     held = zhipu.config.parent / "zhipu.key"
-    held.write_text(f"{zhipu.vendor.key}\n")
+    held.write_text(f"{zhipu.service.key}\n")
     zhipu.aim(key="api_key_file: zhipu.key")
     zhipu.once()
     held.write_text("kid-4711.the-old-one\n")
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
-        held.write_text(f"{zhipu.vendor.key}\n")
+        held.write_text(f"{zhipu.service.key}\n")
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
 
 
@@ -132,13 +132,13 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
     held = zhipu.config.parent / "zhipu.key"
     held.write_text("kid-4711.the-old-one\n")
     zhipu.aim(key="api_key_file: zhipu.key")
-    installation = chosen(zhipu, config=zhipu.config)
+    installation = choose_installation(zhipu, config=zhipu.config)
     installation.state_dir.mkdir(parents=True)
     configs = list[Config]()
     daemon = Daemon(installation, lambda: reload(installation), on_config=configs.append)
     monkeypatch.setattr(loop, "FIRST_RETRY", 0.05)
     running = asyncio.create_task(daemon.run())
-    held.write_text(f"{zhipu.vendor.key}\n")
+    held.write_text(f"{zhipu.service.key}\n")
     async with asyncio.timeout(SETTLED):
         while not configs and not running.done():
             await asyncio.sleep(0.01)
@@ -155,7 +155,7 @@ async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuPlace) 
     config = zhipu.aim()
     config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
     zhipu.once()
-    async with within(chosen(zhipu, config=zhipu.config)) as client:
+    async with within(choose_installation(zhipu, config=zhipu.config)) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert {hit["mirror"] for hit in answer["hits"]} == {"handbook", "other"}
         assert {
@@ -166,8 +166,8 @@ async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuPlace) 
         assert (await run_tool(client, "list"))["files"] == []
         assert len((await run_tool(client, "list", mirror="other"))["files"]) == 1
         assert len((await client.list_resources()).resources) == 2
-        zhipu.vendor.leave()
+        zhipu.service.leave()
         answer = await run_tool(client, "search", query="walrus")
         assert [hit["mirror"] for hit in answer["hits"]] == ["other"]
         assert any(note.startswith("handbook: not searched: ") for note in answer["notes"])
-        zhipu.vendor.arrive()
+        zhipu.service.arrive()

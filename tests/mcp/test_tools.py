@@ -34,7 +34,7 @@ from kbsync.state import lock, read_only
 from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
 from tests.cli.place import LONGEST, Place
-from tests.mcp.assistant import chosen, error_of, paths, run_tool, text_of, within
+from tests.mcp.assistant import choose_installation, error_of, paths, run_tool, text_of, within
 from tests.share import long
 
 
@@ -61,7 +61,7 @@ async def client(library: Place) -> AsyncIterator[Client]:
     ready, done = asyncio.get_running_loop().create_future(), asyncio.Event()
 
     async def keep() -> None:
-        async with within(chosen(library, folder=library.docs)) as client:
+        async with within(choose_installation(library, folder=library.docs)) as client:
             ready.set_result(client)
             await done.wait()
 
@@ -109,7 +109,7 @@ async def test_search_is_narrowed_by_number_pattern_type_and_date(client: Client
 
 
 @pytest.mark.parametrize(
-    ("given", "filters"),
+    ("arguments", "filters"),
     [
         ({"path": "nowhere/**"}, "`path` nowhere/**"),
         ({"type": ["docx", "pptx"]}, "`type` docx, pptx"),
@@ -118,10 +118,12 @@ async def test_search_is_narrowed_by_number_pattern_type_and_date(client: Client
         ({"path": "/etc/*.md"}, "`path` /etc/*.md"),
     ],
 )
-async def test_filter_matching_no_file_is_named(client: Client, given: dict[str, Any], filters: str) -> None:
-    answer = await run_tool(client, "search", query="opening hours", **given)
+async def test_filter_matching_no_file_is_named(
+    client: Client, arguments: dict[str, Any], filters: str
+) -> None:
+    answer = await run_tool(client, "search", query="opening hours", **arguments)
     assert (answer["hits"], answer["notes"][-1]) == ([], f"no mirrored file matches {filters}")
-    text = text_of(await client.call_tool("search", {"query": "opening hours", **given}))
+    text = text_of(await client.call_tool("search", {"query": "opening hours", **arguments}))
     assert f"Note: no mirrored file matches {filters}" in text
 
 
@@ -149,7 +151,7 @@ async def test_every_answer_warns_when_nothing_keeps_the_index_current(
 async def test_search_before_the_first_pass_finds_nothing_and_says_why(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write("a.md", "The walrus lies on the ice.")
-    async with within(chosen(place, folder=place.docs)) as client:
+    async with within(choose_installation(place, folder=place.docs)) as client:
         answer = await run_tool(client, "search", query="walrus")
     assert answer["hits"] == []
     [note] = answer["notes"]
@@ -181,7 +183,7 @@ async def test_answers_after_a_restart_are_dated_by_the_previous_pass(
         return {part.get("as_of") for part in parts}
 
     change("UPDATE mirror SET last_pass = 1700000000.0")
-    async with within(chosen(place, config=place.config)) as client:
+    async with within(choose_installation(place, config=place.config)) as client:
         # A kbsync that has just started and takes long to scan the folder.
         with lock.held(place.state):
             assert await as_of(client) == {"2023-11-14T22:13:20Z"}
@@ -231,7 +233,7 @@ async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
         with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
             state.execute("UPDATE mirror SET last_pass = unixepoch('now') + 1")
         {**UNSEEN, **SEEN}[kind](place.docs)
-        async with within(chosen(place, config=place.config)) as client:
+        async with within(choose_installation(place, config=place.config)) as client:
             for tool, arguments in (("search", {"query": "walrus"}), ("status", {})):
                 notes = (await run_tool(client, tool, **arguments, wait=1))["notes"]
                 expected = "handbook: recent changes in its folder may not be indexed yet"
@@ -317,7 +319,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 async def test_path_in_several_mirrors_requires_a_mirror(twins: Place) -> None:
-    async with within(chosen(twins, config=twins.config)) as client:
+    async with within(choose_installation(twins, config=twins.config)) as client:
         for tool in ("get", "status"):
             message = await error_of(client, tool, path="notes.md")
             assert message == "several mirrors have notes.md: handbook, other; choose a `mirror`"
@@ -381,7 +383,7 @@ async def test_state_filter_lists_only_folders_containing_that_state(place: Plac
         place.go("--once")
     finally:
         (place.docs / "shut").chmod(0o700)
-    async with within(chosen(place, config=place.config)) as client:
+    async with within(choose_installation(place, config=place.config)) as client:
         unlisted = ["shut"] if os.geteuid() else []  # root may list any folder
         answer = await run_tool(client, "list", state="failed")
         assert answer["folders"] == [*unlisted, "torn"]
@@ -436,7 +438,7 @@ async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
         for status, names in ((Status.FAILED, "0*.md"), (Status.FAILED, "1*.md"), (Status.FAILED, "20.md")):
             state.execute("UPDATE entry SET status = ? WHERE name GLOB ?", [status.value, names])
         state.execute("UPDATE entry SET status = ? WHERE name > '21'", [Status.HELD.value])
-    async with within(chosen(place, config=place.config)) as client:
+    async with within(choose_installation(place, config=place.config)) as client:
         answer = await run_tool(client, "status")
         [mirror] = answer["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
@@ -488,7 +490,7 @@ async def test_document_without_its_file_is_marked_and_readable(place: Place) ->
     place.once()
     (place.docs / "gone.md").unlink()
     place.once()
-    async with within(chosen(place, config=place.config)) as client:
+    async with within(choose_installation(place, config=place.config)) as client:
         hit = (await run_tool(client, "search", query="walrus"))["hits"][0]
         assert (hit["state"], hit["reason"]) == ("kept", "the file is gone; its document is kept")
         text = text_of(await client.call_tool("search", {"query": "walrus"}))
@@ -504,7 +506,7 @@ async def test_hit_in_any_state_fits_the_schema(place: Place, status: Status) ->
     place.once()
     with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
         state.execute("UPDATE entry SET status = ?", [status.value])
-    async with within(chosen(place, config=place.config)) as client:
+    async with within(choose_installation(place, config=place.config)) as client:
         for tool, arguments in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
             answer = await run_tool(client, tool, **arguments)
             jsonschema.validate(answer, TOOLS[tool].output_schema)
@@ -582,11 +584,11 @@ async def test_words_are_matched_across_any_separator(client: Client) -> None:
         assert "Run the installer" in piece["text"]
 
 
-@pytest.mark.parametrize(("tool", "given", "why"), WRONG)
+@pytest.mark.parametrize(("tool", "arguments", "why"), WRONG)
 async def test_unanswerable_request_is_refused_with_a_message(
-    client: Client, tool: str, given: dict[str, Any], why: str
+    client: Client, tool: str, arguments: dict[str, Any], why: str
 ) -> None:
-    message = await error_of(client, tool, **given)
+    message = await error_of(client, tool, **arguments)
     assert why in message
     assert len(message) < 500 and "Traceback" not in message
 
@@ -594,7 +596,7 @@ async def test_unanswerable_request_is_refused_with_a_message(
 async def test_internal_bug_is_reported_as_one_and_ends_nothing(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_given: Any) -> dict[str, Any]:
+    async def fail(*_args: Any) -> dict[str, Any]:
         raise ZeroDivisionError("secret words")
 
     with monkeypatch.context() as patch:
@@ -627,21 +629,21 @@ async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
 ) -> None:
     mended, looks_at, opens = threading.Event(), documents.paths_of, Installation.target
     dead = folder_config(tmp_path).mirrors[0]
-    known = chosen(library, folder=library.docs)
+    known = choose_installation(library, folder=library.docs)
     config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
 
-    def look(installation: Installation, *rest: Any) -> Any:
+    def read_paths(installation: Installation, *args: Any) -> Any:
         if any(mirror_config.name == "dead" for mirror_config in installation.mirrors):
             mended.wait(60)
-        return looks_at(installation, *rest)
+        return looks_at(installation, *args)
 
-    def open_target(installation: Installation, mirror: Any, **how: Any) -> Any:
+    def open_target(installation: Installation, mirror: Any, **options: Any) -> Any:
         if mirror.name == "dead":
             mended.wait(60)
-        return opens(installation, mirror, **how)
+        return opens(installation, mirror, **options)
 
-    monkeypatch.setattr(documents, "paths_of", look)
-    monkeypatch.setattr(explain, "paths_of", look)
+    monkeypatch.setattr(documents, "paths_of", read_paths)
+    monkeypatch.setattr(explain, "paths_of", read_paths)
     monkeypatch.setattr(Installation, "target", open_target)
     monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 0.05)
@@ -669,11 +671,11 @@ async def test_state_is_never_read_in_the_event_loop(client: Client, monkeypatch
     def watched(owner: Any, name: str) -> None:
         call = getattr(owner, name)
 
-        def noted(*given: Any) -> Any:
+        def record_thread(*args: Any) -> Any:
             threads.setdefault(name, set()).add(threading.current_thread().name)
-            return call(*given)
+            return call(*args)
 
-        monkeypatch.setattr(owner, name, noted)
+        monkeypatch.setattr(owner, name, record_thread)
 
     for owner, name in ((read_only, "opened"), (ReadOnlyState, "read"), (ReadOnlyState, "close")):
         watched(owner, name)
@@ -798,7 +800,7 @@ async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
 
 async def test_read_only_tools_write_nothing(library: Place) -> None:
     before = library.files()
-    async with within(chosen(library, folder=library.docs)) as client:
+    async with within(choose_installation(library, folder=library.docs)) as client:
         for tool, arguments in (
             ("search", {"query": "hours"}),
             ("list", {}),

@@ -85,7 +85,7 @@ class Content:
 
 @dataclass(slots=True, eq=False)
 class Document:
-    """A remote document: `content` is the newest version accepted, `shown` the one that is searchable.
+    """A remote document: `content` is the newest version accepted, `searchable` what searches find.
 
     The two differ while an update is indexed, and after one failed. `foreign`: no client may touch it.
     `stale` is an old status that is reported until `stale_until`.
@@ -95,7 +95,7 @@ class Document:
     content: Content
     created: float
     foreign: bool = False
-    shown: Content | None = None
+    searchable: Content | None = None
     state: DocState = DocState.INDEXING
     reason: str = ""
     code: str = ""
@@ -148,8 +148,8 @@ class Document:
     def rename(self, path: str, name: str, mtime: float) -> None:
         """Give every version this path and name."""
         self.content = replace(self.content, path=path, name=name, mtime=mtime)
-        if self.shown is not None:
-            self.shown = replace(self.shown, path=path, name=name, mtime=mtime)
+        if self.searchable is not None:
+            self.searchable = replace(self.searchable, path=path, name=name, mtime=mtime)
 
     def row(self, state: DocState, *, marks: bool, tells_created: bool) -> Listed:
         """Return its row in the list with this state; without `marks` the row has no fields of ours."""
@@ -256,16 +256,16 @@ class MemoryBase:
         """Return the effects with these `ops`, optionally of one path."""
         return [e for e in self.effects if e.op in ops and path in (None, e.path)]
 
-    def served(self, path: str) -> list[Document]:
+    def searchable(self, path: str) -> list[Document]:
         """Return the documents that searches find for `path` now."""
-        return [d for d in self.documents.values() if d.shown is not None and d.shown.path == path]
+        return [d for d in self.documents.values() if d.searchable is not None and d.searchable.path == path]
 
-    def shown(self) -> dict[str, list[str]]:
+    def searchable_texts(self) -> dict[str, list[str]]:
         """Return the searchable texts by path. A mirror is complete when this equals its folder."""
         texts: dict[str, list[str]] = {}
         for document in self.documents.values():
-            if document.shown is not None:
-                texts.setdefault(document.shown.path, []).append(document.shown.text)
+            if document.searchable is not None:
+                texts.setdefault(document.searchable.path, []).append(document.searchable.text)
         return texts
 
     def subject(self, remote_id: str) -> Subject:
@@ -282,7 +282,7 @@ class MemoryBase:
         digest = hashlib.sha256(data).hexdigest()
         content = Content(name, path or name, digest, data, upload_id=upload_id)
         document = Document(self.new_id(), content, self._agenda.now, foreign=foreign)
-        document.shown, document.state = content, DocState.READY
+        document.searchable, document.state = content, DocState.READY
         self._documents[document.remote_id] = document
         self._note("added", document)
         return document
@@ -307,7 +307,7 @@ class MemoryBase:
 
     # ---- changes by clients
 
-    def look(self) -> Base:
+    def describe(self) -> Base:
         """Return the base as its clients see it."""
         return Base(self.id, len(self.documents))
 
@@ -381,14 +381,14 @@ class MemoryBase:
         document = self.documents.get(remote_id)
         if document is None:
             return DocStatus(DocState.MISSING)
-        if self.told(document).state is DocState.INDEXING:
+        if self.status_of(document).state is DocState.INDEXING:
             if document.polls_left > 0:
                 document.polls_left -= 1
             else:
                 self._finish_if_due(document)
-        return self.told(document)
+        return self.status_of(document)
 
-    def told(self, document: Document) -> DocStatus:
+    def status_of(self, document: Document) -> DocStatus:
         """Return the status that a request would get now, without counting it as a poll."""
         if document.stale is not None and self._agenda.now < document.stale_until:
             return document.stale
@@ -412,15 +412,15 @@ class MemoryBase:
         """Do `work` when the base's clock has advanced by `seconds`."""
         self._agenda.later(seconds, work)
 
-    def at(self, op: str, phase: Phase, what: Sequence[Outgoing] | Sequence[str]) -> None:
+    def report_progress(self, op: str, phase: Phase, subjects: Sequence[Outgoing] | Sequence[str]) -> None:
         """Report the progress of a request to the hook."""
         if self.at_request is not None and not self._agenda.is_catching_up:
-            self.at_request(op, phase, what)
+            self.at_request(op, phase, subjects)
 
-    def violation(self, what: str) -> ProtocolViolation:
+    def violation(self, rule: str) -> ProtocolViolation:
         """Return an exception to raise, and record it in `violations`."""
-        self.violations.append(what)
-        return ProtocolViolation(what)
+        self.violations.append(rule)
+        return ProtocolViolation(rule)
 
     def record(self, op: str, document: Document) -> None:
         """Add an effect to the journal and call the observers."""
@@ -459,7 +459,7 @@ class MemoryBase:
 
     def _index_again(self, document: Document) -> None:
         """Index `document` again; an old failure may still be reported for a while."""
-        before, seconds = self.told(document), self.behaviour.stale_after_reembed
+        before, seconds = self.status_of(document), self.behaviour.stale_after_reembed
         self._index(document)
         if before.state is DocState.FAILED and seconds > 0:
             document.stale, document.stale_until = before, self._agenda.now + seconds
@@ -474,7 +474,7 @@ class MemoryBase:
             document.twin = failure.twin
             self.record("fail", document)
             return
-        document.state, document.shown = DocState.READY, document.content
+        document.state, document.searchable = DocState.READY, document.content
         self.record("ready", document)
         if document.supersedes is not None:
             self.remove(document.supersedes, "replaced")
@@ -484,7 +484,7 @@ class MemoryBase:
         the one that is retried gets it.
         """
         capacity = self.behaviour.capacity
-        others = sum(d.shown is not None and d is not document for d in self._documents.values())
+        others = sum(d.searchable is not None and d is not document for d in self._documents.values())
         if capacity is None or others < capacity:
             return None
         reason = f"the knowledge base is full: it has room for {capacity} documents"

@@ -145,7 +145,7 @@ class Fault:
     times: how many times it applies.
     effect: the work is done before the fault; otherwise it isn't done.
     late: the work is done after this many seconds of the base's clock.
-    lie: the response claims work that isn't done. A list ends early and looks complete, a search finds
+    is_false: the response claims work that isn't done. A list ends early and looks complete, a search finds
         nothing, no bytes are returned, and every status is UNKNOWN.
     hang: awaited before the response (and before the work unless `effect`).
     rows: the list returns this many rows before the fault.
@@ -158,27 +158,27 @@ class Fault:
     times: int = 1
     effect: bool = False
     late: float | None = None
-    lie: bool = False
+    is_false: bool = False
     hang: asyncio.Event | None = None
     rows: int = 0
-    seen: int = field(default=0, init=False)
+    match_count: int = field(default=0, init=False)
     struck: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.error is None and self.hang is None and self.late is None and not self.lie:
+        if self.error is None and self.hang is None and self.late is None and not self.is_false:
             raise ValueError("a fault needs an error, a hang, a late effect or a lie")
-        if self.effect and (self.lie or self.late is not None):
+        if self.effect and (self.is_false or self.late is not None):
             raise ValueError("a fault with the effect done is neither late nor a lie")
 
     @property
     def is_due(self) -> bool:
         """Whether it applies to the match just counted."""
-        return self.struck < self.times and self.seen >= (self.nth or 1)
+        return self.struck < self.times and self.match_count >= (self.nth or 1)
 
     @property
     def shortens(self) -> bool:
         """Whether a list ends early."""
-        return self.error is not None or self.lie
+        return self.error is not None or self.is_false
 
     async def strike(self) -> None:
         """Hang, and raise the error if there is one."""
@@ -201,7 +201,7 @@ def pick(faults: Iterable[Fault], op: str, concerns: Callable[[Fault], bool]) ->
     for fault in faults:
         if fault.op != op or not concerns(fault):
             continue
-        fault.seen += 1
+        fault.match_count += 1
         if chosen is None and fault.is_due:
             fault.struck += 1
             chosen = fault

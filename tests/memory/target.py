@@ -33,7 +33,7 @@ def find(documents: Iterable[Document], query: Query) -> Sequence[Hit]:
     """Return the `query.top_k` documents that contain `query.text` most often, ignoring case."""
     hits = []
     for document in documents:
-        content = document.shown
+        content = document.searchable
         if content is None or not _fits(content, query):
             continue
         text, wanted = content.text.casefold(), query.text.casefold()
@@ -101,7 +101,7 @@ class MemoryTarget(Target):
     async def base(self) -> Base:
         """Check the base."""
         async with self._request("base", ()):
-            return await self._play(self._fault("base"), self._base.look, self._base.look)
+            return await self._play(self._fault("base"), self._base.describe, self._base.describe)
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Store each document; return outcomes in the same order."""
@@ -118,11 +118,11 @@ class MemoryTarget(Target):
             fault = self._fault("put", lambda fault: fault.match is None)
             if fault is None:
                 return [await self._put_one(document) for document in documents]
-            sent = [await self._read(document) for document in documents]
+            uploads = [await self._read(document) for document in documents]
             return await self._play(
                 fault,
-                lambda: [self._outcome(one) for one in sent],
-                lambda: [Accepted(one.remote_id) for one in sent],
+                lambda: [self._outcome(one) for one in uploads],
+                lambda: [Accepted(one.remote_id) for one in uploads],
             )
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
@@ -155,8 +155,8 @@ class MemoryTarget(Target):
     async def search(self, query: Query) -> Sequence[Hit]:
         """Return documents whose searchable text contains `query.text`, ignoring case."""
         async with self._request("search", (query.text,)):
-            shown = [d for d in self._base.documents.values() if d.shown is not None]
-            return await self._play(self._fault("search"), lambda: find(shown, query), lambda: ())
+            searchable = [d for d in self._base.documents.values() if d.searchable is not None]
+            return await self._play(self._fault("search"), lambda: find(searchable, query), lambda: ())
 
     async def aclose(self) -> None:
         """End this client; the base continues. Repeatable."""
@@ -178,22 +178,22 @@ class MemoryTarget(Target):
     # ---- requests and faults
 
     @asynccontextmanager
-    async def _request(self, op: str, what: Sequence[Outgoing] | Sequence[str]) -> AsyncIterator[None]:
+    async def _request(self, op: str, subjects: Sequence[Outgoing] | Sequence[str]) -> AsyncIterator[None]:
         base = self._base
         if self._closed:
             raise base.violation(f"{op} after aclose")
-        about = tuple(item if isinstance(item, str) else item.name for item in what)
+        about = tuple(item if isinstance(item, str) else item.name for item in subjects)
         base.requests.append(Request(op, about, self._clock()))
         base.open_requests += 1
         try:
-            base.at(op, Phase.START, what)
+            base.report_progress(op, Phase.START, subjects)
             await asyncio.sleep(0)
             yield
-            base.at(op, Phase.ANSWER, what)
+            base.report_progress(op, Phase.ANSWER, subjects)
         finally:
             base.open_requests -= 1
 
-    async def _play(self, fault: Fault | None, work: Callable[[], T], lie: Callable[[], T]) -> T:
+    async def _play(self, fault: Fault | None, work: Callable[[], T], false_result: Callable[[], T]) -> T:
         """Do `work` as `fault` requires: not at all, before, later, or only in the response."""
         if fault is None:
             return work()
@@ -206,7 +206,7 @@ class MemoryTarget(Target):
         if late is not None:
             self._base.later(late, work)
         await fault.strike()
-        return lie() if fault.lie or late is not None else work()
+        return false_result() if fault.is_false or late is not None else work()
 
     def _fault(self, op: str, concerns: Callable[[Fault], bool] = lambda _: True) -> Fault | None:
         return pick(self._base.faults, op, concerns)
@@ -215,11 +215,11 @@ class MemoryTarget(Target):
         subjects = [self._base.subject(remote_id) for remote_id in ids]
         return self._fault(op, lambda fault: fault.means_any(subjects))
 
-    async def _ask(self, op: str, remote_id: str, work: Callable[[], T], lie: Callable[[], T]) -> T:
+    async def _ask(self, op: str, remote_id: str, work: Callable[[], T], false_result: Callable[[], T]) -> T:
         """Send a request about one document, which need not exist."""
         self._check_ids((remote_id,))
         async with self._request(op, (remote_id,)):
-            return await self._play(self._fault_about(op, (remote_id,)), work, lie)
+            return await self._play(self._fault_about(op, (remote_id,)), work, false_result)
 
     def _check_ids(self, ids: Sequence[str]) -> None:
         self._check(wrong_ids(ids))
@@ -239,9 +239,9 @@ class MemoryTarget(Target):
 
     async def _put_one(self, document: Outgoing) -> PutOutcome:
         fault = self._fault_of("put", Subject(None, document.name, document.path, document.digest))
-        sent = await self._read(document)
+        upload = await self._read(document)
         try:
-            return await self._play(fault, lambda: self._outcome(sent), lambda: Accepted(sent.remote_id))
+            return await self._play(fault, lambda: self._outcome(upload), lambda: Accepted(upload.remote_id))
         except TargetError as error:
             return error
 
@@ -271,43 +271,43 @@ class MemoryTarget(Target):
             raise self._base.violation(str(error)) from None
         return Sent(document, content, self._base.new_id())
 
-    def _outcome(self, sent: Sent) -> PutOutcome:
+    def _outcome(self, upload: Sent) -> PutOutcome:
         """Return the outcome of one upload. If the client dies here and uploads may arrive late, it
         continues without the client.
         """
         late = self._base.behaviour.late_puts
         try:
             if late <= 0:
-                accepted = self._store(sent)
-                self._base.at("put", Phase.EFFECT, (sent.document,))
+                accepted = self._store(upload)
+                self._base.report_progress("put", Phase.EFFECT, (upload.document,))
                 return accepted
             try:
-                self._base.at("put", Phase.EFFECT, (sent.document,))
+                self._base.report_progress("put", Phase.EFFECT, (upload.document,))
             except Crash:
-                self._base.later(late, lambda: self._store(sent))
+                self._base.later(late, lambda: self._store(upload))
                 raise
-            return self._store(sent)
+            return self._store(upload)
         except TargetError as error:
             return error
 
-    def _store(self, sent: Sent) -> Accepted:
-        document = self._made_before(sent.content) or self._made(sent)
-        says_ready = self._base.told(document).state is DocState.READY
+    def _store(self, upload: Sent) -> Accepted:
+        document = self._find_earlier(upload.content) or self._create(upload)
+        says_ready = self._base.status_of(document).state is DocState.READY
         return Accepted(
             document.remote_id,
             ready=self._base.behaviour.answers_ready and says_ready,
-            replaced=self._is_replaced(sent.document.replaces, document),
-            name=document.name if document.name != sent.document.name else "",
+            replaced=self._is_replaced(upload.document.replaces, document),
+            name=document.name if document.name != upload.document.name else "",
             created=document.created if self._base.behaviour.tells_created else None,
         )
 
-    def _made(self, sent: Sent) -> Document:
-        return self._base.accept(sent.content, sent.remote_id)
+    def _create(self, upload: Sent) -> Document:
+        return self._base.accept(upload.content, upload.remote_id)
 
     def _is_replaced(self, replaces: str | None, document: Document) -> bool:
         return False
 
-    def _made_before(self, content: Content) -> Document | None:
+    def _find_earlier(self, content: Content) -> Document | None:
         """Return the document that this same upload created before; a failed one is indexed again."""
         if not self._limits.marks:
             return None
@@ -327,7 +327,7 @@ class MemoryTarget(Target):
         if document is None:
             raise Rejected(f"no document {remote_id}", code="404")
         self._guard(remote_id, op)
-        state = self._base.told(document).state
+        state = self._base.status_of(document).state
         if state is DocState.READY:
             raise self._base.violation(f"{op} of {document.name!r}, which serves")
         return state
@@ -335,12 +335,12 @@ class MemoryTarget(Target):
     def _remove(self, remote_id: str) -> DeleteOutcome:
         self._guard(remote_id, "delete")
         self._base.remove(remote_id)
-        self._base.at("delete", Phase.EFFECT, (remote_id,))
+        self._base.report_progress("delete", Phase.EFFECT, (remote_id,))
         return None
 
     def _row(self, document: Document) -> Listed:
         return document.row(
-            self._base.told(document).state,
+            self._base.status_of(document).state,
             marks=self._limits.marks,
             tells_created=self._base.behaviour.tells_created,
         )

@@ -60,12 +60,12 @@ async def put(target: MemoryTarget, document: Outgoing) -> str:
     return outcome.remote_id
 
 
-async def told(target: MemoryTarget, remote_id: str) -> DocStatus:
+async def status_of(target: MemoryTarget, remote_id: str) -> DocStatus:
     return (await target.status([remote_id]))[remote_id]
 
 
 async def state(target: MemoryTarget, remote_id: str) -> DocState:
-    return (await told(target, remote_id)).state
+    return (await status_of(target, remote_id)).state
 
 
 async def rows(target: MemoryTarget) -> list[Listed]:
@@ -122,13 +122,13 @@ async def test_old_failure_is_reported_for_a_while_after_a_reembed(
     )
     remote_id = await put(forgetful, outgoing())
     await forgetful.reembed(remote_id)
-    assert base.shown() == {"a.md": ["one"]}
+    assert base.searchable_texts() == {"a.md": ["one"]}
     for seconds, status in (
         (9.9, DocStatus(DocState.FAILED, "broken", "77")),
         (0.1, DocStatus(DocState.READY)),
     ):
         clock.advance(seconds)
-        assert await told(forgetful, remote_id) == status
+        assert await status_of(forgetful, remote_id) == status
         assert [row.state for row in await rows(forgetful)] == [status.state]
 
 
@@ -188,7 +188,7 @@ async def test_upload_of_a_dead_client_may_arrive_late(
 async def test_list_breaks_in_the_middle_or_ends_early(base: MemoryBase, target: AbleMemory) -> None:
     for n in range(4):
         base.add(f"{n}.md", b"x")
-    base.faults += [Fault("list", unsure, rows=2), Fault("list", lie=True, rows=3)]
+    base.faults += [Fault("list", unsure, rows=2), Fault("list", is_false=True, rows=3)]
     observed = []
     with pytest.raises(Unsure):
         async for row in target.list():
@@ -216,7 +216,7 @@ async def test_hook_sees_every_boundary_and_can_crash_at_each(clock: Clock) -> N
             await target.delete(list(base.documents))
         except Crash:
             assert base.open_requests == 0
-        return observed, set(base.shown())
+        return observed, set(base.searchable_texts())
 
     boundaries, left = await run(None)
     assert boundaries == [
@@ -261,7 +261,7 @@ async def test_wrong_document_is_a_violation(base: MemoryBase, changes: dict[str
 
 async def test_body_of_the_wrong_length_is_a_violation(target: AbleMemory) -> None:
     with pytest.raises(ProtocolViolation, match="declared 9 bytes, sent 3"):
-        await target.put([outgoing(size=9, body=bodies.BytesBody(b"one", says=9))])
+        await target.put([outgoing(size=9, body=bodies.BytesBody(b"one", claimed_size=9))])
 
 
 async def test_two_concurrent_updates_of_one_document_are_a_violation(target: AbleMemory) -> None:

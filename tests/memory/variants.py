@@ -29,7 +29,7 @@ class RenamingMemory(MemoryTarget):
             raise Rejected(f"no document {remote_id}", code="404")
         self._guard(remote_id, "rename")
         self._base.rename(remote_id, path, name, mtime)
-        self._base.at("rename", Phase.EFFECT, (remote_id,))
+        self._base.report_progress("rename", Phase.EFFECT, (remote_id,))
 
 
 class UpdatingMemory(MemoryTarget):
@@ -56,14 +56,14 @@ class UpdatingMemory(MemoryTarget):
         finally:
             updating.discard(key)
 
-    def _made(self, sent: Sent) -> Document:
-        replaces = sent.document.replaces
+    def _create(self, upload: Sent) -> Document:
+        replaces = upload.document.replaces
         if replaces is None or replaces not in self._base.documents:
-            return super()._made(sent)
+            return super()._create(upload)
         self._guard(replaces, "update")
         if self._base.behaviour.updates_make_new_ids:
-            return self._base.accept(sent.content, sent.remote_id, supersedes=replaces)
-        return self._base.update(replaces, sent.content)
+            return self._base.accept(upload.content, upload.remote_id, supersedes=replaces)
+        return self._base.update(replaces, upload.content)
 
     def _is_replaced(self, replaces: str | None, document: Document) -> bool:
         if replaces is None:
@@ -78,18 +78,18 @@ class OnceMemory(MemoryTarget):
 
     takes_texts_once = True
 
-    def _made(self, sent: Sent) -> Document:
+    def _create(self, upload: Sent) -> Document:
         there = self._base.documents
-        old = there.get(sent.document.replaces or "")
-        if old is not None and old.digest == sent.content.digest:
+        old = there.get(upload.document.replaces or "")
+        if old is not None and old.digest == upload.content.digest:
             self._remove(old.remote_id)
         for one in there.values():
-            if one.digest == sent.content.digest:
+            if one.digest == upload.content.digest:
                 said = f"another document has this text: {one.name}"
-                failure = Failure(sent.remote_id, FOREVER, said, "duplicate", twin=one.remote_id)
+                failure = Failure(upload.remote_id, FOREVER, said, "duplicate", twin=one.remote_id)
                 self._base.behaviour.failures.append(failure)
                 break
-        return super()._made(sent)
+        return super()._create(upload)
 
     def _is_replaced(self, replaces: str | None, document: Document) -> bool:
         return replaces is not None and replaces not in self._base.documents
@@ -108,7 +108,7 @@ class ReembeddingMemory(MemoryTarget):
     def _reembed(self, remote_id: str) -> None:
         if self._idle(remote_id, "reembed") is DocState.FAILED:
             self._base.reindex(remote_id)
-        self._base.at("reembed", Phase.EFFECT, (remote_id,))
+        self._base.report_progress("reembed", Phase.EFFECT, (remote_id,))
 
 
 class AbleMemory(RenamingMemory, UpdatingMemory, ReembeddingMemory):
@@ -154,7 +154,7 @@ class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
 
     def _is_shown(self, remote_id: str) -> bool:
         document = self._base.documents.get(remote_id)
-        return document is not None and document.shown is not None
+        return document is not None and document.searchable is not None
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Start slicing again; poll `status` for the result.
@@ -168,4 +168,4 @@ class ForgetfulMemory(ReembeddingMemory, ReadingMemory):
     def _reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         self._idle(remote_id, "reslice")
         self._base.reslice(remote_id, self.recipe(path, settings), settings)
-        self._base.at("reslice", Phase.EFFECT, (remote_id,))
+        self._base.report_progress("reslice", Phase.EFFECT, (remote_id,))

@@ -18,7 +18,7 @@ from kbsync.cli.main import kbsync
 from kbsync.config.model import Config
 from kbsync.config.reader import load
 from tests.docs.pages import ROOT
-from tests.programs import found, needs, ran, write_program
+from tests.programs import find_program, needs, ran, write_program
 from tests.share import long
 from tools.image_steps import Instruction, instructions
 
@@ -42,7 +42,7 @@ def of_kind(name: str, kind: str) -> dict[str, Any]:
     return next(document for document in documents(name) if document["kind"] == kind)
 
 
-def said(name: str) -> Instruction:
+def step_named(name: str) -> Instruction:
     return next(step for step in LAST if step.name == name)
 
 
@@ -55,7 +55,7 @@ def pods() -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def passes(program: str, *words: str | Path) -> None:
-    completed = ran(found(program) or program, *words)
+    completed = ran(find_program(program) or program, *words)
     assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
@@ -104,10 +104,10 @@ def test_copied_files_are_in_the_build_context() -> None:
 
 
 def test_image_does_not_run_as_root_and_can_write_only_its_state() -> None:
-    assert said("USER").rest == f"{USER}:{USER}"
+    assert step_named("USER").rest == f"{USER}:{USER}"
     makes_user = next(step.rest for step in LAST if step.name == "RUN")
     assert f"--uid {USER}" in makes_user
-    assert said("VOLUME").rest == "/var/lib/kbsync"
+    assert step_named("VOLUME").rest == "/var/lib/kbsync"
     assert "--owner kbsync --group kbsync --mode 700 /var/lib/kbsync" in makes_user
 
 
@@ -115,11 +115,11 @@ def test_licence_notice_and_bill_of_materials_are_in_the_image() -> None:
     built = " ".join(step.rest for step in STEPS if step.name == "RUN")
     assert "cp LICENSE NOTICE /opt/kbsync/doc" in built
     assert "--output-file /opt/kbsync/doc/sbom.cdx.json" in built
-    assert "--from=build /opt/kbsync /opt/kbsync" in said("COPY").rest
+    assert "--from=build /opt/kbsync /opt/kbsync" in step_named("COPY").rest
 
 
 def test_health_check_command_exists() -> None:
-    shell, option, words = said("HEALTHCHECK").words()
+    shell, option, words = step_named("HEALTHCHECK").words()
     assert (shell, option) == ("sh", "-c")
     inner = shlex.split(words.partition(";")[0])
     assert inner[:2] == ["kbsync", "status"]
@@ -132,7 +132,7 @@ def test_health_check_command_exists() -> None:
 def test_health_check_exit_codes_suit_container_engines(tmp_path: Path, code: int) -> None:
     write_program(tmp_path / "kbsync", f"exit {code}")
     path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    completed = ran(*said("HEALTHCHECK").words(), env=path)
+    completed = ran(*step_named("HEALTHCHECK").words(), env=path)
     assert completed.returncode == (0 if code in (0, 1, 3) else 1), "no restart mends a document or decides"
 
 

@@ -11,7 +11,7 @@ import yaml
 from kbsync.config.reader import load
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from tests.docs.pages import ROOT
-from tests.packaging.test_image import ENVIRONMENT, passes, said
+from tests.packaging.test_image import ENVIRONMENT, passes, step_named
 from tests.programs import needs
 from tests.share import long
 
@@ -39,8 +39,8 @@ def test_config_is_valid_and_names_mounted_paths(tmp_path: Path) -> None:
     kbsync = services()["kbsync"]
     mounts = {mount.rpartition(":ro")[0] or mount for mount in kbsync["volumes"]}
     inside = {mount.rpartition(":")[2] for mount in mounts}
-    assert inside == {str(mirror.folder), said("VOLUME").rest, "/etc/kbsync/config.yaml"}
-    assert str(config.state_dir).startswith(f"{said('VOLUME').rest}/")
+    assert inside == {str(mirror.folder), step_named("VOLUME").rest, "/etc/kbsync/config.yaml"}
+    assert str(config.state_dir).startswith(f"{step_named('VOLUME').rest}/")
     assert kbsync["secrets"] == ["key"]
     assert isinstance(mirror.target, OpenWebuiTargetConfig)
     host, port = re.fullmatch(r"http://([a-z-]+):(\d+)", mirror.target.base_url).groups()  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ from kbsync.config.reader import load
 from kbsync.targets.postgres.config import PostgresTargetConfig, database_of
 from tests.cli.place import Place
 from tests.docs.pages import ROOT
-from tests.packaging.test_image import ENVIRONMENT, USER, passes, said
+from tests.packaging.test_image import ENVIRONMENT, USER, passes, step_named
 from tests.postgres.server import Server, programs
 from tests.programs import needs, ran, write_program
 from tests.share import long
@@ -92,9 +92,9 @@ def test_configs_are_valid_and_name_mounted_paths(name: str, tmp_path: Path) -> 
     [mirror] = config.mirrors
     assert isinstance(mirror.target, PostgresTargetConfig)
     assert mirror.target.dsn.reveal() == SECRETS["dsn"]
-    assert str(config.state_dir).startswith(f"{said('VOLUME').rest}/")
+    assert str(config.state_dir).startswith(f"{step_named('VOLUME').rest}/")
     assert {"/etc/kbsync", "/etc/kbsync/config.yaml"} & MOUNTS[name]
-    named = {said("VOLUME").rest, str(mirror.folder), *re.findall(r"/run/secrets/\S+", CONFIGS[name])}
+    named = {step_named("VOLUME").rest, str(mirror.folder), *re.findall(r"/run/secrets/\S+", CONFIGS[name])}
     assert named <= MOUNTS[name]
 
 
@@ -121,7 +121,7 @@ def test_probes_use_the_listener_and_the_images_health_check(tmp_path: Path) -> 
     http, [container] = loaded(CONFIGS["kubernetes"], tmp_path).http, pod()["containers"]
     assert http is not None
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": http.port}
-    assert container["readinessProbe"]["exec"]["command"] == said("HEALTHCHECK").words()
+    assert container["readinessProbe"]["exec"]["command"] == step_named("HEALTHCHECK").words()
     assert [port["containerPort"] for port in container["ports"]] == [http.port]
     assert [port["port"] for port in of_kind("Service")["spec"]["ports"]] == [http.port]
 
@@ -181,7 +181,7 @@ def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def made(postgres: Server, tmp_path: Path) -> Iterator[Server]:
+def initialized(postgres: Server, tmp_path: Path) -> Iterator[Server]:
     """Yield a server on which init.sh has run."""
     (tmp_path / "password").write_text("it's a 'secret'")
     environ = {**os.environ, "PGHOST": str(postgres.folder), "PASSWORD_FILE": str(tmp_path / "password")}
@@ -194,15 +194,15 @@ def made(postgres: Server, tmp_path: Path) -> Iterator[Server]:
 
 
 @long
-def test_example_fills_the_database_its_script_creates(made: Server, tmp_path: Path) -> None:
+def test_example_fills_the_database_its_script_creates(initialized: Server, tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.write("a.md", "The kestrel.\n")
     place.config.parent.mkdir(parents=True)
-    (tmp_path / "dsn").write_text(made.dsn("kb", "kbsync"))
+    (tmp_path / "dsn").write_text(initialized.dsn("kb", "kbsync"))
     text = CONFIGS["compose"].replace("/run/secrets", str(tmp_path)).replace("/data", str(place.docs))
     place.config.write_text(text.replace("/var/lib/kbsync/state", str(tmp_path / "state")))
     ran_ = place.run("--once", "--json")
     assert (ran_.code, ran_.json["uploaded"]) == (0, 1), ran_.err
-    assert made.run("kb", "SELECT prefix FROM kbsync.owner") == [("files-one/",)]
-    assert made.run("postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'kbsync'") == [(False,)]
+    assert initialized.run("kb", "SELECT prefix FROM kbsync.owner") == [("files-one/",)]
+    assert initialized.run("postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'kbsync'") == [(False,)]
     assert json.loads(place.run("search", "kestrel", "--json").out)["hits"][0]["path"] == "a.md"

@@ -29,10 +29,10 @@ class Numbers:
 
     def __init__(self, model: str = "numbers", dimensions: int = 8) -> None:
         self.model, self._dimensions = model, dimensions
-        self.made: list[str] = []
+        self.embedded: list[str] = []
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        self.made += [chunk.text for chunk in chunks]
+        self.embedded += [chunk.text for chunk in chunks]
         future = Future[Vectors]()
         future.set_result({chunk.key: self._vector(chunk.key) for chunk in chunks})
         return future
@@ -74,7 +74,7 @@ def put(store: PostgresStore, *entries: Entry) -> list[int]:
     return [outcome for outcome in outcomes if isinstance(outcome, int)]
 
 
-def found(store: PostgresStore, word: str) -> set[int]:
+def find(store: PostgresStore, word: str) -> set[int]:
     """Return the owner's documents with a word in their passages."""
     hits = Search(store, Numbers()).search(Query(word, top_k=50, own=True))
     return {int(hit.remote_id) for hit in hits if any(word in passage.text for passage in hit.passages)}
@@ -86,7 +86,7 @@ def token(prefix: str) -> UUID:
 
 
 @contextmanager
-def opened(
+def open_store(
     server: Server,
     database: str,
     prefix: str = "",
@@ -109,7 +109,7 @@ def between(monkeypatch: pytest.MonkeyPatch, step: Callable[[psycopg.Connection[
 
     execute, copy = psycopg.Connection.execute, psycopg.Cursor.copy
 
-    def told(connection: Any, statement: Any, *values: Any, **options: Any) -> Any:
+    def execute_watched(connection: Any, statement: Any, *values: Any, **options: Any) -> Any:
         if is_of_a_store(connection):
             step(connection, str(statement))
         return execute(connection, statement, *values, **options)
@@ -119,7 +119,7 @@ def between(monkeypatch: pytest.MonkeyPatch, step: Callable[[psycopg.Connection[
             step(cursor.connection, str(statement))
         return copy(cursor, statement, *values, **options)
 
-    monkeypatch.setattr(psycopg.Connection, "execute", told)
+    monkeypatch.setattr(psycopg.Connection, "execute", execute_watched)
     monkeypatch.setattr(psycopg.Cursor, "copy", told_of_copy)
 
 

@@ -35,21 +35,21 @@ def fall_asleep() -> None:
     time.sleep(0.2)
 
 
-def doze(at: int) -> None:
+def doze(stop_at: int) -> None:
     """Stop before that statement, once."""
-    own = threading.local()
+    per_thread = threading.local()
     is_over = False
 
     def step(_: Any, statement: str) -> None:
         nonlocal is_over
         if statement == store._FENCE:
-            own.count = 0
+            per_thread.count = 0
         elif statement.startswith("BEGIN"):
-            own.count = None
-        elif getattr(own, "count", None) is not None:
-            own.count += 1
-        count = getattr(own, "count", None)
-        if not is_over and count is not None and (count == at or statement == "COMMIT"):
+            per_thread.count = None
+        elif getattr(per_thread, "count", None) is not None:
+            per_thread.count += 1
+        count = getattr(per_thread, "count", None)
+        if not is_over and count is not None and (count == stop_at or statement == "COMMIT"):
             is_over = True
             fall_asleep()
 

@@ -22,7 +22,7 @@ import psycopg
 from kbsync.errors import TargetError
 from tests.cli.place import Daemon
 from tests.cluster.programs import Programs
-from tests.postgres.base import found, left_over, opened
+from tests.postgres.base import find, left_over, open_store
 from tests.postgres.pooler import Pooled
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
@@ -40,11 +40,13 @@ OURS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name
 class Feeding:
     """A folder that changes, and the daemon that mirrors it."""
 
-    def __init__(self, root: Path, server: Server, database: str, name: str, more: str) -> None:
+    def __init__(self, root: Path, server: Server, database: str, name: str, options: str) -> None:
         """Start with `more` lines of config."""
         self.host = Host(root, server, database, f"{name}/")
         config = self.host.config
-        config.write_text(config.read_text() + "    deletions: {hold_count: 1000}\n    rescan: 5s\n" + more)
+        config.write_text(
+            config.read_text() + "    deletions: {hold_count: 1000}\n    rescan: 5s\n" + options
+        )
         self.words = {f"kept{number}.md": f"falcon{name}{number}" for number in range(KEPT)}
         self.texts = dict[str, str]()
         self._versions = itertools.count(1)
@@ -55,8 +57,8 @@ class Feeding:
     def start(self) -> None:
         self.daemon: Daemon = self.host.watch(hurried=True)
 
-    def write(self, path: str, word: str) -> None:
-        self.texts[path] = f"The {word} in version {next(self._versions)}."
+    def write(self, path: str, bird: str) -> None:
+        self.texts[path] = f"The {bird} in version {next(self._versions)}."
         self.host.write(path, self.texts[path] + "\n")
 
     def change(self, chance: random.Random) -> None:
@@ -95,7 +97,7 @@ class SharedDatabase:
 
     def play(self, kills: int, victims: Sequence[str]) -> Tally:
         """Kill some of the `victims` and wait until all is mirrored after each. Raises `PromiseBroken`."""
-        self.rest()
+        self.wait_until_equal()
         with self._readers():
             for _ in range(kills):
                 for each in self.feeding:
@@ -103,7 +105,7 @@ class SharedDatabase:
                 self._wait_for_a_moment()
                 VICTIMS[self.chance.choice(victims)](self)
                 self.tally.crashes += 1
-                self.rest()
+                self.wait_until_equal()
         for each in self.feeding:
             self._require(each.daemon.end() == 0, "a daemon did not end in good order")
             again = each.host.once()
@@ -112,7 +114,7 @@ class SharedDatabase:
         self.tally.steps += self.reads
         return self.tally
 
-    def rest(self) -> None:
+    def wait_until_equal(self) -> None:
         """Wait until each file has exactly one document with its text. Raises `PromiseBroken`."""
         until = time.monotonic() + REST
         while wrong := self._wrong(Tally()):
@@ -162,12 +164,12 @@ class SharedDatabase:
         self.reads, ending = 0, threading.Event()
 
         def read(each: Feeding) -> None:
-            with opened(self.server, self.database, each.host.prefix, read_only=True) as store:
+            with open_store(self.server, self.database, each.host.prefix, read_only=True) as store:
                 for word in itertools.cycle(each.words.values()):
                     if ending.wait(0.02):
                         return
                     with suppress(TargetError):  # the server or the pooler was killed, too
-                        documents = found(store, word)
+                        documents = find(store, word)
                         self.reads += 1
                         if len(documents) != 1:
                             self._gaps.append(f"{word} was found in {len(documents)} documents")

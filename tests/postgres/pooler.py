@@ -53,7 +53,7 @@ class Pooler:
 
     def start(self) -> None:
         """Start it and wait until it responds."""
-        program = programs.found("pgbouncer")
+        program = programs.find_program("pgbouncer")
         assert program is not None
         for remaining in self.folder.glob(
             ".s.*"

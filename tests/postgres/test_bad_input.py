@@ -115,22 +115,22 @@ TROUBLES = (
 
 
 @long
-@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
+@pytest.mark.parametrize("problem", TROUBLES, ids=lambda problem: problem.name)
 def test_pass_reports_the_database_problem_and_the_next_one_continues(
-    host: Host, trouble: BadDatabase
+    host: Host, problem: BadDatabase
 ) -> None:
     assert host.once()["uploaded"] == 1
-    trouble.make(host)
+    problem.make(host)
     host.write("b.md", "The heron.\n")
     refused = host.go("--once", hurried=True)
-    assert refused.code == trouble.code, refused.err
-    assert trouble.words in refused.err
-    assert host.status()["halt"]["reason"] == trouble.halt
+    assert refused.code == problem.code, refused.err
+    assert problem.words in refused.err
+    assert host.status()["halt"]["reason"] == problem.halt
     status_report = refused.err + refused.out + host.run("status", "--json", "--documents").out
     assert SECRET not in status_report
     # Commands other than passes say the same, and no more.
     assert SECRET not in (host.run("search", "kestrel").err + host.run("verify").err)
-    trouble.mend(host)
+    problem.mend(host)
     assert host.go("--once", hurried=True).code == 0
     assert host.status()["halt"] is None
     assert (host.having("kestrel"), host.having("heron")) == (["a.md"], ["b.md"])
@@ -164,7 +164,7 @@ def test_daemon_continues_once_the_password_is_fixed_at_the_server_or_in_its_fil
     try:
         eventually(lambda: (host.status()["halt"] or {}).get("reason") == "credentials")
         server.run("postgres", f"ALTER ROLE keeper PASSWORD 'not-{SECRET}'")
-        daemon.says("document.ready", path="a.md")
+        daemon.wait_for_event("document.ready", path="a.md")
         assert eventually(lambda: host.status()["halt"] is None)
         # Existing connections continue; after a restart the new password counts.
         server.run("postgres", f"ALTER ROLE keeper PASSWORD '{SECRET}'")
@@ -173,7 +173,7 @@ def test_daemon_continues_once_the_password_is_fixed_at_the_server_or_in_its_fil
         host.write("b.md", "The heron.\n")
         eventually(lambda: (host.status()["halt"] or {}).get("reason") == "credentials")
         file.write_text(f"{dsn} password={SECRET}")
-        daemon.says("document.ready", path="b.md")
+        daemon.wait_for_event("document.ready", path="b.md")
         assert eventually(lambda: host.status()["halt"] is None)
     finally:
         server.run("postgres", f"ALTER ROLE keeper PASSWORD '{SECRET}'")
@@ -186,10 +186,10 @@ def test_dsn_file_naming_another_database_fills_that_one(host: Host) -> None:
     server, other = host.server, host.server.database()
     file = keep(host, server.dsn(host.database))
     daemon = host.watch(hurried=True)
-    daemon.says("document.ready", path="a.md")
+    daemon.wait_for_event("document.ready", path="a.md")
     file.write_text(server.dsn(other))
-    daemon.tell(signal.SIGHUP)
-    daemon.says("document.ready", times=2, path="a.md")
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_event("document.ready", times=2, path="a.md")
     assert host.having("kestrel") == ["a.md"]
     for database in (host.database, other):  # documents in the old one stay
         assert server.run(database, "SELECT shown FROM kbsync.document") == [("a.md",)]

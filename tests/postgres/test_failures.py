@@ -28,9 +28,9 @@ from tests.postgres.base import (
     commits_without_an_answer,
     committing,
     entry,
-    found,
+    find,
     left_over,
-    opened,
+    open_store,
     piece,
     put,
     session_of,
@@ -111,7 +111,7 @@ def test_at_sign_in_the_host_part_is_accepted(dsn: str, address: str) -> None:
 
 def test_missing_database_is_created_by_the_suggested_command(postgres: Server) -> None:
     postgres.run("postgres", "CREATE ROLE bird LOGIN")
-    with opened(postgres, "not_there", user="bird") as store:
+    with open_store(postgres, "not_there", user="bird") as store:
         with pytest.raises(Halted) as caught:
             store.check()
         assert caught.value.halt == "knowledge-base-missing"
@@ -125,20 +125,20 @@ def test_missing_database_is_created_by_the_suggested_command(postgres: Server) 
 
 
 def test_unknown_user_halts(postgres: Server) -> None:
-    with opened(postgres, postgres.database(), user="stranger") as store, pytest.raises(Halted) as caught:
+    with open_store(postgres, postgres.database(), user="stranger") as store, pytest.raises(Halted) as caught:
         store.check()
     assert caught.value.halt == "credentials"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "word"),
+    ("name", "value", "message"),
     [("OLDEST_SERVER", 99, r"is PostgreSQL \d\d;"), ("OLDEST_EXTENSION", (99, 0), "pgvector 0.8")],
 )
 def test_too_old_server_halts(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch, name: str, value: object, word: str
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, name: str, value: object, message: str
 ) -> None:
     monkeypatch.setattr(connections, name, value)
-    with opened(postgres, postgres.database()) as store, pytest.raises(Halted, match=word) as caught:
+    with open_store(postgres, postgres.database()) as store, pytest.raises(Halted, match=message) as caught:
         store.check()
     assert caught.value.halt == "unsuitable-server"
     assert "99" in str(caught.value)
@@ -146,10 +146,10 @@ def test_too_old_server_halts(
 
 def test_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         postgres.run(database, "UPDATE kbsync.base SET version = %s", schema.VERSION + 1)
-        with opened(postgres, database) as later:
+        with open_store(postgres, database) as later:
             for does in (later.check, lambda: later.put([entry(2, "heron")], Numbers())[0]):
                 with pytest.raises(Halted, match="newer kbsync") as caught:
                     raise_it(does())
@@ -168,18 +168,18 @@ def raise_it(outcome: object) -> None:
 
 def test_read_only_database_is_searched_and_not_written(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))
     postgres.run("postgres", f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         with pytest.raises(Halted) as caught:
             store.check()
         assert caught.value.halt == "index-read-only"
         assert outcome(store, 2).halt == "index-read-only"
-    with opened(postgres, database, read_only=True) as reader:
-        assert found(reader, "kestrel") == {number}
+    with open_store(postgres, database, read_only=True) as reader:
+        assert find(reader, "kestrel") == {number}
     postgres.run("postgres", f"ALTER DATABASE {database} RESET default_transaction_read_only")
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         put(store, entry(2, "heron"))
 
 
@@ -187,7 +187,7 @@ def test_revoked_privileges_halt_and_the_suggested_command_restores_them(postgre
     database = postgres.database()
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
-    with opened(postgres, database, user=role) as store:
+    with open_store(postgres, database, user=role) as store:
         halted = outcome(store)
         assert halted.halt == "credentials"
         cured(postgres, halted)
@@ -202,7 +202,7 @@ def test_revoked_privileges_halt_and_the_suggested_command_restores_them(postgre
 
 def test_full_disk_halts_and_recovers_automatically(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel"))
         postgres.run(
             database,
@@ -214,14 +214,14 @@ def test_full_disk_halts_and_recovers_automatically(postgres: Server) -> None:
         assert isinstance(one, Halted)
         assert one.halt == "disk-full"
         assert two is one
-        assert found(store, "kestrel") == {first}
+        assert find(store, "kestrel") == {first}
         postgres.run(database, "DROP TRIGGER full_disk ON kbsync.words")
         put(store, entry(2, "heron", replaces=first))
         assert left_over(postgres, database) == []
 
 
 def test_unstorable_value_fails_only_its_document(postgres: Server) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         bad = entry(2, "heron")
         not_a_number = {chunk.key: b"\xff\x7f" * 8 for chunk in bad.chunks}
         outcomes = store.put(
@@ -237,7 +237,7 @@ def replace_vectors(one: Any, vectors: dict[str, bytes]) -> Any:
 
 
 def test_vectors_of_another_length_halt(postgres: Server) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         put(store, entry(1, "kestrel"))
         [halted] = store.put([entry(2, "heron")], Numbers(dimensions=4))
         assert isinstance(halted, Halted)
@@ -249,7 +249,7 @@ def test_vectors_of_another_length_halt(postgres: Server) -> None:
 
 def test_dropped_base_is_recreated_only_by_a_check(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         before = store.check()
         postgres.run(database, "DROP SCHEMA kbsync CASCADE")
@@ -270,7 +270,7 @@ def test_dropped_base_is_recreated_only_by_a_check(postgres: Server) -> None:
 @long
 def test_server_restart_causes_a_pause(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel"))
         before = store.check()
         for number in (signal.SIGINT, signal.SIGQUIT):
@@ -279,7 +279,7 @@ def test_server_restart_causes_a_pause(postgres: Server) -> None:
             with pytest.raises(Unavailable):
                 store.check()
             postgres.start()
-            assert found(store, "kestrel") == {first}
+            assert find(store, "kestrel") == {first}
         assert store.check() == before
 
 
@@ -317,7 +317,7 @@ def test_connection_ended_at_any_statement_leaves_one_complete_version(
 ) -> None:
     database = postgres.database()
     for stop_at in range(1, 3 if is_answer_lost else 100):
-        with opened(postgres, database, f"{stop_at}/") as store:
+        with open_store(postgres, database, f"{stop_at}/") as store:
             [first] = put(store, entry(1, "kestrel", *LONG))
             store.check()
             count = 0
@@ -347,25 +347,25 @@ def test_connection_ended_at_any_statement_leaves_one_complete_version(
             assert error is None or isinstance(error, Unavailable | Unsure)
             assert not isinstance(error, Unsure) or work.name in ("put", "replace", "again")
             assert left_over(postgres, database) == []
-            assert found(store, "kestrel") or found(store, "heron") or work.name == "delete"
+            assert find(store, "kestrel") or find(store, "heron") or work.name == "delete"
             # The journal repeats it, or finds that it was done: never twice.
             with suppress(Rejected):
                 work.does(store, first)
             assert left_over(postgres, database) == []
-            assert {word for word in ("kestrel", "heron") if found(store, word)} >= work.after - {"kestrel"}
+            assert {word for word in ("kestrel", "heron") if find(store, word)} >= work.after - {"kestrel"}
             rows = [row.upload_id for row in store.page(0, 9)]
             assert len(rows) == len(set(rows)) == {"put": 2, "delete": 0}.get(work.name, 1)
     pytest.fail("it never ended")
 
 
 @long
-@pytest.mark.parametrize("at", range(1, 13))
+@pytest.mark.parametrize("stop_at", range(1, 13))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
 def test_server_restart_during_any_statement_is_atomic(
-    postgres: Server, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, at: int
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, stop_at: int
 ) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", *LONG))
         count, statements = 0, list[str]()
 
@@ -373,8 +373,8 @@ def test_server_restart_during_any_statement_is_atomic(
             nonlocal count
             count += 1
             statements.append(statement)
-            if count == at or (count < at and statement == "COMMIT"):
-                count = at
+            if count == stop_at or (count < stop_at and statement == "COMMIT"):
+                count = stop_at
                 postgres.stop(number)
                 postgres.start()
 
@@ -383,20 +383,20 @@ def test_server_restart_during_any_statement_is_atomic(
             [failed] = store.put([entry(2, "heron", *LONG[5:], replaces=first)], Numbers())
         if isinstance(failed, int):
             # It was between two transactions: the first one found that vectors are missing.
-            assert statements[at - 1].startswith(("ROLLBACK", "BEGIN")) and at > 1
-            assert found(store, "heron") == {failed}
+            assert statements[stop_at - 1].startswith(("ROLLBACK", "BEGIN")) and stop_at > 1
+            assert find(store, "heron") == {failed}
             return
         assert isinstance(failed, Unavailable | Unsure), failed
-        assert (found(store, "kestrel"), found(store, "heron")) == ({first}, set())
+        assert (find(store, "kestrel"), find(store, "heron")) == ({first}, set())
         assert left_over(postgres, database) == []
         [second] = put(store, entry(2, "heron", *LONG[5:], replaces=first))
-        assert found(store, "heron") == {second}
+        assert find(store, "heron") == {second}
         assert left_over(postgres, database) == []
 
 
 def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         store.check()
 
         def cut(connection: Any, statement: str) -> None:
@@ -416,7 +416,7 @@ def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.Monk
 
 def test_commit_ended_after_reaching_the_disk_is_unsure(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
+    with open_store(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         [first] = put(store, entry(1, "kestrel"))
         with commits_without_an_answer(postgres):
             replacing = pool.submit(outcome, store, 2, "heron")
@@ -462,7 +462,7 @@ def test_list_waits_for_a_commit_whose_answer_was_lost(
     sixty = "'lock_timeout', '60s'"
     assert sixty in connections._SET
     database = postgres.database()
-    with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
+    with open_store(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         with cut_while_committing(store, postgres, database):
             with monkeypatch.context() as patch:
                 patch.setattr(
@@ -482,7 +482,7 @@ def test_process_started_during_an_open_commit_waits_for_it(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = postgres.database()
-    with opened(postgres, database) as ended, opened(postgres, database) as restarted:
+    with open_store(postgres, database) as ended, open_store(postgres, database) as restarted:
         with cut_while_committing(ended, postgres, database), monkeypatch.context() as patch:
             patch.setattr(store_module, "ASLEEP", -4)  # it waits for a second
             with pytest.raises(Unavailable):
@@ -508,7 +508,7 @@ def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
 ) -> None:
     database = postgres.database()
     asleep, wake = threading.Event(), threading.Event()
-    with opened(postgres, database) as sleeper, opened(postgres, database) as successor:
+    with open_store(postgres, database) as sleeper, open_store(postgres, database) as successor:
         [first] = put(sleeper, entry(1, "kestrel"))
 
         def doze(connection: Any, statement: str) -> None:
@@ -525,7 +525,7 @@ def test_sleeping_writer_blocks_nobody_and_stores_nothing_on_waking(
             wake.set()
             [outcome] = slow.result(30)
         assert isinstance(outcome, Unavailable)
-        assert found(successor, "merlin") == {second}
+        assert find(successor, "merlin") == {second}
         # When it wakes, it tries again: its place is taken.
         [halted] = sleeper.put([entry(2, "heron", replaces=first)], Numbers())
         assert isinstance(halted, Halted)
@@ -543,7 +543,7 @@ def test_vector_deleted_by_another_host_is_recomputed(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = postgres.database()
-    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+    with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [other] = put(theirs, entry(1, "kestrel"))
         assert ours.find_embedded("numbers", [piece("kestrel").key])
         encoder = Numbers()
@@ -556,13 +556,13 @@ def test_vector_deleted_by_another_host_is_recomputed(
         with monkeypatch.context() as patch:
             between(patch, take_out)
             [number] = ours.put([entry(1, "kestrel")], encoder)
-        assert encoder.made == ["kestrel"]
-        assert found(ours, "kestrel") == {number}
+        assert encoder.embedded == ["kestrel"]
+        assert find(ours, "kestrel") == {number}
         assert left_over(postgres, database) == []
 
 
 def test_closed_store_starts_no_further_work(postgres: Server) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         put(store, entry(1, "kestrel"))
         store.stop()
         assert isinstance(outcome(store, 2), Unavailable)
@@ -573,7 +573,7 @@ def test_closed_store_starts_no_further_work(postgres: Server) -> None:
 
 def test_lost_connection_is_detected_before_use(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel"))
         pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'kbsync' AND datname = %s"
         postgres.run(database, f"SELECT pg_terminate_backend(pid, 5000) FROM ({pids}) AS ours", database)
@@ -581,7 +581,7 @@ def test_lost_connection_is_detected_before_use(postgres: Server) -> None:
 
 
 def test_store_statements_raise_only_target_errors(postgres: Server) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         store.check()
         with pytest.raises(TargetError), store._connections.transaction() as (connection, _):
             connection.execute("SELECT 1/0")

@@ -14,7 +14,7 @@ from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.index.postgres.store import PostgresStore
 from tests.cli.place import eventually
 from tests.cli.test_mounts import can_mount, mounted
-from tests.postgres.base import Numbers, entry, found, left_over, opened, put
+from tests.postgres.base import Numbers, entry, find, left_over, open_store, put
 from tests.postgres.server import NOBODY, Server
 from tests.share import long
 
@@ -42,7 +42,7 @@ def test_full_table_disk_halts_and_recovers_automatically(postgres: Server) -> N
         postgres.run("postgres", f"CREATE TABLESPACE small LOCATION '{disk}'")
         postgres.run("postgres", "CREATE DATABASE small TABLESPACE small")
         postgres.run("small", "CREATE EXTENSION vector")
-        with opened(postgres, "small") as store:
+        with open_store(postgres, "small") as store:
             [first] = put(store, entry(1, "kestrel"))
             filler = fill(disk)
             texts = [f"heron {number} " + os.urandom(1000).hex() for number in range(200)]
@@ -50,10 +50,10 @@ def test_full_table_disk_halts_and_recovers_automatically(postgres: Server) -> N
                 [halted] = store.put([entry(upload, *texts, replaces=first)], Numbers())
                 assert isinstance(halted, Halted), halted
                 assert halted.halt == "disk-full"
-                assert found(store, "kestrel") == {first}
+                assert find(store, "kestrel") == {first}
             filler.unlink()
             [second] = put(store, entry(2, *texts, replaces=first))
-            assert (found(store, "kestrel"), found(store, "heron")) == (set(), {second})
+            assert (find(store, "kestrel"), find(store, "heron")) == (set(), {second})
             assert left_over(postgres, "small") == []
         postgres.run("postgres", "DROP DATABASE small WITH (FORCE)")
         postgres.run("postgres", "DROP TABLESPACE small")
@@ -71,7 +71,7 @@ def test_full_server_log_disk_causes_a_pause_and_loses_nothing() -> None:
             wal.symlink_to(disk / "wal")
             subprocess.run(["chown", "--recursive", f"{NOBODY}:{NOBODY}", disk], check=True)
             server.start()
-            with opened(server, database) as store:
+            with open_store(server, database) as store:
                 [first] = put(store, entry(1, "kestrel"))
                 filler = fill(disk)
                 done, failed = [first], None

@@ -20,7 +20,7 @@ from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.postgres.writing import term_of
 from kbsync.index.search import Search
 from kbsync.index.words import TOKENISER
-from tests.postgres.base import Numbers, between, entry, found, left_over, opened, put
+from tests.postgres.base import Numbers, between, entry, find, left_over, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
@@ -78,7 +78,7 @@ def test_documents_without_their_passages_are_missing_and_repaired(
 @pytest.mark.parametrize("table", ["passage", "words", "vector"])
 def test_document_without_its_passages_counts_as_absent(postgres: Server, table: str) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         lost, whole = put(store, entry(1, "kestrel", "heron"), entry(2, "merlin"))
         column = "id" if table == "passage" else "passage"
         first = f"SELECT min({column}) FROM kbsync.{table}"
@@ -90,7 +90,7 @@ def test_document_without_its_passages_counts_as_absent(postgres: Server, table:
 @pytest.mark.parametrize("table", ["words", "vector"])
 def test_new_version_restores_passages_the_old_one_lost(postgres: Server, table: str) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [old] = put(store, entry(1, "kestrel", "heron", path="a.md"))
         postgres.run(database, f"TRUNCATE kbsync.{table}")
         [new] = put(store, entry(2, "kestrel", "merlin", path="a.md", replaces=old))
@@ -103,7 +103,7 @@ def test_new_version_restores_passages_the_old_one_lost(postgres: Server, table:
 
 def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel", "heron"))
     postgres.run(database, "DELETE FROM kbsync.document")
     for table in ("passage", "words", "vector"):
@@ -121,7 +121,7 @@ def test_dependent_rows_are_deleted_with_their_document(postgres: Server) -> Non
 )
 def test_orphan_rows_and_second_documents_of_a_path_are_refused(postgres: Server, statement: str) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
     with pytest.raises(psycopg.errors.IntegrityError):
         postgres.run(database, statement)
@@ -141,7 +141,7 @@ def test_alternating_states_leave_one_document_per_path(postgres: Server) -> Non
         # It doesn't know what the other one stored.
         [newest] = put(reopened, entry(2, "heron", path="a.md", replaces=old))
         assert [row.id for row in reopened.page(0, 9)] == [newest]
-        assert (found(reopened, "merlin"), found(reopened, "heron")) == (set(), {newest})
+        assert (find(reopened, "merlin"), find(reopened, "heron")) == (set(), {newest})
     assert left_over(postgres, database) == []
 
 
@@ -160,7 +160,7 @@ def test_documents_swapping_paths_are_searchable_throughout(postgres: Server) ->
     database = postgres.database()
 
     def words() -> list[set[int]]:
-        return [found(store, word) for word in ("kestrel", "heron")]
+        return [find(store, word) for word in ("kestrel", "heron")]
 
     with closing(state(postgres, database, 1)) as store:
         one, two = put(store, entry(1, "kestrel", path="a.md"), entry(2, "heron", path="b.md"))
@@ -171,7 +171,7 @@ def test_documents_swapping_paths_are_searchable_throughout(postgres: Server) ->
         assert {row.id: row.path for row in store.page(0, 9)} == {one: "b.md", two: "a.md"}
         # A new file replaces one that is being renamed: searches find that one until its own turn comes.
         [three] = put(store, entry(3, "merlin", path="a.md"))
-        assert words() == [{one}, {two}] and found(store, "merlin") == {three}
+        assert words() == [{one}, {two}] and find(store, "merlin") == {three}
         store.rename(two, "c.md", "c", 3.0)
         assert {row.id: row.path for row in store.page(0, 9)} == {one: "b.md", two: "c.md", three: "a.md"}
     with pytest.raises(psycopg.errors.IntegrityError):
@@ -209,7 +209,7 @@ def test_layout_1_base_is_upgraded_and_keeps_its_documents(postgres: Server, old
         store.delete([row.id for row in store.page(0, 9) if row.path == "b.md"])
     assert paths(postgres, older) == ["a.md"]
     assert left_over(postgres, older) == []
-    assert tables(postgres, older) == tables(postgres, made(postgres))
+    assert tables(postgres, older) == tables(postgres, create_database(postgres))
 
 
 def test_outdated_words_are_searched_once_however_many_steps_they_take(
@@ -231,9 +231,9 @@ def test_outdated_words_are_searched_once_however_many_steps_they_take(
     assert (len(requests), len(steps)) == (1, documents) and documents > 1
 
 
-def made(server: Server) -> str:
+def create_database(server: Server) -> str:
     database = server.database()
-    with opened(server, database) as store:
+    with open_store(server, database) as store:
         store.check()
     return database
 
@@ -257,8 +257,8 @@ def tables(server: Server, database: str) -> dict[str, object]:
 
 
 def test_reader_works_with_a_base_not_upgraded_yet(postgres: Server, older: str) -> None:
-    with opened(postgres, older, "one/", read_only=True) as reader:
-        assert found(reader, "merlin")
+    with open_store(postgres, older, "one/", read_only=True) as reader:
+        assert find(reader, "merlin")
         assert len(reader.page(0, 9)) == 3
         assert len(reader.find_existing([row.id for row in reader.page(0, 9)])) == 3
     assert postgres.run(older, "SELECT version FROM kbsync.base") == [(1,)]
@@ -266,7 +266,7 @@ def test_reader_works_with_a_base_not_upgraded_yet(postgres: Server, older: str)
 
 def test_older_running_kbsync_writes_nothing_after_the_upgrade(postgres: Server, older: str) -> None:
     [(before,)] = postgres.run(older, "SELECT generation FROM kbsync.owner")
-    with opened(postgres, older, "two/") as other:
+    with open_store(postgres, older, "two/") as other:
         other.check()
     [(after,)] = postgres.run(older, "SELECT generation FROM kbsync.owner WHERE prefix = 'one/'")
     assert after > before
@@ -280,7 +280,7 @@ def test_role_without_upgrade_privileges_names_the_role_that_has_them(postgres: 
         f" GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role};"
         f" GRANT ALL ON ALL SEQUENCES IN SCHEMA kbsync TO {role}",
     )
-    with opened(postgres, older, "two/", user=role) as store:
+    with open_store(postgres, older, "two/", user=role) as store:
         with pytest.raises(Halted) as caught:
             store.check()
         assert "layout 1" in caught.value.reason and "belong to postgres" in caught.value.reason
@@ -304,6 +304,6 @@ def test_administrator_scripts_create_what_kbsync_creates(postgres: Server) -> N
         f" GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role};"
         f" GRANT ALL ON ALL SEQUENCES IN SCHEMA kbsync TO {role}",
     )
-    assert tables(postgres, database) == tables(postgres, made(postgres))
-    with opened(postgres, database, user=role) as store:
+    assert tables(postgres, database) == tables(postgres, create_database(postgres))
+    with open_store(postgres, database, user=role) as store:
         put(store, entry(1, "kestrel"))

@@ -134,12 +134,12 @@ def test_daemon_survives_a_server_restart(hosts: list[Host], postgres: Server) -
     one, _ = hosts
     one.write("a.md", "The kestrel.\n")
     daemon = one.watch(hurried=True)
-    daemon.says("document.ready", path="a.md")
+    daemon.wait_for_event("document.ready", path="a.md")
     postgres.stop(signal.SIGQUIT)
     one.write("b.md", "The heron.\n")
     eventually(lambda: any("cannot be reached" in item["reason"] for item in one.status()["items"]))
     postgres.start()
-    daemon.says("document.ready", path="b.md")
+    daemon.wait_for_event("document.ready", path="b.md")
     assert one.having("heron") == ["b.md"]
     assert daemon.end() == 0
     assert left_over(postgres, one.database) == []

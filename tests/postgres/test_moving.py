@@ -27,7 +27,7 @@ class Vectors:
     """An embedding service that records its texts."""
 
     def __init__(self) -> None:
-        self.asked = requests = list[str]()
+        self.requested_texts = requests = list[str]()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -104,7 +104,7 @@ class Moving(Place):
         statement = "SELECT shown FROM kbsync.document ORDER BY shown"
         return [shown for (shown,) in self.server.run(self.database, statement)]
 
-    def left(self) -> int:
+    def left_behind(self) -> int:
         """Return how many documents the mirror's note reports as left behind."""
         note = self.status().get("note", "")
         return int(note.split()[0]) if "previous knowledge base" in note else 0
@@ -124,7 +124,7 @@ def moving(tmp_path: Path, postgres: Server, vectors: Vectors) -> Iterator[Movin
     moving.close()
 
 
-def filled(moving: Moving, number: int = 8) -> Moving:
+def fill(moving: Moving, number: int = 8) -> Moving:
     for each in range(number):
         moving.write(
             f"birds/{each}.md", f"# Bird {each}\n\nThe kestrel {each}.\n\n## Nest {each}\n\nIts nest.\n"
@@ -135,7 +135,7 @@ def filled(moving: Moving, number: int = 8) -> Moving:
     return moving
 
 
-def done(ran: dict[str, Any]) -> dict[str, Any]:
+def counts_of(ran: dict[str, Any]) -> dict[str, Any]:
     return {key: ran[key] for key in ("uploaded", "replaced", "renamed", "deleted", "held", "failed")}
 
 
@@ -155,20 +155,20 @@ NOTHING = {"uploaded": 0, "replaced": 0, "renamed": 0, "deleted": 0, "held": 0, 
 
 @long
 def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Moving) -> None:
-    filled(moving)
+    fill(moving)
     questions = ("kestrel", "nest of bird 3", "heron 250")
     before = [[(hit["path"], hit["text"]) for hit in moving.hits(question)] for question in questions]
     index = (moving.base / "index.db").read_bytes()
     moving.postgres(prefix="")
-    moving.vectors.asked.clear()
+    moving.vectors.requested_texts.clear()
     copied = moving.copy()
     assert (copied["documents"], copied["there"], copied["left"]) == (10, 0, 0)
     assert (
         copied["passages"] == moving.server.run(moving.database, "SELECT count(*) FROM kbsync.passage")[0][0]
     )
     assert copied["bytes"] > 1000 and copied["seconds"] > 0
-    assert done(moving.once()) == NOTHING
-    assert moving.vectors.asked == []
+    assert counts_of(moving.once()) == NOTHING
+    assert moving.vectors.requested_texts == []
     assert [[(hit["path"], hit["text"]) for hit in moving.hits(question)] for question in questions] == before
     assert moving.run("verify").code == 0
     assert left_over(moving.server, moving.database) == []
@@ -181,21 +181,21 @@ def test_embedded_base_is_copied_without_parsing_or_embedding_again(moving: Movi
     assert contents(moving.server, moving.database) == contents(moving.server, other)
     moving.postgres(prefix="")
     # Edited files share their passages with the copied ones.
-    moving.vectors.asked.clear()
+    moving.vectors.requested_texts.clear()
     moving.write("birds/0.md", "# Bird 0\n\nThe kestrel 0.\n\n## Nest 0\n\nIts nest.\n\n## Eggs\n\nFour.\n")
-    assert done(moving.once()) == {**NOTHING, "replaced": 1}
-    assert len(moving.vectors.asked) == 1
+    assert counts_of(moving.once()) == {**NOTHING, "replaced": 1}
+    assert len(moving.vectors.requested_texts) == 1
 
 
 def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Moving) -> None:
-    filled(moving)
+    fill(moving)
     moving.write("birds/0.md", "# Bird 0\n\nThe merlin.\n")
     (moving.docs / "birds/1.md").unlink()
     (moving.docs / "birds/2.md").rename(moving.docs / "birds/20.md")
     moving.write("new.md", "The heron of today.\n")
     moving.postgres()
     assert moving.copy()["documents"] == 10
-    assert done(moving.once()) == {**NOTHING, "uploaded": 1, "replaced": 1, "renamed": 1, "deleted": 1}
+    assert counts_of(moving.once()) == {**NOTHING, "uploaded": 1, "replaced": 1, "renamed": 1, "deleted": 1}
     assert moving.having("merlin") == ["birds/0.md"]
     matching = [f"birds/{each}.md" for each in (20, 3, 4, 5, 6, 7)]
     assert moving.having("kestrel") == [*matching, "été.txt"]
@@ -205,7 +205,7 @@ def test_file_changes_during_the_copy_are_handled_by_the_next_pass(moving: Movin
 
 @long
 def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(moving: Moving) -> None:
-    filled(moving)
+    fill(moving)
     moving.write("birds/7.md", "It grew. " * 20_000)
     for each in range(5):
         (moving.docs / f"birds/{each}.md").unlink()
@@ -223,11 +223,11 @@ def test_held_deletions_stay_held_and_a_failed_document_keeps_its_old_version(mo
 
 
 @long
-@pytest.mark.parametrize("again", ["copy", "pass", "files change"])
-def test_killed_copy_is_resumed(moving: Moving, again: str) -> None:
-    filled(moving, 150)
+@pytest.mark.parametrize("continuation", ["copy", "pass", "files change"])
+def test_killed_copy_is_resumed(moving: Moving, continuation: str) -> None:
+    fill(moving, 150)
     moving.postgres()
-    moving.vectors.asked.clear()
+    moving.vectors.requested_texts.clear()
     moving.server.run(moving.database, "CREATE SCHEMA kbsync")
     for least in (1, 40, 90):
         process = moving.start("kb", "copy", "--json")
@@ -243,55 +243,55 @@ def test_killed_copy_is_resumed(moving: Moving, again: str) -> None:
         assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
-        if again == "files change":
+        if continuation == "files change":
             moving.write(f"birds/{least}.md", "# Merlin\n\nThe merlin.\n")
             (moving.docs / f"birds/{least + 1}.md").unlink()
-    if again == "copy":
+    if continuation == "copy":
         # A killed copy's documents are found even if it couldn't record them.
         [(stored,)] = moving.server.run(moving.database, "SELECT count(*) FROM kbsync.document")
         copied = moving.copy()
         assert copied["documents"] <= 152 - stored
         assert copied["documents"] + copied["there"] == 152
-        assert done(moving.once()) == NOTHING
-        assert moving.vectors.asked == []
+        assert counts_of(moving.once()) == NOTHING
+        assert moving.vectors.requested_texts == []
     else:
         assert moving.once()["failed"] == 0
     assert moving.documents() == sorted(str(p.relative_to(moving.docs)) for p in moving.docs.rglob("*.*"))
     assert moving.run("verify").code == 0
     assert left_over(moving.server, moving.database) == []
-    if again == "files change":
+    if continuation == "files change":
         assert moving.having("merlin") == ["birds/1.md", "birds/40.md", "birds/90.md"]
 
 
 def test_documents_with_vectors_of_another_model_are_left_to_the_next_pass(moving: Moving) -> None:
-    filled(moving, 3)
+    fill(moving, 3)
     moving.postgres(model="other")
     copied = moving.copy()
     assert (copied["documents"], copied["left"]) == (0, 5)
-    assert done(moving.once()) == {**NOTHING, "uploaded": 5}
+    assert counts_of(moving.once()) == {**NOTHING, "uploaded": 5}
 
 
 @long
 def test_documents_already_sent_by_a_pass_are_not_copied(moving: Moving) -> None:
-    filled(moving, 3)
+    fill(moving, 3)
     moving.postgres()
     moving.once()
     moving.write("birds/0.md", "The merlin.\n")
     moving.once()
     copied = moving.copy()
     assert (copied["documents"], copied["there"], copied["left"]) == (0, 4, 1)
-    assert done(moving.once()) == NOTHING
+    assert counts_of(moving.once()) == NOTHING
     assert moving.having("merlin") == ["birds/0.md"]
 
 
 @long
 def test_second_copy_restores_nothing_deleted_or_renamed(moving: Moving) -> None:
-    filled(moving)
+    fill(moving)
     moving.postgres()
     moving.copy()
     (moving.docs / "birds/0.md").unlink()
     (moving.docs / "birds/1.md").rename(moving.docs / "birds/10.md")
-    assert done(moving.once()) == {**NOTHING, "renamed": 1, "deleted": 1}
+    assert counts_of(moving.once()) == {**NOTHING, "renamed": 1, "deleted": 1}
     for each in range(2, 7):
         (moving.docs / f"birds/{each}.md").unlink()
     assert moving.go("--once").code == 3
@@ -309,51 +309,51 @@ def test_second_copy_restores_nothing_deleted_or_renamed(moving: Moving) -> None
 
 @long
 def test_documents_left_behind_are_reported_and_reused(moving: Moving) -> None:
-    filled(moving, 3)
+    fill(moving, 3)
     other = moving.server.database()
     moving.postgres()
     moving.copy()
-    assert moving.left() == 5
+    assert moving.left_behind() == 5
     # Another database: the old one keeps its documents, and still has them when it is used again.
     moving.postgres(other)
     assert moving.once()["uploaded"] == 5
-    assert moving.left() == 10
+    assert moving.left_behind() == 10
     moving.postgres()
-    assert done(moving.once()) == NOTHING
+    assert counts_of(moving.once()) == NOTHING
     # The same database by another name.
     moving.postgres(dsn=moving.server.dsn(moving.database) + " port=5432 application_name=elsewhere")
-    assert done(moving.once()) == NOTHING
-    assert moving.left() == 10
+    assert counts_of(moving.once()) == NOTHING
+    assert moving.left_behind() == 10
     # Restored elsewhere.
     moving.server.run("postgres", f"CREATE DATABASE restored TEMPLATE {moving.database}")
     moving.postgres("restored")
-    assert done(moving.once()) == NOTHING
+    assert counts_of(moving.once()) == NOTHING
     moving.postgres()
     # Back on this machine: files deleted meanwhile are deleted here too.
     (moving.docs / "birds/0.md").unlink()
     moving.local()
-    assert done(moving.once()) == {**NOTHING, "deleted": 1}
-    assert moving.left() == 10
+    assert counts_of(moving.once()) == {**NOTHING, "deleted": 1}
+    assert moving.left_behind() == 10
     assert moving.having("kestrel") == ["birds/1.md", "birds/2.md", "été.txt"]
     # The documents of the built-in one are deleted as the copy announced: nothing is left behind.
     moving.postgres()
     output = moving.go("kb", "copy").err
     assert moving.once()["deleted"] == 1
-    assert moving.left() == 9
+    assert moving.left_behind() == 9
     says = "to delete its documents: "
     [command] = [line.partition(says)[2] for line in output.splitlines() if says in line]
     assert moving.go(*words_of(command), "--yes").code == 0
     moving.once()
-    assert moving.left() == 5
+    assert moving.left_behind() == 5
     assert (moving.base / "owner").exists()
 
 
 def test_base_recreated_in_the_same_database_leaves_nothing_behind(moving: Moving) -> None:
     moving.postgres()
-    filled(moving, 3)
+    fill(moving, 3)
     moving.server.run(moving.database, "DROP SCHEMA kbsync CASCADE")
     assert moving.once()["uploaded"] == 5
-    assert moving.left() == 0
+    assert moving.left_behind() == 0
 
 
 Before = Callable[[Moving], str]
@@ -421,7 +421,7 @@ def at_a_server_that_is_away(moving: Moving) -> str:
 
 @enumerated()
 @pytest.mark.parametrize(
-    ("before", "code", "says"),
+    ("before", "code", "message"),
     [
         (stays_local, 2, "handbook (local); change the target in the config first"),
         (without_a_base, 2, "kb/handbook; name its folder with --from DIR"),
@@ -435,19 +435,19 @@ def at_a_server_that_is_away(moving: Moving) -> str:
     ],
 )
 def test_base_that_cannot_be_copied_is_refused_and_unchanged(
-    moving: Moving, before: Before, code: int, says: str
+    moving: Moving, before: Before, code: int, message: str
 ) -> None:
-    filled(moving, 2)
+    fill(moving, 2)
     moving.postgres()
     if dsn := before(moving):
         moving.postgres(dsn=dsn)
     ran = moving.run("kb", "copy")
     assert (ran.code, ran.out) == (code, "")
-    assert says in ran.err and "Traceback" not in ran.err and "sEcReT" not in ran.err
+    assert message in ran.err and "Traceback" not in ran.err and "sEcReT" not in ran.err
 
 
 def test_running_kbsync_is_not_disturbed(moving: Moving) -> None:
-    filled(moving, 2)
+    fill(moving, 2)
     moving.postgres()
     with lock.held(moving.state):
         ran = moving.run("kb", "copy")
@@ -457,7 +457,7 @@ def test_running_kbsync_is_not_disturbed(moving: Moving) -> None:
 
 @long
 def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving) -> None:
-    filled(moving, 4)
+    fill(moving, 4)
     other = moving.server.database()
     moving.postgres(other)
     moving.once()
@@ -471,27 +471,27 @@ def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving)
     ran = moving.run("kb", "copy")
     assert ran.code == 3 and "to continue: kbsync kb copy" in ran.err
     moving.server.run(other, "DROP TRIGGER full_disk ON kbsync.document")
-    moving.vectors.asked.clear()
+    moving.vectors.requested_texts.clear()
     assert moving.copy()["documents"] == 6
-    assert done(moving.once()) == NOTHING
-    assert moving.vectors.asked == []
+    assert counts_of(moving.once()) == NOTHING
+    assert moving.vectors.requested_texts == []
 
 
 def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
     place = moving.root / "elsewhere"
     moving.local(f", path: {place}")
-    filled(moving, 2)
+    fill(moving, 2)
     moving.postgres()
     assert moving.run("kb", "copy").code == 2
     ran = moving.run("kb", "copy", "--from", "elsewhere")
     assert "handbook: 4 documents copied from" in ran.out
     assert f"{place}, used before" in moving.run("forget", "handbook", "--left-behind").err
-    assert done(moving.once()) == NOTHING
+    assert counts_of(moving.once()) == NOTHING
 
 
 @long
 def test_database_password_is_never_shown(moving: Moving) -> None:
-    filled(moving, 1)
+    fill(moving, 1)
     moving.postgres(dsn=moving.server.dsn(moving.database) + " password=pw-sEcReT")
     words = (
         "kb copy",

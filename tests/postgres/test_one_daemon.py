@@ -48,8 +48,8 @@ def test_completely_lost_state_is_rebuilt_from_the_base_without_embedding(
 @pytest.mark.parametrize("state", ["none", "a copy"])
 def test_daemon_that_slept_while_replaced_changes_nothing(host: Host, state: str) -> None:
     daemon = host.watch(hurried=True)
-    daemon.says("watch.started")
-    daemon.tell(signal.SIGSTOP)
+    daemon.wait_for_event("watch.started")
+    daemon.send_signal(signal.SIGSTOP)
     other = ("--state-dir", host.root / "other state")
     if state == "a copy":  # with the token: only the generation distinguishes the two
         shutil.copytree(host.state, other[1])
@@ -57,7 +57,7 @@ def test_daemon_that_slept_while_replaced_changes_nothing(host: Host, state: str
     before = rows(host)
     host.write("4.md", "The heron.\n")
     (host.docs / "0.md").unlink()
-    daemon.tell(signal.SIGCONT)
+    daemon.send_signal(signal.SIGCONT)
     eventually(lambda: (host.status()["halt"] or {}).get("reason") == "superseded")
     assert rows(host) == before
     ran = host.run("--once", "--json", *other)

@@ -21,7 +21,7 @@ PREFIX = "it's \\ours/"
 
 
 @contextmanager
-def at(
+def open_as(
     server: Server,
     database: str,
     state: str,
@@ -60,9 +60,9 @@ def rows(server: Server, database: str) -> list[Any]:
 
 def test_state_lost_on_the_same_machine_reclaims_its_prefix(postgres: Server) -> None:
     database = postgres.database()
-    with at(postgres, database, "first") as before, at(postgres, database, "second") as after:
+    with open_as(postgres, database, "first") as before, open_as(postgres, database, "second") as after:
         [number] = put(before, entry(1, "kestrel"))
-        with at(postgres, database, "", read_only=True) as looking:
+        with open_as(postgres, database, "", read_only=True) as looking:
             assert looking.check()[1] == 1
         assert after.check()[1] == 1
         put(after, entry(2, "heron"))
@@ -78,7 +78,10 @@ def test_prefix_of_another_owner_is_refused_until_released(
 ) -> None:
     database = postgres.database()
     other = {"host": "files-1", "folder": "/srv/docs"} | elsewhere
-    with at(postgres, database, "first") as theirs, at(postgres, database, "second", **other) as ours:
+    with (
+        open_as(postgres, database, "first") as theirs,
+        open_as(postgres, database, "second", **other) as ours,
+    ):
         [number] = put(theirs, entry(1, "kestrel"))
         halted = refused(ours)
         assert halted.halt == "prefix-taken"
@@ -87,7 +90,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
             assert word in str(halted)
         # A reader gets the same message before the first pass.
         for state in ("second", ""):
-            with at(postgres, database, state, **other, read_only=True) as looking:
+            with open_as(postgres, database, state, **other, read_only=True) as looking:
                 with pytest.raises(Halted) as caught:
                     looking.check()
                 assert (caught.value.halt, caught.value.cure) == ("prefix-taken", halted.cure)
@@ -102,7 +105,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
         assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.find_existing([number])) == (4, [], set())
         # The former owner's next request, and the first one after a restart, say who took it.
         assert refused(theirs).halt == "prefix-taken"
-        with at(postgres, database, "first") as reopened:
+        with open_as(postgres, database, "first") as reopened:
             assert f"on {other['host']} ({other['folder']})" in str(refused(reopened))
         # The command releases only that owner's row, not one that another owner has taken since.
         before = rows(postgres, database)
@@ -115,7 +118,7 @@ def test_one_of_two_concurrent_claims_of_a_prefix_succeeds(postgres: Server) -> 
     ready = threading.Barrier(2)
 
     def come(host: str) -> str:
-        with at(postgres, database, host, host=host) as store:
+        with open_as(postgres, database, host, host=host) as store:
             ready.wait()
             try:
                 store.check()
@@ -129,19 +132,22 @@ def test_one_of_two_concurrent_claims_of_a_prefix_succeeds(postgres: Server) -> 
 
 def test_owner_returning_before_its_released_prefix_is_taken_keeps_it(postgres: Server) -> None:
     database = postgres.database()
-    with at(postgres, database, "first") as theirs, at(postgres, database, "second", host="files-2") as ours:
+    with (
+        open_as(postgres, database, "first") as theirs,
+        open_as(postgres, database, "second", host="files-2") as ours,
+    ):
         put(theirs, entry(1, "kestrel"))
         cured(postgres, refused(ours))
-        with at(postgres, database, "first") as reopened:
+        with open_as(postgres, database, "first") as reopened:
             put(reopened, entry(2, "heron"))
         assert refused(ours).halt == "prefix-taken"
 
 
 def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server) -> None:
     database = postgres.database()
-    with at(postgres, database, "first") as before:
+    with open_as(postgres, database, "first") as before:
         put(before, entry(1, "kestrel"))
-        with at(postgres, database, "first", host="files-2", folder="/data") as after:
+        with open_as(postgres, database, "first", host="files-2", folder="/data") as after:
             assert after.check()[1] == 1
         assert rows(postgres, database) == [(PREFIX, token("first"), "files-2", "/data", "news")]
         halted = outcome(before, 2, "heron")
@@ -150,11 +156,14 @@ def test_state_moved_to_another_machine_keeps_its_documents(postgres: Server) ->
 
 def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) -> None:
     database = postgres.database()
-    with at(postgres, database, "first", prefix="a/") as ours, at(postgres, database, "second") as theirs:
+    with (
+        open_as(postgres, database, "first", prefix="a/") as ours,
+        open_as(postgres, database, "second") as theirs,
+    ):
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
     before = rows(postgres, database)
     # The same machine and folder prove nothing here: each of the two prefixes has documents.
-    with at(postgres, database, "first") as moved:
+    with open_as(postgres, database, "first") as moved:
         halted = refused(moved)
     assert halted.halt == "prefix-taken"
     assert rows(postgres, database) == before
@@ -164,9 +173,9 @@ def test_owner_with_documents_cannot_move_to_a_foreign_prefix(postgres: Server) 
 def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server) -> None:
     database = postgres.database()
     # The state was lost before its mirror got another prefix. Now it has the first one again.
-    with at(postgres, database, "lost") as lost, at(postgres, database, "now", prefix="b/") as now:
+    with open_as(postgres, database, "lost") as lost, open_as(postgres, database, "now", prefix="b/") as now:
         [before], [mine] = put(lost, entry(1, "kestrel")), put(now, entry(1, "heron"))
-        with at(postgres, database, "now") as back:
+        with open_as(postgres, database, "now") as back:
             cured(postgres, refused(back))
             put(lost, entry(2, "merlin"))  # released is not taken yet
             assert back.check()[1] == 1
@@ -174,14 +183,14 @@ def test_owner_with_documents_can_move_to_a_released_prefix(postgres: Server) ->
             put(back, entry(2, "osprey"))
         # One that wakes up changes nothing, and is refused when it starts again.
         assert outcome(lost, 3, "merlin").halt == "superseded"
-        with at(postgres, database, "lost") as reopened:
+        with open_as(postgres, database, "lost") as reopened:
             assert refused(reopened).halt == "prefix-taken"
     assert [(prefix, which, host) for prefix, which, host, *_ in rows(postgres, database)] == [
         ("b/", token("lost"), ""),
         (PREFIX, token("now"), "files-1"),
     ]
     # Its documents are unchanged, and the next owner of the former prefix gets them.
-    with at(postgres, database, "third", prefix="b/", folder="/srv/other") as other:
+    with open_as(postgres, database, "third", prefix="b/", folder="/srv/other") as other:
         assert other.check()[1] == 2
         assert before in {row.id for row in other.page(0, 9)}
 
@@ -194,11 +203,11 @@ def test_writer_check_updates_its_last_seen_time_once_a_minute(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = postgres.database()
-    with at(postgres, database, "first") as before, at(postgres, database, "first") as writer:
+    with open_as(postgres, database, "first") as before, open_as(postgres, database, "first") as writer:
         put(before, entry(1, "kestrel"))
         writer.check()
         postgres.run(database, A_WHILE_AGO)
-        with at(postgres, database, "first", read_only=True) as looking:
+        with open_as(postgres, database, "first", read_only=True) as looking:
             looking.check()
         before.check()  # its place was taken
         assert postgres.run(database, AGE) == [(False,)]
@@ -215,7 +224,7 @@ def test_writer_check_updates_its_last_seen_time_once_a_minute(
 
 def test_check_waits_for_no_write(postgres: Server) -> None:
     database = postgres.database()
-    with at(postgres, database, "first") as writer, psycopg.connect(postgres.dsn(database)) as holding:
+    with open_as(postgres, database, "first") as writer, psycopg.connect(postgres.dsn(database)) as holding:
         put(writer, entry(1, "kestrel"))
         postgres.run(database, A_WHILE_AGO)
         holding.execute("SELECT FROM kbsync.owner FOR UPDATE")
@@ -226,11 +235,11 @@ def test_check_waits_for_no_write(postgres: Server) -> None:
 def test_folder_may_have_any_name(postgres: Server) -> None:
     database = postgres.database()
     odd = "/srv/caf\udce9\n"
-    with at(postgres, database, "first", folder=odd) as theirs:
+    with open_as(postgres, database, "first", folder=odd) as theirs:
         put(theirs, entry(1, "kestrel"))
-    with at(postgres, database, "second", folder=odd) as ours:
+    with open_as(postgres, database, "second", folder=odd) as ours:
         assert ours.check()[1] == 1
-    with at(postgres, database, "third") as other, pytest.raises(Halted) as caught:
+    with open_as(postgres, database, "third") as other, pytest.raises(Halted) as caught:
         other.check()
     assert "\n" not in str(caught.value)
 
@@ -244,9 +253,9 @@ def test_prefix_overlapping_another_owners_is_refused_until_released(
 ) -> None:
     database = postgres.database()
     with (
-        at(postgres, database, "1", folder="/srv/one", prefix=first) as one,
-        at(postgres, database, "2", folder="/srv/two", prefix=second) as two,
-        at(postgres, database, "2", folder="/srv/two", prefix=second, read_only=True) as plan,
+        open_as(postgres, database, "1", folder="/srv/one", prefix=first) as one,
+        open_as(postgres, database, "2", folder="/srv/two", prefix=second) as two,
+        open_as(postgres, database, "2", folder="/srv/two", prefix=second, read_only=True) as plan,
     ):
         put(one, entry(1, "kestrel"))
         halted = refused(two)
@@ -261,11 +270,11 @@ def test_prefix_overlapping_another_owners_is_refused_until_released(
 
 def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres: Server) -> None:
     database = postgres.database()
-    with at(postgres, database, "1", folder="/srv/one", prefix="a/") as one:
+    with open_as(postgres, database, "1", folder="/srv/one", prefix="a/") as one:
         put(one, entry(1, "kestrel"))
-    with at(postgres, database, "2", folder="/srv/two", prefix="b/") as two:
+    with open_as(postgres, database, "2", folder="/srv/two", prefix="b/") as two:
         put(two, entry(1, "heron"))
-    with at(postgres, database, "2", folder="/srv/two", prefix="a/b/") as two:
+    with open_as(postgres, database, "2", folder="/srv/two", prefix="a/b/") as two:
         assert refused(two).halt == "prefix-taken"
     assert postgres.run(database, "SELECT prefix FROM kbsync.owner ORDER BY 1") == [("a/",), ("b/",)]
 
@@ -273,12 +282,15 @@ def test_mirror_whose_new_prefix_overlaps_another_owners_keeps_its_own(postgres:
 def test_first_of_two_admitted_mirrors_with_overlapping_prefixes_continues(postgres: Server) -> None:
     database = postgres.database()
     for state, prefix in (("1", "a/"), ("2", "b/")):
-        with at(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
+        with open_as(postgres, database, state, folder=f"/srv/{state}", prefix=prefix) as store:
             put(store, entry(1, "kestrel"))
     postgres.run(database, "UPDATE kbsync.owner SET prefix = '' WHERE prefix = 'a/'")
-    with at(postgres, database, "1", folder="/srv/1", prefix="") as one:
+    with open_as(postgres, database, "1", folder="/srv/1", prefix="") as one:
         put(one, entry(2, "heron"))
-    with at(postgres, database, "2", folder="/srv/2", prefix="b/") as two:
+    with open_as(postgres, database, "2", folder="/srv/2", prefix="b/") as two:
         assert refused(two).halt == "prefix-taken"
-    with at(postgres, database, "2", folder="/srv/2", prefix="b/", read_only=True) as two, two.snapshot():
+    with (
+        open_as(postgres, database, "2", folder="/srv/2", prefix="b/", read_only=True) as two,
+        two.snapshot(),
+    ):
         pass  # a search continues

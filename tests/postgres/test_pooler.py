@@ -17,9 +17,9 @@ from tests.postgres.base import (
     commits_without_an_answer,
     committing,
     entry,
-    found,
+    find,
     left_over,
-    opened,
+    open_store,
     put,
     token,
 )
@@ -44,7 +44,7 @@ def postgres() -> Iterator[Pooled]:
 @pytest.mark.parametrize("ended", ["pooler", "session"])
 def test_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Pooled, ended: str) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store, ThreadPoolExecutor(1) as pool:
+    with open_store(postgres, database) as store, ThreadPoolExecutor(1) as pool:
         put(store, entry(1, "kestrel"))
         with commits_without_an_answer(postgres):
             storing = pool.submit(outcome, store, 2, "heron")
@@ -68,7 +68,7 @@ def test_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Pooled,
 
 @long
 def test_server_restart_behind_a_pooler_causes_a_pause(postgres: Pooled) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         [first] = put(store, entry(1, "kestrel"))
         for number in (signal.SIGINT, signal.SIGQUIT):
             postgres.stop(number)
@@ -79,7 +79,7 @@ def test_server_restart_behind_a_pooler_causes_a_pause(postgres: Pooled) -> None
 
             def is_found() -> bool:
                 try:
-                    return found(store, "kestrel") == {first}
+                    return find(store, "kestrel") == {first}
                 except Unavailable:  # the pooler pauses between its own tries
                     return False
 
@@ -111,11 +111,11 @@ def test_statements_a_pooler_refuses_halt(
 def test_two_owners_alternate_in_one_server_session(postgres: Pooled) -> None:
     """Settings of one transaction must not affect the next transaction of another client."""
     database = postgres.database()
-    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+    with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         for number in range(3):
             put(ours, entry(number, f"kestrel {number}"))
             put(theirs, entry(number, f"heron {number}"))
-        assert len(found(ours, "kestrel")) == len(found(theirs, "heron")) == 3
+        assert len(find(ours, "kestrel")) == len(find(theirs, "heron")) == 3
         with psycopg.connect(postgres.dsn(database), autocommit=True) as somebody:
             for setting, before in (("search_path", '"$user", public'), ("lock_timeout", "0")):
                 assert somebody.execute(f"SHOW {setting}").fetchone() == (before,)

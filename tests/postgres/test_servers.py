@@ -14,7 +14,7 @@ import pytest
 
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 from kbsync.index.postgres.store import Owner, PostgresStore
-from tests.postgres.base import Numbers, entry, found, left_over, opened, put
+from tests.postgres.base import Numbers, entry, find, left_over, open_store, put
 from tests.postgres.server import Server, programs
 from tests.postgres.test_failures import cured, outcome
 from tests.share import enumerated, long
@@ -35,12 +35,12 @@ def test_database_in_another_encoding_halts_and_the_suggested_command_creates_a_
 ) -> None:
     name = f"kb_{encoding.lower()}"
     postgres.run("postgres", f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
-    with opened(postgres, name) as store:
+    with open_store(postgres, name) as store:
         refused = halted(store)
     assert (refused.halt, encoding in str(refused)) == ("unsuitable-server", True)
     cured(postgres, refused)
     postgres.run(f"{name}_utf8", "CREATE EXTENSION vector")
-    with opened(postgres, f"{name}_utf8") as store:
+    with open_store(postgres, f"{name}_utf8") as store:
         put(store, entry(1, "Grüße 请假"))
     for each in (name, f"{name}_utf8"):
         postgres.run("postgres", f"DROP DATABASE {each}")
@@ -50,7 +50,7 @@ def test_outdated_extension_halts_until_updated(postgres: Server) -> None:
     database = postgres.database()
     [(version,)] = postgres.run(database, "SELECT extversion FROM pg_extension WHERE extname = 'vector'")
     postgres.run(database, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         old = halted(store)
         assert (old.halt, "pgvector 0.7.4" in str(old)) == ("unsuitable-server", True)
         assert "ALTER EXTENSION vector UPDATE" in old.cure
@@ -63,12 +63,12 @@ def test_extension_may_be_in_any_usable_schema(postgres: Server) -> None:
     role = f"writer_{database}"
     postgres.run(database, 'CREATE SCHEMA "Ext 1"; CREATE EXTENSION vector SCHEMA "Ext 1"')
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
-    with opened(postgres, database, user=role) as store:
+    with open_store(postgres, database, user=role) as store:
         refused = halted(store)
         assert (refused.halt, role in str(refused)) == ("credentials", True)
         cured(postgres, refused)
         [number] = put(store, entry(1, "kestrel"))
-        assert found(store, "kestrel") == {number}
+        assert find(store, "kestrel") == {number}
 
 
 TABLES = ("base", "owner", "model", "document", "passage", "words", "vector")
@@ -80,7 +80,7 @@ def test_any_privilege_may_be_revoked_and_granted_again(postgres: Server, relati
     database = postgres.database()
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
-    with opened(postgres, database, user=role) as store:
+    with open_store(postgres, database, user=role) as store:
         [first] = put(store, entry(1, "kestrel"))
         kind = {"content": "SEQUENCE kbsync.content", "the schema": "SCHEMA kbsync"}
         postgres.run(database, f"ALTER {kind.get(relation, f'TABLE kbsync.{relation}')} OWNER TO postgres")
@@ -91,7 +91,7 @@ def test_any_privilege_may_be_revoked_and_granted_again(postgres: Server, relati
             assert role in str(refused)
         cured(postgres, outcomes[0])
         [second] = put(store, entry(2, "heron", replaces=first))
-        assert found(store, "heron") == {second}
+        assert find(store, "heron") == {second}
         store.delete([second])
         assert left_over(postgres, database) == []
 
@@ -100,7 +100,7 @@ def test_any_privilege_may_be_revoked_and_granted_again(postgres: Server, relati
 
 
 def test_server_without_a_free_connection_is_retried(postgres: Server) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         held = list[psycopg.Connection[object]]()
         with pytest.raises(psycopg.OperationalError, match="too many clients"):
             while True:
@@ -127,11 +127,11 @@ def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_sett
     postgres: Server,
 ) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", path="a.md"))
     slow_down(postgres, database, "heron")
     postgres.run("postgres", f"ALTER DATABASE {database} SET statement_timeout = '60ms'")
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         documents = [entry(2, "heron", path="b.md"), entry(3, "merlin", path="c.md")]
         failed, stored = store.put(documents, Numbers())
         assert isinstance(failed, Rejected) and failed.may_pass
@@ -144,11 +144,11 @@ def test_document_exceeding_the_statement_timeout_fails_alone_and_names_the_sett
 
 def test_other_statement_timeouts_name_the_setting(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "kestrel"))
         postgres.run("postgres", f"ALTER DATABASE {database} SET statement_timeout = '60ms'")
     with (
-        opened(postgres, database) as store,
+        open_store(postgres, database) as store,
         psycopg.connect(postgres.direct(database)) as other,
         pytest.raises(Unavailable, match=r"statement_timeout.*ALTER ROLE postgres"),
     ):
@@ -180,23 +180,23 @@ def test_administrator_limits_cause_at_most_a_pause(postgres: Server, limit: str
     database = postgres.database()
     role = f"writer_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {database} TO {role}")
-    with opened(postgres, database, user=role) as store:
+    with open_store(postgres, database, user=role) as store:
         [first] = put(store, entry(1, "kestrel"))
     slow_down(postgres, database, "heron")
     postgres.run("postgres", f"ALTER DATABASE {database} {limit}")
-    with opened(postgres, database, user=role) as store:
+    with open_store(postgres, database, user=role) as store:
         result = outcome(store, 2, "heron")
         if words:
             assert isinstance(result, Unavailable), result
             assert words in str(result)
         else:
-            assert found(store, "heron") == {result}
+            assert find(store, "heron") == {result}
         back = f"RESET {limit.split()[1]}" if limit.startswith("SET") else "CONNECTION LIMIT -1"
         postgres.run("postgres", f"ALTER DATABASE {database} {back}")
         postgres.run("postgres", f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
-    with opened(postgres, database, user=role) as store:
+    with open_store(postgres, database, user=role) as store:
         [second] = put(store, entry(2, "heron"))
-        assert (found(store, "kestrel"), found(store, "heron")) == ({first}, {second})
+        assert (find(store, "kestrel"), find(store, "heron")) == ({first}, {second})
         assert left_over(postgres, database) == []
 
 
@@ -244,29 +244,29 @@ def test_non_english_server_is_retried_and_its_messages_are_shown() -> None:
 
 def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
     one, two = postgres.database(), postgres.database()
-    with opened(postgres, one) as ours, opened(postgres, two) as theirs:
+    with open_store(postgres, one) as ours, open_store(postgres, two) as theirs:
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
         assert ours.check()[0] != theirs.check()[0]
-        assert (found(ours, "heron"), found(theirs, "kestrel")) == (set(), set())
+        assert (find(ours, "heron"), find(theirs, "kestrel")) == (set(), set())
         ours.delete([mine, other])
-        assert found(theirs, "heron") == {other}
+        assert find(theirs, "heron") == {other}
 
 
 @long
 def test_standby_is_searched_and_halts_every_writer(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database, "a/") as store:
+    with open_store(postgres, database, "a/") as store:
         [number] = put(store, entry(1, "kestrel"))
         with Standby(postgres) as standby:
-            with opened(standby, database, "a/", read_only=True) as reader:
-                assert found(reader, "kestrel") == {number}
-            with opened(standby, database, "a/") as writer:
+            with open_store(standby, database, "a/", read_only=True) as reader:
+                assert find(reader, "kestrel") == {number}
+            with open_store(standby, database, "a/") as writer:
                 assert halted(writer).halt == "index-read-only"
                 assert "primary" in str(halted(writer))
                 standby.run("postgres", "SELECT pg_promote()")  # as when the primary was lost
                 put(writer, entry(2, "heron"))
-            with opened(standby, database, "a/", read_only=True) as reader:
-                assert len(found(reader, "kestrel")) == len(found(reader, "heron")) == 1
+            with open_store(standby, database, "a/", read_only=True) as reader:
+                assert len(find(reader, "kestrel")) == len(find(reader, "heron")) == 1
 
 
 class Standby(Server):

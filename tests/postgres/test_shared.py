@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.mcp.assistant import chosen, error_of, run_tool, text_of, within
+from tests.mcp.assistant import choose_installation, error_of, run_tool, text_of, within
 from tests.postgres.base import between
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
@@ -76,7 +76,7 @@ async def test_assistant_sees_document_owners_and_reads_only_local_ones(
 ) -> None:
     one, _ = hosts
     with one._inside(one.root, {}):
-        async with within(chosen(one, config=one.config)) as client:
+        async with within(choose_installation(one, config=one.config)) as client:
             results = {
                 (hit["host"], hit["path"]): hit
                 for hit in (await run_tool(client, "search", query="kestrel"))["hits"]
@@ -110,7 +110,7 @@ def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgr
 
 @enumerated()
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("words", "expected"),
     [
         (("--mirror", "handbook"), ["files-1/birds/a.md", "files-1/b.txt"]),
         (("--path", "birds/"), ["files-1/birds/a.md", "files-2/birds/a.md"]),
@@ -126,7 +126,7 @@ def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgr
     ids=" ".join,
 )
 def test_options_narrow_to_paths_below_each_folder(
-    hosts: tuple[Named, Named], words: tuple[str, ...], found: list[str]
+    hosts: tuple[Named, Named], words: tuple[str, ...], expected: list[str]
 ) -> None:
     one, _ = hosts
     ran = one.run("search", "kestrel", "--json", *(w.format(docs=one.docs) for w in words), cwd=one.docs)
@@ -138,7 +138,7 @@ def test_options_narrow_to_paths_below_each_folder(
         for folder, name in folders.items()
         if hit["abs_path"].startswith(folder)
     ]
-    assert sorted(run_tool) == sorted(found)
+    assert sorted(run_tool) == sorted(expected)
 
 
 def test_no_note_is_made_about_unchecked_documents(hosts: tuple[Named, Named]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.place import eventually
 from tests.postgres import drowsy
-from tests.postgres.base import Numbers, between, entry, left_over, opened, put
+from tests.postgres.base import Numbers, between, entry, left_over, open_store, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
@@ -54,15 +54,15 @@ def is_stopped(process: int) -> bool:
 
 
 @long
-@pytest.mark.parametrize("at", [*range(13), "copy"])
+@pytest.mark.parametrize("stop_at", [*range(13), "copy"])
 def test_paused_writer_past_its_deadline_stores_nothing_when_resumed(
-    pair: tuple[Drowsy, Drowsy], postgres: Server, at: int | str
+    pair: tuple[Drowsy, Drowsy], postgres: Server, stop_at: int | str
 ) -> None:
     one, two = pair
     one.write("changed.md", "The first merlin.\n")
     one.write("new.md", "The first hobby.\n")
     (one.docs / "renamed.md").rename(one.docs / "moved.md")
-    process = one.start("--once", env={"DROWSY": str(at)})
+    process = one.start("--once", env={"DROWSY": str(stop_at)})
     eventually(lambda: is_stopped(process.pid))
     one.write("changed.md", "The second merlin.\n")
     (one.docs / "new.md").unlink()
@@ -91,7 +91,7 @@ def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
     """Both take over the passages of the old version, and both insert their own in its place."""
     database = postgres.database()
     asleep, wake = threading.Event(), threading.Event()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel", "heron"))
 
         def doze(_: Any, statement: str) -> None:
@@ -114,22 +114,22 @@ def test_writer_must_lock_its_own_row_to_avoid_a_unique_violation_on_waking(
 
 
 @pytest.mark.parametrize(
-    ("at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
+    ("stop_at", "state"), [("1", "idle in transaction"), ("copy", "active")], ids=["between", "in-a-copy"]
 )
 def test_sleeping_writer_in_a_transaction_does_not_block_takeover(
-    postgres: Server, pair: tuple[Drowsy, Drowsy], at: str, state: str
+    postgres: Server, pair: tuple[Drowsy, Drowsy], stop_at: str, state: str
 ) -> None:
     """The server ends a session that sleeps between two statements; its successor ends one in the middle
     of a COPY.
     """
     one, two = pair
     one.write("changed.md", "The first merlin.\n")
-    process = one.start("--once", env={"DROWSY": at})
+    process = one.start("--once", env={"DROWSY": stop_at})
     eventually(lambda: is_stopped(process.pid))
     holding = "SELECT state FROM pg_stat_activity WHERE datname = %s AND backend_xid IS NOT NULL"
     assert postgres.run("postgres", holding, two.database) == [(state,)]
     long_ago = f"{holding} AND state_change < now() - interval '1 s'"
-    eventually(lambda: at != "copy" or postgres.run("postgres", long_ago, two.database))
+    eventually(lambda: stop_at != "copy" or postgres.run("postgres", long_ago, two.database))
     assert two.go("--once").code == 0
     assert is_stopped(process.pid)
     assert ("changed.md", "The first merlin.") in texts(postgres, two.database)

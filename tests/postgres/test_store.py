@@ -45,9 +45,9 @@ from tests.postgres.base import (
     Numbers,
     between,
     entry,
-    found,
+    find,
     left_over,
-    opened,
+    open_store,
     piece,
     put,
     token,
@@ -89,7 +89,7 @@ def test_finds_what_the_embedded_base_finds(
 ) -> None:
     monkeypatch.setattr(weights, "MOST_ROWS", most)
     documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
-    with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
+    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
         for each in (built_in, store):
             assert all(isinstance(number, int) for number in each.put(documents, ENCODER))
         for query in QUESTIONS:
@@ -109,7 +109,7 @@ def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
 ) -> None:
     documents = [high_entry(at, *each) for at, each in enumerate(MANY, 1)]
     documents.append(high_entry(len(MANY) + 1, "copy.txt", MANY[0][1]))
-    with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
+    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
         limits = list[float]()
         for each in (store, built_in):
             each.put(documents, HIGH_COSINES)
@@ -127,7 +127,7 @@ def test_estimates_similarity_of_unrelated_texts_like_the_embedded_base(
 def test_large_log_leaves_room_for_others_like_in_the_embedded_base(tmp_path: Path, postgres: Server) -> None:
     documents = [parsed(at, *each, float(at)) for at, each in enumerate(FILES_BESIDE_A_LOG, 1)]
     documents.append(log_entry(600))
-    with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
+    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
         for each in (built_in, store):
             assert all(isinstance(number, int) for number in each.put(documents, ENCODER))
         for question in QUESTIONS_BESIDE_A_LOG[::5]:
@@ -151,7 +151,7 @@ def test_explains_a_hit_like_the_embedded_base(
 ) -> None:
     monkeypatch.setattr(weights, "MOST_ROWS", most)
     documents = [parsed(at, path, text, float(at)) for at, (path, text) in enumerate(TEXTS.items(), 1)]
-    with closing(SqliteStore(tmp_path)) as built_in, opened(postgres, postgres.database()) as store:
+    with closing(SqliteStore(tmp_path)) as built_in, open_store(postgres, postgres.database()) as store:
         for each in (built_in, store):
             each.put(documents, ENCODER)
         for query in QUESTIONS:
@@ -228,7 +228,7 @@ def test_path_patterns_match_like_elsewhere(postgres: Server) -> None:
         admitted = {path for (path,) in postgres.run("postgres", admits, list(PATHS), asked)}
         assert all(plain_part(pattern) in path for path in admitted), pattern
         assert admitted == {path for path in PATHS if matches(path)}, pattern
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         put(store, entry(1, "kestrel"))
         with pytest.raises(UsageError, match="--path"):
             Search(store, Numbers()).search(Query("kestrel", paths=("[z-a]",)))
@@ -238,11 +238,11 @@ def test_path_patterns_match_like_elsewhere(postgres: Server) -> None:
 
 def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+    with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
         [other] = put(theirs, entry(1, "kestrel and heron"))
         assert ours.check()[0] == theirs.check()[0]
-        assert (found(ours, "kestrel"), found(theirs, "kestrel")) == ({mine}, {other})
+        assert (find(ours, "kestrel"), find(theirs, "kestrel")) == ({mine}, {other})
         assert [row.id for row in ours.page(0, 9)] == [mine]
         assert ours.find_existing([mine, other, 10**30]) == {mine}
         assert ours.texts(other) is None
@@ -250,14 +250,14 @@ def test_documents_of_another_prefix_are_never_seen_changed_or_deleted(postgres:
         with pytest.raises(Rejected):
             ours.rename(other, "c.md", "c", 2.0)
         put(ours, entry(2, "merlin", replaces=other))
-        assert found(theirs, "heron") == {other}
+        assert find(theirs, "heron") == {other}
         assert [row.path for row in theirs.page(0, 9)] == ["folder/file-1.md"]
         assert left_over(postgres, database) == []
 
 
 def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+    with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
         dsn = postgres.dsn(database)
         with closing(PostgresStore(dsn, Owner("c/", token("a/")), read_only=True)) as reader:
@@ -272,18 +272,18 @@ def test_new_prefix_keeps_the_documents_and_a_foreign_one_is_refused(postgres: S
         with closing(PostgresStore(dsn, Owner("c/", token("new")))) as reopened:
             assert [row.id for row in reopened.page(0, 9)] == [mine]
             reopened.delete([mine, other])
-        assert found(theirs, "heron") == {other}
+        assert find(theirs, "heron") == {other}
 
 
 def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Server) -> None:
     database = postgres.database()
     texts = [f"word{number} kestrel" for number in range(30)]
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [first] = put(store, entry(1, *texts, path="a.md"))
         before = dict(postgres.run(database, "SELECT text, ctid::text FROM kbsync.passage"))
         encoder = Numbers()
         [second] = store.put([entry(2, *texts, "heron", path="a.md", replaces=first)], encoder)
-        assert encoder.made == ["heron"]
+        assert encoder.embedded == ["heron"]
         after = dict(postgres.run(database, "SELECT text, ctid::text FROM kbsync.passage"))
         assert {text: after[text] for text in before} == before
         assert second != first
@@ -293,30 +293,30 @@ def test_unchanged_passages_are_neither_rewritten_nor_reembedded(postgres: Serve
         # New passages before them: the old ones keep their words and vectors, and the order is right.
         [third] = put(store, entry(3, "merlin", *texts[5:], path="a.md", replaces=second))
         assert store.texts(third) == ["merlin", *texts[5:]]
-        assert found(store, "word3") == set()
+        assert find(store, "word3") == set()
         assert left_over(postgres, database) == []
 
 
 def test_text_of_another_host_reuses_its_vector(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
+    with open_store(postgres, database, "a/") as ours, open_store(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
         key = piece("kestrel").key
         assert theirs.find_embedded("numbers", [key, "00" * 32]) == {key}
         encoder = Numbers()
         [other] = theirs.put([entry(1, "kestrel")], encoder)
         assert isinstance(other, int) and other != mine
-        assert encoder.made == []
+        assert encoder.embedded == []
         # An expected vector may have vanished meanwhile: then it is computed.
         ours.delete([mine])
         theirs.delete([other])
         assert isinstance(theirs.put([entry(2, "kestrel")], encoder)[0], int)
-        assert encoder.made == ["kestrel"]
+        assert encoder.embedded == ["kestrel"]
 
 
 def test_rename_changes_only_the_words_of_the_name(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         [number] = put(store, entry(1, "heron text", path="kestrel.md"))
         assert found_by_words(store, "kestrel") == {number}
         rows = "SELECT passage, ctid::text FROM kbsync.words"
@@ -338,7 +338,7 @@ def found_by_words(store: PostgresStore, word: str) -> set[int]:
 
 def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = list[str]()
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         put(store, entry(1, *(f"kestrel {at}" for at in range(400)), path="large.md"))
         put(store, *(entry(at, "kestrel", path=f"{at}.md") for at in range(2, 6)))
         between(monkeypatch, lambda _connection, statement: requests.append(statement))
@@ -361,7 +361,7 @@ def test_few_documents_are_all_found_in_one_query(postgres: Server, monkeypatch:
 
 
 def test_nul_characters_are_removed_from_stored_text(postgres: Server) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         [number] = put(store, replace(entry(1, "kes\0trel"), title="ti\0tle", tags=("\0",)))
         assert store.texts(number) == ["kes\ufffdtrel"]
 
@@ -371,7 +371,7 @@ def test_concurrently_started_hosts_create_one_base(postgres: Server) -> None:
     ready = threading.Barrier(4)
 
     def come(number: int) -> str:
-        with opened(postgres, database, f"{number}/") as store:
+        with open_store(postgres, database, f"{number}/") as store:
             ready.wait()
             uuid = store.check()[0].partition("/")[0]
             put(store, *(entry(at, f"kestrel {at}", "the same for all") for at in range(10)))
@@ -388,7 +388,7 @@ TEXTS_KEPT_IN = ("passage text headings", "document title tags path name label s
 
 def test_server_statistics_contain_no_text(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database) as store:
+    with open_store(postgres, database) as store:
         documents = [
             replace(entry(number, f"kestrel {number}"), title=f"Title {number}", tags=(f"tag {number}",))
             for number in range(1, 31)
@@ -404,39 +404,42 @@ def test_server_statistics_contain_no_text(postgres: Server) -> None:
 
 def test_old_version_answers_until_the_commit(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     database = postgres.database()
-    with opened(postgres, database) as writer, opened(postgres, database, read_only=True) as reader:
+    with open_store(postgres, database) as writer, open_store(postgres, database, read_only=True) as reader:
         [first] = put(writer, entry(1, "kestrel old"))
         statements = list[str]()
 
-        def look(connection: object, statement: str) -> None:
+        def check(connection: object, statement: str) -> None:
             if threading.current_thread() is threading.main_thread():
                 statements.append(statement)
                 with ThreadPoolExecutor(1) as other:
-                    assert other.submit(found, reader, "kestrel").result() == {first}
+                    assert other.submit(find, reader, "kestrel").result() == {first}
 
-        between(monkeypatch, look)
+        between(monkeypatch, check)
         [second] = put(writer, entry(2, "kestrel new", replaces=first))
         monkeypatch.undo()
         assert statements[-1] == "COMMIT"
-        assert found(reader, "kestrel") == {second}
+        assert find(reader, "kestrel") == {second}
 
 
 def test_search_sees_one_version_during_a_replacement(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, versions = postgres.database(), itertools.count(2)
-    with opened(postgres, database) as writer, opened(postgres, database, read_only=True) as reader:
+    with open_store(postgres, database) as writer, open_store(postgres, database, read_only=True) as reader:
         [current] = put(writer, entry(1, "kestrel 1", path="a.md"))
-        for at in itertools.count(1):
+        for stop_at in itertools.count(1):
             statements, before, number = 0, current, next(versions)
 
             def step(
-                connection: psycopg.Connection[Any], statement: str, at: int = at, number: int = number
+                connection: psycopg.Connection[Any],
+                statement: str,
+                stop_at: int = stop_at,
+                number: int = number,
             ) -> None:
                 nonlocal statements, current
                 if threading.current_thread() is threading.main_thread():
                     statements += 1
-                    if statements == at:
+                    if statements == stop_at:
                         new = entry(number, f"kestrel {number}", path="a.md", replaces=current)
                         with ThreadPoolExecutor(1) as other:
                             [current] = other.submit(put, writer, new).result()
@@ -447,40 +450,40 @@ def test_search_sees_one_version_during_a_replacement(
             # Its id and its text belong to the same version, the old or the new one.
             texts = {current: f"kestrel {number}", before: f"kestrel {number - 1}"}
             assert hit.passages[0].text == texts[int(hit.remote_id)]
-            if statements < at:
+            if statements < stop_at:
                 break
-        assert at > 5
+        assert stop_at > 5
 
 
 def test_reading_needs_only_read_privileges(postgres: Server) -> None:
     database = postgres.database()
     role = f"reader_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
-    with opened(postgres, database, user=role, read_only=True) as reader:
+    with open_store(postgres, database, user=role, read_only=True) as reader:
         assert reader.check() == ("", 0)  # nothing exists yet, and reading creates nothing
         assert reader.page(0, 9) == []
         with pytest.raises(UnmadeError), reader.snapshot():
             pass
-        with opened(postgres, database) as store:
+        with open_store(postgres, database) as store:
             [number] = put(store, entry(1, "kestrel"))
             with pytest.raises(Halted) as refused:
-                found(reader, "kestrel")
+                find(reader, "kestrel")
             cured(postgres, refused.value)
             may_write = "SELECT bool_or(has_table_privilege(%s, oid, 'INSERT, UPDATE, DELETE')) FROM pg_class"
             kept = f"{may_write} WHERE relnamespace = 'kbsync'::regnamespace AND relkind = 'r'"
             assert postgres.run(database, kept, role) == [(False,)]
-            assert found(reader, "kestrel") == {number}
+            assert find(reader, "kestrel") == {number}
             assert reader.check() == store.check()
             with pytest.raises(Halted):
                 reader.delete([number])
 
 
 def test_nothing_is_left_in_a_pooled_session(postgres: Server) -> None:
-    with opened(postgres, postgres.database()) as store:
+    with open_store(postgres, postgres.database()) as store:
         for number in range(12):  # more often than psycopg repeats a statement before it prepares it
             [first] = put(store, entry(number, "kestrel"))
             store.rename(first, f"{number}.md", "n", 2.0)
-            found(store, "kestrel")
+            find(store, "kestrel")
         [connection] = store._connections._idle
         for left in ("pg_prepared_statements", "pg_locks WHERE locktype = 'advisory'"):
             assert connection.execute(f"SELECT count(*) FROM {left}").fetchone() == (0,)

@@ -16,7 +16,7 @@ from kbsync.index.postgres import searching
 from kbsync.index.postgres import store as module
 from kbsync.index.postgres.store import QUIET, PostgresStore
 from kbsync.index.search import Search
-from tests.postgres.base import Numbers, entry, opened, put
+from tests.postgres.base import Numbers, entry, open_store, put
 from tests.postgres.server import Server
 from tests.share import long
 
@@ -51,7 +51,10 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, now = postgres.database(), 0.0
-    with opened(postgres, database, "a/", clock=lambda: now) as ours, opened(postgres, database, "b/") as its:
+    with (
+        open_store(postgres, database, "a/", clock=lambda: now) as ours,
+        open_store(postgres, database, "b/") as its,
+    ):
         ours.check()
         assert not ours.tidy()
         fill(its)
@@ -88,10 +91,10 @@ def test_vector_index_is_built_after_the_fill_and_serves_all_owners(
 
 def test_vector_index_matches_the_query(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database, "a/") as store, opened(postgres, database, "b/") as other:
+    with open_store(postgres, database, "a/") as store, open_store(postgres, database, "b/") as other:
         fill(store)
         fill(other, "again")
-    with opened(postgres, database, "a/") as store:
+    with open_store(postgres, database, "a/") as store:
         store.check()
         assert not store.tidy()  # a new pass creates it and waits
     # With so few, comparing all is faster.
@@ -108,7 +111,7 @@ def test_vector_index_matches_the_query(postgres: Server) -> None:
 
 def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
     database = postgres.database()
-    with opened(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
+    with open_store(postgres, database, "a/") as store, ThreadPoolExecutor(1) as pool:
         fill(store)
         put(store, entry(99, *(f"heron {number}" for number in range(MANY // 2))))
         store._last_put = 0.0
@@ -120,7 +123,7 @@ def test_interrupted_index_build_is_repeated(postgres: Server) -> None:
             with pytest.raises(TargetError):
                 making.result(30)
         assert postgres.run(database, INDEX) == [(False,)]
-    with opened(postgres, database, "a/") as reopened:
+    with open_store(postgres, database, "a/") as reopened:
         reopened.check()
         assert not reopened.tidy()
         assert postgres.run(database, INDEX) == [(True,)]
@@ -131,7 +134,7 @@ def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool
     """Even if the host that started it was killed, or its role is invisible to ours."""
     database = postgres.database()
     maker, other = f"maker_{database}", f"other_{database}"
-    with opened(postgres, database, "a/") as store, opened(postgres, database, "b/") as second:
+    with open_store(postgres, database, "a/") as store, open_store(postgres, database, "b/") as second:
         fill(store)
         fill(second, "again")
     owner = f"owner_{database}"
@@ -142,8 +145,8 @@ def test_index_is_not_built_twice_concurrently(postgres: Server, is_orphan: bool
         postgres.run(database, f"ALTER TABLE kbsync.{table} OWNER TO {owner}")
     postgres.run(database, f"ALTER SCHEMA kbsync OWNER TO {owner}")
     with (
-        opened(postgres, database, "a/", user=maker) as store,
-        opened(postgres, database, "b/", user=other) as second,
+        open_store(postgres, database, "a/", user=maker) as store,
+        open_store(postgres, database, "b/", user=other) as second,
         ThreadPoolExecutor(1) as pool,
     ):
         store.check()
@@ -174,7 +177,7 @@ def test_role_without_index_privileges_says_so_once_and_continues(
 ) -> None:
     database = postgres.database()
     role = f"writer_{database}"
-    with opened(postgres, database, "a/") as store:
+    with open_store(postgres, database, "a/") as store:
         fill(store)
         fill(store, "again")
         put(store, entry(99, *(f"heron {number}" for number in range(MANY))))
@@ -182,7 +185,7 @@ def test_role_without_index_privileges_says_so_once_and_continues(
     postgres.run(database, f"GRANT USAGE ON SCHEMA kbsync TO {role}")
     for kind in ("TABLES", "SEQUENCES"):
         postgres.run(database, f"GRANT ALL ON ALL {kind} IN SCHEMA kbsync TO {role}")
-    with opened(postgres, database, "b/", user=role) as store, caplog.at_level(logging.WARNING):
+    with open_store(postgres, database, "b/", user=role) as store, caplog.at_level(logging.WARNING):
         store.check()
         for _ in range(3):
             assert not store.tidy()

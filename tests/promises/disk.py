@@ -45,16 +45,16 @@ class Record:
 
 
 class Memory:
-    """The disk's memory of the folder `place`, from now on."""
+    """The disk's memory of `folder`, from now on."""
 
     def __init__(self, place: Path, library: Path, scratch: Path) -> None:
-        self.place, self._library = place, library
+        self.folder, self._library = place, library
         self._before, self._log = scratch / "before", scratch / "log"
         shutil.copytree(place, self._before)
 
     def environ(self) -> Mapping[str, str]:
         """Return the environment of a program whose writes are recorded."""
-        names = {"LD_PRELOAD": self._library, "FORGETFUL_DISK": f"{self.place}/", "FORGETFUL_LOG": self._log}
+        names = {"LD_PRELOAD": self._library, "FORGETFUL_DISK": f"{self.folder}/", "FORGETFUL_LOG": self._log}
         return {name: os.fspath(value) for name, value in names.items()}
 
     def records(self) -> list[Record]:
@@ -69,7 +69,7 @@ class Memory:
         return results
 
     def after(self, records: list[Record], place: Path, keeps: Keeps) -> None:
-        """Restore `place` as after a loss of power when `records` had been done.
+        """Restore `folder` as after a loss of power when `records` had been done.
 
         Synced writes remain, and others if `keeps` says so. Shared memory is lost.
         """
@@ -77,7 +77,7 @@ class Memory:
         last_sync = {record.path: number for number, record in enumerate(records) if record.kind == "s"}
         for number, record in enumerate(records):
             if record.kind != "s" and (number < last_sync.get(record.path, -1) or keeps(record.path.name)):
-                _do(record, place / record.path.relative_to(self.place))
+                _do(record, place / record.path.relative_to(self.folder))
         for file in place.rglob("*-shm"):
             file.unlink()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.place import eventually
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.share import enumerated, long
 
 FILES = 6
@@ -22,12 +22,12 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
         for n in range(FILES):
             desk.write(f"f{n}.md", f"text of {n}")
         yield desk
-        assert desk.vendor.violations() == []
+        assert desk.service.violations() == []
 
 
 def stored(desk: ZhipuPlace) -> int:
     """Return how many times the service stored a document."""
-    return len(desk.vendor.effects("stored"))
+    return len(desk.service.effects("stored"))
 
 
 # -- 3: exactly once ---------------------------------------------------------------------------------------
@@ -36,10 +36,10 @@ def stored(desk: ZhipuPlace) -> int:
 @enumerated()
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-headers", "cut-body", "truncated-json", "empty"])
 def test_upload_with_a_lost_answer_is_not_sent_again(desk: ZhipuPlace, kind: str) -> None:
-    desk.vendor.play(kind, op="upload", match="f2*")
+    desk.service.play(kind, op="upload", match="f2*")
     desk.once()
-    assert (stored(desk), desk.vendor.asked("upload")) == (FILES, FILES)
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert (stored(desk), desk.service.request_count("upload")) == (FILES, FILES)
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 # -- 7: same bytes, no work --------------------------------------------------------------------------------
@@ -50,8 +50,8 @@ def test_delayed_rename_uploads_nothing(desk: ZhipuPlace) -> None:
     desk.once()
     (desk.docs / "f1.md").rename(desk.docs / "moved.md")
     assert desk.once()["uploaded"] == 0
-    assert desk.vendor.asked("upload") == FILES
-    assert desk.found("text of 1")[0] == "moved.md"
+    assert desk.service.request_count("upload") == FILES
+    assert desk.search("text of 1")[0] == "moved.md"
 
 
 # -- 8: a half-written file is never sent ------------------------------------------------------------------
@@ -61,29 +61,29 @@ def test_delayed_rename_uploads_nothing(desk: ZhipuPlace) -> None:
 def test_sent_bytes_are_the_hashed_ones(desk: ZhipuPlace) -> None:
     """A waiting file is rewritten with the same length; its name contains the old digest."""
     desk.aim(target="concurrency: 1")
-    desk.vendor.play("late-answer", op="upload", args={"seconds": 2.0})
+    desk.service.play("late-answer", op="upload", args={"seconds": 2.0})
     process = desk.start("--once")
     eventually(lambda: stored(desk) == 1)
-    done = desk.vendor.effects("stored")[0]["sha256"]
+    done = desk.service.effects("stored")[0]["sha256"]
     for path in sorted(desk.docs.iterdir()):
         if digests_in(desk.docs)[path.name] != [done]:
             path.write_text(path.read_text().replace("text", "TEXT"))
     process.communicate(timeout=60)
-    for effect in desk.vendor.effects("stored"):
+    for effect in desk.service.effects("stored"):
         tag = base64.b32encode(bytes.fromhex(effect["sha256"])).decode()[:8].lower()
         assert f"~{tag}." in effect["name"], effect
     desk.once()
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 # -- 9: failures are seen and bounded ----------------------------------------------------------------------
 
 
 def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: ZhipuPlace) -> None:
-    desk.vendor.play("fails", op="upload", match="f3*")  # cured by a re-embed
+    desk.service.play("fails", op="upload", match="f3*")  # cured by a re-embed
     desk.once()
-    assert (desk.vendor.asked("reembed"), desk.vendor.asked("upload")) == (1, FILES)
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert (desk.service.request_count("reembed"), desk.service.request_count("upload")) == (1, FILES)
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 # -- 10: HTTP 200 is not success ---------------------------------------------------------------------------
@@ -92,13 +92,13 @@ def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: Zhip
 @enumerated()
 @pytest.mark.parametrize("value", [3, -1, "1", True, None, 1.0, [1]])
 def test_unknown_status_is_not_ready(desk: ZhipuPlace, value: object) -> None:
-    desk.vendor.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
+    desk.service.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
     process = desk.start("--once")
-    eventually(lambda: desk.vendor.asked("detail") + desk.vendor.asked("list") >= 4)
+    eventually(lambda: desk.service.request_count("detail") + desk.service.request_count("list") >= 4)
     eventually(lambda: desk.status()["documents"]["ready"] == FILES - 1)
     assert desk.state_of("f4.md")["state"] == "indexing"
     assert process.poll() is None
-    desk.vendor.server.advance(600)
+    desk.service.server.advance(600)
     assert process.wait(60) == 0
     assert desk.state_of("f4.md")["state"] == "ready"
 
@@ -110,15 +110,15 @@ def test_unknown_status_is_not_ready(desk: ZhipuPlace, value: object) -> None:
 def test_document_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuPlace) -> None:
     """And never taken for the document of a file again."""
     desk.once()
-    desk.vendor.play("keeps-document", op="delete")
+    desk.service.play("keeps-document", op="delete")
     (desk.docs / "f5.md").unlink()
     assert desk.once()["deleted"] == 1
-    assert "f5.md" in desk.vendor.by_path()
+    assert "f5.md" in desk.service.by_path()
     time.sleep(2.5)  # the horizon: before it a list may still lag
-    desk.vendor.play("lost-answer", op="upload", match="new*", effect=False)
+    desk.service.play("lost-answer", op="upload", match="new*", effect=False)
     desk.write("new.md", "a text whose upload is lost, so that the whole list is read")
     desk.once()
     desk.once()  # this pass at the latest deletes the document that was found again
-    assert desk.vendor.asked("delete") == 2
-    assert "f5.md" not in desk.vendor.by_path()
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.service.request_count("delete") == 2
+    assert "f5.md" not in desk.service.by_path()
+    assert desk.service.digests() == digests_in(desk.docs)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 
 FILES = [f"f{n}.md" for n in range(10)]
 
@@ -35,44 +35,44 @@ def test_1_unreadable_is_never_deleted(desk: ZhipuPlace) -> None:
     ran = desk.go("--once", "--json")
     assert ran.code == 3
     assert ran.json["mirrors"][0]["halt"]["reason"] == "folder-missing"
-    assert desk.vendor.asked("delete") == 0
+    assert desk.service.request_count("delete") == 0
 
 
 def test_2_document_is_never_absent_while_replaced(desk: ZhipuPlace) -> None:
-    desk.vendor.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version becomes searchable
+    desk.service.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version becomes searchable
     desk.write("f3.md", "an edited text of f3.md")
     assert desk.go("--once").code == 1
-    assert desk.found("text of f3.md")[0] == "f3.md"
-    desk.vendor.server.faults.clear()
+    assert desk.search("text of f3.md")[0] == "f3.md"
+    desk.service.server.faults.clear()
     desk.write("f3.md", "another edit of f3.md")
     desk.once()
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuPlace) -> None:
-    desk.vendor.play("late-answer", op="upload", args={"seconds": 60.0})
+    desk.service.play("late-answer", op="upload", args={"seconds": 60.0})
     desk.write("new.md", "a new text")
     process = desk.start("--once")
-    eventually(lambda: desk.vendor.effects("stored")[len(FILES) :])  # it arrived, but the response was lost
+    eventually(lambda: desk.service.effects("stored")[len(FILES) :])  # it arrived, but the response was lost
     process.kill()
     process.wait()
     desk.once()
-    assert desk.vendor.asked("upload") == len(FILES) + 1
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.service.request_count("upload") == len(FILES) + 1
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 def test_4_the_daemon_never_wakes_itself(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
-    daemon.says("daemon.watching")
-    requests_before = desk.vendor.asked()
+    daemon.wait_for_event("daemon.watching")
+    requests_before = desk.service.request_count()
     for file in desk.docs.iterdir():
         file.read_bytes()
         assert file.stat().st_size > 0
-    assert desk.vendor.asked() == requests_before
+    assert desk.service.request_count() == requests_before
     desk.write("new.md", "a new text")  # the events that arrive after the reads
-    daemon.says("document.ready", path="new.md")
+    daemon.wait_for_event("document.ready", path="new.md")
     assert [line["path"] for line in daemon.lines("document.ready")] == ["new.md"]
-    assert desk.vendor.asked("upload") == len(FILES) + 1
+    assert desk.service.request_count("upload") == len(FILES) + 1
 
 
 def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
@@ -80,14 +80,14 @@ def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
         (desk.docs / name).unlink()
     ran = desk.go("--once", "--json")
     assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, 6, 0)
-    assert len(desk.vendor.ours()) == len(FILES)
+    assert len(desk.service.ours()) == len(FILES)
     assert desk.run("approve", "--yes").code == 0
     assert desk.once()["deleted"] == 6
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 def test_6_foreign_documents_are_untouched(desk: ZhipuPlace) -> None:
-    desk.vendor.plant("theirs.md", "a text of somebody else")
+    desk.service.plant("theirs.md", "a text of somebody else")
     for name in FILES:
         (desk.docs / name).unlink()
     desk.go("--once")
@@ -95,7 +95,7 @@ def test_6_foreign_documents_are_untouched(desk: ZhipuPlace) -> None:
     desk.once()
     assert desk.run("verify", "--repair").code == 0
     desk.once()
-    assert [document["name"] for document in desk.vendor.documents()] == ["theirs.md"]
+    assert [document["name"] for document in desk.service.documents()] == ["theirs.md"]
 
 
 def test_7_same_bytes_cause_no_work(desk: ZhipuPlace) -> None:
@@ -105,7 +105,7 @@ def test_7_same_bytes_cause_no_work(desk: ZhipuPlace) -> None:
         file.chmod(0o600)
         os.utime(file)
     assert desk.once()["uploaded"] == 0
-    assert desk.vendor.asked("upload") == len(FILES)
+    assert desk.service.request_count("upload") == len(FILES)
 
 
 def test_8_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
@@ -128,13 +128,13 @@ def test_8_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
     desk.once()
     whole = hashlib.sha256("".join(pieces).encode()).hexdigest()
     sent = [
-        effect["sha256"] for effect in desk.vendor.effects("stored") if effect["name"].startswith("growing")
+        effect["sha256"] for effect in desk.service.effects("stored") if effect["name"].startswith("growing")
     ]
     assert sent == [whole]
 
 
 def test_9_failures_are_visible_and_bounded(desk: ZhipuPlace) -> None:
-    desk.vendor.play(
+    desk.service.play(
         "fails", op="upload", match="bad*", args={"runs": 0, "text": "document damaged"}, times=0
     )
     desk.write("bad.md", "a text that cannot be indexed")
@@ -142,13 +142,13 @@ def test_9_failures_are_visible_and_bounded(desk: ZhipuPlace) -> None:
     ran = desk.go("--once", "--json")
     assert (ran.code, ran.json["failed"], ran.json["uploaded"]) == (1, 1, 1)
     assert "document damaged" in desk.state_of("bad.md")["reason"]
-    requests_before = desk.vendor.asked("upload")
+    requests_before = desk.service.request_count("upload")
     desk.go("--once")  # in quarantine: nothing more is tried
-    assert desk.vendor.asked("upload") == requests_before
+    assert desk.service.request_count("upload") == requests_before
 
 
 def test_10_http_200_is_not_success(desk: ZhipuPlace) -> None:
-    desk.vendor.play("fails", op="upload", match="new*", args={"runs": 0}, times=0)
+    desk.service.play("fails", op="upload", match="new*", args={"runs": 0}, times=0)
     desk.write("new.md", "accepted with HTTP 200, and never searchable")
     assert desk.go("--once").code == 1
     assert desk.state_of("new.md")["state"] == "failed"

@@ -15,7 +15,7 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
 from tests.cli.place import Place
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, zhipu_place
 from tests.share import long
 
 SETTLE = 1.5
@@ -35,7 +35,7 @@ def test_file_is_sent_once_quiet_for_the_settle_time(desk: ZhipuPlace) -> None:
     files.
     """
     arrived: dict[str, float] = {}
-    app = desk.vendor.server.app
+    app = desk.service.server.app
     answer = app.answer
 
     def noting(request: Request, fault: Fault | None) -> Response:

@@ -9,7 +9,7 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from tests.cli.vendor import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, zhipu_place
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_bursts_of_deletions_add_up(desk: ZhipuPlace) -> None:
     remove(desk, *range(6, 10))
     ran = desk.go("--once", "--json")
     assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, 4, 0)
-    assert len(desk.vendor.ours()) == 24
+    assert len(desk.service.ours()) == 24
 
 
 BROKEN_OFF = 3
@@ -43,7 +43,7 @@ BROKEN_OFF = 3
 
 def test_root_is_checked_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
     """The service is down at the first try; before the next, an empty folder replaces the root."""
-    app = desk.vendor.server.app
+    app = desk.service.server.app
     answer = app.answer
     requests = list[str]()
 
@@ -62,4 +62,4 @@ def test_root_is_checked_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
     [mirror] = ran.json["mirrors"]
     assert ran.code == 3 and mirror["halt"]["reason"] == "folder-missing", (ran.out, ran.err)
     assert len(requests) == BROKEN_OFF
-    assert len(desk.vendor.ours()) == 30
+    assert len(desk.service.ours()) == 30

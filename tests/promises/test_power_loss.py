@@ -15,7 +15,7 @@ import pytest
 
 from tests import warm
 from tests.cli.place import LONGEST, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.programs import needs
 from tests.promises.disk import Keeps, Memory, Record, built
 from tests.share import ONE_IN, in_parts, long
@@ -43,18 +43,18 @@ def test_upload_in_flight_at_a_power_loss_is_not_duplicated(tmp_path: Path, libr
         desk.once()
         memory = Memory(desk.state, library, tmp_path)
         desk.write("late.md", "on its way when the power goes")
-        desk.vendor.play("late-effect", op="upload", args={"after": LATE})
+        desk.service.play("late-effect", op="upload", args={"after": LATE})
         end_at_upload(desk, memory)
         forget(desk, memory)
         desk.once()
-        desk.vendor.server.advance(2 * LATE)
-        assert [entry["name"][:4] for entry in desk.vendor.effects("stored")] == ["ther", "late"]
-        assert desk.vendor.digests() == digests_in(desk.docs)
+        desk.service.server.advance(2 * LATE)
+        assert [entry["name"][:4] for entry in desk.service.effects("stored")] == ["ther", "late"]
+        assert desk.service.digests() == digests_in(desk.docs)
 
 
 def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
     """Run a pass in a separate process, killed once its upload is in progress."""
-    sent = desk.vendor.asked("upload")
+    sent = desk.service.request_count("upload")
     process = desk.keep(
         subprocess.Popen(
             [sys.executable, "-m", "kbsync", "--once", "--json"],
@@ -63,7 +63,7 @@ def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
             stderr=subprocess.DEVNULL,
         )
     )
-    eventually(lambda: desk.vendor.asked("upload") > sent, LONGEST)
+    eventually(lambda: desk.service.request_count("upload") > sent, LONGEST)
     process.send_signal(signal.SIGKILL)
     assert process.wait(LONGEST) == -signal.SIGKILL
 
@@ -87,9 +87,9 @@ FORGETS: dict[str, Keeps] = {
 
 @long
 @in_parts
-@pytest.mark.parametrize("what", FORGETS)
+@pytest.mark.parametrize("subject", FORGETS)
 def test_power_loss_at_any_moment_leaves_one_document_per_file(
-    tmp_path: Path, library: Path, what: str, part: int
+    tmp_path: Path, library: Path, subject: str, part: int
 ) -> None:
     docs, state = tmp_path / "docs", tmp_path / "state"
     docs.mkdir()
@@ -104,12 +104,12 @@ def test_power_loss_at_any_moment_leaves_one_document_per_file(
     outcomes = dict[bytes, Path]()
     for moment in (*moments_in(records), len(records)):
         place = tmp_path / f"after-{moment}"
-        memory.after(records[:moment], place, FORGETS[what])
+        memory.after(records[:moment], place, FORGETS[subject])
         outcomes.setdefault(contents(place), place)
     assert len(outcomes) > 2 * ONE_IN
     for place in list(outcomes.values())[part::ONE_IN]:
         kbsync(docs, place, "--once", "--quiet")
-        judge(docs, place)
+        check_files(docs, place)
 
 
 def contents(place: Path) -> bytes:
@@ -138,7 +138,7 @@ def edit(docs: Path) -> None:
     (docs / "new.md").write_text("the first text of new")
 
 
-def judge(docs: Path, state: Path) -> None:
+def check_files(docs: Path, state: Path) -> None:
     """Assert that every file is found once, with its text."""
     for file in docs.iterdir():
         hits = json.loads(kbsync(docs, state, "search", file.read_text(), "--json"))["hits"]

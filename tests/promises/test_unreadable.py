@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli import without_root
-from tests.cli.vendor import ZhipuPlace, ZhipuStandIn
+from tests.cli.zhipu import ZhipuPlace, ZhipuStandIn
 from tests.share import long
 
 
@@ -21,9 +21,9 @@ class PlainDesk(ZhipuPlace):
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
     """Ten files, two of them in a folder that can be made unreadable."""
-    vendor = ZhipuStandIn()
-    vendor.arrive()
-    desk = PlainDesk(tmp_path, vendor)
+    service = ZhipuStandIn()
+    service.arrive()
+    desk = PlainDesk(tmp_path, service)
     desk.aim()
     for n in range(8):
         desk.write(f"f{n}.md", f"text of {n}")
@@ -34,7 +34,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
     finally:
         (desk.docs / "shut").chmod(0o700)
         desk.close()
-        vendor.leave()
+        service.leave()
 
 
 def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuPlace) -> None:
@@ -43,8 +43,8 @@ def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuPlace) -> None:
     for _ in range(2):  # files missing from two scans are deleted, and so few need no approval
         ran = desk.go("--once", "--json")
         assert (ran.code, ran.json["deleted"], ran.json["held"]) == (1, 0, 0)
-        assert desk.vendor.asked("delete") == 0
-    assert set(desk.vendor.by_path()) >= {"shut/g0.md", "shut/g1.md"}
+        assert desk.service.request_count("delete") == 0
+    assert set(desk.service.by_path()) >= {"shut/g0.md", "shut/g1.md"}
     (desk.docs / "shut").chmod(0o700)
     (desk.docs / "shut/g0.md").unlink()
     last = desk.once()
@@ -55,13 +55,13 @@ def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuPlace) -> None:
 def test_running_daemon_deletes_nothing_in_an_unreadable_folder(desk: ZhipuPlace) -> None:
     daemon = desk.watch()
     for path in ("f1.md", "f7.md", "shut/g0.md", "shut/g1.md"):
-        daemon.says("document.ready", path=path)
+        daemon.wait_for_event("document.ready", path=path)
     (desk.docs / "shut").chmod(0)
     desk.write("f0.md", "changed")
-    daemon.says("document.ready", path="f0.md", replaced=True)
+    daemon.wait_for_event("document.ready", path="f0.md", replaced=True)
     # Only now: deleting a file while nothing else is searchable yet would wait for approval.
     (desk.docs / "f1.md").unlink()
-    daemon.says("document.deleted", path="f1.md")
-    assert desk.vendor.asked("delete") <= 2  # f1.md, and the old text of f0.md
-    assert set(desk.vendor.by_path()) >= {"shut/g0.md", "shut/g1.md"}
+    daemon.wait_for_event("document.deleted", path="f1.md")
+    assert desk.service.request_count("delete") <= 2  # f1.md, and the old text of f0.md
+    assert set(desk.service.by_path()) >= {"shut/g0.md", "shut/g1.md"}
     assert daemon.end() == 0

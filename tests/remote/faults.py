@@ -56,9 +56,10 @@ HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)
 class Trial:
     """A fault of one operation.
 
-    `under`: switches of the service during the trial. `told`: the service rejects a document, which a person
-    sees, and it is sent again on request. `asking`: the operation that a pass is made to call, if it is
-    another one. `twins`: documents that can't be proven ours stay beside new ones, and `verify` reports them.
+    `under`: switches of the service during the trial. `blames_document`: the service rejects a document,
+    which a person sees, and it is sent again on request. `asking`: the operation that a pass is made to call,
+    if it is another one. `twins`: documents that can't be proven ours stay beside new ones, and `verify`
+    reports them.
     """
 
     kind: str
@@ -67,7 +68,7 @@ class Trial:
     effect: bool = True
     times: int = 1
     under: Mapping[str, Any] = field(default_factory=dict)
-    told: bool = False
+    blames_document: bool = False
     asking: str = ""
     twins: bool = False
 
@@ -98,7 +99,7 @@ class FaultyMirror:
         self.bench, self.world = bench, bench.world
         self.gaps: list[str] = []
         self.lasting: tuple[str, ...] = ()
-        self.told = False
+        self.has_retried = False
         self.may_have_twins = self.is_stuck = False
         self.requests = 0
 
@@ -118,7 +119,7 @@ class FaultyMirror:
         await self.world.once()
         self.lasting = LASTING
         self.bench.add_foreign("guide.md")
-        self.requests = self.world.asked()
+        self.requests = self.world.request_count()
         self.bench.edits.get(ops[0], edit)(self.bench)
         for op in ops:
             self.bench.provoke(op)
@@ -143,8 +144,8 @@ class FaultyMirror:
                 break
             self.world.clock.now += PAUSES[min(number, len(PAUSES) - 1)]
             if number >= 2 and "failed" in self.world.statuses():
-                self.told = True
-                self.world.tell("retry")
+                self.has_retried = True
+                self.world.post_request("retry")
         else:
             there, here = self.world.bytes_by_path(), sha_of_folder(self.world)
             paths = sorted(path for path in {*there, *here} if there.get(path) != here.get(path))
@@ -163,16 +164,16 @@ class FaultyMirror:
         assert self.gaps == []
         assert self.bench.touched() == 0
         assert self.bench.violations() == []
-        requests_made = self.world.asked() - self.requests
+        requests_made = self.world.request_count() - self.requests
         assert requests_made < most, f"{requests_made} requests {dict(self.world.server.requests.by_op)}"
 
     def stored(self) -> int:
         """Return how many times the same bytes were stored for one path at most."""
-        return max(Counter(self.bench.sent()).values())
+        return max(Counter(self.bench.uploads()).values())
 
     async def crash(self, number: int) -> None:
         """Run a pass that is killed at a commit or request, if it has so many."""
-        await self.world.crash(Guillotine(at=number))
+        await self.world.crash(Guillotine(stop_at=number))
 
     async def fill_disk(self, first: int, many: int) -> None:
         """Run a pass in which the disk is full for `many` commits from the `first` on."""
@@ -213,7 +214,7 @@ class Calamity:
 
 
 @asynccontextmanager
-async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
+async def faulty(service: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
     """Create a mirror below `place` for `trials`, with an impatient client."""
     made = Client.__init__
 
@@ -222,7 +223,7 @@ async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMi
 
     place.mkdir(exist_ok=True)
     with mock.patch.object(Client, "__init__", in_haste):
-        bench = ROWS[at].make_bench(place, give_up=30.0)
+        bench = ROWS[service].make_bench(place, give_up=30.0)
         bench.world.is_offline = not any(trial.kind in IN_CONNECTION for trial in trials)
         async with bench.serving():
             one = FaultyMirror(bench)
@@ -233,14 +234,16 @@ async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMi
             yield one
 
 
-async def overcome(at: str, place: Path, *trials: Trial, calamity: Calamity | None = None) -> FaultyMirror:
+async def overcome(
+    service: str, place: Path, *trials: Trial, calamity: Calamity | None = None
+) -> FaultyMirror:
     """Run one fault, several at once, or one with a failure of the client.
 
     Raises `AssertionError` with their names if a promise is broken or a single fault never occurred.
     """
     is_alone = len(trials) == 1 and calamity is None
     try:
-        async with faulty(at, place, *trials) as one:
+        async with faulty(service, place, *trials) as one:
             if calamity is not None:
                 await calamity.strike(one)
             await one.converge()
@@ -252,7 +255,7 @@ async def overcome(at: str, place: Path, *trials: Trial, calamity: Calamity | No
                     (each.kind, each.op, each.match, each.times) for each in one.world.server.faults.all
                 ]
                 assert untouched not in waiting, "the fault was not met"
-                assert trial.told or not one.told, "a document had to be asked for"
+                assert trial.blames_document or not one.has_retried, "a document had to be asked for"
             return one
     except AssertionError as error:
         names = " and ".join(map(str, trials if calamity is None else (*trials, calamity.name)))

@@ -20,21 +20,21 @@ from tests.services.rows import ROWS
 class ServiceMachine(MirrorMachine):
     """A mirror at a service."""
 
-    at: ClassVar[ServiceRow]
+    row: ClassVar[ServiceRow]
 
     @initialize(
-        behaviour=st.runner().flatmap(lambda machine: st.sampled_from(machine.at.behaviours)),
+        behaviour=st.runner().flatmap(lambda machine: st.sampled_from(machine.row.behaviours)),
         indexing=st.sampled_from([0.0, 3.0]),
-        names=st.runner().flatmap(lambda machine: st.sampled_from(machine.at.names)),
+        names=st.runner().flatmap(lambda machine: st.sampled_from(machine.row.names)),
     )
     def begin(self, behaviour: dict[str, Any], indexing: float, names: str) -> None:
         self.note("begin", behaviour, indexing, names)
-        world = self.at.world(Path(self.place.name), vectorize=(indexing, indexing), give_up=60.0)
+        world = self.row.world(Path(self.scratch.name), vectorize=(indexing, indexing), give_up=60.0)
         world.settings = replace(world.settings, names=names)
         world.turn(**behaviour)
-        self.start(self.at.bench(world))
+        self.start(self.row.bench(world))
 
-    @rule(oddity=st.runner().flatmap(lambda machine: st.sampled_from(machine.at.oddities)))
+    @rule(oddity=st.runner().flatmap(lambda machine: st.sampled_from(machine.row.oddities)))
     def odd_answer(self, oddity: Fault) -> None:
         self.note("odd_answer", oddity)
         type(self).faults += 1
@@ -77,10 +77,10 @@ class ServiceMachine(MirrorMachine):
         progress.
         """
         super().step_clock(seconds)
-        if seconds > 0 and self.at.bench is GptbotsBench:
+        if seconds > 0 and self.row.bench is GptbotsBench:
             self.bench.world.tolerated = "with the same bytes"
 
 
 def machine(name: str) -> type[ServiceMachine]:
     """Return the machine of a mirror at this service."""
-    return type(f"{name.title()}Machine", (ServiceMachine,), {"at": ROWS[name]})
+    return type(f"{name.title()}Machine", (ServiceMachine,), {"row": ROWS[name]})

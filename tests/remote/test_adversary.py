@@ -16,7 +16,7 @@ from kbsync.core.names import Naming
 from kbsync.engine.audit import PutOffError
 from kbsync.engine.clock import end_tasks
 from kbsync.errors import Halted
-from tests.engine.auditing import audited, begun, paths
+from tests.engine.auditing import audited, paths, start_audits
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.share import enumerated, long
 
@@ -110,7 +110,7 @@ async def test_base_recreated_under_its_id_is_filled_by_a_repair(named: RemoteWo
     named.turn(base="emptied")
     await named.once()
     assert named.halted == "knowledge-base-emptied"
-    assert named.asked("upload") == 8
+    assert named.request_count("upload") == 8
     assert len((await named.verify()).missing) == 8
     await named.repair()
     assert (await named.verify()).ok
@@ -164,10 +164,10 @@ async def test_audit_halts_on_a_base_emptied_and_filled_by_others(named: RemoteW
     for n in range(8):
         named.lose(f"f{n}.md")
         named.plant(f"theirs-{n}.md", "others")
-    async with begun(named) as auditing:
+    async with start_audits(named) as auditing:
         assert not await auditing.try_once()
     assert named.halted == "knowledge-base-emptied"
-    assert named.asked("upload") == 20
+    assert named.request_count("upload") == 20
     await named.repair()
     assert (await named.verify()).ok
     assert named.halted == ""
@@ -195,10 +195,10 @@ async def test_audit_requests_stay_within_their_budget_over_a_day(
         world.settings = replace(world.settings, deep_rescan=period)
         taken_over(world, documents)
         await world.once()
-        assert world.asked("upload") == 0
+        assert world.request_count("upload") == 0
         at: list[float] = []
         world.at_request = lambda boundary: at.append(world.clock.now) if "start" in boundary else None
-        async with begun(world) as auditing:
+        async with start_audits(world) as auditing:
             at.clear()
             task = asyncio.create_task(auditing.keep())
             await world.clock.sleep(period + 1200)
@@ -214,7 +214,7 @@ async def test_recent_work_precedes_an_audit(world: RemoteWorld) -> None:
     world.turn(page_cap=3)
     at: list[tuple[float, str]] = []
     world.at_request = lambda boundary: at.append((world.clock.now, boundary))
-    async with begun(world) as auditing:
+    async with start_audits(world) as auditing:
         task = asyncio.create_task(auditing.audit())
         await world.clock.sleep(15)
         world.write("new.md")
@@ -234,15 +234,15 @@ async def test_recent_work_precedes_an_audit(world: RemoteWorld) -> None:
 async def test_halt_stops_a_running_audit(world: RemoteWorld) -> None:
     await world.mirrored(10)
     world.turn(page_cap=3)
-    async with begun(world) as auditing:
-        listed = world.asked("list")
+    async with start_audits(world) as auditing:
+        listed = world.request_count("list")
         task = asyncio.create_task(auditing.audit())
         await world.clock.sleep(15)
         await world.run.halts.halt(Halted("quota", "no money"))
         with pytest.raises(PutOffError):
             await task
         await world.clock.sleep(60)
-        assert world.asked("list") == listed + 1
+        assert world.request_count("list") == listed + 1
 
 
 # -- our document is gone, and another one has its name and bytes
@@ -286,7 +286,7 @@ async def test_daemon_audit_adopts_the_duplicate_too(adopting: RemoteWorld) -> N
 
 
 async def is_adopted(world: RemoteWorld, planted: list[str]) -> None:
-    assert world.asked("upload") == 0
+    assert world.request_count("upload") == 0
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert str(world.documents_of("f1.md")[0]["id"]) in planted
     assert paths(await world.verify()) == {}

@@ -84,15 +84,15 @@ async def test_folder_and_base_end_up_equal(world: RemoteWorld, switches: dict[s
     world.delete("gone.md")
     world.play("lost-answer", op="upload", match="new*")
     world.play("fails", op="upload", match="changed*", args={"runs": 1})
-    await settle(world)
-    uploads = world.asked("upload")
+    await run_until_equal(world)
+    uploads = world.request_count("upload")
     world.lose_state()
-    await settle(world)
-    assert world.asked("upload") == uploads
+    await run_until_equal(world)
+    assert world.request_count("upload") == uploads
     assert world.keeps_foreign()
 
 
-async def settle(world: RemoteWorld) -> None:
+async def run_until_equal(world: RemoteWorld) -> None:
     for _ in range(4):
         await world.once()
         if world.statuses() == {"ready": 5} and world.bytes_by_path() == sha_of_folder(world):

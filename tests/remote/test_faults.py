@@ -45,35 +45,37 @@ OTHERS = dict.fromkeys(TRIALS, 10)
 EVERY = [(at, trial) for at, trials in TRIALS.items() for trial in trials]
 
 
-@enumerated("at")
-@pytest.mark.parametrize(("at", "trial"), EVERY, ids=str)
-async def test_single_fault_is_overcome(tmp_path: Path, at: str, trial: Trial) -> None:
-    one = await overcome(at, tmp_path, trial)
+@enumerated("service")
+@pytest.mark.parametrize(("service", "trial"), EVERY, ids=str)
+async def test_single_fault_is_overcome(tmp_path: Path, service: str, trial: Trial) -> None:
+    one = await overcome(service, tmp_path, trial)
     assert one.stored() <= 3
 
 
-@enumerated("at")
-@pytest.mark.parametrize(("at", "seed"), of_each({**OTHERS, "zhipu": 120, "gptbots": 60}))
-async def test_pair_of_faults_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
-    await overcome(at, tmp_path, *pair(at, random.Random(seed)))
+@enumerated("service")
+@pytest.mark.parametrize(("service", "seed"), of_each({**OTHERS, "zhipu": 120, "gptbots": 60}))
+async def test_pair_of_faults_is_overcome(tmp_path: Path, service: str, seed: int) -> None:
+    await overcome(service, tmp_path, *pair(service, random.Random(seed)))
 
 
-@enumerated("at")
-@pytest.mark.parametrize(("at", "seed"), of_each({**OTHERS, "zhipu": 80, "gptbots": 60}))
-async def test_fault_combined_with_a_client_crash_is_overcome(tmp_path: Path, at: str, seed: int) -> None:
+@enumerated("service")
+@pytest.mark.parametrize(("service", "seed"), of_each({**OTHERS, "zhipu": 80, "gptbots": 60}))
+async def test_fault_combined_with_a_client_crash_is_overcome(
+    tmp_path: Path, service: str, seed: int
+) -> None:
     chance = random.Random(seed)
-    await overcome(at, tmp_path, chance.choice(TRIALS[at]), calamity=calamity(chance))
+    await overcome(service, tmp_path, chance.choice(TRIALS[service]), calamity=calamity(chance))
 
 
-@enumerated("at")
+@enumerated("service")
 @pytest.mark.parametrize("seed", range(30))
-@pytest.mark.parametrize("at", ["zhipu", "gptbots"])
-def test_disorder_caused_by_others_is_repaired(tmp_path: Path, at: str, seed: int) -> None:
-    assert audit(at, seed, tmp_path, turns=2).faults > 1
+@pytest.mark.parametrize("service", ["zhipu", "gptbots"])
+def test_disorder_caused_by_others_is_repaired(tmp_path: Path, service: str, seed: int) -> None:
+    assert audit(service, seed, tmp_path, turns=2).faults > 1
 
 
 @pytest.mark.parametrize(
-    ("at", "kinds", "elsewhere"),
+    ("service", "kinds", "elsewhere"),
     [
         # Not faults of a pass: tested in tests/cli, test_ask and test_listener.
         ("zhipu", zhipu.application.kinds, {"stream", "pictures", "callback"}),
@@ -94,10 +96,10 @@ def test_disorder_caused_by_others_is_repaired(tmp_path: Path, at: str, seed: in
     ],
 )
 def test_every_fault_kind_is_tested_and_no_case_is_repeated(
-    at: str, kinds: Mapping[str, str], elsewhere: set[str]
+    service: str, kinds: Mapping[str, str], elsewhere: set[str]
 ) -> None:
-    assert {trial.kind for trial in TRIALS[at]} | elsewhere == {*kinds, *TRANSPORT}
-    names = [str(trial) for trial in TRIALS[at]]
+    assert {trial.kind for trial in TRIALS[service]} | elsewhere == {*kinds, *TRANSPORT}
+    names = [str(trial) for trial in TRIALS[service]]
     assert len(set(names)) == len(names)
 
 

@@ -20,7 +20,7 @@ async def test_document_the_service_cannot_accept_blocks_no_other(tmp_path: Path
         world.write("bad.md", "0")
         world.write_many(25)
         world.play("status", op="upload", match="bad*", times=0, effect=False, args={"status": 500})
-        async with world.begun() as bound:
+        async with world.start_mirror() as bound:
             await bound.compare()
             await world.clock.sleep(30.0)
             mirrored = set(world.bytes_by_path())
@@ -30,7 +30,9 @@ async def test_document_the_service_cannot_accept_blocks_no_other(tmp_path: Path
 async def test_requests_per_minute_budget_survives_restarts(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path, requests_per_minute=12).serving() as world:
         starts: list[float] = []
-        world.at_request = lambda at: starts.append(world.clock.now) if at.endswith("start") else None
+        world.at_request = lambda request: (
+            starts.append(world.clock.now) if request.endswith("start") else None
+        )
         for number in range(4):
             world.write(f"f{number}.md", f"text {number}")
             await world.once(budget=600.0)
@@ -44,7 +46,7 @@ async def test_requests_per_minute_budget_survives_restarts(tmp_path: Path) -> N
 async def test_file_changes_are_tracked_while_the_service_is_down(tmp_path: Path) -> None:
     async with RemoteWorld(tmp_path).serving() as world:
         world.write_many(5)
-        async with world.begun() as bound:
+        async with world.start_mirror() as bound:
             world.play("status", times=0, effect=False, args={"status": 503})
             await bound.compare()
             await world.clock.sleep(600.0)
@@ -58,16 +60,16 @@ async def test_file_changes_are_tracked_while_the_service_is_down(tmp_path: Path
                 "f4.md",
                 "new.md",
             }
-            requests_before = world.asked()
+            requests_before = world.request_count()
             await world.clock.sleep(600.0)
-            assert world.asked() - requests_before <= 30  # it is left alone, but for probes
+            assert world.request_count() - requests_before <= 30  # it is left alone, but for probes
             world.server.faults.clear()
             await world.clock.sleep(120.0)
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
 async def test_call_counts_as_missing_only_after_two_405_a_minute_apart(tmp_path: Path) -> None:
-    async with RemoteWorld(tmp_path).serving() as world, world.begun() as bound:
+    async with RemoteWorld(tmp_path).serving() as world, world.start_mirror() as bound:
 
         async def failing(name: str) -> int:
             """Add a document that a re-embed would fix; return the number of re-embeds at its end."""
@@ -77,7 +79,7 @@ async def test_call_counts_as_missing_only_after_two_405_a_minute_apart(tmp_path
             await bound.compare()
             await world.clock.sleep(30.0)
             assert f"{name}.md" in world.bytes_by_path(searchable=True)
-            return world.asked("reembed")
+            return world.request_count("reembed")
 
         world.play("status", op="reembed", effect=False, args={"status": 405})
         assert await failing("stray") == 1

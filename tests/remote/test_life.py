@@ -31,8 +31,8 @@ async def test_first_mirror_costs_little_more_than_its_uploads(
     world.turn(page_cap=cap, vectorize=[0, 0])
     await world.mirrored(400)
     assert world.statuses() == {"ready": 400}
-    assert world.asked("upload") == 400
-    assert world.asked() <= most * 400
+    assert world.request_count("upload") == 400
+    assert world.request_count() <= most * 400
     assert world.server.requests.in_flight_max <= world.target_settings["concurrency"]
 
 
@@ -44,7 +44,7 @@ async def test_one_changed_file_costs_at_most_five_requests(world: RemoteWorld) 
     world.write("f3.md", "changed")
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.asked() <= 5
+    assert world.request_count() <= 5
 
 
 @long
@@ -68,10 +68,10 @@ async def test_failed_new_version_leaves_the_old_one(world: RemoteWorld) -> None
     rows = [row for row in world.rows() if row.path == "f1.md"]
     assert any(row.state.serves for row in rows)
     assert any("无法解析" in row.reason for row in rows)
-    assert world.asked("upload") == 2
-    assert world.asked("reembed") == 3
+    assert world.request_count("upload") == 2
+    assert world.request_count("reembed") == 3
     world.server.faults.clear()
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
 
@@ -92,8 +92,8 @@ async def test_lost_state_resends_nothing_that_is_already_right(
     await mirrored(world, 25)
     world.lose_state()
     await world.once()
-    assert world.asked("upload") == 0
-    assert world.asked("file") == (26 if style == "plain" else 0)
+    assert world.request_count("upload") == 0
+    assert world.request_count("file") == (26 if style == "plain" else 0)
     assert world.statuses() == {"ready": 26}
 
 
@@ -106,7 +106,7 @@ async def test_lost_state_and_unreadable_address_cost_a_duplicate_found_by_verif
     world.lose_state()
     world.turn(not_offered=["url"])
     await world.once()
-    assert world.asked("upload") == 3
+    assert world.request_count("upload") == 3
     assert world.statuses() == {"ready": 3}
 
 
@@ -138,35 +138,35 @@ def gone_in_mid_run(world: RemoteWorld) -> None:
     world.play("base-gone", op="base", times=0, skip=1)
 
 
-def gone(form: str) -> Callable[[RemoteWorld], None]:
+def delete_base(form: str) -> Callable[[RemoteWorld], None]:
     return lambda world: world.turn(base="deleted", deleted_base=form, deleted_detail=form)
 
 
 @enumerated()
 @pytest.mark.parametrize(
-    ("trouble", "halt", "uploads"),
+    ("problem", "halt", "uploads"),
     [
         (unwelcome, "credentials", 5),
         (lambda world: world.turn(key_revoked=True), "credentials", 0),
         (lambda world: world.turn(money_gone=True), "quota", 5),
-        *((gone(form), "knowledge-base-missing", 0) for form in ("code", "null")),
+        *((delete_base(form), "knowledge-base-missing", 0) for form in ("code", "null")),
         (gone_in_mid_run, "knowledge-base-missing", 5),
     ],
 )
 async def test_user_fixable_problem_halts_immediately_and_loses_nothing(
-    world: RemoteWorld, trouble: Callable[[RemoteWorld], None], halt: str, uploads: int
+    world: RemoteWorld, problem: Callable[[RemoteWorld], None], halt: str, uploads: int
 ) -> None:
     await mirrored(world)
     world.write_many(5, "new")
     world.delete("f1.md")
-    trouble(world)
+    problem(world)
     for _ in range(2):
         await world.once()
         assert world.halted == halt
     assert world.run.halt is not None
     assert halt != "credentials" or "api_key" in world.run.halt.detail + world.run.halt.cure
-    assert world.asked("upload") <= 2 * uploads  # once for each document in each pass
-    assert uploads or world.asked("delete") == 0
+    assert world.request_count("upload") <= 2 * uploads  # once for each document in each pass
+    assert uploads or world.request_count("delete") == 0
     assert len(world.effects("deleted")) <= 1
     world.server.faults.clear()
     world.turn(key_revoked=False, money_gone=False, base="present")
@@ -183,7 +183,7 @@ async def test_file_exceeding_the_remaining_capacity_is_not_sent(world: RemoteWo
     assert world.halted == "quota"
     assert world.run.halt is not None
     assert "new" in world.run.halt.detail
-    assert world.asked("upload") == 0
+    assert world.request_count("upload") == 0
     world.turn(capacity_bytes=100_000)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
@@ -194,12 +194,12 @@ async def test_vectorizing_stopped_by_capacity_uses_no_attempt(world: RemoteWorl
     world.turn(not_offered=["capacity"], capacity_bytes=40)
     await world.mirrored(6)
     assert world.halted == "quota"
-    uploads = world.asked("upload")
+    uploads = world.request_count("upload")
     world.turn(capacity_bytes=100_000)
     for _ in range(3):
         await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.asked("upload") == uploads or uploads < 6
+    assert world.request_count("upload") == uploads or uploads < 6
     assert all(row.attempts <= 1 for row in world.rows())
 
 
@@ -213,7 +213,7 @@ async def test_outage_of_an_hour_loses_nothing(world: RemoteWorld) -> None:
         end = await world.once()
         assert end.trouble and not end.complete
         world.clock.now += 900
-    assert world.asked() < 200
+    assert world.request_count() < 200
     world.server.faults.clear()
     assert (await world.once()).complete
     assert world.bytes_by_path() == sha_of_folder(world)
@@ -226,8 +226,8 @@ async def test_documents_never_vectorized_are_quarantined(tmp_path: Path) -> Non
         world.write("a.md")
         await world.once()
     assert world.statuses() == {"failed": 1}
-    assert world.asked("retrieve") >= 1
-    assert world.asked("upload") <= 3
+    assert world.request_count("retrieve") >= 1
+    assert world.request_count("upload") <= 3
 
 
 # -- others --------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ async def test_service_that_finishes_nothing_is_blamed_instead_of_documents(tmp_
         world.turn(zero_balance=True)
         await world.mirrored(8)
         assert world.halted == "target-stuck"
-        assert world.asked("upload") == 8
+        assert world.request_count("upload") == 8
         assert "failed" not in world.statuses()
         world.turn(zero_balance=False)
         for _ in range(4):
@@ -310,4 +310,8 @@ async def test_new_slicing_method_is_a_new_upload(world: RemoteWorld) -> None:
     await world.once()
     assert world.statuses() == {"ready": 6}
     assert {document["knowledge_type"] for document in world.documents()} == {1, 2}
-    assert world.asked("reslice") == 0 and world.asked("upload") == 1 and world.asked("delete") == 1
+    assert (
+        world.request_count("reslice") == 0
+        and world.request_count("upload") == 1
+        and world.request_count("delete") == 1
+    )

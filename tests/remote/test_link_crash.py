@@ -36,9 +36,9 @@ def replace(world: World, turn: int) -> list[str]:
     return [f"{PAGE}/turn{turn}"]
 
 
-def again(world: World, turn: int) -> list[str]:
+def rewrite(world: World, turn: int) -> list[str]:
     """Write the same address in other bytes."""
-    world.write("faq.url", shortcut(more=f"IconIndex={turn}\r\n"))
+    world.write("faq.url", shortcut(lines=f"IconIndex={turn}\r\n"))
     return [PAGE]
 
 
@@ -49,13 +49,13 @@ def delete(world: World, turn: int) -> list[str]:
 
 def retry(world: World, turn: int) -> list[str]:
     """Request the current version of the page."""
-    world.tell("retry", paths=["faq.url"])
+    world.post_request("retry", paths=["faq.url"])
     return [PAGE]
 
 
 @long
 @in_parts
-@pytest.mark.parametrize("edit", [create, replace, again, delete, retry])
+@pytest.mark.parametrize("edit", [create, replace, rewrite, delete, retry])
 def test_crash_anywhere_leaves_one_page_per_link(tmp_path: Path, edit: Edit, part: int) -> None:
     assert asyncio.run(cut_everywhere(tmp_path, edit, part)) >= 1
 
@@ -75,7 +75,7 @@ async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
             world.clock.now += 4000.0  # deletions of earlier turns no longer count
             await world.once()
             wanted = edit(world, turn)
-            guillotine = Guillotine(at=number)
+            guillotine = Guillotine(stop_at=number)
             await world.crash(guillotine)
             crashes += guillotine.fallen
             await world.once()

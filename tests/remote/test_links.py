@@ -27,8 +27,8 @@ UNTOLD = [("title", "signed"), ("last", "signed")]
 LOST = ["lost-answer", "cut-body", "truncated-json", "neither-list", "both-lists"]
 
 
-def shortcut(address: str = PAGE, more: str = "") -> str:
-    return f"[InternetShortcut]\r\nURL={address}\r\n{more}"
+def shortcut(address: str = PAGE, lines: str = "") -> str:
+    return f"[InternetShortcut]\r\nURL={address}\r\n{lines}"
 
 
 async def linked(world: RemoteWorld) -> None:
@@ -78,7 +78,7 @@ async def test_link_file_becomes_the_page_it_points_to(world: RemoteWorld, name:
     await world.once()
     await world.once()
     assert pages(world) == [PAGE]
-    assert world.asked("upload-url") == 1
+    assert world.request_count("upload-url") == 1
     assert world.statuses() == {"ready": 1}
 
 
@@ -86,13 +86,13 @@ async def test_page_is_refetched_only_on_request(world: RemoteWorld) -> None:
     await linked(world)
     world.clock.now += 30 * 86400.0
     await world.once()
-    assert world.asked("upload-url") == 1
-    world.tell("retry")
+    assert world.request_count("upload-url") == 1
+    world.post_request("retry")
     await world.once()
-    assert world.asked("upload-url") == 1, "nothing had failed"
-    world.tell("retry", paths=["faq.url"])
+    assert world.request_count("upload-url") == 1, "nothing had failed"
+    world.post_request("retry", paths=["faq.url"])
     await world.once()
-    assert world.asked("upload-url") == 2
+    assert world.request_count("upload-url") == 2
     assert pages(world) == [PAGE]
     assert world.statuses() == {"ready": 1}
 
@@ -107,9 +107,9 @@ async def test_edit_replaces_a_page_that_serves_until_then(world: RemoteWorld) -
     assert deleted >= stored + 5.0
 
 
-@pytest.mark.parametrize("lost", [False, True])
-async def test_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool) -> None:
-    if lost:
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_renamed_link_file_costs_nothing(world: RemoteWorld, is_lost: bool) -> None:
+    if is_lost:
         world.play("lost-answer", op="upload-url")
     await linked(world)
     document = items(world)["faq.url"].document_id
@@ -118,7 +118,7 @@ async def test_renamed_link_file_costs_nothing(world: RemoteWorld, lost: bool) -
     world.settings = replace(world.settings, prefix="other/")
     await world.once()
     assert pages(world) == [PAGE]
-    assert world.asked("upload-url") == 1
+    assert world.request_count("upload-url") == 1
     assert items(world)["web/questions.url"].document_id == document
 
 
@@ -146,7 +146,7 @@ async def test_page_with_a_lost_answer_is_found_by_its_address(
     world.play(kind, op="upload-url")
     await linked(world)
     assert pages(world) == [PAGE]
-    assert world.asked("upload-url") == 1
+    assert world.request_count("upload-url") == 1
     assert world.statuses() == {"ready": 1}
 
 
@@ -167,7 +167,7 @@ async def test_unproven_page_is_neither_resent_nor_adopted(world: RemoteWorld, n
     world.turn(page_names=name, page_urls=url)
     world.play("lost-answer", op="upload-url")
     await linked(world)
-    assert world.asked("upload-url") == 1
+    assert world.request_count("upload-url") == 1
     assert world.statuses() == {"failed": 1}
     assert "retry" in items(world)["faq.url"].reason
     world.delete("faq.url")
@@ -192,7 +192,7 @@ async def test_page_older_than_the_request_is_not_adopted(world: RemoteWorld) ->
 async def test_two_files_with_one_address_never_share_a_page(world: RemoteWorld) -> None:
     """They are sent one after the other: the second waits for the result of the first."""
     world.write("one.url", shortcut())
-    world.write("two.url", shortcut(more="IconIndex=1\r\n"))
+    world.write("two.url", shortcut(lines="IconIndex=1\r\n"))
     world.play("lost-answer", op="upload-url", times=2)
     await world.once()
     assert pages(world) == [PAGE, PAGE]
@@ -217,7 +217,7 @@ async def test_page_with_a_pending_answer_is_not_taken_by_its_twin(
 
     monkeypatch.setattr(ZhipuTarget, "put", late)
     world.write("one.url", shortcut())
-    world.write("two.url", shortcut(more="IconIndex=1\r\n"))
+    world.write("two.url", shortcut(lines="IconIndex=1\r\n"))
     await world.once()
     assert pages(world) == [PAGE, PAGE]
     assert len({item.document_id for item in items(world).values()}) == 2
@@ -233,7 +233,7 @@ async def test_late_page_of_a_deleted_file_is_removed(world: RemoteWorld) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "word"),
+    ("name", "text", "reason"),
     [
         ("a.url", "no ini at all", "InternetShortcut"),
         ("a.url", shortcut("ftp://example.org/x"), "http"),
@@ -243,15 +243,15 @@ async def test_late_page_of_a_deleted_file_is_removed(world: RemoteWorld) -> Non
     ],
 )
 async def test_file_without_an_address_fails_with_a_reason_and_is_not_sent(
-    world: RemoteWorld, name: str, text: str, word: str
+    world: RemoteWorld, name: str, text: str, reason: str
 ) -> None:
     for number in range(6):  # more than the target needs to be blamed
         world.write(f"{number}{name}", text)
     world.write("good.md", "good")
     await world.once()
     assert world.statuses() == {"failed": 6, "ready": 1}
-    assert word in items(world)[f"0{name}"].reason
-    assert world.asked("upload-url") == 0
+    assert reason in items(world)[f"0{name}"].reason
+    assert world.request_count("upload-url") == 0
 
 
 async def test_unfetchable_page_fails_alone(world: RemoteWorld) -> None:

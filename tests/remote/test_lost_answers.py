@@ -33,28 +33,28 @@ async def in_a_crowd(world: RemoteWorld) -> None:
 
 
 @enumerated()
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("filter_form", WORDS)
 async def test_upload_with_a_lost_answer_is_found_without_reading_the_whole_list(
-    world: RemoteWorld, word: str
+    world: RemoteWorld, filter_form: str
 ) -> None:
     await in_a_crowd(world)
-    world.turn(word=word, order="oldest")
+    world.turn(word=filter_form, order="oldest")
     world.play("lost-answer", op="upload")
     world.write("f0.md", "changed")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.asked("upload") == 1
-    assert 1 <= world.asked("list") <= 2
+    assert world.request_count("upload") == 1
+    assert 1 <= world.request_count("list") <= 2
 
 
 @enumerated()
 @pytest.mark.parametrize("is_stored", [True, False])
-@pytest.mark.parametrize("word", [*WORDS, "tokenised", "ignored"])
+@pytest.mark.parametrize("filter_form", [*WORDS, "tokenised", "ignored"])
 async def test_filter_proves_nothing_about_documents_it_omits(
-    world: RemoteWorld, word: str, is_stored: bool
+    world: RemoteWorld, filter_form: str, is_stored: bool
 ) -> None:
     """Only a complete list proves that a document is missing; then it is sent once more."""
-    world.turn(word=word, order="oldest", page_cap=10, names="suffixed", list_lag=0.9)
+    world.turn(word=filter_form, order="oldest", page_cap=10, names="suffixed", list_lag=0.9)
     await world.mirrored(30)
     world.server.requests.clear()
     world.play("lost-answer", op="upload", effect=is_stored)
@@ -62,7 +62,7 @@ async def test_filter_proves_nothing_about_documents_it_omits(
     world.write("f0.md", "changed")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.asked("upload") == (1 if is_stored else 2)
+    assert world.request_count("upload") == (1 if is_stored else 2)
 
 
 # -- ids with another time than the clock's
@@ -137,8 +137,8 @@ async def test_one_list_serves_all_unsure_uploads(world: RemoteWorld) -> None:
     await killed_while_sending(world, files, apart=0.04)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.asked("upload") == files // 8
-    assert world.asked("list") + world.asked("detail") <= POLLS * pages
+    assert world.request_count("upload") == files // 8
+    assert world.request_count("list") + world.request_count("detail") <= POLLS * pages
 
 
 @long
@@ -149,7 +149,7 @@ async def test_known_jobs_do_not_wait_for_the_folder_scan(
 
     async def late(bound: BoundMirror) -> ScanSummary | None:
         await world.clock.sleep(60.0)
-        requests.append(world.asked("upload"))
+        requests.append(world.request_count("upload"))
         return await compare(bound)
 
     await killed_while_sending(world, 40)

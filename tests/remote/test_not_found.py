@@ -33,10 +33,12 @@ async def world(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
 
 
 @enumerated()
-@pytest.mark.parametrize("answer", MISLEADING, ids=str)
-async def test_failed_deletion_is_never_reported_as_done(world: RemoteWorld, answer: dict[str, Any]) -> None:
+@pytest.mark.parametrize("response", MISLEADING, ids=str)
+async def test_failed_deletion_is_never_reported_as_done(
+    world: RemoteWorld, response: dict[str, Any]
+) -> None:
     """The service responds as if the document didn't exist, but still has it."""
-    world.play("code-in-200", op="delete", effect=False, times=0, args=answer)
+    world.play("code-in-200", op="delete", effect=False, times=0, args=response)
     [document] = world.documents_of("f0.md")
     async with world.client() as target:
         [outcome] = (await target.delete([document["id"]])).values()
@@ -75,5 +77,5 @@ async def test_document_deleted_by_others_is_done_immediately(world: RemoteWorld
     (world.root / "f0.md").unlink()
     world.clock.now += 10
     await world.once()
-    assert world.asked("delete") == 1
+    assert world.request_count("delete") == 1
     assert (await world.verify()).ok

@@ -12,10 +12,10 @@ from tests.services.rows import ROWS
 
 
 async def after_refusals(
-    tmp_path: Path, at: str, op: str, times: int, status: int, body: dict[str, Any]
+    tmp_path: Path, service: str, op: str, times: int, status: int, body: dict[str, Any]
 ) -> tuple[str, dict[str, int], bool]:
     """Return why the mirror is halted, the states of its two files, and whether folder and base are equal."""
-    async with ROWS[at].world(tmp_path).serving() as world:
+    async with ROWS[service].world(tmp_path).serving() as world:
         world.write_many(2)
         world.play("status", op=op, times=times, effect=False, args={"status": status, "body": body})
         await world.once()
@@ -23,7 +23,7 @@ async def after_refusals(
 
 
 @pytest.mark.parametrize(
-    ("at", "op", "status", "body"),
+    ("service", "op", "status", "body"),
     [
         ("zhipu", "upload", 200, {"code": 400, "message": "请求过于频繁，超出限制，请稍后再试"}),
         ("zhipu", "upload", 200, {"code": 1306, "message": "上传数量超出每分钟上限"}),
@@ -32,13 +32,13 @@ async def after_refusals(
     ],
 )
 async def test_busy_service_blames_no_document_and_is_retried(
-    tmp_path: Path, at: str, op: str, status: int, body: dict[str, Any]
+    tmp_path: Path, service: str, op: str, status: int, body: dict[str, Any]
 ) -> None:
-    assert await after_refusals(tmp_path, at, op, 3, status, body) == ("", {"ready": 2}, True)
+    assert await after_refusals(tmp_path, service, op, 3, status, body) == ("", {"ready": 2}, True)
 
 
 @pytest.mark.parametrize(
-    ("at", "op", "status", "body"),
+    ("service", "op", "status", "body"),
     [
         ("zhipu", "upload", 429, {"code": 429, "message": "余额不足"}),
         ("gptbots", "add", 429, {"code": 429, "message": "insufficient credits"}),
@@ -48,17 +48,17 @@ async def test_busy_service_blames_no_document_and_is_retried(
     ],
 )
 async def test_account_without_money_or_capacity_halts_and_blames_no_document(
-    tmp_path: Path, at: str, op: str, status: int, body: dict[str, Any]
+    tmp_path: Path, service: str, op: str, status: int, body: dict[str, Any]
 ) -> None:
-    assert await after_refusals(tmp_path, at, op, 0, status, body) == ("quota", {"pending": 2}, False)
+    assert await after_refusals(tmp_path, service, op, 0, status, body) == ("quota", {"pending": 2}, False)
 
 
-@pytest.mark.parametrize(("at", "op", "code"), [("gptbots", "add", 40301), ("zhipu", "upload", 400)])
+@pytest.mark.parametrize(("service", "op", "code"), [("gptbots", "add", 40301), ("zhipu", "upload", 400)])
 async def test_permission_messages_are_not_read_as_lack_of_money(
-    tmp_path: Path, at: str, op: str, code: int
+    tmp_path: Path, service: str, op: str, code: int
 ) -> None:
     body = {"code": code, "message": "Insufficient permission for this knowledge base"}
-    assert await after_refusals(tmp_path, at, op, 0, 200, body) == (
+    assert await after_refusals(tmp_path, service, op, 0, 200, body) == (
         "credentials",
         {"pending": 2},
         False,

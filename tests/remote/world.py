@@ -82,7 +82,7 @@ class RemoteWorld(World):
         super().__init__(tmp_path)
         self.key = key
         clock = self.clock  # can be set, unlike the service's clock
-        stand_in_clock = StandInClock(lambda: clock.started + clock.now)
+        stand_in_clock = StandInClock(lambda: clock.epoch + clock.now)
         self.app = access.stand_in(self.service, 7, vectorize, stand_in_clock, key=key)
         self.server = Server(self.app)
         self.target_settings: dict[str, Any] = {"concurrency": 4, **settings}
@@ -168,7 +168,7 @@ class RemoteWorld(World):
 
     async def repair(self) -> None:
         """Run `verify --repair`, and the pass that carries it out."""
-        self.tell("repair", **repair_request(await self.verify()))
+        self.post_request("repair", **repair_request(await self.verify()))
         await self.once()
 
     @property
@@ -185,14 +185,14 @@ class RemoteWorld(World):
             else [sentence for sentence in told if not sentence.endswith(self.tolerated)]
         )
 
-    def watch(self, ops: Collection[str], look: Callable[[str], None]) -> None:
-        """Call `look` with the operation after each request of these operations has done its work."""
+    def watch(self, ops: Collection[str], on_request: Callable[[str], None]) -> None:
+        """Call `on_request` with the operation after each request of these operations has done its work."""
         answer = self.app.answer
 
         def watched(request: Request, fault: Fault | None) -> Response:
             response = answer(request, fault)
             if (op := self.app.op(request)) in ops:
-                look(op)
+                on_request(op)
             return response
 
         self.app.answer = watched  # type: ignore[method-assign]
@@ -219,11 +219,11 @@ class RemoteWorld(World):
     def play(self, kind: str, **fields: Any) -> None:
         self.server.faults.add(Fault(kind, **fields))
 
-    def plant(self, name: str, text: str, **more: Any) -> str:
-        """Upload a document as another user and return its id. `more`: other properties that the service
+    def plant(self, name: str, text: str, **properties: Any) -> str:
+        """Upload a document as another user and return its id. `properties`: others that the service
         keeps.
         """
-        planted = str(self.app.put_foreign({"name": name, "text": text, **more})["id"])
+        planted = str(self.app.put_foreign({"name": name, "text": text, **properties})["id"])
         self.foreign.add(planted)
         return planted
 
@@ -263,7 +263,7 @@ class RemoteWorld(World):
     def effects(self, effect: str) -> list[dict[str, Any]]:
         return [entry for entry in self.app.journal() if entry["effect"] == effect]
 
-    def asked(self, op: str = "") -> int:
+    def request_count(self, op: str = "") -> int:
         """Return the number of requests of one kind or in all."""
         by_op = self.server.requests.by_op
         return by_op.get(op, 0) if op else sum(by_op.values())

@@ -52,7 +52,7 @@ async def play_full_state(place: Path, number: int) -> bool:
     if disk.was_full:
         assert sentence == "" or "full" in sentence or "no space" in sentence, f"write {number}: {sentence}"
     await world.once()
-    assert world.served() == world.on_disk(), f"write {number}"
+    assert world.searchable_texts() == world.on_disk(), f"write {number}"
     assert world.puts() <= 6 + 3, f"write {number}"
     return disk.was_full
 
@@ -95,7 +95,7 @@ class LocalMirror:
         halt = end.mirrors["docs"].halt
         return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble
 
-    def served(self) -> list[tuple[str, str]]:
+    def digests_in_index(self) -> list[tuple[str, str]]:
         """Return path and digest of every document in the index."""
         with closing(open_reader(self.state / "kb" / "docs" / "index.db")) as reader:
             rows = reader.execute("SELECT path, digest FROM document").fetchall()
@@ -126,16 +126,16 @@ class LocalMirror:
 def play_full_index(mirror: LocalMirror, full_at: int) -> bool:
     """Fill the index's disk from that write on; return True if there were so many."""
     deleted = mirror.edit(full_at)
-    before = dict(mirror.served())
+    before = dict(mirror.digests_in_index())
     disk = Disk(full_at)
     with every_file_on(disk, only="index.db"):
         sentence = mirror.pass_over()
     if disk.was_full:
         assert sentence == "" or ("disk-full" in sentence and "df -" in sentence), f"{full_at}: {sentence}"
-        lost = before.keys() & dict(mirror.on_disk()).keys() - dict(mirror.served()).keys()
+        lost = before.keys() & dict(mirror.on_disk()).keys() - dict(mirror.digests_in_index()).keys()
         assert not lost, f"write {full_at}: {lost} cannot be found while the disk is full"
     sentence = mirror.pass_over()
     assert sentence == "", f"after write {full_at}: {sentence}"
-    assert mirror.served() == mirror.on_disk(), f"after write {full_at}"
+    assert mirror.digests_in_index() == mirror.on_disk(), f"after write {full_at}"
     assert not mirror.keeps(deleted), f"after write {full_at}"
     return disk.was_full

@@ -21,7 +21,7 @@ from kbsync.once import PassEnd, open_or_set_aside, run_once
 from kbsync.state.db import set_aside
 from kbsync.state.store import StateStore
 from tests.cli.place import Place, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -56,7 +56,7 @@ async def play_spoilt(place: Path, kind: str) -> None:
         aside = world.state / "state.db.damaged-1"
         assert (aside.exists() or aside.is_symlink()) == bool(told)
         await world.once()
-        assert world.asked("upload") == FILES
+        assert world.request_count("upload") == FILES
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
@@ -75,10 +75,10 @@ async def test_state_restored_from_a_backup_resends_nothing(tmp_path: Path) -> N
         world.write("later.md", "written after the backup")
         world.delete("f1.md")
         await world.once()
-        sent = world.asked("upload")
+        sent = world.request_count("upload")
         put_back(backup, state)
         await world.once()
-        assert world.asked("upload") == sent == FILES + 2
+        assert world.request_count("upload") == sent == FILES + 2
         assert world.bytes_by_path() == sha_of_folder(world)
 
 
@@ -94,7 +94,7 @@ async def test_uploads_after_a_restored_state_have_new_numbers(tmp_path: Path) -
     world.write("c.md", "gamma")
     await world.once()
     assert not given & set(world.look_up(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "c.md")]))
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 3
 
 
@@ -129,7 +129,7 @@ async def spoilt_after(world: World, number: int) -> bool:
     world.on_commit = None
     reopened(world)
     await world.once()
-    assert world.served() == world.on_disk(), f"after commit {number}"
+    assert world.searchable_texts() == world.on_disk(), f"after commit {number}"
     assert world.puts() == FILES, f"after commit {number}"
     return passed >= number
 
@@ -159,30 +159,30 @@ def test_daemon_rebuilds_a_damaged_or_deleted_state_each_time(
     for n in range(6):
         desk.write(f"f{n}.md", f"text {n}")
     daemon = desk.watch()
-    daemon.says("document.ready", times=6)
+    daemon.wait_for_event("document.ready", times=6)
     overwrite(desk.state / "state.db")
     desk.write("new.md", "written after the damage")
-    assert "set aside" in daemon.says("state.set_aside")["detail"]
-    eventually(lambda: desk.vendor.digests() == digests_in(desk.docs), 30)
-    daemon.says("watch.started", times=2)
+    assert "set aside" in daemon.wait_for_event("state.set_aside")["detail"]
+    eventually(lambda: desk.service.digests() == digests_in(desk.docs), 30)
+    daemon.wait_for_event("watch.started", times=2)
     for file in desk.state.glob("state.db*"):
         file.unlink()
-    daemon.says("state.lost")
-    daemon.says("watch.started", times=3)
+    daemon.wait_for_event("state.lost")
+    daemon.wait_for_event("watch.started", times=3)
     eventually(lambda: desk.status()["documents"]["ready"] == 7, 30)
     assert daemon.end() == 0
-    assert desk.vendor.asked("upload") <= 7
-    assert desk.vendor.digests() == digests_in(desk.docs)
+    assert desk.service.request_count("upload") <= 7
+    assert desk.service.digests() == digests_in(desk.docs)
 
 
 class ReadOnlyDisk:
     """Fails to set the state aside, as on a read-only file system, until it `gives`."""
 
     def __init__(self) -> None:
-        self.gives, self.asked = False, 0
+        self.gives, self.calls = False, 0
 
     def __call__(self, path: Path) -> Path:
-        self.asked += 1
+        self.calls += 1
         if self.gives:
             return set_aside(path)
         raise OSError(errno.EROFS, "Read-only file system", str(path))
@@ -212,7 +212,7 @@ async def test_damaged_state_that_cannot_be_set_aside_is_reported_and_retried(
     prepare(installation)
     kept = daemon.Daemon(installation, lambda: installation)
     running = asyncio.create_task(kept.run())
-    await until(lambda: refusing.asked > 2)
+    await until(lambda: refusing.calls > 2)
     assert len(messages) == 1
     assert "cannot be set aside (read-only file system)" in messages[0]
     refusing.gives = True

@@ -13,7 +13,7 @@ import pytest
 
 from kbsync.errors import ShortageError
 from tests.cli.place import PIPES
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 from tests.share import long
@@ -33,12 +33,12 @@ class Descriptors:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
         self._open: Any = os.open
-        monkeypatch.setattr(os, "open", self._asked)
+        monkeypatch.setattr(os, "open", self._open_checked)
 
-    def _asked(self, path: Any, *rest: Any, **options: Any) -> int:
+    def _open_checked(self, path: Any, *args: Any, **options: Any) -> int:
         if self.number and not str(path).endswith(".db"):
             raise OSError(self.number, os.strerror(self.number))
-        return int(self._open(path, *rest, **options))
+        return int(self._open(path, *args, **options))
 
 
 def with_few(desk: ZhipuPlace, descriptors: int, *words: str) -> subprocess.Popen[bytes]:
@@ -59,8 +59,8 @@ def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(
         assert b"open files" in err and b"ulimit -n" in err, err
         assert b"Traceback" not in err and b"approve" not in err and b"folder-missing" not in err, err
     assert desk.once()["mirrors"][0]["documents"]["ready"] == 20
-    assert desk.vendor.digests() == digests_in(desk.docs)
-    assert desk.vendor.asked("upload") == 20
+    assert desk.service.digests() == digests_in(desk.docs)
+    assert desk.service.request_count("upload") == 20
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
@@ -78,7 +78,7 @@ async def test_descriptor_shortage_in_a_pass_halts_fails_and_deletes_nothing(
     descriptors.number = 0
     assert world.statuses() == {"ready": 6}
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 6
 
 
@@ -89,7 +89,7 @@ async def test_daemon_recovers_when_descriptors_are_available_again(
     world = WatchingWorld(tmp_path)
     world.write_many(3)
     descriptors = Descriptors(monkeypatch)
-    async with world.kept():
+    async with world.run_daemon():
         descriptors.number = errno.EMFILE
         world.write("new.md", "written meanwhile")
         await until(lambda: world.run.halt)

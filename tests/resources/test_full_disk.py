@@ -53,7 +53,7 @@ async def test_full_spool_keeps_the_intent_and_continues_later(
     told = (str(world.state), "'large.md'", f"({os.strerror(code).lower()}", cure)
     assert all(words in end.trouble for words in told), end.trouble
     await world.once()
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.puts() == 2
 
 
@@ -77,9 +77,9 @@ PAGE = b"<p>words of a page</p>"
 
 @enumerated()
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE])
-@pytest.mark.parametrize("what", CALLS)
+@pytest.mark.parametrize("resource", CALLS)
 def test_parser_short_of_resources_blames_no_document_and_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resource: str, number: int
 ) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise OSError(number, os.strerror(number))
@@ -87,7 +87,7 @@ def test_parser_short_of_resources_blames_no_document_and_continues(
     parser = Parser(tmp_path)
     try:
         with monkeypatch.context() as short, pytest.raises(TargetError) as caught:
-            short.setattr(*CALLS[what], fails)
+            short.setattr(*CALLS[resource], fails)
             parser.parse("a.html", BytesBody(PAGE))
         is_full = number in (errno.ENOSPC, errno.EDQUOT)
         assert isinstance(caught.value, Halted if is_full else Unavailable)

@@ -13,10 +13,10 @@ from tests.index import samples
 MIB = 1024 * 1024
 
 
-def lying(document: bytes, part: str, content: bytes, said: int) -> bytes:
-    """Return an archive whose directory and local header claim that `part` unpacks to `said` bytes."""
+def lying(document: bytes, part: str, content: bytes, claimed_size: int) -> bytes:
+    """Return an archive whose directory and local header claim that `part` has `claimed_size` bytes."""
     honest = samples.with_part(document, part, content)
-    true, false = struct.pack("<I", len(content)), struct.pack("<I", said)
+    true, false = struct.pack("<I", len(content)), struct.pack("<I", claimed_size)
     return honest.replace(true, false)
 
 

@@ -45,7 +45,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Parser]]:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
+def users_file(tmp_path: Path) -> Path:
     """A file of the user that runs kbsync."""
     file = tmp_path / "own.txt"
     file.write_text("a letter of the user's")
@@ -78,16 +78,18 @@ def in_thread(what):
 """
 
 
-def obeyed(parser: Parser, program: str, own: object = "") -> str:
+def obeyed(parser: Parser, program: str, users_file: object = "") -> str:
     """Return the program's output: the result of each attempt."""
-    known = PRELUDE.format(own=str(own), pid=os.getpid(), group=os.getpgid(0))
+    known = PRELUDE.format(own=str(users_file), pid=os.getpid(), group=os.getpgid(0))
     return parser.parse("x.html", BytesBody((known + textwrap.dedent(program)).encode())).text
 
 
-def all_refused(parser: Parser, attempts: str, own: object = "") -> bool:
+def all_refused(parser: Parser, attempts: str, users_file: object = "") -> bool:
     """Return whether each line, an expression, ends in a refusal."""
     tried = [line for line in textwrap.dedent(attempts).strip().splitlines() if line]
-    output = obeyed(parser, "\n".join(f"attempt(lambda: {each}\n)" for each in tried), own).splitlines()
+    output = obeyed(
+        parser, "\n".join(f"attempt(lambda: {each}\n)" for each in tried), users_file
+    ).splitlines()
     assert len(output) >= len(tried) and all(line.startswith("refused") for line in output), output
     return True
 
@@ -183,11 +185,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_compromised_parser_is_refused(parser: Parser, own: Path, what: str) -> None:
-    before = own.stat()
-    assert all_refused(parser, REFUSED[what], own)
-    assert own.stat() == before
+@pytest.mark.parametrize("attempt", REFUSED)
+def test_compromised_parser_is_refused(parser: Parser, users_file: Path, attempt: str) -> None:
+    before = users_file.stat()
+    assert all_refused(parser, REFUSED[attempt], users_file)
+    assert users_file.stat() == before
 
 
 def test_every_sandbox_layer_of_this_kernel_is_active(tmp_path):

@@ -39,7 +39,7 @@ def place() -> Iterator[Place]:
 
 
 @pytest.fixture
-def served(place: Place) -> Place:
+def service_sandbox(place: Place) -> Place:
     """The same place with a state that the service created."""
     give(place.home, SERVICE)
     return place
@@ -96,89 +96,94 @@ COMMANDS = "--once, forget handbook --yes, retry --mirror handbook, verify --rep
 
 @long
 @pytest.mark.parametrize("command", COMMANDS.split(", "))
-def test_files_made_by_root_in_a_services_state_belong_to_the_service(served: Place, command: str) -> None:
-    shutil.rmtree(served.state / "kb")  # created again, and found missing by commands that only read
-    shutil.rmtree(served.state / "spool")
-    served.run(*command.split())
-    (served.state / "wake").unlink(missing_ok=True)
-    wake(served.state)
-    assert set(owners(served).values()) == {SERVICE}
-    again = as_service(served, "--once")
+def test_files_made_by_root_in_a_services_state_belong_to_the_service(
+    service_sandbox: Place, command: str
+) -> None:
+    shutil.rmtree(service_sandbox.state / "kb")  # created again, and found missing by commands that only read
+    shutil.rmtree(service_sandbox.state / "spool")
+    service_sandbox.run(*command.split())
+    (service_sandbox.state / "wake").unlink(missing_ok=True)
+    wake(service_sandbox.state)
+    assert set(owners(service_sandbox).values()) == {SERVICE}
+    again = as_service(service_sandbox, "--once")
     assert again.code == 0, again.err
 
 
-def test_state_made_by_root_in_a_users_home_belongs_to_that_user(served: Place) -> None:
-    shutil.rmtree(served.home / ".local")
-    assert served.run("--once").code == 0
-    assert {(served.home / ".local").stat().st_uid, *owners(served).values()} == {SERVICE}
-    assert as_service(served, "--once").code == 0
+def test_state_made_by_root_in_a_users_home_belongs_to_that_user(service_sandbox: Place) -> None:
+    shutil.rmtree(service_sandbox.home / ".local")
+    assert service_sandbox.run("--once").code == 0
+    assert {(service_sandbox.home / ".local").stat().st_uid, *owners(service_sandbox).values()} == {SERVICE}
+    assert as_service(service_sandbox, "--once").code == 0
 
 
-def test_backup_belongs_to_the_caller_except_inside_the_state(served: Place) -> None:
-    for file in (served.state / "copy.db", served.home / "copy.db"):
-        assert served.run("state", "backup", file).code == 0
-    assert owners(served)["copy.db"] == SERVICE
-    assert (served.home / "copy.db").stat().st_uid == 0
+def test_backup_belongs_to_the_caller_except_inside_the_state(service_sandbox: Place) -> None:
+    for file in (service_sandbox.state / "copy.db", service_sandbox.home / "copy.db"):
+        assert service_sandbox.run("state", "backup", file).code == 0
+    assert owners(service_sandbox)["copy.db"] == SERVICE
+    assert (service_sandbox.home / "copy.db").stat().st_uid == 0
 
 
-def test_empty_spool_left_by_root_is_recreated(served: Place) -> None:
-    os.chown(served.state / "spool", 0, 0)
-    assert as_service(served, "--once").code == 0
-    assert owners(served)["spool"] == SERVICE
+def test_empty_spool_left_by_root_is_recreated(service_sandbox: Place) -> None:
+    os.chown(service_sandbox.state / "spool", 0, 0)
+    assert as_service(service_sandbox, "--once").code == 0
+    assert owners(service_sandbox)["spool"] == SERVICE
 
 
 @long
-def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(served: Place) -> None:
-    (served.state / "spool" / "parser-left").mkdir(mode=0o700)
-    os.chown(served.state / "spool", 0, 0)
-    before = served.run("status", "--json").json
-    ran = as_service(served, "--once")
+def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(service_sandbox: Place) -> None:
+    (service_sandbox.state / "spool" / "parser-left").mkdir(mode=0o700)
+    os.chown(service_sandbox.state / "spool", 0, 0)
+    before = service_sandbox.run("status", "--json").json
+    ran = as_service(service_sandbox, "--once")
     assert ran.code == 2
-    assert f"{served.state}/spool belongs to root" in ran.err
-    assert f"sudo chown -R {SERVICE} {served.state}" in ran.err
-    assert served.run("status", "--json").json == before
-    assert paste(served, after(ran.words, "; run: ")).code == 0
-    assert as_service(served, "--once").code == 0
+    assert f"{service_sandbox.state}/spool belongs to root" in ran.err
+    assert f"sudo chown -R {SERVICE} {service_sandbox.state}" in ran.err
+    assert service_sandbox.run("status", "--json").json == before
+    assert paste(service_sandbox, after(ran.words, "; run: ")).code == 0
+    assert as_service(service_sandbox, "--once").code == 0
 
 
 @enumerated()
 @pytest.mark.parametrize(("name", "command"), [("wake", "retry"), ("lock", "--once")])
-def test_file_left_by_root_is_reported_with_a_fix(served: Place, name: str, command: str) -> None:
-    served.write("shut.md", "what the service may not read").chmod(0)
-    assert as_service(served, "--once").code == 1
-    (served.state / name).touch(mode=0o600)
-    os.chown(served.state / name, 0, 0)
-    ran = as_service(served, command)
+def test_file_left_by_root_is_reported_with_a_fix(service_sandbox: Place, name: str, command: str) -> None:
+    service_sandbox.write("shut.md", "what the service may not read").chmod(0)
+    assert as_service(service_sandbox, "--once").code == 1
+    (service_sandbox.state / name).touch(mode=0o600)
+    os.chown(service_sandbox.state / name, 0, 0)
+    ran = as_service(service_sandbox, command)
     assert ran.code == 2
-    assert f"{name}: permission denied; restore its owner: sudo chown -R {SERVICE} {served.state}" in ran.err
-    assert paste(served, after(ran.words, "restore its owner: ")).code == 0
-    assert as_service(served, command).code == (1 if command == "--once" else 0)
+    assert (
+        f"{name}: permission denied; restore its owner: sudo chown -R {SERVICE} {service_sandbox.state}"
+        in ran.err
+    )
+    assert paste(service_sandbox, after(ran.words, "restore its owner: ")).code == 0
+    assert as_service(service_sandbox, command).code == (1 if command == "--once" else 0)
 
 
 @long
-def test_path_closed_to_its_own_user_is_reopened(served: Place) -> None:
-    (served.state / "spool").chmod(0)
-    checks = as_service(served, "doctor", "--json").json["checks"]
+def test_path_closed_to_its_own_user_is_reopened(service_sandbox: Place) -> None:
+    (service_sandbox.state / "spool").chmod(0)
+    checks = as_service(service_sandbox, "doctor", "--json").json["checks"]
     [cure] = [check["cure"] for check in checks if check["name"] == "state"]
-    assert cure == f"chmod -R u+rwX {served.state}"
-    assert paste(served, cure).code == 0
-    assert as_service(served, "--once").code == 0
+    assert cure == f"chmod -R u+rwX {service_sandbox.state}"
+    assert paste(service_sandbox, cure).code == 0
+    assert as_service(service_sandbox, "--once").code == 0
 
 
 @enumerated()
-@pytest.mark.parametrize("left", ["spool", "kb/handbook/index.db", "wake"])
-def test_doctor_reports_files_of_other_owners(served: Place, left: str) -> None:
-    file = served.state / left
+@pytest.mark.parametrize("leftover", ["spool", "kb/handbook/index.db", "wake"])
+def test_doctor_reports_files_of_other_owners(service_sandbox: Place, leftover: str) -> None:
+    file = service_sandbox.state / leftover
     if not file.exists():
         file.touch(mode=0o600)
     os.chown(file, 0, 0)
-    for ran in (served.run("doctor", "--json"), as_service(served, "doctor", "--json")):
+    for ran in (service_sandbox.run("doctor", "--json"), as_service(service_sandbox, "doctor", "--json")):
         state = check_of_state(ran)
         assert (ran.code, state["result"]) == (2, "wrong")
         assert f"{file} belongs to root" in state["detail"]
-        assert state["cure"] == f"sudo chown -R {SERVICE} {served.state}"
-    assert paste(served, state["cure"]).code == 0
-    assert check_of_state(as_service(served, "doctor", "--json"))["result"] == "ok"
+        assert state["cure"] == f"sudo chown -R {SERVICE} {service_sandbox.state}"
+    assert paste(service_sandbox, state["cure"]).code == 0
+    assert check_of_state(as_service(service_sandbox, "doctor", "--json"))["result"] == "ok"
 
 
 def check_of_state(ran: Ran) -> dict[str, Any]:

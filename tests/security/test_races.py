@@ -54,15 +54,15 @@ class SwappedFolder:
         self.file.parent.symlink_to(self.outside / "sub")
 
 
-def _device(at: Path) -> None:
+def _device(path: Path) -> None:
     try:
-        os.mknod(at, 0o20666, os.makedev(1, 5))  # /dev/zero
+        os.mknod(path, 0o20666, os.makedev(1, 5))  # /dev/zero
     except PermissionError:
-        os.mkfifo(at)
+        os.mkfifo(path)
 
 
 def _link(target: str) -> Callable[[Path], None]:
-    return lambda at: at.symlink_to(target)
+    return lambda path: path.symlink_to(target)
 
 
 SWAPS: dict[str, Callable[[SwappedFolder], None]] = {
@@ -146,7 +146,7 @@ READINGS: dict[str, Callable[[SwappedFolder, Path], object]] = {
 }
 
 
-def tells(outcome: object, place: SwappedFolder) -> bool:
+def reveals(outcome: object, place: SwappedFolder) -> bool:
     """Return whether the result reveals anything of the outside file or its stat."""
     match outcome:
         case Spooled():
@@ -172,7 +172,7 @@ def test_swap_between_any_two_system_calls_exposes_no_outside_file(tmp_path, rea
         reached, outcome = swapped_at(
             number, lambda: SWAPS[swap](place), lambda: READINGS[reading](place, spool)
         )
-        assert not tells(outcome, place), (number, outcome)
+        assert not reveals(outcome, place), (number, outcome)
         if isinstance(outcome, Spooled):
             outcome.close()
         if not reached:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.cli.vendor import KEY, ZhipuPlace, zhipu_place
+from tests.cli.zhipu import KEY, ZhipuPlace, zhipu_place
 from tests.ports import free_port
 from tests.share import long
 
@@ -31,19 +31,19 @@ def bytes_kept(desk: ZhipuPlace) -> bytes:
 
 
 @long
-@pytest.mark.parametrize("way", ["config", "environment"])
-def test_proxy_password_appears_nowhere(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("source", ["config", "environment"])
+def test_proxy_password_appears_nowhere(tmp_path: Path, source: str) -> None:
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         address = f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:{free_port()}"
         env = {"HTTP_PROXY": address, "http_proxy": address, "NO_PROXY": "", "no_proxy": ""}
-        if way == "config":
+        if source == "config":
             desk.aim(target=f"proxy: {address}")
             env = {}
         ran = desk.go("--once", "--log-level", "debug", env=env, hurried=True)
         status_report = [ran, desk.run("status", "--json", "--documents"), desk.run("explain", "a.md")]
         written = [text for one in status_report for text in (one.raw, one.err.encode())] + [bytes_kept(desk)]
-    if way == "config":
+    if source == "config":
         assert ran.code == 4, ran.err
     for secret in forms(PASSWORD) | forms(KEY):
         assert not any(secret in text for text in written), secret
@@ -74,11 +74,11 @@ def shows_no_key(*texts: bytes) -> None:
     assert [secret for secret in secrets if any(secret in text for text in texts)] == []
 
 
-@pytest.mark.parametrize("way", ["environment", "file"])
-def test_key_appears_nowhere(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_key_appears_nowhere(tmp_path: Path, source: str) -> None:
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
-        env = {"THE_KEY": KEY} if way == "environment" else {}
+        env = {"THE_KEY": KEY} if source == "environment" else {}
         (desk.config.parent / "zhipu.key").write_text(f"{KEY}\n")
         config = desk.aim(key="api_key: ${THE_KEY}" if env else "api_key_file: zhipu.key")
         local = desk.root / "local"
@@ -86,17 +86,17 @@ def test_key_appears_nowhere(tmp_path: Path, way: str) -> None:
         (local / "page.html").write_text("<p>this is parsed by a process of its own</p>")
         config.write_text(config.read_text() + f"  - {{name: local, folder: {local}, settle: 100ms}}\n")
         daemon = desk.watch("--log-level", "debug", env=env)
-        daemon.says("document.ready", mirror="handbook", path="a.md")
-        daemon.says("document.ready", mirror="local")
+        daemon.wait_for_event("document.ready", mirror="handbook", path="a.md")
+        daemon.wait_for_event("document.ready", mirror="local")
         pid, *children = family(daemon.process.pid)
         assert children
         shows_no_key(*(Path(f"/proc/{one}/cmdline").read_bytes() for one in (pid, *children)))
         shows_no_key(*(environment(child) for child in children))
 
-        desk.vendor.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
-        desk.vendor.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})
+        desk.service.play("unauthorized", op="upload", args={"message": f"the key {KEY} is not known"})
+        desk.service.play("failed-info", op="upload", skip=1, args={"reason": f"{KEY} 不支持"})
         desk.write("c.md", "gamma")
-        daemon.says("mirror.halted")
+        daemon.wait_for_event("mirror.halted")
         shows_no_key(bytes_kept(desk))
         assert daemon.end() == 0
         ran = [desk.go("--once", "--log-level", "debug", env=env)]

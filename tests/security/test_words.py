@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kbsync import logs
 from kbsync.core.text import printable, printable_lines, shell_word
 from tests.cli.place import Place
-from tests.cli.vendor import zhipu_place
+from tests.cli.zhipu import zhipu_place
 from tests.share import enumerated
 
 HOSTILE = [
@@ -33,8 +33,8 @@ OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;;[\x21-\x7e]*\x1b\\|\x1b\[\?25[lh]|(?
 """kbsync's own output to a terminal: colours, links, and the line that shows progress."""
 
 
-def is_harmless(shown: str, *, terminal: bool = False) -> bool:
-    plain = OURS.sub("", shown) if terminal else shown
+def is_harmless(output: str, *, terminal: bool = False) -> bool:
+    plain = OURS.sub("", output) if terminal else output
     assert [c for c in plain if c not in "\n\t" and not c.isprintable() and printable(c) != c] == [], plain
     assert not any(line.lstrip(" !+~>-").startswith("FORGED") for line in re.split(r"\n", plain)), plain
     plain.encode()
@@ -157,7 +157,7 @@ def test_service_messages_are_truncated_and_sanitized(tmp_path: Path, kind: str)
     with zhipu_place(tmp_path) as desk:
         desk.write("a.md", "alpha")
         word = "reason" if kind == "failed-info" else "message"
-        desk.vendor.play(kind, op="upload", times=0, args={word: MESSAGES})
+        desk.service.play(kind, op="upload", times=0, args={word: MESSAGES})
         looks = (["status", "--documents"], ["status", "--json", "--documents"], ["explain", "a.md"])
         shown = [desk.go("--once", "--log-level", "debug"), *(desk.run(*words) for words in looks)]
     for ran in shown:

@@ -44,10 +44,10 @@ class TooSlow(BaseException):
 def within(seconds: float) -> Iterator[None]:
     """Interrupt after this CPU time of the process, whatever else runs on the machine."""
 
-    def cut(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise TooSlow
 
-    before = signal.signal(signal.SIGVTALRM, cut)
+    before = signal.signal(signal.SIGVTALRM, interrupt)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.programs import found, look_for
+from tests.programs import find_program, look_for
 
 PATIENCE = 60.0
 # Without a sandbox: tests run as root in containers, and the browser only opens our own page.
@@ -30,7 +30,7 @@ class Page:
     def __init__(self, program: subprocess.Popen[bytes], reading: int, writing: int) -> None:
         self._program, self._reading, self._writing = program, reading, writing
         self._numbers = itertools.count(1)
-        self._rest = b""
+        self._buffer = b""
         self._session = ""
         self.messages: list[str] = []
         self.requested: list[str] = []
@@ -55,13 +55,13 @@ class Page:
                 return heard["result"]
 
     def _hear(self, deadline: float) -> dict[str, Any]:
-        while b"\0" not in self._rest:
+        while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._reading], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, "the browser does not answer"
             piece = os.read(self._reading, 1 << 20)
             assert piece, "the browser has ended"
-            self._rest += piece
-        message, _, self._rest = self._rest.partition(b"\0")
+            self._buffer += piece
+        message, _, self._buffer = self._buffer.partition(b"\0")
         heard: dict[str, Any] = json.loads(message)
         self._note(heard.get("method", ""), heard.get("params", {}))
         return heard
@@ -109,13 +109,13 @@ class Page:
         """Type into the focused element."""
         self.call("Input.insertText", text=text)
 
-    def size(self, width: int, height: int, *, dark: bool = False, still: bool = False) -> None:
+    def size(self, width: int, height: int, *, dark: bool = False, reduced_motion: bool = False) -> None:
         """Set the window's size and its user's preferences."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
         features = [
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
-            {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
+            {"name": "prefers-reduced-motion", "value": "reduce" if reduced_motion else "no-preference"},
         ]
         self.call("Emulation.setEmulatedMedia", features=features)
 
@@ -124,7 +124,7 @@ class Page:
 def browsing(profile: Path) -> Iterator[Page]:
     """Open a page in a new browser, which ends with it. Skips the test without Chromium."""
     look_for(["chromium"])
-    program = found("chromium")
+    program = find_program("chromium")
     down_read, down_write = os.pipe()
     up_read, up_write = os.pipe()
     shell = f"exec {program} {FLAGS} --user-data-dir={profile} about:blank 3<&{down_read} 4>&{up_write}"

@@ -28,18 +28,18 @@ class Listened:
     """A listener's application with mirrors by word; counts requests for their state."""
 
     def __init__(
-        self, *standings: MirrorReadiness, token: str = "", look: ReadReadiness | None = None
+        self, *standings: MirrorReadiness, token: str = "", read: ReadReadiness | None = None
     ) -> None:
         self.clock = Clock(100.0)
         self.standings: Sequence[MirrorReadiness] = standings
-        self.asked = 0
+        self.read_count = 0
         self.monitor = LoopMonitor(self.clock)
-        self.health = HealthRoutes(self.monitor, look or self._look)
+        self.health = HealthRoutes(self.monitor, read or self._read)
         self.token = Secret(token) if token else None
         self.door = AccessControl(Starlette(routes=self.health.routes()), lambda: self.token)
 
-    async def _look(self) -> Sequence[MirrorReadiness]:
-        self.asked += 1
+    async def _read(self) -> Sequence[MirrorReadiness]:
+        self.read_count += 1
         return self.standings
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
@@ -54,7 +54,7 @@ async def request(app: Any, method: str, path: str, content: bytes = b"", **head
 
 
 @contextmanager
-def served(app: Any, end: Callable[[], None] = lambda: None) -> Iterator[tuple[ServerThread, int]]:
+def serve(app: Any, end: Callable[[], None] = lambda: None) -> Iterator[tuple[ServerThread, int]]:
     """Serve `app` in a thread and yield its port; nothing remains afterwards."""
     [listening] = bind_sockets("127.0.0.1", 0)
     thread = ServerThread(app, [listening], end)
@@ -66,10 +66,10 @@ def served(app: Any, end: Callable[[], None] = lambda: None) -> Iterator[tuple[S
     assert not thread.is_alive
 
 
-def said(port: int, sent: bytes, *, seconds: float = 20.0) -> bytes:
+def send_raw(port: int, request: bytes, *, seconds: float = 20.0) -> bytes:
     """Return a listener's response to these bytes, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
-        connection.sendall(sent)
+        connection.sendall(request)
         answer = b""
         while piece := connection.recv(65536):
             answer += piece

@@ -36,15 +36,15 @@ class Scene:
         config = Config(mirrors=(MirrorConfig("docs", world.root),))
         installation = Installation(config, world.state, ("--config", "/srv/my kb.yaml"))
         self.listening = HttpListener(installation, self.runs)
-        self.word = ""
+        self.csrf_token = ""
         self.store: StateStore | None = None
 
     @property
     def app(self) -> AccessControl:
-        return self.made.access
+        return self.listener_app.access
 
     @property
-    def made(self) -> ListenerApp:
+    def listener_app(self) -> ListenerApp:
         assert self.listening._app is not None
         return self.listening._app
 
@@ -58,7 +58,7 @@ class Scene:
                 with lock.held(self.world.state):
                     yield self
             finally:
-                self.made.state_reader.close()
+                self.listener_app.state_reader.close()
 
     def make_run(self) -> None:
         """Create the mirror's run for the world's current plan."""
@@ -94,8 +94,8 @@ class Scene:
 
     async def post(self, path: str, content: bytes, **headers: str) -> httpx.Response:
         """Send a command with the page's token."""
-        self.word = self.word or (await self.get("/api/status")).headers[CSRF_HEADER]
-        settings = {"content-type": "application/json", CSRF_HEADER: self.word, **headers}
+        self.csrf_token = self.csrf_token or (await self.get("/api/status")).headers[CSRF_HEADER]
+        settings = {"content-type": "application/json", CSRF_HEADER: self.csrf_token, **headers}
         return await request(self.app, "POST", path, content, **{k: v for k, v in settings.items() if v})
 
     def inbox(self) -> list[tuple[str, Any]]:

@@ -35,33 +35,33 @@ RENEWALS = f"{HELD}&kind=renewals"
 
 
 @pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[Scene]:
+async def open_scene(tmp_path: Path) -> AsyncIterator[Scene]:
     async with scene(tmp_path).open() as opened:
         yield opened
 
 
-def body(**told: object) -> bytes:
-    return json.dumps({"mirror": "docs"} | told).encode()
+def body(**fields: object) -> bytes:
+    return json.dumps({"mirror": "docs"} | fields).encode()
 
 
-async def held(one: Scene, n: int = 12) -> None:
+async def hold_deletions(one: Scene, n: int = 12) -> None:
     """Delete all files, which needs approval."""
     await one.mirrored(n)
     one.world.delete_many(n)
     await one.mirrored()
 
 
-async def test_documents_are_paged_without_omission_or_repetition(one: Scene) -> None:
+async def test_documents_are_paged_without_omission_or_repetition(open_scene: Scene) -> None:
     for i in range(7):
-        one.world.write(f"d{i % 3}/f{i}.md", f"text {i}")
-    one.world.write(LATIN, "latin")
-    one.world.write(HOSTILE, "hostile")
-    await one.mirrored()
-    whole = (await one.json("/api/status?documents=1"))["mirrors"][0]
+        open_scene.world.write(f"d{i % 3}/f{i}.md", f"text {i}")
+    open_scene.world.write(LATIN, "latin")
+    open_scene.world.write(HOSTILE, "hostile")
+    await open_scene.mirrored()
+    whole = (await open_scene.json("/api/status?documents=1"))["mirrors"][0]
     paths = [item["path"] for item in whole["items"]]
     matching, after = [], ""
     while after is not None:
-        page = await one.json(f"/api/status?documents=1&limit=2&after={after}")
+        page = await open_scene.json(f"/api/status?documents=1&limit=2&after={after}")
         [answer] = page["mirrors"]
         assert len(answer["items"]) <= 2
         matching += [item["path"] for item in answer["items"]]
@@ -96,53 +96,55 @@ async def test_documents_are_paged_without_omission_or_repetition(one: Scene) ->
         ("held?mirror=no&kind=renewals", "there is no mirror with this name"),
     ],
 )
-async def test_malformed_query_is_refused_with_a_message(one: Scene, question: str, error: str) -> None:
-    answer = await one.get(f"/api/{question}")
+async def test_malformed_query_is_refused_with_a_message(
+    open_scene: Scene, question: str, error: str
+) -> None:
+    answer = await open_scene.get(f"/api/{question}")
     assert answer.status_code == (404 if "no mirror" in error else 400)
     assert error in answer.json()["error"]
 
 
-async def test_non_unicode_names_are_shown_everywhere(one: Scene) -> None:
-    one.world.write(LATIN, "x" * (one.world.limits.max_bytes + 1))
-    await one.mirrored(2)
-    [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
+async def test_non_unicode_names_are_shown_everywhere(open_scene: Scene) -> None:
+    open_scene.world.write(LATIN, "x" * (open_scene.world.limits.max_bytes + 1))
+    await open_scene.mirrored(2)
+    [mirror] = (await open_scene.json("/api/status?documents=1&state=failed"))["mirrors"]
     assert [(item["path"], bool(item["reason"])) for item in mirror["items"]] == [(LATIN, True)]
-    await one.runs["docs"].halts.show(Halt("folder-missing", f"{LATIN} is missing", "kbsync retry"))
-    frame = await one.made.views.frame()
+    await open_scene.runs["docs"].halts.show(Halt("folder-missing", f"{LATIN} is missing", "kbsync retry"))
+    frame = await open_scene.listener_app.views.frame()
     assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
-    assert (await one.get("/readyz")).status_code == 503
-    answer = await one.post("/api/retry", body(paths=[LATIN]))
+    assert (await open_scene.get("/readyz")).status_code == 503
+    answer = await open_scene.post("/api/retry", body(paths=[LATIN]))
     assert answer.status_code == 202
-    assert one.inbox() == [("retry", {"paths": [LATIN]})]
+    assert open_scene.inbox() == [("retry", {"paths": [LATIN]})]
 
 
-async def test_request_is_put_into_the_inbox_like_a_command(one: Scene) -> None:
-    await one.mirrored(1)
+async def test_request_is_put_into_the_inbox_like_a_command(open_scene: Scene) -> None:
+    await open_scene.mirrored(1)
     for path, verification in (("retry", {}), ("retry", {"paths": ["f0.md"]}), ("verify", {})):
-        assert (await one.post(f"/api/{path}", body(**verification))).status_code == 202
-    assert one.inbox() == [
+        assert (await open_scene.post(f"/api/{path}", body(**verification))).status_code == 202
+    assert open_scene.inbox() == [
         ("retry", {"paths": None}),
         ("retry", {"paths": ["f0.md"]}),
         ("audit", {}),
     ]
-    assert (one.world.state / "wake").exists()
+    assert (open_scene.world.state / "wake").exists()
 
 
 @long
-async def test_approval_covers_exactly_what_was_shown(one: Scene) -> None:
-    await held(one)
-    preview = await one.json(HELD)
+async def test_approval_covers_exactly_what_was_shown(open_scene: Scene) -> None:
+    await hold_deletions(open_scene)
+    preview = await open_scene.json(HELD)
     assert (preview["count"], len(preview["paths"])) == (12, 12)
     for version in ("", "0" * 32, preview["version"][:-1]):
-        assert (await one.post("/api/approve", body(version=version))).status_code == 409
-    assert one.inbox() == []
+        assert (await open_scene.post("/api/approve", body(version=version))).status_code == 409
+    assert open_scene.inbox() == []
     approval = body(version=preview["version"])
-    assert (await one.post("/api/approve", approval)).status_code == 202
-    await one.mirrored()
-    assert one.world.served() == {}
-    nothing = await one.json(HELD)
+    assert (await open_scene.post("/api/approve", approval)).status_code == 202
+    await open_scene.mirrored()
+    assert open_scene.world.searchable_texts() == {}
+    nothing = await open_scene.json(HELD)
     assert nothing["count"] == 0
-    assert (await one.post("/api/approve", body(version=nothing["version"]))).status_code == 409
+    assert (await open_scene.post("/api/approve", body(version=nothing["version"]))).status_code == 409
 
 
 @pytest.fixture
@@ -160,7 +162,7 @@ async def test_held_settings_are_shown_and_approved_separately_from_deletions(
     preview = await paid.json(RENEWALS)
     assert (preview["kind"], preview["count"], len(preview["paths"])) == ("renewals", 12, 12)
     assert preview["size"] == sum(len(text) for text in paid.world.on_disk().values())
-    [frame] = (await paid.made.views.frame())["mirrors"]
+    [frame] = (await paid.listener_app.views.frame())["mirrors"]
     assert frame["renewals"] == {key: preview[key] for key in ("count", "size", "changes")}
     assert (frame["held"], (await paid.json(HELD))["count"]) == (0, 0)
     paid.world.delete_many(6)
@@ -177,8 +179,8 @@ async def test_held_settings_are_shown_and_approved_separately_from_deletions(
     approval = body(kind="renewals", version=renewals["version"])
     assert (await paid.post("/api/approve", approval)).status_code == 202
     await paid.mirrored()
-    assert (len(paid.world.served()), paid.world.puts()) == (12, puts + 6)
-    [frame] = (await paid.made.views.frame())["mirrors"]
+    assert (len(paid.world.searchable_texts()), paid.world.puts()) == (12, puts + 6)
+    [frame] = (await paid.listener_app.views.frame())["mirrors"]
     assert frame["renewals"] is None
     assert (await paid.post("/api/approve", approval)).status_code == 409
     assert (await paid.json(HELD))["version"] == deletions["version"]
@@ -188,7 +190,7 @@ async def test_held_settings_are_shown_and_approved_separately_from_deletions(
 async def test_changes_since_the_preview_are_shown_again(paid: Scene, kind: str, size: int) -> None:
     """A file returned; or the settings were changed again, and a file was edited."""
     if kind == "deletions":
-        await held(paid)
+        await hold_deletions(paid)
     else:
         await renewed(paid)
     preview = await paid.json(f"{HELD}&kind={kind}")
@@ -212,14 +214,14 @@ OF_OTHERS = {
 
 
 @pytest.mark.parametrize("headers", [{name: each} for name in OF_OTHERS for each in OF_OTHERS[name]], ids=str)
-async def test_cross_site_request_is_refused(one: Scene, headers: dict[str, str]) -> None:
+async def test_cross_site_request_is_refused(open_scene: Scene, headers: dict[str, str]) -> None:
     for path in ("retry", "approve", "verify"):
-        assert (await one.get(f"/api/{path}?mirror=docs")).status_code == 405, "a GET orders nothing"
+        assert (await open_scene.get(f"/api/{path}?mirror=docs")).status_code == 405, "a GET orders nothing"
         for payload in (body(), body(kind="renewals")):
-            assert (await one.post(f"/api/{path}", payload, **headers)).status_code == 403
-    assert one.inbox() == []
+            assert (await open_scene.post(f"/api/{path}", payload, **headers)).status_code == 403
+    assert open_scene.inbox() == []
     good = {"origin": "http://127.0.0.1:9753", "sec-fetch-site": "same-origin"}
-    assert (await one.post("/api/verify", body(), **good)).status_code == 202
+    assert (await open_scene.post("/api/verify", body(), **good)).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -231,53 +233,55 @@ async def test_cross_site_request_is_refused(one: Scene, headers: dict[str, str]
     ids=str,
 )
 async def test_request_through_a_proxy_with_another_host_name_is_accepted(
-    one: Scene, headers: dict[str, str]
+    open_scene: Scene, headers: dict[str, str]
 ) -> None:
     origin = {"origin": "https://kb.example.org"}
-    refused = await one.post("/api/verify", body(), **origin)
+    refused = await open_scene.post("/api/verify", body(), **origin)
     assert refused.status_code == 403 and "set X-Forwarded-Host" in refused.text
-    assert (await one.post("/api/verify", body(), **origin, **headers)).status_code == 202
+    assert (await open_scene.post("/api/verify", body(), **origin, **headers)).status_code == 202
 
 
 NO_ORDERS = [b"", b"[]", b"[" * 20000, b'{"mirror": 1}', body(paths="f0.md"), body(paths=[1]),
     body(kind="uploads"), body(paths=["a" * 70000])]  # fmt: skip
 
 
-async def test_malformed_request_is_refused(one: Scene) -> None:
+async def test_malformed_request_is_refused(open_scene: Scene) -> None:
     for payload in NO_ORDERS:
-        assert (await one.post("/api/retry", payload)).status_code == 400, payload[:60]
-    assert (await one.post("/api/retry", body(mirror="nobody"))).status_code == 404
-    assert one.inbox() == []
+        assert (await open_scene.post("/api/retry", payload)).status_code == 400, payload[:60]
+    assert (await open_scene.post("/api/retry", body(mirror="nobody"))).status_code == 404
+    assert open_scene.inbox() == []
 
 
 async def test_request_needs_the_token_too(tmp_path: Path) -> None:
     one = scene(tmp_path, TOKEN)
     async with one.open():
         assert (await one.get("/api/status")).status_code == 401
-        one.word = (await one.get("/api/status", authorization=f"Bearer {TOKEN}")).headers["x-kbsync-word"]
+        one.csrf_token = (await one.get("/api/status", authorization=f"Bearer {TOKEN}")).headers[
+            "x-kbsync-word"
+        ]
         assert (await one.post("/api/verify", body())).status_code == 401
         assert one.inbox() == []
         headers = {"authorization": f"Bearer {TOKEN}"}
         assert (await one.post("/api/verify", body(), **headers)).status_code == 202
 
 
-async def test_unreadable_state_is_reported(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unreadable_state_is_reported(open_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise StateError("the disk failed; look at it")
 
-    monkeypatch.setattr(one.made.state_reader, "_current", broken)
+    monkeypatch.setattr(open_scene.listener_app.state_reader, "_current", broken)
     for path in ("/api/status", "/metrics", "/api/held?mirror=docs"):
-        answer = await one.get(path)
+        answer = await open_scene.get(path)
         assert (answer.status_code, answer.json()["error"]) == (503, "the disk failed; look at it")
 
 
-async def test_search_uses_the_open_target(one: Scene) -> None:
-    answer = await one.json("/api/search?q=text")
+async def test_search_uses_the_open_target(open_scene: Scene) -> None:
+    answer = await open_scene.json("/api/search?q=text")
     not_open = "docs: not searched: its target isn't open; see its status for the reason"
     assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
-    await one.mirrored(3)
-    async with one.target():
-        reply = await one.json("/api/search?q=f1&k=1")
+    await open_scene.mirrored(3)
+    async with open_scene.target():
+        reply = await open_scene.json("/api/search?q=f1&k=1")
     [hit] = reply["hits"]
     assert (hit["mirror"], hit["path"]) == ("docs", "f1.md")
     assert "f1" in hit["passages"][0]["text"]
@@ -302,7 +306,7 @@ async def test_better_foreign_hits_hide_none_of_a_mirror_in_a_shared_base(
 
 
 async def test_hit_of_another_machine_has_its_host_and_time(
-    one: Scene, monkeypatch: pytest.MonkeyPatch
+    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -312,11 +316,11 @@ async def test_hit_of_another_machine_has_its_host_and_time(
         here = replace(away, host="here", mirror="docs", is_own=True, is_here=True)
         return [Hit("1", 0.9, (), "a.md", origin=away), Hit("2", 0.8, (), "f0.md", origin=here)]
 
-    await one.mirrored(1)
-    async with one.target() as target:
+    await open_scene.mirrored(1)
+    async with open_scene.target() as target:
         monkeypatch.setattr(target, "search", search)
-        reply = await one.json("/api/search?q=a")
-        await one.json("/api/search?q=a&mirror=docs")
+        reply = await open_scene.json("/api/search?q=a")
+        await open_scene.json("/api/search?q=a&mirror=docs")
     assert asked == [False, True]
     assert [[hit[key] for key in ("mirror", "path", "host", "as_of", "here")] for hit in reply["hits"]] == [
         ["news", "a.md", "files-2", "1970-01-01T00:00:12Z", False],
@@ -325,7 +329,7 @@ async def test_hit_of_another_machine_has_its_host_and_time(
 
 
 async def test_target_is_told_that_a_query_is_being_typed(
-    one: Scene, monkeypatch: pytest.MonkeyPatch
+    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -333,32 +337,34 @@ async def test_target_is_told_that_a_query_is_being_typed(
         asked.append((query.text, query.unfinished))
         return []
 
-    await one.mirrored(1)
-    async with one.target() as target:
+    await open_scene.mirrored(1)
+    async with open_scene.target() as target:
         monkeypatch.setattr(target, "search", search)
         for end in ("&unfinished=1", "", "&unfinished=0"):
-            await one.json(f"/api/search?q=har{end}")
+            await open_scene.json(f"/api/search?q=har{end}")
     assert asked == [("har", True), ("har", False), ("har", False)]
 
 
 @pytest.mark.parametrize("call", ["search", "unknown_words"])
 async def test_silent_target_is_named_and_not_waited_for(
-    one: Scene, monkeypatch: pytest.MonkeyPatch, call: str
+    open_scene: Scene, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    async def never(_query: Query) -> list[Hit]:
+    async def hang(_query: Query) -> list[Hit]:
         await asyncio.Event().wait()
         return []
 
     monkeypatch.setattr(engine_search, "PATIENCE", 0.05)
-    await one.mirrored(1)
-    async with one.target() as target:
-        monkeypatch.setattr(target, call, never, raising=False)
-        reply = await one.json("/api/search?q=a")
+    await open_scene.mirrored(1)
+    async with open_scene.target() as target:
+        monkeypatch.setattr(target, call, hang, raising=False)
+        reply = await open_scene.json("/api/search?q=a")
     assert reply["hits"] == []
     assert reply["notes"][-1] == "docs: not searched: no response within 0.05 s"
 
 
-async def test_indexing_waits_while_a_search_is_answered(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_indexing_waits_while_a_search_is_answered(
+    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     precedence, is_waiting = Precedence(longest=60.0), list[bool]()
 
     async def search(*_: object, **__: object) -> SearchReply:
@@ -370,101 +376,105 @@ async def test_indexing_waits_while_a_search_is_answered(one: Scene, monkeypatch
 
     monkeypatch.setattr(app, "searches_first", precedence)
     monkeypatch.setattr(app, "search", search)
-    await one.json("/api/search?q=text")
+    await open_scene.json("/api/search?q=text")
     precedence.wait()
     assert is_waiting == [True]
 
 
-async def test_excess_searches_are_postponed(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one.made, "_searching", asyncio.Semaphore(0))
-    assert (await one.get("/api/search?q=text")).status_code == 503
+async def test_excess_searches_are_postponed(open_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_scene.listener_app, "_searching", asyncio.Semaphore(0))
+    assert (await open_scene.get("/api/search?q=text")).status_code == 503
 
 
 async def test_request_refused_by_the_mirrors_is_reported(
-    one: Scene, monkeypatch: pytest.MonkeyPatch
+    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(*_order: object) -> None:
+    async def hang(*_order: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(app, "ORDER_SECONDS", 0.0)
-    monkeypatch.setattr(one.made, "_post", never)
-    assert (await one.post("/api/verify", body())).status_code == 503
+    monkeypatch.setattr(open_scene.listener_app, "_post", hang)
+    assert (await open_scene.post("/api/verify", body())).status_code == 503
 
 
 async def test_document_is_read_in_parts_around_the_passage(
-    one: Scene, monkeypatch: pytest.MonkeyPatch
+    open_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one.world.write("guide/a b.md", "x")
-    one.world.write(".obsidian/app.json", "{}")
-    await one.mirrored()
+    open_scene.world.write("guide/a b.md", "x")
+    open_scene.world.write(".obsidian/app.json", "{}")
+    await open_scene.mirrored()
     key = cursor("guide/a b.md")
     whole = "".join(f"## Step {number}\n\nTurn *valve* {number} slowly.\n\n" for number in range(4000))
 
     async def explain(_remote_id: str) -> Explanation:
         return Explanation(1, whole)
 
-    async with one.target() as target:
+    async with open_scene.target() as target:
         monkeypatch.setattr(target, "explain", explain, raising=False)
-        part = await one.json(f"/api/document?mirror=docs&key={key}&passage=Turn%20valve%202000%20slowly.")
+        part = await open_scene.json(
+            f"/api/document?mirror=docs&key={key}&passage=Turn%20valve%202000%20slowly."
+        )
         start, end = part["mark"]
         assert whole[start:end] == "Turn *valve* 2000 slowly"
         assert part["offset"] < start and part["text"][start - part["offset"] :].startswith(
             "Turn *valve* 2000"
         )
-        rest = await one.json(f"/api/document?mirror=docs&key={key}&offset={part['next']}")
+        rest = await open_scene.json(f"/api/document?mirror=docs&key={key}&offset={part['next']}")
         assert whole == whole[: part["offset"]] + part["text"] + rest["text"]
         assert rest["next"] is None and part["total"] == len(whole)
-        file = quote(str(one.world.root / "guide/a b.md"))
+        file = quote(str(open_scene.world.root / "guide/a b.md"))
         vault = f"obsidian://open?path={quote(part['abs_path'], safe='')}"
         assert part["links"] == {"file": f"file://{file}", "obsidian": vault}
-        proxied = await one.get(f"/api/document?mirror=docs&key={key}", **{"x-forwarded-for": "10.0.0.9"})
+        proxied = await open_scene.get(
+            f"/api/document?mirror=docs&key={key}", **{"x-forwarded-for": "10.0.0.9"}
+        )
         assert proxied.json()["links"] is None
         for path in ("../state.db", "guide", "b.md", "/etc/passwd", ""):
-            answer = await one.get(f"/api/document?mirror=docs&key={cursor(path)}")
+            answer = await open_scene.get(f"/api/document?mirror=docs&key={cursor(path)}")
             assert (answer.status_code, "no such file" in answer.text) == (404, True), path
 
 
-async def test_history_covers_all_or_one_file(one: Scene) -> None:
-    await one.mirrored(3)
-    one.world.write("f1.md", "other text")
-    await one.mirrored()
-    reply = await one.json("/api/history?mirror=docs&limit=3")
+async def test_history_covers_all_or_one_file(open_scene: Scene) -> None:
+    await open_scene.mirrored(3)
+    open_scene.world.write("f1.md", "other text")
+    await open_scene.mirrored()
+    reply = await open_scene.json("/api/history?mirror=docs&limit=3")
     assert reply["more"] and [event["event"] for event in reply["events"]] == [
         "uploaded",
         "uploaded",
         "replaced",
     ]
-    reply = await one.json(f"/api/history?key={cursor('f1.md')}")
+    reply = await open_scene.json(f"/api/history?key={cursor('f1.md')}")
     assert [(event["event"], event["path"]) for event in reply["events"]] == [
         ("uploaded", "f1.md"),
         ("replaced", "f1.md"),
     ]
 
 
-async def test_hits_are_paged_and_narrowed_by_type_and_time(one: Scene) -> None:
-    one.world.write("f9.txt", "text 9")
-    await one.mirrored(3)
-    async with one.target():
-        first = await one.json("/api/search?q=text&k=2&type=md")
+async def test_hits_are_paged_and_narrowed_by_type_and_time(open_scene: Scene) -> None:
+    open_scene.world.write("f9.txt", "text 9")
+    await open_scene.mirrored(3)
+    async with open_scene.target():
+        first = await open_scene.json("/api/search?q=text&k=2&type=md")
         assert first["more"] and len(first["hits"]) == 2
-        last = await one.json("/api/search?q=text&k=2&type=md&offset=2")
+        last = await open_scene.json("/api/search?q=text&k=2&type=md&offset=2")
         paths = [hit["path"] for hit in first["hits"] + last["hits"]]
         assert sorted(paths) == ["f0.md", "f1.md", "f2.md"] and not last["more"]
-        assert (await one.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
+        assert (await open_scene.json("/api/search?q=text&after=2200-01-01"))["hits"] == []
 
 
-async def test_hit_is_explained_on_request(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hit_is_explained_on_request(open_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = Reasons((MatchedWord("txet", 0.4, "text"),), (), 0.4, 0.2, 0.2, 0.3)
     translated = Reasons(
         (), (MatchedWord("text", 0.12),), 0.12, 0.24, 0.4, 0.18, is_translated=True, ranked=0.2
     )
-    await one.mirrored(3)
-    async with one.target() as target:
+    await open_scene.mirrored(3)
+    async with open_scene.target() as target:
         hits = [Hit("1", 0.3, (), "f0.md", reasons=reasons), Hit("2", 0.25, (), "f1.md")]
         hits.append(Hit("3", 0.2, (), "f2.md", reasons=translated))
         monkeypatch.setattr(target, "search", AsyncMock(return_value=hits))
-        explained = (await one.json("/api/search?q=txet&explain=1"))["hits"]
-        plain = (await one.json("/api/search?q=txet"))["hits"]
+        explained = (await open_scene.json("/api/search?q=txet&explain=1"))["hits"]
+        plain = (await open_scene.json("/api/search?q=txet"))["hits"]
     assert [hit["why"]["lines"] for hit in explained] == [
         ["words 0.40: txet → text · meaning 0.20"],
         ["score 0.25 from the service, which gives no reasons"],
@@ -477,54 +487,54 @@ async def test_hit_is_explained_on_request(one: Scene, monkeypatch: pytest.Monke
     assert not any("why" in hit for hit in plain)
 
 
-async def test_mirror_is_paused_and_resumed_like_by_command(one: Scene) -> None:
-    await one.mirrored(1)
+async def test_mirror_is_paused_and_resumed_like_by_command(open_scene: Scene) -> None:
+    await open_scene.mirrored(1)
     for seconds, until in ((None, False), (3600, True)):
-        assert (await one.post("/api/pause", body(seconds=seconds))).status_code == 200
-        [mirror] = (await one.json("/api/status"))["mirrors"]
+        assert (await open_scene.post("/api/pause", body(seconds=seconds))).status_code == 200
+        [mirror] = (await open_scene.json("/api/status"))["mirrors"]
         assert bool(mirror["paused"]["until"]) == until
-    assert (await one.post("/api/pause", body(seconds=-1))).status_code == 400
-    assert (await one.post("/api/resume", body())).status_code == 200
-    assert "paused" not in (await one.json("/api/status"))["mirrors"][0]
+    assert (await open_scene.post("/api/pause", body(seconds=-1))).status_code == 400
+    assert (await open_scene.post("/api/resume", body())).status_code == 200
+    assert "paused" not in (await open_scene.json("/api/status"))["mirrors"][0]
 
 
-async def test_folders_are_added_and_removed_in_the_config(one: Scene, tmp_path: Path) -> None:
+async def test_folders_are_added_and_removed_in_the_config(open_scene: Scene, tmp_path: Path) -> None:
     config, notes = tmp_path / "kb.yaml", tmp_path / "my notes"
     notes.mkdir()
-    text = f"mirrors:\n  - name: docs\n    folder: {one.world.root}  # kept\n"
+    text = f"mirrors:\n  - name: docs\n    folder: {open_scene.world.root}  # kept\n"
     config.write_text(text)
-    refused = await one.post("/api/add", json.dumps({"folder": str(notes)}).encode())
+    refused = await open_scene.post("/api/add", json.dumps({"folder": str(notes)}).encode())
     assert (refused.status_code, "no config to change" in refused.text) == (409, True)
-    installation = one.made._mirrors.installation
-    one.made.turn_to(replace(installation, config=replace(installation.config, path=config)))
+    installation = open_scene.listener_app._mirrors.installation
+    open_scene.listener_app.turn_to(replace(installation, config=replace(installation.config, path=config)))
     for folder, error in (
         ("notes", "not a full path"),
         (str(tmp_path / "no"), "does not exist"),
-        (str(one.world.root), "already the folder of mirror docs"),
+        (str(open_scene.world.root), "already the folder of mirror docs"),
     ):
-        refused = await one.post("/api/add", json.dumps({"folder": folder}).encode())
+        refused = await open_scene.post("/api/add", json.dumps({"folder": folder}).encode())
         assert (refused.status_code, error in refused.json()["error"]) == (409, True), refused.text
-    added = await one.post("/api/add", json.dumps({"folder": str(notes)}).encode())
+    added = await open_scene.post("/api/add", json.dumps({"folder": str(notes)}).encode())
     assert (added.status_code, added.json()["mirror"]) == (202, "my-notes")
     assert config.read_text() == f'{text}  - name: "my-notes"\n    folder: "{notes}"\n'
-    assert one.world.look_up(lambda tx: len(tx.inbox.reloads())) == 1
-    assert (await one.post("/api/remove", body(documents="burn"))).status_code == 400
-    await one.mirrored(2)
-    told = await one.json("/api/removal?mirror=docs")
+    assert open_scene.world.look_up(lambda tx: len(tx.inbox.reloads())) == 1
+    assert (await open_scene.post("/api/remove", body(documents="burn"))).status_code == 400
+    await open_scene.mirrored(2)
+    told = await open_scene.json("/api/removal?mirror=docs")
     base = {"base": told["bases"][0]["base"], "documents": 2, "deleted": True}
     assert told == {"mirror": "docs", "documents": 2, "unsure": 0, "bases": [base]}
-    assert (await one.get("/api/removal?mirror=no")).status_code == 404
+    assert (await open_scene.get("/api/removal?mirror=no")).status_code == 404
     for status, error in ((202, None), (409, "docs is being removed already")):
-        answer = await one.post("/api/remove", body(documents="delete"))
+        answer = await open_scene.post("/api/remove", body(documents="delete"))
         assert (answer.status_code, answer.json().get("error")) == (status, error)
-    refused = await one.post("/api/remove", body())
+    refused = await open_scene.post("/api/remove", body())
     assert (refused.status_code, "docs" in config.read_text()) == (409, True)
-    one.listening._removals.fail("docs", "no route")
-    removed = await one.post("/api/remove", body())
+    open_scene.listening._removals.fail("docs", "no route")
+    removed = await open_scene.post("/api/remove", body())
     assert removed.status_code == 202, removed.text
     assert "docs" not in config.read_text()
     for order in ("add", "remove", "pause", "resume"):
-        assert (await one.post(f"/api/{order}", body(), **{app.CSRF_HEADER: "no"})).status_code == 403
+        assert (await open_scene.post(f"/api/{order}", body(), **{app.CSRF_HEADER: "no"})).status_code == 403
 
 
 def test_of_the_mirrors_that_are_removed_at_once_one_stays() -> None:

@@ -51,18 +51,18 @@ async def test_valid_token_is_accepted_under_any_host_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "shown",
+    "authorization",
     ["", "Bearer", f"Bearer {TOKEN}x", TOKEN, basic("no"), "Basic %%%", "Basic //79", f"Digest {TOKEN}"],
 )
-async def test_request_without_a_token_reveals_nothing(shown: str) -> None:
+async def test_request_without_a_token_reveals_nothing(authorization: str) -> None:
     listened = Listened(HALTED, token=TOKEN)
     for path in ("/readyz", "/nothing", "/metrics", "/api/status", "/assets"):
-        answer = await listened.get(path, authorization=shown)
+        answer = await listened.get(path, authorization=authorization)
         assert answer.status_code == 401
         asks = "Bearer " if path.startswith("/api/") else "Basic "
         assert answer.headers["www-authenticate"].startswith(asks)
         assert "faq" not in answer.text
-    assert listened.asked == 0
+    assert listened.read_count == 0
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/nothing"])

@@ -15,7 +15,7 @@ from kbsync.config.secrets import Secret
 from kbsync.server import callbacks
 from kbsync.server.auth import AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
-from tests.clocks import settled
+from tests.clocks import let_tasks_run
 from tests.server.client import TOKEN, request
 
 ID = "1734816157446680576"
@@ -34,8 +34,8 @@ class Called:
     """The route with its access check; records the callbacks."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str]] = []
-        self.route = CallbackRoute(lambda *news: self.heard.append(news), SECRETS)
+        self.callbacks: list[tuple[str, str]] = []
+        self.route = CallbackRoute(lambda *news: self.callbacks.append(news), SECRETS)
         self.door = AccessControl(Starlette(routes=[self.route.route()]), lambda: Secret(TOKEN))
 
     async def post(self, content: bytes, secret: str = "secret-of-handbook") -> httpx.Response:
@@ -50,7 +50,7 @@ async def test_event_names_its_mirror_and_document_and_its_status_is_not_read(
     called = Called()
     answer = await called.post(event(document, status))
     assert (answer.status_code, answer.json()["code"]) == (200, 200)
-    assert called.heard == [("handbook", ID)]
+    assert called.callbacks == [("handbook", ID)]
 
 
 MALFORMED = [
@@ -67,7 +67,7 @@ async def test_non_event_gets_the_same_response_and_is_ignored(body: bytes) -> N
     called = Called()
     answer = await called.post(body)
     assert (answer.status_code, answer.json()["code"]) == (200, 200)
-    assert called.heard == []
+    assert called.callbacks == []
 
 
 @pytest.mark.parametrize("secret", ["", "x", "secret-of-handboo", "secret-of-handbookx", TOKEN, "%00", "密"])
@@ -75,7 +75,7 @@ async def test_unknown_path_is_not_found(secret: str) -> None:
     called = Called()
     assert (await called.post(event(), secret)).status_code == 404
     assert (await request(called.door, "GET", "/callback/secret-of-faq")).status_code == 405
-    assert called.heard == []
+    assert called.callbacks == []
 
 
 async def test_secrets_may_change_while_listening() -> None:
@@ -98,7 +98,7 @@ async def test_unfinished_body_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     scope = {"type": "http", "method": "POST", "path": "/callback/secret-of-faq"}
     await called.door({**scope, "headers": [], "query_string": b"", "root_path": ""}, receive, send)
     assert answers[0]["status"] == 200
-    assert called.heard == []
+    assert called.callbacks == []
 
 
 # ---- forwarding
@@ -108,19 +108,19 @@ class Rounds:
     """A recipient of callbacks; each pause between two rounds ends when the test says so."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[str, set[str]]] = []
+        self.batches: list[tuple[str, set[str]]] = []
         self.pauses = asyncio.Semaphore(0)
         self.queue = CallbackQueue(asyncio.get_running_loop(), self._take, self._pause)
 
     async def _take(self, mirror: str, ids: Collection[str]) -> None:
-        self.taken.append((mirror, set(ids)))
+        self.batches.append((mirror, set(ids)))
 
     async def _pause(self, _seconds: float) -> None:
         await self.pauses.acquire()
 
     async def next(self) -> None:
         self.pauses.release()
-        await settled()
+        await let_tasks_run()
 
 
 @pytest.fixture
@@ -133,14 +133,14 @@ async def rounds() -> AsyncIterator[Rounds]:
 
 async def test_flood_of_events_costs_one_round_at_a_time_in_bounded_memory(rounds: Rounds) -> None:
     rounds.queue.hear("handbook", ID)
-    await settled()
+    await let_tasks_run()
     for number in range(5000):
         rounds.queue.hear("handbook", str(number % 1500))
         rounds.queue.hear("faq", ID)
-    await settled()
-    assert len(rounds.taken) == 1
+    await let_tasks_run()
+    assert len(rounds.batches) == 1
     await rounds.next()
-    assert [(mirror, len(ids)) for mirror, ids in rounds.taken[1:]] == [
+    assert [(mirror, len(ids)) for mirror, ids in rounds.batches[1:]] == [
         ("handbook", callbacks.MOST_WAITING),
         ("faq", 1),
     ]
@@ -149,6 +149,6 @@ async def test_flood_of_events_costs_one_round_at_a_time_in_bounded_memory(round
 async def test_event_is_forwarded_immediately_and_again_after_a_pause(rounds: Rounds) -> None:
     for number in range(3):
         rounds.queue.hear("handbook", str(number))
-        await settled()
-        assert rounds.taken[number:] == [("handbook", {str(number)})]
+        await let_tasks_run()
+        assert rounds.batches[number:] == [("handbook", {str(number)})]
         await rounds.next()

@@ -29,7 +29,7 @@ async def test_healthy_only_while_the_loop_runs() -> None:
     assert (stalled.status_code, stalled.text) == (503, "the loop has been stuck for 10 s\n")
     listened.monitor.beat()
     assert (await listened.get("/healthz")).status_code == 200
-    assert listened.asked == 0
+    assert listened.read_count == 0
 
 
 async def test_ready_when_every_mirror_is_and_names_the_others_with_hints() -> None:
@@ -45,21 +45,21 @@ async def test_ready_when_every_mirror_is_and_names_the_others_with_hints() -> N
 async def test_concurrent_health_checks_query_the_mirrors_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     listened = Listened(READY)
     answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))
-    assert ({answer.status_code for answer in answers}, listened.asked) == ({200}, 1)
+    assert ({answer.status_code for answer in answers}, listened.read_count) == ({200}, 1)
     listened.standings = [HALTED]
     monkeypatch.setattr(health, "FRESH", 0.0)
     assert (await listened.get("/readyz")).status_code == 503
-    assert listened.asked == 2
+    assert listened.read_count == 2
 
 
 async def test_unresponsive_mirrors_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PATIENCE", 0.0)
 
-    async def never() -> Sequence[MirrorReadiness]:
+    async def hang() -> Sequence[MirrorReadiness]:
         await asyncio.Event().wait()
         return ()
 
-    answer = await Listened(look=never).get("/readyz")
+    answer = await Listened(read=hang).get("/readyz")
     assert answer.status_code == 503
     assert "did not respond" in answer.json()["detail"]
 
@@ -99,7 +99,7 @@ async def test_file_saved_during_startup_does_not_delay_readiness(tmp_path: Path
     world.write_many(3)
     now = world.clock.wall()
     os.utime(world.write("saved.md"), (now, now))
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         readiness = Readiness({"docs": world.run})
         await bound.compare()
         await bound.compared()
@@ -116,7 +116,7 @@ async def test_continuously_written_file_does_not_affect_readiness_after_the_fir
 ) -> None:
     world = World(tmp_path)
     world.write_many(3)
-    async with world.begun() as bound:
+    async with world.start_mirror() as bound:
         readiness = Readiness({"docs": world.run})
         await bound.compare()
         await bound.compared()

@@ -94,11 +94,11 @@ async def test_last_known_metrics_are_served_while_the_loop_is_blocked(
         one.runs["docs"].closed_requests.answered("list", Outcome.OK, 0.1)
         await one.get("/metrics")
 
-        async def never() -> CounterSnapshot:
+        async def hang() -> CounterSnapshot:
             await asyncio.Event().wait()
             return CounterSnapshot()
 
-        monkeypatch.setattr(one.made.views, "_count", never)
+        monkeypatch.setattr(one.listener_app.views, "_count", hang)
         monkeypatch.setattr(views, "PATIENCE", 0.0)
         metrics = samples((await one.get("/metrics")).text)
     assert metrics['kbsync_requests_total{op="list",outcome="ok",target="memory"}'] == 1
@@ -109,4 +109,4 @@ async def test_missing_state_counts_as_empty(tmp_path: Path) -> None:
     one = scene(tmp_path)
     one.make_app()
     assert samples((await one.get("/metrics")).text)['kbsync_documents{mirror="docs",state="ready"}'] == 0
-    one.made.state_reader.close()
+    one.listener_app.state_reader.close()

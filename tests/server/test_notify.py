@@ -43,7 +43,7 @@ from kbsync.server.notify import (
 )
 from kbsync.state.mirrors import Halt
 from tests.engine.test_watching import WatchingWorld, until
-from tests.server.client import served
+from tests.server.client import serve
 from tests.share import long
 
 ALL: tuple[Occasion, ...] = ("halted", "recovered", "quarantined")
@@ -59,14 +59,14 @@ BODY = notify.body_of(Notice("halted", "handbook", EPOCH, QUOTA))
 class Pending(PendingNotices):
     """The notices of mirror `a`."""
 
-    def tell(self, now: float, *, well: bool = True, on: tuple[Occasion, ...] = ALL) -> list[Notice]:
+    def deliver(self, now: float, *, well: bool = True, on: tuple[Occasion, ...] = ALL) -> list[Notice]:
         due = list(self.due(now, on))
         for notice in due:
             self.record_delivery(notice, now, well=well)
         return due
 
-    def see(self, halt: Halt | None, at: float = EPOCH) -> None:
-        self.halt_seen("a", halt, at)
+    def see(self, halt: Halt | None, seconds: float = EPOCH) -> None:
+        self.halt_seen("a", halt, seconds)
 
     def fail(self, count: int, now: float) -> None:
         for number in range(count):
@@ -77,52 +77,52 @@ def test_notification_has_the_time_of_the_event_not_of_sending() -> None:
     pending = Pending()
     pending.see(QUOTA)
     pending.see(Halt("quota", "still no money", ""), EPOCH + 2)
-    [halted] = pending.tell(4.0)
+    [halted] = pending.deliver(4.0)
     pending.see(None, EPOCH + 10)
     pending.see(None, EPOCH + 12)
-    [recovered] = pending.tell(EVERY + 4)
+    [recovered] = pending.deliver(EVERY + 4)
     assert (halted.at, recovered.at) == (EPOCH, EPOCH + 10)
     pending.fail(1, 100.0)
     pending.fail(1, 102.0)
-    assert [one.at for one in pending.tell(100.0 + GATHER)] == [EPOCH + 102]
+    assert [one.at for one in pending.deliver(100.0 + GATHER)] == [EPOCH + 102]
 
 
 def test_flapping_is_notified_once_a_minute_with_the_latest_state() -> None:
     pending = Pending()
     pending.see(QUOTA)
-    pending.tell(0.0)
+    pending.deliver(0.0)
     for second in range(1, int(EVERY)):
         pending.see(None if second % 2 else MISSING)
-        assert pending.tell(float(second)) == []
+        assert pending.deliver(float(second)) == []
     pending.see(Halt("quota", "still no money", ""))
-    assert pending.tell(EVERY) == [], "it is as it was told"
+    assert pending.deliver(EVERY) == [], "it is as it was told"
     pending.see(MISSING)
-    assert [notice.halt.reason for notice in pending.tell(EVERY)] == ["folder-missing"]
+    assert [notice.halt.reason for notice in pending.deliver(EVERY)] == ["folder-missing"]
 
 
 def test_many_failures_are_one_notification_naming_the_first() -> None:
     pending = Pending()
     pending.fail(NAMED + 5, 0.0)
-    assert pending.tell(GATHER - 0.1) == []
-    [notice] = pending.tell(GATHER)
+    assert pending.deliver(GATHER - 0.1) == []
+    [notice] = pending.deliver(GATHER)
     assert (notice.count, len(notice.documents)) == (NAMED + 5, NAMED)
     assert "25 documents failed, first 0.md: no text; fix: kbsync retry" in notice.to_json()["text"]
     pending.fail(1, GATHER + 1)
-    assert pending.tell(EVERY) == []
+    assert pending.deliver(EVERY) == []
     [sent] = pending.due(GATHER + EVERY, ALL)
     pending.fail(2, GATHER + EVERY)
     pending.record_delivery(sent, GATHER + EVERY, well=True)
-    [later] = pending.tell(GATHER + 2 * EVERY)
+    [later] = pending.deliver(GATHER + 2 * EVERY)
     assert (sent.count, later.count) == (1, 2), "what failed while it was sent is in the next"
 
 
 def test_failed_notification_is_retried_with_growing_delays() -> None:
     pending = Pending()
     pending.see(QUOTA)
-    tries = [now for now in range(int(6 * SELDOM)) if pending.tell(float(now), well=False)]
+    tries = [now for now in range(int(6 * SELDOM)) if pending.deliver(float(now), well=False)]
     pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
     assert (pauses[0], pauses[-1], pauses) == (2 * EVERY, SELDOM, sorted(pauses))
-    assert [one.event for one in pending.tell(7 * SELDOM)] == ["halted"]
+    assert [one.event for one in pending.deliver(7 * SELDOM)] == ["halted"]
 
 
 def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
@@ -130,9 +130,9 @@ def test_only_subscribed_events_of_current_mirrors_are_notified() -> None:
     pending.see(QUOTA)
     pending.halt_seen("b", QUOTA, EPOCH)
     pending.fail(1, 0.0)
-    assert [one.event for one in pending.tell(GATHER, on=("quarantined",))] == ["quarantined"]
+    assert [one.event for one in pending.deliver(GATHER, on=("quarantined",))] == ["quarantined"]
     pending.keep_only(["b"])
-    assert [one.mirror for one in pending.tell(GATHER)] == ["b"]
+    assert [one.mirror for one in pending.deliver(GATHER)] == ["b"]
 
 
 # ---- delivery
@@ -244,13 +244,13 @@ async def test_command_running_as_another_user_is_not_waited_for(monkeypatch: py
 
     begin, killpg, started = asyncio.create_subprocess_exec, os.killpg, list[asyncio.subprocess.Process]()
 
-    async def kept(*words: str, **options: Any) -> asyncio.subprocess.Process:
+    async def begin_recorded(*words: str, **options: Any) -> asyncio.subprocess.Process:
         started.append(await begin(*words, **options))
         return started[-1]
 
     monkeypatch.setattr(notify, "KILL_SECONDS", 0.1)
     monkeypatch.setattr(os, "killpg", refused)
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", kept)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begin_recorded)
     try:
         async with asyncio.timeout(30):
             with pytest.raises(Undelivered, match="was killed"):
@@ -279,7 +279,7 @@ class Recipient:
 @pytest.fixture
 def recipient() -> Iterator[Recipient]:
     one = Recipient()
-    with served(Starlette(routes=[Route("/{status:int}", one.take, methods=["POST"])])) as (_, one.port):
+    with serve(Starlette(routes=[Route("/{status:int}", one.take, methods=["POST"])])) as (_, one.port):
         yield one
 
 
@@ -342,19 +342,19 @@ class NotifiedMirror:
     def __init__(self, place: Path, command: str = 'cat >>"$0"') -> None:
         structlog.reset_defaults()  # whatever a command that ran in this process before has set
         self.halt: Halt | None = None
-        self.now, self.told = 0.0, place / "told"
+        self.now, self.output = 0.0, place / "told"
         context = SimpleNamespace(command_line=lambda words: f"kbsync {words}")
         halts = SimpleNamespace(is_current=False)
         self.run = SimpleNamespace(halts=halts, has_compared=True, context=context, store=self)
-        self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.told)))
+        self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.output)))
         runs = cast(Any, {"a": self.run})
         self.notifications = Notifications(runs, steady=lambda: self.now, wall=lambda: EPOCH)
         self.notifications.turn_to(self.config)
 
-    async def read(self, _look: object) -> Halt | None:
+    async def read(self, _query: object) -> Halt | None:
         return self.halt
 
-    async def look(self, after: float = 0.0) -> None:
+    async def poll(self, after: float = 0.0) -> None:
         self.now += after
         await self.notifications.poll()
 
@@ -365,7 +365,11 @@ class NotifiedMirror:
 
     @property
     def notices(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.told.read_text().splitlines()] if self.told.exists() else []
+        return (
+            [json.loads(line) for line in self.output.read_text().splitlines()]
+            if self.output.exists()
+            else []
+        )
 
     @property
     def events(self) -> list[str]:
@@ -375,16 +379,16 @@ class NotifiedMirror:
 async def test_halts_recoveries_and_failures_are_notified(tmp_path: Path) -> None:
     stage = NotifiedMirror(tmp_path)
     stage.halt, stage.run.has_compared = QUOTA, False
-    await stage.look()
+    await stage.poll()
     assert stage.events == [], "before its first look this process does not know whether the halt still holds"
     stage.run.halts.is_current = True
-    await stage.look()
-    await stage.look(EVERY)
+    await stage.poll()
+    await stage.poll(EVERY)
     assert (stage.events, stage.notices[0]["reason"]) == (["halted"], "quota"), "told once"
     stage.halt = None
     stage.fail()
     stage.notifications.heard("a", Happened("document.ready", ROW))
-    await stage.look(EVERY + GATHER)
+    await stage.poll(EVERY + GATHER)
     assert stage.events == ["halted", "recovered", "quarantined"]
     over = {
         "reason": "quota",
@@ -402,9 +406,9 @@ async def test_failing_recipient_is_logged_once_without_config_values(tmp_path: 
     stage.halt = QUOTA
     with capture_logs() as lines:
         for _ in range(5):
-            await stage.look(3600)
+            await stage.poll(3600)
         (tmp_path / "told.open").touch()
-        await stage.look(3600)
+        await stage.poll(3600)
     assert stage.events == ["halted"]
     assert [(line["event"], line["via"]) for line in lines] == [
         (event, "command") for event in ("notify.failed", "notify.resumed")
@@ -424,7 +428,7 @@ async def test_failing_channel_is_logged_once_and_the_other_notifies_each_event_
     stage.halt = QUOTA
     with capture_logs() as lines:
         for _ in range(3):
-            await stage.look(notify.LOOK_EVERY)
+            await stage.poll(notify.LOOK_EVERY)
     assert stage.events == ["halted"]
     assert [(line["event"], line["via"]) for line in lines] == [("notify.failed", "url")]
     assert "sesame" not in str(lines)
@@ -435,7 +439,7 @@ async def test_nothing_is_collected_without_recipients(tmp_path: Path) -> None:
     stage.notifications.turn_to(None)
     stage.fail()
     stage.notifications.turn_to(stage.config)
-    await stage.look(EVERY)
+    await stage.poll(EVERY)
     assert stage.events == []
 
 
@@ -443,22 +447,22 @@ async def test_nothing_is_collected_without_recipients(tmp_path: Path) -> None:
 async def test_held_deletions_of_a_real_mirror_and_their_end_are_notified(tmp_path: Path) -> None:
     world, stage = WatchingWorld(tmp_path), NotifiedMirror(tmp_path)
     world.write_many(10)
-    async with world.kept():
+    async with world.run_daemon():
         stage.notifications._runs = {"docs": world.run}
         await until(lambda: world.tally().get("ready") == 10)
-        await stage.look()
+        await stage.poll()
         assert stage.events == []
         for number in range(8):
             world.delete(f"f{number}.md")
         await until(lambda: world.tally().get("held") == 8)
-        await stage.look()
+        await stage.poll()
         for number in range(8):
             world.write(f"f{number}.md", f"text of f{number}")
         await until(lambda: not world.tally().get("held"))
         stage.now = EVERY
         async with asyncio.timeout(60):
             while len(stage.events) < 2:
-                await stage.look()
+                await stage.poll()
                 await asyncio.sleep(0.01)
     assert stage.events == ["halted", "recovered"]
     assert {notice["reason"] for notice in stage.notices} == {"deletions-held"}

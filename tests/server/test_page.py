@@ -90,23 +90,23 @@ class View:
         """Start the listener at its previous port."""
         [listening] = bind_sockets("127.0.0.1", self.port)
         self.port = listening.getsockname()[1]
-        self.thread = ServerThread(self.scene.app, [listening], self.scene.made.hub.end)
+        self.thread = ServerThread(self.scene.app, [listening], self.scene.listener_app.hub.end)
         self.thread.start()
 
-    async def do(self, what: Callable[..., T], *args: Any, **given: Any) -> T:
+    async def do(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(THREAD, lambda: what(*args, **given))
+        return await loop.run_in_executor(THREAD, lambda: call(*args, **options))
 
     async def open(self) -> None:
         self._page.messages.clear()
         self._page.requested.clear()
         await self.do(self._page.open, f"http://127.0.0.1:{self.port}/")
 
-    async def count(self, places: str) -> int:
-        return int(await self.run(f"document.querySelectorAll({places!r}).length"))
+    async def count(self, selector: str) -> int:
+        return int(await self.run(f"document.querySelectorAll({selector!r}).length"))
 
-    async def says(self, text: str, place: str = "body") -> None:
-        await self.until(f"document.querySelector({place!r}).innerText.includes({text!r})")
+    async def wait_for_text(self, text: str, selector: str = "body") -> None:
+        await self.until(f"document.querySelector({selector!r}).innerText.includes({text!r})")
 
     async def until(self, condition: str) -> None:
         await self.do(self._page.until, condition)
@@ -129,7 +129,7 @@ class View:
         await self.until(f"document.querySelector('.mirror')?.dataset.tone == '{tone}'")
         papers = set()
         for dark in (True, False):
-            await self.do(self._page.size, 1280, 800, dark=dark, still=True)
+            await self.do(self._page.size, 1280, 800, dark=dark, reduced_motion=True)
             papers.add(await self.run("getComputedStyle(document.documentElement).backgroundColor"))
             assert await self.run(FAINT) == [], (tone, "dark" if dark else "light")
         assert len(papers) == 2
@@ -137,7 +137,7 @@ class View:
 
 
 @asynccontextmanager
-async def shown(one: Scene, page: Page) -> AsyncIterator[View]:
+async def open_view(one: Scene, page: Page) -> AsyncIterator[View]:
     async with one.open():
         view = View(one, page)
         try:
@@ -151,7 +151,7 @@ async def shown(one: Scene, page: Page) -> AsyncIterator[View]:
 @pytest.fixture
 async def one(tmp_path: Path, page: Page) -> AsyncIterator[View]:
     """Yield a page without problems."""
-    async with shown(scene(tmp_path), page) as view:
+    async with open_view(scene(tmp_path), page) as view:
         yield view
         assert page.messages == []
 
@@ -161,7 +161,7 @@ async def test_page_updates_without_a_reload(one: View) -> None:
     await one.until("document.querySelector('.mirror')")
     assert "Nothing to mirror yet" in await one.text("main")
     await one.scene.mirrored(3)
-    await one.says("All 3 documents are searchable")
+    await one.wait_for_text("All 3 documents are searchable")
     assert "f2.md" in await one.text("#changes")
     one.world.write("huge.md", "x" * (one.world.limits.max_bytes + 1))
     await one.scene.mirrored()
@@ -169,25 +169,25 @@ async def test_page_updates_without_a_reload(one: View) -> None:
     assert "huge.md" in await one.text(".mirror")
 
 
-def told(name: str, halt: str = "", *, held: int = 0, **documents: int) -> dict[str, Any]:
+def mirror_frame(name: str, halt: str = "", *, held_count: int = 0, **documents: int) -> dict[str, Any]:
     """Return a mirror as the page receives it."""
     counts = dict.fromkeys(("ready", "indexing", "pending", "failed", "held", "skipped"), 0)
     return {
         "name": name, "folder": f"/srv/{name}", "target": "local", "last_pass": "2026-01-01T00:00:00Z",
-        "documents": {**counts, **documents, "held": held}, "held": held,
+        "documents": {**counts, **documents, "held": held_count}, "held": held_count,
         "halt": {"reason": halt, "detail": "something", "cure": ""} if halt else None,
         "failed": [], "moving": [], "renewals": None,
     }  # fmt: skip
 
 
 MIRRORS = [
-    (told("well", ready=1), "1 document is searchable"),
-    (told("moving", pending=1), "1 document in progress"),
-    (told("failed", failed=1), "1 document failed"),
-    (told("down", "target-down", pending=1), "down is halted"),
-    (told("held", "deletions-held", held=40), "40 deletions wait for your approval"),
-    (told("refused", "credentials", pending=1), "2 mirrors are halted"),
-    (told("unread", "config"), "3 mirrors are halted"),
+    (mirror_frame("well", ready=1), "1 document is searchable"),
+    (mirror_frame("moving", pending=1), "1 document in progress"),
+    (mirror_frame("failed", failed=1), "1 document failed"),
+    (mirror_frame("down", "target-down", pending=1), "down is halted"),
+    (mirror_frame("held", "deletions-held", held_count=40), "40 deletions wait for your approval"),
+    (mirror_frame("refused", "credentials", pending=1), "2 mirrors are halted"),
+    (mirror_frame("unread", "config"), "3 mirrors are halted"),
 ]
 """With the page's first sentence if this mirror and all before it exist."""
 
@@ -208,7 +208,7 @@ async def test_most_severe_mirror_comes_first_and_opens_the_page(
     """In the order of exit codes, 2, 3, 4, 1; changes beside a running kbsync are no problem."""
     mirrors = list[dict[str, Any]]()
     show_mirrors(monkeypatch, mirrors)
-    async with shown(scene(tmp_path), page) as view:
+    async with open_view(scene(tmp_path), page) as view:
         for mirror, sentence in MIRRORS:
             mirrors.append(mirror)
             await view.open()
@@ -227,8 +227,8 @@ async def test_kept_documents_are_searchable_and_counted(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mirror that keeps no such documents doesn't mention them."""
-    show_mirrors(monkeypatch, [told("archive", ready=3, kept=2), told("well", ready=1)])
-    async with shown(scene(tmp_path), page) as view:
+    show_mirrors(monkeypatch, [mirror_frame("archive", ready=3, kept=2), mirror_frame("well", ready=1)])
+    async with open_view(scene(tmp_path), page) as view:
         await view.open()
         await view.until("document.querySelectorAll('.mirror').length == 2")
         assert await view.text("#sentence") == "All 6 documents are searchable"
@@ -243,12 +243,12 @@ async def test_paused_mirror_is_neither_working_nor_up_to_date(
     since = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
     night = {"since": "2026-01-01T22:00:00Z", "until": "2026-01-02T06:00:00Z", "reason": "quiet-hours"}
     mirrors = [
-        {**told("holiday", ready=3), "paused": since},
-        {**told("lunch", pending=1), "paused": {**since, "until": "2026-01-01T12:30:00Z"}},
-        {**told("night", ready=1), "paused": night},
+        {**mirror_frame("holiday", ready=3), "paused": since},
+        {**mirror_frame("lunch", pending=1), "paused": {**since, "until": "2026-01-01T12:30:00Z"}},
+        {**mirror_frame("night", ready=1), "paused": night},
     ]
     show_mirrors(monkeypatch, mirrors)
-    async with shown(scene(tmp_path), page) as view:
+    async with open_view(scene(tmp_path), page) as view:
         await view.open()
         await view.until("document.querySelectorAll('.mirror').length == 3")
         texts = "[...document.querySelectorAll('.mirror .state')].map((each) => each.textContent)"
@@ -265,9 +265,12 @@ async def test_documents_of_paused_mirrors_are_not_in_progress(
 ) -> None:
     """What kbsync has sent before is, because it still waits for the outcome."""
     pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
-    mirrors = [told("works", pending=2), {**told("rests", pending=40, indexing=1), "paused": pause}]
+    mirrors = [
+        mirror_frame("works", pending=2),
+        {**mirror_frame("rests", pending=40, indexing=1), "paused": pause},
+    ]
     show_mirrors(monkeypatch, mirrors)
-    async with shown(scene(tmp_path), page) as view:
+    async with open_view(scene(tmp_path), page) as view:
         await view.open()
         await view.until("document.querySelectorAll('.mirror').length == 2")
         assert await view.text("#sentence") == "3 documents in progress"
@@ -280,12 +283,12 @@ async def test_documents_of_halted_mirrors_are_not_in_progress(
     """A mirror that is also paused is counted once."""
     pause = {"since": "2026-01-01T00:00:00Z", "until": None, "reason": "requested"}
     mirrors = [
-        told("works", ready=1, pending=2),
-        told("refused", "credentials", pending=40, indexing=1),
-        {**told("down", "target-down", pending=1), "paused": pause},
+        mirror_frame("works", ready=1, pending=2),
+        mirror_frame("refused", "credentials", pending=40, indexing=1),
+        {**mirror_frame("down", "target-down", pending=1), "paused": pause},
     ]
     show_mirrors(monkeypatch, mirrors)
-    async with shown(scene(tmp_path), page) as view:
+    async with open_view(scene(tmp_path), page) as view:
         await view.open()
         await view.until("document.querySelectorAll('.mirror').length == 3")
         assert await view.text("#sentence") == "2 mirrors are halted"
@@ -298,7 +301,7 @@ async def test_documents_of_halted_mirrors_are_not_in_progress(
 async def test_held_changes_are_shown_and_then_approved_by_keyboard(
     tmp_path: Path, page: Page, kind: str
 ) -> None:
-    async with shown(scene(tmp_path, paid=kind == "renewals"), page) as one:
+    async with open_view(scene(tmp_path, paid=kind == "renewals"), page) as one:
         world = one.world
         if kind == "renewals":
             await renewed(one.scene)
@@ -307,7 +310,7 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
             world.delete_many(12)
             await one.scene.mirrored()
         await one.until("document.querySelector('.notice.held button')")
-        puts, before = world.puts(), world.served()
+        puts, before = world.puts(), world.searchable_texts()
         if kind == "renewals":
             output = (await one.text("main")).replace("\n", " ")
             assert output.startswith("docs waits for your approval")
@@ -322,14 +325,14 @@ async def test_held_changes_are_shown_and_then_approved_by_keyboard(
             assert "Index 12 documents of docs again?" in await one.text("#held")
             assert "Settings changed" in await one.text("#held")
         assert "f11.md" in await one.text("#held-list")
-        assert (world.puts(), world.served()) == (puts, before)
+        assert (world.puts(), world.searchable_texts()) == (puts, before)
         await one.press("Tab", "Enter")
         await one.until("!document.getElementById('held').open")
         await one.scene.mirrored()
         if kind == "renewals":
-            assert (world.puts(), world.served()) == (puts + 12, before)
+            assert (world.puts(), world.searchable_texts()) == (puts + 12, before)
         else:
-            assert world.served() == {}
+            assert world.searchable_texts() == {}
         await one.until("!document.querySelector('.notice.held')")
         assert one._page.messages == []
 
@@ -346,9 +349,9 @@ async def test_failed_documents_are_retried_by_a_button(one: View) -> None:
     assert all(title.startswith("after ") for title in await one.run(done))
     await one.run(f"{button}.focus()")
     await one.press("Enter")
-    await one.says("Retry requested", "#toast")
+    await one.wait_for_text("Retry requested", "#toast")
     await one.scene.mirrored()
-    await one.says("All 3 documents are searchable")
+    await one.wait_for_text("All 3 documents are searchable")
 
 
 @long
@@ -366,9 +369,9 @@ async def test_requested_audit_reports_its_result(one: View) -> None:
         for result in ("1 document repaired", "all is well"):
             await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
             await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
-            await one.says("The audit has started", "#toast")
+            await one.wait_for_text("The audit has started", "#toast")
             await bound.audits.audit()
-            await one.says(f"docs is verified: {result}", "#toast")
+            await one.wait_for_text(f"docs is verified: {result}", "#toast")
             assert f": {result}" in await one.text(".legend")
             base._documents.pop(twin.remote_id, None)
 
@@ -378,26 +381,26 @@ BUTTONS = "[...document.querySelectorAll('#overview button')].map((each) => each
 GREY = "getComputedStyle(document.getElementById('mirrors')).filter == 'grayscale(1)'"
 
 
-async def is_grey(seen: View, since: float) -> None:
+async def is_grey(view: View, since: float) -> None:
     """Assert that within five seconds the page reports a lost connection and disables its buttons."""
-    await seen.until(LOST)
+    await view.until(LOST)
     assert time.monotonic() - since < 5.0
-    assert await seen.text("#sentence") == "kbsync does not answer"
-    assert await seen.run("document.title") == "! kbsync does not answer – kbsync"
-    assert (await seen.text("#beneath")).endswith("Check with: kbsync status --config '/srv/my kb.yaml'")
-    assert set(await seen.run(BUTTONS)) == {True}
-    assert await seen.run(GREY)
-    assert await seen.run("document.getElementById('link').dataset.state") == "lost"
-    assert await seen.run(FAINT) == []
+    assert await view.text("#sentence") == "kbsync does not answer"
+    assert await view.run("document.title") == "! kbsync does not answer – kbsync"
+    assert (await view.text("#beneath")).endswith("Check with: kbsync status --config '/srv/my kb.yaml'")
+    assert set(await view.run(BUTTONS)) == {True}
+    assert await view.run(GREY)
+    assert await view.run("document.getElementById('link').dataset.state") == "lost"
+    assert await view.run(FAINT) == []
 
 
 @long
 async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_end(
     tmp_path: Path, page: Page
 ) -> None:
-    async with shown(scene(tmp_path), page) as view:
+    async with open_view(scene(tmp_path), page) as view:
         await view.scene.mirrored(3)
-        await view.says("All 3 documents are searchable", "#sentence")
+        await view.wait_for_text("All 3 documents are searchable", "#sentence")
         await view.until("document.querySelector('[data-key=\"audit docs\"]')")  # after the pass
         await asyncio.to_thread(view.thread.stop)
         await is_grey(view, time.monotonic())
@@ -411,7 +414,7 @@ async def test_page_turns_grey_and_disabled_within_five_seconds_of_the_daemons_e
 async def test_hanging_daemon_is_shown_as_gone(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with shown(scene(tmp_path), page) as one:
+    async with open_view(scene(tmp_path), page) as one:
         await one.scene.mirrored()
         await one.until("document.querySelector('[data-key=\"audit docs\"]')")
         since = time.monotonic()
@@ -461,7 +464,7 @@ async def test_hit_of_another_machine_shows_its_host_and_age(
     await one.scene.mirrored(1)
     async with one.scene.target() as target:
         monkeypatch.setattr(target, "search", search)
-        await one.says("1 document is searchable")
+        await one.wait_for_text("1 document is searchable")
         await one.press("/")
         await one.write("harvest")
         await one.press("Enter")
@@ -485,12 +488,12 @@ async def test_hits_without_query_words_are_called_similar_and_missing_words_are
     await one.scene.mirrored(1)
     async with one.scene.target() as target:
         monkeypatch.setattr(target, "search", search)
-        await one.says("big.md")
+        await one.wait_for_text("big.md")
         await one.press("/")
         await one.write("xqzzyplk")
         await one.press("Enter")
-        await one.says("No document has these words;", "#results-title")
-        await one.says("docs: 1 file failed", "#hits")
+        await one.wait_for_text("No document has these words;", "#results-title")
+        await one.wait_for_text("docs: 1 file failed", "#hits")
         await one.run("document.getElementById('query').value = ''")
         await one.write("herons")
         await one.press("Enter")
@@ -498,7 +501,7 @@ async def test_hits_without_query_words_are_called_similar_and_missing_words_are
 
 
 async def test_text_can_never_become_markup(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
+    async with open_view(scene(tmp_path), page) as one:
         await one.until("document.querySelector('.mirror')")
         tried = "document.body.innerHTML = '<b>x</b>'; return ''"
         caught = f"(() => {{ try {{ {tried} }} catch (error) {{ return error.name }} }})()"
@@ -506,7 +509,7 @@ async def test_text_can_never_become_markup(tmp_path: Path, page: Page) -> None:
 
 
 async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path, TOKEN), page) as one:
+    async with open_view(scene(tmp_path, TOKEN), page) as one:
         await one.until("!document.getElementById('login').hidden")
         await one.write("wrong")
         await one.press("Enter")
@@ -519,7 +522,7 @@ async def test_remote_page_asks_for_a_token_and_keeps_it_in_the_tab(tmp_path: Pa
 
 
 async def test_request_without_a_token_is_not_shown_as_accepted(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path, TOKEN), page) as one:
+    async with open_view(scene(tmp_path, TOKEN), page) as one:
         one.world.base.faults.append(Fault("put", error=lambda: Rejected("no")))
         await one.until("!document.getElementById('login').hidden")
         await one.write(TOKEN)
@@ -538,7 +541,7 @@ async def test_request_without_a_token_is_not_shown_as_accepted(tmp_path: Path, 
 async def test_nothing_is_wider_than_the_window(one: View, width: int) -> None:
     one.world.write("a" * 200 + ".md", "text")
     await one.scene.mirrored()
-    await one.do(one._page.size, width, 800, dark=True, still=True)
+    await one.do(one._page.size, width, 800, dark=True, reduced_motion=True)
     await one.until("document.querySelector('#changes bdi')")
     assert await one.run("document.documentElement.scrollWidth") <= width
     assert await one.run("getComputedStyle(document.querySelector('.bar i')).transitionDuration") == "0s"
@@ -635,7 +638,7 @@ async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: py
     await one.scene.mirrored(1)
     async with one.scene.target() as target:
         monkeypatch.setattr(target, "search", search)
-        await one.do(one._page.size, 390, 800, dark=True, still=True)
+        await one.do(one._page.size, 390, 800, dark=True, reduced_motion=True)
         await one.until("document.querySelector('.mirror')")
         await one.press("/")
         await one.write("grapes")
@@ -644,8 +647,8 @@ async def test_match_explanation_is_shown_by_keyboard(one: View, monkeypatch: py
         assert not await one.run("document.querySelector('.hit details p').checkVisibility()")
         await one.run("document.querySelector('.hit summary').focus()")
         await one.press("Enter")
-        await one.says("; in the name: grapes · meaning 0.30", ".hit details")
-        await one.says("one of 2,000 passages: × 0.74", ".hit details")
+        await one.wait_for_text("; in the name: grapes · meaning 0.30", ".hit details")
+        await one.wait_for_text("one of 2,000 passages: × 0.74", ".hit details")
         assert "→ <b>ban\\u202eana</b>" in await one.text(".hit details")
         assert await one.run("document.documentElement.scrollWidth") <= 390
         assert await one.run(FAINT) == []
@@ -662,45 +665,45 @@ async def test_failed_files_are_grouped_by_reason_and_retried_by_one_button(one:
     await one.scene.mirrored()
     await one.until("document.querySelector('.legend .failed a')")
     await one.run("document.querySelector('.legend .failed a').click()")
-    await one.says("failed files of docs", "#files-title")
+    await one.wait_for_text("failed files of docs", "#files-title")
     assert "5 files: " in await one.text("#files-list")
     await one.run("document.querySelector('#files-list button.strong').click()")
-    await one.says("Retry requested", "#toast")
+    await one.wait_for_text("Retry requested", "#toast")
     assert one.scene.inbox() == [("retry", {"paths": None})]
     for view, place in (("files?mirror=docs", "#files-list"), ("history", "#history-list")):
         await one.run(f"location.hash = '#/{view}'")
-        await one.says(HOSTILE[0], place)
+        await one.wait_for_text(HOSTILE[0], place)
     async with one.scene.target():
         click = (
             "[...document.querySelectorAll('#history a')].find((a) => a.innerText.includes('caf')).click()"
         )
         await one.run(click)
-        await one.says("caf", "#document-title")
+        await one.wait_for_text("caf", "#document-title")
     assert await one.count("main img, main script") == 0
 
 
 async def test_mirror_is_paused_and_a_folder_requested_by_keyboard(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
+    async with open_view(scene(tmp_path), page) as one:
         await one.scene.mirrored(1)
         await one.until("document.querySelector('[data-key=\"pause docs\"]')")
         await one.run("document.querySelector('[data-key=\"pause docs\"]').focus()")
         await one.press("Enter", "Tab", "Enter")
-        await one.says("paused until", ".state")
+        await one.wait_for_text("paused until", ".state")
         await one.run("document.querySelector('[data-key=\"pause docs\"]').focus()")
         await one.press("Enter")
-        await one.says("up to date", ".state")
+        await one.wait_for_text("up to date", ".state")
         await one.run("document.getElementById('add').focus()")
         await one.press("Enter")
         await one.write("~/notes")
         await one.press("Enter")
-        await one.says("started with --folder", "#ask-wrong")
+        await one.wait_for_text("started with --folder", "#ask-wrong")
         await one.press("Escape")
         assert await one.run("document.activeElement.id") == "add"
 
 
 async def test_a_mirror_is_removed_with_its_documents_after_two_questions(tmp_path: Path, page: Page) -> None:
-    async with shown(scene(tmp_path), page) as one:
-        made, removals = one.scene.made, one.scene.listening._removals
+    async with open_view(scene(tmp_path), page) as one:
+        made, removals = one.scene.listener_app, one.scene.listening._removals
         config = tmp_path / "kb.yaml"
         config.write_text(
             f"mirrors:\n  - {{name: docs, folder: {one.world.root}}}\n  - {{name: x, folder: x}}\n"
@@ -726,31 +729,31 @@ async def test_a_mirror_is_removed_with_its_documents_after_two_questions(tmp_pa
         await is_asked(first, "Escape")
         await begin()
         await is_asked(first, "Tab", "Tab", "Enter")
-        await one.says("3 documents in memory", "#ask-text")
+        await one.wait_for_text("3 documents in memory", "#ask-text")
         await is_asked(second, "Escape")
         assert removals.current == {}
         await begin()
-        await one.says("docs has 3 documents in its knowledge base; keep or delete?", "#ask-text")
+        await one.wait_for_text("docs has 3 documents in its knowledge base; keep or delete?", "#ask-text")
         await is_asked(first, "Tab", "Tab", "Enter")
         for width in (390, 1280):
             await one.do(page.size, width, 800)
             assert await one.run("document.documentElement.scrollWidth <= innerWidth")
             assert await one.run(FAINT) == []
         await is_asked(second, "Tab", "Enter")
-        await one.says("being removed", ".state")
+        await one.wait_for_text("being removed", ".state")
         assert not await one.run("document.getElementById('ask').open")
         assert config.read_text().count("name:") == 2
         removals.begin("docs", 3)
         removals.report("docs", 1)
-        await one.says("1 of 3 documents deleted")
+        await one.wait_for_text("1 of 3 documents deleted")
         removals.fail("docs", "the service refuses the key")
-        await one.says("docs was not removed")
-        await one.says("the service refuses the key")
+        await one.wait_for_text("docs was not removed")
+        await one.wait_for_text("the service refuses the key")
         await one.reads("ready")
         await one.run("document.querySelector('[data-key=\"dismiss docs\"]').click()")
         assert "not removed" not in await one.text()
         # Kept documents need one question.
         await begin()
         await is_asked(first, "Tab", "Enter")
-        await one.says("docs is removed", "#toast")
+        await one.wait_for_text("docs is removed", "#toast")
         assert config.read_text().count("name:") == 1

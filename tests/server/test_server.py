@@ -12,19 +12,19 @@ import pytest
 from kbsync.errors import UsageError
 from kbsync.server import listener
 from kbsync.server.listener import bind_sockets
-from tests.server.client import Listened, said, served
+from tests.server.client import Listened, send_raw, serve
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with served(Listened().door) as (_, one):
+    with serve(Listened().door) as (_, one):
         yield one
 
 
 def test_server_answers_once_and_closes(port: int) -> None:
-    answer = said(port, GET + GET)
+    answer = send_raw(port, GET + GET)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.count(b"HTTP/1.1") == 1
     assert b"server:" not in answer.lower()
@@ -32,12 +32,12 @@ def test_server_answers_once_and_closes(port: int) -> None:
 
 def test_endless_request_head_is_refused(port: int) -> None:
     endless = GET[:-2] + b"x-filler: " + b"a" * (2 * listener.LARGEST_HEAD)
-    assert said(port, endless).startswith(b"HTTP/1.1 400 ")
+    assert send_raw(port, endless).startswith(b"HTTP/1.1 400 ")
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(
-    "sent",
+    "content",
     [
         b"\x16\x03\x01\x02\x00\x01",
         b"\0" * 500,
@@ -46,9 +46,9 @@ def test_endless_request_head_is_refused(port: int) -> None:
     ],
     ids=repr,
 )
-def test_request_content_is_never_logged(port: int, sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_request_content_is_never_logged(port: int, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        said(port, sent + b"\r\n\r\n")
+        send_raw(port, content + b"\r\n\r\n")
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
@@ -60,21 +60,21 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
-@pytest.mark.parametrize("begun", [b"", GET[:20], GET[:-2]], ids=repr)
-def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+@pytest.mark.parametrize("request_part", [b"", GET[:20], GET[:-2]], ids=repr)
+def test_unfinished_request_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, request_part: bytes) -> None:
     monkeypatch.setattr(listener, "REQUEST_SECONDS", 0.01)
     with (
-        served(Listened().door) as (_, port),
+        serve(Listened().door) as (_, port),
         socket.create_connection(("127.0.0.1", port), timeout=20) as silent,
     ):
-        silent.sendall(begun)
+        silent.sendall(request_part)
         assert is_closed(silent)
 
 
 def test_excess_connections_get_an_error_response(port: int) -> None:
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(listener.MOST_CONNECTIONS)]
     try:
-        assert said(port, GET).startswith(b"HTTP/1.1 503 ")
+        assert send_raw(port, GET).startswith(b"HTTP/1.1 503 ")
     finally:
         for one in silent:
             one.close()
@@ -82,7 +82,7 @@ def test_excess_connections_get_an_error_response(port: int) -> None:
 
 def test_stopping_frees_the_port_with_open_connections_and_is_idempotent() -> None:
     in_use = r"http\.listen: 127\.0\.0\.1:\d+ is in use; choose another port"
-    with served(Listened().door) as (thread, port):
+    with serve(Listened().door) as (thread, port):
         with pytest.raises(UsageError, match=in_use):
             bind_sockets("127.0.0.1", port)
         with socket.create_connection(("127.0.0.1", port)):

@@ -16,8 +16,8 @@ from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import events
 from kbsync.server.events import ABORT, EventHub, EventStream, OpenPage
-from tests.clocks import settled
-from tests.server.client import served
+from tests.clocks import let_tasks_run
+from tests.server.client import serve
 from tests.server.scene import eventually, scene
 
 
@@ -25,20 +25,20 @@ class WatchedMirrors:
     """Mirrors by word; counts the snapshots taken. Pauses end when the test says so."""
 
     def __init__(self) -> None:
-        self.told: object = 1
+        self.number: object = 1
         self.error: Exception | None = None
-        self.made = 0
+        self.frame_count = 0
         self.hub = EventHub(self._frame, self._news, self._sleep)
         self._waiting: list[asyncio.Future[None]] = []
 
     async def _frame(self) -> Mapping[str, Any]:
         if self.error is not None:
             raise self.error
-        self.made += 1
-        return {"n": self.told}
+        self.frame_count += 1
+        return {"n": self.number}
 
     async def _news(self) -> object:
-        return self.told
+        return self.number
 
     async def _sleep(self, _seconds: float) -> None:
         self._waiting.append(asyncio.get_running_loop().create_future())
@@ -46,13 +46,13 @@ class WatchedMirrors:
 
     async def turn(self, *news: object) -> None:
         """Check each of these files; without any, all existing ones."""
-        for told in news or (self.told,):
-            self.told = told
+        for told in news or (self.number,):
+            self.number = told
             waiting, self._waiting = self._waiting, []
             for one in waiting:
                 if not one.done():
                     one.set_result(None)
-            await settled()
+            await let_tasks_run()
 
     def join(self) -> OpenPage:
         client = self.hub.join()
@@ -67,16 +67,16 @@ class Reader:
         self.events: list[str] = []
         self.stuck = False
         self.aborted = False
-        self._gone = asyncio.Event()
+        self._disconnected = asyncio.Event()
         stream = EventStream(watched.hub, watched.join(), {"x": "y"})
         self.task = asyncio.create_task(stream({ABORT: self._abort}, self._receive, self._send))
 
     def _abort(self) -> None:
         self.aborted = True
-        self._gone.set()
+        self._disconnected.set()
 
     async def _receive(self) -> dict[str, Any]:
-        await self._gone.wait()
+        await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Any) -> None:
@@ -86,7 +86,7 @@ class Reader:
             self.events.append(message["body"].decode())
 
     async def leave(self) -> None:
-        self._gone.set()
+        self._disconnected.set()
         await self.task
 
 
@@ -106,7 +106,7 @@ async def test_snapshot_is_sent_immediately_and_on_change() -> None:
         await watched.turn(1, 1, 2, 2, 3)
         for reader in readers:
             assert reader.events == [f'event: frame\ndata: {{"n":{n}}}\n\n' for n in (1, 2, 3)]
-    assert watched.made == 3
+    assert watched.frame_count == 3
 
 
 async def test_nothing_is_read_without_watchers() -> None:
@@ -114,7 +114,7 @@ async def test_nothing_is_read_without_watchers() -> None:
     async with reading(watched):
         pass
     await watched.turn(2)
-    assert (watched.made, len(watched.hub.clients), watched.hub._looking) == (1, 0, None)
+    assert (watched.frame_count, len(watched.hub.clients), watched.hub._looking) == (1, 0, None)
 
 
 async def test_slow_client_gets_only_the_newest_snapshot() -> None:
@@ -155,16 +155,17 @@ async def test_heartbeats_are_sent_during_silence(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(StateError("the disk failed"), ["trouble"]), (RuntimeError("a mistake of ours"), [])]
+    ("error", "names_before"),
+    [(StateError("the disk failed"), ["trouble"]), (RuntimeError("a mistake of ours"), [])],
 )
-async def test_error_does_not_end_the_stream(error: Exception, told: list[str]) -> None:
+async def test_error_does_not_end_the_stream(error: Exception, names_before: list[str]) -> None:
     watched = WatchedMirrors()
     watched.error = error
     async with reading(watched) as [reader]:
         watched.error = None
         await watched.turn(2)
         names = [event.partition("\n")[0] for event in reader.events]
-        assert names == [f"event: {name}" for name in (*told, "frame")]
+        assert names == [f"event: {name}" for name in (*names_before, "frame")]
 
 
 async def test_every_stream_ends_with_the_listener() -> None:
@@ -180,7 +181,7 @@ async def test_edits_appear_on_a_real_connection_and_the_stream_ends_with_the_li
 ) -> None:
     one = scene(tmp_path)
     async with one.open(), httpx.AsyncClient(timeout=60) as client:
-        with served(one.app, one.made.hub.end) as (thread, port):
+        with serve(one.app, one.listener_app.hub.end) as (thread, port):
             async with client.stream("GET", f"http://127.0.0.1:{port}/api/events") as answer:
                 assert answer.headers["content-type"] == "text/event-stream"
                 assert "x-kbsync-word" in answer.headers
@@ -217,7 +218,7 @@ async def test_connection_that_reads_nothing_is_closed(monkeypatch: pytest.Monke
         await EventStream(hub, client, {})(scope, receive, send)
 
     with (
-        served(app, hub.end) as (_, port),
+        serve(app, hub.end) as (_, port),
         socket.create_connection(("127.0.0.1", port), timeout=20) as reader,
     ):
         reader.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")

@@ -39,7 +39,7 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="kbsync-servers-") as scratch, ExitStack() as stack:
         started_at = time.monotonic()
         try:
-            there = _started(environments, Path(scratch), stack)
+            there = _start_servers(environments, Path(scratch), stack)
         except NotStarted as error:
             print(error, file=sys.stderr)
             return 1
@@ -47,7 +47,7 @@ def main(words: Sequence[str]) -> int:
         if "--serve" in words:
             print(json.dumps(there), flush=True)
             signal.pause()
-        return _tested(there, Path(scratch), given)
+        return _run_tests(there, Path(scratch), given)
 
 
 def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -70,7 +70,9 @@ def _installed(names: Sequence[str]) -> dict[str, Path]:
     return results
 
 
-def _started(environments: dict[str, Path], scratch: Path, stack: ExitStack) -> dict[str, dict[str, Any]]:
+def _start_servers(
+    environments: dict[str, Path], scratch: Path, stack: ExitStack
+) -> dict[str, dict[str, Any]]:
     """Start them in parallel; return what each yields, with the address of its own model server."""
 
     def start(name: str) -> dict[str, Any]:
@@ -87,12 +89,12 @@ def _started(environments: dict[str, Path], scratch: Path, stack: ExitStack) -> 
         return {name: future.result() for name, future in begun.items()}
 
 
-def _tested(there: dict[str, dict[str, Any]], scratch: Path, given: Sequence[str]) -> int:
+def _run_tests(servers: dict[str, dict[str, Any]], scratch: Path, arguments: Sequence[str]) -> int:
     """Return pytest's exit code: one process for each server."""
-    spread = () if len(there) == 1 else ("-n", str(len(there)), "--dist", "loadfile")
+    spread = () if len(servers) == 1 else ("-n", str(len(servers)), "--dist", "loadfile")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", scratch / "tests"]
-    variables = {**os.environ, VARIABLE: json.dumps(there)}
-    return subprocess.run([*command, *spread, FOLDER, *given], env=variables, check=False).returncode
+    variables = {**os.environ, VARIABLE: json.dumps(servers)}
+    return subprocess.run([*command, *spread, FOLDER, *arguments], env=variables, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Models(ThreadingHTTPServer):
 
     port: int = 0
     orders: Orders = field(default_factory=Orders)
-    asked: deque[str] = field(default_factory=lambda: deque(maxlen=10_000))
+    requests: deque[str] = field(default_factory=lambda: deque(maxlen=10_000))
     request_queue_size = 1024
     daemon_threads = True
 
@@ -106,19 +106,19 @@ class _Conversation(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         match self._path():
             case "/requests":
-                self._answer(200, list(self.server.asked))
+                self._respond(200, list(self.server.requests))
             case "/v1/models":
                 models = [
                     {"id": name, "object": "model", "created": 1, "owned_by": "tests"}
                     for name in (EMBEDDING, CHAT)
                 ]
-                self._answer(200, {"object": "list", "data": models})
+                self._respond(200, {"object": "list", "data": models})
             case path:
                 self._refuse(404, f"there is no {path}")
 
     def do_DELETE(self) -> None:
         self.server.orders = Orders()
-        self._answer(200, asdict(self.server.orders))
+        self._respond(200, asdict(self.server.orders))
 
     def do_POST(self) -> None:
         try:
@@ -129,9 +129,9 @@ class _Conversation(BaseHTTPRequestHandler):
         path, orders = self._path(), self.server.orders
         if path == "/control":
             self.server.orders = Orders(**request)
-            self._answer(200, asdict(self.server.orders))
+            self._respond(200, asdict(self.server.orders))
             return
-        self.server.asked.append(path)
+        self.server.requests.append(path)
         time.sleep(orders.delay)
         match path:
             case "/v1/embeddings":
@@ -141,31 +141,35 @@ class _Conversation(BaseHTTPRequestHandler):
             case _:
                 self._refuse(404, f"there is no {path}")
 
-    def _embed(self, asked: dict[str, Any]) -> None:
-        texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+    def _embed(self, request: dict[str, Any]) -> None:
+        texts = [request["input"]] if isinstance(request["input"], str) else request["input"]
         orders = self.server.orders
         if orders.fail > 0 or (orders.fail_if and any(orders.fail_if in str(text) for text in texts)):
             orders.fail = max(0, orders.fail - 1)
             self._refuse(orders.status, "this failure was asked for")
             return
-        vectors = [vector(str(text), int(asked.get("dimensions") or DIMENSIONS)) for text in texts]
+        vectors = [vector(str(text), int(request.get("dimensions") or DIMENSIONS)) for text in texts]
         rows = [
-            {"object": "embedding", "index": number, "embedding": _written(one, asked.get("encoding_format"))}
+            {
+                "object": "embedding",
+                "index": number,
+                "embedding": _encode(one, request.get("encoding_format")),
+            }
             for number, one in enumerate(vectors)
         ]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
-        self._answer(200, {"object": "list", "model": asked.get("model"), "data": rows, "usage": usage})
+        self._respond(200, {"object": "list", "model": request.get("model"), "data": rows, "usage": usage})
 
-    def _chat(self, asked: dict[str, Any]) -> None:
-        messages = str(asked["messages"])
+    def _chat(self, request: dict[str, Any]) -> None:
+        messages = str(request["messages"])
         text = self.server.orders.chat or (
             END_OF_EXTRACTION if END_OF_EXTRACTION in messages else f"You said: {messages}"
         )
-        about = {"id": "chat-1", "created": 1, "model": asked.get("model")}
-        if not asked.get("stream"):
+        about = {"id": "chat-1", "created": 1, "model": request.get("model")}
+        if not request.get("stream"):
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            self._answer(200, {**about, "object": "chat.completion", "choices": [choice], "usage": usage})
+            self._respond(200, {**about, "object": "chat.completion", "choices": [choice], "usage": usage})
             return
         middle = len(text) // 2
         pieces: list[tuple[dict[str, str], str | None]] = [
@@ -198,9 +202,9 @@ class _Conversation(BaseHTTPRequestHandler):
         return b"".join(pieces)
 
     def _refuse(self, status: int, message: str) -> None:
-        self._answer(status, {"error": {"message": message, "type": "server_error", "code": None}})
+        self._respond(status, {"error": {"message": message, "type": "server_error", "code": None}})
 
-    def _answer(self, status: int, content: Any) -> None:
+    def _respond(self, status: int, content: Any) -> None:
         self._send(status, "application/json", json.dumps(content).encode())
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
@@ -211,7 +215,7 @@ class _Conversation(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _written(numbers: list[float], encoding: str | None) -> list[float] | str:
+def _encode(numbers: list[float], encoding: str | None) -> list[float] | str:
     if encoding != "base64":
         return numbers
     return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()

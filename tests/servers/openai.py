@@ -28,7 +28,7 @@ _TEXT = ("guide.md", b"# Guide\n\nThe kestrel hovers over the field.\n", "text/m
 _ASSISTANTS = {"purpose": "assistants"}
 
 
-def _asked(model: str) -> dict[str, Any]:
+def _chat_request(model: str) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "what is a kestrel"}]}
 
 
@@ -65,9 +65,11 @@ PROBES: Sequence[Probe] = (
     Probe("detach again", "DELETE", f"{_FILES}/{{file}}"),
     Probe("delete file", "DELETE", "/v1/files/{file}"),
     Probe("delete file again", "DELETE", "/v1/files/{file}"),
-    Probe("answer", "POST", "/v1/chat/completions", json=_asked("{model}")),
-    Probe("answer in pieces", "POST", "/v1/chat/completions", json=_asked("{model}") | {"stream": True}),
-    Probe("unknown model", "POST", "/v1/chat/completions", json=_asked("nobody-9")),
+    Probe("answer", "POST", "/v1/chat/completions", json=_chat_request("{model}")),
+    Probe(
+        "answer in pieces", "POST", "/v1/chat/completions", json=_chat_request("{model}") | {"stream": True}
+    ),
+    Probe("unknown model", "POST", "/v1/chat/completions", json=_chat_request("nobody-9")),
     Probe("delete store", "DELETE", "/v1/vector_stores/{store}"),
     Probe("delete store again", "DELETE", "/v1/vector_stores/{store}"),
 )

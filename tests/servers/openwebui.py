@@ -34,11 +34,11 @@ def _upload(what: str, name: str, content: bytes, keep: str = "", **metadata: st
     )
 
 
-def _through(what: str, word: str) -> Probe:
+def _through(name: str, id_name: str) -> Probe:
     def is_over(body: Any) -> bool:
         return body["data"]["status"] in ("completed", "failed")
 
-    return Probe(what, "GET", f"{FILES}/{{{word}}}", until=is_over)
+    return Probe(name, "GET", f"{FILES}/{{{id_name}}}", until=is_over)
 
 
 def _search(what: str, words: str, base: str = "{base}") -> Probe:
@@ -50,7 +50,7 @@ def _to(what: str, path: str, body: Any, **more: Any) -> Probe:
     return Probe(what, "POST", path, json=body, **more)
 
 
-def _asked(model: str) -> dict[str, Any]:
+def _chat_request(model: str) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "what is a folder"}]}
 
 
@@ -83,9 +83,9 @@ PROBES: Sequence[Probe] = (
     Probe("files beyond", "GET", f"{KB}/files?page=2&limit=100"),
     _to("folders", f"{KB}/sync/diff", {"manifest": []}),
     _search("search", "folder"),
-    _to("answer", "/api/chat/completions", _asked("{model}")),
-    _to("answer in pieces", "/api/chat/completions", _asked("{model}") | {"stream": True}),
-    _to("unknown model", "/api/chat/completions", _asked("nobody-9")),
+    _to("answer", "/api/chat/completions", _chat_request("{model}")),
+    _to("answer in pieces", "/api/chat/completions", _chat_request("{model}") | {"stream": True}),
+    _to("unknown model", "/api/chat/completions", _chat_request("nobody-9")),
     _upload("upload the same", "copy.md", TEXT, "copy"),
     _through("refused", "copy"),
     _to("link the same", f"{KB}/file/add", {"file_id": "{copy}", "directory_id": None}),

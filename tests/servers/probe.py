@@ -84,72 +84,72 @@ def differences(probes: Iterable[Probe], ours: Side, theirs: Side) -> list[str]:
 class Judgement:
     """`unknown`: differences without a reason. `idle`: reasons without a difference."""
 
-    known: Sequence[str]
+    known_messages: Sequence[str]
     unknown: Sequence[str]
     idle: Sequence[str]
 
 
-def judge(found: Iterable[str], known: Mapping[str, str]) -> Judgement:
-    """`known`: a difference, or a pattern (`*`) up to its second colon → the reason."""
+def compare(differences: Iterable[str], reasons: Mapping[str, str]) -> Judgement:
+    """`reasons`: a difference, or a pattern (`*`) up to its second colon → the reason."""
     messages, unknown, used = [], [], set()
-    for one in found:
+    for one in differences:
         place = ":".join(one.split(":")[:2])
-        pattern = next((each for each in known if fnmatchcase(place, each)), None)
+        pattern = next((each for each in reasons if fnmatchcase(place, each)), None)
         if pattern is None:
             unknown.append(one)
         else:
             used.add(pattern)
-            messages.append(f"{one} ({known[pattern]})")
-    return Judgement(messages, unknown, [each for each in known if each not in used])
+            messages.append(f"{one} ({reasons[pattern]})")
+    return Judgement(messages, unknown, [each for each in reasons if each not in used])
 
 
-def shape(answer: httpx.Response) -> dict[str, str]:
+def shape(response: httpx.Response) -> dict[str, str]:
     """Return place → type: `status` → `200`, `body` → `object`, `body.data[].id` → `string`.
 
     The types of a list's elements are joined: `null or string`. A key that only some have is `… or nothing`.
     An empty list differs from one with elements.
     """
-    result = {"status": {str(answer.status_code)}}
-    kind = answer.headers.get("content-type", "none").partition(";")[0]
+    result = {"status": {str(response.status_code)}}
+    kind = response.headers.get("content-type", "none").partition(";")[0]
     if kind != "application/json":
-        return {**_written(result), "body": kind}
-    _look(answer.json(), "body", result)
-    return _written(result)
+        return {**_join_types(result), "body": kind}
+    _collect_types(response.json(), "body", result)
+    return _join_types(result)
 
 
-def _look(value: Any, place: str, found: dict[str, set[str]]) -> None:
+def _collect_types(value: Any, place: str, types: dict[str, set[str]]) -> None:
     match value:
         case dict():
-            found.setdefault(place, set()).add("object")
+            types.setdefault(place, set()).add("object")
             for key, each in value.items():
-                _look(each, f"{place}.{key}", found)
+                _collect_types(each, f"{place}.{key}", types)
         case list():
-            found.setdefault(place, set()).add("list" if value else "empty list")
+            types.setdefault(place, set()).add("list" if value else "empty list")
             shapes: list[dict[str, set[str]]] = [{} for _ in value]
             for each, one in zip(value, shapes, strict=True):
-                _look(each, f"{place}[]", one)
+                _collect_types(each, f"{place}[]", one)
             for inner in {name for one in shapes for name in one}:
                 sets = [one.get(inner, {"nothing"}) for one in shapes]
-                found.setdefault(inner, set()).update(*sets)
+                types.setdefault(inner, set()).update(*sets)
         case _:
-            found.setdefault(place, set()).add(_TYPES[type(value)])
+            types.setdefault(place, set()).add(_TYPES[type(value)])
 
 
 _TYPES = {str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 
 
-def _written(found: Mapping[str, set[str]]) -> dict[str, str]:
+def _join_types(found: Mapping[str, set[str]]) -> dict[str, str]:
     return {place: " or ".join(sorted(types)) for place, types in found.items()}
 
 
 # ---- requests
 
 
-def _ask(probe: Probe, side: Side, kept: dict[str, str]) -> httpx.Response:
-    """Return the response after as many tries as `until` needs; `kept` gets the values to keep."""
+def _ask(probe: Probe, side: Side, values: dict[str, str]) -> httpx.Response:
+    """Return the response after as many tries as `until` needs; `values` gets the values to keep."""
     pause, waited = 0.2, 0.0
     while True:
-        answer = _send(probe, side, kept)
+        answer = _send(probe, side, values)
         if probe.until is None or (answer.is_success and probe.until(answer.json())):
             break
         assert waited < LONGEST, f"{probe.name}: after {waited:.0f} s still {answer.text[:500]}"
@@ -159,33 +159,33 @@ def _ask(probe: Probe, side: Side, kept: dict[str, str]) -> httpx.Response:
         value = answer.json()
         for key in place.split("."):
             value = value[int(key) if isinstance(value, list) else key]
-        kept[word] = str(value)
+        values[word] = str(value)
     return answer
 
 
-def _send(probe: Probe, side: Side, kept: Mapping[str, str]) -> httpx.Response:
-    def filled(value: Any) -> Any:
+def _send(probe: Probe, side: Side, values: Mapping[str, str]) -> httpx.Response:
+    def fill(value: Any) -> Any:
         match value:
             case str():
-                return re.sub(r"\{(\w+)\}", lambda found: kept.get(found[1], found[0]), value)
+                return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), value)
             case dict():
-                return {filled(key): filled(each) for key, each in value.items()}
+                return {fill(key): fill(each) for key, each in value.items()}
             case list():
-                return [filled(each) for each in value]
+                return [fill(each) for each in value]
         return value
 
     headers = {
-        name: filled(each) for name, each in {**side.headers, **probe.headers}.items() if each is not None
+        name: fill(each) for name, each in {**side.headers, **probe.headers}.items() if each is not None
     }
     content: dict[str, Any] = {}
     if probe.file is not None:
         name, data, kind = probe.file
-        content = {"files": {probe.file_field: (filled(name), data, kind)}, "data": filled(dict(probe.form))}
+        content = {"files": {probe.file_field: (fill(name), data, kind)}, "data": fill(dict(probe.form))}
     elif probe.form:
-        content = {"data": filled(dict(probe.form))}
+        content = {"data": fill(dict(probe.form))}
     elif probe.json is not None:
-        content = {"content": json.dumps(filled(probe.json)), "headers": {"content-type": "application/json"}}
+        content = {"content": json.dumps(fill(probe.json)), "headers": {"content-type": "application/json"}}
     headers |= content.pop("headers", {})
     # Use a new connection each time: some servers reset one on which they returned an error.
     with httpx.Client(timeout=LONGEST_REPLY, trust_env=False) as client:
-        return client.request(probe.method, side.base_url + filled(probe.path), headers=headers, **content)
+        return client.request(probe.method, side.base_url + fill(probe.path), headers=headers, **content)

@@ -115,11 +115,11 @@ def uv() -> str:
     """Return the program, installed by pip if it is missing. Raises `NotInstalled`."""
     own = HOME / "uv" / "bin" / "uv"
     for program in (shutil.which("uv"), str(own)):
-        if program is not None and _says(program, "--version"):
+        if program is not None and _works(program, "--version"):
             return program
     # In an environment without pip, use the pip of the Python that created it.
     pythons = (sys.executable, getattr(sys, "_base_executable", sys.executable))
-    python = next((one for one in pythons if _says(one, "-m", "pip", "--version")), sys.executable)
+    python = next((one for one in pythons if _works(one, "-m", "pip", "--version")), sys.executable)
     words = (
         "-m",
         "pip",
@@ -140,12 +140,12 @@ def _python(versions: Sequence[str]) -> str:
         name = f"python{version}"
         kept = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/{name}"))
         for program in (shutil.which(name), *map(str, reversed(kept))):
-            if program is not None and _says(program, "--version"):
+            if program is not None and _works(program, "--version"):
                 return program
     return versions[0]
 
 
-def _says(*words: str) -> bool:
+def _works(*words: str) -> bool:
     """Return whether the program exists and works; a name on PATH may be a wrapper that only reports an
     error.
     """

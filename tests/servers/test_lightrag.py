@@ -21,14 +21,14 @@ from kbsync_standin.lightrag import application
 from tests.cli.place import Place
 from tests.conformance.variants import LightragSuite
 from tests.servers.lightrag import KNOWN, PROBES
-from tests.servers.probe import Side, differences, judge, stand_in
+from tests.servers.probe import Side, compare, differences, stand_in
 from tests.servers.world import RealWorld, live
 from tests.targets.blocks import around, block
 
 
-def cleared(there: dict[str, Any]) -> None:
+def cleared(server: dict[str, Any]) -> None:
     """Delete all documents: the server has only one base, which can't be recreated."""
-    with httpx.Client(base_url=there["base_url"], headers={"x-api-key": there["api_key"]}) as client:
+    with httpx.Client(base_url=server["base_url"], headers={"x-api-key": server["api_key"]}) as client:
         for _ in range(600):
             answer = client.request("DELETE", "/documents").json()
             counts = client.get("/documents/status_counts").json()["status_counts"]
@@ -48,11 +48,11 @@ class LightragRealWorld(RealWorld):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        cleared(self.given)
+        cleared(self.server)
         yield
 
     async def open(self) -> Target:
-        place = {name: self.given[name] for name in ("base_url", "api_key")}
+        place = {name: self.server[name] for name in ("base_url", "api_key")}
         return LightragTarget(block(LightragTargetConfig, **place), around())
 
     def spoiled(self, path: str) -> bytes:
@@ -61,11 +61,11 @@ class LightragRealWorld(RealWorld):
 
 class TestLightragServer(LightragSuite):
     @pytest.fixture(autouse=True)
-    def _given(self, servers: dict[str, Any]) -> None:
-        self.given = servers["lightrag"]
+    def _set_server(self, servers: dict[str, Any]) -> None:
+        self.server = servers["lightrag"]
 
     def make_world(self, place: Path) -> LightragRealWorld:
-        return LightragRealWorld(self.given)
+        return LightragRealWorld(self.server)
 
 
 def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
@@ -74,8 +74,8 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
     headers = {"x-api-key": there["api_key"]}
     real = Side(there["base_url"], headers)
     with stand_in(application(there["api_key"], 1, (1.0, 1.0)), headers) as ours:
-        verdict = judge(differences(PROBES, ours, real), KNOWN)
-    for one in verdict.known:
+        verdict = compare(differences(PROBES, ours, real), KNOWN)
+    for one in verdict.known_messages:
         record_property("difference", one)
     assert verdict.unknown == []
     assert verdict.idle == []
@@ -109,6 +109,6 @@ def test_file_renamed_during_a_lost_state_is_found_by_its_new_name(
     (place.docs / "avocet.md").rename(place.docs / "a long-legged bird.md")
     place.once()
     assert place.status()["documents"]["ready"] == 2
-    assert place.found("avocet")[0].endswith("a long-legged bird.md")
+    assert place.search("avocet")[0].endswith("a long-legged bird.md")
     verification = place.run("verify", "--json")
     assert verification.code == 0, verification.out

@@ -14,7 +14,7 @@ from tests.cli.place import LONGEST, Place
 from tests.mcp.test_http import serving
 from tests.ports import free_address
 from tests.servers.mcp import KNOWN, PASSED, of_node
-from tests.servers.probe import judge
+from tests.servers.probe import compare
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_mcp_conformance_test_over_http_passes(
         ]
         wrong += [f"{scenario}: {one['id']}: {one.get('errorMessage', one['status'])}" for one in matching]
         passed |= set() if matching else {scenario}
-    verdict = judge(wrong, KNOWN)
-    for one in verdict.known:
+    verdict = compare(wrong, KNOWN)
+    for one in verdict.known_messages:
         record_property("difference", one)
     assert passed == PASSED, completed.stdout + completed.stderr
     assert verdict.unknown == [] and verdict.idle == []

@@ -20,7 +20,7 @@ from tests.conformance.variants import SharedTextsSuite
 from tests.conformance.world import SuiteWorld, texts
 from tests.servers import models
 from tests.servers.openai import KEY, KNOWN, PROBES
-from tests.servers.probe import Side, differences, judge, stand_in
+from tests.servers.probe import Side, compare, differences, stand_in
 from tests.servers.world import RealWorld, live
 from tests.targets.blocks import around, block
 
@@ -37,13 +37,13 @@ class OgxWorld(RealWorld):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        self.base = made_store(self.given)
+        self.base = made_store(self.server)
         self.models.clear()
         yield
         self.models.clear()
 
     async def open(self) -> Target:
-        place = {"base_url": self.given["base_url"], "api_key": self.given["api_key"]}
+        place = {"base_url": self.server["base_url"], "api_key": self.server["api_key"]}
         config = block(
             OpenaiTargetConfig, **place, vector_store_id=self.base, max_bytes=3_000_000, concurrency=16
         )
@@ -55,35 +55,35 @@ class OgxWorld(RealWorld):
 
     async def recreate(self) -> None:
         await self.target.aclose()
-        _ask(self.given, "DELETE", f"/vector_stores/{self.base}")
-        self.base = made_store(self.given)
+        _ask(self.server, "DELETE", f"/vector_stores/{self.base}")
+        self.base = made_store(self.server)
         self.target = await self.open()
 
 
-def made_store(given: Mapping[str, Any]) -> str:
-    return str(_ask(given, "POST", "/vector_stores", json={"name": "tests"})["id"])
+def made_store(server: Mapping[str, Any]) -> str:
+    return str(_ask(server, "POST", "/vector_stores", json={"name": "tests"})["id"])
 
 
-def _ask(given: Mapping[str, Any], method: str, path: str, **content: Any) -> dict[str, Any]:
-    headers = {"authorization": f"Bearer {given['api_key']}"}
+def _ask(server: Mapping[str, Any], method: str, path: str, **content: Any) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {server['api_key']}"}
     with httpx.Client(trust_env=False, timeout=30.0) as client:
-        answer = client.request(method, given["base_url"] + path, headers=headers, **content)
+        answer = client.request(method, server["base_url"] + path, headers=headers, **content)
     return dict(answer.raise_for_status().json())
 
 
 class TestOgxItself(SharedTextsSuite):
     @pytest.fixture(autouse=True)
-    def _there(self, servers: dict[str, Any]) -> None:
-        self.given = servers["openai"]
+    def _set_server(self, servers: dict[str, Any]) -> None:
+        self.server = servers["openai"]
 
     def make_world(self, place: Path) -> OgxWorld:
-        return OgxWorld(self.given)
+        return OgxWorld(self.server)
 
     async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(
         self, world: SuiteWorld
     ) -> None:
         [text] = texts(["kestrel"])
-        given, store = self.given, cast("OgxWorld", world).base
+        given, store = self.server, cast("OgxWorld", world).base
         part = {"file": ("theirs.md", text.encode())}
         theirs = _ask(given, "POST", "/files", files=part, data={"purpose": "assistants"})["id"]
         own = {"file_id": theirs, "attributes": {"team": "support"}}
@@ -103,8 +103,8 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
     headers = {"authorization": f"Bearer {KEY}"}
     real = Side(there["base_url"].removesuffix("/v1"), headers, {"model": OgxWorld.chat_model})
     with stand_in(ours, headers, {"model": "some-model"}) as side:
-        verdict = judge(differences(PROBES, side, real), KNOWN)
-    for one in verdict.known:
+        verdict = compare(differences(PROBES, side, real), KNOWN)
+    for one in verdict.known_messages:
         record_property("difference", one)
     assert verdict.unknown == [] and verdict.idle == []
 

@@ -26,7 +26,7 @@ from tests.conformance.suite import TargetSuite
 from tests.docs.pages import ROOT
 from tests.servers import models
 from tests.servers.openwebui import KNOWN, PROBES, start
-from tests.servers.probe import Side, differences, judge, stand_in
+from tests.servers.probe import Side, compare, differences, stand_in
 from tests.servers.world import ModelOrders, RealWorld, live
 from tests.targets.blocks import around, block
 
@@ -42,7 +42,7 @@ class OpenWebuiServer(RealWorld):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        self.base = made_base(self.given)
+        self.base = made_base(self.server)
         yield
         self.models.clear()
 
@@ -51,42 +51,42 @@ class OpenWebuiServer(RealWorld):
 
     async def open(self) -> Target:
         # With four uploads at a time, its SQLite refuses one in a hundred, with an unsure outcome.
-        settings = {**place_of(self.given, self.base), "concurrency": 1}
+        settings = {**place_of(self.server, self.base), "concurrency": 1}
         return OpenWebuiTarget(block(OpenWebuiTargetConfig, **settings), around())
 
     def spoiled(self, path: str) -> bytes:
         self.models.give(fail_if="unspeakable")
         return b"About unspeakable things"
 
-    def cure(self) -> None:
+    def end_fault(self) -> None:
         self.models.clear()
 
     async def recreate(self) -> None:
         await self.target.aclose()
-        self.base = made_base(self.given)
+        self.base = made_base(self.server)
         self.target = await self.open()
 
 
-def made_base(given: Mapping[str, Any]) -> str:
+def made_base(server: Mapping[str, Any]) -> str:
     """The id of a new, empty knowledge base."""
-    headers = {"authorization": f"Bearer {given['api_key']}"}
+    headers = {"authorization": f"Bearer {server['api_key']}"}
     wanted = {"name": "docs", "description": "of a test"}
-    created = httpx.post(f"{given['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
+    created = httpx.post(f"{server['base_url']}/api/v1/knowledge/create", json=wanted, headers=headers)
     return str(created.raise_for_status().json()["id"])
 
 
-def place_of(given: Mapping[str, Any], base: str) -> dict[str, Any]:
+def place_of(server: Mapping[str, Any], base: str) -> dict[str, Any]:
     """The keys of a config block."""
-    return {"base_url": given["base_url"], "api_key": given["api_key"], "knowledge_id": base}
+    return {"base_url": server["base_url"], "api_key": server["api_key"], "knowledge_id": base}
 
 
 class TestOpenWebuiServer(TargetSuite):
     @pytest.fixture(autouse=True)
-    def _given(self, servers: dict[str, Any]) -> None:
-        self.given = servers["openwebui"]
+    def _set_server(self, servers: dict[str, Any]) -> None:
+        self.server = servers["openwebui"]
 
     def make_world(self, place: Path) -> OpenWebuiServer:
-        return OpenWebuiServer(self.given)
+        return OpenWebuiServer(self.server)
 
 
 def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_property: Any) -> None:
@@ -94,8 +94,8 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
     headers = {"authorization": f"Bearer {settings['api_key']}"}
     real = Side(settings["base_url"], headers, {"model": models.CHAT})
     with stand_in(application(settings["api_key"], 1, (0.5, 1.0)), headers, {"model": "some-model"}) as ours:
-        verdict = judge(differences(PROBES, ours, real), KNOWN)
-    for one in verdict.known:
+        verdict = compare(differences(PROBES, ours, real), KNOWN)
+    for one in verdict.known_messages:
         record_property("difference", one)
     assert verdict.unknown == []
     assert verdict.idle == []
@@ -177,10 +177,10 @@ def test_copy_being_indexed_during_a_kill_has_its_passages_once(
         assert {hit["path"] for hit in hits} == {"first.md", "failed.md", "completed.md"}
 
 
-def being_indexed(given: Mapping[str, Any], name: str, status: str) -> list[str]:
+def being_indexed(server: Mapping[str, Any], name: str, status: str) -> list[str]:
     """Return the ids of files in this status whose text is no longer that of the file."""
-    headers, wanted = {"authorization": f"Bearer {given['api_key']}"}, {"filename": name, "content": "true"}
-    rows = httpx.get(f"{given['base_url']}/api/v1/files/user/search", params=wanted, headers=headers)
+    headers, wanted = {"authorization": f"Bearer {server['api_key']}"}, {"filename": name, "content": "true"}
+    rows = httpx.get(f"{server['base_url']}/api/v1/files/user/search", params=wanted, headers=headers)
     return [
         row["id"]
         for row in rows.raise_for_status().json()

@@ -22,10 +22,10 @@ class RealWorld(SuiteWorld):
     large_bytes = 200_017
     longest_pause = 0.2
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, server: Mapping[str, Any]) -> None:
         super().__init__()
-        self.given = given
-        self.models = ModelOrders(given["models_url"])
+        self.server = server
+        self.models = ModelOrders(server["models_url"])
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(min(seconds, self.longest_pause))
@@ -75,18 +75,18 @@ def live(place: Place, target: Mapping[str, Any]) -> None:
     (place.docs / "birds" / "curlew.md").rename(place.docs / "curlew, moved.md")
     place.once()
     _is_mirrored(place)
-    assert _found(place, "bittern") == []
+    assert _find(place, "bittern") == []
 
     for word in LATER:
         place.write(f"{word}.md", _text(word))
     place.write("birds/dunlin.md", _text("dotterel"))
     process = place.start("--once")
 
-    def begun() -> bool:
+    def is_begun() -> bool:
         documents = place.status()["documents"]
         return bool(documents["indexing"] or documents["ready"] > len(WORDS) - 1)
 
-    eventually(begun)
+    eventually(is_begun)
     process.kill()
     process.wait()
     assert place.status()["documents"]["ready"] < len(WORDS) - 1 + len(LATER), "killed too late"
@@ -96,8 +96,8 @@ def live(place: Place, target: Mapping[str, Any]) -> None:
     assert place.once()["uploaded"] == 0
 
 
-def _text(word: str) -> str:
-    return f"# The {word}\n\nThis page tells all that is known of the {word} and of no other bird.\n"
+def _text(bird: str) -> str:
+    return f"# The {bird}\n\nThis page tells all that is known of the {bird} and of no other bird.\n"
 
 
 def _is_mirrored(place: Place) -> None:
@@ -106,10 +106,10 @@ def _is_mirrored(place: Place) -> None:
     assert verification.code == 0, verification.out
     for file in place.docs.rglob("*.md"):
         word = file.read_text().split()[2]
-        assert _found(place, word) == [str(file.relative_to(place.docs))]
+        assert _find(place, word) == [str(file.relative_to(place.docs))]
 
 
-def _found(place: Place, word: str) -> list[str]:
+def _find(place: Place, bird: str) -> list[str]:
     """Return the paths of documents with the word in their passages."""
-    hits = place.run("search", "--json", "-k", "50", word).json["hits"]
-    return [hit["path"] for hit in hits if any(word in passage["text"] for passage in hit["passages"])]
+    hits = place.run("search", "--json", "-k", "50", bird).json["hits"]
+    return [hit["path"] for hit in hits if any(bird in passage["text"] for passage in hit["passages"])]

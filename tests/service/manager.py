@@ -15,7 +15,7 @@ class Manager:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.heard: list[str] = []
+        self.messages: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
 
@@ -24,7 +24,7 @@ class Manager:
         self._socket.settimeout(PATIENCE)
         while True:
             words = self._socket.recv(4096).decode().split("\n")
-            self.heard += words
+            self.messages += words
             for word in words:
                 if word.startswith(beginning):
                     return word
@@ -34,9 +34,9 @@ class Manager:
         self._socket.setblocking(False)
         try:
             while True:
-                self.heard += self._socket.recv(4096).decode().split("\n")
+                self.messages += self._socket.recv(4096).decode().split("\n")
         except BlockingIOError:
-            return self.heard
+            return self.messages
 
     def close(self) -> None:
         self._socket.close()

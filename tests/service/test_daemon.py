@@ -80,9 +80,9 @@ def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: p
     ]
 
 
-def started(driver: ModuleType, place: Place, **more: str) -> subprocess.Popen[bytes]:
+def start_daemon(driver: ModuleType, place: Place, **variables: str) -> subprocess.Popen[bytes]:
     """Start a daemon with a prepared driver."""
-    env = {"HOME": str(place.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **more}
+    env = {"HOME": str(place.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **variables}
     assert driver.__file__ is not None
     command = [sys.executable, driver.__file__, "--log-format", "json"]
     return subprocess.Popen(command, cwd=place.root, env=env, stderr=subprocess.PIPE)
@@ -93,7 +93,7 @@ def started(driver: ModuleType, place: Place, **more: str) -> subprocess.Popen[b
 def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
     place = Place(tmp_path)
     place.configure()
-    process = started(early, place, MOMENT=moment)
+    process = start_daemon(early, place, MOMENT=moment)
     _, err = process.communicate(timeout=PATIENCE)
     lines = [json.loads(line) for line in err.splitlines()]
     assert process.returncode == 0
@@ -107,7 +107,7 @@ def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
 def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.configure()
-    process = started(stuck, place)
+    process = start_daemon(stuck, place)
     try:
         assert process.stderr is not None
         while json.loads(process.stderr.readline())["event"] != "watch.started":
@@ -122,15 +122,15 @@ def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
 
 
 @long
-@pytest.mark.parametrize("trouble", ["slow", "full"])
-def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, trouble: str) -> None:
+@pytest.mark.parametrize("problem", ["slow", "full"])
+def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, problem: str) -> None:
     """The start is cancelled because the config changed, or because the state can't be written for a
     moment.
     """
     place = Place(tmp_path)
     place.write("a.md", "alpha")
     config = place.configure()
-    process = started(held_up, place, TROUBLE=trouble)
+    process = start_daemon(held_up, place, TROUBLE=problem)
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -140,7 +140,7 @@ def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, trouble:
                 process.send_signal(signal.SIGHUP)
             if event == "document.ready":
                 break
-        assert place.found("alpha") == ["a.md"]
+        assert place.search("alpha") == ["a.md"]
     finally:
         process.kill()
         process.communicate()

@@ -34,11 +34,11 @@ class RecordingManager(ServiceManager):
         self.words: list[tuple[float, str]] = []
         self._clock = clock
 
-    def tell(self, *words: str, patience: float = 0.0) -> None:
+    def send(self, *words: str, patience: float = 0.0) -> None:
         self.words += [(self._clock.steady(), word) for word in words]
 
-    def times(self, word: str) -> list[float]:
-        return [at for at, said in self.words if said.startswith(word)]
+    def times(self, message: str) -> list[float]:
+        return [at for at, sent in self.words if sent.startswith(message)]
 
 
 @asynccontextmanager
@@ -111,8 +111,8 @@ def store(tmp_path: Path) -> StateStore:
     return StateStore(tmp_path / "state.db")
 
 
-async def until_heard(reports: ServiceReports, word: str) -> None:
-    while not manager_of(reports).times(word):
+async def until_heard(reports: ServiceReports, message: str) -> None:
+    while not manager_of(reports).times(message):
         await asyncio.sleep(0)
 
 

@@ -17,7 +17,7 @@ def test_message_is_sent_in_one_datagram(tmp_path: Path) -> None:
         notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
         notifier.tell("RELOADING=1", "MONOTONIC_USEC=5")
         assert manager.until("RELOADING") == "RELOADING=1"
-        assert manager.heard == ["RELOADING=1", "MONOTONIC_USEC=5"]
+        assert manager.messages == ["RELOADING=1", "MONOTONIC_USEC=5"]
         notifier.close()
         notifier.tell("READY=1")
         assert manager.so_far() == ["RELOADING=1", "MONOTONIC_USEC=5"]

@@ -35,9 +35,9 @@ def settings(app: Any, url: str, *, base: str = "", key: str = KEY) -> dict[str,
     return {"type": app.name, "base_url": url + app.api, "api_key": key, **base_id}
 
 
-def config(app: Any, url: str, *, base: str = "", key: str = KEY, **more: Any) -> Any:
-    """Return the config block. `more`: other settings, including those of `vectorization`."""
-    return block(TARGETS[app.name], **settings(app, url, base=base, key=key), **more)
+def config(app: Any, url: str, *, base: str = "", key: str = KEY, **options: Any) -> Any:
+    """Return the config block. `options`: other settings, including those of `vectorization`."""
+    return block(TARGETS[app.name], **settings(app, url, base=base, key=key), **options)
 
 
 def client(service: str) -> Any:

@@ -58,12 +58,12 @@ class DifyBench(ZhipuBench):
             fails = bool(document.error or document.hidden) or document.ready_at is None
             self.on_change(Change(entry["effect"], self.path_in(document.sent_name), text, fails))
 
-    def own(self, document: DifyDocument) -> OwnDocument:
+    def describe(self, document: DifyDocument) -> OwnDocument:
         path = self.path_in(document.sent_name)
         is_found = document.is_searchable(self.world.app.clock.now())
-        shown = (path, document.content.decode()) if is_found else None
+        search_result = (path, document.content.decode()) if is_found else None
         return OwnDocument(
-            document.id, document.sent_name, path, document.sha256, shown, bool(document.error)
+            document.id, document.sent_name, path, document.sha256, search_result, bool(document.error)
         )
 
     def fail_once(self, path: str) -> None:

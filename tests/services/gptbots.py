@@ -96,21 +96,21 @@ class GptbotsBench(ZhipuBench):
 
     def ours(self) -> list[OwnDocument]:
         alive = self.world.app.present()
-        return [self.own(document) for document in alive if document.id not in self.world.foreign]
+        return [self.describe(document) for document in alive if document.id not in self.world.foreign]
 
-    def own(self, document: BotDocument) -> OwnDocument:
+    def describe(self, document: BotDocument) -> OwnDocument:
         document.catch_up(self.world.app.clock.now())
         latest, serving = document.coming or document.serving, document.serving
-        shown = serving and (self._path_in(serving.source_url), serving.content.decode())
+        search_result = serving and (self._path_in(serving.source_url), serving.content.decode())
         return OwnDocument(
             document.id,
             document.name,
             self._path_in(document.source_url),
             latest.sha256 if latest else "",
-            shown,
+            search_result,
         )
 
-    def sent(self) -> list[tuple[str, str]]:
+    def uploads(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
         return [
             (effect["name"], effect["sha256"])

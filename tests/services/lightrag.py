@@ -63,14 +63,16 @@ class LightragBench(ZhipuBench):
             fails = document is not None and (bool(document.error) or document.ready_at is None)
             self.on_change(Change(entry["effect"], self.path_in(entry["name"]), text, fails))
 
-    def own(self, document: LightragDocument) -> OwnDocument:
+    def describe(self, document: LightragDocument) -> OwnDocument:
         status, path = document.status(self.world.app.clock.now()), self.path_in(document.name)
-        shown = (path, document.text) if status == "processed" else None
-        return OwnDocument(document.id, document.name, path, document.sha256, shown, status == "failed")
+        search_result = (path, document.text) if status == "processed" else None
+        return OwnDocument(
+            document.id, document.name, path, document.sha256, search_result, status == "failed"
+        )
 
-    def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
+    def add_foreign(self, name: str, text: str = STRANGE, **fields: Any) -> str:
         """Add a document under a name without our tag: names are ids, and a tagged one would be ours."""
-        return super().add_foreign(f"their-{name}", text, **more)
+        return super().add_foreign(f"their-{name}", text, **fields)
 
     def fail_once(self, path: str) -> None:
         self.world.play("fails", op="upload", match=f"{path.removesuffix('.md').replace('/', '__')}*")

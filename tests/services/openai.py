@@ -82,20 +82,20 @@ class OpenaiBench(ZhipuBench):
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
-            effect, attached = entry["effect"], self._seen.get(entry["id"])
+            effect, attached = entry["effect"], self._attached.get(entry["id"])
             if entry["id"] in self.world.foreign and effect in ("detached", "attached-deleted", "renamed"):
                 self._touched.append(f"a file of somebody else's: {effect} {entry['name']}")
             if effect == "attached":
-                attached = self._seen[entry["id"]] = self.world.app.bases[HOME_ID].files[entry["id"]]
+                attached = self._attached[entry["id"]] = self.world.app.bases[HOME_ID].files[entry["id"]]
                 text = attached.file.content.decode()
                 fails = bool(attached.error) or attached.ready_at is None
                 self.on_change(Change("stored", self._path_in(attached), text, fails))
             elif attached is not None and effect in ("detached", "renamed"):
-                word = "deleted" if effect == "detached" else effect
-                self.on_change(Change(word, self._path_in(attached)))
+                change = "deleted" if effect == "detached" else effect
+                self.on_change(Change(change, self._path_in(attached)))
 
     def __init__(self, world: OpenaiWorld) -> None:
-        self._seen: dict[str, Attached] = {}
+        self._attached: dict[str, Attached] = {}
         super().__init__(world)
 
     def _path_in(self, attached: Attached) -> str:
@@ -109,12 +109,14 @@ class OpenaiBench(ZhipuBench):
     def ours(self) -> list[OwnDocument]:
         store = self.world.app.bases[HOME_ID]
         return [
-            self.own(attached) for attached in store.files.values() if attached.id not in self.world.foreign
+            self.describe(attached)
+            for attached in store.files.values()
+            if attached.id not in self.world.foreign
         ]
 
-    def own(self, attached: Attached) -> OwnDocument:
+    def describe(self, attached: Attached) -> OwnDocument:
         status, path = attached.status(self.world.app.clock.now()), self._path_in(attached)
-        shown = (path, attached.file.content.decode()) if status == "completed" else None
+        search_result = (path, attached.file.content.decode()) if status == "completed" else None
         mark = mark_in({"attributes": attached.attributes})
         recipe = "" if mark is None else mark.recipe
         return OwnDocument(
@@ -122,12 +124,12 @@ class OpenaiBench(ZhipuBench):
             attached.file.sent_name,
             path,
             attached.file.sha256,
-            shown,
+            search_result,
             status == "failed",
             recipe,
         )
 
-    def sent(self) -> list[tuple[str, str]]:
+    def uploads(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
         return [(effect["name"], effect["sha256"]) for effect in journal if effect["effect"] == "attached"]
 

@@ -24,8 +24,8 @@ class OpenWebuiWorld(RemoteWorld):
 
     def documents(self) -> list[dict[str, Any]]:
         """Return the files in the base and those being added."""
-        there = [file for file in self.app.snapshot()["documents"] if not file["deleted"]]
-        return [file for file in there if file["linked"] or file["status"] in ("pending", "processing")]
+        existing = [file for file in self.app.snapshot()["documents"] if not file["deleted"]]
+        return [file for file in existing if file["linked"] or file["status"] in ("pending", "processing")]
 
     def path_of(self, document: dict[str, Any]) -> str | None:
         prefix, path = self.settings.prefix, str(document["path"])
@@ -107,12 +107,12 @@ class OpenWebuiBench(ZhipuBench):
         self._moving: dict[str, str] = {}
         super().__init__(world)
 
-    def _answered(self, request: Request, fault: Fault | None) -> Response:
+    def _observe_answer(self, request: Request, fault: Fault | None) -> Response:
         """Continue the work of a killed client without it."""
         guillotine, op = self.world.guillotine, self.world.app.op(request)
         if op in ("update", "link") and not fault and guillotine is not None and guillotine.falls_next:
             fault = Fault("goes-on", args={"seconds": 10})
-        return super()._answered(request, fault)
+        return super()._observe_answer(request, fault)
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
@@ -150,24 +150,24 @@ class OpenWebuiBench(ZhipuBench):
 
     def ours(self) -> list[OwnDocument]:
         self.world.app.catch_up()
-        there = [
+        files = [
             file
             for file in self.world.app.present()
             if not file.is_foreign and (file.folder or file.status in ("pending", "processing"))
         ]
-        return [self.own(file) for file in there]
+        return [self.describe(file) for file in files]
 
-    def own(self, file: File) -> OwnDocument:
+    def describe(self, file: File) -> OwnDocument:
         bases = [self.world.app.bases[key] for key in file.folder]
         is_found = any(chunk.file == file.id for base in bases for chunk in base.chunks)
         path = self._path_of(file)
-        shown = (self._moving.get(file.id, path), file.content.decode()) if is_found else None
-        return OwnDocument(file.id, file.name, path, file.sha256, shown)
+        search_result = (self._moving.get(file.id, path), file.content.decode()) if is_found else None
+        return OwnDocument(file.id, file.name, path, file.sha256, search_result)
 
     def documents(self) -> dict[str, list[str]]:
         return self.world.bytes_by_path()
 
-    def sent(self) -> list[tuple[str, str]]:
+    def uploads(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
         files = self.world.app.documents
         return [

@@ -67,13 +67,13 @@ class RagflowBench(ZhipuBench):
 
     def ours(self) -> list[OwnDocument]:
         self.world.app.catch_up()
-        there = self.world.app.documents_of(self.world.config().dataset_id)
-        return [self.own(document) for document in there if document.id not in self.world.foreign]
+        documents = self.world.app.documents_of(self.world.config().dataset_id)
+        return [self.describe(document) for document in documents if document.id not in self.world.foreign]
 
-    def own(self, document: RagflowDocument) -> OwnDocument:
+    def describe(self, document: RagflowDocument) -> OwnDocument:
         path = self.path_in(document.sent_name)
-        shown = (path, document.content.decode()) if document.is_searchable else None
-        return OwnDocument(document.id, document.sent_name, path, document.sha256, shown)
+        search_result = (path, document.content.decode()) if document.is_searchable else None
+        return OwnDocument(document.id, document.sent_name, path, document.sha256, search_result)
 
     def fail_once(self, path: str) -> None:
         """Let the document fail; parsing it again succeeds."""

@@ -23,7 +23,7 @@ class ServiceRow:
 
     bench: type[ZhipuBench]
     world: type[RemoteWorld]
-    served: type[ServedWorld]
+    served_world: type[ServedWorld]
     behaviours: Sequence[dict[str, Any]]
     oddities: Sequence[Fault]
     names: Sequence[str] = ("tagged",)

@@ -30,10 +30,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch, call: str, name: object, number: int
     """Let one of os's functions fail for `name`, or for "anything"."""
     real = getattr(os, call)
 
-    def failing(subject: Any, *rest: Any, **options: Any) -> Any:
+    def failing(subject: Any, *args: Any, **options: Any) -> Any:
         if name in (subject, "anything"):
             raise OSError(number, os.strerror(number))
-        return real(subject, *rest, **options)
+        return real(subject, *args, **options)
 
     monkeypatch.setattr(os, call, failing)
 
@@ -48,10 +48,10 @@ class Tree:
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, EntryRow]] = {}
         self.stored: dict[str, StoredFolder] = {}
-        self.asked: list[str] = []
+        self.read_paths: list[str] = []
 
     def rows(self, directory: str) -> set[EntryRow]:
-        self.asked.append(directory)
+        self.read_paths.append(directory)
         return set(self.entries.get(directory, {}).values())
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
@@ -76,21 +76,21 @@ class Tree:
                 self.entries.pop(path, None)
 
 
-def listed(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
+def listed(root: Path, tree: Tree, rules: Rules = RULES, **options: Any) -> dict[str, FolderListing]:
     """Return a scan's listings by path, without storing them."""
-    changes = list(Scan(root, tree, rules, **how))
+    changes = list(Scan(root, tree, rules, **options))
     assert len({listing.path for listing in changes}) == len(changes)
     return {listing.path: listing for listing in changes}
 
 
-def learnt(root: Path, tree: Tree, rules: Rules = RULES, **how: Any) -> dict[str, FolderListing]:
-    changes = listed(root, tree, rules, **how)
+def learnt(root: Path, tree: Tree, rules: Rules = RULES, **options: Any) -> dict[str, FolderListing]:
+    changes = listed(root, tree, rules, **options)
     for listing in changes.values():
         tree.learn(listing)
     return changes
 
 
-def known(root: Path, tree: Tree, *paths: str) -> None:
+def store_listings(root: Path, tree: Tree, *paths: str) -> None:
     """Store the scan's listings."""
     for path in paths:
         write(root, path)

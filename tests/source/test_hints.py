@@ -11,7 +11,7 @@ from tests.share import long
 FILE, TREE, GONE = HintKind.FILE, HintKind.TREE, HintKind.GONE_TREE
 
 
-def filled(*hints: Hint, most: int = 10_000) -> HintSet:
+def hint_set_of(*hints: Hint, most: int = 10_000) -> HintSet:
     hint_set = HintSet(most)
     for hint in hints:
         hint_set.add(hint)
@@ -19,7 +19,7 @@ def filled(*hints: Hint, most: int = 10_000) -> HintSet:
 
 
 def test_hints_come_oldest_first_and_once() -> None:
-    hints = filled(Hint("b", FILE), Hint("a", FILE), Hint("b", FILE), Hint("c", FILE))
+    hints = hint_set_of(Hint("b", FILE), Hint("a", FILE), Hint("b", FILE), Hint("c", FILE))
     assert hints.take(2) == [Hint("b", FILE), Hint("a", FILE)]
     assert hints.take(9) == [Hint("c", FILE)]
     assert hints.take(9) == []
@@ -27,7 +27,7 @@ def test_hints_come_oldest_first_and_once() -> None:
 
 @pytest.mark.parametrize("tree_first", [True, False])
 @pytest.mark.parametrize(
-    ("tree", "covered", "others"),
+    ("tree", "covered", "other_hints"),
     [
         (Hint("d", TREE), True, [Hint(path, FILE) for path in ("d", "d/a", "d/e/f/a")]),
         (Hint("d", TREE), True, [Hint("d/e", TREE)]),
@@ -42,15 +42,15 @@ def test_hints_come_oldest_first_and_once() -> None:
     ],
 )
 def test_tree_hint_covers_everything_below_it(
-    tree: Hint, covered: bool, others: list[Hint], tree_first: bool
+    tree: Hint, covered: bool, other_hints: list[Hint], tree_first: bool
 ) -> None:
-    for other in others:
-        hints = filled(*((tree, other) if tree_first else (other, tree)))
+    for other in other_hints:
+        hints = hint_set_of(*((tree, other) if tree_first else (other, tree)))
         assert set(hints.take(9)) == ({tree} if covered else {tree, other}), other
 
 
 def test_change_after_a_tree_hint_was_taken_is_not_covered() -> None:
-    hints = filled(Hint("d", TREE))
+    hints = hint_set_of(Hint("d", TREE))
     hints.take(1)
     for hint in (Hint("d/a", FILE), Hint("d", TREE)):
         hints.add(hint)
@@ -58,7 +58,7 @@ def test_change_after_a_tree_hint_was_taken_is_not_covered() -> None:
 
 
 def test_full_set_is_dropped_completely_and_reports_overflow() -> None:
-    hints = filled(*(Hint(f"p{n}", FILE) for n in range(10)), most=10)
+    hints = hint_set_of(*(Hint(f"p{n}", FILE) for n in range(10)), most=10)
     assert not hints.overflowed
     hints.add(Hint("p3", FILE))
     assert not hints.overflowed
@@ -73,7 +73,7 @@ PATHS = st.lists(st.sampled_from("abc"), max_size=3).map("/".join)
 @long
 @given(st.lists(st.builds(Hint, PATHS, st.sampled_from(HintKind)), max_size=60), st.integers(1, 20))
 def test_no_hint_is_lost_without_reporting_overflow(added: list[Hint], most: int) -> None:
-    hints = filled(*added, most=most)
+    hints = hint_set_of(*added, most=most)
     taken = hints.take(99)
     assert len(taken) <= most
     if hints.overflowed:

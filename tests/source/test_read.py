@@ -67,13 +67,13 @@ def append(file: Path) -> None:
         end.write(b"!")
 
 
-def during(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, at: int = 0) -> None:
-    """Make `change` right after read number `at`."""
+def during(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object], *, number: int = 0) -> None:
+    """Make `change` right after read `number`."""
     real, count = os.readv, iter(range(1_000_000))
 
     def read(fd: int, buffers: Any) -> int:
         got = real(fd, buffers)
-        if next(count) == at:
+        if next(count) == number:
             change()
         return got
 
@@ -172,11 +172,11 @@ def test_endlessly_growing_file_is_not_read_for_ever(root: Path, monkeypatch: py
     assert total == 2 * reader.PIECE + 1
 
 
-@pytest.mark.parametrize("thing", ["fifo", "symlink", "folder", "socket"])
-def test_replaced_file_is_not_read(root: Path, spool_dir: Path, thing: str) -> None:
+@pytest.mark.parametrize("kind", ["fifo", "symlink", "folder", "socket"])
+def test_replaced_file_is_not_read(root: Path, spool_dir: Path, kind: str) -> None:
     place = root / "docs/a.md"
     (root / "target.md").write_bytes(b"x")
-    match thing:
+    match kind:
         case "fifo":
             os.mkfifo(place)
         case "symlink":
@@ -232,7 +232,7 @@ def test_copied_bytes_are_the_hashed_ones_whatever_happens_to_the_file(
     file = root / "docs/a.md"
     file.write_bytes(content)
     expected = stamp(root, "docs/a.md")
-    with taken(copy_stable(root, "docs/a.md", spool_dir, hexed(content))) as body:
+    with spooled(copy_stable(root, "docs/a.md", spool_dir, hexed(content))) as body:
         file.write_bytes(b"something else")
         assert (body.size, body.digest, body.stamp) == (len(content), hexed(content), expected)
         with body.open() as one, body.open() as two:
@@ -241,7 +241,7 @@ def test_copied_bytes_are_the_hashed_ones_whatever_happens_to_the_file(
             assert one.read() == content[3:]
 
 
-def taken(outcome: object) -> Spooled:
+def spooled(outcome: object) -> Spooled:
     assert isinstance(outcome, Spooled), outcome
     return outcome
 
@@ -253,7 +253,7 @@ def test_copy_has_no_name_and_is_closed_once(
     (root / "a.md").write_bytes(LARGE)
     if not has_nameless_files:
         refuse(monkeypatch, "open", spool_dir, errno.EOPNOTSUPP)
-    body = taken(copy_stable(root, "a.md", spool_dir))
+    body = spooled(copy_stable(root, "a.md", spool_dir))
     assert os.listdir(spool_dir) == []
     with body.open() as stream:
         assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == 0o600
@@ -265,7 +265,7 @@ def test_copy_has_no_name_and_is_closed_once(
 @pytest.mark.parametrize("content", [b"", b"small", LARGE])
 def test_closed_copy_is_not_an_empty_one(root: Path, spool_dir: Path, content: bytes) -> None:
     (root / "a.md").write_bytes(content)
-    body = taken(copy_stable(root, "a.md", spool_dir))
+    body = spooled(copy_stable(root, "a.md", spool_dir))
     body.close()
     with pytest.raises(ValueError, match=r"copy .* was closed"):
         body.open()
@@ -283,7 +283,7 @@ def test_short_write_to_the_spool_loses_nothing(
     (root / "a.md").write_bytes(LARGE)
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, piece: real(fd, piece[:100_000]))
-    with taken(copy_stable(root, "a.md", spool_dir)) as body, body.open() as stream:
+    with spooled(copy_stable(root, "a.md", spool_dir)) as body, body.open() as stream:
         assert stream.read() == LARGE
 
 
@@ -301,7 +301,7 @@ class Writer:
 
 
 @pytest.mark.parametrize(
-    ("sample", "then", "pauses"),
+    ("sample", "content", "pauses"),
     [
         (None, b"one\n", [0.25]),  # it doesn't change between two reads
         (None, b"one\ntwo\n", [0.25]),  # it only grows
@@ -309,14 +309,14 @@ class Writer:
     ],
 )
 def test_briefly_stable_or_only_growing_file_is_accepted(
-    root: Path, spool_dir: Path, sample: Sample | None, then: bytes, pauses: list[float]
+    root: Path, spool_dir: Path, sample: Sample | None, content: bytes, pauses: list[float]
 ) -> None:
     file = root / "a.log"
     file.write_bytes(b"one\n")
-    pause = Writer(lambda: file.write_bytes(then))
-    with taken(copy_growing(root, "a.log", spool_dir, sample, pause)) as body:
-        assert body.open().read() == then
-        assert (body.digest, body.stamp) == (hexed(then), stamp(root, "a.log"))
+    pause = Writer(lambda: file.write_bytes(content))
+    with spooled(copy_growing(root, "a.log", spool_dir, sample, pause)) as body:
+        assert body.open().read() == content
+        assert (body.digest, body.stamp) == (hexed(content), stamp(root, "a.log"))
     assert pause.pauses == pauses
 
 
@@ -342,6 +342,6 @@ def test_file_changing_in_each_read_or_vanishing_is_not_accepted(
     file.write_bytes(b"words")
     with monkeypatch.context() as patched:
         for at in range(12):
-            during(patched, lambda: append(file), at=at)
+            during(patched, lambda: append(file), number=at)
         assert copy_growing(root, "a.md", spool_dir, pause=Writer()) == Unstable("still being written")
     assert copy_growing(root, "a.md", spool_dir, pause=Writer(file.unlink)) == Vanished()

@@ -14,7 +14,7 @@ from kbsync.file_systems import mounts
 from kbsync.source.roots import RootTrouble, compare, identify, mounts_below
 from kbsync.source.scan import Scan
 from kbsync.source.stat import stat_in_mounts, stat_path
-from tests.source.folders import RULES, Tree, known, refuse
+from tests.source.folders import RULES, Tree, refuse, store_listings
 
 INFO = (
     b"21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
@@ -120,7 +120,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 def test_unmounted_disk_deletes_nothing(mounted: Path) -> None:
     tree = Tree()
-    known(mounted, tree, "disk/sub/a.md")
+    store_listings(mounted, tree, "disk/sub/a.md")
     assert identify(mounted / "disk").is_mount
     assert mounts_below(mounted) == {"disk"}
     assert tree.stored["disk"].is_mount

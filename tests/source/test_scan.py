@@ -21,7 +21,17 @@ from kbsync.source import scan as scanner
 from kbsync.source.roots import SHORTAGES, FolderStack
 from kbsync.source.scan import FolderListing, Scan
 from tests.share import long
-from tests.source.folders import OBSTACLES, RULES, Tree, descriptors, known, learnt, listed, refuse, write
+from tests.source.folders import (
+    OBSTACLES,
+    RULES,
+    Tree,
+    descriptors,
+    learnt,
+    listed,
+    refuse,
+    store_listings,
+    write,
+)
 
 
 def names(listing: FolderListing) -> list[str]:
@@ -41,7 +51,7 @@ def list_as(monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator[Any]], I
 
 
 def test_scan_reports_only_differences(root: Path, tree: Tree) -> None:
-    known(root, tree, "a.md", "docs/b.md", "docs/c.md", "old/d.md")
+    store_listings(root, tree, "a.md", "docs/b.md", "docs/c.md", "old/d.md")
     scan = Scan(root, tree, RULES)
     assert list(scan) == []
     assert scan.summary == scanner.ScanSummary(directories=3, files=4)
@@ -55,27 +65,27 @@ def test_scan_reports_only_differences(root: Path, tree: Tree) -> None:
         assert changes.summary.changes == 4
 
 
-@pytest.mark.parametrize("how", ["size", "mtime", "ctime", "ino"])
-def test_any_part_of_a_stamp_reveals_a_change(root: Path, tree: Tree, how: str) -> None:
+@pytest.mark.parametrize("changed_part", ["size", "mtime", "ctime", "ino"])
+def test_any_part_of_a_stamp_reveals_a_change(root: Path, tree: Tree, changed_part: str) -> None:
     file = write(root, "docs/a.md", "one\n")
     write(root, "docs/b.md")
     before = file.stat()
     learnt(root, tree)
-    if how == "mtime":
+    if changed_part == "mtime":
         os.utime(file, ns=(1, 1))
-    elif how == "ino":
+    elif changed_part == "ino":
         write(root, "new", "one\n").replace(file)
     else:
-        file.write_text("longer than before\n" if how == "size" else "two\n")
+        file.write_text("longer than before\n" if changed_part == "size" else "two\n")
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     changes = listed(root, tree)
-    assert list(changes) == ["docs"] if how != "ino" else "docs" in changes
+    assert list(changes) == ["docs"] if changed_part != "ino" else "docs" in changes
     assert names(changes["docs"]) == ["a.md"]
     assert not changes["docs"].missing
 
 
 def test_file_and_folder_replacing_each_other_are_detected(root: Path, tree: Tree) -> None:
-    known(root, tree, "x.md", "y/inner.md")
+    store_listings(root, tree, "x.md", "y/inner.md")
     (root / "x.md").unlink()
     write(root, "x.md/inner.md")
     shutil.rmtree(root / "y")
@@ -119,11 +129,11 @@ def test_folders_excluded_by_rules_are_not_entered(root: Path, tree: Tree) -> No
     write(root, "docs/a.md")
     rules = Rules(None, ("drafts/",), Limits())
     assert list(learnt(root, tree, rules)) == ["", "docs"]
-    assert ".git" not in tree.asked
+    assert ".git" not in tree.read_paths
 
 
 def test_known_folder_excluded_now_is_reported_with_the_rule(root: Path, tree: Tree) -> None:
-    known(root, tree, "drafts/deep/a.md")
+    store_listings(root, tree, "drafts/deep/a.md")
     write(root, ".kbsyncignore", "drafts/\n")
     changes = learnt(root, tree)
     ((name, verdict),) = changes[""].excluded_folders
@@ -132,7 +142,7 @@ def test_known_folder_excluded_now_is_reported_with_the_rule(root: Path, tree: T
 
 
 def test_changed_ignore_file_reselects_its_subtree(root: Path, tree: Tree) -> None:
-    known(root, tree, "a.md", "docs/b.md", "docs/deep/c.md", "other/d.md")
+    store_listings(root, tree, "a.md", "docs/b.md", "docs/deep/c.md", "other/d.md")
     write(root, "docs/.kbsyncignore", "*.txt\n")
     changes = learnt(root, tree)
     assert list(changes) == ["docs", "docs/deep"]
@@ -178,7 +188,7 @@ def test_unusable_ignore_file_never_widens_the_selection(
 def test_unopenable_folder_is_unknown_not_missing_and_reported_once(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    known(root, tree, "docs/deep/a.md", "b.md")
+    store_listings(root, tree, "docs/deep/a.md", "b.md")
     with monkeypatch.context() as patched:
         refuse(patched, "open", "docs", number)
         (listing,) = learnt(root, tree).values()
@@ -196,7 +206,7 @@ def test_unopenable_folder_is_unknown_not_missing_and_reported_once(
 def test_scan_stops_at_a_shortage_and_makes_no_claim_about_the_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    known(root, tree, "docs/a.md")
+    store_listings(root, tree, "docs/a.md")
     refuse(monkeypatch, "open", "docs", number)
     with pytest.raises(ShortageError, match=os.strerror(number).lower()):
         listed(root, tree)
@@ -206,7 +216,7 @@ def test_scan_stops_at_a_shortage_and_makes_no_claim_about_the_folder(
 def test_interrupted_listing_is_a_problem_of_the_folder(
     root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    known(root, tree, "a.md", "b.md")
+    store_listings(root, tree, "a.md", "b.md")
 
     def broken(entries: Iterator[Any]) -> Iterator[Any]:
         yield next(entries)
@@ -248,7 +258,7 @@ def with_entry(monkeypatch: pytest.MonkeyPatch, entry: Entry) -> None:
 def test_unreadable_file_is_never_missing(
     root: Path, tree: Tree, monkeypatch: Any, as_listed: int, as_looked_at: int, changed: Any, problem: str
 ) -> None:
-    known(root, tree, "a.md", "b.md")
+    store_listings(root, tree, "a.md", "b.md")
     for name in ("a.md", "b.md"):
         write(root, name, "changed\n")
     if as_listed:
@@ -333,11 +343,11 @@ def test_very_deep_tree_is_scanned_with_few_descriptors(root: Path, tree: Tree) 
         subprocess.run(["rm", "-rf", root], check=True)
 
 
-@pytest.mark.parametrize("held", [1, 2, 3])
+@pytest.mark.parametrize("most_open", [1, 2, 3])
 def test_folders_closed_on_the_way_down_are_reopened_on_the_way_up(
-    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, held: int
+    root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch, most_open: int
 ) -> None:
-    monkeypatch.setattr(FolderStack, "HELD", held)
+    monkeypatch.setattr(FolderStack, "HELD", most_open)
     chain = ["d/" * depth for depth in range(8)]
     for folder in chain:
         write(root, folder + "e/f/a.md")
@@ -346,7 +356,7 @@ def test_folders_closed_on_the_way_down_are_reopened_on_the_way_up(
     matching = []
     for listing in Scan(root, Tree(), RULES):
         matching.append(listing.path)
-        assert descriptors() - before <= held + 2, listing.path
+        assert descriptors() - before <= most_open + 2, listing.path
     assert (set(matching), len(matching)) == (paths, len(paths))
     learnt(root, tree)
     assert listed(root, tree) == {}
@@ -402,11 +412,11 @@ def test_former_mount_point_is_unknown(
         (listing,) = listed(root, tree, start=start).values()
         assert (listing.path, listing.gone_folders, listing.missing) == ("disk", (), ())
         assert listing.problem.startswith("was a mount point and is not mounted")
-    assert "disk" not in tree.asked[-2:]
+    assert "disk" not in tree.read_paths[-2:]
 
 
 def test_new_mount_is_reported(root: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    known(root, tree, "disk/a.md")
+    store_listings(root, tree, "disk/a.md")
     pretend_mounted(monkeypatch, root, "disk")
     (listing,) = listed(root, tree).values()
     assert listing.path == "disk" and listing.is_mount

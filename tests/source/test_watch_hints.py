@@ -119,7 +119,7 @@ async def test_our_own_reads_cause_no_hint(hearing: Hearing, root: Path) -> None
     await hearing.hears_of(*(f"sub/{number}.md" for number in range(50)))
     (root / "first mark").touch()
     await hearing.hears(Hint("first mark", FILE))
-    hearing.seen.clear()
+    hearing.received_hints.clear()
 
     for folder, _, names in os.walk(root):
         os.stat(folder)
@@ -130,7 +130,7 @@ async def test_our_own_reads_cause_no_hint(hearing: Hearing, root: Path) -> None
 
     (root / "second mark").touch()
     await hearing.hears_of("second mark")
-    assert {hint.path for hint in hearing.seen} <= {"first mark", "second mark"}
+    assert {hint.path for hint in hearing.received_hints} <= {"first mark", "second mark"}
 
 
 @pytest.mark.usefixtures("hearing")
@@ -169,8 +169,8 @@ async def test_ignored_linked_and_foreign_paths_cause_no_hints(root: Path, state
             file.write_text("x")
         await second.hears(Hint("b.md", FILE))
         await first.hears(Hint("a.md", FILE))
-        assert {hint.path for hint in first.seen} == {"a.md"}
-        assert {hint.path for hint in second.seen} == {"b.md"}
+        assert {hint.path for hint in first.received_hints} == {"a.md"}
+        assert {hint.path for hint in second.received_hints} == {"b.md"}
 
 
 async def test_too_many_hints_request_a_rescan_instead(root: Path, state: Path) -> None:

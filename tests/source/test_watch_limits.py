@@ -24,7 +24,7 @@ def test_limits_are_read_from_the_kernel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shared", "directories", "limits", "says"),
+    ("shared", "directories", "limits", "reason"),
     [
         ("", 0, LIMITS, None),
         ("", 8191, LIMITS, None),
@@ -35,11 +35,11 @@ def test_limits_are_read_from_the_kernel(tmp_path: Path) -> None:
     ],
 )
 def test_too_many_folders_to_watch_are_predicted(
-    shared: str, directories: int, limits: InotifyLimits, says: str | None
+    shared: str, directories: int, limits: InotifyLimits, reason: str | None
 ) -> None:
     obstacle = observer.foreseen_obstacle("native", shared, directories, limits)
-    assert (obstacle is None) == (says is None)
-    assert obstacle is None or ((says or "") in obstacle.why and not obstacle.lasts)
+    assert (obstacle is None) == (reason is None)
+    assert obstacle is None or ((reason or "") in obstacle.why and not obstacle.lasts)
 
 
 def test_each_start_error_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +58,9 @@ def test_descriptor_exhaustion_is_distinguished_from_the_inotify_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     used = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(observer.resource, "getrlimit", lambda which: (used + 4, used + 4))
+    monkeypatch.setattr(observer.resource, "getrlimit", lambda resource: (used + 4, used + 4))
     assert observer.descriptors_used_up()
-    monkeypatch.setattr(observer.resource, "getrlimit", lambda which: (used + 100, used + 100))
+    monkeypatch.setattr(observer.resource, "getrlimit", lambda resource: (used + 100, used + 100))
     assert not observer.descriptors_used_up()
 
 

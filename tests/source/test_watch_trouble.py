@@ -87,13 +87,13 @@ async def test_overflow_causes_a_new_observer_and_a_rescan(hearing: Hearing, roo
     await still_hears(hearing, root, "a.md")
 
 
-@pytest.mark.parametrize("which", ["the reader, of an exception", "the emitter, of itself"])
-async def test_dead_observer_thread_is_replaced(hearing: Hearing, root: Path, which: str) -> None:
+@pytest.mark.parametrize("cause", ["the reader, of an exception", "the emitter, of itself"])
+async def test_dead_observer_thread_is_replaced(hearing: Hearing, root: Path, cause: str) -> None:
     def fail(event: object) -> None:
         raise ValueError("no such watch")
 
     thread: Any = reader_of(hearing)
-    if which.startswith("the reader"):
+    if cause.startswith("the reader"):
         thread.handle_event = fail
         (root / "a.md").write_text("x")
     else:
@@ -102,7 +102,7 @@ async def test_dead_observer_thread_is_replaced(hearing: Hearing, root: Path, wh
     await eventually(lambda: not thread.is_alive())
     [trouble] = await hearing.watcher.check()
     assert trouble.kind is TroubleKind.THREAD_DIED
-    assert ("no such watch" in trouble.text) is which.startswith("the reader")
+    assert ("no such watch" in trouble.text) is cause.startswith("the reader")
     assert hearing.watcher.rescan_wanted
     await still_hears(hearing, root, "b.md")
 
@@ -133,18 +133,18 @@ async def test_replaced_root_is_watched_from_then_on(hearing: Hearing, root: Pat
     await still_hears(hearing, root, "a.md")
 
 
-@pytest.mark.parametrize("way", ["renamed", "deleted", "a file", "at start"])
+@pytest.mark.parametrize("cause", ["renamed", "deleted", "a file", "at start"])
 async def test_missing_root_is_reported_while_it_lasts_and_watched_when_back(
-    root: Path, state: Path, way: str
+    root: Path, state: Path, cause: str
 ) -> None:
-    if way == "at start":
+    if cause == "at start":
         shutil.rmtree(root)
     async with listening(root, state) as hearing:
-        if way == "renamed":
+        if cause == "renamed":
             root.rename(root.parent / "away")
-        elif way != "at start":
+        elif cause != "at start":
             shutil.rmtree(root)
-        if way == "a file":
+        if cause == "a file":
             root.write_text("x")
         assert await kinds(hearing.watcher) == [TroubleKind.ROOT_MISSING]
         assert await kinds(hearing.watcher) == [TroubleKind.ROOT_MISSING]
@@ -153,7 +153,7 @@ async def test_missing_root_is_reported_while_it_lasts_and_watched_when_back(
         assert str(root) in hearing.watcher.report.why
         assert library_threads() == set()
 
-        if way == "a file":
+        if cause == "a file":
             root.unlink()
         root.mkdir()
         assert await hearing.watcher.check() == []
@@ -227,8 +227,8 @@ async def test_vanished_root_is_checked_in_another_thread(root: Path, state: Pat
         assert is_main == [True, False], "what comes back may be a dead mount"
 
 
-def mounted(at: str, fs_type: str) -> Machine:
-    return machine(mounts=lambda: [Mount(1, at, fs_type)])
+def mounted(path: str, fs_type: str) -> Machine:
+    return machine(mounts=lambda: [Mount(1, path, fs_type)])
 
 
 @pytest.mark.parametrize(
@@ -296,10 +296,10 @@ async def test_unwatchable_directories_cause_polling(
 ) -> None:
     add = InotifyFD.add_callback
 
-    def add_few(self: InotifyFD, path: bytes, *rest: Any) -> WatchDescriptor:
+    def add_few(self: InotifyFD, path: bytes, *args: Any) -> WatchDescriptor:
         if path.endswith(b"/new"):
             raise OSError(errno.ENOSPC, "inotify watch limit reached")
-        return add(self, path, *rest)
+        return add(self, path, *args)
 
     watcher = timed.watcher
     assert await watcher.check() == []
@@ -386,10 +386,10 @@ def refuse_instance() -> TreeObserver:
 
 
 @pytest.mark.parametrize(
-    ("make", "cure"), [(Refusing, "max_user_watches"), (refuse_instance, "max_user_instances")]
+    ("make", "setting"), [(Refusing, "max_user_watches"), (refuse_instance, "max_user_instances")]
 )
 async def test_limit_reached_at_start_causes_polling_until_raised(
-    root: Path, state: Path, make: type, cure: str
+    root: Path, state: Path, make: type, setting: str
 ) -> None:
     clock, makers = Clock(1000.0), [make]
 
@@ -401,7 +401,7 @@ async def test_limit_reached_at_start_causes_polling_until_raised(
     async with listening(root, state, machine=here) as hearing:
         watcher = hearing.watcher
         assert watcher.report.mode is Mode.POLLING
-        assert f"sysctl -w fs.inotify.{cure}=" in watcher.report.fix
+        assert f"sysctl -w fs.inotify.{setting}=" in watcher.report.fix
         for _ in range(3):
             clock.now += 30.0
             assert await watcher.check() == [], "nothing is asked of an observer that is not there"

@@ -37,12 +37,12 @@ class Hearing:
     def __init__(self, root: Path, state_dir: Path, **settings: object) -> None:
         self.calls = 0
         self.wakes = 0
-        self.seen: list[Hint] = []
+        self.received_hints: list[Hint] = []
         self.watcher = Watcher(root, state_dir, on_hint=self._hinted, on_wake=self._woken, **settings)  # type: ignore[arg-type]
 
     def _hinted(self) -> None:
         self.calls += 1
-        self.seen += self.watcher.hints.take(1_000_000)
+        self.received_hints += self.watcher.hints.take(1_000_000)
 
     def _woken(self) -> None:
         self.wakes += 1
@@ -51,13 +51,15 @@ class Hearing:
         """Some hint asks to look at `path`."""
         above = {path, *ancestors(path)}
         trees = (HintKind.TREE, HintKind.GONE_TREE)
-        return any(hint.path == path or (hint.kind in trees and hint.path in above) for hint in self.seen)
+        return any(
+            hint.path == path or (hint.kind in trees and hint.path in above) for hint in self.received_hints
+        )
 
     async def hears_of(self, *paths: str) -> None:
         await eventually(lambda: all(self.covers(path) for path in paths))
 
     async def hears(self, *hints: Hint) -> None:
-        await eventually(lambda: set(hints) <= set(self.seen))
+        await eventually(lambda: set(hints) <= set(self.received_hints))
 
 
 @contextlib.asynccontextmanager

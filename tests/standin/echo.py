@@ -91,14 +91,14 @@ def upload(name: str = "a.md", text: str = "hello", headers: str = "") -> bytes:
     return head.encode() + body
 
 
-async def spoken(port: int, sent: bytes, *, half_close: bool = False) -> bytes:
+async def send_raw(port: int, request: bytes, *, half_close: bool = False) -> bytes:
     """Return everything that the server sends on a new connection until it closes it.
 
     Raises `ConnectionResetError` for a reset.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(sent)
+        writer.write(request)
         await writer.drain()
         if half_close:
             writer.write_eof()

@@ -54,15 +54,15 @@ def test_stand_in_mentions_no_name_of_the_program() -> None:
     assert [word for word in words if re.search(r"kbsync(?!_standin)", word)] == []
 
 
-VENDORS = sorted(file.parent.name for file in STAND_IN.glob("*/__init__.py"))
+SERVICES = sorted(file.parent.name for file in STAND_IN.glob("*/__init__.py"))
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
-def test_stand_ins_of_different_vendors_are_independent(vendor: str) -> None:
-    others = {f"kbsync_standin.{other}" for other in VENDORS if other != vendor}
+@pytest.mark.parametrize("service", SERVICES)
+def test_stand_ins_of_different_services_are_independent(service: str) -> None:
+    others = {f"kbsync_standin.{other}" for other in SERVICES if other != service}
     modules = {
         ".".join(node.module.split(".")[:2])
-        for file in (STAND_IN / vendor).rglob("*.py")
+        for file in (STAND_IN / service).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module is not None
     }

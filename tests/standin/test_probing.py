@@ -11,7 +11,7 @@ import pytest
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.messages import StandInClock
 from tests.servers import models
-from tests.servers.probe import Probe, differences, judge, shape, stand_in
+from tests.servers.probe import Probe, compare, differences, shape, stand_in
 
 KEY = "app-secret-for-tests"
 PROBES = (
@@ -21,7 +21,7 @@ PROBES = (
 )
 
 
-def answer(content: Any, status: int = 200) -> dict[str, str]:
+def shape_of(content: Any, status: int = 200) -> dict[str, str]:
     return shape(httpx.Response(status, json=content))
 
 
@@ -42,14 +42,14 @@ def test_key_only_one_side_has_is_reported_unless_excused() -> None:
     assert differing
     assert all("nothing, really" in line for line in differing)
     known = {":".join(line.split(":")[:2]): "it says more than it documents" for line in differing}
-    assert judge(differing, known).unknown == []
-    assert judge(differing, {}).unknown == differing
-    assert judge([], {"gone: body": "was so once"}).idle == ["gone: body"]
+    assert compare(differing, known).unknown == []
+    assert compare(differing, {}).unknown == differing
+    assert compare([], {"gone: body": "was so once"}).idle == ["gone: body"]
 
 
 def test_shapes_compare_types_and_not_values() -> None:
     rows = [{"id": "a", "size": 1, "tag": None}, {"id": "b", "size": 2.5}]
-    assert answer({"data": rows, "more": False}) == {
+    assert shape_of({"data": rows, "more": False}) == {
         "status": "200",
         "body": "object",
         "body.data": "list",
@@ -59,7 +59,7 @@ def test_shapes_compare_types_and_not_values() -> None:
         "body.data[].tag": "nothing or null",
         "body.more": "boolean",
     }
-    assert answer({"data": []}, 404) == {"status": "404", "body": "object", "body.data": "empty list"}
+    assert shape_of({"data": []}, 404) == {"status": "404", "body": "object", "body.data": "empty list"}
     assert shape(httpx.Response(200, html="<p>"))["body"] == "text/html"
 
 

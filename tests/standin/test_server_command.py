@@ -36,7 +36,7 @@ def _echo_for_zhipu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def started() -> Iterator[Start]:
+def start() -> Iterator[Start]:
     running: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -72,8 +72,8 @@ def get(url: str) -> httpx.Response:
 
 @enumerated()
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_server_reports_its_address_and_ends_when_told(started: Start, number: signal.Signals) -> None:
-    program = started("--key", "secret", "--seed", "7", "--vectorize", "500ms-2m")
+def test_server_reports_its_address_and_ends_when_told(start: Start, number: signal.Signals) -> None:
+    program = start("--key", "secret", "--seed", "7", "--vectorize", "500ms-2m")
     url = url_of(program)
     assert get(url + "/documents/arguments").json() == ["secret", 7, [0.5, 120.0]]
     program.send_signal(number)
@@ -85,8 +85,8 @@ def test_server_reports_its_address_and_ends_when_told(started: Start, number: s
 
 
 @long
-def test_server_ends_immediately_despite_a_hanging_client(started: Start) -> None:
-    program = started("--quiet", "--fault", '{"kind": "hang"}', "--behaviour", "loud=true")
+def test_server_ends_immediately_despite_a_hanging_client(start: Start) -> None:
+    program = start("--quiet", "--fault", '{"kind": "hang"}', "--behaviour", "loud=true")
     url = url_of(program)
     assert get(url + "/_standin/behaviour").json()["loud"] is True
     with pytest.raises(httpx.ReadTimeout):
@@ -98,9 +98,9 @@ def test_server_ends_immediately_despite_a_hanging_client(started: Start) -> Non
 
 @long
 def test_address_in_use_is_reported_with_exit_code_1(
-    started: Start, capsys: pytest.CaptureFixture[str]
+    start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = url_of(started("--quiet"))
+    url = url_of(start("--quiet"))
     port = url.rpartition(":")[2]
     assert command.main(["zhipu", "--port", port]) == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
@@ -117,7 +117,7 @@ def test_faults_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "vendor"),
+        ([], "service"),
         (["nobody"], "invalid choice: 'nobody'"),
         (["zhipu", "--prot", "1"], "--prot"),
         (["zhipu", "--port", "70000"], "from 0 to 65535"),

@@ -9,7 +9,7 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
-from tests.standin.echo import NOON, spoken, upload
+from tests.standin.echo import NOON, send_raw, upload
 
 
 async def test_overview_lists_everything(server: Server, client: httpx.AsyncClient) -> None:
@@ -84,7 +84,7 @@ async def test_every_fault_can_be_removed_while_active(server: Server, client: h
 
 async def test_time_can_be_advanced_and_due_work_is_done(server: Server, client: httpx.AsyncClient) -> None:
     server.faults.add(Fault("late-effect", args={"after": 20}))
-    await spoken(server.port, upload())
+    await send_raw(server.port, upload())
     assert (await client.get("/_standin")).json()["late"] == 1
     assert (await client.post("/_standin/time", json={"advance": 20.5})).json() == {"now": NOON + 20.5}
     assert (await client.get("/_standin/documents")).json()["documents"] != []
@@ -94,7 +94,7 @@ async def test_time_can_be_advanced_and_due_work_is_done(server: Server, client:
 async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -> None:
     await client.post("/documents/base", content=b"a.md\n")
     server.faults.add(Fault("late-effect"))
-    await spoken(server.port, upload())
+    await send_raw(server.port, upload())
     server.faults.add(Fault("hang"))
     server.app.violations.append("no key")
     await client.post("/_standin/reset")

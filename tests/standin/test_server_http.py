@@ -11,7 +11,7 @@ import pytest
 from kbsync_standin import exchange
 from kbsync_standin.server import Server
 from tests.share import long
-from tests.standin.echo import CLOSE, Echo, spoken, upload
+from tests.standin.echo import CLOSE, Echo, send_raw, upload
 
 
 def echo(server: Server) -> Echo:
@@ -20,7 +20,7 @@ def echo(server: Server) -> Echo:
 
 
 async def test_client_that_disconnects_mid_body_has_no_effect(server: Server) -> None:
-    assert await spoken(server.port, upload()[:-2], half_close=True) == b""
+    assert await send_raw(server.port, upload()[:-2], half_close=True) == b""
     assert echo(server).journal() == []
     assert server.requests.in_flight == 0
     assert server.requests.log[0].status == 0
@@ -57,7 +57,7 @@ async def test_application_crash_fails_loudly(
 @long
 async def test_log_is_bounded(server: Server) -> None:
     for _ in range(3):
-        await spoken(server.port, b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n" * 400, half_close=True)
+        await send_raw(server.port, b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n" * 400, half_close=True)
     assert server.requests.total == 1200
     assert len(server.requests.log) == 1000
     assert server.requests.log[-1].n == 1200
@@ -68,7 +68,7 @@ async def test_latency_is_added_to_each_response() -> None:
     await server.start()
     loop = asyncio.get_running_loop()
     started_at = loop.time()
-    await asyncio.gather(*(spoken(server.port, upload(headers=CLOSE)) for _ in range(4)))
+    await asyncio.gather(*(send_raw(server.port, upload(headers=CLOSE)) for _ in range(4)))
     took = loop.time() - started_at
     await server.stop()
     assert took >= 0.05

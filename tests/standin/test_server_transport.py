@@ -14,7 +14,7 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.kinds import TRANSPORT
 from kbsync_standin.server import Server
-from tests.standin.echo import CLOSE, spoken, upload
+from tests.standin.echo import CLOSE, send_raw, upload
 
 READ = b"GET /documents/a.md HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -27,10 +27,10 @@ async def posted(client: httpx.AsyncClient, name: str = "a.md", text: str = "hel
     return await client.post("/documents/base", content=f"{name}\n{text}")
 
 
-async def dropped(server: Server, sent: bytes) -> bytes | None:
+async def exchange_dropped(server: Server, request: bytes) -> bytes | None:
     """Return what came back on a connection that the server closed; None after a reset."""
     try:
-        return await spoken(server.port, sent)
+        return await send_raw(server.port, request)
     except ConnectionResetError:
         return None
 
@@ -65,12 +65,12 @@ NEVER_AN_EFFECT = {"close-before", "reset-connect", "reset-sending", "late-effec
 @pytest.mark.parametrize("kind", BROKEN)
 async def test_broken_connection_has_the_configured_effect(server: Server, kind: str, effect: bool) -> None:
     server.faults.add(Fault(kind, effect=effect))
-    came, fits = await dropped(server, upload(text="x" * 2000)), BROKEN[kind]
+    came, fits = await exchange_dropped(server, upload(text="x" * 2000)), BROKEN[kind]
     assert came is None if fits is None else came is not None and (fits(came) or not effect)
     assert effects(server) == (1 if effect and kind not in NEVER_AN_EFFECT else 0)
     assert [one.fault for one in server.requests.log] == [kind]
     assert server.requests.in_flight == 0
-    assert b"200 OK" in await spoken(server.port, upload(headers=CLOSE))
+    assert b"200 OK" in await send_raw(server.port, upload(headers=CLOSE))
 
 
 # The change to a complete response, in its head (lower case) and its body.
@@ -97,7 +97,7 @@ async def test_altered_response_is_valid_http_with_the_configured_effect(
     server: Server, kind: str, effect: bool
 ) -> None:
     server.faults.add(Fault(kind, effect=effect, args=dict(SMALL.get(kind, {}))))
-    head, body = (await spoken(server.port, upload(headers=CLOSE))).split(b"\r\n\r\n", 1)
+    head, body = (await send_raw(server.port, upload(headers=CLOSE))).split(b"\r\n\r\n", 1)
     is_told = effect or kind in ("truncated-json", "empty", "html")
     assert (b" 200 " if is_told else b" 503 ") in head.partition(b"\r\n")[0]
     assert CHANGED[kind](head.lower(), body) or not effect
@@ -190,7 +190,7 @@ async def test_headers_then_silence(server: Server, client: httpx.AsyncClient, e
 
 async def test_late_response_follows_the_work(server: Server) -> None:
     server.faults.add(Fault("late-answer", args={"seconds": 0.05}))
-    asking = asyncio.create_task(spoken(server.port, upload(headers=CLOSE)))
+    asking = asyncio.create_task(send_raw(server.port, upload(headers=CLOSE)))
     while effects(server) == 0:
         await asyncio.sleep(0.001)
     assert not asking.done()
@@ -212,7 +212,7 @@ async def test_late_effect_happens_at_its_clock_time(
     server: Server, client: httpx.AsyncClient, effect: bool
 ) -> None:
     server.faults.add(Fault("late-effect", effect=effect, args={"after": 20}))
-    assert await spoken(server.port, upload()) == b""
+    assert await send_raw(server.port, upload()) == b""
     server.advance(19)
     assert effects(server) == 0
     server.app.clock.advance(1)  # noticed at the next request
@@ -234,7 +234,7 @@ async def test_status_or_redirect_comes_before_or_after_the_effect(
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("value", "header"),
     [
         (0, "0"),
         (7, "7"),
@@ -245,10 +245,10 @@ async def test_status_or_redirect_comes_before_or_after_the_effect(
     ],
 )
 async def test_retry_after_in_all_its_forms(
-    server: Server, client: httpx.AsyncClient, given: Any, sent: str
+    server: Server, client: httpx.AsyncClient, value: Any, header: str
 ) -> None:
-    server.faults.add(Fault("status", args={"status": 429, "retry_after": given}))
-    assert (await posted(client)).headers["retry-after"] == sent
+    server.faults.add(Fault("status", args={"status": 429, "retry_after": value}))
+    assert (await posted(client)).headers["retry-after"] == header
 
 
 async def test_status_may_have_a_body(server: Server, client: httpx.AsyncClient) -> None:
@@ -262,7 +262,7 @@ async def test_status_may_have_a_body(server: Server, client: httpx.AsyncClient)
 
 async def test_connection_close_is_announced_and_done(server: Server) -> None:
     server.faults.add(Fault("connection-close"))
-    came = await spoken(server.port, upload() + upload())
+    came = await send_raw(server.port, upload() + upload())
     assert came.count(b"HTTP/1.1 200 OK") == 1
     assert b"connection: close\r\n" in came.lower()
 

@@ -59,7 +59,7 @@ async def test_state_of_the_oldest_schema_sends_and_deletes_nothing(world: World
     await world.once()
     assert world.puts() == 0
     assert world.base.effects_of("delete") == []
-    assert world.served() == world.on_disk()
+    assert world.searchable_texts() == world.on_disk()
     assert world.statuses() == {"ready": 3}
 
 
@@ -68,7 +68,7 @@ async def test_work_continues_from_a_state_of_the_oldest_schema(world: World) ->
     world.delete("café.md")  # held, since the folder is another one than the state knew
     await world.once()
     assert world.puts() == 1
-    assert world.served() == {**world.on_disk(), "café.md": "odd name"}
+    assert world.searchable_texts() == {**world.on_disk(), "café.md": "odd name"}
     assert world.statuses() == {"ready": 2, "held": 1}
 
 
@@ -105,7 +105,7 @@ async def test_held_deletions_and_their_approval_survive_the_upgrade(world: Worl
     leave_deletions(world, is_approved=is_approved)
     await world.once()
     held, joining, _ = (path for path, _, _ in SERVED.values())
-    assert set(world.served()) == (set() if is_approved else {held, joining})
+    assert set(world.searchable_texts()) == (set() if is_approved else {held, joining})
     assert world.statuses() == ({} if is_approved else {"held": 2})
     hold_ids = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.id)])
     assert hold_ids == ([] if is_approved else [7])

@@ -363,11 +363,11 @@ def test_crash_during_migration_leaves_a_complete_earlier_version(tmp_path: Path
         assert store.read_now(is_as_it_was)
 
 
-@pytest.mark.parametrize("opened", [open_writer, open_reader])
+@pytest.mark.parametrize("open_connection", [open_writer, open_reader])
 def test_statement_is_compiled_once_whatever_its_values(
-    store: StateStore, opened: Callable[[Path], apsw.Connection]
+    store: StateStore, open_connection: Callable[[Path], apsw.Connection]
 ) -> None:
-    with closing(opened(store.path)) as connection:
+    with closing(open_connection(store.path)) as connection:
         compiled: list[int] = []
         connection.authorizer = lambda operation, *_: compiled.append(operation) or apsw.SQLITE_OK
         uploads = Tx(connection).uploads

@@ -18,13 +18,13 @@ SECRETS = ("api_key", "proxy", "callback_authorization")
 Block = TypeVar("Block", bound=RemoteTargetConfig)
 
 
-def block(kind: type[Block], **given: Any) -> Block:
+def block(kind: type[Block], **settings: Any) -> Block:
     """Return a block from settings, including those of `vectorization`; secrets are plain texts."""
-    waiting = {key: given.pop(key) for key in WAITING & given.keys()}
-    secrets = {key: Secret(given.pop(key)) for key in SECRETS if given.get(key) is not None}
-    return kind(vectorization=VectorizationConfig(**waiting), **given, **secrets)
+    waiting = {key: settings.pop(key) for key in WAITING & settings.keys()}
+    secrets = {key: Secret(settings.pop(key)) for key in SECRETS if settings.get(key) is not None}
+    return kind(vectorization=VectorizationConfig(**waiting), **settings, **secrets)
 
 
-def around(mirror: str = "", **given: Any) -> Surroundings:
+def around(mirror: str = "", **options: Any) -> Surroundings:
     """Return surroundings in which nothing is written."""
-    return Surroundings(mirror, NOWHERE, NOWHERE, **given)
+    return Surroundings(mirror, NOWHERE, NOWHERE, **options)

@@ -26,29 +26,29 @@ class Sips(io.BytesIO):
 
 @dataclass
 class BytesBody:
-    """A `Body` of bytes; `says` is its claimed length, `opened` holds its streams.
+    """A `Body` of bytes; `claimed_size` is its claimed length, `streams` holds its streams.
 
     `most`: the most bytes that a read may ask for; None: any number.
     """
 
     content: bytes
-    says: int | None = None
+    claimed_size: int | None = None
     most: int | None = None
-    opened: list[BinaryIO] = field(default_factory=list)
+    streams: list[BinaryIO] = field(default_factory=list)
 
     @property
     def size(self) -> int:
-        return len(self.content) if self.says is None else self.says
+        return len(self.content) if self.claimed_size is None else self.claimed_size
 
     def open(self) -> BinaryIO:
         stream = Sips(self.content)
         stream.most = self.most
-        self.opened.append(stream)
+        self.streams.append(stream)
         return stream
 
     @property
     def is_let_go(self) -> bool:
-        return bool(self.opened) and all(stream.closed for stream in self.opened)
+        return bool(self.streams) and all(stream.closed for stream in self.streams)
 
 
 def outgoing(path: str, content: str | bytes = b"hello", **more: Any) -> Outgoing:

@@ -22,7 +22,7 @@ async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
 
 
 @pytest.fixture
-async def served(request: pytest.FixtureRequest) -> AsyncIterator[ServedWorld]:
+async def served_world(request: pytest.FixtureRequest) -> AsyncIterator[ServedWorld]:
     """Yield a client of an empty base."""
-    async with ROWS[request.path.parent.name].served().opened() as world:
+    async with ROWS[request.path.parent.name].served_world().run_with_target() as world:
         yield world

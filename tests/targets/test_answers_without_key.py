@@ -48,7 +48,7 @@ def zhipu(transport: httpx.MockTransport) -> Target:
     return ZhipuTarget(block(ZhipuTargetConfig, **PLACE, knowledge_id="1"), around(), transport=transport)
 
 
-def said(text: str) -> dict[str, Any]:
+def completion(text: str) -> dict[str, Any]:
     return {"choices": [{"delta": {"content": text}, "message": {"content": text}, "finish_reason": "stop"}]}
 
 
@@ -57,23 +57,23 @@ def event(value: Any, name: str = "") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("make", "by", "streamed", "answer"),
+    ("make", "by", "streamed", "content"),
     [
         (lightrag, ITSELF, True, f'{{"error": "{WORDS}"}}\n'.encode()),
         (lightrag, ITSELF, False, json.dumps({"error": WORDS}).encode()),
-        (ragflow, "7", True, event(said(f"**ERROR**: {WORDS}"))),
-        (ragflow, "7", False, json.dumps(said(f"**ERROR**: {WORDS}")).encode()),
+        (ragflow, "7", True, event(completion(f"**ERROR**: {WORDS}"))),
+        (ragflow, "7", False, json.dumps(completion(f"**ERROR**: {WORDS}")).encode()),
         (openai, "", True, event({"error": WORDS})),
         (zhipu, "7", True, event({"msg": WORDS}, "errorhandle")),
     ],
 )
 async def test_no_error_of_a_response_shows_the_key(
-    make: Make, by: str, streamed: bool, answer: bytes
+    make: Make, by: str, streamed: bool, content: bytes
 ) -> None:
     def respond(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/search"):
             return httpx.Response(200, json={"data": [PASSAGE]})
-        return httpx.Response(200, content=answer, headers={"Content-Type": "text/event-stream"})
+        return httpx.Response(200, content=content, headers={"Content-Type": "text/event-stream"})
 
     target: Any = make(httpx.MockTransport(respond))
     question = Question("when", Answerer(application=by), streamed=streamed)

@@ -39,7 +39,7 @@ from kbsync.targets.services.clients import ServiceClassifier
 from kbsync.targets.services.clients import rules_for as service_rules
 from kbsync.targets.zhipu import errors as zhipu
 
-VENDORS: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[ErrorRule]]] = {
+SERVICES: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[ErrorRule]]] = {
     "common": (by_status, COMMON),
     "zhipu": (zhipu.classify_answer, zhipu.RULES),
     "gptbots": (classify_gptbots, GPTBOTS_RULES),
@@ -59,7 +59,7 @@ class Row:
     `code`: the error's code, if it matters. `also`: other HTTP statuses with the same meaning.
     """
 
-    vendor: str
+    service: str
     op: str
     status: int
     body: Any
@@ -69,7 +69,7 @@ class Row:
     code: str = ""
     also: tuple[int, ...] = ()
 
-    def answer(self) -> HttpAnswer:
+    def response(self) -> HttpAnswer:
         is_text = isinstance(self.body, str)
         text = self.body if is_text else json.dumps(self.body, ensure_ascii=False)
         return HttpAnswer(self.op, self.status, {}, None if is_text else self.body, text[:300], 0.0, "kb")
@@ -489,11 +489,11 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.vendor}-{row.op}-{row.status}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.op}-{row.status}")
 def test_response_is_classified_by_the_required_reaction(row: Row) -> None:
-    classify_answer, _ = VENDORS[row.vendor]
+    classify_answer, _ = SERVICES[row.service]
     for status in (row.status, *row.also):
-        error = classify_answer(replace(row, status=status).answer())
+        error = classify_answer(replace(row, status=status).response())
         kind = type(error) if error else None
         result = kind, getattr(error, "halt", ""), getattr(error, "may_pass", False)
         assert result == (row.means, row.halt, row.may_pass), error
@@ -516,7 +516,7 @@ RECEIPTS = [
 def test_unknown_gateway_route_is_classified_by_its_status() -> None:
     """The service's own message would prove at once that the call is missing."""
     body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
-    error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).answer())
+    error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).response())
     assert isinstance(error, NotOffered) and error.code == "404"
 
 
@@ -537,12 +537,12 @@ def key_of(rule: ErrorRule) -> tuple[object, ...]:
     return repr(replace(rule, when=None)), getattr(rule.when, "__code__", None)
 
 
-@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_rule_is_the_first_match_for_some_response(
-    vendor: str, monkeypatch: pytest.MonkeyPatch
+    service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So no earlier rule hides another one."""
-    classify_answer, rules = VENDORS[vendor]
+    classify_answer, rules = SERVICES[service]
     fitting: set[tuple[object, ...]] = set()
     fits = ErrorRule.fits
 
@@ -553,9 +553,9 @@ def test_every_rule_is_the_first_match_for_some_response(
 
     monkeypatch.setattr(ErrorRule, "fits", recorded)
     for row in ROWS:
-        if row.vendor == vendor:
-            classify_answer(row.answer())
-    if vendor == "zhipu":
+        if row.service == service:
+            classify_answer(row.response())
+    if service == "zhipu":
         for words, *_ in RECEIPTS:
             zhipu.refusal(zhipu.RECEIPT, words, words)
         zhipu.refusal(zhipu.INDEXED, "", "", "10002")

@@ -17,7 +17,7 @@ from typing import Any
 from kbsync.core.names import Naming
 from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
 from tests.bench.zhipu import ZhipuBench
-from tests.engine.auditing import begun
+from tests.engine.auditing import start_audits
 from tests.remote.world import RemoteWorld
 from tests.torture.exercise import Exercise, Tally
 from tests.torture.mess import DAY, MOST_MESS, TURNS, Mess, MessyMirror
@@ -88,11 +88,11 @@ class AuditedMirror(MessyMirror):
     async def make_twin(self) -> None:
         """Upload the same bytes under the same name as another user."""
         path = self.pick()
-        self.bench.add_foreign(self.kept(path).name, self.text(path))
+        self.bench.add_foreign(self.document_of(path).name, self.text(path))
 
     async def copy_name(self) -> None:
         """Upload something else under our name as another user."""
-        self.bench.add_foreign(self.kept(self.pick()).name, self.new_text())
+        self.bench.add_foreign(self.document_of(self.pick()).name, self.new_text())
 
     async def take_name(self) -> None:
         """Take the name of a file's next version as another user, then change the file."""
@@ -104,32 +104,32 @@ class AuditedMirror(MessyMirror):
 
     # -- repair --------------------------------------------------------------------------------------------
 
-    async def put_in_order(self, told: str) -> None:
-        for trouble in (self.chance.choice(ZHIPU_TROUBLE), *({} for _ in range(AUDITS))):
-            await self.audit(told, trouble)
+    async def put_in_order(self, messes: str) -> None:
+        for fault in (self.chance.choice(ZHIPU_TROUBLE), *({} for _ in range(AUDITS))):
+            await self.audit(messes, fault)
             await self.world.once()
             self.world.server.faults.clear()
             self.world.clock.now += DAY
         halt = self.world.run.halt
-        self.judge(told, is_well=halt is None, said=halt)
+        self.check(messes, is_well=halt is None, evidence=halt)
 
-    async def audit(self, told: str, trouble: Mapping[str, Any]) -> None:
+    async def audit(self, messes: str, fault: Mapping[str, Any]) -> None:
         """Run one audit; it may be put off, and sends few requests either way."""
-        async with begun(self.world) as auditing:
-            before = sum(map(self.world.asked, LOOKS))
-            if trouble:
-                self.world.play(**trouble)
-            if trouble.get("kind") != "detail-missing":  # missing in both list and detail counts as missing
+        async with start_audits(self.world) as auditing:
+            before = sum(map(self.world.request_count, LOOKS))
+            if fault:
+                self.world.play(**fault)
+            if fault.get("kind") != "detail-missing":  # missing in both list and detail counts as missing
                 # The list always lacks a document that exists.
-                name = self.kept(self.chance.choice(sorted(self.steady))).name
+                name = self.document_of(self.chance.choice(sorted(self.steady))).name
                 self.world.play("left-out", op="list", times=0, args={"name": name})
             await auditing.try_once()
-        requests_made = sum(map(self.world.asked, LOOKS)) - before
+        requests_made = sum(map(self.world.request_count, LOOKS)) - before
         self.tally.steps += requests_made
         pages = len(self.world.documents()) // (self.world.app.behaviour.page_cap or 100) + 1
         most = SWEEPS * (pages + 1) + FOR_EACH * MOST_MESS + BESIDES
         if requests_made > most:
-            self.blame(f"{told}: {requests_made} looks instead of {most} at most")
+            self.blame(f"{messes}: {requests_made} looks instead of {most} at most")
 
 
 MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {
@@ -138,10 +138,10 @@ MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {
 }
 
 
-def audit(at: str, seed: int, place: Path, turns: int = TURNS) -> Tally:
+def audit(service: str, seed: int, place: Path, turns: int = TURNS) -> Tally:
     """Run this many turns of one mirror."""
     place.mkdir(exist_ok=True)
-    return asyncio.run(MIRRORS[at](place, random.Random(seed)).live(turns))
+    return asyncio.run(MIRRORS[service](place, random.Random(seed)).live(turns))
 
 
 EXERCISES: dict[str, Exercise] = {

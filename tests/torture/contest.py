@@ -129,18 +129,18 @@ class Contest:
                 score.seconds += time.monotonic() - began
                 score.tally.add(tally)
                 if trouble:
-                    print(told(*one, trouble, output), flush=True)
+                    print(describe_failure(*one, trouble, output), flush=True)
 
     @property
     def failed(self) -> int:
         return sum(score.failed for score in self.scores.values())
 
 
-def told(name: str, seed: int, trouble: str, output: str) -> str:
+def describe_failure(name: str, seed: int, traceback_text: str, output: str) -> str:
     """Return all that a person needs to repeat the failure."""
     command = f"python -m tests.torture --only {name} --seed {seed} --rounds 1"
     last = "\n".join(output.splitlines()[-40:])
-    return f"{name}, seed {seed}, failed:\n{last}\n{trouble.rstrip()}\nagain: {command}\n"
+    return f"{name}, seed {seed}, failed:\n{last}\n{traceback_text.rstrip()}\nagain: {command}\n"
 
 
 def as_table(scores: Mapping[str, Score], seconds: float) -> str:

@@ -20,9 +20,9 @@ from tests.crash.kills_zhipu import kill_while_files_change
 from tests.torture.exercise import Exercise, Tally
 
 
-def from_the_first(**more: Any) -> plays.Play:
+def from_the_first(**options: Any) -> plays.Play:
     """Run all boundaries, until the last one was reached."""
-    return partial(plays.cut_everywhere, numbers=itertools.count(1), **more)
+    return partial(plays.cut_everywhere, numbers=itertools.count(1), **options)
 
 
 def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
@@ -52,7 +52,7 @@ def at_random(seed: int, place: Path) -> Tally:
     bench = chance.choice([name for name in sorted(BENCHES) if _plain_jobs(name)])
     jobs = _plain_jobs(bench)
     return plays.play_job(
-        lambda there, _: plays.crash_at_random(there, list(jobs.values()), chance, 20),
+        lambda mirror, _: plays.crash_at_random(mirror, list(jobs.values()), chance, 20),
         bench,
         next(iter(jobs)),
         place / "world",

@@ -26,15 +26,17 @@ class Tally:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
-    def compare(self, wanted: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[str]]) -> list[str]:
+    def compare(
+        self, expected: Mapping[str, Sequence[str]], actual: Mapping[str, Sequence[str]]
+    ) -> list[str]:
         """Count missing and duplicate documents, by path; return a sentence for each."""
-        lost = [path for path in wanted if not set(wanted[path]) <= set(found.get(path, ()))]
-        surplus = [path for path, them in found.items() if len(them) > len(wanted.get(path, ()))]
+        lost = [path for path in expected if not set(expected[path]) <= set(actual.get(path, ()))]
+        surplus = [path for path, them in actual.items() if len(them) > len(expected.get(path, ()))]
         self.lost += len(lost)
         self.duplicated += len(surplus)
         return [
             *(f"{path} is missing or out of date" for path in lost),
-            *(f"{path} has {len(found[path])} documents" for path in surplus),
+            *(f"{path} has {len(actual[path])} documents" for path in surplus),
         ]
 
     @property

@@ -38,32 +38,32 @@ TRIALS: Mapping[str, Sequence[Trial]] = {
 Play = Callable[[str, Path, random.Random], Awaitable[Tally]]
 
 
-def _tally(one: FaultyMirror, faults: int, crashes: int = 0) -> Tally:
-    return Tally(faults=faults, crashes=crashes, steps=one.world.asked())
+def _tally(mirror: FaultyMirror, faults: int, crashes: int = 0) -> Tally:
+    return Tally(faults=faults, crashes=crashes, steps=mirror.world.request_count())
 
 
-async def alone(at: str, place: Path, chance: random.Random) -> Tally:
+async def alone(service: str, place: Path, chance: random.Random) -> Tally:
     """Run one fault, once or several times."""
-    return _tally(await overcome(at, place, chance.choice(TRIALS[at])), 1)
+    return _tally(await overcome(service, place, chance.choice(TRIALS[service])), 1)
 
 
-async def paired(at: str, place: Path, chance: random.Random) -> Tally:
+async def paired(service: str, place: Path, chance: random.Random) -> Tally:
     """Run two faults at once, each up to three times."""
-    two = [replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(at, chance)]
-    return _tally(await overcome(at, place, *two), sum(one.times for one in two))
+    two = [replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(service, chance)]
+    return _tally(await overcome(service, place, *two), sum(one.times for one in two))
 
 
-async def struck(at: str, place: Path, chance: random.Random) -> Tally:
+async def struck(service: str, place: Path, chance: random.Random) -> Tally:
     """Run a fault together with a failure of the client."""
-    one = await overcome(at, place, chance.choice(TRIALS[at]), calamity=calamity(chance))
+    one = await overcome(service, place, chance.choice(TRIALS[service]), calamity=calamity(chance))
     return _tally(one, 1, crashes=1)
 
 
-def pair(at: str, chance: random.Random) -> tuple[Trial, Trial]:
+def pair(service: str, chance: random.Random) -> tuple[Trial, Trial]:
     """Return two trials that are compatible: only one may concern a lost state."""
-    first, second = chance.sample(TRIALS[at], 2)
+    first, second = chance.sample(TRIALS[service], 2)
     while second.op == "file" and first.op != "file":
-        second = chance.choice(TRIALS[at])
+        second = chance.choice(TRIALS[service])
     return first, second
 
 
@@ -88,13 +88,13 @@ def calamity(chance: random.Random) -> Calamity:
             return Calamity(f"killed at {number}", lambda one: one.crash(number))
 
 
-def exercise(at: str, play: Play) -> Exercise:
+def exercise(service: str, play: Play) -> Exercise:
     """Return a round: twenty trials, each in its own world."""
 
     def round_of(seed: int, place: Path) -> Tally:
         chance, tally = random.Random(seed), Tally()
         for number in range(ROUND):
-            tally.add(asyncio.run(play(at, place / str(number), chance)))
+            tally.add(asyncio.run(play(service, place / str(number), chance)))
         return tally
 
     return round_of

@@ -117,7 +117,7 @@ class Life:
     def edit_config(self) -> None:
         """Edit the config once or several times before kbsync runs; the mirror remains recognisable."""
         edits = [self.rename_mirror, self.move_folder, self.change_prefix, self.toggle_second]
-        edits.remove(self.kept)
+        edits.remove(self.next_change)
         for edit in self.chance.sample(edits, self.chance.choice([1, 2, 2, 3])):
             self.story.append(f"  {edit.__name__}")
             edit()
@@ -165,14 +165,14 @@ class Life:
         self.require(ran.code == 2, f"a wrong config ends with {ran.code}: {ran.out}{ran.err}")
         self.require(self.documents() == before, "a refusal changed a base")
 
-    def leave_state(self, how: str) -> None:
+    def leave_state(self, manner: str) -> None:
         """Lose the state. A new one has to adopt the documents; those with another prefix would be another
         mirror's.
         """
         self.has_new_state = True
         self.mirrors[0] = replace(self.mirrors[0], prefix=self.mirrored_prefix)
         self.sent_by_others.update(self.documents()[0])
-        self.happened.add(how)
+        self.happened.add(manner)
 
     def lose_state(self) -> None:
         self.leave_state("state-lost")
@@ -252,7 +252,7 @@ class Life:
         terminal.until("press Ctrl-C to stop")
         self.edit_files()
         time.sleep(self.chance.uniform(0.0, 1.0))
-        os.close(terminal.mine)
+        os.close(terminal.our_end)
         terminal.process.wait(LONGEST)
         os.close(terminal.theirs)
 
@@ -266,7 +266,7 @@ class Life:
         self.folder.rename(away)
         if is_empty := self.chance.random() < 0.5:
             self.folder.mkdir()
-        ran = self.go("--once", "--json", wanted=wanted)
+        ran = self.go("--once", "--json", expected=wanted)
         away.rename(self.folder)
         self.require(is_empty or ran.code == 3, f"without its folder a pass ends with {ran.code}: {ran.err}")
 
@@ -278,7 +278,7 @@ class Life:
             before, ran = self.documents()[0], self.go("--once", "--json")
             self.story.append(f"  once: {ran.code}")
             if ran.code == 0:
-                return self.judge()
+                return self.check()
             self.require(ran.code in (1, 3, 4), f"a pass ends with {ran.code}: {ran.out}{ran.err}")
             halts = [mirror["halt"] for mirror in ran.json["mirrors"] if mirror["halt"]]
             if {"prefix-taken", "superseded", "folder-missing"} & {halt["reason"] for halt in halts}:
@@ -289,27 +289,27 @@ class Life:
             time.sleep(0.5 if ran.code == 4 else 0)
         raise self.broken(f"after {TRIES} passes it still says {ran.out}{ran.err}")
 
-    def follow(self, cure: str) -> None:
+    def follow(self, fix: str) -> None:
         """Paste the fix into a shell; a sentence isn't a command."""
-        self.story.append(f"  {cure}")
-        if cure.startswith("kbsync "):
-            yes = ["--yes"] if "approve" in cure else []
+        self.story.append(f"  {fix}")
+        if fix.startswith("kbsync "):
+            yes = ["--yes"] if "approve" in fix else []
             self.has_approved |= bool(yes)
-            self.go(*words_of(cure), *yes)
+            self.go(*words_of(fix), *yes)
         else:
             path = f"{programs()}:{os.environ['PATH']}"
-            completed = subprocess.run(["sh", "-c", cure], env={"PATH": path}, stderr=-1, check=False)
-            self.require(completed.returncode == 0, f"{cure}: {completed.stderr!r}")
+            completed = subprocess.run(["sh", "-c", fix], env={"PATH": path}, stderr=-1, check=False)
+            self.require(completed.returncode == 0, f"{fix}: {completed.stderr!r}")
 
-    def go(self, *words: str, wanted: set[str] | None = None) -> Ran:
-        """Run kbsync. `wanted`: the files' texts. None of their documents may be deleted, and few others
+    def go(self, *words: str, expected: set[str] | None = None) -> Ran:
+        """Run kbsync. `expected`: the files' texts. None of their documents may be deleted, and few others
         unless approved.
         """
-        wanted, before = self.digests() if wanted is None else wanted, self.documents()
+        expected, before = self.digests() if expected is None else expected, self.documents()
         ran = self.place.go(*words, env=self.env, hurried=True)
         for old, new in zip(before, self.documents(), strict=True):
             kept = {digest for _, digest in new}  # under any name
-            lost = {digest for _, digest in old} & wanted - kept
+            lost = {digest for _, digest in old} & expected - kept
             self.require(not lost, f"documents of files that are there were deleted: {lost}")
             deleted = [path for path, digest in old if digest not in kept]
             count = sum(any(stem in path for stem in self.deleted) for path in deleted)
@@ -322,11 +322,11 @@ class Life:
     def digests(self) -> set[str]:
         return {sha256(path.read_bytes()).hexdigest() for path in self.files()}
 
-    def judge(self) -> None:
+    def check(self) -> None:
         self.deleted.clear()
         self.has_new_state, self.mirrored_prefix = False, self.mirrors[0].prefix
         self.mirrored = self.digests()
-        self.kept = self.chance.choice([self.rename_mirror, self.move_folder, self.change_prefix])
+        self.next_change = self.chance.choice([self.rename_mirror, self.move_folder, self.change_prefix])
         documents = self.documents()
         for mirror in self.mirrors:
             self.compare(documents[mirror.base], mirror)
@@ -354,10 +354,10 @@ class Life:
         if missing or surplus:
             raise self.broken(f"{kind}: missing {missing}, surplus {surplus}")
 
-    def are_told(self, left: Documents, prefix: str) -> bool:
+    def are_told(self, surplus: Documents, prefix: str) -> bool:
         verification = self.place.run("verify", "--json").json["mirrors"][0]
         listed = len(verification["duplicate"]) + len(verification["orphaned"])
-        return len(left) - verification["foreign"] <= listed >= sum(prefix in path for path, _ in left)
+        return len(surplus) - verification["foreign"] <= listed >= sum(prefix in path for path, _ in surplus)
 
     def search(self) -> None:
         texts = [path.read_text() for path in self.files()]

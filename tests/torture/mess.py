@@ -20,8 +20,9 @@ Mess = Callable[[], Awaitable[None]]
 class MessyMirror:
     """A mirror's life, turn by turn.
 
-    `steady`: files that nobody changes in this turn: searches always find them, and none is sent. `sent`: the
-    number of uploads before the turn. `wanted`: paths that `verify` has to report, by kind of problem.
+    `steady`: files that nobody changes in this turn: searches always find them, and none is sent.
+    `uploads_before`: the number of uploads before the turn. `expected_findings`: paths that `verify` has to
+    report, by kind of problem.
     `late`: seconds after which an upload may arrive. `untold`: our documents whose name or mark others
     changed, by id, with their files.
     """
@@ -33,9 +34,9 @@ class MessyMirror:
         self.tally = Tally()
         self.steady: set[str] = set()
         self.gaps: set[str] = set()
-        self.wanted: dict[str, set[str]] = {}
+        self.expected_findings: dict[str, set[str]] = {}
         self.untold: dict[str, str] = {}
-        self.number = self.sent = 0
+        self.number = self.uploads_before = 0
 
     # -- implemented for each service ------------------------------------------------------------------------
 
@@ -47,11 +48,11 @@ class MessyMirror:
         """Set the service's behaviour for this turn."""
         raise NotImplementedError
 
-    async def put_in_order(self, told: str) -> None:
+    async def put_in_order(self, messes: str) -> None:
         """Repair the damage. Raises `PromiseBroken`."""
         raise NotImplementedError
 
-    def found(self) -> Mapping[str, Sequence[str]]:
+    def document_digests(self) -> Mapping[str, Sequence[str]]:
         """Return the SHA-256 of our documents of each file."""
         return self.bench.documents()
 
@@ -87,17 +88,17 @@ class MessyMirror:
         for document in self.bench.ours():
             yield self.untold.get(document.id, document.path), document
 
-    def kept(self, path: str) -> OwnDocument:
+    def document_of(self, path: str) -> OwnDocument:
         """Return a file's document."""
         return next(document for at, document in self.owned() if at == path)
 
     def want(self, kind: str, path: str) -> None:
-        self.wanted.setdefault(kind, set()).add(path)
+        self.expected_findings.setdefault(kind, set()).add(path)
 
     async def delete_ours(self) -> None:
         """Delete one of our documents as another user."""
         path = self.pick()
-        self.bench.take_away(self.kept(path))
+        self.bench.take_away(self.document_of(path))
         self.want("missing", path)
 
     async def come_late(self) -> None:
@@ -137,8 +138,8 @@ class MessyMirror:
     async def turn(self) -> None:
         """Damage the base and repair it. Raises `PromiseBroken`."""
         self.set_out()
-        self.wanted = {}
-        self.steady, self.sent = set(sha_of_folder(self.world)), len(self.bench.sent())
+        self.expected_findings = {}
+        self.steady, self.uploads_before = set(sha_of_folder(self.world)), len(self.bench.uploads())
         done = [self.chance.choice(self.messes()) for _ in range(self.chance.randint(1, MOST_MESS))]
         for mess in done:
             await mess()
@@ -151,18 +152,20 @@ class MessyMirror:
         self.tally.violations += 1
         raise PromiseBroken(sentence, self.tally)
 
-    def judge(self, told: str, *, is_well: bool, said: object) -> None:
+    def check(self, messes: str, *, is_well: bool, evidence: object) -> None:
         """Require that folder and base are equal, and nothing else changed. Raises `PromiseBroken`."""
-        here = sha_of_folder(self.world)
-        wrong = self.tally.compare(here, self.found())
-        sent = {digest for _, digest in self.bench.sent()[self.sent :]}
-        again = {path for path in self.steady if here.get(path, [""])[0] in sent}
-        self.tally.duplicated += len(again)
+        expected = sha_of_folder(self.world)
+        wrong = self.tally.compare(expected, self.document_digests())
+        sent = {digest for _, digest in self.bench.uploads()[self.uploads_before :]}
+        sent_again = {path for path in self.steady if expected.get(path, [""])[0] in sent}
+        self.tally.duplicated += len(sent_again)
         self.tally.gaps += len(self.gaps)
         self.tally.foreign += self.bench.touched()
         violations = self.violations()
         self.tally.violations += len(violations)
         statuses = self.world.statuses()
         if self.tally.broken or not is_well or set(statuses) != {"ready"}:
-            what = f"{wrong}, {sorted(self.gaps)} were gone, {sorted(again)} were sent again, {violations}"
-            raise PromiseBroken(f"{told}: {what}; {statuses} {said}", self.tally)
+            what = (
+                f"{wrong}, {sorted(self.gaps)} were gone, {sorted(sent_again)} were sent again, {violations}"
+            )
+            raise PromiseBroken(f"{messes}: {what}; {statuses} {evidence}", self.tally)

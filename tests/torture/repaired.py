@@ -36,7 +36,7 @@ ANOTHER = 77777777
 class GptbotsMirror(RepairedMirror):
     """A mirror whose documents are marked by an address."""
 
-    at = "gptbots"
+    service = "gptbots"
     lists = (
         {"page_cap": 10},
         {"page_cap": 4, "page_beyond": "repeats"},
@@ -45,7 +45,7 @@ class GptbotsMirror(RepairedMirror):
         {"order": "oldest", "extra_fields": True, "unknown_ids": "refused"},
         {"stale_status": 5.0, "failed": "objects", "total": "string"},
     )
-    trouble = (
+    faults = (
         Fault("rate-limited", "status", times=2),
         Fault("unmarked", "list"),
         Fault("unmarked", "list", args={"cut": True}),
@@ -71,7 +71,7 @@ class GptbotsMirror(RepairedMirror):
         text = self.chance.choice((text, self.text(path)))
         digest = sha256(text.encode()).hexdigest()
         url = f"{MARKER_BASE}/{path}#sha256={digest}&u={ANOTHER}&r=t600"
-        planted = self.bench.add_foreign(self.kept(path).name, text, source_url=url)
+        planted = self.bench.add_foreign(self.document_of(path).name, text, source_url=url)
         self.expect_marked(planted, path, text)
 
     def undelete(self, document: OwnDocument) -> None:
@@ -82,7 +82,7 @@ class GptbotsMirror(RepairedMirror):
         it.
         """
         path = self.chance.choice(sorted(self.steady))
-        document = self.stored(self.kept(path).id)
+        document = self.stored(self.document_of(path).id)
         self.untold[document.id] = path
         document.source_url = self.chance.choice(("", document.source_url.partition("#")[0]))
 
@@ -90,7 +90,7 @@ class GptbotsMirror(RepairedMirror):
 class OpenaiMirror(RepairedMirror):
     """A mirror whose documents are marked by attributes."""
 
-    at = "openai"
+    service = "openai"
     world: OpenaiWorld
 
     def messes(self) -> Sequence[Mess]:
@@ -120,14 +120,14 @@ class OpenaiMirror(RepairedMirror):
     async def lose_mark(self) -> None:
         """Set other attributes on one of our files as another user; its id still identifies it."""
         path = self.chance.choice(sorted(self.steady))
-        document = self.stored(self.kept(path).id)
+        document = self.stored(self.document_of(path).id)
         self.untold[document.id] = path
         document.attributes = self.chance.choice(({}, {"topic": "guides"}, {"path": path}))
 
     async def detach(self) -> None:
         """Remove one of our files from the store as another user, leaving it in the project."""
         path = self.pick()
-        self.world.app.detach(self.world.app.bases[HOME_ID], self.kept(path).id)
+        self.world.app.detach(self.world.app.bases[HOME_ID], self.document_of(path).id)
         self.want("missing", path)
 
 
@@ -142,7 +142,7 @@ class OgxMirror(OpenaiMirror):
 class OpenWebuiMirror(RepairedMirror):
     """A mirror whose documents are marked by metadata. The server refuses equal texts, so copies differ."""
 
-    at = "openwebui"
+    service = "openwebui"
     hidden = 1  # states are read from the list
     world: OpenWebuiWorld
 
@@ -168,7 +168,7 @@ class OpenWebuiMirror(RepairedMirror):
     async def move_ours(self) -> None:
         """Move one of our documents into another user's folder."""
         path = self.chance.choice(sorted(self.steady))
-        document = self.stored(self.kept(path).id)
+        document = self.stored(self.document_of(path).id)
         self.untold[document.id] = path
         [base] = self.world.app.bases.values()
         base.folders["theirs"] = ("their guides", None)
@@ -178,7 +178,7 @@ class OpenWebuiMirror(RepairedMirror):
         """Remove one of our documents from the base as another user, leaving the file."""
         path = self.pick()
         [base] = self.world.app.bases.values()
-        self.world.app.remove(self.stored(self.kept(path).id), base)
+        self.world.app.remove(self.stored(self.document_of(path).id), base)
         self.want("missing", path)
 
 
@@ -211,7 +211,7 @@ class NamedMirror(RepairedMirror):
     def plant_lookalike(self, path: str, text: str) -> None:
         """Also under exactly our name, which proves nothing about other bytes."""
         if self.chance.random() >= 0.5:
-            self.plant_named(self.kept(path).name)
+            self.plant_named(self.document_of(path).name)
         elif self.naming.style == "tagged":
             super().plant_lookalike(path, text)
         else:
@@ -228,7 +228,7 @@ class NamedMirror(RepairedMirror):
 class DifyMirror(NamedMirror):
     """Names may be plain; then kbsync compares bytes."""
 
-    at = "dify"
+    service = "dify"
     world: DifyWorld
 
     def stored(self, remote_id: str) -> DifyDocument:
@@ -241,7 +241,7 @@ class DifyMirror(NamedMirror):
 class RagflowMirror(NamedMirror):
     """A second document with the same name gets a number."""
 
-    at = "ragflow"
+    service = "ragflow"
     hidden = 1  # states are read from the list
     world: RagflowWorld
 
@@ -256,13 +256,13 @@ class RagflowMirror(NamedMirror):
 
     async def parse_again(self) -> None:
         """Let another user parse one of our documents again; searches miss it meanwhile."""
-        self.world.app.parse(self.stored(self.kept(self.pick()).id))
+        self.world.app.parse(self.stored(self.document_of(self.pick()).id))
 
 
 class LightragMirror(RepairedMirror):
     """A document is its name: there is no second one with it, none with another name, and no text twice."""
 
-    at = "lightrag"
+    service = "lightrag"
     hidden = 1  # states are read from the list
     world: LightragWorld
 

@@ -40,27 +40,27 @@ LOOKS = ("list", "status", "detail", "state", "file")
 
 def text_of(document: OwnDocument) -> str:
     """Return the text that searches find."""
-    assert document.shown is not None
-    return document.shown[1]
+    assert document.search_result is not None
+    return document.search_result[1]
 
 
 class RepairedMirror(MessyMirror):
-    """A mirror at the service `at` of `ROWS`, whose behaviours last a turn each.
+    """A mirror at the `service` of `ROWS`, whose behaviours last a turn each.
 
-    `lists`, `trouble`: behaviours and faults in addition to those of the service. `hidden`: how many times a
+    `lists`, `faults`: behaviours and faults in addition to those of the service. `hidden`: how many times a
     list lacks an existing document; 0: each time. `most`: the requests of one verification: pages of the
     list, twice for apparent errors, and polls of single documents.
     """
 
-    at: ClassVar[str]
+    service: ClassVar[str]
     lists: ClassVar[Sequence[dict[str, Any]]] = ()
-    trouble: ClassVar[Sequence[Fault]] = ()
+    faults: ClassVar[Sequence[Fault]] = ()
     hidden: ClassVar[int] = 0
     most: ClassVar[int] = 60
     late = (5, 40)
 
     def __init__(self, place: Path, chance: random.Random) -> None:
-        row = ROWS[self.at]
+        row = ROWS[self.service]
         world = row.world(place)
         # Passes with audits would repair what `verify` is supposed to find.
         world.settings = replace(world.settings, names=chance.choice(row.names), deep_rescan=1e9)
@@ -69,10 +69,10 @@ class RepairedMirror(MessyMirror):
         # Other users' documents with digests in their names like ours; and those with these bytes, or with a
         # mark.
         self.tagged, self.lookalikes = set[str](), set[str]()
-        self._trouble = [
+        self._faults = [
             *TROUBLE,
             *(fault for fault in row.oddities if fault.op in LOOKS),
-            *self.trouble,
+            *self.faults,
         ]
 
     def messes(self) -> Sequence[Mess]:
@@ -98,16 +98,20 @@ class RepairedMirror(MessyMirror):
 
     # -- contents --------------------------------------------------------------------------------------------
 
-    def found(self) -> Mapping[str, Sequence[str]]:
+    def document_digests(self) -> Mapping[str, Sequence[str]]:
         """Return the SHA-256 of each file's searchable text, "" for a document that searches don't find."""
         results: dict[str, list[str]] = {}
         for path, document in self.owned():
-            shown = "" if document.shown is None else sha256(document.shown[1].encode()).hexdigest()
+            shown = (
+                ""
+                if document.search_result is None
+                else sha256(document.search_result[1].encode()).hexdigest()
+            )
             results.setdefault(path, []).append(shown)
         return results
 
     def covered(self) -> set[str]:
-        return {path for path, document in self.owned() if document.shown is not None}
+        return {path for path, document in self.owned() if document.search_result is not None}
 
     # -- implemented for each service ------------------------------------------------------------------------
 
@@ -159,7 +163,7 @@ class RepairedMirror(MessyMirror):
     async def replace_ours(self) -> None:
         """Delete one of our documents as another user and upload something else under its name."""
         path = self.pick()
-        document = self.kept(path)
+        document = self.document_of(path)
         self.bench.take_away(document)
         self.plant_replacement(document)
         self.want("missing", path)
@@ -167,7 +171,7 @@ class RepairedMirror(MessyMirror):
     async def make_twin(self) -> None:
         """Copy one of our documents with its mark as another user: it looks like a duplicate of ours."""
         path = self.pick()
-        document = self.kept(path)
+        document = self.document_of(path)
         if document.id not in self.untold:
             self.pass_as_ours(self.plant_copy(document))
             self.want("duplicate", path)
@@ -175,7 +179,7 @@ class RepairedMirror(MessyMirror):
     async def exchange_ours(self) -> None:
         """Copy one of our documents with its mark as another user, and delete the original."""
         path = self.pick()
-        document = self.kept(path)
+        document = self.document_of(path)
         if document.id not in self.untold:
             self.pass_as_ours(self.plant_copy(document))
             self.bench.take_away(document)
@@ -188,7 +192,7 @@ class RepairedMirror(MessyMirror):
     async def mangle_name(self) -> None:
         """Rename one of our documents as another user; its id or its mark still identifies it."""
         path = self.chance.choice(sorted(self.steady))
-        document = self.kept(path)
+        document = self.document_of(path)
         self.untold[document.id] = path
         self.give_name(
             document,
@@ -198,7 +202,7 @@ class RepairedMirror(MessyMirror):
     async def bring_back(self) -> None:
         """Restore a document that we deleted, as another user."""
         path = self.pick()
-        document = self.kept(path)
+        document = self.document_of(path)
         self.world.delete(path)
         await self.go_over()
         if document.id not in self.untold:
@@ -216,67 +220,67 @@ class RepairedMirror(MessyMirror):
         """Run a pass, which sends edited files and finds restored documents if it reads the list."""
         await self.world.once()
         there = {path for path, _ in self.owned()}
-        self.wanted = {
-            "missing": self.wanted.get("missing", set()),
-            "duplicate": self.wanted.get("duplicate", set()),
-            "orphaned": self.wanted.get("orphaned", set()) & there,
+        self.expected_findings = {
+            "missing": self.expected_findings.get("missing", set()),
+            "duplicate": self.expected_findings.get("duplicate", set()),
+            "orphaned": self.expected_findings.get("orphaned", set()) & there,
         }
 
     # -- repair ----------------------------------------------------------------------------------------------
 
-    async def put_in_order(self, told: str) -> None:
-        await self.look_in_trouble(self.chance.choice(self._trouble))
-        self.judge_findings(told, await self.look(told))
+    async def put_in_order(self, messes: str) -> None:
+        await self.verify_during(self.chance.choice(self._faults))
+        self.check_findings(messes, await self.verify(messes))
         for _ in range(REPAIRS):
-            await self.repair(told)
-        result = await self.look(told, hides=False)
+            await self.repair(messes)
+        result = await self.verify(messes, hides=False)
         theirs = self.world.foreign & {str(document["id"]) for document in self.world.documents()}
         left = {self.id_of(document.remote_id) for document in (*result.duplicate, *result.orphaned)}
         is_left_rightly = self.lookalikes & theirs <= left <= (self.lookalikes | self.tagged) & theirs
         is_in_order = not (result.halt or result.missing or result.stale)
         is_well = is_in_order and is_left_rightly and result.foreign == len(theirs - left)
-        self.judge(told, is_well=is_well, said=result.to_json())
+        self.check(messes, is_well=is_well, evidence=result.to_json())
 
     def changes(self) -> int:
         """Return the number of requests that change something."""
-        return sum(map(self.world.asked, self.bench.effects))
+        return sum(map(self.world.request_count, self.bench.effects))
 
-    async def look_in_trouble(self, trouble: Fault) -> None:
+    async def verify_during(self, fault: Fault) -> None:
         """Verify during a fault: it may be put off, and changes nothing."""
         before = self.changes()
-        self.world.server.faults.add(trouble)
+        self.world.server.faults.add(fault)
         with contextlib.suppress(TargetError):
             await self.world.verify()
         self.world.server.faults.clear()
         assert self.changes() == before
 
-    async def look(self, told: str, *, hides: bool = True) -> Verification:
+    async def verify(self, messes: str, *, hides: bool = True) -> Verification:
         """Return the result of `verify`, which sends few requests. `hides`: the list lacks a document that
         exists.
         """
         if hides:
-            document = self.kept(self.chance.choice(sorted(self.steady)))
+            document = self.document_of(self.chance.choice(sorted(self.steady)))
             self.world.play("left-out", op="list", times=self.hidden, args={"name": document.name})
-        before, changes = self.world.asked(), self.changes()
+        before, changes = self.world.request_count(), self.changes()
         findings = await self.world.verify()
         self.world.server.faults.clear()
         assert self.changes() == changes
-        self.tally.steps += (requests_made := self.world.asked() - before)
+        self.tally.steps += (requests_made := self.world.request_count() - before)
         if requests_made > self.most:
-            self.blame(f"{told}: {requests_made} requests of one verification")
+            self.blame(f"{messes}: {requests_made} requests of one verification")
         return findings
 
-    async def repair(self, told: str) -> None:
+    async def repair(self, messes: str) -> None:
         """Run `verify --repair`, and the pass that carries it out."""
-        self.world.tell("repair", **repair_request(await self.look(told)))
+        self.world.post_request("repair", **repair_request(await self.verify(messes)))
         await self.world.once()
         self.world.clock.now += DAY
 
-    def judge_findings(self, told: str, found: Verification) -> None:
+    def check_findings(self, messes: str, verification: Verification) -> None:
         """Require that all changes to our files are reported and explained, and nothing about steady
         files.
         """
-        lists = {kind: getattr(found, kind) for kind in ("missing", "stale", "orphaned", "duplicate")}
+        lists = {kind: getattr(verification, kind) for kind in ("missing", "stale", "orphaned", "duplicate")}
         named = {kind: {document.path for document in findings} for kind, findings in lists.items()}
         ours = {
             document.path
@@ -284,8 +288,8 @@ class RepairedMirror(MessyMirror):
             for document in findings
             if self.id_of(document.remote_id) not in self.lookalikes | self.tagged
         }
-        overlooked = {kind: paths - named[kind] for kind, paths in self.wanted.items()}
+        overlooked = {kind: paths - named[kind] for kind, paths in self.expected_findings.items()}
         wrongly = ours & self.steady
         mute = [document.path for findings in lists.values() for document in findings if not document.why]
-        if any(overlooked.values()) or wrongly or mute or found.halt is not None:
-            self.blame(f"{told}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained")
+        if any(overlooked.values()) or wrongly or mute or verification.halt is not None:
+            self.blame(f"{messes}: {overlooked} overlooked, {wrongly} wrongly, {mute} unexplained")

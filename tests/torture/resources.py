@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.cli.vendor import digests_in, zhipu_place
+from tests.cli.zhipu import digests_in, zhipu_place
 from tests.resources.disks import LocalMirror, play_full_index, play_full_state, play_full_state_of_service
 from tests.resources.spoiling import LOST, SPOILT
 from tests.resources.test_corruption import play_spoilt
@@ -53,8 +53,8 @@ def few_descriptors(seed: int, place: Path) -> Tally:
         assert process.returncode in (0, 4), (descriptors, err)
         assert process.returncode == 0 or b"open files" in err, (descriptors, err)
         assert desk.once()["mirrors"][0]["documents"]["ready"] == 20
-        assert desk.vendor.digests() == digests_in(desk.docs)
-        assert desk.vendor.asked("upload") == 20, descriptors
+        assert desk.service.digests() == digests_in(desk.docs)
+        assert desk.service.request_count("upload") == 20, descriptors
     return Tally(faults=1, steps=20)
 
 

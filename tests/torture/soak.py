@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kbsync.errors import Rejected
 from tests.cli.place import LONGEST, Daemon, eventually
-from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
 from tests.crash.kills_local import texts_in_base, texts_on_disk
 from tests.crash.kills_zhipu import foreign, plant
 from tests.torture.exercise import Exercise, Tally
@@ -90,7 +90,7 @@ class Soak:
         number = self.chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
         if number is not signal.SIGKILL:  # which it handles once it has started
             self.await_loop()
-        self.daemon.tell(number)
+        self.daemon.send_signal(number)
         if number is not signal.SIGHUP:
             code = self.daemon.process.wait(LONGEST)
             assert code in (-signal.SIGKILL, 0), self.daemon.log.read_text()
@@ -152,10 +152,10 @@ class RemoteSoak(Soak):
 
     def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
         desk.aim(NO_HOLDS)
-        desk.vendor.turn(vectorize=[0.05, 0.4], list_lag=0.3)
+        desk.service.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         super().__init__(desk, chance)
         self.losses = 0
-        self.others = plant(desk)
+        self.foreign_before = plant(desk)
 
     @property
     def steps(self) -> list[Callable[[], object]]:
@@ -163,29 +163,29 @@ class RemoteSoak(Soak):
 
     def fault(self) -> None:
         kind, op = self.chance.choice(FAULTS), self.chance.choice(["upload", "upload", "*"])
-        self.desk.vendor.play(kind, op=op)
+        self.desk.service.play(kind, op=op)
         self.tally.faults += 1
         self.losses += kind in LOSING
 
     def go_away(self) -> None:
-        self.desk.vendor.leave()
+        self.desk.service.leave()
         time.sleep(self.chance.uniform(0.1, 1.0))
-        self.desk.vendor.arrive()
+        self.desk.service.arrive()
         self.tally.faults += 1
         self.losses += 1  # requests in progress got no response
 
     def calm(self) -> None:
-        self.desk.vendor.server.faults.clear()
+        self.desk.service.server.faults.clear()
         super().calm()
 
     def is_mirrored(self) -> bool:
-        return self.desk.vendor.digests() == digests_in(self.desk.docs)
+        return self.desk.service.digests() == digests_in(self.desk.docs)
 
     def check(self) -> None:
         super().check()
-        assert foreign(self.desk) == self.others
-        assert self.desk.vendor.violations() == []
-        stored = Counter(entry["name"] for entry in self.desk.vendor.effects("stored"))
+        assert foreign(self.desk) == self.foreign_before
+        assert self.desk.service.violations() == []
+        stored = Counter(entry["name"] for entry in self.desk.service.effects("stored"))
         twins = {name: n for name, n in stored.items() if n > 1}
         assert sum(twins.values()) - len(twins) <= self.losses, f"{twins}, {self.losses} answers were lost"
 

@@ -24,17 +24,17 @@ STEADY = tuple(Discrepancy(f"f{number}.md", None, "so") for number in range(FILE
 
 
 @long
-@pytest.mark.parametrize("at", MIRRORS)
-def test_foreign_changes_are_repaired(at: str, tmp_path: Path) -> None:
-    tally = audit(at, 1, tmp_path / "mirror", turns=2)
+@pytest.mark.parametrize("service", MIRRORS)
+def test_foreign_changes_are_repaired(service: str, tmp_path: Path) -> None:
+    tally = audit(service, 1, tmp_path / "mirror", turns=2)
     assert tally.faults > 0
     assert not tally.broken
 
 
-def deleting(at: str, place: Path) -> RepairedMirror:
+def deleting(service: str, place: Path) -> RepairedMirror:
     """Return a mirror whose documents others delete, without other damage."""
 
-    class Deleting(REPAIRED[at]):  # type: ignore[misc]
+    class Deleting(REPAIRED[service]):  # type: ignore[misc]
         def messes(self) -> Sequence[Mess]:
             return (self.delete_ours,)
 
@@ -43,22 +43,22 @@ def deleting(at: str, place: Path) -> RepairedMirror:
 
 @long
 @enumerated()
-@pytest.mark.parametrize("at", REPAIRED)
+@pytest.mark.parametrize("service", REPAIRED)
 async def test_repair_that_does_nothing_is_detected(
-    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repairs, "repair_request", lambda _: {})
     with pytest.raises(PromiseBroken, match="is missing or out of date"):
-        await deleting(at, tmp_path).live(1)
+        await deleting(service, tmp_path).live(1)
 
 
 @enumerated()
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [({"missing": ()}, r"'missing': \{'f.*overlooked"), ({"stale": STEADY}, r"\{'f.*\} wrongly")],
 )
 async def test_missed_or_invented_findings_are_detected(
-    change: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror = deleting("openai", tmp_path)
     verify = mirror.world.verify
@@ -67,5 +67,5 @@ async def test_missed_or_invented_findings_are_detected(
         return replace(await verify(), **change)
 
     monkeypatch.setattr(mirror.world, "verify", verified)
-    with pytest.raises(PromiseBroken, match=told):
+    with pytest.raises(PromiseBroken, match=message):
         await mirror.live(1)

@@ -70,9 +70,9 @@ WISHES = (5, 0, "date", "huge", "soon", "-5", "Wed, 21 Oct 2015 07:28:00 GMT")
 def blaming(calls: Calls) -> Iterator[Trial]:
     """Yield 13, 14: HTTP errors about a document, and about a call."""
     for status, op in itertools.product((400, 411, 413, 415, 422, 435), calls.uploads):
-        yield Trial("status", op, {"status": status}, effect=False, told=True)
+        yield Trial("status", op, {"status": status}, effect=False, blames_document=True)
     for status, op in itertools.product((404, 405, 501), calls.all):
-        yield Trial("status", op, {"status": status}, effect=False, told=op in calls.uploads)
+        yield Trial("status", op, {"status": status}, effect=False, blames_document=op in calls.uploads)
 
 
 def redirections(calls: Calls) -> Iterator[Trial]:

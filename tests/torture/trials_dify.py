@@ -34,7 +34,9 @@ def errors() -> Iterator[Trial]:
         for code in ("completion_request_error", "provider_quota_exceeded"):
             yield Trial("error", op, {"code": code, "message": "no more words"})
         for code in ("invalid_param", "forbidden", "provider_not_initialize", "surprise"):
-            yield Trial("error", op, {"code": code, "message": "no more words"}, told=op == "upload")
+            yield Trial(
+                "error", op, {"code": code, "message": "no more words"}, blames_document=op == "upload"
+            )
         yield from forms("shape", op, ({"form": form} for form in ("object", "nulls", "null")))
     for op in CALLS.changes:
         yield from forms("error-after", op, unsure)
@@ -44,13 +46,13 @@ def uploads() -> Iterator[Trial]:
     """Yield 9, 15, 16, 17: documents that fail."""
     for name in ("new*", "changed*", "*"):
         yield from (Trial(kind, "upload", {"name": name}) for kind in ("fails", "stuck"))
-        yield Trial("hidden", "upload", {"name": name}, told=True)
+        yield Trial("hidden", "upload", {"name": name}, blames_document=True)
     yield Trial("fails", "upload", {"error": "You exceeded your current quota"})
     yield from (Trial(kind, "upload") for kind in ("no-lock", "no-id"))
     yield Trial("other-name", "upload", twins=True)
 
 
-def looks() -> Iterator[Trial]:
+def faults_of_reads() -> Iterator[Trial]:
     """Yield 17, 18, 22: lists and states that lie or lack fields."""
     values = (None, 3, True, [], {}, "surprise", "paused", "completed ")
     odd: tuple[Args, ...] = (
@@ -83,7 +85,7 @@ def files() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, errors, uploads, looks, deletes, files)
+    tables = (refusals, errors, uploads, faults_of_reads, deletes, files)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
     whole = [
         # Faults that cut or change a body need a response that has one.

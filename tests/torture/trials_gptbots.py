@@ -35,7 +35,7 @@ def codes() -> Iterator[Trial]:
         yield from forms("code", op, unsure)
         yield from forms("code", op, ({"code": 429}, {"code": 1, "message": "insufficient credits"}))
         for code in (40000, 40332, 41000):
-            yield Trial("code", op, {"code": code}, told=op in CALLS.uploads)
+            yield Trial("code", op, {"code": code}, blames_document=op in CALLS.uploads)
     for op in CALLS.changes:
         yield from forms("code-after", op, unsure)
     for op, form in itertools.product(OPS, ("object", "nulls", "null")):
@@ -46,7 +46,7 @@ def uploads() -> Iterator[Trial]:
     """Yield 9, 15, 16, 17: wrong reports about a request's documents, and documents that fail."""
     for op, name in NAMED:
         for kind in ("failed-item", "refused-item"):
-            yield Trial(kind, op, {"name": name}, told=True)
+            yield Trial(kind, op, {"name": name}, blames_document=True)
         yield from (Trial(kind, op, {"name": name}) for kind in ("both-lists", "fails", "stuck"))
         yield from forms("neither-list", op, ({"name": name, "stored": stored} for stored in (True, False)))
     for op in CALLS.uploads:
@@ -56,10 +56,10 @@ def uploads() -> Iterator[Trial]:
     for kind, failed in itertools.product(
         ("failed-item", "both-lists"), ("objects", "ids", "null", "absent")
     ):
-        yield from (Trial(kind, op, under={"failed": failed}, told=True) for op in CALLS.uploads)
+        yield from (Trial(kind, op, under={"failed": failed}, blames_document=True) for op in CALLS.uploads)
 
 
-def looks() -> Iterator[Trial]:
+def faults_of_reads() -> Iterator[Trial]:
     """Yield 17, 18, 22: lists and states that lag, lie or lack fields."""
     odd: tuple[Args, ...] = (
         *({"value": value} for value in (None, 3, True, [], {}, "SURPRISE", "available ")),
@@ -97,6 +97,6 @@ def redirected() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, codes, uploads, looks, deletes, redirected)
+    tables = (refusals, codes, uploads, faults_of_reads, deletes, redirected)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

@@ -31,11 +31,11 @@ def refusals() -> Iterator[Trial]:
 def documents() -> Iterator[Trial]:
     """Yield 9, 15, 16: uploads that fail."""
     yield from (Trial(kind, "upload") for kind in ("name-taken", "not-stored", "fails", "stuck"))
-    yield Trial("refused", "upload", told=True)
+    yield Trial("refused", "upload", blames_document=True)
     yield from forms("no-receipt", "upload", ({}, {"stored": True}, {"status": "duplicated", "stored": True}))
 
 
-def looks() -> Iterator[Trial]:
+def faults_of_reads() -> Iterator[Trial]:
     """Yield 17, 18, 22: lists that lag, lie or lack fields."""
     yield from forms("left-out", "list", ({"name": "new*"}, {"name": "changed*"}, {"name": "*"}))
     yield from forms(
@@ -61,6 +61,6 @@ def redirected() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, documents, looks, deletes, redirected)
+    tables = (refusals, documents, faults_of_reads, deletes, redirected)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

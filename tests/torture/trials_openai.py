@@ -36,7 +36,7 @@ def errors() -> Iterator[Trial]:
         yield Trial("error", op, {"bare": True, "message": "try again"})
         yield Trial("error", op, {"status": 500, "type": "server_error"})
     for op in CALLS.uploads:
-        yield Trial("error", op, {"message": "this file is refused"}, told=True)
+        yield Trial("error", op, {"message": "this file is refused"}, blames_document=True)
     for op in (*CHANGES, *BESIDE):
         yield from (Trial("lost-answer", op, effect=effect) for effect in (True, False) if op in BESIDE)
         yield Trial("error-after", op, {"status": 500, "type": "server_error"})
@@ -57,7 +57,7 @@ def uploads() -> Iterator[Trial]:
         yield Trial("lost-answer", "upload", under=under)
 
 
-def looks() -> Iterator[Trial]:
+def faults_of_reads() -> Iterator[Trial]:
     """Yield 17, 18, 22: lists and states that lag, lie or lack fields."""
     odd: tuple[Args, ...] = (
         *({"value": value} for value in (None, 3, True, [], "SURPRISE", "cancelled")),
@@ -82,6 +82,6 @@ def deletes() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, errors, uploads, looks, deletes)
+    tables = (refusals, errors, uploads, faults_of_reads, deletes)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS), *redirections(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

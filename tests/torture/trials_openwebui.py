@@ -52,11 +52,11 @@ def refusals() -> Iterator[Trial]:
         yield Trial("status", op, {"status": 429}, effect=False)
         yield Trial("unauthorized", op)
     yield from (Trial("no-base", op) for op in ("list", "cleanup", "base", "make-folder", "folders"))
-    yield Trial("refused", "upload", told=True)
+    yield Trial("refused", "upload", blames_document=True)
     yield Trial("busy-database", "upload")
     yield Trial("not-made", "make-folder")
     for status, detail in ((413, "too large"), (422, "no"), (400, "[ERROR: no]")):
-        yield Trial("detail", "upload", {"status": status, "detail": detail}, told=True)
+        yield Trial("detail", "upload", {"status": status, "detail": detail}, blames_document=True)
     yield Trial("detail", "state", {"status": 500, "detail": "no"})
     yield Trial("detail", "cleanup", {"status": 403, "detail": "You do not have permission"})
     for op, form in itertools.product(("upload", "list", "newest", "state"), ("object", "nulls", "null")):

@@ -30,11 +30,15 @@ def codes() -> Iterator[Trial]:
         {"code": 100, "status": 500},
     )
     for op in OPS:
-        yield from (Trial("code", op, args, told=op == "upload" and "as_string" in args) for args in unsure)
+        yield from (
+            Trial("code", op, args, blames_document=op == "upload" and "as_string" in args) for args in unsure
+        )
         yield from forms(
             "code", op, ({"code": 106}, {"code": 500, "message": "Exceed the maximum file number"})
         )
-        yield from (Trial("code", op, {"code": code}, told=op == "upload") for code in (101, 102, 108))
+        yield from (
+            Trial("code", op, {"code": code}, blames_document=op == "upload") for code in (101, 102, 108)
+        )
     for op in CALLS.changes:
         yield from forms("code-after", op, unsure[:2])
     for op, form in itertools.product(OPS, ("object", "list", "null", "none")):
@@ -51,7 +55,7 @@ def documents() -> Iterator[Trial]:
     yield Trial("lost-answer", "parse", effect=False, under={"pipeline": True})
 
 
-def looks() -> Iterator[Trial]:
+def faults_of_reads() -> Iterator[Trial]:
     """Yield 17, 18, 22: lists that lie or lack fields, and deletions without effect."""
     values = (None, 3, "9", True, [], {}, "SURPRISE", "done ")
     yield from forms("run", "list", (*({"value": value} for value in values), {"missing": True}))
@@ -75,6 +79,6 @@ def redirected() -> Iterator[Trial]:
 
 def trials() -> list[Trial]:
     """Return all of them, in a fixed order."""
-    tables = (refusals, codes, documents, looks, redirected)
+    tables = (refusals, codes, documents, faults_of_reads, redirected)
     shared = (*on_the_way(CALLS), *passing(CALLS), *blaming(CALLS))
     return [*shared, *(trial for table in tables for trial in table())]

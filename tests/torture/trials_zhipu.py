@@ -36,7 +36,7 @@ def refusals() -> Iterator[Trial]:
         yield Trial("unauthorized", op, {"code": 1000 + times}, times=times)
         yield Trial("no-right", op, {"status": 434 if times == 1 else 403}, times=times)
         yield from forms(
-            "base-gone", op, ({"form": form} for form in FORMS), times=times, told=op == "upload"
+            "base-gone", op, ({"form": form} for form in FORMS), times=times, blames_document=op == "upload"
         )
 
 
@@ -48,7 +48,9 @@ def codes() -> Iterator[Trial]:
     for op in API:
         good = ({"code": 200, "as_string": True}, {"missing": True})
         yield from forms("code-in-200", op, good)
-        yield Trial("code-in-200", op, {"code": 400, "as_string": True}, effect=False, told=op == "upload")
+        yield Trial(
+            "code-in-200", op, {"code": 400, "as_string": True}, effect=False, blames_document=op == "upload"
+        )
         shapes = ("flat", "error-object", "error-int", "no-message", "detail-list", "typed", "string")
         yield from forms("error-shapes", op, ({"shape": shape} for shape in shapes))
         yield from forms("envelope", op, ({"missing": ["timestamp", "message"]}, {"set": {"more": [{}]}}))
@@ -60,7 +62,7 @@ def uploads() -> Iterator[Trial]:
     """Yield 9, 15, 16, 17: wrong names in upload responses, and documents that fail."""
     yield from forms("failed-info", "upload", ({"reason": "服务器繁忙，请稍后再试"},))
     own = ({}, {"reason": "解析失败"}, {"reason": ""}, {"reason": "空间不足"})  # the last where there is room
-    yield from forms("failed-info", "upload", own, told=True)
+    yield from forms("failed-info", "upload", own, blames_document=True)
     for kind in ("both-lists", "neither-list", "success-null"):
         yield from (Trial(kind, "upload", effect=effect) for effect in (True, False))
     names = ("nfc", "nfd", "basename", "suffixed", "question_marks", "mojibake")

@@ -107,10 +107,10 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
             document.catch_up(self.now)
 
     def store(
-        self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = NO_FAULT
+        self, upload: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = NO_FAULT
     ) -> BotDocument:
         """Store a new document; a fault can change its name."""
-        version, name = self._version(sent, call), sent.name
+        version, name = self._version(upload, call), upload.name
         if call.plays("other-name"):  # as services do when a name is in use
             stem, _, extension = name.rpartition(".")
             name = f"{stem} (1).{extension}"
@@ -129,9 +129,9 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
             )
         )
 
-    def change(self, old: BotDocument, sent: SentFile, rules: Mapping[str, Any], call: Call) -> None:
+    def change(self, old: BotDocument, upload: SentFile, rules: Mapping[str, Any], call: Call) -> None:
         """Replace a document's content; the old one serves until the new one is indexed."""
-        version, coming = self._version(sent, call), old.coming
+        version, coming = self._version(upload, call), old.coming
         if coming is not None and self.now < (coming.ready_at or 0.0):  # a stuck version may be replaced
             same_bytes = ", with the same bytes" if coming.sha256 == version.sha256 else ""
             self.violations.append(f"update: two updates of {old.id} in flight at once{same_bytes}")
@@ -153,13 +153,13 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
                 self.record("retried", document)
         return len(failed)
 
-    def _version(self, sent: SentFile, call: Call = NO_FAULT) -> Version:
-        fails = call.plays("fails", sent.name)
-        content, ready = sent.content, self.ready_at(call, sent.name)
-        if address := sent.file_url:  # the page's content differs at each fetch
+    def _version(self, upload: SentFile, call: Call = NO_FAULT) -> Version:
+        fails = call.plays("fails", upload.name)
+        content, ready = upload.content, self.ready_at(call, upload.name)
+        if address := upload.file_url:  # the page's content differs at each fetch
             self._visits[address] = self._visits.get(address, 0) + 1
             content = f"Visit {self._visits[address]} to {address}".encode()
-        return Version(content, sent.source_url or "", ready, fails, address)
+        return Version(content, upload.source_url or "", ready, fails, address)
 
     def find(self, prompt: str, bases: Sequence[str] | None, ids: Sequence[str] | None) -> list[Json]:
         """Return passages that share words with `prompt`, best first, from the union of bases and ids."""

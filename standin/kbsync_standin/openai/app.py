@@ -426,13 +426,13 @@ def _passage(call: Call, attached: Attached) -> Json:
     }
 
 
-def _filter(given: Any) -> Callable[[Mapping[str, Any]], bool]:
+def _filter(filters: Any) -> Callable[[Mapping[str, Any]], bool]:
     """Return a test of attributes. Raises `Breach`."""
-    if given is None:
+    if filters is None:
         return lambda _: True
-    kind, key, value = (given.get(name) for name in ("type", "key", "value"))
-    RULES.only(given, ("type", "key", "value"), "the field of filters")
-    RULES.must(kind in ("eq", "in") and is_text(key), f"filters is {given!r:.80}")
+    kind, key, value = (filters.get(name) for name in ("type", "key", "value"))
+    RULES.only(filters, ("type", "key", "value"), "the field of filters")
+    RULES.must(kind in ("eq", "in") and is_text(key), f"filters is {filters!r:.80}")
     RULES.must(kind == "eq" or (isinstance(value, list) and bool(value)), "in wants a list")
     return lambda attributes: attributes.get(key) in (value if kind == "in" else [value])
 

@@ -79,7 +79,7 @@ class Embeddings:
 
     route: str
     most: int
-    known: frozenset[str]
+    allowed_fields: frozenset[str]
     read: Callable[[dict[str, Any]], EmbeddingRequest]
     needs_model: bool = True
     too_many: int = 400
@@ -94,7 +94,7 @@ class Ranking:
 
     route: str
     most: int
-    known: frozenset[str]
+    allowed_fields: frozenset[str]
     texts: str = "documents"
     shape: str = "results"
     needs_model: bool = True
@@ -235,7 +235,7 @@ def parse_embedding(dialect: str, body: object, most: int = 0) -> EmbeddingReque
     """Parse an embedding request of at most `most` inputs; 0: the dialect's limit. Raises `Breach`."""
     rules = EMBEDDINGS[dialect]
     most = most or rules.most
-    body = _object(body, rules.known, rules.needs_model)
+    body = _object(body, rules.allowed_fields, rules.needs_model)
     read = rules.read(body)
     _require(len(read.texts) <= most, f"batch size {len(read.texts)} > {most}", rules.too_many)
     too_long = any(len(text) > rules.longest for text in read.texts)
@@ -249,7 +249,7 @@ def parse_rerank(dialect: str, body: object, most_texts: int = 0) -> tuple[str, 
     """Parse a rerank request: the question, the texts, and how many to return. Raises `Breach`."""
     rules = RANKING[dialect]
     most_texts = most_texts or rules.most
-    body = _object(body, rules.known, rules.needs_model)
+    body = _object(body, rules.allowed_fields, rules.needs_model)
     question, texts, most = body.get("query"), body.get(rules.texts), body.get("top_n", 0)
     _require(
         isinstance(question, str) and 0 < len(question) <= 4096, "query is a text of at most 4096 characters"
@@ -266,10 +266,10 @@ def parse_rerank(dialect: str, body: object, most_texts: int = 0) -> tuple[str, 
     return question, texts, most or len(texts)
 
 
-def _object(body: object, known: Collection[str], needs_model: bool) -> dict[str, Any]:
+def _object(body: object, allowed_fields: Collection[str], needs_model: bool) -> dict[str, Any]:
     _require(isinstance(body, dict), "the body is no JSON object")
     assert isinstance(body, dict)
-    unknown = sorted(set(body) - set(known))
+    unknown = sorted(set(body) - set(allowed_fields))
     _require(not unknown, f"unknown: {', '.join(unknown)}")
     has_model = isinstance(body.get("model"), str) and bool(body["model"])
     _require(has_model or not needs_model, "you must provide a model")

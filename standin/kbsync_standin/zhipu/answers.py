@@ -193,7 +193,7 @@ class Answers(Account):
     # -- access
 
     @property
-    def vendor_now(self) -> float:
+    def service_now(self) -> float:
         """The service's time, in seconds since the epoch."""
         return self.now + self.behaviour.clock_skew
 
@@ -219,7 +219,7 @@ class Answers(Account):
         refusals = []
         # File addresses carry their own signature, and the key must not be sent to their host.
         if call.op != "file":
-            code = _objection(request.headers.get("authorization"), self._key, self.vendor_now)
+            code = _objection(request.headers.get("authorization"), self._key, self.service_now)
             refusals += [gateway(code or 1004, 401)] if code or behaviour.key_revoked else []
             refusals += [gateway(1113, 429)] if behaviour.money_gone and call.op in _PAID else []
         message = call.word("message", "")
@@ -257,7 +257,7 @@ class Answers(Account):
     def answer(self, request: Request, fault: Fault | None) -> Response:
         """Do the work and return the response, dated by the service's clock."""
         response = super().answer(request, fault)
-        return response.having(date=formatdate(self.vendor_now, usegmt=True))
+        return response.having(date=formatdate(self.service_now, usegmt=True))
 
     def refusal(self, refused: Refused, call: Call) -> Response:
         """Write a refusal: the platform has its own codes, the knowledge API answers code 400 with HTTP
@@ -298,7 +298,7 @@ class Answers(Account):
     def envelope(self, data: object, code: object = 200, message: str = OK) -> Json:
         """Wrap data and outcome in the knowledge API's envelope."""
         fields: Json = {} if data is NO_DATA else {"data": data}
-        fields |= {"code": code, "message": message, "timestamp": int(self.vendor_now * 1000)}
+        fields |= {"code": code, "message": message, "timestamp": int(self.service_now * 1000)}
         return self.add_extra_fields(fields, ("message", "timestamp"))
 
     def add_extra_fields(self, value: Json, optional: Collection[str] = ()) -> Json:
@@ -318,18 +318,18 @@ class Answers(Account):
         """Return an error in the knowledge API's envelope."""
         return Response.json(self.envelope(NO_DATA, code, message or words_for(code)), status)
 
-    def missing(self, form: str, what: str) -> Response:
+    def missing(self, form: str, object_name: str) -> Response:
         """Return the response about a missing object, in the form `404`, `code`, `null` or `ok`."""
         # HTTP 200 doesn't mean success: missing objects can be reported in each of these forms.
         if form in ("null", "ok"):
             return Response.json(self.envelope(None if form == "null" else NO_DATA))
         code = 400 if form == "code" else 404
-        return self.failed(code, f"{what}不存在", 200 if form == "code" else 404)
+        return self.failed(code, f"{object_name}不存在", 200 if form == "code" else 404)
 
     def no_such_route(self, call: Call, status: int = 404) -> Response:
         """Return the web framework's error for an unknown path (404), method (405) or type (415)."""
         error = "Not Found" if status == 404 else "Method Not Allowed"
-        error_body = {"timestamp": int(self.vendor_now * 1000), "status": status, "error": error}
+        error_body = {"timestamp": int(self.service_now * 1000), "status": status, "error": error}
         return Response.json({**error_body, "path": call.request.path}, status)
 
     def known_base(self, ident: str) -> ZhipuBase:

@@ -116,8 +116,8 @@ class Calling:
 PUNCTUAL = Calling()
 
 
-def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calling) -> list[Letter]:
-    """Return the callbacks for the document `ident`, which gets the status `stat` at `at`."""
+def letters(callback: Callback, ident: str, stat: int, time: float, calling: Calling) -> list[Letter]:
+    """Return the callbacks for the document `ident`, which gets the status `stat` at `time`."""
     about = _OTHER if calling.form == "other" else ident
     # Callbacks aren't signed, so anyone can send a wrong status as easily as a right one.
     stat = {1: 2, 2: 1}.get(stat, stat) if calling.form == "status" else stat
@@ -126,7 +126,7 @@ def letters(callback: Callback, ident: str, stat: int, at: float, calling: Calli
     body = body[: len(body) // 2] if calling.form == "malformed" else body
     late = calling.seconds if calling.form == "late" else 0.0
     slow = calling.seconds if calling.form == "slow" else 0.0
-    letter = Letter(at + late, ident, callback.url, body, callback.headers, slow)
+    letter = Letter(time + late, ident, callback.url, body, callback.headers, slow)
     times = {"never": 0, "twice": 2}.get(calling.form, 1)
     return [letter] * times
 

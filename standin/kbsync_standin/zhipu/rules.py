@@ -61,7 +61,7 @@ def check_slicing(slicing: Slicing, name: str, sent_fields: Collection[str], rul
     rules.must(in_range, f"sentence_size is {slicing.sentence_size}, not 20 to 2000")
 
 
-def json_body(request: Request, known: Collection[str], rules: Rules) -> dict[str, Any]:
+def json_body(request: Request, allowed: Collection[str], rules: Rules) -> dict[str, Any]:
     """Parse a JSON object with known fields only. Raises `Breach`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     rules.should(kind == "application/json", f"the content type is {kind or 'missing'}, not application/json")
@@ -71,7 +71,7 @@ def json_body(request: Request, known: Collection[str], rules: Rules) -> dict[st
     except ValueError:
         raise Breach("the body is not JSON") from None
     rules.must(isinstance(value, dict), "the body is not a JSON object")
-    rules.only(value, known)
+    rules.only(value, allowed)
     return dict(value)
 
 

@@ -111,12 +111,12 @@ def test_file_bytes_are_behind_a_signed_address_without_a_key() -> None:
     assert "the key was sent to the address of a file" in dify.app.violations
 
 
-@pytest.mark.parametrize(("form", "answer"), [("204", (204, b"")), ("number", (200, b"204"))])
-def test_delete_response_depends_on_the_version(form: str, answer: tuple[int, bytes]) -> None:
+@pytest.mark.parametrize(("form", "expected"), [("204", (204, b"")), ("number", (200, b"204"))])
+def test_delete_response_depends_on_the_version(form: str, expected: tuple[int, bytes]) -> None:
     dify = DirectDify(deleted=form)
     where = f"{ROOT}/documents/{dify.add('guide.md')['id']}"
     response = dify.ask("DELETE", where)
-    assert (response.status, response.body) == answer
+    assert (response.status, response.body) == expected
     assert error(dify.ask("DELETE", where)) == (404, "not_found", "Document Not Exists.")
     assert error(dify.ask("GET", where)) == (404, "not_found", "Document not found.")
 
@@ -196,7 +196,7 @@ def test_bases_are_created_once_per_name_listed_and_deleted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "said"),
+    ("ask", "message"),
     [
         (lambda dify: dify.upload("a/b.md"), "no name of a file"),
         (lambda dify: dify.upload("a.md", marker="ours"), "the field marker is not documented"),
@@ -212,11 +212,11 @@ def test_bases_are_created_once_per_name_listed_and_deleted() -> None:
         (lambda dify: dify.ask("POST", "/v1/datasets", {"name": "n" * 41}), "name is"),
     ],
 )
-def test_invalid_requests_are_refused_and_recorded(ask: Any, said: str) -> None:
+def test_invalid_requests_are_refused_and_recorded(ask: Any, message: str) -> None:
     dify = DirectDify()
     assert error(ask(dify))[:2] == (400, "invalid_param")
     [violation] = dify.app.violations
-    assert said in violation
+    assert message in violation
 
 
 def test_metadata_uses_the_fields_of_the_base() -> None:

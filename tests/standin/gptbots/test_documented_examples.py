@@ -51,17 +51,19 @@ def test_status_is_a_bare_array_and_finally_available() -> None:
     assert bot.ask("GET", where) == [{"data_id": stored["doc_id"], "data_status": "AVAILABLE"}]
 
 
-@pytest.mark.parametrize(("sent", "left"), [("", True), ("NULL", False)])
-def test_empty_source_url_keeps_the_old_one_and_the_word_null_clears_it(sent: str, left: bool) -> None:
+@pytest.mark.parametrize(("source_url", "is_kept"), [("", True), ("NULL", False)])
+def test_empty_source_url_keeps_the_old_one_and_the_word_null_clears_it(
+    source_url: str, is_kept: bool
+) -> None:
     bot = DirectGptbots()
     [stored] = bot.add("a.txt")["doc"]
     bot.now += 5
     changed: dict[str, Any] = {"knowledge_base_id": HOME_ID, "chunk_token": 600}
-    changed["files"] = [file("a.txt", "Bye", source_url=sent) | {"doc_id": stored["doc_id"]}]
+    changed["files"] = [file("a.txt", "Bye", source_url=source_url) | {"doc_id": stored["doc_id"]}]
     bot.ask("PUT", "/v1/bot/doc/text/update", changed)
     bot.now += 5
     [row] = bot.ask("GET", f"/v1/bot/doc/query/page?knowledge_base_id={HOME_ID}&page=1&page_size=10")["list"]
-    assert bool(row["source_url"]) is left
+    assert bool(row["source_url"]) is is_kept
 
 
 def test_ids_encoded_together_are_one_unknown_id() -> None:
@@ -89,13 +91,13 @@ def test_empty_id_lists_search_nothing_and_both_lists_are_united() -> None:
     [stored] = bot.add("test_1.txt")["doc"]
     bot.now += 2
 
-    def found(**among: list[str]) -> int:
+    def count_hits(**among: list[str]) -> int:
         answer = bot.ask("POST", "/v1/vector/match", {"prompt": "hello", "top_k": 3, **among})
         return int(answer["total"])
 
-    assert found() == 1
-    assert found(group_ids=[]) == found(data_ids=[]) == 0
-    assert found(group_ids=["other"], data_ids=[stored["doc_id"]]) == 1
+    assert count_hits() == 1
+    assert count_hits(group_ids=[]) == count_hits(data_ids=[]) == 0
+    assert count_hits(group_ids=["other"], data_ids=[stored["doc_id"]]) == 1
 
 
 def test_delete_always_says_ok() -> None:

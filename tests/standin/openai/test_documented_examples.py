@@ -102,35 +102,35 @@ def test_deleted_cursor_is_refused_and_at_ogx_restarts() -> None:
 
 
 def test_filters_select_by_attributes() -> None:
-    there = DirectOpenai()
-    ids = [there.upload(f"{n}.md") for n in range(3)]
+    service = DirectOpenai()
+    ids = [service.upload(f"{n}.md") for n in range(3)]
     for n, one in enumerate(ids):
-        there.attach(one, attributes={"file_id": one, "n": str(n)})
-    there.now += 2
+        service.attach(one, attributes={"file_id": one, "n": str(n)})
+    service.now += 2
 
-    def found(**filters: Any) -> set[str]:
+    def search(**filters: Any) -> set[str]:
         body = {"query": "kestrel", "filters": filters}
         return {
             hit["file_id"]
-            for hit in there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", body)[1]["data"]
+            for hit in service.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", body)[1]["data"]
         }
 
-    assert found(type="eq", key="n", value="1") == {ids[1]}
-    assert found(type="in", key="file_id", value=ids[:2]) == set(ids[:2])
+    assert search(type="eq", key="n", value="1") == {ids[1]}
+    assert search(type="in", key="file_id", value=ids[:2]) == set(ids[:2])
 
 
 def test_equal_texts_share_their_passages_at_ogx() -> None:
-    there = DirectOpenai(dialect="ogx")
-    first, second = there.upload("a.md"), there.upload("b.md")
-    assert there.attach(first)[1]["status"] == there.attach(second)[1]["status"] == "completed"
+    service = DirectOpenai(dialect="ogx")
+    first, second = service.upload("a.md"), service.upload("b.md")
+    assert service.attach(first)[1]["status"] == service.attach(second)[1]["status"] == "completed"
 
-    def found() -> list[str]:
-        body = there.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})[1]
+    def search() -> list[str]:
+        body = service.ask("POST", f"/v1/vector_stores/{HOME_ID}/search", {"query": "kestrel"})[1]
         return [hit["attributes"]["file_id"] for hit in body["data"]]
 
-    assert found() == [second, second]
-    there.ask("DELETE", f"{FILES}/{first}")
-    assert found() == []
+    assert search() == [second, second]
+    service.ask("DELETE", f"{FILES}/{first}")
+    assert search() == []
 
 
 def test_names_are_rewritten_at_ogx() -> None:

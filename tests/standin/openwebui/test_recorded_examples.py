@@ -29,7 +29,7 @@ class DirectOpenWebui(Direct):
     def status(self, file: str) -> str:
         return str(self.ask("GET", f"/api/v1/files/{file}")[1]["data"]["status"])
 
-    def found(self, words: str) -> list[str]:
+    def search(self, words: str) -> list[str]:
         body = {"collection_names": [HOME_ID], "query": words, "k": 5}
         _, answer = self.ask("POST", "/api/v1/retrieval/query/collection", body)
         return [fact["file_id"] for fact in answer["metadatas"][0]]
@@ -70,7 +70,7 @@ def test_equal_text_is_refused_and_removal_deletes_all_its_passages() -> None:
     assert row["data"]["status"] == "failed"
     assert row["data"]["error"].startswith("Duplicate content detected.")
     there.ask("POST", f"{KB}/sync/cleanup", {"file_ids": [first["id"]], "dir_ids": []})
-    assert there.found("kestrels") == []
+    assert there.search("kestrels") == []
     assert there.ask("GET", f"{KB}/files")[1]["total"] == 1
 
 
@@ -82,7 +82,7 @@ def test_file_deleted_while_indexing_leaves_its_passages() -> None:
         {"message": "File deleted successfully"},
     )
     there.now += 2
-    assert there.found("kestrels") == [row["id"]]
+    assert there.search("kestrels") == [row["id"]]
     assert there.app.violations == ["delete: a.md is being indexed, its passages will stay"]
 
 

@@ -120,25 +120,25 @@ def test_versions_before_0_25_1_ignore_the_id_filter() -> None:
     assert [row["run"] for row in rows] == ["0", "0"]
 
 
-@pytest.mark.parametrize(("unknown_ids", "left"), [("refused", 1), ("told", 0)])
-def test_deletion_with_an_unknown_id(unknown_ids: str, left: int) -> None:
+@pytest.mark.parametrize(("unknown_ids", "remaining"), [("refused", 1), ("told", 0)])
+def test_deletion_with_an_unknown_id(unknown_ids: str, remaining: int) -> None:
     service = DirectRagflow(unknown_ids=unknown_ids)
     [one] = service.stored("a.md")
     answer = service.ask("DELETE", DOCUMENTS, {"ids": [one, "0" * 32]})
-    assert (answer["code"] == 102) is bool(left)
-    assert service.ask("GET", DOCUMENTS)["data"]["total"] == left
+    assert (answer["code"] == 102) is bool(remaining)
+    assert service.ask("GET", DOCUMENTS)["data"]["total"] == remaining
 
 
-@pytest.mark.parametrize(("no_ids", "left"), [("refused", 2), ("all", 0)])
+@pytest.mark.parametrize(("no_ids", "remaining"), [("refused", 2), ("all", 0)])
 @pytest.mark.parametrize("body", [{}, {"ids": []}, {"ids": None}, {"document_ids": ["0" * 32]}], ids=str)
 def test_deletion_without_ids_deletes_everything_in_old_versions(
-    no_ids: str, left: int, body: dict[str, Any]
+    no_ids: str, remaining: int, body: dict[str, Any]
 ) -> None:
     service = DirectRagflow(no_ids=no_ids)
     service.stored("a.md", "b.md")
     is_unknown = "document_ids" in body
     assert service.ask("DELETE", DOCUMENTS, body)["code"] == (101 if is_unknown else 102)
-    assert service.ask("GET", DOCUMENTS)["data"]["total"] == (2 if is_unknown else left)
+    assert service.ask("GET", DOCUMENTS)["data"]["total"] == (2 if is_unknown else remaining)
     assert len(service.app.violations) == 1
 
 

@@ -193,7 +193,7 @@ def test_tei_returns_a_bare_array_of_scores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "wish", "echo"),
+    ("dialect", "options", "echo"),
     [
         ("newapi", {}, {"document": {"text": "a goat"}}),
         ("vllm", {}, {"document": {"text": "a goat"}}),
@@ -204,8 +204,8 @@ def test_tei_returns_a_bare_array_of_scores() -> None:
         ("tei", {"return_text": True}, {"text": "a goat"}),
     ],
 )
-def test_texts_are_echoed_in_each_dialects_form(dialect: str, wish: dict[str, bool], echo: Any) -> None:
-    body = DirectVectors().rank(dialect, TEXTS, **wish).body
+def test_texts_are_echoed_in_each_dialects_form(dialect: str, options: dict[str, bool], echo: Any) -> None:
+    body = DirectVectors().rank(dialect, TEXTS, **options).body
     best = (body if dialect == "tei" else body["results"])[0]
     assert {key: value for key, value in best.items() if key in ("document", "text")} == echo
 

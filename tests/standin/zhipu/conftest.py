@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.standin.zhipu.vendor import DirectZhipu
+from tests.standin.zhipu.client import DirectZhipu
 
 
 @pytest.fixture
-def vendor() -> DirectZhipu:
+def service() -> DirectZhipu:
     return DirectZhipu()

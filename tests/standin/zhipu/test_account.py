@@ -7,27 +7,27 @@ import json
 
 from kbsync_standin.forms import parse_form as parse
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
-from tests.standin.zhipu.vendor import START, DirectZhipu
+from tests.standin.zhipu.client import START, DirectZhipu
 
 
-def test_journal_lists_effects_in_order(vendor: DirectZhipu) -> None:
-    ident = vendor.put("a.txt", "one")
-    vendor.clock.advance(7)
-    vendor.call("DELETE", f"/document/{ident}")
+def test_journal_lists_effects_in_order(service: DirectZhipu) -> None:
+    ident = service.put("a.txt", "one")
+    service.clock.advance(7)
+    service.call("DELETE", f"/document/{ident}")
     digest = hashlib.sha256(b"one").hexdigest()
     common = {"id": ident, "name": "a.txt", "sha256": digest}
-    assert vendor.app.journal() == [
+    assert service.app.journal() == [
         {"n": 1, "at": START, "effect": "stored", **common},
         {"n": 2, "at": START + 7, "effect": "deleted", **common},
     ]
 
 
-def test_snapshot_shows_the_actual_state(vendor: DirectZhipu) -> None:
-    vendor.fault("stat", value=99)
-    ident = vendor.put("a.txt", "one")
-    deleted = vendor.put("b.txt")
-    vendor.call("DELETE", f"/document/{deleted}")
-    first, second = vendor.app.snapshot()["documents"]
+def test_snapshot_shows_the_actual_state(service: DirectZhipu) -> None:
+    service.fault("stat", value=99)
+    ident = service.put("a.txt", "one")
+    deleted = service.put("b.txt")
+    service.call("DELETE", f"/document/{deleted}")
+    first, second = service.app.snapshot()["documents"]
     assert first == {
         "id": ident,
         "name": "a.txt",
@@ -46,49 +46,49 @@ def test_snapshot_shows_the_actual_state(vendor: DirectZhipu) -> None:
         "visits": 0,
     }
     assert (second["id"], second["deleted"], second["size"]) == (deleted, True, len("hello world"))
-    json.dumps(vendor.app.snapshot())
+    json.dumps(service.app.snapshot())
 
 
-def test_reading_the_snapshot_is_not_a_poll(vendor: DirectZhipu) -> None:
-    vendor.fault("polls", n=1)
-    ident = vendor.put()
-    vendor.app.snapshot()
-    assert vendor.stat(ident) == 0
+def test_reading_the_snapshot_is_not_a_poll(service: DirectZhipu) -> None:
+    service.fault("polls", n=1)
+    ident = service.put()
+    service.app.snapshot()
+    assert service.stat(ident) == 0
 
 
-def test_reset_leaves_one_empty_base(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    vendor.app.set_behaviour({"order": "oldest", "base": "deleted"})
-    vendor.call("GET", "/nowhere")
-    vendor.app.reset()
-    assert (vendor.app.journal(), vendor.app.violations) == ([], [])
-    assert vendor.app.behaviour == ZhipuBehaviour()
-    assert vendor.app.snapshot()["bases"] == [
+def test_reset_leaves_one_empty_base(service: DirectZhipu) -> None:
+    ident = service.put()
+    service.app.set_behaviour({"order": "oldest", "base": "deleted"})
+    service.call("GET", "/nowhere")
+    service.app.reset()
+    assert (service.app.journal(), service.app.violations) == ([], [])
+    assert service.app.behaviour == ZhipuBehaviour()
+    assert service.app.snapshot()["bases"] == [
         {"id": HOME_ID, "name": "handbook", "documents": 0, "hidden": False}
     ]
-    assert vendor.call("GET", f"/document/{ident}").status == 404
+    assert service.call("GET", f"/document/{ident}").status == 404
 
 
-def test_foreign_uploads_and_deletions(vendor: DirectZhipu) -> None:
-    ours = vendor.put("ours.txt")
-    foreign = vendor.app.put_foreign({"name": "theirs.csv", "text": "alpha,beta"})
+def test_foreign_uploads_and_deletions(service: DirectZhipu) -> None:
+    ours = service.put("ours.txt")
+    foreign = service.app.put_foreign({"name": "theirs.csv", "text": "alpha,beta"})
     assert (foreign["foreign"], foreign["knowledge_type"], foreign["size"]) == (True, 3, 10)
-    assert vendor.names() == ["theirs.csv", "ours.txt"]
-    assert vendor.search("beta")[0]["metadata"]["doc_id"] == foreign["id"]
-    assert vendor.app.put_foreign({"delete": ours})["deleted"]
-    vendor.app.put_foreign({"delete": "theirs.csv"})
-    assert vendor.names() == []
-    assert vendor.effects() == ["stored", "foreign-stored", "foreign-deleted", "foreign-deleted"]
+    assert service.names() == ["theirs.csv", "ours.txt"]
+    assert service.search("beta")[0]["metadata"]["doc_id"] == foreign["id"]
+    assert service.app.put_foreign({"delete": ours})["deleted"]
+    service.app.put_foreign({"delete": "theirs.csv"})
+    assert service.names() == []
+    assert service.effects() == ["stored", "foreign-stored", "foreign-deleted", "foreign-deleted"]
 
 
-def test_better_passages_come_first_up_to_the_requested_number(vendor: DirectZhipu) -> None:
-    vendor.put("a.txt", "printer\n\nprinter paper jam\r\n\r\nnothing")
-    vendor.put("b.txt", "如何更换打印机纸张")
-    hits = vendor.search("paper printer")
+def test_better_passages_come_first_up_to_the_requested_number(service: DirectZhipu) -> None:
+    service.put("a.txt", "printer\n\nprinter paper jam\r\n\r\nnothing")
+    service.put("b.txt", "如何更换打印机纸张")
+    hits = service.search("paper printer")
     assert [(hit["text"], hit["score"]) for hit in hits] == [("printer paper jam", 1.0), ("printer", 0.5)]
-    assert len(vendor.search("paper printer", top_k=1)) == 1
-    assert [hit["score"] for hit in vendor.search("paper printer", fractional_threshold=0.6)] == [1.0]
-    assert [hit["metadata"]["doc_name"] for hit in vendor.search("打印机")] == ["b.txt"]
+    assert len(service.search("paper printer", top_k=1)) == 1
+    assert [hit["score"] for hit in service.search("paper printer", fractional_threshold=0.6)] == [1.0]
+    assert [hit["metadata"]["doc_name"] for hit in service.search("打印机")] == ["b.txt"]
 
 
 def test_form_content_may_contain_anything_but_its_boundary() -> None:

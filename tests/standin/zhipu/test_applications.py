@@ -8,35 +8,35 @@ from collections.abc import Iterator
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import DirectZhipu
+from tests.standin.zhipu.client import DirectZhipu
 
 RECALL = {"recall_method": "embedding", "rerank_status": 0, "slice_count": 3}
 
 
 @pytest.fixture
-def vendor() -> Iterator[DirectZhipu]:
-    vendor = DirectZhipu()
-    vendor.put("hours.txt", "The office opens at nine.")
-    yield vendor
+def service() -> Iterator[DirectZhipu]:
+    service = DirectZhipu()
+    service.put("hours.txt", "The office opens at nine.")
+    yield service
 
 
-def made(vendor: DirectZhipu, **fields: object) -> str:
+def create(service: DirectZhipu, **fields: object) -> str:
     body = {"name": "desk", "desc": "", "knowledge_ids": [int(HOME_ID)], **fields}
-    answer = vendor.json("POST", "/application", body)
+    answer = service.json("POST", "/application", body)
     assert answer["code"] == 200, answer
     return str(answer["data"])
 
 
-def asked(vendor: DirectZhipu, ident: str, call: str = "invoke", **fields: object) -> bytes:
+def ask(service: DirectZhipu, ident: str, call: str = "invoke", **fields: object) -> bytes:
     body = {"prompt": [{"role": "user", "content": "when does the office open"}], **fields}
-    return vendor.call("POST", f"/model-api/{ident}/{call}", body).body
+    return service.call("POST", f"/model-api/{ident}/{call}", body).body
 
 
-def test_bare_id_is_accepted_and_bases_may_be_given_in_either_place(vendor: DirectZhipu) -> None:
+def test_bare_id_is_accepted_and_bases_may_be_given_in_either_place(service: DirectZhipu) -> None:
     inside = {"knowledge_ids": [], "knowledge_info": {**RECALL, "knowledge_ids": [HOME_ID]}}
-    for ident in (made(vendor), made(vendor, **inside)):
-        assert vendor.json("GET", f"/application/{ident}")["data"]["knowledge_ids"] == [int(HOME_ID)]
-    assert vendor.json("GET", "/application", page=1, size=1)["data"]["total"] == 2
+    for ident in (create(service), create(service, **inside)):
+        assert service.json("GET", f"/application/{ident}")["data"]["knowledge_ids"] == [int(HOME_ID)]
+    assert service.json("GET", "/application", page=1, size=1)["data"]["total"] == 2
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,24 @@ def test_bare_id_is_accepted_and_bases_may_be_given_in_either_place(vendor: Dire
     ],
     ids=str,
 )
-def test_documented_prohibitions_are_enforced(vendor: DirectZhipu, fields: dict[str, object]) -> None:
+def test_documented_prohibitions_are_enforced(service: DirectZhipu, fields: dict[str, object]) -> None:
     body = {"name": "desk", "desc": "", "knowledge_ids": [HOME_ID], **fields}
-    assert vendor.json("POST", "/application", body)["code"] == 400
-    assert len(vendor.app.violations) == 1
+    assert service.json("POST", "/application", body)["code"] == 400
+    assert len(service.app.violations) == 1
 
 
-def test_whole_answer_has_content_usage_and_slices(vendor: DirectZhipu) -> None:
-    data = json.loads(asked(vendor, made(vendor), request_id="r-1"))["data"]
+def test_whole_answer_has_content_usage_and_slices(service: DirectZhipu) -> None:
+    data = json.loads(ask(service, create(service), request_id="r-1"))["data"]
     assert (data["requestId"], data["content"]) == ("r-1", "The office opens at nine.")
     assert data["usage"]["total_tokens"] > 0
-    [slices] = vendor.json("GET", "/v2/r-1/slice_info")["data"]["document_slices"]
+    [slices] = service.json("GET", "/v2/r-1/slice_info")["data"]["document_slices"]
     assert slices["document"]["name"] == "hours.txt"
     assert [one["text"] for one in slices["slice_info"]] == ["The office opens at nine."]
-    assert vendor.json("GET", "/v2/r-2/slice_info")["code"] != 200
+    assert service.json("GET", "/v2/r-2/slice_info")["code"] != 200
 
 
-def test_stream_format_matches_the_manual(vendor: DirectZhipu) -> None:
-    text = asked(vendor, made(vendor), "sse-invoke", request_id="r-1", incremental=True).decode()
+def test_stream_format_matches_the_manual(service: DirectZhipu) -> None:
+    text = ask(service, create(service), "sse-invoke", request_id="r-1", incremental=True).decode()
     first, *_, last, end = text.split("\n\n")
     assert first.splitlines() == ['id: "r-1"', 'event: "add"', 'data: "The "']
     assert last.splitlines()[:3] == ['Id: "r-1"', 'event: "finish"', 'data: "."']
@@ -84,12 +84,12 @@ def test_stream_format_matches_the_manual(vendor: DirectZhipu) -> None:
 @pytest.mark.parametrize(
     "prompt", [[], [{"role": "user", "content": ""}], [{"role": "system", "content": "x"}]]
 )
-def test_question_has_an_odd_number_of_non_empty_turns(vendor: DirectZhipu, prompt: list[object]) -> None:
-    answer = vendor.json("POST", f"/model-api/{made(vendor)}/invoke", {"prompt": prompt})
+def test_question_has_an_odd_number_of_non_empty_turns(service: DirectZhipu, prompt: list[object]) -> None:
+    answer = service.json("POST", f"/model-api/{create(service)}/invoke", {"prompt": prompt})
     assert answer["code"] == 400
 
 
-def test_only_the_applications_own_bases_are_searched(vendor: DirectZhipu) -> None:
-    other = vendor.json("POST", "/knowledge", {"embedding_id": 11, "name": "other"})["data"]["id"]
-    ident = made(vendor, knowledge_ids=[int(other)])
-    assert "nine" not in asked(vendor, ident, knowledge_ids=[HOME_ID]).decode()
+def test_only_the_applications_own_bases_are_searched(service: DirectZhipu) -> None:
+    other = service.json("POST", "/knowledge", {"embedding_id": 11, "name": "other"})["data"]["id"]
+    ident = create(service, knowledge_ids=[int(other)])
+    assert "nine" not in ask(service, ident, knowledge_ids=[HOME_ID]).decode()

@@ -9,73 +9,73 @@ import pytest
 
 from kbsync_standin.messages import Letter
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import START, DirectZhipu
+from tests.standin.zhipu.client import START, DirectZhipu
 
 URL = "http://127.0.0.1:9753/callback/x"
 FIELDS = {"knowledge_type": "1", "callback_url": URL, "callback_header": '{"x-secret": "s"}'}
 
 
-def letters(vendor: DirectZhipu) -> list[Letter]:
-    return vendor.app.letters
+def letters(service: DirectZhipu) -> list[Letter]:
+    return service.app.letters
 
 
-def told(letter: Letter) -> dict[str, Any]:
+def body_of(letter: Letter) -> dict[str, Any]:
     return dict(json.loads(letter.body))
 
 
 def test_end_of_vectorizing_triggers_the_callback() -> None:
-    vendor = DirectZhipu(vectorize=(3.0, 3.0))
-    ident = vendor.put(**FIELDS)
-    [letter] = letters(vendor)
+    service = DirectZhipu(vectorize=(3.0, 3.0))
+    ident = service.put(**FIELDS)
+    [letter] = letters(service)
     assert (letter.at, letter.url, letter.about) == (START + 3, URL, ident)
     assert letter.headers == {"x-secret": "s"}
-    assert told(letter)["eventId"] == "knowledge_construction"
-    assert (told(letter)["event"]["status"], told(letter)["event"]["documentId"]) == (1, ident)
+    assert body_of(letter)["eventId"] == "knowledge_construction"
+    assert (body_of(letter)["event"]["status"], body_of(letter)["event"]["documentId"]) == (1, ident)
 
 
 def test_failure_and_later_reembed_trigger_the_callback() -> None:
-    vendor = DirectZhipu(stale_stat=2.0)
-    vendor.fault("fails")
-    ident = vendor.put(**FIELDS)
-    vendor.reembed(ident)
-    assert [told(letter)["event"]["status"] for letter in letters(vendor)] == [2, 1]
+    service = DirectZhipu(stale_stat=2.0)
+    service.fault("fails")
+    ident = service.put(**FIELDS)
+    service.reembed(ident)
+    assert [body_of(letter)["event"]["status"] for letter in letters(service)] == [2, 1]
 
 
 def test_page_callback_has_its_own_fields() -> None:
-    vendor = DirectZhipu()
+    service = DirectZhipu()
     pages = [{"url": f"https://example.org/{name}", "knowledge_type": 1} for name in ("a", "b")]
     pages[1] |= {"callback_url": URL}
     body = {"knowledge_id": HOME_ID, "upload_detail": pages}
-    response = vendor.json("POST", "/document/upload_url", body)["data"]["successInfos"]
-    assert [letter.about for letter in letters(vendor)] == [response[1]["documentId"]]
+    response = service.json("POST", "/document/upload_url", body)["data"]["successInfos"]
+    assert [letter.about for letter in letters(service)] == [response[1]["documentId"]]
 
 
 def test_only_requested_and_finished_documents_trigger_callbacks() -> None:
-    vendor = DirectZhipu()
-    vendor.put()
-    vendor.fault("stuck")
-    vendor.put("b.txt", **FIELDS)
-    assert letters(vendor) == []
+    service = DirectZhipu()
+    service.put()
+    service.fault("stuck")
+    service.put("b.txt", **FIELDS)
+    assert letters(service) == []
 
 
 @pytest.mark.parametrize(("form", "count"), [("never", 0), ("twice", 2), ("late", 1), ("slow", 1)])
 def test_callbacks_may_be_missing_repeated_or_late(form: str, count: int) -> None:
-    vendor = DirectZhipu()
-    vendor.fault("callback", form=form, seconds=7)
-    vendor.put(**FIELDS)
-    assert len(letters(vendor)) == count
-    assert [letter.at for letter in letters(vendor)] == [START + (7 if form == "late" else 0)] * count
-    assert [letter.slow for letter in letters(vendor)] == [7.0 if form == "slow" else 0.0] * count
+    service = DirectZhipu()
+    service.fault("callback", form=form, seconds=7)
+    service.put(**FIELDS)
+    assert len(letters(service)) == count
+    assert [letter.at for letter in letters(service)] == [START + (7 if form == "late" else 0)] * count
+    assert [letter.slow for letter in letters(service)] == [7.0 if form == "slow" else 0.0] * count
 
 
 def test_callbacks_may_be_wrong() -> None:
-    vendor = DirectZhipu()
+    service = DirectZhipu()
     for form in ("other", "status", "malformed"):
-        vendor.fault("callback", form=form)
-        vendor.put(f"{form}.txt", **FIELDS)
-    other, status, malformed = letters(vendor)
-    assert told(other)["event"]["documentId"] != other.about
-    assert told(status)["event"]["status"] == 2
+        service.fault("callback", form=form)
+        service.put(f"{form}.txt", **FIELDS)
+    other, status, malformed = letters(service)
+    assert body_of(other)["event"]["documentId"] != other.about
+    assert body_of(status)["event"]["status"] == 2
     with pytest.raises(ValueError):
         json.loads(malformed.body)
 
@@ -96,18 +96,18 @@ ACCOUNT_URL = "http://127.0.0.1:9753/events"
     ],
     ids=str,
 )
-def test_undocumented_callback_fields_are_refused(vendor: DirectZhipu, body: dict[str, object]) -> None:
-    assert vendor.json("PUT", "/callback", body)["code"] == 400
-    assert len(vendor.app.violations) == 1
+def test_undocumented_callback_fields_are_refused(service: DirectZhipu, body: dict[str, object]) -> None:
+    assert service.json("PUT", "/callback", body)["code"] == 400
+    assert len(service.app.violations) == 1
 
 
-def test_account_callback_is_used_for_documents_without_their_own(vendor: DirectZhipu) -> None:
-    vendor.json("PUT", "/callback", {"url": ACCOUNT_URL, "callback_header": {"x-a": "b"}})
+def test_account_callback_is_used_for_documents_without_their_own(service: DirectZhipu) -> None:
+    service.json("PUT", "/callback", {"url": ACCOUNT_URL, "callback_header": {"x-a": "b"}})
     own = "http://127.0.0.1:9753/own"
-    plain = vendor.put("a.txt")
-    vendor.put("b.txt", knowledge_type="1", callback_url=own)
-    assert [(letter.url, dict(letter.headers)) for letter in vendor.app.letters] == [
+    plain = service.put("a.txt")
+    service.put("b.txt", knowledge_type="1", callback_url=own)
+    assert [(letter.url, dict(letter.headers)) for letter in service.app.letters] == [
         (ACCOUNT_URL, {"x-a": "b"}),
         (own, {}),
     ]
-    assert vendor.app.letters[0].about == plain
+    assert service.app.letters[0].about == plain

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kbsync_standin.messages import Response
-from tests.standin.zhipu.vendor import DirectZhipu
+from tests.standin.zhipu.client import DirectZhipu
 
 PATH = "/api/paas/v4/chat/completions"
 ASKED = (
@@ -20,10 +20,10 @@ MESSAGES = [
 ]
 
 
-def call(vendor: DirectZhipu, **fields: Any) -> Response:
+def call(service: DirectZhipu, **fields: Any) -> Response:
     body = {"model": "glm-4-flash", "messages": MESSAGES, **fields}
     kind = {"content-type": "application/json"}
-    return vendor.send(vendor.request("POST", PATH, json.dumps(body).encode(), kind))
+    return service.send(service.request("POST", PATH, json.dumps(body).encode(), kind))
 
 
 def events(response: Response) -> list[Any]:
@@ -32,8 +32,8 @@ def events(response: Response) -> list[Any]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-def test_whole_answer_is_a_completion(vendor: DirectZhipu) -> None:
-    answer = json.loads(call(vendor, request_id="r-12345").body)
+def test_whole_answer_is_a_completion(service: DirectZhipu) -> None:
+    answer = json.loads(call(service, request_id="r-12345").body)
     assert answer.keys() == {"id", "created", "model", "request_id", "choices", "usage"}
     [choice] = answer["choices"]
     assert choice == {
@@ -42,11 +42,11 @@ def test_whole_answer_is_a_completion(vendor: DirectZhipu) -> None:
         "finish_reason": "stop",
     }
     assert answer["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
-    assert vendor.app.violations == []
+    assert service.app.violations == []
 
 
-def test_stream_has_deltas_then_reason_with_usage_then_done(vendor: DirectZhipu) -> None:
-    response = call(vendor, stream=True)
+def test_stream_has_deltas_then_reason_with_usage_then_done(service: DirectZhipu) -> None:
+    response = call(service, stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")
     *first, last = events(response)
     assert {event["model"] for event in (*first, last)} == {"glm-4-flash"}
@@ -79,20 +79,20 @@ USER, ASSISTANT = ({"role": role, "content": "x"} for role in ("user", "assistan
     ],
     ids=str,
 )
-def test_documented_prohibitions_are_enforced_for_chat(vendor: DirectZhipu, fields: dict[str, Any]) -> None:
-    response = call(vendor, **fields)
+def test_documented_prohibitions_are_enforced_for_chat(service: DirectZhipu, fields: dict[str, Any]) -> None:
+    response = call(service, **fields)
     assert (response.status, json.loads(response.body)["error"]["code"]) == (400, "1214")
-    assert len(vendor.app.violations) == 1
+    assert len(service.app.violations) == 1
 
 
-def test_invalid_model_key_and_balance_are_refused_like_the_gateway(vendor: DirectZhipu) -> None:
-    unknown = call(vendor, model="gpt-9")
+def test_invalid_model_key_and_balance_are_refused_like_the_gateway(service: DirectZhipu) -> None:
+    unknown = call(service, model="gpt-9")
     assert (unknown.status, json.loads(unknown.body)["error"]["code"]) == (400, "1211")
-    vendor.app.set_behaviour({"money_gone": True})
-    poor = call(vendor)
+    service.app.set_behaviour({"money_gone": True})
+    poor = call(service)
     assert (poor.status, json.loads(poor.body)["error"]["code"]) == (429, "1113")
-    vendor.key = None
-    refused = call(vendor)
+    service.key = None
+    refused = call(service)
     assert (refused.status, json.loads(refused.body)["error"]["code"]) == (401, "1001")
 
 
@@ -100,18 +100,18 @@ def test_invalid_model_key_and_balance_are_refused_like_the_gateway(vendor: Dire
     ("args", "reason"),
     [({"reason": "length"}, "length"), ({"end": "interrupted"}, "network_error")],
 )
-def test_answer_may_end_for_another_reason(vendor: DirectZhipu, args: dict[str, Any], reason: str) -> None:
-    vendor.fault("stream", **args)
-    *_, last = events(call(vendor, stream=True))
+def test_answer_may_end_for_another_reason(service: DirectZhipu, args: dict[str, Any], reason: str) -> None:
+    service.fault("stream", **args)
+    *_, last = events(call(service, stream=True))
     assert last["choices"][0]["finish_reason"] == reason
-    vendor.fault("stream", **args)
-    [choice] = json.loads(call(vendor).body)["choices"]
+    service.fault("stream", **args)
+    [choice] = json.loads(call(service).body)["choices"]
     assert choice["finish_reason"] == reason
 
 
-def test_stream_may_include_reasoning_and_end_abruptly(vendor: DirectZhipu) -> None:
-    vendor.fault("stream", end="no-finish", reasoning=True)
-    text = call(vendor, stream=True).body.decode()
+def test_stream_may_include_reasoning_and_end_abruptly(service: DirectZhipu) -> None:
+    service.fault("stream", end="no-finish", reasoning=True)
+    text = call(service, stream=True).body.decode()
     first = json.loads(text.split("\n\n")[0].removeprefix("data: "))
     assert first["choices"][0]["delta"].keys() == {"role", "reasoning_content"}
     assert "finish_reason" not in text

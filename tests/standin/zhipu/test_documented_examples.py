@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import OPEN, START, DirectZhipu
+from tests.standin.zhipu.client import OPEN, START, DirectZhipu
 
 ENVELOPE = {"code": 200, "message": "请求成功", "timestamp": 1}
 CAPTURED_ITEM: dict[str, Any] = {
@@ -41,25 +41,25 @@ BASE_ITEM = {
 }
 
 
-def same_shape(answer: Any, example: Any, where: str = "answer") -> None:
-    assert type(answer) is type(example), where
+def same_shape(response: Any, example: Any, path: str = "answer") -> None:
+    assert type(response) is type(example), path
     if isinstance(example, dict):
-        assert answer.keys() == example.keys(), where
+        assert response.keys() == example.keys(), path
         for name, value in example.items():
-            same_shape(answer[name], value, f"{where}.{name}")
+            same_shape(response[name], value, f"{path}.{name}")
     if isinstance(example, list):
-        assert bool(answer) == bool(example), where
-        for index, item in enumerate(answer):
-            same_shape(item, example[0], f"{where}[{index}]")
+        assert bool(response) == bool(example), path
+        for index, item in enumerate(response):
+            same_shape(item, example[0], f"{path}[{index}]")
 
 
 @pytest.fixture(autouse=True)
-def no_violations(vendor: DirectZhipu) -> Any:
+def no_violations(service: DirectZhipu) -> Any:
     yield
-    assert vendor.app.violations == []
+    assert service.app.violations == []
 
 
-def test_captured_upload_is_reproduced_byte_for_byte(vendor: DirectZhipu) -> None:
+def test_captured_upload_is_reproduced_byte_for_byte(service: DirectZhipu) -> None:
     body = (
         b'--B\r\nContent-Disposition: form-data; name="knowledge_type"\r\n\r\n1\r\n'
         b'--B\r\nContent-Disposition: form-data; name="files"; filename="probe.txt"\r\n'
@@ -67,22 +67,22 @@ def test_captured_upload_is_reproduced_byte_for_byte(vendor: DirectZhipu) -> Non
     )
     kind = {"content-type": "multipart/form-data; boundary=B"}
     path = f"{OPEN}/document/upload_document/{HOME_ID}"
-    response = vendor.send(vendor.request("POST", path, body, kind))
+    response = service.send(service.request("POST", path, body, kind))
     success = {"documentId": "2108605032223117312", "fileName": "probe.txt", "url": "https://cdn"}
     answer = json.loads(response.body)
     example = {"data": {"successInfos": [success], "failedInfos": []}, **ENVELOPE}
     same_shape(answer, example)
     assert (response.status, answer["message"], answer["timestamp"]) == (200, "请求成功", int(START * 1000))
     assert answer["data"]["successInfos"][0]["fileName"] == "probe.txt"
-    assert vendor.app.snapshot()["documents"][0]["size"] == 5
+    assert service.app.snapshot()["documents"][0]["size"] == 5
 
 
-def test_unsupported_file_is_listed_in_failed_infos(vendor: DirectZhipu) -> None:
-    answer = vendor.upload("probe.exe")
+def test_unsupported_file_is_listed_in_failed_infos(service: DirectZhipu) -> None:
+    answer = service.upload("probe.exe")
     failed = [{"fileName": "probe.exe", "failReason": "不支持的文档类型"}]
     assert answer["data"] == {"successInfos": [], "failedInfos": failed}
     assert answer["code"] == 200
-    assert vendor.effects() == []
+    assert service.effects() == []
 
 
 METADATA = {
@@ -129,51 +129,51 @@ EXCHANGES: list[tuple[str, str, Any, Any]] = [
 
 @pytest.mark.parametrize(("method", "path", "body", "data"), EXCHANGES)
 def test_every_response_has_the_shape_of_its_example(
-    vendor: DirectZhipu, method: str, path: str, body: Any, data: Any
+    service: DirectZhipu, method: str, path: str, body: Any, data: Any
 ) -> None:
-    ident = vendor.put(text="how do I print")
-    answer = vendor.json(method, path.replace("{id}", ident), body)
+    ident = service.put(text="how do I print")
+    answer = service.json(method, path.replace("{id}", ident), body)
     same_shape(answer, ENVELOPE if data is None else {"data": data, **ENVELOPE})
 
 
-def test_response_fields_match_the_manual(vendor: DirectZhipu) -> None:
-    ident = vendor.put("probe.txt", "first things\n\nhow do I print")
-    listed = vendor.json("GET", "/document", knowledge_id=HOME_ID, page=1, size=10)
+def test_response_fields_match_the_manual(service: DirectZhipu) -> None:
+    ident = service.put("probe.txt", "first things\n\nhow do I print")
+    listed = service.json("GET", "/document", knowledge_id=HOME_ID, page=1, size=10)
     same_shape(listed, {"data": {"total": 1, "list": [CAPTURED_ITEM]}, **ENVELOPE})
     item = listed["data"]["list"][0]
     assert (item["length"], item["word_num"], item["embedding_stat"], item["knowledge_type"]) == (28, 0, 1, 1)
-    [hit] = vendor.search("how do I print", document_ids=[ident])
+    [hit] = service.search("how do I print", document_ids=[ident])
     assert (hit["text"], hit["metadata"]["index"], hit["metadata"]["doc_id"]) == (
         "how do I print",
         1,
         ident,
     )
-    base = vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]
+    base = service.json("GET", f"/knowledge/{HOME_ID}")["data"]
     assert (base["document_size"], base["length"]) == (1, 28)
-    deleted = vendor.put("b.txt", "x" * 600)
-    vendor.json("DELETE", f"/document/{deleted}")
-    capacity = vendor.json("GET", "/knowledge/capacity")["data"]
+    deleted = service.put("b.txt", "x" * 600)
+    service.json("DELETE", f"/document/{deleted}")
+    capacity = service.json("GET", "/knowledge/capacity")["data"]
     assert (capacity["used"], capacity["total"]["length"]) == ({"word_num": 9, "length": 28}, 1_000_000_000)
-    vendor.json("PUT", f"/document/{ident}", RESLICE)
-    item = vendor.detail(ident)
+    service.json("PUT", f"/document/{ident}", RESLICE)
+    item = service.detail(ident)
     assert (item["knowledge_type"], item["custom_separator"], item["name"]) == (5, ["\n\n"], "probe.txt")
-    assert vendor.effects() == ["stored", "stored", "deleted", "resliced"]
+    assert service.effects() == ["stored", "stored", "deleted", "resliced"]
 
 
-def test_document_being_reindexed_is_not_found(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    vendor.app.set_behaviour({"vectorize": [5, 5]})
-    vendor.reembed(ident)
-    assert (vendor.stat(ident), vendor.search("hello")) == (0, [])
-    vendor.clock.advance(5)
-    assert vendor.stat(ident) == 1
-    assert vendor.effects() == ["stored", "reembedded"]
+def test_document_being_reindexed_is_not_found(service: DirectZhipu) -> None:
+    ident = service.put()
+    service.app.set_behaviour({"vectorize": [5, 5]})
+    service.reembed(ident)
+    assert (service.stat(ident), service.search("hello")) == (0, [])
+    service.clock.advance(5)
+    assert service.stat(ident) == 1
+    assert service.effects() == ["stored", "reembedded"]
 
 
-def test_base_pages_start_at_one(vendor: DirectZhipu) -> None:
+def test_base_pages_start_at_one(service: DirectZhipu) -> None:
     for name in "abc":
-        vendor.json("POST", "/knowledge", {"embedding_id": 3, "name": name})
-    second = vendor.json("GET", "/knowledge", page=2, size=2)["data"]
+        service.json("POST", "/knowledge", {"embedding_id": 3, "name": name})
+    second = service.json("GET", "/knowledge", page=2, size=2)["data"]
     assert ([base["name"] for base in second["list"]], second["total"]) == (["a", "handbook"], 4)
 
 
@@ -182,21 +182,21 @@ FORM |= {"callback_url": "http://127.0.0.1:1/back", "callback_header": '{"x-secr
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("separators", "stored"),
     [('["\\n\\n", "。"]', ["\n\n", "。"]), (["\n\n", "。"], ["\n\n", "。"]), ("---", ["---"])],
     ids=["one JSON field", "repeated fields", "plain text"],
 )
 def test_all_documented_form_fields_are_accepted_and_separators_in_every_known_form(
-    vendor: DirectZhipu, sent: Any, kept: list[str]
+    service: DirectZhipu, separators: Any, stored: list[str]
 ) -> None:
-    item = vendor.detail(vendor.put(custom_separator=sent, **FORM))
-    assert (item["custom_separator"], item["parse_image"]) == (kept, 1)
+    item = service.detail(service.put(custom_separator=separators, **FORM))
+    assert (item["custom_separator"], item["parse_image"]) == (stored, 1)
 
 
-def test_failed_item_matches_the_capture(vendor: DirectZhipu) -> None:
-    vendor.fault("fails")
-    ident = vendor.put("probe.md")
-    item = vendor.list()["list"][0]
+def test_failed_item_matches_the_capture(service: DirectZhipu) -> None:
+    service.fault("fails")
+    ident = service.put("probe.md")
+    item = service.list()["list"][0]
     same_shape(item, CAPTURED_ITEM | {"failInfo": CORRUPT})
     assert item["failInfo"] == CORRUPT
     assert item["embedding_stat"] == 2
@@ -204,58 +204,58 @@ def test_failed_item_matches_the_capture(vendor: DirectZhipu) -> None:
 
 
 def test_md_without_a_type_fails_as_observed() -> None:
-    vendor = DirectZhipu(strict=False)
-    vendor.put("probe.md", "# Title", req_id="1")
-    vendor.put("probe.txt", "Title", req_id="2")
-    assert [(item["embedding_stat"], item["knowledge_type"]) for item in vendor.list()["list"]] == [
+    service = DirectZhipu(strict=False)
+    service.put("probe.md", "# Title", req_id="1")
+    service.put("probe.txt", "Title", req_id="2")
+    assert [(item["embedding_stat"], item["knowledge_type"]) for item in service.list()["list"]] == [
         (1, 0),
         (2, 0),
     ]
 
 
-def test_deleted_base_deletes_its_documents(vendor: DirectZhipu) -> None:
-    ident = vendor.put()
-    vendor.json("DELETE", f"/knowledge/{HOME_ID}")
-    assert vendor.call("GET", f"/document/{ident}").status == 404
-    assert vendor.call("GET", "/document", knowledge_id=HOME_ID).status == 404
-    assert vendor.upload_answer("a.txt", b"x").status == 404
-    assert vendor.effects() == ["stored", "deleted-with-base", "base-deleted"]
+def test_deleted_base_deletes_its_documents(service: DirectZhipu) -> None:
+    ident = service.put()
+    service.json("DELETE", f"/knowledge/{HOME_ID}")
+    assert service.call("GET", f"/document/{ident}").status == 404
+    assert service.call("GET", "/document", knowledge_id=HOME_ID).status == 404
+    assert service.upload_answer("a.txt", b"x").status == 404
+    assert service.effects() == ["stored", "deleted-with-base", "base-deleted"]
 
 
-def test_new_model_revectorizes_every_document(vendor: DirectZhipu) -> None:
-    first, second = vendor.put("a.txt"), vendor.put("b.txt")
-    vendor.app.set_behaviour({"vectorize": [9, 9]})
-    vendor.json("PUT", f"/knowledge/{HOME_ID}", {"embedding_id": 12})
-    assert [vendor.stat(first), vendor.stat(second)] == [0, 0]
-    assert vendor.effects()[-2:] == ["rebuilt", "rebuilt"]
-    assert vendor.json("GET", f"/knowledge/{HOME_ID}")["data"]["embedding_model"] == "Embedding-3-pro"
+def test_new_model_revectorizes_every_document(service: DirectZhipu) -> None:
+    first, second = service.put("a.txt"), service.put("b.txt")
+    service.app.set_behaviour({"vectorize": [9, 9]})
+    service.json("PUT", f"/knowledge/{HOME_ID}", {"embedding_id": 12})
+    assert [service.stat(first), service.stat(second)] == [0, 0]
+    assert service.effects()[-2:] == ["rebuilt", "rebuilt"]
+    assert service.json("GET", f"/knowledge/{HOME_ID}")["data"]["embedding_model"] == "Embedding-3-pro"
 
 
 def test_signed_address_is_valid_for_ten_hours_and_differs_at_every_read(
-    vendor: DirectZhipu,
+    service: DirectZhipu,
 ) -> None:
-    ident = vendor.put("probe.txt", "the bytes")
-    first, second = vendor.detail(ident)["url"], vendor.detail(ident)["url"]
+    ident = service.put("probe.txt", "the bytes")
+    first, second = service.detail(ident)["url"], service.detail(ident)["url"]
     assert first != second
     assert first.startswith(f"http://127.0.0.1:9000/files/{ident}?q-sign-time=1791565590%3B1791601590&")
-    assert vendor.read(first).body == b"the bytes"
-    vendor.clock.advance(35_999)
-    assert vendor.read(first).status == 200
-    vendor.clock.advance(1)
-    assert vendor.read(first).status == 403
-    assert vendor.read(vendor.detail(ident)["url"]).body == b"the bytes"
+    assert service.read(first).body == b"the bytes"
+    service.clock.advance(35_999)
+    assert service.read(first).status == 200
+    service.clock.advance(1)
+    assert service.read(first).status == 403
+    assert service.read(service.detail(ident)["url"]).body == b"the bytes"
 
 
-def test_signed_address_opens_only_its_file(vendor: DirectZhipu) -> None:
-    first, second = vendor.put("a.txt"), vendor.put("b.txt")
-    url = vendor.detail(first)["url"]
-    assert vendor.read(url.replace(first, second)).status == 403
-    assert vendor.read(url.replace("1791601590", "1991601590")).status == 403
-    vendor.json("DELETE", f"/document/{first}")
-    assert vendor.read(url).status == 404
+def test_signed_address_opens_only_its_file(service: DirectZhipu) -> None:
+    first, second = service.put("a.txt"), service.put("b.txt")
+    url = service.detail(first)["url"]
+    assert service.read(url.replace(first, second)).status == 403
+    assert service.read(url.replace("1791601590", "1991601590")).status == 403
+    service.json("DELETE", f"/document/{first}")
+    assert service.read(url).status == 404
 
 
-def test_word_limit_truncates_a_document(vendor: DirectZhipu) -> None:
-    vendor.put(text="one two three four", knowledge_type="1", word_num_limit="2")
-    assert [hit["text"] for hit in vendor.search("one")] == ["one two"]
-    assert vendor.search("four") == []
+def test_word_limit_truncates_a_document(service: DirectZhipu) -> None:
+    service.put(text="one two three four", knowledge_type="1", word_num_limit="2")
+    assert [hit["text"] for hit in service.search("one")] == ["one two"]
+    assert service.search("four") == []

@@ -10,7 +10,7 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import ABSENT, START, DirectZhipu
+from tests.standin.zhipu.client import ABSENT, START, DirectZhipu
 
 NOTHING = {"embedding_code": 0, "embedding_msg": ""}
 HIT = ["id", "medias", "metadata", "score", "text"]
@@ -84,12 +84,12 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("steps", "seen"), SEEN)
+@pytest.mark.parametrize(("steps", "observed"), SEEN)
 def test_fault_shows_its_effect_and_only_its_own(
-    vendor: DirectZhipu, steps: list[Any], seen: list[Any]
+    service: DirectZhipu, steps: list[Any], observed: list[Any]
 ) -> None:
-    assert vendor.seen(*steps) == seen
-    assert vendor.app.violations == []
+    assert service.observe(*steps) == observed
+    assert service.app.violations == []
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,17 @@ def test_fault_shows_its_effect_and_only_its_own(
         ("string", "内部错误"),
     ],
 )
-def test_failure_in_each_shape(vendor: DirectZhipu, shape: str, body: Any) -> None:
-    vendor.fault("error-shapes", shape=shape, status=503, effect=False)
-    response = vendor.upload_answer("a.txt", b"x")
+def test_failure_in_each_shape(service: DirectZhipu, shape: str, body: Any) -> None:
+    service.fault("error-shapes", shape=shape, status=503, effect=False)
+    response = service.upload_answer("a.txt", b"x")
     assert (response.status, json.loads(response.body)) == (503, body)
-    assert vendor.app.snapshot()["documents"] == []
+    assert service.app.snapshot()["documents"] == []
 
 
 @pytest.mark.parametrize("after", [0, 30, 1e9, "Fri, 20 Nov 2026 10:00:00 GMT"])
-def test_rate_limit_may_include_retry_after(vendor: DirectZhipu, after: Any) -> None:
-    vendor.fault("rate-limited", retry_after=after)
-    assert vendor.call("GET", "/knowledge").headers["retry-after"] == str(after)
+def test_rate_limit_may_include_retry_after(service: DirectZhipu, after: Any) -> None:
+    service.fault("rate-limited", retry_after=after)
+    assert service.call("GET", "/knowledge").headers["retry-after"] == str(after)
 
 
 GONE: dict[str, tuple[int, int]] = {"404": (404, 404), "code": (200, 400), "null": (200, 200)}
@@ -131,46 +131,46 @@ GONE: dict[str, tuple[int, int]] = {"404": (404, 404), "code": (200, 400), "null
     ],
 )
 def test_call_can_report_that_it_does_not_exist(
-    vendor: DirectZhipu, kind: str, method: str, path: str, after: int, form: str
+    service: DirectZhipu, kind: str, method: str, path: str, after: int, form: str
 ) -> None:
-    where = path.replace("{ident}", vendor.put())
-    vendor.fault(kind, form=None if form == "null" and kind != "delete-unknown" else form)
-    response = vendor.call(method, where)
+    where = path.replace("{ident}", service.put())
+    service.fault(kind, form=None if form == "null" and kind != "delete-unknown" else form)
+    response = service.call(method, where)
     assert (response.status, json.loads(response.body)["code"]) == GONE[form]
-    assert vendor.call("GET", where).status == after  # deleted anyway
+    assert service.call("GET", where).status == after  # deleted anyway
 
 
-def test_id_returned_without_effect_is_never_reused(vendor: DirectZhipu) -> None:
-    vendor.app.set_behaviour({"ids": "short"})
-    vendor.fault("both-lists", effect=False)
-    phantom = vendor.upload("a.txt")["data"]["successInfos"][0]["documentId"]
-    assert vendor.call("GET", f"/document/{phantom}").status == 404
-    assert vendor.put("b.txt") != phantom
+def test_id_returned_without_effect_is_never_reused(service: DirectZhipu) -> None:
+    service.app.set_behaviour({"ids": "short"})
+    service.fault("both-lists", effect=False)
+    phantom = service.upload("a.txt")["data"]["successInfos"][0]["documentId"]
+    assert service.call("GET", f"/document/{phantom}").status == 404
+    assert service.put("b.txt") != phantom
 
 
-def test_faults_target_the_sent_name(vendor: DirectZhipu) -> None:
-    vendor.app.set_behaviour({"names": "question_marks"})
-    ident = vendor.put("手册.txt")
-    request = vendor.request("GET", f"/api/llm-application/open/document/{ident}")
-    assert vendor.app.subject(request) == "手册.txt"
-    body, headers = vendor.form("手册.txt", b"x" * 1000, {"knowledge_type": "1"})
+def test_faults_target_the_sent_name(service: DirectZhipu) -> None:
+    service.app.set_behaviour({"names": "question_marks"})
+    ident = service.put("手册.txt")
+    request = service.request("GET", f"/api/llm-application/open/document/{ident}")
+    assert service.app.subject(request) == "手册.txt"
+    body, headers = service.form("手册.txt", b"x" * 1000, {"knowledge_type": "1"})
     path = f"/api/llm-application/open/document/upload_document/{HOME_ID}"
-    assert vendor.app.subject(vendor.request("POST", path, body[:300], headers)) == "手册.txt"
-    assert vendor.app.subject(vendor.request("POST", path, b"", headers)) == ""
+    assert service.app.subject(service.request("POST", path, body[:300], headers)) == "手册.txt"
+    assert service.app.subject(service.request("POST", path, b"", headers)) == ""
 
 
-def test_duplicates_across_pages(vendor: DirectZhipu) -> None:
-    vendor.app.set_behaviour({"order": "oldest"})
+def test_duplicates_across_pages(service: DirectZhipu) -> None:
+    service.app.set_behaviour({"order": "oldest"})
     for number in range(6):
-        vendor.put(f"{number}.txt")
-    vendor.fault("duplicates", n=2)
-    assert vendor.names(page=2, size=3) == ["1.txt", "2.txt", "3.txt"]
-    assert vendor.list(page=2, size=3)["total"] == 6
+        service.put(f"{number}.txt")
+    service.fault("duplicates", n=2)
+    assert service.names(page=2, size=3) == ["1.txt", "2.txt", "3.txt"]
+    assert service.list(page=2, size=3)["total"] == 6
 
 
 @pytest.mark.parametrize("op", ["reembed", "reslice", "delete", "create-base", "edit-base", "delete-base"])
-def test_nothing_is_done_without_effect(vendor: DirectZhipu, op: str) -> None:
-    ident = vendor.put()
+def test_nothing_is_done_without_effect(service: DirectZhipu, op: str) -> None:
+    ident = service.put()
     calls: dict[str, tuple[str, str, Any]] = {
         "reembed": ("POST", f"/document/embedding/{ident}", {}),
         "reslice": ("PUT", f"/document/{ident}", {"knowledge_type": 1}),
@@ -179,12 +179,12 @@ def test_nothing_is_done_without_effect(vendor: DirectZhipu, op: str) -> None:
         "edit-base": ("PUT", f"/knowledge/{HOME_ID}", {"name": "x"}),
         "delete-base": ("DELETE", f"/knowledge/{HOME_ID}", None),
     }
-    before = vendor.app.snapshot()
-    vendor.fault("code-in-200", effect=False)
-    assert vendor.json(*calls[op])["code"] == 500
-    assert (vendor.effects(), vendor.app.snapshot()) == (["stored"], before)
-    assert vendor.json(*calls[op])["code"] == 200
-    assert len(vendor.effects()) > 1
+    before = service.app.snapshot()
+    service.fault("code-in-200", effect=False)
+    assert service.json(*calls[op])["code"] == 500
+    assert (service.effects(), service.app.snapshot()) == (["stored"], before)
+    assert service.json(*calls[op])["code"] == 200
+    assert len(service.effects()) > 1
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,6 @@ def test_nothing_is_done_without_effect(vendor: DirectZhipu, op: str) -> None:
         (Fault("envelope", args={"missing": "message"}), "missing cannot be"),
     ],
 )
-def test_contradictory_fault_is_recorded(vendor: DirectZhipu, fault: Fault, words: str) -> None:
-    vendor.app.answer(vendor.request("GET", "/api/llm-application/open/knowledge"), fault)
-    assert words in vendor.app.violations[0]
+def test_contradictory_fault_is_recorded(service: DirectZhipu, fault: Fault, words: str) -> None:
+    service.app.answer(service.request("GET", "/api/llm-application/open/knowledge"), fault)
+    assert words in service.app.violations[0]

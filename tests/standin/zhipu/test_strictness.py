@@ -12,17 +12,17 @@ import pytest
 
 from kbsync_standin.messages import Response
 from kbsync_standin.zhipu import HOME_ID
-from tests.standin.zhipu.vendor import KEY, OPEN, START, DirectZhipu
+from tests.standin.zhipu.client import KEY, OPEN, START, DirectZhipu
 
 UPLOAD = f"{OPEN}/document/upload_document/{HOME_ID}"
 
 
-def refused(vendor: DirectZhipu, answer: Any, words: str) -> None:
+def refused(service: DirectZhipu, response: Any, words: str) -> None:
     """Answered `code` 400 inside HTTP 200, and noted in one sentence with `words`."""
-    assert answer["code"] == 400
-    assert answer["message"].startswith("参数错误")
-    assert len(vendor.app.violations) == 1
-    assert words in vendor.app.violations[0]
+    assert response["code"] == 400
+    assert response["message"].startswith("参数错误")
+    assert len(service.app.violations) == 1
+    assert words in service.app.violations[0]
 
 
 def multipart(*parts: tuple[str, str]) -> bytes:
@@ -30,8 +30,8 @@ def multipart(*parts: tuple[str, str]) -> bytes:
     return ("".join(pieces) + "--B--\r\n").encode()
 
 
-def post(vendor: DirectZhipu, body: bytes, kind: str = "multipart/form-data; boundary=B") -> Response:
-    return vendor.send(vendor.request("POST", UPLOAD, body, {"content-type": kind}))
+def post(service: DirectZhipu, body: bytes, kind: str = "multipart/form-data; boundary=B") -> Response:
+    return service.send(service.request("POST", UPLOAD, body, {"content-type": kind}))
 
 
 TYPE = ('name="knowledge_type"', "1")
@@ -58,9 +58,9 @@ FILE = ('name="files"; filename="a.txt"', "text")
         (b"--B\r\nX-Other: 1\r\n\r\n1\r\n--B--\r\n", "no Content-Disposition"),
     ],
 )
-def test_malformed_form_is_refused(vendor: DirectZhipu, body: bytes, words: str) -> None:
-    refused(vendor, json.loads(post(vendor, body).body), words)
-    assert vendor.effects() == []
+def test_malformed_form_is_refused(service: DirectZhipu, body: bytes, words: str) -> None:
+    refused(service, json.loads(post(service, body).body), words)
+    assert service.effects() == []
 
 
 @pytest.mark.parametrize(
@@ -86,24 +86,24 @@ def test_malformed_form_is_refused(vendor: DirectZhipu, body: bytes, words: str)
     ],
 )
 def test_invalid_slicing_is_refused(
-    vendor: DirectZhipu, name: str, fields: dict[str, str], words: str
+    service: DirectZhipu, name: str, fields: dict[str, str], words: str
 ) -> None:
-    refused(vendor, vendor.upload(name, **fields), words)
-    assert vendor.effects() == []
+    refused(service, service.upload(name, **fields), words)
+    assert service.effects() == []
 
 
 @pytest.mark.parametrize(
     "kind", ["application/json", "multipart/form-data", "multipart/mixed; boundary=B", ""]
 )
-def test_non_form_body_is_an_unsupported_media_type(vendor: DirectZhipu, kind: str) -> None:
-    assert post(vendor, multipart(TYPE, FILE), kind).status == 415
-    assert "not multipart/form-data" in vendor.app.violations[0]
+def test_non_form_body_is_an_unsupported_media_type(service: DirectZhipu, kind: str) -> None:
+    assert post(service, multipart(TYPE, FILE), kind).status == 415
+    assert "not multipart/form-data" in service.app.violations[0]
 
 
-def test_names_are_read_as_raw_utf8_between_quotes(vendor: DirectZhipu) -> None:
+def test_names_are_read_as_raw_utf8_between_quotes(service: DirectZhipu) -> None:
     head = 'name="files"; filename="手册 \\"eins\\" a\\\\b; c=d%22.txt"; filename*=utf-8\'\'other.txt'
-    post(vendor, multipart(TYPE, (head, "text")))
-    assert vendor.names() == ['手册 "eins" a\\b; c=d%22.txt']
+    post(service, multipart(TYPE, (head, "text")))
+    assert service.names() == ['手册 "eins" a\\b; c=d%22.txt']
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_names_are_read_as_raw_utf8_between_quotes(vendor: DirectZhipu) -> None:
     ],
 )
 def test_invalid_queries_are_refused(
-    vendor: DirectZhipu, method: str, path: str, query: dict[str, str]
+    service: DirectZhipu, method: str, path: str, query: dict[str, str]
 ) -> None:
-    refused(vendor, vendor.json(method, path, **query), "")
+    refused(service, service.json(method, path, **query), "")
 
 
-def test_cookie_is_refused(vendor: DirectZhipu) -> None:
-    request = vendor.request("GET", OPEN + "/knowledge", headers={"cookie": "a=b"})
-    refused(vendor, json.loads(vendor.send(request).body), "cookie")
+def test_cookie_is_refused(service: DirectZhipu) -> None:
+    request = service.request("GET", OPEN + "/knowledge", headers={"cookie": "a=b"})
+    refused(service, json.loads(service.send(request).body), "cookie")
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,13 @@ def test_cookie_is_refused(vendor: DirectZhipu) -> None:
         (b'{"callback_url": 1}', "application/json", "callback_url is 1"),
     ],
 )
-def test_invalid_reembed_is_refused(vendor: DirectZhipu, body: bytes, kind: str, words: str) -> None:
-    ident = vendor.put()
+def test_invalid_reembed_is_refused(service: DirectZhipu, body: bytes, kind: str, words: str) -> None:
+    ident = service.put()
     path = f"{OPEN}/document/embedding/{ident}"
-    response = vendor.send(vendor.request("POST", path, body, {"content-type": kind}))
-    refused(vendor, json.loads(response.body), words)
-    assert "(probe.txt)" in vendor.app.violations[0]
-    assert vendor.effects() == ["stored"]
+    response = service.send(service.request("POST", path, body, {"content-type": kind}))
+    refused(service, json.loads(response.body), words)
+    assert "(probe.txt)" in service.app.violations[0]
+    assert service.effects() == ["stored"]
 
 
 @pytest.mark.parametrize(
@@ -162,10 +162,10 @@ def test_invalid_reembed_is_refused(vendor: DirectZhipu, body: bytes, kind: str,
         {"knowledge_type": 1, "name": "other.txt"},
     ],
 )
-def test_invalid_reslice_is_refused(vendor: DirectZhipu, body: Any) -> None:
-    ident = vendor.put()
-    refused(vendor, vendor.json("PUT", f"/document/{ident}", body), "")
-    assert vendor.effects() == ["stored"]
+def test_invalid_reslice_is_refused(service: DirectZhipu, body: Any) -> None:
+    ident = service.put()
+    refused(service, service.json("PUT", f"/document/{ident}", body), "")
+    assert service.effects() == ["stored"]
 
 
 @pytest.mark.parametrize(
@@ -188,14 +188,14 @@ def test_invalid_reslice_is_refused(vendor: DirectZhipu, body: Any) -> None:
         {"score_threshold": 0.5},
     ],
 )
-def test_invalid_search_is_refused(vendor: DirectZhipu, change: dict[str, Any]) -> None:
+def test_invalid_search_is_refused(service: DirectZhipu, change: dict[str, Any]) -> None:
     body = {"query": "x", "knowledge_ids": [HOME_ID], **change}
-    refused(vendor, vendor.json("POST", "/knowledge/retrieve", body), next(iter(change)))
+    refused(service, service.json("POST", "/knowledge/retrieve", body), next(iter(change)))
 
 
-def test_query_of_1000_characters_is_accepted(vendor: DirectZhipu) -> None:
-    assert vendor.search("中" * 1000) == []
-    assert vendor.app.violations == []
+def test_query_of_1000_characters_is_accepted(service: DirectZhipu) -> None:
+    assert service.search("中" * 1000) == []
+    assert service.app.violations == []
 
 
 @pytest.mark.parametrize(
@@ -212,37 +212,37 @@ def test_query_of_1000_characters_is_accepted(vendor: DirectZhipu) -> None:
         {"embedding_id": 11, "name": "x", "callback_url": "http://x/"},
     ],
 )
-def test_invalid_base_is_refused(vendor: DirectZhipu, body: Any) -> None:
-    refused(vendor, vendor.json("POST", "/knowledge", body), "")
-    assert vendor.effects() == []
+def test_invalid_base_is_refused(service: DirectZhipu, body: Any) -> None:
+    refused(service, service.json("POST", "/knowledge", body), "")
+    assert service.effects() == []
 
 
-def test_key_must_not_be_sent_to_the_file_host(vendor: DirectZhipu) -> None:
-    url = vendor.detail(vendor.put())["url"]
-    assert vendor.read(url, authorization=f"Bearer {KEY}").status == 400
-    assert "API key" in vendor.app.violations[0]
+def test_key_must_not_be_sent_to_the_file_host(service: DirectZhipu) -> None:
+    url = service.detail(service.put())["url"]
+    assert service.read(url, authorization=f"Bearer {KEY}").status == 400
+    assert "API key" in service.app.violations[0]
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/callbacks", 404), ("PATCH", "/document/1", 405), ("GET", "/document/1/", 404)],
 )
-def test_unknown_route_is_recorded(vendor: DirectZhipu, method: str, path: str, status: int) -> None:
-    assert vendor.call(method, path).status == status
-    assert vendor.app.op(vendor.request(method, OPEN + path)) == ""
-    assert "no such route" in vendor.app.violations[0]
+def test_unknown_route_is_recorded(service: DirectZhipu, method: str, path: str, status: int) -> None:
+    assert service.call(method, path).status == status
+    assert service.app.op(service.request(method, OPEN + path)) == ""
+    assert "no such route" in service.app.violations[0]
 
 
 def test_leniency_is_opt_in() -> None:
-    vendor = DirectZhipu(strict=False)
-    request = vendor.request(
+    service = DirectZhipu(strict=False)
+    request = service.request(
         "GET", f"{OPEN}/document", headers={"cookie": "a=b"}, query={"knowledge_id": HOME_ID, "sort": "1"}
     )
-    assert json.loads(vendor.send(request).body)["code"] == 200
-    ident = vendor.put("a.txt", knowledge_type="3", sentence_size="300", mystery="1")
+    assert json.loads(service.send(request).body)["code"] == 200
+    ident = service.put("a.txt", knowledge_type="3", sentence_size="300", mystery="1")
     path = f"{OPEN}/document/embedding/{ident}"
-    assert json.loads(vendor.send(vendor.request("POST", path)).body)["code"] == 200
-    assert vendor.app.violations == []
+    assert json.loads(service.send(service.request("POST", path)).body)["code"] == 200
+    assert service.app.violations == []
 
 
 def token(secret: str = "secret-for-tests", api_key: str = "id", factor: int = 1000, **header: str) -> str:
@@ -274,17 +274,17 @@ def token(secret: str = "secret-for-tests", api_key: str = "id", factor: int = 1
     ],
 )
 def test_invalid_authorization_is_answered_with_401(
-    vendor: DirectZhipu, header: str | None, code: str
+    service: DirectZhipu, header: str | None, code: str
 ) -> None:
-    vendor.key = header
-    response = vendor.call("GET", "/knowledge")
+    service.key = header
+    response = service.call("GET", "/knowledge")
     assert response.status == 401
     assert json.loads(response.body)["error"]["code"] == code
-    assert vendor.app.violations == []
+    assert service.app.violations == []
 
 
-def test_signed_token_is_valid_until_it_expires(vendor: DirectZhipu) -> None:
-    vendor.key = token()
-    assert vendor.call("GET", "/knowledge").status == 200
-    vendor.clock.advance(211)
-    assert json.loads(vendor.call("GET", "/knowledge").body)["error"]["code"] == "1003"
+def test_signed_token_is_valid_until_it_expires(service: DirectZhipu) -> None:
+    service.key = token()
+    assert service.call("GET", "/knowledge").status == 200
+    service.clock.advance(211)
+    assert json.loads(service.call("GET", "/knowledge").body)["error"]["code"] == "1003"

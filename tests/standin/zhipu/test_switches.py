@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID, ZhipuBehaviour
-from tests.standin.zhipu.vendor import ABSENT, START, DirectZhipu
+from tests.standin.zhipu.client import ABSENT, START, DirectZhipu
 
 EPOCH_MS = 1288834974657
 
@@ -20,31 +20,31 @@ def created_ms(ident: str) -> int:
     return (int(ident) >> 22) + EPOCH_MS
 
 
-def numbered(vendor: DirectZhipu, count: int) -> list[str]:
-    return [vendor.put(f"{number:03}.txt") for number in range(count)]
+def numbered(service: DirectZhipu, count: int) -> list[str]:
+    return [service.put(f"{number:03}.txt") for number in range(count)]
 
 
-def all_names(vendor: DirectZhipu, size: int, pages: int) -> list[list[str]]:
-    return [vendor.names(page=page, size=size) for page in range(1, pages + 1)]
+def all_names(service: DirectZhipu, size: int, pages: int) -> list[list[str]]:
+    return [service.names(page=page, size=size) for page in range(1, pages + 1)]
 
 
-def walked(vendor: DirectZhipu, size: int, pages: int) -> list[str]:
-    return list(itertools.chain.from_iterable(all_names(vendor, size, pages)))
+def walked(service: DirectZhipu, size: int, pages: int) -> list[str]:
+    return list(itertools.chain.from_iterable(all_names(service, size, pages)))
 
 
 def test_seed_determines_the_indexing_time() -> None:
     def times(seed: int) -> list[float]:
-        vendor = DirectZhipu(vectorize=(0, 100), seed=seed)
-        numbered(vendor, 5)
-        return [document.phases[-1].at for document in vendor.app.documents.values()]
+        service = DirectZhipu(vectorize=(0, 100), seed=seed)
+        numbered(service, 5)
+        return [document.phases[-1].at for document in service.app.documents.values()]
 
     assert times(1) == times(1) != times(2)
 
 
 @pytest.mark.parametrize("content", ["", " \n\t", "\ufeff", "a\0b"])
 def test_file_without_text_fails_to_index(content: str) -> None:
-    vendor = DirectZhipu()
-    item = vendor.detail(vendor.put("a.txt", content))
+    service = DirectZhipu()
+    item = service.detail(service.put("a.txt", content))
     assert (item["embedding_stat"], item["failInfo"]["embedding_code"]) == (2, 10001)
 
 
@@ -115,55 +115,55 @@ SEEN: list[tuple[list[Any], list[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("steps", "seen"), SEEN)
-def test_switch_shows_its_effect(steps: list[Any], seen: list[Any]) -> None:
-    vendor = DirectZhipu()
-    assert vendor.seen(*steps) == seen
-    assert vendor.app.violations == []
+@pytest.mark.parametrize(("steps", "observed"), SEEN)
+def test_switch_shows_its_effect(steps: list[Any], observed: list[Any]) -> None:
+    service = DirectZhipu()
+    assert service.observe(*steps) == observed
+    assert service.app.violations == []
 
 
 @pytest.mark.parametrize("cap", [10, 50, 100])
 def test_larger_page_size_is_silently_reduced(cap: int) -> None:
-    vendor = DirectZhipu(page_cap=cap, order="oldest")
-    numbered(vendor, cap + 3)
-    pages = all_names(vendor, 1000, 2)
+    service = DirectZhipu(page_cap=cap, order="oldest")
+    numbered(service, cap + 3)
+    pages = all_names(service, 1000, 2)
     assert [len(page) for page in pages] == [cap, 3]
     assert pages[1][0] == f"{cap:03}.txt"
 
 
 def test_list_order_is_a_switch() -> None:
-    vendor = DirectZhipu()
-    numbered(vendor, 30)
-    newest = walked(vendor, 7, 5)
-    vendor.app.set_behaviour({"order": "oldest"})
-    oldest = walked(vendor, 7, 5)
-    vendor.app.set_behaviour({"order": "shuffled"})
-    shuffled = walked(vendor, 7, 5)
+    service = DirectZhipu()
+    numbered(service, 30)
+    newest = walked(service, 7, 5)
+    service.app.set_behaviour({"order": "oldest"})
+    oldest = walked(service, 7, 5)
+    service.app.set_behaviour({"order": "shuffled"})
+    shuffled = walked(service, 7, 5)
     assert oldest == sorted(oldest) == newest[::-1]
     assert sorted(shuffled) == oldest
     assert shuffled not in (oldest, newest)
-    assert vendor.list(size=7)["total"] == 30
+    assert service.list(size=7)["total"] == 30
 
 
 def test_page_beyond_the_end_is_empty_or_repeats_the_last() -> None:
-    vendor = DirectZhipu()
-    numbered(vendor, 5)
-    assert vendor.names(page=9, size=2) == []
-    vendor.app.set_behaviour({"page_beyond": "repeats"})
-    assert vendor.names(page=9, size=2) == vendor.names(page=3, size=2) == ["000.txt"]
+    service = DirectZhipu()
+    numbered(service, 5)
+    assert service.names(page=9, size=2) == []
+    service.app.set_behaviour({"page_beyond": "repeats"})
+    assert service.names(page=9, size=2) == service.names(page=3, size=2) == ["000.txt"]
 
 
 def test_unstable_pages_skip_and_repeat_but_eventually_settle() -> None:
-    vendor = DirectZhipu(unstable_pages=True)
-    names = {vendor.detail(ident)["name"] for ident in numbered(vendor, 20)}
-    walks = [walked(vendor, 5, 4) for _ in range(20)]
+    service = DirectZhipu(unstable_pages=True)
+    names = {service.detail(ident)["name"] for ident in numbered(service, 20)}
+    walks = [walked(service, 5, 4) for _ in range(20)]
     assert any(len(set(walk)) < len(walk) for walk in walks)
     assert any(set(walk) != names for walk in walks)
     assert set().union(*walks) == names
 
 
 @pytest.mark.parametrize(
-    ("form", "word", "found"),
+    ("form", "query", "expected"),
     [
         ("exact", "Plan.txt", ["Plan.txt"]),
         ("exact", "Plan", []),
@@ -175,45 +175,45 @@ def test_unstable_pages_skip_and_repeat_but_eventually_settle() -> None:
         ("ignored", "Plan.txt", ["Plan.txt", "Planet b.txt", "other.txt"]),
     ],
 )
-def test_filter_compares_in_each_form(form: str, word: str, found: list[str]) -> None:
-    vendor = DirectZhipu(word=form)
+def test_filter_compares_in_each_form(form: str, query: str, expected: list[str]) -> None:
+    service = DirectZhipu(word=form)
     for name in ("Plan.txt", "Planet b.txt", "other.txt"):
-        vendor.put(name)
-    answer = vendor.list(word=word)
-    assert sorted(item["name"] for item in answer["list"]) == found
-    assert answer["total"] == len(found)
+        service.put(name)
+    answer = service.list(word=query)
+    assert sorted(item["name"] for item in answer["list"]) == expected
+    assert answer["total"] == len(expected)
 
 
 def test_equal_names_are_allowed_refused_or_replace() -> None:
-    vendor = DirectZhipu()
-    first, second = vendor.put("a.txt", "one"), vendor.put("a.txt", "two")
-    assert vendor.names() == ["a.txt", "a.txt"]
-    vendor.app.set_behaviour({"equal_names": "refuse"})
-    assert vendor.upload("a.txt")["data"]["failedInfos"][0]["failReason"] == "文件名已存在"
-    vendor.app.set_behaviour({"equal_names": "replace"})
-    third = vendor.put("a.txt", "three")
-    assert [item["id"] for item in vendor.list()["list"]] == [third]
-    assert vendor.call("GET", f"/document/{first}").status == 404
-    assert vendor.effects() == ["stored", "stored", "replaced", "replaced", "stored"]
-    assert [entry["id"] for entry in vendor.app.journal()][2:4] == [first, second]
+    service = DirectZhipu()
+    first, second = service.put("a.txt", "one"), service.put("a.txt", "two")
+    assert service.names() == ["a.txt", "a.txt"]
+    service.app.set_behaviour({"equal_names": "refuse"})
+    assert service.upload("a.txt")["data"]["failedInfos"][0]["failReason"] == "文件名已存在"
+    service.app.set_behaviour({"equal_names": "replace"})
+    third = service.put("a.txt", "three")
+    assert [item["id"] for item in service.list()["list"]] == [third]
+    assert service.call("GET", f"/document/{first}").status == 404
+    assert service.effects() == ["stored", "stored", "replaced", "replaced", "stored"]
+    assert [entry["id"] for entry in service.app.journal()][2:4] == [first, second]
 
 
 @pytest.mark.parametrize(
     ("form", "kind", "length"), [("number", int, 19), ("short", str, 7), ("uuid", str, 36)]
 )
 def test_ids_have_each_form(form: str, kind: type, length: int) -> None:
-    vendor = DirectZhipu(ids=form)
-    ident = vendor.upload()["data"]["successInfos"][0]["documentId"]
+    service = DirectZhipu(ids=form)
+    ident = service.upload()["data"]["successInfos"][0]["documentId"]
     assert type(ident) is kind
     assert len(str(ident)) == length
-    assert vendor.detail(str(ident))["id"] == vendor.list()["list"][0]["id"] == ident
-    assert vendor.search("hello")[0]["metadata"]["doc_id"] == ident
+    assert service.detail(str(ident))["id"] == service.list()["list"][0]["id"] == ident
+    assert service.search("hello")[0]["metadata"]["doc_id"] == ident
 
 
 @pytest.mark.parametrize(("skewed_ids", "shift"), [(True, 7200), (False, 0)])
-def test_vendor_clock_may_be_hours_off(skewed_ids: bool, shift: int) -> None:
-    vendor = DirectZhipu(clock_skew=7200, skewed_ids=skewed_ids)
-    response = vendor.upload_answer("a.txt", b"x")
+def test_service_clock_may_be_hours_off(skewed_ids: bool, shift: int) -> None:
+    service = DirectZhipu(clock_skew=7200, skewed_ids=skewed_ids)
+    response = service.upload_answer("a.txt", b"x")
     answer = json.loads(response.body)
     assert answer["timestamp"] == int((START + 7200) * 1000)
     assert parsedate_to_datetime(response.headers["date"]).timestamp() == int(START + 7200)
@@ -221,24 +221,24 @@ def test_vendor_clock_may_be_hours_off(skewed_ids: bool, shift: int) -> None:
 
 
 def test_unknown_fields_appear_at_all_levels() -> None:
-    vendor = DirectZhipu(extra_fields=True)
-    answer = vendor.upload()
+    service = DirectZhipu(extra_fields=True)
+    answer = service.upload()
     levels = [
         answer,
         answer["data"],
         answer["data"]["successInfos"][0],
-        vendor.list(),
-        vendor.list()["list"][0],
+        service.list(),
+        service.list()["list"][0],
     ]
-    hit = vendor.search("hello")[0]
+    hit = service.search("hello")[0]
     assert all("extension" in level for level in [*levels, hit, hit["metadata"]])
 
 
 @pytest.mark.parametrize("form", ["missing", "null"])
 def test_optional_fields_are_missing_or_null(form: str) -> None:
-    vendor = DirectZhipu(sparse=form)
-    vendor.put()
-    answer = vendor.json("GET", "/document", knowledge_id=HOME_ID)
+    service = DirectZhipu(sparse=form)
+    service.put()
+    answer = service.json("GET", "/document", knowledge_id=HOME_ID)
     item = answer["data"]["list"][0]
     gone = [answer.get("timestamp"), answer.get("message"), item.get("word_num"), item.get("url")]
     assert gone == [None] * 4
@@ -248,59 +248,59 @@ def test_optional_fields_are_missing_or_null(form: str) -> None:
 
 @pytest.mark.parametrize(("form", "value"), [("absent", None), ("int", 500), ("string", "500")])
 def test_sentence_size_accepts_each_type(form: str, value: Any) -> None:
-    vendor = DirectZhipu(sentence_size=form)
-    item = vendor.detail(vendor.put(knowledge_type="5", sentence_size="500"))
+    service = DirectZhipu(sentence_size=form)
+    item = service.detail(service.put(knowledge_type="5", sentence_size="500"))
     assert item.get("sentence_size") == value
 
 
-def base_answers(vendor: DirectZhipu, ident: str) -> list[Any]:
+def base_answers(service: DirectZhipu, ident: str) -> list[Any]:
     search = {"query": "x", "knowledge_ids": [HOME_ID]}
     return [
-        vendor.call("GET", f"/knowledge/{HOME_ID}"),
-        vendor.call("GET", "/document", knowledge_id=HOME_ID),
-        vendor.call("GET", f"/document/{ident}"),
-        vendor.call("POST", "/knowledge/retrieve", search),
-        vendor.upload_answer("a.txt", b"x"),
+        service.call("GET", f"/knowledge/{HOME_ID}"),
+        service.call("GET", "/document", knowledge_id=HOME_ID),
+        service.call("GET", f"/document/{ident}"),
+        service.call("POST", "/knowledge/retrieve", search),
+        service.upload_answer("a.txt", b"x"),
     ]
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_deleted_base_fails_every_call_and_may_be_restored(form: str) -> None:
-    vendor = DirectZhipu(deleted_base=form, deleted_detail=form)
-    ident = vendor.put()
-    vendor.app.set_behaviour({"base": "deleted"})
-    for response in base_answers(vendor, ident):
+    service = DirectZhipu(deleted_base=form, deleted_detail=form)
+    ident = service.put()
+    service.app.set_behaviour({"base": "deleted"})
+    for response in base_answers(service, ident):
         assert (response.status, json.loads(response.body)["code"]) == FORMS[form]
-    assert vendor.json("GET", "/knowledge")["data"] == {"list": [], "total": 0}
-    vendor.app.set_behaviour({"base": "present"})
-    assert all(json.loads(response.body)["code"] == 200 for response in base_answers(vendor, ident))
+    assert service.json("GET", "/knowledge")["data"] == {"list": [], "total": 0}
+    service.app.set_behaviour({"base": "present"})
+    assert all(json.loads(response.body)["code"] == 200 for response in base_answers(service, ident))
 
 
 @pytest.mark.parametrize("route", ["reembed", "reslice", "capacity", "retrieve", "url", "models"])
 def test_optional_routes_may_be_missing(route: str) -> None:
-    vendor = DirectZhipu()
-    ident = vendor.put()
+    service = DirectZhipu()
+    ident = service.put()
     calls = {
-        "reembed": lambda: vendor.call("POST", f"/document/embedding/{ident}", {}),
-        "reslice": lambda: vendor.call("PUT", f"/document/{ident}", {"knowledge_type": 1}),
-        "capacity": lambda: vendor.call("GET", "/knowledge/capacity"),
-        "retrieve": lambda: vendor.call(
+        "reembed": lambda: service.call("POST", f"/document/embedding/{ident}", {}),
+        "reslice": lambda: service.call("PUT", f"/document/{ident}", {"knowledge_type": 1}),
+        "capacity": lambda: service.call("GET", "/knowledge/capacity"),
+        "retrieve": lambda: service.call(
             "POST", "/knowledge/retrieve", {"query": "x", "knowledge_ids": [HOME_ID]}
         ),
-        "url": lambda: vendor.read(vendor.detail(ident)["url"]),
-        "models": lambda: vendor.call("GET", "/embedding"),
+        "url": lambda: service.read(service.detail(ident)["url"]),
+        "models": lambda: service.call("GET", "/embedding"),
     }
     assert [calls[name]().status for name in calls] == [200] * len(calls)
-    vendor.app.set_behaviour({"not_offered": [route]})
+    service.app.set_behaviour({"not_offered": [route]})
     assert [calls[name]().status for name in calls] == [404 if name == route else 200 for name in calls]
-    assert vendor.app.violations == []
+    assert service.app.violations == []
 
 
 def test_file_over_the_limit_is_refused_with_435() -> None:
-    vendor = DirectZhipu(max_bytes=10)
-    assert vendor.upload_answer("a.txt", b"x" * 11).status == 435
-    assert vendor.upload_answer("a.txt", b"x" * 10).status == 200
-    assert vendor.app.violations == []
+    service = DirectZhipu(max_bytes=10)
+    assert service.upload_answer("a.txt", b"x" * 11).status == 435
+    assert service.upload_answer("a.txt", b"x" * 10).status == 200
+    assert service.app.violations == []
 
 
 @pytest.mark.parametrize(
@@ -325,17 +325,17 @@ def test_file_over_the_limit_is_refused_with_435() -> None:
     ],
 )
 def test_invalid_switches_are_refused_and_change_nothing(switches: dict[str, Any], words: str) -> None:
-    vendor = DirectZhipu()
+    service = DirectZhipu()
     with pytest.raises(ValueError, match=words):
-        vendor.app.set_behaviour({"page_cap": 50, **switches} if "page_cap" not in switches else switches)
-    assert vendor.app.behaviour == ZhipuBehaviour()
+        service.app.set_behaviour({"page_cap": 50, **switches} if "page_cap" not in switches else switches)
+    assert service.app.behaviour == ZhipuBehaviour()
 
 
 def test_switches_round_trip_through_json() -> None:
-    vendor = DirectZhipu(not_offered=["url", "reembed"], vectorize=(1, 2.5), clock_skew=-3600)
-    written = json.loads(json.dumps(dataclasses.asdict(vendor.app.behaviour)))
+    service = DirectZhipu(not_offered=["url", "reembed"], vectorize=(1, 2.5), clock_skew=-3600)
+    written = json.loads(json.dumps(dataclasses.asdict(service.app.behaviour)))
     other = DirectZhipu()
     other.app.set_behaviour(written)
-    assert other.app.behaviour == vendor.app.behaviour
-    vendor.app.set_behaviour({"deleted_detail": 404, "deleted_base": None})
-    assert (vendor.app.behaviour.deleted_detail, vendor.app.behaviour.deleted_base) == ("404", "null")
+    assert other.app.behaviour == service.app.behaviour
+    service.app.set_behaviour({"deleted_detail": 404, "deleted_base": None})
+    assert (service.app.behaviour.deleted_detail, service.app.behaviour.deleted_base) == ("404", "null")

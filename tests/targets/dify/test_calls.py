@@ -12,40 +12,40 @@ from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync_standin.faults import Fault
 
 
-async def test_only_an_explicit_not_found_makes_a_document_missing(served: Any) -> None:
-    [one] = await served.make_ready(served.document("a.md", "alpha"))
-    served.server.faults.add(Fault("error", "detail", args={"code": "invalid_param"}))
-    assert (await served.target.status([one]))[one].state is DocState.UNKNOWN
-    assert (await served.target.status([one]))[one].state is DocState.READY
+async def test_only_an_explicit_not_found_makes_a_document_missing(served_world: Any) -> None:
+    [one] = await served_world.make_ready(served_world.document("a.md", "alpha"))
+    served_world.server.faults.add(Fault("error", "detail", args={"code": "invalid_param"}))
+    assert (await served_world.target.status([one]))[one].state is DocState.UNKNOWN
+    assert (await served_world.target.status([one]))[one].state is DocState.READY
 
 
-async def test_empty_list_contradicting_the_base_count_is_not_believed(served: Any) -> None:
-    await served.make_ready(served.document("a.md", "alpha"))
-    served.server.faults.add(Fault("shape", "list", args={"form": "nulls"}))
+async def test_empty_list_contradicting_the_base_count_is_not_believed(served_world: Any) -> None:
+    await served_world.make_ready(served_world.document("a.md", "alpha"))
+    served_world.server.faults.add(Fault("shape", "list", args={"form": "nulls"}))
     with pytest.raises(Unavailable, match="0 of 1 documents"):
-        await served.rows()
+        await served_world.rows()
 
 
-async def test_refused_list_reports_that_the_base_is_missing(served: Any) -> None:
-    served.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
+async def test_refused_list_reports_that_the_base_is_missing(served_world: Any) -> None:
+    served_world.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
     with pytest.raises(Unavailable, match="can't read the list"):
-        await served.rows()
-    served.app.set_behaviour({"base": "deleted"})
-    served.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
+        await served_world.rows()
+    served_world.app.set_behaviour({"base": "deleted"})
+    served_world.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
     with pytest.raises(Halted):
-        await served.rows()
+        await served_world.rows()
 
 
-async def test_only_documents_of_the_name_are_requested(served: Any) -> None:
-    documents = [served.document(f"{name}.md", name) for name in ("alpha", "beta")]
-    await served.make_ready(*documents)
-    assert [row.name for row in await served.target.find(documents[0].name)] == [documents[0].name]
+async def test_only_documents_of_the_name_are_requested(served_world: Any) -> None:
+    documents = [served_world.document(f"{name}.md", name) for name in ("alpha", "beta")]
+    await served_world.make_ready(*documents)
+    assert [row.name for row in await served_world.target.find(documents[0].name)] == [documents[0].name]
 
 
-async def test_search_filters_by_document_and_leaves_paths_to_the_caller(served: Any) -> None:
-    documents = [served.document(f"{number}.md", f"kestrel {number}") for number in range(3)]
-    ids = await served.make_ready(*documents)
-    search = served.target.search
+async def test_search_filters_by_document_and_leaves_paths_to_the_caller(served_world: Any) -> None:
+    documents = [served_world.document(f"{number}.md", f"kestrel {number}") for number in range(3)]
+    ids = await served_world.make_ready(*documents)
+    search = served_world.target.search
     assert {hit.remote_id for hit in await search(Query("kestrel", among=(ids[1],)))} == {ids[1]}
     assert len(await search(Query("kestrel", top_k=1))) == 1
     assert len(await search(Query("kestrel", top_k=1, types=("md",)))) == 3
@@ -55,60 +55,60 @@ async def test_search_filters_by_document_and_leaves_paths_to_the_caller(served:
     ("path", "size", "code"), [("a.exe", 5, "format"), ("a.md", 15 * 1024 * 1024 + 1, "too-large")]
 )
 async def test_request_dify_would_silently_refuse_is_not_sent(
-    served: Any, path: str, size: int, code: str
+    served_world: Any, path: str, size: int, code: str
 ) -> None:
-    [outcome] = await served.target.put([served.document(path, b"x" * size)])
+    [outcome] = await served_world.target.put([served_world.document(path, b"x" * size)])
     assert isinstance(outcome, Rejected) and outcome.code == code
-    assert served.server.requests.by_op["upload"] == 0
+    assert served_world.server.requests.by_op["upload"] == 0
 
 
-async def test_response_without_an_id_proves_nothing_and_another_name_is_reported(served: Any) -> None:
-    served.server.faults.add(Fault("no-id", "upload"))
-    served.server.faults.add(Fault("other-name", "upload"))
-    first, second, third = [served.document(f"{number}.md", "text") for number in range(3)]
-    outcomes = await served.target.put([first, second, third])
+async def test_response_without_an_id_proves_nothing_and_another_name_is_reported(served_world: Any) -> None:
+    served_world.server.faults.add(Fault("no-id", "upload"))
+    served_world.server.faults.add(Fault("other-name", "upload"))
+    first, second, third = [served_world.document(f"{number}.md", "text") for number in range(3)]
+    outcomes = await served_world.target.put([first, second, third])
     assert isinstance(outcomes[0], Unsure)
     assert isinstance(outcomes[1], Accepted) and outcomes[1].name == f"renamed {second.name}"
     assert isinstance(outcomes[2], Accepted) and outcomes[2].name == ""
 
 
 async def test_unaccepted_upload_blames_the_document_only_while_the_base_exists(
-    served: Any,
+    served_world: Any,
 ) -> None:
-    await served.target.base()
+    await served_world.target.base()
     for behaviour, kind in (("present", Rejected), ("deleted", Halted)):
-        served.app.set_behaviour({"base": behaviour})
-        served.server.faults.add(Fault("status", "upload", effect=False, args={"status": 404}))
-        [outcome] = await served.target.put([served.document("a.md", "alpha")])
+        served_world.app.set_behaviour({"base": behaviour})
+        served_world.server.faults.add(Fault("status", "upload", effect=False, args={"status": 404}))
+        [outcome] = await served_world.target.put([served_world.document("a.md", "alpha")])
         assert type(outcome) is kind
 
 
-async def test_externally_hosted_base_accepts_no_documents(served: Any) -> None:
-    served.app.set_behaviour({"external": True})
+async def test_externally_hosted_base_accepts_no_documents(served_world: Any) -> None:
+    served_world.app.set_behaviour({"external": True})
     with pytest.raises(Halted, match="external to Dify"):
-        await served.target.base()
-    [outcome] = await served.target.put([served.document("a.md", "alpha")])
+        await served_world.target.base()
+    [outcome] = await served_world.target.put([served_world.document("a.md", "alpha")])
     assert isinstance(outcome, Halted)
-    assert served.server.requests.by_op["upload"] == 0
+    assert served_world.server.requests.by_op["upload"] == 0
 
 
 @pytest.mark.parametrize(
     ("runtime", "words"), [("rag_pipeline", "a knowledge pipeline"), ("agent", "of the kind agent")]
 )
-async def test_pipeline_base_accepts_no_documents(served: Any, runtime: str, words: str) -> None:
-    served.app.set_behaviour({"runtime": runtime})
+async def test_pipeline_base_accepts_no_documents(served_world: Any, runtime: str, words: str) -> None:
+    served_world.app.set_behaviour({"runtime": runtime})
     with pytest.raises(Halted, match=words) as caught:
-        await served.target.base()
+        await served_world.target.base()
     assert "set dataset_id to a general knowledge base" in caught.value.reason
-    [outcome] = await served.target.put([served.document("a.md", "alpha")])
+    [outcome] = await served_world.target.put([served_world.document("a.md", "alpha")])
     assert isinstance(outcome, Halted)
-    assert served.server.requests.by_op["upload"] == 0
+    assert served_world.server.requests.by_op["upload"] == 0
 
 
 @pytest.mark.parametrize("files_url", ["broken", "untold"])
-async def test_invalid_address_proves_no_bytes(served: Any, files_url: str) -> None:
-    [one] = await served.make_ready(served.document("a.md", "alpha"))
-    served.app.set_behaviour({"files_url": files_url})
-    served.server.requests.clear()
-    assert await served.target.digest(one) is None
-    assert dict(served.server.requests.by_op) == {"file": 1}
+async def test_invalid_address_proves_no_bytes(served_world: Any, files_url: str) -> None:
+    [one] = await served_world.make_ready(served_world.document("a.md", "alpha"))
+    served_world.app.set_behaviour({"files_url": files_url})
+    served_world.server.requests.clear()
+    assert await served_world.target.digest(one) is None
+    assert dict(served_world.server.requests.by_op) == {"file": 1}

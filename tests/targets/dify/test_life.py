@@ -54,7 +54,7 @@ async def test_unused_base_is_given_its_missing_settings(world: DifyWorld, techn
     assert world.statuses() == {"ready": 1}
     base = world.app.bases[HOME_ID]
     assert base.technique == ("economy" if technique == "process_rule" else "high_quality")
-    assert world.asked("upload") == (2 if technique == "process_rule" else 3)
+    assert world.request_count("upload") == (2 if technique == "process_rule" else 3)
 
 
 async def test_version_without_text_does_not_replace_the_old_one(world: DifyWorld) -> None:
@@ -84,7 +84,7 @@ async def test_older_versions_are_sent_the_technique_immediately(world: DifyWorl
     world.write("a.md", "alpha")
     await world.once()
     assert world.statuses() == {"ready": 1}
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
 
 
 async def test_documents_are_sliced_like_existing_ones(world: DifyWorld) -> None:
@@ -96,19 +96,19 @@ async def test_documents_are_sliced_like_existing_ones(world: DifyWorld) -> None
 
 
 @enumerated()
-@pytest.mark.parametrize("how", ["disabled", "archived"])
+@pytest.mark.parametrize("state", ["disabled", "archived"])
 async def test_documents_hidden_by_others_stay_hidden_until_retry_even_after_a_lost_state(
-    world: DifyWorld, how: str
+    world: DifyWorld, state: str
 ) -> None:
-    world.play("hidden", op="upload", args={"archived": how == "archived"})
+    world.play("hidden", op="upload", args={"archived": state == "archived"})
     world.write("a.md", "alpha")
     await world.once()
     world.lose_state()
     await world.once()
     assert world.statuses() == {"failed": 1}
-    assert f"{how} in Dify" in items(world)["a.md"].reason
+    assert f"{state} in Dify" in items(world)["a.md"].reason
     assert [effect["effect"] for effect in world.app.journal()] == ["stored"]
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
@@ -145,7 +145,7 @@ async def test_problem_only_a_person_can_fix_halts_the_mirror_and_costs_no_docum
     await world.once()
     assert world.halted == {"documents-full": "quota", "unauthorized": "credentials"}[kind]
     world.server.faults.clear()
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
     assert world.statuses() == {"ready": 1}
 
@@ -262,7 +262,7 @@ async def test_description_can_be_cleared(world: DifyWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("base_request", "words"),
     [
         (BaseRequest("n" * 41), "40 characters"),
         (BaseRequest("a", "d" * 401), "400 characters"),
@@ -271,13 +271,13 @@ async def test_description_can_be_cleared(world: DifyWorld) -> None:
     ],
 )
 async def test_unsupported_base_setting_is_reported_before_anything_is_sent(
-    world: DifyWorld, wish: BaseRequest, words: str
+    world: DifyWorld, base_request: BaseRequest, words: str
 ) -> None:
     target = world.make_target()
     with pytest.raises(Rejected, match=words):
-        await account_of(target).bases.create(wish)
+        await account_of(target).bases.create(base_request)
     with pytest.raises(NotOffered):
         await account_of(target).bases.capacity()
     with pytest.raises(NotOffered):
         await account_of(target).bases.models()
-    assert world.asked() == 0
+    assert world.request_count() == 0

@@ -17,7 +17,7 @@ from tests.share import enumerated
 TAGGED = "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons."
 
 
-def told(world: Any) -> list[dict[str, str]]:
+def stored_metadata(world: Any) -> list[dict[str, str]]:
     return sorted((document.metadata for document in world.app.documents_of(HOME_ID)), key=str)
 
 
@@ -26,7 +26,7 @@ async def test_path_and_tags_are_stored_as_metadata(world: DifyWorld) -> None:
     world.write("guides/intro.md", TAGGED)
     world.write("plain.txt", "---\ntags: none\n---\ntext")
     await world.once()
-    assert told(world) == [
+    assert stored_metadata(world) == [
         {"path": "team/guides/intro.md", "tags": "red, green"},
         {"path": "team/plain.txt"},
     ]
@@ -40,8 +40,8 @@ async def test_renamed_or_changed_file_gets_new_metadata(world: DifyWorld) -> No
     world.write("new.md", TAGGED.replace("green", "blue"))
     world.delete("old.md")
     await world.once()
-    assert told(world) == [{"path": "kept.txt"}, {"path": "new.md", "tags": "red, blue"}]
-    assert world.asked("create-field") == 2
+    assert stored_metadata(world) == [{"path": "kept.txt"}, {"path": "new.md", "tags": "red, blue"}]
+    assert world.request_count("create-field") == 2
 
 
 @enumerated()
@@ -71,77 +71,83 @@ async def test_refused_metadata_delays_nothing(
     assert world.statuses() == {"ready": 12}
     assert world.halted == ""
     assert world.clock.now - began < 30
-    assert world.asked(op) <= 3  # once, or three tries of one request
+    assert world.request_count(op) <= 3  # once, or three tries of one request
 
 
-async def test_rate_limit_pauses_only_metadata_and_pending_ones_are_sent_later(served: Any) -> None:
-    served.server.faults.add(Fault("rate-limited", "describe"))
-    await served.make_ready(served.document("a.md", "alpha"))
-    await served.make_ready(served.document("b.md", TAGGED))
-    assert served.server.requests.by_op["describe"] == 1
-    assert told(served) == [{}, {}]
-    served.app.clock.advance(PAUSE + 1)
-    await served.make_ready(served.document("c.md", "gamma"))
-    assert served.server.requests.by_op["describe"] == 2
-    assert told(served) == [{"path": "a.md"}, {"path": "b.md", "tags": "red, green"}, {"path": "c.md"}]
+async def test_rate_limit_pauses_only_metadata_and_pending_ones_are_sent_later(served_world: Any) -> None:
+    served_world.server.faults.add(Fault("rate-limited", "describe"))
+    await served_world.make_ready(served_world.document("a.md", "alpha"))
+    await served_world.make_ready(served_world.document("b.md", TAGGED))
+    assert served_world.server.requests.by_op["describe"] == 1
+    assert stored_metadata(served_world) == [{}, {}]
+    served_world.app.clock.advance(PAUSE + 1)
+    await served_world.make_ready(served_world.document("c.md", "gamma"))
+    assert served_world.server.requests.by_op["describe"] == 2
+    assert stored_metadata(served_world) == [
+        {"path": "a.md"},
+        {"path": "b.md", "tags": "red, green"},
+        {"path": "c.md"},
+    ]
 
 
 @pytest.mark.parametrize("op", ["create-field", "describe"])
 async def test_unanswered_metadata_request_is_soon_abandoned(
-    served: Any, monkeypatch: pytest.MonkeyPatch, op: str
+    served_world: Any, monkeypatch: pytest.MonkeyPatch, op: str
 ) -> None:
     monkeypatch.setattr(metadata, "PATIENCE", 0.1)
-    served.server.faults.add(Fault("hang", op, times=0))
+    served_world.server.faults.add(Fault("hang", op, times=0))
     for path in ("a.md", "b.md", "c.md"):
-        await served.make_ready(served.document(path, path))
-    assert served.server.requests.by_op[op] == 1
+        await served_world.make_ready(served_world.document(path, path))
+    assert served_world.server.requests.by_op[op] == 1
 
 
-async def test_document_deleted_meanwhile_breaks_no_metadata_request(served: Any) -> None:
-    served.server.faults.add(Fault("rate-limited", "describe"))
-    first = await served.make_ready(served.document("a.md", "alpha"))
-    await served.target.delete(first)
-    served.app.clock.advance(PAUSE + 1)
-    await served.make_ready(served.document("b.md", "beta"))
-    assert told(served) == [{"path": "b.md"}]
+async def test_document_deleted_meanwhile_breaks_no_metadata_request(served_world: Any) -> None:
+    served_world.server.faults.add(Fault("rate-limited", "describe"))
+    first = await served_world.make_ready(served_world.document("a.md", "alpha"))
+    await served_world.target.delete(first)
+    served_world.app.clock.advance(PAUSE + 1)
+    await served_world.make_ready(served_world.document("b.md", "beta"))
+    assert stored_metadata(served_world) == [{"path": "b.md"}]
 
 
-async def test_field_created_meanwhile_by_another_mirror_is_used(served: Any) -> None:
-    await served.target.base()
-    base = served.app.bases[HOME_ID]
-    made = served.app.make_field(base, "path", "string")
-    await served.make_ready(served.document("a.md", TAGGED))
+async def test_field_created_meanwhile_by_another_mirror_is_used(served_world: Any) -> None:
+    await served_world.target.base()
+    base = served_world.app.bases[HOME_ID]
+    made = served_world.app.make_field(base, "path", "string")
+    await served_world.make_ready(served_world.document("a.md", TAGGED))
     assert base.fields["path"] == (made["id"], "string")
-    assert told(served) == [{"path": "a.md", "tags": "red, green"}]
+    assert stored_metadata(served_world) == [{"path": "a.md", "tags": "red, green"}]
 
 
-async def test_field_of_another_type_is_left_alone(served: Any) -> None:
-    served.app.make_field(served.app.bases[HOME_ID], "tags", "number")
-    await served.make_ready(served.document("a.md", TAGGED))
-    assert told(served) == [{"path": "a.md"}]
+async def test_field_of_another_type_is_left_alone(served_world: Any) -> None:
+    served_world.app.make_field(served_world.app.bases[HOME_ID], "tags", "number")
+    await served_world.make_ready(served_world.document("a.md", TAGGED))
+    assert stored_metadata(served_world) == [{"path": "a.md"}]
 
 
-async def test_metadata_added_by_a_person_stays(served: Any) -> None:
-    [one] = [done.remote_id for done in await served.target.put([served.document("a.md", "alpha")])]
-    served.app.documents[one].metadata = {"owner": "Ann"}
-    await served.target.status([one])
-    assert told(served) == [{"owner": "Ann", "path": "a.md"}]
+async def test_metadata_added_by_a_person_stays(served_world: Any) -> None:
+    [one] = [
+        done.remote_id for done in await served_world.target.put([served_world.document("a.md", "alpha")])
+    ]
+    served_world.app.documents[one].metadata = {"owner": "Ann"}
+    await served_world.target.status([one])
+    assert stored_metadata(served_world) == [{"owner": "Ann", "path": "a.md"}]
 
 
-async def test_version_without_metadata_is_not_asked(served: Any) -> None:
-    served.app.set_behaviour({"metadata": False})
-    await served.make_ready(served.document("a.md", TAGGED))
-    requests = served.server.requests.by_op
+async def test_version_without_metadata_is_not_asked(served_world: Any) -> None:
+    served_world.app.set_behaviour({"metadata": False})
+    await served_world.make_ready(served_world.document("a.md", TAGGED))
+    requests = served_world.server.requests.by_op
     assert requests["create-field"] == requests["describe"] == 0
 
 
-async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served: Any) -> None:
+async def test_pending_metadata_is_bounded_and_sent_in_hundreds(served_world: Any) -> None:
     sent = [f"id-{number}" for number in range(MOST_WAITING + 5)]
     for one in sent:
-        served.target._metadata.add(one, served.document("a.md", "alpha"), "")
-    served.server.faults.add(Fault("error", "describe", effect=False))
-    await served.target.base()
-    waiting = served.target._metadata._waiting
+        served_world.target._metadata.add(one, served_world.document("a.md", "alpha"), "")
+    served_world.server.faults.add(Fault("error", "describe", effect=False))
+    await served_world.target.base()
+    waiting = served_world.target._metadata._waiting
     assert list(waiting) == sent[5:]
-    await served.target.status([])
+    await served_world.target.status([])
     assert list(waiting) == sent[5 + BATCH :]

@@ -16,11 +16,11 @@ LEAST = 3
 
 async def spent(world: DifyWorld) -> int:
     """Return the requests of a pass that makes all documents searchable."""
-    before = world.asked()
+    before = world.request_count()
     end = await world.once()
     assert end.complete
     assert set(world.statuses()) == {"ready"}
-    return world.asked() - before
+    return world.request_count() - before
 
 
 @enumerated()
@@ -45,11 +45,11 @@ async def test_new_document_costs_the_documented_three_requests(world: DifyWorld
     world.write("kept.md", "kept")
     await world.once()
     ops = ("create-field", "upload", "list", "detail", "describe", "base")
-    before = {op: world.asked(op) for op in ops}
+    before = {op: world.request_count(op) for op in ops}
     assert before["create-field"] == 1
     world.write("new.md", "a new file")
     await world.once()
-    requests_before = {op: world.asked(op) - before[op] for op in ops}
+    requests_before = {op: world.request_count(op) - before[op] for op in ops}
     assert requests_before == {
         "create-field": 0,
         "upload": 1,
@@ -66,7 +66,7 @@ async def test_metadata_of_many_documents_is_sent_together(world: DifyWorld) -> 
         world.write(f"{number}.md", f"text {number}")
     await world.once()
     assert all(document.metadata for document in world.app.documents_of(HOME_ID))
-    assert world.asked("describe") <= 2
+    assert world.request_count("describe") <= 2
 
 
 async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ async def test_no_metadata_request_is_made_without_metadata(tmp_path: Path) -> N
         world.write("a.md", "---\ntags: red\n---\ntext")
         await world.once()
         assert world.statuses() == {"ready": 1}
-        assert world.asked("create-field") == world.asked("describe") == 0
+        assert world.request_count("create-field") == world.request_count("describe") == 0
         assert world.app.violations == []
 
 
@@ -86,7 +86,7 @@ async def test_changed_file_costs_at_most_five_requests(world: DifyWorld) -> Non
     world.clock.now += 10
     world.write("1.md", "another text")
     assert await spent(world) - quiet <= 5
-    assert world.asked("delete") == 1
+    assert world.request_count("delete") == 1
 
 
 @long
@@ -94,6 +94,6 @@ async def test_unchanged_pass_checks_only_the_base(world: DifyWorld) -> None:
     for number in range(150):
         world.write(f"{number}.md", f"text {number}")
     await world.once()
-    before = world.asked("list")
+    before = world.request_count("list")
     assert await spent(world) <= 3
-    assert world.asked("list") - before <= 2
+    assert world.request_count("list") - before <= 2

@@ -20,7 +20,7 @@ def classified(op: str, status: int, body: Any, text: str = "") -> TargetError |
     return classify_answer(HttpAnswer(op, status, {}, body, text, 0.0))
 
 
-def told(status: int, code: str, message: str = "") -> dict[str, Any]:
+def error_body(status: int, code: str, message: str = "") -> dict[str, Any]:
     return {"code": code, "message": message, "status": status}
 
 
@@ -56,7 +56,7 @@ def test_only_completed_enabled_unarchived_documents_are_ready(
 
 
 def test_rate_limit_is_waited_for_as_long_as_its_window() -> None:
-    error = classified("list", 403, told(403, "forbidden", "request rate limit of your subscription"))
+    error = classified("list", 403, error_body(403, "forbidden", "request rate limit of your subscription"))
     assert isinstance(error, Unavailable)
     assert error.retry_after == 60.0
 

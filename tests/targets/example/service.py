@@ -49,14 +49,14 @@ class ExampleService:
 
     @property
     def transport(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self._answer)
+        return httpx.MockTransport(self._respond)
 
     def recreate(self, base: str) -> None:
         """Replace the base by another one."""
         self.base = base
         self._documents.clear()
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
+    async def _respond(self, request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0)  # requests that are cancelled at once never arrive
         content = await request.aread()
         if request.headers.get("authorization") != f"Bearer {self._key}":
@@ -76,7 +76,7 @@ class ExampleService:
             case "GET", []:
                 return {"id": base, "documents": len(self._documents)}
             case "POST", ["search"]:
-                return {"passages": self._found(**json.loads(content))}
+                return {"passages": self._search(**json.loads(content))}
             case "POST", ["documents"]:
                 return {"id": self._stored(content, request.url.params["mark"])}
             case "GET", ["documents"]:
@@ -102,13 +102,13 @@ class ExampleService:
         rows = [self._row(key, self._documents[key]) for key in keys]
         return {"documents": rows, "total": len(self._documents)}
 
-    def _row(self, key: str, one: Stored) -> dict[str, Any]:
-        state = one.state(self.now)
+    def _row(self, key: str, stored: Stored) -> dict[str, Any]:
+        state = stored.state(self.now)
         reason = {"reason": "no text could be made of it"} if state == "failed" else {}
-        seen = {"size": len(one.content), "created": one.created, "state": state, "mark": one.mark}
+        seen = {"size": len(stored.content), "created": stored.created, "state": state, "mark": stored.mark}
         return {"id": key, **seen, **reason}
 
-    def _found(self, query: str, limit: int) -> list[dict[str, Any]]:
+    def _search(self, query: str, limit: int) -> list[dict[str, Any]]:
         words = set(re.findall(r"\w+", query.lower()))
         texts = {
             key: one.content.decode("utf-8", "replace")

@@ -30,7 +30,7 @@ def ids_by_path(world: GptbotsWorld) -> dict[str, str]:
     return {document["name"]: document["id"] for document in world.documents()}
 
 
-async def cut(world: GptbotsWorld, *upon: str) -> None:
+async def kill_pass(world: GptbotsWorld, *upon: str) -> None:
     """Kill a pass here."""
     guillotine = Guillotine(upon=upon)
     await world.crash(guillotine)
@@ -42,8 +42,8 @@ async def test_first_mirror_costs_a_third_of_a_request_per_file(world: GptbotsWo
     world.write_many(200)
     await world.once()
     assert world.statuses() == {"ready": 200}
-    assert world.asked("add") <= 24
-    assert world.asked() <= 0.3 * 200
+    assert world.request_count("add") <= 24
+    assert world.request_count() <= 0.3 * 200
 
 
 @long
@@ -55,14 +55,14 @@ async def test_many_changed_files_are_updated_in_place_with_few_requests(world: 
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert ids_by_path(world) == before
-    assert world.asked("update") <= 13
-    assert world.asked() <= 0.6 * 100
+    assert world.request_count("update") <= 13
+    assert world.request_count() <= 0.6 * 100
 
 
 async def test_unchanged_pass_sends_only_the_base_check(world: GptbotsWorld) -> None:
     await mirrored(world)
     await world.once()
-    assert world.asked() == world.asked("base") == 1
+    assert world.request_count() == world.request_count("base") == 1
 
 
 @enumerated()
@@ -78,7 +78,7 @@ async def test_earlier_available_status_is_not_mistaken_for_the_new_one(
     world.write("f0.md", "changed")
     started_at = world.clock.now
     if upon:
-        await cut(world, *upon)
+        await kill_pass(world, *upon)
     await world.once()
     assert world.statuses() == {"ready": 2}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
@@ -135,7 +135,7 @@ async def test_new_slicing_method_is_an_update(world: GptbotsWorld) -> None:
     world.settings = replace(world.settings, document_settings=lambda _: {"splitter": "\n"}, fingerprint="s")
     world.clock.now += 10
     await world.once()
-    assert world.asked("update") == 0 and world.statuses() == {"held": 2}
+    assert world.request_count("update") == 0 and world.statuses() == {"held": 2}
     world.approve()
     await world.once()
     assert ids_by_path(world) == before
@@ -199,7 +199,7 @@ async def test_upload_in_flight_is_recognised_by_its_mark_after_a_change(
     world: GptbotsWorld, change: Callable[[GptbotsWorld], None]
 ) -> None:
     world.write_many(4)
-    await cut(world, "POST answer")
+    await kill_pass(world, "POST answer")
     ids = {document["id"] for document in world.documents()}
     assert ids
     change(world)
@@ -220,7 +220,7 @@ async def test_late_upload_with_an_earlier_prefix_is_found_and_removed(world: Gp
     world.clock.now += 10_000.0
     findings = await world.verify()
     assert [one.path for one in findings.duplicate] == ["f0.md"]
-    world.tell("repair", **repair_request(findings))
+    world.post_request("repair", **repair_request(findings))
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(world.documents()) == 1
@@ -269,21 +269,21 @@ async def test_lost_answer_is_found_by_the_marker(world: GptbotsWorld, effect: b
 
 
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("text", "reason"),
     [
         (shortcut("https://example.org/a-page"), "not web pages"),
         (shortcut("ftp://example.org/a.pdf"), "http"),
     ],
 )
 async def test_pages_and_invalid_links_fail_with_the_reason(
-    world: GptbotsWorld, text: str, word: str
+    world: GptbotsWorld, text: str, reason: str
 ) -> None:
     for number in range(6):  # more than the target needs to be blamed
         world.write(f"{number}.url", text)
     world.write("a.md", "a file")
     await world.once()
     assert world.statuses() == {"failed": 6, "ready": 1}
-    assert word in items(world)["0.url"].reason
+    assert reason in items(world)["0.url"].reason
 
 
 async def test_file_is_refetched_in_place_on_request(world: GptbotsWorld) -> None:
@@ -292,11 +292,11 @@ async def test_file_is_refetched_in_place_on_request(world: GptbotsWorld) -> Non
     before = items(world)["prices.url"].document_id
     await world.once()
     assert fetched(world) == [(FILE, "Visit 1")]
-    world.tell("retry", paths=["prices.url"])
+    world.post_request("retry", paths=["prices.url"])
     await world.once()
     assert fetched(world) == [(FILE, "Visit 2")]
     assert items(world)["prices.url"].document_id == before
-    assert (world.asked("add"), world.asked("update")) == (1, 1)
+    assert (world.request_count("add"), world.request_count("update")) == (1, 1)
 
 
 @pytest.mark.parametrize("was_there", [False, True])
@@ -315,7 +315,7 @@ async def test_document_refused_without_a_reason_is_sent_again_alone(
     await world.once()
     assert world.statuses() == {"ready": 4}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.asked("update" if was_there else "add") == 3
+    assert world.request_count("update" if was_there else "add") == 3
 
 
 async def test_whole_request_may_be_refused_without_a_reason(world: GptbotsWorld) -> None:
@@ -325,7 +325,7 @@ async def test_whole_request_may_be_refused_without_a_reason(world: GptbotsWorld
     world.play("failed-item", op="add", args={"name": "*"})
     await world.once()
     assert world.statuses() == {"ready": 8}
-    assert world.asked("add") == 9
+    assert world.request_count("add") == 9
 
 
 async def test_document_always_refused_without_a_reason_fails_after_some_attempts(
@@ -338,10 +338,10 @@ async def test_document_always_refused_without_a_reason_fails_after_some_attempt
     await world.once()
     assert world.statuses() == {"ready": 3, "failed": 1}
     assert "gives no reason" in items(world)["f0.md"].reason
-    assert world.asked("add") == 2
+    assert world.request_count("add") == 2
     assert world.clock.now - began > 1, "without a pause between the tries"
     await world.once()
-    assert world.asked("add") == 2
+    assert world.request_count("add") == 2
 
 
 @long
@@ -357,5 +357,5 @@ async def test_many_changed_texts_are_sent_in_growing_requests(world: GptbotsWor
         await world.once()
         assert world.statuses() == {"ready": 100}
         assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-        assert world.asked("update") <= most
+        assert world.request_count("update") <= most
         world.play("code", op="update", skip=1, args={"code": "40332"})  # twenty are too many

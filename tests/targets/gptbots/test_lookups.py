@@ -19,56 +19,58 @@ BESIDES = 5
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[ServedGptbots]:
-    async with ServedGptbots(vectorize=[20, 20], stale_status=60).opened() as world:
+async def served_world() -> AsyncIterator[ServedGptbots]:
+    async with ServedGptbots(vectorize=[20, 20], stale_status=60).run_with_target() as world:
         yield world
 
 
 async def test_concurrent_change_by_another_client_does_not_complete_ours(
-    served: ServedGptbots,
+    served_world: ServedGptbots,
 ) -> None:
     """Other clients' updates move `update_time`, too, so a time from before them proves nothing."""
-    mine, theirs = served.target, await served.open()
-    first, second = await served.make_ready(
-        served.document("a.md", "kestrel one"), served.document("b.md", "kestrel two")
+    mine, theirs = served_world.target, await served_world.open()
+    first, second = await served_world.make_ready(
+        served_world.document("a.md", "kestrel one"), served_world.document("b.md", "kestrel two")
     )
-    await served.pass_time(100)
-    await served.bring(served.document("a.md", "kestrel three", replaces=first))  # the whole list was read
-    await served.pass_time(100)
-    [_] = await theirs.put([served.document("b.md", "osprey", replaces=second)])
-    await served.pass_time(100)
-    await served.put(served.document("b.md", "merlin", replaces=second))
-    await served.pass_time(1)
+    await served_world.pass_time(100)
+    await served_world.bring(
+        served_world.document("a.md", "kestrel three", replaces=first)
+    )  # the whole list was read
+    await served_world.pass_time(100)
+    [_] = await theirs.put([served_world.document("b.md", "osprey", replaces=second)])
+    await served_world.pass_time(100)
+    await served_world.put(served_world.document("b.md", "merlin", replaces=second))
+    await served_world.pass_time(1)
     assert (await mine.status([second]))[second].state is DocState.INDEXING
-    await served.until(DocState.READY, second)
-    assert await served.found("merlin") == {second}
+    await served_world.until(DocState.READY, second)
+    assert await served_world.find("merlin") == {second}
     await theirs.aclose()
 
 
 @pytest.mark.parametrize("is_new", [True, False])
 async def test_observation_of_one_version_does_not_apply_to_the_next(
-    served: ServedGptbots, is_new: bool
+    served_world: ServedGptbots, is_new: bool
 ) -> None:
     """The file is edited while a version is indexed, whose final state would have counted for the next
     one.
     """
-    target = served.target
-    [accepted] = await served.put(served.document("a.md", "kestrel one"))
+    target = served_world.target
+    [accepted] = await served_world.put(served_world.document("a.md", "kestrel one"))
     remote_id = accepted.remote_id
     if not is_new:
-        await served.until(DocState.READY, remote_id)
-        await served.pass_time(100)
-        served.app.set_behaviour({"stale_status": 0})
-        await served.put(served.document("a.md", "kestrel two", replaces=remote_id))
-        await served.pass_time(1)
+        await served_world.until(DocState.READY, remote_id)
+        await served_world.pass_time(100)
+        served_world.app.set_behaviour({"stale_status": 0})
+        await served_world.put(served_world.document("a.md", "kestrel two", replaces=remote_id))
+        await served_world.pass_time(1)
         assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
-        served.app.set_behaviour({"stale_status": 60})
-    await served.pass_time(30)  # indexing has ended, but no poll has seen that
-    await served.put(served.document("a.md", "merlin", replaces=remote_id))
-    await served.pass_time(1)
+        served_world.app.set_behaviour({"stale_status": 60})
+    await served_world.pass_time(30)  # indexing has ended, but no poll has seen that
+    await served_world.put(served_world.document("a.md", "merlin", replaces=remote_id))
+    await served_world.pass_time(1)
     assert (await target.status([remote_id]))[remote_id].state is DocState.INDEXING
-    await served.until(DocState.READY, remote_id)
-    assert await served.found("merlin") == {remote_id}
+    await served_world.until(DocState.READY, remote_id)
+    assert await served_world.find("merlin") == {remote_id}
 
 
 def plant_many(world: GptbotsWorld, n: int) -> None:
@@ -102,8 +104,8 @@ async def test_change_among_many_documents_reads_a_few_list_pages(
     world.write("f3.md", "changed")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    looks = world.asked("status") if switches else 0
-    assert 1 <= world.asked("list") <= BESIDES + 1 + looks
+    looks = world.request_count("status") if switches else 0
+    assert 1 <= world.request_count("list") <= BESIDES + 1 + looks
     if switches:
         assert world.clock.now - started_at >= 20
         assert looks >= 3
@@ -111,40 +113,42 @@ async def test_change_among_many_documents_reads_a_few_list_pages(
 
 @long
 async def test_list_position_of_a_document_is_remembered_when_the_list_is_unordered(
-    served: ServedGptbots,
+    served_world: ServedGptbots,
 ) -> None:
-    served.app.set_behaviour({"order": "shuffled"})
+    served_world.app.set_behaviour({"order": "shuffled"})
     for number in range(MANY // 2):
-        served.app.put_foreign({"name": f"theirs{number}.md", "text": "something"})
-    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
-    [_] = await served.put(served.document("a.md", "osprey", replaces=remote_id))
-    await served.pass_time(100)
-    served.server.requests.clear()
-    await served.bring(served.document("a.md", "merlin", replaces=remote_id))
-    requests_before = served.server.requests.by_op
+        served_world.app.put_foreign({"name": f"theirs{number}.md", "text": "something"})
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    [_] = await served_world.put(served_world.document("a.md", "osprey", replaces=remote_id))
+    await served_world.pass_time(100)
+    served_world.server.requests.clear()
+    await served_world.bring(served_world.document("a.md", "merlin", replaces=remote_id))
+    requests_before = served_world.server.requests.by_op
     assert requests_before.get("list", 0) <= BESIDES + 1 + requests_before.get("status", 0)
-    assert await served.found("merlin") == {remote_id}
+    assert await served_world.find("merlin") == {remote_id}
 
 
 @enumerated()
 @pytest.mark.parametrize("page_cap", [0, 10])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 async def test_documents_that_moved_to_other_pages_are_found(
-    served: ServedGptbots, order: str, page_cap: int
+    served_world: ServedGptbots, order: str, page_cap: int
 ) -> None:
     """Others add and delete documents between two changes, and all of ours are from the same second."""
-    served.app.set_behaviour({"order": order, "page_cap": page_cap, "vectorize": [1, 1], "stale_status": 9})
-    ids = await served.fill(40)
+    served_world.app.set_behaviour(
+        {"order": order, "page_cap": page_cap, "vectorize": [1, 1], "stale_status": 9}
+    )
+    ids = await served_world.fill(40)
     for turn in range(3):
         for number in range(70):
-            made = served.app.put_foreign({"name": f"theirs{turn}-{number}.md", "text": "something"})
+            made = served_world.app.put_foreign({"name": f"theirs{turn}-{number}.md", "text": "something"})
             if number % 3 == 0:
-                served.app.put_foreign({"delete": made["id"]})
+                served_world.app.put_foreign({"delete": made["id"]})
         for place in (0, 17, 39):
-            document = served.document(f"page{place}.md", f"turn {turn}", replaces=ids[place])
-            [accepted] = await served.bring(document)
+            document = served_world.document(f"page{place}.md", f"turn {turn}", replaces=ids[place])
+            [accepted] = await served_world.bring(document)
             assert accepted.remote_id == ids[place]
-        await served.pass_time(10)
-    assert isinstance(served.target, GptbotsTarget)
-    texts = {one["id"]: one["serving"] for one in served.app.snapshot()["documents"]}
+        await served_world.pass_time(10)
+    assert isinstance(served_world.target, GptbotsTarget)
+    texts = {one["id"]: one["serving"] for one in served_world.app.snapshot()["documents"]}
     assert len({texts[ids[place]] for place in (0, 17, 39)}) == 1

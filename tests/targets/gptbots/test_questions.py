@@ -10,7 +10,7 @@ import pytest
 from tests.remote.world import sha_of_folder
 from tests.services.gptbots import GptbotsWorld
 from tests.share import enumerated
-from tests.targets.gptbots.test_life import cut, ids_by_path
+from tests.targets.gptbots.test_life import ids_by_path, kill_pass
 
 FILES = ("faq.csv", "more.csv")
 
@@ -67,7 +67,7 @@ async def test_crash_during_a_change_leaves_one_document(world: GptbotsWorld, up
     before = ids_by_path(world)
     world.turn(vectorize=[20, 20], stale_status=60)
     world.write("faq.csv", "question,answer\nwho,you\n")
-    await cut(world, *upon)
+    await kill_pass(world, *upon)
     await world.once()
     assert ids_by_path(world) == before
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
@@ -90,7 +90,7 @@ async def test_changes_the_call_has_no_field_for_create_another_document(
     assert not set(before.values()) & set(middle.values())
     await edited(world, "faq.csv")
     assert ids_by_path(world)["faq.csv"] != middle["faq.csv"]
-    assert world.asked("update") == 0
+    assert world.request_count("update") == 0
     assert all(settings.items() <= document["rules"].items() for document in world.documents())
 
 

@@ -20,9 +20,9 @@ async def retry(world: GptbotsWorld) -> int | None:
 
 
 @enumerated()
-@pytest.mark.parametrize(("was_there", "asked"), [(False, [1, 0, 1]), (True, [0, 1, 0])])
+@pytest.mark.parametrize(("was_there", "request_counts"), [(False, [1, 0, 1]), (True, [0, 1, 0])])
 async def test_document_repaired_by_the_service_is_found_and_stays_failed_here_until_retry(
-    world: GptbotsWorld, was_there: bool, asked: list[int]
+    world: GptbotsWorld, was_there: bool, request_counts: list[int]
 ) -> None:
     """A new document is sent again, a changed one is changed in place."""
     world.write_many(2)
@@ -40,12 +40,12 @@ async def test_document_repaired_by_the_service_is_found_and_stays_failed_here_u
     world.server.requests.clear()
     await world.once()
     assert world.statuses() == {"ready": 1, "failed": 1}
-    assert world.asked() == world.asked("base") == 1
-    world.tell("retry", paths=None)
+    assert world.request_count() == world.request_count("base") == 1
+    world.post_request("retry", paths=None)
     world.clock.now += 30
     await world.once()
     assert world.statuses() == {"ready": 2}
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(world.documents()) == 2
-    assert [world.asked(op) for op in ("add", "update", "delete")] == asked
+    assert [world.request_count(op) for op in ("add", "update", "delete")] == request_counts
     assert not was_there or ids_by_path(world) == before

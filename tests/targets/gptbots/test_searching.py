@@ -20,20 +20,22 @@ PLAIN = {"prompt": "red kestrel", "top_k": 50, "group_ids": ["b"]}
 RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")
 
 
-def at_nobody(**given: Any) -> GptbotsTargetConfig:
+def at_nobody(**settings: Any) -> GptbotsTargetConfig:
     place = {"base_url": "https://example.invalid", "api_key": "key", "knowledge_base_id": "b"}
-    return block(GptbotsTargetConfig, **place, **given)
+    return block(GptbotsTargetConfig, **place, **settings)
 
 
-async def asked(search_settings: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:
+async def request_bodies(search_settings: GptbotsSearchConfig, query: Query) -> list[dict[str, Any]]:
     """Return the bodies of a search's requests."""
     bodies: list[dict[str, Any]] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         bodies.append(json.loads(request.content))
         return httpx.Response(200, json={"total": 0, "list": []})
 
-    target = GptbotsTarget(at_nobody(search=search_settings), around(), transport=httpx.MockTransport(answer))
+    target = GptbotsTarget(
+        at_nobody(search=search_settings), around(), transport=httpx.MockTransport(respond)
+    )
     assert await target.search(query) == []
     await target.aclose()
     return bodies
@@ -52,7 +54,7 @@ async def asked(search_settings: GptbotsSearchConfig, query: Query) -> list[dict
 async def test_search_request_contains_only_what_config_and_query_ask_for(
     search_settings: GptbotsSearchConfig, query: Query, more: dict[str, Any]
 ) -> None:
-    assert await asked(search_settings, query) == [PLAIN | more]
+    assert await request_bodies(search_settings, query) == [PLAIN | more]
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ async def world(world: GptbotsWorld) -> GptbotsWorld:
     return world
 
 
-async def found(world: GptbotsWorld, query: Query, **search_settings: Any) -> list[str]:
+async def search(world: GptbotsWorld, query: Query, **search_settings: Any) -> list[str]:
     """Return the names of the hits, best first."""
     world.target_settings["search"] = GptbotsSearchConfig(**search_settings)
     names = {document["id"]: document["name"] for document in world.documents()}
@@ -73,10 +75,10 @@ async def found(world: GptbotsWorld, query: Query, **search_settings: Any) -> li
 
 
 async def test_ranking_model_is_used_on_request_or_always(world: GptbotsWorld) -> None:
-    assert await found(world, FOUND) == ["long.md", "short.md"]
-    assert await found(world, RANKED) == ["short.md", "long.md"]
-    assert await found(world, FOUND, rerank_version="Jina-colbert-v2") == ["short.md", "long.md"]
-    assert await found(world, FOUND, doc_correlation=0.6) == ["long.md"]
+    assert await search(world, FOUND) == ["long.md", "short.md"]
+    assert await search(world, RANKED) == ["short.md", "long.md"]
+    assert await search(world, FOUND, rerank_version="Jina-colbert-v2") == ["short.md", "long.md"]
+    assert await search(world, FOUND, doc_correlation=0.6) == ["long.md"]
 
 
 def code(number: int, message: str = "") -> Callable[[GptbotsWorld], None]:
@@ -99,6 +101,6 @@ async def test_search_without_the_ranking_model_finds_the_same_and_notes_it(
 ) -> None:
     fault(world)
     request = {"rerank_version": "BCE-Rerank"} if always else {}
-    assert await found(world, FOUND if always else RANKED, **request) == ["long.md", "short.md"]
+    assert await search(world, FOUND if always else RANKED, **request) == ["long.md", "short.md"]
     [line] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "without its ranking model" in line.message

@@ -55,7 +55,7 @@ def test_damaged_marker_leaves_the_path_and_a_foreign_address_has_none() -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "settings", "recipe", "told"),
+    ("path", "settings", "recipe", "description"),
     [
         ("a.md", {}, "t600", "chunk_token 600"),
         ("a.PDF", {"chunk_token": 100, "header_row": 3}, "t100", "chunk_token 100"),
@@ -66,11 +66,11 @@ def test_damaged_marker_leaves_the_path_and_a_foreign_address_has_none() -> None
         ("a.md", {"splitter": "\n"}, "ts01ba4719", "splitter 01ba4719"),
     ],
 )
-def test_recipes(path: str, settings: dict[str, Any], recipe: str, told: str) -> None:
+def test_recipes(path: str, settings: dict[str, Any], recipe: str, description: str) -> None:
     cutting = cutting_of(path, settings)
     assert cutting.recipe == recipe
     assert kind_of_recipe(recipe) is cutting.kind
-    assert describe_recipe(recipe) == told
+    assert describe_recipe(recipe) == description
     fields = cutting.fields(is_update=False)
     assert ("chunk_token" in fields) is not ("splitter" in fields)
 
@@ -119,7 +119,7 @@ def test_response_counts_only_for_the_documents_it_mentions(body: Any, expected:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("ids_by_name", "expected"),
     [
         ({"notes.md": "1", "notes.md.txt": "2"}, ["1", "2", None]),
         ({"notes.md": "1"}, ["1", None, None]),
@@ -129,10 +129,10 @@ def test_response_counts_only_for_the_documents_it_mentions(body: Any, expected:
     ],
 )
 def test_whole_names_match_first_and_no_id_matches_twice(
-    told: dict[str, str], expected: list[str | None]
+    ids_by_name: dict[str, str], expected: list[str | None]
 ) -> None:
     names = ("notes.md", "notes.md.txt", "notes.txt")
-    rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in told.items()]
+    rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in ids_by_name.items()]
     outcomes = outcomes_of(results(doc=rows), [item(name, place) for place, name in enumerate(names)])
     for place, wanted in enumerate(expected):
         is_right = outcomes[place] == Accepted(wanted) if wanted else isinstance(outcomes[place], Unsure)

@@ -30,7 +30,7 @@ class Cut(Exception):
     """The client disconnected before its request was complete."""
 
 
-async def seen(reader: Reader) -> Seen:
+async def read_request(reader: Reader) -> Seen:
     """Read the next complete request; raises Cut."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -41,7 +41,7 @@ async def seen(reader: Reader) -> Seen:
         raise Cut from None
 
 
-def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
+def response_bytes(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
     """Return a response with its length; a body that isn't bytes becomes JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body or {"code": 200}).encode()
     lines = {"Content-Length": str(len(content)), **(headers or {})}
@@ -57,7 +57,7 @@ def reset(writer: Writer) -> None:
 
 
 class ScriptedServer:
-    """`seen` are the complete requests, `cut` counts the incomplete ones.
+    """`requests` are the complete requests, `cut_count` counts the incomplete ones.
 
     `met` and `closed` count connections.
     """
@@ -66,8 +66,8 @@ class ScriptedServer:
         self._script = script
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
-        self.seen: list[Seen] = []
-        self.cut = 0
+        self.requests: list[Seen] = []
+        self.cut_count = 0
         self.met = 0
         self.closed = 0
 
@@ -92,7 +92,7 @@ class ScriptedServer:
         try:
             await self._script(reader, writer)
         except Cut:
-            self.cut += 1
+            self.cut_count += 1
         writer.close()
         await writer.wait_closed()
         self.closed += 1
@@ -126,7 +126,7 @@ async def answering(
 
     async def script(reader: Reader, writer: Writer) -> None:
         while True:
-            server.seen.append(await seen(reader))
+            server.requests.append(await read_request(reader))
             writer.write(left.pop(0) if len(left) > 1 else left[0])
             await writer.drain()
             if not keep:

@@ -29,7 +29,7 @@ def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"),
+    ("header", "seconds"),
     [
         ("3", 3.0),
         (" 1.5 ", 1.5),
@@ -52,8 +52,10 @@ def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 @pytest.mark.usefixtures("in_shanghai")
-def test_every_form_of_retry_after_is_read_as_gmt_in_any_time_zone(said: str, seconds: float | None) -> None:
-    assert answered(429, retry_after=said).retry_after == seconds
+def test_every_form_of_retry_after_is_read_as_gmt_in_any_time_zone(
+    header: str, seconds: float | None
+) -> None:
+    assert answered(429, retry_after=header).retry_after == seconds
 
 
 def test_retry_after_date_uses_the_targets_clock() -> None:
@@ -99,7 +101,7 @@ def test_response_repr_hides_headers_and_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "count"),
+    ("value", "count"),
     [
         (2**63 - 1, 2**63 - 1),
         (2**63, None),
@@ -110,5 +112,5 @@ def test_response_repr_hides_headers_and_body() -> None:
         (True, None),
     ],
 )
-def test_number_too_large_for_the_state_is_rejected(told: object, count: int | None) -> None:
-    assert count_of(told) == count
+def test_number_too_large_for_the_state_is_rejected(value: object, count: int | None) -> None:
+    assert count_of(value) == count

@@ -27,7 +27,7 @@ class SlowService:
         return dict.fromkeys(ids)
 
 
-async def begun(
+async def start_calls(
     deletions: DeletionQueue, service: SlowService, *calls: list[str]
 ) -> list[asyncio.Task[object]]:
     tasks: list[asyncio.Task[object]] = [
@@ -40,7 +40,7 @@ async def begun(
 
 async def test_concurrent_deletions_share_one_batch() -> None:
     deletions, service = DeletionQueue(), SlowService()
-    tasks = await begun(deletions, service, ["a"], ["b", "c"], ["c", "a"], [])
+    tasks = await start_calls(deletions, service, ["a"], ["b", "c"], ["c", "a"], [])
     service.free.set()
     assert await asyncio.gather(*tasks) == [
         {"a": None},
@@ -62,7 +62,7 @@ async def test_error_applies_only_to_its_batch() -> None:
 
 async def test_cancelling_the_first_deletion_does_not_stop_the_others() -> None:
     deletions, service = DeletionQueue(), SlowService()
-    first, second = await begun(deletions, service, ["a"], ["b"])
+    first, second = await start_calls(deletions, service, ["a"], ["b"])
     first.cancel()
     with suppress(asyncio.CancelledError):
         await first

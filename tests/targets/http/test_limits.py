@@ -16,11 +16,11 @@ from kbsync.targets.http.client import A_SECOND, Client, ClockSkew
 from kbsync.targets.http.connection import SLOW_LINE, Timeouts
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.limits import APART, REMEMBERED, Account, Breaker, Gate, MissingCalls, Pace
-from tests.clocks import Clock, settled
+from tests.clocks import Clock, let_tasks_run
 from tests.share import long
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import client, part
-from tests.targets.http.servers import answer, answering
+from tests.targets.http.servers import answering, response_bytes
 
 
 class Busy:
@@ -56,7 +56,7 @@ async def test_requests_in_flight_never_exceed_the_limit(concurrency: int) -> No
 @long
 async def test_cancellation_at_any_moment_leaves_slots_connections_and_files_usable() -> None:
     chance, bodies = random.Random(5), [BytesBody(b"some text") for _ in range(5)]
-    async with answering(answer()) as server, client(server.url, concurrency=3) as http:
+    async with answering(response_bytes()) as server, client(server.url, concurrency=3) as http:
         for _ in range(150):
             sends = (http.send("upload", "/", fields={}, file=part(body)) for body in bodies)
             tasks = [asyncio.create_task(send) for send in sends]
@@ -74,17 +74,17 @@ def slow_for(times: int, status: int = 429, code: int = 0) -> httpx.MockTranspor
     """Refuse this many requests with a rate limit, then accept all."""
     left = times
 
-    def answered(_request: httpx.Request) -> httpx.Response:
+    def respond(_request: httpx.Request) -> httpx.Response:
         nonlocal left
         left -= 1
         return httpx.Response(status if left >= 0 else 200, json={"code": code if left >= 0 else 200})
 
-    return httpx.MockTransport(answered)
+    return httpx.MockTransport(respond)
 
 
-def by_code(answered: HttpAnswer) -> TargetError | None:
-    assert isinstance(answered.body, dict)
-    code = str(answered.body["code"])
+def by_code(response: HttpAnswer) -> TargetError | None:
+    assert isinstance(response.body, dict)
+    code = str(response.body["code"])
     match code:
         case "200":
             return None
@@ -153,18 +153,21 @@ async def test_unreachable_target_is_left_alone_and_probed_by_one_call() -> None
 
 async def test_read_request_stops_retrying_once_the_breaker_opens() -> None:
     clock = Clock(1000.0)
-    async with answering(answer(503)) as server:
+    async with answering(response_bytes(503)) as server:
         async with client(server.url, steady=clock) as http:
             for _ in range(3):
                 with pytest.raises(Unavailable):
                     await http.ask("list", "GET", "/")
-        assert len(server.seen) == 5
+        assert len(server.requests) == 5
 
 
-@pytest.mark.parametrize("sign_of_life", [answer(200), answer(404), answer(429), answer(401), answer(422)])
+@pytest.mark.parametrize(
+    "sign_of_life",
+    [response_bytes(200), response_bytes(404), response_bytes(429), response_bytes(401), response_bytes(422)],
+)
 async def test_any_meaningful_response_shows_that_the_target_is_up(sign_of_life: bytes) -> None:
     clock = Clock(1000.0)
-    bad = answer(502, b"<html>")
+    bad = response_bytes(502, b"<html>")
     answers = [bad] * 4 + [sign_of_life] + [bad] * 4
     settings = {"steady": clock, "sleep": clock.sleep}
     async with answering(*answers) as server, client(server.url, **settings) as http:
@@ -174,17 +177,20 @@ async def test_any_meaningful_response_shows_that_the_target_is_up(sign_of_life:
 
 
 async def test_html_instead_of_json_counts_as_an_outage() -> None:
-    async with answering(answer(200, b" <html>Under maintenance")) as server, client(server.url) as http:
+    async with (
+        answering(response_bytes(200, b" <html>Under maintenance")) as server,
+        client(server.url) as http,
+    ):
         for _ in range(5):
             assert isinstance(await outcome(http), Unsure)
         assert http.breaker.rest is not None
 
 
 async def test_unreadable_document_says_nothing_about_the_target() -> None:
-    async with answering(answer()) as server, client(server.url) as http:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         for _ in range(8):
             with suppress(TargetError):
-                await http.send("upload", "/", fields={}, file=part(BytesBody(b"a", says=2)))
+                await http.send("upload", "/", fields={}, file=part(BytesBody(b"a", claimed_size=2)))
         assert http.breaker.rest is None
 
 
@@ -204,7 +210,7 @@ async def test_cancelled_probe_does_not_block_later_ones() -> None:
         clock.now += 1.0
         is_down = False
         probe = asyncio.create_task(outcome(http))
-        await settled()
+        await let_tasks_run()
         probe.cancel()
         await asyncio.gather(probe, return_exceptions=True)
         assert http.breaker.rest is None
@@ -214,20 +220,20 @@ async def test_concurrent_uploads_share_the_bandwidth_limit() -> None:
     clock = Clock(1000.0)
     settings = {"steady": clock, "sleep": clock.sleep, "concurrency": 4}
     async with (
-        answering(answer()) as server,
+        answering(response_bytes()) as server,
         client(server.url, upload_bytes_per_second=100_000, **settings) as http,
     ):
         sends = [http.send("upload", "/", fields={}, file=part(BytesBody(bytes(100_000)))) for _ in range(4)]
         await asyncio.gather(*sends)
         assert http.meter.sent_bytes > 400_000
-        assert len(server.seen) == 4
+        assert len(server.requests) == 4
     assert clock.now - 1000.0 >= 3.5
 
 
 async def test_waiting_for_our_own_limit_does_not_count_against_the_target() -> None:
     slow = {"upload_bytes_per_second": 10_000, "sleep": asyncio.sleep, "timeouts": Timeouts(whole=0.3)}
     started_at = time.monotonic()
-    async with answering(answer()) as server, client(server.url, **slow) as http:
+    async with answering(response_bytes()) as server, client(server.url, **slow) as http:
         sent = await http.send("upload", "/", fields={}, file=part(BytesBody(bytes(8_000))))
     assert sent.status == 200
     assert time.monotonic() - started_at > 0.3 + 8_000 / SLOW_LINE
@@ -241,7 +247,7 @@ async def test_another_path_of_the_host_shares_gate_and_meter_but_not_the_classi
         return httpx.Response(503, json={})
 
     async with client("http://kb/api/open", transport=httpx.MockTransport(respond)) as http:
-        other = http.at("http://kb/api", lambda _answer: None)
+        other = http.at("http://kb/api", lambda _response: None)
         assert (await other.post("chat", "/chat", json={})).status == 503
         with pytest.raises(Unsure):
             await http.post("upload", "/upload", json={})
@@ -256,7 +262,7 @@ async def test_background_upload_waits_before_its_file_is_read() -> None:
     async def pace() -> None:
         paces.append(0.0)
 
-    async with answering(answer()) as server, client("http://kb") as http:
+    async with answering(response_bytes()) as server, client("http://kb") as http:
         for one, waits in ((http, 0), (http.unhurried(pace), 1)):
             assert [_ async for _ in one.read(server.url, limit=100)]
             assert len(paces) == waits
@@ -350,7 +356,7 @@ async def test_lowered_limit_holds_with_many_requests_in_flight(clock: Clock) ->
     next_one = asyncio.create_task(the_gate.enter())
     for _ in range(2):
         the_gate.leave()
-        await settled()
+        await let_tasks_run()
         assert not next_one.done()
     the_gate.leave()
     await next_one
@@ -430,16 +436,16 @@ def test_calls_already_in_flight_do_not_extend_the_delay(breaker: Breaker, clock
     assert breaker.rest == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("way", ["failed", "withdrawn"])
+@pytest.mark.parametrize("ending", ["failed", "withdrawn"])
 def test_call_from_before_the_breaker_opened_does_not_end_a_probe(
-    breaker: Breaker, clock: Clock, way: str
+    breaker: Breaker, clock: Clock, ending: str
 ) -> None:
     old = breaker.begin()
     fail(breaker, 5)
     clock.now += 1.1
     assert breaker.rest is None
     probe = breaker.begin()
-    if way == "failed":
+    if ending == "failed":
         breaker.failed(old, "it timed out")
     else:
         breaker.withdraw(old)
@@ -561,7 +567,7 @@ def test_longer_retry_after_of_the_target_is_respected(breaker: Breaker, clock: 
 
 
 @pytest.mark.parametrize(
-    ("date", "sent", "heard", "apart"),
+    ("date", "sent_at", "received_at", "apart"),
     [
         (100.0, 99.5, 100.2, 0.0),
         (100.0, 100.9, 101.0, 0.0),  # Date has no fractions of a second
@@ -570,9 +576,11 @@ def test_longer_retry_after_of_the_target_is_respected(breaker: Breaker, clock: 
         (100.0, 700.0, 700.5, -599.0),
     ],
 )
-def test_only_time_outside_the_request_counts(date: float, sent: float, heard: float, apart: float) -> None:
+def test_only_time_outside_the_request_counts(
+    date: float, sent_at: float, received_at: float, apart: float
+) -> None:
     skew = ClockSkew()
-    skew.learn(date, sent, heard, leaves_out=A_SECOND)
+    skew.learn(date, sent_at, received_at, leaves_out=A_SECOND)
     assert skew.apart == pytest.approx(apart)
 
 
@@ -607,7 +615,7 @@ def test_call_is_missing_when_two_responses_a_minute_apart_say_so(clock: Clock, 
     assert told_missing(calls, code)
 
 
-def test_vendor_code_is_sufficient_and_a_working_call_was_never_missing(clock: Clock) -> None:
+def test_service_code_is_sufficient_and_a_working_call_was_never_missing(clock: Clock) -> None:
     calls = MissingCalls(clock)
     assert not told_missing(calls, "404")
     calls.works("search")

@@ -16,14 +16,23 @@ from kbsync.targets.http.connection import Timeouts
 from tests.ports import free_port
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import PATIENT, Vanished, client, part
-from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving
+from tests.targets.http.servers import (
+    Reader,
+    Script,
+    Writer,
+    answering,
+    read_request,
+    reset,
+    response_bytes,
+    serving,
+)
 
 HALF_BODY = b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"code": 2'
 
 
 def ending_with(content: bytes) -> Script:
     async def script(reader: Reader, writer: Writer) -> None:
-        await seen(reader)
+        await read_request(reader)
         writer.write(content)
         await writer.drain()
 
@@ -31,18 +40,18 @@ def ending_with(content: bytes) -> Script:
 
 
 async def reset_after_the_request(reader: Reader, writer: Writer) -> None:
-    await seen(reader)
+    await read_request(reader)
     reset(writer)
 
 
 async def silence(reader: Reader, _writer: Writer) -> None:
-    await seen(reader)
+    await read_request(reader)
     await asyncio.sleep(60)
 
 
 async def drip(reader: Reader, writer: Writer) -> None:
-    await seen(reader)
-    for byte in answer(200, b" " * 1000):
+    await read_request(reader)
+    for byte in response_bytes(200, b" " * 1000):
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(0.03)
@@ -56,7 +65,9 @@ async def deaf(_reader: Reader, _writer: Writer) -> None:
 LOST: dict[str, Script] = {
     "reset after the request": reset_after_the_request,
     "closed within the body": ending_with(HALF_BODY),
-    "compressed": ending_with(answer(200, gzip.compress(b'{"code": 200}'), {"Content-Encoding": "gzip"})),
+    "compressed": ending_with(
+        response_bytes(200, gzip.compress(b'{"code": 200}'), {"Content-Encoding": "gzip"})
+    ),
     "silence": silence,
     "one byte at a time": drip,
 }
@@ -101,9 +112,9 @@ async def test_read_request_that_finally_succeeds_is_a_success() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         nonlocal tries
         tries += 1
-        await seen(reader)
+        await read_request(reader)
         if tries == 3:
-            writer.write(answer(200, {"code": 200}))
+            writer.write(response_bytes(200, {"code": 200}))
             await writer.drain()
 
     waits: list[float] = []
@@ -170,26 +181,28 @@ async def test_server_that_reads_nothing_is_unsure() -> None:
     assert body.is_let_go
 
 
-@pytest.mark.parametrize("says", [0, 5, 9, 11, 50])
-async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(says: int) -> None:
-    async with answering(answer()) as server, client(server.url) as http:
+@pytest.mark.parametrize("claimed_size", [0, 5, 9, 11, 50])
+async def test_file_that_changed_while_it_was_sent_does_not_arrive_and_is_unsure(claimed_size: int) -> None:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         with pytest.raises(Unsure, match="did not get the whole document: the file is"):
-            await http.send("upload", "/up", fields={}, file=part(BytesBody(b"ten bytes!", says=says)))
-        while not server.cut:
+            await http.send(
+                "upload", "/up", fields={}, file=part(BytesBody(b"ten bytes!", claimed_size=claimed_size))
+            )
+        while not server.cut_count:
             await asyncio.sleep(0)
-        assert server.seen == []
+        assert server.requests == []
         assert (await http.ask("list", "GET", "/")).status == 200
 
 
 async def test_vanished_file_leaves_nothing_at_the_target() -> None:
-    async with answering(answer()) as server, client(server.url) as http:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="the file cannot be opened"):
             await http.send("upload", "/up", fields={}, file=part(Vanished()))
         assert server.met == 0
 
 
 async def test_non_text_name_blames_the_document() -> None:
-    async with answering(answer()) as server, client(server.url) as http:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         with pytest.raises(Rejected, match="not UTF-8"):
             await http.send("upload", "/up", fields={}, file=part(filename="a\udcff.txt"))
         assert server.met == 0
@@ -198,7 +211,7 @@ async def test_non_text_name_blames_the_document() -> None:
 async def test_early_refusal_is_read_before_the_body_is_sent() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer(413, {"message": "too large"}, {"Connection": "close"}))
+        writer.write(response_bytes(413, {"message": "too large"}, {"Connection": "close"}))
         await writer.drain()
         await reader.read(-1)
 
@@ -210,7 +223,10 @@ async def test_early_refusal_is_read_before_the_body_is_sent() -> None:
 
 async def test_oversized_response_is_unsure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "LARGEST_ANSWER", 1000)
-    async with answering(answer(200, b" " * 1001), answer()) as server, client(server.url) as http:
+    async with (
+        answering(response_bytes(200, b" " * 1001), response_bytes()) as server,
+        client(server.url) as http,
+    ):
         with pytest.raises(Unsure, match="larger than 1,000 bytes"):
             await http.post("add", "/text", json={})
         assert (await http.post("add", "/text", json={})).status == 200
@@ -218,35 +234,37 @@ async def test_oversized_response_is_unsure(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
 async def test_read_request_is_retried_after_a_server_error(status: int) -> None:
-    async with answering(answer(status), answer()) as server, client(server.url) as http:
+    async with answering(response_bytes(status), response_bytes()) as server, client(server.url) as http:
         assert (await http.ask("list", "GET", "/")).status == 200
-        assert len(server.seen) == 2
+        assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize(("status", "wish"), [(400, None), (401, None), (404, None), (429, None), (503, "9")])
-async def test_clear_response_and_retry_after_are_not_retried(status: int, wish: str | None) -> None:
-    headers = {"Retry-After": wish} if wish else {}
-    async with answering(answer(status, None, headers)) as server, client(server.url) as http:
+@pytest.mark.parametrize(
+    ("status", "retry_after"), [(400, None), (401, None), (404, None), (429, None), (503, "9")]
+)
+async def test_clear_response_and_retry_after_are_not_retried(status: int, retry_after: str | None) -> None:
+    headers = {"Retry-After": retry_after} if retry_after else {}
+    async with answering(response_bytes(status, None, headers)) as server, client(server.url) as http:
         with pytest.raises(TargetError) as caught:
             await http.ask("list", "GET", "/")
-        assert (getattr(caught.value, "retry_after", None), len(server.seen)) == (wish and 9.0, 1)
+        assert (getattr(caught.value, "retry_after", None), len(server.requests)) == (retry_after and 9.0, 1)
 
 
 async def test_connection_closed_between_requests_costs_nothing() -> None:
-    async with answering(answer(), keep=False) as server, client(server.url) as http:
+    async with answering(response_bytes(), keep=False) as server, client(server.url) as http:
         for count in range(1, 4):
             await http.send("upload", "/", fields={}, file=part())
             while server.closed < count:
                 await asyncio.sleep(0)
-        assert (server.met, len(server.seen)) == (3, 3)
+        assert (server.met, len(server.requests)) == (3, 3)
 
 
 async def test_connection_is_reused_and_responses_are_requested_uncompressed() -> None:
-    async with answering(answer()) as server, client(server.url) as http:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         for _ in range(5):
             await http.send("upload", "/", fields={}, file=part())
-        assert (server.met, len(server.seen)) == (1, 5)
-        assert {one.headers["accept-encoding"] for one in server.seen} == {"identity"}
+        assert (server.met, len(server.requests)) == (1, 5)
+        assert {one.headers["accept-encoding"] for one in server.requests} == {"identity"}
 
 
 async def test_debug_log_lists_requests_without_private_data(
@@ -256,7 +274,7 @@ async def test_debug_log_lists_requests_without_private_data(
     monkeypatch.setattr(
         client_module, "log_debug", lambda event, **fields: told.append({"event": event, **fields})
     )
-    async with answering(answer()) as server, client(server.url) as http:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         await http.ask("documents", "GET", "/private/path", params={"key": "private"})
     [line] = told
     told_of = line["event"], line["call"], line["status"], line["error"]

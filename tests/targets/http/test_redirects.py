@@ -13,37 +13,40 @@ from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Timeouts
 from tests.targets.http.authorities import authority
 from tests.targets.http.clients import KEY, client, part
-from tests.targets.http.servers import Reader, Writer, answer, answering, seen, serving
+from tests.targets.http.servers import Reader, Writer, answering, read_request, response_bytes, serving
 
 
 def to(address: str, status: int = 302) -> bytes:
-    return answer(status, None, {"Location": address})
+    return response_bytes(status, None, {"Location": address})
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_to_another_host_is_not_followed_and_the_key_stays_here(status: int) -> None:
-    async with answering(answer()) as other, answering(to(f"{other.url}/x?sign=abc", status)) as server:
+    async with (
+        answering(response_bytes()) as other,
+        answering(to(f"{other.url}/x?sign=abc", status)) as server,
+    ):
         async with client(server.url) as http:
             with pytest.raises(Unavailable) as caught:
                 await http.ask("list", "GET", "/document")
-        assert (len(server.seen), other.met) == (1, 0)
+        assert (len(server.requests), other.met) == (1, 0)
     assert f"redirects ({status}) to {other.url}/x; set base_url" in caught.value.reason
     assert "abc" not in caught.value.reason
 
 
 async def test_redirect_within_the_origin_is_followed_with_the_key() -> None:
-    hops = [to("/b"), to("c?x=1"), answer()]
+    hops = [to("/b"), to("c?x=1"), response_bytes()]
     async with answering(*hops) as server, client(server.url) as http:
         assert (await http.ask("list", "GET", "/a")).status == 200
-        assert [request.target for request in server.seen] == ["/a", "/b", "/c?x=1"]
-        assert {request.headers["authorization"] for request in server.seen} == {KEY}
+        assert [request.target for request in server.requests] == ["/a", "/b", "/c?x=1"]
+        assert {request.headers["authorization"] for request in server.requests} == {KEY}
 
 
 async def test_redirect_loop_ends_after_three() -> None:
     async with answering(to("/a")) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="redirects"):
             await http.ask("list", "GET", "/a")
-        assert len(server.seen) == 4
+        assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
@@ -51,14 +54,14 @@ async def test_only_read_requests_are_redirected(method: str) -> None:
     async with answering(to("/b", 307)) as server, client(server.url) as http:
         with pytest.raises(Unavailable, match="redirects"):
             await http.ask("edit", method, "/a", json={"a": 1})
-        assert len(server.seen) == 1
+        assert len(server.requests) == 1
 
 
 async def test_redirected_upload_may_have_been_stored_and_is_not_repeated() -> None:
     async with answering(to("/b", 308)) as server, client(server.url) as http:
         with pytest.raises(Unsure, match=r"redirects \(308\) to /b"):
             await http.send("upload", "/a", fields={}, file=part())
-        assert len(server.seen) == 1
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "ftp://kb/", "//", "http://", "\x7f", "http://a:99999/"])
@@ -66,24 +69,24 @@ async def test_redirect_without_a_location_is_no_success(address: str) -> None:
     async with answering(to(address)) as server, client(server.url) as http:
         with pytest.raises(Unavailable):
             await http.ask("list", "GET", "/a")
-        assert {request.target for request in server.seen} == {"/a"}
+        assert {request.target for request in server.requests} == {"/a"}
 
 
 async def test_cookies_are_neither_stored_nor_sent() -> None:
-    sets = answer(200, None, {"Set-Cookie": "session=abc; Path=/"})
+    sets = response_bytes(200, None, {"Set-Cookie": "session=abc; Path=/"})
     async with answering(sets) as server, client(server.url) as http:
         await http.ask("list", "GET", "/")
         await http.ask("list", "GET", "/")
         assert [b async for b in http.read(f"{server.url}/file", limit=100)]
         assert [b async for b in http.read(f"{server.url}/file", limit=100)]
-        assert all("cookie" not in request.headers for request in server.seen)
+        assert all("cookie" not in request.headers for request in server.requests)
 
 
 async def test_kbsync_sends_its_user_agent() -> None:
-    async with answering(answer()) as server, client(server.url) as http:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         await http.ask("list", "GET", "/", params={"word": "a b&文"})
-        assert server.seen[0].headers["user-agent"].startswith("kbsync/")
-        assert server.seen[0].target == "/?word=a+b%26%E6%96%87"
+        assert server.requests[0].headers["user-agent"].startswith("kbsync/")
+        assert server.requests[0].target == "/?word=a+b%26%E6%96%87"
 
 
 # ---- addresses outside the target
@@ -97,29 +100,31 @@ async def bytes_at(http: Client, url: str, most: int = 1_000_000) -> bytes:
 
 
 async def test_download_is_requested_without_our_key() -> None:
-    async with answering(answer(200, CONTENT)) as server, client("http://kb.example") as http:
+    async with answering(response_bytes(200, CONTENT)) as server, client("http://kb.example") as http:
         assert await bytes_at(http, f"{server.url}/f.txt?q-sign=1%3B2&x=%E6%96%87") == CONTENT
-        (request,) = server.seen
+        (request,) = server.requests
         assert request.target == "/f.txt?q-sign=1%3B2&x=%E6%96%87"
         assert set(request.headers) == {"host", "accept", "accept-encoding", "connection", "user-agent"}
         assert http.gate.in_flight == 0
 
 
 async def test_downloads_follow_five_redirects() -> None:
-    async with answering(answer(200, CONTENT)) as last, client("http://kb.example") as http:
-        hops = [answer(302, None, {"Location": "/on"})] * 4 + [answer(302, None, {"Location": last.url})]
+    async with answering(response_bytes(200, CONTENT)) as last, client("http://kb.example") as http:
+        hops = [response_bytes(302, None, {"Location": "/on"})] * 4 + [
+            response_bytes(302, None, {"Location": last.url})
+        ]
         async with answering(*hops) as server:
             assert await bytes_at(http, server.url) == CONTENT
         async with answering(hops[0]) as server:
             with pytest.raises(Unavailable, match="more than 5 times"):
                 await bytes_at(http, server.url)
-            assert len(server.seen) == 6
+            assert len(server.requests) == 6
 
 
 async def test_https_is_never_downgraded_to_http(tmp_path: Path) -> None:
     ours = authority(tmp_path)
-    async with answering(answer(200, CONTENT)) as plain:
-        down = answer(302, None, {"Location": plain.url})
+    async with answering(response_bytes(200, CONTENT)) as plain:
+        down = response_bytes(302, None, {"Location": plain.url})
         async with (
             answering(down, context=ours.server) as server,
             client("http://kb.example", ca_file=ours.ca_file) as http,
@@ -151,7 +156,7 @@ async def test_only_http_addresses_are_downloaded(url: str) -> None:
     ],
 )
 async def test_address_without_the_bytes_is_reported(status: int, kind: type[TargetError], code: str) -> None:
-    async with answering(answer(status, b"<xml>")) as server, client("http://kb.example") as http:
+    async with answering(response_bytes(status, b"<xml>")) as server, client("http://kb.example") as http:
         with pytest.raises(kind) as caught:
             await bytes_at(http, f"{server.url}/f?sign=secret")
     assert caught.value.code == code
@@ -159,14 +164,14 @@ async def test_address_without_the_bytes_is_reported(status: int, kind: type[Tar
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
-        answer(200, CONTENT),
+        response_bytes(200, CONTENT),
         b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT,
     ],
 )
-async def test_download_is_limited_in_size(said: bytes) -> None:
-    async with answering(said, keep=False) as server, client("http://kb.example") as http:
+async def test_download_is_limited_in_size(content: bytes) -> None:
+    async with answering(content, keep=False) as server, client("http://kb.example") as http:
         assert await bytes_at(http, server.url, len(CONTENT)) == CONTENT
         with pytest.raises(Rejected) as caught:
             await bytes_at(http, server.url, len(CONTENT) - 1)
@@ -174,7 +179,7 @@ async def test_download_is_limited_in_size(said: bytes) -> None:
 
 
 async def test_compressed_bytes_are_not_those_of_the_file() -> None:
-    response = answer(200, gzip.compress(CONTENT), {"Content-Encoding": "gzip"})
+    response = response_bytes(200, gzip.compress(CONTENT), {"Content-Encoding": "gzip"})
     async with answering(response) as server, client("http://kb.example") as http:
         with pytest.raises(Rejected, match="compressed") as caught:
             await bytes_at(http, server.url)
@@ -182,7 +187,10 @@ async def test_compressed_bytes_are_not_those_of_the_file() -> None:
 
 
 async def test_truncated_download_is_not_treated_as_complete() -> None:
-    async with answering(answer(200, CONTENT)[:-1], keep=False) as server, client("http://kb") as http:
+    async with (
+        answering(response_bytes(200, CONTENT)[:-1], keep=False) as server,
+        client("http://kb") as http,
+    ):
         with pytest.raises(Unavailable, match="the answer was lost"):
             await bytes_at(http, server.url)
 
@@ -191,7 +199,7 @@ async def test_only_waiting_for_bytes_counts_against_the_time_limit() -> None:
     now = 0.0
     times = Timeouts(whole=1.0)
     async with (
-        answering(answer(200, CONTENT)) as server,
+        answering(response_bytes(200, CONTENT)) as server,
         client("http://kb.example", timeouts=times, steady=lambda: now) as http,
     ):
         count = 0
@@ -203,7 +211,7 @@ async def test_only_waiting_for_bytes_counts_against_the_time_limit() -> None:
 
 async def test_slow_download_is_eventually_abandoned() -> None:
     async def script(reader: Reader, writer: Writer) -> None:
-        await seen(reader)
+        await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
         for byte in bytes(1000):
             writer.write(bytes([byte]))
@@ -221,7 +229,7 @@ async def test_slow_download_is_eventually_abandoned() -> None:
 
 
 async def test_abandoned_download_releases_its_slot() -> None:
-    async with answering(answer(200, CONTENT)) as server, client("http://kb", concurrency=1) as http:
+    async with answering(response_bytes(200, CONTENT)) as server, client("http://kb", concurrency=1) as http:
         for _ in range(3):
             reading = http.read(server.url, limit=1_000_000)
             assert await anext(reading)

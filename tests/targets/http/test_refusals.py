@@ -15,7 +15,7 @@ LIMITS = Limits(frozenset({"md", "pdf"}), max_bytes=100, max_bytes_by_extension=
 
 
 @pytest.mark.parametrize(
-    ("path", "size", "said"),
+    ("path", "size", "reason"),
     [
         ("a.md", 100, None),
         ("a.md", 0, "the file is empty"),
@@ -24,6 +24,6 @@ LIMITS = Limits(frozenset({"md", "pdf"}), max_bytes=100, max_bytes_by_extension=
         ("a.PDF", 301, "301 bytes are over the limit of 300; see max_bytes"),
     ],
 )
-def test_configured_limit_is_named(path: str, size: int, said: str | None) -> None:
+def test_configured_limit_is_named(path: str, size: int, reason: str | None) -> None:
     refusal = refusal_of(replace(FILE, path=path, size=size), LIMITS, 300)
-    assert (refusal.reason if refusal else None) == said
+    assert (refusal.reason if refusal else None) == reason

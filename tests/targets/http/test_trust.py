@@ -19,7 +19,16 @@ from kbsync.targets.http.errors import EXCERPT, HttpAnswer
 from kbsync.targets.http.rules import by_status
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.clients import KEY, client, part
-from tests.targets.http.servers import Reader, Script, Writer, answer, answering, reset, seen, serving
+from tests.targets.http.servers import (
+    Reader,
+    Script,
+    Writer,
+    answering,
+    read_request,
+    reset,
+    response_bytes,
+    serving,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +38,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 async def test_configured_certificate_authority_is_trusted(ours: Authority) -> None:
     async with (
-        answering(answer(), context=ours.server) as server,
+        answering(response_bytes(), context=ours.server) as server,
         client(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file) as http,
     ):
         assert (await http.send("upload", "/", fields={}, file=part())).status == 200
@@ -37,19 +46,19 @@ async def test_configured_certificate_authority_is_trusted(ours: Authority) -> N
 
 
 async def test_unknown_authority_is_reported_with_a_fix_and_not_retried(ours: Authority) -> None:
-    async with answering(answer(), context=ours.server) as server:
+    async with answering(response_bytes(), context=ours.server) as server:
         async with client(f"https://127.0.0.1:{server.port}") as http:
             with pytest.raises(Unavailable, match=r"was not trusted: .*set ca_file"):
                 await http.send("upload", "/", fields={}, file=part())
             with pytest.raises(Unavailable, match="was not trusted"):
                 await http.ask("list", "GET", "/")
             assert http.meter.total == 2
-        assert server.seen == []
+        assert server.requests == []
 
 
 async def test_certificate_for_another_name_is_not_trusted(ours: Authority) -> None:
     async with (
-        answering(answer(), context=ours.server) as server,
+        answering(response_bytes(), context=ours.server) as server,
         client(f"https://localhost:{server.port}", ca_file=ours.ca_file) as http,
     ):
         with pytest.raises(Unavailable, match="was not trusted"):
@@ -62,7 +71,7 @@ def test_invalid_ca_file_is_named(tmp_path: Path, content: bytes | None) -> None
     if content is not None:
         ca_file.write_bytes(content)
     with pytest.raises(UsageError, match=r"ca\.pem: "):
-        made(Endpoint("https://kb.example", ca_file=ca_file))
+        make_client(Endpoint("https://kb.example", ca_file=ca_file))
 
 
 @pytest.mark.parametrize(
@@ -70,18 +79,18 @@ def test_invalid_ca_file_is_named(tmp_path: Path, content: bytes | None) -> None
 )
 def test_invalid_address_is_reported(base_url: str) -> None:
     with pytest.raises(UsageError, match="base_url"):
-        made(Endpoint(base_url))
+        make_client(Endpoint(base_url))
 
 
 @pytest.mark.parametrize("proxy", ["socks5://me:secret@p:1", "http://", "ftp://p", "http://[::1"])
 def test_unusable_proxy_is_reported_without_its_secrets(proxy: str) -> None:
     with pytest.raises(UsageError, match="proxy cannot be used") as caught:
-        made(Endpoint("https://kb.example", proxy=proxy))
+        make_client(Endpoint("https://kb.example", proxy=proxy))
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(Endpoint("https://kb.example", proxy=proxy))
 
 
-def made(endpoint: Endpoint) -> Client:
+def make_client(endpoint: Endpoint) -> Client:
     return Client(endpoint, headers=dict, classify_answer=by_status)
 
 
@@ -118,7 +127,7 @@ async def test_http_request_uses_the_configured_proxy() -> None:
     lines: list[str] = []
     heads: list[str] = []
     async with (
-        serving(proxying(answer(), lines, heads)) as proxy,
+        serving(proxying(response_bytes(), lines, heads)) as proxy,
         client("http://kb.invalid/api", proxy=f"http://me:pw@127.0.0.1:{proxy.port}") as http,
     ):
         assert (await http.ask("list", "GET", "/document")).status == 200
@@ -129,19 +138,19 @@ async def test_http_request_uses_the_configured_proxy() -> None:
 async def test_tls_request_is_tunnelled_and_the_proxy_sees_no_key(ours: Authority) -> None:
     lines: list[str] = []
     heads: list[str] = []
-    async with answering(answer(), context=ours.server) as server:
+    async with answering(response_bytes(), context=ours.server) as server:
         async with serving(proxying(b"", lines, heads)) as proxy:
             settings = {"proxy": f"127.0.0.1:{proxy.port}", "ca_file": ours.ca_file}
             async with client(f"https://kb.example:{server.port}", **settings) as http:
                 assert (await http.send("upload", "/", fields={}, file=part())).status == 200
-        assert len(server.seen) == 1
+        assert len(server.requests) == 1
     assert lines == [f"CONNECT kb.example:{server.port} HTTP/1.1"]
     assert "uthorization" not in heads[0]
 
 
 async def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    async with serving(proxying(answer(), lines, [])) as proxy:
+    async with serving(proxying(response_bytes(), lines, [])) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
         async with client("http://kb.invalid") as http:
@@ -199,7 +208,7 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://me:s3cr3t@127.0.0.1:7890")
-    async with answering(answer()) as server, client(server.url) as http:
+    async with answering(response_bytes()) as server, client(server.url) as http:
         assert (await http.ask("list", "GET", "/")).status == 200
     async with client("https://kb.example") as http:
         with pytest.raises(Unavailable) as caught:
@@ -213,7 +222,7 @@ async def test_socks_proxy_of_the_environment_is_reported_only_where_it_would_be
 
 def test_unusable_configured_proxy_is_a_config_error() -> None:
     with pytest.raises(UsageError, match="proxy cannot be used"):
-        made(Endpoint("https://kb.example", proxy="socks5://127.0.0.1:1"))
+        make_client(Endpoint("https://kb.example", proxy="socks5://127.0.0.1:1"))
 
 
 @pytest.mark.parametrize(
@@ -251,28 +260,30 @@ async def test_unreachable_proxy_is_named_without_its_secrets() -> None:
 SECRETS = ("secret-key-0123456789", "hidden-query")
 
 
-def told(error: BaseException) -> str:
+def all_texts(error: BaseException) -> str:
     """Return all of an error that a log could show."""
     traceback_text = "".join(traceback.format_exception(error))
     return f"{traceback_text} {error!r} {vars(error)!r} {error.__context__!r} {error.__cause__!r}"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
-        answer(400, {"message": f"bad header Authorization: {KEY}"}),
-        answer(500, f"<html>{KEY}</html>".encode()),
-        answer(302, None, {"Location": "http://elsewhere.example/?a=hidden-query"}),
-        answer(200, b"\x1b]0;hidden\x07 no json"),
+        response_bytes(400, {"message": f"bad header Authorization: {KEY}"}),
+        response_bytes(500, f"<html>{KEY}</html>".encode()),
+        response_bytes(302, None, {"Location": "http://elsewhere.example/?a=hidden-query"}),
+        response_bytes(200, b"\x1b]0;hidden\x07 no json"),
         b"",
     ],
 )
-async def test_no_error_or_log_line_contains_a_secret(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_error_or_log_line_contains_a_secret(
+    content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async def script(reader: Reader, writer: Writer) -> None:
-        await seen(reader)
-        if not said:
+        await read_request(reader)
+        if not content:
             reset(writer)
-        writer.write(said)
+        writer.write(content)
         await writer.drain()
 
     caplog.set_level(logging.DEBUG)
@@ -284,7 +295,7 @@ async def test_no_error_or_log_line_contains_a_secret(said: bytes, caplog: pytes
         ):
             with pytest.raises(TargetError) as caught:
                 await call
-            text = told(caught.value) + caplog.text + repr(http)
+            text = all_texts(caught.value) + caplog.text + repr(http)
             assert not any(secret in text.replace(__file__, "") for secret in SECRETS), text
             assert caught.value.reason.isprintable()
 
@@ -294,12 +305,12 @@ async def test_unsendable_key_halts_without_being_shown(key: str) -> None:
     def headers() -> Mapping[str, str]:
         return {"Authorization": key}
 
-    async with answering(answer()) as server, client(server.url, headers=headers) as http:
+    async with answering(response_bytes()) as server, client(server.url, headers=headers) as http:
         with pytest.raises(Halted) as caught:
             await http.send("upload", "/", fields={}, file=part())
         assert server.met == 0
     assert caught.value.halt == "credentials"
-    assert "kept" not in told(caught.value)
+    assert "kept" not in all_texts(caught.value)
 
 
 async def test_changed_key_is_used_immediately() -> None:
@@ -308,10 +319,10 @@ async def test_changed_key_is_used_immediately() -> None:
     def headers() -> Mapping[str, str]:
         return {"Authorization": next(keys)}
 
-    async with answering(answer()) as server, client(server.url, headers=headers) as http:
+    async with answering(response_bytes()) as server, client(server.url, headers=headers) as http:
         await http.ask("list", "GET", "/")
         await http.ask("list", "GET", "/")
-        assert [one.headers["authorization"][7:] for one in server.seen] == ["first-one", "second-one"]
+        assert [one.headers["authorization"][7:] for one in server.requests] == ["first-one", "second-one"]
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "appToken"])
@@ -328,7 +339,7 @@ async def test_key_is_redacted_in_output_but_not_in_parsed_data(name: str) -> No
 
     echo = {"echo": [KEY, "application/json"]}
     async with (
-        answering(answer(200, echo), answer(400, echo)) as server,
+        answering(response_bytes(200, echo), response_bytes(400, echo)) as server,
         client(server.url, classify_answer=classify_answer, headers=headers) as http,
     ):
         assert (await http.ask("list", "GET", "/")).body == echo
@@ -346,7 +357,7 @@ async def test_no_part_of_a_key_is_shown_in_truncated_text() -> None:
         return Rejected(str(answered.body["message"])[:EXCERPT])
 
     async with (
-        answering(answer(400, {"message": words})) as server,
+        answering(response_bytes(400, {"message": words})) as server,
         client(server.url, classify_answer=classify_answer) as http,
     ):
         with pytest.raises(Rejected) as caught:

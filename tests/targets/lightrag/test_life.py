@@ -65,7 +65,7 @@ async def test_two_files_that_swapped_names_fail_until_one_is_moved(
     for _ in range(2):
         world.clock.now += 100
         await world.once()
-        world.tell("retry")
+        world.post_request("retry")
     world.write("b.md", "about kestrels")
     world.clock.now += 100
     await world.once()
@@ -92,7 +92,7 @@ async def test_copy_replaces_the_first_when_that_is_deleted(world: LightragWorld
     world.delete(ready)
     for _ in range(3):
         world.clock.now += 100
-        world.tell("retry")
+        world.post_request("retry")
         await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
@@ -138,16 +138,16 @@ async def test_renamed_file_with_a_failed_document_is_found_after_a_lost_state(
 
 
 async def test_text_far_down_the_list_is_named_when_it_blocks_another(
-    served: ServedLightrag,
+    served_world: ServedLightrag,
 ) -> None:
-    [first] = await served.make_ready(served.document("a.md", "kestrel"))
+    [first] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
     for number in range(RECENT + 1):
-        served.app.put_foreign({"name": f"their-{number}.md", "text": f"ibis {number}"})
-    await served.pass_time(10)
-    [repeated] = await served.target.put([served.document("b.md", "kestrel")])
+        served_world.app.put_foreign({"name": f"their-{number}.md", "text": f"ibis {number}"})
+    await served_world.pass_time(10)
+    [repeated] = await served_world.target.put([served_world.document("b.md", "kestrel")])
     assert isinstance(repeated, Accepted)
-    await served.pass_time(10)
-    [mirror_status] = (await served.target.status([repeated.remote_id])).values()
+    await served_world.pass_time(10)
+    [mirror_status] = (await served_world.target.status([repeated.remote_id])).values()
     assert (mirror_status.state, mirror_status.twin) == (DocState.FAILED, first)
     assert first in mirror_status.reason
 
@@ -170,21 +170,21 @@ async def test_upload_during_foreign_deletions_is_only_delayed(world: LightragWo
     assert len(world.effects("stored")) == 1
 
 
-async def test_one_delete_request_covers_all_waiting_deletions(served: ServedLightrag) -> None:
-    ids = await served.make_ready(
-        *(served.document(f"{word}.md", word) for word in ("heron", "kestrel", "ibis"))
+async def test_one_delete_request_covers_all_waiting_deletions(served_world: ServedLightrag) -> None:
+    ids = await served_world.make_ready(
+        *(served_world.document(f"{word}.md", word) for word in ("heron", "kestrel", "ibis"))
     )
-    served.server.requests.clear()
-    assert await served.target.delete(ids) == dict.fromkeys(ids)
-    assert served.server.requests.by_op["delete"] == 1
+    served_world.server.requests.clear()
+    assert await served_world.target.delete(ids) == dict.fromkeys(ids)
+    assert served_world.server.requests.by_op["delete"] == 1
 
 
-async def test_two_calls_may_delete_one_document(served: ServedLightrag) -> None:
-    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
-    outcomes = await asyncio.gather(*(served.target.delete([remote_id]) for _ in range(3)))
+async def test_two_calls_may_delete_one_document(served_world: ServedLightrag) -> None:
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    outcomes = await asyncio.gather(*(served_world.target.delete([remote_id]) for _ in range(3)))
     assert list(outcomes) == [{remote_id: None}] * 3
-    assert served.server.requests.by_op["delete"] == 2
-    assert served.app.violations == []
+    assert served_world.server.requests.by_op["delete"] == 2
+    assert served_world.app.violations == []
 
 
 async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(
@@ -199,7 +199,7 @@ async def test_renamed_file_with_a_refused_new_name_is_found_under_the_old_one(
     world.clock.now += 10
     assert list(world.bytes_by_path(searchable=True)) == ["a.md"]
     world.server.faults.clear()
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
@@ -222,7 +222,7 @@ async def test_renamed_file_refused_under_every_name_fails_and_is_not_reported_p
     assert "the server also refuses the old name" in failed.reason
     assert world.statuses() == {"failed": 1}
     assert seeming(world) == []
-    world.tell("retry")
+    world.post_request("retry")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
@@ -262,97 +262,97 @@ async def test_no_document_is_reported_present_while_a_renamed_file_is_refused(
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_refused_key_during_a_rename_halts(served: ServedLightrag) -> None:
-    [old] = await served.make_ready(served.document("a.md", "kestrel"))
-    served.server.faults.add(Fault("unauthorized", op="delete"))
-    [outcome] = await served.target.put([served.document("b.md", "kestrel", replaces=old)])
+async def test_refused_key_during_a_rename_halts(served_world: ServedLightrag) -> None:
+    [old] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    served_world.server.faults.add(Fault("unauthorized", op="delete"))
+    [outcome] = await served_world.target.put([served_world.document("b.md", "kestrel", replaces=old)])
     assert isinstance(outcome, Halted)
 
 
-async def test_long_deletion_is_resumed_later(served: ServedLightrag) -> None:
-    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
-    served.server.faults.add(Fault("slow", op="delete"))
-    [outcome] = (await served.target.delete([remote_id])).values()
+async def test_long_deletion_is_resumed_later(served_world: ServedLightrag) -> None:
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    served_world.server.faults.add(Fault("slow", op="delete"))
+    [outcome] = (await served_world.target.delete([remote_id])).values()
     assert isinstance(outcome, Unavailable)
-    await served.pass_time(100)
-    assert await served.target.delete([remote_id]) == {remote_id: None}
+    await served_world.pass_time(100)
+    assert await served_world.target.delete([remote_id]) == {remote_id: None}
 
 
-async def test_documents_that_survive_deletion_are_no_success(served: ServedLightrag) -> None:
-    [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
-    served.server.faults.add(Fault("keeps-document", op="delete"))
-    served.server.faults.add(Fault("miscounts", op="deletion"))
-    [outcome] = (await served.target.delete([remote_id])).values()
+async def test_documents_that_survive_deletion_are_no_success(served_world: ServedLightrag) -> None:
+    [remote_id] = await served_world.make_ready(served_world.document("a.md", "kestrel"))
+    served_world.server.faults.add(Fault("keeps-document", op="delete"))
+    served_world.server.faults.add(Fault("miscounts", op="deletion"))
+    [outcome] = (await served_world.target.delete([remote_id])).values()
     assert isinstance(outcome, Unavailable)
     assert outcome.code == "still-there"
 
 
-async def test_upload_under_an_existing_name_is_that_document(served: ServedLightrag) -> None:
-    document = served.document("a.md", "kestrel")
-    [remote_id] = await served.make_ready(document)
-    [repeated] = await served.target.put([document])
+async def test_upload_under_an_existing_name_is_that_document(served_world: ServedLightrag) -> None:
+    document = served_world.document("a.md", "kestrel")
+    [remote_id] = await served_world.make_ready(document)
+    [repeated] = await served_world.target.put([document])
     assert repeated == Accepted(remote_id)
-    assert len(await served.rows()) == 1
+    assert len(await served_world.rows()) == 1
 
 
 async def test_foreign_document_id_is_used_when_not_derived_from_its_name(
-    served: ServedLightrag,
+    served_world: ServedLightrag,
 ) -> None:
-    one = served.app.documents
-    made = served.app.put_foreign({"name": "theirs.md", "text": "kestrel"})["id"]
+    one = served_world.app.documents
+    made = served_world.app.put_foreign({"name": "theirs.md", "text": "kestrel"})["id"]
     other = f"doc-{'0' * 32}"
     one[other] = one.pop(made)
     one[other].id = other
-    [row] = await served.rows()
+    [row] = await served_world.rows()
     assert (row.remote_id, row.name) == (other, "theirs.md")
     assert document_id(other) == other
-    assert (await served.target.status([other]))[other].state is DocState.READY
+    assert (await served_world.target.status([other]))[other].state is DocState.READY
 
 
-async def test_one_letter_search_finds_nothing_without_a_request(served: ServedLightrag) -> None:
-    served.server.requests.clear()
-    assert await served.target.search(Query("ai")) == ()
-    assert await served.target.search(Query("隼")) == ()
-    assert not served.server.requests.by_op.get("search")
+async def test_one_letter_search_finds_nothing_without_a_request(served_world: ServedLightrag) -> None:
+    served_world.server.requests.clear()
+    assert await served_world.target.search(Query("ai")) == ()
+    assert await served_world.target.search(Query("隼")) == ()
+    assert not served_world.server.requests.by_op.get("search")
 
 
-async def test_failed_search_is_not_an_empty_one(served: ServedLightrag) -> None:
-    served.server.faults.add(Fault("search-failed", op="search", times=0))
+async def test_failed_search_is_not_an_empty_one(served_world: ServedLightrag) -> None:
+    served_world.server.faults.add(Fault("search-failed", op="search", times=0))
     with pytest.raises(Unavailable):
-        await served.target.search(Query("kestrel"))
+        await served_world.target.search(Query("kestrel"))
 
 
 @pytest.mark.parametrize(("name", "data"), [("a.png", b"x"), ("a.md", b""), ("a.md", b"x" * 2_000)])
 async def test_request_the_server_would_refuse_is_not_sent(
-    served: ServedLightrag, name: str, data: bytes
+    served_world: ServedLightrag, name: str, data: bytes
 ) -> None:
-    served.settings = {"max_bytes": 1_000}
-    await served.reopen()
-    [outcome] = await served.target.put([served.document(name, data)])
+    served_world.settings = {"max_bytes": 1_000}
+    await served_world.reopen()
+    [outcome] = await served_world.target.put([served_world.document(name, data)])
     assert isinstance(outcome, Rejected)
-    assert not served.server.requests.by_op
+    assert not served_world.server.requests.by_op
 
 
 @pytest.mark.parametrize("tells_progress", [True, False])
 async def test_answer_is_complete_with_its_last_line_or_on_servers_without_one(
-    served: ServedLightrag, tells_progress: bool
+    served_world: ServedLightrag, tells_progress: bool
 ) -> None:
-    served.app.set_behaviour({"tells_progress": tells_progress})
-    await served.make_ready(served.document("a.md", "kestrels hover in the wind"))
-    answers = account_of(served.target).answers
+    served_world.app.set_behaviour({"tells_progress": tells_progress})
+    await served_world.make_ready(served_world.document("a.md", "kestrels hover in the wind"))
+    answers = account_of(served_world.target).answers
     question = Question("what do kestrels do", Answerer(application=ITSELF))
 
-    async def asked() -> str:
+    async def ask() -> str:
         pieces = [piece async for piece in answers.answer(question)]
         return "".join(piece for piece in pieces if isinstance(piece, str))
 
-    assert await asked() == "kestrels hover in the wind"
-    served.server.faults.add(Fault("stream", op="ask", args={"end": "nothing"}))
+    assert await ask() == "kestrels hover in the wind"
+    served_world.server.faults.add(Fault("stream", op="ask", args={"end": "nothing"}))
     if tells_progress:
         with pytest.raises(Unavailable, match="is incomplete"):
-            await asked()
+            await ask()
     else:
-        assert (await asked()).startswith("kestrels")
+        assert (await ask()).startswith("kestrels")
 
 
 @long

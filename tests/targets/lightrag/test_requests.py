@@ -12,7 +12,7 @@ from tests.share import enumerated, long
 LEAST = 2
 
 
-async def asked(world: LightragWorld) -> dict[str, int]:
+async def requests_of_pass(world: LightragWorld) -> dict[str, int]:
     """Return the requests of one pass, after which base and folder are equal."""
     world.clock.now += 100
     world.server.requests.clear()
@@ -24,10 +24,10 @@ async def asked(world: LightragWorld) -> dict[str, int]:
 async def test_new_document_costs_one_upload_and_one_poll(world: LightragWorld) -> None:
     world.write_many(2)
     await world.once()
-    idle = sum((await asked(world)).values())
+    idle = sum((await requests_of_pass(world)).values())
     world.app.set_behaviour({"vectorize": [0.5, 0.5]})
     world.write("new.md", "a new file")
-    spent = await asked(world)
+    spent = await requests_of_pass(world)
     assert spent["upload"] == 1
     assert sum(spent.values()) - idle <= LEAST + 1.2, spent
 
@@ -35,10 +35,10 @@ async def test_new_document_costs_one_upload_and_one_poll(world: LightragWorld) 
 async def test_changed_file_costs_at_most_five(world: LightragWorld) -> None:
     world.write_many(2)
     await world.once()
-    idle = sum((await asked(world)).values())
+    idle = sum((await requests_of_pass(world)).values())
     world.app.set_behaviour({"vectorize": [0.5, 0.5]})
     world.write("f0.md", "another text")
-    spent = await asked(world)
+    spent = await requests_of_pass(world)
     assert (spent["upload"], spent["delete"], spent["deletion"]) == (1, 1, 1)
     assert sum(spent.values()) - idle <= 5, spent
 
@@ -46,7 +46,7 @@ async def test_changed_file_costs_at_most_five(world: LightragWorld) -> None:
 @long
 async def test_many_new_documents_share_their_polls(world: LightragWorld) -> None:
     world.write_many(60)
-    spent = await asked(world)
+    spent = await requests_of_pass(world)
     assert spent["upload"] == 60
     assert spent["list"] <= 12, spent
 
@@ -57,7 +57,7 @@ async def test_documents_deleted_together_share_the_requests(world: LightragWorl
     await world.once()
     for number in range(8):
         world.delete(f"f{number}.md")
-    spent = await asked(world)
+    spent = await requests_of_pass(world)
     assert spent["delete"] <= 4, spent
     assert spent["deletion"] <= 4, spent
 
@@ -68,7 +68,7 @@ async def test_documents_deleted_together_share_the_requests(world: LightragWorl
 async def test_unchanged_pass_checks_the_base_once(world: LightragWorld, number: int) -> None:
     world.write_many(number)
     await world.once()
-    spent = await asked(world)
+    spent = await requests_of_pass(world)
     assert spent["base"] == 1
     assert spent.get("list", 0) <= -(-number // 100)
     assert sum(spent.values()) == spent["base"] + spent.get("list", 0)
@@ -77,9 +77,9 @@ async def test_unchanged_pass_checks_the_base_once(world: LightragWorld, number:
 MANY = 450
 
 
-def stored(served: ServedLightrag, word: str, number: int, *, fault: str = "") -> list[str]:
+def stored(served: ServedLightrag, stem: str, number: int, *, fault: str = "") -> list[str]:
     """Store new documents at the server and return their ids."""
-    names = [f"{word}{each}~aaaaaaaa.md" for each in range(number)]
+    names = [f"{stem}{each}~aaaaaaaa.md" for each in range(number)]
     for name in names:
         served.app.store(name, name.encode(), fault)
     return names
@@ -94,26 +94,26 @@ async def looked(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState],
 
 
 @long
-async def test_only_unfinished_documents_are_read_from_a_long_list(served: ServedLightrag) -> None:
+async def test_only_unfinished_documents_are_read_from_a_long_list(served_world: ServedLightrag) -> None:
     """The total number of documents doesn't matter."""
-    ids = stored(served, "old", MANY)
-    await served.pass_time(100)
-    assert await looked(served, ids) == ({DocState.READY}, 1 + 1 + 3)
-    stored(served, "failing", MANY, fault="fails")
-    await served.pass_time(100)
-    served.app.set_behaviour({"vectorize": [50, 50]})
-    ids = stored(served, "new", MANY)
-    assert await looked(served, ids) == ({DocState.INDEXING}, 1 + 3)
-    await served.pass_time(100)
-    assert await looked(served, ids) == ({DocState.READY}, 1 + 1 + 3)
+    ids = stored(served_world, "old", MANY)
+    await served_world.pass_time(100)
+    assert await looked(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
+    stored(served_world, "failing", MANY, fault="fails")
+    await served_world.pass_time(100)
+    served_world.app.set_behaviour({"vectorize": [50, 50]})
+    ids = stored(served_world, "new", MANY)
+    assert await looked(served_world, ids) == ({DocState.INDEXING}, 1 + 3)
+    await served_world.pass_time(100)
+    assert await looked(served_world, ids) == ({DocState.READY}, 1 + 1 + 3)
 
 
-async def test_whole_list_is_rarely_read_for_missing_documents(served: ServedLightrag) -> None:
-    stored(served, "old", MANY)
-    await served.pass_time(100)
+async def test_whole_list_is_rarely_read_for_missing_documents(served_world: ServedLightrag) -> None:
+    stored(served_world, "old", MANY)
+    await served_world.pass_time(100)
     missing = ["none~aaaaaaaa.md"]
     whole = -(-MANY // 100)
-    assert await looked(served, missing) == ({DocState.MISSING}, 3 + whole)
-    assert await looked(served, missing) == ({DocState.UNKNOWN}, 3)
-    await served.pass_time(whole)
-    assert await looked(served, missing) == ({DocState.MISSING}, 3 + whole)
+    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + whole)
+    assert await looked(served_world, missing) == ({DocState.UNKNOWN}, 3)
+    await served_world.pass_time(whole)
+    assert await looked(served_world, missing) == ({DocState.MISSING}, 3 + whole)

@@ -40,16 +40,16 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("word", [*WORDS, None, 3, True])
-def test_only_the_servers_status_words_set_a_state(word: Any) -> None:
+@pytest.mark.parametrize("status", [*WORDS, None, 3, True])
+def test_only_the_servers_status_words_set_a_state(status: Any) -> None:
     page = shapes.page_of(
-        answered(200, {"documents": [{"id": "doc-1", "file_path": "a.md", "status": word}]})
+        answered(200, {"documents": [{"id": "doc-1", "file_path": "a.md", "status": status}]})
     )
-    assert page.rows[0].status.state is (WORDS[word] if isinstance(word, str) else DocState.UNKNOWN)
+    assert page.rows[0].status.state is (WORDS[status] if isinstance(status, str) else DocState.UNKNOWN)
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("text", "seconds"),
     [
         ("2026-11-23T06:15:59+00:00", 1_795_414_559.0),
         ("2026-11-23T06:15:59", 1_795_414_559.0),
@@ -57,8 +57,8 @@ def test_only_the_servers_status_words_set_a_state(word: Any) -> None:
         (None, None),
     ],
 )
-def test_times_are_utc_unless_stated_otherwise(told: Any, seconds: float | None) -> None:
-    [row] = shapes.page_of(answered(200, {"documents": [{"id": "doc-1", "created_at": told}]})).rows
+def test_times_are_utc_unless_stated_otherwise(text: Any, seconds: float | None) -> None:
+    [row] = shapes.page_of(answered(200, {"documents": [{"id": "doc-1", "created_at": text}]})).rows
     assert row.created == seconds
 
 
@@ -86,7 +86,7 @@ def test_deletion_lasts_until_the_server_reports_none_running() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "is_so"),
+    ("message", "is_so"),
     [
         ("Deletion completed: 2 successful, 0 failed", True),
         ("Deletion completed: 1 successful, 1 failed", False),
@@ -95,8 +95,8 @@ def test_deletion_lasts_until_the_server_reports_none_running() -> None:
         (None, False),
     ],
 )
-def test_deletion_is_done_when_the_server_counts_all_of_it(word: Any, is_so: bool) -> None:
-    assert shapes.all_deleted(answered(200, {"latest_message": word}), 2) is is_so
+def test_deletion_is_done_when_the_server_counts_all_of_it(message: Any, is_so: bool) -> None:
+    assert shapes.all_deleted(answered(200, {"latest_message": message}), 2) is is_so
 
 
 @pytest.mark.parametrize(

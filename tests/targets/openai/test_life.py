@@ -89,7 +89,7 @@ async def test_file_waiting_to_be_attached_is_not_sent_again(world: OpenaiWorld)
     world.play("rate-limited", op="attach", times=3)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert (world.asked("upload"), world.asked("attach")) == (1, 4)
+    assert (world.request_count("upload"), world.request_count("attach")) == (1, 4)
 
 
 @pytest.mark.parametrize("effect", [True, False])
@@ -98,7 +98,7 @@ async def test_lost_upload_is_looked_up_before_it_is_resent(world: OpenaiWorld, 
     world.play("lost-answer", op="upload", effect=effect)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.asked("upload") == (1 if effect else 2)
+    assert world.request_count("upload") == (1 if effect else 2)
     assert world.orphans() == []
 
 
@@ -108,7 +108,7 @@ async def test_lost_attach_response_costs_a_poll_and_no_upload(world: OpenaiWorl
     world.play("lost-answer", op="attach", effect=effect)
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert (world.asked("upload"), world.asked("attach")) == (1, 1 if effect else 2)
+    assert (world.request_count("upload"), world.request_count("attach")) == (1, 1 if effect else 2)
 
 
 @pytest.mark.parametrize("op", ["upload", "attach"])
@@ -151,7 +151,7 @@ async def test_rename_sends_no_file_and_keeps_foreign_attributes(world: OpenaiWo
     world.move("a.md", "deep/b.md")
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
     assert one.attributes["team"] == "support" and one.attributes["path"] == "deep/b.md"
 
 
@@ -196,7 +196,7 @@ async def test_slow_attaching_at_ogx_is_waited_for(world: OpenaiWorld) -> None:
     world.write("a.md", "some text")
     world.play("late-effect", op="attach", times=2, args={"after": 40})
     await world.once()
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
@@ -224,7 +224,7 @@ class Ogx:
     def __init__(self, world: OpenaiWorld) -> None:
         self.world = world
 
-    async def found(self, question: str) -> set[str]:
+    async def search(self, question: str) -> set[str]:
         async with self.world.running():
             hits = await self.world.make_target().search(Query(question))
         ids = {hit.remote_id for hit in hits}
@@ -252,7 +252,7 @@ async def test_reexported_pdf_is_searchable_after_its_old_version_was_deleted(og
     world.clock.now += 10
     world.write("a.pdf", "%two\nthe kestrel hovers")
     await world.once()
-    assert len(await ogx.found("kestrel")) == 1
+    assert len(await ogx.search("kestrel")) == 1
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert world.orphans() == []
 
@@ -264,7 +264,7 @@ async def test_different_texts_of_equal_length_are_left_alone(ogx: Ogx) -> None:
     await world.once()
     world.server.requests.clear()
     await ogx.delete("a.md")
-    assert world.asked("put-back") == 0 and world.asked("text") == 2
+    assert world.request_count("put-back") == 0 and world.request_count("text") == 2
 
 
 async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(ogx: Ogx) -> None:
@@ -274,7 +274,7 @@ async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(o
     world.write("other.md", "another")
     await world.once()
     await ogx.delete("a.md")
-    assert await ogx.found("same") == {"theirs.md"}
+    assert await ogx.search("same") == {"theirs.md"}
     [one] = [document for document in world.documents() if document["name"] == "theirs.md"]
     assert (one["id"], one["attributes"]) == (theirs, {"team": "support"})
 
@@ -300,7 +300,7 @@ async def test_text_others_have_too_is_found_under_our_path(ogx: Ogx) -> None:
     world.plant("theirs.md", "one and the same text")
     await ogx.delete("b.md")
     [ours] = world.documents_of("a.md")
-    assert await ogx.found("same") == {ours["name"]}
+    assert await ogx.search("same") == {ours["name"]}
 
 
 @enumerated()
@@ -316,7 +316,7 @@ async def test_twin_is_searchable_whatever_failed_in_a_deletion(ogx: Ogx, op: st
     await ogx.delete("b.md")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert len(await ogx.found("same")) == 1
+    assert len(await ogx.search("same")) == 1
     assert {document["id"]: document["attributes"] for document in world.documents()}[theirs] == {
         "team": "support"
     }
@@ -332,11 +332,11 @@ async def test_kill_while_restoring_a_twin_is_repaired(ogx: Ogx, step: int) -> N
         world.write(path, "one and the same text")
     await world.once()
     world.delete("b.md")
-    await world.crash(Guillotine(at=step))
+    await world.crash(Guillotine(stop_at=step))
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
     assert len(world.documents()) == 2 and theirs in {document["id"] for document in world.documents()}
-    assert len(await ogx.found("same")) == 1
+    assert len(await ogx.search("same")) == 1
     assert world.orphans() == []
 
 
@@ -348,9 +348,9 @@ async def test_kill_before_restoring_a_reexported_pdf_is_repaired(ogx: Ogx) -> N
     world.clock.now += 10
     world.write("a.pdf", "%another\nthe kestrel hovers")
     await world.crash(Guillotine(upon=["DELETE answer"]))
-    assert await ogx.found("kestrel") == set()
+    assert await ogx.search("kestrel") == set()
     await world.once()
-    assert len(await ogx.found("kestrel")) == 1
+    assert len(await ogx.search("kestrel")) == 1
     assert world.orphans() == []
 
 
@@ -361,11 +361,11 @@ async def test_kill_before_restoring_a_twin_is_repaired_after_a_lost_state(ogx: 
     await world.once()
     world.delete("b.md")
     await world.crash(Guillotine(upon=["DELETE answer"]))
-    assert await ogx.found("same") == set()
+    assert await ogx.search("same") == set()
     world.lose_state()
     world.clock.now += HOURS
     await world.once()
-    assert len(await ogx.found("same")) == 1
+    assert len(await ogx.search("same")) == 1
     assert world.orphans() == []
 
 
@@ -382,7 +382,7 @@ async def test_our_document_stays_when_its_twin_is_too_long_to_restore(
     async with world.running():
         outcomes = await world.make_target().delete([ids["b.md"], ids["c.md"]])
     assert isinstance(outcomes[ids["b.md"]], Unavailable) and outcomes[ids["c.md"]] is None
-    assert len(await ogx.found("same")) == 1
+    assert len(await ogx.search("same")) == 1
     assert {document["id"] for document in world.documents()} == {ids["a.md"], ids["b.md"]}
 
 
@@ -405,7 +405,7 @@ async def test_text_added_while_its_twin_is_deleted_is_searchable(
         monkeypatch.setattr(target._client, "ask", ask_meanwhile)
         assert await target.delete([old["id"]]) == {old["id"]: None}
         [[new]] = await asyncio.gather(*puts)
-    assert len(await ogx.found("same")) == 1
+    assert len(await ogx.search("same")) == 1
     assert [document["id"] for document in world.documents()] == [new.remote_id]
 
 
@@ -420,7 +420,7 @@ async def test_concurrent_deletions_share_one_list_request(ogx: Ogx) -> None:
         world.server.requests.clear()
         outcomes = await asyncio.gather(*(target.delete([document_id]) for document_id in ids))
     assert all(list(outcome.values()) == [None] for outcome in outcomes)
-    assert world.asked("list") <= 2
+    assert world.request_count("list") <= 2
     assert world.documents() == [] == world.orphans()
 
 
@@ -466,12 +466,12 @@ async def test_states_of_many_documents_come_from_the_list_and_absent_ones_are_m
     world.write_many(20)
     await world.once()
     ids = [document["id"] for document in world.documents()]
-    before = world.asked()
+    before = world.request_count()
     async with world.running():
         states = await world.make_target().status([*ids, "file-unknown"])
     assert {one.state for key, one in states.items() if key != "file-unknown"} == {DocState.READY}
     assert states["file-unknown"].state is DocState.MISSING
-    assert world.asked() - before == 3  # the list, the document itself, the store
+    assert world.request_count() - before == 3  # the list, the document itself, the store
 
 
 @pytest.mark.parametrize("dialect", ["openai", "ogx"])
@@ -516,7 +516,7 @@ async def test_ogx_reads_all_text_formats_and_others_are_excluded(tmp_path: Path
             assert world.statuses() == {"ready": len(TEXTS_AT_OGX), "skipped": 3}
         else:
             assert world.statuses() == {"ready": len(TEXTS_AT_OGX) + 3}
-        assert world.asked("attach") == world.asked("upload") == world.statuses()["ready"]
+        assert world.request_count("attach") == world.request_count("upload") == world.statuses()["ready"]
         world.clock.now += HOURS
         world.write("main.go", "all new about main.go")
         await world.once()

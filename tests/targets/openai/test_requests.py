@@ -19,7 +19,7 @@ async def test_new_document_costs_one_base_check_extra(tmp_path: Path) -> None:
         world.server.requests.clear()
         world.write("a.md", "some text")
         await world.once()
-        assert world.asked() == MINIMUM + world.asked("base") == MINIMUM + 1
+        assert world.request_count() == MINIMUM + world.request_count("base") == MINIMUM + 1
 
 
 async def test_new_document_is_not_polled_when_attach_returns_when_done(tmp_path: Path) -> None:
@@ -38,8 +38,8 @@ async def test_many_new_documents_are_polled_together(tmp_path: Path, indexing: 
     async with OpenaiWorld(tmp_path, vectorize=(indexing, indexing)).serving() as world:
         world.write_many(100)
         await world.once()
-        assert world.asked("upload") == world.asked("attach") == 100
-        assert world.asked() <= 2.6 * 100
+        assert world.request_count("upload") == world.request_count("attach") == 100
+        assert world.request_count() <= 2.6 * 100
 
 
 @long
@@ -47,17 +47,17 @@ async def test_changed_document_costs_five_and_the_base_check(tmp_path: Path) ->
     async with OpenaiWorld(tmp_path, vectorize=(0.5, 0.5)).serving() as world:
         world.write_many(20)
         await world.once()
-        before = world.asked()
+        before = world.request_count()
         world.clock.now += 10
         world.write("f3.md", "another text")
         await world.once()
-        assert world.asked() - before == 5 + 1
-        before = world.asked()
+        assert world.request_count() - before == 5 + 1
+        before = world.request_count()
         world.clock.now += 10
         for number in range(20):
             world.write(f"f{number}.md", f"text {number} once more")
         await world.once()
-        assert world.asked() - before <= 5 * 20
+        assert world.request_count() - before <= 5 * 20
 
 
 async def test_changed_document_costs_five_at_ogx_too(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_passages_of_equal_length_are_read_once_however_many_are_deleted(t
         world.server.requests.clear()
         async with world.running():
             assert await world.make_target().delete(going) == dict.fromkeys(going)
-        assert world.asked("text") == 40 and world.asked("put-back") == 0
+        assert world.request_count("text") == 40 and world.request_count("put-back") == 0
 
 
 @long
@@ -93,7 +93,7 @@ async def test_unchanged_pass_sends_only_the_base_check(tmp_path: Path) -> None:
         await world.once()
         world.server.requests.clear()
         await world.once()
-        assert world.asked() == world.asked("base") == 1
+        assert world.request_count() == world.request_count("base") == 1
 
 
 async def test_rename_costs_two_requests_and_sends_nothing(tmp_path: Path) -> None:

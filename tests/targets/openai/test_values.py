@@ -93,7 +93,7 @@ def test_foreign_names_are_not_mistaken_for_ours() -> None:
         assert not names.is_ours({"filename": name, "bytes": 5})
 
 
-def answer(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpAnswer:
+def response(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpAnswer:
     return HttpAnswer(op, status, {}, body, text, 0.0)
 
 
@@ -133,4 +133,4 @@ def test_failure_for_lack_of_money_does_not_blame_the_document() -> None:
 )
 def test_list_that_cannot_be_read_completely_is_rejected(body: Any) -> None:
     with pytest.raises(Unavailable):
-        page_of(answer(body))
+        page_of(response(body))

@@ -35,10 +35,10 @@ async def explained(world: OpenWebuiWorld, path: str) -> str:
             return (await explain_path(world.settings, target, read, world.clock, path)).answer
 
 
-async def found(world: OpenWebuiWorld, word: str) -> set[str]:
+async def search(world: OpenWebuiWorld, text: str) -> set[str]:
     """Return the names of files with this word in a passage."""
     async with world.client() as target:
-        hits = await target.search(Query(word, top_k=50))
+        hits = await target.search(Query(text, top_k=50))
     names = {document["id"]: document["path"] for document in world.documents()}
     return {names[hit.remote_id] for hit in hits}
 
@@ -57,7 +57,7 @@ async def test_file_and_its_copy_are_both_searchable(world: OpenWebuiWorld) -> N
     await world.once()
     assert world.statuses() == {"ready": 2}
     assert is_mirrored(world)
-    assert await found(world, "kestrels") == {"one/a.md", "two/b.md"}
+    assert await search(world, "kestrels") == {"one/a.md", "two/b.md"}
 
 
 @pytest.mark.parametrize("looks_late", [True, False])
@@ -68,12 +68,12 @@ async def test_simultaneous_copies_are_all_searchable(world: OpenWebuiWorld, loo
         world.write(f"copy{number}.md", "all about kestrels")
     await world.once()
     assert world.statuses() == {"ready": 6}
-    assert len(await found(world, "kestrels")) == 6
+    assert len(await search(world, "kestrels")) == 6
     world.clock.now += 10
     world.delete("copy0.md")
     await world.once()
     assert is_mirrored(world)
-    assert await found(world, "kestrels") == {f"copy{number}.md" for number in range(1, 6)}
+    assert await search(world, "kestrels") == {f"copy{number}.md" for number in range(1, 6)}
 
 
 async def test_copy_stays_searchable_when_the_other_changes_or_is_deleted(world: OpenWebuiWorld) -> None:
@@ -85,7 +85,7 @@ async def test_copy_stays_searchable_when_the_other_changes_or_is_deleted(world:
     world.delete("b.md")
     await world.once()
     assert is_mirrored(world)
-    assert await found(world, "kestrels") == {"c.md"}
+    assert await search(world, "kestrels") == {"c.md"}
 
 
 async def test_foreign_document_with_the_same_text_stays_when_ours_is_deleted(world: OpenWebuiWorld) -> None:
@@ -98,7 +98,7 @@ async def test_foreign_document_with_the_same_text_stays_when_ours_is_deleted(wo
     world.delete("sub/ours.md")
     await world.once()
     assert world.keeps_foreign()
-    assert await found(world, "kestrels") == {"theirs.md"}
+    assert await search(world, "kestrels") == {"theirs.md"}
     assert theirs in world.foreign
 
 
@@ -119,7 +119,7 @@ async def test_prefix_is_its_own_folder(world: OpenWebuiWorld) -> None:
     assert {document["path"] for document in world.documents()} == {"handbook/guides/intro.md"}
     world.lose_state()
     await world.once()
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
 
 
 @enumerated()
@@ -129,10 +129,10 @@ async def test_empty_parts_of_a_prefix_are_no_folders(world: OpenWebuiWorld, pre
     for turn in range(2):
         world.write(f"guides/{turn}.md", f"text {turn}")
         await world.once()
-    assert world.asked("make-folder") == len([*filter(None, prefix.split("/")), "guides"])
+    assert world.request_count("make-folder") == len([*filter(None, prefix.split("/")), "guides"])
     world.lose_state()
     await world.once()
-    assert world.asked("upload") == 2
+    assert world.request_count("upload") == 2
 
 
 async def test_unsendable_name_still_encodes_its_path(world: OpenWebuiWorld) -> None:
@@ -161,7 +161,7 @@ async def test_file_renamed_to_an_unsendable_name_is_uploaded_again(world: OpenW
         assert [row.path async for row in target.list()] == [name]
     world.lose_state()
     await world.once()
-    assert world.asked("upload") == 2
+    assert world.request_count("upload") == 2
 
 
 async def test_renamed_document_is_recognised_by_its_new_path_after_a_lost_state(
@@ -175,7 +175,7 @@ async def test_renamed_document_is_recognised_by_its_new_path_after_a_lost_state
     world.lose_state()
     await world.once()
     assert is_mirrored(world)
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
 
 
 async def test_folder_removed_by_others_is_recreated(world: OpenWebuiWorld) -> None:
@@ -204,7 +204,7 @@ async def test_matching_foreign_document_is_adopted(world: OpenWebuiWorld) -> No
     world.write("old.md", "a newer text")
     await world.once()
     assert world.statuses() == {"ready": 2}
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
     assert [document["sha256"] for document in world.documents() if document["name"] == "intro.md"] == [
         hashlib.sha256(b"text").hexdigest()
     ]
@@ -220,7 +220,7 @@ async def test_nothing_is_removed_with_deletions_never(world: OpenWebuiWorld) ->
     world.clock.now += 10
     world.delete("a.md")
     await world.once()
-    assert (world.asked("cleanup"), world.asked("delete")) == (0, 0)
+    assert (world.request_count("cleanup"), world.request_count("delete")) == (0, 0)
     assert {document["path"] for document in world.documents()} == {"a.md", "b.md"}
 
 
@@ -275,7 +275,7 @@ async def test_file_is_not_deleted_while_being_indexed(world: OpenWebuiWorld) ->
     async with world.client() as target:
         [accepted] = await target.put([outgoing("a.md", "kestrels")])
         assert await target.delete([accepted.remote_id]) == {accepted.remote_id: None}
-    assert await found(world, "kestrels") == set()
+    assert await search(world, "kestrels") == set()
     world.turn(vectorize=(50.0, 50.0))
     async with world.client() as target:
         [accepted] = await target.put([outgoing("b.md", "herons")])
@@ -342,7 +342,7 @@ async def test_document_whose_reindexing_failed_is_not_reported_searchable(world
         assert (status.state, status.code) == (DocState.FAILED, "failed")
         assert "Internal Server Error" in status.reason
         assert [row.state async for row in target.list()] == [DocState.INDEXING]
-    assert await found(world, "kestrels") == {"a.md"}
+    assert await search(world, "kestrels") == {"a.md"}
 
 
 GIVE_UP = 120.0
@@ -377,12 +377,12 @@ async def test_work_with_a_lost_answer_is_not_repeated(world: OpenWebuiWorld, op
     for _ in range(5):
         assert await state_at_a_new_process(world, copy) in (DocState.INDEXING, DocState.READY)
         world.clock.now += 8
-    assert world.asked(op) == 1
+    assert world.request_count(op) == 1
     world.clock.now += GIVE_UP
     await state_at_a_new_process(world, copy)
     world.clock.now += 1
     assert await state_at_a_new_process(world, copy) is DocState.READY
-    assert await found(world, "kestrels") == {"a.md", "b.md"}
+    assert await search(world, "kestrels") == {"a.md", "b.md"}
 
 
 @pytest.mark.parametrize("op", ["update", "link"])
@@ -393,8 +393,8 @@ async def test_work_interrupted_by_a_server_restart_is_started_again(world: Open
         await state_at_a_new_process(world, copy)
         world.clock.now += seconds
     assert await state_at_a_new_process(world, copy) is DocState.READY
-    assert world.asked("upload") == 2
-    assert await found(world, "kestrels") == {"a.md", "b.md"}
+    assert world.request_count("upload") == 2
+    assert await search(world, "kestrels") == {"a.md", "b.md"}
 
 
 @long
@@ -425,7 +425,7 @@ async def test_pass_does_not_wait_for_a_postponed_copy_and_says_how_long_it_take
     world.clock.now += 15 * 60
     assert not (await world.once()).trouble
     assert world.statuses() == {"ready": 2}
-    assert await found(world, "kestrels") == {"a.md", "b.md"}
+    assert await search(world, "kestrels") == {"a.md", "b.md"}
 
 
 async def test_twin_is_ready_only_when_its_old_passages_are_gone(world: OpenWebuiWorld) -> None:
@@ -443,11 +443,11 @@ async def test_twin_is_ready_only_when_its_old_passages_are_gone(world: OpenWebu
         world.clock.now += 9
     assert states == [DocState.INDEXING] * 5 + [DocState.READY]
     assert await state_at_a_new_process(world, first) is DocState.READY
-    assert await found(world, "kestrels") == {"a.md", "b.md"}
+    assert await search(world, "kestrels") == {"a.md", "b.md"}
 
 
-@pytest.mark.parametrize("asked", [["b.md"], ["b.md", "a.md"], ["a.md", "b.md"]])
-async def test_twin_polled_too_early_is_recognised(world: OpenWebuiWorld, asked: list[str]) -> None:
+@pytest.mark.parametrize("polled", [["b.md"], ["b.md", "a.md"], ["a.md", "b.md"]])
+async def test_twin_polled_too_early_is_recognised(world: OpenWebuiWorld, polled: list[str]) -> None:
     """The first list lacks it, whichever of the two is polled first."""
     world.turn(vectorize=(2.0, 2.0))
     ids = dict[str, str]()
@@ -458,9 +458,9 @@ async def test_twin_polled_too_early_is_recognised(world: OpenWebuiWorld, asked:
         world.clock.now += 1
     world.clock.now += 10
     world.play("left-out", op="list")
-    states = [await state_at_a_new_process(world, ids[name]) for name in (*asked, *asked[-1:] * 2)]
+    states = [await state_at_a_new_process(world, ids[name]) for name in (*polled, *polled[-1:] * 2)]
     assert states[-1] is DocState.READY
-    assert await found(world, "kestrels") == {"a.md", "b.md"}
+    assert await search(world, "kestrels") == {"a.md", "b.md"}
 
 
 @pytest.mark.parametrize("goes", [0, 1])
@@ -473,7 +473,7 @@ async def test_one_of_two_accidental_equal_texts_can_be_deleted(world: OpenWebui
     async with world.client() as target:
         assert await target.delete([ids[goes]]) == {ids[goes]: None}
         assert (await target.status([ids[1 - goes]]))[ids[1 - goes]].state is DocState.READY
-    assert await found(world, "kestrels") == {["b.md", "a.md"][goes]}
+    assert await search(world, "kestrels") == {["b.md", "a.md"][goes]}
 
 
 @pytest.mark.parametrize("op", ["update", "link"])
@@ -488,7 +488,7 @@ async def test_file_is_not_deleted_while_it_is_being_processed(world: OpenWebuiW
     async with world.client() as target:
         assert await target.delete([copy]) == {copy: None}
     assert [document.is_deleted for document in world.app.documents.values()] == [False, True]
-    assert await found(world, "kestrels") == {"a.md"}
+    assert await search(world, "kestrels") == {"a.md"}
 
 
 async def test_failed_folder_creation_is_retried_and_halts_nothing(world: OpenWebuiWorld) -> None:

@@ -27,7 +27,7 @@ async def test_small_new_document_costs_its_upload_and_one_poll(world: OpenWebui
     world.write("new.md", "a new file")
     await world.once()
     assert world.statuses() == {"ready": 4}
-    assert (world.asked("upload"), world.asked()) == (1, LOOK + 2)
+    assert (world.request_count("upload"), world.request_count()) == (1, LOOK + 2)
 
 
 @long
@@ -38,8 +38,8 @@ async def test_polls_are_shared_by_many_new_documents(world: OpenWebuiWorld) -> 
         world.write(f"new{number}.md", f"text {number}")
     await world.once()
     assert world.statuses() == {"ready": 101}
-    assert world.asked("upload") == 100
-    assert world.asked() <= 1.2 * 100
+    assert world.request_count("upload") == 100
+    assert world.request_count() <= 1.2 * 100
 
 
 async def test_changed_file_costs_six_requests_including_removal_of_the_old_one(
@@ -50,7 +50,7 @@ async def test_changed_file_costs_six_requests_including_removal_of_the_old_one(
     world.write("f0.md", "changed")
     await world.once()
     assert world.statuses() == {"ready": 3}
-    assert world.asked() <= LOOK + 5
+    assert world.request_count() <= LOOK + 5
 
 
 async def test_copy_costs_two_requests_besides_its_polls(world: OpenWebuiWorld) -> None:
@@ -59,15 +59,19 @@ async def test_copy_costs_two_requests_besides_its_polls(world: OpenWebuiWorld) 
     world.write("copy.md", (world.root / "f0.md").read_text())
     await world.once()
     assert world.statuses() == {"ready": 4}
-    assert (world.asked("upload"), world.asked("update"), world.asked("link")) == (1, 1, 1)
-    assert world.asked() <= LOOK + 7
+    assert (world.request_count("upload"), world.request_count("update"), world.request_count("link")) == (
+        1,
+        1,
+        1,
+    )
+    assert world.request_count() <= LOOK + 7
 
 
 @long
 async def test_unchanged_pass_sends_only_the_base_check(world: OpenWebuiWorld) -> None:
     await mirrored(world, 120)
     await world.once()
-    assert world.asked() == LOOK
+    assert world.request_count() == LOOK
 
 
 @long
@@ -76,8 +80,8 @@ async def test_lost_state_costs_one_request_per_hundred_documents(world: OpenWeb
     world.lose_state()
     await world.once()
     assert world.statuses() == {"ready": 250}
-    assert world.asked("upload") == 0
-    assert world.asked() <= LOOK + 1 + 3
+    assert world.request_count("upload") == 0
+    assert world.request_count() <= LOOK + 1 + 3
 
 
 async def test_folder_is_created_once(world: OpenWebuiWorld) -> None:
@@ -85,16 +89,16 @@ async def test_folder_is_created_once(world: OpenWebuiWorld) -> None:
     for number in range(10):
         world.write(f"deep/er/new{number}.md", f"text {number}")
     await world.once()
-    assert world.asked("make-folder") == 2
-    assert world.asked("folders") == 1
+    assert world.request_count("make-folder") == 2
+    assert world.request_count("folders") == 1
 
 
 async def test_moved_file_is_not_uploaded(world: OpenWebuiWorld) -> None:
     await mirrored(world, 3)
     world.move("f0.md", "sub/moved.md")
     await world.once()
-    assert world.asked("upload") == 0
-    assert (world.asked("move"), world.asked("rename")) == (1, 1)
+    assert world.request_count("upload") == 0
+    assert (world.request_count("move"), world.request_count("rename")) == (1, 1)
 
 
 async def test_polling_a_thousand_pending_documents_takes_a_few_requests(world: OpenWebuiWorld) -> None:
@@ -105,8 +109,8 @@ async def test_polling_a_thousand_pending_documents_takes_a_few_requests(world: 
     ]
     async with world.client() as target:
         assert {one.state for one in (await target.status(ids)).values()} == {DocState.INDEXING}
-        assert world.asked() <= 5
+        assert world.request_count() <= 5
         world.clock.now += 100
         world.server.requests.clear()
         assert {one.state for one in (await target.status(ids)).values()} == {DocState.READY}
-        assert world.asked() <= 1 + 4 + 10
+        assert world.request_count() <= 1 + 4 + 10

@@ -25,13 +25,13 @@ BLOCK = block(
 )
 
 
-def row(path: str, folder: str | None = "", name: str = "", **more: Any) -> dict[str, Any]:
+def row(path: str, folder: str | None = "", name: str = "", **fields: Any) -> dict[str, Any]:
     """Return the list's row of a file that was sent for `path`."""
     sent = shapes.metadata_of(7, "1", path, DIGEST, "base")
     place = {} if folder is None else {"directory_path": folder}
     meta = {"size": 3, "file_hash": DIGEST, "data": sent}
     own = {"id": "f1", "filename": name or shapes.safe(path.rpartition("/")[2]), "created_at": 1_795_154_829}
-    return {**own, "meta": meta, **place, **more}
+    return {**own, "meta": meta, **place, **fields}
 
 
 PATHS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
@@ -47,7 +47,7 @@ def test_mark_is_ascii_and_round_trips_with_its_path(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "folder", "name", "path"),
+    ("marked_path", "folder", "name", "path"),
     [
         ("guides/a.md", "guides", "a.md", "guides/a.md"),
         ("guides/a.md", None, "a.md", "guides/a.md"),  # the response has no folder
@@ -57,9 +57,9 @@ def test_mark_is_ascii_and_round_trips_with_its_path(path: str) -> None:
     ],
 )
 def test_path_comes_from_the_mark_until_somebody_moves_or_renames_the_file(
-    sent: str, folder: str | None, name: str, path: str
+    marked_path: str, folder: str | None, name: str, path: str
 ) -> None:
-    file = shapes.file_of(row(sent, folder, name))
+    file = shapes.file_of(row(marked_path, folder, name))
     assert file is not None
     assert file.path == path
 
@@ -114,11 +114,11 @@ def test_matches_need_three_lists_of_equal_length() -> None:
 
 
 def test_html_with_status_200_is_no_success_and_the_message_names_the_key() -> None:
-    error = shapes.classify_answer(answer("upload", 200, None, "<!doctype html><title>Open WebUI</title>"))
+    error = shapes.classify_answer(response("upload", 200, None, "<!doctype html><title>Open WebUI</title>"))
     assert isinstance(error, Unsure)
     assert "base_url" in error.reason
-    assert shapes.classify_answer(answer("status", 200, {"id": "f1"})) is None
+    assert shapes.classify_answer(response("status", 200, {"id": "f1"})) is None
 
 
-def answer(op: str, status: int, body: Any, text: str = "") -> HttpAnswer:
+def response(op: str, status: int, body: Any, text: str = "") -> HttpAnswer:
     return HttpAnswer(op, status, {}, body, text or json.dumps(body), 0.0)

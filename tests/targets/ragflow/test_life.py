@@ -28,7 +28,7 @@ async def mirrored(world: RagflowWorld, n: int = 3) -> None:
     world.clock.now += 10
 
 
-async def found(world: RagflowWorld, words: str, **query: Any) -> list[str]:
+async def search(world: RagflowWorld, words: str, **query: Any) -> list[str]:
     """Return the ids that a search finds."""
     async with world.client() as target:
         hits = await target.search(Query(words, **query))
@@ -49,7 +49,7 @@ async def test_uploaded_but_unparsed_document_is_parsed_and_not_uploaded_again(
     assert guillotine.fallen
     assert [document["run"] for document in world.documents()] == ["UNSTART"]
     await world.once()
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
@@ -59,7 +59,7 @@ async def test_unparsed_document_is_parsed_after_a_lost_state_too(world: Ragflow
     assert [document["run"] for document in world.documents()] == ["UNSTART"]
     world.lose_state()
     await world.once()
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
@@ -68,7 +68,7 @@ async def test_late_parse_request_parses_nothing_twice(world: RagflowWorld) -> N
     world.play("late-effect", op="parse", args={"after": 5})
     world.write("a.md", "some text")
     await world.once()
-    assert world.asked("parse") == 1
+    assert world.request_count("parse") == 1
     assert len(world.effects("parsed")) == 1
     assert world.statuses() == {"ready": 1}
 
@@ -108,7 +108,7 @@ async def test_model_without_credit_halts_and_blames_no_document(world: RagflowW
         world.clock.now += 90
         await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
-    assert world.asked("upload") == 3
+    assert world.request_count("upload") == 3
 
 
 # -- infiniflow/ragflow#13708: its own data sources see new files, but no changes or deletions
@@ -123,8 +123,8 @@ async def test_changed_file_is_found_by_its_new_text_and_no_longer_by_its_old_on
     world.write("policy.md", "vacations are free for everyone")
     await world.once()
     [serving] = world.documents()
-    assert await found(world, "vacations") == [serving["id"]]
-    assert await found(world, "holidays") == []
+    assert await search(world, "vacations") == [serving["id"]]
+    assert await search(world, "holidays") == []
 
 
 async def test_deleted_file_is_no_longer_found_and_others_are(world: RagflowWorld) -> None:
@@ -133,7 +133,7 @@ async def test_deleted_file_is_no_longer_found_and_others_are(world: RagflowWorl
     world.delete("f1.md")
     await world.once()
     assert len(world.documents()) == 3
-    assert strange in await found(world, "text somebody")
+    assert strange in await search(world, "text somebody")
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
@@ -151,7 +151,7 @@ async def test_names_equal_to_the_database_are_two_documents_even_after_a_lost_s
     assert sorted(document["name"].count("(") for document in world.documents()) == [0, 1, 1]
     world.lose_state()
     await world.once()
-    assert world.asked("upload") == 3
+    assert world.request_count("upload") == 3
     assert world.statuses() == {"ready": 3}
     assert items(world).keys() == sha_of_folder(world).keys()
 
@@ -167,7 +167,7 @@ async def test_lost_upload_is_found_under_the_name_the_service_gave_it(
     world.play(kind, op="upload")
     await world.once()
     assert [document["name"].count("(1)") for document in world.documents()] == [0, 1]
-    assert world.asked("upload") == 2
+    assert world.request_count("upload") == 2
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
@@ -175,7 +175,7 @@ async def test_lost_pdf_upload_is_found_although_the_service_repaired_it(world: 
     world.write("damaged.pdf", "no header, and so another length there")
     world.play("lost-answer", op="upload")
     await world.once()
-    assert world.asked("upload") == 1
+    assert world.request_count("upload") == 1
     assert world.statuses() == {"ready": 1}
 
 
@@ -188,7 +188,7 @@ async def test_delete_request_without_ids_is_never_sent(world: RagflowWorld) -> 
     async with world.client() as target:
         assert await target.delete([]) == {}
         assert await target.status([]) == {}
-    assert world.asked() == 0
+    assert world.request_count() == 0
     assert len(world.documents()) == 3
 
 
@@ -203,7 +203,7 @@ async def test_already_missing_document_does_not_prevent_other_deletions(
     async with world.client() as target:
         assert await target.delete(ids[:3]) == dict.fromkeys(ids[:3])
     assert [document["id"] for document in world.documents()] == ids[3:]
-    assert world.asked("delete") <= 2
+    assert world.request_count("delete") <= 2
 
 
 # -- states
@@ -222,7 +222,7 @@ async def test_many_states_are_read_from_versions_without_an_id_filter(
     async with world.client() as target:
         states = await target.status(ids[:3])
     assert [state.state for state in states.values()] == [DocState.READY] * 3
-    assert world.asked("list") <= 3
+    assert world.request_count("list") <= 3
 
 
 async def test_disabled_document_is_not_reported_searchable(world: RagflowWorld) -> None:
@@ -232,7 +232,7 @@ async def test_disabled_document_is_not_reported_searchable(world: RagflowWorld)
     async with world.client() as target:
         [status] = (await target.status([document["id"]])).values()
     assert status.state is DocState.FAILED and "disabled" in status.reason
-    assert await found(world, "text") == []
+    assert await search(world, "text") == []
 
 
 async def test_document_disabled_by_a_person_stays_disabled_after_a_lost_state_at_no_cost(
@@ -243,8 +243,8 @@ async def test_document_disabled_by_a_person_stays_disabled_after_a_lost_state_a
     world.lose_state()
     await world.once()
     assert world.statuses() == {"failed": 1}
-    assert world.asked("upload") == world.asked("parse") == world.asked("delete") == 0
-    world.tell("retry")
+    assert world.request_count("upload") == world.request_count("parse") == world.request_count("delete") == 0
+    world.post_request("retry")
     await world.once()
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
@@ -263,30 +263,30 @@ async def test_document_without_chunks_is_done_but_not_searchable(world: Ragflow
 async def test_search_among_some_documents_sends_their_ids(world: RagflowWorld) -> None:
     await mirrored(world)
     ids = [document["id"] for document in world.documents()]
-    assert sorted(await found(world, "text", among=(ids[1],), paths=("x",))) == [ids[1]]
-    assert world.asked("search") == 1
+    assert sorted(await search(world, "text", among=(ids[1],), paths=("x",))) == [ids[1]]
+    assert world.request_count("search") == 1
 
 
 async def test_search_among_documents_with_a_missing_one_finds_the_others(world: RagflowWorld) -> None:
     await mirrored(world)
     ids = tuple(document["id"] for document in world.documents())
     world.app.put_foreign({"delete": ids[1]})
-    assert sorted(await found(world, "text", among=ids, paths=("x",))) == sorted({ids[0], ids[2]})
+    assert sorted(await search(world, "text", among=ids, paths=("x",))) == sorted({ids[0], ids[2]})
 
 
 async def test_search_without_hits_is_not_an_error(world: RagflowWorld) -> None:
-    assert await found(world, "text") == []  # there is no index yet
+    assert await search(world, "text") == []  # there is no index yet
     await mirrored(world, 1)
     world.play("nothing-found", op="search")
-    assert await found(world, "text") == []
-    assert len(await found(world, "text")) == 1
-    assert await found(world, "  ") == []
+    assert await search(world, "text") == []
+    assert len(await search(world, "text")) == 1
+    assert await search(world, "  ") == []
 
 
 async def test_refused_search_is_reported(world: RagflowWorld) -> None:
     world.play("code", op="search", times=0, args={"code": 400, "message": "Model not found"})
     with pytest.raises(Rejected, match="Model not found"):
-        await found(world, "text")
+        await search(world, "text")
 
 
 # -- metadata

@@ -65,18 +65,18 @@ def test_only_done_enabled_documents_with_chunks_are_searchable(
 
 
 @pytest.mark.parametrize(
-    "said", ["12:00 began\n12:01 [ERROR]no parser\n12:02 Task failed", ["12:01 [ERROR]no parser", "over"]]
+    "progress", ["12:00 began\n12:01 [ERROR]no parser\n12:02 Task failed", ["12:01 [ERROR]no parser", "over"]]
 )
-def test_failure_reason_is_the_error_in_its_progress(said: object) -> None:
-    status = listed(run="FAIL", progress_msg=said).status
+def test_failure_reason_is_the_error_in_its_progress(progress: object) -> None:
+    status = listed(run="FAIL", progress_msg=progress).status
     assert status.reason == "12:01 [ERROR]no parser" and status.halt == ""
 
 
 @pytest.mark.parametrize(
-    "said", ["Error code: 429 - {'code': 'insufficient_quota'}", "账户余额不足", "Insufficient Balance"]
+    "progress", ["Error code: 429 - {'code': 'insufficient_quota'}", "账户余额不足", "Insufficient Balance"]
 )
-def test_model_without_credit_does_not_blame_the_document(said: str) -> None:
-    assert listed(run="FAIL", progress_msg=said).status.halt == "quota"
+def test_model_without_credit_does_not_blame_the_document(progress: str) -> None:
+    assert listed(run="FAIL", progress_msg=progress).status.halt == "quota"
 
 
 def test_pdf_length_proves_nothing_because_damaged_ones_are_repaired() -> None:

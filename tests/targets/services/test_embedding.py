@@ -166,15 +166,15 @@ async def test_one_bad_item_is_isolated_and_the_rest_of_its_batch_is_kept(
     assert server.requests.by_op["embed"] < 15
 
 
-@pytest.mark.parametrize(("count", "is_query", "asked"), [(1, False, 2), (1, True, 2), (4, False, 8)])
+@pytest.mark.parametrize(("count", "is_query", "request_count"), [(1, False, 2), (1, True, 2), (4, False, 8)])
 async def test_uniformly_refused_items_are_blamed_when_others_are_accepted(
-    server: Server, count: int, is_query: bool, asked: int
+    server: Server, count: int, is_query: bool, request_count: int
 ) -> None:
     play(server, "bad-item", times=0, args={"word": "poisoned", "status": 400})
     async with embedding(server, "zhipu") as service:
         vectors = await service.embed(items([f"poisoned {n}" for n in range(count)]), is_query=is_query)
     assert all(isinstance(vector, Rejected) for vector in vectors)
-    assert server.requests.by_op["embed"] == asked
+    assert server.requests.by_op["embed"] == request_count
 
 
 async def test_too_long_text_is_shortened_until_it_fits(server: Server) -> None:

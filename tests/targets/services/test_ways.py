@@ -13,11 +13,11 @@ from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync.targets.services.dialects import EmbeddingItem
 from tests.share import long
 from tests.targets.http.authorities import authority
-from tests.targets.http.servers import answer, answering, serving
+from tests.targets.http.servers import answering, response_bytes, serving
 from tests.targets.http.test_trust import proxying
 
-VECTORS = answer(200, {"data": [{"index": 0, "embedding": [1.0, 0.0]}]})
-ORDER = answer(200, {"results": [{"index": 0, "relevance_score": 0.5}]})
+VECTORS = response_bytes(200, {"data": [{"index": 0, "embedding": [1.0, 0.0]}]})
+ORDER = response_bytes(200, {"results": [{"index": 0, "relevance_score": 0.5}]})
 BEES = [EmbeddingItem("bees")]
 
 
@@ -60,7 +60,7 @@ async def test_requests_per_minute_stay_within_the_config() -> None:
         with pytest.raises(Unavailable, match="gets no requests for 60 s"):
             await encoder.embed(BEES, is_query=True)
         await encoder.aclose()
-        assert len(server.seen) == 1
+        assert len(server.requests) == 1
 
 
 def test_file_without_certificates_is_named(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from kbsync.targets.zhipu.errors import NotFound
 from kbsync.targets.zhipu.shapes import USUAL
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import NOW
-from tests.targets.zhipu.vendor import (
+from tests.targets.zhipu.scripted import (
     BASE,
     FIRST_ID,
-    Vendor,
+    ScriptedService,
     by_id,
     failed,
     ok,
@@ -43,13 +43,13 @@ GONE = [
 
 
 async def test_base_is_identified_by_id_and_address() -> None:
-    assert await target(Vendor()).base() == Base(BASE, 5, "https://open.bigmodel.cn/api")
+    assert await target(ScriptedService()).base() == Base(BASE, 5, "https://open.bigmodel.cn/api")
 
 
-@pytest.mark.parametrize("answer", [*GONE, ok({}), 405, failed(400, "参数错误")])
-async def test_missing_base_halts(answer: Any) -> None:
+@pytest.mark.parametrize("reply", [*GONE, ok({}), 405, failed(400, "参数错误")])
+async def test_missing_base_halts(reply: Any) -> None:
     with pytest.raises(Halted) as caught:
-        await target(Vendor(base=[answer])).base()
+        await target(ScriptedService(base=[reply])).base()
     assert caught.value.halt == "knowledge-base-missing"
     assert BASE in caught.value.reason
     assert "knowledge_id" in caught.value.reason
@@ -59,42 +59,42 @@ async def test_missing_base_halts(answer: Any) -> None:
 
 
 async def test_one_or_two_documents_are_polled_by_detail() -> None:
-    vendor = Vendor(detail=[by_id({"1": ok(row("1", 1)), "2": ok(row("2", 0))})])
-    states = await target(vendor).status(["1", "2", "1"])
+    service = ScriptedService(detail=[by_id({"1": ok(row("1", 1)), "2": ok(row("2", 0))})])
+    states = await target(service).status(["1", "2", "1"])
     assert {key: one.state for key, one in states.items()} == {"1": DocState.READY, "2": DocState.INDEXING}
-    assert vendor.asked == {"detail": 2}
+    assert service.counts == {"detail": 2}
 
 
 async def test_documents_absent_from_the_pages_are_polled_by_detail_and_not_missing() -> None:
     ids = [snowflake(NOW - n) for n in range(10)]
     page = ok({"total": 7, "list": [row(document_id, 1) for document_id in ids[3:]]})
-    vendor = Vendor(list=[page], detail=[ok(row("x", 0))])
-    states = await target(vendor).status(ids)
+    service = ScriptedService(list=[page], detail=[ok(row("x", 0))])
+    states = await target(service).status(ids)
     assert [states[document_id].state for document_id in ids[:3]] == [DocState.INDEXING] * 3
-    assert vendor.asked == {"list": 1, "detail": 3}
+    assert service.counts == {"list": 1, "detail": 3}
 
 
-@pytest.mark.parametrize("answer", GONE)
-async def test_document_is_missing_only_when_the_base_answers(answer: Any) -> None:
-    states = await target(Vendor(detail=[answer])).status(["5"])
+@pytest.mark.parametrize("reply", GONE)
+async def test_document_is_missing_only_when_the_base_answers(reply: Any) -> None:
+    states = await target(ScriptedService(detail=[reply])).status(["5"])
     assert states["5"].state is DocState.MISSING
     with pytest.raises(Halted) as caught:
-        await target(Vendor(detail=[answer], base=[404])).status(["5"])
+        await target(ScriptedService(detail=[reply], base=[404])).status(["5"])
     assert caught.value.halt == "knowledge-base-missing"
     with pytest.raises(Unavailable):
-        await target(Vendor(detail=[answer], base=[503])).status(["5"])
+        await target(ScriptedService(detail=[reply], base=[503])).status(["5"])
 
 
 async def test_base_is_checked_once_for_all_missing_documents() -> None:
     ids = [str(n) for n in range(20)]
-    vendor = Vendor(list=[ok({"total": 0, "list": []})], detail=[404])
-    await target(vendor).status(ids)
-    assert vendor.asked["base"] == 1
+    service = ScriptedService(list=[ok({"total": 0, "list": []})], detail=[404])
+    await target(service).status(ids)
+    assert service.counts["base"] == 1
 
 
 async def test_unreadable_document_does_not_hide_the_others() -> None:
-    vendor = Vendor(detail=[by_id({"1": ok(row("1", 1)), "2": (503, "")})])
-    states = await target(vendor).status(["1", "2"])
+    service = ScriptedService(detail=[by_id({"1": ok(row("1", 1)), "2": (503, "")})])
+    states = await target(service).status(["1", "2"])
     assert states["1"].state is DocState.READY
     assert states["2"].state is DocState.UNKNOWN
     assert states["2"].reason
@@ -102,77 +102,77 @@ async def test_unreadable_document_does_not_hide_the_others() -> None:
 
 async def test_unreachable_target_is_reported() -> None:
     with pytest.raises(Unavailable):
-        await target(Vendor(detail=[(503, "")])).status(["1", "2"])
+        await target(ScriptedService(detail=[(503, "")])).status(["1", "2"])
     with pytest.raises(Unavailable):
-        await target(Vendor(list=[(503, "")])).status(["1", "2", "3"])
+        await target(ScriptedService(list=[(503, "")])).status(["1", "2", "3"])
 
 
 async def test_refused_key_stops_polling() -> None:
-    vendor = Vendor(detail=[(401, failed(1000))], list=[ok({"total": 0, "list": []})])
+    service = ScriptedService(detail=[(401, failed(1000))], list=[ok({"total": 0, "list": []})])
     with pytest.raises(Halted, match="api_key"):
-        await target(vendor, concurrency=2).status([str(n) for n in range(50)])
-    assert vendor.asked["detail"] <= 2
+        await target(service, concurrency=2).status([str(n) for n in range(50)])
+    assert service.counts["detail"] <= 2
 
 
 async def test_refused_list_falls_back_to_details() -> None:
-    vendor = Vendor(list=[failed(400, "参数错误")], detail=[ok(row("x", 1))])
-    states = await target(vendor).status(["1", "2", "3"])
+    service = ScriptedService(list=[failed(400, "参数错误")], detail=[ok(row("x", 1))])
+    states = await target(service).status(["1", "2", "3"])
     assert [state.state.value for state in states.values()].count("ready") == 2
     with pytest.raises(Halted):
-        await target(Vendor(list=[404], base=[404])).status(["1", "2", "3"])
+        await target(ScriptedService(list=[404], base=[404])).status(["1", "2", "3"])
 
 
 # ---- deleting
 
 
 async def test_delete_reports_each_document() -> None:
-    vendor = Vendor(
+    service = ScriptedService(
         delete=[by_id({"1": ok(), "2": failed(1301, "x"), "3": 404, "4": failed(400, "文档不存在")})],
         detail=[404],
     )
-    outcomes = dict(await target(vendor).delete(["1", "2", "3", "4", "1"]))
+    outcomes = dict(await target(service).delete(["1", "2", "3", "4", "1"]))
     assert type(outcomes.pop("2")) is Rejected
     assert outcomes == {"1": None, "3": None, "4": None}
-    assert vendor.asked["delete"] == 4
-    assert vendor.asked["base"] == 1
+    assert service.counts["delete"] == 4
+    assert service.counts["base"] == 1
 
 
 @pytest.mark.parametrize(("base", "kind"), [(404, Halted), ((503, ""), Unavailable)])
 async def test_not_found_is_not_deleted_while_the_base_does_not_answer(base: Any, kind: type) -> None:
-    outcomes = await target(Vendor(delete=[404], detail=[404], base=[base])).delete(["1", "2"])
+    outcomes = await target(ScriptedService(delete=[404], detail=[404], base=[base])).delete(["1", "2"])
     assert {type(outcome) for outcome in outcomes.values()} == {kind}
 
 
 # ---- indexing again
 
 
-@pytest.mark.parametrize("answer", [404, failed(404, "x")])
-async def test_missing_document_is_not_mistaken_for_a_missing_call(answer: Any) -> None:
-    vendor = Vendor(reembed=[answer], detail=[404])
-    subject = target(vendor)
-    for asked in (1, 2):
+@pytest.mark.parametrize("reply", [404, failed(404, "x")])
+async def test_missing_document_is_not_mistaken_for_a_missing_call(reply: Any) -> None:
+    service = ScriptedService(reembed=[reply], detail=[404])
+    subject = target(service)
+    for number in (1, 2):
         with pytest.raises(NotFound):
             await subject.reembed("5")
-        assert vendor.asked["reembed"] == asked
+        assert service.counts["reembed"] == number
     with pytest.raises(Halted):
-        await target(Vendor(reembed=[answer], detail=[404], base=[404])).reembed("5")
+        await target(ScriptedService(reembed=[reply], detail=[404], base=[404])).reembed("5")
 
 
-@pytest.mark.parametrize(("had", "wanted"), [(0, True), (1, False), (None, True)])
-async def test_reslicing_cannot_change_image_reading(had: Any, wanted: bool) -> None:
-    vendor = Vendor(reslice=[ok()], detail=[ok(row("5", parse_image=had))])
-    subject = target(vendor)
+@pytest.mark.parametrize(("had", "requested"), [(0, True), (1, False), (None, True)])
+async def test_reslicing_cannot_change_image_reading(had: Any, requested: bool) -> None:
+    service = ScriptedService(reslice=[ok()], detail=[ok(row("5", parse_image=had))])
+    subject = target(service)
     with pytest.raises(NotOffered, match="images"):
-        await subject.reslice("5", "a.md", {"parse_image": wanted})
-    await subject.reslice("5", "a.md", {"parse_image": not wanted})
-    assert vendor.asked["reslice"] == 1
+        await subject.reslice("5", "a.md", {"parse_image": requested})
+    await subject.reslice("5", "a.md", {"parse_image": not requested})
+    assert service.counts["reslice"] == 1
 
 
 async def test_reslicing_a_missing_document_is_rejected() -> None:
     with pytest.raises(NotFound):
-        await target(Vendor(detail=[404])).reslice("5", "a.md", {})
+        await target(ScriptedService(detail=[404])).reslice("5", "a.md", {})
     with pytest.raises(Halted):
-        await target(Vendor(detail=[404], base=[404])).reslice("5", "a.md", {})
+        await target(ScriptedService(detail=[404], base=[404])).reslice("5", "a.md", {})
 
 
 # ---- reading
@@ -180,12 +180,12 @@ async def test_reslicing_a_missing_document_is_rejected() -> None:
 
 @pytest.mark.parametrize("file", [403, 404, (200, b"x" * 11)])
 async def test_no_digest_without_the_bytes(file: Any) -> None:
-    assert await target(Vendor(detail=[ok(row("5"))], file=[file]), max_bytes=10).digest("5") is None
+    assert await target(ScriptedService(detail=[ok(row("5"))], file=[file]), max_bytes=10).digest("5") is None
 
 
 async def test_unreachable_file_host_is_retried_later_and_its_address_stays_private() -> None:
     with pytest.raises(Unavailable) as caught:
-        await target(Vendor(detail=[ok(row("5"))], file=[503])).digest("5")
+        await target(ScriptedService(detail=[ok(row("5"))], file=[503])).digest("5")
     assert "q-signature" not in f"{caught.value!r}{caught.value.reason}"
 
 
@@ -198,7 +198,7 @@ def passage(text: str, doc_id: Any = "1", score: Any = 0.5) -> dict[str, Any]:
 
 async def test_passages_are_grouped_by_document_best_first() -> None:
     matching = [passage("a", "1", 0.5), passage("b", 2, 0.9), passage("c", "1", 0.7)]
-    hits = await target(Vendor(retrieve=[ok(matching)])).search(Query("kestrel"))
+    hits = await target(ScriptedService(retrieve=[ok(matching)])).search(Query("kestrel"))
     assert [(hit.remote_id, hit.score, [p.text for p in hit.passages]) for hit in hits] == [
         ("2", 0.9, ["b"]),
         ("1", 0.7, ["c", "a"]),
@@ -209,7 +209,7 @@ async def test_passages_are_grouped_by_document_best_first() -> None:
 @pytest.mark.parametrize("scores", [(None, None, None), (0.1, None, 0.9)])
 async def test_order_counts_when_scores_are_incomplete(scores: tuple[Any, ...]) -> None:
     matching = [passage(text, text, score) for text, score in zip("xyz", scores, strict=True)]
-    hits = await target(Vendor(retrieve=[ok(matching)])).search(Query("kestrel"))
+    hits = await target(ScriptedService(retrieve=[ok(matching)])).search(Query("kestrel"))
     assert [hit.remote_id for hit in hits] == ["x", "y", "z"]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
@@ -232,18 +232,18 @@ RANKED = {"document_ids": [FIRST_ID], "rerank_status": 1, "rerank_model": "reran
 async def test_search_requests_all_available_hits_in_the_configured_mode(
     search: ZhipuSearchConfig, query: Query, more: dict[str, Any]
 ) -> None:
-    vendor = Vendor(retrieve=[ok([])])
-    await target(vendor, search=search).search(query)
-    assert vendor.body("retrieve") == PLAIN | more
+    service = ScriptedService(retrieve=[ok([])])
+    await target(service, search=search).search(query)
+    assert service.body("retrieve") == PLAIN | more
 
 
 async def test_confirmation_search_uses_the_default_mode() -> None:
     bodies = []
     other = ZhipuSearchConfig(recall_method="keyword", top_n=1, fractional_threshold=0.99)
     for search in (USUAL, other):
-        vendor = Vendor(retrieve=[ok([])])
-        await target(vendor, search=search).is_searchable(FIRST_ID, "guides__bees~lci3lnjc.md")
-        bodies.append(vendor.body("retrieve"))
+        service = ScriptedService(retrieve=[ok([])])
+        await target(service, search=search).is_searchable(FIRST_ID, "guides__bees~lci3lnjc.md")
+        bodies.append(service.body("retrieve"))
     assert bodies[0] == bodies[1]
     assert (bodies[0]["recall_method"], bodies[0]["top_n"]) == ("mixed", 100)
 
@@ -260,10 +260,10 @@ async def test_confirmation_search_uses_the_default_mode() -> None:
 async def test_search_without_the_ranking_model_finds_the_same_and_notes_it(
     reply: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vendor = Vendor(retrieve=[refusing_to_rank(reply)])
-    (hit,) = await target(vendor).search(Query("kestrel", rerank=True))
+    service = ScriptedService(retrieve=[refusing_to_rank(reply)])
+    (hit,) = await target(service).search(Query("kestrel", rerank=True))
     assert hit.remote_id == FIRST_ID
-    assert "rerank_status" not in vendor.body("retrieve")
+    assert "rerank_status" not in service.body("retrieve")
     (record,) = caplog.records
     assert "without its ranking model: " in record.message
 
@@ -272,19 +272,21 @@ async def test_search_without_the_ranking_model_finds_the_same_and_notes_it(
 async def test_search_failing_without_ranking_too_has_failed(
     rerank: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vendor = Vendor(retrieve=[(429, {"error": {"code": "1113", "message": "余额不足"}})])
+    service = ScriptedService(retrieve=[(429, {"error": {"code": "1113", "message": "余额不足"}})])
     with pytest.raises(Halted):
-        await target(vendor).search(Query("kestrel", rerank=rerank))
-    assert (vendor.asked["retrieve"], caplog.records) == (2 if rerank else 1, [])
+        await target(service).search(Query("kestrel", rerank=rerank))
+    assert (service.counts["retrieve"], caplog.records) == (2 if rerank else 1, [])
 
 
 @pytest.mark.parametrize("reply", [(401, failed(1002, "token invalid")), 503])
 async def test_other_failures_are_not_retried_without_ranking(reply: Any) -> None:
-    vendor = Vendor(retrieve=[reply])
+    service = ScriptedService(retrieve=[reply])
     with pytest.raises(TargetError):
-        await target(vendor).search(Query("kestrel", rerank=True))
+        await target(service).search(Query("kestrel", rerank=True))
     assert all(
-        b"rerank_status" in request.content for request in vendor.requests if operation(request) == "retrieve"
+        b"rerank_status" in request.content
+        for request in service.requests
+        if operation(request) == "retrieve"
     )
 
 
@@ -301,12 +303,12 @@ def refusing_to_rank(reply: Any) -> Callable[[httpx.Request], Any]:
     ],
 )
 async def test_results_filtered_later_are_not_limited_before(query: Query, count: int) -> None:
-    vendor = Vendor(retrieve=[ok([passage("a", str(n)) for n in range(5)])])
-    assert len(await target(vendor).search(query)) == count
+    service = ScriptedService(retrieve=[ok([passage("a", str(n)) for n in range(5)])])
+    assert len(await target(service).search(query)) == count
 
 
 @pytest.mark.parametrize(
-    ("text", "sent"),
+    ("text", "expected"),
     [
         ("  kestrel ", "kestrel"),
         ("ab " * 400, ("ab " * 333).strip()),
@@ -314,20 +316,20 @@ async def test_results_filtered_later_are_not_limited_before(query: Query, count
         ("词" * 1001, "词" * 1000),
     ],
 )
-async def test_long_query_is_cut_between_words(text: str, sent: str) -> None:
-    vendor = Vendor(retrieve=[ok([])])
-    await target(vendor).search(Query(text))
-    assert vendor.body("retrieve")["query"] == sent
+async def test_long_query_is_cut_between_words(text: str, expected: str) -> None:
+    service = ScriptedService(retrieve=[ok([])])
+    await target(service).search(Query(text))
+    assert service.body("retrieve")["query"] == expected
 
 
 async def test_empty_query_is_not_sent() -> None:
-    vendor = Vendor()
-    assert list(await target(vendor).search(Query("  \n"))) == []
-    assert not vendor.requests
+    service = ScriptedService()
+    assert list(await target(service).search(Query("  \n"))) == []
+    assert not service.requests
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("passages", "expected"),
     [
         ([passage("a")], True),
         ([passage("a", "2")], False),
@@ -335,10 +337,10 @@ async def test_empty_query_is_not_sent() -> None:
         (None, False),
     ],
 )
-async def test_document_is_searchable_when_a_search_in_it_finds_it(found: Any, expected: bool) -> None:
-    vendor = Vendor(retrieve=[ok(found)])
-    assert await target(vendor).is_searchable("1", "guides__first steps~abcdefgh.md") is expected
-    body = vendor.body("retrieve")
+async def test_document_is_searchable_when_a_search_in_it_finds_it(passages: Any, expected: bool) -> None:
+    service = ScriptedService(retrieve=[ok(passages)])
+    assert await target(service).is_searchable("1", "guides__first steps~abcdefgh.md") is expected
+    body = service.body("retrieve")
     assert (body["query"], body["document_ids"], body["top_k"]) == ("guides first steps", ["1"], 1)
 
 
@@ -352,9 +354,9 @@ async def test_document_is_searchable_when_a_search_in_it_finds_it(found: Any, e
     ],
 )
 async def test_name_words_are_used_for_the_confirmation_search(name: str, query: str) -> None:
-    vendor = Vendor(retrieve=[ok([])])
-    await target(vendor).is_searchable("1", name)
-    assert vendor.body("retrieve")["query"] == query
+    service = ScriptedService(retrieve=[ok([])])
+    await target(service).is_searchable("1", name)
+    assert service.body("retrieve")["query"] == query
 
 
 # ---- errors of all calls
@@ -371,7 +373,7 @@ CALLS: dict[str, Callable[[ZhipuTarget], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("op", CALLS)
 async def test_repeatable_calls_are_never_unsure(op: str) -> None:
-    vendor = Vendor(detail=[ok(row())])
-    vendor.replies[op] = [(200, "<html>")]
+    service = ScriptedService(detail=[ok(row())])
+    service.replies[op] = [(200, "<html>")]
     with pytest.raises(Unavailable):
-        await CALLS[op](target(vendor))
+        await CALLS[op](target(service))

@@ -20,7 +20,7 @@ from kbsync.errors import (
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, classify_answer
 from tests.clocks import NOW
-from tests.targets.zhipu.vendor import KEY, Vendor, failed, target
+from tests.targets.zhipu.scripted import KEY, ScriptedService, failed, target
 
 OUTCOMES: dict[type[TargetError], str] = {
     Unsure: "500 502 503 504 1200 1230 1231 1234",
@@ -40,7 +40,7 @@ CALLING = [(code, halt) for halt, codes in PERSON.items() for code in codes.spli
 BY_CODE = [(code, kind) for kind, codes in OUTCOMES.items() for code in codes.split()]
 
 
-def answer(body: Any, status: int = 200, op: str = "upload", **headers: str) -> HttpAnswer:
+def response(body: Any, status: int = 200, op: str = "upload", **headers: str) -> HttpAnswer:
     text = body if isinstance(body, str) else json.dumps(body)
     parsed = None if isinstance(body, str) else body
     return HttpAnswer(op, status, headers, parsed, text[:300], NOW)
@@ -71,7 +71,7 @@ def test_forbidden_blames_the_document_in_document_requests(op: str, kind: type,
         "typed": {"error": {"type": "permission_error", "message": "禁止"}},
         "page": "<html>no</html>",
     }
-    error = classify_answer(answer(bodies[shape], 403, op=op))
+    error = classify_answer(response(bodies[shape], 403, op=op))
     if shape == "page" and kind is not Rejected:
         kind = Unavailable  # the response isn't from the service
     assert type(error) is kind
@@ -86,7 +86,7 @@ def test_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], 
         "string": failed(code, "原因"),
         "inside error": {"error": {"code": code, "message": "原因"}},
     }
-    error = classify_answer(answer(bodies[shape]))
+    error = classify_answer(response(bodies[shape]))
     assert type(error) is kind
     assert error.code == code
     assert f"(code {code}: 原因)" in error.reason
@@ -95,7 +95,7 @@ def test_code_means_the_same_in_every_shape(code: str, kind: type[TargetError], 
 @pytest.mark.parametrize(("code", "halt"), CALLING)
 def test_halting_codes_halt_under_any_status(code: str, halt: str) -> None:
     for status in (200, 401, 429):
-        error = classify_answer(answer({"error": {"code": code, "message": "余额"}}, status))
+        error = classify_answer(response({"error": {"code": code, "message": "余额"}}, status))
         assert isinstance(error, Halted)
         assert (error.halt, error.code) == (halt, code)
         assert "; " in error.reason  # what to do about it
@@ -103,7 +103,7 @@ def test_halting_codes_halt_under_any_status(code: str, halt: str) -> None:
 
 @pytest.mark.parametrize("code", [200, "200"])
 def test_success_is_decided_by_the_body(code: Any) -> None:
-    assert classify_answer(answer({"code": code})) is None
+    assert classify_answer(response({"code": code})) is None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_success_is_decided_by_the_body(code: Any) -> None:
     ],
 )
 def test_bodies_without_a_known_code_are_read_by_their_fields(body: Any, status: int, kind: type) -> None:
-    assert type(classify_answer(answer(body, status))) is kind
+    assert type(classify_answer(response(body, status))) is kind
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_bodies_without_a_known_code_are_read_by_their_fields(body: Any, status:
     ],
 )
 def test_message_text_resolves_a_vague_code(code: int, message: str, op: str, kind: type) -> None:
-    assert type(classify_answer(answer(failed(code, message), op=op))) is kind
+    assert type(classify_answer(response(failed(code, message), op=op))) is kind
 
 
 # ---- credentials, clocks and secrets
@@ -186,7 +186,7 @@ async def test_echoed_key_or_signature_is_not_repeated(status: int) -> None:
     echo = f"key {KEY} or s3cr3t-of-the-tests at https://cdn.example/a?q-signature=abc is wrong"
     for body in (failed(1000, echo), failed(400, echo), echo):
         with pytest.raises(TargetError) as caught:
-            await target(Vendor(base=[(status, body)])).base()
+            await target(ScriptedService(base=[(status, body)])).base()
         assert "s3cr3t" not in f"{caught.value!r} {caught.value} {caught.value.reason}"
         assert "q-signature" not in caught.value.reason
 
@@ -194,5 +194,5 @@ async def test_echoed_key_or_signature_is_not_repeated(status: int) -> None:
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel"])
 def test_unsendable_key_is_a_config_error(key: str) -> None:
     with pytest.raises(UsageError, match="api_key") as caught:
-        target(Vendor(), api_key=key)
+        target(ScriptedService(), api_key=key)
     assert not key or key not in str(caught.value)

@@ -14,7 +14,7 @@ from kbsync.accounts.answering import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import Clock
-from tests.targets.zhipu.vendor import KEY, Vendor, ok, target
+from tests.targets.zhipu.scripted import KEY, ScriptedService, ok, target
 
 FLASH = Answerer(model="glm-4-flash")
 APP = Answerer(application="77")
@@ -47,8 +47,8 @@ def completion(text: str, finish: str = "stop") -> dict[str, Any]:
     }
 
 
-async def asked(
-    one: ZhipuTarget,
+async def ask(
+    zhipu_target: ZhipuTarget,
     question: str = "when",
     by: Answerer = FLASH,
     turns: Sequence[Turn] = (),
@@ -56,7 +56,9 @@ async def asked(
     streamed: bool = True,
 ) -> tuple[str, Sources | None]:
     text, sources = "", None
-    async for piece in account_of(one).answers.answer(Question(question, by, turns, among, streamed)):
+    async for piece in account_of(zhipu_target).answers.answer(
+        Question(question, by, turns, among, streamed)
+    ):
         if isinstance(piece, Sources):
             sources = piece
         else:
@@ -69,12 +71,12 @@ def turns(count: int) -> Sequence[Turn]:
 
 
 async def test_passages_are_sent_with_the_question_and_returned_as_sources() -> None:
-    vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
-    text, sources = await asked(target(vendor), "when does it open")
+    service = ScriptedService(retrieve=[FOUND], chat=[GOOD])
+    text, sources = await ask(target(service), "when does it open")
     assert text == "At nine."
     assert sources is not None
     assert [hit.remote_id for hit in sources.hits or ()] == ["1", "2"]
-    body = vendor.body("chat")
+    body = service.body("chat")
     assert body.keys() == {"model", "messages", "stream", "request_id"}
     assert (body["model"], body["stream"], body["request_id"]) == ("glm-4-flash", True, sources.request_id)
     system, user = body["messages"]
@@ -85,62 +87,64 @@ async def test_passages_are_sent_with_the_question_and_returned_as_sources() -> 
         {"passage": 2, "text": 'It "closes" at\nfive.'},
     ]
     assert lines[-1] == "when does it open"
-    [sent] = [request for request in vendor.requests if request.url.path.endswith("/chat/completions")]
+    [sent] = [request for request in service.requests if request.url.path.endswith("/chat/completions")]
     assert str(sent.url) == "https://open.bigmodel.cn/api/paas/v4/chat/completions"
     assert sent.headers["authorization"] == f"Bearer {KEY}"
     assert sent.headers["accept"] == "text/event-stream"
 
 
 async def test_no_model_is_asked_without_hits() -> None:
-    vendor = Vendor(retrieve=[ok([passage(" ")])], chat=[GOOD])
-    assert await asked(target(vendor)) == ("", Sources(()))
-    assert "chat" not in vendor.asked
+    service = ScriptedService(retrieve=[ok([passage(" ")])], chat=[GOOD])
+    assert await ask(target(service)) == ("", Sources(()))
+    assert "chat" not in service.counts
 
 
 async def test_at_most_ten_passages_and_12000_characters_are_sent() -> None:
-    many = Vendor(retrieve=[ok([passage(f"p{n}", str(n % 3), 1 - n / 100) for n in range(15)])], chat=[GOOD])
-    _, sources = await asked(target(many))
+    many = ScriptedService(
+        retrieve=[ok([passage(f"p{n}", str(n % 3), 1 - n / 100) for n in range(15)])], chat=[GOOD]
+    )
+    _, sources = await ask(target(many))
     assert sources is not None
     assert sum(len(hit.passages) for hit in sources.hits or ()) == MOST_PASSAGES == 10
-    long = Vendor(retrieve=[ok([passage("§" * 5000, str(n)) for n in range(4)])], chat=[GOOD])
-    _, sources = await asked(target(long))
+    long = ScriptedService(retrieve=[ok([passage("§" * 5000, str(n)) for n in range(4)])], chat=[GOOD])
+    _, sources = await ask(target(long))
     assert sources is not None
     assert [len(hit.passages[0].text) for hit in sources.hits or ()] == [5000, 5000, 2000]
     assert long.body("chat")["messages"][-1]["content"].count("§") == MOST_CHARACTERS == 12_000
 
 
-@pytest.mark.parametrize(("said", "kept"), [(0, 0), (2, 2), (7, 7), (20, 7)])
-async def test_history_is_sent_and_its_oldest_part_dropped(said: int, kept: int) -> None:
-    vendor = Vendor(retrieve=[FOUND], chat=[GOOD])
-    await asked(target(vendor), "now", turns=turns(said))
-    _, *spoken = vendor.body("chat")["messages"]
-    assert len(spoken) == 2 * kept + 1 <= 15
-    assert [one["role"] for one in spoken] == ["user", "assistant"] * kept + ["user"]
+@pytest.mark.parametrize(("turn_count", "kept_count"), [(0, 0), (2, 2), (7, 7), (20, 7)])
+async def test_history_is_sent_and_its_oldest_part_dropped(turn_count: int, kept_count: int) -> None:
+    service = ScriptedService(retrieve=[FOUND], chat=[GOOD])
+    await ask(target(service), "now", turns=turns(turn_count))
+    _, *spoken = service.body("chat")["messages"]
+    assert len(spoken) == 2 * kept_count + 1 <= 15
+    assert [one["role"] for one in spoken] == ["user", "assistant"] * kept_count + ["user"]
     assert [one["content"] for one in spoken[:-1]] == [
-        text for n in range(said - kept, said) for text in (f"q{n}", f"a{n}")
+        text for n in range(turn_count - kept_count, turn_count) for text in (f"q{n}", f"a{n}")
     ]
-    assert vendor.body("retrieve")["query"] == ("now" if not said else f"now\nq{said - 1}")
+    assert service.body("retrieve")["query"] == ("now" if not turn_count else f"now\nq{turn_count - 1}")
 
 
-@pytest.mark.parametrize("said", [2, 20])
-async def test_application_gets_the_history_and_the_documents(said: int) -> None:
-    vendor = Vendor(invoke=[ok({"content": "yes", "requestId": "r"})], slice_info=[404])
-    await asked(target(vendor), "now", APP, turns=turns(said), among=["12"], streamed=False)
-    body = vendor.body("invoke")
+@pytest.mark.parametrize("turn_count", [2, 20])
+async def test_application_gets_the_history_and_the_documents(turn_count: int) -> None:
+    service = ScriptedService(invoke=[ok({"content": "yes", "requestId": "r"})], slice_info=[404])
+    await ask(target(service), "now", APP, turns=turns(turn_count), among=["12"], streamed=False)
+    body = service.body("invoke")
     assert body["document_ids"] == [12]
-    assert len(body["prompt"]) == 2 * min(said, 7) + 1
+    assert len(body["prompt"]) == 2 * min(turn_count, 7) + 1
     assert body["prompt"][-3:] == [
-        {"role": "user", "content": f"q{said - 1}"},
-        {"role": "assistant", "content": f"a{said - 1}"},
+        {"role": "user", "content": f"q{turn_count - 1}"},
+        {"role": "assistant", "content": f"a{turn_count - 1}"},
         {"role": "user", "content": "now"},
     ]
-    await asked(target(vendor), "now", APP, streamed=False)
-    assert "document_ids" not in vendor.body("invoke")
+    await ask(target(service), "now", APP, streamed=False)
+    assert "document_ids" not in service.body("invoke")
 
 
 async def test_reasoning_is_not_part_of_the_answer() -> None:
     thought = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","reasoning_content":"hm"}}]}\n\n'
-    text, _ = await asked(target(Vendor(retrieve=[FOUND], chat=[(200, thought + GOOD[1])])))
+    text, _ = await ask(target(ScriptedService(retrieve=[FOUND], chat=[(200, thought + GOOD[1])])))
     assert text == "At nine."
 
 
@@ -161,7 +165,7 @@ async def test_reasoning_is_not_part_of_the_answer() -> None:
 async def test_unfinished_answer_is_interrupted(end: bytes, words: str, streamed: bool) -> None:
     reason = json.loads(end[6:])["choices"][0].get("finish_reason", "") if b"finish" in end else ""
     reply = (200, event("At ") + end) if streamed else completion("At ", reason)
-    answers, heard = account_of(target(Vendor(retrieve=[FOUND], chat=[reply]))).answers, ""
+    answers, heard = account_of(target(ScriptedService(retrieve=[FOUND], chat=[reply]))).answers, ""
     with pytest.raises(Unavailable) as caught:
         async for piece in answers.answer(Question("when", FLASH, streamed=streamed)):
             assert isinstance(piece, str)
@@ -185,39 +189,39 @@ GATEWAY: list[tuple[Any, type[TargetError], str]] = [
 async def test_errors_are_classified_like_elsewhere(
     reply: Any, kind: type[TargetError], halt: str, streamed: bool
 ) -> None:
-    vendor = Vendor(retrieve=[FOUND], chat=[reply])
+    service = ScriptedService(retrieve=[FOUND], chat=[reply])
     with pytest.raises(kind) as caught:
-        await asked(target(vendor), streamed=streamed)
+        await ask(target(service), streamed=streamed)
     assert getattr(caught.value, "halt", "") == halt
-    assert vendor.asked["chat"] == 1, "a question costs money"
+    assert service.counts["chat"] == 1, "a question costs money"
 
 
 async def test_stream_error_is_classified_like_elsewhere_and_quotes_no_key() -> None:
     error = f'data: {{"error": {{"code": "1301", "message": "unsafe, {KEY}"}}}}\n\n'.encode()
     with pytest.raises(Rejected) as caught:
-        await asked(target(Vendor(retrieve=[FOUND], chat=[(200, event("At ") + error)])))
+        await ask(target(ScriptedService(retrieve=[FOUND], chat=[(200, event("At ") + error)])))
     assert "unsafe" in caught.value.reason
     assert KEY not in caught.value.reason
 
 
 async def test_applications_that_cannot_be_queried_are_missing() -> None:
-    vendor = Vendor(**{"sse-invoke": [404], "invoke": [404], "applications": [ok({"list": []})]})
+    service = ScriptedService(**{"sse-invoke": [404], "invoke": [404], "applications": [ok({"list": []})]})
     clock = Clock()
-    one = target(vendor, clock)
+    one = target(service, clock)
     for _ in range(2):
         with pytest.raises(NotOffered):
-            await asked(one, by=APP)
+            await ask(one, by=APP)
         clock.now += 60.0
     with pytest.raises(NotOffered):
         await account_of(one).answers.applications.list_all()
-    assert "applications" not in vendor.asked
+    assert "applications" not in service.counts
 
 
 async def test_only_a_streamed_answer_is_requested_as_a_stream() -> None:
     whole = ok({"requestId": "r", "content": "At nine."})
-    vendor = Vendor(**{"sse-invoke": [404], "invoke": [whole], "slice_info": [404]})
-    assert (await asked(target(vendor), by=APP))[0] == "At nine."
-    assert vendor.body("sse-invoke")["incremental"] is True
-    assert "incremental" not in vendor.body("invoke")
-    assert (await asked(target(vendor), by=APP, streamed=False))[0] == "At nine."
-    assert "incremental" not in vendor.body("invoke")
+    service = ScriptedService(**{"sse-invoke": [404], "invoke": [whole], "slice_info": [404]})
+    assert (await ask(target(service), by=APP))[0] == "At nine."
+    assert service.body("sse-invoke")["incremental"] is True
+    assert "incremental" not in service.body("invoke")
+    assert (await ask(target(service), by=APP, streamed=False))[0] == "At nine."
+    assert "incremental" not in service.body("invoke")

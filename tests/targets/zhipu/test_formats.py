@@ -15,7 +15,7 @@ from kbsync.targets.zhipu.config import (
     upload_fields,
 )
 from kbsync.targets.zhipu.shapes import document_of
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, target
+from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, ok, row, target
 
 CUSTOM = {"knowledge_type": 5, "custom_separator": ["\n\n", "。"], "sentence_size": 500}
 
@@ -116,9 +116,9 @@ def test_recipe_of_a_listed_document_equals_the_sent_one(separators: Any, size: 
     assert document.recipe == slicing_of("a.md", CUSTOM).recipe
 
 
-def test_limits_come_from_the_vendor_and_the_config() -> None:
+def test_limits_come_from_the_service_and_the_config() -> None:
     limits = target(
-        Vendor(), max_bytes=5, concurrency=3, reembed_tries=1, poll_first=0.2, give_up=60.0
+        ScriptedService(), max_bytes=5, concurrency=3, reembed_tries=1, poll_first=0.2, give_up=60.0
     ).limits
     files = {"txt", "doc", "pdf", "docx", "ppt", "pptx", "md", "xls", "xlsx", "csv"}
     assert limits.extensions - limits.links == files
@@ -126,7 +126,7 @@ def test_limits_come_from_the_vendor_and_the_config() -> None:
     assert (limits.batch, limits.marks, limits.list_lag, limits.embedded) == (1, False, 1.0, False)
     assert (limits.max_bytes, limits.concurrency, limits.reembed_tries, limits.give_up) == (5, 3, 1, 60.0)
     assert limits.reembed_grace == 2.0
-    assert target(Vendor()).limits.reembed_grace == 10.0
+    assert target(ScriptedService()).limits.reembed_grace == 10.0
 
 
 @pytest.mark.parametrize(

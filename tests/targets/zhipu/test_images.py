@@ -11,7 +11,7 @@ import pytest
 from kbsync.accounts.zhipu_answers import sources_of
 from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.targets.zhipu import target as module
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, by_id, failed, ok, target
+from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, by_id, failed, ok, target
 
 FIRST, SECOND = "【示意图序号_1829473032620613632_103】", "【示意图序号_1829473032620613632_104】"
 OTHER_ID = "2108605032223117313"
@@ -27,8 +27,8 @@ def pictures(**named: str) -> dict[str, Any]:
     return ok({"images": [{"text": text, "cos_url": url} for text, url in result.items() if url]})
 
 
-async def shown(vendor: Vendor, *hits: Hit) -> list[list[tuple[Image, ...]]]:
-    one = target(vendor)
+async def images_of(service: ScriptedService, *hits: Hit) -> list[list[tuple[Image, ...]]]:
+    one = target(service)
     illustrated = await one.illustrated(hits)
     assert [each.remote_id for each in illustrated] == [each.remote_id for each in hits]
     assert [[p.text for p in each.passages] for each in illustrated] == [
@@ -38,15 +38,15 @@ async def shown(vendor: Vendor, *hits: Hit) -> list[list[tuple[Image, ...]]]:
 
 
 async def test_passage_has_its_referenced_images_in_order() -> None:
-    vendor = Vendor(images=[pictures(first=URL, second=f"{URL}2")])
-    illustrated_hits = await shown(
-        vendor, hit(f"see {SECOND} and {FIRST}, {FIRST}", "no picture here", FIRST)
+    service = ScriptedService(images=[pictures(first=URL, second=f"{URL}2")])
+    illustrated_hits = await images_of(
+        service, hit(f"see {SECOND} and {FIRST}, {FIRST}", "no picture here", FIRST)
     )
     assert illustrated_hits == [[(Image(SECOND, f"{URL}2"), Image(FIRST, URL)), (), (Image(FIRST, URL),)]]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
         404,
         503,
@@ -58,10 +58,10 @@ async def test_passage_has_its_referenced_images_in_order() -> None:
     ],
     ids=str,
 )
-async def test_image_failure_affects_only_its_document(answer: Any) -> None:
-    replies = {FIRST_ID: pictures(first=URL), OTHER_ID: answer}
-    illustrated_hits = await shown(
-        Vendor(images=[by_id(replies)]), hit(FIRST), hit(FIRST, remote_id=OTHER_ID)
+async def test_image_failure_affects_only_its_document(reply: Any) -> None:
+    replies = {FIRST_ID: pictures(first=URL), OTHER_ID: reply}
+    illustrated_hits = await images_of(
+        ScriptedService(images=[by_id(replies)]), hit(FIRST), hit(FIRST, remote_id=OTHER_ID)
     )
     assert illustrated_hits == [[(Image(FIRST, URL),)], [()]]
 
@@ -71,20 +71,20 @@ async def test_late_images_are_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PICTURES_WITHIN", 0.0)
     never = asyncio.Event()
 
-    class Silent(Vendor):
+    class Silent(ScriptedService):
         async def __call__(self, request: httpx.Request) -> httpx.Response:
             if OTHER_ID in request.url.path:
                 await never.wait()
             return await super().__call__(request)
 
     silent = hit(FIRST, remote_id=OTHER_ID)
-    assert await shown(Silent(images=[pictures(first=URL)]), silent, silent) == [[()], [()]]
+    assert await images_of(Silent(images=[pictures(first=URL)]), silent, silent) == [[()], [()]]
 
 
 async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
     under_way, most, gate = 0, 0, asyncio.Event()
 
-    class Counting(Vendor):
+    class Counting(ScriptedService):
         async def __call__(self, request: httpx.Request) -> httpx.Response:
             nonlocal under_way, most
             under_way += 1
@@ -95,10 +95,10 @@ async def test_image_requests_are_limited_in_number_and_concurrent() -> None:
             under_way -= 1
             return await super().__call__(request)
 
-    vendor = Counting(images=[pictures(first=URL)])
+    service = Counting(images=[pictures(first=URL)])
     many = [hit(FIRST, remote_id=str(int(FIRST_ID) + number)) for number in range(30)]
-    illustrated_hits = await target(vendor, concurrency=2).illustrated(many)
-    assert vendor.asked["images"] == module.MOST_DOCUMENTS
+    illustrated_hits = await target(service, concurrency=2).illustrated(many)
+    assert service.counts["images"] == module.MOST_DOCUMENTS
     assert most == 2
     assert sum(bool(each.passages[0].images) for each in illustrated_hits) == module.MOST_DOCUMENTS
 

@@ -40,7 +40,7 @@ class SignedCalls:
     def __init__(self) -> None:
         self.app: Any = application(KEY)
         self.server = Server(self.app)
-        self.way = KeyRecorder()
+        self.recorder = KeyRecorder()
 
     def open(self, key: str = KEY, auth: str = "jwt") -> ZhipuTarget:
         settings = {
@@ -54,7 +54,7 @@ class SignedCalls:
             around(),
             wall=self.app.clock.now,
             sleep=self.sleep,
-            transport=self.way,
+            transport=self.recorder,
         )
 
     async def sleep(self, seconds: float) -> None:
@@ -65,11 +65,11 @@ class SignedCalls:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[SignedCalls]:
+async def calls() -> AsyncIterator[SignedCalls]:
     scene = SignedCalls()
     await scene.server.start()
     yield scene
-    await scene.way.aclose()
+    await scene.recorder.aclose()
     await scene.server.stop()
     assert scene.app.violations == []
 
@@ -79,15 +79,15 @@ def claims(token: str) -> dict[str, Any]:
     return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
 
 
-async def test_secret_is_never_sent_and_tokens_are_renewed_before_expiry(scene: SignedCalls) -> None:
-    target = scene.open()
+async def test_secret_is_never_sent_and_tokens_are_renewed_before_expiry(calls: SignedCalls) -> None:
+    target = calls.open()
     for _ in range(20):
         await target.base()
-        scene.server.advance(40)
-    assert len(scene.way.keys) == 20  # none was refused and sent again
-    assert 4 <= len(set(scene.way.keys)) <= 5
-    assert not any("secret-for-tests" in key for key in scene.way.keys)
-    claims_before = claims(scene.way.keys[0])
+        calls.server.advance(40)
+    assert len(calls.recorder.keys) == 20  # none was refused and sent again
+    assert 4 <= len(set(calls.recorder.keys)) <= 5
+    assert not any("secret-for-tests" in key for key in calls.recorder.keys)
+    claims_before = claims(calls.recorder.keys[0])
     assert claims_before["api_key"] == "id"
     assert claims_before["exp"] - claims_before["timestamp"] == 210_000
 
@@ -101,17 +101,17 @@ def test_token_is_signed_as_the_standard_requires() -> None:
     )
 
 
-async def test_token_reported_expired_is_renewed_once(scene: SignedCalls) -> None:
-    target = scene.open()
-    scene.refuse(1003)
+async def test_token_reported_expired_is_renewed_once(calls: SignedCalls) -> None:
+    target = calls.open()
+    calls.refuse(1003)
     await target.base()
-    assert len(set(scene.way.keys)) == 2
-    scene.server.advance(1)
-    scene.refuse(1003, times=0)
+    assert len(set(calls.recorder.keys)) == 2
+    calls.server.advance(1)
+    calls.refuse(1003, times=0)
     with pytest.raises(Halted, match="expired") as caught:
         await target.base()
     assert caught.value.halt == "credentials"
-    assert len(scene.way.keys) == 4
+    assert len(calls.recorder.keys) == 4
 
 
 @pytest.mark.parametrize(
@@ -122,19 +122,19 @@ async def test_token_reported_expired_is_renewed_once(scene: SignedCalls) -> Non
         (-3_600, "the clock of this machine is 60 min ahead of the service's"),
     ],
 )
-async def test_clock_difference_is_reported(scene: SignedCalls, skew: float, sentence: str) -> None:
+async def test_clock_difference_is_reported(calls: SignedCalls, skew: float, sentence: str) -> None:
     """The refusal has no `timestamp`; its `Date` shows the time."""
-    scene.app.set_behaviour({"clock_skew": skew})
+    calls.app.set_behaviour({"clock_skew": skew})
     with pytest.raises(Halted) as caught:
-        await scene.open().base()
+        await calls.open().base()
     assert sentence in caught.value.reason
-    await scene.open(auth="key").base()
+    await calls.open(auth="key").base()
 
 
-async def test_small_clock_difference_is_harmless(scene: SignedCalls) -> None:
-    target = scene.open()
+async def test_small_clock_difference_is_harmless(calls: SignedCalls) -> None:
+    target = calls.open()
     for skew in (25, -250):
-        scene.app.set_behaviour({"clock_skew": skew})
+        calls.app.set_behaviour({"clock_skew": skew})
         for _ in range(9):
             await target.base()
-            scene.server.advance(30)
+            calls.server.advance(30)

@@ -12,9 +12,9 @@ from kbsync.accounts.zhipu import DEFAULT_RECALL
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected
 from tests.targets.blocks import around
-from tests.targets.zhipu.vendor import (
+from tests.targets.zhipu.scripted import (
     FIRST_ID,
-    Vendor,
+    ScriptedService,
     document,
     failed,
     ok,
@@ -41,7 +41,7 @@ def rows(*bases: str) -> list[dict[str, Any]]:
     return [{"knowledge_id": base, "index_type_id": "0"} for base in bases]
 
 
-def vendor(**fields: Any) -> Vendor:
+def service(**fields: Any) -> ScriptedService:
     shown = {
         "id": FIRST_ID,
         "name": "desk",
@@ -49,27 +49,27 @@ def vendor(**fields: Any) -> Vendor:
         "knowledge_ids": [int(OLD)],
         **fields,
     }
-    return Vendor(application=[ok(shown)], edit_application=[ok()])
+    return ScriptedService(application=[ok(shown)], edit_application=[ok()])
 
 
-async def changed(vendor: Vendor, **wish: Any) -> Any:
-    await account_of(target(vendor)).answers.applications.update(FIRST_ID, ApplicationRequest(**wish))
-    return vendor.body("edit_application")
+async def changed(service: ScriptedService, **changes: Any) -> Any:
+    await account_of(target(service)).answers.applications.update(FIRST_ID, ApplicationRequest(**changes))
+    return service.body("edit_application")
 
 
 async def test_creating_bases_keeps_recall_and_ranking_as_set_by_a_person() -> None:
-    body = await changed(vendor(knowledge_info={**TUNED, "knowledge_ids": [OLD]}), bases=(NEW,))
+    body = await changed(service(knowledge_info={**TUNED, "knowledge_ids": [OLD]}), bases=(NEW,))
     assert body == {"knowledge_ids": [int(NEW)], "knowledge_info": {**TUNED, "knowledge_ids": [NEW]}}
 
 
 @pytest.mark.parametrize("key", ["rerank_index_type_list", "recall_index_type_list"])
 async def test_settings_of_a_base_are_deleted_with_it(key: str) -> None:
-    known = vendor(knowledge_info={**TUNED, key: rows(OLD, NEW)})
+    known = service(knowledge_info={**TUNED, key: rows(OLD, NEW)})
     assert (await changed(known, bases=(NEW,)))["knowledge_info"][key] == rows(NEW)
 
 
 @pytest.mark.parametrize(
-    ("fields", "kept"),
+    ("fields", "kept_settings"),
     [
         ({}, {}),
         ({"slice_count": 5}, {"slice_count": 5}),
@@ -78,32 +78,32 @@ async def test_settings_of_a_base_are_deleted_with_it(key: str) -> None:
         ({"knowledge_info": {"recall_method": "keyword", "slice_count": None}}, {"recall_method": "keyword"}),
     ],
 )
-async def test_settings_the_vendor_does_not_show_get_their_defaults(
-    fields: Any, kept: dict[str, Any]
+async def test_settings_the_service_does_not_show_get_their_defaults(
+    fields: Any, kept_settings: dict[str, Any]
 ) -> None:
-    body = await changed(vendor(**fields), bases=(NEW,))
-    assert body["knowledge_info"] == {**DEFAULT_RECALL, **kept, "knowledge_ids": [NEW]}
+    body = await changed(service(**fields), bases=(NEW,))
+    assert body["knowledge_info"] == {**DEFAULT_RECALL, **kept_settings, "knowledge_ids": [NEW]}
 
 
 async def test_changing_one_recall_setting_sends_all_of_them_and_the_bases() -> None:
-    known = vendor(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    known = service(knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
     body = await changed(known, settings={"slice_count": "3", "rerank_status": "false"})
     recall = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3, "rerank_status": 0}
     assert body == {"knowledge_ids": [int(OLD)], "knowledge_info": {**recall, "knowledge_ids": [OLD]}}
 
 
 async def test_hidden_bases_are_not_removed() -> None:
-    known = vendor(knowledge_ids=None, knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
+    known = service(knowledge_ids=None, knowledge_info={**TUNED, "rerank_index_type_list": rows(OLD)})
     body = await changed(known, settings={"slice_count": "3"})
     kept = {**TUNED, "rerank_index_type_list": rows(OLD), "slice_count": 3}
     assert body == {"knowledge_info": kept}
 
 
 async def test_missing_application_is_not_changed() -> None:
-    known = Vendor(application=[ok(None)], edit_application=[ok()])
+    known = ScriptedService(application=[ok(None)], edit_application=[ok()])
     with pytest.raises(Rejected, match="there is no application"):
         await changed(known, bases=(NEW,))
-    assert known.asked["edit_application"] == 0
+    assert known.counts["edit_application"] == 0
 
 
 URL = "https://events.example.org/kb"
@@ -114,7 +114,7 @@ SECRET = "s3cr3t-of-the-header"
 
 
 @pytest.mark.parametrize(
-    ("data", "known"),
+    ("data", "expected"),
     [
         (
             {"url": URL, "callback_header": {"X-Token": SECRET}, "be_in_use": 1},
@@ -130,24 +130,24 @@ SECRET = "s3cr3t-of-the-header"
         ([], None),
     ],
 )
-async def test_callback_settings_are_parsed_in_every_form(data: Any, known: Callback | None) -> None:
-    callback = await account_of(target(Vendor(callback=[ok(data)]))).callbacks.get()
-    assert callback == known
+async def test_callback_settings_are_parsed_in_every_form(data: Any, expected: Callback | None) -> None:
+    callback = await account_of(target(ScriptedService(callback=[ok(data)]))).callbacks.get()
+    assert callback == expected
     assert SECRET not in repr(callback)
 
 
 async def test_missing_callback_is_recognised_by_its_message() -> None:
     gone = failed(400, "回调地址不存在")
-    callbacks = account_of(target(Vendor(callback=[gone], delete_callback=[gone]))).callbacks
+    callbacks = account_of(target(ScriptedService(callback=[gone], delete_callback=[gone]))).callbacks
     assert await callbacks.get() is None
     await callbacks.remove()
 
 
 @pytest.mark.parametrize("echo", [SECRET, f"{'x' * 80} {SECRET}", SECRET * 20])
 async def test_no_error_repeats_a_header(echo: str) -> None:
-    vendor = Vendor(set_callback=[failed(1214, f"callback_header {echo}")])
+    service = ScriptedService(set_callback=[failed(1214, f"callback_header {echo}")])
     with pytest.raises(Rejected) as caught:
-        await account_of(target(vendor)).callbacks.set_url(URL, {"X-Token": SECRET})
+        await account_of(target(service)).callbacks.set_url(URL, {"X-Token": SECRET})
     assert SECRET[:4] not in caught.value.reason + str(caught.value)
     assert "1214" in str(caught.value)
 
@@ -159,31 +159,33 @@ PATH_SECRET = "5ec4e7" * 6
 OUR_URL = f"https://kb.example/callback/{PATH_SECRET}"
 
 
-def field(vendor: Vendor, name: str) -> bool:
-    return f'name="{name}"'.encode() in vendor.requests[-1].content
+def field(service: ScriptedService, name: str) -> bool:
+    return f'name="{name}"'.encode() in service.requests[-1].content
 
 
 async def test_gateway_in_front_of_the_listener_gets_its_header() -> None:
     header = {"Authorization": "Bearer of-the-gateway"}
     told = {"callback_url": OUR_URL, "callback_header": header}
-    vendor = Vendor(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
-    one = target(vendor, callback_url=OUR_URL, callback_authorization=header["Authorization"])
+    service = ScriptedService(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
+    one = target(service, callback_url=OUR_URL, callback_authorization=header["Authorization"])
     await one.put([document()])
-    assert field(vendor, "callback_url")
-    assert field(vendor, "callback_header")
-    assert json.dumps(header).encode() in vendor.requests[-1].content
+    assert field(service, "callback_url")
+    assert field(service, "callback_header")
+    assert json.dumps(header).encode() in service.requests[-1].content
     await one.reembed(FIRST_ID)
-    assert vendor.body("reembed") == told
+    assert service.body("reembed") == told
     await one.reslice(FIRST_ID, "a.md", {})
-    assert vendor.body("reslice") == {"knowledge_type": 1, **told}
+    assert service.body("reslice") == {"knowledge_type": 1, **told}
     assert header["Authorization"] not in repr(settings(callback_authorization=header["Authorization"]))
 
 
 async def test_secret_is_in_no_message_and_no_repr() -> None:
     assert PATH_SECRET not in repr(around(callback_url=OUR_URL))
-    vendor = Vendor(upload=[failed(1214, f"callback_url {OUR_URL} is not reachable, {PATH_SECRET}")])
+    service = ScriptedService(
+        upload=[failed(1214, f"callback_url {OUR_URL} is not reachable, {PATH_SECRET}")]
+    )
     sent: Outgoing = document()
-    [outcome] = await target(vendor, callback_url=OUR_URL).put([sent])
+    [outcome] = await target(service, callback_url=OUR_URL).put([sent])
     assert isinstance(outcome, Rejected)
     assert PATH_SECRET not in outcome.reason + str(outcome)
 
@@ -199,8 +201,8 @@ async def test_secret_is_in_no_message_and_no_repr() -> None:
     ],
 )
 async def test_no_part_of_the_gateway_header_is_repeated(header: str, echo: str) -> None:
-    vendor = Vendor(upload=[failed(1214, f"Bearer of {echo} is refused: {header}")])
-    [outcome] = await target(vendor, callback_url=OUR_URL, callback_authorization=header).put([document()])
+    service = ScriptedService(upload=[failed(1214, f"Bearer of {echo} is refused: {header}")])
+    [outcome] = await target(service, callback_url=OUR_URL, callback_authorization=header).put([document()])
     assert isinstance(outcome, Rejected)
     assert "of-the-gateway" not in outcome.reason + str(outcome)
     assert "Bearer of" in outcome.reason

@@ -13,7 +13,7 @@ from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
 from kbsync.targets.zhipu.upload import find_on_pages
 from tests.clocks import NOW
-from tests.targets.zhipu.vendor import Vendor, failed, ok, row, snowflake, target
+from tests.targets.zhipu.scripted import ScriptedService, failed, ok, row, snowflake, target
 
 READY = DocStatus(DocState.READY)
 
@@ -24,7 +24,7 @@ def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:
 
 
 class PagedList:
-    """A list with pages; `lie` changes the response to the n-th request (from 1)."""
+    """A list with pages; `falsify` changes the response to the n-th request (from 1)."""
 
     def __init__(
         self,
@@ -33,32 +33,32 @@ class PagedList:
         cap: int = 100,
         beyond_repeats: bool = False,
         offset_by_asked: bool = False,
-        lie: Callable[[int, ZhipuPage], ZhipuPage] = lambda _, page: page,
+        falsify: Callable[[int, ZhipuPage], ZhipuPage] = lambda _, page: page,
     ) -> None:
         self.documents = list(documents)
-        self.cap, self.beyond_repeats, self.offset_by_asked, self.lie = (
+        self.cap, self.beyond_repeats, self.offset_by_asked, self.falsify = (
             cap,
             beyond_repeats,
             offset_by_asked,
-            lie,
+            falsify,
         )
-        self.asked: list[tuple[int, int]] = []
+        self.requests: list[tuple[int, int]] = []
 
     async def __call__(self, number: int, size: int) -> ZhipuPage:
-        self.asked.append((number, size))
+        self.requests.append((number, size))
         real = min(size, self.cap)
         step = size if self.offset_by_asked else real
         last = max(1, -(-len(self.documents) // step))
         at = (min(number, last) if self.beyond_repeats else number) - 1
         shown = tuple(self.documents[at * step : at * step + real])
-        return self.lie(len(self.asked), ListPage(shown, len(self.documents)))
+        return self.falsify(len(self.requests), ListPage(shown, len(self.documents)))
 
     async def swept(self) -> list[str]:
         return [one.id async for one in ListSweep(self).rows()]
 
 
 def with_total(total: Callable[[int, int], int | None]) -> Callable[[int, ZhipuPage], ZhipuPage]:
-    """Return a `lie` that sets `total` from (request, true total)."""
+    """Return a `falsify` that sets `total` from (request, true total)."""
     return lambda n, page: ListPage(page.rows, total(n, page.total or 0), page.is_null)
 
 
@@ -88,10 +88,10 @@ async def test_every_document_is_listed_once(
 )
 @pytest.mark.parametrize("cap", [10, 100])
 async def test_wrong_count_hides_no_document(total: Callable[[int, int], int | None], cap: int) -> None:
-    shelf = PagedList(rows(230), cap=cap, lie=with_total(total))
+    shelf = PagedList(rows(230), cap=cap, falsify=with_total(total))
     ids = await shelf.swept()
     assert len(ids) == len(set(ids)) == 230
-    sweeps = sum(number == 1 for number, _ in shelf.asked)
+    sweeps = sum(number == 1 for number, _ in shelf.requests)
     assert sweeps <= 3
 
 
@@ -100,25 +100,25 @@ async def test_shifted_page_is_read_again() -> None:
     shelf = PagedList(rows(250))
     slipped = shelf.documents[100].id
 
-    def lie(number: int, page: ZhipuPage) -> ZhipuPage:
+    def delete_first(number: int, page: ZhipuPage) -> ZhipuPage:
         if number == 1:
             del shelf.documents[0]
         return page
 
-    shelf.lie = lie
+    shelf.falsify = delete_first
     assert slipped in await shelf.swept()
 
 
 async def test_null_page_in_the_middle_is_repaired_by_another_sweep() -> None:
-    shelf = PagedList(rows(250), lie=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
+    shelf = PagedList(rows(250), falsify=lambda n, page: ListPage((), page.total, True) if n == 2 else page)
     assert len(await shelf.swept()) == 250
 
 
 # ---- the target's list
 
 
-async def listed(vendor: Vendor) -> list[Listed]:
-    return [one async for one in target(vendor).list()]
+async def listed(service: ScriptedService) -> list[Listed]:
+    return [one async for one in target(service).list()]
 
 
 def base(documents: Any) -> Any:
@@ -131,46 +131,46 @@ async def test_document_times_are_converted_to_our_clock_unless_far_off(
 ) -> None:
     remote_id = snowflake(NOW + skew - 60)
     answer = ok({"total": 2, "list": [row(remote_id), row("a-uuid")]}, timestamp=int((NOW + skew) * 1000))
-    result = await listed(Vendor(list=[answer]))
+    result = await listed(ScriptedService(list=[answer]))
     assert [one.created for one in result] == [created, None]
 
 
 @pytest.mark.parametrize("data", [{"total": 5, "list": []}, {"total": 0, "list": None}, {"list": []}, None])
 async def test_empty_list_of_a_base_with_documents_is_not_believed(data: Any) -> None:
     with pytest.raises(Unavailable, match="shows 0 of 5"):
-        await listed(Vendor(list=[ok(data)], base=[base(5)]))
+        await listed(ScriptedService(list=[ok(data)], base=[base(5)]))
 
 
 async def test_list_far_shorter_than_two_counts_is_not_believed() -> None:
     short = ok({"total": 10, "list": [row(str(n)) for n in range(7)]})
     end = ok({"total": 10, "list": []})
     with pytest.raises(Unavailable, match="shows 7 of 10"):
-        await listed(Vendor(list=[short, end] * 4, base=[base(10)]))
-    assert len(await listed(Vendor(list=[short, end] * 4, base=[base(8)]))) == 7
-    assert len(await listed(Vendor(list=[short, end] * 4, base=[base(None)]))) == 7
+        await listed(ScriptedService(list=[short, end] * 4, base=[base(10)]))
+    assert len(await listed(ScriptedService(list=[short, end] * 4, base=[base(8)]))) == 7
+    assert len(await listed(ScriptedService(list=[short, end] * 4, base=[base(None)]))) == 7
 
 
 async def test_list_without_a_count_is_compared_with_the_base_count() -> None:
     uncounted = [ok({"list": [row(str(n)) for n in range(7)]}), ok({"list": []})]
     with pytest.raises(Unavailable, match="shows 7 of 10"):
-        await listed(Vendor(list=[*uncounted], base=[base(10)]))
-    assert len(await listed(Vendor(list=[*uncounted], base=[base(7)]))) == 7
+        await listed(ScriptedService(list=[*uncounted], base=[base(10)]))
+    assert len(await listed(ScriptedService(list=[*uncounted], base=[base(7)]))) == 7
 
 
-@pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), failed(400, "参数错误")])
-async def test_refused_list_is_never_an_empty_one(answer: Any) -> None:
+@pytest.mark.parametrize("reply", [404, failed(400, "知识库不存在"), failed(400, "参数错误")])
+async def test_refused_list_is_never_an_empty_one(reply: Any) -> None:
     with pytest.raises(Halted) as caught:
-        await listed(Vendor(list=[answer], base=[404]))
+        await listed(ScriptedService(list=[reply], base=[404]))
     assert caught.value.halt == "knowledge-base-missing"
     with pytest.raises(Unavailable, match="can't read the list"):
-        await listed(Vendor(list=[answer]))
+        await listed(ScriptedService(list=[reply]))
 
 
 # ---- statuses
 
 
-def shown_ids(found: list[ZhipuDocument]) -> set[str]:
-    return {one.id for one in found}
+def shown_ids(documents: list[ZhipuDocument]) -> set[str]:
+    return {one.id for one in documents}
 
 
 async def test_newest_documents_are_found_on_the_first_pages() -> None:
@@ -179,7 +179,7 @@ async def test_newest_documents_are_found_on_the_first_pages() -> None:
     wanted = shown_ids(documents[-150:])
     listing = await find_on_pages(shelf, wanted)
     assert listing.rows.keys() == wanted
-    assert shelf.asked == [(1, 100), (2, 100)]
+    assert shelf.requests == [(1, 100), (2, 100)]
 
 
 async def test_last_page_is_read_next_when_the_oldest_come_first() -> None:
@@ -188,7 +188,7 @@ async def test_last_page_is_read_next_when_the_oldest_come_first() -> None:
     wanted = shown_ids(documents[-60:])
     listing = await find_on_pages(shelf, wanted)
     assert listing.rows.keys() == wanted
-    assert shelf.asked == [(1, 100), (11, 100), (10, 100)]
+    assert shelf.requests == [(1, 100), (11, 100), (10, 100)]
 
 
 async def test_page_size_cap_is_considered_when_computing_the_last_page() -> None:
@@ -197,7 +197,7 @@ async def test_page_size_cap_is_considered_when_computing_the_last_page() -> Non
     wanted = shown_ids(documents[-60:])
     listing = await find_on_pages(shelf, wanted)
     assert listing.rows.keys() == wanted
-    assert shelf.asked == [(1, 100), (21, 50), (20, 50)]
+    assert shelf.requests == [(1, 100), (21, 50), (20, 50)]
 
 
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
@@ -213,30 +213,30 @@ async def test_few_old_documents_are_polled_instead_of_reading_pages() -> None:
     shelf = PagedList(documents[::-1])
     listing = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
     assert len(listing.rows) == 100
-    assert len(shelf.asked) == 1
+    assert len(shelf.requests) == 1
 
 
-@pytest.mark.parametrize("wanted", [3, 5, 30, 150])
+@pytest.mark.parametrize("count", [3, 5, 30, 150])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 @pytest.mark.parametrize("total", [0, 50, None, 100_000])
 async def test_pages_and_remaining_polls_never_cost_more_than_single_polls(
-    wanted: int, order: str, total: int | None
+    count: int, order: str, total: int | None
 ) -> None:
     documents = rows(700)
-    ids = shown_ids(documents[::5][:wanted])
+    ids = shown_ids(documents[::5][:count])
     shelf_order = {
         "newest": documents[::-1],
         "oldest": documents,
         "shuffled": documents[1::2] + documents[::2],
     }
-    shelf = PagedList(shelf_order[order], lie=with_total(lambda _, __: total))
+    shelf = PagedList(shelf_order[order], falsify=with_total(lambda _, __: total))
     listing = await find_on_pages(shelf, ids)
     assert listing.requests <= len(ids)
     assert listing.requests + len(ids) - len(listing.rows) <= len(ids) + 1 + len(ids) // 10
 
 
 async def test_list_that_repeats_itself_is_abandoned() -> None:
-    shelf = PagedList(rows(100)[::-1], lie=with_total(lambda _, __: None), beyond_repeats=True)
+    shelf = PagedList(rows(100)[::-1], falsify=with_total(lambda _, __: None), beyond_repeats=True)
     listing = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
     assert len(listing.rows) == 100
     assert listing.requests <= 2

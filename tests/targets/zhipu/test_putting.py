@@ -14,13 +14,13 @@ from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable,
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace
 from tests.clocks import Clock
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, document, failed, ok, row, stored, target
+from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, document, failed, ok, row, stored, target
 
 CAPACITY = {"used": {"length": 987_700_000}, "total": {"length": 1_000_000_000}}
 
 
-async def put(vendor: Vendor, **changes: Any) -> PutOutcome:
-    [outcome] = await target(vendor, **changes).put([document()])
+async def put(service: ScriptedService, **changes: Any) -> PutOutcome:
+    [outcome] = await target(service, **changes).put([document()])
     return outcome
 
 
@@ -37,7 +37,7 @@ def bad(reason: Any, name: str = "guide.md") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
+    ("reply", "outcome"),
     [
         (infos([good()], None), Accepted(FIRST_ID)),
         (ok({"successInfos": [good()]}), Accepted(FIRST_ID)),
@@ -47,12 +47,12 @@ def bad(reason: Any, name: str = "guide.md") -> dict[str, Any]:
         (infos([good()], [bad("不支持", "other.md")]), Accepted(FIRST_ID)),
     ],
 )
-async def test_single_success_counts_under_any_name(answer: Any, outcome: Accepted) -> None:
-    assert await put(Vendor(upload=[answer])) == outcome
+async def test_single_success_counts_under_any_name(reply: Any, outcome: Accepted) -> None:
+    assert await put(ScriptedService(upload=[reply])) == outcome
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
         infos([], []),
         ok(None),
@@ -67,14 +67,14 @@ async def test_single_success_counts_under_any_name(answer: Any, outcome: Accept
         httpx.ReadTimeout("slow"),
     ],
 )
-async def test_possibly_stored_upload_is_unsure(answer: Any) -> None:
-    vendor = Vendor(upload=[answer])
-    assert type(await put(vendor)) is Unsure
-    assert vendor.asked["upload"] == 1
+async def test_possibly_stored_upload_is_unsure(reply: Any) -> None:
+    service = ScriptedService(upload=[reply])
+    assert type(await put(service)) is Unsure
+    assert service.counts["upload"] == 1
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind", "said"),
+    ("reason", "kind", "words"),
     [
         ("不支持的文档类型", Rejected, "format"),
         ("文档内容为空", Rejected, "文档内容为空"),
@@ -90,73 +90,77 @@ async def test_possibly_stored_upload_is_unsure(answer: Any) -> None:
 )
 @pytest.mark.parametrize("name", ["guide.md", "mangled.md"])
 async def test_failed_file_is_classified_by_the_reason(
-    reason: Any, kind: type[TargetError], said: str, name: str
+    reason: Any, kind: type[TargetError], words: str, name: str
 ) -> None:
-    outcome = await put(Vendor(upload=[infos([], [bad(reason, name)])]))
+    outcome = await put(ScriptedService(upload=[infos([], [bad(reason, name)])]))
     assert type(outcome) is kind
     assert outcome.code == "failedInfos"
-    assert said in outcome.reason
+    assert words in outcome.reason
     assert reason is None or reason in outcome.reason
     if isinstance(outcome, Halted):
         assert outcome.halt == "quota"
 
 
-@pytest.mark.parametrize(("sent", "told"), [("quota 2026.md", "x.md"), ("x.md", "quota 2026.md")])
-async def test_reason_containing_the_name_is_classified_by_its_other_words(sent: str, told: str) -> None:
-    vendor = Vendor(upload=[infos([], [bad("quota 2026 cannot be read: quota 2026.md", told)])])
-    [outcome] = await target(vendor).put([document(sent)])
+@pytest.mark.parametrize(("name", "reported_name"), [("quota 2026.md", "x.md"), ("x.md", "quota 2026.md")])
+async def test_reason_containing_the_name_is_classified_by_its_other_words(
+    name: str, reported_name: str
+) -> None:
+    service = ScriptedService(
+        upload=[infos([], [bad("quota 2026 cannot be read: quota 2026.md", reported_name)])]
+    )
+    [outcome] = await target(service).put([document(name)])
     assert type(outcome) is Rejected
 
 
-@pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), (404, failed(404, "not found"))])
-async def test_not_found_on_upload_checks_the_base_first(answer: Any) -> None:
-    outcome = await put(Vendor(upload=[answer], base=[404]))
+@pytest.mark.parametrize("reply", [404, failed(400, "知识库不存在"), (404, failed(404, "not found"))])
+async def test_not_found_on_upload_checks_the_base_first(reply: Any) -> None:
+    outcome = await put(ScriptedService(upload=[reply], base=[404]))
     assert isinstance(outcome, Halted)
     assert outcome.halt == "knowledge-base-missing"
-    outcome = await put(Vendor(upload=[answer]))
+    outcome = await put(ScriptedService(upload=[reply]))
     assert type(outcome) is Rejected
     assert "although the knowledge base exists" in outcome.reason
-    assert isinstance(await put(Vendor(upload=[answer], base=[503])), Unavailable)
+    assert isinstance(await put(ScriptedService(upload=[reply], base=[503])), Unavailable)
 
 
 # ---- the account's capacity
 
 
 async def test_document_exceeding_the_capacity_is_not_sent() -> None:
-    vendor = Vendor(capacity=[ok(CAPACITY)])
-    [outcome] = await target(vendor).put([document(text=b"x" * 15_000_000)])
+    service = ScriptedService(capacity=[ok(CAPACITY)])
+    [outcome] = await target(service).put([document(text=b"x" * 15_000_000)])
     assert isinstance(outcome, Halted)
     assert outcome.halt == "quota"
     assert outcome.reason.startswith("the account has 12 MB left of 1.0 GB; guide.md needs 15 MB; ")
-    assert vendor.asked == {"capacity": 1}
+    assert service.counts == {"capacity": 1}
 
 
-@pytest.mark.parametrize(("left", "error"), [(1, Rejected), (0, Halted)])
+@pytest.mark.parametrize(("bytes_left", "error"), [(1, Rejected), (0, Halted)])
 @pytest.mark.parametrize("op", ["reembed", "reslice"])
-async def test_accepted_document_need_not_fit_again(op: str, left: int, error: type) -> None:
+async def test_accepted_document_need_not_fit_again(op: str, bytes_left: int, error: type) -> None:
     """The account already counts this document of 128 bytes."""
     refused = failed(99999, "知识库空间不足")
-    vendor = Vendor(capacity=room(1000 - left), detail=[ok(row())], **{op: [refused]})
-    subject = target(vendor)
+    service = ScriptedService(capacity=room(1000 - bytes_left), detail=[ok(row())], **{op: [refused]})
+    subject = target(service)
     with pytest.raises(error):
         await (subject.reembed(FIRST_ID) if op == "reembed" else subject.reslice(FIRST_ID, "a.md", {}))
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
         *(404, 405, (503, ""), (200, "<html>")),
         *(failed(500), failed(1220, "无权访问"), failed(1302), failed(1113)),
         *(ok(None), ok({"used": {}, "total": {}}), ok({"total": {"length": 0}})),
     ],
 )
-async def test_uploads_continue_when_capacity_is_unknown(answer: Any) -> None:
-    vendor = Vendor(capacity=[answer], upload=[stored()])
-    subject = target(vendor)
+async def test_uploads_continue_when_capacity_is_unknown(reply: Any) -> None:
+    service = ScriptedService(capacity=[reply], upload=[stored()])
+    subject = target(service)
     assert await subject.put([document()]) == [Accepted(FIRST_ID)]
-    requests_before = vendor.asked["capacity"]
+    requests_before = service.counts["capacity"]
     assert await subject.put([document()]) == [Accepted(FIRST_ID)]
-    assert vendor.asked["capacity"] == requests_before
+    assert service.counts["capacity"] == requests_before
 
 
 def room(*used: int) -> list[Any]:
@@ -164,7 +168,7 @@ def room(*used: int) -> list[Any]:
     return [ok({"used": {"length": one}, "total": {"length": 1000}}) for one in used]
 
 
-async def sent(subject: ZhipuTarget, size: int) -> type:
+async def outcome_type(subject: ZhipuTarget, size: int) -> type:
     [outcome] = await subject.put([document(text=b"x" * size)])
     return type(outcome)
 
@@ -183,19 +187,19 @@ NO = infos([], [bad("不支持")])
 async def test_possibly_stored_documents_count_and_low_capacity_is_checked(
     pause: float, used: list[int], answers: list[Any], sizes: list[int], outcomes: list[type]
 ) -> None:
-    clock, vendor = Clock(), Vendor(capacity=room(*used), upload=answers)
-    subject = target(vendor, clock)
+    clock, service = Clock(), ScriptedService(capacity=room(*used), upload=answers)
+    subject = target(service, clock)
     for size, outcome in zip(sizes, outcomes, strict=True):
-        assert await sent(subject, size) is outcome
+        assert await outcome_type(subject, size) is outcome
         clock.now += pause
-    assert vendor.asked["capacity"] == len(used)
+    assert service.counts["capacity"] == len(used)
 
 
 async def test_deleting_frees_capacity_immediately() -> None:
-    subject = target(Vendor(capacity=room(990, 900), upload=[stored()], delete=[ok()]))
-    assert await sent(subject, 50) is Halted
+    subject = target(ScriptedService(capacity=room(990, 900), upload=[stored()], delete=[ok()]))
+    assert await outcome_type(subject, 50) is Halted
     await subject.delete(["5"])
-    assert await sent(subject, 50) is Accepted
+    assert await outcome_type(subject, 50) is Accepted
 
 
 # ---- the service's capacity: a document counts there only when its upload has ended
@@ -205,15 +209,15 @@ class Account:
     """An account with 1000 bytes. As at the service, a document counts only when its upload has ended."""
 
     def __init__(self, used: int = 0) -> None:
-        self.used, self.now, self.asked = used, 0.0, 0
+        self.used, self.now, self.request_count = used, 0.0, 0
         self.allowance = AccountSpace(self._capacity, lambda: self.now)
 
     async def _capacity(self) -> Capacity:
-        self.asked += 1
+        self.request_count += 1
         await asyncio.sleep(0)
         return Capacity(self.used, 1000)
 
-    async def trouble(self, size: int) -> TargetError | None:
+    async def error_for(self, size: int) -> TargetError | None:
         try:
             await self.allowance.take("a.md", size)
         except TargetError as error:
@@ -227,21 +231,21 @@ class Account:
 
 async def test_uploads_exceeding_the_capacity_together_do_not_all_start() -> None:
     account = Account(used=900)
-    capacity = await asyncio.gather(*[account.trouble(40) for _ in range(5)])
+    capacity = await asyncio.gather(*[account.error_for(40) for _ in range(5)])
     assert sum(one is None for one in capacity) == 2
-    assert account.asked == 1
+    assert account.request_count == 1
 
 
 async def test_upload_that_may_fit_later_waits_without_halting() -> None:
     account = Account(used=900)
-    assert await account.trouble(60) is None
-    waiting = await account.trouble(80)
+    assert await account.error_for(60) is None
+    waiting = await account.error_for(80)
     assert isinstance(waiting, Unavailable)
     assert waiting.untried
     assert waiting.reason.endswith("it waits for the uploads in progress")
-    assert isinstance(await account.trouble(101), Halted)
+    assert isinstance(await account.error_for(101), Halted)
     account.allowance.ended(60, stored=False)
-    assert await account.trouble(80) is None
+    assert await account.error_for(80) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -250,7 +254,7 @@ async def test_uploads_never_exceed_the_capacity(seed: int) -> None:
     under_way: list[int] = []
     for _ in range(300):
         size = chance.randrange(1, 90)
-        if await account.trouble(size) is None:
+        if await account.error_for(size) is None:
             under_way.append(size)
         assert account.used + sum(under_way) <= 1000
         if under_way and chance.random() < 0.4:

@@ -20,7 +20,7 @@ from kbsync.targets.zhipu.shapes import (
     path_part,
 )
 from tests.clocks import NOW
-from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, snowflake, target
+from tests.targets.zhipu.scripted import FIRST_ID, ScriptedService, ok, row, snowflake, target
 
 
 def test_id_reveals_its_creation_time() -> None:
@@ -136,7 +136,7 @@ def test_failure_without_a_reason_says_so(info: Any) -> None:
     assert document.status.reason == "the service gives no reason"
 
 
-def test_vendor_messages_cannot_forge_a_line_or_contain_a_signature() -> None:
+def test_service_messages_cannot_forge_a_line_or_contain_a_signature() -> None:
     message = errors.quote_message(
         "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500
     )
@@ -185,7 +185,7 @@ def test_capacity_is_unknown_unless_both_numbers_are_present(data: Any, expected
     ("count", "documents"), [(7, 7), (0, 0), ("7", None), (7.0, None), (None, None), (True, None), (-1, None)]
 )
 async def test_document_count_of_a_base_must_be_an_integer(count: Any, documents: int | None) -> None:
-    result = await target(Vendor(base=[ok({"id": "5", "document_size": count})])).base()
+    result = await target(ScriptedService(base=[ok({"id": "5", "document_size": count})])).base()
     assert result.documents == documents
 
 

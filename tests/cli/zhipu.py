@@ -25,13 +25,13 @@ class ZhipuStandIn:
     def __init__(self, key: str = KEY, latency: float = 0.0) -> None:
         self.key = key
         self.server = Server(application(key, seed=7), latency=latency)
-        self._here = contextlib.ExitStack()
+        self._running = contextlib.ExitStack()
 
     def arrive(self) -> None:
-        self._here.enter_context(self.server.in_thread())
+        self._running.enter_context(self.server.in_thread())
 
     def leave(self) -> None:
-        self._here.close()
+        self._running.close()
 
     @property
     def url(self) -> str:
@@ -94,7 +94,7 @@ class ZhipuStandIn:
     def effects(self, effect: str) -> list[dict[str, Any]]:
         return [entry for entry in self._steer("GET", "journal") if entry["effect"] == effect]
 
-    def asked(self, op: str = "") -> int:
+    def request_count(self, op: str = "") -> int:
         """Return the number of requests of one kind or in all."""
         requests = self.server.requests
         return requests.by_op.get(op, 0) if op else requests.total
@@ -123,9 +123,9 @@ target:
 class ZhipuPlace(Place):
     """A place whose mirror `handbook` uses the service."""
 
-    def __init__(self, root: Path, vendor: ZhipuStandIn) -> None:
+    def __init__(self, root: Path, service: ZhipuStandIn) -> None:
         super().__init__(root)
-        self.vendor = vendor
+        self.service = service
 
     def aim(
         self,
@@ -137,28 +137,28 @@ class ZhipuPlace(Place):
         url: str = "",
     ) -> Path:
         """Write the config. `mirror`, `target`: further lines of the two; `key`: the key's line."""
-        key = f"api_key: {self.vendor.key}" if key is None else key
-        lines = TARGET.format(url=url or self.vendor.url, key=key, base=base)
+        key = f"api_key: {self.service.key}" if key is None else key
+        lines = TARGET.format(url=url or self.service.url, key=key, base=base)
         lines += "".join(f"  {line}\n" for line in target.splitlines())
         return self.configure(f"{mirror}\n{lines}" if mirror else lines)
 
 
 @contextlib.contextmanager
-def zhipu_place(root: Path, **vendor: Any) -> Iterator[ZhipuPlace]:
-    """Yield a running service, a config for it, and an empty folder."""
-    there = ZhipuStandIn(**vendor)
-    there.arrive()
-    zhipu = ZhipuPlace(root, there)
+def zhipu_place(root: Path, **options: Any) -> Iterator[ZhipuPlace]:
+    """Yield a place with a running stand-in, a config for it, and an empty folder."""
+    stand_in = ZhipuStandIn(**options)
+    stand_in.arrive()
+    zhipu = ZhipuPlace(root, stand_in)
     zhipu.aim()
     try:
         yield zhipu
     finally:
         zhipu.close()
-        there.leave()
+        stand_in.leave()
 
 
 @contextlib.contextmanager
-def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Iterator[ZhipuPlace]:
+def filled_zhipu_place(root: Path, files: Mapping[str, str], foreign_text: str) -> Iterator[ZhipuPlace]:
     """Yield a place with mirrored `files` (paths and texts), beside another user's document, for tests
     that only read.
     """
@@ -166,9 +166,9 @@ def filled_zhipu_place(root: Path, files: Mapping[str, str], others: str) -> Ite
         for path, text in files.items():
             zhipu.write(path, text)
         assert zhipu.run("--once").code == 0
-        zhipu.vendor.plant("others.txt", others)
+        zhipu.service.plant("others.txt", foreign_text)
         yield zhipu
-        broken = zhipu.vendor.violations()
+        broken = zhipu.service.violations()
         assert broken == [], broken
 
 
@@ -178,5 +178,5 @@ def tidied(shared: ZhipuPlace, **switches: Any) -> Iterator[ZhipuPlace]:
     try:
         yield shared
     finally:
-        shared.vendor.server.faults.clear()
-        shared.vendor.turn(**switches)
+        shared.service.server.faults.clear()
+        shared.service.turn(**switches)

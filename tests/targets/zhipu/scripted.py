@@ -65,22 +65,22 @@ def snowflake(seconds: float, sequence: int = 0) -> str:
     return str(((round(seconds * 1000) - 1_288_834_974_657) << 22) + sequence)
 
 
-class Vendor:
+class ScriptedService:
     """Sends each operation's replies in turn and repeats the last one; counts requests."""
 
     def __init__(self, **replies: list[Reply]) -> None:
         self.replies: dict[str, list[Reply]] = {"base": [ok({"id": BASE, "document_size": 5})], **replies}
         self.replies.setdefault("capacity", [404])
         self.requests: list[httpx.Request] = []
-        self.asked: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         op = operation(request)
-        self.asked[op] += 1
+        self.counts[op] += 1
         self.requests.append(request)
         script = self.replies[op]
         reply = script.pop(0) if len(script) > 1 else script[0]
-        return answered(reply(request) if callable(reply) else reply)
+        return as_response(reply(request) if callable(reply) else reply)
 
     def body(self, op: str) -> Any:
         """Return the latest JSON body sent for `op`."""
@@ -116,11 +116,11 @@ ROUTES = {
 
 def operation(request: httpx.Request) -> str:
     """Return the operation of a request, by its method and path."""
-    asked = f"{request.method} {request.url.path.removeprefix(ROOT)}"
-    return next(op for op, route in ROUTES.items() if re.fullmatch(route, asked))
+    line = f"{request.method} {request.url.path.removeprefix(ROOT)}"
+    return next(op for op, route in ROUTES.items() if re.fullmatch(route, line))
 
 
-def answered(reply: Reply) -> httpx.Response:
+def as_response(reply: Reply) -> httpx.Response:
     """Return a reply as an HTTP response."""
     match reply:
         case Exception():
@@ -145,7 +145,7 @@ def settings(**changes: Any) -> ZhipuTargetConfig:
 
 
 def target(
-    vendor: Vendor,
+    service: ScriptedService,
     clock: Clock | None = None,
     account: Account | None = None,
     *,
@@ -163,11 +163,11 @@ def target(
         steady=clock,
         sleep=clock.sleep,
         chance=lambda: 0.5,
-        transport=httpx.MockTransport(vendor),
+        transport=httpx.MockTransport(service),
         account=account,
     )
 
 
-def document(name: str = "guide.md", text: bytes = b"# About\n", **given: Any) -> Outgoing:
-    """Return a document to put; `given`: its settings."""
-    return outgoing(name, text, upload_id=7, mtime=NOW, recipe="k1", settings=given)
+def document(name: str = "guide.md", text: bytes = b"# About\n", **settings: Any) -> Outgoing:
+    """Return a document to put; `settings`: its settings."""
+    return outgoing(name, text, upload_id=7, mtime=NOW, recipe="k1", settings=settings)

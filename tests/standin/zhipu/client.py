@@ -107,7 +107,7 @@ class DirectZhipu:
 
     # -- changes and reads, step by step
 
-    def seen(self, *steps: Step) -> list[Any]:
+    def observe(self, *steps: Step) -> list[Any]:
         """What each look of these steps saw.
 
         A number is seconds that go by, a tuple a fault that the next request meets, a dictionary switches. A
@@ -130,8 +130,8 @@ class DirectZhipu:
                     self.clock.advance(step)
         return matching
 
-    def _do(self, word: str, name: str) -> None:
-        if word == "put":
+    def _do(self, step: str, name: str) -> None:
+        if step == "put":
             data = self.upload(name).get("data") or {}
             for one in data.get("successInfos") or ():
                 self.ids[name] = str(one["documentId"])
@@ -143,9 +143,9 @@ class DirectZhipu:
             "reembed": ("POST", f"/document/embedding/{ident}", {}),
             "bases": ("GET", "/knowledge", None),
         }
-        self.call(*calls[word])
+        self.call(*calls[step])
 
-    def shown(self, name: str, *fields: str) -> list[Any]:
+    def fields_of(self, name: str, *fields: str) -> list[Any]:
         """These fields of a document's detail."""
         return values(self.detail(self.ids[name]), *fields)
 
@@ -157,22 +157,22 @@ def values(item: Any, *fields: str) -> list[Any]:
 Step = str | float | tuple[Any, ...] | dict[str, Any]
 ABSENT = "(absent)"
 LOOKS: dict[str, Callable[[DirectZhipu, str], Any]] = {
-    "stat": lambda vendor, name: vendor.shown(name, "embedding_stat")[0],
-    "stat+info": lambda vendor, name: vendor.shown(name, "embedding_stat", "failInfo"),
-    "stat+url": lambda vendor, name: vendor.shown(name, "embedding_stat", "url"),
-    "stats": lambda vendor, _: [item["embedding_stat"] for item in vendor.list()["list"]],
-    "detail": lambda vendor, name: vendor.call("GET", f"/document/{vendor.ids.get(name, '1')}").status,
-    "names": lambda vendor, _: vendor.names(),
-    "row": lambda vendor, _: values(vendor.list()["list"][0], "name", "length", "word_num"),
-    "list": lambda vendor, _: vendor.list(),
-    "total": lambda vendor, _: vendor.list().get("total", ABSENT),
-    "found": lambda vendor, _: len(vendor.search("hello")),
-    "hits": lambda vendor, _: (
-        hits if (hits := vendor.search("hello")) is None else [sorted(hit) for hit in hits]
+    "stat": lambda service, name: service.fields_of(name, "embedding_stat")[0],
+    "stat+info": lambda service, name: service.fields_of(name, "embedding_stat", "failInfo"),
+    "stat+url": lambda service, name: service.fields_of(name, "embedding_stat", "url"),
+    "stats": lambda service, _: [item["embedding_stat"] for item in service.list()["list"]],
+    "detail": lambda service, name: service.call("GET", f"/document/{service.ids.get(name, '1')}").status,
+    "names": lambda service, _: service.names(),
+    "row": lambda service, _: values(service.list()["list"][0], "name", "length", "word_num"),
+    "list": lambda service, _: service.list(),
+    "total": lambda service, _: service.list().get("total", ABSENT),
+    "found": lambda service, _: len(service.search("hello")),
+    "hits": lambda service, _: (
+        hits if (hits := service.search("hello")) is None else [sorted(hit) for hit in hits]
     ),
-    "effects": lambda vendor, _: vendor.effects(),
+    "effects": lambda service, _: service.effects(),
     # The response to the last call.
-    "answer": lambda vendor, _: {k: v for k, v in json.loads(vendor.last.body).items() if k != "data"},
-    "code": lambda vendor, _: (vendor.last.status, json.loads(vendor.last.body)["code"]),
-    "kept": lambda vendor, _: json.loads(vendor.last.body)["data"]["successInfos"][0]["fileName"],
+    "answer": lambda service, _: {k: v for k, v in json.loads(service.last.body).items() if k != "data"},
+    "code": lambda service, _: (service.last.status, json.loads(service.last.body)["code"]),
+    "kept": lambda service, _: json.loads(service.last.body)["data"]["successInfos"][0]["fileName"],
 }
