@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 
 import apsw
@@ -82,3 +83,15 @@ def test_repair_requested_for_one_base_does_not_affect_the_next(place: Place) ->
         state.executemany("INSERT INTO inbox(at, verb, mirror, args) VALUES (?, ?, ?, ?)", request)
     assert place.run("--once", "--json").json["uploaded"] == 0
     assert documents(place) == ["a.md"]
+
+
+def test_documents_of_a_deleted_knowledge_base_are_missing(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    shutil.rmtree(place.state / "kb/handbook")
+    ran = place.run("verify", "--json")
+    assert (ran.code, ran.json["mirrors"][0]["missing"]) == (1, ["a.md"])
+    assert place.run("verify", "--repair").code == 1
+    assert place.run("--once", "--json").json["uploaded"] == 1
+    assert place.run("verify").code == 0
