@@ -8,7 +8,7 @@ from contextlib import closing
 import apsw
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.place import Place, eventually
 
 
 def test_verify_is_clean_after_a_pass(mirrored: Place) -> None:
@@ -95,3 +95,16 @@ def test_documents_of_a_deleted_knowledge_base_are_missing(place: Place) -> None
     assert place.run("verify", "--repair").code == 1
     assert place.run("--once", "--json").json["uploaded"] == 1
     assert place.run("verify").code == 0
+
+
+def test_running_kbsync_repairs_a_deleted_knowledge_base(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    eventually(lambda: place.run("verify").code == 0)
+    shutil.rmtree(place.state / "kb/handbook")
+    assert place.run("verify", "--repair").code == 1
+    eventually(lambda: place.run("search", "alpha").out.startswith("a.md"))
+    assert place.run("verify").code == 0
+    assert daemon.end() == 0
