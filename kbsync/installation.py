@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +25,17 @@ BASES = "kb"
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A config with its state directory. `flags`: the options that select it, for commands to paste."""
+    """A config with its state directory. `flags`: the options that select it, for commands to paste.
+
+    `former_names`: the names in the state of mirrors that were renamed in the config; the next pass renames
+    them in the state, too.
+    """
 
     config: Config
     state_dir: Path
     flags: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    former_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mirrors(self) -> Sequence[MirrorConfig]:
@@ -85,11 +90,18 @@ class Installation:
 
     def default_base(self, mirror: MirrorConfig) -> Path:
         """Return the folder of a mirror's built-in knowledge base if none is configured."""
-        return self.state_dir / BASES / mirror.name
+        return self.state_dir / BASES / self._name_of_base(mirror)
+
+    def _name_of_base(self, mirror: MirrorConfig) -> str:
+        """Return the mirror's name, or its former name while its built-in knowledge base still has that."""
+        former = self.former_names.get(mirror.name)
+        bases = self.state_dir / BASES
+        is_former = former is not None and (bases / former).exists() and not (bases / mirror.name).exists()
+        return former if former is not None and is_former else mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
         """Return the folder of a mirror's built-in knowledge base; None for a mirror at a service."""
-        return mirror.target.folder(self.state_dir, mirror.name)
+        return mirror.target.folder(self.state_dir, self._name_of_base(mirror))
 
     def surroundings(
         self, mirror: MirrorConfig, *, read_only: bool, is_listening: bool = False
@@ -101,7 +113,7 @@ class Installation:
         called = (callback_url(mirror) if is_listening else None) or ""
         prepare = None if read_only else mirror.prepare
         return Surroundings(
-            mirror.name,
+            self._name_of_base(mirror) if read_only else mirror.name,
             self.state_dir,
             self.spool_dir,
             read_only,

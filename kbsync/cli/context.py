@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kbsync.engine.plan import CommandContext
     from kbsync.engine.settings import MirrorSettings
     from kbsync.installation import Installation
+    from kbsync.state.mirrors import MirrorRecord
     from kbsync.state.read_only import ReadOnlyState, ReadsState, Tx
 
 
@@ -124,7 +125,30 @@ def choose(
         raise UsageError(_nothing_found(choices, here))
     # Raise for an unknown name before doing anything.
     _ = chosen.mirrors
-    return chosen
+    return dataclasses.replace(chosen, former_names=_find_former_names(chosen))
+
+
+def _find_former_names(installation: Installation) -> Mapping[str, str]:
+    """Return the names in the state of mirrors that were renamed in the config since the last pass."""
+    if installation.config.path is None:
+        return {}
+    from kbsync.state.read_only import opened
+
+    names = {mirror.name for mirror in installation.config.mirrors}
+
+    def find(tx: Tx) -> Mapping[str, str]:
+        recorded = {record.name for record in tx.mirrors.all()}
+        if names <= recorded or recorded <= names:
+            return {}
+        every = dataclasses.replace(installation, only=())
+        return {name: record.name for name, record in find_records(tx, every) if record.name != name}
+
+    try:
+        with closing(opened(installation.state_file)) as state:
+            return state.read(find)
+    except (KbsyncError, OSError):
+        # The command itself reports its problem.
+        return {}
 
 
 def choose_all(choices: Choices) -> list[Installation]:
@@ -326,6 +350,8 @@ def open_state(installation: Installation, *, must_exist: bool = False) -> Itera
     with closing(state):
         if must_exist and not state.exists:
             raise not_yet(installation)
+        if installation.former_names:
+            state.rename_mirrors({former: name for name, former in installation.former_names.items()})
         yield state
 
 
@@ -447,7 +473,11 @@ def post(installation: Installation, messages: Sequence[tuple[str, str | None, M
     def leave(tx: Tx) -> None:
         # In one transaction, so that no request is sent in part.
         for verb, mirror, arguments in messages:
-            tx.inbox.post(verb, mirror, arguments, time.time())
+            name = mirror
+            if mirror is not None and tx.mirrors.named(mirror) is None:
+                # A running kbsync may still have the old config, and the next pass renames the message.
+                name = installation.former_names.get(mirror, mirror)
+            tx.inbox.post(verb, name, arguments, time.time())
 
     change_state(installation, leave)
 
@@ -490,14 +520,16 @@ def find_paused(installation: Installation) -> list[str]:
     import time
 
     now = time.time()
-    return read_state(
-        installation,
-        lambda tx: [name for name, number in pausable(tx, installation) if tx.pauses.current(number, now)],
-    )
+
+    def find(tx: Tx) -> list[str]:
+        records = find_records(tx, installation)
+        return [name for name, record in records if tx.pauses.current(record.id, now)]
+
+    return read_state(installation, find)
 
 
-def pausable(tx: Tx, installation: Installation) -> list[tuple[str, int]]:
-    """Return the requested mirrors with a row, by their names in the config, and the number of the row.
+def find_records(tx: Tx, installation: Installation) -> list[tuple[str, MirrorRecord]]:
+    """Return the rows of the requested mirrors that have one, by their names in the config.
 
     A mirror that was renamed in the config has its row under the old name until the next pass.
     """
@@ -506,7 +538,7 @@ def pausable(tx: Tx, installation: Installation) -> list[tuple[str, int]]:
 
     configured = identities_of(installation.config)
     records = [(one.name, find_record(tx, settings_of(one), configured)) for one in installation.mirrors]
-    return [(name, record.id) for name, record in records if record is not None]
+    return [(name, record) for name, record in records if record is not None]
 
 
 def request_reload(installation: Installation, otherwise: str) -> str:

@@ -76,10 +76,17 @@ def concerning(mirror: str) -> Iterator[None]:
 
 def sentence_of(error: Exception) -> str:
     """Return the error as a message: what happened, to which file, and what to do."""
+    if _lacks_working_directory(error):
+        return "the working directory was deleted; change to another one"
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}{_fix_of(error)}"
     return str(error)
+
+
+def _lacks_working_directory(error: Exception) -> bool:
+    # Only getcwd(2) fails like this without a path.
+    return isinstance(error, FileNotFoundError) and not error.filename
 
 
 def _fix_of(error: OSError) -> str:
@@ -115,6 +122,8 @@ def code_of(error: Exception) -> Code | None:
         case MirrorError():
             return error.code
         case UsageError() | ForeignError() | PermissionError():
+            return Code.USAGE
+        case FileNotFoundError() if _lacks_working_directory(error):
             return Code.USAGE
         case LockedError() | StateError() | OSError():
             return Code.PASSING

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kbsync.config.model import MirrorConfig
 from kbsync.dataclass import dataclass
-from kbsync.errors import UsageError
+from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import replace_private
 
 _FILE = "folder.json"
@@ -49,9 +49,14 @@ def recall(state_dir: Path) -> FolderOptions:
         fields = json.loads(file.read_bytes())
         exclude = fields.pop("exclude")
         return FolderOptions(**fields, exclude=None if exclude is None else tuple(exclude))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return FolderOptions()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except OSError as error:
+        raise UsageError(
+            f"{file} can't be read ({system_reason(error)}); run as the user who owns it, "
+            "or choose another state with --state-dir"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{file} can't be read ({error}); give --target or --exclude again") from None
 
 

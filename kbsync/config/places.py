@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,14 +48,18 @@ class KnownFolder(NamedTuple):
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
-    """Return the home directory: `$HOME`, otherwise that of the user; None if there is none."""
+    """Return the home directory: `$HOME`, otherwise that of the user; None if there is none.
+
+    A relative `$HOME` is ignored: the config of the working directory must not decide where keys are sent.
+    """
     named = environ.get("HOME", "")
-    if named.startswith("/"):
-        return Path(named)
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
+    if not named.startswith("/"):
+        try:
+            # Not `Path.home()`, which uses a relative `$HOME`.
+            named = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            return None
+    return Path(named) if named.startswith("/") else None
 
 
 def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:

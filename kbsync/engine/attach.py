@@ -482,10 +482,14 @@ def _rebind(
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
     if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
         raise base_emptied(settings.name, serving, serving - base.documents)
-    left_behind = sum(tx.uploads.left_behind(record.id, binding).values())
-    note = f"{left_behind} documents remain in the previous knowledge base" if left_behind else ""
-    tx.mirrors.set_note(record.id, note)
+    note_left_behind(tx, record.id, binding)
     return binding
+
+
+def note_left_behind(tx: Tx, mirror: int, binding: int) -> None:
+    """Have `status` show how many documents the mirror has in other knowledge bases than this one."""
+    count = sum(tx.uploads.left_behind(mirror, binding).values())
+    tx.mirrors.set_note(mirror, f"{count} documents remain in the previous knowledge base" if count else "")
 
 
 def _take_over_rows(

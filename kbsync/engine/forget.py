@@ -14,7 +14,7 @@ from kbsync.core import lifecycle
 from kbsync.core.lifecycle import Timing
 from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
 from kbsync.dataclass import dataclass
-from kbsync.engine.attach import mark_undecided
+from kbsync.engine.attach import mark_undecided, note_left_behind
 from kbsync.engine.clock import Clock, SystemClock
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.forgotten import ForgottenBase
@@ -115,6 +115,7 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
     def record_left(tx: Tx) -> list[ForgottenBase]:
         tx.forgotten.keep(record.id, record.name, PROVEN, binding.id)
         tx.uploads.lose(record.id, binding.id)
+        note_left_behind(tx, record.id, record.binding or 0)
         return tx.forgotten.bases(record.name)
 
     bases = await store.write(record_left)

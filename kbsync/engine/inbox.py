@@ -118,6 +118,8 @@ class Inbox:
                 result.resumed = True
             case "repair":
                 result.recheck.update(message.args.get("stale", ()))
+                # The audited base may be a deleted one that this run still has open; a rescan notices that.
+                result.rescans |= not self._is_about_base(message)
                 status.clear_last_audit(tx, self._journal.binding.mirror)
             case "audit":
                 result.audits = True
@@ -205,7 +207,7 @@ class Inbox:
         If a stray is a copy of a missing document, it replaces that one and nothing is sent. A base other
         than the audited one may use the same ids for other documents.
         """
-        if message.args.get("base", self._journal.binding.base) != self._journal.binding.base:
+        if not self._is_about_base(message):
             return
         missing, strays = message.args.get("missing", ()), message.args.get("strays", ())
 
@@ -228,6 +230,10 @@ class Inbox:
         ):
             for start in range(0, len(items), PAGE):
                 await self._store.write(partial(change, items[start : start + PAGE]))
+
+    def _is_about_base(self, message: Message) -> bool:
+        base = self._journal.binding.base
+        return bool(message.args.get("base", base) == base)
 
 
 def _remove(messages: Sequence[Message], tx: Tx) -> None:

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
-from kbsync.core.model import Presence, Status, Upload, UploadState
+from kbsync.core.model import SERVING, Presence, Status, Upload, UploadState
 from kbsync.dataclass import dataclass
 from kbsync.engine.audit import Audit, Discrepancy
 from kbsync.engine.clock import Clock
@@ -125,6 +125,8 @@ async def verify_mirror(
         for row in missing_rows:
             why = f"document {row.remote_id} is recorded, but the knowledge base does not have it"
             missing.append(Discrepancy(row.path or row.label, row.remote_id, why))
+        if not private.binding.base:
+            missing += await asyncio.to_thread(state.read, partial(_in_deleted_base, settings.name))
         halt, stale, served, kept_orphans = (
             None,
             list[Discrepancy](),
@@ -165,6 +167,19 @@ async def verify_mirror(
             halt=halt,
             detached=state.read(partial(_detached, audit.others, context)),
         )
+
+
+def _in_deleted_base(name: str, tx: Tx) -> list[Discrepancy]:
+    """Return the recorded documents of a mirror whose built-in knowledge base was deleted. Blocks."""
+    record = tx.mirrors.named(name)
+    last = None if record is None else tx.mirrors.binding(record.binding or 0)
+    if record is None or last is None or last.folder is None or last.folder.exists():
+        return []
+    why = f"is recorded, but its knowledge base {last.location} does not exist"
+    rows = tx.uploads.in_states(record.id, last.id, SERVING, limit=-1)
+    return [
+        Discrepancy(row.path or row.label, row.remote_id, f"document {row.remote_id} {why}") for row in rows
+    ]
 
 
 def _detached(counts: Mapping[int, int], context: CommandContext, tx: Tx) -> dict[str, int]:

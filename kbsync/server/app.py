@@ -219,7 +219,11 @@ class ListenerApp:
                 for change in (self.pause, self.resume, self.add, self.remove)
             ),
         ]
-        errors: dict[Any, Any] = {HTTPException: _refused, StateError: _state_failed}
+        errors: dict[Any, Any] = {
+            HTTPException: _refused,
+            StateError: _state_failed,
+            UsageError: _usage_refused,
+        }
         self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors), lambda: self.token)
         """The application behind the access checks."""
 
@@ -381,7 +385,7 @@ class ListenerApp:
         elif verb == "approve":
             # Approve exactly what the user saw (promise 5): a changed list is refused.
             held, version = await self.views.held(mirror, kind), str(payload.get("version", ""))
-            if not held.count or not hmac.compare_digest(held.version.encode(), version.encode()):
+            if not held.count or not hmac.compare_digest(held.version.encode(), os.fsencode(version)):
                 raise HTTPException(409, "the list has changed since you saw it; review it again")
             args |= {"holds": list(held.holds), "by": "page"}
         await self._in_time(self._ask(partial(self._post, verb, mirror, args)))
@@ -494,6 +498,8 @@ class ListenerApp:
         self._check_own_page(request.headers)
         try:
             payload = json.loads(await body_of(request, LARGEST_BODY, BODY_SECONDS))
+            # File names may contain bytes that aren't Unicode, but no other lone surrogates.
+            os.fsencode(json.dumps(payload, ensure_ascii=False))
         except (ValueError, RecursionError) as error:
             raise HTTPException(400, "the body is not JSON") from error
         if not isinstance(payload, dict):
@@ -628,6 +634,10 @@ def _moment(text: str) -> float:
 
 async def _refused(_request: Request, error: HTTPException) -> Response:
     return json_answer({"error": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+async def _usage_refused(_request: Request, error: UsageError) -> Response:
+    return refusal(str(error), 400)
 
 
 async def _state_failed(_request: Request, error: StateError) -> Response:

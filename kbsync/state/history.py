@@ -108,7 +108,8 @@ class History(Table):
             f" FROM history h JOIN mirror m ON m.id = h.mirror WHERE {' AND '.join(where)}"
             " ORDER BY h.id DESC LIMIT ?"
         )
-        rows = list(self._db.execute(sql, (*values, limit)))
+        # SQLite refuses a larger number than 63 bits.
+        rows = list(self._db.execute(sql, (*values, min(limit, MOST_ENTRIES + 1))))
         return [_read(row) for row in reversed(rows)]
 
     def has(self, mirror: int, path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -79,6 +79,11 @@ class ReadOnlyState:
             self._reader = _as_of_now(opened)
         self._identity = identity(path) if self._reader is opened else None
 
+    def rename_mirrors(self, names: Mapping[str, str]) -> None:
+        """Show mirrors under new names, given by their names in the file, which stays unchanged."""
+        with state_errors(self.path):
+            _rename_mirrors(self._reader, names)
+
     @property
     def is_made(self) -> bool:
         """Whether the tables exist; during the first run they may still be missing."""
@@ -118,6 +123,17 @@ def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
     reader.close()
     schema.migrate(copy)
     return copy
+
+
+def _rename_mirrors(reader: apsw.Connection, names: Mapping[str, str]) -> None:
+    # A temporary view hides the table of the same name from all queries of this connection.
+    columns = [row[1] for row in reader.execute("PRAGMA main.table_info(mirror)")]
+    quoted = {apsw.format_sql_value(old): apsw.format_sql_value(new) for old, new in names.items()}
+    cases = " ".join(f"WHEN {old} THEN {new}" for old, new in quoted.items())
+    values = ", ".join(f"CASE name {cases} ELSE name END AS name" if c == "name" else c for c in columns)
+    reader.pragma("query_only", False)
+    reader.execute(f"CREATE TEMP VIEW mirror AS SELECT {values} FROM main.mirror")  # noqa: S608 - ours
+    reader.pragma("query_only", True)
 
 
 class EmptyState(ReadOnlyState):

@@ -347,6 +347,7 @@ def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empt
     ran = folder_mirror.run(*words_of(check["cure"]), "--yes")
     assert ran.out == "10 documents of docs deleted; the mirror continues\n"
     assert (copies(folder_mirror), traces(folder_mirror)) == ([], [])
+    assert "previous knowledge base" not in folder_mirror.run("status").out
     second_pass = folder_mirror.run("--once", "--json").json
     assert (second_pass["uploaded"], second_pass["deleted"], "note" in second_pass["mirrors"][0]) == (
         0,

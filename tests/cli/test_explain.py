@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuPlace)
     sentence = "The knowledge base doesn't return the text that it extracted from the document."
     assert sentence in zhipu.run("explain", "install.md", "--text").out
     assert sentence not in zhipu.run("explain", "install.md").out
+
+
+def test_document_of_a_deleted_knowledge_base_is_explained(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    shutil.rmtree(place.state / "kb")
+    for words in ((), ("--text",)):
+        ran = place.run("explain", "a.md", *words)
+        assert ran.code == 0 and "The knowledge base says that the document is missing." in ran.out
 
 
 SCAN = "scans/an invoice.pdf"

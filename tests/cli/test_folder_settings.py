@@ -120,3 +120,11 @@ def test_damaged_folder_settings_are_reported(tmp_path: Path, text: str) -> None
     folder_options.remember(tmp_path, FolderOptions(exclude=("a",)))
     assert folder_options.recall(tmp_path) == FolderOptions(exclude=("a",))
     assert json.loads((tmp_path / "folder.json").read_text())["target"] is None
+
+
+def test_home_that_cannot_hold_a_state_is_reported_without_blaming_the_settings(place: Place) -> None:
+    place.write("a.md", "alpha")
+    file = place.root / "file"
+    file.touch()
+    ran = place.run("--once", "--folder", "docs", env={"HOME": str(file)})
+    assert ran.code == 2 and "cannot be created" in ran.words and "--exclude" not in ran.words

@@ -437,3 +437,60 @@ def test_the_list_has_name_folder_target_and_what_is_wrong(place: Place, second_
     assert place.run("list", "--mirror", "handbook").out.count("\n") == 2
     (place.root / "away").rename(second_folder)
     assert place.files() == before
+
+
+# -- a mirror renamed in the config ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def renamed(both: Place) -> Place:
+    """A mirror with a held deletion, renamed in the config since the last pass."""
+    for number in range(8):
+        (both.root / "More Notes" / f"{number}.md").write_text(f"number {number}")
+    assert both.run("--once").code == 0
+    for number in range(7):
+        (both.root / "More Notes" / f"{number}.md").unlink()
+    assert both.run("--once").code == 3
+    both.config.write_text(both.config.read_text().replace('name: "more"', "name: new"))
+    return both
+
+
+@long
+def test_every_command_knows_a_renamed_mirror_before_the_next_pass(renamed: Place, more: Path) -> None:
+    [_, status] = renamed.run("status", "--json").json["mirrors"]
+    assert (status["name"], status["documents"]["ready"], status["documents"]["held"]) == ("new", 2, 7)
+    assert status["last_pass"] is not None and status["halt"]["cure"] == "kbsync approve new"
+    [_, plan] = renamed.run("plan", "--json").json["mirrors"]
+    assert (plan["upload"], len(plan["held"]), plan["unchanged"]) == ([], 7, 2)
+    assert renamed.run("verify", "--mirror", "new").out == "new: all is well\n"
+    assert renamed.found("beta", "--mirror", "new")[0] == "b.md"
+    explained = renamed.run("explain", more / "b.md", "--text")
+    assert explained.code == 0 and "beta" in explained.out
+    events = renamed.run("history", "--json").json["events"]
+    assert {event["mirror"] for event in events} == {"handbook", "new"}
+
+    approved = renamed.run("approve", "new", "--yes")
+    assert approved.code == 0 and "new: delete 7 documents:" in approved.out
+    end = renamed.once()
+    assert (end["uploaded"], end["deleted"]) == (0, 7)
+    assert documents(renamed) == ["b.md"]
+
+
+def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renamed: Place) -> None:
+    renamed.config.write_text(renamed.config.read_text().replace("name: new", "name: more"))
+    daemon = renamed.watch()
+    daemon.says("daemon.watching")
+    renamed.config.write_text(renamed.config.read_text().replace("name: more", "name: new"))
+    assert renamed.run("approve", "new", "--yes").code == 0
+    eventually(lambda: renamed.run("status", "--json").json["mirrors"][1]["documents"]["held"] == 0)
+    assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("fate", ["--keep", "--delete"])
+def test_documents_of_a_renamed_mirror_can_be_deleted(renamed: Place, fate: str) -> None:
+    ran = renamed.run("remove", "new", fate)
+    assert ran.code == 0, ran.err
+    if fate == "--keep":
+        assert paste(renamed, f"{after(ran.out, 'to delete them: ')} --yes").code == 0
+    files = [file for file in renamed.state.rglob("*") if file.is_file() and b"beta" in file.read_bytes()]
+    assert files == []

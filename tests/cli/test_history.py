@@ -40,6 +40,7 @@ def test_history_shows_changes_of_a_file_and_who_approved_them(place: Place) -> 
     assert failed["path"] == "broken.pdf" and failed["reason"] and failed["mirror"] == "handbook"
     newest = place.run("history", "--limit", "2").out.splitlines()
     assert newest[0] == "the newest 2 events; for more: --limit 20" and len(newest) == 3
+    assert len(place.run("history", "--limit", "9" * 20).out.splitlines()) == len(history["events"])
     assert place.run("history", "--since", "2100-01-01").out == "nothing happened\n"
     refused = {
         ("--since", "soon"): "neither a duration such as 1d nor a date",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,3 +196,16 @@ def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, place: Plac
     assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
     _, _, cure = ran.err.strip().partition(" run: ")
     assert not cure or paste(place, cure).code == 0
+
+
+@pytest.mark.parametrize("words", ["status", "explain a.md", "add ."])
+def test_deleted_working_directory_is_named(words: str, place: Place) -> None:
+    gone = place.root / "gone"
+    gone.mkdir()
+    script = f'rmdir "$PWD" && exec {shlex.quote(sys.executable)} -m kbsync {words}'
+    environ = place.environ({})
+    ran = subprocess.run(
+        ["sh", "-c", script], check=False, cwd=gone, env=environ, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "kbsync: the working directory was deleted; change to another one\n"

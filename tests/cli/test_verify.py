@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 
 import apsw
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.place import Place, eventually
 
 
 def test_verify_is_clean_after_a_pass(mirrored: Place) -> None:
@@ -82,3 +83,28 @@ def test_repair_requested_for_one_base_does_not_affect_the_next(place: Place) ->
         state.executemany("INSERT INTO inbox(at, verb, mirror, args) VALUES (?, ?, ?, ?)", request)
     assert place.run("--once", "--json").json["uploaded"] == 0
     assert documents(place) == ["a.md"]
+
+
+def test_documents_of_a_deleted_knowledge_base_are_missing(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("--once").code == 0
+    shutil.rmtree(place.state / "kb/handbook")
+    ran = place.run("verify", "--json")
+    assert (ran.code, ran.json["mirrors"][0]["missing"]) == (1, ["a.md"])
+    assert place.run("verify", "--repair").code == 1
+    assert place.run("--once", "--json").json["uploaded"] == 1
+    assert place.run("verify").code == 0
+
+
+def test_running_kbsync_repairs_a_deleted_knowledge_base(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    eventually(lambda: place.run("verify").code == 0)
+    shutil.rmtree(place.state / "kb/handbook")
+    assert place.run("verify", "--repair").code == 1
+    eventually(lambda: place.run("search", "alpha").out.startswith("a.md"))
+    assert place.run("verify").code == 0
+    assert daemon.end() == 0

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import stat
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -88,14 +90,28 @@ def test_folder_state_is_below_the_state_home(tmp_path: Path) -> None:
 
 
 def test_missing_home_comes_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody() -> Path:
-        raise RuntimeError
+    def nobody(_user: int) -> NoReturn:
+        raise KeyError
 
-    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert home({"HOME": "relative"}) is None
     with pytest.raises(UsageError, match="pass --state-dir DIR"):
         state_home({})
     assert config_places({}) == (SYSTEM_CONFIG,)
+
+
+@pytest.mark.parametrize("relative", ["", ".", "someone"])
+def test_relative_home_never_leads_to_a_config_in_the_working_directory(
+    relative: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / relative / ".config" / "kbsync" / "config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("mirrors: []\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", relative)
+    real = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    assert config_places({"HOME": relative}) == (real / ".config/kbsync/config.yaml", SYSTEM_CONFIG)
+    assert state_home({"HOME": relative}) == real / ".local/state/kbsync"
 
 
 def test_state_directory_is_created_private(tmp_path: Path) -> None:

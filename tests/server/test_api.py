@@ -87,6 +87,8 @@ async def test_documents_are_paged_without_omission_or_repetition(open_scene: Sc
         *((f"search?q=a&k={most}", "k is a number from 1 to 50") for most in ("0", "51", "%C2%B2")),
         ("search?q=a&offset=201", "offset is a number from 0 to 200"),
         ("search?q=a&after=soon", "'soon' is not a date"),
+        ("search?q=-draft", "the query has only filters"),
+        ("search?q=a%20path:%5B", "is not a gitignore pattern"),
         ("document?mirror=docs&key=%25", "key must be"),
         ("document?mirror=no&key=", "there is no mirror with this name"),
         ("history?mirror=no", "there is no mirror with this name"),
@@ -102,6 +104,14 @@ async def test_malformed_query_is_refused_with_a_message(
     answer = await open_scene.get(f"/api/{question}")
     assert answer.status_code == (404 if "no mirror" in error else 400)
     assert error in answer.json()["error"]
+
+
+async def test_text_that_is_not_unicode_is_refused(open_scene: Scene) -> None:
+    await held(open_scene)
+    for path, fields in (("approve", {"version": "\ud800"}), ("add", {"folder": "/", "name": "\ud800"})):
+        assert (await open_scene.post(f"/api/{path}", body(**fields))).status_code == 400
+    answer = await open_scene.post("/api/approve", body(version="\udcff"))
+    assert answer.status_code == 409 and open_scene.inbox() == []
 
 
 async def test_non_unicode_names_are_shown_everywhere(open_scene: Scene) -> None:

@@ -85,7 +85,9 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     if choices.quiet:
         return
     if documents:
-        Output().line(f"to delete them: {installation.command_line(f'forget {name} --delete-documents')}")
+        # The state keeps the former name of a mirror that was renamed in the config since the last pass.
+        known_as = installation.former_names.get(name, name)
+        Output().line(f"to delete them: {installation.command_line(f'forget {known_as} --delete-documents')}")
     if what_next:
         Output().line(what_next)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import change_state, choose, find_paused, pausable
+from kbsync.cli.context import change_state, choose, find_paused, find_records
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import printable
@@ -31,9 +31,9 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
     resumed = list[str]()
 
     def end(tx: Tx) -> None:
-        for mirror, number in pausable(tx, installation):
-            if tx.pauses.current(number, now := time.time()) is not None:
-                tx.pauses.end(number, now)
+        for mirror, record in find_records(tx, installation):
+            if tx.pauses.current(record.id, now := time.time()) is not None:
+                tx.pauses.end(record.id, now)
                 resumed.append(mirror)
 
     if find_paused(installation):

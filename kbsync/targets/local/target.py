@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kbsync.contract.target import Base, Listed, Surroundings
+from kbsync.contract.target import Base, DocState, DocStatus, Listed, Surroundings
 from kbsync.index import better as better_vectors
 from kbsync.index.pipeline import Parse
 from kbsync.index.sqlite.store import SqliteStore
@@ -65,6 +65,10 @@ class Unmade(LocalTarget):
     async def base(self) -> Base:
         """Return a base without an id."""
         return Base("", 0)
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Return MISSING for each id: the folder of an earlier knowledge base may be gone."""
+        return dict.fromkeys(ids, DocStatus(DocState.MISSING))
 
     async def list(self) -> AsyncIterator[Listed]:
         """Yield nothing."""
