@@ -463,7 +463,7 @@ def test_every_command_knows_a_renamed_mirror_before_the_next_pass(renamed: Plac
     [_, plan] = renamed.run("plan", "--json").json["mirrors"]
     assert (plan["upload"], len(plan["held"]), plan["unchanged"]) == ([], 7, 2)
     assert renamed.run("verify", "--mirror", "new").out == "new: all is well\n"
-    assert renamed.found("beta", "--mirror", "new")[0] == "b.md"
+    assert renamed.search("beta", "--mirror", "new")[0] == "b.md"
     explained = renamed.run("explain", more / "b.md", "--text")
     assert explained.code == 0 and "beta" in explained.out
     events = renamed.run("history", "--json").json["events"]
@@ -479,7 +479,7 @@ def test_every_command_knows_a_renamed_mirror_before_the_next_pass(renamed: Plac
 def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renamed: Place) -> None:
     renamed.config.write_text(renamed.config.read_text().replace("name: new", "name: more"))
     daemon = renamed.watch()
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     renamed.config.write_text(renamed.config.read_text().replace("name: more", "name: new"))
     assert renamed.run("approve", "new", "--yes").code == 0
     eventually(lambda: renamed.run("status", "--json").json["mirrors"][1]["documents"]["held"] == 0)

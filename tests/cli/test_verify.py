@@ -101,7 +101,7 @@ def test_running_kbsync_repairs_a_deleted_knowledge_base(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
     daemon = place.watch()
-    daemon.says("daemon.watching")
+    daemon.wait_for_event("daemon.watching")
     eventually(lambda: place.run("verify").code == 0)
     shutil.rmtree(place.state / "kb/handbook")
     assert place.run("verify", "--repair").code == 1

@@ -107,7 +107,7 @@ async def test_malformed_query_is_refused_with_a_message(
 
 
 async def test_text_that_is_not_unicode_is_refused(open_scene: Scene) -> None:
-    await held(open_scene)
+    await hold_deletions(open_scene)
     for path, fields in (("approve", {"version": "\ud800"}), ("add", {"folder": "/", "name": "\ud800"})):
         assert (await open_scene.post(f"/api/{path}", body(**fields))).status_code == 400
     answer = await open_scene.post("/api/approve", body(version="\udcff"))
