@@ -130,11 +130,11 @@ class NotOffered(Rejected):
 class Halted(TargetError):
     """The work stops until the user acts; `halt` is the reason in the contract (credentials, quota, …).
 
-    `cure` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). If it is a
+    `fix` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). If it is a
     kbsync command, the options in use are added later.
     """
 
-    def __init__(self, halt: str, reason: str, *, cure: str = "", code: str = "") -> None:
+    def __init__(self, halt: str, reason: str, *, fix: str = "", code: str = "") -> None:
         super().__init__(reason, code=code)
         self.halt = halt
-        self.cure = cure
+        self.fix = fix

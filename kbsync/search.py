@@ -190,11 +190,11 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
 
 def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
     """Return notes on gaps in a reply about these mirrors; each note names its mirror."""
-    cure = opened.installation.command_line
+    command_line = opened.installation.command_line
     return [
         replace(note, text=printable(f"{item.status.name}: {note.text}"))
         for item in freshness
-        for note in item.notes(cure, will_mirror=opened.will_mirror, obstacle=opened.obstacle)
+        for note in item.notes(command_line, will_mirror=opened.will_mirror, obstacle=opened.obstacle)
     ]
 
 

@@ -49,7 +49,7 @@ class ServiceManager:
         """Whether a manager receives messages."""
         return self._socket is not None
 
-    def tell(self, *words: str, patience: float = PATIENCE) -> None:
+    def send(self, *words: str, patience: float = PATIENCE) -> None:
         """Send `NAME=value` words in one datagram, or drop them after `patience` seconds."""
         if self._socket is None:
             return
@@ -99,7 +99,7 @@ class ServiceReports:
             waiting.cancel()
         if not self.is_stopping:
             self.is_ready = True
-            self.manager.tell("READY=1")
+            self.manager.send("READY=1")
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
@@ -107,18 +107,18 @@ class ServiceReports:
         if not self.is_ready:
             yield
             return
-        self.manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self.manager.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
         finally:
             if not self.is_stopping:
-                self.manager.tell("READY=1")
+                self.manager.send("READY=1")
 
     def stopping(self) -> None:
         """Send STOPPING; nothing is sent after it."""
         if not self.is_stopping:
             self.is_stopping = True
-            self.manager.tell("STOPPING=1", "STATUS=stopping")
+            self.manager.send("STOPPING=1", "STATUS=stopping")
 
     @contextlib.asynccontextmanager
     async def over(self, store: StateStore, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
@@ -137,7 +137,7 @@ class ServiceReports:
     def alive(self) -> None:
         """Note that the loop is alive."""
         if self.manager.watchdog is not None:
-            self.manager.tell("WATCHDOG=1", patience=0.0)
+            self.manager.send("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
         """Ping while the loop runs and the writer responds, even with errors."""
@@ -164,7 +164,7 @@ class ServiceReports:
                 text = "; ".join(filter(None, (self.complaint, await store.read(counts))))
                 if text != self._sent_text and not self.is_stopping:
                     self._sent_text = text
-                    self.manager.tell(f"STATUS={text}", patience=0.0)
+                    self.manager.send(f"STATUS={text}", patience=0.0)
             await self.clock.sleep(LEAST_PAUSE)
             await wait_for_any(self.clock, LONGEST_PAUSE - LEAST_PAUSE, self._news)
 

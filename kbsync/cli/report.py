@@ -241,7 +241,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
             folder=report.status.folder,
             reason=halt.reason,
             detail=halt.detail,
-            cure=halt.cure,
+            cure=halt.fix,
         )
     # One line of text for all: many lines would hide the fix. A log has the first ones as events.
     every = installation.command_line("status --documents")

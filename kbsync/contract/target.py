@@ -461,8 +461,8 @@ class Surroundings:
     # None: this process reads, splits and embeds documents itself.
     cluster: Cluster | None = None
     # Builds a command line for users to paste.
-    cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+    command_line: Callable[[str], str] = lambda command: f"kbsync {command}"
 
     def pasted(self, words: str) -> str:
         """Return a command line for this mirror that users can paste, to embed in a sentence."""
-        return self.cure(f"{words} --mirror {self.mirror}" if self.mirror else words)
+        return self.command_line(f"{words} --mirror {self.mirror}" if self.mirror else words)

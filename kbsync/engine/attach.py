@@ -386,7 +386,7 @@ def root_missing(trouble: RootTrouble) -> Halted:
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:
     """Return the halt for a root that differs from the last known one."""
     detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
-    return Halted(FOLDER_MISSING, detail, cure=f"kbsync approve {settings.name}")
+    return Halted(FOLDER_MISSING, detail, fix=f"kbsync approve {settings.name}")
 
 
 async def bind(
@@ -571,7 +571,7 @@ def is_emptied(serving: int, documents: int) -> bool:
 def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
     """Return the halt for a base from which somebody else deleted many documents."""
     detail = f"{lost} of {serving} documents are no longer in the knowledge base"
-    return Halted(EMPTIED, detail, cure=f"kbsync verify --repair --mirror {mirror}")
+    return Halted(EMPTIED, detail, fix=f"kbsync verify --repair --mirror {mirror}")
 
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:

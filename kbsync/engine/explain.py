@@ -547,7 +547,7 @@ class _Sentences:
         halt = with_retry_command(
             halt, self.settings.name, self.context.command_line, at_work=self.context.at_work
         )
-        return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
+        return halt.detail + (f"; run `{halt.fix}`" if halt.fix else "")
 
     def _why_halted(self) -> str:
         """Return why the mirror is halted; '' if no user has to fix it first."""

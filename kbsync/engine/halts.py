@@ -358,8 +358,8 @@ class Halts(HaltState):
     async def note_unfinished(self, reason: str, trouble: str) -> None:
         """Show in `status` why a pass could not finish, until the next pass starts."""
         if self.stored is None:
-            cure = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
-            await self._write(Halt(reason, f"{trouble}; the next pass continues from there", cure))
+            fix = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
+            await self._write(Halt(reason, f"{trouble}; the next pass continues from there", fix))
             self.is_current = False
 
     async def end_trouble(self) -> None:

@@ -104,15 +104,15 @@ def with_retry_command(halt: Halt, name: str, write: Callable[[str], str], *, at
     so the command is a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
-    if halt.reason in RELEASED or not halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}")):
+    if halt.reason in RELEASED or not halt.fix.startswith((f"kbsync {retry}", f"kbsync {once}")):
         return halt
     # with the options of the command that displays the halt
-    return replace(halt, cure=write(retry if at_work else once))
+    return replace(halt, fix=write(retry if at_work else once))
 
 
 def only_retries(halt: Halt) -> bool:
     """Return whether the command only resumes the work, after a user has fixed the cause in the detail."""
-    return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
+    return halt.reason not in RELEASED and halt.fix.startswith(("kbsync retry", "kbsync --once"))
 
 
 def halt_words(reason: str) -> str:
@@ -127,9 +127,9 @@ def halt_sentence(halt: Halt) -> str:
 
 def in_words(halt: Halt) -> str:
     """Return the detail and command of a halt as text."""
-    if not halt.cure:
+    if not halt.fix:
         return halt.detail
-    return f"{halt.detail}; {'then run' if only_retries(halt) else 'fix'}: {halt.cure}"
+    return f"{halt.detail}; {'then run' if only_retries(halt) else 'fix'}: {halt.fix}"
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
@@ -137,9 +137,9 @@ def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
 
     An error without a fix gets the command that retries after a user has acted.
     """
-    cure = error.cure or f"kbsync retry --mirror {name}"
-    ours = cure.startswith("kbsync ")
-    return Halt(error.halt, error.reason, write(cure.removeprefix("kbsync ")) if ours else cure)
+    fix = error.fix or f"kbsync retry --mirror {name}"
+    ours = fix.startswith("kbsync ")
+    return Halt(error.halt, error.reason, write(fix.removeprefix("kbsync ")) if ours else fix)
 
 
 # -- documents and files -------------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ class MirrorStatus:
 
 def halt_json(halt: Halt) -> dict[str, str]:
     """Return the contract's `halt`."""
-    return {"reason": halt.reason, "detail": halt.detail, "cure": halt.cure}
+    return {"reason": halt.reason, "detail": halt.detail, "cure": halt.fix}
 
 
 def pause_json(pause: Pause) -> dict[str, str | None]:

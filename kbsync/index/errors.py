@@ -20,7 +20,7 @@ def no_space(what: str, path: Path | str) -> Halted:
     return Halted(
         "disk-full",
         f"no {resource} is left for {what} in {path}; free some and kbsync continues by itself",
-        cure=shlex.join(["df", option, str(path)]),
+        fix=shlex.join(["df", option, str(path)]),
     )
 
 
@@ -31,7 +31,7 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
     return Halted(
         "embedding-dimensions",
         f"the model {model} returned vectors of {before} numbers until now, and now returns {now}",
-        cure="set embedding.dimensions in the config: documents are then indexed again",
+        fix="set embedding.dimensions in the config: documents are then indexed again",
     )
 
 
@@ -63,7 +63,7 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
             "index-read-only",
             f"the index in {folder} cannot be written ({system_reason(error)}); check owner, mode and mount "
             "of that folder",
-            cure=shlex.join(["ls", "-ld", str(folder)]),
+            fix=shlex.join(["ls", "-ld", str(folder)]),
         )
     reason = f"the index in {folder} cannot be used at the moment ({system_reason(error)})"
     return Unavailable(reason, code=type(error).__name__)

@@ -147,7 +147,7 @@ class ServerThread:
                 socket.close()
 
 
-_CURES = {
+_FIXES = {
     errno.EADDRINUSE: "is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names",
     errno.EADDRNOTAVAIL: "is not an address of this machine; choose one that ip addr shows, or 127.0.0.1",
     errno.EACCES: "is not allowed for this user; choose port 1024 or higher",
@@ -175,9 +175,9 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
             except OSError as error:
                 shown, number = str(address[0]), str(address[1])
                 shown = f"[{shown}]" if family == socket.AF_INET6 else shown
-                cure = f"cannot be used ({os.strerror(error.errno or 0).lower()}); choose another"
-                cure = _CURES.get(error.errno or 0, cure).format(number)
-                raise UsageError(f"http.listen: {shown}:{number} {cure}") from error
+                fix = f"cannot be used ({os.strerror(error.errno or 0).lower()}); choose another"
+                fix = _FIXES.get(error.errno or 0, fix).format(number)
+                raise UsageError(f"http.listen: {shown}:{number} {fix}") from error
             sockets.append(opened.enter_context(listening))
         opened.pop_all()
     return sockets

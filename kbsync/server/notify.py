@@ -69,7 +69,7 @@ class Notice:
     """One notification about one mirror. `at`: when it happened, or last happened, in epoch seconds.
 
     `halt`: the halt that began, or the one that ended, with only its reason. `count`: the number of documents
-    that failed since the last notification; `documents`: the first of them; `cure`: the command that retries
+    that failed since the last notification; `documents`: the first of them; `fix`: the command that retries
     them.
     """
 
@@ -79,7 +79,7 @@ class Notice:
     halt: Halt = NO_HALT
     count: int = 0
     documents: tuple[FailedDocument, ...] = ()
-    cure: str = ""
+    fix: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
         """Return the JSON to send. `text` has all of it in one sentence."""
@@ -94,7 +94,7 @@ class Notice:
                 first = "".join(
                     f", first {document.path}: {document.reason}" for document in self.documents[:1]
                 )
-                text = f"{self.count:,} {noun} failed{first}; fix: {self.cure}"
+                text = f"{self.count:,} {noun} failed{first}; fix: {self.fix}"
         head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
         head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":
@@ -102,7 +102,7 @@ class Notice:
                 {"path": printable(document.path), "reason": printable(document.reason)}
                 for document in self.documents
             ]
-            return {**head, "cure": self.cure, "count": self.count, "documents": items}
+            return {**head, "cure": self.fix, "count": self.count, "documents": items}
         return {**head, **{key: printable(word) for key, word in asdict(halt).items()}}
 
 
@@ -133,7 +133,7 @@ class _MirrorNotices:
     documents: list[FailedDocument] = field(default_factory=list)
     count: int = 0
     failed_at: float = 0.0
-    cure: str = ""
+    fix: str = ""
     failures: _Pace = field(default_factory=_Pace)
 
 
@@ -156,11 +156,11 @@ class PendingNotices:
             news.shown_at = at
         news.shown = halt
 
-    def failed(self, mirror: str, document: FailedDocument, cure: str, now: float, at: float) -> None:
-        """Record that a document was quarantined, at epoch seconds `at`. `cure`: the command that retries all
+    def failed(self, mirror: str, document: FailedDocument, fix: str, now: float, at: float) -> None:
+        """Record that a document was quarantined, at epoch seconds `at`. `fix`: the command that retries all
         of them."""
         news = self._mirrors[mirror]
-        news.cure, news.failed_at = cure, at
+        news.fix, news.failed_at = fix, at
         news.count += 1
         if news.count == 1:
             news.failures.not_before = max(news.failures.not_before, now + GATHER)
@@ -178,7 +178,7 @@ class PendingNotices:
                     yield Notice("recovered", name, news.shown_at, Halt(news.notified.reason, "", ""))
             if news.count and now >= news.failures.not_before and "quarantined" in on:
                 documents = tuple(news.documents)
-                yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.cure)
+                yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.fix)
 
     def record_delivery(self, notice: Notice, now: float, *, well: bool) -> None:
         """Record that a notification was delivered, or that it must be sent again after a growing pause."""
@@ -308,9 +308,9 @@ class Notifications:
         """Record a finished document while notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
-            cure = run.context.command_line(f"retry --mirror {mirror}")
+            fix = run.context.command_line(f"retry --mirror {mirror}")
             document = FailedDocument(event.path, event.upload.reason)
-            self._pending.failed(mirror, document, cure, self._steady(), self._wall())
+            self._pending.failed(mirror, document, fix, self._steady(), self._wall())
 
     async def keep(self) -> None:
         """Check the mirrors and send notifications until cancelled; then also kill a running command."""

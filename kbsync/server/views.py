@@ -150,11 +150,11 @@ class MirrorView:
     """Builds views of one mirror in one consistent state. Each takes constant time, however many files the
     mirror has."""
 
-    def __init__(self, tx: Tx, mirror: MirrorConfig, cure: Callable[[str], str], now: float) -> None:
-        """Prepare the views. `cure` builds a command line for users to paste; `now` is in epoch seconds."""
+    def __init__(self, tx: Tx, mirror: MirrorConfig, command_line: Callable[[str], str], now: float) -> None:
+        """Prepare the views. `command_line` builds a command to paste; `now` is in epoch seconds."""
         self._tx = tx
         self._record = tx.mirrors.named(mirror.name)
-        self.status = status_in(tx, mirror, cure, at_work=True, now=now)
+        self.status = status_in(tx, mirror, command_line, at_work=True, now=now)
 
     def status_json(self, page: DocumentPage | None) -> dict[str, Any]:
         """Return the mirror as in `kbsync status --json`; with `asked` also a page of `items`. If there are
@@ -220,12 +220,12 @@ class Views:
         reader: StateReader,
         monitor: LoopMonitor,
         count: Callable[[], Awaitable[CounterSnapshot]],
-        cure: Callable[[str], str],
+        command_line: Callable[[str], str],
         removals: RemovalQueue,
     ) -> None:
         self.mirrors: Sequence[MirrorConfig] = ()
         self._removals = removals
-        self._reader, self._monitor, self._count, self._cure = reader, monitor, count, cure
+        self._reader, self._monitor, self._count, self._command_line = reader, monitor, count, command_line
         self._wall: Callable[[], float] = time.time
         self._known = CounterSnapshot()
 
@@ -263,8 +263,8 @@ class Views:
             "silence": round(self._monitor.silence, 1) if not self._monitor.is_turning else 0.0,
             "mirrors": mirrors,
             "commands": {
-                "status": self._cure("status"),
-                "plan": self._cure("plan"),
+                "status": self._command_line("status"),
+                "plan": self._command_line("plan"),
             },
             "changes": counted.changes,
         }
@@ -296,5 +296,5 @@ class Views:
         mirrors = [mirror for mirror in self.mirrors if name in (None, mirror.name)]
         now = self._wall()
         return await self._reader.read(
-            lambda tx: [read(MirrorView(tx, mirror, self._cure, now)) for mirror in mirrors]
+            lambda tx: [read(MirrorView(tx, mirror, self._command_line, now)) for mirror in mirrors]
         )

@@ -19,7 +19,7 @@ class Halt:
 
     reason: str
     detail: str
-    cure: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ _SELECT = (
 
 def _read(row: tuple[Any, ...]) -> MirrorRecord:
     number, name, folder, target, binding, *columns = row
-    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep, location = columns
+    dev, ino, fs, is_mount, reason, detail, fix, hold_all, note, last_pass, last_deep, location = columns
     return MirrorRecord(
         id=number,
         name=name,
@@ -82,7 +82,7 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
         target=target,
         binding=binding,
         root=None if ino is None else RootIdentity(dev, ino, fs, bool(is_mount)),
-        halt=None if reason is None else Halt(reason, unbind(detail), unbind(cure)),
+        halt=None if reason is None else Halt(reason, unbind(detail), unbind(fix)),
         hold_all=bool(hold_all),
         note=note or "",
         last_pass=last_pass,
@@ -138,8 +138,8 @@ class Mirrors(Table):
         if halt is None:
             self._set(mirror, halt_reason=None, halt_detail=None, halt_cure=None)
         else:
-            detail, cure = bind(halt.detail), bind(halt.cure)
-            self._set(mirror, halt_reason=halt.reason, halt_detail=detail, halt_cure=cure)
+            detail, fix = bind(halt.detail), bind(halt.fix)
+            self._set(mirror, halt_reason=halt.reason, halt_detail=detail, halt_cure=fix)
 
     def set_note(self, mirror: int, note: str) -> None:
         """Set a notice for the user that halts nothing."""

@@ -18,7 +18,7 @@ ERRORS: dict[str, Callable[[], TargetError]] = {
     "done": lambda: Unsure("no answer, all done"),
     "down": lambda: Unavailable("down"),
     "refused": lambda: Rejected("refused"),
-    "full": lambda: Halted("quota", "no room", cure="make room"),
+    "full": lambda: Halted("quota", "no room", fix="make room"),
 }
 
 

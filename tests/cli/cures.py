@@ -16,10 +16,9 @@ PACKAGE = Path(kbsync.__file__).parent
 PLACES = {
     **dict.fromkeys(
         (
-            "cure",
-            "_cure",
             "command",
             "command_line",
+            "_command_line",
             "command_line_for_mirrors",
             "pasted",
             "_run",

@@ -100,8 +100,8 @@ class Ran:
 
 def _sentence(line: dict[str, Any]) -> str:
     parts = (line.get(key) for key in ("mirror", "path", "reason", "detail"))
-    cure = f"; fix: {line['cure']}" if line.get("cure") else ""
-    return ": ".join(filter(None, parts)) + cure
+    fix = f"; fix: {line['cure']}" if line.get("cure") else ""
+    return ": ".join(filter(None, parts)) + fix
 
 
 LONGEST = 40.0

@@ -284,8 +284,8 @@ def test_failed_document_comes_with_instructions(place: Place) -> None:
     assert "cannot be read" in output.out
     own = output.out.partition("run `")[2].partition("`")[0]
     assert " retry " in own
-    for cure in (own, retry):
-        asked = paste(place, cure)
+    for fix in (own, retry):
+        asked = paste(place, fix)
         assert asked.code == 0
         assert "1 document" in asked.out or "a b.pdf" in asked.out
         again = asked.out.strip().rpartition(": ")[2]
@@ -529,10 +529,10 @@ def test_suggested_command_retries_after_fixing_another_services_base_and_key(pl
             server.app.set_behaviour(wrong)
             place.write("a.md", f"alpha {wrong}")
             assert place.run("--once", *flags).code == 3
-            cure = mirror(place, flags)["halt"]["cure"]
-            assert paste(place, cure).code == 3
+            fix = mirror(place, flags)["halt"]["cure"]
+            assert paste(place, fix).code == 3
             server.app.set_behaviour(right)
-            assert paste(place, cure).code == 0
+            assert paste(place, fix).code == 0
 
 
 # -- problems that no command can fix: the text names the key, the file or the path
@@ -678,7 +678,7 @@ IN_OTHER_ROOMS = {
 def test_no_hint_removes_a_state_or_a_knowledge_base_by_hand() -> None:
     """`forget` shows what it would delete and asks; `rm` does neither."""
     removing = re.compile(r"(^|[ :`])rm |\brmdir\b|\b(delete|remove) the (state|knowledge base)\b")
-    assert [cure for cure in cures.find_fixes() if removing.search(cure.partition(": ")[2])] == []
+    assert [fix for fix in cures.find_fixes() if removing.search(fix.partition(": ")[2])] == []
 
 
 @long
@@ -688,9 +688,9 @@ def test_every_hint_is_covered_by_a_test() -> None:
             importlib.import_module(f"tests.cli.{file.stem}")
     patterns = {*cures.PROVEN, *IN_OTHER_ROOMS}
     printed = {
-        cure: [pattern for pattern in patterns if cures.fits(cure, pattern)] for cure in cures.find_fixes()
+        fix: [pattern for pattern in patterns if cures.fits(fix, pattern)] for fix in cures.find_fixes()
     }
-    assert [cure for cure, fitting in printed.items() if not fitting] == []
+    assert [fix for fix, fitting in printed.items() if not fitting] == []
     assert patterns - {one for fitting in printed.values() for one in fitting} == set()
 
 

@@ -63,11 +63,11 @@ def fix_of(checks: list[dict[str, Any]]) -> str:
 
 def is_cured(place: Place, run_check: RunCheck, **options: Any) -> str:
     """Paste the fix, check that the problem is gone, and return the fix."""
-    cure = fix_of(run_check())
-    pasted = paste(place, cure, **options)
-    assert pasted.code == 0, (cure, pasted.err)
-    assert {one["result"] for one in run_check()} == {"ok"}, cure
-    return cure
+    fix = fix_of(run_check())
+    pasted = paste(place, fix, **options)
+    assert pasted.code == 0, (fix, pasted.err)
+    assert {one["result"] for one in run_check()} == {"ok"}, fix
+    return fix
 
 
 # -- permissions ---------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_kernel_limits_are_raised(small: Place) -> None:
     small.write("a/b/c.md", "alpha")
     run_check = in_this_process(small, "inotify")
     few_watches, few_instances = (one["cure"] for one in run_check())
-    assert [paste(small, cure).code for cure in (few_watches, few_instances)] == [0, 0]
+    assert [paste(small, fix).code for fix in (few_watches, few_instances)] == [0, 0]
     assert [one["result"] for one in run_check()] == ["ok"]
 
 
@@ -196,8 +196,8 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
     monkeypatch.setattr(observer, "DESCRIPTORS", 600)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     try:
-        cure = observer.start_obstacle(OSError(24, "too many open files"), observer.read_limits(), 9).fix
-        assert paste(place, cure).code == 0
+        fix = observer.start_obstacle(OSError(24, "too many open files"), observer.read_limits(), 9).fix
+        assert paste(place, fix).code == 0
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -206,9 +206,9 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
 def test_disk_usage_is_shown(place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
-    cure = fix_of(in_this_process(place, check)())
-    assert cure.startswith("free some space on the disk of /")
-    assert Path(cure.rpartition(" of ")[2]) in (place.state, *place.state.parents)
+    fix = fix_of(in_this_process(place, check)())
+    assert fix.startswith("free some space on the disk of /")
+    assert Path(fix.rpartition(" of ")[2]) in (place.state, *place.state.parents)
 
 
 @proves("sudo mount -o remount,rw {}")
@@ -354,19 +354,19 @@ def test_uv_installs_into_environments_made_by_uv(monkeypatch: pytest.MonkeyPatc
 def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> None:
     with zhipu_place(tmp_path) as zhipu:
         zhipu.service.leave()
-        cure = found_by(zhipu, "connection")["cure"]
-        assert paste(zhipu, cure).code == 7  # it couldn't connect either
+        fix = found_by(zhipu, "connection")["cure"]
+        assert paste(zhipu, fix).code == 7  # it couldn't connect either
         zhipu.service.arrive()
-        answered = paste(zhipu, cure)
+        answered = paste(zhipu, fix)
         assert (answered.code, answered.out.startswith("HTTP/")) == (0, True)
 
 
 @proves("getent ahosts {}")
 def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuPlace) -> None:
     zhipu.aim(url="https://nowhere.invalid:1")
-    cure = found_by(zhipu, "DNS")["cure"]
-    assert paste(zhipu, cure).code == 2  # nobody on this machine can resolve the name
-    assert "127.0.0.1" in paste(zhipu, cure, **{"nowhere.invalid": "127.0.0.1"}).out
+    fix = found_by(zhipu, "DNS")["cure"]
+    assert paste(zhipu, fix).code == 2  # nobody on this machine can resolve the name
+    assert "127.0.0.1" in paste(zhipu, fix, **{"nowhere.invalid": "127.0.0.1"}).out
 
 
 @proves("set proxy: to an http proxy in the config, or add {} to NO_PROXY")
@@ -383,10 +383,10 @@ def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> No
 def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPlace) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.service.turn(key_revoked=True)
-    cure = found_by(zhipu, "key")["cure"]
-    assert paste(zhipu, cure).code == 3
+    fix = found_by(zhipu, "key")["cure"]
+    assert paste(zhipu, fix).code == 3
     zhipu.service.turn(key_revoked=False)
-    assert paste(zhipu, cure).code == 0
+    assert paste(zhipu, fix).code == 0
 
 
 @proves("sudo timedatectl set-ntp true")

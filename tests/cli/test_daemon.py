@@ -279,9 +279,9 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
     daemon = zhipu.watch(hurried=True)
     daemon.wait_for_event("mirror.halted", reason="credentials")
     held.unlink()
-    cure = words_of(zhipu.status()["halt"]["cure"])
+    fix = words_of(zhipu.status()["halt"]["cure"])
     if is_told:
-        assert "the running kbsync does this now" in zhipu.go(*cure).out
+        assert "the running kbsync does this now" in zhipu.go(*fix).out
         assert "zhipu.key" in daemon.wait_for_event("config.refused")["reason"]
         zhipu.aim(key="api_key_file: zhipu.key", target="concurrency: 2")
     else:
@@ -290,7 +290,7 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
     assert zhipu.status()["halt"]["reason"] == "credentials"
     held.write_text(f"{zhipu.service.key}\n")
     if is_told:
-        assert zhipu.go(*cure).code == 0
+        assert zhipu.go(*fix).code == 0
         daemon.wait_for_event("config.read", changed=1)
     else:
         daemon.wait_for_event("secrets.read", mirror="handbook")

@@ -162,7 +162,7 @@ def test_disk_and_model_errors_halt_with_a_hint(place: Place) -> None:
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
     errors = [storage_error(folder, error) for error in full]
     assert f"no space is left for the index in {folder}; free some" in str(errors[0])
-    assert [paste(place, error.cure).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
+    assert [paste(place, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
 
     Writer(folder).close()
     lacking = LocalEncoder(folder / "gone")
@@ -185,7 +185,7 @@ def test_disk_and_model_errors_halt_with_a_hint(place: Place) -> None:
         with pytest.raises(Halted) as halted:
             does()
         errors.append(halted.value)
-    assert "set embedding.dimensions in the config" in halted.value.cure
+    assert "set embedding.dimensions in the config" in halted.value.fix
     errors.append(refuses_everything(Rejected("no such model", code="400")))
     assert {getattr(error, "halt", "") for error in errors} == {*ELSEWHERE, "index-read-only"}
 

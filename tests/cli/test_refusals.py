@@ -194,8 +194,8 @@ def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, place: Plac
     assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
     assert [words for words in case.messages if words.format(**paths_of(place)) not in ran.err] == []
     assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
-    _, _, cure = ran.err.strip().partition(" run: ")
-    assert not cure or paste(place, cure).code == 0
+    _, _, fix = ran.err.strip().partition(" run: ")
+    assert not fix or paste(place, fix).code == 0
 
 
 @pytest.mark.parametrize("words", ["status", "explain a.md", "add ."])

@@ -63,8 +63,8 @@ def test_replaced_folder_is_approved_as_it_is(place: Place) -> None:
     (place.docs / "1.md").unlink()
     held = place.run("--once", "--json")
     assert (held.code, held.json["held"]) == (3, 1)
-    cure = held.json["mirrors"][0]["halt"]["cure"]
-    assert "- 1.md" in place.run(*words_of(cure), "--yes").out
+    fix = held.json["mirrors"][0]["halt"]["cure"]
+    assert "- 1.md" in place.run(*words_of(fix), "--yes").out
     second_pass = place.run("--once", "--json")
     assert (second_pass.code, second_pass.json["deleted"], second_pass.json["uploaded"]) == (0, 1, 0)
 

@@ -208,9 +208,9 @@ def test_missing_index_is_reported_with_a_fix(place: Place, command: str) -> Non
         assert "--once" not in err
     ran = place.run(*command.split(), *options)
     assert ran.code == 2
-    cure = f"kbsync --once --config {place.config}"
-    assert f"index.db; run: {cure}" in ran.err
-    assert place.run(*words_of(cure)).code == 0
+    fix = f"kbsync --once --config {place.config}"
+    assert f"index.db; run: {fix}" in ran.err
+    assert place.run(*words_of(fix)).code == 0
     assert place.run(*command.split(), *options).code == 0
 
 

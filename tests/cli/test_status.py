@@ -233,9 +233,9 @@ def test_suggested_command_repeats_the_options_and_works(place: Place) -> None:
         database.execute("UPDATE mirror SET last_pass = last_pass - 86400")
     (line,) = wrong(place, *options)
     assert line.startswith("docs: last pass 24 h ago and kbsync isn't running; run: kbsync --once ")
-    cure = line.partition("run: ")[2]
-    assert shlex.split(cure)[2:] == [*options]
-    assert paste(place, cure).code == 0
+    fix = line.partition("run: ")[2]
+    assert shlex.split(fix)[2:] == [*options]
+    assert paste(place, fix).code == 0
     assert wrong(place, *options) == []
 
 

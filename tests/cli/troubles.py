@@ -221,7 +221,7 @@ class Evidence:
         daemon.send_signal(signal.SIGHUP)
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
-        self.pasted = {name: paste(self.place, cure) for name, cure in cures.items() if cure}
+        self.pasted = {name: paste(self.place, fix) for name, fix in cures.items() if fix}
         self.mirrors_after = self._when_all_is_well(daemon)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()

@@ -362,7 +362,7 @@ def test_worker_of_another_version_halts_the_mirror(
             Halted, match=r"worker tcp://[\d.:]+ has kbsync 0.1.0, this host has kbsync 9.1"
         ) as caught:
             list(cluster.cut(PAGES))
-        assert caught.value.halt == "workers-differ" and "install kbsync" in caught.value.cure
+        assert caught.value.halt == "workers-differ" and "install kbsync" in caught.value.fix
         assert len(cluster.state().unfit) == 2
 
 
@@ -510,7 +510,7 @@ def test_work_of_a_lost_cluster_is_done_locally_until_the_next_probe(
 
 
 def test_every_error_survives_serialization() -> None:
-    halted = Halted("disk-full", "no space", cure="df")
+    halted = Halted("disk-full", "no space", fix="df")
     for error in (Rejected("no", code="c", may_pass=True), Unavailable("later", retry_after=3.0), halted):
         copy = pickle.loads(pickle.dumps(error))
         assert (type(copy), copy.__dict__, str(copy)) == (type(error), error.__dict__, str(error))

@@ -153,11 +153,11 @@ async def test_missing_mount_plans_nothing(world: World) -> None:
 async def test_refused_credentials_plan_nothing(world: World) -> None:
     world.write_many(1)
     world.base.faults.append(
-        Fault("base", error=lambda: Halted("credentials", "refused", cure="kbsync doctor"))
+        Fault("base", error=lambda: Halted("credentials", "refused", fix="kbsync doctor"))
     )
     plan = await planned(world)
     assert is_halted(plan, "credentials")
-    assert plan.halt is not None and plan.halt.cure == "kbsync doctor"
+    assert plan.halt is not None and plan.halt.fix == "kbsync doctor"
 
 
 async def test_unreachable_target_adds_a_note_to_a_valid_plan(world: World) -> None:

@@ -41,7 +41,7 @@ from tests.share import long
 
 def cured(server: Server, halted: Halted) -> None:
     """Follow the fix, as an administrator would."""
-    words = shlex.split(halted.cure)
+    words = shlex.split(halted.fix)
     assert words[0] == "psql"
     options = dict(zip(words[1::2], words[2::2], strict=True))
     assert options["-h"] == str(server.folder)
@@ -92,7 +92,7 @@ def test_part_of_a_password_is_not_reported_as_the_host(dsn: str) -> None:
         PostgresStore(dsn, Owner(""))
     assert caught.value.halt == "credentials"
     assert "%40, %2F" in str(caught.value)
-    assert "hush" not in str(caught.value) + caught.value.cure
+    assert "hush" not in str(caught.value) + caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
                 with pytest.raises(Halted, match="newer kbsync") as caught:
                     raise_it(does())
                 assert caught.value.halt == "newer-index"
-                assert caught.value.cure == "upgrade this kbsync"
+                assert caught.value.fix == "upgrade this kbsync"
     assert postgres.run(database, "SELECT count(*) FROM kbsync.document") == [(1,)]
 
 

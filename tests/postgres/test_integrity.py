@@ -284,9 +284,9 @@ def test_role_without_upgrade_privileges_names_the_role_that_has_them(postgres: 
         with pytest.raises(Halted) as caught:
             store.check()
         assert "layout 1" in caught.value.reason and "belong to postgres" in caught.value.reason
-        assert "-U postgres" in caught.value.cure and "upgrade-2.sql" in caught.value.cure
-        assert "\n" not in caught.value.cure
-        words = shlex.split(caught.value.cure)
+        assert "-U postgres" in caught.value.fix and "upgrade-2.sql" in caught.value.fix
+        assert "\n" not in caught.value.fix
+        words = shlex.split(caught.value.fix)
         for upgrade in [Path(after) for word, after in itertools.pairwise(words) if word == "-f"]:
             postgres.run(older, upgrade.read_text())
         postgres.run(older, f"GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role}")

@@ -46,8 +46,8 @@ def refused(store: PostgresStore) -> Halted:
         with pytest.raises(Halted) as caught:
             write()
         halts.append(caught.value)
-    assert {(halt.halt, str(halt), halt.cure) for halt in halts} == {
-        (halts[0].halt, str(halts[0]), halts[0].cure)
+    assert {(halt.halt, str(halt), halt.fix) for halt in halts} == {
+        (halts[0].halt, str(halts[0]), halts[0].fix)
     }
     assert isinstance(halts[0], Halted)
     return halts[0]
@@ -93,7 +93,7 @@ def test_prefix_of_another_owner_is_refused_until_released(
             with open_as(postgres, database, state, **other, read_only=True) as looking:
                 with pytest.raises(Halted) as caught:
                     looking.check()
-                assert (caught.value.halt, caught.value.cure) == ("prefix-taken", halted.cure)
+                assert (caught.value.halt, caught.value.fix) == ("prefix-taken", halted.fix)
         # The other one hasn't noticed anything.
         put(theirs, entry(2, "merlin"))
         assert theirs.find_existing([number]) == {number}

@@ -53,7 +53,7 @@ def test_outdated_extension_halts_until_updated(postgres: Server) -> None:
     with open_store(postgres, database) as store:
         old = halted(store)
         assert (old.halt, "pgvector 0.7.4" in str(old)) == ("unsuitable-server", True)
-        assert "ALTER EXTENSION vector UPDATE" in old.cure
+        assert "ALTER EXTENSION vector UPDATE" in old.fix
         postgres.run(database, "UPDATE pg_extension SET extversion = %s WHERE extname = 'vector'", version)
         put(store, entry(1, "kestrel"))
 

@@ -164,7 +164,7 @@ async def test_user_fixable_problem_halts_immediately_and_loses_nothing(
         await world.once()
         assert world.halted == halt
     assert world.run.halt is not None
-    assert halt != "credentials" or "api_key" in world.run.halt.detail + world.run.halt.cure
+    assert halt != "credentials" or "api_key" in world.run.halt.detail + world.run.halt.fix
     assert world.request_count("upload") <= 2 * uploads  # once for each document in each pass
     assert uploads or world.request_count("delete") == 0
     assert len(world.effects("deleted")) <= 1

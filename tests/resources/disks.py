@@ -93,7 +93,7 @@ class LocalMirror:
         end = asyncio.run(once.once(Installation(Config(mirrors=(config,)), self.state)))
         passed: PassEnd = end.ends["docs"]
         halt = end.mirrors["docs"].halt
-        return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble
+        return f"{halt.reason}: {halt.detail}; {halt.fix}" if halt else passed.trouble
 
     def digests_in_index(self) -> list[tuple[str, str]]:
         """Return path and digest of every document in the index."""

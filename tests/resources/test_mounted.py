@@ -33,11 +33,11 @@ def test_file_system_without_inodes_is_distinguished_from_a_full_one(tmp_path: P
     write(folder)
     words = ("--once", "--folder", folder, "--state-dir", small / "state")
     with mounted(small, "50m"):
-        for inodes, (code, cure) in STAGES.items():
+        for inodes, (code, fix) in STAGES.items():
             remount(small, f"nr_inodes={inodes}")
             refused = kbsync(*words)
             assert refused.returncode == code, refused.stderr
-            assert cure in refused.stderr and "Traceback" not in refused.stderr, refused.stderr
+            assert fix in refused.stderr and "Traceback" not in refused.stderr, refused.stderr
         remount(small, "nr_inodes=1000")
         done = kbsync(*words, "--json")
         assert done.returncode == 0 and '"failed": 0' in done.stdout, done.stderr

@@ -164,9 +164,9 @@ def test_file_left_by_root_is_reported_with_a_fix(service_sandbox: Place, name: 
 def test_path_closed_to_its_own_user_is_reopened(service_sandbox: Place) -> None:
     (service_sandbox.state / "spool").chmod(0)
     checks = as_service(service_sandbox, "doctor", "--json").json["checks"]
-    [cure] = [check["cure"] for check in checks if check["name"] == "state"]
-    assert cure == f"chmod -R u+rwX {service_sandbox.state}"
-    assert paste(service_sandbox, cure).code == 0
+    [fix] = [check["cure"] for check in checks if check["name"] == "state"]
+    assert fix == f"chmod -R u+rwX {service_sandbox.state}"
+    assert paste(service_sandbox, fix).code == 0
     assert as_service(service_sandbox, "--once").code == 0
 
 

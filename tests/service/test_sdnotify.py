@@ -15,18 +15,18 @@ from tests.service.manager import Manager, manager_in
 def test_message_is_sent_in_one_datagram(tmp_path: Path) -> None:
     with manager_in(tmp_path) as manager:
         notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
-        notifier.tell("RELOADING=1", "MONOTONIC_USEC=5")
+        notifier.send("RELOADING=1", "MONOTONIC_USEC=5")
         assert manager.until("RELOADING") == "RELOADING=1"
         assert manager.messages == ["RELOADING=1", "MONOTONIC_USEC=5"]
         notifier.close()
-        notifier.tell("READY=1")
+        notifier.send("READY=1")
         assert manager.so_far() == ["RELOADING=1", "MONOTONIC_USEC=5"]
 
 
 def test_abstract_socket_name_is_supported(tmp_path: Path) -> None:
     manager = Manager(f"@kbsync-test-{os.getpid()}")
     notifier = ServiceManager({"NOTIFY_SOCKET": manager.address})
-    notifier.tell("READY=1")
+    notifier.send("READY=1")
     assert manager.until("READY") == "READY=1"
     notifier.close()
     manager.close()
@@ -35,7 +35,7 @@ def test_abstract_socket_name_is_supported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "relative/socket", "vsock:2:1234", "/nowhere/notify"])
 def test_missing_listener_loses_only_the_messages(name: str) -> None:
     notifier = ServiceManager({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "60000000"})
-    notifier.tell("READY=1")
+    notifier.send("READY=1")
     assert notifier.is_heard is (name == "/nowhere/notify")
     assert (notifier.watchdog is None) is not notifier.is_heard
     notifier.close()
@@ -50,9 +50,9 @@ def test_manager_that_reads_nothing_blocks_nobody(tmp_path: Path) -> None:
             while True:
                 full.sendto(b"X=1", manager.address)
         full.close()
-        notifier.tell("WATCHDOG=1", patience=0.0)
+        notifier.send("WATCHDOG=1", patience=0.0)
         assert "WATCHDOG=1" not in manager.so_far()
-        notifier.tell("WATCHDOG=1", patience=0.0)
+        notifier.send("WATCHDOG=1", patience=0.0)
         assert "WATCHDOG=1" in manager.so_far()
         notifier.close()
 

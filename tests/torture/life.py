@@ -284,8 +284,8 @@ class Life:
             if {"prefix-taken", "superseded", "folder-missing"} & {halt["reason"] for halt in halts}:
                 self.require(self.documents()[0] == before, "a refusal changed a base")
             cures = sorted({halt["cure"] for halt in halts if halt["cure"]})
-            for cure in cures or ["kbsync retry"][: ran.code == 1]:
-                self.follow(cure)
+            for fix in cures or ["kbsync retry"][: ran.code == 1]:
+                self.follow(fix)
             time.sleep(0.5 if ran.code == 4 else 0)
         raise self.broken(f"after {TRIES} passes it still says {ran.out}{ran.err}")
 

@@ -83,7 +83,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
 
 def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
     if audit.halt is not None:
-        fix = f"; fix: {audit.halt.cure}" if audit.halt.cure else ""
+        fix = f"; fix: {audit.halt.fix}" if audit.halt.fix else ""
         output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}"))
     counts = []
     for kind in ("missing", "stale", "orphaned", "duplicate"):

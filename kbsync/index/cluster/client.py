@@ -523,8 +523,8 @@ class DaskCluster:
         return f"worker {address} cannot run kbsync {__version__} ({error})"
 
     def _unfit(self, reason: str) -> Halted:
-        cure = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
-        return Halted("workers-differ", reason, cure=cure)
+        fix = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
+        return Halted("workers-differ", reason, fix=fix)
 
     def _lost(self, error: BaseException) -> Unavailable:
         reason = (

@@ -112,7 +112,7 @@ class Connections:
                 user, home = self.database.user or "kbsync", identifier(home)
                 reason = f"{self.database} does not let {user} use the schema {home} of its extension vector"
                 grant = self.database.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
-                raise Halted("credentials", reason, cure=grant)
+                raise Halted("credentials", reason, fix=grant)
             yield connection, is_made
             try:
                 connection.execute("COMMIT")
@@ -159,7 +159,7 @@ class Connections:
         version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
         if version < OLDEST_SERVER:
             reason = f"{self.database} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
-            return Halted("unsuitable-server", reason, cure=self.database.psql("SELECT version()"))
+            return Halted("unsuitable-server", reason, fix=self.database.psql("SELECT version()"))
         if encoding not in (None, "UTF8"):
             # Other encodings can't store every text; in SQL_ASCII a filter would compare bytes, not letters.
             reason = (
@@ -168,7 +168,7 @@ class Connections:
             )
             name = identifier(f"{self.database.name}_utf8")
             create = f"CREATE DATABASE {name} OWNER {self.database.role} ENCODING 'UTF8' TEMPLATE template0"
-            return Halted("unsuitable-server", reason, cure=self.database.psql(create, "postgres"))
+            return Halted("unsuitable-server", reason, fix=self.database.psql(create, "postgres"))
         return None
 
     def _give_back(self, connection: Connection) -> None:
@@ -187,13 +187,11 @@ class Connections:
         least = ".".join(map(str, OLDEST_EXTENSION))
         if version is None:
             reason = f"{self.database} lacks the extension vector (pgvector {least} or newer)"
-            raise Halted("unsuitable-server", reason, cure=self.database.psql("CREATE EXTENSION vector"))
+            raise Halted("unsuitable-server", reason, fix=self.database.psql("CREATE EXTENSION vector"))
         if tuple(map(int, version.split(".")[:2])) < OLDEST_EXTENSION:
             reason = f"{self.database} has pgvector {version}; kbsync needs {least} or newer: "
             reason += "install it, then update"
-            raise Halted(
-                "unsuitable-server", reason, cure=self.database.psql("ALTER EXTENSION vector UPDATE")
-            )
+            raise Halted("unsuitable-server", reason, fix=self.database.psql("ALTER EXTENSION vector UPDATE"))
 
 
 def _has_ended(connection: Connection) -> bool:

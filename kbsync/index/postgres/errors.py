@@ -97,7 +97,7 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
     if _NO_DATABASE.search(words):
         create = f"CREATE DATABASE {identifier(database.name)} OWNER {database.role}"
         reason = f"{database} does not exist; create it, or correct target.dsn"
-        return Halted("knowledge-base-missing", reason, cure=database.psql(create, "postgres"))
+        return Halted("knowledge-base-missing", reason, fix=database.psql(create, "postgres"))
     if _REFUSED.search(words):
         return Halted("credentials", f"{database} refuses the user ({words}); correct target.dsn")
     if "unsupported startup parameter" in words:  # from PgBouncer; retrying doesn't help
@@ -119,13 +119,13 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
             rights = [f"CREATE ON DATABASE {identifier(database.name)}"]
         grant = "; ".join(f"GRANT {right} TO {database.role}" for right in rights)
         reason = f"{database} does not let {database.user or 'its user'} do what kbsync needs ({words})"
-        return Halted("credentials", reason, cure=database.psql(grant), code=state)
+        return Halted("credentials", reason, fix=database.psql(grant), code=state)
     if state in _READ_ONLY:
         reason = (
             f"{database} is read-only ({words}); name the primary server in target.dsn, "
             "or make this one writable"
         )
-        return Halted("index-read-only", reason, cure=database.psql("SHOW transaction_read_only"), code=state)
+        return Halted("index-read-only", reason, fix=database.psql("SHOW transaction_read_only"), code=state)
     if state == "53100":
         reason = f"no space is left on the disk of {database}; free some and kbsync continues by itself"
         return Halted("disk-full", reason, code=state)

@@ -44,7 +44,7 @@ def make(connection: Connection, database: Database) -> None:
             "older-index",
             f"the tables in {database} have layout {version}, this kbsync needs layout {VERSION}, and they "
             f"belong to {row[0]}: start kbsync once with that role, or have it upgrade them",
-            cure=database.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
+            fix=database.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
         )
     connection.execute("SELECT set_config('statement_timeout', '0', true)")  # a large base takes minutes
     while version < VERSION:
@@ -59,5 +59,5 @@ def require_version(version: int, database: Database) -> None:
             "newer-index",
             f"the index in {database} was made by a newer kbsync "
             f"(layout {version}, this one knows {VERSION})",
-            cure="upgrade this kbsync",
+            fix="upgrade this kbsync",
         )

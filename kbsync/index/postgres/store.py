@@ -504,7 +504,7 @@ class PostgresStore:
             f" AND host = {literal(row.host)} AND generation = {row.generation}"
         )
         command = self._connections.database.psql(release)
-        return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=command)
+        return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", fix=command)
 
     def _record_seen(self, claim: _Claim) -> None:
         """Record that this host is working, for readers that show how old its documents are."""

@@ -226,7 +226,7 @@ class ErrorRule:
     halt: str = ""
     says: str = ""
     hint: str = ""
-    cure: str = ""
+    fix: str = ""
     as_code: str = ""
     may_pass: bool = False
     is_rate_limit: bool = False
@@ -251,7 +251,7 @@ class ErrorRule:
         reason = f"{reason}; {self.hint}" if self.hint else reason
         code = self.as_code or case.code or str(case.status)
         if issubclass(self.means, Halted):
-            return self.means(self.halt, reason, cure=self.cure, code=code)
+            return self.means(self.halt, reason, fix=self.fix, code=code)
         if issubclass(self.means, Unavailable):
             wait = self.pause if case.retry_after is None else case.retry_after
             return self.means(reason, code=code, retry_after=wait, is_rate_limit=self.is_rate_limit)

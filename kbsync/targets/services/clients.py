@@ -100,19 +100,19 @@ def _has_words(case: ErrorCase) -> bool:
 
 def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
     """Return the error rules of one service."""
-    no_money = partial(ErrorRule, Halted, halt="quota", cure=f"top up the account behind {kind}.api_key")
+    no_money = partial(ErrorRule, Halted, halt="quota", fix=f"top up the account behind {kind}.api_key")
     bad_key = partial(
         ErrorRule,
         Halted,
         halt="credentials",
-        cure=f"set a valid {kind}.api_key (or api_key_file) in the config",
+        fix=f"set a valid {kind}.api_key (or api_key_file) in the config",
         says=f"the {kind} service refuses the key",
     )
     missing = partial(
         ErrorRule,
         Halted,
         halt=f"{kind}-missing",
-        cure=f"correct {kind}.base_url (the URL before {path}) or {kind}.model",
+        fix=f"correct {kind}.base_url (the URL before {path}) or {kind}.model",
     )
     gone = f"the {kind} service reports that its balance or quota is used up"
     return (
@@ -196,14 +196,14 @@ def refuses_everything(error: Rejected) -> TargetError:
     text.
     """
     if error.code == FORBIDDEN:
-        cure = "set an embedding.api_key with access to the model in the config"
-        return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
+        fix = "set an embedding.api_key with access to the model in the config"
+        return Halted("credentials", f"the embedding service refuses the key: {error.reason}", fix=fix)
     if error.code == "403":  # the web page of a gateway or firewall, not a response of the service
         return Unavailable(error.reason, code=error.code)
     return Halted(
         "embedding-missing",
         f"the embedding service refuses every text: {error.reason}",
-        cure="correct embedding.model, embedding.dimensions or embedding.type in the config",
+        fix="correct embedding.model, embedding.dimensions or embedding.type in the config",
         code=error.code,
     )
 
@@ -399,7 +399,7 @@ class EmbeddingService:
                 raise Halted(
                     "embedding-dimensions",
                     f"the embedding service returns vectors of {length} numbers, not {self._dimensions}",
-                    cure="correct embedding.dimensions or embedding.model in the config",
+                    fix="correct embedding.dimensions or embedding.model in the config",
                 )
             self._dimensions = length
         return vectors

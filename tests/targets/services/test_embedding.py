@@ -50,7 +50,7 @@ async def test_service_that_ignores_the_length_halts(server: Server) -> None:
         with pytest.raises(Halted, match="vectors of 64 numbers, not 256") as halted:
             await service.embed(items(["bees"]))
     assert halted.value.halt == "embedding-dimensions"
-    assert "embedding.dimensions" in halted.value.cure
+    assert "embedding.dimensions" in halted.value.fix
 
 
 @pytest.mark.parametrize(("dialect", "most"), [("tei", 32), ("zhipu", 64), ("openai", 256), ("jina", 128)])
@@ -280,7 +280,7 @@ async def test_user_fixable_problem_halts_with_its_location(
     async with embedding(server, dialect, concurrency=1) as service:
         with pytest.raises(Halted) as halted:
             await service.embed(items([f"bee {n}" for n in range(30)]))
-    message = f"{halted.value.reason} {halted.value.cure}"
+    message = f"{halted.value.reason} {halted.value.fix}"
     assert (halted.value.halt, words in message, "secret" in message) == (halt, True, False)
     assert server.requests.by_op["embed"] <= most
 

@@ -78,7 +78,7 @@ async def test_service_without_the_route_says_where_to_look(server: Server) -> N
     async with reranking(server) as service:
         with pytest.raises(Halted) as halted:
             await service.order(QUESTION, TEXTS)
-    assert (halted.value.halt, "rerank.base_url" in halted.value.cure) == ("rerank-missing", True)
+    assert (halted.value.halt, "rerank.base_url" in halted.value.fix) == ("rerank-missing", True)
 
 
 async def test_response_without_any_of_the_texts_is_rejected(server: Server) -> None:

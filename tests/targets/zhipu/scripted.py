@@ -158,7 +158,7 @@ def target(
     clock = clock or Clock()
     return ZhipuTarget(
         settings(**changes),
-        around(mirror, callback_url=callback_url, cure=write),
+        around(mirror, callback_url=callback_url, command_line=write),
         wall=clock,
         steady=clock,
         sleep=clock.sleep,

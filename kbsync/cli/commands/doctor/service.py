@@ -196,7 +196,7 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
     from kbsync.engine.status import as_halt, with_retry_command
 
     write, at_work = installation.command_line, lock.is_held(installation.state_dir)
-    fix = with_retry_command(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).cure
+    fix = with_retry_command(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).fix
     if error.halt != "credentials":
         return wrong(f"{mirror.name}: knowledge base", error.reason, fix, Code.PERSON)
     detail = "; ".join(filter(None, (error.reason, _key_setting(installation, mirror))))

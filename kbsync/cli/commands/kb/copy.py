@@ -146,7 +146,7 @@ def _copy(
         except TargetError as error:
             copy_command = installation.command_line_for_mirrors("kb copy")
             fix = (
-                as_halt(error, mirror.name, installation.command_line).cure
+                as_halt(error, mirror.name, installation.command_line).fix
                 if isinstance(error, Halted)
                 else ""
             )
