@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, field
+from dataclasses import field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ from kbsync.engine.status import (
     TARGET_DOWN,
     TARGET_STUCK,
     as_halt,
+    halt_json,
     with_retry_command,
 )
 from kbsync.errors import Halted, NameTaken, Rejected, StateError, TargetError, Unavailable, Unfit, Unsure
@@ -276,7 +277,9 @@ class Halts(HaltState):
             await self._write(halt)
             self.is_current = halt is not None
             if halt is not None:
-                log.error("mirror.halted", mirror=name, folder=str(self.mirror.settings.root), **asdict(halt))
+                log.error(
+                    "mirror.halted", mirror=name, folder=str(self.mirror.settings.root), **halt_json(halt)
+                )
             elif before is not None:
                 log.info("mirror.resumed", mirror=name, reason=before.reason)
 

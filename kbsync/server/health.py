@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -17,7 +16,7 @@ from starlette.routing import Route
 
 from kbsync.dataclass import dataclass
 from kbsync.engine.mirror import Mirror
-from kbsync.engine.status import FAILING, find_halt
+from kbsync.engine.status import FAILING, find_halt, halt_json
 from kbsync.errors import StateError
 from kbsync.server.metrics import LoopMonitor
 from kbsync.server.responses import json_answer
@@ -38,7 +37,7 @@ class MirrorReadiness:
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON for `/readyz`."""
-        why = asdict(self.obstacle) if self.obstacle else {}
+        why = halt_json(self.obstacle) if self.obstacle else {}
         return {"name": self.name, "ready": not why, **why}
 
 

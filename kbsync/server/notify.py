@@ -15,7 +15,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
-from kbsync.engine.status import find_halt, halt_sentence, halt_words, iso
+from kbsync.engine.status import find_halt, halt_json, halt_sentence, halt_words, iso
 from kbsync.errors import StateError, system_reason
 from kbsync.state.mirrors import Halt
 
@@ -103,7 +103,7 @@ class Notice:
                 for document in self.documents
             ]
             return {**head, "cure": self.fix, "count": self.count, "documents": items}
-        return {**head, **{key: printable(word) for key, word in asdict(halt).items()}}
+        return {**head, **{key: printable(word) for key, word in halt_json(halt).items()}}
 
 
 @dataclass(slots=True)

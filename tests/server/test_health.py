@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from kbsync.engine.status import halt_json
 from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.server import health
@@ -39,7 +39,7 @@ async def test_ready_when_every_mirror_is_and_names_the_others_with_hints() -> N
     assert (answer.status_code, answer.json()) == (200, {"ready": True, "mirrors": ready})
     answer = await Listened(READY, HALTED).get("/readyz")
     assert answer.status_code == 503
-    assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **asdict(HALT)}]
+    assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **halt_json(HALT)}]
 
 
 async def test_concurrent_health_checks_query_the_mirrors_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
