@@ -456,7 +456,7 @@ def renamed(both: Place) -> Place:
 
 
 @long
-def test_every_command_knows_a_renamed_mirror_before_the_next_pass(renamed: Place, more: Path) -> None:
+def test_every_command_knows_a_renamed_mirror_before_the_next_pass(renamed: Place, second_folder: Path) -> None:
     [_, status] = renamed.run("status", "--json").json["mirrors"]
     assert (status["name"], status["documents"]["ready"], status["documents"]["held"]) == ("new", 2, 7)
     assert status["last_pass"] is not None and status["halt"]["cure"] == "kbsync approve new"
@@ -464,7 +464,7 @@ def test_every_command_knows_a_renamed_mirror_before_the_next_pass(renamed: Plac
     assert (plan["upload"], len(plan["held"]), plan["unchanged"]) == ([], 7, 2)
     assert renamed.run("verify", "--mirror", "new").out == "new: all is well\n"
     assert renamed.search("beta", "--mirror", "new")[0] == "b.md"
-    explained = renamed.run("explain", more / "b.md", "--text")
+    explained = renamed.run("explain", second_folder / "b.md", "--text")
     assert explained.code == 0 and "beta" in explained.out
     events = renamed.run("history", "--json").json["events"]
     assert {event["mirror"] for event in events} == {"handbook", "new"}
