@@ -456,7 +456,9 @@ def renamed(both: Place) -> Place:
 
 
 @long
-def test_every_command_knows_a_renamed_mirror_before_the_next_pass(renamed: Place, second_folder: Path) -> None:
+def test_every_command_knows_a_renamed_mirror_before_the_next_pass(
+    renamed: Place, second_folder: Path
+) -> None:
     [_, status] = renamed.run("status", "--json").json["mirrors"]
     assert (status["name"], status["documents"]["ready"], status["documents"]["held"]) == ("new", 2, 7)
     assert status["last_pass"] is not None and status["halt"]["cure"] == "kbsync approve new"
