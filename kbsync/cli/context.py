@@ -132,20 +132,17 @@ def _find_former_names(installation: Installation) -> Mapping[str, str]:
     """Return the names in the state of mirrors that were renamed in the config since the last pass."""
     if installation.config.path is None:
         return {}
-    from kbsync.state.read_only import opened
+    from kbsync.state.read_only import find_mirror_names, opened
 
     names = {mirror.name for mirror in installation.config.mirrors}
-
-    def find(tx: Tx) -> Mapping[str, str]:
-        recorded = {record.name for record in tx.mirrors.all()}
+    every = dataclasses.replace(installation, only=())
+    try:
+        recorded = find_mirror_names(installation.state_file)
         if names <= recorded or recorded <= names:
             return {}
-        every = dataclasses.replace(installation, only=())
-        return {name: record.name for name, record in find_records(tx, every) if record.name != name}
-
-    try:
         with closing(opened(installation.state_file)) as state:
-            return state.read(find)
+            records = state.read(lambda tx: find_records(tx, every))
+        return {name: record.name for name, record in records if record.name != name}
     except (KbsyncError, OSError):
         # The command itself reports its problem.
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -145,6 +146,19 @@ class EmptyState(ReadOnlyState):
         self.path, self._identity = Path("the state in memory"), None
         self._reader = apsw.Connection(":memory:")
         schema.migrate(self._reader)
+
+
+def find_mirror_names(path: Path) -> set[str]:
+    """Return the names of the mirrors in the state, also of an older kbsync; empty if there is none yet.
+
+    Unlike `opened`, copies no state of an older kbsync into memory. Raises `StateError`.
+    """
+    if not path.exists():
+        return set()
+    with state_errors(path):
+        schema.refuse_no_file(path)
+        with closing(open_reader(path)) as reader:
+            return {name for (name,) in reader.execute("SELECT name FROM mirror")}
 
 
 def opened(path: Path) -> ReadOnlyState:
