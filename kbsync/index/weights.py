@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 
 from kbsync.dataclass import dataclass
@@ -176,20 +176,22 @@ class NameScores:
     def __init__(self, idf: Mapping[Term, float]) -> None:
         self.idf = idf
         self.documents = defaultdict[int, list[Term]](list)
-        self.chunks = defaultdict[Term, set[int]](set)
+        self.chunks: Mapping[Term, Collection[int]] = {}
         self.exact: Collection[int] = ()
         self.whole: Collection[int] = ()
 
     def points(self, document: int, chunk: int) -> float:
         """Return the name's contribution to the score of a chunk."""
-        terms = self.documents.get(document, ())
-        weight = NAME + WHOLE_NAME * (document in self.whole)
-        return sum(self.idf[term] * (weight + (chunk not in self.chunks[term])) for term in terms)
+        return sum(points for _, points in self._points_by_term(document, chunk))
 
     def by_term(self, document: int, chunk: int) -> dict[Term, float]:
         """Return the contribution of each term of the name to the score of a chunk."""
-        terms, weight = self.documents.get(document, ()), NAME + WHOLE_NAME * (document in self.whole)
-        return {term: self.idf[term] * (weight + (chunk not in self.chunks[term])) for term in terms}
+        return dict(self._points_by_term(document, chunk))
+
+    def _points_by_term(self, document: int, chunk: int) -> Iterator[tuple[Term, float]]:
+        weight = NAME + WHOLE_NAME * (document in self.whole)
+        for term in self.documents.get(document, ()):
+            yield term, self.idf[term] * (weight + (chunk not in self.chunks.get(term, ())))
 
     def of_several_words(self) -> list[int]:
         """Return the best documents whose names have several of the terms."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -454,8 +454,10 @@ class PostgresSnapshot:
         """Find which of the passages themselves have a word of their documents' names."""
         by_number = {term_of(t.stem): t for terms in name_scores.documents.values() for t in terms}
         if passages := [p for p, document in documents.items() if document in name_scores.documents]:
+            having = defaultdict[Term, set[int]](set)
             for number, passage in self._connection.execute(_HAVING, (list(by_number), passages)):
-                name_scores.chunks[by_number[number]].add(passage)
+                having[by_number[number]].add(passage)
+            name_scores.chunks = having
 
     def _frequencies(self, terms: Sequence[Term]) -> tuple[dict[Term, Frequency], int, int, int]:
         """Return how frequent each term is, and how many documents, passages and words there are."""

@@ -216,7 +216,8 @@ class Reader:
         admitted = scope.documents
         weights = select_terms(terms, frequencies, self._documents, self._chunks)
         scores, by_term = self._score_words(weights)
-        name_scores = self._score_names(weights.all_terms, by_term, query.text, admitted)
+        name_scores = self._score_names(weights.all_terms, query.text, admitted)
+        name_scores.chunks = by_term
         document_count = self._count_wanted(admitted, query.top_k)
         share = DEPTH // max(1, document_count)
         lexical, semantic = _Selection(scope, document_count, share), _Selection(scope, document_count)
@@ -347,15 +348,8 @@ class Reader:
             self._sizes[document] = self._connection.execute(_SIZE, (document,)).get
         return self._sizes[document]
 
-    def _score_names(
-        self,
-        idf: Mapping[Term, float],
-        by_term: Mapping[Term, Mapping[int, float]],
-        question: str,
-        admitted: set[int] | None,
-    ) -> NameScores:
-        """Return the documents with some of these terms in their names. `by_term`: the chunks scored for
-        each."""
+    def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
+        """Return the documents with some of these terms in their names."""
         name_scores = NameScores(idf)
         name_scores.exact = self._named(question, admitted) if "names" in self._word_tables else set()
         for term in idf if "names" in self._word_tables else ():
@@ -366,7 +360,6 @@ class Reader:
         has_whole, listed = whole_name_test(readable(question)), json.dumps(name_scores.of_several_words())
         paths = self._connection.execute(_PATHS, (listed,))
         name_scores.whole = {number for number, path in paths if has_whole(unbind(path))}
-        name_scores.chunks.update((term, set(chunks)) for term, chunks in by_term.items())
         return name_scores
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:

@@ -380,7 +380,7 @@ class Matrix:
         self._cached: NDArray[np.int8] | None = None
         self._scales: NDArray[np.float32] | None = None
         """Factor of each cached vector: its numbers are these integers times the factor."""
-        self._state: tuple[int, int] | None = None
+        self._cached_commit: tuple[int, int] | None = None
         """The model and the commit that are cached."""
         self._places: dict[int, int] = {}
         self._versions: dict[int, int] = {}
@@ -397,15 +397,15 @@ class Matrix:
             return dict(zip(by_slot, products.tolist(), strict=True))
 
         self._scans += 1
-        state = model.id, self._connection.pragma("data_version")
-        if self._state != state:
+        commit = model.id, self._connection.pragma("data_version")
+        if self._cached_commit != commit:
             versions: dict[int, int] = dict(self._connection.execute(self._listed, (model.id,)))
             is_large = len(versions) * SLOTS * model.dimensions > _MOST_BYTES
             if not versions or self._scans < 2 or is_large:
                 self._drop()
                 return Cosines(*self._scan_stored(model, vector, versions), compute)
             self._refresh(model, versions)
-            self._state = state
+            self._cached_commit = commit
         if self._cached is None or self._scales is None:
             raise AssertionError("the cache was just filled")
         scale, numbers = _quantized(vector[None])
