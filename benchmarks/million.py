@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import random
 import resource
 import time
@@ -19,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from corpus import SEEN, entries
+from xquad import LANGUAGES, Paragraph, paragraphs
 
 from kbsync.contract.searching import Query
 from kbsync.index.chunk import chunk
@@ -28,29 +28,18 @@ from kbsync.index.search import Search
 from kbsync.index.sqlite.store import SqliteStore
 
 ENCODER = LocalEncoder()
-LANGUAGES = ("en", "zh")
 
 
-def paragraphs(xquad: Path, language: str) -> list[tuple[str, str, list[str]]]:
-    """Return a path, a text and the questions of each paragraph."""
-    articles = json.loads((xquad / f"xquad.{language}.json").read_bytes())["data"]
-    every = [paragraph for article in articles for paragraph in article["paragraphs"]]
-    return [
-        (f"xquad/{language}/{number}.txt", one["context"], [qa["question"] for qa in one["qas"]])
-        for number, one in enumerate(every)
-    ]
-
-
-def entry(number: int, path: str, text: str) -> Entry:
+def entry(number: int, paragraph: Paragraph) -> Entry:
     """Return a document to store."""
-    chunks = tuple(chunk(Parsed(text, Flavour.PLAIN)))
+    path, chunks = paragraph.path, tuple(chunk(Parsed(paragraph.text, Flavour.PLAIN)))
     vectors = {key: item for key, item in ENCODER.begin(chunks).result().items() if isinstance(item, bytes)}
     return Entry(
         upload_id=number,
         path=path,
         name=path.rpartition("/")[2],
         digest=hashlib.sha256(path.encode()).hexdigest(),
-        size=len(text),
+        size=len(paragraph.text),
         recipe="",
         modified=1.7e9,
         chunks=chunks,
@@ -63,8 +52,7 @@ def fill(folder: Path, corpus: Path, xquad: Path, passages: int) -> None:
     began = time.perf_counter()
     with closing(SqliteStore(folder)) as store:
         for language in LANGUAGES:
-            rows = paragraphs(xquad, language)
-            store.put([entry(10**9 + n, path, text) for n, (path, text, _) in enumerate(rows)], ENCODER)
+            store.put([entry(10**9 + n, one) for n, one in enumerate(paragraphs(xquad, language))], ENCODER)
         documents, count = entries(corpus, 0, 1, bytearray(SEEN)), 0
         while count < passages and (batch := list(islice(documents, 64))):
             store.put(batch, ENCODER)
@@ -102,7 +90,8 @@ def main() -> None:
         print(f"first search: {wall:.0f} ms, {cpu:.0f} ms of CPU time")
         paths("the second, which fills the cache")
         for language in LANGUAGES:
-            asked = [(text, path) for path, _, every in paragraphs(options.xquad, language) for text in every]
+            every = paragraphs(options.xquad, language)
+            asked = [(text, paragraph.path) for paragraph in every for text in paragraph.questions]
             first, walls, cpus = 0, list[float](), list[float]()
             for text, path in random.Random(5).sample(asked, min(options.questions, len(asked))):
                 hits, wall, cpu = measured(lambda text=text: paths(text))  # type: ignore[misc]

@@ -95,7 +95,7 @@ def test_flapping_is_notified_once_a_minute_with_the_latest_state() -> None:
         pending.see(None if second % 2 else MISSING)
         assert pending.deliver(float(second)) == []
     pending.see(Halt("quota", "still no money", ""))
-    assert pending.deliver(EVERY) == [], "it is as it was told"
+    assert pending.deliver(EVERY) == [], "nothing has changed since"
     pending.see(MISSING)
     assert [notice.halt.reason for notice in pending.deliver(EVERY)] == ["folder-missing"]
 
