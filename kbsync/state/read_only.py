@@ -158,7 +158,9 @@ def find_mirror_names(path: Path) -> set[str]:
     with state_errors(path):
         schema.refuse_no_file(path)
         with closing(open_reader(path)) as reader:
-            return {name for (name,) in reader.execute("SELECT name FROM mirror")}
+            schema.refuse_unfit(reader, path)
+            is_made = schema.version_of(reader) > 0  # the first run may still be creating the tables
+            return {name for (name,) in reader.execute("SELECT name FROM mirror")} if is_made else set()
 
 
 def opened(path: Path) -> ReadOnlyState:
