@@ -478,6 +478,14 @@ def test_every_command_knows_a_renamed_mirror_before_the_next_pass(
     assert documents(renamed) == ["b.md"]
 
 
+def test_state_whose_tables_are_being_created_has_no_mirror_yet(place: Place) -> None:
+    place.configure()
+    place.state.mkdir(parents=True, exist_ok=True)
+    (place.state / "state.db").touch()
+    [mirror] = place.run("status", "--json").json["mirrors"]
+    assert (mirror["name"], mirror["last_pass"]) == ("handbook", None)
+
+
 def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renamed: Place) -> None:
     renamed.config.write_text(renamed.config.read_text().replace("name: new", "name: more"))
     daemon = renamed.watch()
