@@ -61,7 +61,7 @@ fi
 "$VENV/bin/python" -c "$fits" 2>/dev/null ||
     fail "$VENV has no Python 3.11 to 3.14; remove it (rm -r $VENV) and try again."
 
-echo "installing kbsync into $VENV (about 58 MB, more for the tests; once) …" >&2
+echo "installing kbsync into $VENV (about 54 MB, more for the tests; once) …" >&2
 what=$*
 # Each path becomes `--editable PATH`.
 for path in "$@"; do
