@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -54,23 +55,59 @@ def test_missing_requirements_are_reported_with_a_fix(
     assert message in completed.stderr
 
 
+MAKE_VENV = 'd="$VENV/bin"; /bin/mkdir -p "$d"; echo "#!/bin/sh" >"$d/python"; /bin/chmod +x "$d/python"'
+
+
+def tools(path: Path, *names: str) -> None:
+    """Add these programs of this machine to the PATH."""
+    for name in names:
+        (path / name).symlink_to(shutil.which(name) or name)
+
+
+def uv_that_logs(log: Path, make_venv: str = MAKE_VENV, install: str = "exit 0") -> str:
+    """Return a script that logs its arguments and creates an environment."""
+    return f'echo "uv $@ $UV_DEFAULT_INDEX" >>{log}; case $1 in venv) {make_venv};; pip) {install};; esac'
+
+
 def test_uv_is_used_when_present(bare: Path) -> None:
     log = bare.parent / "log"
-    made = 'd="$VENV/bin"; /bin/mkdir -p "$d"; echo "#!/bin/sh" >"$d/python"; /bin/chmod +x "$d/python"'
-    write_program(bare / "uv", f'echo "$@" >>{log}; case $1 in venv) {made};; esac')
-    write_program(bare / "touch", 'exec /usr/bin/touch "$@"')
+    write_program(bare / "uv", uv_that_logs(log))
+    tools(bare, "touch")
     completed = setup(bare)
     assert completed.returncode == 0, completed.stderr
     first, second = log.read_text().splitlines()
-    assert first.startswith("venv ")
-    assert second.startswith("pip install ")
+    assert first.startswith("uv venv ")
+    assert second.startswith("uv pip install ")
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_missing_uv_is_installed_for_one_run_and_pip_replaces_one_that_fails(bare: Path, works: bool) -> None:
+    log, uv, borrowed = (bare.parent / name for name in ("log", "uv", "borrowed"))
+    make_venv = f'mkdir -p "$VENV/bin"; cp {bare}/python3.12 "$VENV/bin/python"'
+    write_program(uv, uv_that_logs(log, make_venv, "exit 0" if works else "exit 2"))
+    write_program(
+        bare / "python3.12",
+        f"""case "$*" in
+        *--target*) while [ "$1" != --target ]; do shift; done
+            mkdir "$2/bin"; cp {uv} "$2/bin/uv"; echo "$2" >{borrowed};;
+        *"config list"*) echo "global.index-url='mirror of pip'";;
+        *"pip install"*) echo "python $*" >>{log};;
+        esac""",
+    )
+    tools(bare, "touch", "mktemp", "rm", "mkdir", "cp", "sed", "head")
+    completed = setup(bare)
+    assert completed.returncode == 0, completed.stderr
+    calls = [" ".join(line.split()[:3]) for line in log.read_text().splitlines()]
+    assert calls == ["uv venv --quiet", "uv pip install", *([] if works else ["python -m pip"])]
+    assert "mirror of pip" in log.read_text()
+    assert not Path(borrowed.read_text().strip()).exists()
 
 
 @pytest.mark.parametrize(
     "file", ["Makefile", ".ci/run", *(f"tools/{f.name}" for f in SETUP.parent.iterdir() if f.is_file())]
 )
 def test_no_registry_address_is_hard_coded(file: str) -> None:
-    assert not re.search(r"https?://|index-url|find-links", (ROOT / file).read_text())
+    assert not re.search(r"https?://|--index-url|find-links", (ROOT / file).read_text())
 
 
 def test_scripts_are_executable() -> None:
