@@ -32,6 +32,7 @@ from kbsync.server.notify import Notifications
 from kbsync.server.removals import RemovalQueue
 from kbsync.signals import ENDING, Signals
 from kbsync.source.watch import run_detached
+from kbsync.state.inbox import StateFact
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.systemd import ServiceManager, ServiceReports
@@ -183,6 +184,7 @@ class Daemon:
                 await self._watch_mirrors(store)
 
     async def _watch_mirrors(self, store: StateStore) -> None:
+        await self._note_refusal(store, "")
         self._start_missing(store, self._installation.mirrors)
         started = [watched.loop.started for watched in self._mirrors.values()]
         ready_task = asyncio.create_task(self._reports.ready_after(started))
@@ -311,18 +313,27 @@ class Daemon:
                 raise UsageError("state_dir cannot change while kbsync runs; restart it")
             await self._listen(new)
         except (UsageError, OSError) as error:
-            log.error("config.refused", reason="; ".join(str(error).splitlines()))
+            reason = "; ".join(str(error).splitlines())
+            log.error("config.refused", reason=reason)
             self._reports.complaint = "the config was refused; the old one stays in use"
             self._reports.send_soon()
+            await self._note_refusal(store, reason)
             return
         self._notifications.turn_to(new.config.notify)
         before, names = set(self._mirrors), {mirror.name for mirror in new.mirrors}
         ended_names = await self._switch_to(store, new)
         self._reports.complaint = ""
+        await self._note_refusal(store, "")
         self._on_config(new.config)
         added, removed = len(names - before), len(before - names)
         counts = {"added": added, "removed": removed, "changed": len(ended_names) - removed}
         log.info("config.read", mirrors=len(names), **counts)
+
+    async def _note_refusal(self, store: StateStore, reason: str) -> None:
+        """Tell `kbsync status` why the config was refused; '' if it wasn't."""
+        with contextlib.suppress(StateError):
+            if await store.read(lambda tx: tx.meta.get(StateFact.REFUSED_CONFIG)) != reason:
+                await store.write(lambda tx: tx.meta.set(StateFact.REFUSED_CONFIG, 0, reason))
 
     async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
         """Reload only the secrets of these mirrors; on an error they keep the old ones."""

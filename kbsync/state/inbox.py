@@ -94,6 +94,12 @@ class MirrorFact(StrEnum):
     SETTINGS = "settings"  # the part of the terms that a person sets
 
 
+class StateFact(StrEnum):
+    """Facts about the daemon that has the state."""
+
+    REFUSED_CONFIG = "refused"  # why it refused the current config
+
+
 class BindingFact(StrEnum):
     """Facts about a binding."""
 
@@ -103,14 +109,14 @@ class BindingFact(StrEnum):
 
 
 class Meta(Table):
-    """Small facts about mirrors and bindings, by id, deleted together with them."""
+    """Small facts about mirrors and bindings, by id, deleted together with them; and about the daemon."""
 
-    def get(self, fact: MirrorFact | BindingFact, owner: int) -> str:
+    def get(self, fact: MirrorFact | BindingFact | StateFact, owner: int = 0) -> str:
         """Return the fact, or ''."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"{fact}:{owner}",)).fetchone()
         return "" if row is None else str(row[0])
 
-    def set(self, fact: MirrorFact | BindingFact, owner: int, value: str) -> None:
+    def set(self, fact: MirrorFact | BindingFact | StateFact, owner: int, value: str) -> None:
         """Store the fact."""
         key = f"{fact}:{owner}"
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))

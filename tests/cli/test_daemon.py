@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,27 @@ def test_daemon_answers_http_while_running(place: Place) -> None:
         assert tuple(line[key] for key in ("mirrors", "added", "removed", "changed")) == counts
     assert daemon.end() == 0
     assert not lock.is_held(place.state)
+
+
+def test_status_says_why_the_running_kbsync_refused_the_config(place: Place) -> None:
+    place.write("a.md", "alpha")
+    config = place.configure()
+    good = config.read_text()
+    daemon = place.watch()
+    daemon.wait_for_event("daemon.started")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(f"{good}http: {{listen: '127.0.0.1:{port}'}}\n")
+        daemon.send_signal(signal.SIGHUP)
+        reason = daemon.wait_for_event("config.refused")["reason"]
+        assert str(port) in reason
+        shown = eventually(lambda: text if "refused" in (text := place.run("status").out) else None)
+    assert f"! the running kbsync refused the changed config and still uses the old one: {reason}" in shown
+    config.write_text(good)
+    daemon.send_signal(signal.SIGHUP)
+    daemon.wait_for_event("config.read")
+    eventually(lambda: "refused" not in place.run("status").out)
+    assert daemon.end() == 0
 
 
 def test_folder_is_watched_without_a_config(place: Place) -> None:

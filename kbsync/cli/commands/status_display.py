@@ -17,6 +17,7 @@ from kbsync.engine.status import SHOWN
 from kbsync.freshness import status_in
 from kbsync.installation import Installation
 from kbsync.state import lock
+from kbsync.state.inbox import StateFact
 from kbsync.state.read_only import Tx
 
 
@@ -27,7 +28,12 @@ def problems(
     check: bool = False,
     max_age: float | None = None,
 ) -> Iterator[str]:
-    """Yield the problems, in the order of exit codes: 2 and 3, then 4, then 1."""
+    """Yield the problems: a refused config, then those of mirrors by exit code: 2 and 3, then 4, then 1."""
+    if lock.is_held(installation.state_dir):
+        refused = read_state(installation, lambda tx: tx.meta.get(StateFact.REFUSED_CONFIG))
+        if refused:
+            reason = printable(refused)
+            yield f"the running kbsync refused the changed config and still uses the old one: {reason}"
     yield from halts(installation, reports)
     for report in worst_first(reports):
         yield from late(installation, report, check=check, max_age=max_age)
