@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config import places
-from kbsync.config.model import MirrorConfig
+from kbsync.config.model import LONGEST_NAME, MirrorConfig
 from kbsync.dataclass import dataclass
 from kbsync.engine.forget import (
     Belongings,
@@ -85,7 +86,11 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
     others = (mirror for mirror in installation.config.mirrors if mirror.name != name)
     used = [base for mirror in others if (base := installation.embedded_base(mirror)) is not None]
     # Accept a name only if it is a single folder, which can't point elsewhere.
-    if Path(name).name != name or any(places.is_inside(base, folder) for base in used):
+    if (
+        Path(name).name != name
+        or len(os.fsencode(name)) > LONGEST_NAME
+        or any(places.is_inside(base, folder) for base in used)
+    ):
         return []
     try:
         with closing(SqliteStore(folder, writer=None)) as store:

@@ -38,7 +38,8 @@ def parse_duration(text: str) -> float:
 def read_moment(text: str) -> float:
     """Return seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
     try:
-        return datetime.datetime.fromisoformat(text).timestamp()
+        # Also in UTC, in which messages repeat it.
+        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{text!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 

@@ -68,7 +68,7 @@ def _path_test(path: str) -> Callable[[str], bool]:
     try:
         return path_matcher(path)
     except ValueError as error:
-        raise UsageError(f"--path {path!r} is not a gitignore pattern: {error}") from error
+        raise UsageError(f"the path pattern {path!r} is not a gitignore pattern: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

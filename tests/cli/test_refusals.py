@@ -93,6 +93,7 @@ WRONG = (
     wrong("docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
     wrong("--once docs", "to mirror it: kbsync --once --folder docs"),
     wrong("search x --after yesterday", "2026-01-31", before=mirrored),
+    wrong("search x --after 9999-12-31T23:59:59-12:00", "is not a date", before=mirrored),
     wrong("status --mirror nobody", "there is no mirror 'nobody'; known mirrors: handbook"),
     wrong("search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
     wrong(
@@ -129,6 +130,7 @@ WRONG = (
         before=mirrored,
     ),
     wrong("retry no.md", "no mirror has no.md; name a mirrored file", before=mirrored),
+    wrong(f"forget {'x' * 300}", "the state has no mirror", before=mirrored),
     wrong(
         "forget nobody",
         "the state has no mirror 'nobody'; it has: handbook",

@@ -701,11 +701,13 @@ def _escape_like(text: str) -> str:
 def _pattern(path: str) -> str:
     """Return a gitignore pattern as a regular expression of PostgreSQL. Raises `UsageError`."""
     if len(path) > LONGEST_PATH:
-        raise UsageError(f"--path is too long: {len(path)} characters, at most {LONGEST_PATH} are allowed")
+        raise UsageError(
+            f"the path pattern is too long: {len(path)} characters, at most {LONGEST_PATH} are allowed"
+        )
     try:
         line = one_pattern(path)
     except ValueError as error:
-        raise UsageError(f"--path {path!r} is not a gitignore pattern: {error}") from error
+        raise UsageError(f"the path pattern {path!r} is not a gitignore pattern: {error}") from error
     # PostgreSQL has no atomic groups, and needs none, because its matcher doesn't backtrack.
     name = line.expression.pattern.replace("(?>", "(?:")
     begin, end = "(?:^|/)" if line.by_name else "^", "/" if line.folders_only else "(?:/|$)"
