@@ -57,7 +57,7 @@ def _read_since(text: str) -> float:
     type=ParsedOption("time", _read_since),
     metavar="TIME",
     default=0.0,
-    help="Only events since then: a duration such as 1d, or a date.",
+    help="Only events since this time: a duration such as 1d, or a date.",
 )
 @click.option(
     "--limit",
