@@ -54,7 +54,7 @@ class Holdings:
     @property
     def documents(self) -> int:
         """Return how many documents this mirror has in the knowledge base, including those that an earlier
-        one of its name left.
+        mirror of the same name left behind.
         """
         return self.owned.documents + sum(base.documents for base in self.leftovers)
 

@@ -312,7 +312,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """What answers a question: an application, by its id, or a model that gets passages. Exactly one is set."""
+    """What answers a question: an application, by its id, or a model that gets passages. Exactly one is
+    set."""
 
     application: str = ""
     model: str = ""

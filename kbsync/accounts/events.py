@@ -17,7 +17,8 @@ from kbsync.targets.http.bodies import parse_json
 
 @dataclass(slots=True)
 class Event:
-    """A single event. `name` and `id`: "" if it has none. `fields`: those that the standard doesn't define."""
+    """A single event. `name` and `id`: "" if it has none. `fields`: those that the standard doesn't
+    define."""
 
     name: str = ""
     id: str = ""

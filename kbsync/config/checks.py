@@ -76,12 +76,12 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Yield a conflict for each mirror whose name an earlier mirror has."""
+    """Yield a conflict for each mirror whose name an earlier mirror already has."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
         if earlier != index:
-            message = f"{mirror.name} is the name of mirrors[{earlier}] too; give each its own"
+            message = f"{mirror.name} is also the name of mirrors[{earlier}]; give each mirror its own"
             yield Conflict(("mirrors", index, "name"), message, (("mirrors", earlier, "name"),))
 
 
@@ -117,7 +117,7 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
 
 
 def prefixes_clash(prefix: str, other: str) -> bool:
-    """Return whether one is the start of the other, so that a document name would not identify its mirror."""
+    """Return whether one begins with the other, so that a document name would not identify its mirror."""
     return prefix.startswith(other) or other.startswith(prefix)
 
 

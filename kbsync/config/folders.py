@@ -15,7 +15,7 @@ from kbsync.errors import UsageError
 
 
 class AlreadyMirrored(UsageError):
-    """The folder is one of the config's mirrors already."""
+    """The folder already belongs to a mirror in the config."""
 
 
 def folder_fault(typed: str) -> str:
@@ -68,7 +68,7 @@ def remove_mirror(
     *,
     writes: bool = True,
 ) -> None:
-    """Remove the mirror from the config, unless it is not there any more. Its documents stay.
+    """Remove the mirror from the config, if it is still there. Its documents stay.
 
     Without `writes` it only checks whether that is possible. Raises `UsageError`.
     """

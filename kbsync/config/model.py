@@ -161,7 +161,9 @@ class MirrorConfig:
     ] = 2.0
     settle_longest: Annotated[
         float,
-        Duration("… and at the latest after this time, if it can be read stably", least=0.1, most=86400.0),
+        Duration(
+            "… and after this time at the latest, if a consistent copy can be read", least=0.1, most=86400.0
+        ),
     ] = 60.0
     rescan: Annotated[
         float,
@@ -175,8 +177,8 @@ class MirrorConfig:
     prefix: Annotated[
         str,
         Text(
-            "start of document names, such as `guides/`; in a shared knowledge base, no prefix may be the "
-            "start of another",
+            "start of document names, such as `guides/`; in a shared knowledge base, no prefix may begin "
+            "with another",
             longest=200,
         ),
     ] = ""
@@ -220,7 +222,7 @@ class MirrorConfig:
     adopt: Annotated[
         Literal["content", "name"],
         Choice(
-            "how to recognise documents of this mirror after the state is lost: by equal `content`, or by "
+            "how to recognize documents of this mirror after the state is lost: by equal `content`, or by "
             "`name` alone"
         ),
     ] = "content"

@@ -17,7 +17,7 @@ from kbsync.errors import TargetError
 
 
 class Body(Protocol):
-    """The bytes of one document. Each call of `open` returns the hashed bytes from the start (promise 8)."""
+    """The bytes of one document. Each call to `open` returns the hashed bytes from the start (promise 8)."""
 
     @property
     def size(self) -> int:
@@ -205,8 +205,8 @@ class Limits(Waiting, Formats):
     (7)."""
 
     embedded: bool = False
-    """Whether kbsync made the base, with an id that stays the same wherever the base is moved: a different id
-    in the same place means that the old base is lost.
+    """Whether kbsync creates the base, with an id that stays the same if the base is moved: a different id in
+    the same place means that the old base is lost.
 
     Only this mirror changes such a base. It rejects documents only for their content, so many rejections in a
     row don't mean that the target is faulty (9).
@@ -388,10 +388,8 @@ class Reembeds(Protocol):
     """Indexes a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the target indexes a document again.
-
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` without such a
-        call.
+        """Ask the target to index a document again. Success means only that it accepted the request; poll
+        `status`. Raises `NotOffered` without such a call.
         """
 
 
@@ -403,7 +401,7 @@ class Reslices(Protocol):
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Request that the target splits a document again.
+        """Ask the target to split a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` without such a
         call.
@@ -422,7 +420,7 @@ class Reads(Protocol):
 
 @runtime_checkable
 class Confirms(Protocol):
-    """Finds out by a search whether a document is searchable, if its status never says so."""
+    """Uses a search to find out whether a document is searchable, if its status never says so."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """Return whether a search limited to this document returns something; `name` gives the words to

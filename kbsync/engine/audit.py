@@ -395,7 +395,7 @@ class RegularAudit:
         self._turn = asyncio.Lock()
 
     def request(self) -> None:
-        """Request an audit now, for a user."""
+        """Request an audit now, on behalf of a user."""
         self._requested.set()
 
     @property

