@@ -248,7 +248,7 @@ class Daemon:
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str], grace: float | None = None) -> None:
-        """End mirrors. `grace`: the seconds for requests in flight, if not the usual ones."""
+        """Stop mirrors. `grace`: the seconds that requests in flight get to finish, if not the default."""
         to_end = [self._mirrors.pop(name) for name in names]
         for name in names:
             self._running.pop(name, None)

@@ -103,7 +103,7 @@ async def forget_mirror(
     deleting: WithSecrets | None,
     report: Report = lambda _deleted: None,
 ) -> int:
-    """Drop the mirror's state; with `deleting`, delete its documents before. Returns how many were deleted.
+    """Drop the mirror's state; with `deleting`, delete its documents first. Returns how many were deleted.
 
     `report` gets the number of documents deleted so far. The caller holds the lock, and nothing works on the
     mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted; then the

@@ -243,7 +243,7 @@ class ZhipuBases(Bases):
         await _remove(self._client, "delete-base", _base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
-        """Return the space of the account."""
+        """Return the account's space."""
         return await self.target.capacity()
 
 

@@ -264,11 +264,11 @@ class Target(ABC):
 
     @abstractmethod
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the state of each remote id."""
+        """Return the state of each document, by remote id."""
 
     @abstractmethod
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each remote id. Deleting one again succeeds."""
+        """Delete the documents with these remote ids. Deleting one again succeeds."""
 
     @abstractmethod
     def list(self) -> AsyncIterator[Listed]:
@@ -289,11 +289,13 @@ class Target(ABC):
 
     @property
     def reads_scans(self) -> bool:
-        """Whether it recognizes the text of scanned pages now; this depends on the installed packages."""
+        """Whether the target can recognize the text of scanned pages; this depends on the installed
+        packages."""
         return False
 
     async def partly_read(self) -> Sequence[str]:
-        """Return the remote ids of documents stored without pages that it can recognize now."""
+        """Return the remote ids of documents stored without scanned pages that the target can now
+        recognize."""
         return ()
 
     @property

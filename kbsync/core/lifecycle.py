@@ -35,7 +35,7 @@ PATIENT_TRIES = 3
 """Number of attempts after which a document queues behind those never tried."""
 
 LONGEST_BLINK = 60.0
-"""Maximum number of seconds between two polls; a longer pause doesn't count as indexing time."""
+"""Maximum number of seconds between polls; a longer pause doesn't count as indexing time."""
 
 POLL_SHARE = 0.25
 """The pause before the next poll, as a share of the indexing time so far, so that kbsync polls slow documents
@@ -83,12 +83,12 @@ class Timing:
 
     @property
     def lists_needed(self) -> int:
-        """Return how many complete lists must lack a document before it counts as absent."""
+        """Return how many complete lists must omit a document before it counts as absent."""
         return 2 if self.limits.list_lag > 0 else 1
 
     @property
     def horizon(self) -> float:
-        """Return the seconds after which a document that lists lack counts as absent."""
+        """Return after how many seconds a document missing from lists counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
         # This may be too short: then a resend costs one embedding and a copy that is deleted later.
@@ -136,8 +136,8 @@ def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Up
 
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
-    """Adopt a document proven ours: it serves if the target lists it as searchable, otherwise it is
-    polled."""
+    """Adopt a document that is proven to be ours: it serves if the target lists it as searchable, otherwise
+    it is polled."""
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
     accepted = accept(upload, upload.remote_id or "", False, timing)
@@ -294,7 +294,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return the seconds for which lists lacked a document that was sent and has now appeared."""
+    """Return for how many seconds lists omitted a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
     return max(0.0, upload.checked_at - upload.sent_at)

@@ -78,7 +78,7 @@ class FileChoice(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision whether to mirror a file, with the reason to show to users.
+    """The decision on whether to mirror a file, with the reason to show to users.
 
     `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`.
     """
@@ -273,7 +273,8 @@ class Upload:
 
     @property
     def is_marked(self) -> bool:
-        """Whether the document was found at the target and is proven ours by more than its path and bytes."""
+        """Whether the document was found at the target and is proven to be ours by more than its path and
+        bytes."""
         return self.state is UploadState.ADOPTING and self.phase in (Phase.MARKED, Phase.MARKED_READY)
 
     @property

@@ -101,8 +101,8 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """Return the document to serve, among those at the target that are proven ours: the file's own, otherwise
-    the newest.
+    """Return the document to serve, among those at the target that are proven to be ours: the file's own,
+    otherwise the newest.
     """
     marked = [upload for upload in uploads if upload.is_marked]
     return max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id), default=None)
@@ -256,8 +256,8 @@ def _choose(
 def _adoptable(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """Return a document at the target that is proven ours: by its bytes, or by its name if `adopt` allows
-    that.
+    """Return a document at the target that is proven to be ours: by its bytes, or by its name if `adopt`
+    allows that.
 
     While a document with other bytes serves, only bytes prove anything, because the state may be older than
     that document.

@@ -73,12 +73,13 @@ async def forget(
     clock: Clock | None = None,
     report: Report = lambda _deleted: None,
 ) -> int:
-    """Drop every row of a mirror; returns how many documents were deleted before.
+    """Delete every row of a mirror; returns how many of its documents were deleted first.
 
-    With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove ours,
-    in the knowledge base that the mirror is bound to. The ids of all others stay in the state. The caller
-    holds the lock. Raises `StillThere` if a document could not be deleted; then only the deleted ones are
-    forgotten. Raises `TargetError` if the target does not answer, and `KbsyncError` if it opens another base.
+    With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove to be
+    ours, in the knowledge base that the mirror is bound to. The ids of all others stay in the state. The
+    caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the deleted ones
+    are forgotten. Raises `TargetError` if the target does not answer, and `KbsyncError` if it opens another
+    base.
     """
     deleted = 0
     if delete_documents and record.binding is not None:

@@ -49,8 +49,8 @@ EARLIEST, LATEST = 5.0, 120.0
 
 
 class Whose(enum.Enum):
-    """The owner of a document, and the proof. kbsync doesn't touch documents that aren't proven ours (promise
-    6).
+    """The owner of a document, and the proof. kbsync doesn't touch documents that aren't proven to be ours
+    (promise 6).
     """
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id

@@ -85,9 +85,9 @@ class Verification:
 def repair_request(verification: Verification) -> dict[str, Any]:
     """Return the arguments of the inbox message `repair`; empty if nothing can be repaired.
 
-    base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven ours
-    that nothing needs. stale: paths to check again, including those of serving documents whose file is gone,
-    so that their deletion is decided about with the others.
+    base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven to be
+    ours that nothing needs. stale: paths to check again, including those of serving documents whose file is
+    gone, so that their deletion is decided about with the others.
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {

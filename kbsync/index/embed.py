@@ -66,7 +66,7 @@ class Encoder(Protocol):
         """Start computing vectors. The result raises `TargetError` if the service itself is to blame."""
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question, of length 1. Raises `TargetError` if a service fails."""
+        """Return the unit-length vector of a question. Raises `TargetError` if a service fails."""
 
     def close(self) -> None:
         """Close connections."""
@@ -108,7 +108,7 @@ class LocalEncoder:
         return future
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question, of length 1."""
+        """Return the unit-length vector of a question."""
         return self._loaded().embed_query(text)
 
     def close(self) -> None:
@@ -164,7 +164,8 @@ class BuiltinEmbedder:
         self._read_rows([])  # checks the beginning of the weights
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of shape (len(texts), 256), rows of length 1; a zero row for a text without tokens.
+        """Return vectors of shape (len(texts), 256), rows of unit length; a zero row for a text without
+        tokens.
 
         Raises `UsageError` if the weights or the tokenizer are no longer the expected ones.
         """
@@ -181,7 +182,7 @@ class BuiltinEmbedder:
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return a vector of shape (256,), length 1. Raises `UsageError` as `embed`."""
+        """Return a vector of shape (256,) and unit length. Raises `UsageError` as `embed`."""
         if len(text) > LONGEST or any(token in text for token in _SPECIAL):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         else:
@@ -227,7 +228,7 @@ class BuiltinEmbedder:
 
 
 def _mean_direction(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the mean of the rows, at length 1; zero without rows."""
+    """Return the mean of the rows, scaled to unit length; zero without rows."""
     import numpy as np
 
     total = rows.sum(axis=0, dtype=np.float32)
@@ -331,11 +332,11 @@ class OnnxEmbedder:
             ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of passages. Shape (len(texts), dimensions), rows of length 1."""
+        """Return vectors of passages. Shape (len(texts), dimensions), rows of unit length."""
         return self._embed([self._usage.passage_prompt + text for text in texts])
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question. Shape (dimensions,), length 1."""
+        """Return the vector of a question. Shape (dimensions,), unit length."""
         vector: NDArray[np.float32] = self._embed([self._usage.query_prompt + text])[0]
         return vector
 

@@ -143,7 +143,7 @@ WRONG = (
     wrong(
         "--once",
         f"already running (pid {os.getpid()}) since ",
-        "it mirrors changes by itself; to compare the folder now: kbsync rescan",
+        "it mirrors changes automatically; to compare the folder now: kbsync rescan",
         before=running,
         code=4,
     ),

@@ -300,7 +300,8 @@ def _kind(kind: str | None) -> str | None:
 
 
 def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
-    """Return where the service's key or the database's dsn is; None for a target without such a secret."""
+    """Return where to find the service's key or the database's dsn; None for a target without such a
+    secret."""
     from kbsync.config.template import KeySource, secret_key
 
     if (secret := secret_key(kind)) is None:
