@@ -186,7 +186,7 @@ def _of_folder(
     from_command = _folder_options(choices)
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
-        raise UsageError(f"--folder: {folder} is a file; name a folder")
+        raise UsageError(f"--folder: {folder} is a file; choose a folder")
     if choices.state_dir is None and (mirrored := find_mirrored(real, os.environ)) is not None:
         if mirrored.config is not None:
             if from_command != FolderOptions():
@@ -259,7 +259,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         # A pass never guesses a folder, as the working directory may be anything; the message suggests it.
         command = dataclasses.replace(choices, folder=mirrored).typed("--once")
         lines.append(f"for one pass over the folder you are in, run: {command}")
-    lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
+    lines.append("pass a folder with --folder DIR, or write a config with: kbsync init DIR")
     return "\n".join(lines)
 
 

@@ -54,7 +54,7 @@ SECTIONS = {
 
 FIRST_OPTIONS = {
     "--once": "Run one full pass, then exit.",
-    "--folder DIR": "Use this folder; it needs no config.",
+    "--folder DIR": "Use this folder; no config needed.",
     "…": "All options and the exit codes: kbsync help options",
 }
 """The options in `--help`."""

@@ -62,7 +62,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         )
         yield Conflict((*loc, "settle_longest"), message, ((*loc, "settle"),))
     if is_no_directory(mirror.folder):
-        yield Conflict((*loc, "folder"), f"{format_path(mirror.folder)} is a file; name a folder")
+        yield Conflict((*loc, "folder"), f"{format_path(mirror.folder)} is a file; choose a folder")
     for index, rule in enumerate(mirror.documents):
         rule_loc = (*loc, "documents", index)
         for target, settings in rule.settings.items():

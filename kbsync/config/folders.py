@@ -24,7 +24,7 @@ def folder_fault(typed: str) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         return ""
     if os.path.lexists(path):
-        return f"{typed} is a file; name a folder"
+        return f"{typed} is a file; choose a folder"
     return f"{typed} does not exist; create it with: mkdir -p {shell_word(path)}"
 
 

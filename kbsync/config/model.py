@@ -148,7 +148,7 @@ class MirrorConfig:
         About(
             "the files to mirror, in [gitignore syntax](selection.md); quote each pattern, such as "
             '`"**/*.md"`; default: every format the target accepts',
-            empty="is empty, so nothing would be mirrored; name patterns such as "
+            empty="is empty, so nothing would be mirrored; list patterns such as "
             '"**/*.md", or remove the key to include every format',
         ),
     ] = None
@@ -281,7 +281,7 @@ class NotifyConfig:
         About(
             "the program and its arguments, such as `[/usr/local/bin/tell]`; receives JSON on stdin; time "
             "limit 10 s",
-            empty="is empty; name a program, such as [/usr/local/bin/tell]",
+            empty="is empty; set a program, such as [/usr/local/bin/tell]",
         ),
     ] = None
     url: Annotated[
@@ -294,7 +294,7 @@ class NotifyConfig:
     ] = None
     on: Annotated[
         tuple[Annotated[Occasion, Choice()], ...],
-        About("events to send; default: all", empty="is empty; name events, or remove the key for all"),
+        About("events to send; default: all", empty="is empty; list events, or remove the key for all"),
     ] = get_args(Occasion)
 
 
@@ -304,7 +304,7 @@ class Config:
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
-        About("the folders to mirror; at least one", empty="is empty; name at least one folder to mirror"),
+        About("the folders to mirror; at least one", empty="is empty; list at least one folder to mirror"),
     ]
     state_dir: Annotated[
         Path | None,

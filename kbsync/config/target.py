@@ -341,7 +341,7 @@ class RemoteTargetConfig(TargetConfig):
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
     """Yield problems with the certificates that the block at `loc` names."""
     if ca_file is not None and not _may_be_file(ca_file):
-        message = f"{format_path(ca_file)} is not a file; name a file of certificates"
+        message = f"{format_path(ca_file)} is not a file; choose a file with certificates"
         yield Conflict((*loc, "ca_file"), message)
 
 

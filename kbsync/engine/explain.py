@@ -394,7 +394,7 @@ def _undo(selection: Selection) -> str:
     rule = selection.verdict.rule
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
-            return "re-include it with a negated pattern in `exclude`, or name it in `include`"
+            return "re-include it with a negated pattern in `exclude`, or list it in `include`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED:

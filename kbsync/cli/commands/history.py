@@ -117,7 +117,7 @@ def find_entries(
     ]
     if not places:
         raise UsageError(
-            f"no mirror has {path}; name a file or folder, relative to its mirror or to the working directory"
+            f"no mirror has {path}; pass a file or folder, relative to its mirror or to the working directory"
         )
     return tx.history.newest(numbers, since, limit, [(records[name][1].id, below) for name, below in places])
 

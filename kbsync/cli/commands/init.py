@@ -235,7 +235,7 @@ class ConfigExists(UsageError):
     """A file already exists at the path of the new config."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists; edit it, or name another file with --config FILE")
+        super().__init__(f"{path} exists; edit it, or choose another file with --config FILE")
 
 
 def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
@@ -390,7 +390,7 @@ def _query_account(
         if location.file:
             raise UsageError(f"{location.file} is empty; write the key into it")
         raise UsageError(
-            f"${location.env} is not set; export it, or name a file that holds the key: --key-file"
+            f"${location.env} is not set; export it, or pass a file that holds the key: --key-file"
         )
     config: TargetConfig = TARGETS[kind](**{KEY: Secret(key), base: UNNAMED, **settings})
     # A service needs no place on disk.
@@ -492,7 +492,9 @@ def _write_config(
         if os.path.lexists(path):
             raise ConfigExists(path) from None
         why = system_reason(error)
-        raise UsageError(f"{path} cannot be created ({why}); name another file with --config FILE") from None
+        raise UsageError(
+            f"{path} cannot be created ({why}); choose another file with --config FILE"
+        ) from None
 
 
 def _print_next_steps(

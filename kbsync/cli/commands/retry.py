@@ -95,7 +95,7 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
         if not matches:
             raise UsageError(
                 f"no mirror has {typed}; "
-                "name a mirrored file, relative to its mirror or to the working directory"
+                "pass a mirrored file, relative to its mirror or to the working directory"
             )
         for name, path in matches:
             failed_paths.setdefault(name, []).extend(_find_failed(tx, records[name][1], path))

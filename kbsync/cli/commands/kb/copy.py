@@ -108,7 +108,7 @@ def _open_source(folder: Path) -> SqliteStore:
         if (folder / FILE).exists():
             raise UsageError(f"{folder / FILE} isn't a built-in knowledge base") from error
         raise UsageError(
-            f"there is no built-in knowledge base in {folder}; name its folder with --from DIR"
+            f"there is no built-in knowledge base in {folder}; pass its folder with --from DIR"
         ) from error
 
 
