@@ -112,7 +112,10 @@ STATE: Json = {"type": "string", "enum": STATES}
 FOUND_STATE: Json = {**STATE, "enum": [status.word for status in Status]}
 REASON: Json = {**STRING, "description": "Why this differs from the current file; empty if it doesn't."}
 NOTES: Json = {**STRINGS, "description": "What may be missing from this response; empty if nothing is."}
-AS_OF: Json = {**STRING, "description": "The time at which this was correct; absent before the first pass."}
+AS_OF: Json = {
+    **STRING,
+    "description": "The time as of which this is accurate; absent before the first pass.",
+}
 REASONS = _array(_object(path=STRING, reason=STRING))
 
 MIRROR = _text("Only this mirror; `list` returns the names. Default: all.", 200)
