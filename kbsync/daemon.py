@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 CHECK_STATE_EVERY = 5.0
-"""Seconds between two checks that the state file is still the one that was opened."""
+"""Seconds between checks that the state file is still the one that was opened."""
 
 STOP_SECONDS = 0.9
 """Seconds that a mirror has to stop: half a second for requests in flight, the rest to record them."""
@@ -118,7 +118,7 @@ class Daemon:
         self._removals = RemovalQueue()
         self._removing: dict[str, RunningRemoval] = {}
         self._switching = asyncio.Lock()
-        """Held while the mirrors or the config change, so that nothing uses a config that is being
+        """A lock held while the mirrors or the config change, so that nothing uses a config that is being
         replaced."""
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
@@ -127,7 +127,7 @@ class Daemon:
         self._notifications = Notifications(self._running)
 
     async def run(self) -> None:
-        """Work until stopped. Raises `LockedError`, `UsageError` or `StateError` only at the start."""
+        """Run until stopped. Raises `LockedError`, `UsageError` or `StateError` only at the start."""
         started = time.monotonic()
         asyncio.get_running_loop().set_default_executor(Threads())
         with receiving(self._signals, self._receive):
@@ -250,7 +250,7 @@ class Daemon:
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str], grace: float | None = None) -> None:
-        """End mirrors. `grace`: the seconds for requests in flight, if not the usual ones."""
+        """Stop mirrors. `grace`: the seconds that requests in flight get to finish, if not the default."""
         to_end = [self._mirrors.pop(name) for name in names]
         for name in names:
             self._running.pop(name, None)
@@ -278,7 +278,8 @@ class Daemon:
     # -- the config and its secrets, read again ---------------------------------------------------------
 
     async def _take_reload_message(self, store: StateStore) -> None:
-        """Handle the messages of commands that changed the config like SIGHUP, also at a terminal."""
+        """Handle messages from commands that changed the config as if SIGHUP had arrived, even on a
+        terminal."""
         with contextlib.suppress(StateError):
             if not (numbers := await store.read(lambda tx: tx.inbox.reloads())):
                 return

@@ -1,6 +1,6 @@
-"""Lists mounts, and the file systems that others can change without this kernel. File locks are unreliable on
-those, and the kernel doesn't report every change. So they can't hold a state, and kbsync polls folders on
-them. One list serves both.
+"""Lists mounts, and the file systems that others can change without this kernel noticing. File locks are
+unreliable on those, and the kernel doesn't report every change. So they can't hold a state, and kbsync polls
+folders on them. One list serves both.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ _NETWORK_FUSE = frozenset((
 
 
 def is_network(fs_type: str) -> bool:
-    """Return whether file locks are unreliable on it. FUSE differs: ntfs-3g is local, sshfs is not."""
+    """Return whether file locks are unreliable on this file system. FUSE differs: ntfs-3g is local, sshfs is
+    not."""
     name = fs_type.removeprefix("fuse.")
     return name in SHARED or name in _NETWORK_FUSE
 
 
 def is_shared(fs_type: str) -> bool:
-    """Return whether other machines or programs can change it: file systems on the network, on the host of a
-    virtual machine, or in FUSE.
+    """Return whether other machines or programs can change this file system: those on the network, on the
+    host of a virtual machine, or in FUSE.
     """
     # Not `fuseblk`, a disk of this machine behind FUSE, because this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")

@@ -55,7 +55,7 @@ class Holdings:
     @property
     def documents(self) -> int:
         """Return how many documents this mirror has in the knowledge base, including those that an earlier
-        one of its name left.
+        mirror of the same name left behind.
         """
         return self.owned.documents + sum(base.documents for base in self.leftovers)
 
@@ -108,7 +108,7 @@ async def forget_mirror(
     deleting: WithSecrets | None,
     report: Report = lambda _deleted: None,
 ) -> int:
-    """Drop the mirror's state; with `deleting`, delete its documents before. Returns how many were deleted.
+    """Drop the mirror's state; with `deleting`, delete its documents first. Returns how many were deleted.
 
     `report` gets the number of documents deleted so far. The caller holds the lock, and nothing works on the
     mirror. Raises `UsageError`, `KbsyncError` and `TargetError` if a document can't be deleted; then the

@@ -28,9 +28,10 @@ class EmbeddingModel:
 
 @dataclass(frozen=True, slots=True)
 class BaseRequest:
-    """The properties to set on a knowledge base. None keeps a value, or lets the service choose it.
+    """The properties to set on a knowledge base. None keeps the current value or, for a new base, lets the
+    service choose one.
 
-    `model`: its id or name. `settings`: values as text, by the service's own names.
+    `model`: its id or name. `settings`: values as text, keyed by the service's own names.
     """
 
     name: str | None = None
@@ -62,10 +63,10 @@ async def create_once(
 ) -> N:
     """Create something with a name that isn't in use.
 
-    `what`: such as "a knowledge base". It is unsafe to retry a create request, because services accept a name
-    twice. So this reads the list first, and reads it again if the response is lost or has no id (None).
-    Raises `NameTaken`, or `Unsure` unless the list then has exactly one entry with this name. `command` shows
-    the list.
+    `what`: a phrase such as "a knowledge base". A create request is unsafe to retry, because services accept
+    duplicate names. So this reads the list first, and reads it again if the response is lost or has no id
+    (None). Raises `NameTaken`, or `Unsure` unless the list then has exactly one entry with this name.
+    `command` shows the list.
     """
     if namesakes := [item for item in await list_all() if item.name == name]:
         raise NameTaken(f"{what} named {name!r} already exists: {namesakes[0].id}", code="name")
@@ -115,7 +116,7 @@ class Bases:
             raise NotOffered(self.no_changes)
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings in the service's form, for `create` and `update` to send.
+        """Return the settings in the service's format, for `create` and `update` to send.
 
         Sends no request itself. Raises `Rejected` for an unknown setting, or a value that the service doesn't
         accept.
@@ -123,13 +124,11 @@ class Bases:
         raise NotImplementedError
 
     async def models(self) -> Sequence[EmbeddingModel]:
-        """Return the embedding models to choose from. Raises `NotOffered` if the service has no such
-        choice.
-        """
+        """Return the embedding models to choose from. Raises `NotOffered` if the service offers no choice."""
         raise NotOffered(self.no_models)
 
     async def list_all(self) -> Sequence[BaseCard]:
-        """Return every base of the account."""
+        """Return all bases in the account."""
         return [card async for card in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
@@ -137,11 +136,11 @@ class Bases:
         raise NotImplementedError
 
     async def get(self, base_id: str) -> BaseCard:
-        """Return one base of the account."""
+        """Return one base in the account."""
         raise NotImplementedError
 
     async def create(self, request: BaseRequest) -> BaseCard:
-        """Create a base with a name that no other base has. Raises the errors of `create_once`."""
+        """Create a base with a unique name. Raises the errors of `create_once`."""
         fields, what = self.fields_of(request), f"a {self.target.calls_base}"
         command = self._surroundings.pasted("kb list")
 
@@ -155,7 +154,7 @@ class Bases:
         raise NotImplementedError
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Change a base. A new model embeds all its documents again."""
+        """Change a base. Changing its model makes the service embed all its documents again."""
         self.check_changeable()
         raise NotImplementedError
 
@@ -176,7 +175,7 @@ class RetriesAll(Protocol):
     """Indexes all failed documents again, even those that this mirror didn't upload."""
 
     retry_reach: str
-    """The owner of these documents, as in "every failed document of …": `the whole bot, …`."""
+    """What a retry covers, to complete "every failed document of …", such as `the whole bot`."""
 
     async def retry_all(self) -> int | None:
         """Request a retry of all failed documents; return their number, or None if unknown.
@@ -199,7 +198,8 @@ class Callback:
 class Callbacks(Protocol):
     """Manages the callback URL of an account, which all users of the account share.
 
-    Every call may raise `TargetError`; `NotOffered` if the service has no such call, or no longer.
+    Every call may raise `TargetError`; `NotOffered` if the service doesn't have such a call, or no longer has
+    it.
     """
 
     async def get(self) -> Callback | None:
@@ -256,7 +256,7 @@ class Applications:
     """How the user can create an application if `create` isn't offered; otherwise empty."""
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
-        """Return every application of the account."""
+        """Return all applications in the account."""
         return [application async for application in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
@@ -304,7 +304,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An earlier question of a conversation and its complete answer. Neither is empty."""
+    """An earlier question in a conversation and its complete answer. Neither is empty."""
 
     question: str
     answer: str
@@ -312,7 +312,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """The answerer: an application, by its id, or a model that gets passages. Exactly one of them is set."""
+    """What answers a question: an application, by its id, or a model that gets passages. Exactly one is
+    set."""
 
     application: str = ""
     model: str = ""
@@ -348,15 +349,15 @@ class Answers(Protocol):
     def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """Yield the pieces of the answer (a single one unless `streamed`), then its sources.
 
-        The service may get only the last turns. If a search finds no passage, kbsync doesn't call the model,
-        and the answer consists of sources without hits. Raises `TargetError`; after some pieces, this means
-        that the answer is incomplete.
+        The service may get only the most recent turns. If a search finds no passage, kbsync doesn't call the
+        model, and the answer consists of sources without hits. Raises `TargetError`; if it does so after the
+        first piece, the answer is incomplete.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedAccount:
-    """The parts of an account that kbsync can manage or query; None for others."""
+    """The parts of an account that kbsync can manage or query; None for the others."""
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None
@@ -372,7 +373,7 @@ ACCOUNTS = {
     "dify": "kbsync.accounts.dify",
     "ragflow": "kbsync.accounts.ragflow",
 }
-"""The module for each type of target.
+"""The module for each target type.
 
 Its function `account` returns the `ManagedAccount` of an open target.
 """

@@ -1,7 +1,7 @@
 """Answers questions with OpenAI's chat completions call: a model gets the passages that a search finds.
 
-All services with this call accept the same request and stream in the same way; they differ in the reasons why
-an answer ends.
+All services with this call accept the same request and stream in the same way; they differ only in their
+finish reasons.
 """
 
 from __future__ import annotations
@@ -48,15 +48,14 @@ _BREAKS = {
     "network_error": ": the service's network failed; ask again",
     "model_context_window_exceeded": ": question, passages and earlier answers are too long for the model",
 }
-"""Notes to add to an answer, by the reason for its end; "" for none. Only Zhipu returns some of the reasons.
-"""
+"""Notes to add to an answer, by finish reason; "" for none. Some of the reasons come only from Zhipu."""
 
 INCOMPLETE = "the answer is incomplete"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer. `finish`: the reason for the end, "" for all pieces but the last.
+    """A piece of an answer. `finish`: the finish reason, "" for all pieces but the last.
 
     Only the last piece has `request_id` and `usage`, which counts tokens by use. `message`: the whole
     message or delta of a chat completion.

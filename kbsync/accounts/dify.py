@@ -24,7 +24,8 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 USUAL = {"indexing_technique": "high_quality"}
 
 LONGEST_NAME, LONGEST_WORDS = 40, 400
-"""Maximum characters of a name and of a description (api/controllers/service_api/dataset/dataset.py)."""
+"""Maximum length of a name and of a description, in characters
+(api/controllers/service_api/dataset/dataset.py)."""
 
 
 class DifyBases(Bases):
@@ -36,7 +37,7 @@ class DifyBases(Bases):
     no_capacity = "Dify doesn't say how much space the workspace has; see its console"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a new base, in the service's form. Also checks name and description."""
+        """Return the settings of a new base, in the service's format. Also checks name and description."""
         if request.model is not None:
             raise Rejected("choose the model of a knowledge base in Dify; omit --model")
         name, description = (request.name, LONGEST_NAME), (request.description, LONGEST_WORDS)
@@ -102,7 +103,7 @@ class DifyBases(Bases):
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """Return a page of knowledge bases; None for another shape."""
+    """Return a page of knowledge bases; None if it has a different shape."""
     fields = object_of(body)
     return page_in(fields.get("data"), fields.get("total"), _card)
 
@@ -112,5 +113,5 @@ def _card(body: Any) -> BaseCard | None:
 
 
 def account(target: DifyTarget) -> ManagedAccount:
-    """Return the workspace of an open target's key."""
+    """Return the workspace that an open target's key belongs to."""
     return ManagedAccount(DifyBases(target))

@@ -1,6 +1,6 @@
 """Reads server-sent events from the bytes of a streamed answer, as the HTML standard defines them (9.2).
 
-Accepts deviations of services: names in any case, quoted values, non-standard fields, and a last event
+Accepts some services' deviations: names in any case, quoted values, non-standard fields, and a last event
 without the blank line that ends it.
 """
 
@@ -17,7 +17,8 @@ from kbsync.targets.http.bodies import parse_json
 
 @dataclass(slots=True)
 class Event:
-    """One event. `name` and `id`: "" if it has none. `fields`: those that the standard doesn't define."""
+    """A single event. `name` and `id`: "" if it has none. `fields`: those that the standard doesn't
+    define."""
 
     name: str = ""
     id: str = ""
@@ -105,7 +106,7 @@ def is_quoted(text: str) -> bool:
 
 
 def unquoted(text: str) -> str:
-    """Return the text without its quotes; as a JSON string, also without escapes."""
+    """Return the text without its quotes; if it is a valid JSON string, also resolve its escapes."""
     bare = text.strip()
     if not is_quoted(bare):
         return text

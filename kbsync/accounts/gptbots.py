@@ -34,10 +34,10 @@ class GptbotsBases(Bases):
     no_models = "GPTBots lists no models and chooses one for each knowledge base"
     no_capacity = "GPTBots doesn't say how much space the account has; see its console"
     no_changes = "change and delete knowledge bases in the GPTBots console"
-    retry_reach = "the whole bot, in all its knowledge bases, also other people's"
+    retry_reach = "the whole bot, in all its knowledge bases, including other people's"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a new base, in the service's form."""
+        """Return the settings of a new base, in the service's format."""
         if request.model is not None:
             raise Rejected("GPTBots chooses the model of a knowledge base; omit --model")
         fields = parse_settings(request.settings, SETTINGS, "a new knowledge base")
@@ -51,7 +51,8 @@ class GptbotsBases(Bases):
         return await list_bases(self._client)
 
     async def get(self, base_id: str) -> BaseCard:
-        """Return one base of the bot, from the list: the service has no call for a single one."""
+        """Return one base of the bot. It comes from the list, because the service has no call for a single
+        base."""
         for card in await self.list_all():
             if card.id == base_id:
                 return card

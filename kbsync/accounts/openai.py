@@ -30,7 +30,7 @@ class OpenaiBases(Bases):
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
         """Return nothing, because a store has no settings except name and description.
 
-        Raises `Rejected` for any.
+        Raises `Rejected` if any are given.
         """
         if request.model is not None or request.settings or request.callback is not None:
             raise Rejected("a vector store has only a name and a description", code="setting")

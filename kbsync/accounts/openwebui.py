@@ -1,4 +1,4 @@
-"""Lists, creates, changes and deletes the knowledge bases of the key's user at Open WebUI."""
+"""Lists, creates, changes and deletes the knowledge bases of the Open WebUI user that the key belongs to."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class RagflowBases(Bases):
     no_capacity = "RAGFlow doesn't limit what a user stores"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a dataset, with its name and description, in the service's form."""
+        """Return the settings of a dataset, with its name and description, in the service's format."""
         if request.model is not None:
             raise Rejected("RAGFlow doesn't accept --model; use --set embedding_model=NAME@FACTORY")
         if request.name is not None and len(request.name) > LONGEST_NAME:
@@ -152,7 +152,8 @@ class RagflowAnswers:
 
 
 def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
-    """Return a page of chat assistants; None for another shape. Up to 0.24, `data` is the list itself."""
+    """Return a page of chat assistants; None if it has a different shape. Up to 0.24, `data` is the list
+    itself."""
     data = object_of(body).get("data")
     fields = object_of(data)
     return page_in(data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat)

@@ -73,7 +73,7 @@ DEFAULT_RECALL = {
     "rerank_status": 0,
     "slice_count": 8,
 }
-"""Default settings with which an application finds passages."""
+"""An application's default search settings."""
 
 _COLORS = choice("blue", "red", "orange", "purple", "sky", "green", "yellow")
 
@@ -109,7 +109,7 @@ RECALL_SETTINGS: Mapping[str, OfferedSetting] = {
     "show_recall_result": boolean(),
     "recall_slice_splicing_method": any_text(),  # such as {{切片内容}}
 }
-"""Settings in `knowledge_info`: how an application finds passages."""
+"""An application's search settings, in `knowledge_info`."""
 
 _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
 """Keys of the lists in `knowledge_info` with a row for each knowledge base."""
@@ -134,16 +134,16 @@ async def _page(
 
 
 async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
-    """Create something; return the sent fields with the new id.
+    """Create a resource; return the sent fields with the new id.
 
-    The manual describes an object as the response, its examples have only an id.
+    In the manual, the response is an object, but the examples return only an id.
     """
     content = data_of((await client.post(op, path, json=body)).body)
     return {**body, "id": content.get("id") if isinstance(content, dict) else content}
 
 
 async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
-    """Delete something. After a 404, check: the service may still have it (promise 10)."""
+    """Delete a resource. After a 404, check that it is gone: the service may still have it (promise 10)."""
     try:
         await client.ask(op, "DELETE", path)
         return
@@ -166,7 +166,7 @@ class ZhipuBases(Bases):
     target: ZhipuTarget
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a base, in the service's form.
+        """Return the settings of a base, in the service's format.
 
         Also raises `Rejected` for a setting that contradicts the model.
         """
@@ -243,7 +243,7 @@ class ZhipuBases(Bases):
         await _remove(self._client, "delete-base", _base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
-        """Return the space of the account."""
+        """Return the account's space."""
         return await self.target.capacity()
 
 
@@ -299,7 +299,7 @@ class ZhipuApplications(Applications):
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Return every application.
 
-        If the service has no such call, sends the next request only after an hour.
+        If the service turns out to have no such call, it is not called again for an hour.
         """
         with self._client.missing.remembered("applications"):
             try:
@@ -392,7 +392,7 @@ def _check_application(request: ApplicationRequest) -> None:
 def _recall(bases: Sequence[str] | None, present: Mapping[str, Any]) -> dict[str, Any]:
     """Return the current search settings, with rows only for these `bases`.
 
-    None: the bases are unknown, so the settings stay unchanged.
+    If it is None, the bases are unknown and the settings stay unchanged.
     """
     recall = {**DEFAULT_RECALL, **_without_none(_recall_in(present))}
     if bases is None:
@@ -454,13 +454,13 @@ class ZhipuCallbacks:
         return Callback(url, names, flag_of(content.get("be_in_use")))
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
-        """Set the callback URL. No error contains the headers' values."""
+        """Set the callback URL. Errors never contain the headers' values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
         with _redacting(headers.values()):
             await _if_offered(self._client.ask("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
-        """Remove the callback URL. If the service says that none is set, checks that."""
+        """Remove the callback URL. If the service says that none is set, verifies that."""
         removed = await _if_set(self._client.ask("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
             raise Unsure("the service reports no address, but still has one", code="still-there")

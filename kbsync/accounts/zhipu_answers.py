@@ -26,7 +26,7 @@ from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"
-"""The path of the call, directly after `base_url`: it isn't part of the knowledge API."""
+"""The path of the call, directly after `base_url`: the call isn't part of the knowledge API."""
 
 _BOX = ("x0", "x1", "top", "bottom", "height", "width")
 _ENDS_BADLY = ("errorhandle", "error", "interrupted")
@@ -126,8 +126,8 @@ def _application_piece(event: Event) -> Piece:
 
 
 def _whole(body: Any) -> Piece:
-    """Return an answer that isn't streamed. The manual has the usage under `token`, but its example next to
-    the text.
+    """Return an answer that isn't streamed. The manual puts the usage under `token`, but its example puts it
+    next to the text.
     """
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):

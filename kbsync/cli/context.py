@@ -1,4 +1,4 @@
-"""Opens the config, folder, state, targets (for reading) and inbox of a command, and resolves paths that
+"""Opens what a command needs (config, folder, state, inbox, targets for reading), and resolves paths that
 users type.
 """
 
@@ -103,7 +103,7 @@ def choose(
     `here`: without a config and `--folder`, use the known folder around the working directory.
     `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
     knowledge bases; commands that list or create one need none. `mistyped`: accept a `--folder` that does not
-    exist and never was mirrored. Raises `UsageError` if nothing names a folder, for an invalid config and for
+    exist and was never mirrored. Raises `UsageError` if nothing names a folder, for an invalid config and for
     an unknown `--mirror`.
     """
     if choices.folder is None and _folder_options(choices) != FolderOptions():
@@ -149,9 +149,8 @@ def _find_former_names(installation: Installation) -> Mapping[str, str]:
 
 
 def choose_all(choices: Choices) -> list[Installation]:
-    """Return what `choose` names or, if nothing is named, every folder of earlier `--folder` runs.
-
-    Each of these has its own state. Raises `UsageError` like `choose`.
+    """Return what `choose` returns or, if the options name nothing, an installation for every folder of
+    earlier `--folder` runs. Each of these has its own state. Raises `UsageError` like `choose`.
     """
     is_named = choices.config or choices.folder or choices.state_dir
     if is_named or places.find_config(None, os.environ) is not None:
@@ -187,7 +186,7 @@ def _of_folder(
     from_command = _folder_options(choices)
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
-        raise UsageError(f"--folder: {folder} is a file; name a folder")
+        raise UsageError(f"--folder: {folder} is a file; choose a folder")
     if choices.state_dir is None and (mirrored := find_mirrored(real, os.environ)) is not None:
         if mirrored.config is not None:
             if from_command != FolderOptions():
@@ -260,7 +259,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         # A pass never guesses a folder, as the working directory may be anything; the message suggests it.
         command = dataclasses.replace(choices, folder=mirrored).typed("--once")
         lines.append(f"for one pass over the folder you are in, run: {command}")
-    lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
+    lines.append("pass a folder with --folder DIR, or write a config with: kbsync init DIR")
     return "\n".join(lines)
 
 
@@ -362,8 +361,8 @@ def list_damaged(installation: Installation) -> list[Path]:
 
 
 def not_yet(installation: Installation) -> UsageError:
-    """Return the error that nothing was mirrored yet, with the command to run; while kbsync is running,
-    without one."""
+    """Return the error for a state without mirrored files. It has the command to run unless kbsync is
+    running."""
     from kbsync.engine.status import describe_forgotten, forgotten_bases
 
     def find_forgotten(tx: Tx) -> list[str]:
@@ -497,8 +496,8 @@ def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
 
 @contextmanager
 def unless_running(installation: Installation, instead: str) -> Iterator[None]:
-    """Replace a `LockedError` inside with one that says since when kbsync is running and, with `instead`,
-    what to do.
+    """Replace a `LockedError` raised inside with one that says how long kbsync has been running and, with
+    `instead`, what to do.
     """
     try:
         yield

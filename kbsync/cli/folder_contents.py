@@ -39,9 +39,9 @@ class FolderContents:
 
     `selected`, `bytes`: what would be mirrored, by extension. `left_out`: number of excluded entries by
     reason; `example`: one of each. `unreadable`: selected files and folders that cannot be read.
-    `unread_gitignores`: folders' .gitignore files without a .kbsyncignore next to them. `vaults`: Obsidian's,
-    by path, each with the folders that its search excludes or that hold templates. `is_complete`: the scan
-    finished in time.
+    `unread_gitignores`: folders' .gitignore files without a .kbsyncignore next to them. `vaults`: Obsidian
+    vaults by path, each with the folders that Obsidian's search excludes or that hold templates.
+    `is_complete`: the scan finished in time.
     """
 
     folders: int = 1

@@ -54,7 +54,7 @@ SECTIONS = {
 
 FIRST_OPTIONS = {
     "--once": "Run one full pass, then exit.",
-    "--folder DIR": "Use this folder; it needs no config.",
+    "--folder DIR": "Use this folder; no config needed.",
     "…": "All options and the exit codes: kbsync help options",
 }
 """The options in `--help`."""
@@ -201,7 +201,8 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
 
 
 def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
-    """Raise `click.UsageError` for the first option that applies only to a pass, if there is none."""
+    """Raise `click.UsageError` for the first option that applies only to a pass, because no pass was
+    requested."""
     choices = ctx.ensure_object(Choices)
     if command != "COMMAND":
         for option in ("target", "url", "base", "exclude"):

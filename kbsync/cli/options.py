@@ -56,8 +56,8 @@ class Choices:
 
 
 class PathArgument(click.Path):
-    """A path as an option's or argument's value. An empty one, for example from an unset variable, is an
-    error, not the working directory."""
+    """The type of an option or argument that takes a path. An empty one, for example from an unset variable,
+    is an error, not the working directory."""
 
     def __init__(self, *, is_folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
@@ -111,7 +111,7 @@ def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str
 
 
 class GlobalOption(click.Option):
-    """An option of every command: each `--help` replaces all of them by one line (`FoldedOptions`)."""
+    """An option that every command has: `--help` shows one line for all of them (`FoldedOptions`)."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return nothing; `full_help_record` has the help."""
@@ -221,7 +221,7 @@ def folder_options(function: Callable[..., Any]) -> Any:
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a help text: commands to try, one per line."""
+    """Return examples for the end of a help text, one command per line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 

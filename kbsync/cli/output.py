@@ -49,7 +49,7 @@ class Output:
         self.write(f"{text}\n")
 
     def write(self, text: str, *, flush: bool = False) -> None:
-        """Write a part of a line; `flush`: at once, for a reader who waits."""
+        """Write part of a line; `flush`: at once, for a reader who is waiting."""
         with ignore_closed_pipe(self._stream):
             self._stream.write(text)
             if flush:
@@ -150,7 +150,7 @@ def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
 
 
 LISTED = 10
-"""Maximum number of lines of a list, unless an option says otherwise: totals and notes stay on one screen."""
+"""Default maximum number of lines in a list, so that totals and notes stay on one screen."""
 
 
 def and_more(number: int, every: str = "") -> str:
@@ -203,7 +203,7 @@ class Column:
         return max(map(cells, (self.head, *self.texts)))
 
     def padded(self) -> list[str]:
-        """Return the heading and the texts, padded to one width."""
+        """Return the heading and the texts, padded to the same width."""
         lines = []
         for text in (self.head, *self.texts):
             room = " " * (self.width - cells(text))

@@ -20,7 +20,8 @@ INTERRUPT_EVERY = 0.05
 
 
 def ask(question: str, default: str | None = None) -> str:
-    """Return the user's input; "" asks again or means the default. Raises `UsageError` at the end."""
+    """Return the user's input; "" asks again or means the default. Raises `UsageError` at the end of
+    input."""
     try:
         with _eof_as_error():
             return str(click.prompt(question, default=default, err=True)).strip()
@@ -38,7 +39,7 @@ def agrees(question: str) -> bool:
 
 
 def confirm(question: str, action: str, *, yes: bool) -> bool:
-    """Return whether the user said yes, now or with `--yes`. Raises `UsageError` without a terminal.
+    """Return whether the user says yes, or has passed `--yes`. Raises `UsageError` without a terminal.
 
     The caller first prints the consequences, also in a script, for its log.
     """
@@ -117,7 +118,7 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a signal end the wait for a key inside, whenever it arrives.
+    """Let a signal end a wait for a key inside, no matter when it arrives.
 
     Python would notice a signal between the prompt and the wait only at the next key, and `input` drops
     exceptions raised while it flushes its prompt. So a timer interrupts the wait every `AGAIN` seconds and

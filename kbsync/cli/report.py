@@ -57,8 +57,8 @@ Reason = tuple[str, str]
 class MirrorReport(Freshness):
     """A mirror's status, with the first of its failed and held documents.
 
-    `trouble`: why its pass could not finish. `busy`: files that were still being written. `rate`: documents
-    per second that became searchable lately.
+    `trouble`: why its pass could not finish. `busy`: files that were still being written. `rate`: how many
+    documents per second recently became searchable.
     """
 
     failed: tuple[Reason, ...] = ()
@@ -68,7 +68,8 @@ class MirrorReport(Freshness):
     rate: float = 0.0
 
     def _ends(self, *, by_itself: bool) -> bool:
-        """Return whether a user paused it and the pause ends `by_itself`; with False, only by `resume`."""
+        """Return whether a user paused it and the pause ends `by_itself` or, with False, only with
+        `resume`."""
         pause = self.status.pause
         return pause is not None and not pause.is_quiet and (pause.until is not None) is by_itself
 
@@ -128,7 +129,8 @@ def mirror_reports(
 
 
 def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:
-    """Return whether a kbsync runs, since when and as which process; otherwise when the last pass was."""
+    """Return text that says whether kbsync is running, since when and as which process, or when the last pass
+    was."""
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class CommandMirrors:
-    """The targets of a command: each is opened at its first use, and closed at the end."""
+    """The targets of a command. Each is opened when first used, and closed at the end."""
 
     will_mirror, obstacle = False, ""
 
@@ -61,8 +61,8 @@ class CommandMirrors:
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:
-        """Return the reply of all mirrors. Raises `KbsyncError`, with the name of a mirror that couldn't be
-        searched.
+        """Search all mirrors and return their combined reply. Raises `KbsyncError`, with the name of a mirror
+        that couldn't be searched.
 
         With several mirrors, those without a pass are skipped; `UsageError` if none had one.
         """
@@ -183,7 +183,7 @@ def _heading(output: Output, document: FoundDocument, several: bool) -> str:
 
 
 def as_of(document: FoundDocument) -> list[str]:
-    """Return how old a document from another machine may be, in words; [] for one from this machine."""
+    """Return a note on how old a document from another machine may be; [] for one from this machine."""
     return [] if document.is_here else [f"as of {iso_time(document.as_of)}"]
 
 

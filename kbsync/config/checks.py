@@ -62,7 +62,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         )
         yield Conflict((*loc, "settle_longest"), message, ((*loc, "settle"),))
     if is_no_directory(mirror.folder):
-        yield Conflict((*loc, "folder"), f"{format_path(mirror.folder)} is a file; name a folder")
+        yield Conflict((*loc, "folder"), f"{format_path(mirror.folder)} is a file; choose a folder")
     for index, rule in enumerate(mirror.documents):
         rule_loc = (*loc, "documents", index)
         for target, settings in rule.settings.items():
@@ -76,12 +76,12 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Yield a conflict for each mirror whose name an earlier mirror has."""
+    """Yield a conflict for each mirror whose name an earlier mirror already has."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
         if earlier != index:
-            message = f"{mirror.name} is the name of mirrors[{earlier}] too; give each its own"
+            message = f"{mirror.name} is also the name of mirrors[{earlier}]; give each mirror its own"
             yield Conflict(("mirrors", index, "name"), message, (("mirrors", earlier, "name"),))
 
 
@@ -117,7 +117,7 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
 
 
 def prefixes_clash(prefix: str, other: str) -> bool:
-    """Return whether one is the start of the other, so that a document name would not identify its mirror."""
+    """Return whether one begins with the other, so that a document name would not identify its mirror."""
     return prefix.startswith(other) or other.startswith(prefix)
 
 

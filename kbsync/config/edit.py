@@ -1,7 +1,8 @@
 """Adds mirrors to a config file and removes them; every other byte stays unchanged.
 
 The parser's events give each mirror's position in the text. The result is parsed again, and an edit that
-would change any other value is refused. One process at a time edits, and replaces the file atomically.
+would change any other value is refused. Only one process at a time edits the file, and replaces it
+atomically.
 """
 
 from __future__ import annotations
@@ -302,7 +303,7 @@ def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:
 
 @contextmanager
 def _held(file: Path) -> Iterator[Path]:
-    """Yield the file behind `file`, while no other process edits a config in its directory.
+    """Yield the real path of `file`, while no other process edits a config in its directory.
 
     Raises `LockedError` if another process edits for too long.
     """

@@ -34,8 +34,8 @@ class FolderOptions:
         return (self.target, self.url, self.base) != (None, None, None)
 
     def over(self, earlier: FolderOptions) -> FolderOptions:
-        """Return these options, completed from earlier ones: those of the target as a group, and the patterns
-        as a group.
+        """Return these options, completed from earlier ones: the target's options only as a group, and the
+        patterns only as a group.
         """
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude
@@ -61,8 +61,8 @@ def recall(state_dir: Path) -> FolderOptions:
 
 
 def remember(state_dir: Path, options: FolderOptions) -> None:
-    """Store the options in `state_dir`, which exists. After a kill, it has either these or the earlier
-    ones."""
+    """Store the options in `state_dir`, which exists. If kbsync is killed meanwhile, the directory has either
+    these or the earlier ones."""
     replace_private(state_dir / _FILE, json.dumps(asdict(options)).encode())
 
 

@@ -15,7 +15,7 @@ from kbsync.errors import UsageError
 
 
 class AlreadyMirrored(UsageError):
-    """The folder is one of the config's mirrors already."""
+    """The folder already belongs to a mirror in the config."""
 
 
 def folder_fault(typed: str) -> str:
@@ -24,7 +24,7 @@ def folder_fault(typed: str) -> str:
     if os.path.isdir(path):  # noqa: PTH112
         return ""
     if os.path.lexists(path):
-        return f"{typed} is a file; name a folder"
+        return f"{typed} is a file; choose a folder"
     return f"{typed} does not exist; create it with: mkdir -p {shell_word(path)}"
 
 
@@ -68,7 +68,7 @@ def remove_mirror(
     *,
     writes: bool = True,
 ) -> None:
-    """Remove the mirror from the config, unless it is not there any more. Its documents stay.
+    """Remove the mirror from the config, if it is still there. Its documents stay.
 
     Without `writes` it only checks whether that is possible. Raises `UsageError`.
     """

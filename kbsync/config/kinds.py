@@ -28,7 +28,7 @@ DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$"
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds of `text`. Raises ValueError, with the allowed forms, for anything else."""
+    """Return the duration `text` in seconds. Raises ValueError, with the allowed forms, for anything else."""
     match = re.fullmatch(DURATION_PATTERN, text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration; allowed: {DURATION_FORMS}")
@@ -36,7 +36,8 @@ def parse_duration(text: str) -> float:
 
 
 def read_moment(text: str) -> float:
-    """Return seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
+    """Return a date, with or without a time, as seconds since the epoch; local time unless a zone is
+    given."""
     try:
         # Also in UTC, in which messages repeat it.
         return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).timestamp()
@@ -71,7 +72,7 @@ class Absent(str):
 
 @dataclass(frozen=True, slots=True)
 class PathBase:
-    """The base of paths in a config: the config's directory, and the home for `~`."""
+    """Where paths in a config start: at the config's directory, or at the home directory for `~`."""
 
     base: Path
     home: Path | None
@@ -224,7 +225,7 @@ class Bytes(Whole):
 
 @dataclass(frozen=True, eq=False)
 class Fraction(ValueKind):
-    """A share, `least` to `most`."""
+    """A fraction from `least` to `most`."""
 
     least: float = 0
     most: float = 1
@@ -355,7 +356,7 @@ class Quiet(ValueKind):
     """Quiet hours, or `never`."""
 
     def read(self, value: object, where: PathBase) -> str:
-        """Return them as written; "" for `never`."""
+        """Return the quiet hours as written; "" for `never`."""
         if value == "never":
             return ""
         try:
@@ -423,8 +424,8 @@ class OneOf(Described):
 
 @dataclass(frozen=True, eq=False)
 class Others(Described):
-    """A field for a block's other keys, which are `names`, each with its `known` settings. `about` describes
-    the block, and `noun` is the word for its keys."""
+    """Marks a field for a block's remaining keys, which are `names`, each with its `known` settings. `about`
+    describes the block, and `noun` is the word for its keys."""
 
     noun: str
     names: Collection[str]

@@ -148,7 +148,7 @@ class MirrorConfig:
         About(
             "the files to mirror, in [gitignore syntax](selection.md); quote each pattern, such as "
             '`"**/*.md"`; default: every format the target accepts',
-            empty="is empty, so nothing would be mirrored; name patterns such as "
+            empty="is empty, so nothing would be mirrored; list patterns such as "
             '"**/*.md", or remove the key to include every format',
         ),
     ] = None
@@ -161,7 +161,9 @@ class MirrorConfig:
     ] = 2.0
     settle_longest: Annotated[
         float,
-        Duration("… and at the latest after this time, if it can be read stably", least=0.1, most=86400.0),
+        Duration(
+            "… and after this time at the latest, if a consistent copy can be read", least=0.1, most=86400.0
+        ),
     ] = 60.0
     rescan: Annotated[
         float,
@@ -175,8 +177,8 @@ class MirrorConfig:
     prefix: Annotated[
         str,
         Text(
-            "start of document names, such as `guides/`; in a shared knowledge base, no prefix may be the "
-            "start of another",
+            "start of document names, such as `guides/`; in a shared knowledge base, no prefix may begin "
+            "with another",
             longest=200,
         ),
     ] = ""
@@ -220,7 +222,7 @@ class MirrorConfig:
     adopt: Annotated[
         Literal["content", "name"],
         Choice(
-            "how to recognise documents of this mirror after the state is lost: by equal `content`, or by "
+            "how to recognize documents of this mirror after the state is lost: by equal `content`, or by "
             "`name` alone"
         ),
     ] = "content"
@@ -279,7 +281,7 @@ class NotifyConfig:
         About(
             "the program and its arguments, such as `[/usr/local/bin/tell]`; receives JSON on stdin; time "
             "limit 10 s",
-            empty="is empty; name a program, such as [/usr/local/bin/tell]",
+            empty="is empty; set a program, such as [/usr/local/bin/tell]",
         ),
     ] = None
     url: Annotated[
@@ -292,7 +294,7 @@ class NotifyConfig:
     ] = None
     on: Annotated[
         tuple[Annotated[Occasion, Choice()], ...],
-        About("events to send; default: all", empty="is empty; name events, or remove the key for all"),
+        About("events to send; default: all", empty="is empty; list events, or remove the key for all"),
     ] = get_args(Occasion)
 
 
@@ -302,7 +304,7 @@ class Config:
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
-        About("the folders to mirror; at least one", empty="is empty; name at least one folder to mirror"),
+        About("the folders to mirror; at least one", empty="is empty; list at least one folder to mirror"),
     ]
     state_dir: Annotated[
         Path | None,
@@ -413,7 +415,7 @@ def known_keys(block: type) -> tuple[str, ...]:
 
 
 def blocks() -> Iterator[tuple[str, type]]:
-    """Yield every class of the model with its place, such as `mirrors[].deletions`."""
+    """Yield every class of the model with its location in the config, such as `mirrors[].deletions`."""
     return _blocks(Config, None, "")
 
 

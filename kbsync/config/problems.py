@@ -69,7 +69,8 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A conflict between settings that are each valid, reported at `loc`. `rests_on`: the other settings."""
+    """A conflict between settings that are each valid, reported at `loc`. `rests_on`: the other settings
+    involved."""
 
     loc: Loc
     message: str

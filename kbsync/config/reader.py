@@ -434,7 +434,7 @@ def read_content(file: Path) -> bytes:
         message = f"cannot be read ({why}); check the path and who may read it"
         raise ConfigError([Problem(file, None, "", message)]) from None
     if len(content) > _LARGEST_FILE:
-        message = f"is larger than {_LARGEST_FILE} bytes, too large for a config; name another file"
+        message = f"is larger than {_LARGEST_FILE} bytes, too large for a config; choose another file"
         raise ConfigError([Problem(file, None, "", message)])
     return content
 

@@ -36,7 +36,7 @@ def renewed(page: str) -> str:
 
 
 def table(name: str) -> str:
-    """Return the table of a name in the markers."""
+    """Return the table for a name in the page's markers."""
     rows = (f"| `{key}` | {default} | {about} |\n" for key, default, about in _named(name))
     return "| key | default | |\n|---|---|---|\n" + "".join(rows)
 

@@ -1,4 +1,4 @@
-"""The config block of a target: the keys of every type, and the further keys of all types at a service."""
+"""The config block of a target: the keys of every type, and those that only types at a service have."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def chat_model(answers: str, otherwise: str) -> Text:
 
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
-"""For both targets and services."""
+"""Shared by targets and by services for vectors or ranking."""
 
 REQUESTS_PER_MINUTE = Whole("maximum requests per minute; `0`: kbsync sets no limit")
 CA_FILE = Location("additional certificates to trust, in PEM format")
@@ -161,7 +161,7 @@ PROXY = Confidential(
     r"https?://[^\s/?#]+/?",
     "a URL such as http://proxy:3128 or http://user:password@proxy:3128",
 )
-"""For both targets and services."""
+"""Shared by targets and by services for vectors or ranking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class TargetConfig(ABC):
 
     @abstractmethod
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that two mirrors share exactly if they use one knowledge base."""
+        """Return a key that two mirrors share if and only if they use the same knowledge base."""
 
     @abstractmethod
     def open(self, surroundings: Surroundings) -> Target:
@@ -235,7 +235,8 @@ class TargetConfig(ABC):
         return self.open(surroundings)
 
     def better_vectors(self, base: Path) -> tuple[int, int] | None:
-        """Return how many passages of the base in this folder have a better vector, and how many there are.
+        """Return how many passages of the base in this folder have a vector from the better model, and how
+        many there are.
 
         None if kbsync computes none.
         """
@@ -302,7 +303,7 @@ class RemoteTargetConfig(TargetConfig):
     """Minimum number of bytes that a prefix leaves for the path, if the service stores only a name."""
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that two mirrors share exactly if they would use one knowledge base."""
+        """Return a key that two mirrors share if and only if they would use the same knowledge base."""
         base_id = (getattr(self, self.id_setting),) if self.id_setting else ()
         return (self.type, canonical(self.base_url), *base_id)
 
@@ -340,7 +341,7 @@ class RemoteTargetConfig(TargetConfig):
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
     """Yield problems with the certificates that the block at `loc` names."""
     if ca_file is not None and not _may_be_file(ca_file):
-        message = f"{format_path(ca_file)} is not a file; name a file of certificates"
+        message = f"{format_path(ca_file)} is not a file; choose a file with certificates"
         yield Conflict((*loc, "ca_file"), message)
 
 

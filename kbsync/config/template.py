@@ -24,8 +24,8 @@ SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
 _HEAD = """\
 # yaml-language-server: $schema={schema}
 # kbsync: which folders to mirror, and into which knowledge bases.
-# Commented keys show a default or an example. Times are 500ms, 2s, 15m, 1h. Paths are relative to this file's
-# directory, ~ is your home. ${{NAME}} comes from the environment.
+# Commented keys show a default or an example. Times are written as 500ms, 2s, 15m, 1h. Paths are relative to
+# this file's directory, ~ is your home. ${{NAME}} comes from the environment.
 
 """
 

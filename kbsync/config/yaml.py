@@ -193,7 +193,7 @@ class _TreeBuilder:
     def _merged(
         self, child: yaml.Node, loc: Loc, depth: int = 0
     ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """Yield the entries that `<<: child` brings in, nearer ones first."""
+        """Yield the entries that `<<: child` merges in, nearer ones first."""
         self._count += 1
         if depth > _DEEPEST or self._count > _MOST_VALUES:
             raise UnreadableConfig(child.start_mark.line + 1, "`<<` merges too much")

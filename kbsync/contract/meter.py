@@ -1,4 +1,4 @@
-"""Counts the requests to a target, without I/O, in a few additions each.
+"""Counts the requests to a target. Each count takes a few additions and no I/O.
 
 `server/metrics` exports the counts as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds`
 (histogram) and `kbsync_uploaded_bytes_total`.
@@ -78,5 +78,5 @@ class Meter:
 
     @property
     def total(self) -> int:
-        """The number of all requests."""
+        """The total number of requests."""
         return self.requests.total()

@@ -1,7 +1,7 @@
 """Parses the syntax of a question:
 
 `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`. Everything else is text: an unpaired quote,
-a hyphen or an apostrophe within a word, a number with a minus, a key without a value. Takes time linear in
+a hyphen or an apostrophe within a word, a number with a minus, a key without a value. Runs in time linear in
 the length of the question.
 """
 

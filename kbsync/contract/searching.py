@@ -103,7 +103,7 @@ class Origin:
     """The owner of a document, in a base that several hosts share; `mirror` and `folder` as in its config.
 
     `as_of`: the last time that host changed something or began a pass, in epoch seconds. `base`: the base's
-    id, to recognise a document that two searches return.
+    id, to recognize a document that two searches return.
     """
 
     base: str
@@ -121,7 +121,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class MatchedWord:
-    """A word of a question that a document has, and its contribution to `Reasons.words`.
+    """A word of a question that a document contains, and its contribution to `Reasons.words`.
 
     `written`: its form in the document, if that differs: without a typo, with another ending, in the other
     Chinese script.
@@ -178,7 +178,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class UnknownWords:
-    """The words of a question that no document has.
+    """The words of a question that no document contains.
 
     `instead`: for each of them, a similar word that the search also tried, or "". `are_all`: no document has
     any word of the question, so the hits only have a similar meaning, or words of its `translation`.
@@ -191,10 +191,11 @@ class UnknownWords:
 
 @runtime_checkable
 class KnowsWords(Protocol):
-    """Finds out which words of a question no document has."""
+    """Finds out which words of a question no document contains."""
 
     async def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the words of the query that no document has, ignoring its filters. Raises `TargetError`."""
+        """Return the words of the query that no document contains, ignoring its filters. Raises
+        `TargetError`."""
 
 
 @dataclass(frozen=True, slots=True)

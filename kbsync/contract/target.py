@@ -17,7 +17,7 @@ from kbsync.errors import TargetError
 
 
 class Body(Protocol):
-    """The bytes of one document. Each call of `open` returns the hashed bytes from the start (promise 8)."""
+    """The bytes of one document. Each call to `open` returns the hashed bytes from the start (promise 8)."""
 
     @property
     def size(self) -> int:
@@ -205,8 +205,8 @@ class Limits(Waiting, Formats):
     (7)."""
 
     embedded: bool = False
-    """Whether kbsync made the base, with an id that stays the same wherever the base is moved: a different id
-    in the same place means that the old base is lost.
+    """Whether kbsync creates the base, with an id that stays the same if the base is moved: a different id in
+    the same place means that the old base is lost.
 
     Only this mirror changes such a base. It rejects documents only for their content, so many rejections in a
     row don't mean that the target is faulty (9).
@@ -264,11 +264,11 @@ class Target(ABC):
 
     @abstractmethod
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the state of each remote id."""
+        """Return the state of each document, by remote id."""
 
     @abstractmethod
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each remote id. Deleting one again succeeds."""
+        """Delete the documents with these remote ids. Deleting one again succeeds."""
 
     @abstractmethod
     def list(self) -> AsyncIterator[Listed]:
@@ -289,11 +289,13 @@ class Target(ABC):
 
     @property
     def reads_scans(self) -> bool:
-        """Whether it recognizes the text of scanned pages now; this depends on the installed packages."""
+        """Whether the target can recognize the text of scanned pages; this depends on the installed
+        packages."""
         return False
 
     async def partly_read(self) -> Sequence[str]:
-        """Return the remote ids of documents stored without pages that it can recognize now."""
+        """Return the remote ids of documents stored without scanned pages that the target can now
+        recognize."""
         return ()
 
     @property
@@ -388,10 +390,8 @@ class Reembeds(Protocol):
     """Indexes a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the target indexes a document again.
-
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` without such a
-        call.
+        """Ask the target to index a document again. Success means only that it accepted the request; poll
+        `status`. Raises `NotOffered` without such a call.
         """
 
 
@@ -403,7 +403,7 @@ class Reslices(Protocol):
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Request that the target splits a document again.
+        """Ask the target to split a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` without such a
         call.
@@ -422,7 +422,7 @@ class Reads(Protocol):
 
 @runtime_checkable
 class Confirms(Protocol):
-    """Finds out by a search whether a document is searchable, if its status never says so."""
+    """Uses a search to find out whether a document is searchable, if its status never says so."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """Return whether a search limited to this document returns something; `name` gives the words to

@@ -1,4 +1,4 @@
-"""Computes pauses between tries."""
+"""Computes pauses between attempts."""
 
 from __future__ import annotations
 

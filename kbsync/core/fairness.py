@@ -64,7 +64,7 @@ def rank(now: float, size: int, *, fresh: bool) -> float:
 
 
 def rank_again(before: float) -> float:
-    """Return the rank of a retry, for which first attempts don't wait."""
+    """Return the rank of a retry, which never delays first attempts."""
     return Lane.AGAIN * _WIDTH + before % _WIDTH
 
 

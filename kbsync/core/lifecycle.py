@@ -35,7 +35,7 @@ PATIENT_TRIES = 3
 """Number of attempts after which a document queues behind those never tried."""
 
 LONGEST_BLINK = 60.0
-"""Maximum number of seconds between two polls; a longer pause doesn't count as indexing time."""
+"""Maximum number of seconds between polls; a longer pause doesn't count as indexing time."""
 
 POLL_SHARE = 0.25
 """The pause before the next poll, as a share of the indexing time so far, so that kbsync polls slow documents
@@ -83,12 +83,12 @@ class Timing:
 
     @property
     def lists_needed(self) -> int:
-        """Return how many complete lists must lack a document before it counts as absent."""
+        """Return how many complete lists must omit a document before it counts as absent."""
         return 2 if self.limits.list_lag > 0 else 1
 
     @property
     def horizon(self) -> float:
-        """Return the seconds after which a document that lists lack counts as absent."""
+        """Return after how many seconds a document missing from lists counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
         # This may be too short: then a resend costs one embedding and a copy that is deleted later.
@@ -96,10 +96,10 @@ class Timing:
 
 
 _NO_REMARKS: dict[str, Any] = {"reason": "", "code": "", "phase": Phase.PLAIN}
-"""Reset by every step that succeeds."""
+"""Values to which every successful step resets these columns."""
 
 _RESET_COUNTERS: dict[str, Any] = {"checks": 0, "absences": 0, "elapsed": 0.0}
-"""Counters of checks and waiting time, reset."""
+"""Initial values of the counters of checks and waiting time."""
 
 
 def send(upload: Upload, timing: Timing) -> Upload:
@@ -136,8 +136,8 @@ def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Up
 
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
-    """Adopt a document proven ours: it serves if the target lists it as searchable, otherwise it is
-    polled."""
+    """Adopt a document that is proven to be ours: it serves if the target lists it as searchable, otherwise
+    it is polled."""
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
     accepted = accept(upload, upload.remote_id or "", False, timing)
@@ -294,7 +294,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return the seconds for which lists lacked a document that was sent and has now appeared."""
+    """Return for how many seconds lists omitted a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
     return max(0.0, upload.checked_at - upload.sent_at)
@@ -378,7 +378,7 @@ def forgive(upload: Upload) -> Upload:
 
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """Try again when the account has room to index the document; this doesn't count as a try."""
+    """Try again when the account has room to index the document; this doesn't count as an attempt."""
     return replace(upload, reason=reason, phase=Phase.NO_ROOM, due_at=timing.now)
 
 
@@ -399,7 +399,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
 
 
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
-    """Intend the upload again under another name, because the target already has one with its name."""
+    """Return to INTENDED under another name, because the target already has one with its name."""
     return replace(
         answered(upload),
         state=UploadState.INTENDED,
@@ -468,7 +468,7 @@ def retire(upload: Upload, timing: Timing) -> Upload:
 
 
 def begin_delete(upload: Upload) -> Upload:
-    """Count the attempt before the request. From now on the deletion can't be called off."""
+    """Count the attempt before the request. From now on the deletion can't be canceled."""
     return replace(upload, attempts=upload.attempts + 1)
 
 
@@ -501,7 +501,7 @@ def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Up
 
 
 def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """Record that the delete may have happened or not; repeating it is safe."""
+    """Record that the delete may or may not have happened; repeating it is safe."""
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     return replace(upload, reason=reason, due_at=timing.now + seconds)
 
@@ -539,8 +539,7 @@ def gone(upload: Upload) -> Upload:
 
 
 def poll_again(upload: Upload, timing: Timing) -> Upload:
-    """Poll a document that served until its state is known, since it may have been removed for a missing
-    successor."""
+    """Poll a serving document again, because it may have been deleted."""
     changes: dict[str, Any] = {"checked_at": timing.now, "due_at": timing.now, **_RESET_COUNTERS}
     return replace(upload, state=UploadState.INDEXING, **changes)
 

@@ -34,7 +34,7 @@ class NoLink(ValueError):
 
 
 def is_link(path: str) -> bool:
-    """Return whether the extension is one of a link file."""
+    """Return whether the extension is that of a link file."""
     return extension_of(path) in EXTENSIONS
 
 
@@ -67,7 +67,7 @@ def checked(text: str) -> str:
     if not text:
         raise NoLink("holds no address")
     if len(text) > LONGEST or _FORBIDDEN.search(text):
-        raise NoLink(f"its address has blanks or forbidden characters, or more than {LONGEST} in all")
+        raise NoLink(f"its address has blanks or forbidden characters, or more than {LONGEST} characters")
     parts = _split(text)
     if parts.scheme not in _PORTS:
         raise NoLink(f"its address begins with {parts.scheme or 'no scheme'}:, but only http and https work")
@@ -149,8 +149,8 @@ def _from_plist(content: bytes) -> str:
 
 
 def _sections(content: bytes) -> Sections:
-    """Return the sections, with keys in lower case. Of equal keys the first counts; lines without a key are
-    ignored."""
+    """Return the sections, with keys in lower case. If a key is repeated, the first one counts; lines without
+    a key are ignored."""
     # configparser refuses files that Windows and desktops accept: with equal keys, or lines without a key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}

@@ -16,7 +16,8 @@ from kbsync.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A file's metadata from `stat`, to detect changes. Compare stamps only for equality, never for order."""
+    """A file's metadata from `stat`, used to detect changes. Compare stamps only for equality, never for
+    order."""
 
     # `dev` is left out because it may change with every mount.
     size: int
@@ -77,7 +78,7 @@ class FileChoice(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision whether to mirror a file, with the reason to show to users.
+    """The decision on whether to mirror a file, with the reason to show to users.
 
     `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`.
     """
@@ -224,7 +225,7 @@ class Upload:
     """One row of the journal: one remote object, or the intent to create one.
 
     `id` is 0 until the store assigns one. `label` is the path under which the target has the document; `path`
-    is where its file is now (None when it belongs to no file any more). `predecessor` is the upload it
+    is where its file is now (None when it no longer belongs to a file). `predecessor` is the upload it
     replaces once ready. `attempts` counts the requests of its state: sends, deletes, reads. `repairs` counts
     failures of its document and carries over to the upload that is sent instead. `names_tried` counts names
     that were taken at the target, `postponed` how often its delete waited for a check of the file,
@@ -272,7 +273,8 @@ class Upload:
 
     @property
     def is_marked(self) -> bool:
-        """Whether the document was found at the target and is proven ours by more than its path and bytes."""
+        """Whether the document was found at the target and is proven to be ours by more than its path and
+        bytes."""
         return self.state is UploadState.ADOPTING and self.phase in (Phase.MARKED, Phase.MARKED_READY)
 
     @property
@@ -356,7 +358,7 @@ class Waiting:
     upload (3)."""
 
     reembed_tries: int = 3
-    """How often kbsync retries a failed document before it quarantines it (9)."""
+    """How many times kbsync retries a failed document before it quarantines it (9)."""
 
     give_up: float = 1800.0
     """Time after which a document that is not searchable has failed (9)."""

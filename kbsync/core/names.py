@@ -2,7 +2,7 @@
 
 `guides/intro.md` becomes `guides__intro~mfrggzdf.md`: the flattened path, then a tag of the bytes. So a
 replacement never takes a name in use, and the name alone identifies the document. Every name is in Unicode's
-normal form C and no two are equivalent, so a service may normalise them.
+normal form C and no two are equivalent, so a service may normalize them.
 
 Each UTF-8 byte that would be ambiguous or unsafe in a file name becomes `~XX`. A path may be followed by `~d`
 (the path is in normal form D). A path that is too long ends in `~~` and a hash of the whole path (ADR 12).
@@ -92,7 +92,7 @@ class Naming:
 
     def __post_init__(self) -> None:
         if self.style not in _STYLES:
-            raise ValueError(f"{self.style!r} is not a style of names; allowed: {', '.join(_STYLES)}")
+            raise ValueError(f"{self.style!r} is not a naming style; allowed: {', '.join(_STYLES)}")
 
     def name(self, path: str, digest: str, number: int = 0) -> str:
         """Return the name for the document of `path` with these bytes. `number`: distinguishes it from an
@@ -104,8 +104,8 @@ class Naming:
     def read(self, name: str) -> ParsedName | None:
         """Parse `name`. Returns None for a name that is not ours.
 
-        Undoes a folder before the name, percent-encoding and another normal form. A name with anything added
-        to it is not ours.
+        Removes a folder before the name, and undoes percent-encoding and another normal form. A name with
+        anything added to it is not ours.
         """
         if self.style == "marked":
             is_ours = name.startswith(self.prefix) and name != self.prefix

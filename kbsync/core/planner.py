@@ -24,7 +24,7 @@ Each rule has a row in `tests/core/test_planner.py`:
   target splits it again in place, if it can, because the document serves nothing.
 - A document that the target refused to rename is replaced, as at targets that can't rename.
 - A renamed file whose upload was refused has failed, though searches still find its bytes under its old name.
-- A document found at the target is adopted when its bytes prove it ours; if its name doesn't tell, kbsync
+- A document found at the target is adopted when its bytes prove it ours; if its name proves nothing, kbsync
   reads it before it sends anything. A document that a mark or its base proves ours serves its path at once,
   regardless of its bytes: an old one is replaced, one without a file is deleted, and a second one is retired.
   Of several that have to be polled first, one is adopted at a time.
@@ -101,8 +101,8 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """Return the document to serve, among those at the target that are proven ours: the file's own, otherwise
-    the newest.
+    """Return the document to serve, among those at the target that are proven to be ours: the file's own,
+    otherwise the newest.
     """
     marked = [upload for upload in uploads if upload.is_marked]
     return max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id), default=None)
@@ -220,8 +220,8 @@ def _same_content(upload: Upload, desired: Desired) -> bool:
 
 
 def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Action, ...] | None:
-    """Return no step if the server's path is right, `RELABEL` if it can be corrected; None if the file needs
-    a successor.
+    """Return no step if the serving document's path is right, `RELABEL` if it can be corrected; None if the
+    file needs a successor.
     """
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
@@ -256,8 +256,8 @@ def _choose(
 def _adoptable(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """Return a document at the target that is proven ours: by its bytes, or by its name if `adopt` allows
-    that.
+    """Return a document at the target that is proven to be ours: by its bytes, or by its name if `adopt`
+    allows that.
 
     While a document with other bytes serves, only bytes prove anything, because the state may be older than
     that document.
@@ -324,7 +324,7 @@ def _advance(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
 def _supersede(
     desired: Desired, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
 ) -> tuple[Action, ...]:
-    """Remove all uploads except the server and `chosen`. While nothing serves, other versions stay."""
+    """Remove all uploads except the serving one and `chosen`. While nothing serves, other versions stay."""
     is_served = any(u.state.serves for u in uploads)
     superseded = (u for u in uploads if u is not chosen and not u.state.serves)
     removed = (u for u in superseded if is_served or not _may_serve(u) or _same_content(u, desired))

@@ -10,14 +10,14 @@ from kbsync.core.model import Stamp
 from kbsync.dataclass import dataclass
 
 EMPTY_FACTOR = 3
-"""An empty file needs this many times the quiet time, because it usually is about to be filled."""
+"""An empty file needs this many times the quiet time, because it is usually about to be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueFile:
     """A path that is due, with the stamp of the last check.
 
-    `is_quiet`: the stamp hasn't changed for a settle. `is_overdue`: its longest wait is over.
+    `is_quiet`: the stamp hasn't changed for the settle time. `is_overdue`: its longest wait is over.
     """
 
     path: str
@@ -56,8 +56,8 @@ class Settling:
     """
 
     def __init__(self, settle: float, longest: float) -> None:
-        """Track no path yet. `settle`: the seconds for which a path must be quiet; `longest`: the seconds
-        after which it is due in any case."""
+        """Start without tracked paths. `settle`: the seconds for which a path must be quiet; `longest`: the
+        seconds after which it is due in any case."""
         self._settle = settle
         self._longest = longest
         self._waits: dict[str, _Wait] = {}  # ordered by the start of tracking
@@ -86,7 +86,7 @@ class Settling:
             self.touch(path, wait.stamp, now)
 
     def forget(self, path: str) -> None:
-        """Stop tracking `path`; unknown paths are no error."""
+        """Stop tracking `path`; unknown paths are ignored."""
         self._waits.pop(path, None)
 
     def due(self, now: float, limit: int | None = None) -> list[DueFile]:

@@ -118,7 +118,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a test for whether one pattern matches the path of a file, or a folder above it.
+    """Return a predicate: whether the pattern matches the path of a file, or a folder above it.
 
     Raises ValueError for a pattern that matches nothing.
     """
@@ -127,7 +127,7 @@ def path_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def plain_part(pattern: str) -> str:
-    """Return the longest text in every path that the pattern matches; "" if there is none."""
+    """Return the longest text that every path matching the pattern contains; "" if there is none."""
     is_plain = pattern.isascii() and not set(pattern) & set("[\\!#")
     parts = pattern.replace("?", "*").split("*") if is_plain else []
     return max((part.strip("/ \t\n") for part in parts), key=len, default="")
@@ -166,7 +166,7 @@ def _segments(pattern: str) -> tuple[str, ...]:
 
 
 def _without_trailing_spaces(text: str) -> str:
-    """Remove spaces at the end, except one after a backslash."""
+    """Remove trailing spaces, except one after a backslash."""
     stripped = text.rstrip(" ")
     backslashes = len(stripped) - len(stripped.rstrip("\\"))
     return stripped + " " if backslashes % 2 and len(stripped) < len(text) else stripped
@@ -212,7 +212,7 @@ def _above(segments: Sequence[str]) -> str:
 
 
 def _name(segment: str) -> str:
-    """Return the expression for one name: `*`, `?`, `[…]`, backslash, and letters that mean themselves."""
+    """Return the expression for one name: `*`, `?`, `[…]`, backslash, and literal characters."""
     pieces = [""]
     for element in _elements(segment):
         if element == "*":
@@ -278,7 +278,7 @@ def _bracket(segment: str, index: int) -> tuple[str, int]:
 
 
 def _member(segment: str, index: int) -> tuple[str, int]:
-    """Return one letter or one range inside a bracket, and the position after it."""
+    """Return one character or one range inside a bracket, and the position after it."""
     low, index = _letter(segment, index)
     if segment[index : index + 1] != "-" or _character(segment, index + 1) == "]":
         return re.escape(low), index

@@ -98,7 +98,7 @@ def number_in(text: str) -> int | None:
 
 
 def cursor(path: str) -> str:
-    """Return a path in a form that a query can carry, since it may not be valid Unicode."""
+    """Return a path encoded as a page cursor, since it may not be valid Unicode."""
     return base64.urlsafe_b64encode(os.fsencode(path)).decode()
 
 

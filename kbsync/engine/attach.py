@@ -595,7 +595,7 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _renew_scans(store: StateStore, journal: Journal, target: Target) -> None:
-    """Send documents again whose scanned pages have become readable for the target since the last run."""
+    """Resend documents with scanned pages that the target has become able to read since the last run."""
     binding = journal.binding
     remote_ids = set(await target.partly_read())
     was_able = bool(await store.read(lambda tx: tx.meta.get(MirrorFact.SCANS, binding.mirror)))

@@ -266,7 +266,8 @@ class Audit:
 
 
 class Repairs:
-    """Repairs documents of one mirror in one transaction; only documents that are proven ours (promise 6)."""
+    """Repairs documents of one mirror in one transaction; only documents that are proven to be ours (promise
+    6)."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -296,7 +297,7 @@ class Repairs:
         """Delete a document that no file needs: through a row that has its id, a row that gets its id back,
         or a new row.
 
-        Only documents proven ours get a new row.
+        Only documents proven to be ours get a new row.
         """
         binding, timing = self._journal.binding, self._journal.timing
         if rows := tx.uploads.by_remote(binding.id, stray.remote_id):
@@ -336,7 +337,7 @@ PUT_OFF = 1800.0
 """Seconds until an interrupted audit starts again."""
 
 PATIENCE, CHECK_EVERY = 60.0, 1.0
-"""Maximum seconds that a request waits for new work to finish, and seconds between two checks."""
+"""Maximum seconds that a request waits for new work to finish, and seconds between checks."""
 
 MOST_STRAYS, MOST_REPORTED = 200, 20
 SAMPLE = 20
@@ -395,7 +396,7 @@ class RegularAudit:
         self._turn = asyncio.Lock()
 
     def request(self) -> None:
-        """Request an audit now, for a user."""
+        """Request an audit now, on behalf of a user."""
         self._requested.set()
 
     @property

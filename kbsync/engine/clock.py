@@ -1,4 +1,4 @@
-"""Time, randomness and tasks for everything that runs for long.
+"""Time, randomness and tasks for long-running work.
 
 Everything that waits gets a `Clock`, which tests control. `keep_running` is for work that lasts as long as
 the program: it logs a failure and starts the work again.

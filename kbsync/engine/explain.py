@@ -80,9 +80,9 @@ class PathExplanation:
 
     `mirror` is None for a path outside all mirrors; then nothing else is known.
 
-    `age`: seconds since the file last changed; `settle_left`: for how many more it must not change (0.0:
-    ready). `held_for`: why its deletion needs approval, '' if it doesn't. `folder_problem`: why the last scan
-    could not list its directory, or one above.
+    `age`: seconds since the file last changed; `settle_left`: for how many more seconds it must stay
+    unchanged (0.0: ready). `held_for`: why its deletion needs approval, '' if it doesn't. `folder_problem`:
+    why the last scan could not list its directory, or one above.
 
     For the document at the target: its `status`, its number of `chunks` and its `text`; `trouble`: why the
     target could not be queried. For a directory: how many files `below` it are in each state, and the first
@@ -140,7 +140,7 @@ class PathExplanation:
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
-        """Return one object. The fields `file` to `document` may be null; only a directory has `below`."""
+        """Return a JSON object. The fields `file` to `document` may be null; only a directory has `below`."""
         selection, entry, server = self.selection, self.entry, self.server
         whole: dict[str, Any] = {
             "mirror": self.mirror,
@@ -365,7 +365,7 @@ _BEGINNINGS = (
     (r"[\d,]+ bytes", "it has"),
     (r"contains|matches|cannot be", "it"),
 )
-"""The first words of the rules' reasons, and the subject that turns each into a clause."""
+"""Patterns for how the rules' reasons begin, each with the subject that turns the reason into a clause."""
 
 
 def clause(reason: str) -> str:
@@ -394,7 +394,7 @@ def _undo(selection: Selection) -> str:
     rule = selection.verdict.rule
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
-            return "re-include it with a negated pattern in `exclude`, or name it in `include`"
+            return "re-include it with a negated pattern in `exclude`, or list it in `include`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED:
@@ -613,7 +613,7 @@ class _Sentences:
     # -- evidence ------------------------------------------------------------------------------
 
     def evidence_lines(self) -> Iterator[str]:
-        """Yield the evidence of disk, rules, state, uploads and target, in this order."""
+        """Yield the evidence from disk, rules, state, uploads and target, in this order."""
         evidence = self.evidence
         stat, age = evidence.stat, evidence.age
         if stat.presence is Presence.MISSING:
@@ -622,11 +622,11 @@ class _Sentences:
             ago = (
                 f"{format_duration(age)} ago"
                 if age >= 0
-                else f"{format_duration(-age)} in the future, by its timestamps"
+                else f"{format_duration(-age)} in the future, according to its timestamps"
             )
             yield f"The file has {stat.stamp.size:,} bytes and changed {ago}."
         if evidence.folder_problem:
-            yield f"At the last scan {evidence.folder_problem}."
+            yield f"At the last scan, {evidence.folder_problem}."
         if evidence.selection is not None:
             yield _describe_rules(evidence.selection)
         if evidence.below is not None:

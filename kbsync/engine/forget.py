@@ -73,12 +73,13 @@ async def forget(
     clock: Clock | None = None,
     report: Report = lambda _deleted: None,
 ) -> int:
-    """Drop every row of a mirror; returns how many documents were deleted before.
+    """Delete every row of a mirror; returns how many of its documents were deleted first.
 
-    With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove ours,
-    in the knowledge base that the mirror is bound to. The ids of all others stay in the state. The caller
-    holds the lock. Raises `StillThere` if a document could not be deleted; then only the deleted ones are
-    forgotten. Raises `TargetError` if the target does not answer, and `KbsyncError` if it opens another base.
+    With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove to be
+    ours, in the knowledge base that the mirror is bound to. The ids of all others stay in the state. The
+    caller holds the lock. Raises `StillThere` if a document could not be deleted; then only the deleted ones
+    are forgotten. Raises `TargetError` if the target does not answer, and `KbsyncError` if it opens another
+    base.
     """
     deleted = 0
     if delete_documents and record.binding is not None:
@@ -123,7 +124,7 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
-    """Record that a mirror unknown to the state left all documents of a base that kbsync created."""
+    """Record that a mirror unknown to the state left behind all documents of a base that kbsync created."""
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
     bases = await store.read(lambda tx: tx.forgotten.bases(base.name))

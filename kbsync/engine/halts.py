@@ -246,7 +246,8 @@ class HaltState:
                     self.refused_labels.append(label)
                 if len(self.refused_labels) >= BLAME_LIMIT:
                     reason = (
-                        f"{BLAME_LIMIT} documents in a row were refused for one reason: {outcome.reason}; "
+                        f"{BLAME_LIMIT} documents in a row were refused for the same reason: "
+                        f"{outcome.reason}; "
                         "check the service and the target's settings"
                     )
                     return Halted("target-rejects", reason, code=outcome.code)
@@ -306,7 +307,7 @@ class Halts(HaltState):
             await self.show(None)
 
     async def refresh(self) -> None:
-        """Show a problem that lasts and end a halt that is over, also if an earlier write failed."""
+        """Show a problem that lasts and end a halt that is over, even if an earlier write failed."""
         await self.end_if_over()
         if self.halted is not None:
             await self.halt(self.halted)

@@ -63,7 +63,7 @@ class InboxResult:
 
 
 class Inbox:
-    """The messages of one mirror. `configured`: the names of all mirrors of the config."""
+    """The messages of one mirror. `configured`: the names of all mirrors in the config."""
 
     def __init__(
         self, store: StateStore, journal: Journal, clock: Clock, configured: Collection[str] = ()
@@ -264,7 +264,7 @@ def _texts(args: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _paths(args: Mapping[str, Any], name: str) -> list[str]:
-    """Return the paths, checked to be relative to the mirror's folder and inside it."""
+    """Return the paths, after checking that they are relative to the mirror's folder and inside it."""
     paths = _texts(args, name)
     for path in paths:
         try:

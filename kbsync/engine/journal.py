@@ -70,8 +70,8 @@ SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
-"""Maximum number of seconds between a document's time and its upload, for a match. More than `CLOCK_SLACK`
-above it disproves one.
+"""Maximum number of seconds between a document's creation time and its upload if the clocks agree. A document
+created more than `CLOCK_SLACK` seconds before an upload can't belong to it.
 """
 AGREE, DIFFER = "agree", "differ"
 
@@ -157,17 +157,18 @@ class Journal:
         return Timing(self._clock.wall(), self._clock.chance, self.binding.limits, after, self._lag)
 
     def recall_recipes(self, tx: Tx) -> None:
-        """Reload the allowed recipes; call it after each change of them."""
+        """Reload the allowed recipes; call this whenever they change."""
         self._allowed = tx.recipes.allowed(self.binding.mirror)
 
     def recall(self, tx: Tx) -> None:
-        """Load the findings of earlier runs: the allowed recipes, the list's lag, and whether times agree."""
+        """Load the findings of earlier runs: the allowed recipes, the list's lag, and whether the clocks
+        agree."""
         self.recall_recipes(tx)
         self._lag = float(tx.meta.get(BindingFact.LAG, self.binding.id) or 0.0)
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
-        """Compare the target's creation time of a document that was just uploaded with the clock."""
+        """Compare the target's creation time of a document that was just uploaded with our clock."""
         # No service documents the times in its ids. They are evidence once the ids of our own answered
         # uploads to this base agree with the clock, until one doesn't.
         now = self._clock.wall()
@@ -181,7 +182,7 @@ class Journal:
         tx.meta.set(BindingFact.TIMES, self.binding.id, agreement)
         if agreement == DIFFER:
             detail = (
-                "the service's creation times differ from the clock by "
+                "the service's creation times differ from this machine's clock by "
                 f"{abs(created - now):.0f} s; kbsync does not use them as evidence"
             )
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
@@ -675,7 +676,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """Release rejections that were the target's fault; they don't count as tries (promise 9)."""
+        """Release rejections that were the target's fault; they don't count as attempts (promise 9)."""
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
@@ -769,7 +770,7 @@ class Journal:
         name = printable(doubt.name)[:100]
         reason = (
             "its upload got no response, and a document created at that time may be its page "
-            f"({name}, {doubt.remote_id}); if it is, delete that one at the service, then retry this one"
+            f"({name}, {doubt.remote_id}); if it is, delete that document at the service, then retry this one"
         )
         failed = lifecycle.reject(upload, reason, UNPROVEN)
         self._save_and_decide(tx, failed)
@@ -815,8 +816,8 @@ class Journal:
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, is_ready: bool) -> bool:
-        """Return whether another upload serves this path, or brings the same version while this one is not
-        `is_ready`."""
+        """Return whether another upload serves this path, or is about to serve the same version while this
+        one is not `is_ready`."""
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it now
         version = (upload.digest, upload.recipe)

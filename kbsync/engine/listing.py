@@ -2,7 +2,7 @@
 state.
 
 `identify` is pure, and the only place that compares the names, tags, lengths, times and marks of listed
-documents. The caller acts on the result: adopts a document, settles an open upload, reports or repairs.
+documents. The caller acts on the result: adopts a document, resolves an open upload, reports or repairs.
 
 If the target keeps our mark, the mark decides. Otherwise a document belongs to an upload if it has the name
 that was sent (as far as the service kept it) and the length of the bytes, is not older than the request (if
@@ -49,8 +49,8 @@ EARLIEST, LATEST = 5.0, 120.0
 
 
 class Whose(enum.Enum):
-    """The owner of a document, and the proof. kbsync doesn't touch documents that aren't proven ours (promise
-    6).
+    """The owner of a document, and the proof. kbsync doesn't touch documents that aren't proven to be ours
+    (promise 6).
     """
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id

@@ -74,7 +74,7 @@ class ReloadQueue:
 log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
-"""Seconds between two checks of root, watcher and target, which don't report changes."""
+"""Seconds between checks of root, watcher and target, which don't report changes."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_RELOAD = 10.0
 """Maximum number of seconds that a halted mirror waits for a reload."""
@@ -304,7 +304,7 @@ class MirrorLoop:
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Return whether a path is below a directory that the config's rules exclude. Cheap, and reads no
+    """Return whether a path is below a directory that the config's rules exclude. Fast, and doesn't read the
     disk."""
     folder = path.rpartition("/")[0]
     while folder:

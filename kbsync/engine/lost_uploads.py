@@ -22,7 +22,7 @@ from kbsync.errors import TargetError
 from kbsync.state.store import StateStore
 
 FEW = 5
-"""Maximum number of uploads to query by name; a list of more needs fewer requests."""
+"""Maximum number of uploads to query by name; for more, reading the whole list needs fewer requests."""
 
 
 @dataclass(frozen=True, slots=True)

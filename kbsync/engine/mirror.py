@@ -58,10 +58,10 @@ ENTRIES = 2
 class AwaitedFiles:
     """The files that a scan found being written: a pass is done once it waits for none of them.
 
-    Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan,
-    and in a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves permanently once its
-    file is recorded, vanishes, or was read after the longest wait; the next pass checks it again. So a pass
-    checks each path a bounded number of times, whatever happens in the folder.
+    Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan
+    and, in a pass, again if its file changes meanwhile, at most `ENTRIES` times. It leaves permanently once
+    its file is recorded, vanishes, or was read after the longest wait; the next pass checks it again. So a
+    pass checks each path a bounded number of times, whatever happens in the folder.
     """
 
     def __init__(self, settling: Settling, now: float, *, is_pass: bool) -> None:
@@ -198,7 +198,7 @@ class Rechecks:
 
 
 SCAN_AGAIN = 60.0
-"""Seconds after a failed scan."""
+"""Seconds to wait after a failed scan."""
 
 ENDED_KEPT = 30 * 86400.0
 """Seconds to keep rows of finished uploads, which prove that documents were ours."""
@@ -286,8 +286,8 @@ class BoundMirror:
             await end_tasks(list(self._tasks))
 
     async def base_changed(self) -> bool:
-        """Return whether the base is not the one of this run's start: it was deleted, or damaged and
-        replaced."""
+        """Return whether the base is no longer the one that this run started with: it was deleted, or damaged
+        and replaced."""
         try:
             base = await self.target.base()
         except Halted as error:
@@ -520,12 +520,13 @@ class Mirror:
     is_paused: bool = False
     """Whether it is paused, as of the last time its loop read the state."""
     is_pass: bool = False
-    """Whether the run ends with its first comparison, and handles only its snapshot."""
+    """Whether the run is a single pass: it compares the folder once, and handles only the files found then.
+    """
     _closing: set[asyncio.Future[None]] = field(default_factory=set)
     """Targets that finished opening after the mirror stopped waiting for them."""
 
     def __post_init__(self) -> None:
-        """Create the mirror's halts."""
+        """Prepare the mirror, without a base yet."""
         self.halts = Halts(mirror=self)
 
     @property

@@ -130,8 +130,8 @@ class MirrorPlan:
         return sum(line.size for line in lines if line.sends)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's object; it has `halt` only if nothing could be planned, `keep` only if it
-        isn't None."""
+        """Return the JSON object that the contract defines; it has `halt` only if nothing could be planned,
+        `keep` only if it isn't None."""
         plan: dict[str, Any] = {
             "name": self.name,
             "upload": _paths(self.upload),

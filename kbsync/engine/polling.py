@@ -1,9 +1,9 @@
 """Polls documents that are being indexed, and handles those that failed.
 
 The target is asked to index a failed document again, a bounded number of times. A failure reported soon after
-that may be the earlier one and does not count. A full account costs no document a try, and while it may be
-full, only few documents try. If a document is never reported as done, a search confirms that it is
-searchable.
+that may be the earlier one and does not count. A full account doesn't cost a document an attempt, and while
+it may be full, only a few documents are tried. If a document is never reported as done, a search confirms
+that it is searchable.
 """
 
 from __future__ import annotations

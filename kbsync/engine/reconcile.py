@@ -213,7 +213,7 @@ def judge(
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
-    """Return whether this deselection counts as a user's."""
+    """Return whether a user, rather than an upgrade, caused this deselection."""
     if stored is None or not file.version:
         return True
     if stored.verdict.choice is not FileChoice.SELECTED:
@@ -233,7 +233,7 @@ _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inod
 
 
 def log_judgement(mirror: str, file: FoundFile, stored: FileRow | None, judgement: Judgement) -> None:
-    """Log at level debug how a file's stamp changed, and kbsync's decision."""
+    """Log at debug level how a file's stamp changed, and kbsync's decision."""
     if is_debugging():
         differs = []
         if stored is not None and stored.stamp != NO_STAMP:
@@ -300,7 +300,7 @@ PAGE_SECONDS = 0.5
 """A batch of files is read under the lock. After this many seconds a daemon leaves the rest for later, so
 that hints and commands wait no longer, even with a slow disk."""
 BURST = 64
-"""Maximum number of files in one check that count as saved by a waiting user; more are backlog."""
+"""Maximum number of files in one check that count as saved by a waiting user; any others are backlog."""
 
 FORCED = 4
 """Maximum number of changing files that a fresh hint waits for: each is read twice, with a pause between."""
@@ -377,7 +377,7 @@ class Reconciler:
 
     @property
     def has_trees(self) -> bool:
-        """Return whether `scan_trees` has something to do."""
+        """Return whether `scan_trees` has anything to do."""
         return bool(self._trees)
 
     def _request_scan(self, path: str) -> None:

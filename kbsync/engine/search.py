@@ -143,8 +143,8 @@ async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer
 def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:
     """Merge the results of several searches, best first, each document once.
 
-    Scores of one scale are compared. Scores of different scales aren't comparable (a service's 1.00 may be
-    worse than another's 0.30), so then the best of each come first, then the second best, and so on.
+    Scores on the same scale are compared. Scores on different scales aren't comparable (a service's 1.00 may
+    be worse than another's 0.30), so then the best of each come first, then the second best, and so on.
     """
     scales: dict[Hashable, list[list[FoundDocument]]] = {}
     for mirror, hits in answers:

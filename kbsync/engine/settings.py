@@ -36,7 +36,7 @@ class DeletionLimits:
 
 @dataclass(frozen=True, slots=True)
 class MirrorIdentity:
-    """The identity of a mirror of the config in the state.
+    """The properties by which the state identifies a mirror in the config.
 
     `location`: the knowledge base and prefix, as JSON in the config's own terms; equal for two mirrors that
     would own the same documents, '' if unknown.

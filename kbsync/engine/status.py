@@ -158,7 +158,7 @@ class DocumentCounts:
     kept: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """Return the contract's `documents`; it has `kept` only if something is kept."""
+        """Return `documents` as the JSON contract defines it; it has `kept` only if something is kept."""
         counts = {status.word: getattr(self, status.word) for status in SHOWN}
         return {name: n for name, n in counts.items() if n or name != Status.KEPT.word}
 
@@ -179,7 +179,7 @@ class FileStatus:
     may_succeed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's item."""
+        """Return an item as the JSON contract defines it."""
         return {
             "path": self.path,
             "state": self.state.word,
@@ -319,8 +319,8 @@ class MirrorStatus:
 
     `oldest_pending_s`: the age in seconds of the oldest waiting file, 0.0 if none waits. `pause`: set while
     the mirror is paused. `note`: a remark without a halt. `unkept`: promises that its target doesn't keep, by
-    number, with the actual behaviour. `better`: how many passages have a better vector, and how many there
-    are; None without the extra. `items`: None unless requested.
+    number, with the actual behaviour. `better`: how many passages have a vector from the better model, and
+    how many there are; None without the extra `better`. `items`: None unless requested.
     """
 
     name: str
@@ -337,8 +337,8 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's mirror without its `items`; `paused`, `note`, `unkept` and `better_vectors`
-        only if not empty.
+        """Return a mirror as the JSON contract defines it, without its `items`; `paused`, `note`, `unkept`
+        and `better_vectors` only if not empty.
         """
         fields: dict[str, Any] = {
             "name": self.name,
@@ -360,7 +360,7 @@ class MirrorStatus:
         return fields
 
     def json_pieces(self) -> Iterator[str]:
-        """Yield the same as text with the `items`, piece by piece, for mirrors with very many files."""
+        """Yield the same JSON as text, with the `items`, piece by piece, for mirrors with very many files."""
         text = json.dumps(self.to_json())
         if self.items is None:
             yield text
@@ -374,7 +374,7 @@ class MirrorStatus:
 
 
 def halt_json(halt: Halt) -> dict[str, str]:
-    """Return the contract's `halt`."""
+    """Return `halt` as the JSON contract defines it."""
     return {"reason": halt.reason, "detail": halt.detail, "cure": halt.fix}
 
 
@@ -391,7 +391,8 @@ def pause_reason(pause: Pause) -> str:
 
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
-    """Return the contract's `running`: the daemon that holds the state; None if there is none."""
+    """Return `running` as the JSON contract defines it: the daemon that holds the state; None if there is
+    none."""
     if holder is None or not holder.keeps_running:
         return None
     return {"pid": holder.pid, "since": iso(holder.since)}

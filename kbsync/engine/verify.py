@@ -67,7 +67,8 @@ class Verification:
         return self.halt is None and not any(getattr(self, kind) for kind in KINDS)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's object; it has `halt` and `kept` only if they are not None."""
+        """Return the JSON object that the contract defines; it has `halt` and `kept` only if they are not
+        None."""
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
@@ -84,9 +85,9 @@ class Verification:
 def repair_request(verification: Verification) -> dict[str, Any]:
     """Return the arguments of the inbox message `repair`; empty if nothing can be repaired.
 
-    base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven ours
-    that nothing needs. stale: paths to check again, including those of serving documents whose file is gone,
-    so that their deletion is decided about with the others.
+    base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven to be
+    ours that nothing needs. stale: paths to check again, including those of serving documents whose file is
+    gone, so that their deletion is decided about with the others.
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
@@ -262,7 +263,7 @@ def _check_folder(
     kept_orphans = []
     for line in plan.keep or ():
         if (server := private.server(line.path)) is not None:
-            why = f"{CAUSES.get(line.cause, UNSEEN)}, its document is kept"
+            why = f"{CAUSES.get(line.cause, UNSEEN)}; its document is kept"
             kept_orphans.append(Discrepancy(line.path, server.remote_id, why))
     for failure in plan.failed:
         if failure.refused is not None and is_there(failure.path):

@@ -46,7 +46,7 @@ LONGEST_REST = 30.0
 BUSY_REST = 1.0
 LONGEST_LIST_REST = 15.0
 SUSPECT_AFTER = 2
-"""Number of lost responses in a row."""
+"""Number of lost responses in a row after which a document is sent alone."""
 CLOCK_STEP = 30.0
 """If the clock was set back by more seconds than this, rows would be due too late."""
 

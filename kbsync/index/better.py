@@ -59,7 +59,8 @@ def is_installed() -> bool:
 
 
 def count_made(base: Path) -> tuple[int, int] | None:
-    """Return how many passages of the index in this folder have a better vector, and how many there are.
+    """Return how many passages of the index in this folder have a vector from the better model, and how many
+    there are.
 
     None without the extra, or if the index can't be read now.
     """
@@ -82,7 +83,7 @@ class BetterModel(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the model, which other weights change."""
+        """The name of the model, which changes with its weights."""
 
     def question(self, text: str) -> BetterQuestion:
         """Return the question with its vector."""
@@ -145,7 +146,7 @@ class E5:
 
 _loading = threading.Lock()
 _turn = threading.Lock()
-"""Held while a passage is embedded, so that several mirrors use one core."""
+"""A lock held while a passage is embedded, so that several mirrors use one core."""
 
 
 @functools.cache
@@ -184,16 +185,16 @@ def passage_reader() -> Callable[[bytes], Parsed]:
 
 
 def _plain(text: str) -> str:
-    """Return a text that the model's tokenizer can take.
+    """Return the text normalized, so that the model's tokenizer accepts it.
 
-    The tokenizer does the same, but in a buffer that is too small: a single character that expands to
+    The tokenizer also normalizes, but in a buffer that is too small: a single character that expands to
     eighteen overflows it.
     """
     return unicodedata.normalize("NFKC", text[:_LONGEST])[:_LONGEST]
 
 
 class BetterStore(Protocol):
-    """An index with room for better vectors. Its methods may raise `TargetError`."""
+    """An index that can store better vectors. Its methods may raise `TargetError`."""
 
     def find_without_better(
         self, model: str, better: str, limit: int, skipped: Collection[bytes] = ()
@@ -210,7 +211,8 @@ class Filler:
     def __init__(
         self, store: BetterStore, model: str, better: BetterModel, is_idle: Callable[[], bool]
     ) -> None:
-        """Start nothing yet. `model`: the name of the model whose vectors all passages have."""
+        """Prepare, without starting the thread. `model`: the name of the model whose vectors all passages
+        have."""
         self._store, self._model, self._better, self._is_idle = store, model, better, is_idle
         self._stopped = threading.Event()
         self._guard = threading.Lock()
@@ -228,7 +230,7 @@ class Filler:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Don't begin another passage."""
+        """Stop before the next passage."""
         self._stopped.set()
 
     def close(self) -> None:

@@ -84,7 +84,8 @@ def simplified(text: str) -> str:
 
 @functools.cache
 def _simplified() -> Mapping[int, int]:
-    """Return OpenCC's TSCharacters. If there are several characters for one, use the first (see NOTICE)."""
+    """Return OpenCC's table TSCharacters. If it has several characters for one, use the first (see
+    NOTICE)."""
     traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
     return str.maketrans(traditional, *rest)
 

@@ -58,7 +58,7 @@ class Block:
 
     @property
     def is_heading(self) -> bool:
-        """Whether it heads the blocks after it."""
+        """Whether it is a heading for the blocks after it."""
         return self.shape is Shape.HEADING
 
 
@@ -318,7 +318,7 @@ def _closes(line: str, mark: str) -> bool:
 
 
 CHUNKER = "blocks-3"
-"""The version of the results of `chunk`, part of each recipe."""
+"""The version of the output of `chunk`, part of each recipe."""
 
 LONGEST = 400
 """Number of tokens above which a block is split, and no block is added to a chunk."""

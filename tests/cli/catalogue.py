@@ -106,7 +106,7 @@ MIRRORS = (
     halt(
         "rejecting",
         "target-rejects",
-        "5 documents in a row were refused for one reason: ",
+        "5 documents in a row were refused for the same reason: ",
         "accept this format",
         fix="kbsync retry --mirror rejecting",
     ),

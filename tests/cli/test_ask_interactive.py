@@ -119,7 +119,7 @@ def test_selection_applies_to_every_question(zhipu: ZhipuPlace) -> None:
     assert set(paths) == {"coffee.md"}
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "nowhere.md")
     assert (code, out.strip()) == (0, "")
-    assert err.count("nothing was asked") == 2
+    assert err.count("the question wasn't sent") == 2
 
 
 def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuPlace) -> None:

@@ -223,7 +223,7 @@ def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuPlace) -> N
 
 
 @long
-@proves("init {}", "name a folder with --folder DIR, or write a config with: kbsync init DIR")
+@proves("init {}", "pass a folder with --folder DIR, or write a config with: kbsync init DIR")
 def test_init_is_suggested_when_no_config_exists(place: Place) -> None:
     place.write("a.md", "alpha")
     config = place.root / "my config.yaml"

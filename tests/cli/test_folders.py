@@ -108,7 +108,7 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, second_folde
         ("docs",): f"{place.docs} is already the folder of mirror handbook",
         ("docs 2/handbook",): f"handbook is already the name of {place.docs}; choose another: kbsync add ",
         ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
-        (str(place.docs / "a.md"),): "a.md is a file; name a folder",
+        (str(place.docs / "a.md"),): "a.md is a file; choose a folder",
         ("home",): f"the state directory {place.state} is inside the mirrored folder {place.home}; choose",
         (
             str(second_folder),

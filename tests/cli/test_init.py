@@ -106,7 +106,7 @@ def test_mistyped_answers_are_asked_again(place: Place, answers: list[str]) -> N
     assert place.config.stat().st_mode & 0o777 == 0o600
     told = [
         "nothere does not exist; create it with: mkdir -p nothere",
-        "docs/a.md is a file; name a folder",
+        "docs/a.md is a file; choose a folder",
         "did you mean local?",
         "that is not the name of an environment variable",
         "no such file",

@@ -78,9 +78,9 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlac
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["example.org/kb"], "isn't an address"),
-        (["ftp://example.org/kb"], "isn't an address"),
-        (["https://exa mple.org"], "isn't an address"),
+        (["example.org/kb"], "URL isn't valid"),
+        (["ftp://example.org/kb"], "URL isn't valid"),
+        (["https://exa mple.org"], "URL isn't valid"),
         ([f"https://me:{SECRET}@example.org/kb"], "user or password"),
         (["http://events.example.org/kb", "--header", "X-Token=env:HOME"], "unencrypted"),
         ([NEW, "--header", f"X-Token={SECRET}"], "ps would show a value"),

@@ -77,7 +77,7 @@ def wrong(words: str, *messages: str, before: Before = nothing, code: int = 2) -
 
 WRONG = (
     wrong("status --config x.yaml --folder docs", "--config and --folder cannot be used together"),
-    wrong("--once --folder docs/a.md", "--folder: docs/a.md is a file; name a folder"),
+    wrong("--once --folder docs/a.md", "--folder: docs/a.md is a file; choose a folder"),
     wrong(
         "status",
         "no config and no --folder; searched: ",
@@ -102,8 +102,8 @@ WRONG = (
     ),
     wrong("--once --state-dir .", "{root}/docs is inside the state directory {root}; choose another"),
     wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "choose another with --state-dir"),
-    wrong("init docs", "{config} exists; edit it, or name another file with --config FILE"),
-    wrong("init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
+    wrong("init docs", "{config} exists; edit it, or choose another file with --config FILE"),
+    wrong("init docs/a.md", "docs/a.md is a file; choose a folder", before=bare),
     wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
     wrong("init --folder docs", "pass the folder as an argument: kbsync init docs"),
     wrong(
@@ -122,14 +122,14 @@ WRONG = (
     wrong("status --max-age 1h", "--max-age needs --check; see: kbsync status --help"),
     wrong("stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
     wrong("status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
-    wrong("state backup docs/a.md", "docs/a.md exists; name a new file", before=mirrored),
+    wrong("state backup docs/a.md", "docs/a.md exists; choose a new file", before=mirrored),
     wrong(
         "state backup no/x",
         "no/x cannot be created (no such file",
-        "name another file",
+        "choose another file",
         before=mirrored,
     ),
-    wrong("retry no.md", "no mirror has no.md; name a mirrored file", before=mirrored),
+    wrong("retry no.md", "no mirror has no.md; pass a mirrored file", before=mirrored),
     wrong(f"forget {'x' * 300}", "the state has no mirror", before=mirrored),
     wrong(
         "forget nobody",
@@ -145,7 +145,7 @@ WRONG = (
     wrong(
         "--once",
         f"already running (pid {os.getpid()}) since ",
-        "it mirrors changes by itself; to compare the folder now: kbsync rescan",
+        "it mirrors changes automatically; to compare the folder now: kbsync rescan",
         before=running,
         code=4,
     ),
@@ -171,7 +171,7 @@ WRONG = (
     ),
     wrong(
         "--once",
-        "{config}:1: mirrors[0].folder: {root}/docs/a.md is a file; name a folder",
+        "{config}:1: mirrors[0].folder: {root}/docs/a.md is a file; choose a folder",
         before=described('mirrors: [{{name: a, folder: "{docs}/a.md"}}]'),
     ),
 )

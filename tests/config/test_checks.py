@@ -17,8 +17,8 @@ def test_folder_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "kb").touch()
     text = "mirrors:\n- name: a\n  folder: file\n- {name: b, folder: /srv/b, target: {path: kb}}\n"
     assert problem_lines(tmp_path, text) == [
-        f"3 mirrors[0].folder: {tmp_path}/file is a file; name a folder",
-        f"4 mirrors[1].target.path: {tmp_path}/kb is a file; name a folder",
+        f"3 mirrors[0].folder: {tmp_path}/file is a file; choose a folder",
+        f"4 mirrors[1].target.path: {tmp_path}/kb is a file; choose a folder",
     ]
 
 

@@ -291,7 +291,7 @@ def test_byte_order_mark_is_kept(file: Path, tmp_path: Path) -> None:
 
 def test_refused_edit_leaves_the_file_unchanged(file: Path, tmp_path: Path) -> None:
     before = file.read_bytes(), file.stat().st_ino
-    with pytest.raises(UsageError, match=r"mirrors\[1\].name: a is the name of mirrors\[0\] too"):
+    with pytest.raises(UsageError, match=r"mirrors\[1\].name: a is also the name of mirrors\[0\]"):
         edit_config(file, {}, adding("a", tmp_path / "b"))
     assert (file.read_bytes(), file.stat().st_ino) == before
     assert [entry.name for entry in file.parent.iterdir()] == ["config.yaml"]

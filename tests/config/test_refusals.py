@@ -60,7 +60,7 @@ MIRROR: list[tuple[str, str]] = [
     ("target: {rerank: {ca_file: a.pem}}", "target.rerank.ca_file: doesn't apply to type builtin"),
     (
         "target: {rerank: {type: jina, base_url: 'https://h', model: m, ca_file: no-such.pem}}",
-        "no-such.pem is not a file; name a file of certificates",
+        "no-such.pem is not a file; choose a file with certificates",
     ),
     (
         "target: {embedding: {type: tei, base_url: 'http://h', proxy: 'socks5://p'}}",
@@ -111,7 +111,7 @@ BESIDE: list[tuple[str, str]] = [
     ("http: [a]", "1 http: a list is not valid; allowed: a block of keys: listen"),
     ("notify: {}", "1 notify: has no destination; set command, url or url_file, or both"),
     ("notify: {command: tell me}", "1 notify.command: text is not valid; allowed: a list"),
-    ("notify: {command: []}", "1 notify.command: is empty; name a program"),
+    ("notify: {command: []}", "1 notify.command: is empty; set a program"),
     ("notify: {command: [a], on: [halt]}", "1 notify.on[0]: 'halt' is not valid; allowed: halted, recovered"),
     ("state_dir: 5", "1 state_dir: 5 is not a path"),
 ]
@@ -119,7 +119,7 @@ BESIDE: list[tuple[str, str]] = [
 
 WHOLE: list[tuple[str, str]] = [
     ("state_dir: /x", "mirrors: is required"),
-    ("mirrors: []", "1 mirrors: is empty; name at least one folder"),
+    ("mirrors: []", "1 mirrors: is empty; list at least one folder"),
     ("mirrors: {name: a, folder: /x}", "1 mirrors: a block of keys is not valid; allowed: a list"),
     ("mirrors: [7]", "1 mirrors[0]: 7 is not valid; allowed: a block of keys: name, folder"),
     ("mirrors: [{folder: /x}]", "1 mirrors[0].name: is required: unique name"),
@@ -137,7 +137,7 @@ ZHIPU: list[tuple[str, str]] = [
     ("concurrency: 0", "concurrency: 0 is not valid; allowed: a whole number, 1 to 64"),
     ("proxy: proxy:3128", "proxy: the value is not valid; allowed: a URL such as http://proxy:3128"),
     ("proxy: socks5://proxy:3128", "proxy: the value is not valid"),
-    ("ca_file: none.pem", "none.pem is not a file; name a file of certificates"),
+    ("ca_file: none.pem", "none.pem is not a file; choose a file with certificates"),
     ("vectorization: {reembed_tries: 11}", "vectorization.reembed_tries: 11 is not valid; allowed:"),
     ("vectorization: {poll_longest: 500ms}", "500ms is shorter than poll_first; allowed: at least 1s"),
     ("vectorization: {poll_first: 1m}", "vectorization.poll_longest: 15s is shorter than poll_first"),

@@ -82,7 +82,7 @@ async def test_document_of_a_deleted_file_is_kept_and_reported_as_kept(
     assert unready_items(world) == {"f1.md": ("kept", f"{why}; its document is kept")}
     findings = await verified(world)
     assert findings.ok and findings.to_json()["kept"] == ["f1.md"] and repair_request(findings) == {}
-    assert findings.kept is not None and findings.kept[0].why == f"{why}, its document is kept"
+    assert findings.kept is not None and findings.kept[0].why == f"{why}; its document is kept"
     assert (await planned(world)).to_json()["keep"] == ["f1.md"]
     answer = await explained(world, "f1.md")
     assert (

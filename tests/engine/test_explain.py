@@ -175,7 +175,7 @@ async def test_failed_request_or_list_adds_one_sentence(world: World) -> None:
         world.write(name, text)
     world.write("a.md")
     await world.once()
-    assert "At the last scan sub" in full_text(await explained(world, "sub/a.md"))
+    assert "At the last scan, sub" in full_text(await explained(world, "sub/a.md"))
     world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
     explanation = await explained(world, "a.md")
     assert (

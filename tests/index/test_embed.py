@@ -118,7 +118,7 @@ def test_weights_are_verified_completely_before_the_first_passage(data: Path) ->
 
 def test_query_does_not_use_truncated_weights(data: Path) -> None:
     os.truncate(data / WEIGHTS, 100_000)
-    with pytest.raises(UsageError, match=r"is cut off; reinstall it: .*pip install"):
+    with pytest.raises(UsageError, match=r"is truncated; reinstall it: .*pip install"):
         BuiltinEmbedder(data).embed_query("员工每年有三十天假期。")
 
 

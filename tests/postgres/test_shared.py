@@ -91,7 +91,7 @@ async def test_assistant_sees_document_owners_and_reads_only_local_ones(
             read = await run_tool(client, "get", document_id=own["document_id"])
             assert "kestrel of files-1" in read["text"]
             message = await error_of(client, "get", document_id=theirs["document_id"])
-            assert "of documents from other machines, only passages are available" in message
+            assert "only passages are available for documents from other machines" in message
 
 
 def test_remote_hits_show_their_host_and_time(hosts: tuple[Named, Named], postgres: Server) -> None:

@@ -34,7 +34,7 @@ from kbsync.state import lock
     )
 )
 @click.argument("directory", metavar="DIR", type=FOLDER)
-@click.option("--name", metavar="NAME", help="The mirror's name; default: that of the folder.")
+@click.option("--name", metavar="NAME", help="The mirror's name; default: the folder's name.")
 @click.option(
     "--target", metavar="TYPE", help="The type of knowledge base; only local needs no more settings."
 )
@@ -87,7 +87,7 @@ def _print_json(name: str, folder: Path, config_path: Path) -> None:
 
 
 def _check_target(target: str | None, directory: Path, config_path: Path, *, is_new: bool) -> None:
-    """Raise `UsageError` for a type that needs more than its name."""
+    """Raise `UsageError` for a target type that needs settings besides `type`."""
     from kbsync.config.kinds import not_among
     from kbsync.config.template import required_keys, secret_key
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
@@ -108,7 +108,7 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
 
 
 def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> list[str]:
-    """Add the mirror to an existing config; return what to do next, in sentences."""
+    """Add the mirror to an existing config; return sentences that say what to do next."""
     from kbsync.config.folders import AlreadyMirrored, add_mirror
 
     before = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HeldDocuments:
-    """The documents held in a mirror: those to `delete` and to `reindex`, by path, under `holds` by number.
+    """The documents held in a mirror: the paths to `delete` and to `reindex`, and the numbers of their
+    `holds`.
 
     `folder`: the root, if another folder replaced it.
     """

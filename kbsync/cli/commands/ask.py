@@ -213,7 +213,7 @@ class Asker:
             if not selected:
                 for option in unmatched_options(self._installation, self._typed):
                     self._print(f"no document matches {option}")
-                self._print(f"no document of {self._mirror.name} is selected; nothing was asked")
+                self._print(f"no document of {self._mirror.name} is selected; the question wasn't sent")
                 return Reply(self._mirror.name, question)
             ids = selected
         answerer = self._requested or await self._choose_answerer()
@@ -297,7 +297,7 @@ class Asker:
         return text, sources
 
     async def _print_notes(self) -> None:
-        """Print, once, notes on gaps in the answers."""
+        """Print notes on gaps in the answers, but only once."""
         import asyncio
 
         from kbsync.cli.searching import search_notes
@@ -346,7 +346,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:
-    """Return a reply as `--json` has it. `way` is null if no question was sent."""
+    """Return a reply in the format of `--json`. `way` is null if no question was sent."""
     from kbsync.search import images_json
 
     sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)

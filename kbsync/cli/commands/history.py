@@ -57,7 +57,7 @@ def _read_since(text: str) -> float:
     type=ParsedOption("time", _read_since),
     metavar="TIME",
     default=0.0,
-    help="Only events since then: a duration such as 1d, or a date.",
+    help="Only events since this time: a duration such as 1d, or a date.",
 )
 @click.option(
     "--limit",
@@ -117,7 +117,7 @@ def find_entries(
     ]
     if not places:
         raise UsageError(
-            f"no mirror has {path}; name a file or folder, relative to its mirror or to the working directory"
+            f"no mirror has {path}; pass a file or folder, relative to its mirror or to the working directory"
         )
     return tx.history.newest(numbers, since, limit, [(records[name][1].id, below) for name, below in places])
 

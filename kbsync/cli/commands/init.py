@@ -53,10 +53,10 @@ class Trial:
 def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -> Iterator[Trial | None]:
     """Yield the state directory of earlier `--folder` runs for `folder`, locked; None if there is none.
 
-    Also locks `state_dir`, the config's state directory, if the trial can move there. That needs a built-in
-    knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is written,
-    so a refused command can be repeated. Raises `LockedError` while a kbsync is using one of them, and
-    `UsageError` for an unusable state directory.
+    Also locks `state_dir`, the config's state directory, if the earlier state can move there. That needs a
+    built-in knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is
+    written, so a refused command can be repeated. Raises `LockedError` while a kbsync is using one of them,
+    and `UsageError` for an unusable state directory.
     """
     from kbsync.installation import BASES
     from kbsync.state import lock
@@ -89,7 +89,8 @@ def find_trial(folder: Path, state_dir: Path) -> Path | None:
 
 
 def take_over(trial: Trial, installation: Installation, name: str) -> str:
-    """Move the state and knowledge base of a trial to the mirror `name`, and return a message about it.
+    """Move the state and knowledge base of a trial (earlier `--folder` runs) to the mirror `name`, and return
+    a message about it.
 
     If they can't move, they stay unchanged, and the message has the command to delete them.
     """
@@ -105,7 +106,8 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         # It is the `state_dir` of another config, which still needs it.
         return f"{printable(str(trial_dir))} has other mirrors too, so it was left unchanged"
     if base is None:
-        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has a knowledge base of its own")
+        why = f"{mirror.name} already has a knowledge base"
+        return explain_kept_trial(trial_dir, mirror.folder, why)
     if trial.destination is None or base.exists():
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has {base} already")
     if why := obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name):
@@ -121,7 +123,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
-    """Return why the trial of `folder` stays where it is, and the command that deletes it."""
+    """Return why the state of earlier `--folder` runs stays where it is, and the command that deletes it."""
     name = folder_name(Path(os.path.realpath(folder)))
     end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
     return printable(
@@ -173,8 +175,8 @@ def command(
     Writes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml), and never
     overwrites a file. On a terminal it asks for what is not given; with DIR and without --target it uses the
     built-in knowledge base. For a service it lists the account's knowledge bases and offers to create one. It
-    never writes a key, only where the key is. It takes over what was mirrored with --folder before, and
-    writes a --state-dir into the config.
+    never writes a key, only where to find it. It takes over documents mirrored earlier with --folder, and
+    writes the path from --state-dir into the config.
     """
     from kbsync.targets.registry import DEFAULT_TARGET
 
@@ -230,10 +232,10 @@ def start_config(
 
 
 class ConfigExists(UsageError):
-    """A file exists at the path of the new config."""
+    """A file already exists at the path of the new config."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists; edit it, or name another file with --config FILE")
+        super().__init__(f"{path} exists; edit it, or choose another file with --config FILE")
 
 
 def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
@@ -298,7 +300,8 @@ def _kind(kind: str | None) -> str | None:
 
 
 def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
-    """Return where the service's key or the database's dsn is; None for a target without such a secret."""
+    """Return where to find the service's key or the database's dsn; None for a target without such a
+    secret."""
     from kbsync.config.template import KeySource, secret_key
 
     if (secret := secret_key(kind)) is None:
@@ -349,7 +352,7 @@ def _target_lines(
 
 
 def _address(kind: str, url: str) -> str:
-    """Return the URL in the form that the config needs. Raises `UsageError`."""
+    """Return the URL in the form that the config requires. Raises `UsageError`."""
     from kbsync.config.kinds import PathBase, RefusedValue, ValueKind
     from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS
@@ -387,7 +390,7 @@ def _query_account(
         if location.file:
             raise UsageError(f"{location.file} is empty; write the key into it")
         raise UsageError(
-            f"${location.env} is not set; export it, or name a file that holds the key: --key-file"
+            f"${location.env} is not set; export it, or pass a file that holds the key: --key-file"
         )
     config: TargetConfig = TARGETS[kind](**{KEY: Secret(key), base: UNNAMED, **settings})
     # A service needs no place on disk.
@@ -417,7 +420,8 @@ def _base(
         return card.id
 
     def listed() -> Sequence[BaseCard] | None:
-        """Return every base, shown on stderr like the question; None if the account cannot be queried."""
+        """Print all bases on stderr, like the question, and return them; None if the account cannot be
+        queried."""
         try:
             cards = _query_account(kind, key, settings, lambda bases: bases.list_all())
         except Exception as error:
@@ -471,7 +475,7 @@ def _write_config(
     *,
     names_state_dir: bool,
 ) -> Config:
-    """Write the config, unless it is invalid. `names_state_dir`: it names the `state_dir`."""
+    """Write the config, unless it is invalid. `names_state_dir`: whether the config names `state_dir`."""
     from kbsync.config.edit import create_config
     from kbsync.config.template import commented_config
 
@@ -488,7 +492,9 @@ def _write_config(
         if os.path.lexists(path):
             raise ConfigExists(path) from None
         why = system_reason(error)
-        raise UsageError(f"{path} cannot be created ({why}); name another file with --config FILE") from None
+        raise UsageError(
+            f"{path} cannot be created ({why}); choose another file with --config FILE"
+        ) from None
 
 
 def _print_next_steps(

@@ -173,7 +173,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
     with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
             rescan = f"to compare the folder now: {installation.command_line_for_mirrors('rescan')}"
-            with unless_running(installation, f"it mirrors changes by itself; {rescan}"):
+            with unless_running(installation, f"it mirrors changes automatically; {rescan}"):
                 return asyncio.run(passed(hard, signals))
         except LockedError:
             if not choices.quiet:

@@ -38,7 +38,7 @@ def _read_pause(text: str) -> float:
     "seconds",
     type=ParsedOption("time", _read_pause),
     metavar="TIME",
-    help="Resume by itself after this time, such as 30m or 2h.",
+    help="Resume automatically after this time, such as 30m or 2h.",
 )
 @json_option
 @shared_options

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def command(choices: Choices, name: str | None, as_json: bool) -> None:
     """Resume the paused mirror NAME, or all paused mirrors.
 
-    A running kbsync compares the folder within seconds and continues. In quiet hours it works until the next
-    ones begin.
+    A running kbsync compares the folder within seconds and continues. During quiet hours, it then works until
+    the next quiet hours begin.
     """
     installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     resumed = list[str]()

@@ -72,7 +72,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
-    """Return what failed, by mirror. Raises `UsageError` for a path that is in no mirror."""
+    """Return the failed documents, by mirror. Raises `UsageError` for a path that is in no mirror."""
     from kbsync.cli.context import is_known, resolve
 
     records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
@@ -95,7 +95,7 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
         if not matches:
             raise UsageError(
                 f"no mirror has {typed}; "
-                "name a mirrored file, relative to its mirror or to the working directory"
+                "pass a mirrored file, relative to its mirror or to the working directory"
             )
         for name, path in matches:
             failed_paths.setdefault(name, []).extend(_find_failed(tx, records[name][1], path))
@@ -105,7 +105,7 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 
 
 def _find_failed(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
-    """Return the failed file at `path`, or all that failed below it, including directories that cannot be
+    """Return the failed file at `path`, or all failed files below it, including directories that cannot be
     listed."""
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:

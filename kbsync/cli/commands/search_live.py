@@ -94,8 +94,8 @@ def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
 class LiveSearch:
     """The typed line, its hits, and the selected hit. `query` is the first query.
 
-    `pause`: seconds without a key before a search. `several`: hits come from several mirrors, so each names
-    its own.
+    `pause`: seconds without a key before a search. `several`: hits come from several mirrors, so each shows
+    its mirror's name.
     """
 
     def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:

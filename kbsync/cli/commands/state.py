@@ -42,10 +42,10 @@ def backup(choices: Choices, file: Path) -> None:
                 hand_over(descriptor, installation.state_dir)
             os.close(descriptor)
         except FileExistsError:
-            raise UsageError(f"{file} exists; name a new file") from None
+            raise UsageError(f"{file} exists; choose a new file") from None
         except OSError as error:
             why = system_reason(error)
-            raise UsageError(f"{file} cannot be created ({why}); name another file") from None
+            raise UsageError(f"{file} cannot be created ({why}); choose another file") from None
         try:
             with state_errors(file), closing(apsw.Connection(str(file))) as copy:
                 state.backup(copy)

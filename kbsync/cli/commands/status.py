@@ -65,7 +65,7 @@ def command(
         if len(installations) > 1:
             folders = [str(installation.config.mirrors[0].folder) for installation in installations]
             raise UsageError(
-                f"--watch shows one folder; name it with --folder: {printable(', '.join(folders))}"
+                f"--watch shows one folder; choose it with --folder: {printable(', '.join(folders))}"
             )
         keep_watching(installations[0])
         return Code.MIRRORED

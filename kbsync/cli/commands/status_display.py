@@ -68,7 +68,7 @@ def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
 
 
 def better(report: MirrorReport) -> str:
-    """Return how many passages have a better vector; '' without the extra."""
+    """Return how many passages have a vector from the better model; '' without the extra `better`."""
     if report.status.better is None:
         return ""
     made, passages = report.status.better

@@ -84,7 +84,7 @@ def wrapped(line: str, columns: int) -> list[str]:
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
-    """Return a screen: whether kbsync runs, the table, how fast each mirror is, and the problems."""
+    """Return a screen: whether kbsync runs, the table, each mirror's speed, and the problems."""
     speeds = list(filter(None, map(speed, reports)))
     running = running_line(installation, reports)
     table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]

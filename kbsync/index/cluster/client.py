@@ -54,7 +54,7 @@ together."""
 CONNECT_WITHIN = 10.0
 LOOK_EVERY = 5.0
 ANSWER_WITHIN = 30.0
-"""Seconds between two polls of the scheduler, because a suspended one keeps its connections."""
+"""Seconds between polls of the scheduler, because a suspended one keeps its connections."""
 WORKERS_WITHIN = 600.0
 """Seconds without any worker until the documents are postponed. An adaptive cluster starts workers when there
 are tasks, which may take minutes, and stops starting them when the tasks are cancelled."""

@@ -41,8 +41,8 @@ Versions = Mapping[str, str]
 """The versions that must be equal on the host and on a worker, by the names that users know."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
-"""The first item of a response; a pickled result, a pickled error, or the worker's address and versions
-follow.
+"""The first item of a response. It shows what follows: a pickled result, a pickled error, or the worker's
+address and versions.
 """
 
 SECONDS_EACH = 120.0

@@ -45,7 +45,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         """Yield conflicts within the block, which is at `loc`."""
         if self.path is not None:
             if is_no_directory(self.path):
-                yield Conflict((*loc, "path"), f"{format_path(self.path)} is a file; name a folder")
+                yield Conflict((*loc, "path"), f"{format_path(self.path)} is a file; choose a folder")
             if kind := network_file_system(self.path):
                 message = (
                     f"is on a network file system ({kind}), where file locks are unreliable; "

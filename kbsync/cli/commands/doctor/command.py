@@ -57,7 +57,8 @@ def wrong(subject: str, detail: str, fix: str, code: Code) -> CheckResult:
 
 
 def failed_check(subject: str, error: Exception) -> CheckResult:
-    """Return the result of a check that raised an error. An error that users can't cause is a bug."""
+    """Return the result of a check that raised an error. An error that users can't cause is reported as a
+    bug."""
     code = code_of(error)
     if code is None:
         return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)

@@ -151,8 +151,8 @@ def _states_of_folder_option(
     mirrored: Collection[str],
     copied: Collection[str],
 ) -> Iterator[CheckResult]:
-    """Yield mirrors of `--folder` whose folder is missing or also in this config, and the documents they
-    left.
+    """Yield mirrors created with `--folder` whose folder is missing or also in this config, with the
+    documents they left behind.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """
@@ -177,7 +177,7 @@ def _states_of_folder_option(
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Yield mirrors of another state whose folder is mirrored here or is missing."""
+    """Yield mirrors in another state directory whose folder is mirrored here or is missing."""
     from kbsync.engine.forget import belongings
 
     def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
@@ -340,7 +340,7 @@ def _permissions_fix(folder: Path, shut: Path) -> str:
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
-    """Check whether the address is free, or our daemon listens on it."""
+    """Check whether the address is free, or our daemon is listening on it."""
     import socket
 
     from kbsync.server.listener import bind_sockets
@@ -365,7 +365,7 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
         if process:
             # A daemon starts listening after reloading its config; a pass never listens.
             fix = f"if process {process} is the daemon, reload its config: kill -HUP {process}"
-        yield warning("listener", f"kbsync is running, but does not listen on {address} ({why})", fix)
+        yield warning("listener", f"kbsync is running, but isn't listening on {address} ({why})", fix)
 
 
 LIBRARIES = (
@@ -427,7 +427,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
 
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
-    """Check whether the kernel's limits suffice for all folders together."""
+    """Check whether the kernel's inotify limits suffice for all folders together."""
     from kbsync.config.places import network_file_system
     from kbsync.source.observer import limit_fix, read_limits, roomy
 
@@ -448,7 +448,8 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     elif needed * 1.2 >= limits.watches:
         # Reserve a fifth for other programs of the user.
         detail = (
-            f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; kbsync may poll some"
+            f"{limits.watches:,} watches are allowed, but {needed:,} folders need one each; "
+            "kbsync may poll some"
         )
         yield warning("inotify", detail, limit_fix("max_user_watches", roomy(needed)))
     else:

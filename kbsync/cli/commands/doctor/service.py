@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 CLOCK_TOLERANCE = 60.0
-"""Maximum difference of the clocks, in seconds; signed keys tolerate a few minutes."""
+"""Maximum difference between the clocks, in seconds; signed keys tolerate a few minutes."""
 
 CONNECT_TIMEOUT = 6.0
 CERTIFICATE_DAYS = 14
@@ -36,7 +36,7 @@ NEARLY_FULL = 0.95
 
 
 def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check the connection to each service, then the knowledge base, unless a service cannot be reached."""
+    """Check the connection to each service and, if all of them respond, the knowledge base."""
     from kbsync.targets.http.connection import Endpoint
 
     # A built-in knowledge base may use services for vectors and ranking, or none.
@@ -192,7 +192,7 @@ async def _check_base(
 
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
-    """Return the halt with the fix that a pass would name; for a refused key, also with its source."""
+    """Return the halt with the fix that a pass would name; for a refused key, also with the key's source."""
     from kbsync.engine.status import as_halt, with_retry_command
 
     write, at_work = installation.command_line, lock.is_held(installation.state_dir)
@@ -204,7 +204,7 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
-    """Return the source of the key, such as `api_key is the variable ZHIPU_API_KEY`; "" if unknown.
+    """Return the source of the key, such as `api_key comes from the variable ZHIPU_API_KEY`; "" if unknown.
 
     The key itself is not read.
     """
@@ -222,7 +222,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     except (OSError, ValueError, UnreadableConfig, LookupError, TypeError, AttributeError, StopIteration):
         # The config was valid when it was read, but has since changed.
         return ""
-    return f"api_key is the variable {', '.join(names)}" if names else f"api_key is written in {file}"
+    return f"api_key comes from the variable {', '.join(names)}" if names else f"api_key is written in {file}"
 
 
 async def _check_quota(mirror: MirrorConfig, target: Target, address: str) -> AsyncIterator[CheckResult]:

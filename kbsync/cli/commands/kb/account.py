@@ -98,7 +98,7 @@ class OpenAccount:
         return read_state(self.installation, count)
 
     def warn(self, card: BaseCard, effect: str) -> None:
-        """Print the effects of a change, on stderr like the question after it."""
+        """Print the effects of a change on stderr, where the question follows."""
         content = "an unknown number of documents"
         if card.documents is not None:
             content = format_count(card.documents, "document")
@@ -114,7 +114,7 @@ class OpenAccount:
 def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenAccount]:
     """Open the account behind the only mirror at a service.
 
-    `needs_own`: the config must name the mirror's knowledge base. Creating one can't require its id.
+    `needs_own`: the config must name the mirror's knowledge base; False for commands that may create it.
     """
     # Without `here`: the working directory must never decide which account changes.
     installation = choose(choices, with_bases=needs_own)
@@ -141,7 +141,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
 
 @contextmanager
 def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
-    """Convert a refusal by the service into an error of the command line (exit 2), not of a document."""
+    """Convert a refusal by the service into a usage error (exit 2), because no document caused it."""
     with concerning(mirror.name):
         try:
             yield

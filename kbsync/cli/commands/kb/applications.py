@@ -56,7 +56,7 @@ def command() -> None:
 @json_option
 @shared_options
 def list_applications(choices: Choices, as_json: bool) -> None:
-    """List the applications of the account."""
+    """List the account's applications."""
     with open_account(choices, needs_own=True) as account:
         applications = [to_json(application) for application in account.call(account.applications.list_all())]
         create = f"create one with: {account.installation.command_line_for_mirrors('kb app create NAME')}"
@@ -131,7 +131,7 @@ def update(
 @json_option
 @shared_options
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> None:
-    """Delete the application ID. You have to type its name; knowledge bases stay."""
+    """Delete the application ID. You have to type its name. Its knowledge bases are kept."""
     with open_account(choices, needs_own=True) as account:
         info = account.call(account.applications.get(application))
         confirm_by_typing(f"delete {info.id}", info.name or info.id, yes)

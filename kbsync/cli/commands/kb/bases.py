@@ -29,7 +29,7 @@ YES = "The name of the knowledge base, to skip the question."
         "kbsync kb create handbook --model Embedding-3 --set icon=book",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
-        "kbsync kb retry --yes handbook        all failed documents, not only ours",
+        "kbsync kb retry --yes handbook        all failed documents, not only kbsync's",
         "kbsync kb copy                        from the built-in one into the database of the config",
     ),
 )
@@ -50,7 +50,7 @@ command.add_command(copy, "copy")
 @json_option
 @shared_options
 def list_bases(choices: Choices, as_json: bool) -> None:
-    """List the knowledge bases of the account, each with the mirrors that use it."""
+    """List the account's knowledge bases, each with the mirrors that use it."""
     with open_account(choices) as account:
         bases = [_json(card, account) for card in account.call(account.bases.list_all())]
         create = account.installation.command_line_for_mirrors("kb create NAME")
@@ -109,7 +109,7 @@ def create(
 @click.option("--name", help="A new name.")
 @click.option("--description", help="A new description.")
 @click.option(
-    "--model", metavar="ID", help="A new embedding model; embeds all documents again, which costs money."
+    "--model", metavar="ID", help="A new embedding model; re-embeds all documents, which costs money."
 )
 @click.option(
     "--callback", metavar="URL", help="With --model: the address to call when a document is embedded again."

@@ -38,7 +38,7 @@ HEADER = "A header of each call. FILE holds its value; NAME=env:VARIABLE reads i
 def command() -> None:
     """Manage the address that the service calls.
 
-    Everybody who uses the account shares it. Mirrors don't need it: each upload names its own address.
+    All users of the account share it. Mirrors don't need it: each upload names its own address.
     """
 
 
@@ -107,7 +107,7 @@ def check_address(url: str, *, is_secret: bool) -> None:
     except ValueError:
         is_address = False
     if not is_address or not fits_header(url) or " " in url:
-        raise UsageError("URL isn't an address; use one such as https://events.example.org/kb")
+        raise UsageError("URL isn't valid; use one such as https://events.example.org/kb")
     if parts.username is not None or parts.password is not None:
         raise UsageError("URL contains a user or password, which ps shows; use --header")
     if is_secret and is_in_the_clear(url):

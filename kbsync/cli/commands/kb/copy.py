@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from kbsync.state.store import StateStore
 
 PROGRESS_EVERY = 5.0
-"""Seconds between two progress lines."""
+"""Seconds between progress lines."""
 
 
 @click.command(
     epilog=examples(
         "kbsync kb copy",
-        "kbsync kb copy --mirror handbook --from /srv/kb/handbook     a base with a path of its own",
+        "kbsync kb copy --mirror handbook --from /srv/kb/handbook     a base in another folder",
     )
 )
 @click.option(
@@ -73,7 +73,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
             f"{mirror.name}: {documents} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
         )
         if copied.present:
-            Output().line(f"{format_count(copied.present, 'document')} had been copied before")
+            Output().line(f"{format_count(copied.present, 'document')} already copied before")
         if copied.remaining:
             Output().line(f"the next pass reads {format_count(copied.remaining, 'document')} from the folder")
     if not choices.quiet:
@@ -108,13 +108,13 @@ def _open_source(folder: Path) -> SqliteStore:
         if (folder / FILE).exists():
             raise UsageError(f"{folder / FILE} isn't a built-in knowledge base") from error
         raise UsageError(
-            f"there is no built-in knowledge base in {folder}; name its folder with --from DIR"
+            f"there is no built-in knowledge base in {folder}; pass its folder with --from DIR"
         ) from error
 
 
 def _unknown_base(installation: Installation, mirror: MirrorConfig, folder: Path) -> UsageError:
     return UsageError(
-        f"the state in {installation.state_dir} doesn't know the documents in {folder}; first restore "
+        f"the state in {installation.state_dir} has no record of the documents in {folder}; first restore "
         f"{{type: local, path: {folder}}} as the target of {mirror.name}, run "
         f"`{installation.command_line('--once')}`, which adopts them, and then copy"
     )

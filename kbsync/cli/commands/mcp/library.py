@@ -78,7 +78,7 @@ class DocumentRequest:
 
 
 class Library:
-    """The mirrors, for an assistant. Every method may raise `KbsyncError`. Used from one loop only."""
+    """An assistant's view of the mirrors. Every method may raise `KbsyncError`. Used from one loop only."""
 
     def __init__(self, open_mirrors: OpenMirrors) -> None:
         self.open_mirrors = open_mirrors
@@ -143,7 +143,7 @@ class Library:
         matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id)))
         if not matches:
             shares_base = any(mirror.target.searches_all for mirror in chosen.mirrors)
-            why = "; of documents from other machines, only passages are available" if shares_base else ""
+            why = "; only passages are available for documents from other machines" if shares_base else ""
             raise UsageError(f"there is no document {document_id}; `search` returns the ids that exist{why}")
         return _only_match(matches, f"a document {document_id}", [match.mirror.name for match in matches])
 
@@ -222,7 +222,7 @@ class Library:
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
         """Wait up to this many seconds until all files now in the folders are indexed.
 
-        Returns notes on gaps. Doesn't wait for mirrors that are halted or that no kbsync runs for. With 0
+        Returns notes on gaps. Doesn't wait for mirrors that are halted or have no running kbsync. With 0
         seconds it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
@@ -305,7 +305,7 @@ class Library:
 
 
 def _note_omitted(report: MirrorReport) -> Iterator[str]:
-    """Return the numbers of failed and held files that `status` omits."""
+    """Yield notes on how many failed and held files `status` lists, if not all of them."""
     documents = report.status.documents
     for state, listed_count, total in (
         (Status.FAILED.word, len(report.failed[:MOST_HELD]), documents.failed),

@@ -111,8 +111,11 @@ STATE: Json = {"type": "string", "enum": STATES}
 # An excluded file is searchable until its document is deleted.
 FOUND_STATE: Json = {**STATE, "enum": [status.word for status in Status]}
 REASON: Json = {**STRING, "description": "Why this differs from the current file; empty if it doesn't."}
-NOTES: Json = {**STRINGS, "description": "What this response may lack; empty if nothing."}
-AS_OF: Json = {**STRING, "description": "The time at which this was correct; absent before the first pass."}
+NOTES: Json = {**STRINGS, "description": "What may be missing from this response; empty if nothing is."}
+AS_OF: Json = {
+    **STRING,
+    "description": "The time as of which this is accurate; absent before the first pass.",
+}
 REASONS = _array(_object(path=STRING, reason=STRING))
 
 MIRROR = _text("Only this mirror; `list` returns the names. Default: all.", 200)
@@ -329,7 +332,7 @@ def build_server(library: Library, ask: Ask = directly) -> Server[Any]:
 
 
 class _Handlers:
-    """The handlers of the protocol's requests."""
+    """Handles the protocol's requests with the library."""
 
     def __init__(self, library: Library, ask: Ask) -> None:
         self._library, self._ask = library, ask
@@ -411,7 +414,7 @@ class _Handlers:
         return response, "\n".join(_format_status(response))
 
     async def _wait(self, context: Context, arguments: Mapping[str, Any]) -> list[str]:
-        """Wait as long as the client requests, and report progress if the client wants that.
+        """Wait as long as the client requests, and report progress if the client asked for it.
 
         Returns notes.
         """
@@ -455,7 +458,7 @@ class _Handlers:
     async def templates(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
-        """List the only URI template, that of documents."""
+        """List the only URI template, the one for documents."""
         about = "The text of a document, given its mirror and its path in that mirror."
         template = ResourceTemplate(
             uri_template=f"{SCHEME}{{mirror}}/{{+path}}",
@@ -466,7 +469,8 @@ class _Handlers:
         return ListResourceTemplatesResult(resource_templates=[template])
 
     async def read(self, _context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        """Read the text of a document; of a long one, the beginning and a note on how to read more."""
+        """Read the text of a document; for a long one, only the beginning, with a note on how to read
+        more."""
         uri = str(params.uri)
         mirror, _, quoted = uri.removeprefix(SCHEME).partition("/")
         try:
@@ -524,7 +528,7 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _explain_length(violation: jsonschema.ValidationError) -> str:
-    """Return the length of a value over a limit, and the limit; '' for any other error."""
+    """Return text about a value that is too long, with its length and the limit; '' for any other error."""
     unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator), "")
     return (
         f"{len(violation.instance):,} {unit}; at most {violation.validator_value:,} are allowed"
@@ -584,7 +588,7 @@ def _content(text: str) -> TextContent:
 
 
 def _as_json(value: Any) -> Any:
-    """Drop None values, because some clients support no type that allows null."""
+    """Drop None values, because some clients don't support nullable types."""
     match value:
         case str():
             return _encodable(value)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Return whether the files or bytes in the folder of the only mirror differ from its state. Reads the
+    """Return whether the folder of the only mirror differs from its state, in files or in bytes. Reads the
     disk.
 
     Stops at the first difference. Returns True if `is_given_up` becomes true.
@@ -86,8 +86,8 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new, or differs in more than its times and mode, whose changes don't
-        cause events.
+        """Return whether the file is new, or differs in more than its times and mode, because changes of
+        those cause no events.
         """
         if entry.stamp == NO_STAMP:
             return False
