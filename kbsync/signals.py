@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Maximum number of seconds until the process ends; SIGTERM allows two in all. A thread that parses or embeds
-can't be stopped, but the journal makes it safe to end the process.
+"""Maximum number of seconds until the process ends; after SIGTERM it has two in total. A thread that parses
+or embeds can't be stopped, but the journal makes it safe to end the process.
 """
 
 ReceiveSignal = Callable[[int], None]
@@ -61,7 +61,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Ends the process despite running threads, after a call of `arm`."""
+    """Ends the process despite running threads, once `arm` was called."""
 
     def __init__(self) -> None:
         self._code: int | None = None

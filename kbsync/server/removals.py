@@ -1,4 +1,4 @@
-"""Removals of mirrors with their documents, which a user requests on the web page.
+"""Removals of mirrors together with their documents, as requested on the web page.
 
     requested ──▶ running ──▶ done: the config has no such mirror any more, and no entry is left here
                       └─────▶ failed: the mirror continues, and the page shows why
@@ -22,8 +22,8 @@ from kbsync.forget import Holdings
 
 @dataclass(frozen=True, slots=True)
 class MirrorRemoval:
-    """The removal of one mirror: `deleted` of its `documents` are deleted so far. `at`: when it began, in
-    epoch seconds.
+    """The removal of one mirror: `deleted` of its `documents` have been deleted so far. `at`: when it began,
+    in epoch seconds.
 
     `problem`: why it failed; '' while it runs.
     """
@@ -94,7 +94,7 @@ class RemovalQueue:
 
 
 def holdings_json(name: str, holdings: Holdings | None) -> dict[str, Any]:
-    """Return the documents that removing a mirror deletes, and those that it leaves."""
+    """Return the documents that removing a mirror would delete, and those that it would leave."""
     bases: list[dict[str, Any]] = []
     if holdings is not None:
         if holdings.binding is not None and holdings.owned.documents:

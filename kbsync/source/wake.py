@@ -1,4 +1,4 @@
-"""The file that wakes a daemon: a command opens it for writing and closes it, which creates an event.
+"""The file that wakes a daemon: a command opens it for writing and closes it, which triggers an event.
 
 Loads fast, because commands use it.
 """

@@ -30,7 +30,8 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state IN ({', '.join(str(int(state)) for state in PROVEN)}))"
 )
-"""Rows that no mirror has adopted since. Only its mirror's row proves that an adopted document is ours."""
+"""Rows of documents that no mirror has adopted since. Once adopted, only the mirror's row proves that a
+document is ours."""
 
 
 class Forgotten(Table):
@@ -100,9 +101,8 @@ class Forgotten(Table):
         self._remove_empty()
 
     def take_over(self, name: str, binding: int, *, whole: bool) -> None:
-        """Remove the ids of documents that a mirror adopted, because it works on this base now.
-
-        `whole`: it adopts everything that a mirror of its name left there.
+        """Remove the ids of documents that a mirror adopted, because it uses this base now. `whole`: it
+        adopts everything that a mirror with its name left there.
         """
         if self._db.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone() is None:
             return

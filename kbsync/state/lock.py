@@ -1,4 +1,4 @@
-"""Lets one process at a time hold a state directory, and only its user access the files in it.
+"""Ensures that one process at a time holds a state directory, and that its user can access the files in it.
 
 The second half finds files that the user can't use, and the command that fixes that.
 """
@@ -70,7 +70,8 @@ def is_held(state_dir: Path) -> bool:
 
 
 def holder(state_dir: Path) -> str:
-    """Return the id of the process that took the lock last; '' if it is in another namespace, or unknown."""
+    """Return the id of the process that acquired the lock last; '' if it is in another namespace, or
+    unknown."""
     with contextlib.suppress(OSError):
         note = _read_note(state_dir / "lock")
         return note.process if note.namespace == _namespace() else ""
@@ -78,7 +79,7 @@ def holder(state_dir: Path) -> str:
 
 
 def taken_at(state_dir: Path) -> float | None:
-    """Return when the lock was last taken, in epoch seconds; None if unknown."""
+    """Return when the lock was last acquired, in epoch seconds; None if unknown."""
     with contextlib.suppress(OSError):
         return (state_dir / "lock").stat().st_mtime
     return None
@@ -94,7 +95,7 @@ def holding(state_dir: Path) -> bool | None:
 
 
 def find_holder(state_dir: Path) -> Holder | None:
-    """Return the process that holds the lock now; None if none is visible."""
+    """Return the process that holds the lock now; None if no holder is visible."""
     process = _find(state_dir)
     return process if isinstance(process, Holder) else None
 
@@ -121,7 +122,8 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A lock file: its inode, its device and inode in the kernel's notation, and its last holder's note."""
+    """A lock file: its inode, its device and inode in the kernel's notation, and the note that its last
+    holder wrote."""
 
     number: int
     kernel_id: str
@@ -139,7 +141,8 @@ def _read_note(path: Path) -> _Note:
 
 
 def _has_ended(note: _Note) -> bool:
-    """Return whether the last holder has definitely ended: listing all locks takes the kernel 8 ms."""
+    """Return whether the last holder has definitely ended; this avoids listing all locks, which takes the
+    kernel 8 ms."""
     if not note.process.isdigit() or not note.namespace or note.namespace != _namespace():
         return False
     try:
@@ -159,7 +162,7 @@ def _namespace() -> str:
 
 
 NOT_OURS = ("lost+found",)
-"""Top-level names that don't belong to kbsync, but to a disk mounted there."""
+"""Top-level names that belong not to kbsync but to a disk mounted there."""
 
 
 def user_of(state_dir: Path) -> str:
@@ -168,7 +171,7 @@ def user_of(state_dir: Path) -> str:
 
 
 def user_name(number: int) -> str:
-    """Return the user's name, or the number if there is no name."""
+    """Return the user's name, or the user id if there is no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

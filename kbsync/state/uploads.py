@@ -29,8 +29,8 @@ COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
-"""To estimate how fast documents become searchable: the maximum and minimum number of uploads, and of
-seconds.
+"""Limits for estimating how fast documents become searchable: the maximum and minimum number of uploads, and
+how many seconds to look back.
 """
 
 POLL_BATCH = 1000
@@ -88,7 +88,7 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, excluded: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Return only the work for uploads already sent (except those in `left`), and the deletion of
+        """Return only the work for uploads already sent (except those in `excluded`), and the deletion of
         `replaced` ones.
         """
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
@@ -161,10 +161,11 @@ class Uploads(Table):
         lists: bool,
         busy: Collection[int],
     ) -> DueWork:
-        """Return all rows that are due at `now` (wall seconds) and not in work.
+        """Return all rows that are due at `now` (wall seconds) and not being worked on.
 
         `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for polls, None if no
-        poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads in work.
+        poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads being worked
+        on.
         """
 
         def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
@@ -224,8 +225,8 @@ class Uploads(Table):
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """Return whether documents failed because the account was full, and whether a document is testing for
-        space."""
+        """Return whether documents failed because the account was full, and whether a document is being sent
+        to test for space."""
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
             f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
@@ -333,8 +334,8 @@ class Uploads(Table):
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Return the documents per second that became searchable lately, by the newest uploads; 0.0 if there
-        are too few."""
+        """Return how many documents per second became searchable lately, judging by the newest uploads; 0.0
+        if there are too few."""
         newest = (
             "SELECT max(coalesce(checked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
@@ -449,7 +450,7 @@ class Uploads(Table):
         return True
 
     def lose(self, mirror: int, binding: int) -> None:
-        """Record that the base of this binding no longer exists, nor do its documents."""
+        """Record that this binding's base no longer exists, and neither do its documents."""
         self._db.execute(
             "UPDATE upload SET state = 12, due_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",

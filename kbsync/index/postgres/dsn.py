@@ -1,4 +1,5 @@
-"""Parses connection strings like libpq, without loading psycopg, because every command reads configs."""
+"""Parses connection strings as libpq does. It doesn't load psycopg, because every command reads the
+config."""
 
 from __future__ import annotations
 
@@ -33,9 +34,9 @@ def read_dsn(dsn: str) -> dict[str, str]:
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """Return whether a part of the password would appear as the host, port or database, which kbsync shows.
-    This happens if the password has a `/` or `@` that is not written as %2F or %40. `parameters` as libpq has
-    them.
+    """Return whether a part of the password would appear in the host, port or database, which kbsync shows.
+    This happens if the password has a `/` or `@` that is not written as %2F or %40. `parameters`: as parsed
+    by libpq.
     """
     url = _URL.fullmatch(dsn)
     if not _PORTS.fullmatch(str(parameters.get("port") or "")):

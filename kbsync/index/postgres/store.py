@@ -60,7 +60,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class _OwnerRow:
-    """A row of `owner`; `seen` in UTC, for messages."""
+    """A row of the table `owner`; `seen` is in UTC, for messages."""
 
     id: int
     token: UUID
@@ -83,7 +83,7 @@ class _OwnerRow:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """This process's right to write for its owner. Another claim increases the generation."""
+    """This process's right to write for its owner. Each new claim increases the generation."""
 
     uuid: str
     generation: int
@@ -125,7 +125,7 @@ class PostgresStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return token and generation of the claim, and those of the claim before it."""
+        """Return the token and generation of the claim, and those of the claim before it."""
         claim = self._claim
         return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
 
@@ -230,7 +230,7 @@ class PostgresStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[PostgresSnapshot]:
-        """Return the store as of one commit."""
+        """Return a consistent snapshot of the store."""
         if not self._read_only and self._claim is None:
             self._make_claim()
         with self._transaction(SNAPSHOT) as (connection, is_made):
@@ -263,8 +263,8 @@ class PostgresStore:
     def purge(self) -> bool:
         """Finish remaining work. Deleted text is unreachable at once; the server's own vacuum removes it.
 
-        First it updates outdated words of documents, some in each transaction. Returns False while the
-        index of vectors waits for the end of a fill, which it would slow down at each passage.
+        First it updates outdated words of documents, some in each transaction. Returns False during a fill:
+        the vector index, which would slow down each insert, is created after it.
         """
         while self._reword():
             pass
@@ -304,7 +304,8 @@ class PostgresStore:
     # -- the index of vectors
 
     def _find_unindexed_model(self) -> tuple[Any, ...] | None:
-        """Return a model with many vectors and no index that nobody is making; None if there is none."""
+        """Return a model with many vectors whose index is missing and not being created; None if there is
+        none."""
         if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
             return None
         self._may_lack_index = False  # before the query: documents stored meanwhile set it again
@@ -490,7 +491,7 @@ class PostgresStore:
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "
-            f"{row.seen} UTC; give each mirror a prefix of its own"
+            f"{row.seen} UTC; give each mirror its own prefix"
         )
         if prefix != self._owner.prefix:
             reason = (
@@ -543,7 +544,7 @@ class PostgresStore:
         return _Base(uuid, documents, is_to_be_seen, own_row, has_names)
 
     def _owner_values(self) -> dict[str, Any]:
-        """Return the values of `_OWN`."""
+        """Return the parameters of the query `_OWN`."""
         return {"token": self._owner.token, "prefix": self._owner.prefix}
 
 

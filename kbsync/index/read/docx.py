@@ -224,7 +224,7 @@ class _Field:
 
 
 def _inside(parent: Element, tag: str) -> Iterator[Element]:
-    """Yield the rows of a table, or the cells of a row, whatever wraps them."""
+    """Yield the rows of a table, or the cells of a row, whatever elements wrap them."""
     for element in parent:
         if element.tag == tag:
             yield element
@@ -337,7 +337,7 @@ class _Numbering:
                 self._lists[number.get(":numId", "")] = counter, levels
 
     def label(self, numbering: tuple[str, int] | None) -> str | None:
-        """Return the mark of the next item: "-", or its number as Word shows it. None if it has none."""
+        """Return the marker of the next item: "-", or its number as Word shows it. None if it has none."""
         number, depth = numbering or ("", 0)
         counter, levels = self._lists.get(number, ("", {}))
         if depth not in levels:

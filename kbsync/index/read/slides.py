@@ -27,14 +27,14 @@ _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
 _NUMBERS = ("sldNum", "sldImg")
 _MOST_SERIES, _MOST_POINTS = 50, 200
-"""Limits of the table of a chart."""
+"""Limits for a chart's table."""
 
 _REPEATED = ("dt", "ftr", "hdr")
 """Placeholders with the same text on many slides."""
 
 
 def read_pptx(raw: bytes) -> Parsed:
-    """Return the slides as markdown, a page each. Raises `Rejected` if no slide has text."""
+    """Return the slides as markdown, one page each. Raises `Rejected` if no slide has text."""
     archive = Archive(raw)
     main = archive.main_part(_MAIN)
     root = archive.xml(main)
@@ -149,7 +149,7 @@ class _Show:
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
-    """Return the words and values in the charts and diagrams of a part of an Office document."""
+    """Return the words and values in the charts and diagrams that belong to a part of an Office document."""
     blocks = list[str]()
     for diagram in parts_of(archive, part, "diagramData"):
         blocks += paragraphs(diagram)
@@ -207,7 +207,7 @@ _CACHES = (*_NUMBERS_OF_CHARTS, "strCache", "strLit", "multiLvlStrCache")
 
 
 def _chart_number(text: str, epoch: datetime.date | None) -> str:
-    """Return a number, or the date so many days after `epoch`; "" if it is neither."""
+    """Return a number, or the date that many days after `epoch`; "" if the value isn't a number."""
     with suppress(ValueError, OverflowError):
         value = float(text)
         if epoch is not None:
@@ -229,8 +229,8 @@ def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the copies of newer
-    shapes for older programs."""
+    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the fallback copies
+    of newer shapes for older programs."""
     for child in root:
         if child.tag in ("sp", "graphicFrame", "pic", "cxnSp"):
             yield child

@@ -42,8 +42,8 @@ def damaged(detail: str) -> Rejected:
 
 
 def encrypted() -> Rejected:
-    """Return the error for a file that needs a password."""
-    return Rejected("it is protected by a password; save a copy without one", code="encrypted")
+    """Return the error for a password-protected file."""
+    return Rejected("it is password-protected; save a copy without a password", code="encrypted")
 
 
 def without_text(*, pictures: bool) -> Rejected:
@@ -80,7 +80,7 @@ class Archive:
         is_bomb = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
         if unpacked > LARGEST_UNPACKED or len(parts) > _MOST_PARTS or is_bomb:
             raise Rejected(
-                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like an archive bomb; "
+                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like a zip bomb; "
                 f"the limit is {LARGEST_UNPACKED >> 20} MiB and {_HIGHEST_RATIO} times its size",
                 code="bomb",
             )
@@ -168,10 +168,10 @@ def _is_medium(name: str) -> bool:
 
 
 def parse_xml(raw: bytes) -> Element:
-    """Return the root of an XML text. Raises `Rejected` for damaged XML and for a document type with
+    """Parse an XML text and return its root. Raises `Rejected` for damaged XML and for a document type with
     declarations.
 
-    So no entity can expand. Old books refer to an external document type, which is never fetched.
+    So no entity can expand. Old e-books refer to an external document type, which is never fetched.
     """
     if len(raw) > _LARGEST_XML:
         raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")

@@ -98,7 +98,7 @@ class _Scope:
     whole: set[int] = field(default_factory=set)
 
     def admits(self, document: int, chunk: int) -> bool:
-        """Whether the search may return this chunk."""
+        """Return whether the search may return this chunk."""
         if self.documents is not None and document not in self.documents:
             return False
         return self.chunks is None or chunk in self.chunks or document in self.whole
@@ -143,7 +143,7 @@ class Reader:
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """Let all calls and reads inside the block see one commit."""
+        """Give all reads inside the block the same snapshot."""
         with self._guard, state_errors(self._folder / FILE):
             if self._is_closed:
                 raise StateError(f"{self._folder / FILE} is closed")
@@ -382,7 +382,7 @@ class Reader:
             room -= len(rows)
 
     def _with_owners(self, matches: Iterable[tuple[int, float]], selection: _Selection) -> Iterator[_Row]:
-        """Yield each match with its document, without most of those for which `selection` has no room."""
+        """Yield each match with its document, skipping most of those that `selection` has no room for."""
         firsts, lasts = list[int](), dict[int, int]()
 
         def is_needless(chunk: int) -> bool:
@@ -594,7 +594,7 @@ class Reader:
         return first
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
-        """Return how many documents a search can find, because a search for more would read all chunks."""
+        """Return how many documents a search can find; a search for more would read all chunks."""
         if admitted is not None:
             return min(top_k, len(admitted))
         some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
@@ -752,7 +752,7 @@ _SHOWN = (
 
 
 def _varints(content: bytes) -> list[int]:
-    """Return the numbers that SQLite wrote, 7 bits to a byte, the highest first."""
+    """Decode SQLite's varints: 7 bits per byte, the highest first."""
     numbers, number = list[int](), 0
     for byte in content:
         number = number << 7 | byte & 0x7F
@@ -764,7 +764,7 @@ def _varints(content: bytes) -> list[int]:
 
 @lru_cache(4_096)
 def _word_count(sizes: bytes) -> int:
-    """Return the number of words of a chunk, from those of its columns."""
+    """Return the number of words in a chunk, from the word counts of its columns."""
     return sum(_varints(sizes))
 
 
@@ -783,7 +783,7 @@ _VISITED = 4 * DEPTH
 """Number of nearest chunks to read before trying anything else."""
 
 _SAMPLED = 1_000
-"""Number of documents to take the average length from; up to twice as many."""
+"""Number of documents to sample for the average length; up to twice as many are read."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 """Up to this number of chunks, checking them one by one takes about as long as reading them by distance."""
@@ -867,7 +867,8 @@ class SqliteStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the writers; written with the first change."""
+        """Return this writer's name, which is stored with its first change, and the name of the writer before
+        it."""
         return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
 
     def check(self) -> tuple[str, int]:
@@ -1004,7 +1005,7 @@ class SqliteStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
-        """Return the store as of one commit."""
+        """Return a consistent snapshot of the store."""
         with self._target_errors():
             with self._opening:
                 if self._finder is None:
@@ -1020,7 +1021,8 @@ class SqliteStore:
     def purge(self) -> bool:
         """Remove all deleted text, and empty the WAL.
 
-        Removing words from a large index takes long, so the WAL is emptied of texts before that, too.
+        Removing words from a large index takes long, so the WAL, which may contain texts, is also emptied
+        before that.
         """
         if self._writer is None:
             return True
@@ -1038,7 +1040,7 @@ class SqliteStore:
             self._writer.stop()
 
     def close(self) -> None:
-        """Close the store, its readers first: they would block emptying the WAL."""
+        """Close the readers, which would keep the WAL from being emptied, then the store."""
         for connection in (self._finder, self._reader, self._writer):
             if connection is not None:
                 connection.close()
@@ -1058,7 +1060,7 @@ class SqliteStore:
 
     @contextmanager
     def _open_snapshot(self) -> Iterator[apsw.Connection]:
-        """Yield a connection for reading; all reads inside see one commit."""
+        """Yield a connection for reading; all reads inside the block see the same snapshot."""
         with self._target_errors(), self._reader.snapshot() as connection:
             yield connection
 

@@ -1,4 +1,4 @@
-"""Sends paths and tags of documents to Dify as metadata, by which its apps can filter.
+"""Sends documents' paths and tags to Dify as metadata, so that its apps can filter by them.
 
 Metadata is optional: a failure here never fails a document. One request carries the metadata of several
 documents (api/controllers/service_api/dataset/metadata.py).

@@ -58,7 +58,7 @@ class Dataset:
 
     `doc_form`: how Dify splits its documents; "" before the first one. `runtime`: "" if Dify itself splits
     uploaded files; otherwise the component that does, such as `rag_pipeline`. `retrieval`: its search
-    settings, as in a request. `fields`: the fields of the documents' metadata by name; None at a version
+    settings, as in a request. `fields`: the fields of the documents' metadata by name; None for a version
     without metadata.
     """
 
@@ -278,7 +278,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Any other code is a refusal, regardless of the HTTP status.
     ErrorRule(Rejected, reported=True),
 )
-"""Dify uses one code for many errors, so most rules check the words first."""
+"""Dify uses one code for many errors, so most rules check the message first."""
 
 SENTENCES = {
     "unauthorized": "Dify rejected the API key",

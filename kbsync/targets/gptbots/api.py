@@ -56,7 +56,7 @@ class UploadItem:
 
 
 class RequestSize:
-    """Determines how many documents the service accepts in one request: next, it tries twice the largest
+    """Determines how many documents the service accepts in one request: it next tries twice the largest
     accepted number.
     """
 
@@ -127,7 +127,7 @@ def _text(value: Any) -> bytes:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """Return all bases of the bot: despite its name, the call doesn't page."""
+    """Return all bases of the bot: despite its name, the call returns no pages."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
     return require_shape("base", bases_of(answer.body))
 

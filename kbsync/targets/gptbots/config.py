@@ -95,7 +95,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     )
     max_bytes: Annotated[
         int,
-        Bytes("refuse files with more bytes; over 10 MB only pdf", least=1, most=30_000_000),
+        Bytes("refuse files larger than this; over 10 MB only pdf", least=1, most=30_000_000),
     ] = 30_000_000
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
@@ -203,7 +203,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings that a recipe encodes, as text; "" for a text of another form."""
+    """Return the settings that a recipe encodes, as text; "" if the recipe has another form."""
     match = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if match is None:
         return ""

@@ -235,7 +235,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._turn = asyncio.Lock()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return how kbsync has `path` split, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
+        """Return the recipe by which the service splits `path`, such as `t600`, `ts1f0c9a3b`, `x600h1` or
+        `q600h1`."""
         return cutting_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
@@ -282,7 +283,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """Return why the service would refuse a document after the whole upload, if it would."""
+        """Return the error for a document that the service would refuse only after the whole upload;
+        otherwise None."""
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):
             return refusal
@@ -413,7 +415,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete a batch; return False, because the response doesn't mention single ids."""
+        """Delete a batch; return False, because the response doesn't mention individual ids."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
         await self._client.ask("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False

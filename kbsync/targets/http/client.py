@@ -72,7 +72,7 @@ REDIRECTS, DOWNLOAD_REDIRECTS = 3, 5
 _LATER = (408, 425, 429)
 
 PATIENCE = 2.0
-"""Seconds. If the target requests a longer pause, the call fails instead of waiting for a retry."""
+"""Maximum number of seconds to wait before a retry; if the target requests a longer pause, the call fails."""
 
 A_SECOND = 1.0
 """The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
@@ -112,7 +112,7 @@ class ClockSkew:
     def learn(self, at: float | None, sent_at: float, heard_at: float, *, leaves_out: float = 0.0) -> None:
         """Record the date of a response.
 
-        Only a date outside of the interval between sending and receiving counts, so a slow upload never looks
+        Only a date outside the interval between sending and receiving counts, so a slow upload never looks
         like a clock difference. All times are in epoch seconds.
         """
         if at is not None:
@@ -241,7 +241,7 @@ class Client:
         by the limit counts as a failure of the target: otherwise each search would wait for a hanging target.
         """
         if (rest := self.gate.rest) > seconds:
-            reason = f"{op}: {self.host} gets no requests for {math.ceil(rest)} s"
+            reason = f"{op}: no request to {self.host} may start for {math.ceil(rest)} s"
             raise Unavailable(reason, retry_after=rest, untried=True)
         try:
             async with asyncio.timeout(seconds) as deadline:
@@ -269,7 +269,8 @@ class Client:
         return await self.deliver(op, "POST", path, partial(json_body, json_text(json)))
 
     async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpAnswer:
-        """Send a body without retries, made only when the request may start. Errors as in `send`."""
+        """Send a request without retries. `body` is called only when the request may start. Errors as in
+        `send`."""
         return _answer_or_raise(await self._request(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpAnswer, None]:
@@ -358,7 +359,7 @@ class Client:
     def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
         """Record a request that was cancelled or failed in our own code.
 
-        It counts against the target only if somebody waited for the target.
+        It counts against the target only if the time was spent waiting for the target.
         """
         patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
         is_cancelled = isinstance(error, asyncio.CancelledError)

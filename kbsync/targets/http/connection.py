@@ -82,7 +82,7 @@ def origin(endpoint: Endpoint) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise UsageError("base_url must begin with http:// or https://")
     if url.query or url.fragment:
-        raise UsageError("base_url has a ? or #; remove it and what follows")
+        raise UsageError("base_url has a ? or #; remove it and everything after it")
     return url
 
 
@@ -111,7 +111,7 @@ class UnusableProxyError(httpx.ProxyError):
 
 
 def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
-    """Return host and port of the proxy for this target, without its secrets; "" if it needs none.
+    """Return the host and port of the proxy for this target, without its secrets; "" if it needs none.
 
     Raises `UsageError` if the config's proxy can't be used, `UnusableProxyError` for the environment's.
     """

@@ -20,7 +20,7 @@ from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 
 LONGEST_RETRY_AFTER = 300.0
-"""Maximum Retry-After in seconds; a longer one counts as this."""
+"""Maximum Retry-After in seconds; a longer one is reduced to this."""
 
 EXCERPT = 300
 """Maximum length in characters of a response quoted in messages."""
@@ -97,15 +97,15 @@ def _date(text: str) -> float | None:
 
 
 class AnswerLostError(Exception):
-    """A response that can't be read completely; `str()` says why."""
+    """A response can't be read completely; `str()` says why."""
 
 
 class TooLargeError(AnswerLostError):
-    """A response with more bytes than allowed."""
+    """A response is longer than allowed."""
 
 
 class CompressedError(AnswerLostError):
-    """A compressed response, which kbsync didn't request."""
+    """A response is compressed, which kbsync didn't request."""
 
 
 class BodyChangedError(Exception):
@@ -129,7 +129,7 @@ _NEVER_SENT = (
     BodyMissingError,
 )
 _LASTING = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnusableProxyError)
-"""Errors that a retry doesn't change."""
+"""Errors that a retry won't fix."""
 
 _NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 

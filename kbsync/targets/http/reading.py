@@ -25,7 +25,7 @@ _LATEST_SECONDS = 100_000_000_000  # larger numbers are milliseconds
 
 
 def text_of(value: object) -> str:
-    """Return a text; "" for anything else."""
+    """Return a string; "" for anything else."""
     return value if isinstance(value, str) else ""
 
 

@@ -1,4 +1,4 @@
-"""Classifies responses by the reaction of the caller: in an ordered list of rules, the first match counts.
+"""Classifies responses by how the caller must react: in an ordered list of rules, the first match counts.
 
 Each service has its own table, which comes before the common one here. The order matters: certain rules come
 before likely ones, and words before an ambiguous status. Every table checks for money, then busy, then full,

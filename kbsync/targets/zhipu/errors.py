@@ -54,7 +54,7 @@ OPTIONAL = frozenset(
 """Calls that some of the service's installations lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
-"""Calls whose 403 may be about one document only and doesn't blame the key."""
+"""Calls for which a 403 may concern only one document, not the key."""
 
 
 SENTENCES: dict[str, str] = {
@@ -211,7 +211,8 @@ UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
 """Values of `call`: the place of the service's message about a failure.
 
-`RECEIPT`: next to a file in the response to an upload. `INDEXED`: next to a document that it failed to index.
+`RECEIPT`: with a file in the response to an upload. `INDEXED`: with a document that the service failed to
+index.
 """
 
 _KEY = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})

@@ -140,8 +140,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def capacity(self) -> Capacity | None:
         """Return the account's space; None if unknown.
 
-        Raises `Unavailable` after `FORECAST` seconds, because uploads, plans and users wait for this mere
-        forecast.
+        Raises `Unavailable` after `FORECAST` seconds, because uploads, plans and users wait for it, and it is
+        only a forecast.
         """
         async with self._client.soon("capacity", FORECAST):
             answer = await self._client.ask("capacity", "GET", "/knowledge/capacity")
@@ -221,8 +221,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             self._space.ended(document.size, stored=stored)
 
     def missing_call_error(self, error: Rejected) -> TargetError:
-        """Return an error to retry: if the base exists but the upload call doesn't, the response hardly came
-        from the service.
+        """Return an error to retry: if the base exists but the upload call doesn't, the response probably
+        didn't come from the service.
         """
         reason = f"refused, although the knowledge base exists: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
@@ -264,7 +264,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the service indexes a document again.
+        """Request that the service index a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.
@@ -277,7 +277,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Request that the service splits a document again.
+        """Request that the service split a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.
@@ -345,8 +345,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
-        """Read the states of many ids from pages of the list, of few one by one; never more requests than ids
-        (ADR 15).
+        """Read the states of many ids from pages of the list, and of few ids one by one; never send more
+        requests than there are ids (ADR 15).
         """
         seen = SeenOnPages()
         if len(ids) > FEW:
@@ -445,7 +445,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
-        """Return a document's time of creation by our clock; None if the service's clock differs a lot from
+        """Return a document's creation time by our clock; None if the service's clock differs a lot from
         ours, because ids may use a different clock than responses.
         """
         created, apart = created_of(remote_id), self._skew.apart or 0.0
