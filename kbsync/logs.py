@@ -85,7 +85,7 @@ def style_of(style: str | None, stream: TextIO) -> str:
 
 
 def is_for_a_person(*log_options: str | None) -> bool:
-    """Return whether stderr is a terminal, and none of these options requests a log."""
+    """Return whether stderr is a terminal and none of these options requests a log."""
     return sys.stderr.isatty() and not any(log_options)
 
 
@@ -107,7 +107,7 @@ class _Lossy:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write as much of the text as can be written."""
+        """Write as much of the text as possible."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)

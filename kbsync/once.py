@@ -88,7 +88,7 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
 
 
 async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
-    """Mirror the current contents of the folder, and audit the base if that is due."""
+    """Mirror the current contents of the folder, and audit the base if due."""
     mirror = bound.mirror
     if await bound.compare() is None:
         return PassEnd(False)

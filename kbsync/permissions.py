@@ -1,4 +1,4 @@
-"""Keeps memory, environment, folders and files from other users and processes.
+"""Protects memory, environment, folders and files from other users and processes.
 
 A file or folder created by root gets the owner of its parent folder, so that one `sudo kbsync …` can't lock a
 service out of its own state.
@@ -20,7 +20,7 @@ _PROBE = "/proc/self/fdinfo/2"
 def keep_memory_private() -> None:
     """Disable core dumps, and keep this user's other processes from reading our memory and environment.
 
-    On Linux: prctl(2), PR_SET_DUMPABLE. Root can still read it.
+    On Linux: prctl(2), PR_SET_DUMPABLE. Root can still read them.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":

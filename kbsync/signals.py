@@ -1,4 +1,4 @@
-"""Receives signals from the start, so that none is lost before the loop runs, and none waits for a busy
+"""Receives signals from the start, so that no signal is lost before the loop runs or has to wait for a busy
 loop."""
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class HardEnd:
         self._timer: threading.Timer | None = None
 
     def arm(self, code: int) -> None:
-        """End the process with this code in `STOP_LATEST` seconds, unless it has ended by then."""
+        """End the process with this code after `STOP_LATEST` seconds, unless it has ended by then."""
         if self._timer is None:
             self._code = code
             self._timer = threading.Timer(STOP_LATEST, os._exit, (code,))

@@ -25,14 +25,14 @@ _pool_name: ContextVar[str] = ContextVar("pool_name", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """The loop's default executor. Calls inside `in_own_threads` run in the threads of that name."""
+    """The loop's default executor. Calls inside `in_own_threads` run in the threads with that name."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run the function in a thread of the calling mirror, or in a common thread."""
+        """Run the function in a thread of the calling mirror, or in a shared thread."""
         pool = _pool_name.get()
         if not pool:
             return super().submit(fn, *args, **kwargs)
@@ -67,13 +67,13 @@ async def in_mirror_threads(mirror: str, work: Awaitable[T]) -> T:
 
 
 async def in_own_threads(name: str, work: Awaitable[T]) -> T:
-    """Run `work` in a task that, like all tasks it creates, uses threads of `name`."""
+    """Run `work` in a task that, like all tasks it creates, uses the threads named `name`."""
     _pool_name.set(name)
     return await work
 
 
 async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of a blocking call, made in a thread, or here if there is no event loop."""
+    """Run a blocking call in a thread, or directly if there is no event loop; return its result."""
     if running_loop() is None:
         return work(*args, **kwargs)
     import asyncio

@@ -63,7 +63,7 @@ class Glossary:
         self._opening = threading.Lock()
 
     def translate(self, question: str) -> str:
-        """Translate the words of a question, made readable, into the other language.
+        """Translate the words of a question (after `readable`) into the other language.
 
         Returns "" if none of them has a translation, or the package isn't installed. The translation of a
         Chinese question keeps its words in Latin letters.

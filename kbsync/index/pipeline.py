@@ -79,7 +79,7 @@ class Pipeline:
     def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
         """Yield the entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
 
-        A document's error is its own outcome.
+        A document that fails yields its error.
         """
         remaining = len(documents)
         with closing(self._outcomes(documents)) as outcomes:
@@ -104,7 +104,7 @@ class Pipeline:
                 ]
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
-        """Yield the entries without vectors."""
+        """Yield the entries, still without vectors."""
         with closing(
             self._cut([(entry, body) for entry, body in documents if self._is_read(entry, body)])
         ) as cuts:

@@ -1,7 +1,6 @@
-"""Documents with scanned pages: recognizes them, a page at a time, while the target has nothing else to do.
-
-A document with unread pages gets into the index at once, with the text that it has. Until its pages are read,
-its status is indexing. The text of each page is kept by the digest of its document until the last document
+"""Recognizes the scanned pages of documents, one page at a time, while the target has nothing else to do. A
+document with unread pages enters the index at once, with the text that it has. Until its pages are read, its
+status is indexing. The text of each page is stored under the digest of its document until the last document
 with these bytes is deleted: no page is recognized again because a process was killed or the chunker changed.
 """
 
@@ -136,7 +135,7 @@ class Scans:
         find_existing: Callable[[Iterable[int]], set[int]],
         find_uploads: Callable[[], Mapping[int, int]],
     ) -> None:
-        """Open the file for the index with the id `base`, and continue what an earlier process began.
+        """Open the file for the index with the id `base`, and continue what an earlier process started.
 
         `find_existing` returns which documents the index has, `find_uploads` the document of each upload.
         """
@@ -185,7 +184,7 @@ class Scans:
         )
 
     def stored(self, upload_id: int, document: int | TargetError) -> None:
-        """Record the id of an announced document, or that it was not stored."""
+        """Record the id of a document announced before, or that it was not stored."""
         if isinstance(document, int):
             self._execute("UPDATE scan SET document = ? WHERE upload = ?", (document, upload_id))
             self._begin()

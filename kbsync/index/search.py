@@ -206,7 +206,7 @@ class Search:
         return translation
 
     def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the words that no document has, and those that were searched for instead."""
+        """Return the words that no document has, and the words searched for instead."""
         terms = terms_of(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
@@ -216,7 +216,7 @@ class Search:
         return UnknownWords(instead, are_all, translation)
 
     def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
-        """Return the words of the question's translation that some document has."""
+        """Return the words of the question's translation that occur in some document."""
         text = self._translate(readable(question))
         absent = {term.word for term in snapshot.unknown(terms_of(text))}
         words = dict.fromkeys(text.split())

@@ -80,7 +80,7 @@ class CandidateChunk:
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """Yield the best chunks of each document, as many as are shown."""
+    """Yield the best chunks of each document, at most as many as hits show."""
     counts = Counter[int]()
     for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
         counts[candidate.document] += 1
@@ -157,7 +157,7 @@ class Store(Protocol):
 
     @property
     def address(self) -> str:
-        """The store's location, as a URL without user and password."""
+        """The store's location, as a URL without a user name or password."""
 
     @property
     def writers(self) -> tuple[str, str]:
@@ -182,7 +182,8 @@ class Store(Protocol):
         """Remove the documents that exist. Returns False if `purge` still has to erase the last traces."""
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time; safe to repeat. Raises `Rejected` for an unknown document."""
+        """Change a document's path, name and time; safe to repeat. Raises `Rejected` for an unknown
+        document."""
 
     def leave(self) -> None:
         """Handle the end of the mirror that stored documents here: if none are left, forget the mirror.

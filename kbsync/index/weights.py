@@ -1,4 +1,4 @@
-"""The weights of words, the same in every store so that all rank alike: BM25 over three fields."""
+"""The weights of words, the same in every store so that all rank alike: BM25 with three fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kbsync.dataclass import dataclass
 from kbsync.index.words import MOST_TERMS, Term
 
 LEXICAL = 0.5
-"""The share of words in a score; the rest is meaning."""
+"""The share of the word score in a chunk's score; the rest is the similarity in meaning."""
 
 NAME = 0.5
 """The weight of a term in the title, the tags or the file name of a document, for each of its chunks. It

@@ -168,7 +168,7 @@ class Tokeniser:
         return self.tokens(words(text))
 
     def tokens(self, text: str) -> list[str]:
-        """Return the tokens that SQLite makes of words separated by spaces."""
+        """Return the tokens into which SQLite splits words separated by spaces."""
         tokens = self._tokeniser(
             text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )

@@ -263,9 +263,9 @@ class ListenerApp:
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """Return the reply to `q`: `k` hits after the first `offset`, from `mirror` or from all, and whether
-        there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still typing. `explain=1`:
-        say why each hit was found.
+        """Return the reply to the query `q`: `k` hits after the first `offset`, from `mirror` or from all
+        mirrors, and whether there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still
+        typing. `explain=1`: say why each hit was found.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
@@ -339,8 +339,8 @@ class ListenerApp:
         return json_answer({**part, "abs_path": str(folder / path), "links": links})
 
     async def history(self, request: Request) -> Response:
-        """Return the newest `limit` events, of `mirror` or of all, about the file or folder `key` or about
-        all."""
+        """Return the newest `limit` events of `mirror` or of all mirrors, about the file or folder `key` or
+        about all files."""
         params, name = request.query_params, request.query_params.get("mirror", "")
         if name:
             self._check_mirror(name)
@@ -471,7 +471,7 @@ class ListenerApp:
         return name
 
     async def _edit_config(self, edit: Callable[[Path], T]) -> T:
-        """Edit the config and have the daemon reload it."""
+        """Edit the config, then have the daemon reload it."""
         result = await self._with_config(edit)
         await self._in_time(self._ask(partial(self._post, RELOAD, None, {})))
         return result

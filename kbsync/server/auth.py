@@ -85,7 +85,7 @@ class AccessControl:
             # With `Basic`, a browser would open its own dialog on top of the page.
             is_program = is_api or path == ASSISTANTS
             scheme = 'Bearer realm="kbsync"' if is_program else 'Basic realm="kbsync", charset="UTF-8"'
-            why = "send the token: http.token in the config, or $KBSYNC_MCP_TOKEN of kbsync mcp\n"
+            why = "send the token: http.token in the config, or $KBSYNC_MCP_TOKEN for kbsync mcp\n"
             return PlainTextResponse(why, 401, {"www-authenticate": scheme})
         # A page that poses as this machine (DNS rebinding) sends its own host name.
         if is_loopback(host_of(host)):

@@ -42,7 +42,7 @@ class MirrorReadiness:
 
 
 class Readiness:
-    """Checks the mirrors of a daemon, in their loop. `runs`: the running mirrors by name."""
+    """Checks a daemon's mirrors, in their loop. `runs`: the running mirrors by name."""
 
     def __init__(self, runs: Mapping[str, Mirror]) -> None:
         self._runs = runs

@@ -40,7 +40,7 @@ LAST_CHANGES = 30
 
 @dataclass(frozen=True, slots=True)
 class CounterSnapshot:
-    """The counts at one moment. Requests are by target, all else by mirror.
+    """The counts at one moment. Requests are counted by target, everything else by mirror.
 
     `uploaded`: bytes of documents. `changes`: the latest changes as the page shows them, oldest first.
     """

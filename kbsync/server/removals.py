@@ -59,7 +59,7 @@ class RemovalQueue:
         self.has_requests.set()
 
     def check(self, mirror: str, configured: Collection[str]) -> None:
-        """Raise `UsageError` if the mirror is being removed, or all others of the config are."""
+        """Raise `UsageError` if the mirror, or every other mirror in the config, is being removed."""
         running = {name for name, removal in self.current.items() if not removal.problem}
         if mirror in running:
             raise UsageError(f"{mirror} is being removed already")
@@ -78,15 +78,15 @@ class RemovalQueue:
         self._put(replace(self.current[mirror], documents=documents))
 
     def report(self, mirror: str, deleted: int) -> None:
-        """Record how many documents are deleted."""
+        """Record how many documents have been deleted."""
         self._put(replace(self.current[mirror], deleted=deleted))
 
     def fail(self, mirror: str, problem: str) -> None:
-        """Record why the removal failed, until the mirror's next one."""
+        """Record why the removal failed; kept until the mirror's next removal."""
         self._put(replace(self.current[mirror], problem=problem))
 
     def end(self, mirror: str) -> None:
-        """Record that the mirror is removed."""
+        """Record that the mirror has been removed."""
         self.current = {name: removal for name, removal in self.current.items() if name != mirror}
 
     def _put(self, removal: MirrorRemoval) -> None:

@@ -250,7 +250,7 @@ class Views:
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
-        """Return the complete data for the page. Raises `StateError`."""
+        """Return all the data for the page. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         removals = self._removals.current
@@ -282,7 +282,7 @@ class Views:
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def history(self, names: Collection[str], path: str, limit: int) -> dict[str, Any]:
-        """Return the newest events of these mirrors, about the file or folder `path` or about all, as
+        """Return the newest events of these mirrors, about the file or folder `path` or about all files, as
         `kbsync history --json` does. Raises `StateError`."""
 
         def read(tx: Tx) -> dict[str, Any]:

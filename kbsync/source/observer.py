@@ -123,11 +123,11 @@ def foreseen_obstacle(
 
 
 def too_few_watches(watches: int | None, directories: int) -> Obstacle:
-    """Return the obstacle that the folder has more directories than the kernel lets the user watch."""
+    """Return the obstacle for a folder with more directories than the kernel allows the user to watch."""
     allowed = "too few" if watches is None else f"only {watches}"
     needed = f"this folder's {directories} need more" if directories else "this folder needs more"
     return Obstacle(
-        f"the kernel allows {allowed} watched directories for all of a user's programs together, {needed}",
+        f"the kernel allows {allowed} watched directories for all of a user's programs together; {needed}",
         limit_fix("max_user_watches", roomy(max(directories, watches or 0))),
     )
 
@@ -137,7 +137,7 @@ def start_obstacle(error: OSError, limits: InotifyLimits, directories: int) -> O
     if error.errno == errno.ENOSPC:
         return too_few_watches(limits.watches, directories)
     if error.errno != errno.EMFILE:
-        return Obstacle(f"starting to watch failed: {error_words(error)}")
+        return Obstacle(f"watching could not be started: {error_words(error)}")
     if descriptors_used_up():
         # Raises the limit of the running process: `ulimit` affects only processes that a shell starts later.
         _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -199,7 +199,7 @@ class WatchTrouble:
 
     @property
     def is_of_root(self) -> bool:
-        """Whether the trouble is that the folder itself can't be checked now."""
+        """Return whether the trouble is that the folder itself can't be checked now."""
         return self.kind in (
             TroubleKind.ROOT_MISSING,
             TroubleKind.ROOT_UNREADABLE,
@@ -230,7 +230,7 @@ class KernelReader(InotifyFD):
         """Forward an event, except an overflow.
 
         After an overflow, the library sets every watch again, which queues an event for each, so in a large
-        tree one overflow leads to the next. The watcher starts another observer instead.
+        tree one overflow causes the next. The watcher starts another observer instead.
         """
         if event.is_queue_overflow:
             self.overflowed = True
@@ -265,7 +265,7 @@ class TreeObserver(BaseObserver):
         self.reader.join()
 
     def dead_threads(self) -> list[str]:
-        """Return the names of the threads that ended by themselves."""
+        """Return the names of the threads that ended unexpectedly."""
         return [thread.name for thread in (self, self.reader, *self.emitters.copy()) if not thread.is_alive()]
 
 

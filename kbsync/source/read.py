@@ -82,11 +82,11 @@ class Spool:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of all pieces."""
+        """The SHA-256 of all the pieces so far."""
         return self._hash.hexdigest()
 
     def write(self, piece: memoryview) -> None:
-        """Append the piece. Raises StateError if the folder can't take it."""
+        """Append the piece. Raises StateError if it can't be stored in the folder."""
         until_mark = self._mark - self.size
         if 0 <= until_mark <= len(piece):
             self._hash.update(piece[:until_mark])
@@ -115,7 +115,7 @@ class Spool:
         self._pieces.clear()
 
     def finish(self, stamp: Stamp) -> Spooled:
-        """Return the collected bytes, as those of the file with this stamp."""
+        """Return the collected bytes as the content of the file with this stamp."""
         content: bytes | int = self._fd if self._fd >= 0 else b"".join(self._pieces)
         self._fd = -1
         return Spooled(content, self.size, self.digest, stamp)

@@ -86,7 +86,7 @@ _FIXES = {
 }
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that don't concern the file itself."""
+"""Errors that the file itself doesn't cause."""
 
 
 class RootTrouble(KbsyncError):

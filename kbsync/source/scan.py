@@ -121,7 +121,7 @@ class _Folder:
         return f"{self.path}/{name}" if self.path else name
 
     def read(self) -> None:
-        """Read the listing. Raises OSError, also if entries may be listed but not checked."""
+        """Read the listing. Raises OSError, also if entries can be listed but not checked."""
         self.rows, self.folders, self.unclear, self.raced = set(), set(), set(), set()
         with os.scandir(self.fd) as entries:
             for entry in entries:

@@ -50,7 +50,7 @@ class WakeFile:
             self.touched()
 
     def touched(self) -> None:
-        """Call `on_wake`, because the file was touched."""
+        """Call `on_wake` because the file was touched."""
         self._last_times = self._times()
         self._on_wake()
 

@@ -60,7 +60,7 @@ POLL_SHARE = 20.0
 twentieth of a core.
 """
 TRY_AGAIN = 600.0
-"""Seconds before kbsync asks for events again after the system refused more watches."""
+"""Seconds before kbsync requests events again after the system refused more watches."""
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 
@@ -230,7 +230,10 @@ class Watch:
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
         elif observer is not None and observer.reader.reached_watch_limit:
-            kind, words = TroubleKind.WATCH_LIMIT, "the kernel lets kbsync watch no more directories"
+            kind, words = (
+                TroubleKind.WATCH_LIMIT,
+                "the kernel's limit on watched directories is reached",
+            )
         elif observer is not None and (dead := observer.reader.crash or ", ".join(observer.dead_threads())):
             kind, words = TroubleKind.THREAD_DIED, f"a watching thread ended unexpectedly ({dead})"
         elif self._tree.fault:

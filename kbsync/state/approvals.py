@@ -105,7 +105,7 @@ class Recipes(Table):
     """Recipes that serving documents need: allowed, awaiting an answer in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
-        """Return how many serving documents need each recipe that isn't their own."""
+        """Return, for each recipe, how many serving documents need it in place of their current one."""
         sql = (
             "SELECT wanted_recipe, count(*) FROM upload"
             " WHERE mirror = ? AND wanted_recipe <> '' AND state = 5 GROUP BY 1"

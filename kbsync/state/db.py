@@ -134,7 +134,7 @@ def open_temporary() -> apsw.Connection:
 
 
 def _set_up(connection: apsw.Connection) -> None:
-    """Configure the connection: write only inside the file's folder, and plan each statement once, for all
+    """Configure the connection: write only inside the file's folder, and plan each statement once for all
     values.
     """
     # Temporary files would hold private data, and a read-only root has no room for any.
@@ -224,7 +224,7 @@ def forget_set_aside(path: Path) -> None:
 
 
 class Table:
-    """One table of the state, or a few related ones, on one connection."""
+    """Access to one table of the state, or a few related ones, on one connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection

@@ -96,7 +96,7 @@ class Folders:
         return number
 
     def trouble(self, mirror: int, path: str, problem: str) -> None:
-        """Record that the directory couldn't be listed, so that everything below it is unknown."""
+        """Record that the directory couldn't be listed, so everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
@@ -318,7 +318,7 @@ class Entries:
         )
 
     def forget_first_misses(self, mirror: int) -> None:
-        """Discard the times of first checks, because a new process makes both checks itself."""
+        """Discard the times of first checks, because a new process does both checks itself."""
         # Check pending files again, regardless of their stamp: missed files start no work.
         self._db.execute(
             "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
@@ -351,7 +351,7 @@ class Entries:
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
     def is_missed_by_scan(self, mirror: int) -> bool:
-        """Return whether a running scan misses some file, and may still find it elsewhere."""
+        """Return whether a running scan has missed some file, which it may still find elsewhere."""
         sql = (
             "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL"
@@ -408,7 +408,7 @@ class Entries:
     def unread(
         self, mirror: int, after: tuple[int, str] = (0, ""), limit: int = -1
     ) -> list[tuple[tuple[int, str], str]]:
-        """Return files that couldn't be read at the last check, each with its key in the order of this list.
+        """Return files that couldn't be read at the last check, each with its sort key in this list.
 
         `after`: the key of the previous page's last file.
         """

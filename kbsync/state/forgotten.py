@@ -38,8 +38,7 @@ class Forgotten(Table):
     """The remaining documents of forgotten mirrors, on one connection."""
 
     def keep(self, mirror: int, name: str, states: Iterable[UploadState], binding: int | None = None) -> None:
-        """Keep the ids of a mirror's documents in these states under its `name`: those of one binding, or of
-        all."""
+        """Keep the ids of a mirror's documents in these states under its `name`, for one binding or all."""
         listed = ", ".join(str(int(state)) for state in states)
         owned = f"u.mirror = :mirror AND u.remote_id IS NOT NULL AND u.state IN ({listed})"
         owned += " AND (:binding IS NULL OR u.binding = :binding)"
@@ -71,7 +70,7 @@ class Forgotten(Table):
         )
 
     def bases(self, name: str | None = None) -> list[ForgottenBase]:
-        """Return the bases that still have documents, by name: those of one mirror, or of all."""
+        """Return the bases that still have documents, of one mirror or of all, ordered by name."""
         rows = self._db.execute(
             "SELECT f.id, f.name, f.target, f.address, f.base, f.prefix, count(*)"  # noqa: S608
             " FROM forgotten f JOIN forgotten_document d ON d.forgotten = f.id"

@@ -51,7 +51,7 @@ class HistoryEntry:
     by: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, except those that are empty."""
+        """Return the fields that aren't empty."""
         return {name: value for name, value in asdict(self).items() if value not in ("", None)}
 
 

@@ -103,7 +103,7 @@ class BindingFact(StrEnum):
 
 
 class Meta(Table):
-    """Small facts about mirrors and bindings, by id, deleted together with them."""
+    """Small facts about mirrors and bindings, by id; they are deleted together with them."""
 
     def get(self, fact: MirrorFact | BindingFact, owner: int) -> str:
         """Return the fact, or ''."""

@@ -22,7 +22,7 @@ from kbsync.permissions import open_private
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")
 _OF_THE_MACHINE = str(0xEFFFFFFC)
-"""The inode of the first process namespace, PROC_PID_INIT_INO (<linux/proc_ns.h>), which contains all
+"""The inode of the initial process namespace, PROC_PID_INIT_INO (<linux/proc_ns.h>), which contains all
 others."""
 
 
@@ -44,7 +44,7 @@ class Holder:
 
 @contextmanager
 def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
-    """Hold the lock of a state directory; the kernel releases it when the process ends, even after a crash.
+    """Hold the lock on a state directory; the kernel releases it when the process ends, even after a crash.
 
     `keeps_running`: the holder mirrors until it is stopped. Raises `LockedError`, which names the process
     that has it.
@@ -65,7 +65,7 @@ def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
 
 
 def is_held(state_dir: Path) -> bool:
-    """Return whether a process visibly holds the lock now."""
+    """Return whether a process that is visible from here holds the lock now."""
     return bool(holding(state_dir))
 
 
@@ -198,7 +198,7 @@ def _is_shut(path: Path) -> bool:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Yield all paths below `folder`; of a folder that can't be listed, the folder itself."""
+    """Yield all paths below `folder`; for a folder that can't be listed, only the folder itself."""
     for above, folders, files in os.walk(folder):
         if above == str(folder):
             folders[:] = [name for name in folders if name not in NOT_OURS]

@@ -142,7 +142,7 @@ class Mirrors(Table):
             self._set(mirror, halt_reason=halt.reason, halt_detail=detail, halt_cure=fix)
 
     def set_note(self, mirror: int, note: str) -> None:
-        """Set a notice for the user that halts nothing."""
+        """Set a notice for the user that doesn't halt the mirror."""
         self._set(mirror, note=note)
 
     def set_hold_all(self, mirror: int, hold: bool) -> None:

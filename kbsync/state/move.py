@@ -12,7 +12,7 @@ from kbsync.state.db import open_writer, state_errors, transaction
 from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
-"""Tables whose rows get new ids: each id rises by the highest one already in use."""
+"""Tables whose rows get new ids: each id is increased by the highest one already in use."""
 
 _COPIED_TABLES: dict[str, dict[str, str]] = {
     "binding": {"id": "id + :binding"},

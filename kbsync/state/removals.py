@@ -40,7 +40,8 @@ class Removals(Table):
     """Removals, and the log of those carried out without approval."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
-        """Add the deletion of this document to this batch. An existing one for the path keeps its time."""
+        """Add the deletion of this document to this batch. An existing deletion of the path keeps its
+        time."""
         self._db.execute(
             "INSERT INTO removal(mirror, path, upload, cause, at, hold) VALUES(?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause, held = 0,"
@@ -84,7 +85,7 @@ class Removals(Table):
         return next(self._select("mirror = ? AND path = ?", (mirror, bind(path))), None)
 
     def page(self, hold: Hold, after: str = "", limit: int = -1, *, held: bool) -> list[Removal]:
-        """Return a page of a batch's removals, held ones or others, by path, starting after `after`."""
+        """Return a page of a batch's removals, either held or not, by path, starting after `after`."""
         where = "hold = ? AND held = ? AND mirror = ? AND path > ? ORDER BY path LIMIT ?"
         return list(self._select(where, (hold.id, held, hold.mirror, bind(after), limit)))
 

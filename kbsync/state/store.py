@@ -146,7 +146,7 @@ class StateStore:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the open file."""
+        """Return whether the path still names the open file."""
         return identity(self.path) == self._identity
 
     async def aclose(self) -> None:

@@ -125,7 +125,7 @@ class Uploads(Table):
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
     def set_content(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
-        """Record the digest or recipe of a document: columns that `save` leaves alone."""
+        """Record the digest or recipe of a document, which `save` doesn't write."""
         self._db.execute(
             "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
             (digest, recipe, upload),
@@ -200,11 +200,9 @@ class Uploads(Table):
     def next_due(
         self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
     ) -> float | None:
-        """Return when the next row is due, with no check and no poll before these times; None if nothing
-        waits.
-
-        Wall seconds. Doesn't read rows that wait for nothing: nearly every document serves, and this is
-        called very often.
+        """Return when the next row is due, in wall seconds; None if nothing waits. No list is read and no
+        poll starts before the given times. Doesn't read rows that wait for nothing: nearly every document
+        serves, and this is called very often.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -288,7 +286,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Return uploads in progress that failed or got no response before, with an id above `after`."""
+        """Return uploads in progress that failed or got no response earlier, with an id above `after`."""
         # An upload that is being sent counts as one loss until the response arrives.
         before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
@@ -374,7 +372,7 @@ class Uploads(Table):
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """Return whether a row that isn't final has this name, although its path or label differs."""
+        """Return whether a row that isn't final has this name even though its path or label differs."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 
@@ -398,9 +396,8 @@ class Uploads(Table):
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
-        """Give the rows of `old_path` to `new_path`, because the file was renamed.
-
-        In former bases of the mirror, it does so only if `new_path` has no rows there.
+        """Give the rows of `old_path` to `new_path`, because the file was renamed; in former bases of the
+        mirror, only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608
@@ -476,7 +473,7 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""States that a path may have only once, with the change to the former mirror's row."""
+"""States that only one row of a path may have, with the change made to the former mirror's row."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated literally, so that SQLite uses it."""

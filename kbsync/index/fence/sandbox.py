@@ -1,7 +1,7 @@
 """Restrictions that a parser's process sets on itself before it loads any parser.
 
-Three fences of Linux: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a few
-paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere, only the
+Linux has three fences: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a
+few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere, only the
 refusal inside Python is in force. Fences that aren't available (an old kernel, a container that forbids
 namespaces) are skipped, and `raise_fences` returns those in force.
 """

@@ -1,7 +1,7 @@
 """Connections to the database, and transactions with all their settings.
 
-Behind a pooler in transaction mode, each transaction may get another session of the server. So a session
-keeps nothing: settings are local, locks end with the transaction, and statements are not prepared.
+Behind a pooler in transaction mode, each transaction may get a different server session. So no session keeps
+anything: settings are local, locks end with the transaction, and statements are not prepared.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Connections:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Yield a connection outside of any transaction. Raises `TargetError`."""
+        """Yield a connection that is not in a transaction. Raises `TargetError`."""
         connection = self._take()
         try:
             yield connection

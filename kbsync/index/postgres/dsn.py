@@ -16,7 +16,8 @@ _HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::(.*))?", re.DOTALL)
 
 
 def read_dsn(dsn: str) -> dict[str, str]:
-    """Return the parameters in a connection string. If libpq would refuse it, the result is arbitrary."""
+    """Return the parameters in a connection string. If libpq would refuse the string, the result is
+    arbitrary."""
     url = _URL.fullmatch(dsn)
     if url is None:
         pairs = ((key, value[1:-1] if value[:1] == "'" else value) for key, value in _PAIR.findall(dsn))

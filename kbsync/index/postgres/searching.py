@@ -51,8 +51,8 @@ HNSW_FROM = 50_000
 """Number of passages above which the base gets a vector index; comparing a thousand vectors takes 0.5 ms."""
 
 FEW = 20_000
-"""Maximum number of passages whose vectors a search compares one by one. With more, it reads near ones from
-the vector index until enough of them pass the filter."""
+"""Maximum number of passages whose vectors a search compares one by one. With more, it reads the nearest ones
+from the vector index until enough of them pass the filter."""
 
 MOST_WEIGHED = 10_000
 """Maximum number of passages to score by common words, for a question without rarer ones."""
@@ -113,11 +113,11 @@ class Viewpoint:
 
 
 class PostgresSnapshot:
-    """The documents of all owners as of one commit, or only the mirror's own ones if the query asks for
-    that."""
+    """A consistent snapshot of the documents of all owners, or of the mirror's own documents if the query
+    asks for that."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
-        """Use `connection` inside a transaction of `REPEATABLE READ`."""
+        """Read through `connection`, which is in a `REPEATABLE READ` transaction."""
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:

@@ -174,7 +174,7 @@ class PostgresStore:
         return True
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the name."""
+        """Change a document's path, name and time, and the words of its name."""
         with self._repeatable(), self._writing() as writing:
             if not (_is_id(document) and writing.rename(document, path, name, modified)):
                 raise Rejected(f"the index holds no document {document}", code="unknown-document")
@@ -219,7 +219,7 @@ class PostgresStore:
         return {bytes(key).hex() for (key,) in rows}
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """Return the texts of a document."""
+        """Return the texts of a document's passages."""
         if not self.find_existing([document]):
             return None
         rows = self._rows(
@@ -249,8 +249,8 @@ class PostgresStore:
     def tidy(self) -> bool:
         """Create the vector index if comparing all vectors takes long. Returns whether `purge` must do so.
 
-        The first call creates it and waits, because a single pass has no later moment. Later calls leave it
-        to `purge`, so that no mirror waits for it.
+        The first call creates it and waits, because a single pass has no later opportunity. Later calls leave
+        it to `purge`, so that no mirror waits for it.
         """
         if self._has_begun:
             return self._has_old_words is not False or self._find_unindexed_model() is not None
@@ -324,8 +324,8 @@ class PostgresStore:
     def _index(self) -> bool:
         """Create one index. Returns False if another process is creating one, or none may be created.
 
-        One at a time in the whole base: another transaction holds the lock meanwhile. That transaction has
-        touched no table and ends its snapshot, so creating the index doesn't wait for it.
+        Only one is created at a time in the whole base: another transaction holds a lock meanwhile. That
+        transaction has touched no table and ends its snapshot, so creating the index doesn't wait for it.
         """
         try:
             with self._transaction() as (guard, _):
@@ -366,7 +366,7 @@ class PostgresStore:
     def _settle(self) -> None:
         """Wait until commits without a response have ended.
 
-        The server may still be working on them, and a document that a list lacks counts as absent (promise
+        The server may still be working on them, and a document missing from a list counts as absent (promise
         3). They hold the owner's row. Raises `Unavailable` if one is still open when the wait for a lock
         ends.
         """
@@ -417,8 +417,8 @@ class PostgresStore:
             writing.count()
 
     def _make_claim(self, before: _Claim | None = None) -> _Claim:
-        """Return a claim on the owner's row in the database, in place of `before`, unless another thread has
-        made one."""
+        """Claim the owner's row in the database, replacing the claim `before`, unless another thread has
+        already done so. Returns the claim."""
         with self._claiming:
             if self._claim is not None and self._claim is not before:
                 return self._claim

@@ -29,7 +29,7 @@ _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passag
 
 
 class VectorsLackingError(Exception):
-    """After a document was split, another document was deleted together with vectors that both need."""
+    """Vectors that a document needs were deleted, together with another document, after it was split."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -75,7 +75,7 @@ class Writing:
         self._documents, self._passages, self._words = 0, 0, 0
 
     def put(self, entry: Entry, model: str, vectors: Mapping[str, bytes]) -> int:
-        """Store a document and show it, in place of the one it replaces. Returns its id.
+        """Store a document and make it searchable, in place of the one it replaces. Returns its id.
 
         Raises `VectorsLackingError`.
         """
@@ -109,7 +109,7 @@ class Writing:
         return self._show(entry, content, earlier, old_documents, label)
 
     def delete(self, documents: Sequence[int]) -> None:
-        """Delete those documents that exist and are ours, with everything that belongs to them."""
+        """Delete the documents that exist and are ours, with everything that belongs to them."""
         deleted_counts = self._connection.execute(
             "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING passages, words",
             (self._owner, documents),
@@ -118,8 +118,8 @@ class Writing:
             self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
-        """Change path, name and time, and the words of the name. Returns whether the document exists and is
-        ours."""
+        """Change a document's path, name and time, and the words of its name. Returns whether the document
+        exists and is ours."""
         self._free(bind(path), document)
         row = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND id = %s",  # noqa: S608

@@ -38,7 +38,7 @@ def read_vcf(raw: bytes) -> Parsed:
 
 
 def read_calendar(text: str) -> Parsed:
-    """Return the events, tasks and notes in the order of the file, with the name of the calendar as title."""
+    """Return the events, tasks and notes in file order, with the calendar's name as the title."""
     root = _read(text, "calendar")
     sections = list[str]()
     for part in root.walk():
@@ -49,7 +49,7 @@ def read_calendar(text: str) -> Parsed:
 
 
 def read_contacts(text: str) -> Parsed:
-    """Return the contacts in the order of the file."""
+    """Return the contacts in file order."""
     sections = list[str]()
     for part in _read(text, "contact").walk():
         if part.kind == "VCARD":
@@ -127,7 +127,7 @@ def _unfold(text: str) -> Iterator[str]:
 
 
 def _split(line: str) -> tuple[str, dict[str, str], str]:
-    """Return the name, the parameters and the value of a content line; "" as name if it isn't one."""
+    """Return the name, the parameters and the value of a content line; the name is "" if it isn't one."""
     head, quoted = list[str](), False
     start = 0
     for position, character in enumerate(line[:2000]):

@@ -110,7 +110,7 @@ class _Document:
 
 
 class _Part:
-    """Reads one part of a document: its body, a header, the notes."""
+    """Reads one part of a document, such as its body, a header or the notes."""
 
     def __init__(self, document: _Document, name: str) -> None:
         self._document = document

@@ -125,8 +125,8 @@ _SIGN_IN_PLACE = re.compile(
     )(?![^\x00-\x7f])""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Signs beyond ASCII in English; in other encodings the same bytes are letters in words, such as Š, Ł and
-ą."""
+"""Non-ASCII symbols in English texts; in other encodings the same bytes are letters in words, such as Š, Ł
+and ą."""
 _BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
     r"(?<=[^\W\d_])(?!(?<=[lL])·[lL]|(?<=[a-zA-Z])–[a-zA-Z])[^\w\s\x00-\x7f’\u0e31-\u0e4e]+(?=[^\W\d_])"
 )

@@ -155,7 +155,7 @@ class _Page(HTMLParser):
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Return whether `tag` can only be outside of the invisible element, which was left open."""
+        """Return whether `tag` can only be outside the invisible element, which was left open."""
         if tag == "main":  # never inside navigation
             return True
         parents = _PARTS.get(tag, ())

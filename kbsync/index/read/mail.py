@@ -97,7 +97,7 @@ def read_mbox(raw: bytes) -> Parsed:
 
 
 def read_mhtml(raw: bytes) -> Parsed:
-    """Return a web page saved as one file. Raises `Rejected` if there is no page in it."""
+    """Return a web page saved as one file. Raises `Rejected` if the file contains no page."""
     message = _parse(raw)
     for part in message.walk():
         content = part.get_payload(decode=True)
@@ -134,7 +134,7 @@ def _split(raw: bytes) -> Iterator[Message]:
 
 
 def _begins_mail(content: bytes) -> bool:
-    """Return whether the text begins with the name of a header."""
+    """Return whether the text begins with a header name."""
     name, colon, _ = content[:100].partition(b":")
     return bool(colon) and name.replace(b"-", b"").isalnum()
 
@@ -243,7 +243,7 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _is_shown(part: Message) -> bool:
-    """Return whether mail programs show the part as text of the message."""
+    """Return whether mail programs show the part as part of the message text."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 

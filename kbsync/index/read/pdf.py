@@ -106,7 +106,7 @@ def _refusal() -> Rejected:
         case pdfium.FPDF_ERR_PASSWORD:
             return encrypted()
         case pdfium.FPDF_ERR_SECURITY:
-            return damaged("the parser doesn't support the protection of this PDF")
+            return damaged("the parser doesn't support this PDF's type of protection")
         case pdfium.FPDF_ERR_PAGE:
             return damaged("a page of the PDF is damaged")
     return damaged("the PDF is damaged")
@@ -151,7 +151,7 @@ def _is_scanned(document: Any, number: int) -> bool:
 
 
 def _picture_area(part: Any) -> float:
-    """Return the area of a picture, or of a form, in which some programs wrap the picture of a page."""
+    """Return the area of a picture, or of a form, in which some programs wrap a page's picture."""
     if pdfium.FPDFPageObj_GetType(part) not in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM):
         return 0.0
     left, bottom, right, top = (ctypes.c_float() for _ in range(4))
@@ -357,7 +357,7 @@ def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
 
 
 def _levels(sizes: set[float]) -> dict[float, int]:
-    """Return the heading level of each letter size; nearly equal sizes share one."""
+    """Return the heading level of each font size; nearly equal sizes share one."""
     levels, level, before = dict[float, int](), 0, math.inf
     for size in sorted(sizes, reverse=True):
         if size < before * 0.93:

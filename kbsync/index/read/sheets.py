@@ -109,7 +109,7 @@ def _table(sheet: calamine.CalamineSheet) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    """Return a value as people read it: dates as ISO 8601, whole numbers without a point."""
+    """Return a value as people read it: dates as ISO 8601, whole numbers without a decimal point."""
     match cell:
         case bool():
             return str(cell).upper()

@@ -1,4 +1,4 @@
-"""Reads PowerPoint presentations: the slides in the order of the show, hidden ones too, with notes and
+"""Reads PowerPoint presentations: the slides in presentation order, including hidden ones, with notes and
 comments."""
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Show:
         return slide_text(number, title, [*blocks, *self._template(part)], notes)
 
     def _shape(self, shape: Element, addresses: Mapping[str, str]) -> Iterator[str]:
-        """Yield the text of a shape, and the description of its picture."""
+        """Yield the text of a shape and the description of its picture."""
         kind = _placeholder(shape)
         if kind in _NUMBERS:
             return
@@ -185,8 +185,8 @@ def _series_name(series: Element) -> str:
 
 
 def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = None) -> dict[str, str]:
-    """Return a chart's copy of the first cells behind a series, by the number of the point. `epoch` is day 0
-    of numbers that are shown as dates.
+    """Return the chart's cached values for the first points of a series, by point number. `epoch` is day 0 of
+    numbers that are shown as dates.
     """
     points = dict[str, str]()
     for cell_range in (reference for tag in tags for reference in series.iterfind(tag)):

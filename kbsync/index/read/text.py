@@ -44,7 +44,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     text = decode_declared(raw) if extension == "xml" else decode(raw)
     text = _without_escapes(text, extension)
     if not text.strip():
-        raise Rejected("no text in it: it is empty or only blanks", code="no-text")
+        raise Rejected("no text in it: it is empty or only white space", code="no-text")
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
         matter = replace(matter, text=unlinked(matter.text))
@@ -179,7 +179,7 @@ def split_front_matter(text: str) -> Parsed:
 _WIKI_LINK = re.compile(
     r"(`+[^`\n]*`+)|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
 )
-"""Matches inline code, or a link to a note: the note's name, and the text shown for it."""
+"""Matches inline code or a link to a note: the note's name, and the text shown for it."""
 
 
 def unlinked(text: str) -> str:
@@ -362,7 +362,7 @@ PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
 
 
 class Blocks:
-    """Blocks of markdown in order: headings, paragraphs, items of lists, and tables."""
+    """Blocks of markdown in order: headings, paragraphs, list items and tables."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[str, str]] = []  # the separator from the block above, and the text
@@ -391,7 +391,7 @@ class Blocks:
             self._is_item = True
 
     def extend(self, other: Blocks) -> None:
-        """Add blocks read elsewhere."""
+        """Add blocks that were read elsewhere."""
         if other:
             (_, first), *rest = other._blocks
             self._blocks += [("\n\n", first), *rest]
@@ -413,7 +413,7 @@ class Blocks:
 
     @property
     def _lays_out(self) -> bool:
-        """Return whether a cell with these blocks contains more than a value."""
+        """Return whether a cell with these blocks contains more than a single value."""
         texts = [text for _, text in self._blocks]
         return (
             self._has_table

@@ -1,6 +1,6 @@
 """Opens documents that are zip archives, within limits, and reads their XML without entities.
 
-It doesn't read pictures, sound and films, so they may have any size and don't count towards limits.
+It doesn't read pictures, audio or video, so these may have any size and don't count towards limits.
 """
 
 from __future__ import annotations
@@ -98,8 +98,7 @@ class Archive:
         )
 
     def for_parser(self) -> bytes:
-        """Return the archive for a parser that unpacks everything; pictures, sounds and films become
-        empty."""
+        """Return the archive for a parser that unpacks everything; pictures, audio and video become empty."""
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
             for name in self.names:
@@ -125,8 +124,8 @@ class Archive:
         return parse_xml(raw) if raw else None
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return the relations of an Office part, without external ones: id → (last word of the type, part
-        name).
+        """Return the relations of an Office part, without external ones: id → (last component of the type,
+        part name).
 
         The name "" means the package.
         """
@@ -194,12 +193,13 @@ def _refuse_declarations(name: str, system_id: str | None, public_id: str | None
 
 
 def _local(tag: str) -> str:
-    """Return the name without its namespace, the one difference of strict and transitional files."""
+    """Return the name without its namespace, which is the only difference between strict and transitional
+    files."""
     return tag.rpartition("}")[2]
 
 
 def _locals(attributes: dict[str, str]) -> dict[str, str]:
-    """Return attributes by local name; those of a namespace win (`r:id` before `id`) and keep a colon:
-    `:id`.
+    """Return attributes by local name; those in a namespace take precedence (`r:id` over `id`) and keep a
+    colon: `:id`.
     """
     return {(":" + _local(name) if "}" in name else name): value for name, value in attributes.items()}

@@ -151,8 +151,8 @@ def open_index(folder: Path) -> apsw.Connection:
 
 
 def _open_sound(path: Path) -> apsw.Connection | None:
-    """Return the connection to `path` if it is one of our indexes or empty; otherwise return None after
-    moving it away."""
+    """Return the connection to `path` if it is one of our indexes or empty; otherwise return None, and no
+    file is left at `path`."""
     if not path.exists():
         return None
     connection = None
@@ -208,7 +208,8 @@ def is_empty(connection: apsw.Connection) -> bool:
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Create all tables of a new index, or none. SQLite can then return space that is freed later."""
+    """Create all tables of a new index, or none. Sets up the file so that SQLite can return freed space
+    later."""
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):

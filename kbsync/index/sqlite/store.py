@@ -1,4 +1,4 @@
-"""The store in one SQLite file: one connection writes, one looks documents up, one searches.
+"""The store in one SQLite file: one connection writes, one looks up documents, and one searches.
 
 Lookups and searches leave nothing on the disk, and a search doesn't wait for a listing.
 """
@@ -449,7 +449,8 @@ class Reader:
         return sum(words) / max(1, rows), sum(sample) / max(1, len(sample))
 
     def _written(self, stem: str) -> str:
-        """Return a word with this stem as written in a document; any word with it if none is found soon."""
+        """Return a word with this stem as written in a document; if none is found soon, any word with the
+        stem."""
         word = word_with(stem)
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
@@ -806,7 +807,7 @@ class _Selection:
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def is_full(self, document: int) -> bool:
-        """Return whether it takes no more rows of this document, so that a large one leaves room for
+        """Return whether no more rows of this document are taken, so that a large one leaves room for
         others."""
         count = self.documents.get(document, 0)
         return count >= PASSAGES and (len(self.rows) >= DEPTH or count >= self._share)
@@ -872,7 +873,7 @@ class SqliteStore:
         return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
 
     def check(self) -> tuple[str, int]:
-        """Return the id of the file and its number of documents."""
+        """Return the id of the file and the number of documents in it."""
         with self._target_errors():
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
                 if self._damage:
@@ -900,7 +901,7 @@ class SqliteStore:
             return self._current_writer().delete(documents)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time."""
+        """Change a document's path, name and time."""
         with self._target_errors():
             self._current_writer().rename(document, path, name, modified)
 
@@ -963,7 +964,7 @@ class SqliteStore:
             self._current_writer().put_better(model, better, made)
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """Return the texts of a document."""
+        """Return the texts of a document's chunks."""
         with self._open_snapshot() as connection:
             if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
                 return None

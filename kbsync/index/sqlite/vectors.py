@@ -387,7 +387,7 @@ class Matrix:
         self._free: list[int] = []
 
     def cosines(self, model: Model, vector: NDArray[np.float32]) -> Cosines:
-        """Return the cosine of `vector` (length 1) with every slot, as of the open transaction."""
+        """Return the cosine of `vector` (length 1) with every slot, as seen by the open transaction."""
         import numpy as np
 
         def compute(slots: Iterable[int]) -> dict[int, float]:

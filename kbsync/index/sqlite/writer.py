@@ -116,7 +116,7 @@ class FairLock:
 
 
 class _VectorsLackingError(Exception):
-    """After a document was split, another document was deleted together with vectors that both need."""
+    """Vectors that a document needs were deleted, together with another document, after it was split."""
 
     def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -221,7 +221,7 @@ class Writer:
         return [document.outcome for document in documents]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the name. Raises `Rejected`.
+        """Change a document's path, name and time, and the words of its name. Raises `Rejected`.
 
         Chunks of an older kbsync have the name in their words and first lose it, over several transactions.
         The caller repeats an interrupted rename.
@@ -290,7 +290,7 @@ class Writer:
             self._release()
 
     def stop(self) -> None:
-        """Don't start another step. Data that is stored but not shown yet is removed later."""
+        """Don't start another step. Data that is stored but not yet searchable is removed later."""
         self._is_closing = True
 
     def close(self) -> None:
@@ -330,7 +330,7 @@ class Writer:
     # Putting in
 
     def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
-        """Store short documents in one transaction, or a long one in as many as it takes."""
+        """Store short documents in one transaction, or a long one in as many as it needs."""
         try:
             while True:
                 try:
@@ -363,10 +363,9 @@ class Writer:
     def _put_batch(
         self, document: _Incoming, version: int, obsolete: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
-        """Store up to `STEP` missing chunks and, if none is missing then, show the whole document.
-
-        Returns the id of the document once it is shown, and the runs stored for later, by place. Runs of the
-        replaced version with the same content become its own.
+        """Store up to `STEP` missing chunks and, if none is missing then, make the whole document searchable.
+        Returns the id of the document once it is searchable, and the runs stored for later, by position. Runs
+        of the replaced version with the same content become its own.
         """
         entry = document.entry
         # Left by an earlier try of the same upload. The upload id alone doesn't prove that, because a new
@@ -660,7 +659,7 @@ class Writer:
             return True
 
     def _shrink(self) -> bool:
-        """Release one step of free space if there is much. Returns whether there was any."""
+        """If there is much free space, release a part of it. Returns whether there was any."""
         with self._guard:
             if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
                 return False
@@ -694,7 +693,7 @@ def _dump(texts: Sequence[str]) -> str:
 
 
 def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
-    """Yield short documents to commit together, and each long one alone."""
+    """Yield groups of short documents to commit together, and each long document alone."""
     group, chunks = list[_Incoming](), 0
     for document in documents:
         if group and (document.is_long or chunks + len(document.entry.chunks) > _TOGETHER):

@@ -65,9 +65,8 @@ class MetadataSender:
             del self._waiting[next(iter(self._waiting))]
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Drop the unsent metadata of documents before their deletion.
-
-        Dify refuses a request that names a missing document.
+        """Drop the unsent metadata of documents that are about to be deleted: Dify refuses a request that
+        names a missing document.
         """
         for document_id in ids:
             self._waiting.pop(document_id, None)

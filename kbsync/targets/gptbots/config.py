@@ -21,7 +21,7 @@ MARKER_BASE = "https://kbsync.invalid"
 
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
-"""The ranking models on the service's page on searches ("vector match", `rerank_version`)."""
+"""The ranking models listed on the service's page about searches ("vector match", `rerank_version`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +166,12 @@ class Cutting:
 
     @property
     def is_usual(self) -> bool:
-        """Whether these settings are the service's default."""
+        """Whether these settings are the service's defaults."""
         is_sheet = self.kind is not DocumentKind.TEXT
         return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
 
     def fields(self, *, is_update: bool) -> dict[str, Any]:
-        """Return the settings as fields of a request; none for an update of questions and answers, whose call
+        """Return the settings as fields of a request; {} for an update of questions and answers, whose call
         has no such fields.
         """
         if is_update and self.kind is DocumentKind.QA:

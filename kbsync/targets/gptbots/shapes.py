@@ -215,9 +215,9 @@ _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 class Marker:
     """The content of a marker.
 
-    `path` has the mirror's prefix; without `digest` the other fields are lost, too. A marker without `path`
-    is under another URL: it belongs to another mirror, or to ours before its settings changed. `was`: the
-    document's `update_time` (whole seconds) before the update that wrote the marker; None: it was written
+    `path` has the mirror's prefix; without `digest` the other fields are missing, too. A marker without
+    `path` is under another URL: it belongs to another mirror, or to ours before its settings changed. `was`:
+    the document's `update_time` (whole seconds) before the update that wrote the marker; None: it was written
     with the new document.
     """
 
@@ -380,7 +380,8 @@ SENTENCES = {
 
 
 def _error_in(body: Any) -> tuple[str, str]:
-    """Return code and message of an error, flat or inside `error`; the code is "" if it is missing or 0."""
+    """Return the code and message of an error, flat or inside `error`; the code is "" if it is missing or
+    0."""
     if not isinstance(body, dict):
         return "", ""
     inner = body.get("error")

@@ -204,7 +204,7 @@ class Client:
         return slow
 
     def at(self, address: str, classify_answer: AnswerClassifier) -> Client:
-        """Return a client for another path of the host, with its own `classify_answer` and the same gate,
+        """Return a client for another path on the host, with its own `classify_answer` and the same gate,
         breaker and connections.
         """
         other = copy(self)
@@ -489,9 +489,8 @@ class Client:
         )
 
     async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
-        """Return the response.
-
-        Follows redirects of a GET only within the target's origin, because the key must not go elsewhere.
+        """Return the response. Follows redirects of a GET only within the target's origin, because the key
+        must not be sent elsewhere.
         """
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()
@@ -527,7 +526,7 @@ class Client:
         return answer
 
     def redact(self, text: str) -> str:
-        """Return a message of the target without the key, which it may quote, so that it is safe to show and
+        """Return the target's message without the key, which it may quote, so that it is safe to show and
         store.
         """
         return _redact(text, self._headers())

@@ -1,4 +1,4 @@
-"""The outcomes of requests: a response, or a failure on the way, and the possible reactions of a caller."""
+"""The outcomes of requests: a response or a transport failure, and how a caller may react."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class HttpAnswer:
 
     @property
     def is_page(self) -> bool:
-        """Whether the body is a web page instead of JSON, as proxies and maintenance modes send it."""
+        """Whether the body is a web page instead of JSON, as sent by proxies and in maintenance mode."""
         return self.body is None and self.text.lstrip().startswith("<")
 
     @property
@@ -135,7 +135,7 @@ _NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 
 
 class Sign(enum.Enum):
-    """What a request's outcome says about the state of the target."""
+    """What a request's outcome indicates about the state of the target."""
 
     UP = "up"
     DOWN = "down"
@@ -236,7 +236,7 @@ def _describe_unreachable(error: Exception) -> str:
                     "certificate, set ca_file to that authority's certificate"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-                return "was not reached: it does not speak TLS; if it is in your network, write http://"
+                return "was not reached: it does not speak TLS; if it is in your network, use http://"
             case ssl.SSLError():
                 return f"was not reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():

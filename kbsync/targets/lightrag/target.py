@@ -165,9 +165,7 @@ class LightragTarget(ServiceTarget[Row]):
         }
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete a batch; return the result that the server reports when it has finished, or that its list
-        shows.
-        """
+        """Delete a batch; return the result that the server reports on completion, or that its list shows."""
         body = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
         answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
         if object_of(answer.body).get("status") != "deletion_started":

@@ -176,7 +176,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the status of a few files one by one, of many from the list."""
+        """Read the status of a few files one by one, and of many from the list."""
         rows: dict[str, Mapping[str, Any] | None] = {}
         if len(ids) > FEW:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
@@ -269,7 +269,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def aclose(self) -> None:
         """Close the target.
 
-        Deletes files that wait to be attached, because the next run would upload them again.
+        Deletes files that are waiting to be attached, because the next run would upload them again.
         """
         waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._unconfirmed]
         self._uploaded.clear()

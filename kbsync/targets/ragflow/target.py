@@ -146,7 +146,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the states, a hundred per request, and start parsing of unparsed documents."""
+        """Read the states, a hundred per request, and start parsing the unparsed documents."""
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
@@ -174,7 +174,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return self._steady() - began < self._config.vectorization.absent_after
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Start parsing of unparsed documents; return the status of those that RAGFlow refuses to parse."""
+        """Start parsing the unparsed documents; return the status of those that RAGFlow refuses to parse."""
         try:
             await self._parse(ids)
         except (Unavailable, Unsure, NotOffered):  # "no such call" comes from a gateway

@@ -171,7 +171,7 @@ class ServiceClassifier:
         self._rules, self._path = rules_for(kind, path), path
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """Return the error of a response; None for success."""
+        """Return the error in a response; None for success."""
         codes, message = _error_in(answer.body)
         inner = object_of(object_of(answer.body).get("error"))
         param = text_of(inner.get("param"))

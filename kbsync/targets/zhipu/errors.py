@@ -162,19 +162,18 @@ Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
 
 
 def quote_message(text: str) -> str:
-    """Return the service's message, safe to show: on one line, truncated, without signatures of URLs."""
+    """Return the service's message, safe to show: on one line, truncated, without the signatures in URLs."""
     return printable(strip_signatures(text.strip()))[:_LONGEST]
 
 
 def strip_signatures(text: str) -> str:
-    """Return `text` without the queries of its URLs."""
+    """Return `text` without the query strings of its URLs."""
     return _SIGNED.sub(r"\1", text)
 
 
 def without_names(text: str, *names: str) -> str:
-    """Return `text` without document names, which may contain any words.
-
-    `names`, and text that looks like a file name.
+    """Return `text` without `names` and anything that looks like a file name, since document names may
+    contain any words.
     """
     for name in sorted(filter(None, names), key=len, reverse=True):
         if extension_of(name):

@@ -113,7 +113,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document in a list or in its own response."""
+    """A document, from a list or from its own response."""
 
     url: str = ""
     parse_image: bool | None = None

@@ -175,8 +175,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return is_gone(error)
 
     async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
-        """Await a response. "No such document" and "no such call" count only while the base responds (promise
-        1).
+        """Await and return a response. "No such document" and "no such call" count only while the base
+        responds (promise 1).
         """
         try:
             return await asking
@@ -318,7 +318,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- lists and states
 
     async def page(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
-        """Return a page of the list, in no documented order. `word`: filter for document names."""
+        """Return a page of the list, whose order isn't documented. `word`: filter for document names."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
         page = page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
@@ -416,9 +416,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """Return the hits with their pictures, in the same order; after a failure or a slow response, only
-        pictures are missing.
+        the pictures are missing.
 
-        Source: the service's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
+        Source: the service's knowledge API manual, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
         ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MOST_DOCUMENTS]
         if not ids or self._client.missing.lacks("images"):
