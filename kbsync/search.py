@@ -180,7 +180,7 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
     """Return the mirrors whose service supports neither phrases nor excluded words."""
     if not query.phrases and not query.excluded:
         return []
-    text = 'this service doesn\'t know "phrases" and -words; searched for the other words'
+    text = 'this service doesn\'t support "phrases" or -words; searched for the other words'
     return [
         Note(printable(f"{mirror.name}: {text}"), explains_hits=True)
         for mirror in searched

@@ -398,7 +398,7 @@ class ListenerApp:
         mirror, seconds = self._mirror_in(payload), payload.get("seconds")
         is_time = isinstance(seconds, int | float) and 0 < seconds <= LONGEST_PAUSE
         if seconds is not None and not is_time:
-            raise HTTPException(400, f"seconds is a number up to {LONGEST_PAUSE:.0f}")
+            raise HTTPException(400, f"seconds must be a number up to {LONGEST_PAUSE:.0f}")
 
         def begin(tx: Tx, number: int, now: float) -> None:
             tx.pauses.begin(number, Pause(now, None if seconds is None else now + seconds))
@@ -616,7 +616,7 @@ def _kind_in(params: Mapping[str, Any]) -> str:
 def _number(params: Mapping[str, str], name: str, usual: int, highest: int, *, least: int = 1) -> int:
     text = params.get(name, str(usual))
     if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= highest):
-        raise HTTPException(400, f"{name} is a number from {least} to {highest}")
+        raise HTTPException(400, f"{name} must be a number from {least} to {highest}")
     return int(text)
 
 

@@ -181,7 +181,7 @@ OLDEST = 12
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
 MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS, HISTORY, PLAIN_NAMES)
-"""Script i turns schema `OLDEST` + i into the next; never edit a released one, only append."""
+"""Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)
 """The schema of `TABLES`."""

@@ -43,7 +43,7 @@ def make(connection: Connection, database: Database) -> None:
         raise Halted(
             "older-index",
             f"the tables in {database} have layout {version}, this kbsync needs layout {VERSION}, and they "
-            f"belong to {row[0]}: start kbsync once with that role, or have it upgrade them",
+            f"belong to {row[0]}: start kbsync once with that role, or upgrade them as that role",
             fix=database.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
         )
     connection.execute("SELECT set_config('statement_timeout', '0', true)")  # a large base takes minutes

@@ -373,7 +373,7 @@ _ROMAN = {1000: "m", 900: "cm", 500: "d", 400: "cd", 100: "c", 90: "xc", 50: "l"
           5: "v", 4: "iv", 1: "i"}  # fmt: skip
 _CHINESE = "〇一二三四五六七八九"
 _LARGEST_NUMERAL = 99
-"""Larger list numbers are written in digits."""
+"""The largest list number written as in Word; larger ones are written in digits."""
 
 
 def numeral(number: int, form: str) -> str:

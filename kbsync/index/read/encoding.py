@@ -97,7 +97,7 @@ _SAME_LETTERS = {
     "cp1251": ("koi8-u", "cp866", "iso8859-5"),
     "cp1253": ("iso8859-7",),
 }
-"""Older encodings of the same languages."""
+"""For each encoding, older ones for the same languages."""
 
 _HANDICAPS = {
     **dict.fromkeys(("cp1252", "cp1255"), 0.0),

@@ -64,7 +64,7 @@ class Archive:
         if raw.startswith(_OLE):
             if "EncryptedPackage".encode("utf-16-le") in raw:
                 raise encrypted()
-            raise damaged("it is in the old Office format (doc, xls, ppt) under a new extension")
+            raise damaged("it is in an old Office format (doc, xls or ppt) but has a new extension")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(raw))
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:

@@ -57,7 +57,7 @@ CUTTING: Mapping[str, ValueKind] = {
         "(questions and answers); default: `spreadsheet` for tables, otherwise `text`",
         tuple(KINDS),
     ),
-    "chunk_token": Whole("tokens in a chunk; default: `600`", least=1, most=1000),
+    "chunk_token": Whole("tokens per chunk; default: `600`", least=1, most=1000),
     "splitter": Text(
         "the string that ends a chunk, instead of `chunk_token`; not for spreadsheets",
         r"[\s\S]+",

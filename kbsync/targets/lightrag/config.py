@@ -42,8 +42,9 @@ class LightragTargetConfig(RemoteTargetConfig):
     room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "a changed file has no gap, a renamed one does: the server accepts a text only once, "
-            "so kbsync deletes the old document before it uploads the renamed file"
+            "a changed file stays searchable, but a renamed one is absent until it is indexed again: the "
+            "server accepts a text only once, so kbsync deletes the old document before it uploads the "
+            "renamed file"
         ),
         3: (
             "of several files with the same text, one becomes a document; the others fail, and the "

@@ -241,7 +241,7 @@ _STORE_FULL = re.compile(
 _OF_A_REQUEST = re.compile(f"{BUSY.pattern}|{ONE_DOCUMENT.pattern}", re.IGNORECASE)
 _FULL_CODES = frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"})
 _ROOM_HINT = (
-    "delete files of the project or the vector store, or get more space; a store holds 10,000 files at OpenAI"
+    "delete files from the project or vector store, or get more space; a store holds 10,000 files at OpenAI"
 )
 _BASE_URL_HINT = "correct base_url, which includes the version path, such as /v1"
 _STORING = frozenset({"upload", "attach"})

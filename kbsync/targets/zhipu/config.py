@@ -146,7 +146,7 @@ SLICING: Mapping[str, ValueKind] = {
     ),
     "custom_separator": Separators(r'strings that end a chunk; `knowledge_type: 5` only; default: `["\n"]`'),
     "sentence_size": Whole(
-        "characters in a chunk; `knowledge_type: 5` only; default: `300`", least=20, most=2000
+        "characters per chunk; `knowledge_type: 5` only; default: `300`", least=20, most=2000
     ),
     "parse_image": Flag("whether to read images in the document; default: `false`"),
     "word_num_limit": Whole(
