@@ -30,7 +30,7 @@ from kbsync.index.postgres.errors import (
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 ASLEEP = 30
-"""Seconds that a transaction, which holds locks, may wait for its client, which may be suspended or
+"""Seconds that a transaction may hold its locks while it waits for a client, which may be suspended or
 disconnected.
 """
 

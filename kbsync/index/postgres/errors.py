@@ -39,8 +39,8 @@ class Database:
     """The database as shown in messages and commands, never with its password."""
 
     def __init__(self, parameters: Mapping[str, Any], *, read_only: bool = False) -> None:
-        """Describe the database with `parameters`, as parsed by libpq. `read_only`: kbsync changes nothing in
-        it."""
+        """Describe the database with these `parameters`, which have libpq's names. `read_only`: kbsync
+        changes nothing in it."""
         self.read_only = read_only
         self.user = str(parameters.get("user") or "")
         self.name = str(parameters.get("dbname") or self.user or "postgres")

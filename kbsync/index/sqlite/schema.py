@@ -3,8 +3,8 @@
 `index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and contains no
 text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
 that reading all of them takes few steps (400 blocks take a tenth of the time of 100,000 rows). `better` has
-the vectors of a better model, computed later, for some of the same passages: each at the position of the
-first vector in its block.
+the vectors of a better model, computed later, for some of the same passages: each at the same position in its
+block as the first model's vector.
 """
 
 from __future__ import annotations

@@ -368,7 +368,7 @@ Only five codes are documented; message and status are more reliable.
 
 
 SENTENCES = {
-    _WRONG_KEY: "the service doesn't know the API key",
+    _WRONG_KEY: "the service does not know the API key",
     _BOT_GONE: "the bot was deleted",
     _INVALID: "part of the request is invalid",
     TOO_MANY: "too many documents in one request",
