@@ -270,7 +270,7 @@ class ListenerApp:
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
-            raise HTTPException(400, f"q must have 1 to {LONGEST_QUERY} characters")
+            raise HTTPException(400, f"q must be 1 to {LONGEST_QUERY} characters long")
         limit, offset = (
             _number(params, "k", 10, MOST_HITS),
             _number(params, "offset", 0, MOST_SKIPPED, least=0),
