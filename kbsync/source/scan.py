@@ -24,7 +24,7 @@ EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
 
 _NO_RULES = Rules(None, (), Formats())
-_UNMOUNTED = "was a mount point but is not mounted; mount it again"
+_UNMOUNTED = "was a mount point and is not mounted; mount it again"
 
 
 @dataclass(frozen=True, slots=True)
