@@ -26,8 +26,7 @@ BASES = "kb"
 @dataclass(frozen=True, slots=True)
 class Installation:
     """A config with its state directory. `flags`: the options that select it, for commands to paste.
-
-    `former_names`: the names in the state of mirrors that were renamed in the config; the next pass renames
+    `former_names`: the old names, still in the state, of mirrors renamed in the config; the next pass renames
     them in the state, too.
     """
 
@@ -48,8 +47,8 @@ class Installation:
         return next(mirror for mirror in self.mirrors if mirror.name == name)
 
     def narrow(self, name: str | None) -> Installation:
-        """Return the same installation with only this mirror; None: unchanged. Raises `UsageError` if it is
-        not requested."""
+        """Return the installation limited to this mirror; None: unchanged. Raises `UsageError` if it is not
+        requested."""
         if name is None:
             return self
         _check_names([name], self.mirrors)
@@ -57,7 +56,7 @@ class Installation:
 
     @property
     def state_file(self) -> Path:
-        """The one file of the state."""
+        """The database file of the state."""
         return self.state_dir / STATE_FILE
 
     @property
@@ -70,8 +69,8 @@ class Installation:
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def command_line_for_mirrors(self, command: str) -> str:
-        """Return a command line as `command_line` does, limited to the requested mirrors, because it would be
-        ambiguous with several.
+        """Return a command line as `command_line` does, limited to the one requested mirror, if a single one
+        was requested.
         """
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
@@ -93,7 +92,8 @@ class Installation:
         return self.state_dir / BASES / self._name_of_base(mirror)
 
     def _name_of_base(self, mirror: MirrorConfig) -> str:
-        """Return the mirror's name, or its former name while its built-in knowledge base still has that."""
+        """Return the mirror's name, or its former name while its built-in knowledge base still has that
+        name."""
         former = self.former_names.get(mirror.name)
         bases = self.state_dir / BASES
         is_former = former is not None and (bases / former).exists() and not (bases / mirror.name).exists()
@@ -106,7 +106,7 @@ class Installation:
     def surroundings(
         self, mirror: MirrorConfig, *, read_only: bool, is_listening: bool = False
     ) -> Surroundings:
-        """Return the surroundings of a mirror that its target needs."""
+        """Return what a mirror's target needs to know about the mirror and its host."""
         from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 

@@ -85,7 +85,7 @@ def style_of(style: str | None, stream: TextIO) -> str:
 
 
 def is_for_a_person(*log_options: str | None) -> bool:
-    """Return whether stderr is a terminal, and none of these options requests a log."""
+    """Return whether stderr is a terminal and none of these options requests a log."""
     return sys.stderr.isatty() and not any(log_options)
 
 
@@ -107,13 +107,13 @@ class _Lossy:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write as much of the text as can be written."""
+        """Write as much of the text as possible."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush if that is possible."""
+        """Flush if possible."""
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -170,13 +170,13 @@ def _escape(value: Any) -> Any:
 
 
 class _Filter:
-    """Drops the events that are not wanted."""
+    """Drops unwanted events."""
 
     def __init__(self, keeps: KeepsEvent) -> None:
         self._wanted = keeps
 
     def __call__(self, _logger: Any, _method: str, fields: Fields) -> Fields:
-        """Return the fields of an event that is wanted."""
+        """Return the fields of a wanted event."""
         if not self._wanted(fields):
             raise structlog.DropEvent
         return fields
@@ -192,11 +192,11 @@ def _prioritised(_logger: Any, method: str, rendered: str) -> str:
 
 
 def is_debugging() -> bool:
-    """Return whether the log is at level debug. At other levels, debug lines cost nothing."""
+    """Return whether the log level is debug. At other levels, debug lines cost nothing."""
     return _debug_log.isEnabledFor(logging.DEBUG)
 
 
 def log_debug(event: str, **fields: object) -> None:
-    """Log a line at level debug."""
+    """Log a debug line."""
     if is_debugging():
         _debug_log.debug(event, extra={"event": event, "fields": fields})

@@ -1,5 +1,5 @@
-"""Runs one full pass: compare, carry out, wait until every document is searchable or has failed, audit if
-due.
+"""Runs one full pass: compare, apply the changes, wait until every document is searchable or has failed,
+audit if due.
 
 `once` runs the passes of all mirrors in parallel, `run_once` the pass of one. The daemon shares the rest of
 the module: preparing a mirror, and locking and opening the state.
@@ -48,8 +48,8 @@ SHORTEST, LONGEST = 0.02, 1.0
 class PassEnd:
     """The end of a pass, in addition to the records in the state. `busy`: files that are still being written.
 
-    `reason`: the halt to show for its `trouble` until the next pass; '' for none. A paused mirror has no
-    complete pass and no trouble.
+    `reason`: the halt reason to show for its `trouble` until the next pass; '' for none. A paused mirror has
+    no complete pass and no trouble.
     """
 
     complete: bool
@@ -88,7 +88,7 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
 
 
 async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
-    """Mirror the current contents of the folder, and audit the base if that is due."""
+    """Mirror the current contents of the folder, and audit the base if due."""
     mirror = bound.mirror
     if await bound.compare() is None:
         return PassEnd(False)
@@ -104,7 +104,7 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
 
 
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
-    """Do the work of the scan, turn by turn. Returns how the pass ends if it halts or gives up earlier."""
+    """Do the scan's work, turn by turn. Returns how the pass ends if it halts or gives up early."""
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
     while mirror.halt is None:
         worker.rested.clear()
@@ -160,7 +160,7 @@ ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
 async def once(
     installation: Installation, watch: ShowProgress | None = None, signals: Signals | None = None
 ) -> OnceEnd:
-    """Make one pass of every mirror, in parallel; the first of the `signals` interrupts them.
+    """Run one pass of every mirror, in parallel; the first of the `signals` interrupts them.
 
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
@@ -297,7 +297,7 @@ def identities_of(config: Config) -> list[MirrorIdentity]:
 
 @contextlib.contextmanager
 def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]:
-    """Let the loop receive each of `signals` inside the block."""
+    """Have the loop receive each of `signals` inside the block."""
     if signals is None:
         yield
         return

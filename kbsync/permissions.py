@@ -1,4 +1,4 @@
-"""Keeps memory, environment, folders and files from other users and processes.
+"""Protects memory, environment, folders and files from other users and processes.
 
 A file or folder created by root gets the owner of its parent folder, so that one `sudo kbsync …` can't lock a
 service out of its own state.
@@ -18,9 +18,9 @@ _PROBE = "/proc/self/fdinfo/2"
 
 
 def keep_memory_private() -> None:
-    """Prevent other processes of this user from reading our memory or environment, and core dumps.
+    """Disable core dumps, and keep this user's other processes from reading our memory and environment.
 
-    On Linux: prctl(2), PR_SET_DUMPABLE. Root can still read it.
+    On Linux: prctl(2), PR_SET_DUMPABLE. Root can still read them.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
@@ -60,7 +60,7 @@ def make_passing_folder(prefix: str, folder: Path) -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Return a descriptor of a file; creates a missing one, 0600. Raises OSError."""
+    """Open a file and return its descriptor; create a missing one, 0600. Raises OSError."""
     flags |= os.O_CREAT | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags | os.O_EXCL, 0o600)

@@ -1,5 +1,5 @@
-"""Runs searches, with the same hits, notes and JSON for `kbsync search`, the web page and assistants. Each
-caller provides the installation with its targets (`OpenMirrors`), and renders the reply.
+"""Runs searches for `kbsync search`, the web page and assistants, which all get the same hits, notes and
+JSON. Each caller provides the installation with its targets (`OpenMirrors`), and renders the reply.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class OpenMirrors(Protocol):
         """Return the mirror's target, open for reading. Raises `KbsyncError`."""
 
     async def take_new_secrets(self, names: Collection[str]) -> bool:
-        """Read the keys of these mirrors again after one was refused. Returns False if they are unchanged."""
+        """Reload the keys of these mirrors after one was refused. Returns False if they are unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class SearchReply:
     query: Query = field(default_factory=lambda: Query(""))
 
     def note_lines(self, *, minor: bool = False) -> list[str]:
-        """Return the notes as text; `minor`: include those that a user at a terminal already knows."""
+        """Return the notes as text. `minor`: include those that tell a user at a terminal nothing new."""
         return [note.text for note in self.notes if minor or not note.is_minor]
 
 
@@ -98,8 +98,8 @@ async def search(
     """Find the best documents of the mirrors named `only`, or of all. The text of `query` may have operators
     (`parse_query`).
 
-    `images`: with the pictures in their passages, if the target has them. `soon`: don't wait for a mirror
-    that doesn't respond in time. Raises `UsageError` for an invalid query, and `StateError`.
+    `images`: with the pictures in their passages, if the target has them. `soon`: leave out a mirror that
+    doesn't respond in time. Raises `UsageError` for an invalid query, and `StateError`.
     """
     typed, query = query, parse_query(query)
     selector(query)  # raises for a path that isn't a valid pattern
@@ -155,8 +155,8 @@ def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
 
 
 def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords]) -> list[Note]:
-    """Return notes on words that no document has. `unknown`: those of each target; empty if there are no
-    hits."""
+    """Return notes on words that no document has. `unknown`: the unknown words of each target; empty if there
+    are no hits."""
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
     if not lines and unknown and all(target.are_all for target in unknown):
         if translation := list(dict.fromkeys(word for target in unknown for word in target.translation)):
@@ -180,7 +180,7 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
     """Return the mirrors whose service supports neither phrases nor excluded words."""
     if not query.phrases and not query.excluded:
         return []
-    text = 'this service doesn\'t know "phrases" and -words; searched for the other words'
+    text = 'this service doesn\'t support "phrases" or -words; searched for the other words'
     return [
         Note(printable(f"{mirror.name}: {text}"), explains_hits=True)
         for mirror in searched
@@ -234,7 +234,7 @@ async def open_all(
 
 
 async def _attempt(work: Awaitable[T]) -> T | KbsyncError | OSError:
-    """Return the result, or the error if a user can cause it; raise any other."""
+    """Return the result, or an error that a user can cause; raise any other error."""
     try:
         return await work
     except (KbsyncError, OSError) as error:
@@ -366,7 +366,7 @@ _MOST_WORDS = 8
 
 
 def why_lines(hit: FoundDocument) -> list[str]:
-    """Return why a search found a document, in one or two lines of text."""
+    """Explain in one or two lines of text why a search found a document."""
     reasons = hit.hit.reasons
     if reasons is None:
         return [f"score {hit.hit.score:.2f} from the service, which gives no reasons"]
@@ -411,9 +411,7 @@ def images_json(images: Sequence[Image]) -> dict[str, Any]:
 def shortened(
     hit: FoundDocument, longest: int, *, passages: int | None = None, plain: bool = False
 ) -> FoundDocument:
-    """Return the hit with shorter passages, and only the best `passages`; `plain`: without markup, for
-    people.
-    """
+    """Return the hit with shorter passages, limited to the best `passages`. `plain`: without markup."""
 
     def shorten(passage: Passage) -> Passage:
         text = passage.text
@@ -426,7 +424,7 @@ def shortened(
 
 _SPOKEN = re.compile(r"[^\W_]+")
 _FIRST_WORDS, _FEW_WORDS = 12, 5
-"""Number of leading words of a passage to search for; its beginning is enough."""
+"""Number of leading words of a passage to look for in a document; its beginning is enough."""
 
 
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:
@@ -454,7 +452,7 @@ def _in_a_row(words: Sequence[str]) -> str:
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Return ISO 8601 in UTC; None for no time, or one beyond the calendar."""
+    """Return the time as ISO 8601 in UTC; None for no time, or one out of the calendar's range."""
     if seconds is None:
         return None
     try:

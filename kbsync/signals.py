@@ -1,4 +1,4 @@
-"""Receives signals from the start, so that none is lost before the loop runs, and none waits for a busy
+"""Receives signals from the start, so that no signal is lost before the loop runs or has to wait for a busy
 loop."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Maximum number of seconds until the process ends; SIGTERM allows two in all. A thread that parses or embeds
-can't be stopped, but the journal makes it safe to end the process.
+"""Maximum number of seconds until the process ends; after SIGTERM it has two in total. A thread that parses
+or embeds can't be stopped, but the journal makes it safe to end the process.
 """
 
 ReceiveSignal = Callable[[int], None]
@@ -61,14 +61,14 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Ends the process despite running threads, after a call of `arm`."""
+    """Ends the process despite running threads, once `arm` was called."""
 
     def __init__(self) -> None:
         self._code: int | None = None
         self._timer: threading.Timer | None = None
 
     def arm(self, code: int) -> None:
-        """End the process with this code in `STOP_LATEST` seconds, unless it has ended by then."""
+        """End the process with this code after `STOP_LATEST` seconds, unless it has ended by then."""
         if self._timer is None:
             self._code = code
             self._timer = threading.Timer(STOP_LATEST, os._exit, (code,))

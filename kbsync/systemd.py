@@ -28,7 +28,7 @@ LEAST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 
 
 class ServiceManager:
-    """Sends messages to `$NOTIFY_SOCKET`. Without one, or if nobody listens, they are dropped.
+    """Sends messages to `$NOTIFY_SOCKET`. If it isn't set or nobody listens, they are dropped.
 
     `watchdog`: the longest pause between two pings, in seconds, or None (sd_watchdog_enabled(3)).
     """
@@ -46,7 +46,7 @@ class ServiceManager:
 
     @property
     def is_heard(self) -> bool:
-        """Whether a manager receives messages."""
+        """Whether a service manager receives messages."""
         return self._socket is not None
 
     def send(self, *words: str, patience: float = PATIENCE) -> None:
@@ -84,7 +84,7 @@ class ServiceReports:
         self._news.set()
 
     async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
-        """Send READY once, when all of these are set, or after `READY_LATEST` seconds."""
+        """Send READY once, when all of these events are set, or after `READY_LATEST` seconds."""
         all_started = asyncio.Event()
 
         async def wait_for_all() -> None:
@@ -135,12 +135,12 @@ class ServiceReports:
             await end_tasks(tasks)
 
     def alive(self) -> None:
-        """Note that the loop is alive."""
+        """Record that the loop is alive."""
         if self.manager.watchdog is not None:
             self.manager.send("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping while the loop runs and the writer responds, even with errors."""
+        """Ping while the loop runs and the state's writer responds, even if with errors."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):

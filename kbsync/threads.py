@@ -1,9 +1,7 @@
-"""Runs blocking calls for coroutines: in threads, or directly in a command without an event loop. Searches go
-before indexing.
-
-`Threads` gives each mirror threads of its own, so that a hanging disk does not block other mirrors. A command
-that searches a single built-in knowledge base works sequentially; `run_here` spares it asyncio and threads,
-which would take a sixth of its time.
+"""Runs blocking calls for coroutines: in threads, or directly in a command without an event loop. Searches
+have priority over indexing. `Threads` gives each mirror its own threads, so a hanging disk doesn't block
+other mirrors. A command that searches a single built-in knowledge base works sequentially; `run_here` spares
+it asyncio and threads, which would take a sixth of its time.
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ _pool_name: ContextVar[str] = ContextVar("pool_name", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """The loop's default executor. Calls inside `in_own_threads` run in the threads of that name."""
+    """The loop's default executor. Calls inside `in_own_threads` run in the threads with that name."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run the function in a thread of the calling mirror, or in a common thread."""
+        """Run the function in a thread of the calling mirror, or in a shared thread."""
         pool = _pool_name.get()
         if not pool:
             return super().submit(fn, *args, **kwargs)
@@ -50,7 +48,7 @@ class Threads(ThreadPoolExecutor):
 
 
 def running_loop() -> AbstractEventLoop | None:
-    """Return the event loop of the caller, if there is one; without loading asyncio."""
+    """Return the caller's event loop, if there is one, without loading asyncio."""
     if "asyncio" not in sys.modules:
         return None
     import asyncio
@@ -62,20 +60,20 @@ def running_loop() -> AbstractEventLoop | None:
 
 
 async def in_mirror_threads(mirror: str, work: Awaitable[T]) -> T:
-    """Return the result of `work`, in threads of this mirror alone."""
+    """Run `work` in threads used only by this mirror, and return its result."""
     if (loop := running_loop()) is None:
         return await work
     return await loop.create_task(in_own_threads(f"answers-{mirror}", work))
 
 
 async def in_own_threads(name: str, work: Awaitable[T]) -> T:
-    """Run `work` in a task that, like all tasks it creates, uses threads of `name`."""
+    """Run `work` in a task that, like all tasks it creates, uses the threads named `name`."""
     _pool_name.set(name)
     return await work
 
 
 async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of a blocking call, made in a thread, or here if there is no event loop."""
+    """Run a blocking call in a thread, or directly if there is no event loop; return its result."""
     if running_loop() is None:
         return work(*args, **kwargs)
     import asyncio
@@ -84,7 +82,8 @@ async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) 
 
 
 async def gather(*work: Awaitable[T]) -> list[T]:
-    """Return the results of all, which run at the same time, or in turn if there is no event loop."""
+    """Return the results of all calls, which run at the same time, or one after another if there is no event
+    loop."""
     if running_loop() is None:
         return [await task for task in work]
     import asyncio
@@ -100,22 +99,20 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     work.close()
-    raise AssertionError(f"{work} waits for an event loop")
+    raise AssertionError(f"{work} needs an event loop")
 
 
 LONGEST_YIELD = 0.25
 """Maximum number of seconds that indexing waits for searches at one time."""
 
 LONG_SEARCH = 1.0
-"""Seconds after which a search probably waits for a service, so that indexing needn't wait for it."""
+"""Seconds after which a search is probably waiting for a service, so indexing need not wait for it."""
 
 
 class Precedence:
-    """Lets searches go before indexing.
-
-    A search takes and releases Python's lock (the GIL) many times. With a thread that computes, each time can
-    cost the 5 ms after which Python switches threads. So the threads that index wait between two steps while
-    a search runs, but at most half of the time.
+    """Gives searches priority over indexing. A search acquires and releases Python's lock (the GIL) many
+    times. While another thread computes, each time can cost the 5 ms after which Python switches threads. So
+    the threads that index wait between two steps while a search runs, but at most half of the time.
 
     `clock`: the monotonic time. `longest`: `LONGEST_YIELD`.
     """

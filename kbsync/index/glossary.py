@@ -63,10 +63,10 @@ class Glossary:
         self._opening = threading.Lock()
 
     def translate(self, question: str) -> str:
-        """Return the words of a readable question in the other language.
+        """Translate the words of a question (after `readable`) into the other language.
 
-        "" if none of them has a translation, or the package isn't installed. The translation of a Chinese
-        question keeps its words in Latin letters.
+        Returns "" if none of them has a translation, or the package isn't installed. The translation of a
+        Chinese question keeps its words in Latin letters.
         """
         with self._opening:
             self._open()
@@ -164,7 +164,7 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 
 
 def _open_table(folder: Path, *, read_only: bool) -> apsw.Connection | None:
-    """Return the table of the installed dictionary, filled again if the dictionary has changed; None if no
+    """Return the table of the installed dictionary, rebuilt if the dictionary has changed; None if no
     dictionary is installed.
     """
     spec = importlib.util.find_spec(PACKAGE)
@@ -254,6 +254,6 @@ def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _plain(meaning: str) -> str:
-    """Return the meaning without remarks and article."""
+    """Return the meaning without remarks or articles."""
     text = " ".join(_REMARK.sub(" ", meaning).split())
     return _BEGINNING.sub("", text)

@@ -52,7 +52,7 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
 
 
 def cut_here(parse: Parse) -> Cutter:
-    """Return a cutter that splits one document after another, in the calling thread."""
+    """Return a `Cutter` that splits documents one by one in the calling thread."""
 
     def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
         for entry, body in searches_first.pace(documents):
@@ -62,7 +62,7 @@ def cut_here(parse: Parse) -> Cutter:
 
 
 class Pipeline:
-    """Fills entries. Safe to use from several threads."""
+    """Adds titles, tags, chunks and vectors to entries. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Pipeline:
     def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
         """Yield the entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
 
-        A document's error is its own outcome.
+        A document that fails yields its error.
         """
         remaining = len(documents)
         with closing(self._outcomes(documents)) as outcomes:
@@ -104,7 +104,7 @@ class Pipeline:
                 ]
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
-        """Yield the entries without vectors."""
+        """Yield the entries, still without vectors."""
         with closing(
             self._cut([(entry, body) for entry, body in documents if self._is_read(entry, body)])
         ) as cuts:
@@ -126,7 +126,8 @@ class Pipeline:
         return body.size <= self._max_bytes and not is_shown
 
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
-        """Return the outcome of a picture, which the service gets unread, or of a file over the limit."""
+        """Return the outcome of a file that isn't read: a picture, which the service gets as it is, or a file
+        over the limit."""
         try:
             if body.size > self._max_bytes:
                 reason = f"larger than max_bytes ({body.size} > {self._max_bytes})"
@@ -139,7 +140,7 @@ class Pipeline:
 
 
 class _VectorsOfBatch:
-    """Computes the vectors of one batch that the index lacks. Sends a request to a service as soon as it is
+    """Computes the vectors that the index lacks for one batch. Sends a request to a service as soon as it is
     full.
     """
 
@@ -183,9 +184,7 @@ class _VectorsOfBatch:
 
 
 def _with_vectors(entry: Entry, vectors: Vectors) -> Entry | Rejected:
-    """Return the entry with those of its vectors that were made, or the first rejection of one of its
-    texts.
-    """
+    """Return the entry with the vectors computed for it, or the first rejection of one of its texts."""
     entry_vectors = dict[str, bytes]()
     for item in entry.chunks:
         vector = vectors.get(item.key)

@@ -107,5 +107,6 @@ def _unspaced_words(points: Mapping[str, float], question: str, text: str) -> It
 
 
 def _original(text: str, plain: str, start: int, part: str) -> str:
-    """Return `part`, which begins at `start` of `plain`, as in `text`, if they have the same length."""
+    """Return `part`, which begins at `start` in `plain`, as written in `text`, if `plain` and `text` have the
+    same length."""
     return text[start : start + len(part)] if len(text) == len(plain) else part

@@ -1,7 +1,6 @@
-"""Documents with scanned pages: recognizes them, a page at a time, while the target has nothing else to do.
-
-A document with unread pages gets into the index at once, with the text that it has. Until its pages are read,
-its status is indexing. The text of each page is kept by the digest of its document until the last document
+"""Recognizes the scanned pages of documents, one page at a time, while the target has nothing else to do. A
+document with unread pages enters the index at once, with the text that it has. Until its pages are read, its
+status is indexing. The text of each page is stored under the digest of its document until the last document
 with these bytes is deleted: no page is recognized again because a process was killed or the chunker changed.
 """
 
@@ -28,7 +27,8 @@ from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.db import empty_wal, open_reader, open_writer, transaction
 
 Recognize = Callable[[str, Body, int], str]
-"""The text of a page, given the path, the bytes and the number of the page. Raises `TargetError`."""
+"""Returns the text of a page, given the document's path and bytes and the page number. Raises
+`TargetError`."""
 
 FILE = "scans.db"
 _PACKAGES = ("rapidocr", "onnxruntime")
@@ -60,7 +60,8 @@ def is_installed() -> bool:
 
 
 def with_pages(parsed: Parsed, texts: Mapping[int, str]) -> Parsed:
-    """Return the document with the texts of its scanned pages, by page, each in its place."""
+    """Return the document with the texts of its scanned pages inserted where they belong. `texts`: by
+    page."""
     pages = max((len(parsed.page_starts), *texts), default=0)
     ends = [*parsed.page_starts, *[len(parsed.text)] * (pages + 1 - len(parsed.page_starts))]
     pieces, starts, offset = list[str](), list[int](), 0
@@ -86,7 +87,7 @@ class _Unread:
 
 _FIELDS = ("upload_id", "path", "name", "digest", "size", "recipe", "modified", "replaces", "scanned_pages")
 _PARTLY, _PENDING, _READ = 0, 1, 2
-"""The pages wait for the extra, for their turn, or have their text in the index."""
+"""The pages wait for the extra, wait for their turn, or have their text in the index."""
 
 
 class Scans:
@@ -106,14 +107,14 @@ class Scans:
         finish: Callable[[Entry, Body, Mapping[int, str]], int | TargetError],
         is_idle: Callable[[], bool],
     ) -> None:
-        """`folder` has the index, `root` is the mirror's. Opens nothing."""
+        """Prepare without opening anything. `folder`: the index's folder; `root`: the mirror's folder."""
         self._file, self._root, self._spool_dir = folder / FILE, root, spool_dir
         self._recognize, self._finish, self._is_idle = recognize, finish, is_idle
         self._connection: apsw.Connection | None = None
         self._base = ""  # its index, if it may be changed
         self._using = threading.RLock()
         self.changing = threading.RLock()
-        """Held while a document is finished or deleted, so that a deleted one doesn't come back."""
+        """Held while a document is finished or deleted, so that a deleted one doesn't reappear."""
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self._failed = dict[int, DocStatus]()
@@ -134,7 +135,7 @@ class Scans:
         find_existing: Callable[[Iterable[int]], set[int]],
         find_uploads: Callable[[], Mapping[int, int]],
     ) -> None:
-        """Open the file for the index with the id `base`, and continue what an earlier process began.
+        """Open the file for the index with the id `base`, and continue what an earlier process started.
 
         `find_existing` returns which documents the index has, `find_uploads` the document of each upload.
         """
@@ -183,7 +184,7 @@ class Scans:
         )
 
     def stored(self, upload_id: int, document: int | TargetError) -> None:
-        """Record the id of an announced document, or that it was not stored."""
+        """Record the id of a document announced before, or that it was not stored."""
         if isinstance(document, int):
             self._execute("UPDATE scan SET document = ? WHERE upload = ?", (document, upload_id))
             self._begin()
@@ -204,7 +205,7 @@ class Scans:
             self.scrub()
 
     def statuses(self) -> Mapping[int, DocStatus]:
-        """Return the states of the documents whose pages wait for their turn, by id."""
+        """Return, by id, the states of the documents whose pages wait to be read."""
         waiting = DocStatus(DocState.INDEXING)
         if not self.can_recognize:
             waiting = DocStatus(DocState.FAILED, "its scanned pages can't be read without kbsync[ocr]")
@@ -212,7 +213,7 @@ class Scans:
         return {document: self._failed.get(document, waiting) for (document,) in rows}
 
     def is_pending(self, upload_id: int) -> bool:
-        """Return whether the pages of a document wait for their turn."""
+        """Return whether a document's pages wait to be read."""
         return self._query("SELECT is_read FROM scan WHERE upload = ?", (upload_id,)) == [(_PENDING,)]
 
     def partly_read(self) -> list[int]:
@@ -221,7 +222,7 @@ class Scans:
         return [document for (document,) in rows] if self.can_recognize else []
 
     def scrub(self) -> bool:
-        """Erase deleted texts from the file; False if that has to be tried again."""
+        """Erase deleted texts from the file; return False if it must be retried."""
         with self._using:
             return self._connection is None or not self._base or empty_wal(self._connection)
 
@@ -230,7 +231,8 @@ class Scans:
         self._stopped.set()
 
     def close(self) -> None:
-        """Wait for the page that is being read, which its closed parser ends, and close the file."""
+        """Wait for the page being read, which ends at once because its parser is closed, and close the
+        file."""
         self.stop()
         thread = self._thread
         if thread is not None:
@@ -253,7 +255,7 @@ class Scans:
 
     @contextmanager
     def _use(self) -> Iterator[None]:
-        """Hold the connection; turn errors of the file into a `TargetError`."""
+        """Lock the connection inside the block; raise errors of the file as `TargetError`."""
         with self._using:
             try:
                 yield

@@ -1,4 +1,4 @@
-"""Finds the part of a passage that shows best why it matches, as readable text, and marks matching words.
+"""Finds the part of a passage that best shows why it matches, as readable text, and marks matching words.
 Pure.
 """
 
@@ -103,8 +103,7 @@ def _word() -> re.Pattern[str]:
 
 @functools.lru_cache(4096)
 def _stem(word: str) -> str:
-    """Return `word` folded and without a common English ending; rough, because it only serves to mark
-    words."""
+    """Return `word` case-folded and without a common English ending; a rough stem is enough to mark words."""
     folded = word.casefold()
     if folded in STOP_WORDS:
         return folded
@@ -116,9 +115,8 @@ def _stem(word: str) -> str:
 
 
 def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int, str]]:
-    """Return the wanted words in `line`, and the words with the beginning.
-
-    (start, end, match), in order, never overlapping.
+    """Return the wanted words in `line`, and the words with the prefix, as (start, end, match), in order,
+    without overlaps.
     """
     spans = list[tuple[int, int, str]]()
     for match in _words_in(simplified(line)):
@@ -156,7 +154,7 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
 
 
 def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """Return the first and last character of the best matches that fit together."""
+    """Return the positions of the first and last character of the best matches that fit together."""
     best, window, last_index = (0, 0), (0, 0), 0
     for first_index, (left, _, _) in enumerate(matches):
         last_index = max(last_index, first_index)

@@ -12,14 +12,13 @@ from kbsync.dataclass import dataclass
 from kbsync.index.words import Term, is_unspaced, stemmed
 
 ONE_SLIP, TWO_SLIPS = 5, 8
-"""Minimum number of letters of a word that may have one typo, and two."""
+"""Minimum length of a word in which one typo, or two, may be corrected."""
 
 LONGEST_WORD = 30
 """Maximum number of letters; longer strings aren't words, and would have too many variants to try."""
 
 MOST_GUESSED = 8
-"""Maximum number of unknown words of a question for which to look up similar ones; a pasted text may have
-many.
+"""Maximum number of unknown words in a question to look up similar words for; a pasted text may have many.
 """
 
 _RIGHT = 3  # first letters that a word with two typos must have right
@@ -44,7 +43,7 @@ class Unknown:
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
-    """Return the unknown ones of these terms, with the commonest of the nearest words that occur."""
+    """Return the unknown terms among these, each with the most common of the nearest words that occur."""
     whole = [term for term in terms if not term.goes_on]
     begun = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)
@@ -85,8 +84,8 @@ def _slips(word: str) -> Iterator[str]:
 
 
 def slips_between(word: str, other: str) -> int:
-    """Return the minimum number of typos between two words: letters left out, added or wrong, and neighbours
-    swapped.
+    """Return the minimum number of typos between two words: letters missing, added or wrong, and adjacent
+    letters swapped.
     """
     last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(word, 1):

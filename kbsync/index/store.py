@@ -1,7 +1,7 @@
-"""The interface of an index store: it takes documents, and returns candidates for a question.
+"""The interface of an index store, which stores documents and returns candidates for a question.
 
 There are two stores, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. `kbsync.index.search`
-scores the candidates, so that both rank alike.
+scores the candidates, so both stores rank alike.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class MatchedTerms:
 class CandidateChunk:
     """A chunk that may answer a question.
 
-    `words` is its BM25 and the idf of the terms in its document's name, divided by the sum of the idf of all
-    terms: near 1 if it has each of them about once, 0 if it has none. `meaning` is the cosine of its vector
-    with the question's, 0 without one. `is_named`: the question is the name of the document's file.
-    `size`: the number of its document's chunks.
+    `words` is its BM25 score plus the idf of the terms in its document's name, divided by the sum of the idf
+    of all terms: near 1 if it has each of them about once, 0 if it has none. `meaning` is the cosine of its
+    vector with the question's, 0 without one. `is_named`: the question is the document's file name. `size`:
+    the number of chunks in its document.
 
     `matched` returns the terms of `words`, if the query asks to explain. `translated`: for a chunk that the
     translation of the question found, the share of the cosine in `meaning`.
@@ -73,14 +73,14 @@ class CandidateChunk:
 
     @property
     def score(self) -> float:
-        """The score: half words, half meaning; more for the name of the file, less for one chunk of very
-        many."""
+        """Return the score: half words, half meaning; higher if the question is the file name, lower if the
+        document has very many chunks."""
         content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning)
         return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """Yield the best chunks of each document, as many as are shown."""
+    """Yield the best chunks of each document, at most as many as hits show."""
     counts = Counter[int]()
     for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.chunk)):
         counts[candidate.document] += 1
@@ -90,9 +90,8 @@ def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk
 
 @dataclass(frozen=True, slots=True)
 class BetterQuestion:
-    """A question as a better model sees it: the name of the model and the vector.
-
-    A cosine of it times `scale`, plus `offset`, compares with those of the model of all passages.
+    """A question as embedded by a better model: the model's name and the vector. Its cosines times `scale`,
+    plus `offset`, are comparable to those of the model that embeds all passages.
     """
 
     model: str
@@ -103,7 +102,7 @@ class BetterQuestion:
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A chunk as shown, with its document's data."""
+    """A chunk as shown in hits, with its document's data."""
 
     document: int
     path: str
@@ -117,7 +116,7 @@ class StoredPassage:
 
 
 class StoreSnapshot(Protocol):
-    """The store as of one commit. While a snapshot is open, files keep deleted text (promise 11)."""
+    """A consistent snapshot of the store. While it is open, files keep deleted text (promise 11)."""
 
     def has_vectors(self, model: str) -> bool:
         """Return whether any document has vectors of that model."""
@@ -135,7 +134,7 @@ class StoreSnapshot(Protocol):
         all if there are fewer; both queries cost the same.
 
         Only documents that the filters of `query` admit. By meaning alone, chunks below the cosine `least`
-        are omitted. Passages with a vector of the `better` model are compared by that one. Raises
+        are omitted. Passages with a vector of the `better` model are compared by that vector. Raises
         `UsageError` for an invalid path pattern.
         """
 
@@ -158,23 +157,23 @@ class Store(Protocol):
 
     @property
     def address(self) -> str:
-        """The store's location, as a URL without user and password."""
+        """The store's location, as a URL without a user name or password."""
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return this opening's own name as a writer ('' if it only reads), and that of the last writer
-        before."""
+        """Return the writer name of this instance ('' if it only reads), and the name of the writer before
+        it."""
 
     def check(self) -> tuple[str, int]:
-        """Return the identity and number of documents of this store. Replaces a store that is gone or
+        """Return the identity and number of documents of this store. Replaces a store that is missing or
         damaged."""
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
-        """Store each document and show it, in place of the one it replaces. Returns its id, or why it wasn't
-        stored.
+        """Store each document and make it searchable, in place of the one it replaces. Returns its id, or why
+        it wasn't stored.
 
         If all go into one transaction, this raises errors of the store. Otherwise a document that was not
-        stored gets the error, and one that may be stored gets `Unsure`.
+        stored gets the error, and one that may have been stored gets `Unsure`.
 
         `encoder` computes vectors that existed when the entry was made and have vanished since.
         """
@@ -183,7 +182,8 @@ class Store(Protocol):
         """Remove the documents that exist. Returns False if `purge` still has to erase the last traces."""
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time; safe to repeat. Raises `Rejected` for an unknown document."""
+        """Change a document's path, name and time; safe to repeat. Raises `Rejected` for an unknown
+        document."""
 
     def leave(self) -> None:
         """Handle the end of the mirror that stored documents here: if none are left, forget the mirror.
@@ -209,7 +209,8 @@ class Store(Protocol):
         """Do one step of the work that an interrupted change left. Returns whether there may be more."""
 
     def purge(self) -> bool:
-        """Finish all remaining work, so that no file contains deleted text. False: try again later."""
+        """Finish all remaining work, so that no file contains deleted text. Returns False if it must be
+        retried later."""
 
     def stop(self) -> None:
         """Don't start another step of long work."""

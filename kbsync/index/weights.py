@@ -1,4 +1,4 @@
-"""The weights of words, the same in every store so that all rank alike: BM25 over three fields."""
+"""The weights of words, the same in every store so that all rank alike: BM25 with three fields."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kbsync.dataclass import dataclass
 from kbsync.index.words import MOST_TERMS, Term
 
 LEXICAL = 0.5
-"""The share of words in a score; the rest is meaning."""
+"""The share of the word score in a chunk's score; the rest is the similarity in meaning."""
 
 NAME = 0.5
 """The weight of a term in the title, the tags or the file name of a document, for each of its chunks. It
 counts once more for a chunk that has it neither in its headings nor in its text."""
 
 WHOLE_NAME = 1.0
-"""Added to `NAME` if the question contains the name of the file: "the report 26 file", "paper 7 budget"."""
+"""Added to `NAME` if the question contains the file name: "the report 26 file", "paper 7 budget"."""
 
 EXACT_NAME = 1.0
 """Added to the score of a document whose file name is the question, so that it ranks first."""
@@ -38,18 +38,17 @@ NAMED_CHUNKS = 400
 """Maximum number of chunks to score because of the names of their documents."""
 
 PASSAGES = 3
-"""Maximum number of chunks shown of one document."""
+"""Maximum number of chunks shown per document."""
 
 MOST_ROWS = 4_000
-"""Maximum number of chunks to find by words; commoner terms only add to the scores of those."""
+"""Maximum number of chunks to find by words; more common terms only add to the scores of those."""
 
 
 SAMPLED_VECTORS = 200
-"""Number of vectors to estimate the similarity of unrelated texts from."""
+"""Number of vectors to sample when estimating the similarity of unrelated texts."""
 
 FEWEST_VECTORS = 50
-"""With fewer vectors, the similarity of unrelated texts can't be estimated: a small folder is often about one
-subject.
+"""Minimum number of vectors for that estimate: a small folder is often about one subject.
 """
 
 
@@ -68,10 +67,11 @@ def least_cosine(count: int, mean_square: float, square_of_mean: float) -> float
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """How many documents have a term in their texts, how many in their names, and how many chunks have it.
+    """The number of documents with a term in their text, of documents with it in their name, and of chunks
+    with it.
 
-    The idf counts documents, not chunks, because a large document would make a word common that few others
-    have.
+    The idf counts documents, not chunks, because a large document would make a word seem common even if few
+    others have it.
     """
 
     texts: int = 0
@@ -80,7 +80,7 @@ class Frequency:
 
     @property
     def documents(self) -> int:
-        """Return the number of documents for the idf."""
+        """Return the number of documents that the idf counts."""
         return max(self.texts, self.names)
 
 
@@ -99,8 +99,7 @@ class TermWeights:
 
 
 FEW_DOCUMENTS = 20
-"""With at most this many documents, the share of chunks with a term is as informative as that of
-documents.
+"""Up to this many documents, the share of chunks with a term is as informative as the share of documents.
 """
 
 
@@ -112,15 +111,15 @@ _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 q
 
 @lru_cache(1_024)
 def weight_of_size(chunks: int) -> float:
-    """Return the weight of a match in a document of this many chunks, because a long log matches any two
-    words.
+    """Return the weight of a match in a document with this many chunks; it is lower for long ones, as a long
+    log matches any two words.
     """
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 
 
 @lru_cache(4_096)
 def length_correction(words: int, average: float, other_average: float) -> Callable[[float], float]:
-    """Return a function that converts a term's BM25 weight, without its idf, in a chunk of so many words to
+    """Return a function that converts a term's BM25 weight, without its idf, in a chunk of a given length to
     another average length.
 
     The average is that of documents, not of chunks: a log of short lines would make all other chunks long.
@@ -170,7 +169,7 @@ class NameScores:
     """The documents whose names have some terms of a question.
 
     `chunks`: those that have the terms, too. `exact`: the documents whose file name equals the question.
-    `whole`: those whose file name, of several words, is part of it.
+    `whole`: those whose file name has several words and is part of it.
     """
 
     def __init__(self, idf: Mapping[Term, float]) -> None:

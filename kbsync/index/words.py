@@ -1,9 +1,9 @@
-"""Defines words, for texts to index and for questions.
+"""Splits texts and questions into words for the index.
 
 Chinese, Japanese and Korean have no spaces between words, so here each of their characters is a word, and so
 is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and accents and stems
 English. Before that, variants of a character are unified for comparison, and traditional Chinese characters
-become simplified ones (`kbsync.index.characters`). Names in code, codes and long numbers are followed by
+become simplified ones (`kbsync.index.characters`). Code identifiers, codes and long numbers are followed by
 their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999` by `8999`.
 
 The index keeps no copy of the words: to remove a text, it computes the same words again. So a version of
@@ -29,7 +29,7 @@ SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
 """SQLite's tokenizer for the words, part of the schema of the index."""
 
 CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003ffff"
-"""Characters written without spaces, as the inside of a regular expression's brackets."""
+"""Ranges of the characters written without spaces, for use inside the brackets of a regular expression."""
 
 
 @functools.cache  # these characters take 1 ms to compile, and most questions have none
@@ -86,7 +86,7 @@ def _grams(run: re.Match[str]) -> str:
 
 
 LONGEST = 4_000
-"""Maximum number of characters to read of a question; a longer text finds no more."""
+"""Maximum number of characters to read from a question; a longer text finds no more."""
 
 MOST_TERMS = 64
 
@@ -102,7 +102,7 @@ _CHINESE = """
 谁是 几个 是否 有多 么是 么时 在哪 个是 甚么 为甚 是甚
 """
 STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
-"""Words that most questions contain; searched for only if there are no others."""
+"""Stop words: words that most questions contain; used only if there are no others."""
 
 _WORD = re.compile(r"\w")
 
@@ -164,11 +164,11 @@ class Tokeniser:
         self._tokeniser = self._connection.fts5_tokenizer(name, options)
 
     def words(self, text: str) -> list[str]:
-        """Return the words of `text`, one after another."""
+        """Return the words of `text` in order."""
         return self.tokens(words(text))
 
     def tokens(self, text: str) -> list[str]:
-        """Return the tokens that SQLite makes of words separated by spaces."""
+        """Return the tokens into which SQLite splits words separated by spaces."""
         tokens = self._tokeniser(
             text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )
@@ -188,7 +188,7 @@ def phrase_parts(phrase: str) -> list[str]:
 
 
 def phrase_test(phrase: str) -> Callable[[str], bool]:
-    """Return a test for texts that have the words of `phrase` one after another."""
+    """Return a function that tells whether a text has the words of `phrase` next to each other."""
     tokeniser = Tokeniser()
 
     def sequence(text: str) -> list[str]:
@@ -207,8 +207,8 @@ def phrase_test(phrase: str) -> Callable[[str], bool]:
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
-    """Return the text that finds a document in addition to its content: title, tags and the stem of its file
-    name."""
+    """Return the text that a document is found by in addition to its content: title, tags and the stem of its
+    file name."""
     stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
@@ -268,6 +268,6 @@ def last_word(question: str) -> str:
 
 
 def readable(question: str) -> str:
-    """Return the part of `question` that is used, made legible as texts are; "" if it contains no word."""
+    """Return the part of `question` that is used, cleaned as texts are; "" if it contains no word."""
     text = legible(question[:LONGEST])
     return text if _WORD.search(text) else ""

@@ -79,7 +79,7 @@ LONGEST_PASSAGE = 2000
 LARGEST_BODY = 64 * 1024
 BODY_SECONDS = 2.0
 ORDER_SECONDS = 10.0
-"""Maximum number of seconds to write a message to the inbox, on disk."""
+"""Maximum number of seconds for writing a message to the inbox, which is on disk."""
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
@@ -128,7 +128,7 @@ class AssistantRoute:
 
 
 class RunningMirrors:
-    """The running mirrors with their open targets. Used in their loop.
+    """The running mirrors with their open targets. Used in the mirrors' loop.
 
     `runs`: by name, updated as mirrors start and end. `read`: reads the state.
     """
@@ -159,7 +159,7 @@ class RunningMirrors:
 
 
 class ListenerApp:
-    """The application for one start of the listener. Created in the mirrors' loop.
+    """The application that one start of the listener serves. Created in the mirrors' loop.
 
     `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
     start and end. `assistants` creates the application for assistants. `token` may change at any time;
@@ -236,7 +236,7 @@ class ListenerApp:
     # -- reads ------------------------------------------------------------------------------------
 
     async def metrics(self, _request: Request) -> Response:
-        """Return the metrics in Prometheus' text format."""
+        """Return the metrics in the Prometheus text format."""
         return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def status(self, request: Request) -> Response:
@@ -255,22 +255,22 @@ class ListenerApp:
         return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
 
     async def held(self, request: Request) -> Response:
-        """Return the held documents of `mirror`, with the version that `approve` must name: deletions, or
-        with `kind=renewals` documents to index again.
+        """Return the held deletions of `mirror`, or with `kind=renewals` the documents held from being
+        indexed again, with the version that `approve` must name.
         """
         name, kind = request.query_params.get("mirror", ""), _kind_in(request.query_params)
         self._check_mirror(name)
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """Return the reply to `q`: `k` hits after the first `offset`, from `mirror` or from all, and whether
-        there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still typing. `explain=1`:
-        say why each hit was found.
+        """Return the reply to the query `q`: `k` hits after the first `offset`, from `mirror` or from all
+        mirrors, and whether there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still
+        typing. `explain=1`: say why each hit was found.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
-            raise HTTPException(400, f"q must be a query of 1 to {LONGEST_QUERY} characters")
+            raise HTTPException(400, f"q must be 1 to {LONGEST_QUERY} characters long")
         limit, offset = (
             _number(params, "k", 10, MOST_HITS),
             _number(params, "offset", 0, MOST_SKIPPED, least=0),
@@ -317,8 +317,8 @@ class ListenerApp:
     async def document(self, request: Request) -> Response:
         """Return the extracted text of a document, in parts, and why searches find it or not.
 
-        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, ends at
-        `before`, or has the `passage`. Only for files in the state.
+        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, ends at `before`,
+        or contains the `passage`. Only for files in the state.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         self._check_mirror(name)
@@ -339,8 +339,8 @@ class ListenerApp:
         return json_answer({**part, "abs_path": str(folder / path), "links": links})
 
     async def history(self, request: Request) -> Response:
-        """Return the newest `limit` events, of `mirror` or of all, about the file or folder `key` or about
-        all."""
+        """Return the newest `limit` events of `mirror` or of all mirrors, about the file or folder `key` or
+        about all files."""
         params, name = request.query_params, request.query_params.get("mirror", "")
         if name:
             self._check_mirror(name)
@@ -368,7 +368,7 @@ class ListenerApp:
     # -- actions ------------------------------------------------------------------------------
 
     async def order(self, verb: str, request: Request) -> Response:
-        """Put the message `verb` to a mirror into the inbox.
+        """Put the message `verb` for a mirror into the inbox.
 
         The body names the `mirror`; for a retry it may have `paths` (default: all failed documents), for an
         approval it has the `version` and `kind` of the held list that the user saw.
@@ -392,12 +392,13 @@ class ListenerApp:
         return _accepted(verb, mirror)
 
     async def pause(self, request: Request) -> Response:
-        """Pause the `mirror`, for `seconds` or until `resume`. It is in force when the response arrives."""
+        """Pause the `mirror`, for `seconds` or until `resume`. The pause has taken effect when the response
+        arrives."""
         payload = await self._payload_of(request)
         mirror, seconds = self._mirror_in(payload), payload.get("seconds")
         is_time = isinstance(seconds, int | float) and 0 < seconds <= LONGEST_PAUSE
         if seconds is not None and not is_time:
-            raise HTTPException(400, f"seconds is a number up to {LONGEST_PAUSE:.0f}")
+            raise HTTPException(400, f"seconds must be a number up to {LONGEST_PAUSE:.0f}")
 
         def begin(tx: Tx, number: int, now: float) -> None:
             tx.pauses.begin(number, Pause(now, None if seconds is None else now + seconds))
@@ -414,7 +415,8 @@ class ListenerApp:
         return _accepted("resume", mirror, status=200)
 
     async def add(self, request: Request) -> Response:
-        """Add `folder` to the config, with the `name` or that of the folder, like `kbsync add`."""
+        """Add `folder` to the config, like `kbsync add`. `name`: the mirror's name (default: the
+        folder's)."""
         payload = await self._payload_of(request)
         typed, name = payload.get("folder"), payload.get("name") or None
         if not isinstance(typed, str) or not typed.strip() or not isinstance(name, str | None):
@@ -469,7 +471,7 @@ class ListenerApp:
         return name
 
     async def _edit_config(self, edit: Callable[[Path], T]) -> T:
-        """Edit the config and have the daemon reload it."""
+        """Edit the config, then have the daemon reload it."""
         result = await self._with_config(edit)
         await self._in_time(self._ask(partial(self._post, RELOAD, None, {})))
         return result
@@ -490,7 +492,7 @@ class ListenerApp:
             async with asyncio.timeout(ORDER_SECONDS):
                 return await work
         except TimeoutError as error:
-            why = f"no confirmation within {ORDER_SECONDS:.0f} s; check the status before you try again"
+            why = f"no confirmation within {ORDER_SECONDS:.0f} s; check the status before retrying"
             raise HTTPException(503, why) from error
 
     async def _payload_of(self, request: Request) -> dict[str, Any]:
@@ -557,12 +559,12 @@ class ListenerApp:
             return await in_mirror_threads(name, work)
 
     async def _post(self, verb: str, mirror: str | None, args: Mapping[str, Any]) -> None:
-        """Put a message in the inbox, to a mirror or to the daemon. Raises `StateError`."""
+        """Put a message for a mirror or for the daemon into the inbox. Raises `StateError`."""
         await self._write(mirror, lambda tx, _number, now: tx.inbox.post(verb, mirror, args, now))
 
     async def _write(self, mirror: str | None, change: Callable[[Tx, int, float], None]) -> None:
-        """Run `change` with the number of the mirror (or of any) and the time, and wake the daemon. Raises
-        `StateError`."""
+        """Run `change` with the number of the mirror (without a name: of any mirror) and the time, and wake
+        the daemon. Raises `StateError`."""
         run = next(iter(self._runs.values()), None) if mirror is None else self._runs.get(mirror)
         if run is None:
             raise StateError("the mirror isn't running at the moment; try again")
@@ -570,8 +572,8 @@ class ListenerApp:
         await asyncio.to_thread(wake, self._state_dir)
 
     async def _hurry(self, mirror: str, ids: Collection[str]) -> None:
-        """Schedule an early poll of documents that a service called back about. If that fails, the usual
-        polling covers them."""
+        """Schedule an early poll of the documents that a callback named. If that fails, the usual polling
+        covers them."""
         run = self._runs.get(mirror)
         if run is None or run.bound is None:
             return
@@ -591,7 +593,7 @@ def content(name: str) -> bytes:
 
 
 async def asset(request: Request) -> Response:
-    """Serve the page or one of its files. They contain no data, so they need no token."""
+    """Serve the page or one of its files. They contain no user data, so they need no token."""
     name = request.path_params.get("name", PAGE)
     if name not in TYPES:
         return PlainTextResponse("not found\n", 404)
@@ -599,7 +601,7 @@ async def asset(request: Request) -> Response:
 
 
 def _accepted(verb: str, mirror: str, *, status: int = 202) -> Response:
-    """Log and confirm an action of the user; 202: the daemon carries it out later."""
+    """Log a user's action and confirm it; 202: the daemon carries it out later."""
     log.info("order.taken", mirror=mirror, verb=verb)
     return json_answer({"asked": verb, "mirror": mirror}, status)
 
@@ -614,7 +616,7 @@ def _kind_in(params: Mapping[str, Any]) -> str:
 def _number(params: Mapping[str, str], name: str, usual: int, highest: int, *, least: int = 1) -> int:
     text = params.get(name, str(usual))
     if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= highest):
-        raise HTTPException(400, f"{name} is a number from {least} to {highest}")
+        raise HTTPException(400, f"{name} must be a number from {least} to {highest}")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Checks host and token of each request to the listener, and sets headers on every response."""
+"""Checks the host and token of each request to the listener, and sets headers on every response."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _ALWAYS = (
 
 
 class AccessControl:
-    """Checks each request. `token` returns the current token, or None: then only requests that name this
-    machine have access, or none if `needs_token`."""
+    """Checks each request. `token` returns the current token, or None: then only requests whose Host is this
+    machine are allowed, or none if `needs_token`."""
 
     def __init__(
         self, app: ASGIApp, token: Callable[[], Secret | None], *, needs_token: bool = False
@@ -76,7 +76,7 @@ class AccessControl:
         origin = headers.get("origin") if path == ASSISTANTS else None
         named = "" if origin is None else origin.partition("://")[2]
         if origin is not None and named != host and not is_loopback(host_of(named)):
-            return refusal("the request comes from a page of another site", 403)
+            return refusal("the request comes from another site's page", 403)
         if token is not None or self._needs_token:
             # The page itself contains no data; it requests what it shows.
             is_shell = path == "/" or path.startswith(ASSETS)
@@ -85,17 +85,17 @@ class AccessControl:
             # With `Basic`, a browser would open its own dialog on top of the page.
             is_program = is_api or path == ASSISTANTS
             scheme = 'Bearer realm="kbsync"' if is_program else 'Basic realm="kbsync", charset="UTF-8"'
-            why = "send the token: http.token in the config, or $KBSYNC_MCP_TOKEN of kbsync mcp\n"
+            why = "send the token: http.token in the config, or $KBSYNC_MCP_TOKEN for kbsync mcp\n"
             return PlainTextResponse(why, 401, {"www-authenticate": scheme})
         # A page that poses as this machine (DNS rebinding) sends its own host name.
         if is_loopback(host_of(host)):
             return None
-        return PlainTextResponse("this listener accepts only names of this machine as Host\n", 403)
+        return PlainTextResponse("this listener accepts only this machine's names in the Host header\n", 403)
 
 
 def shows_token(authorization: str, token: Secret) -> bool:
-    """Return whether the request has the token, as `Bearer` or as the password of any user, which browsers
-    can send.
+    """Return whether the request has the token: as `Bearer`, or as the password of any user name, as browsers
+    send it.
     """
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":
@@ -109,6 +109,6 @@ def shows_token(authorization: str, token: Secret) -> bool:
 
 
 def host_of(authority: str) -> str:
-    """Return the host in a `Host` header or in `listen`, without port and brackets."""
+    """Return the host in a `Host` header or in `listen`, without the port and brackets."""
     host, colon, port = authority.rpartition(":")
     return (host if colon and port.isdecimal() else authority).strip("[]").lower()

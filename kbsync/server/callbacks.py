@@ -1,7 +1,7 @@
 """Receives callbacks in which a service announces finished documents. They only trigger a poll.
 
-Source: the service's manual of the knowledge API, 3.9: it POSTs JSON, without a signature, and
-expects `code` 200 within two seconds. Calls may be duplicated, late, early or missing.
+Source: the service's knowledge API manual, 3.9: it POSTs JSON, without a signature, and expects `code` 200
+within two seconds. Callbacks may be duplicated, late, early or missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kbsync.server.responses import body_of
 
 LARGEST_BODY = 16 * 1024
 PATIENCE = 1.0
-"""Seconds to wait for a body; the caller waits for two."""
+"""Seconds to wait for a body; the service waits two seconds for the response."""
 
 MOST_WAITING = 1000
 """Maximum number of documents of one mirror that wait for a check; the usual polling covers the others."""

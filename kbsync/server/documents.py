@@ -15,10 +15,10 @@ from kbsync.search import find_passage
 from kbsync.server.auth import host_of
 
 PART = 50_000
-"""Characters of one part of a text."""
+"""Length of one part of a text in characters."""
 
 LEAD = 1500
-"""Characters to show before a passage."""
+"""Number of characters to show before a passage."""
 
 CHECK_SECONDS = 0.5
 """Maximum number of seconds to wait for a folder: a dead network mount never responds."""

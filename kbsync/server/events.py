@@ -1,7 +1,7 @@
 """The event stream: sends the state of all mirrors to each open page whenever it changes.
 
 Each event has the whole state, so a page may miss some: a slow page gets the latest event, and a page that
-reads nothing for `SLOWEST` seconds is disconnected. The stream delays no mirror and no other page.
+reads nothing for `SLOWEST` seconds is disconnected. A slow page delays no mirror and no other page.
 """
 
 from __future__ import annotations
@@ -134,12 +134,12 @@ class EventHub:
 
 
 def encoded(name: str, payload: Mapping[str, Any]) -> bytes:
-    """Encode one event in plain ASCII, because file names may contain bytes that aren't Unicode."""
+    """Encode one event in plain ASCII, because file names may contain bytes that aren't valid UTF-8."""
     return f"event: {name}\ndata: {json.dumps(payload, separators=(',', ':'))}\n\n".encode("ascii")
 
 
 class EventStream:
-    """Sends events until the client disconnects, is too slow, or the listener ends."""
+    """A response that sends events until the client disconnects or is too slow, or the listener ends."""
 
     def __init__(self, hub: EventHub, client: OpenPage, headers: Mapping[str, str]) -> None:
         self._hub, self._client = hub, client

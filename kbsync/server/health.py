@@ -1,5 +1,5 @@
-"""/healthz reports whether the mirrors' loop runs, /readyz whether each mirror has finished its first pass
-and none is halted.
+"""Serves health checks: /healthz reports whether the mirrors' loop runs, /readyz whether each mirror has
+finished its first pass and none is halted.
 
 Nothing here waits longer than `PATIENCE` for a mirror.
 """
@@ -24,7 +24,7 @@ from kbsync.state.mirrors import Halt
 
 PATIENCE = 2.0
 FRESH = 1.0
-"""Seconds for which a result is cached, however many clients request it."""
+"""Seconds for which a result is cached, however many clients ask."""
 UNFINISHED = Halt("first-pass", "the first pass has not finished yet", "")
 
 
@@ -42,7 +42,7 @@ class MirrorReadiness:
 
 
 class Readiness:
-    """Checks the mirrors of a daemon, in their loop. `runs`: the running mirrors by name."""
+    """Checks a daemon's mirrors, in their loop. `runs`: the running mirrors by name."""
 
     def __init__(self, runs: Mapping[str, Mirror]) -> None:
         self._runs = runs

@@ -1,7 +1,7 @@
 """The daemon's HTTP listener: opened, moved and closed according to the config.
 
-It serves from a thread and loop of its own, so no request delays a mirror, a stuck mirror delays no response,
-and /healthz can report that the mirrors' loop is stuck.
+It serves from its own thread and event loop, so no request delays a mirror, a stuck mirror delays no
+response, and /healthz can report that the mirrors' loop is stuck.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ START_SECONDS = 10.0
 STOP_SECONDS = 1.0
 
 CHECK_EVERY = 30.0
-"""Seconds between two checks whether the listener still runs."""
+"""Seconds between two checks that the listener is still running."""
 
 
 class TimeoutProtocol(H11Protocol):
-    """Closes a connection that doesn't send complete request headers within `REQUEST_SECONDS`."""
+    """An HTTP connection that is closed if it doesn't send complete request headers within
+    `REQUEST_SECONDS`."""
 
     _overdue: asyncio.TimerHandle | None = None
 
@@ -89,7 +90,8 @@ class _Server(uvicorn.Server):
 
 
 class ServerThread:
-    """Serves one application on listening sockets. At its end it calls `end_streams` and closes them."""
+    """Serves one application on listening sockets. When it stops, it calls `end_streams` and closes the
+    sockets."""
 
     def __init__(
         self, app: Any, sockets: Sequence[socket.socket], end_streams: Callable[[], None] = lambda: None
@@ -117,7 +119,7 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, and return when it serves. Raises `UsageError` after `START_SECONDS`."""
+        """Start the thread, and return when it is serving. Raises `UsageError` after `START_SECONDS`."""
         self._thread.start()
         if not self._server.up.wait(START_SECONDS):
             self.stop()
@@ -125,7 +127,7 @@ class ServerThread:
 
     @property
     def is_alive(self) -> bool:
-        """Return whether the thread still serves."""
+        """Return whether the thread is still serving."""
         return self._thread.is_alive()
 
     def wait(self) -> None:
@@ -148,7 +150,7 @@ class ServerThread:
 
 
 _FIXES = {
-    errno.EADDRINUSE: "is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names",
+    errno.EADDRINUSE: "is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' names",
     errno.EADDRNOTAVAIL: "is not an address of this machine; choose one that ip addr shows, or 127.0.0.1",
     errno.EACCES: "is not allowed for this user; choose port 1024 or higher",
 }
@@ -157,7 +159,7 @@ _FIXES = {
 def bind_sockets(host: str, port: int) -> list[socket.socket]:
     """Return listening sockets, one for each address of `host`; `port` 0 picks a free port for each.
 
-    If one fails, closes all of them and raises `UsageError` with the fix.
+    If one fails, close all of them and raise `UsageError` with the fix.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

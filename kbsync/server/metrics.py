@@ -1,7 +1,8 @@
 """Counts events since the daemon started, for Prometheus and for the latest changes on the page.
 
-The counts exist only in memory, in the mirrors' loop; counting a finished document costs a few additions.
-Each request renders the text for Prometheus. `LoopMonitor` shows other threads whether the loop still runs.
+The counts exist only in memory, in the mirrors' loop; counting a finished document costs a few additions. The
+text for Prometheus is rendered at each request. `LoopMonitor` shows other threads whether the loop still
+runs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LAST_CHANGES = 30
 
 @dataclass(frozen=True, slots=True)
 class CounterSnapshot:
-    """The counts at one moment. Requests are by target, all else by mirror.
+    """The counts at one moment. Requests are counted by target, everything else by mirror.
 
     `uploaded`: bytes of documents. `changes`: the latest changes as the page shows them, oldest first.
     """
@@ -53,7 +54,7 @@ class CounterSnapshot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MetricFigures:
-    """The figures for monitoring, as a Prometheus collector. `silence`: seconds since the mirrors' loop last
+    """The metrics for monitoring, as a Prometheus collector. `silence`: seconds since the mirrors' loop last
     ran."""
 
     mirrors: Sequence[MirrorStatus] = ()
@@ -83,7 +84,7 @@ class MetricFigures:
         paused = GaugeMetricFamily("kbsync_paused", "1 while the mirror is paused.", labels=("mirror",))
         paused_until = GaugeMetricFamily(
             "kbsync_paused_until_timestamp_seconds",
-            "When the pause of a mirror ends by itself, by its reason; absent if only a user ends it.",
+            "Time at which the mirror's pause ends by itself, by reason; absent if only a user can end it.",
             labels=("mirror", "reason"),
         )
         better = GaugeMetricFamily(
@@ -127,7 +128,7 @@ class MetricFigures:
 
         freshness = HistogramMetricFamily(
             "kbsync_freshness_seconds",
-            "Time from the end of settle until a file is searchable.",
+            "Time from the end of the settle time until a file is searchable.",
             labels=("mirror",),
         )
         for name, times in self.counted.freshness.items():
@@ -216,24 +217,24 @@ state, takes less."""
 
 
 class LoopMonitor:
-    """Shows other threads whether the mirrors' loop still runs. `steady` is a clock in seconds."""
+    """Tells other threads whether the mirrors' loop is still running. `steady` is a clock in seconds."""
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
         self._last = steady()
 
     def beat(self) -> None:
-        """Record that the loop runs."""
+        """Record that the loop is running."""
         self._last = self._steady()
 
     @property
     def silence(self) -> float:
-        """Seconds since the last beat."""
+        """Seconds since the last heartbeat."""
         return self._steady() - self._last
 
     @property
     def is_turning(self) -> bool:
-        """Whether the loop still runs."""
+        """Whether the loop is still running."""
         return self.silence < STALLED_AFTER
 
     async def keep(self) -> None:
@@ -244,7 +245,7 @@ class LoopMonitor:
 
 
 def rendered(figures: MetricFigures) -> bytes:
-    """Render Prometheus' text format, version 0.0.4."""
+    """Render the Prometheus text format, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
     return generate_latest(registry)

@@ -37,15 +37,15 @@ GATHER = 5.0
 """Seconds from the first failure to its notification, because a pass may have many failures."""
 
 EVERY, SELDOM = 60.0, 3600.0
-"""Minimum seconds between two notifications of one mirror and kind, and the maximum pause between tries while
-delivery fails.
+"""Minimum seconds between two notifications of the same kind about a mirror, and maximum seconds between
+retries while delivery fails.
 """
 
 NAMED = 20
-"""Maximum number of failed documents that a notification lists; for the others it has only a count."""
+"""Maximum number of failed documents that a notification lists; the others are only counted."""
 
 LOOK_EVERY = 2.0
-"""Seconds between two checks of the mirrors; kbsync doesn't report a shorter halt."""
+"""Seconds between two checks of the mirrors; a halt that is shorter isn't reported."""
 
 LIMIT = 10.0
 """Maximum duration of a command or a request, in seconds."""
@@ -68,9 +68,9 @@ class FailedDocument:
 class Notice:
     """One notification about one mirror. `at`: when it happened, or last happened, in epoch seconds.
 
-    `halt`: the halt that began, or the one that ended, with only its reason. `count`: the number of documents
-    that failed since the last notification; `documents`: the first of them; `fix`: the command that retries
-    them.
+    `halt`: the halt that began, or the one that ended (then only its reason is set). `count`: the number of
+    documents that failed since the last notification; `documents`: the first of them; `fix`: the command that
+    retries them.
     """
 
     event: Occasion
@@ -82,7 +82,7 @@ class Notice:
     fix: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the JSON to send. `text` has all of it in one sentence."""
+        """Return the JSON to send. Its field `text` says everything in one sentence."""
         halt = self.halt
         match self.event:
             case "halted":
@@ -120,10 +120,8 @@ class _Pace:
 
 @dataclass(slots=True)
 class _MirrorNotices:
-    """The notifications of one mirror: its current halt, since `shown_at`; the last `notified` one; its
-    failures.
-
-    `shown_at` and `failed_at` (the last failure) are in epoch seconds.
+    """The pending notifications about one mirror: its current halt (since `shown_at`), the last halt that was
+    `notified`, and its failures. `shown_at` and `failed_at` (the last failure) are in epoch seconds.
     """
 
     shown: Halt = NO_HALT
@@ -144,7 +142,7 @@ class PendingNotices:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
-        """Drop all other mirrors, which were removed."""
+        """Drop all mirrors but these, since the others were removed."""
         for name in self._mirrors.keys() - set(mirrors):
             del self._mirrors[name]
 
@@ -232,7 +230,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the command and its children, except those that run as another user now."""
+    """Kill the command and its children, except those that have switched to another user."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
@@ -240,7 +238,7 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
 
 
 async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
-    """POST `body` to a URL. Raises `Undelivered` unless the status is 200 to 299 in time."""
+    """POST `body` to a URL. Raises `Undelivered` unless a response with status 200 to 299 arrives in time."""
     import httpx
 
     from kbsync.targets.http import connection  # this module prevents httpx from logging URLs
@@ -298,7 +296,7 @@ class Notifications:
         self._changed = asyncio.Event()
 
     def turn_to(self, config: NotifyConfig | None) -> None:
-        """Use the settings of this config from now on."""
+        """Use this config's settings from now on."""
         if config != self._config:
             self._config = config
             self._failing.clear()

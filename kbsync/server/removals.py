@@ -1,4 +1,4 @@
-"""Removals of mirrors with their documents, which a user requests on the web page.
+"""Removals of mirrors together with their documents, as requested on the web page.
 
     requested ──▶ running ──▶ done: the config has no such mirror any more, and no entry is left here
                       └─────▶ failed: the mirror continues, and the page shows why
@@ -22,8 +22,8 @@ from kbsync.forget import Holdings
 
 @dataclass(frozen=True, slots=True)
 class MirrorRemoval:
-    """The removal of one mirror: `deleted` of its `documents` are deleted so far. `at`: when it began, in
-    epoch seconds.
+    """The removal of one mirror: `deleted` of its `documents` have been deleted so far. `at`: when it began,
+    in epoch seconds.
 
     `problem`: why it failed; '' while it runs.
     """
@@ -59,7 +59,7 @@ class RemovalQueue:
         self.has_requests.set()
 
     def check(self, mirror: str, configured: Collection[str]) -> None:
-        """Raise `UsageError` if the mirror is being removed, or all others of the config are."""
+        """Raise `UsageError` if the mirror, or every other mirror in the config, is being removed."""
         running = {name for name, removal in self.current.items() if not removal.problem}
         if mirror in running:
             raise UsageError(f"{mirror} is being removed already")
@@ -78,15 +78,15 @@ class RemovalQueue:
         self._put(replace(self.current[mirror], documents=documents))
 
     def report(self, mirror: str, deleted: int) -> None:
-        """Record how many documents are deleted."""
+        """Record how many documents have been deleted."""
         self._put(replace(self.current[mirror], deleted=deleted))
 
     def fail(self, mirror: str, problem: str) -> None:
-        """Record why the removal failed, until the mirror's next one."""
+        """Record why the removal failed; kept until the mirror's next removal."""
         self._put(replace(self.current[mirror], problem=problem))
 
     def end(self, mirror: str) -> None:
-        """Record that the mirror is removed."""
+        """Record that the mirror has been removed."""
         self.current = {name: removal for name, removal in self.current.items() if name != mirror}
 
     def _put(self, removal: MirrorRemoval) -> None:
@@ -94,7 +94,7 @@ class RemovalQueue:
 
 
 def holdings_json(name: str, holdings: Holdings | None) -> dict[str, Any]:
-    """Return the documents that removing a mirror deletes, and those that it leaves."""
+    """Return the documents that removing a mirror would delete, and those that it would leave."""
     bases: list[dict[str, Any]] = []
     if holdings is not None:
         if holdings.binding is not None and holdings.owned.documents:

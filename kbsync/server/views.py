@@ -1,4 +1,4 @@
-"""Builds the data for the page, the API and the metrics: read from the state, and counted in the mirrors'
+"""Builds the data for the page, the API and the metrics from the state and from the counts in the mirrors'
 loop.
 
 It reads the state on a separate connection and thread, so that mirrors don't wait for readers.
@@ -51,7 +51,7 @@ class StateReader:
         self._thread = ThreadPoolExecutor(1, "kbsync-http-read")
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on one consistent state, outside the loop. Raises `StateError`."""
+        """Run `work` on a consistent snapshot of the state, outside the loop. Raises `StateError`."""
         return await self._in_thread(lambda: self._current().read(work))
 
     async def version(self) -> tuple[int, int]:
@@ -94,9 +94,8 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HeldList:
-    """The held documents to delete or to index again.
-
-    `paths` has the first of them. Only renewals have `size`, in bytes, and `changes` of the settings.
+    """The held documents that are to be deleted or indexed again. `paths` has the first of them. Only
+    renewals have `size`, in bytes, and `changes` of the settings.
     """
 
     kind: str
@@ -114,8 +113,8 @@ class HeldList:
 
 
 def held_list(tx: Tx, name: str, kind: str) -> HeldList:
-    """Return a mirror's held documents that aren't approved yet. This reads all of them, so call it only if a
-    user asks."""
+    """Return a mirror's held documents that aren't approved yet. This reads all of them, so call it only when
+    a user asks."""
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
     # The version changes with the list, so a user can approve only the list that was displayed (promise 5).
@@ -139,7 +138,8 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """The requested documents: only those in `state`, or a page of all that follow the path `after`."""
+    """The documents that a client requested: a page of those after the path `after`, only those in `state` if
+    given."""
 
     limit: int = 100
     state: Status | None = None
@@ -147,8 +147,8 @@ class DocumentPage:
 
 
 class MirrorView:
-    """Builds views of one mirror in one consistent state. Each takes constant time, however many files the
-    mirror has."""
+    """Builds views of one mirror from a consistent snapshot of the state. Each takes constant time, however
+    many files the mirror has."""
 
     def __init__(self, tx: Tx, mirror: MirrorConfig, command_line: Callable[[str], str], now: float) -> None:
         """Prepare the views. `command_line` builds a command to paste; `now` is in epoch seconds."""
@@ -240,7 +240,7 @@ class Views:
         return self._known
 
     async def figures(self) -> MetricFigures:
-        """Return the figures for monitoring. Raises `StateError`."""
+        """Return the metrics for monitoring. Raises `StateError`."""
         mirrors = await self._of_mirrors(lambda view: view.status)
         return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
 
@@ -250,7 +250,7 @@ class Views:
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
-        """Return the complete data for the page. Raises `StateError`."""
+        """Return all the data for the page. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         removals = self._removals.current
@@ -277,11 +277,12 @@ class Views:
         return version, last, is_turning, self.mirrors, self._removals.current
 
     async def held(self, name: str, kind: str) -> HeldList:
-        """Return deletions, or documents to index again, that wait for a decision. Raises `StateError`."""
+        """Return the deletions, or the documents to index again, that wait for a decision. Raises
+        `StateError`."""
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def history(self, names: Collection[str], path: str, limit: int) -> dict[str, Any]:
-        """Return the newest events of these mirrors, about the file or folder `path` or about all, as
+        """Return the newest events of these mirrors, about the file or folder `path` or about all files, as
         `kbsync history --json` does. Raises `StateError`."""
 
         def read(tx: Tx) -> dict[str, Any]:
@@ -292,7 +293,7 @@ class Views:
         return await self._reader.read(read)
 
     async def _of_mirrors(self, read: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
-        """Run `look` on each mirror, or only on the named one, in one consistent state."""
+        """Run `look` on each mirror, or only on the named one, in a consistent snapshot of the state."""
         mirrors = [mirror for mirror in self.mirrors if name in (None, mirror.name)]
         now = self._wall()
         return await self._reader.read(

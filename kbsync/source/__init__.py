@@ -1,1 +1,1 @@
-"""The disk: watching, scanning, checking one path, stable reads."""
+"""The mirrored folder: watching it, scanning it, checking one path, and stable reads."""

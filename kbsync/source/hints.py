@@ -1,4 +1,4 @@
-"""Hints: paths to check again. A hint claims nothing about a file (ADR 10).
+"""Hints: paths to check again. A hint says nothing about the state of a file (ADR 10).
 
 Paths are relative to the mirror's root with `/` between parts; the root itself is `""`.
 """
@@ -51,7 +51,7 @@ class HintSet:
         """Hints were dropped: only a scan of the whole folder finds their changes."""
 
     def add(self, hint: Hint) -> None:
-        """Add `hint` unless it is known or covered. May drop all and set `overflowed`."""
+        """Add `hint` unless it is known or covered. If there are too many, drop all and set `overflowed`."""
         key = (hint.kind, hint.path)
         if key in self._waiting or self._is_covered(hint):
             return

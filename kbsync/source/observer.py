@@ -1,7 +1,7 @@
 """Observes a tree: turns the kernel's events into hints, detects lost events, and reads inotify's limits.
 
-Nothing here waits on the event loop. Creating, starting and stopping an observer may take seconds and belongs
-in a thread of its own.
+Nothing here waits on the event loop. Creating, starting and stopping an observer may take seconds, so do it
+in a separate thread.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from kbsync.source.roots import error_words
 from kbsync.source.wake import WAKE
 
 ObserverChoice = Literal["auto", "native", "polling"]
-"""The setting `observer` of a mirror."""
+"""A mirror's `observer` setting."""
 
 DESCRIPTORS = 65_536
 """The limit to set for a process that has used up its file descriptors."""
@@ -57,7 +57,7 @@ _SYSCTL = Path("/proc/sys/fs/inotify")
 class InotifyLimits:
     """The kernel's limits (inotify(7), "/proc interfaces"); None if they can't be read.
 
-    Both cover all processes of the user together.
+    Both apply to all processes of the user together.
     """
 
     watches: int | None = None
@@ -65,7 +65,7 @@ class InotifyLimits:
 
 
 def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
-    """Return the current limits."""
+    """Read the current limits."""
 
     def number(name: str) -> int | None:
         try:
@@ -114,7 +114,7 @@ def foreseen_obstacle(
     folder has (0: unknown).
     """
     if choice == "polling":
-        return Obstacle("the setting `observer: polling` requires it", lasts=True)
+        return Obstacle("`observer: polling` is set", lasts=True)
     if choice == "auto" and shared:
         return Obstacle(f"{shared}, which does not report every change", lasts=True)
     if limits.watches is not None and directories >= limits.watches:
@@ -123,11 +123,11 @@ def foreseen_obstacle(
 
 
 def too_few_watches(watches: int | None, directories: int) -> Obstacle:
-    """Return the obstacle that the folder has more directories than the kernel lets the user watch."""
+    """Return the obstacle for a folder with more directories than the kernel allows the user to watch."""
     allowed = "too few" if watches is None else f"only {watches}"
-    needed = f"the {directories} of this folder need more" if directories else "this folder needs more"
+    needed = f"this folder's {directories} need more" if directories else "this folder needs more"
     return Obstacle(
-        f"the kernel allows {allowed} watched directories for all of a user's programs together, {needed}",
+        f"the kernel allows {allowed} watched directories for all of a user's programs together; {needed}",
         limit_fix("max_user_watches", roomy(max(directories, watches or 0))),
     )
 
@@ -137,7 +137,7 @@ def start_obstacle(error: OSError, limits: InotifyLimits, directories: int) -> O
     if error.errno == errno.ENOSPC:
         return too_few_watches(limits.watches, directories)
     if error.errno != errno.EMFILE:
-        return Obstacle(f"starting to watch failed: {error_words(error)}")
+        return Obstacle(f"watching could not be started: {error_words(error)}")
     if descriptors_used_up():
         # Raises the limit of the running process: `ulimit` affects only processes that a shell starts later.
         _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -178,7 +178,7 @@ logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 
 class TroubleKind(enum.Enum):
-    """Kinds of trouble. While one of the first three lasts, nothing may be deleted."""
+    """Kinds of trouble with a folder. While one of the first three lasts, nothing may be deleted."""
 
     ROOT_MISSING = "root-missing"
     ROOT_UNREADABLE = "root-unreadable"
@@ -199,7 +199,7 @@ class WatchTrouble:
 
     @property
     def is_of_root(self) -> bool:
-        """Whether the trouble is that the folder itself can't be checked now."""
+        """Return whether the trouble is that the folder itself can't be checked now."""
         return self.kind in (
             TroubleKind.ROOT_MISSING,
             TroubleKind.ROOT_UNREADABLE,
@@ -230,7 +230,7 @@ class KernelReader(InotifyFD):
         """Forward an event, except an overflow.
 
         After an overflow, the library sets every watch again, which queues an event for each, so in a large
-        tree one overflow leads to the next. The watcher starts another observer instead.
+        tree one overflow causes the next. The watcher starts another observer instead.
         """
         if event.is_queue_overflow:
             self.overflowed = True
@@ -265,7 +265,7 @@ class TreeObserver(BaseObserver):
         self.reader.join()
 
     def dead_threads(self) -> list[str]:
-        """Return the names of the threads that ended by themselves."""
+        """Return the names of the threads that ended unexpectedly."""
         return [thread.name for thread in (self, self.reader, *self.emitters.copy()) if not thread.is_alive()]
 
 
@@ -301,7 +301,8 @@ def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint,
 
 
 class TreeEvents(FileSystemEventHandler):
-    """Passes hints on from the library's thread. Never raises, because an exception would end that thread."""
+    """Turns events of the library's thread into hints. Never raises, because an exception would end that
+    thread."""
 
     def __init__(self, root: str, ignores: Ignores, post: Post) -> None:
         self.event_count = 0
@@ -321,7 +322,7 @@ class TreeEvents(FileSystemEventHandler):
 
 
 class WakeEvents(FileSystemEventHandler):
-    """Calls a function for each event on the file `wake`; from the library's thread, and never raises."""
+    """Calls a function, in the library's thread, for each event on the file `wake`. Never raises."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call

@@ -66,8 +66,8 @@ class Spool:
     `Spooled`."""
 
     def __init__(self, path: str, folder: Path | None = None, mark: int = -1, room: int = 0) -> None:
-        """Prepare to collect the bytes. Errors name `path`. `mark`: see `prefix`. Without `folder`, writes
-        nothing and keeps only up to `room` bytes.
+        """Prepare to collect the bytes. Errors name `path`. `mark`: see `prefix`. Without a `folder`, nothing
+        is written, and at most `room` bytes are kept.
         """
         self.size = 0
         self.prefix = ""
@@ -82,11 +82,11 @@ class Spool:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of all pieces."""
+        """The SHA-256 of all the pieces so far."""
         return self._hash.hexdigest()
 
     def write(self, piece: memoryview) -> None:
-        """Append the piece. Raises StateError if the folder can't take it."""
+        """Append the piece. Raises StateError if it can't be stored in the folder."""
         until_mark = self._mark - self.size
         if 0 <= until_mark <= len(piece):
             self._hash.update(piece[:until_mark])
@@ -115,7 +115,7 @@ class Spool:
         self._pieces.clear()
 
     def finish(self, stamp: Stamp) -> Spooled:
-        """Return the collected bytes, as those of the file with this stamp."""
+        """Return the collected bytes as the content of the file with this stamp."""
         content: bytes | int = self._fd if self._fd >= 0 else b"".join(self._pieces)
         self._fd = -1
         return Spooled(content, self.size, self.digest, stamp)
@@ -130,7 +130,7 @@ class Spool:
 
 
 def _nameless_file(folder: Path) -> int:
-    """Return a file without a name, so that no crash leaves it behind."""
+    """Create a file without a name, which no crash can leave behind."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
@@ -144,13 +144,13 @@ def _nameless_file(folder: Path) -> int:
 
 PIECE = 1024 * 1024
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-"""O_NONBLOCK: a fifo in place of the file must not block us."""
+"""O_NONBLOCK, because a FIFO in place of the file must not block kbsync."""
 
 BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""Maximum number of reads of a file that never gets quiet, to find a moment without writes."""
+"""Maximum number of reads to find a moment without writes in a file that never gets quiet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Unstable:
-    """The file changed during the read: try again later. `sample` is from the last read without a change."""
+    """The file changed during the read; try again later. `sample` is from the last read without a change."""
 
     reason: str
     sample: Sample | None = None
@@ -198,7 +198,7 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
     """Return the SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the
     read.
 
-    Reads at most one byte more than `expected.size`, in pieces. Raises ShortageError, never OSError.
+    Reads at most one byte beyond `expected.size`, in pieces. Raises ShortageError, never OSError.
     """
     spool = Spool(path)
     stamp = _read(root, path, spool, expected)
@@ -208,10 +208,9 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
 def copy_stable(
     root: Path, path: str, spool_dir: Path, expected_digest: str | None = None
 ) -> Spooled | ReadProblem:
-    """Return a copy of the bytes of `path`, kept from this stable read on; the caller closes it.
-
-    Unstable if the digest is not `expected_digest`. Raises StateError if `spool_dir` is full or can't be
-    written, ShortageError; never OSError.
+    """Return a copy of the bytes of `path`, taken by a stable read; the caller closes it. Raises Unstable if
+    the digest is not `expected_digest`, StateError if `spool_dir` is full or can't be written, and
+    ShortageError; never OSError.
     """
     with Spool(path, spool_dir) as copy:
         stamp = _read(root, path, copy)
@@ -223,9 +222,8 @@ def copy_stable(
 
 
 def read_stable(root: Path, path: str, expected_digest: str, size: int) -> bytes | ReadProblem:
-    """Return the bytes of `path`, in memory only. Unstable if they are not the `size` bytes with that digest.
-
-    Raises ShortageError, never OSError.
+    """Return the bytes of `path`, in memory only. Raises Unstable if they are not the `size` bytes with that
+    digest, and ShortageError; never OSError.
     """
     with Spool(path, room=size) as spool:
         stamp = _read(root, path, spool, size=size)
@@ -273,7 +271,7 @@ def _read(
     """Write all bytes of a file to `spool`; return its stamp, which was equal before and after, also when
     looked up by name.
 
-    Doesn't read a file that isn't the `expected` one, or doesn't have `size` bytes.
+    A file that isn't the `expected` one, or doesn't have `size` bytes, is not read.
     """
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,7 +1,7 @@
 """The root of a mirror: its identity, its mounts, and opening folders below it.
 
-A file system is called shared if others can change it without this kernel: on the network, on the host of a
-virtual machine, in FUSE. The kernel doesn't report every change there.
+A file system is called shared if others can change it without this kernel: over the network, on the host of a
+virtual machine, through FUSE. The kernel doesn't report every change there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mounts_below(root: Path) -> frozenset[str]:
 
 
 def mount_of(fd: int) -> Mount | None:
-    """Return the mount through which `fd` was opened, which is right even if one mount hides another."""
+    """Return the mount through which `fd` was opened, correct even if one mount hides another."""
     match = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
     number = int(match[1]) if match else -1
     return next((mount for mount in mounts() if mount.id == number), None)
@@ -39,8 +39,8 @@ def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return the bind mount that contains `folder` (a real path), or one below it; None if there is none.
 
-    A bind mount shows a part of a file system at another path, as volumes of containers do. One that shows it
-    at its own path, as sandboxes of services do, doesn't count.
+    A bind mount shows a part of a file system at another path, like container volumes. One that shows it at
+    its own path, as in service sandboxes, doesn't count.
     """
     around = [mount for mount in mounts if holds(mount.point, folder)]
     # Reversed, because the later of two mounts at one point is visible.
@@ -67,10 +67,11 @@ def _shows(wider: Mount, mount: Mount) -> bool:
 
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-"""Flags that open a folder below the root, never through a symlink."""
+"""Flags for opening a folder below the root without following a symlink."""
 
 UNKNOWN = "unknown"
-"""The file system of a folder outside all listed mounts, as in a `chroot` that isn't a mount point."""
+"""The file system reported for a folder outside all listed mounts, as in a `chroot` that isn't a mount
+point."""
 
 _FIXES = {
     errno.EACCES: "let the user that runs kbsync read it",
@@ -85,17 +86,17 @@ _FIXES = {
 }
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that don't concern the file itself."""
+"""Errors that the file itself doesn't cause."""
 
 
 class RootTrouble(KbsyncError):
-    """The root of a mirror can't be used now. `halt` is the contract's word for it."""
+    """The root of a mirror can't be used now. `halt` is the contract's reason for that."""
 
     halt = "folder-missing"
 
 
 def identify(root: Path) -> RootIdentity:
-    """Identify `root`, through a symlink as well. Raises RootTrouble if it is missing, not a directory or
+    """Identify `root`, which may be a symlink. Raises RootTrouble if it is missing, not a directory or
     unreadable.
 
     Also raises ShortageError, which says nothing about the root.
@@ -125,11 +126,9 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
     """
     # Unmounting a disk leaves an empty folder, so all files would look deleted (promise 5).
     if stored.is_mount != current.is_mount:
-        return (
-            "it was a mount point and no longer is one" if stored.is_mount else "something is mounted over it"
-        )
+        return "it is no longer a mount point" if stored.is_mount else "something is mounted over it"
     if stored.fs_type != current.fs_type:
-        return f"it was on a file system of type {stored.fs_type} and is on {current.fs_type} now"
+        return f"it was on a file system of type {stored.fs_type} and is now on {current.fs_type}"
     if stored.ino != current.ino or (within_run and stored.dev != current.dev):
         return "it is a different folder with the same name"
     return ""
@@ -148,8 +147,8 @@ def opened_root(root: Path) -> Iterator[int]:
 def descend(root_fd: int, folder: str) -> int:
     """Return a descriptor of `folder` ("" is the root) below an open root; the caller closes it.
 
-    Opens name by name, so that it follows no symlink and a path may have any length. Raises OSError; a path
-    with `..`, as a service may send, doesn't exist.
+    It is opened one component at a time, so no symlink is followed and a path may have any length. Raises
+    OSError; a path with `..`, as a service may send, counts as missing.
     """
     if ".." in folder.split("/"):
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")
@@ -171,7 +170,7 @@ class FolderStack:
     """Open folders from a root down to one folder; the number of descriptors is bounded at any depth.
 
     `enter` moves to another folder, depth first. A folder closed on the way down is opened again on the way
-    up, name by name, and must then be the same folder.
+    up, one component at a time, and must still be the same folder.
     """
 
     HELD = 64
@@ -183,14 +182,14 @@ class FolderStack:
         self._identities: dict[int, tuple[int, int]] = {}
 
     def path_to(self, depth: int, name: str) -> str:
-        """Return the path, relative to the root, of `enter` with the same arguments."""
+        """Return the path, relative to the root, that `enter` would open with the same arguments."""
         return "/".join([*self._names[: depth - 1], name]) if depth else ""
 
     def enter(self, depth: int, name: str) -> int:
         """Go to `name` in the folder at `depth` - 1 of the current path. Returns its descriptor, which stays
         open here.
 
-        Depth 0 is the root. Raises OSError, and then stays in the folder at `depth` - 1.
+        Depth 0 is the root. Raises OSError; then the folder at `depth` - 1 stays current.
         """
         self._leave(max(depth, 1))
         if not depth:
@@ -224,7 +223,7 @@ class FolderStack:
             self._fds[depth] = -1
 
     def _fd_at(self, depth: int) -> int:
-        """Return the descriptor at `depth`; opens the folders on the way to it again if needed."""
+        """Return the descriptor at `depth`; reopen the folders on the way to it if needed."""
         if self._fds[depth] < 0:
             above = next(level for level in range(depth, -1, -1) if self._fds[level] >= 0)
             # Another folder of that name has different files, which must not be mistaken for those of the
@@ -250,7 +249,7 @@ def error_words(error: OSError) -> str:
 def error_words_at(error: OSError) -> str:
     """Describe an error at a checked path, as `error_words` does.
 
-    Raises ShortageError if the path isn't to blame: then nothing is known about it.
+    Raises ShortageError if the path isn't to blame, since nothing is known about it then.
     """
     if error.errno in SHORTAGES:
         raise ShortageError(f"can't check any file just now: {error_words(error)}") from error

@@ -1,7 +1,7 @@
 """Finds differences between a folder on disk and its stored rows, one directory at a time.
 
-A directory is listed through its descriptor and compared, as one set of rows, with its stored rows; it
-reports only differences. Memory holds one directory and the names of those still to visit. A scan runs in a
+A directory is listed through its descriptor and compared, as one set of rows, with its stored rows; only
+differences are reported. Memory holds one directory and the names of those still to visit. A scan runs in a
 single thread: `stat` takes most of the time, and more threads would only contend.
 """
 
@@ -94,7 +94,7 @@ class ScanSummary:
 
 @dataclass(slots=True, eq=False, repr=False)
 class _Folder:
-    """A folder to list, and its content once it was listed.
+    """A folder to list, and its content once it has been listed.
 
     Very many folders may be waiting, so the second group of fields is set only when the folder is listed.
     """
@@ -121,7 +121,7 @@ class _Folder:
         return f"{self.path}/{name}" if self.path else name
 
     def read(self) -> None:
-        """Read the listing. Raises OSError, also if entries may be listed but not checked."""
+        """Read the listing. Raises OSError, also if entries can be listed but not checked."""
         self.rows, self.folders, self.unclear, self.raced = set(), set(), set(), set()
         with os.scandir(self.fd) as entries:
             for entry in entries:
@@ -144,11 +144,11 @@ class _Folder:
 
 
 class _Blocked(Exception):
-    """A folder that can't be listed; `str()` says why."""
+    """A folder can't be listed; `str()` says why."""
 
 
 class _RacedAway(Exception):
-    """A folder that vanished; the next check of its parent reports that."""
+    """A folder vanished; the next check of its parent reports that."""
 
 
 class Scan(Iterator[FolderListing]):
@@ -214,7 +214,7 @@ class Scan(Iterator[FolderListing]):
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """Return the folder to start from, or the one above it that can't be listed, or none."""
+        """Return the folder to start from, or an ancestor that can't be listed, or None."""
         folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
             try:
@@ -253,7 +253,7 @@ class Scan(Iterator[FolderListing]):
             raise _Blocked(str(error)) from error
 
     def _compare(self, folder: _Folder, pending: list[_Folder]) -> FolderListing | None:
-        """Add the folders in a listed one to `pending`, and return the differences, if any."""
+        """Add a listed folder's subfolders to `pending`, and return its differences, if any."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
         stored_folder, stored_folders, stored_rows = (
@@ -307,7 +307,7 @@ class Scan(Iterator[FolderListing]):
 
 
 def _entries_of(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
-    """Stat these entries for their kind; skip those that vanished."""
+    """Stat these entries to learn their kind; skip those that have vanished."""
     for name in sorted(names):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)

@@ -34,7 +34,7 @@ class PathStat:
 
     @property
     def lacks_file(self) -> bool:
-        """Whether there is definitely no file: nothing at all, or a folder in its place."""
+        """Return whether there is definitely no file: nothing at all, or a folder in its place."""
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 
@@ -49,7 +49,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
         with opened_root(root) as root_fd:
             status = os.fstat(root_fd)
             if identity and (status.st_dev, status.st_ino) != (identity.dev, identity.ino):
-                return _unknown(f"{root} is not the folder it was when watching began")
+                return _unknown(f"{root} is not the same folder as when watching began")
             folder, _, name = path.rpartition("/")
             try:
                 fd = descend(root_fd, folder)
@@ -71,7 +71,7 @@ def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
     """Check a path that should be missing, as `stat_path` does; a path that exists only in another spelling
-    is MISSING.
+    counts as MISSING.
     """
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
@@ -83,8 +83,8 @@ def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
 
     Some file systems don't distinguish `a.md` from `A.md`, or composed from decomposed letters: after a
     rename from one to the other, the old path still leads to the file. Only a listing shows the real name.
-    Lists each folder on the way once. Raises ShortageError, never OSError: if nothing can be listed, nothing
-    is an alias.
+    Each folder on the way is listed once. Raises ShortageError, never OSError: if nothing can be listed,
+    nothing is an alias.
     """
     if not paths:
         return set()
@@ -111,7 +111,7 @@ def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
 
 
 def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
-    """Return the names that a folder doesn't list, although it has their entry in another spelling."""
+    """Return the names that a folder doesn't list, although their entry exists in another spelling."""
     folded = {fold(name) for name in names}
     spellings: dict[str, list[str]] = {}
     unlisted = set(names)
@@ -140,7 +140,7 @@ def _inode(fd: int, name: str) -> tuple[int, int]:
 
 
 def fold(name: str) -> str:
-    """Return a key that is equal for names or paths that differ only in case or in Unicode's normal form."""
+    """Return a key that is equal for names or paths that differ only in case or Unicode normalization."""
     if name.isascii():
         return name.casefold()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
@@ -212,7 +212,7 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """Return the part of a stat that distinguishes contents."""
+    """Return the part of a stat result that changes when the content does."""
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 

@@ -1,4 +1,4 @@
-"""The file that wakes a daemon: a command opens it for writing and closes it, which creates an event.
+"""The file that wakes a daemon: a command opens it for writing and closes it, which triggers an event.
 
 Loads fast, because commands use it.
 """
@@ -50,7 +50,7 @@ class WakeFile:
             self.touched()
 
     def touched(self) -> None:
-        """Call `on_wake`, because the file was touched."""
+        """Call `on_wake` because the file was touched."""
         self._last_times = self._times()
         self._on_wake()
 

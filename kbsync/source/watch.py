@@ -1,8 +1,8 @@
 """Watches one folder: yields hints about paths to check, and detects when hints can't be trusted.
 
 Events are hints only (ADR 10). Events may be lost, but the watcher detects that, starts another observer and
-requests a full rescan. Without events it polls: `rescan_every` gets shorter. Promises 1 and 5 depend on this:
-while the root can't be checked, or is another folder, nothing is deleted.
+requests a full rescan. Without events, it polls at a shorter interval (`rescan_every`). Promises 1 and 5
+depend on this: while the root can't be checked, or is another folder, nothing is deleted.
 """
 
 from __future__ import annotations
@@ -60,24 +60,24 @@ POLL_SHARE = 20.0
 twentieth of a core.
 """
 TRY_AGAIN = 600.0
-"""Seconds before kbsync asks for events again after the system refused more watches."""
+"""Seconds before kbsync requests events again after the system refused more watches."""
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 
 LOOK_SECONDS = 5.0
-"""Time limit of a check of the folder, because a dead network mount never answers."""
+"""Time limit for checking the folder, because a dead network mount never answers."""
 
 FREE_FAILURES = 3
 """Maximum number of failures after which another observer starts at once; after more, the pauses grow."""
 FAILURE_COUNTS = 600.0
-"""Seconds for which a failure counts, and the longest pause after one."""
+"""Seconds for which a failure counts, and the longest pause after a failure."""
 
 _STOP_SECONDS = 15.0
 _JOIN_SECONDS = 5.0
 
 
 async def run_detached(call: Callable[[], T]) -> T:
-    """Run `call` in a thread of its own, because a dead network mount may block it; return or raise its
+    """Run `call` in a separate thread, because a dead network mount may block it; return or raise its
     outcome.
 
     If the caller is cancelled, the call continues and its outcome is dropped.
@@ -114,8 +114,8 @@ class WatchReport:
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:
-    """Return the device and inode of the folder now at this path. Raises OSError, also if it may not be
-    read."""
+    """Return the device and inode of the folder now at this path. Raises OSError, even if the folder just
+    can't be read."""
     with opened_root(folder) as fd:
         status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -135,10 +135,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class RootSurvey:
-    """A folder's properties before it is watched.
+    """What is known about a folder before it is watched.
 
-    `shared` names a file system that doesn't report every change, `bound` the bind mount that shows the
-    folder or a part of it; each is empty if there is none.
+    `shared` names a file system that doesn't report every change, `bound` the bind mount that contains the
+    folder or is below it; each is empty if there is none.
     """
 
     folder: str
@@ -161,7 +161,8 @@ def survey(root: Path, machine: Machine) -> RootSurvey:
 
 
 class Watch:
-    """One observer on `folder` (a real path) and on the state directory; opened once, closed once."""
+    """A watch by one observer on `folder` (a real path) and on the state directory; opened once, closed
+    once."""
 
     def __init__(
         self,
@@ -189,7 +190,7 @@ class Watch:
         self._was_silent = False
 
     async def open(self) -> None:
-        """Start to watch. Raises OSError (28 or 24 at a limit), and then leaves no thread and no descriptor
+        """Start watching. Raises OSError (28 or 24 at a limit) and then leaves no thread or descriptor
         behind.
         """
         await run_detached(self._open)
@@ -224,14 +225,17 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def trouble(self) -> WatchTrouble | None:
-        """Return the problem; checks the likeliest cause first. Cheap."""
+        """Return the problem with the watch, if any; cheap. Checks the likeliest cause first."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
         elif observer is not None and observer.reader.reached_watch_limit:
-            kind, words = TroubleKind.WATCH_LIMIT, "the kernel lets kbsync watch no more directories"
+            kind, words = (
+                TroubleKind.WATCH_LIMIT,
+                "the kernel's limit on watched directories is reached",
+            )
         elif observer is not None and (dead := observer.reader.crash or ", ".join(observer.dead_threads())):
-            kind, words = TroubleKind.THREAD_DIED, f"a thread of the watch ended by itself ({dead})"
+            kind, words = TroubleKind.THREAD_DIED, f"a watching thread ended unexpectedly ({dead})"
         elif self._tree.fault:
             kind, words = TroubleKind.EVENT_FAILED, f"an event could not be handled ({self._tree.fault})"
         else:
@@ -249,12 +253,12 @@ class Watch:
 
     @property
     def event_count(self) -> int:
-        """Return the number of events of the folder that have arrived so far."""
+        """Return the number of events from the folder so far."""
         return self._tree.event_count
 
     @property
     def is_silent(self) -> bool:
-        """Whether no event has arrived since the finished scan before the last one began."""
+        """Return whether no event has arrived since the start of the finished scan before the last one."""
         return self._was_silent and self.event_count == self._last_scan_began
 
 
@@ -272,7 +276,7 @@ class RootCheck:
         self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
     async def trouble(self, identity: RootIdentity | None) -> WatchTrouble | None:
-        """Return the problem with the folder now; None if it can be read and is that of `identity`, if
+        """Return the current problem with the folder; None if it can be read and has the `identity`, if
         given."""
         folder = self._folder
         try:
@@ -287,7 +291,7 @@ class RootCheck:
             return WatchTrouble(TroubleKind.ROOT_UNREADABLE, f"{folder} cannot be read: {error_words(error)}")
         if identity is None or current == (identity.dev, identity.ino):
             return None
-        return WatchTrouble(TroubleKind.ROOT_CHANGED, f"{folder} is another folder now")
+        return WatchTrouble(TroubleKind.ROOT_CHANGED, f"{folder} is now a different folder")
 
     def give_up(self) -> None:
         """Stop waiting for an open check."""
@@ -314,8 +318,8 @@ class RootCheck:
 class Watcher:
     """The watch on one folder. Call all methods in the loop's thread, and `check` every 1 to 2 seconds.
 
-    The order that loses no change: `start`, `scan_started`, the scan, `scan_ended`; after that take hints,
-    and scan again when `rescan_wanted`, at the latest after `rescan_every` seconds.
+    To lose no change, use this order: `start`, `scan_started`, the scan, `scan_ended`; after that, take
+    hints, and scan again when `rescan_wanted`, at the latest after `rescan_every` seconds.
     """
 
     def __init__(
@@ -354,8 +358,8 @@ class Watcher:
         self.identity: RootIdentity | None = None
         """The watched folder; None while it can't be checked, and then nothing may be deleted.
 
-        After ROOT_CHANGED it is the new folder's: the caller decides whether that may replace the old one, as
-        after a mount, or is an empty mount point.
+        After ROOT_CHANGED it is the new folder's: the caller decides whether that folder may replace the old
+        one, as after a mount, or is an empty mount point.
         """
         self.rescan_reason = ""
         """Why a rescan is needed, or empty."""
@@ -378,7 +382,7 @@ class Watcher:
         return self._rescan if self.report.mode is Mode.NATIVE else self._polling_pause()
 
     async def start(self, directories: int = 0) -> WatchReport:
-        """Start to watch. `directories`: how many directories the folder had when last scanned (0: unknown).
+        """Start watching. `directories`: how many directories the folder had when last scanned (0: unknown).
 
         Never raises for the folder or the kernel; the report says why there are no events.
         """
@@ -448,7 +452,7 @@ class Watcher:
             self._watch.scan_started()
 
     def scan_ended(self, directories: int, seconds: float, changes: int = 0) -> None:
-        """Record a full scan that counted `directories`, including the root.
+        """Record a finished full scan that counted `directories`, including the root.
 
         `changes`: how many differences it found. If no event reported any, events may not arrive at all.
         """
@@ -491,7 +495,7 @@ class Watcher:
         self._poll(obstacle)
 
     async def _recover(self, trouble: WatchTrouble) -> None:
-        """Start another observer, at once or after a pause, and ask for a rescan."""
+        """Start another observer, at once or after a pause, and request a rescan."""
         await self._close()
         now = self._machine.clock()
         if trouble.kind is TroubleKind.WATCH_LIMIT:

@@ -15,7 +15,8 @@ DELETIONS, RENEWALS = "deletions", "renewals"
 """Kinds of holds."""
 
 COLLECTING, RELEASED, ASKED = "collecting", "released", "asked"
-"""States of a hold: deletions still join it, are carried out without approval, or wait for approval."""
+"""States of a hold: its deletions are still being collected, are carried out without approval, or wait for
+approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
-        """Return the batches with deletions that aren't held or carried out yet: either the decided ones or
-        the others.
+        """Return the batches with deletions that aren't held or carried out yet: the decided ones, or those
+        still to be decided.
         """
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, decided)
@@ -93,7 +94,7 @@ class Holds(Table):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The size of a hold. `recipes`: pairs of current and wanted recipe."""
+    """The size of a hold. `recipes`: pairs of the current and the wanted recipe."""
 
     documents: int
     size: int
@@ -101,10 +102,10 @@ class Extent:
 
 
 class Recipes(Table):
-    """Recipes that files of serving documents need: allowed, awaiting an answer in a hold, or undecided."""
+    """Recipes that serving documents need: allowed, awaiting an answer in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
-        """Return how many serving documents need each recipe that isn't their own."""
+        """Return, for each recipe, how many serving documents need it in place of their current one."""
         sql = (
             "SELECT wanted_recipe, count(*) FROM upload"
             " WHERE mirror = ? AND wanted_recipe <> '' AND state = 5 GROUP BY 1"
@@ -117,7 +118,7 @@ class Recipes(Table):
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 
     def asked(self, mirror: int) -> dict[str, int]:
-        """Return the recipes that need the user's decision, with the number of documents of each."""
+        """Return the recipes that need the user's decision, with the number of documents for each."""
         sql = "SELECT recipe, documents FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL"
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
@@ -127,7 +128,7 @@ class Recipes(Table):
         self._db.executemany(sql, ((mirror, recipe) for recipe in recipes))
 
     def ask(self, mirror: int, hold: int, recipes: Mapping[str, int]) -> None:
-        """Ask the user about these recipes, with the number of documents of each."""
+        """Ask the user about these recipes, with the number of documents for each."""
         self._db.executemany(
             "INSERT OR REPLACE INTO recipe_change VALUES(?, ?, ?, ?)",
             ((mirror, recipe, hold, n) for recipe, n in recipes.items()),
@@ -178,4 +179,4 @@ _HELD = (
     "FROM recipe_change c JOIN upload u ON u.mirror = c.mirror AND u.wanted_recipe = c.recipe"
     " AND u.wanted_recipe <> '' AND u.state = 5 WHERE c.mirror = ? AND c.hold = ?"
 )
-"""The serving documents that a hold of recipes covers."""
+"""The serving documents that a hold on recipes covers."""

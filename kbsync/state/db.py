@@ -1,4 +1,4 @@
-"""Opens SQLite with the same settings everywhere, and stores file names that aren't UTF-8."""
+"""Opens SQLite databases with the same settings everywhere, and converts file names that aren't UTF-8."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from kbsync.permissions import open_private
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
 _EMPTYING_MS = 500
-"""How long to wait for readers while other writes wait: longer than a search on a slow machine."""
+"""Seconds to wait for readers while other writes are waiting: longer than a search on a slow machine
+takes."""
 
 _NOT_FOR_ALL = 0o027
 
@@ -49,7 +50,7 @@ def unbind(value: str | bytes) -> str:
 
 
 def open_writer(path: Path) -> apsw.Connection:
-    """Return the only writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later
+    """Open the only writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later
     readers."""
     _make_private(path)
     connection = apsw.Connection(str(path))
@@ -66,7 +67,7 @@ def open_writer(path: Path) -> apsw.Connection:
 
 
 def _make_private(path: Path) -> None:
-    """Create the file if it is missing; remove access for everybody."""
+    """Create the file if it is missing; remove access for everyone else."""
     # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Keep group access,
     # which a user granted for `status` and `search`.
     os.close(open_private(path, os.O_RDWR))
@@ -118,7 +119,8 @@ def open_reader(path: Path) -> apsw.Connection:
 def open_temporary() -> apsw.Connection:
     """Return a private database that ends with this process; a small one stays in memory.
 
-    SQLite unlinks the file when it creates it. If no directory accepts a file, all of it stays in memory.
+    SQLite unlinks the file right after creating it. If no directory accepts a file, all of it stays in
+    memory.
     """
     # The directories that SQLite tries for temporary files, in its own order.
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
@@ -132,7 +134,7 @@ def open_temporary() -> apsw.Connection:
 
 
 def _set_up(connection: apsw.Connection) -> None:
-    """Configure the connection: write only inside the file's folder, and plan each statement once, for all
+    """Configure the connection: write only inside the file's folder, and plan each statement once for all
     values.
     """
     # Temporary files would hold private data, and a read-only root has no room for any.
@@ -165,7 +167,7 @@ def state_errors(path: Path) -> Iterator[None]:
     except apsw.NoMemError as error:
         raise StateError(f"{path}: out of memory; kbsync continues by itself when memory is free") from error
     except apsw.IOError as error:
-        raise StateError(f"{path}: the disk failed ({error}); check it and the kernel log") from error
+        raise StateError(f"{path}: the disk failed ({error}); check the disk and the kernel log") from error
 
 
 def _fix_for_closed(path: Path) -> str:
@@ -177,7 +179,7 @@ def _fix_for_closed(path: Path) -> str:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
     if lacks_inodes(path):
-        return "no free inode is left there (df -i); free some and kbsync continues by itself"
+        return "its file system has no free inodes (df -i); free some and kbsync continues by itself"
     return "check its owner and mode"
 
 
@@ -191,7 +193,7 @@ def lacks_inodes(path: Path) -> bool:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of the file at this path; None if there is none."""
+    """Return the device and inode of the file at this path; None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -222,14 +224,15 @@ def forget_set_aside(path: Path) -> None:
 
 
 class Table:
-    """One table of the state, or a few related ones, on one connection."""
+    """Access to one table of the state, or a few related ones, on one connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
 
 
 class DamagedError(StateError):
-    """The file isn't a valid database, or no longer is; `damage` says which and why, without the fix."""
+    """The file isn't a valid database, or is no longer one; `damage` names the file and the reason, without
+    the fix."""
 
     def __init__(self, damage: str) -> None:
         super().__init__(f"{damage}; the next start of kbsync sets it aside and creates a new one")

@@ -38,7 +38,7 @@ class FolderRow:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Return directory and name of a path; the directory of a top-level name is ''."""
+    """Return the directory and name of a path; the directory of a top-level name is ''."""
     folder, _, name = path.rpartition("/")
     return folder, name
 
@@ -56,7 +56,7 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the row's id. It is queried once for each directory in a transaction."""
+        """Return the row's id. It is queried only once for each directory in a transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -96,13 +96,13 @@ class Folders:
         return number
 
     def trouble(self, mirror: int, path: str, problem: str) -> None:
-        """Record that the directory couldn't be listed, so that everything below it is unknown."""
+        """Record that the directory couldn't be listed, so everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
-        """Mark its files undecided before other rules are applied, so that after an interruption all are
-        decided about again."""
+        """Mark the directory's files undecided before other rules are applied, so that all are decided again
+        after an interruption."""
         # Keep the user's part of the version, to distinguish changes by users from upgrades.
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
@@ -166,7 +166,7 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """Return the name of a directory as lists of paths show it, distinguishable from a file's."""
+    """Return a directory's path as lists of paths show it, distinguishable from a file's."""
     return f"{path}/" if path else "./"
 
 
@@ -174,7 +174,7 @@ def folder_label(path: str) -> str:
 class FileRow:
     """A file as last recorded. `digest` belongs to `stamp`; `since` is when `status` last changed.
 
-    `racy`: the bytes were read so soon after the stamp's time that the stamp may hide a later change.
+    `racy`: the bytes were read so soon after the stamp's time that a later change might not alter the stamp.
     """
 
     path: str
@@ -296,10 +296,10 @@ class Entries:
     def miss(
         self, mirror: int, folder: str, names: Iterable[str], since: float | None, scan: int | None = None
     ) -> None:
-        """Record the first check that lacks these names.
+        """Record the first check that didn't find these names.
 
-        `since` is monotonic and valid in this process only. It is None for a `scan`, given by its number,
-        that still runs: it may find the files elsewhere, so its check counts from its end (`scans_ended`).
+        `since` is monotonic and valid in this process only. It is None while the `scan` (its number) is still
+        running: it may find the files elsewhere, so its check counts from its end (`scans_ended`).
         """
         row = self._folders.get(mirror, folder)
         if row is not None:
@@ -310,7 +310,7 @@ class Entries:
             )
 
     def miss_tree(self, mirror: int, folder: str, since: float | None, scan: int | None = None) -> None:
-        """Record the first check that lacks this directory; see `miss`."""
+        """Record the first check that didn't find this directory; see `miss`."""
         self._db.execute(
             SUBTREE + "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"  # noqa: S608
             " WHERE presence IN (0, 3) AND folder IN (SELECT id FROM tree)",
@@ -318,7 +318,7 @@ class Entries:
         )
 
     def forget_first_misses(self, mirror: int) -> None:
-        """Discard the times of first checks, because a new process makes both checks itself."""
+        """Discard the times of first checks, because a new process does both checks itself."""
         # Check pending files again, regardless of their stamp: missed files start no work.
         self._db.execute(
             "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
@@ -337,7 +337,7 @@ class Entries:
         )
 
     def miss_from(self, mirror: int, path: str, now: float) -> None:
-        """Let the first check without a missed file count from `now`."""
+        """Have the first check that missed a file count from `now`."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
@@ -351,7 +351,7 @@ class Entries:
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
     def is_missed_by_scan(self, mirror: int) -> bool:
-        """Return whether a running scan misses some file, and may still find it elsewhere."""
+        """Return whether a running scan has missed some file, which it may still find elsewhere."""
         sql = (
             "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL"
@@ -392,12 +392,12 @@ class Entries:
         return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
-        """Return files whose last stamp has this inode and whose bytes these are."""
+        """Return files whose last stamp has this inode and whose bytes have this digest."""
         where = "e.ino = ? AND e.digest = ? AND f.mirror = ?"
         return list(self._select(_JOINED, where, (ino, bytes.fromhex(digest), mirror)))
 
     def paths_with_ino(self, mirror: int, ino: int) -> list[str]:
-        """Return paths of read files whose last stamp has this inode."""
+        """Return the paths of files that were read and whose last stamp has this inode."""
         sql = (
             "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
@@ -408,7 +408,7 @@ class Entries:
     def unread(
         self, mirror: int, after: tuple[int, str] = (0, ""), limit: int = -1
     ) -> list[tuple[tuple[int, str], str]]:
-        """Return files that couldn't be read at the last check, each with its key in the order of this list.
+        """Return files that couldn't be read at the last check, each with its sort key in this list.
 
         `after`: the key of the previous page's last file.
         """
@@ -425,9 +425,8 @@ class Entries:
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:
-        """Yield files in a status, by directory. Sorting takes memory for all rows.
-
-        An index finds those in `NOTED` statuses; for others, every row is read.
+        """Yield files in a status, by directory. Sorting keeps all of them in memory. An index finds files in
+        `NOTED` statuses; for others, every row is read.
         """
         if status not in NOTED:
             order = " ORDER BY f.path, e.name" if in_order else ""
@@ -450,7 +449,7 @@ class Entries:
     def _select(
         self, source: str, where: str, values: tuple[object, ...], limit: int = -1
     ) -> Iterator[FileRow]:
-        """Return at most `limit` rows; -1: all."""
+        """Yield at most `limit` rows; -1: all."""
         sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
         rows = self._db.execute(sql, (*values, limit))
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
@@ -481,7 +480,7 @@ class Entries:
         )
 
     def names(self, mirror: int, folder: str) -> list[str]:
-        """Return paths of the files directly in a directory."""
+        """Return the paths of the files directly in a directory."""
         sql = "SELECT name FROM entry WHERE folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)"
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 

@@ -30,15 +30,15 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state IN ({', '.join(str(int(state)) for state in PROVEN)}))"
 )
-"""Rows that no mirror has adopted since. Only its mirror's row proves that an adopted document is ours."""
+"""Rows of documents that no mirror has adopted since. Once adopted, only the mirror's row proves that a
+document is ours."""
 
 
 class Forgotten(Table):
     """The remaining documents of forgotten mirrors, on one connection."""
 
     def keep(self, mirror: int, name: str, states: Iterable[UploadState], binding: int | None = None) -> None:
-        """Keep the ids of a mirror's documents in these states under its `name`: those of one binding, or of
-        all."""
+        """Keep the ids of a mirror's documents in these states under its `name`, for one binding or all."""
         listed = ", ".join(str(int(state)) for state in states)
         owned = f"u.mirror = :mirror AND u.remote_id IS NOT NULL AND u.state IN ({listed})"
         owned += " AND (:binding IS NULL OR u.binding = :binding)"
@@ -70,7 +70,7 @@ class Forgotten(Table):
         )
 
     def bases(self, name: str | None = None) -> list[ForgottenBase]:
-        """Return the bases that still have documents, by name: those of one mirror, or of all."""
+        """Return the bases that still have documents, of one mirror or of all, ordered by name."""
         rows = self._db.execute(
             "SELECT f.id, f.name, f.target, f.address, f.base, f.prefix, count(*)"  # noqa: S608
             " FROM forgotten f JOIN forgotten_document d ON d.forgotten = f.id"
@@ -100,9 +100,8 @@ class Forgotten(Table):
         self._remove_empty()
 
     def take_over(self, name: str, binding: int, *, whole: bool) -> None:
-        """Remove the ids of documents that a mirror adopted, because it works on this base now.
-
-        `whole`: it adopts everything that a mirror of its name left there.
+        """Remove the ids of documents that a mirror adopted, because it uses this base now. `whole`: it
+        adopts everything that a mirror with its name left there.
         """
         if self._db.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone() is None:
             return

@@ -1,4 +1,5 @@
-"""The history of each mirror's documents: the actions of kbsync, without text, bounded in time and rows.
+"""The history of each mirror's documents: what kbsync did, without their text, limited in age and number of
+rows.
 
 Each entry is written in the transaction of its change, so a crash neither loses nor adds one.
 """
@@ -34,10 +35,9 @@ class HistoryEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One event `at` a time, in epoch seconds.
-
-    `path`: the path of the file; '' if it is about several. `former`: its path before a rename. `reason`: why
-    it failed, is held or was approved. `by`: the source of the approval, `command` or `page`.
+    """One event. `at`: when it happened, in epoch seconds. `path`: the file's path; '' if the event is about
+    several. `former`: its path before a rename. `reason`: why it failed, is held or was approved. `by`: the
+    source of the approval, `command` or `page`.
     """
 
     at: float
@@ -51,7 +51,7 @@ class HistoryEntry:
     by: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, except those that are empty."""
+        """Return the fields that aren't empty."""
         return {name: value for name, value in asdict(self).items() if value not in ("", None)}
 
 
@@ -89,7 +89,7 @@ class History(Table):
     def newest(
         self, mirrors: Collection[int], since: float, limit: int, places: Collection[tuple[int, str]] = ()
     ) -> list[HistoryEntry]:
-        """Return at most `limit` of the newest events of these mirrors since a time, in chronological order.
+        """Return the newest events of these mirrors since a time, at most `limit`, in chronological order.
 
         `places`: only events about these files, or about files below these folders, by mirror and path; '' is
         the root.

@@ -1,4 +1,4 @@
-"""Requests from commands to the process that holds the lock, and small named facts."""
+"""Requests from commands to the process that holds the lock, and named facts about mirrors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Messages(Table):
         self._db.execute("DELETE FROM inbox WHERE id = ?", (message,))
 
     def rename_mirror(self, old_name: str, new_name: str) -> None:
-        """Give messages for a mirror its new name."""
+        """Readdress the messages for a renamed mirror to its new name."""
         self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new_name, old_name))
 
 
@@ -109,7 +109,7 @@ class BindingFact(StrEnum):
 
 
 class Meta(Table):
-    """Small facts about mirrors and bindings, by id, deleted together with them; and about the daemon."""
+    """Small facts about the daemon, mirrors and bindings; those by id are deleted together with their owner."""
 
     def get(self, fact: MirrorFact | BindingFact | StateFact, owner: int = 0) -> str:
         """Return the fact, or ''."""

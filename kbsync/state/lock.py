@@ -1,4 +1,4 @@
-"""Lets one process at a time hold a state directory, and only its user access the files in it.
+"""Ensures that one process at a time holds a state directory, and that its user can access the files in it.
 
 The second half finds files that the user can't use, and the command that fixes that.
 """
@@ -22,7 +22,7 @@ from kbsync.permissions import open_private
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")
 _OF_THE_MACHINE = str(0xEFFFFFFC)
-"""The inode of the first process namespace, PROC_PID_INIT_INO (<linux/proc_ns.h>), which contains all
+"""The inode of the initial process namespace, PROC_PID_INIT_INO (<linux/proc_ns.h>), which contains all
 others."""
 
 
@@ -44,7 +44,7 @@ class Holder:
 
 @contextmanager
 def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
-    """Hold the lock of a state directory; the kernel releases it when the process ends, even after a crash.
+    """Hold the lock on a state directory; the kernel releases it when the process ends, even after a crash.
 
     `keeps_running`: the holder mirrors until it is stopped. Raises `LockedError`, which names the process
     that has it.
@@ -65,12 +65,13 @@ def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
 
 
 def is_held(state_dir: Path) -> bool:
-    """Return whether a process visibly holds the lock now."""
+    """Return whether a process that is visible from here holds the lock now."""
     return bool(holding(state_dir))
 
 
 def holder(state_dir: Path) -> str:
-    """Return the id of the process that took the lock last; '' if it is in another namespace, or unknown."""
+    """Return the id of the process that acquired the lock last; '' if it is in another namespace, or
+    unknown."""
     with contextlib.suppress(OSError):
         note = _read_note(state_dir / "lock")
         return note.process if note.namespace == _namespace() else ""
@@ -78,7 +79,7 @@ def holder(state_dir: Path) -> str:
 
 
 def taken_at(state_dir: Path) -> float | None:
-    """Return when the lock was last taken, in epoch seconds; None if unknown."""
+    """Return when the lock was last acquired, in epoch seconds; None if unknown."""
     with contextlib.suppress(OSError):
         return (state_dir / "lock").stat().st_mtime
     return None
@@ -94,7 +95,7 @@ def holding(state_dir: Path) -> bool | None:
 
 
 def find_holder(state_dir: Path) -> Holder | None:
-    """Return the process that holds the lock now; None if none is visible."""
+    """Return the process that holds the lock now; None if no holder is visible."""
     process = _find(state_dir)
     return process if isinstance(process, Holder) else None
 
@@ -121,7 +122,8 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A lock file: its inode, its device and inode in the kernel's notation, and its last holder's note."""
+    """A lock file: its inode, its device and inode in the kernel's notation, and the note that its last
+    holder wrote."""
 
     number: int
     kernel_id: str
@@ -139,7 +141,8 @@ def _read_note(path: Path) -> _Note:
 
 
 def _has_ended(note: _Note) -> bool:
-    """Return whether the last holder has definitely ended: listing all locks takes the kernel 8 ms."""
+    """Return whether the last holder has definitely ended; this avoids listing all locks, which takes the
+    kernel 8 ms."""
     if not note.process.isdigit() or not note.namespace or note.namespace != _namespace():
         return False
     try:
@@ -159,7 +162,7 @@ def _namespace() -> str:
 
 
 NOT_OURS = ("lost+found",)
-"""Top-level names that don't belong to kbsync, but to a disk mounted there."""
+"""Top-level names that belong not to kbsync but to a disk mounted there."""
 
 
 def user_of(state_dir: Path) -> str:
@@ -168,7 +171,7 @@ def user_of(state_dir: Path) -> str:
 
 
 def user_name(number: int) -> str:
-    """Return the user's name, or the number if there is no name."""
+    """Return the user's name, or the user id if there is no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -195,7 +198,7 @@ def _is_shut(path: Path) -> bool:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Yield all paths below `folder`; of a folder that can't be listed, the folder itself."""
+    """Yield all paths below `folder`; for a folder that can't be listed, only the folder itself."""
     for above, folders, files in os.walk(folder):
         if above == str(folder):
             folders[:] = [name for name in folders if name not in NOT_OURS]

@@ -45,7 +45,7 @@ class MirrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class BindingRecord:
-    """One knowledge base under one prefix; every document belongs to one."""
+    """A binding: one knowledge base under one prefix. Every document belongs to a binding."""
 
     id: int
     target: str
@@ -142,11 +142,11 @@ class Mirrors(Table):
             self._set(mirror, halt_reason=halt.reason, halt_detail=detail, halt_cure=fix)
 
     def set_note(self, mirror: int, note: str) -> None:
-        """Set a notice for the user that halts nothing."""
+        """Set a notice for the user that doesn't halt the mirror."""
         self._set(mirror, note=note)
 
     def set_hold_all(self, mirror: int, hold: bool) -> None:
-        """Set whether every deletion needs approval, however few there are."""
+        """Set whether every deletion needs approval, no matter how few there are."""
         self._set(mirror, hold_all=hold)
 
     def pass_ended(self, mirror: int, now: float, deep: bool) -> None:
@@ -177,7 +177,7 @@ class Mirrors(Table):
         )
 
     def set_prefix(self, binding: int, prefix: str) -> None:
-        """Record that the same documents get names with another prefix."""
+        """Record that the same documents are now named with another prefix."""
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
 
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:

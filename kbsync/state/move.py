@@ -12,7 +12,7 @@ from kbsync.state.db import open_writer, state_errors, transaction
 from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
-"""Tables whose rows get new ids: each id rises by the highest one already in use."""
+"""Tables whose rows get new ids: each id is increased by the highest one already in use."""
 
 _COPIED_TABLES: dict[str, dict[str, str]] = {
     "binding": {"id": "id + :binding"},
@@ -27,7 +27,7 @@ _COPIED_TABLES: dict[str, dict[str, str]] = {
     "history": {"id": "NULL", "mirror": "mirror + :mirror"},
 }
 """Tables in the order in which they are copied, and the new values of their ids. Uploads keep their ids,
-which are marks at the target and start at a random number in each state. Triggers maintain `tally` and
+which mark documents at the target and start at a random number in each state. Triggers maintain `tally` and
 `serving`.
 """
 

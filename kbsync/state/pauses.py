@@ -1,8 +1,8 @@
 """Pauses of mirrors, started by users or quiet hours.
 
-The row in the state is the only copy. Commands write it, whether or not a kbsync runs; the daemon writes it
-when quiet hours begin. Each transaction that begins an upload or a deletion reads it, so none begins once the
-pause is on disk.
+The row in the state is the only copy. Commands write it, whether or not kbsync is running; the daemon writes
+it when quiet hours begin. Each transaction that begins an upload or a deletion reads it, so none begins once
+the pause is on disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kbsync.state.db import Table
 from kbsync.state.inbox import Meta, MirrorFact
 
 LONGEST_PAUSE = 366 * 86400.0
-"""Seconds of the longest pause that ends by itself."""
+"""Maximum length, in seconds, of a pause that ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Pause:
 
 
 class Pauses(Table):
-    """The pauses of one connection. They are deleted with the mirror."""
+    """Pause rows of one connection. They are deleted with their mirror."""
 
     def begin(self, mirror: int, pause: Pause) -> None:
         """Pause the mirror; replaces an earlier pause."""

@@ -1,4 +1,5 @@
-"""The tables of the state, and the state for commands that only read: no lock, no thread, no loop."""
+"""Access to the tables of the state, and the state for commands that only read, without a lock, thread or
+event loop."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 
 class Tx:
-    """The tables, in one transaction."""
+    """Access to all tables in one transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.folders = Folders(connection)
@@ -81,13 +82,14 @@ class ReadOnlyState:
         self._identity = identity(path) if self._reader is opened else None
 
     def rename_mirrors(self, names: Mapping[str, str]) -> None:
-        """Show mirrors under new names, given by their names in the file, which stays unchanged."""
+        """Show mirrors under new names. `names`: from the name in the file, which stays unchanged, to the new
+        one."""
         with state_errors(self.path):
             _rename_mirrors(self._reader, names)
 
     @property
     def is_made(self) -> bool:
-        """Whether the tables exist; during the first run they may still be missing."""
+        """Return whether the tables exist; during the first run they may still be missing."""
         return schema.version_of(self._reader) > 0
 
     @property
@@ -138,7 +140,7 @@ def _rename_mirrors(reader: apsw.Connection, names: Mapping[str, str]) -> None:
 
 
 class EmptyState(ReadOnlyState):
-    """The state before one exists: every table is empty, and nothing is on disk."""
+    """The state before its file exists: every table is empty, and nothing is on disk."""
 
     exists = False
 
@@ -149,7 +151,8 @@ class EmptyState(ReadOnlyState):
 
 
 def find_mirror_names(path: Path) -> set[str]:
-    """Return the names of the mirrors in the state, also of an older kbsync; empty if there is none yet.
+    """Return the names of the mirrors in the state, even if an older kbsync wrote it; empty if there is no
+    state yet.
 
     Unlike `opened`, copies no state of an older kbsync into memory. Raises `StateError`.
     """

@@ -4,12 +4,12 @@ yet.
     missed ──▶ waiting ──▶ released ──▶ the document is deleted
                        └─▶ asked ──▶ held ──▶ approved: the document is deleted
 
-- missed: a check of the disk lacks the file. That is a fact about the disk, even while its deletion is held,
-  and is recorded in the file's own row (`Presence.MISSING`). One check is not enough (promise 1).
-- waiting: two checks lack the file, or a user deselected or emptied it. All waiting deletions form one batch,
-  with one decision (promise 5).
+- missed: a check of the disk didn't find the file. That is a fact about the disk, even while its deletion is
+  held, and is recorded in the file's own row (`Presence.MISSING`). One check is not enough (promise 1).
+- waiting: two checks didn't find the file, or a user deselected or emptied it. All waiting deletions form one
+  batch, with one decision (promise 5).
 - released or asked: kbsync decided about the batch. One row of `hold` records that first, so a kill leaves no
-  part of it undecided. Then its documents are deleted or held, page by page.
+  part of it undecided. Then its documents are deleted or held, in batches of rows.
 - held: the document serves until a user approves; the user is asked once the whole batch is held.
 
 The row ends and the document stays when the file is back, another document serves the path, or the mirror has
@@ -40,7 +40,8 @@ class Removals(Table):
     """Removals, and the log of those carried out without approval."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
-        """Add the deletion of this document to this batch. An existing one for the path keeps its time."""
+        """Add the deletion of this document to this batch. An existing deletion of the path keeps its
+        time."""
         self._db.execute(
             "INSERT INTO removal(mirror, path, upload, cause, at, hold) VALUES(?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause, held = 0,"
@@ -72,7 +73,7 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
     def inherit(self, old_upload: int, new_upload: int) -> None:
-        """Move the hold to the version that serves the path now."""
+        """Move the hold to the version that is serving the path now."""
         self._db.execute("UPDATE removal SET upload = ? WHERE upload = ?", (new_upload, old_upload))
 
     def hold(self, mirror: int, path: str) -> None:
@@ -84,7 +85,7 @@ class Removals(Table):
         return next(self._select("mirror = ? AND path = ?", (mirror, bind(path))), None)
 
     def page(self, hold: Hold, after: str = "", limit: int = -1, *, held: bool) -> list[Removal]:
-        """Return a page of a batch's removals, held ones or others, by path, starting after `after`."""
+        """Return a page of a batch's removals, either held or not, by path, starting after `after`."""
         where = "hold = ? AND held = ? AND mirror = ? AND path > ? ORDER BY path LIMIT ?"
         return list(self._select(where, (hold.id, held, hold.mirror, bind(after), limit)))
 

@@ -130,13 +130,13 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
 NO_ATTACHED = """
 ALTER TABLE mirror DROP COLUMN attached;
 """
-"""Only the config has the list of its mirrors."""
+"""The list of mirrors is only in the config."""
 
 HELD_BY_PAGES = """
 ALTER TABLE candidate ADD COLUMN hold INTEGER;
 CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
 """
-"""Links deletions to the hold that they count towards before they join it."""
+"""Links deletions to the hold that counts them before they join it."""
 
 REMOVALS = """
 ALTER TABLE hold DROP COLUMN ended_at;
@@ -158,7 +158,7 @@ CREATE INDEX removal_upload ON removal(upload);
 DROP TABLE candidate;
 DROP TABLE hold_item;
 """
-"""A deletion is one row, in its batch, until it is carried out."""
+"""Keeps a deletion as one row, in its batch, until it is carried out."""
 
 HISTORY = """
 CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL, event TEXT NOT NULL,
@@ -175,13 +175,13 @@ ALTER TABLE mirror RENAME COLUMN place TO location;
 ALTER TABLE folder RENAME COLUMN shut TO is_excluded;
 UPDATE meta SET value = replace(value, '"mended"', '"repaired"') WHERE key LIKE 'audit:%';
 """
-"""Renames columns, and a count of the last audit, to the names in the code."""
+"""Renames columns, and a count of the last audit, to match the names in the code."""
 
 OLDEST = 12
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
 MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS, HISTORY, PLAIN_NAMES)
-"""Script i turns schema `OLDEST` + i into the next; never edit a released one, only append."""
+"""Script i upgrades schema `OLDEST` + i to the next one; never edit a released script, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)
 """The schema of `TABLES`."""
@@ -229,7 +229,7 @@ _CREATED_NAMES = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)"
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raise `DamagedError` for anything except a file, because it must be set aside, and a pipe would
+    """Raise `DamagedError` for anything except a file, since it must be set aside, and opening a pipe would
     block."""
     try:
         mode = path.stat().st_mode

@@ -2,8 +2,8 @@
 
 One thread makes all writes. Writes that arrive close together share one commit, each in its own savepoint,
 and `write` returns only after its commit is on disk: then the caller may act on it (promise 3). Reads run on
-another connection and in another thread, so they wait neither for a writer nor for threads that wait for a
-slow disk.
+another connection in another thread, so they wait neither for a writer nor for threads blocked by a slow
+disk.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class StateStore:
         return StateError(f"{self.path} is closed; the next start finds unrecorded changes again")
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on the reading connection, off the loop. Raises `StateError`."""
+        """Run `work` on the reading connection, outside the event loop. Raises `StateError`."""
         if self._is_closed:
             raise self._closed()
         return await asyncio.get_running_loop().run_in_executor(self.readers, self.read_now, work)
@@ -146,7 +146,7 @@ class StateStore:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the open file."""
+        """Return whether the path still names the open file."""
         return identity(self.path) == self._identity
 
     async def aclose(self) -> None:
@@ -169,7 +169,7 @@ class StateStore:
         self._writer.close()
 
     def backup(self, destination: apsw.Connection) -> None:
-        """Copy a consistent state into an open, empty database."""
+        """Copy a consistent snapshot of the state into an open, empty database."""
         copy_into(self._reader, destination)
 
     def _commit_waiting(self) -> None:

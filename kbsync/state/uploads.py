@@ -29,8 +29,8 @@ COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
-"""To estimate how fast documents become searchable: the maximum and minimum number of uploads, and of
-seconds.
+"""Limits for estimating how fast documents become searchable: the maximum and minimum number of uploads, and
+how many seconds to look back.
 """
 
 POLL_BATCH = 1000
@@ -88,7 +88,7 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, excluded: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Return only the work for uploads already sent (except those in `left`), and the deletion of
+        """Return only the work for uploads already sent (except those in `excluded`), and the deletion of
         `replaced` ones.
         """
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
@@ -125,7 +125,7 @@ class Uploads(Table):
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
     def set_content(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
-        """Record the digest or recipe of a document: columns that `save` leaves alone."""
+        """Record the digest or recipe of a document, which `save` doesn't write."""
         self._db.execute(
             "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
             (digest, recipe, upload),
@@ -161,10 +161,11 @@ class Uploads(Table):
         lists: bool,
         busy: Collection[int],
     ) -> DueWork:
-        """Return all rows that are due at `now` (wall seconds) and not in work.
+        """Return all rows that are due at `now` (wall seconds) and not being worked on.
 
         `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for polls, None if no
-        poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads in work.
+        poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads being worked
+        on.
         """
 
         def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
@@ -199,11 +200,9 @@ class Uploads(Table):
     def next_due(
         self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
     ) -> float | None:
-        """Return when the next row is due, with no check and no poll before these times; None if nothing
-        waits.
-
-        Wall seconds. Doesn't read rows that wait for nothing: nearly every document serves, and this is
-        called very often.
+        """Return when the next row is due, in wall seconds; None if nothing waits. No list is read and no
+        poll starts before the given times. Doesn't read rows that wait for nothing: nearly every document
+        serves, and this is called very often.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -224,8 +223,8 @@ class Uploads(Table):
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """Return whether documents failed because the account was full, and whether a document is testing for
-        space."""
+        """Return whether documents failed because the account was full, and whether a document is being sent
+        to test for space."""
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
             f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
@@ -287,7 +286,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Return uploads in progress that failed or got no response before, with an id above `after`."""
+        """Return uploads in progress that failed or got no response earlier, with an id above `after`."""
         # An upload that is being sent counts as one loss until the response arrives.
         before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
@@ -333,8 +332,8 @@ class Uploads(Table):
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Return the documents per second that became searchable lately, by the newest uploads; 0.0 if there
-        are too few."""
+        """Return how many documents per second became searchable lately, judging by the newest uploads; 0.0
+        if there are too few."""
         newest = (
             "SELECT max(coalesce(checked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
@@ -373,7 +372,7 @@ class Uploads(Table):
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """Return whether a row that isn't final has this name, although its path or label differs."""
+        """Return whether a row that isn't final has this name even though its path or label differs."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 
@@ -397,9 +396,8 @@ class Uploads(Table):
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
-        """Give the rows of `old_path` to `new_path`, because the file was renamed.
-
-        In former bases of the mirror, it does so only if `new_path` has no rows there.
+        """Give the rows of `old_path` to `new_path`, because the file was renamed; in former bases of the
+        mirror, only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608
@@ -449,7 +447,7 @@ class Uploads(Table):
         return True
 
     def lose(self, mirror: int, binding: int) -> None:
-        """Record that the base of this binding no longer exists, nor do its documents."""
+        """Record that this binding's base no longer exists, and neither do its documents."""
         self._db.execute(
             "UPDATE upload SET state = 12, due_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",
@@ -475,7 +473,7 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""States that a path may have only once, with the change to the former mirror's row."""
+"""States that only one row of a path may have, with the change made to the former mirror's row."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated literally, so that SQLite uses it."""

@@ -28,7 +28,8 @@ ROWS = {
     "dify": "kbsync.targets.dify.config:DifyTargetConfig",
     "ragflow": "kbsync.targets.ragflow.config:RagflowTargetConfig",
 }
-"""Module and class of each type's config block, which defines its keys and checks and opens the target."""
+"""The module and class of each type's config block, which defines and checks its keys and opens the
+target."""
 
 WITH_DOCUMENT_SETTINGS = ("zhipu", "gptbots")
 """The types whose block has `document_settings`. Because they are listed here, a config with `documents`

@@ -35,7 +35,7 @@ MIRRORS = (
     halt(
         "unmounted",
         "folder-missing",
-        "{folder}: it was a mount point and no longer is one",
+        "{folder}: it is no longer a mount point",
         fix="kbsync approve unmounted",
     ),
     halt("shut", "folder-missing", "{folder}: the folder is unreadable: permission denied; let the user"),

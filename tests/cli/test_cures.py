@@ -603,14 +603,14 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
 
 @proves(
     "check its owner and mode",
-    "no free inode is left there (df -i); free some and kbsync continues by itself",
+    "its file system has no free inodes (df -i); free some and kbsync continues by itself",
     "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
 )
 @pytest.mark.parametrize(
     ("exhausted", "message"),
     [
         ("nothing", "; check its owner and mode"),
-        ("inodes", "; no free inode is left there (df -i); free some"),
+        ("inodes", "; its file system has no free inodes (df -i); free some"),
         ("descriptors", "; too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"),
     ],
 )

@@ -330,7 +330,7 @@ def test_missing_or_broken_package_comes_with_its_install_command(
     with contextlib.closing(Parser(tmp_path, child=child)) as parser, pytest.raises(Unavailable) as broken:
         parser.parse("a.html", BytesBody(b"<p>words"))
     command = install_command("pypdfium2", "python-calamine", reinstall=True)
-    assert str(broken.value).endswith(f"reinstall what it reads with: {command}")
+    assert str(broken.value).endswith(f"reinstall its parsers with: {command}")
     with (
         contextlib.closing(PageParser(tmp_path, child=child)) as parser,
         pytest.raises(Unavailable) as broken,
@@ -403,7 +403,7 @@ def listen(place: Place, address: str) -> None:
     place.config.write_text(f"{place.config.read_text()}http: {{listen: '{address}', token: {'t' * 32}}}\n")
 
 
-@proves("is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names")
+@proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' names")
 def test_port_in_use_names_its_user(place: Place) -> None:
     place.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -411,7 +411,7 @@ def test_port_in_use_names_its_user(place: Place) -> None:
         listen(place, f"127.0.0.1:{port}")
         ran = place.run()
         assert (ran.code, ran.out, "is in use" in ran.err, "daemon." in ran.err) == (2, "", True, False)
-        command = found_by(place, "listener")["detail"].partition("end the program that ")[2]
+        command = found_by(place, "listener")["detail"].partition("stop the program that ")[2]
         named = paste(place, command.removesuffix(" names"))
     assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)
     assert found_by(place, "listener")["result"] == "ok"

@@ -75,7 +75,7 @@ def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanne
     result, blank = item(scanned, SCAN), item(scanned, "blank.md")
     assert (result["state"], result["document_id"]) == ("skipped", None)
     assert str(result["reason"]).startswith("no text in it: it seems to be scanned")
-    assert (blank["state"], blank["reason"]) == ("skipped", "no text in it: it is empty or only blanks")
+    assert (blank["state"], blank["reason"]) == ("skipped", "no text in it: it is empty or only white space")
     assert scanned.run("status", "--check", "--folder", "docs").code == 0
     assert scanned.run("verify", "--folder", "docs").code == 0
     plan = scanned.run("plan", "--folder", "docs", "--json").json["mirrors"][0]

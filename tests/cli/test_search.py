@@ -626,7 +626,7 @@ def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: Zhip
     ran = shared.run("search", 'office "opens at nine" -badge path:guides/ type:txt', "--json")
     assert [hit["path"] for hit in ran.json["hits"]] == ["guides/hours.txt"]
     [note] = ran.json["notes"]
-    assert 'doesn\'t know "phrases" and -words' in note
+    assert 'doesn\'t support "phrases" or -words' in note
 
 
 def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Place) -> None:

@@ -119,7 +119,7 @@ def test_missing_database_is_created_by_the_suggested_command(postgres: Server) 
         with pytest.raises(Halted) as caught:
             store.check()
         assert caught.value.halt == "unsuitable-server"
-        assert "lacks the extension vector" in str(caught.value)
+        assert "lacks the vector extension" in str(caught.value)
         cured(postgres, caught.value)
         put(store, entry(1, "kestrel"))
 

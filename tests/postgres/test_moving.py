@@ -430,7 +430,7 @@ def at_a_server_that_is_away(moving: Moving) -> str:
         (with_a_damaged_index, 4, "index.db is damaged"),
         (into_a_newer_schema, 3, "was made by a newer kbsync (layout 99"),
         (as_a_reader, 3, "GRANT "),
-        (with_a_full_disk, 3, "no space is left on the disk of the database"),
+        (with_a_full_disk, 3, "is full; free some space"),
         (at_a_server_that_is_away, 4, "cannot be reached"),
     ],
 )

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not can_mount(), reason="mounting needs root and the right to mount"
 )
 
-STAGES = {6: (4, "no free inode is left"), 15: (3, "df -i")}
+STAGES = {6: (4, "no free inodes"), 15: (3, "df -i")}
 """Inodes: enough for the lock but not for the state; for the index but not for both folders of the parser."""
 
 

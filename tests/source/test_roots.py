@@ -64,8 +64,8 @@ def test_unreadable_root_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monkey
         (RootIdentity(1, 2, "ext4", True), ""),
         (RootIdentity(9, 2, "ext4", True), ""),
         (RootIdentity(1, 3, "ext4", True), "a different folder"),
-        (RootIdentity(1, 2, "tmpfs", True), "type ext4 and is on tmpfs"),
-        (RootIdentity(1, 2, "ext4", False), "was a mount point"),
+        (RootIdentity(1, 2, "tmpfs", True), "type ext4 and is now on tmpfs"),
+        (RootIdentity(1, 2, "ext4", False), "no longer a mount point"),
     ],
 )
 def test_difference_between_runs_is_described_in_a_sentence(now: RootIdentity, words: str) -> None:

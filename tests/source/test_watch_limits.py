@@ -48,7 +48,9 @@ def test_each_start_error_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     instances = observer.start_obstacle(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
     assert instances.fix.endswith("sysctl -w fs.inotify.max_user_instances=1024")
     other = observer.start_obstacle(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
-    words = "starting to watch failed: cannot allocate memory; give this machine more memory or less work"
+    words = (
+        "watching could not be started: cannot allocate memory; give this machine more memory or less work"
+    )
     assert other == Obstacle(words)
     monkeypatch.setattr(observer, "descriptors_used_up", lambda: True)
     assert "descriptors" in observer.start_obstacle(OSError(errno.EMFILE, ""), LIMITS, 10).why

@@ -1,14 +1,14 @@
 """The parser's own process, and the frames that it exchanges with its parent.
 
-Started as a script, `child.py PARENT MEMORY SECONDS PATHS WORK` (the pid of the process with which it ends,
-its address space in bytes, the CPU seconds a document may take, a JSON list of import paths, and what it is
-for: `read`, `recognize` or `embed`), it reads requests from stdin and answers on stdout, one at a time, until
-stdin ends. Imports of kbsync come late, because they need PATHS.
+Started as a script, `child.py PARENT MEMORY SECONDS PATHS WORK` (the parent's pid, the limit of its address
+space in bytes, the CPU seconds allowed for a document, a JSON list of import paths, and its task: `read`,
+`recognize` or `embed`), it reads requests from stdin and answers on stdout, one at a time, until stdin ends.
+Imports of kbsync come late, because they need PATHS.
 
-A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
-name and the document's size, and the number of a scanned page to recognize, then the document. An answer is
-one frame: a line of JSON, then the text. It never unpickles anything from the process, which a stranger's
-file may have taken over.
+A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON (the
+document's name and size, and the number of the scanned page to recognize), followed by the document. An
+answer is one frame: a line of JSON, then the text. The parent never unpickles anything from the process,
+which a malicious file may have taken over.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from kbsync.index.document import Parsed
 
     Readers = dict[str, Callable[..., Parsed]]
-    """The functions by extension. Each takes the bytes of a document; those that recognize text also take a
+    """Readers by file extension. Each takes the bytes of a document; those that recognize text also take a
     page number."""
 
 LENGTH = struct.Struct(">Q")
 READ, RECOGNIZE, EMBED = "read", "recognize", "embed"
 PASSAGE = "passage.txt"
-"""The name of a passage to embed; the answer is its vector in hexadecimal."""
+"""The document name for a passage to embed; the answer is its vector in hexadecimal."""
 
 _FIELDS = ("title", "tags", "page_starts", "columns", "line_offset", "scanned_pages")
 
@@ -43,16 +43,16 @@ _LONGEST_WORDS = 500
 
 
 def pack(message: dict[str, Any], text: str = "") -> bytes:
-    """Return a frame of one line of JSON and a text, which is outside the JSON because it would be copied
-    twice inside."""
+    """Return a frame with one line of JSON and a text. The text isn't part of the JSON, where it would be
+    copied twice."""
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     encoded = text.encode("utf-8", "replace")
     return b"".join([LENGTH.pack(len(line) + 1 + len(encoded)), line, b"\n", encoded])
 
 
 def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
-    """Return the outcome of a document, and the memory of the process. Raises ValueError for anything
-    else.
+    """Parse the answer to a request: return the document's outcome and the memory of the process. Raises
+    ValueError if it is malformed.
     """
     from kbsync.errors import Rejected
     from kbsync.index.document import Flavour, Parsed
@@ -81,7 +81,7 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
-    """Return the first message of a process: its memory in bytes, and the fences in force."""
+    """Parse the first message of a process: return its memory in bytes and the fences in force."""
     with _value_errors():
         message = json.loads(content)
         return int(message["resident"]), tuple(str(fence) for fence in message["fences"])
@@ -93,7 +93,7 @@ def _limited(value: object) -> str:
 
 @contextmanager
 def _value_errors() -> Iterator[None]:
-    """Turn every fault in a message into a ValueError."""
+    """Raise any error of the block, which parses a message, as a ValueError."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -101,7 +101,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def readers() -> Readers:
-    """Return the reader of each format. Loads the parsers, after the fences are up."""
+    """Return the reader of each format. Loads the parsers; call this after the fences are up."""
     from importlib import import_module
 
     from kbsync.index.read import formats

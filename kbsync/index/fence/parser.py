@@ -78,7 +78,7 @@ class Bounds:
     resident_bytes: int = 400 * _MIB  # a process that keeps more is replaced
 
     def too_long(self) -> Rejected:
-        """Return the rejection of a text over the limit."""
+        """Return the error for a text over the limit."""
         limit = f"{_size(self.output_bytes)}, the limit for one document"
         return Rejected(f"its text is longer than {limit}; split it", code="output")
 
@@ -149,7 +149,7 @@ class ParserProcess:
 
     @property
     def pid(self) -> int:
-        """The process id, which is also its group's."""
+        """The process id, which is also the id of its process group."""
         return self._process.pid
 
     def is_running(self) -> bool:
@@ -166,7 +166,7 @@ class ParserProcess:
         return fences
 
     def read(self, name: str, document: BinaryIO, size: int, page: int | None = None) -> Parsed | Rejected:
-        """Let the process read a document, or recognize a page of it. Raises `Ended`, `TimedOut`, `Rejected`
+        """Have the process read a document, or recognize a page of it. Raises `Ended`, `TimedOut`, `Rejected`
         for an answer over the limit.
         """
         self.documents += 1
@@ -250,7 +250,8 @@ class ParserProcess:
         return bytes(received[LENGTH.size :])
 
     def _describe_end(self) -> Ended:
-        """Describe how the process ended: with its pipes closed it is dying or dead, or gets killed."""
+        """Describe how the process ended. Call this when its pipes are closed; a process that is still
+        running after a second is killed."""
         try:
             self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -266,7 +267,7 @@ class ParserProcess:
 
 
 class Parser:
-    """Makes `Parsed` of files, one document at a time. Thread-safe and synchronous.
+    """Turns files into `Parsed`, one document at a time. Thread-safe and synchronous.
 
     Writes nothing to disk except an empty home for the parser's process below `spool_dir`.
     """
@@ -355,7 +356,7 @@ class Parser:
                 self._home = None
 
     def _read(self, name: str, body: Body, page: int | None, *, fresh: bool = False) -> Parsed:
-        """Return the result of the process for the document of that name. Raises `Ended`.
+        """Return the process's result for the document with that name. Raises `Ended`.
 
         `fresh`: use a process that has read nothing yet.
         """
@@ -420,7 +421,7 @@ class Parser:
             # If it ran out of time or memory, the only fix is to try again.
             is_broken = isinstance(error, Ended) and not error.by_memory
             command = install_command(*self._packages, reinstall=True)
-            hint = f"; reinstall what it reads with: {command}" if is_broken else ""
+            hint = f"; reinstall its parsers with: {command}" if is_broken else ""
             raise Unavailable(f"the parser does not start ({error}){hint}", code="parser-start") from error
         except OSError as error:
             self._end()

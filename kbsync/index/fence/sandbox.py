@@ -1,7 +1,7 @@
 """Restrictions that a parser's process sets on itself before it loads any parser.
 
-Three fences of Linux: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a few
-paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere, only the
+Linux has three fences: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a
+few paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere, only the
 refusal inside Python is in force. Fences that aren't available (an old kernel, a container that forbids
 namespaces) are skipped, and `raise_fences` returns those in force.
 """
@@ -76,7 +76,8 @@ _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def refuse_outside() -> bool:
-    """Refuse sockets, programs and processes, signals to others, access to them, and risky kernel calls."""
+    """Refuse sockets, new programs and processes, signals and access to other processes, and risky kernel
+    calls."""
     pid = os.getpid()
     return _install(
         *_refuse_calls(_OUTSIDE),
@@ -239,8 +240,8 @@ def limit(memory_bytes: int) -> None:
 
 
 def forbid_writing() -> None:
-    """Refuse to let any file grow or change from now on, because a document's text stays in memory, and to
-    undo `die_with`.
+    """From now on, refuse changes to files, since a document's text stays in memory, and refuse to undo
+    `die_with`.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
@@ -278,9 +279,9 @@ def raise_fences() -> tuple[str, ...]:
 def _code() -> Iterable[str]:
     """Return the paths of the interpreter, the parsers and their libraries, and nothing else.
 
-    An import path may be anything: a checkout, a home, the folder of a project. Only folders for packages are
-    opened as a whole; in others, only each package that a parser needs. Finding one lists every folder before
-    it, and Python caches that, so it lists none once the fences are up.
+    An import path may be any folder: a checkout, a home directory, a project. Folders for packages are
+    allowed as a whole; in all others, only the packages that a parser needs. To find a package, Python lists
+    the import paths before it and caches the result, so it lists none once the fences are up.
     """
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     installed = {path for path in sys.path if Path(path).name in _FOR_PACKAGES}

@@ -1,7 +1,7 @@
 """Connections to the database, and transactions with all their settings.
 
-Behind a pooler in transaction mode, each transaction may get another session of the server. So a session
-keeps nothing: settings are local, locks end with the transaction, and statements are not prepared.
+Behind a pooler in transaction mode, each transaction may get a different server session. So no session keeps
+anything: settings are local, locks end with the transaction, and statements are not prepared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kbsync.index.postgres.errors import (
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 ASLEEP = 30
-"""Seconds that a transaction may wait for its client, which holds locks and may be suspended or
+"""Seconds that a transaction may hold its locks while it waits for a client, which may be suspended or
 disconnected.
 """
 
@@ -110,7 +110,9 @@ class Connections:
             self._require_extension(extension)
             if not is_open:  # its types would be unknown, even if the user may do all else
                 user, home = self.database.user or "kbsync", identifier(home)
-                reason = f"{self.database} does not let {user} use the schema {home} of its extension vector"
+                reason = (
+                    f"{user} may not use the schema {home} of {self.database}, which has the vector extension"
+                )
                 grant = self.database.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
                 raise Halted("credentials", reason, fix=grant)
             yield connection, is_made
@@ -126,7 +128,7 @@ class Connections:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Yield a connection outside of any transaction. Raises `TargetError`."""
+        """Yield a connection that is not in a transaction. Raises `TargetError`."""
         connection = self._take()
         try:
             yield connection
@@ -155,7 +157,7 @@ class Connections:
         return connection
 
     def _unsuitable(self, server: psycopg.ConnectionInfo) -> Halted | None:
-        """Return why kbsync can't work with this server, None if it can; needs no query."""
+        """Return why kbsync can't work with this server, or None if it can. Sends no query."""
         version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
         if version < OLDEST_SERVER:
             reason = f"{self.database} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
@@ -163,8 +165,8 @@ class Connections:
         if encoding not in (None, "UTF8"):
             # Other encodings can't store every text; in SQL_ASCII a filter would compare bytes, not letters.
             reason = (
-                f"{self.database} is in {encoding}; kbsync needs UTF8: create "
-                "another database and name that one"
+                f"{self.database} has the encoding {encoding}, but kbsync needs UTF8: create another "
+                "database and use that one"
             )
             name = identifier(f"{self.database.name}_utf8")
             create = f"CREATE DATABASE {name} OWNER {self.database.role} ENCODING 'UTF8' TEMPLATE template0"
@@ -186,7 +188,7 @@ class Connections:
         """Raise `Halted` if pgvector is missing or too old."""
         least = ".".join(map(str, OLDEST_EXTENSION))
         if version is None:
-            reason = f"{self.database} lacks the extension vector (pgvector {least} or newer)"
+            reason = f"{self.database} lacks the vector extension (pgvector {least} or newer)"
             raise Halted("unsuitable-server", reason, fix=self.database.psql("CREATE EXTENSION vector"))
         if tuple(map(int, version.split(".")[:2])) < OLDEST_EXTENSION:
             reason = f"{self.database} has pgvector {version}; kbsync needs {least} or newer: "
@@ -195,8 +197,8 @@ class Connections:
 
 
 def _has_ended(connection: Connection) -> bool:
-    """Return whether the server has closed the connection, or announced that; an idle connection receives
-    nothing else."""
+    """Return whether the server has closed the connection or announced that it will; an idle connection
+    receives nothing else."""
     if connection.closed:
         return True
     poll = select.poll()

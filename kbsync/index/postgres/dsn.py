@@ -1,4 +1,5 @@
-"""Parses connection strings like libpq, without loading psycopg, because every command reads configs."""
+"""Parses connection strings as libpq does. It doesn't load psycopg, because every command reads the
+config."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ _HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::(.*))?", re.DOTALL)
 
 
 def read_dsn(dsn: str) -> dict[str, str]:
-    """Return the parameters in a connection string. If libpq would refuse it, the result is arbitrary."""
+    """Return the parameters in a connection string. If libpq would refuse the string, the result is
+    arbitrary."""
     url = _URL.fullmatch(dsn)
     if url is None:
         pairs = ((key, value[1:-1] if value[:1] == "'" else value) for key, value in _PAIR.findall(dsn))
@@ -33,9 +35,9 @@ def read_dsn(dsn: str) -> dict[str, str]:
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """Return whether a part of the password would appear as the host, port or database, which kbsync shows.
-    This happens if the password has a `/` or `@` that is not written as %2F or %40. `parameters` as libpq has
-    them.
+    """Return whether a part of the password would appear in the host, port or database, which kbsync shows.
+    This happens if the password has a `/` or `@` that is not written as %2F or %40. `parameters` has libpq's
+    names.
     """
     url = _URL.fullmatch(dsn)
     if not _PORTS.fullmatch(str(parameters.get("port") or "")):

@@ -39,8 +39,8 @@ class Database:
     """The database as shown in messages and commands, never with its password."""
 
     def __init__(self, parameters: Mapping[str, Any], *, read_only: bool = False) -> None:
-        """Describe the database by `parameters`, as libpq has them. `read_only`: kbsync changes nothing in
-        it."""
+        """Describe the database with these `parameters`, which have libpq's names. `read_only`: kbsync
+        changes nothing in it."""
         self.read_only = read_only
         self.user = str(parameters.get("user") or "")
         self.name = str(parameters.get("dbname") or self.user or "postgres")
@@ -52,7 +52,7 @@ class Database:
 
     @property
     def address(self) -> str:
-        """Return a URL, equal for two spellings of one database."""
+        """Return a URL that is the same for every way to write the connection string of one database."""
         return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
 
     @property
@@ -62,16 +62,16 @@ class Database:
 
     @property
     def longer_statements(self) -> str:
-        """Return a command that lets statements take longer."""
+        """Return a command that raises the statement timeout."""
         database = identifier(self.name)
         return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET statement_timeout = '10min'")
 
     def psql(self, statement: str, database: str = "") -> str:
-        """Return a command that an administrator can paste."""
+        """Return a psql command that an administrator can paste."""
         return shlex.join([*self._psql("postgres", database or self.name), "-c", statement])
 
     def psql_files(self, files: Iterable[Path], user: str) -> str:
-        """Return a command that runs files of statements in one transaction."""
+        """Return a psql command that runs SQL files in one transaction."""
         named = [word for file in files for word in ("-f", str(file))]
         return shlex.join([*self._psql(user, self.name), "-1", "-v", "ON_ERROR_STOP=1", *named])
 
@@ -82,12 +82,12 @@ class Database:
 
 
 def identifier(name: str) -> str:
-    """Return a name, quoted for a statement that is shown."""
+    """Return a name, quoted as an identifier for a statement shown to the user."""
     return name if _NEEDS_NO_QUOTES.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Return a text, quoted for a statement that is shown."""
+    """Return a text, quoted as a literal for a statement shown to the user."""
     return sql.Literal(text).as_string(None)
 
 
@@ -127,7 +127,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         )
         return Halted("index-read-only", reason, fix=database.psql("SHOW transaction_read_only"), code=state)
     if state == "53100":
-        reason = f"no space is left on the disk of {database}; free some and kbsync continues by itself"
+        reason = f"the disk of {database} is full; free some space and kbsync continues by itself"
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
         return index_gone(database)

@@ -10,11 +10,11 @@ from kbsync.index.postgres.errors import Database
 
 VERSION = 3
 NAMED = 3
-"""The first layout with the words of names in `document`."""
+"""The first layout that stores the words of names in `document`."""
 
 TABLES = Path(__file__).with_name("tables.sql")
 UPGRADES = {before: Path(__file__).with_name(f"upgrade-{before + 1}.sql") for before in (1, 2)}
-"""Each script upgrades the layout with its key to the next one."""
+"""The upgrade scripts: each one upgrades from the layout in its key to the next."""
 
 _LOCK = (0x6B62_7379, 1)  # "kbsy"; held while the schema is created or changed
 
@@ -28,7 +28,7 @@ WHERE schemaname = 'kbsync' AND NOT pg_has_role(tableowner, 'USAGE') LIMIT 1
 def make(connection: Connection, database: Database) -> None:
     """Create the tables if they are missing, and upgrade those of an older layout. Call inside a transaction.
 
-    Raises `Halted` if the role isn't allowed to, and for tables of a newer kbsync.
+    Raises `Halted` if the role may not upgrade them, or if a newer kbsync created or changed them.
     """
     # If two processes connect at once, the second waits here and finds the tables.
     connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
@@ -43,7 +43,7 @@ def make(connection: Connection, database: Database) -> None:
         raise Halted(
             "older-index",
             f"the tables in {database} have layout {version}, this kbsync needs layout {VERSION}, and they "
-            f"belong to {row[0]}: start kbsync once with that role, or have it upgrade them",
+            f"belong to {row[0]}: start kbsync once with that role, or upgrade them as that role",
             fix=database.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
         )
     connection.execute("SELECT set_config('statement_timeout', '0', true)")  # a large base takes minutes

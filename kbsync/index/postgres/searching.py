@@ -1,4 +1,4 @@
-"""Fetches the candidates for a question, in one transaction that sees one commit."""
+"""Fetches the candidates for a question, in one transaction with a consistent snapshot."""
 
 from __future__ import annotations
 
@@ -51,29 +51,28 @@ HNSW_FROM = 50_000
 """Number of passages above which the base gets a vector index; comparing a thousand vectors takes 0.5 ms."""
 
 FEW = 20_000
-"""Maximum number of passages whose vectors a search compares one by one. With more, it reads near ones from
-the vector index until enough of them pass the filter."""
+"""Maximum number of passages whose vectors a search compares one by one. With more, it reads the nearest ones
+from the vector index until enough of them pass the filter."""
 
 MOST_WEIGHED = 10_000
 """Maximum number of passages to score by common words, for a question without rarer ones."""
 
 MOST_ADMITTED = 5_000
-"""Maximum number of documents that a filter lists for the server; above it, the server checks each
-passage."""
+"""Maximum number of documents that a query lists after a filter; with more, the server applies the filter to
+each passage."""
 
 MOST_CHECKED = 20_000
-"""Maximum number of passages with all words of a phrase whose texts are checked for it."""
+"""Maximum number of passages to check for a phrase, out of those with all its words."""
 
 LONGEST_PATH = 4_096
-"""Maximum length of a path filter in characters, the same as of a path, because the server refuses long
-patterns.
+"""Maximum length of a path filter in characters, the same as for paths; the server refuses long patterns.
 """
 
 _COUNTED = 2_000
-"""Maximum number of passages of a term to count; for commoner terms, use the server's statistics."""
+"""Maximum number of passages to count for a term; for more common terms, use the server's statistics."""
 
 _SAMPLED = 2_000
-"""Number of documents to take the average length from."""
+"""Number of documents to sample for the average length."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -114,11 +113,11 @@ class Viewpoint:
 
 
 class PostgresSnapshot:
-    """The documents of all owners as of one commit, or only the mirror's own ones if the query asks for
-    that."""
+    """A consistent snapshot of the documents of all owners, or of the mirror's own documents if the query
+    asks for that."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
-        """Use `connection` inside a transaction of `REPEATABLE READ`."""
+        """Read through `connection`, which is in a `REPEATABLE READ` transaction."""
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:
@@ -195,7 +194,7 @@ class PostgresSnapshot:
         return [*few, *by_passage.values()]
 
     def estimate_least_cosine(self, model: str) -> float:
-        """Return the cosine below which texts are unrelated, from a sample of the vectors."""
+        """Estimate the cosine below which texts are unrelated, from a sample of the vectors."""
         stored_model = self._model(model)
         if stored_model is None:
             return 0.0
@@ -263,7 +262,8 @@ class PostgresSnapshot:
         return replace(scope, condition=condition, values=values, is_few=True, passages=owners)
 
     def _find_phrase(self, phrase: str) -> tuple[dict[int, int], set[int]]:
-        """Return the passages with a phrase, each with its content, and the contents whose names have it."""
+        """Return the passages that contain a phrase, each with its content id, and the ids of contents with
+        the phrase in their names."""
         has_phrase = phrase_test(phrase)
         terms = sorted({term_of(word) for word in Tokeniser().words(readable(phrase))})
         if not terms:
@@ -382,7 +382,7 @@ class PostgresSnapshot:
     def _by_term(
         self, rows: Sequence[_Row], weights: TermWeights, average_length: float
     ) -> Mapping[int, Mapping[Term, float]]:
-        """Return the points of each term in the scores of these passages."""
+        """Return the points that each term adds to the scores of these passages."""
         by_passage = {passage: dict[Term, float]() for passage, *_ in rows}
         if not by_passage:
             return {}
@@ -402,7 +402,7 @@ class PostgresSnapshot:
     ) -> list[_Row]:
         """Return the best passages by words: `DEPTH`, and more until they cover `document_count` documents.
 
-        None has more than its share, so that a large document leaves room for others.
+        No document gets more than its share, so a large one leaves room for others.
         """
         share = max(PASSAGES, DEPTH // max(1, document_count))
         best, counts, limit = dict[int, _Row](), Counter[int](), DEPTH
@@ -451,7 +451,7 @@ class PostgresSnapshot:
         return dict(self._connection.execute(_OF_NAMES, (name_scores.best, NAMED_CHUNKS)).fetchall())
 
     def _find_named_words(self, name_scores: NameScores, documents: Mapping[int, int]) -> None:
-        """Find which of the passages themselves have a word of their documents' names."""
+        """Record which passages contain words of their document's name."""
         by_number = {term_of(t.stem): t for terms in name_scores.documents.values() for t in terms}
         if passages := [p for p, document in documents.items() if document in name_scores.documents]:
             having = defaultdict[Term, set[int]](set)
@@ -488,7 +488,7 @@ class PostgresSnapshot:
         document_count: int,
         least: float,
     ) -> list[_Row]:
-        """Return the nearest passages above cosine 0; stops below `least`."""
+        """Return the nearest passages with a cosine above 0; stop below `least`."""
         values = {"model": model[0], "vector": _literal(vector), **scope.values}
         distance = _distance(model[1])
         # A sum keeps the server from using the index of vectors.
@@ -650,7 +650,7 @@ WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 
 
 def _distance(dimensions: int) -> str:
-    """Return the negated cosine of vectors of length 1, written as in the index of vectors."""
+    """Return the SQL for the negated cosine of vectors of length 1, written as in the vector index."""
     return f"embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})"
 
 
@@ -687,8 +687,8 @@ def _conditions(
 
 
 def _storable(text: str) -> str:
-    """Return the user's input in a form that PostgreSQL accepts; `shown` has paths that are not UTF-8 in the
-    same form."""
+    """Return the user's input in a form that PostgreSQL accepts. The column `shown` has paths that are not
+    UTF-8 in the same form."""
     return clean(_SURROGATE.sub("\ufffd", text))
 
 
@@ -699,7 +699,7 @@ def _escape_like(text: str) -> str:
 
 
 def _pattern(path: str) -> str:
-    """Return a gitignore pattern as a regular expression of PostgreSQL. Raises `UsageError`."""
+    """Return a gitignore pattern as a PostgreSQL regular expression. Raises `UsageError`."""
     if len(path) > LONGEST_PATH:
         raise UsageError(
             f"the path pattern is too long: {len(path)} characters, at most {LONGEST_PATH} are allowed"

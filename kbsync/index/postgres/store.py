@@ -60,7 +60,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class _OwnerRow:
-    """A row of `owner`; `seen` in UTC, for messages."""
+    """A row of the table `owner`; `seen` is in UTC, for messages."""
 
     id: int
     token: UUID
@@ -83,7 +83,7 @@ class _OwnerRow:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """This process's right to write for its owner. Another claim increases the generation."""
+    """This process's right to write for its owner. Each new claim increases the generation."""
 
     uuid: str
     generation: int
@@ -125,7 +125,7 @@ class PostgresStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return token and generation of the claim, and those of the claim before it."""
+        """Return the token and generation of the claim, and those of the claim before it."""
         claim = self._claim
         return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
 
@@ -174,7 +174,7 @@ class PostgresStore:
         return True
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the name."""
+        """Change a document's path, name and time, and the words of its name."""
         with self._repeatable(), self._writing() as writing:
             if not (_is_id(document) and writing.rename(document, path, name, modified)):
                 raise Rejected(f"the index holds no document {document}", code="unknown-document")
@@ -219,7 +219,7 @@ class PostgresStore:
         return {bytes(key).hex() for (key,) in rows}
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """Return the texts of a document."""
+        """Return the texts of a document's passages."""
         if not self.find_existing([document]):
             return None
         rows = self._rows(
@@ -230,7 +230,7 @@ class PostgresStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[PostgresSnapshot]:
-        """Return the store as of one commit."""
+        """Return a consistent snapshot of the store."""
         if not self._read_only and self._claim is None:
             self._make_claim()
         with self._transaction(SNAPSHOT) as (connection, is_made):
@@ -249,8 +249,8 @@ class PostgresStore:
     def tidy(self) -> bool:
         """Create the vector index if comparing all vectors takes long. Returns whether `purge` must do so.
 
-        The first call creates it and waits, because a single pass has no later moment. Later calls leave it
-        to `purge`, so that no mirror waits for it.
+        The first call creates it and waits, because a single pass has no later opportunity. Later calls leave
+        it to `purge`, so that no mirror waits for it.
         """
         if self._has_begun:
             return self._has_old_words is not False or self._find_unindexed_model() is not None
@@ -263,8 +263,8 @@ class PostgresStore:
     def purge(self) -> bool:
         """Finish remaining work. Deleted text is unreachable at once; the server's own vacuum removes it.
 
-        First it updates outdated words of documents, some in each transaction. Returns False while the
-        index of vectors waits for the end of a fill, which it would slow down at each passage.
+        First it updates outdated words of documents, some in each transaction. Returns False during a fill:
+        the vector index, which would slow down each insert, is created after it.
         """
         while self._reword():
             pass
@@ -304,7 +304,8 @@ class PostgresStore:
     # -- the index of vectors
 
     def _find_unindexed_model(self) -> tuple[Any, ...] | None:
-        """Return a model with many vectors and no index that nobody is making; None if there is none."""
+        """Return a model with many vectors whose index is missing and not being created; None if there is
+        none."""
         if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
             return None
         self._may_lack_index = False  # before the query: documents stored meanwhile set it again
@@ -323,8 +324,8 @@ class PostgresStore:
     def _index(self) -> bool:
         """Create one index. Returns False if another process is creating one, or none may be created.
 
-        One at a time in the whole base: another transaction holds the lock meanwhile. That transaction has
-        touched no table and ends its snapshot, so creating the index doesn't wait for it.
+        Only one is created at a time in the whole base: another transaction holds a lock meanwhile. That
+        transaction has touched no table and ends its snapshot, so creating the index doesn't wait for it.
         """
         try:
             with self._transaction() as (guard, _):
@@ -365,7 +366,7 @@ class PostgresStore:
     def _settle(self) -> None:
         """Wait until commits without a response have ended.
 
-        The server may still be working on them, and a document that a list lacks counts as absent (promise
+        The server may still be working on them, and a document missing from a list counts as absent (promise
         3). They hold the owner's row. Raises `Unavailable` if one is still open when the wait for a lock
         ends.
         """
@@ -416,8 +417,8 @@ class PostgresStore:
             writing.count()
 
     def _make_claim(self, before: _Claim | None = None) -> _Claim:
-        """Return a claim on the owner's row in the database, in place of `before`, unless another thread has
-        made one."""
+        """Claim the owner's row in the database, replacing the claim `before`, unless another thread has
+        already done so. Returns the claim."""
         with self._claiming:
             if self._claim is not None and self._claim is not before:
                 return self._claim
@@ -490,7 +491,7 @@ class PostgresStore:
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "
-            f"{row.seen} UTC; give each mirror a prefix of its own"
+            f"{row.seen} UTC; give each mirror its own prefix"
         )
         if prefix != self._owner.prefix:
             reason = (
@@ -543,7 +544,7 @@ class PostgresStore:
         return _Base(uuid, documents, is_to_be_seen, own_row, has_names)
 
     def _owner_values(self) -> dict[str, Any]:
-        """Return the values of `_OWN`."""
+        """Return the parameters of the query `_OWN`."""
         return {"token": self._owner.token, "prefix": self._owner.prefix}
 
 

@@ -1,7 +1,7 @@
 -- The tables of a knowledge base (docs/targets/postgres.md, docs/internals/adr/0027-the-index-in-postgresql.md).
 -- kbsync runs this itself if its role may create schemas. Otherwise an administrator runs it in one transaction:
 --   psql -1 -v ON_ERROR_STOP=1 -d kb -f tables.sql
--- Requires the extension vector, in a schema of the search_path.
+-- Requires the vector extension, in a schema of the search_path.
 CREATE SCHEMA IF NOT EXISTS kbsync;
 CREATE TABLE kbsync.base (version integer NOT NULL, uuid uuid NOT NULL);
 CREATE TABLE kbsync.owner (

@@ -29,7 +29,7 @@ _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passag
 
 
 class VectorsLackingError(Exception):
-    """After a document was split, another document was deleted together with vectors that both need."""
+    """Vectors that a document needs were deleted, together with another document, after it was split."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -49,7 +49,7 @@ class _Passage:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A row of `document`. `is_earlier`: an earlier try of the same upload left it."""
+    """A row of `document`. `is_earlier`: an earlier attempt of the same upload left it."""
 
     id: int
     content: int
@@ -75,7 +75,7 @@ class Writing:
         self._documents, self._passages, self._words = 0, 0, 0
 
     def put(self, entry: Entry, model: str, vectors: Mapping[str, bytes]) -> int:
-        """Store a document and show it, in place of the one it replaces. Returns its id.
+        """Store a document and make it searchable, in place of the one it replaces. Returns its id.
 
         Raises `VectorsLackingError`.
         """
@@ -109,7 +109,7 @@ class Writing:
         return self._show(entry, content, earlier, old_documents, label)
 
     def delete(self, documents: Sequence[int]) -> None:
-        """Delete those documents that exist and are ours, with everything that belongs to them."""
+        """Delete the documents that exist and are ours, with everything that belongs to them."""
         deleted_counts = self._connection.execute(
             "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING passages, words",
             (self._owner, documents),
@@ -118,8 +118,8 @@ class Writing:
             self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
-        """Change path, name and time, and the words of the name. Returns whether the document exists and is
-        ours."""
+        """Change a document's path, name and time, and the words of its name. Returns whether the document
+        exists and is ours."""
         self._free(bind(path), document)
         row = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND id = %s",  # noqa: S608
@@ -184,7 +184,7 @@ class Writing:
         return len(passages)
 
     def count(self) -> None:
-        """Record the new numbers, for BM25 and for `check`."""
+        """Update the owner's numbers of documents, passages and words, for BM25 and for `check`."""
         self._connection.execute(
             "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"
             " seen = now() WHERE id = %s",
@@ -199,10 +199,10 @@ class Writing:
     # -- documents
 
     def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
-        """Return the documents that one put replaces, and the id that it keeps from an earlier try.
+        """Return the documents that a put replaces, and the id that it keeps from an earlier attempt.
 
-        These are the document from an earlier try of the same upload, the one that the put names, and one at
-        its path that this state doesn't have. The first one provides the passages to keep.
+        These are the document from an earlier attempt of the same upload, the one that the put names, and one
+        at its path that this state doesn't have. The first one provides the passages to keep.
         """
         rows = [
             _Document(*columns)
@@ -221,7 +221,7 @@ class Writing:
         return old_documents, next((row.id for row in old_documents if row.is_earlier), None)
 
     def _free(self, path: bytes, *but: int) -> None:
-        """Leave this path only to the documents in `but`.
+        """Remove from this path all documents except those in `but`.
 
         A document that this state stored stays searchable until the state renames or deletes it, which will
         happen. One that the state can't have, or that lost passages, would never be deleted (promise 3).
@@ -240,7 +240,7 @@ class Writing:
     # -- passages
 
     def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
-        """Return the searchable passages by digest; of equal ones, the last comes first."""
+        """Return the searchable passages by digest; equal ones from the last to the first."""
         rows = self._connection.execute(
             "SELECT p.id, digest, place, page, line FROM passage p"
             " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
@@ -304,7 +304,8 @@ class Writing:
         old_documents: Sequence[_Document],
         label: bytes,
     ) -> int:
-        """Give the first of `old_documents` to the document and delete the others. Returns its id."""
+        """Make the document searchable: overwrite the first of `old_documents`, delete the others. Returns
+        its id."""
         self.delete([document.id for document in old_documents[1:]])
         self._connection.execute(
             "UPDATE document SET upload_id = NULL WHERE owner = %s AND upload_id = %s",
@@ -444,7 +445,7 @@ _BINARY_HEAD, _BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 
 def _wire(vector: bytes) -> bytes:
-    """Return float16 in memory order, as pgvector's `halfvec` receives it."""
+    """Convert a float16 vector from the machine's byte order to the binary format of pgvector's `halfvec`."""
     numbers = array.array("H", vector)
     if sys.byteorder == "little":
         numbers.byteswap()
@@ -452,7 +453,7 @@ def _wire(vector: bytes) -> bytes:
 
 
 def term_of(word: str) -> int:
-    """Return a word's number in the index: 32 bits with a sign, so that no text outlives its document."""
+    """Return a word's number in the index, a signed 32-bit hash, so that no text outlives its document."""
     number = zlib.crc32(word.encode())
     return number - 2**32 if number >= 2**31 else number
 
@@ -477,7 +478,7 @@ def _readable_path(path: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return `text` without NUL characters, which PostgreSQL doesn't accept."""
+    """Return `text` with NUL characters, which PostgreSQL doesn't accept, replaced by U+FFFD."""
     return text.replace("\0", "\ufffd")
 
 

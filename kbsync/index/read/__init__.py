@@ -1,1 +1,1 @@
-"""Readers of formats, which turn bytes into Markdown and pieces."""
+"""Format readers, which turn bytes into Markdown."""

@@ -38,7 +38,7 @@ def read_vcf(raw: bytes) -> Parsed:
 
 
 def read_calendar(text: str) -> Parsed:
-    """Return the events, tasks and notes in the order of the file, with the name of the calendar as title."""
+    """Return the events, tasks and notes in file order, with the calendar's name as the title."""
     root = _read(text, "calendar")
     sections = list[str]()
     for part in root.walk():
@@ -49,7 +49,7 @@ def read_calendar(text: str) -> Parsed:
 
 
 def read_contacts(text: str) -> Parsed:
-    """Return the contacts in the order of the file."""
+    """Return the contacts in file order."""
     sections = list[str]()
     for part in _read(text, "contact").walk():
         if part.kind == "VCARD":
@@ -61,7 +61,7 @@ def read_contacts(text: str) -> Parsed:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A content line: its value, unescaped, with the parameters by upper-case name."""
+    """A content line: its unescaped value, and its parameters by upper-case name."""
 
     value: str
     parameters: Mapping[str, str]
@@ -69,7 +69,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Component:
-    """The content between BEGIN and END."""
+    """A component: everything between its BEGIN and END lines."""
 
     kind: str
     lines: dict[str, list[_Line]] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class _Component:
         return next(filter(None, values), "")
 
     def walk(self) -> Iterator[_Component]:
-        """Yield all components inside, at any depth."""
+        """Yield this component and all components inside it, at any depth."""
         pending = [self]
         while pending:
             part = pending.pop()
@@ -110,7 +110,7 @@ def _read(text: str, what: str) -> _Component:
 
 
 def _unfold(text: str) -> Iterator[str]:
-    """Yield the lines, each with the continuations below it."""
+    """Yield the content lines, each joined with its continuation lines."""
     pieces = list[str]()
     is_quoted = False
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
@@ -127,7 +127,7 @@ def _unfold(text: str) -> Iterator[str]:
 
 
 def _split(line: str) -> tuple[str, dict[str, str], str]:
-    """Return the name, the parameters and the value of a content line; "" as name if it isn't one."""
+    """Return the name, the parameters and the value of a content line; the name is "" if it isn't one."""
     head, quoted = list[str](), False
     start = 0
     for position, character in enumerate(line[:2000]):
@@ -181,7 +181,7 @@ def _section(entry: _Component, title: str, labels: Mapping[str, str]) -> Iterat
 
 
 def _shown(name: str, line: _Line) -> str:
-    """Return a property in words."""
+    """Return a property as readable text."""
     value = one_line(line.value)
     if name in ("DTSTART", "DTEND", "DUE", "BDAY"):
         return _date(value)

@@ -1,5 +1,5 @@
-"""Reads canvases of Obsidian (JSON Canvas 1.0): cards from top to bottom, group by group, and the labels of
-lines."""
+"""Reads Obsidian canvases (JSON Canvas 1.0): cards from top to bottom, group by group, and the labels of
+edges."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Node:
 
     @classmethod
     def of(cls, node: Mapping[str, Any]) -> _Node:
-        """Return the node of its JSON."""
+        """Create a node from its JSON."""
         y, x, height, width = (
             float(value) if isinstance(value := node.get(key), int | float) else 0.0
             for key in ("y", "x", "height", "width")
@@ -75,7 +75,7 @@ class _Node:
         return self.height * self.width
 
     def surrounds(self, other: _Node) -> bool:
-        """Return whether the middle of the other one is inside."""
+        """Return whether the center of the other node is inside this one."""
         x, y = other.x + other.width / 2, other.y + other.height / 2
         return self.x <= x <= self.x + self.width and self.y <= y <= self.y + self.height
 

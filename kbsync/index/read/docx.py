@@ -110,7 +110,7 @@ class _Document:
 
 
 class _Part:
-    """Reads one part of a document: its body, a header, the notes."""
+    """Reads one part of a document, such as its body, a header or the notes."""
 
     def __init__(self, document: _Document, name: str) -> None:
         self._document = document
@@ -224,7 +224,7 @@ class _Field:
 
 
 def _inside(parent: Element, tag: str) -> Iterator[Element]:
-    """Yield the rows of a table, or the cells of a row, whatever wraps them."""
+    """Yield the rows of a table, or the cells of a row, whatever elements wrap them."""
     for element in parent:
         if element.tag == tag:
             yield element
@@ -337,7 +337,7 @@ class _Numbering:
                 self._lists[number.get(":numId", "")] = counter, levels
 
     def label(self, numbering: tuple[str, int] | None) -> str | None:
-        """Return the mark of the next item: "-", or its number as Word shows it. None if it has none."""
+        """Return the marker of the next item: "-", or its number as Word shows it. None if it has none."""
         number, depth = numbering or ("", 0)
         counter, levels = self._lists.get(number, ("", {}))
         if depth not in levels:
@@ -373,7 +373,7 @@ _ROMAN = {1000: "m", 900: "cm", 500: "d", 400: "cd", 100: "c", 90: "xc", 50: "l"
           5: "v", 4: "iv", 1: "i"}  # fmt: skip
 _CHINESE = "〇一二三四五六七八九"
 _LARGEST_NUMERAL = 99
-"""Larger list numbers are written in digits."""
+"""The largest list number written as in Word; larger ones are written in digits."""
 
 
 def numeral(number: int, form: str) -> str:

@@ -4,9 +4,9 @@ A wrong decoder seldom fails on East Asian text, but produces rare characters. S
 each script, which make up well over half of any real text, score high, and all others low or negative. A
 wrong single-byte decoder produces letters too, but not those of one language, and not where letters belong.
 
-Of the 117 samples of the tests (26 languages), which served for tuning, chardet 7.7 (3.6 MB) reads 104 right
-and charset-normalizer 3.5 reads 58. Of 34 sentences not used for tuning, this module reads 33 right, chardet
-29. Of 39 older samples, mostly short and Chinese, this module reads all, chardet 34.
+Of the 117 test samples (26 languages), which were used for tuning, chardet 7.7 (3.6 MB) reads 104 right and
+charset-normalizer 3.5 reads 58. Of 34 sentences not used for tuning, this module reads 33 right, chardet 29.
+Of 39 older samples, mostly short and Chinese, this module reads all, chardet 34.
 
 A text may be damaged: a byte missing, doubled or wrong, a character cut in two. So a candidate encoding may
 fail on a few bytes, and each lowers its score. Of 930 damaged samples, 10 are read as another language;
@@ -97,7 +97,7 @@ _SAME_LETTERS = {
     "cp1251": ("koi8-u", "cp866", "iso8859-5"),
     "cp1253": ("iso8859-7",),
 }
-"""Older encodings of the same languages."""
+"""For each encoding, older ones for the same languages."""
 
 _HANDICAPS = {
     **dict.fromkeys(("cp1252", "cp1255"), 0.0),
@@ -125,8 +125,8 @@ _SIGN_IN_PLACE = re.compile(
     )(?![^\x00-\x7f])""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Signs beyond ASCII in English; in other encodings the same bytes are letters in words, such as Š, Ł and
-ą."""
+"""Non-ASCII symbols in English texts; in other encodings the same bytes are letters in words, such as Š, Ł
+and ą."""
 _BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
     r"(?<=[^\W\d_])(?!(?<=[lL])·[lL]|(?<=[a-zA-Z])–[a-zA-Z])[^\w\s\x00-\x7f’\u0e31-\u0e4e]+(?=[^\W\d_])"
 )
@@ -164,7 +164,8 @@ def _faults(text: str) -> int:
 
 
 def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
-    """Return a function that scores how well a text fits the best of the languages of encoding `first`."""
+    """Return a function that scores how well a text fits the best matching language of the encoding
+    `first`."""
     alphabets: list[str] = list(_LETTERS_OF["alphabets"][first].values())
     is_latin, is_western = alphabets[0][0] < "\u0250", first == "cp1252"
     tables, least = list[dict[str, float]](), 0.6 if is_latin else 0.2
@@ -342,7 +343,7 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """Return whether it is UTF-16 without a BOM: the NULs of its ASCII characters are always on the same
+    """Return whether `raw` is UTF-16 without a BOM: the NULs of its ASCII characters are always on the same
     side."""
     sample = raw[:_SAMPLE]
     if 0 not in sample:
@@ -405,11 +406,12 @@ def _has_only_common(text: str) -> bool:
 
 _UNWRITTEN = ("Cc", "Cn", "Co")  # Unicode's categories: control, unassigned, private use
 _UNWRITTEN_AFTER_DAMAGE = ("Cc", "Cn")
-"""A missing byte changes the pairs after it, and some of those are private characters."""
+"""A missing byte shifts the byte pairs after it, and some of the new pairs are private-use characters."""
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
-    """Return the share of characters that no writing has: those of the Unicode categories `unwritten`."""
+    """Return the share of characters that no real text contains: those of the Unicode categories
+    `unwritten`."""
     sample = text[:_SAMPLE]
     if _has_only_common(sample):
         return 0.0

@@ -93,5 +93,5 @@ def _attribute(element: Element | None, name: str) -> str | None:
 
 
 def _resolve(main: str, address: str) -> str:
-    """Return the name of a part from its address in another part."""
+    """Return the name of the part that a link in another part points to."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(main), unquote(address)))

@@ -19,7 +19,7 @@ from kbsync.index.document import Chunk, Flavour, Picture
 
 TEXTS = "5"
 MARKDOWN = "6"
-"""The versions of the readers of texts, and of Markdown."""
+"""The versions of the readers for plain texts and for Markdown."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -45,7 +45,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "canvas": ("canvas", "read_canvas", "2"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }
-"""By extension: the module of this folder, its function and the function's version. All run behind the fence
+"""By extension: the module in this folder, its function and the function's version. All run behind the fence
 (ADR 8)."""
 
 DOCUMENTS = frozenset(READERS)
@@ -133,10 +133,10 @@ def picture_chunk(path: str, body: Body) -> Chunk:
     too large."""
     media_type = MEDIA_TYPES[extension_of(path)]
     if body.size > LARGEST:
-        raise Rejected(f"{body.size} bytes, over the limit for pictures of {LARGEST}", code="too-large")
+        raise Rejected(f"{body.size} bytes, over the limit of {LARGEST} for pictures", code="too-large")
     with body.open() as stream:
         content = b"".join(iter(lambda: stream.read(_PIECE), b""))
     if not content.startswith(_BEGINNINGS[media_type]):
-        raise Rejected(f"the bytes are not those of a picture ({media_type})", code="no-picture")
+        raise Rejected(f"its content is not a picture of its type ({media_type})", code="no-picture")
     name = path.rpartition("/")[2]
     return Chunk(name, "", hashlib.sha256(content).hexdigest(), picture=Picture(content, media_type))

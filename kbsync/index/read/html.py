@@ -25,7 +25,7 @@ _BLOCKS = word_set(
 _RAW = word_set("script style")  # elements that never contain text, closed or not
 _OPEN_ENDED = word_set("p option summary legend body html")
 _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
-"""Elements that stay open until their own end or that of an outer element. The body's end ends nothing
+"""Elements that stay open until their own end tag or that of an outer element. `</body>` ends nothing
 else."""
 
 _APART = word_set("button label textarea output meter progress text")
@@ -144,7 +144,7 @@ class _Page(HTMLParser):
             self._inline.append(" ")
 
     def parse_marked_section(self, i: int, report: int = 1) -> int:
-        """Skip `<![if …]>` to its next `>`, as browsers do. The library fails at unknown words."""
+        """Skip `<![if …]>` to its next `>`, as browsers do. The library fails on unknown keywords."""
         return self.parse_bogus_comment(i)
 
     def handle_data(self, data: str) -> None:
@@ -155,7 +155,7 @@ class _Page(HTMLParser):
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Return whether `tag` can only be outside of the invisible element, which was left open."""
+        """Return whether `tag` can only be outside the invisible element, which was left open."""
         if tag == "main":  # never inside navigation
             return True
         parents = _PARTS.get(tag, ())
@@ -229,8 +229,8 @@ class _Page(HTMLParser):
                 self._inline.append(" ")
 
     def _end_link(self) -> None:
-        """End a link. Keep an address elsewhere, which may be the answer; one within the page or site is
-        noise."""
+        """End a link. Keep the address if it is absolute, since it may be the answer; one within the page or
+        site is noise."""
         if not self._links:
             return
         target, start = self._links.pop()
@@ -277,5 +277,5 @@ def read_html(text: str) -> Parsed:
 
 
 def read_page(raw: bytes) -> Parsed:
-    """Return the markdown of a file in HTML."""
+    """Return the markdown of an HTML file."""
     return read_html(decode_declared(raw))

@@ -1,7 +1,7 @@
 """Reads e-mails, mailboxes and saved web pages: the headers that people search for, texts, and attachments.
 
-The reader of its format reads an attachment, below a heading with its name. Attachments have separate limits.
-Beyond these, only their names are read; the message keeps its text.
+Each attachment is read by the reader of its format, below a heading with its name. Attachments have separate
+limits. Beyond these, only their names are read; the message keeps its text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIELDS = ("From", "To", "Cc", "Date")
 _KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 
 DEEPEST = 6
-"""The heading level from which messages inside others are read without headers and attachments."""
+"""The heading level from which nested messages are read without headers and attachments."""
 
 _LARGEST_ATTACHMENT = 32 * 1024 * 1024
 _MOST_CHARACTERS = 8 * 1024 * 1024
@@ -42,7 +42,7 @@ MOST_SECONDS = 20.0
 
 @dataclass(slots=True)
 class _Allowance:
-    """The limits that remain for the attachments of a file together."""
+    """The remaining limits for all attachments of a file together."""
 
     characters: int = _MOST_CHARACTERS
     attachments: int = _MOST_ATTACHMENTS
@@ -56,7 +56,7 @@ class _Allowance:
 
     @contextmanager
     def timer(self) -> Iterator[None]:
-        """Raise TimeoutError inside the block when the remaining seconds of computing are over. Main thread
+        """Raise TimeoutError inside the block when the remaining CPU seconds are used up. Main thread
         only."""
         if self.is_timed:  # in a message inside another
             yield
@@ -87,7 +87,7 @@ def read_eml(raw: bytes) -> Parsed:
 
 
 def read_mbox(raw: bytes) -> Parsed:
-    """Return the messages of a mailbox, a section each. Raises `Rejected` if there is none."""
+    """Return the messages of a mailbox, each as a section. Raises `Rejected` if there is none."""
     allowance = _Allowance()
     letters = ("\n\n".join(_letter(message, 1, allowance)) for message in _split(raw))
     text = tidied("\n\n".join(filter(None, letters)))
@@ -97,7 +97,7 @@ def read_mbox(raw: bytes) -> Parsed:
 
 
 def read_mhtml(raw: bytes) -> Parsed:
-    """Return a web page saved as one file. Raises `Rejected` if there is no page in it."""
+    """Return a web page saved as one file. Raises `Rejected` if the file contains no page."""
     message = _parse(raw)
     for part in message.walk():
         content = part.get_payload(decode=True)
@@ -134,7 +134,7 @@ def _split(raw: bytes) -> Iterator[Message]:
 
 
 def _begins_mail(content: bytes) -> bool:
-    """Return whether the text begins with the name of a header."""
+    """Return whether the text begins with a header name."""
     name, colon, _ = content[:100].partition(b":")
     return bool(colon) and name.replace(b"-", b"").isalnum()
 
@@ -156,7 +156,7 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _attachments(message: Message) -> Iterator[Message]:
-    """Yield the parts with a name, except those of messages inside."""
+    """Yield the parts with a name, except those of nested messages."""
     if message.get_filename():
         yield message
     payload = message.get_payload()
@@ -243,7 +243,7 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _is_shown(part: Message) -> bool:
-    """Return whether mail programs show the part as text of the message."""
+    """Return whether mail programs show the part as part of the message text."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 

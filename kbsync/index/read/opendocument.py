@@ -242,7 +242,7 @@ class _Reader:
 
 
 def _inside(parent: Element, tags: tuple[str, ...]) -> Iterator[Element]:
-    """Yield the elements with these tags, whatever wraps them."""
+    """Yield the elements with these tags, whatever elements wrap them."""
     for element in parent:
         if element.tag in tags:
             yield element

@@ -1,5 +1,4 @@
-"""Reads PDF through pdfium: headings by letter size; paragraphs, code and table rows by the position of
-lines.
+"""Reads PDFs through pdfium: headings by font size; paragraphs, code and table rows by the position of lines.
 
 pdfium gives the text of a page in drawing order, which is nearly always the reading order, and the position
 and font of any letter. Querying every letter takes too long, and three letters of each line suffice.
@@ -92,7 +91,7 @@ def read_pdf(raw: bytes) -> Parsed:
 
 @contextmanager
 def opened(raw: bytes) -> Iterator[Any]:
-    """Yield the document of pdfium. Raises `Rejected`."""
+    """Open the PDF with pdfium, and close it after the block. Raises `Rejected`."""
     document = pdfium.FPDF_LoadMemDocument64(raw, len(raw), None)
     if not document:
         raise _refusal()
@@ -107,7 +106,7 @@ def _refusal() -> Rejected:
         case pdfium.FPDF_ERR_PASSWORD:
             return encrypted()
         case pdfium.FPDF_ERR_SECURITY:
-            return damaged("the parser doesn't support the protection of this PDF")
+            return damaged("the parser doesn't support this PDF's type of protection")
         case pdfium.FPDF_ERR_PAGE:
             return damaged("a page of the PDF is damaged")
     return damaged("the PDF is damaged")
@@ -152,7 +151,7 @@ def _is_scanned(document: Any, number: int) -> bool:
 
 
 def _picture_area(part: Any) -> float:
-    """Return the area of a picture, or of a form, in which some programs wrap the picture of a page."""
+    """Return the area of a picture, or of a form, in which some programs wrap a page's picture."""
     if pdfium.FPDFPageObj_GetType(part) not in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM):
         return 0.0
     left, bottom, right, top = (ctypes.c_float() for _ in range(4))
@@ -211,7 +210,7 @@ class _PageReader:
         return turn, line
 
     def _cells(self, text: str, start: int, turn: int, size: float) -> list[str]:
-        """Return the pieces of a line between wide gaps."""
+        """Split a line at wide gaps; return [] if there are none."""
         cells, begin = list[str](), 0
         for gap in _GAP.finditer(text):
             before = self._box(self._index(start + gap.start() - 1), turn)[1]
@@ -225,20 +224,20 @@ class _PageReader:
         return max(0, int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._letters, offset)))
 
     def _box(self, index: int, turn: int) -> tuple[float, float, float, float]:
-        """Return left, right, bottom and top of a letter, upright."""
+        """Return the left, right, bottom and top of a letter, as on an upright page."""
         left, right, bottom, top = self._numbers
         pdfium.FPDFText_GetCharBox(self._letters, index, left, right, bottom, top)
         return _upright((left.value, right.value, bottom.value, top.value), turn)
 
     def _base(self, index: int, turn: int) -> float:
-        """Return the height of a letter's base line, upright."""
+        """Return the height of a letter's baseline, as on an upright page."""
         x, y, *_ = self._numbers
         pdfium.FPDFText_GetCharOrigin(self._letters, index, x, y)
         return (y.value, -x.value, -y.value, x.value)[turn]
 
 
 def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, float, float, float]:
-    """Return left, right, bottom and top of a box after turning it back by this many quarter turns."""
+    """Return the left, right, bottom and top of a box, rotated back by this many quarter turns."""
     left, right, bottom, top = box
     match turn:
         case 1:
@@ -358,7 +357,7 @@ def _write(pages: Sequence[list[Line]]) -> tuple[str, tuple[int, ...]]:
 
 
 def _levels(sizes: set[float]) -> dict[float, int]:
-    """Return the heading level of each letter size; nearly equal sizes share one."""
+    """Return the heading level of each font size; nearly equal sizes share one."""
     levels, level, before = dict[float, int](), 0, math.inf
     for size in sorted(sizes, reverse=True):
         if size < before * 0.93:

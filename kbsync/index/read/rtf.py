@@ -1,7 +1,7 @@
-"""Reads rich texts (RTF): the text that a person sees, with notes and comments.
+"""Reads rich text (RTF): the text that a person sees, with notes and comments.
 
 A group in braces inherits the state of the group around it. A destination is a group whose text goes
-elsewhere: into a footnote, the header of the pages, the table of fonts, or nowhere.
+elsewhere: into a footnote, the page header, the font table, or nowhere.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class _Flow:
     rows: list[list[Blocks]] = field(default_factory=list)
 
     def end_paragraph(self, state: _State) -> None:
-        """End the open paragraph, in a cell or below the table that ends before it."""
+        """End the open paragraph: add it to the open cell, or end the table above it and add it below."""
         text = "".join(self.line).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if state.is_in_table:
             blocks = self.cell
@@ -289,7 +289,7 @@ class _Reader:
                 self._pages[place[:6]][text] = None
 
     def _end_field(self, result: _State) -> None:
-        """Remove a page's number; add the address of a link."""
+        """Remove a page number; add the address of a link."""
         instruction = " ".join(self._state.instruction)
         line = self._state.flow.line
         if instruction.startswith(PAGE_NUMBERS):

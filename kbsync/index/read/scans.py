@@ -36,7 +36,7 @@ Recognize = Callable[[Picture], Iterable[Line]]
 
 
 class ScanReader:
-    """Reads single pages of PDF files. `recognize` returns the lines of a picture, from above."""
+    """Reads single pages of PDF files. `recognize` returns the lines of a picture, from top to bottom."""
 
     def __init__(self, recognize: Recognize) -> None:
         self._recognize = recognize
@@ -114,9 +114,7 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _whole(lines: Iterable[Line]) -> Iterator[Line]:
-    """Yield the lines, each with its parts together: the recognizer returns distant words as
-    separate lines.
-    """
+    """Yield whole lines: the recognizer returns words with a wide gap between them as separate lines."""
     before: Line | None = None
     for line in lines:
         if before is not None:

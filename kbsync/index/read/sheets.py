@@ -28,7 +28,7 @@ _PLACEHOLDER = "[Threaded comment]"  # the fallback for older programs
 
 
 def read_xlsx(raw: bytes) -> Parsed:
-    """Return an Excel workbook. Raises `Rejected` if it has no text."""
+    """Return an Excel workbook as markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     main = archive.main_part("xl/workbook.xml")
     workbook = archive.xml(main)
@@ -47,7 +47,7 @@ def read_xlsx(raw: bytes) -> Parsed:
 
 
 def read_ods(raw: bytes) -> Parsed:
-    """Return an OpenDocument spreadsheet. Raises `Rejected` if it has no text."""
+    """Return an OpenDocument spreadsheet as markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
@@ -61,7 +61,7 @@ def read_ods(raw: bytes) -> Parsed:
 
 
 def read_xls(raw: bytes) -> Parsed:
-    """Return a workbook of Excel 97 to 2003. Raises `Rejected` if it has no text."""
+    """Return an Excel 97–2003 workbook as markdown. Raises `Rejected` if it has no text."""
     if raw.startswith(_ZIP):  # a newer workbook under the old extension
         return read_xlsx(raw)
     text = _read(raw)
@@ -109,7 +109,7 @@ def _table(sheet: calamine.CalamineSheet) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    """Return a value as people read it: dates as ISO 8601, whole numbers without a point."""
+    """Return a value as people read it: dates as ISO 8601, whole numbers without a decimal point."""
     match cell:
         case bool():
             return str(cell).upper()
@@ -129,7 +129,7 @@ def _shown(cell: Cell) -> str:
 
 
 def _beside(archive: Archive, part: str) -> Iterator[str]:
-    """Yield the text boxes, the titles of charts and the comments of a sheet of xlsx."""
+    """Yield the text boxes, the chart titles and the comments of an xlsx sheet."""
     for kind, name in archive.related(part).values():
         root = archive.xml(name) if kind in ("drawing", "comments", "threadedComment") else None
         if root is None:

@@ -1,4 +1,4 @@
-"""Reads PowerPoint presentations: the slides in the order of the show, hidden ones too, with notes and
+"""Reads PowerPoint presentations: the slides in presentation order, including hidden ones, with notes and
 comments."""
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
 _NUMBERS = ("sldNum", "sldImg")
 _MOST_SERIES, _MOST_POINTS = 50, 200
-"""Limits of the table of a chart."""
+"""Limits for a chart's table."""
 
 _REPEATED = ("dt", "ftr", "hdr")
 """Placeholders with the same text on many slides."""
 
 
 def read_pptx(raw: bytes) -> Parsed:
-    """Return the slides as markdown, a page each. Raises `Rejected` if no slide has text."""
+    """Return the slides as markdown, one page each. Raises `Rejected` if no slide has text."""
     archive = Archive(raw)
     main = archive.main_part(_MAIN)
     root = archive.xml(main)
@@ -102,7 +102,7 @@ class _Show:
         return slide_text(number, title, [*blocks, *self._template(part)], notes)
 
     def _shape(self, shape: Element, addresses: Mapping[str, str]) -> Iterator[str]:
-        """Yield the text of a shape, and the description of its picture."""
+        """Yield the text of a shape and the description of its picture."""
         kind = _placeholder(shape)
         if kind in _NUMBERS:
             return
@@ -149,7 +149,7 @@ class _Show:
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
-    """Return the words and values in the charts and diagrams of a part of an Office document."""
+    """Return the words and values in the charts and diagrams that belong to a part of an Office document."""
     blocks = list[str]()
     for diagram in parts_of(archive, part, "diagramData"):
         blocks += paragraphs(diagram)
@@ -185,8 +185,8 @@ def _series_name(series: Element) -> str:
 
 
 def _points(series: Element, tags: Sequence[str], epoch: datetime.date | None = None) -> dict[str, str]:
-    """Return a chart's copy of the first cells behind a series, by the number of the point. `epoch` is day 0
-    of numbers that are shown as dates.
+    """Return the chart's cached values for the first points of a series, by point number. `epoch` is day 0 of
+    numbers that are shown as dates.
     """
     points = dict[str, str]()
     for cell_range in (reference for tag in tags for reference in series.iterfind(tag)):
@@ -207,7 +207,7 @@ _CACHES = (*_NUMBERS_OF_CHARTS, "strCache", "strLit", "multiLvlStrCache")
 
 
 def _chart_number(text: str, epoch: datetime.date | None) -> str:
-    """Return a number, or the date so many days after `epoch`; "" if it is neither."""
+    """Return a number, or the date that many days after `epoch`; "" if the value isn't a number."""
     with suppress(ValueError, OverflowError):
         value = float(text)
         if epoch is not None:
@@ -229,8 +229,8 @@ def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the copies of newer
-    shapes for older programs."""
+    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the fallback copies
+    of newer shapes for older programs."""
     for child in root:
         if child.tag in ("sp", "graphicFrame", "pic", "cxnSp"):
             yield child

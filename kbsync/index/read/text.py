@@ -1,8 +1,9 @@
 """Reads text files, including Markdown, and writes the markdown of every reader.
 
-The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside of the fence,
-so its cost must be bounded by its length. It has a limit, YAML's merge keys are not followed (each line of
-them can double all before it), and TOML's dotted keys, whose cost is the cube of their parts, are limited.
+The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside the fence, so
+the cost of reading it must be bounded by its length. It has a limit, YAML's merge keys are not followed (each
+line of them can double all before it), and TOML's dotted keys, whose cost grows with the cube of the number
+of their parts, are limited.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kbsync.index.read.formats import flavour_of
 
 
 def word_set(text: str) -> frozenset[str]:
-    """Return the words of `text`, such as names of elements."""
+    """Return the set of words in `text`, such as element names."""
     return frozenset(text.split())
 
 
@@ -43,7 +44,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
     text = decode_declared(raw) if extension == "xml" else decode(raw)
     text = _without_escapes(text, extension)
     if not text.strip():
-        raise Rejected("no text in it: it is empty or only blanks", code="no-text")
+        raise Rejected("no text in it: it is empty or only white space", code="no-text")
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
         matter = replace(matter, text=unlinked(matter.text))
@@ -96,7 +97,8 @@ def _decode_reference(reference: re.Match[str]) -> str:
 
 
 def _letter(code: int, escape: str) -> str:
-    """Return the character of that code; `escape` if it has a meaning in the format, or isn't printable."""
+    """Return the character with that code; return `escape` unchanged if the character has a meaning in the
+    format or isn't printable."""
     character = chr(code) if 0x7F < code <= sys.maxunicode else ""
     return character if character and character.isprintable() else escape
 
@@ -125,7 +127,7 @@ def _cue_text(line: str, following: str) -> str:
 
 
 def _strip_mark(mark: re.Match[str]) -> str:
-    """Return the speaker in `<v.loud Ada>`; nothing for other marks; other text in angle brackets stays."""
+    """Return the speaker in `<v.loud Ada>`; "" for other tags; other text in angle brackets stays."""
     kind, *name = mark[1].split(None, 1)[:2] or [""]
     if name and (kind == "v" or kind.startswith("v.")):
         return f"{name[0]}: "
@@ -177,7 +179,7 @@ def split_front_matter(text: str) -> Parsed:
 _WIKI_LINK = re.compile(
     r"(`+[^`\n]*`+)|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
 )
-"""Matches code in a line, or a link of a note: its name, and the words shown for it."""
+"""Matches inline code or a link to a note: the note's name, and the text shown for it."""
 
 
 def unlinked(text: str) -> str:
@@ -259,7 +261,7 @@ def _yaml(block: str) -> object:
     import yaml  # imported here: files without front matter don't need it
 
     class Loader(yaml.SafeLoader):
-        """Doesn't resolve merge keys (`<<`), for which there is then no value: YAMLError."""
+        """A YAML loader that doesn't resolve merge keys (`<<`): they raise YAMLError."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             """Merge nothing."""
@@ -271,7 +273,7 @@ def _yaml(block: str) -> object:
 
 
 def _words(value: object) -> Iterable[str]:
-    """Yield words: tags come as a list, as "a, b", or as one word."""
+    """Yield the tags of a value, which may be a list, "a, b", or a single word."""
     if isinstance(value, list):
         return [word for item in value if (word := _scalar(item))]
     if isinstance(value, str):
@@ -360,7 +362,7 @@ PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
 
 
 class Blocks:
-    """Blocks of markdown in order: headings, paragraphs, items of lists, and tables."""
+    """Blocks of markdown in order: headings, paragraphs, list items and tables."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[str, str]] = []  # the separator from the block above, and the text
@@ -382,14 +384,14 @@ class Blocks:
             self._is_item = False
 
     def add_item(self, level: int, mark: str, text: str) -> None:
-        """Add an item of a list, below the item before."""
+        """Add a list item below the previous item."""
         if text:
             item = f"{'  ' * min(level, 8)}{mark} {text}"
             self._blocks.append(("\n" if self._is_item else "\n\n", item))
             self._is_item = True
 
     def extend(self, other: Blocks) -> None:
-        """Add blocks read elsewhere."""
+        """Add blocks that were read elsewhere."""
         if other:
             (_, first), *rest = other._blocks
             self._blocks += [("\n\n", first), *rest]
@@ -411,7 +413,7 @@ class Blocks:
 
     @property
     def _lays_out(self) -> bool:
-        """Return whether a cell with these blocks contains more than a value."""
+        """Return whether a cell with these blocks contains more than a single value."""
         texts = [text for _, text in self._blocks]
         return (
             self._has_table
@@ -425,13 +427,13 @@ _LONGEST_CELL = 1500
 
 
 def one_line(text: str) -> str:
-    """Return the words of `text` with single blanks between them."""
+    """Return the words of `text` on one line, separated by single spaces."""
     return " ".join(text.split())
 
 
 def linked(text: str, address: str) -> str:
-    """Return `text` with an address elsewhere, which may be the answer; an address within the page or site is
-    noise."""
+    """Return `text` with its address if that is absolute, since it may be the answer; one within the page or
+    site is noise."""
     text, address = one_line(text), address.strip()
     is_elsewhere = address.startswith(("http://", "https://", "mailto:")) and len(address) < _LONGEST_ADDRESS
     return f"[{text}]({address})" if text and is_elsewhere and address not in text else text
@@ -470,8 +472,7 @@ def document_title(stated: str | None, text: str) -> str | None:
 
 
 def deepened(text: str, levels: int) -> str:
-    """Return markdown with its headings that many levels deeper, so that it can follow a heading of that
-    level."""
+    """Return markdown with its headings moved down that many levels, to follow a heading of that level."""
     parts, end = list[str](), 0
     for block in blocks(text, Flavour.MARKDOWN):
         if block.is_heading:

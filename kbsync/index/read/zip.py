@@ -1,6 +1,6 @@
 """Opens documents that are zip archives, within limits, and reads their XML without entities.
 
-It doesn't read pictures, sound and films, so they may have any size and don't count towards limits.
+It doesn't read pictures, audio or video, so these may have any size and don't count towards limits.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def damaged(detail: str) -> Rejected:
 
 
 def encrypted() -> Rejected:
-    """Return the error for a file that needs a password."""
-    return Rejected("it is protected by a password; save a copy without one", code="encrypted")
+    """Return the error for a password-protected file."""
+    return Rejected("it is password-protected; save a copy without a password", code="encrypted")
 
 
 def without_text(*, pictures: bool) -> Rejected:
@@ -64,7 +64,7 @@ class Archive:
         if raw.startswith(_OLE):
             if "EncryptedPackage".encode("utf-16-le") in raw:
                 raise encrypted()
-            raise damaged("it is in the old Office format (doc, xls, ppt) under a new extension")
+            raise damaged("it is in an old Office format (doc, xls or ppt) but has a new extension")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(raw))
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError) as error:
@@ -80,7 +80,7 @@ class Archive:
         is_bomb = unpacked > _RATIO_FROM and unpacked > packed * _HIGHEST_RATIO
         if unpacked > LARGEST_UNPACKED or len(parts) > _MOST_PARTS or is_bomb:
             raise Rejected(
-                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like an archive bomb; "
+                f"it unpacks to {unpacked >> 20} MiB in {len(parts)} parts, like a zip bomb; "
                 f"the limit is {LARGEST_UNPACKED >> 20} MiB and {_HIGHEST_RATIO} times its size",
                 code="bomb",
             )
@@ -98,8 +98,7 @@ class Archive:
         )
 
     def for_parser(self) -> bytes:
-        """Return the archive for a parser that unpacks everything; pictures, sounds and films become
-        empty."""
+        """Return the archive for a parser that unpacks everything; pictures, audio and video become empty."""
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
             for name in self.names:
@@ -125,8 +124,8 @@ class Archive:
         return parse_xml(raw) if raw else None
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return the relations of an Office part, without external ones: id → (last word of the type, part
-        name).
+        """Return the relations of an Office part, without external ones: id → (last component of the type,
+        part name).
 
         The name "" means the package.
         """
@@ -168,10 +167,10 @@ def _is_medium(name: str) -> bool:
 
 
 def parse_xml(raw: bytes) -> Element:
-    """Return the root of an XML text. Raises `Rejected` for damaged XML and for a document type with
+    """Parse an XML text and return its root. Raises `Rejected` for damaged XML and for a document type with
     declarations.
 
-    So no entity can expand. Old books refer to an external document type, which is never fetched.
+    So no entity can expand. Old e-books refer to an external document type, which is never fetched.
     """
     if len(raw) > _LARGEST_XML:
         raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")
@@ -194,12 +193,13 @@ def _refuse_declarations(name: str, system_id: str | None, public_id: str | None
 
 
 def _local(tag: str) -> str:
-    """Return the name without its namespace, the one difference of strict and transitional files."""
+    """Return the name without its namespace, which is the only difference between strict and transitional
+    files."""
     return tag.rpartition("}")[2]
 
 
 def _locals(attributes: dict[str, str]) -> dict[str, str]:
-    """Return attributes by local name; those of a namespace win (`r:id` before `id`) and keep a colon:
-    `:id`.
+    """Return attributes by local name; those in a namespace take precedence (`r:id` over `id`) and keep a
+    colon: `:id`.
     """
     return {(":" + _local(name) if "}" in name else name): value for name, value in attributes.items()}

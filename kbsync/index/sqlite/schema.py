@@ -3,8 +3,8 @@
 `index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and contains no
 text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
 that reading all of them takes few steps (400 blocks take a tenth of the time of 100,000 rows). `better` has
-the vectors of a better model, made later, for some of the same passages: each at the place that the first one
-has in its block.
+the vectors of a better model, computed later, for some of the same passages: each at the same position in its
+block as the first model's vector.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 5
 NAMED, WITH_BETTER = 4, 5
-"""The first layouts with `names` and with `better`."""
+"""The first layouts that have the tables `names` and `better`."""
 
 READABLE = (2, 3, 4, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
@@ -121,7 +121,7 @@ WHOLE = """(
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """Return device and inode of the index file in `folder`; None if there is none."""
+    """Return the device and inode of the index file in `folder`; None if there is none."""
     try:
         status = (folder / FILE).stat()
     except OSError:
@@ -151,8 +151,8 @@ def open_index(folder: Path) -> apsw.Connection:
 
 
 def _open_sound(path: Path) -> apsw.Connection | None:
-    """Return the connection to `path` if it is one of our indexes or empty; otherwise None, and then `path`
-    is free."""
+    """Return the connection to `path` if it is one of our indexes or empty; otherwise return None, and no
+    file is left at `path`."""
     if not path.exists():
         return None
     connection = None
@@ -175,7 +175,7 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
     if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
-        return "it is not an index of kbsync"
+        return "it is not a kbsync index"
     version = connection.pragma("user_version")
     if version > VERSION:
         raise newer(path, version)
@@ -189,7 +189,7 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
 
 
 def newer(path: Path, version: int) -> StateError:
-    """Return the error for a file with a later layout."""
+    """Return the error for a file with a newer layout."""
     return StateError(
         f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
     )
@@ -208,7 +208,8 @@ def is_empty(connection: apsw.Connection) -> bool:
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Create all tables of a new index, or none. SQLite can then return space that is freed later."""
+    """Create all tables of a new index, or none. Sets up the file so that SQLite can return freed space
+    later."""
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):

@@ -1,4 +1,4 @@
-"""The store in one SQLite file: one connection writes, one looks documents up, one searches.
+"""The store in one SQLite file: one connection writes, one looks up documents, and one searches.
 
 Lookups and searches leave nothing on the disk, and a search doesn't wait for a listing.
 """
@@ -98,7 +98,7 @@ class _Scope:
     whole: set[int] = field(default_factory=set)
 
     def admits(self, document: int, chunk: int) -> bool:
-        """Whether the search may return this chunk."""
+        """Return whether the search may return this chunk."""
         if self.documents is not None and document not in self.documents:
             return False
         return self.chunks is None or chunk in self.chunks or document in self.whole
@@ -143,7 +143,7 @@ class Reader:
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """Let all calls and reads inside the block see one commit."""
+        """Give all reads inside the block the same snapshot."""
         with self._guard, state_errors(self._folder / FILE):
             if self._is_closed:
                 raise StateError(f"{self._folder / FILE} is closed")
@@ -382,7 +382,7 @@ class Reader:
             room -= len(rows)
 
     def _with_owners(self, matches: Iterable[tuple[int, float]], selection: _Selection) -> Iterator[_Row]:
-        """Yield each match with its document, without most of those for which `selection` has no room."""
+        """Yield each match with its document, skipping most of those that `selection` has no room for."""
         firsts, lasts = list[int](), dict[int, int]()
 
         def is_needless(chunk: int) -> bool:
@@ -449,7 +449,8 @@ class Reader:
         return sum(words) / max(1, rows), sum(sample) / max(1, len(sample))
 
     def _written(self, stem: str) -> str:
-        """Return a word with this stem as written in a document; any word with it if none is found soon."""
+        """Return a word with this stem as written in a document; if none is found soon, any word with the
+        stem."""
         word = word_with(stem)
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{word}"',)):
@@ -594,7 +595,7 @@ class Reader:
         return first
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
-        """Return how many documents a search can find, because a search for more would read all chunks."""
+        """Return how many documents a search can find; a search for more would read all chunks."""
         if admitted is not None:
             return min(top_k, len(admitted))
         some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
@@ -752,7 +753,7 @@ _SHOWN = (
 
 
 def _varints(content: bytes) -> list[int]:
-    """Return the numbers that SQLite wrote, 7 bits to a byte, the highest first."""
+    """Decode SQLite's varints: 7 bits per byte, the highest first."""
     numbers, number = list[int](), 0
     for byte in content:
         number = number << 7 | byte & 0x7F
@@ -764,7 +765,7 @@ def _varints(content: bytes) -> list[int]:
 
 @lru_cache(4_096)
 def _word_count(sizes: bytes) -> int:
-    """Return the number of words of a chunk, from those of its columns."""
+    """Return the number of words in a chunk, from the word counts of its columns."""
     return sum(_varints(sizes))
 
 
@@ -783,7 +784,7 @@ _VISITED = 4 * DEPTH
 """Number of nearest chunks to read before trying anything else."""
 
 _SAMPLED = 1_000
-"""Number of documents to take the average length from; up to twice as many."""
+"""Number of documents to sample for the average length; up to twice as many are read."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 """Up to this number of chunks, checking them one by one takes about as long as reading them by distance."""
@@ -806,7 +807,7 @@ class _Selection:
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def is_full(self, document: int) -> bool:
-        """Return whether it takes no more rows of this document, so that a large one leaves room for
+        """Return whether no more rows of this document are taken, so that a large one leaves room for
         others."""
         count = self.documents.get(document, 0)
         return count >= PASSAGES and (len(self.rows) >= DEPTH or count >= self._share)
@@ -867,11 +868,12 @@ class SqliteStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the writers; written with the first change."""
+        """Return this writer's name, which is stored with its first change, and the name of the writer before
+        it."""
         return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
 
     def check(self) -> tuple[str, int]:
-        """Return the id of the file and its number of documents."""
+        """Return the id of the file and the number of documents in it."""
         with self._target_errors():
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
                 if self._damage:
@@ -899,7 +901,7 @@ class SqliteStore:
             return self._current_writer().delete(documents)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time."""
+        """Change a document's path, name and time."""
         with self._target_errors():
             self._current_writer().rename(document, path, name, modified)
 
@@ -962,7 +964,7 @@ class SqliteStore:
             self._current_writer().put_better(model, better, made)
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """Return the texts of a document."""
+        """Return the texts of a document's chunks."""
         with self._open_snapshot() as connection:
             if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
                 return None
@@ -1004,7 +1006,7 @@ class SqliteStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
-        """Return the store as of one commit."""
+        """Return a consistent snapshot of the store."""
         with self._target_errors():
             with self._opening:
                 if self._finder is None:
@@ -1020,7 +1022,8 @@ class SqliteStore:
     def purge(self) -> bool:
         """Remove all deleted text, and empty the WAL.
 
-        Removing words from a large index takes long, so the WAL is emptied of texts before that, too.
+        Removing words from a large index takes long, so the WAL, which may contain texts, is also emptied
+        before that.
         """
         if self._writer is None:
             return True
@@ -1038,7 +1041,7 @@ class SqliteStore:
             self._writer.stop()
 
     def close(self) -> None:
-        """Close the store, its readers first: they would block emptying the WAL."""
+        """Close the readers, which would keep the WAL from being emptied, then the store."""
         for connection in (self._finder, self._reader, self._writer):
             if connection is not None:
                 connection.close()
@@ -1058,7 +1061,7 @@ class SqliteStore:
 
     @contextmanager
     def _open_snapshot(self) -> Iterator[apsw.Connection]:
-        """Yield a connection for reading; all reads inside see one commit."""
+        """Yield a connection for reading; all reads inside the block see the same snapshot."""
         with self._target_errors(), self._reader.snapshot() as connection:
             yield connection
 

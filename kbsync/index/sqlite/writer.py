@@ -1,8 +1,8 @@
 """Writes the index file: one process, one connection, every change atomic.
 
 Short documents are committed together, because each commit waits for the disk. A long one is stored over
-several transactions and shown by the last, so that short ones get in between and readers see the old text or
-the new one, never a mixture.
+several transactions and shown by the last one. So short ones don't wait for it, and readers see the old text
+or the new one, never a mixture.
 
 Deleted data is overwritten (promise 11): in the tables by `secure_delete`, in the full-text index by its own
 `secure-delete`, in the write-ahead log by `scrub`.
@@ -40,8 +40,8 @@ from kbsync.threads import searches_first
 LOCK = "index.lock"
 
 STEP = 512
-"""Maximum number of chunks in a run, and in one transaction that adds or removes, which then takes at most
-about a second."""
+"""Maximum number of chunks in a run, and added or removed in one transaction, which then takes at most about
+a second."""
 
 # A run ends after a chunk whose key says so, once it has a few: 1 in 64 gives runs of about 80 chunks. Longer
 # runs make appending a line more expensive; with shorter ones, a long text needs too many rows in `run`.
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def is_stale(self) -> bool:
-        """Whether its words differ from those that a new run would get."""
+        """Return whether its words differ from those that a new run would get."""
         return (self.named, self.tokeniser) != ("", TOKENISER)
 
     @property
@@ -91,10 +91,9 @@ class Run:
 
 
 class FairLock:
-    """A reentrant lock that goes to the thread that has waited longest.
-
-    `threading.RLock` nearly always goes back to the thread that has just released it, so a long document in
-    many steps would block all others until its end.
+    """A fair reentrant lock: the thread that has waited longest gets it. With `threading.RLock`, it is nearly
+    always the thread that has just released it, so a long document in many steps would block all others until
+    its end.
     """
 
     def __init__(self) -> None:
@@ -117,7 +116,7 @@ class FairLock:
 
 
 class _VectorsLackingError(Exception):
-    """After a document was split, another document was deleted together with vectors that both need."""
+    """Vectors that a document needs were deleted, together with another document, after it was split."""
 
     def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -125,7 +124,7 @@ class _VectorsLackingError(Exception):
 
 
 class _Incoming:
-    """A document being stored: its runs, and those of them already in the file without an owner."""
+    """A document being stored: its runs, and which of them are already in the file without an owner."""
 
     outcome: int | Rejected
 
@@ -141,7 +140,7 @@ class _Incoming:
 
 
 def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
-    """Cut chunks into runs that end where a chunk's own content says so, so that an edit moves few of the
+    """Divide chunks into runs whose ends depend on the chunks' content, so that an edit moves few of the
     ends."""
     start = 0
     for index, chunk in enumerate(chunks, 1):
@@ -195,11 +194,12 @@ class Writer:
 
     @property
     def is_current(self) -> bool:
-        """Whether the open file is still the one in the folder."""
+        """Return whether the open file is still the one in the folder."""
         return self._is_open and identity(self._folder) == self._identity
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
-        """Store each document; return its id, or why not. `encoder` recomputes vanished vectors."""
+        """Store each document; return its id, or why it wasn't stored. `encoder` recomputes vanished
+        vectors."""
         documents = [_Incoming(entry, encoder.model) for entry in entries]
         obsolete = list[int]()
         # Short ones first, because a note just saved must not wait for a book of the same batch.
@@ -221,7 +221,7 @@ class Writer:
         return [document.outcome for document in documents]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the name. Raises `Rejected`.
+        """Change a document's path, name and time, and the words of its name. Raises `Rejected`.
 
         Chunks of an older kbsync have the name in their words and first lose it, over several transactions.
         The caller repeats an interrupted rename.
@@ -290,7 +290,7 @@ class Writer:
             self._release()
 
     def stop(self) -> None:
-        """Don't start another step. Data that is stored but not shown yet is removed later."""
+        """Don't start another step. Data that is stored but not yet searchable is removed later."""
         self._is_closing = True
 
     def close(self) -> None:
@@ -330,7 +330,7 @@ class Writer:
     # Putting in
 
     def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
-        """Store short documents in one transaction, or a long one in as many as it takes."""
+        """Store short documents in one transaction, or a long one in as many as it needs."""
         try:
             while True:
                 try:
@@ -363,10 +363,9 @@ class Writer:
     def _put_batch(
         self, document: _Incoming, version: int, obsolete: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
-        """Store up to `STEP` missing chunks and, if none is missing then, show the whole document.
-
-        Returns the id of the document once it is shown, and the runs stored for later, by place. Runs of the
-        replaced version with the same content become its own.
+        """Store up to `STEP` missing chunks and, if none is missing then, make the whole document searchable.
+        Returns the id of the document once it is searchable, and the runs stored for later, by position. Runs
+        of the replaced version with the same content become its own.
         """
         entry = document.entry
         # Left by an earlier try of the same upload. The upload id alone doesn't prove that, because a new
@@ -441,7 +440,7 @@ class Writer:
                 raise DamagedError(f"document {damaged_id} has lost passages")
 
     def _remove(self, documents: Iterable[int]) -> None:
-        """Stop showing these documents; their runs then have no owner."""
+        """Remove these documents from searches; their runs then have no owner."""
         for document in documents:
             self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
             self._connection.execute("DELETE FROM names WHERE rowid = ?", (document,))
@@ -497,7 +496,8 @@ class Writer:
         )
 
     def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, str, str]]) -> None:
-        """Remove words from the full-text index, which contains no texts, so it needs the words once more."""
+        """Remove words from the full-text index. It contains no texts, so SQLite needs the words again to
+        find them."""
         self._connection.executemany(
             "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
             _words_of(run, chunks),
@@ -527,7 +527,7 @@ class Writer:
     def _reword(self, document: int, title: str | None, tags: str, path: str, room: int) -> int:
         """Update the words of a document: those of up to `room` of its chunks, then those of its name.
 
-        Returns the remaining room, -1 if chunks are left.
+        Returns the remaining room, or -1 if chunks are left.
         """
         stale_runs = [run for run in self._runs_of(document) if run.is_stale]
         for run in (part for stale_run in stale_runs for part in self._split_run(stale_run)):
@@ -547,7 +547,7 @@ class Writer:
         return room
 
     def _split_run(self, run: Run) -> list[Run]:
-        """Divide a run longer than `STEP` chunks, made by an older kbsync; the parts keep its place."""
+        """Divide a run longer than `STEP` chunks, stored by an older kbsync; the parts keep its position."""
         parts = [
             replace(run, first=first, chunks=min(STEP, run.last + 1 - first))
             for first in range(run.first, run.last + 1, STEP)
@@ -564,8 +564,8 @@ class Writer:
     # Removing
 
     def _clear(self, obsolete: list[int]) -> bool:
-        """Remove all runs in `obsolete`, step by step, and return their space. Returns False if some has to
-        wait."""
+        """Remove all runs in `obsolete`, step by step, and free their space. Returns False if some of this
+        must wait."""
         while obsolete and not self._is_closing:
             with self._transaction() as version:
                 self._clear_step(obsolete, version)
@@ -659,7 +659,7 @@ class Writer:
             return True
 
     def _shrink(self) -> bool:
-        """Release one step of free space if there is much. Returns whether there was any."""
+        """If there is much free space, release a part of it. Returns whether there was any."""
         with self._guard:
             if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
                 return False
@@ -688,12 +688,12 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one
 
 
 def _dump(texts: Sequence[str]) -> str:
-    """Return a list of texts as readable JSON."""
+    """Return a list of texts as JSON without escaped characters."""
     return _ENCODER.encode(texts)
 
 
 def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
-    """Yield short documents to commit together, and each long one alone."""
+    """Yield groups of short documents to commit together, and each long document alone."""
     group, chunks = list[_Incoming](), 0
     for document in documents:
         if group and (document.is_long or chunks + len(document.entry.chunks) > _TOGETHER):
@@ -706,7 +706,7 @@ def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
 
 
 def _lock_folder(folder: Path) -> int:
-    """Return a descriptor that holds the lock of `folder`. Create the folder if it is missing."""
+    """Return a descriptor that holds the lock on `folder`. Create the folder if it is missing."""
     path = folder / LOCK
     try:
         make_private_folder(folder)

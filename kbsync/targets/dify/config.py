@@ -41,7 +41,7 @@ class DifyTargetConfig(RemoteTargetConfig):
     ] = "dify"
     max_bytes: Annotated[
         int,
-        Bytes("refuse files with more bytes; set it to the server's `UPLOAD_FILE_SIZE_LIMIT`", least=1),
+        Bytes("refuse files larger than this; set it to the server's `UPLOAD_FILE_SIZE_LIMIT`", least=1),
     ] = LARGEST
     metadata: Annotated[
         Literal["sent", "none"],

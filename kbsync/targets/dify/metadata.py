@@ -1,4 +1,4 @@
-"""Sends paths and tags of documents to Dify as metadata, by which its apps can filter.
+"""Sends documents' paths and tags to Dify as metadata, so that its apps can filter by them.
 
 Metadata is optional: a failure here never fails a document. One request carries the metadata of several
 documents (api/controllers/service_api/dataset/metadata.py).
@@ -65,9 +65,8 @@ class MetadataSender:
             del self._waiting[next(iter(self._waiting))]
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Drop the unsent metadata of documents before their deletion.
-
-        Dify refuses a request that names a missing document.
+        """Drop the unsent metadata of documents that are about to be deleted: Dify refuses a request that
+        names a missing document.
         """
         for document_id in ids:
             self._waiting.pop(document_id, None)

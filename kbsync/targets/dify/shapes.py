@@ -58,7 +58,7 @@ class Dataset:
 
     `doc_form`: how Dify splits its documents; "" before the first one. `runtime`: "" if Dify itself splits
     uploaded files; otherwise the component that does, such as `rag_pipeline`. `retrieval`: its search
-    settings, as in a request. `fields`: the fields of the documents' metadata by name; None at a version
+    settings, as in a request. `fields`: the fields of the documents' metadata by name; None for a version
     without metadata.
     """
 
@@ -127,7 +127,7 @@ def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
 
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove nulls: unset values come back as null, which a request must not contain."""
+    """Remove nulls: Dify returns unset values as null, which a request must not contain."""
     fields = {key: _without_nulls(item) if isinstance(item, dict) else item for key, item in value.items()}
     return {key: item for key, item in fields.items() if item is not None and item != {}}
 
@@ -195,7 +195,8 @@ def _match(record: Mapping[str, Any]) -> tuple[object, Passage]:
 
 LIMITED = "rate-limited"
 _A_MINUTE = 60.0
-"""Seconds of Dify's rate limit window; refused requests count, too (api/controllers/service_api/wraps.py)."""
+"""Length of Dify's rate limit window in seconds; refused requests count, too
+(api/controllers/service_api/wraps.py)."""
 
 _PLAN = re.compile(
     r"limit of your subscription|quota[_ ](?:has been )?exceeded|quota .{0,60}exhausted", re.IGNORECASE
@@ -232,7 +233,7 @@ def _limits(case: ErrorCase) -> bool:
 
 _PLAN_HINT = "check the plan or the model provider's account"
 _KEY_HINT = "set api_key to a key from Knowledge > Service API in Dify"
-_ACCESS_HINT = "check in Dify that the key's workspace may use it and that its API access is on"
+_ACCESS_HINT = "check in Dify that the key's workspace may use it and that its API access is enabled"
 
 RULES: tuple[ErrorRule, ...] = (
     # Uploads share the plan's request limit (wraps.py): a refused metadata request must not slow them down.
@@ -278,7 +279,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Any other code is a refusal, regardless of the HTTP status.
     ErrorRule(Rejected, reported=True),
 )
-"""Dify uses one code for many errors, so most rules check the words first."""
+"""Dify uses one code for many errors, so most rules check the message first."""
 
 SENTENCES = {
     "unauthorized": "Dify rejected the API key",

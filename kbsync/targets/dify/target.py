@@ -54,7 +54,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     gone_proves_base = True
 
     def prepare(self) -> None:
-        """Set the API paths and the caches of this process."""
+        """Set the API paths, the limits and the in-memory caches."""
         self._root = f"/datasets/{quote(self._config.dataset_id, safe='')}"
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
@@ -89,7 +89,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send a document, and with it the settings that an unused base lacks."""
+        """Send a document, together with the settings that an unused base lacks."""
         dataset = self._dataset or await self._read_dataset()
         cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
         # Some versions require the base's indexing technique in each request.
@@ -112,7 +112,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                 raise
             if missing_setting == "process_rule" and fields.get("doc_form") == "hierarchical_model":
                 # With the automatic rule, such a base reports documents without a passage as completed.
-                advice = "the knowledge base has no rule for it; add one document in Dify's console first"
+                advice = "the knowledge base has no processing rule; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
             return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
         stored = require_document("upload", shapes.document_of(object_of(answer.body).get("document")))
@@ -122,7 +122,8 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return Accepted(stored.id, name=name, created=stored.created)
 
     def missing_call_error(self, error: Rejected) -> TargetError:
-        """Retry a few times: without this call, the server may not be Dify at all."""
+        """Return an error that kbsync retries a few times: a server without this call may not be Dify at
+        all."""
         return Rejected(error.reason, code=error.code, may_pass=True)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:

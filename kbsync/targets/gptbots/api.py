@@ -56,7 +56,7 @@ class UploadItem:
 
 
 class RequestSize:
-    """Determines how many documents the service accepts in one request: next, it tries twice the largest
+    """Determines how many documents the service accepts in one request: it next tries twice the largest
     accepted number.
     """
 
@@ -80,9 +80,9 @@ def batches_of(
     """Split documents into requests.
 
     The documents of a request have equal settings, are all new or all changed, have different names and ids,
-    and aren't too large together. A document that was refused before is sent alone. `notes.md` and
-    `notes.md.txt` don't go together: in a response with names without extensions, the second one's name would
-    be the first one's full name.
+    and together fit into a request. A document that was refused before is sent alone. `notes.md` and
+    `notes.md.txt` aren't sent together: in a response with names without extensions, the second one's name
+    would be the first one's full name.
     """
     open_batches: dict[tuple[Cutting, bool], list[UploadItem]] = {}
     for item in items:
@@ -107,7 +107,7 @@ def batches_of(
 
 
 def stream_of(batch: tuple[UploadItem, ...], base: str) -> RequestBody:
-    """Return the pieces of the request's body."""
+    """Return the request body in pieces."""
     first = batch[0]
     beginning = {"knowledge_base_id": base, **first.cutting.fields(is_update=bool(first.doc_id))}
     pieces: list[bytes | Body] = [_text(beginning)[:-1] + b',"files":[']
@@ -127,7 +127,7 @@ def _text(value: Any) -> bytes:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """Return all bases of the bot: despite its name, the call doesn't page."""
+    """Return all bases of the bot: despite its name, the call returns no pages."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
     return require_shape("base", bases_of(answer.body))
 
@@ -152,7 +152,8 @@ _Order = Callable[[str], int]
 
 @dataclass(slots=True)
 class Lookup:
-    """The pages read so far during one lookup. `count`: documents in the list; None: unknown."""
+    """The pages read so far during one lookup. `count`: the number of documents in the list; None:
+    unknown."""
 
     count: int | None = None
     rows: dict[str, MarkedRow] = field(default_factory=dict)

@@ -21,7 +21,7 @@ MARKER_BASE = "https://kbsync.invalid"
 
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
-"""The ranking models on the service's page on searches ("vector match", `rerank_version`)."""
+"""The ranking models listed on the service's page about searches ("vector match", `rerank_version`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ CUTTING: Mapping[str, ValueKind] = {
         "(questions and answers); default: `spreadsheet` for tables, otherwise `text`",
         tuple(KINDS),
     ),
-    "chunk_token": Whole("tokens in a chunk; default: `600`", least=1, most=1000),
+    "chunk_token": Whole("tokens per chunk; default: `600`", least=1, most=1000),
     "splitter": Text(
         "the string that ends a chunk, instead of `chunk_token`; not for spreadsheets",
         r"[\s\S]+",
@@ -95,7 +95,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     )
     max_bytes: Annotated[
         int,
-        Bytes("refuse files with more bytes; over 10 MB only pdf", least=1, most=30_000_000),
+        Bytes("refuse files larger than this; over 10 MB only pdf", least=1, most=30_000_000),
     ] = 30_000_000
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
@@ -166,12 +166,12 @@ class Cutting:
 
     @property
     def is_usual(self) -> bool:
-        """Whether these settings are the service's default."""
+        """Whether these settings are the service's defaults."""
         is_sheet = self.kind is not DocumentKind.TEXT
         return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
 
     def fields(self, *, is_update: bool) -> dict[str, Any]:
-        """Return the settings as fields of a request; none for an update of questions and answers, whose call
+        """Return the settings as fields of a request; {} for an update of questions and answers, whose call
         has no such fields.
         """
         if is_update and self.kind is DocumentKind.QA:
@@ -203,7 +203,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings that a recipe encodes, as text; "" for a text of another form."""
+    """Return the settings that a recipe encodes, as text; "" if the recipe has another form."""
     match = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if match is None:
         return ""

@@ -215,9 +215,9 @@ _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 class Marker:
     """The content of a marker.
 
-    `path` has the mirror's prefix; without `digest` the other fields are lost, too. A marker without `path`
-    is under another URL: it belongs to another mirror, or to ours before its settings changed. `was`: the
-    document's `update_time` (whole seconds) before the update that wrote the marker; None: it was written
+    `path` has the mirror's prefix; without `digest` the other fields are missing, too. A marker without
+    `path` is under another URL: it belongs to another mirror, or to ours before its settings changed. `was`:
+    the document's `update_time` (whole seconds) before the update that wrote the marker; None: it was written
     with the new document.
     """
 
@@ -264,7 +264,7 @@ _FILE = file_names(EXTENSIONS)
 _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
-_REGION_HINT = "check api_key, and that base_url is its region (sg, jp, th differ)"
+_REGION_HINT = "check api_key, and that base_url is for the key's region (sg, jp or th)"
 _BOT_HINT = (
     "its knowledge bases were deleted with it; set api_key and knowledge_base_id of another bot in the config"
 )
@@ -272,7 +272,7 @@ _CREDITS_HINT = "check the account's credits in the service's console"
 _RIGHTS_HINT = "check api_key and its permissions"
 
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
-"""Calls whose 403 may be about one document only and doesn't blame the key."""
+"""Calls for which a 403 may concern only one document, not the key."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
@@ -291,7 +291,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule) -> str:
-    """Return the call, our sentence, and the service's code and message."""
+    """Describe an error: the host, our explanation, and the service's code and message."""
     sentence = rule.says or SENTENCES.get(case.code, "the service refused the request")
     code = "".join(case.codes)
     return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
@@ -368,7 +368,7 @@ Only five codes are documented; message and status are more reliable.
 
 
 SENTENCES = {
-    _WRONG_KEY: "the API key is unknown there",
+    _WRONG_KEY: "the service does not know the API key",
     _BOT_GONE: "the bot was deleted",
     _INVALID: "part of the request is invalid",
     TOO_MANY: "too many documents in one request",
@@ -380,7 +380,8 @@ SENTENCES = {
 
 
 def _error_in(body: Any) -> tuple[str, str]:
-    """Return code and message of an error, flat or inside `error`; the code is "" if it is missing or 0."""
+    """Return the code and message of an error, flat or inside `error`; the code is "" if it is missing or
+    0."""
     if not isinstance(body, dict):
         return "", ""
     inner = body.get("error")

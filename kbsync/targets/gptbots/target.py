@@ -83,7 +83,7 @@ FEW = 12
 """Maximum number of pages to read for one document before reading the whole list."""
 
 MOMENT = 1.0
-"""Seconds for which the rows of a page stay valid for a burst of requests.
+"""Seconds for which a page's rows stay valid during a burst of requests.
 
 `update_time` has whole seconds.
 """
@@ -193,7 +193,7 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
 
 
 def _format(address: str) -> str:
-    """Return the format of the file at a URL, by the name in the URL."""
+    """Return the format of the file at a URL, according to the name in the URL."""
     return extension_of(urlsplit(address).path)
 
 
@@ -217,7 +217,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     classify_answer = staticmethod(classify_answer)
 
     def prepare(self) -> None:
-        """Set the service's limits and the caches about its documents."""
+        """Set the service's limits and the caches of its documents."""
         self.takes = limits_of(self._config)
         self._base = self._config.knowledge_base_id
         # The number of documents in a request.
@@ -235,7 +235,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._turn = asyncio.Lock()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return how kbsync has `path` split, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
+        """Return the recipe by which the service splits `path`, such as `t600`, `ts1f0c9a3b`, `x600h1` or
+        `q600h1`."""
         return cutting_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
@@ -282,7 +283,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[index] for index in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """Return why the service would refuse a document after the whole upload, if it would."""
+        """Return the error for a document that the service would refuse only after the whole upload;
+        otherwise None."""
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):
             return refusal
@@ -413,7 +415,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete a batch; return False, because the response doesn't mention single ids."""
+        """Delete a batch; return False, because the response doesn't mention individual ids."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
         await self._client.ask("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False
@@ -428,8 +430,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- states
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return the states of the versions sent last; UNKNOWN if unavailable, MISSING if the list lacks the
-        document too.
+        """Return the states of the versions sent last; UNKNOWN if unavailable, MISSING if the document isn't
+        in the list either.
 
         Raises `Halted`, and `TargetError` if nothing could be read at all.
         """
@@ -543,7 +545,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Return the passages, in the order of the service's ranking model if requested."""
+        """Return the passages, in the ranking model's order if requested."""
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
         return await search_ranked(
             lambda ranked: self._send_search(query.text, ranking if ranked else None),

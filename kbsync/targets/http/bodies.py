@@ -233,7 +233,7 @@ async def read_response(response: httpx.Response, limit: int) -> bytes:
 
 
 def parse_json(content: bytes | str) -> Any | None:
-    """Parse the JSON in `content`, with or without BOM; None if it isn't JSON."""
+    """Parse the JSON in `content`, with or without a BOM; None if it isn't JSON."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

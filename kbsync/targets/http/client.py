@@ -72,7 +72,7 @@ REDIRECTS, DOWNLOAD_REDIRECTS = 3, 5
 _LATER = (408, 425, 429)
 
 PATIENCE = 2.0
-"""Seconds. If the target requests a longer pause, the call fails instead of waiting for a retry."""
+"""Maximum number of seconds to wait before a retry; if the target requests a longer pause, the call fails."""
 
 A_SECOND = 1.0
 """The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
@@ -112,7 +112,7 @@ class ClockSkew:
     def learn(self, at: float | None, sent_at: float, heard_at: float, *, leaves_out: float = 0.0) -> None:
         """Record the date of a response.
 
-        Only a date outside of the interval between sending and receiving counts, so a slow upload never looks
+        Only a date outside the interval between sending and receiving counts, so a slow upload never looks
         like a clock difference. All times are in epoch seconds.
         """
         if at is not None:
@@ -204,7 +204,7 @@ class Client:
         return slow
 
     def at(self, address: str, classify_answer: AnswerClassifier) -> Client:
-        """Return a client for another path of the host, with its own `classify_answer` and the same gate,
+        """Return a client for another path on the host, with its own `classify_answer` and the same gate,
         breaker and connections.
         """
         other = copy(self)
@@ -241,7 +241,7 @@ class Client:
         by the limit counts as a failure of the target: otherwise each search would wait for a hanging target.
         """
         if (rest := self.gate.rest) > seconds:
-            reason = f"{op}: {self.host} gets no requests for {math.ceil(rest)} s"
+            reason = f"{op}: no request to {self.host} may start for {math.ceil(rest)} s"
             raise Unavailable(reason, retry_after=rest, untried=True)
         try:
             async with asyncio.timeout(seconds) as deadline:
@@ -269,7 +269,8 @@ class Client:
         return await self.deliver(op, "POST", path, partial(json_body, json_text(json)))
 
     async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpAnswer:
-        """Send a body without retries, made only when the request may start. Errors as in `send`."""
+        """Send a request without retries. `body` is called only when the request may start. Errors as in
+        `send`."""
         return _answer_or_raise(await self._request(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpAnswer, None]:
@@ -358,7 +359,7 @@ class Client:
     def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
         """Record a request that was cancelled or failed in our own code.
 
-        It counts against the target only if somebody waited for the target.
+        It counts against the target only if the time was spent waiting for the target.
         """
         patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
         is_cancelled = isinstance(error, asyncio.CancelledError)
@@ -488,9 +489,8 @@ class Client:
         )
 
     async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
-        """Return the response.
-
-        Follows redirects of a GET only within the target's origin, because the key must not go elsewhere.
+        """Return the response. Follows redirects of a GET only within the target's origin, because the key
+        must not be sent elsewhere.
         """
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()
@@ -526,7 +526,7 @@ class Client:
         return answer
 
     def redact(self, text: str) -> str:
-        """Return a message of the target without the key, which it may quote, so that it is safe to show and
+        """Return the target's message without the key, which it may quote, so that it is safe to show and
         store.
         """
         return _redact(text, self._headers())

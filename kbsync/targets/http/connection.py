@@ -25,7 +25,7 @@ from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
 SLOW_LINE = 50_000
-"""Assumed minimum speed of a line, in bytes per second."""
+"""Assumed minimum speed of a connection, in bytes per second."""
 
 KEEP_ALIVE = 4.0
 """Seconds to keep an idle connection: less than the 5 s after which common servers close theirs."""
@@ -44,7 +44,8 @@ class Timeouts:
     """Timeouts in seconds.
 
     `read` and `write` limit each wait for bytes; `whole` limits the time from a request's slot to its
-    response. An upload gets additional time: for its size on a slow line, and for our own byte rate limit.
+    response. An upload gets additional time: for its size on a slow connection, and for our own byte rate
+    limit.
     """
 
     connect: float = 10.0
@@ -82,7 +83,7 @@ def origin(endpoint: Endpoint) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise UsageError("base_url must begin with http:// or https://")
     if url.query or url.fragment:
-        raise UsageError("base_url has a ? or #; remove it and what follows")
+        raise UsageError("base_url has a ? or #; remove it and everything after it")
     return url
 
 
@@ -111,7 +112,7 @@ class UnusableProxyError(httpx.ProxyError):
 
 
 def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
-    """Return host and port of the proxy for this target, without its secrets; "" if it needs none.
+    """Return the host and port of the proxy for this target, without its secrets; "" if it needs none.
 
     Raises `UsageError` if the config's proxy can't be used, `UnusableProxyError` for the environment's.
     """
@@ -142,9 +143,8 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
 
 
 def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
-    """Return the variable with the proxy for `url` and its value.
-
-    `HTTPS_PROXY` or `HTTP_PROXY`, otherwise `ALL_PROXY`. Both are "" if the host needs no proxy.
+    """Return the environment variable with the proxy for `url`, and its value: `HTTPS_PROXY` or `HTTP_PROXY`,
+    otherwise `ALL_PROXY`. Both are "" if the host needs no proxy.
     """
     proxies = getproxies()
     if is_direct(url, proxies.get("no", "")):
@@ -258,7 +258,7 @@ class _Connections(httpx.AsyncBaseTransport):
         return not self._is_closed
 
     def _close_idle(self) -> None:
-        """Close idle connections after a period without use.
+        """Close idle connections after a period of disuse.
 
         Otherwise they would stay half open after the server closes its end, for as long as the program runs.
         The loop calls this only while an idle connection exists (promise 4).

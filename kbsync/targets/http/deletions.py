@@ -23,7 +23,7 @@ class _Deletion:
 
 
 class DeletionQueue:
-    """Sends one batch of ids at a time; ids that arrive meanwhile go with the next batch."""
+    """Sends one batch of ids at a time; ids that arrive in the meantime go into the next batch."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()

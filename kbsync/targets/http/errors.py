@@ -1,4 +1,4 @@
-"""The outcomes of requests: a response, or a failure on the way, and the possible reactions of a caller."""
+"""The outcomes of requests: a response or a transport failure, and how a caller may react."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 
 LONGEST_RETRY_AFTER = 300.0
-"""Maximum Retry-After in seconds; a longer one counts as this."""
+"""Maximum Retry-After in seconds; a longer one is reduced to this."""
 
 EXCERPT = 300
 """Maximum length in characters of a response quoted in messages."""
@@ -72,7 +72,7 @@ class HttpAnswer:
 
     @property
     def is_page(self) -> bool:
-        """Whether the body is a web page instead of JSON, as proxies and maintenance modes send it."""
+        """Whether the body is a web page instead of JSON, as sent by proxies and in maintenance mode."""
         return self.body is None and self.text.lstrip().startswith("<")
 
     @property
@@ -97,15 +97,15 @@ def _date(text: str) -> float | None:
 
 
 class AnswerLostError(Exception):
-    """A response that can't be read completely; `str()` says why."""
+    """A response can't be read completely; `str()` says why."""
 
 
 class TooLargeError(AnswerLostError):
-    """A response with more bytes than allowed."""
+    """A response is longer than allowed."""
 
 
 class CompressedError(AnswerLostError):
-    """A compressed response, which kbsync didn't request."""
+    """A response is compressed, which kbsync didn't request."""
 
 
 class BodyChangedError(Exception):
@@ -129,13 +129,13 @@ _NEVER_SENT = (
     BodyMissingError,
 )
 _LASTING = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnusableProxyError)
-"""Errors that a retry doesn't change."""
+"""Errors that a retry won't fix."""
 
 _NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 
 
 class Sign(enum.Enum):
-    """What a request's outcome says about the state of the target."""
+    """What a request's outcome indicates about the state of the target."""
 
     UP = "up"
     DOWN = "down"
@@ -236,7 +236,7 @@ def _describe_unreachable(error: Exception) -> str:
                     "certificate, set ca_file to that authority's certificate"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-                return "was not reached: it does not speak TLS; if it is in your network, write http://"
+                return "was not reached: it does not speak TLS; if it is in your network, use http://"
             case ssl.SSLError():
                 return f"was not reached: TLS failed ({cause.reason or 'no reason given'})"
             case socket.gaierror():

@@ -19,7 +19,7 @@ upload, or hang.
 """
 
 REMEMBERED = 3600.0
-"""Seconds without requests for a call that the service lacks."""
+"""Seconds to send no requests for a call that the service lacks."""
 
 APART = 60.0
 """Minimum seconds between two responses that prove a call missing: one response, or several at once, may come
@@ -184,7 +184,7 @@ class Account:
 
 
 class Gate:
-    """Lets callers in, first come first served, at most `limit` at a time.
+    """Admits callers in the order in which they arrive, at most `limit` at a time.
 
     `concurrency`: the initial and maximum limit. `requests_per_minute`: the maximum in any minute, even
     across a restart of the process unless it `is_first`; 0 for no limit. `steady`: a monotonic clock in

@@ -1,4 +1,4 @@
-"""Makes a document's metadata for services that store it: its path, and the tags in its front matter."""
+"""Builds a document's metadata for services that store it: its path, and the tags in its front matter."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _LATEST_SECONDS = 100_000_000_000  # larger numbers are milliseconds
 
 
 def text_of(value: object) -> str:
-    """Return a text; "" for anything else."""
+    """Return a string; "" for anything else."""
     return value if isinstance(value, str) else ""
 
 
@@ -176,7 +176,7 @@ class DocumentRow:
 
     @property
     def listed(self) -> Listed:
-        """The row as the contract's `Listed`."""
+        """Return the row as the contract's `Listed`."""
         mark = self.path, self.digest, self.upload_id, self.recipe, self.addresses
         return Listed(self.id, self.name, self.size, self.created, self.status.state, *mark)
 
@@ -225,9 +225,8 @@ def real_size(page: ListPage[T], size: int) -> int:
 
 
 class ListSweep(Generic[T]):
-    """Reads the whole list, again and again until the result is reliable, at most `SWEEPS` times.
-
-    Memory: the ids. `shown` is the number of ids.
+    """Reads the whole list repeatedly until the result is reliable, at most `SWEEPS` times. Keeps only the
+    ids in memory; `shown` is their number.
     """
 
     def __init__(self, ask: AskPage[T]) -> None:
@@ -301,5 +300,5 @@ class _Turn:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the turn listed as many documents as the count, which stayed the same throughout."""
+        """Whether the pass listed as many documents as the count, which stayed the same throughout."""
         return len(self.totals) < 2 and self.distinct >= max(self.totals, default=0)

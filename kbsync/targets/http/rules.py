@@ -1,4 +1,4 @@
-"""Classifies responses by the reaction of the caller: in an ordered list of rules, the first match counts.
+"""Classifies responses by how the caller must react: in an ordered list of rules, the first match counts.
 
 Each service has its own table, which comes before the common one here. The order matters: certain rules come
 before likely ones, and words before an ambiguous status. Every table checks for money, then busy, then full,
@@ -56,7 +56,7 @@ FULL = re.compile(
     r"\bexceed(?:s|ed|ing)?\b.{0,40}\b(?:storage|quota)\b",
     re.IGNORECASE,
 )
-"""Matches messages that no space is left, in words that can't blame a single document."""
+"""Matches messages saying that no space is left, in words that can't blame a single document."""
 
 ONE_DOCUMENT = re.compile(
     r"file size|\btoo (?:large|big|long)\b|(?:per|one|each|single) (?:file|document)|\btokens?\b",
@@ -69,7 +69,7 @@ PERMISSION = re.compile(
     r"permission denied|access denied|not (?:permitted|authorized|authorised)|无权|没有权限|权限不足",
     re.IGNORECASE,
 )
-"""Matches messages that the key lacks a permission."""
+"""Matches messages saying that the key lacks a permission."""
 
 ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
 """Words that the common rules look for in every refusal; a service's status rules must not match them."""

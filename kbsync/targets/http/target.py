@@ -123,7 +123,7 @@ async def search_ranked(
         if not (is_refusal or error.code in overloaded):
             raise
         hits = await ask(False)
-        _log.warning("in the order the service finds without its ranking model: %s", error.reason)
+        _log.warning("hits are in the service's order without its ranking model: %s", error.reason)
         return hits
 
 
@@ -193,7 +193,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Classifies each response as an error or as success."""
 
     key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
-    """The header with the key, and its prefix before the key."""
+    """The header that carries the key, and the prefix before the key."""
 
     refuses_alike: ClassVar[bool] = False
     """Whether the refusal of a document may be due to the base; kbsync then checks the base first."""
@@ -447,7 +447,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send each document in its own request, without retries; return the outcomes in the same order.
 
-        After one that has to wait for the service or the user, doesn't send the others.
+        If one has to wait for the service or the user, the rest aren't sent.
         """
         outcomes: list[PutOutcome] = []
         down: TargetError | None = None

@@ -23,7 +23,7 @@ class IndexedTargetConfig(TargetConfig):
     keeps_index: ClassVar[bool] = True
 
     type: Annotated[str, Choice("the type of the target")]
-    max_bytes: Annotated[int, Bytes("refuse files with more bytes", least=1)] = 100_000_000
+    max_bytes: Annotated[int, Bytes("refuse files larger than this", least=1)] = 100_000_000
     embedding: Annotated[EmbeddingConfig, About("how to make [vectors](targets/vectors.md)")] = field(
         default_factory=EmbeddingConfig
     )

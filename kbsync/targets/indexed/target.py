@@ -1,4 +1,4 @@
-"""A target with an index of kbsync's own: a document is searchable when `put` returns.
+"""A target whose index kbsync keeps itself: a document is searchable when `put` returns.
 
 The first document or question loads the parser, numpy, the tokenizer or the model weights as needed.
 """
@@ -70,8 +70,8 @@ SCRUB_AFTER = 1.0
 """Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
 
 QUIET = 5.0
-"""Seconds without a new document before kbsync computes better vectors, so that a pass that adds documents
-doesn't.
+"""Seconds without a new document before kbsync computes better vectors, so that it doesn't during a pass that
+adds documents.
 """
 
 _PAGE = 500
@@ -121,7 +121,8 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scanning:
-    """The folder for the texts of scanned pages, and the mirror's. `recognize` replaces their reader."""
+    """The folder for the texts of scanned pages, and the mirror's folder. `recognize` replaces the reader of
+    the pages."""
 
     folder: Path
     root: Path
@@ -153,8 +154,9 @@ class IndexedTarget(Target):
         scans: Scanning | None = None,
         better: BetterModel | None = None,
     ) -> None:
-        """`parse` replaces the parser. With a `cluster`, its workers read and split the documents. Without
-        `scans`, scanned pages are not read. `better` compares questions with the better vectors.
+        """Prepare the target. `parse` replaces the parser. With a `cluster`, its workers read and split the
+        documents. Without `scans`, scanned pages are not read. `better` compares questions with the better
+        vectors.
         """
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search, self._glossary = Search(store, encoder, ranker, glossary, better), glossary
@@ -220,8 +222,8 @@ class IndexedTarget(Target):
         """Return a recipe that changes with the reader of the format, the chunker, the model and the kind of
         file.
 
-        The tokenizer isn't part of it: after a change of the tokenizer, the store splits its texts into words
-        again by itself.
+        The tokenizer isn't part of it: after a change of the tokenizer, the store itself splits its texts
+        into words again.
         """
         reader, kind = formats.reader_version(path), extension_of(path) or f"/{path.rpartition('/')[2]}"
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
@@ -262,7 +264,7 @@ class IndexedTarget(Target):
 
     @property
     def model(self) -> str:
-        """The name of its embedding model."""
+        """The name of the target's embedding model."""
         return self._encoder.model
 
     async def put_made(self, entry: Entry) -> PutOutcome:
@@ -329,8 +331,8 @@ class IndexedTarget(Target):
 
     @property
     def scale(self) -> str:
-        """A value that two targets share exactly if their scores are comparable: same type, model and rerank
-        service.
+        """A value that two targets share if and only if their scores are comparable: same type, model and
+        rerank service.
         """
         return f"{self.kind} {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
 
@@ -395,7 +397,8 @@ class IndexedTarget(Target):
         return outcomes
 
     def _put_batches(self, documents: Sequence[Outgoing], outcomes: MutableSequence[PutOutcome]) -> None:
-        """Append the outcome of each document as soon as its batch is stored. Raises `TargetError`."""
+        """Store the documents, and append the outcome of each as soon as its batch is stored. Raises
+        `TargetError`."""
         for batch in self._pipeline.batches([(_entry(document), document.body) for document in documents]):
             sent = documents[len(outcomes) : len(outcomes) + len(batch)]
             batch = [self._with_scans(*pair) for pair in zip(batch, sent, strict=True)]
@@ -480,7 +483,7 @@ class IndexedTarget(Target):
         return replace(outcome, replaces=None, chunks=tuple(chunk(name)), vectors={})
 
     def _record_scans(self, entry: Entry, outcome: int | TargetError, document: Outgoing) -> bool:
-        """Record the stored part; return whether it has all of the text."""
+        """Record the stored part; return whether it has all the text."""
         if self._scans is None:
             return True
         is_scan = bool(entry.scanned_pages)
@@ -545,7 +548,8 @@ class IndexedTarget(Target):
         return Pipeline(cut, self._encoder, self._store.find_embedded, limit)
 
     def _scrub_soon(self) -> None:
-        """Remove deleted text from the files in `SCRUB_AFTER`. A later change doesn't postpone that."""
+        """Remove deleted text from the files after `SCRUB_AFTER` seconds. A later change doesn't postpone
+        this."""
         import asyncio
 
         self._is_to_scrub = True

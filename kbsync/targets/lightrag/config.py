@@ -34,7 +34,7 @@ class LightragTargetConfig(RemoteTargetConfig):
         ),
     ] = "naive"
     max_bytes: Annotated[
-        int, Bytes("refuse files with more bytes; the server has its own limit", least=1)
+        int, Bytes("refuse files larger than this; the server has its own limit", least=1)
     ] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.lightrag.target:LightragTarget"
@@ -42,8 +42,9 @@ class LightragTargetConfig(RemoteTargetConfig):
     room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "a changed file has no gap, a renamed one does: the server accepts a text only once, "
-            "so kbsync deletes the old document before it uploads the renamed file"
+            "a changed file stays searchable, but a renamed one is absent until it is indexed again: the "
+            "server accepts a text only once, so kbsync deletes the old document before it uploads the "
+            "renamed file"
         ),
         3: (
             "of several files with the same text, one becomes a document; the others fail, and the "
@@ -52,9 +53,9 @@ class LightragTargetConfig(RemoteTargetConfig):
     }
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts between the block, which is at `loc`, and its mirror."""
+        """Yield conflicts between the block, located at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # The server can't return a file's bytes, so only the name can identify a document.
         if mirror.names == "plain":
-            message = "plain names prove nothing at this server; remove it, or use tagged"
+            message = "plain names can't identify documents at this server; remove the setting, or use tagged"
             yield Conflict((*loc[:-1], "names"), message)

@@ -111,7 +111,7 @@ def document_id(remote_id: str) -> str:
 class Row(DocumentRow):
     """A document in the list; its size is in characters of the text.
 
-    `id`: the name, because searches return it; if the server's id isn't derived from the name, that id.
+    `id`: the name, because searches return it, or the server's id if that isn't derived from the name.
     `duplicate_of`: the server's id of a document with the same text.
     """
 

@@ -67,7 +67,7 @@ class LightragTarget(ServiceTarget[Row]):
     only_recipe = "server"
 
     def prepare(self) -> None:
-        """Create the caches of this process."""
+        """Initialize the attributes kept by this process."""
         self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
 
@@ -123,14 +123,14 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Read one page of the documents that changed last, then the unfinished ones, then those finished
-        last. Search the whole list for the others, and for the texts of duplicates, unless one was read just
-        now: UNKNOWN.
+        last. Search the whole list for the others, and for the originals of duplicates; if the list was read
+        just now, they are UNKNOWN.
         """
         rows: dict[str, Row] = {}
         wanted = set(ids)
 
         async def find(last_page: float, words: Sequence[str] | None = None) -> bool:
-            """Read at most `most` pages; return whether that was the whole list."""
+            """Read pages up to `last_page`; return whether that was the whole list."""
             number = 1
             while number <= last_page and not rows.keys() >= wanted:
                 page = await self._translate_refusal(
@@ -165,9 +165,7 @@ class LightragTarget(ServiceTarget[Row]):
         }
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete a batch; return the result that the server reports when it has finished, or that its list
-        shows.
-        """
+        """Delete a batch; return the result that the server reports on completion, or that its list shows."""
         body = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
         answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
         if object_of(answer.body).get("status") != "deletion_started":

@@ -32,7 +32,8 @@ class LocalTargetConfig(IndexedTargetConfig):
     ] = None
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that is equal for two mirrors exactly if they would use one knowledge base."""
+        """Return a key that is equal for two mirrors if and only if they would use the same knowledge
+        base."""
         if self.path is None:
             return ("local", "default", mirror)
         return ("local", "path", os.path.realpath(self.path))
@@ -42,7 +43,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         return self.path or state_dir / "kb" / mirror
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts within the block, which is at `loc`."""
+        """Yield conflicts within the block, located at `loc`."""
         if self.path is not None:
             if is_no_directory(self.path):
                 yield Conflict((*loc, "path"), f"{format_path(self.path)} is a file; choose a folder")

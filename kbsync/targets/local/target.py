@@ -55,7 +55,7 @@ class LocalTarget(IndexedTarget):
 
 
 class Unmade(LocalTarget):
-    """An empty knowledge base for `plan`, which creates none before the first pass."""
+    """An empty knowledge base for `plan`, which creates none even before the first pass."""
 
     def __init__(self, config: LocalTargetConfig) -> None:
         """Set only what `limits` and `recipe` need."""

@@ -1,4 +1,4 @@
-"""Calls that read and delete stores and files, for which a missing object isn't an error.
+"""Calls that read and delete vector stores and files; a missing object isn't an error.
 
 Every call may raise `TargetError`.
 """

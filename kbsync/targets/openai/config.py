@@ -1,4 +1,4 @@
-"""The config block of `type: openai`: a vector store of OpenAI, or of a server with the same calls."""
+"""The config block of `type: openai`: a vector store at OpenAI, or at a server with the same API."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     chat_model: Annotated[
         str, chat_model("[answers questions](targets/openai.md#questions)", "each question names one")
     ] = ""
-    max_bytes: Annotated[int, Bytes("refuse files with more bytes", least=1, most=LARGEST)] = LARGEST
+    max_bytes: Annotated[int, Bytes("refuse files larger than this", least=1, most=LARGEST)] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.openai.target:OpenaiTarget"
     id_setting: ClassVar[str] = "vector_store_id"
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: "at OGX, not at OpenAI: files with equal text share their passages, which searches find "
-        "under one of their paths; when kbsync deletes one of its files, it restores the passages "
-        "of the others, including other people's, at once, and searches miss them until then",
+        "under one of their paths; when kbsync deletes one of its files, it at once restores the passages "
+        "of the others, including other people's; until then, searches miss them",
     }

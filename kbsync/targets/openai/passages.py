@@ -26,7 +26,8 @@ StoredPassage = Mapping[str, Any]
 
 
 class AttachLock:
-    """A lock between attaching and deleting, so that no deletion misses a file that is being attached."""
+    """A lock that keeps attaching and deleting apart, so that no deletion misses a file that is being
+    attached."""
 
     def __init__(self) -> None:
         self._gate, self._none_attaching, self._attaching = asyncio.Lock(), asyncio.Event(), 0
@@ -34,7 +35,8 @@ class AttachLock:
 
     @asynccontextmanager
     async def attaching(self) -> AsyncGenerator[None, None]:
-        """Hold the lock to attach a file. Several may attach at a time; a waiting deletion goes first."""
+        """Hold the lock to attach a file. Several may attach at a time, but a waiting deletion has
+        priority."""
         async with self._gate:
             self._attaching += 1
             self._none_attaching.clear()

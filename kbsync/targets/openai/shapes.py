@@ -2,9 +2,9 @@
 without I/O.
 
 The attributes of a file in a store are the mark: `path` (and `path_2` and so on, for a long one), `kbsync`
-with digest, upload id and recipe, and `file_id`, by which a search can be limited to some files. The name of
-an uploaded file ends with a tag made from store, prefix and length, which identifies our files that were
-never attached.
+with the digest, upload id and recipe, and `file_id`, which can limit a search to some files. The name of an
+uploaded file ends with a tag made from store, prefix and length, which identifies our files that were never
+attached.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ PDF_AND_TEXT = frozenset({"inline::pypdf"})
 
 
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
-    """Return the kinds of OGX's file readers."""
+    """Return the types of OGX's file readers."""
     rows = objects_in(object_of(answer.body).get("data"))
     return frozenset(text_of(row.get("provider_type")) for row in rows if row.get("api") == "file_processors")
 
@@ -195,8 +195,7 @@ class FileNames:
     prefix: str
 
     def name(self, document: Outgoing, *, as_text: bool = False) -> str:
-        """Return the name of an uploaded file, such as `guides__intro~mfrggzdfa5lsqnby.md`; `as_text`.
-
+        """Return the name of an uploaded file, such as `guides__intro~mfrggzdfa5lsqnby.md`, or with `as_text`
         `main~mfrggzdfa5lsqnby.go.txt`.
         """
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
@@ -231,7 +230,7 @@ _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing
 _NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
 _NO_CALL = re.compile(r"\A\s*(?:invalid url|not found\Z)", re.IGNORECASE)
 _LACKS_MODEL = re.compile(rf"(?=.*\bmodel\b).*(?:{_NO_SUCH.pattern})", re.IGNORECASE | re.DOTALL)
-_SCOPE_HINT = "it needs files and vector stores"
+_SCOPE_HINT = "the key needs access to files and vector stores"
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 _STORE_FULL = re.compile(
     r"maximum number of files|(?:file|document)s? (?:count )?limit|"
@@ -242,14 +241,14 @@ _STORE_FULL = re.compile(
 _OF_A_REQUEST = re.compile(f"{BUSY.pattern}|{ONE_DOCUMENT.pattern}", re.IGNORECASE)
 _FULL_CODES = frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"})
 _ROOM_HINT = (
-    "delete files of the project or the vector store, or get more space; a store holds 10,000 files at OpenAI"
+    "delete files from the project or vector store, or get more space; a store holds 10,000 files at OpenAI"
 )
 _BASE_URL_HINT = "correct base_url, which includes the version path, such as /v1"
 _STORING = frozenset({"upload", "attach"})
 
 
 def _is_full(case: ErrorCase) -> bool:
-    """Return whether the message of an upload or attach call says that no space is left."""
+    """Return whether the response to an upload or attach call says that no space is left."""
     return case.call in _STORING and 400 <= case.status < 500 and _STORE_FULL.search(case.words) is not None
 
 

@@ -39,16 +39,17 @@ FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
 
 CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
-"""Seconds between two such searches, and seconds for which a new upload may still be attached."""
+"""Seconds between two such searches, and seconds after an upload within which its file may still be
+attached."""
 
 CLOCK_STEP = 2.0
-"""Maximum difference of two clocks with whole seconds, in seconds."""
+"""Maximum difference, in seconds, between two clocks that count whole seconds."""
 
 QUICK = 10.0
-"""Seconds. A response lost later than this may be due to a slow attachment."""
+"""Seconds after which a lost response may be due to slow attaching."""
 
 CLOSING = 5.0
-"""Maximum seconds that kbsync spends at its end deleting our unattached files."""
+"""Maximum number of seconds that kbsync spends, before it exits, deleting our unattached files."""
 
 OPEN = 300.0
 """Seconds for which a file with an unanswered attach request may still appear in the store."""
@@ -73,7 +74,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     deletes_in_turn = True
 
     def prepare(self) -> None:
-        """Set the API paths and the caches of this process."""
+        """Set the API paths and the in-memory caches."""
         self._prefix, store_id = self._surroundings.prefix, self._config.vector_store_id
         self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"
@@ -91,7 +92,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._lock = AttachLock()
 
     async def base(self) -> Base:
-        """Check the store. Raises `Halted("knowledge-base-missing")`, also if it has expired."""
+        """Check the store. Raises `Halted("knowledge-base-missing")` if it doesn't exist or has expired."""
         store = await api.read(self._client, "base", self._store)
         if store is None or store.get("status") == "expired":
             why = "it has expired (see its expires_after)" if store else ""
@@ -175,7 +176,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the status of a few files one by one, of many from the list."""
+        """Read the status of a few files one by one, and of many from the list."""
         rows: dict[str, Mapping[str, Any] | None] = {}
         if len(ids) > FEW:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
@@ -189,7 +190,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {file_id: absent[file_id] if row is None else status_of(row) for file_id, row in rows.items()}
 
     def _pending_ids(self, seconds: float) -> set[str]:
-        """Return the ids of files that may still appear in the store, within this many seconds."""
+        """Return the ids of files that may still appear in the store within this many seconds."""
         began = {**dict(self._uploaded.values()), **self._attaching}
         return {file_id for file_id, since in began.items() if self._steady() - since <= seconds}
 
@@ -268,7 +269,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def aclose(self) -> None:
         """Close the target.
 
-        Deletes files that wait to be attached, because the next run would upload them again.
+        Deletes files that are waiting to be attached, because the next run would upload them again.
         """
         waiting = [file_id for file_id, _ in self._uploaded.values() if file_id not in self._unconfirmed]
         self._uploaded.clear()

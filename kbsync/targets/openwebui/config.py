@@ -31,9 +31,9 @@ EXTENSIONS = TEXTS | OFFICE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenWebuiTargetConfig(RemoteTargetConfig):
-    """A knowledge base of an Open WebUI server."""
+    """A knowledge base at an Open WebUI server."""
 
-    type: Annotated[Literal["openwebui"], Choice("`openwebui`: a knowledge base of an Open WebUI server")] = (
+    type: Annotated[Literal["openwebui"], Choice("`openwebui`: a knowledge base at an Open WebUI server")] = (
         "openwebui"
     )
     base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without `/api`")] = BASE_URL
@@ -60,9 +60,9 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     }
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts between the block, which is at `loc`, and its mirror."""
+        """Yield conflicts between the block, located at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # Every file of the base has a path, so by the path alone other people's files would look like ours.
         if mirror.adopt == "name":
-            message = "names prove nothing at this server; remove it, or use content"
+            message = "names can't identify our documents at this server; remove the setting, or use content"
             yield Conflict((*loc[:-1], "adopt"), message)

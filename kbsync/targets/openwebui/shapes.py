@@ -58,7 +58,7 @@ class StoredFile:
 
     `folder`: "" for none, None if unknown. `base`: the base it was sent to. `text_hash`: hash of its indexed
     text. `collection`: the collection that it was last indexed into, its own or a base's. `content`: its
-    text, if requested. `status`, `error`: as the server reports them. Times are in epoch seconds.
+    text, if requested. `status` and `error` are as the server reports them. Times are in epoch seconds.
     """
 
     id: str
@@ -79,7 +79,8 @@ class StoredFile:
 
     @property
     def path(self) -> str:
-        """The file's path in the base: that of the mark, unless somebody moved or renamed the file there."""
+        """The file's path in the base: the one in the mark, unless somebody moved or renamed the file
+        there."""
         if self.mark is not None:
             sent = self.mark[2]
             is_there = self.folder is None or self.folder == safe_folder(sent)
@@ -136,8 +137,8 @@ class StoredFile:
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
-    """Return the metadata to send with a file. The mark is ASCII and its path has no spaces, regardless of
-    its bytes.
+    """Return the metadata to send with a file. The mark is ASCII and its path has no spaces, whatever bytes
+    the path contains.
     """
     mark = f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
     return {"knowledge_id": base, "file_hash": digest, MARK: mark}
@@ -151,7 +152,7 @@ def safe(name: str) -> str:
 def safe_folder(path: str) -> str:
     """Return the folder of the file at `path`, "" for none.
 
-    Avoids empty names, for which the server would create another folder each time.
+    Avoids empty names, for which the server would create a new folder each time.
     """
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 

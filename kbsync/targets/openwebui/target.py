@@ -75,7 +75,7 @@ being added.
 
 async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
     """Return the server's comparison of a base with an empty folder: the only response with all folders,
-    their paths, and all files.
+    their paths and all files.
     """
     return object_of((await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).body)
 
@@ -83,7 +83,7 @@ async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
 class RemoteFolders:
     """The folders of a base by path, read once and created if missing.
 
-    The server accepts a name twice in one place, so only one folder is created at a time.
+    The server accepts the same name twice in one folder, so only one folder is created at a time.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     gone_proves_base = True
 
     def prepare(self) -> None:
-        """Set the API paths and the caches of this process."""
+        """Set the API paths and the in-memory caches."""
         self._base = f"/api/v1/knowledge/{self._config.knowledge_id}"
         self._folders = RemoteFolders()
 
@@ -264,7 +264,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         original. Does the same to one of two equal files that the server accepted at the same time: removing
         one would remove the passages of both. If a response was lost, the server may still be indexing, and
         indexing again would duplicate the passages: so this skips a file whose indexing began a short time
-        ago, in whichever process. A read-only command changes nothing.
+        ago, in this process or another. A read-only command changes nothing.
         """
         file = await self._read_file(remote_id)
         if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):
@@ -373,10 +373,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return word
 
     async def _clean_up(self, ids: Collection[str]) -> bool:
-        """Remove files with the server's own call for mirrors, which removes only files linked to this base.
-
-        It also removes the passages of every file with the same text. So this first changes the text of a
-        file that has the same text as another one. If a file is being indexed, removes nothing and returns
+        """Remove files with the server's own call for mirroring, which removes only files linked to this
+        base. It also removes the passages of every file with the same text. So this first changes the text of
+        a file that has the same text as another one. If a file is being indexed, removes nothing and returns
         False.
         """
         rows = (await self._read_page(1, PAGE_SIZE)).rows  # the files that changed last
@@ -391,7 +390,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Yield all files, those in progress first: in the other order, a file could be missing from both
+        """Yield all files, those in progress first: in the opposite order, a file could be missing from both
         lists.
         """
         prefix = self._surroundings.prefix
@@ -427,7 +426,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         whole = self._surroundings.prefix + path
         file_name = whole.rpartition("/")[2]
         if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
-            raise Rejected("a rename can't store this name unchanged", code="name")
+            raise Rejected("the server can't store this name unchanged in a rename", code="name")
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(whole))
         body = {"file_id": remote_id, "directory_id": folder_id}
         try:

@@ -35,13 +35,12 @@ class PostgresTargetConfig(IndexedTargetConfig):
     searches_all: ClassVar[bool] = True
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that is equal for two mirrors exactly if they would use one knowledge base."""
+        """Return a key that is equal for two mirrors if and only if they would use the same knowledge
+        base."""
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
     def open(self, surroundings: Surroundings) -> Target:
-        """Return the knowledge base, without connecting or creating anything yet; for reading, it must
-        exist.
-        """
+        """Return the knowledge base without connecting or creating anything; for reading, it must exist."""
         from kbsync.targets.postgres.target import PostgresTarget
 
         return PostgresTarget.open(self, surroundings, has_to_be=surroundings.read_only)
@@ -54,7 +53,7 @@ class PostgresTargetConfig(IndexedTargetConfig):
 
 
 def database_of(dsn: str) -> tuple[str, str, str, str]:
-    """Return host, port, database and service from a connection string; "" for a missing one."""
+    """Return the host, port, database and service in a connection string; "" for each missing one."""
     options = read_dsn(dsn)
     host, service = options.get("host") or options.get("hostaddr", ""), options.get("service", "")
     # libpq's default for the database is the user's name; a service may name another one.

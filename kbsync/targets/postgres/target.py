@@ -44,8 +44,8 @@ class PostgresTarget(IndexedTarget):
     ) -> PostgresTarget:
         """Open the knowledge base in the database of `config`. Loads no model.
 
-        Connects only with `has_to_be`, which requires an existing knowledge base. Raises `UsageError` if it
-        doesn't exist then, if psycopg isn't installed or if the password can't be read.
+        Connects only if `has_to_be` is set, which requires an existing knowledge base. Raises `UsageError` if
+        it doesn't exist then, if psycopg isn't installed or if the password can't be read.
         """
 
         def store() -> Store:
@@ -75,7 +75,7 @@ class PostgresTarget(IndexedTarget):
 
     @property
     def reach(self) -> Hashable:
-        """What one search covers: the database, as one database user, with one model's vectors.
+        """The scope of one search: the database, as seen by one database user, with one model's vectors.
 
         Mirrors with an equal value share a search.
         """

@@ -10,7 +10,7 @@ from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfi
 from kbsync.dataclass import dataclass
 
 BASE_URL = "http://127.0.0.1:9380"
-"""The default URL of RAGFlow's containers."""
+"""The default URL of a RAGFlow server in containers."""
 
 
 LARGEST = 128 * 1024 * 1024
@@ -20,14 +20,14 @@ larger."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RagflowTargetConfig(RemoteTargetConfig):
-    """A dataset of RAGFlow. Sizes are in bytes; 0 means no limit."""
+    """A RAGFlow dataset. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["ragflow"], Choice("`ragflow`: a dataset of a RAGFlow server")] = "ragflow"
     base_url: Annotated[str, BaseUrl("the server's URL, without `/api/v1`")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
     dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]
     max_bytes: Annotated[
-        int, Bytes("refuse files with more bytes; set it to the limit of your server", least=1, most=1024**3)
+        int, Bytes("refuse files larger than this; set it to the limit of your server", least=1, most=1024**3)
     ] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.ragflow.target:RagflowTarget"
@@ -40,6 +40,6 @@ _OFFICE = "pdf docx doc xlsx xls csv pptx ppt"
 _CODE = "py js java c cpp h php go ts sh cs kt sql"
 EXTENSIONS = frozenset(f"{_TEXTS} {_OFFICE} {_CODE}".split())
 """Extensions that RAGFlow accepts (api/utils/file_utils.py) and that the general chunk method, or the one for
-slides and mail, can parse (rag/app/naive.py). Pictures and sound need a model; RAGFlow accepts xml, rtf and
+slides and mail, can parse (rag/app/naive.py). Pictures and audio need a model; RAGFlow accepts xml, rtf and
 ini, but fails to parse them.
 """

@@ -118,7 +118,8 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument(DocumentRow):
-    """A document in a list or in the response to an upload. `is_unstarted`: nobody requested parsing."""
+    """A document in a list or in the response to an upload. `is_unstarted`: nobody has requested its
+    parsing."""
 
     is_unstarted: bool = False
 
@@ -217,7 +218,7 @@ def passage_of(chunk: Mapping[str, Any]) -> Passage:
 
 
 def _page(chunk: Mapping[str, Any]) -> int | None:
-    """Return the page, from 1, for PDF only: for other formats the field counts chunks
+    """Return the page, counted from 1, for PDFs only: for other formats the field counts chunks
     (rag/nlp/__init__.py).
     """
     positions = chunk.get("positions")

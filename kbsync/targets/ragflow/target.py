@@ -1,8 +1,8 @@
 """A dataset of RAGFlow as a target.
 
-One request uploads a document and another one starts its parsing; without the second, searches never find it.
-So if a poll finds a document that isn't parsed, for whatever reason, kbsync starts its parsing. An upload
-can't carry a marker, so names identify documents. RAGFlow calls a second document with the same name
+One request uploads a document and another starts parsing it; without the second, searches never find the
+document. So if a poll finds a document that isn't parsed, for whatever reason, kbsync starts its parsing. An
+upload can't carry a marker, so names identify documents. RAGFlow calls a second document with the same name
 `name(1).md`; kbsync accepts such suffixes.
 """
 
@@ -67,7 +67,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0)
 
     def prepare(self) -> None:
-        """Set the API paths and the caches of this process."""
+        """Set the API paths and the in-memory caches."""
         self._dataset = f"{DATASETS}/{self._config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
@@ -94,7 +94,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each document separately, and start parsing them together; return the outcomes in the same
+        """Send each document separately, then start parsing them together; return the outcomes in the same
         order.
         """
         outcomes = await super().put(documents)
@@ -113,7 +113,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
 
     async def _describe(self, remote_id: str, document: Outgoing) -> None:
-        """Send a document's path and tags, by which chats can filter.
+        """Send a document's path and tags, which chats can filter by.
 
         They are optional, so this never raises an error.
         """
@@ -146,7 +146,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read the states, a hundred per request, and start parsing of unparsed documents."""
+        """Read the states, a hundred per request, and start parsing the unparsed documents."""
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
@@ -174,7 +174,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return self._steady() - began < self._config.vectorization.absent_after
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Start parsing of unparsed documents; return the status of those that RAGFlow refuses to parse."""
+        """Start parsing the unparsed documents; return the status of those that RAGFlow refuses to parse."""
         try:
             await self._parse(ids)
         except (Unavailable, Unsure, NotOffered):  # "no such call" comes from a gateway
@@ -193,7 +193,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return {}
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that a document is parsed again.
+        """Request that a document be parsed again.
 
         Success means only that RAGFlow accepted the request; poll `status`.
         """
@@ -230,7 +230,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return require_shape("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
-        """Return the rows of those `ids` that exist; at most `MOST_IDS` ids."""
+        """Return the rows of the `ids` that exist; at most `MOST_IDS` ids."""
         query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', remote_id) for remote_id in ids])}"
         page, wanted = await self._translate_refusal(self._request_list(query)), set(ids)
         rows = {row.id: row for row in page.rows}

@@ -39,7 +39,8 @@ class ServiceEncoder:
 
     @property
     def least_cosine(self) -> float | None:
-        """Unknown; no limit for a model of pictures, which are less similar to a question than any text."""
+        """The cosine below which texts are unrelated: None (unknown), or 0 for a picture model, since
+        pictures are less similar to a question than any text."""
         return 0.0 if self.takes_pictures else None
 
     @property
@@ -109,7 +110,7 @@ class ServiceRanker:
         return self._service.most_texts
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        """Return (index, score) of every text, best first. Raises `TargetError`."""
+        """Return (index, score) for every text, best first. Raises `TargetError`."""
         return self._loop.run(self._service.order(question, texts))
 
     def close(self) -> None:

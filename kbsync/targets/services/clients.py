@@ -1,9 +1,9 @@
 """Clients of embedding and rerank services, and the rules that classify these services' errors.
 
-Sends batches that fit into a request, several at a time. If a service refuses a batch, it finds the item to
-blame and keeps the other vectors. Each error blames an item, the account or a temporary problem. Sources:
-OpenAI's "Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's `ErrorType`;
-vLLM's and Jina's responses. A code may be a number or text, flat or inside `error`.
+The clients send batches that fit into a request, several at a time. If a service refuses a batch, they find
+the item to blame and keep the other vectors. Each error blames an item, the account or a temporary problem.
+Sources: OpenAI's "Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's
+`ErrorType`; vLLM's and Jina's responses. A code may be a number or text, flat or inside `error`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
 """The service has no such model or call, or the model doesn't support the call; the HTTP status varies."""
 
 _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
-"""Values of OpenAI's `param` that name a setting, not a text: they are the same in every request."""
+"""Values of OpenAI's `param` that name a setting, which is the same in every request, rather than a text."""
 
 FORBIDDEN = "forbidden"
 """The code for an HTTP 403 with the service's own message: one text or the key may be to blame."""
@@ -171,7 +171,7 @@ class ServiceClassifier:
         self._rules, self._path = rules_for(kind, path), path
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """Return the error of a response; None for success."""
+        """Return the error in a response; None for success."""
         codes, message = _error_in(answer.body)
         inner = object_of(object_of(answer.body).get("error"))
         param = text_of(inner.get("param"))
@@ -246,7 +246,7 @@ HARMLESS = EmbeddingItem("dimensions")
 """A text that no service should refuse. If one does, the key or the model is to blame."""
 
 SOON = 5.0
-"""Seconds that a search waits for its vector, and then for the ranking, before it continues without."""
+"""Seconds that a search waits for its vector, and then for the ranking, before it continues without it."""
 
 SHORTEST = 200
 """Minimum length to which a text is shortened to make it fit, in characters."""
@@ -342,7 +342,7 @@ class EmbeddingService:
     async def _takes_numbers_only(self, is_query: bool) -> bool:
         """Return whether the service accepts only vectors as numbers.
 
-        That is the case if it refused a harmless text with base64 before it returned any vector.
+        It does if it refused a harmless text with base64 before it returned any vector.
         """
         async with self._trying_numbers:  # another request may have failed meanwhile
             if self._takes_base64 is None and asks_for_base64(self._config):
@@ -354,7 +354,7 @@ class EmbeddingService:
             return self._takes_base64 is False
 
     async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """Send one request, and a few more for texts without a vector: a further response may have it."""
+        """Send one request, and a few more for texts without a vector: a later response may have it."""
         vectors = await self._request_vectors(items, is_query)
         lacking = [index for index, vector in enumerate(vectors) if vector is None]
         if lacking and len(lacking) == len(items):
@@ -451,7 +451,7 @@ class RerankService:
         return self._config.batch or self._dialect.most_texts
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        """Return (index, score) of every text, best first. Texts beyond `most_texts` keep their order at the
+        """Return (index, score) for every text, best first. Texts beyond `most_texts` keep their order at the
         end.
 
         Gives up after a few seconds, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.

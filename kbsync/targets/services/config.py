@@ -59,7 +59,7 @@ class EmbeddingConfig:
     concurrency: Annotated[int, CONCURRENCY] = 4
     batch: Annotated[
         int | None,
-        Whole("texts in a request; default: [by type](targets/vectors.md#dialects)", least=1, most=2048),
+        Whole("texts per request; default: [by type](targets/vectors.md#dialects)", least=1, most=2048),
     ] = None
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
     ca_file: Annotated[Path | None, CA_FILE] = None
@@ -81,16 +81,16 @@ class RerankConfig:
     api_key: Annotated[Secret | None, _KEY] = None
     model: Annotated[str, Text("the model's name, optional for `tei`", longest=200)] = ""
     concurrency: Annotated[int, CONCURRENCY] = 4
-    batch: Annotated[
-        int | None, Whole("texts in a request; default: 128 (`tei`: 32)", least=1, most=2048)
-    ] = None
+    batch: Annotated[int | None, Whole("texts per request; default: 128 (`tei`: 32)", least=1, most=2048)] = (
+        None
+    )
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
 
 
 def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iterator[Conflict]:
-    """Yield conflicts within one of the blocks, which is at `loc`."""
+    """Yield conflicts within one of the blocks, located at `loc`."""
     rests_on = ((*loc, "type"),)
     if isinstance(service, EmbeddingConfig):
         if service.type == "onnx" and service.path is None:

@@ -1,7 +1,7 @@
 """Requests to embedding and rerank services in each dialect, and the parsing of their responses. Pure.
 
-openai: OpenAI's reference, "Create embeddings". jina: Jina's reader of `/v1/embeddings` and `/v1/rerank`.
-newapi: the gateway's multimodal embeddings, whose items are objects. zhipu: the open platform's
+openai: OpenAI's reference, "Create embeddings". jina: Jina's API reference for `/v1/embeddings` and
+`/v1/rerank`. newapi: the gateway's multimodal embeddings, whose items are objects. zhipu: the open platform's
 `/paas/v4/embeddings` and `/paas/v4/rerank`. tei: Hugging Face's text-embeddings-inference, its own routes.
 vllm: vLLM's OpenAI-compatible server. A response that can't belong to the request is a `NonsenseError`.
 """
@@ -41,12 +41,12 @@ class EmbeddingItem:
         return f"data:{self.media_type};base64,{base64.b64encode(self.picture).decode()}"
 
     def shortened(self) -> EmbeddingItem:
-        """Return an item with the first half of the text."""
+        """Return the item with only the first half of its text."""
         return EmbeddingItem(self.text[: len(self.text) // 2])
 
 
 _MULTIMODAL = ("clip", "embeddings-v4")
-"""Parts of the names of Jina's models that accept pictures."""
+"""Substrings in the names of Jina models that accept pictures."""
 
 
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
@@ -114,7 +114,7 @@ def asks_for_base64(config: EmbeddingConfig) -> bool:
 def embedding_body(
     config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool, base64: bool = True
 ) -> dict[str, Any]:
-    """Return the request for vectors of `items`. `base64`: use this form if the dialect has it."""
+    """Return the request for vectors of `items`. `base64`: use that encoding if the dialect has it."""
     texts = [item.text for item in items]
     # One key per object: the models behind the gateway refuse two, or combine them into one vector.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
@@ -178,7 +178,7 @@ def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
 
 
 def order_of(body: object, count: int) -> list[tuple[int, float]]:
-    """Return (index, score) of all `count` texts, best first; texts missing from the response keep their
+    """Return (index, score) for all `count` texts, best first; texts missing from the response keep their
     order at the end.
 
     Ignores unknown indexes, and uses the best of several scores for one text. Raises `NonsenseError`.
@@ -252,10 +252,8 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
 
 
 def _ranked(item: object, position: int) -> tuple[int, float]:
-    """Return index and score of one row.
-
-    A row without an index has its position as index. An index may be text; -1 is no index. The score is None
-    if it isn't a number.
+    """Return the index and score of one row. A row without an index has its position as its index. An index
+    may be text; -1 means no index. The score is None if it isn't a number.
     """
     if not isinstance(item, Mapping):
         raise NonsenseError("a row that isn't an object")

@@ -1,4 +1,4 @@
-"""Code shared by all calls to the service: makes the header with the key, and classifies responses."""
+"""Code shared by all calls to the service: creates the header with the key, and classifies responses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class KeyHeader:
     """The header with the key: the API key itself, or a short-lived token signed with its secret.
 
     Replaces a token before it expires, and once more if the service calls it expired anyway; if the service
-    refuses that one, too, the error stays. `wall`: our clock.
+    refuses the new one, too, the error stays. `wall`: our clock.
     """
 
     def __init__(self, config: ZhipuTargetConfig, wall: Callable[[], float]) -> None:
@@ -50,7 +50,7 @@ class KeyHeader:
         self._is_second_try = False
 
     def headers(self) -> Mapping[str, str]:
-        """Return the header, with a token that is valid for at least half a minute more."""
+        """Return the header, with a token that is valid for at least another half minute."""
         if not self._signs:
             return {"Authorization": f"Bearer {self._key}"}
         now = self._wall()
@@ -60,8 +60,8 @@ class KeyHeader:
         return {"Authorization": f"Bearer {self._token}"}
 
     def renews(self, sent_at: float) -> bool:
-        """Return whether a new token may help after the service refused a request of `sent_at` because of an
-        expired token.
+        """Return whether a new token may help after the service refused, because of an expired token, a
+        request sent at `sent_at`.
         """
         if not self._signs:
             return False
@@ -73,7 +73,7 @@ class KeyHeader:
         return True
 
     def accepted(self, sent_at: float) -> None:
-        """Record that the service accepted the token of a request of `sent_at`."""
+        """Record that the service accepted the token of a request sent at `sent_at`."""
         if self._token and sent_at >= self._made_at:
             self._is_second_try = False
 
@@ -99,7 +99,7 @@ def skew_sentence(apart: float | None, alarming: float) -> str:
         return ""
     minutes = round(abs(apart) / 60)
     span = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-    return f"the clock of this machine is {span} {'behind' if apart > 0 else 'ahead of'} the service's"
+    return f"this machine's clock is {span} {'behind' if apart > 0 else 'ahead of'} the service's"
 
 
 class ZhipuClassifier:
@@ -135,7 +135,7 @@ class ZhipuClassifier:
         return other
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """Return the error of a response; None for success."""
+        """Return the error in a response; None for success."""
         self._skew.learn(time_of(answer.body), answer.sent_at, self._wall())
         error = self._read(answer)
         if error is None:

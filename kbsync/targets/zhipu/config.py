@@ -40,7 +40,7 @@ _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
 
 
 class KnowledgeId(BaseId):
-    """The config value for a knowledge base's id: a text, because many parsers lose digits of 19-digit
+    """The config value for a knowledge base's id: a string, because many parsers lose digits of 19-digit
     numbers.
     """
 
@@ -146,7 +146,7 @@ SLICING: Mapping[str, ValueKind] = {
     ),
     "custom_separator": Separators(r'strings that end a chunk; `knowledge_type: 5` only; default: `["\n"]`'),
     "sentence_size": Whole(
-        "characters in a chunk; `knowledge_type: 5` only; default: `300`", least=20, most=2000
+        "characters per chunk; `knowledge_type: 5` only; default: `300`", least=20, most=2000
     ),
     "parse_image": Flag("whether to read images in the document; default: `false`"),
     "word_num_limit": Whole(
@@ -181,7 +181,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     search: Annotated[ZhipuSearchConfig, About("settings of [searches](targets/zhipu.md#searches)")] = field(
         default_factory=ZhipuSearchConfig
     )
-    max_bytes: Annotated[int, Bytes("refuse files with more bytes", least=1)] = 100_000_000
+    max_bytes: Annotated[int, Bytes("refuse files larger than this", least=1)] = 100_000_000
     callback_base: Annotated[
         str | None,
         BaseUrl(
@@ -205,7 +205,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts within the block, which is at `loc`."""
+        """Yield conflicts within the block, located at `loc`."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         if (
             self.auth == "jwt"
@@ -340,7 +340,7 @@ def recipe_of(
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings that a recipe encodes, as text; "" for a text of another form."""
+    """Return the settings that a recipe encodes, as text; "" if the recipe has another form."""
     match = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if match is None:
         return ""

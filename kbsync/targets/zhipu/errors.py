@@ -54,7 +54,7 @@ OPTIONAL = frozenset(
 """Calls that some of the service's installations lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
-"""Calls whose 403 may be about one document only and doesn't blame the key."""
+"""Calls for which a 403 may concern only one document, not the key."""
 
 
 SENTENCES: dict[str, str] = {
@@ -162,19 +162,18 @@ Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
 
 
 def quote_message(text: str) -> str:
-    """Return the service's message, safe to show: on one line, truncated, without signatures of URLs."""
+    """Return the service's message, safe to show: on one line, truncated, without the signatures in URLs."""
     return printable(strip_signatures(text.strip()))[:_LONGEST]
 
 
 def strip_signatures(text: str) -> str:
-    """Return `text` without the queries of its URLs."""
+    """Return `text` without the query strings of its URLs."""
     return _SIGNED.sub(r"\1", text)
 
 
 def without_names(text: str, *names: str) -> str:
-    """Return `text` without document names, which may contain any words.
-
-    `names`, and text that looks like a file name.
+    """Return `text` without `names` and anything that looks like a file name, since document names may
+    contain any words.
     """
     for name in sorted(filter(None, names), key=len, reverse=True):
         if extension_of(name):
@@ -211,7 +210,8 @@ UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
 """Values of `call`: the place of the service's message about a failure.
 
-`RECEIPT`: next to a file in the response to an upload. `INDEXED`: next to a document that it failed to index.
+`RECEIPT`: with a file in the response to an upload. `INDEXED`: with a document that the service failed to
+index.
 """
 
 _KEY = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})

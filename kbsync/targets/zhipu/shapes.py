@@ -102,7 +102,7 @@ class FailInfo:
     name: str = ""
 
 
-_FULL = "the account has no room left to make documents searchable"
+_FULL = "the account has no space left to make documents searchable"
 _STATES = {0: DocState.INDEXING, 1: DocState.READY, 2: DocState.FAILED}
 _MEANINGS = {
     "10001": "the knowledge base is full, or the document is damaged",
@@ -113,7 +113,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document in a list or in its own response."""
+    """A document, from a list or from its own response."""
 
     url: str = ""
     parse_image: bool | None = None

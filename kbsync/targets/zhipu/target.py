@@ -140,8 +140,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def capacity(self) -> Capacity | None:
         """Return the account's space; None if unknown.
 
-        Raises `Unavailable` after `FORECAST` seconds, because uploads, plans and users wait for this mere
-        forecast.
+        Raises `Unavailable` after `FORECAST` seconds, because uploads, plans and users wait for it, and it is
+        only a forecast.
         """
         async with self._client.soon("capacity", FORECAST):
             answer = await self._client.ask("capacity", "GET", "/knowledge/capacity")
@@ -175,8 +175,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return is_gone(error)
 
     async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
-        """Await a response. "No such document" and "no such call" count only while the base responds (promise
-        1).
+        """Await and return a response. "No such document" and "no such call" count only while the base
+        responds (promise 1).
         """
         try:
             return await asking
@@ -221,8 +221,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             self._space.ended(document.size, stored=stored)
 
     def missing_call_error(self, error: Rejected) -> TargetError:
-        """Return an error to retry: if the base exists but the upload call doesn't, the response hardly came
-        from the service.
+        """Return an error to retry: if the base exists but the upload call doesn't, the response probably
+        didn't come from the service.
         """
         reason = f"refused, although the knowledge base exists: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
@@ -264,7 +264,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the service indexes a document again.
+        """Request that the service index a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.
@@ -277,7 +277,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Request that the service splits a document again.
+        """Request that the service split a document again.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.
@@ -318,7 +318,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- lists and states
 
     async def page(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
-        """Return a page of the list, in no documented order. `word`: filter for document names."""
+        """Return a page of the list, whose order isn't documented. `word`: filter for document names."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
         page = page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
@@ -345,8 +345,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
-        """Read the states of many ids from pages of the list, of few one by one; never more requests than ids
-        (ADR 15).
+        """Read the states of many ids from pages of the list, and of few ids one by one; never send more
+        requests than there are ids (ADR 15).
         """
         seen = SeenOnPages()
         if len(ids) > FEW:
@@ -416,9 +416,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """Return the hits with their pictures, in the same order; after a failure or a slow response, only
-        pictures are missing.
+        the pictures are missing.
 
-        Source: the service's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
+        Source: the service's knowledge API manual, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
         ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MOST_DOCUMENTS]
         if not ids or self._client.missing.lacks("images"):
@@ -445,7 +445,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
-        """Return a document's time of creation by our clock; None if the service's clock differs a lot from
+        """Return a document's creation time by our clock; None if the service's clock differs a lot from
         ours, because ids may use a different clock than responses.
         """
         created, apart = created_of(remote_id), self._skew.apart or 0.0

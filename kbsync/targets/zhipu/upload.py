@@ -169,8 +169,8 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
 def receipt_error(failure: FailInfo, name: str) -> TargetError:
     """Return the error for one file in the response.
 
-    `failReason` is free text: its words, without the document's name, decide whether account or document is
-    to blame.
+    `failReason` is free text: its words, without the document's name, decide whether the account or the
+    document is to blame.
     """
     message = errors.quote_message(failure.text)
     rule = errors.refusal(errors.RECEIPT, message, errors.without_names(failure.text, name, failure.name))

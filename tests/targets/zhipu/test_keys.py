@@ -117,9 +117,9 @@ async def test_token_reported_expired_is_renewed_once(calls: SignedCalls) -> Non
 @pytest.mark.parametrize(
     ("skew", "sentence"),
     [
-        (7_200, "the clock of this machine is 2 h 0 min behind the service's"),
-        (240, "the clock of this machine is 4 min behind the service's"),
-        (-3_600, "the clock of this machine is 60 min ahead of the service's"),
+        (7_200, "this machine's clock is 2 h 0 min behind the service's"),
+        (240, "this machine's clock is 4 min behind the service's"),
+        (-3_600, "this machine's clock is 60 min ahead of the service's"),
     ],
 )
 async def test_clock_difference_is_reported(calls: SignedCalls, skew: float, sentence: str) -> None:
