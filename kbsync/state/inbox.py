@@ -109,7 +109,7 @@ class BindingFact(StrEnum):
 
 
 class Meta(Table):
-    """Small facts about the daemon, mirrors and bindings; those by id are deleted together with their owner."""
+    """Small facts about the daemon and, by id, about mirrors and bindings, deleted together with them."""
 
     def get(self, fact: MirrorFact | BindingFact | StateFact, owner: int = 0) -> str:
         """Return the fact, or ''."""
