@@ -129,8 +129,8 @@ def mirror_reports(
 
 
 def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:
-    """Return text that says whether kbsync is running, since when and as which process, or when the last pass
-    was."""
+    """Return a line that says whether kbsync is running, since when and with which process id, or when the
+    last pass was."""
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)

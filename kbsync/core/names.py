@@ -110,7 +110,7 @@ class Naming:
         if self.style == "marked":
             is_ours = name.startswith(self.prefix) and name != self.prefix
             return ParsedName(name.removeprefix(self.prefix)) if is_ours else None
-        text = _normalise(name)
+        text = _normalize(name)
         match = self._match(text)
         if match is None:
             return None
@@ -131,7 +131,7 @@ class Naming:
     def read_mangled(self, name: str) -> ParsedName | None:
         """Parse `name` as `read` does, but also accept a name with a number added, or decoded with the wrong
         encoding."""
-        bare = _normalise(name)
+        bare = _normalize(name)
         guesses = (name, _strip_added(bare), *_redecode(bare))
         return next((parsed for guess in guesses if (parsed := self.read(guess)) is not None), None)
 
@@ -143,10 +143,10 @@ class Naming:
         """
         if self.style == "marked":
             return name
-        match = _KEY.search(_normalise(name)) if self.style == "tagged" else None
+        match = _KEY.search(_normalize(name)) if self.style == "tagged" else None
         return match[1] if match else ""
 
-    def recognises(self, sent_name: str, listed_name: str) -> bool:
+    def recognizes(self, sent_name: str, listed_name: str) -> bool:
         """Return whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
 
         Undoes another normal form, percent-encoding, a folder before it, "(1)" or "_1" before the extension,
@@ -156,7 +156,7 @@ class Naming:
             return True
         if self.style == "marked" or self.key(sent_name) != self.key(listed_name):
             return False
-        bare = _normalise(listed_name)
+        bare = _normalize(listed_name)
         return any(_is_mangled(sent_name, variant) for variant in (bare, _strip_added(bare)))
 
     def short_of(self, path: str) -> str:
@@ -265,7 +265,7 @@ def _safe(match: re.Match[str]) -> str:
 
 def _escape_unstable(flat: str) -> str:
     """Return `flat`, escaping every character that NFC normalization would change."""
-    # Services may normalise names, which leaves ours unchanged.
+    # Services may normalize names, which leaves ours unchanged.
     if unicodedata.is_normalized("NFC", flat):
         return flat
     pieces, cluster = [], ""  # the cluster begins with ASCII, which joins nothing before it
@@ -290,7 +290,7 @@ def _unflatten(flat: str) -> str | None:
     return _BYTE.sub(lambda match: bytes.fromhex(match[1].decode()), raw).decode("utf-8", "surrogateescape")
 
 
-def _normalise(name: str) -> str:
+def _normalize(name: str) -> str:
     """Return `name` without a folder before it, percent-decoded, in normal form C, which leaves our names
     unchanged."""
     bare = _SLASH.split(name)[-1]

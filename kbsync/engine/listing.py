@@ -228,7 +228,7 @@ def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> b
     is_older = trusts_times and after is not None and after < -CLOCK_SLACK
     if is_address(row.name):
         return None if is_older else _fit_page(binding, row.name, listed, after, trusts_times)
-    is_same = listed.size in (None, row.size) and binding.naming.recognises(row.name, listed.name)
+    is_same = listed.size in (None, row.size) and binding.naming.recognizes(row.name, listed.name)
     return True if is_same and not is_older else None
 
 

@@ -193,7 +193,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
     if room is None:
         return ""
     if room.used_words is not None and room.total_words is not None and room.used_words >= room.total_words:
-        return f"the account has none left of {room.total_words:,} words: the pass stops at once"
+        return f"the account has used all of its {room.total_words:,} words: the pass stops at once"
     free = max(0, room.total - room.used)
     if plan.bytes_to_send <= free:
         return ""

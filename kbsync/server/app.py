@@ -420,7 +420,7 @@ class ListenerApp:
         payload = await self._payload_of(request)
         typed, name = payload.get("folder"), payload.get("name") or None
         if not isinstance(typed, str) or not typed.strip() or not isinstance(name, str | None):
-            raise HTTPException(400, 'the body must name a folder: {"folder": "/…"}')
+            raise HTTPException(400, 'the body must contain a folder: {"folder": "/…"}')
         mirror = await self._edit_config(partial(self._add, typed.strip(), name))
         return _accepted("add", mirror)
 
@@ -511,7 +511,7 @@ class ListenerApp:
     def _mirror_in(self, payload: Mapping[str, Any]) -> str:
         mirror = payload.get("mirror")
         if not isinstance(mirror, str):
-            raise HTTPException(400, 'the body must name a mirror: {"mirror": "…"}')
+            raise HTTPException(400, 'the body must contain a mirror: {"mirror": "…"}')
         self._check_mirror(mirror)
         return mirror
 

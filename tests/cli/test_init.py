@@ -270,7 +270,7 @@ def test_every_exclusion_reason_is_named(place: Place) -> None:
         assert reason in out
 
 
-def test_vault_is_recognised_with_its_own_search_exclusions(place: Place) -> None:
+def test_vault_is_recognized_with_its_own_search_exclusions(place: Place) -> None:
     settings = {"userIgnoreFilters": ["old stuff/", "/^x.*/", "gone/", 7, "a*b"]}
     place.write("vault/.obsidian/app.json", json.dumps(settings))
     place.write("vault/.obsidian/templates.json", '{"folder": "Templates"}')

@@ -124,14 +124,14 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuPlace
     mirror(zhipu)
     zhipu.service.turn(capacity_words=1000)
     zhipu.write("b.md", "y" * 30)
-    assert "none left of 1,000 words" in zhipu.run("plan").out + zhipu.run("plan").err
+    assert "used all of its 1,000 words" in zhipu.run("plan").out + zhipu.run("plan").err
     doctor = zhipu.run("doctor")
     assert doctor.code == 3
     assert "1,000 of 1,000 words: full" in doctor.out
     uploads = zhipu.service.server.requests.by_op["upload"]
     ran = zhipu.run("--once")
     assert ran.code == 3
-    assert "none left of 1,000 words" in ran.out + ran.err
+    assert "used all of its 1,000 words" in ran.out + ran.err
     assert zhipu.service.server.requests.by_op["upload"] == uploads
     zhipu.service.turn(capacity_words=1040)
     assert "1,000 of 1,040 words" in zhipu.run("doctor").out

@@ -241,7 +241,7 @@ MOUNTS = """\
         ("/mnt/ov/a", None),
     ],
 )
-def test_network_file_systems_are_recognised(tmp_path: Path, path: str, kind: str | None) -> None:
+def test_network_file_systems_are_recognized(tmp_path: Path, path: str, kind: str | None) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(MOUNTS)
     assert network_file_system(Path(path), mountinfo) == kind

@@ -93,7 +93,7 @@ def test_target_example_is_valid_and_shows_the_defaults(tmp_path: Path) -> None:
         ("http://localhost:80", "http://localhost"),
     ],
 )
-def test_addresses_are_normalised(tmp_path: Path, text: str, address: str) -> None:
+def test_addresses_are_normalized(tmp_path: Path, text: str, address: str) -> None:
     target = zhipu(tmp_path, f'base_url: "{text}"')
     assert target.base_url == address
     direct = ZhipuTargetConfig(base_url=text, api_key=Secret("k"), knowledge_id=target.knowledge_id)

@@ -39,7 +39,7 @@ class SuiteWorld(abc.ABC):
     keeps_names = True
     """Names come back as they were sent."""
     repeats_puts = True
-    """Whether the target itself recognises a repeated put; otherwise the journal searches for the
+    """Whether the target itself recognizes a repeated put; otherwise the journal searches for the
     document.
     """
     has_clock = True

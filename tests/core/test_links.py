@@ -79,5 +79,5 @@ def test_addresses_are_sent_in_ascii() -> None:
         ("https://a.org/x", "a title", False),
     ],
 )
-def test_equivalent_addresses_are_recognised(requested: str, listed: str, is_same: bool) -> None:
+def test_equivalent_addresses_are_recognized(requested: str, listed: str, is_same: bool) -> None:
     assert same_address(requested, listed) is is_same

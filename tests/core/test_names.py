@@ -121,8 +121,8 @@ def test_target_that_stores_our_marker_gets_the_plain_path() -> None:
     assert naming.name("a/ü~.md", ONE, 3) == "guides/a/ü~.md" == naming.key("guides/a/ü~.md")
     assert naming.read("guides/a/b.md") == ParsedName("a/b.md")
     assert naming.read("a/b.md") is None
-    assert naming.recognises("guides/a.md", "guides/a.md")
-    assert not naming.recognises("guides/a.md", "a.md")
+    assert naming.recognizes("guides/a.md", "guides/a.md")
+    assert not naming.recognizes("guides/a.md", "a.md")
     assert naming.short_of("x" * 300) == ""
 
 
@@ -140,7 +140,7 @@ def test_name_encodes_path_tag_and_number(prefix: str, path: str, number: int, s
     for seen in (name, nfd(name), quote(name), form(name), f"/uploads/{name}", f"C:\\x\\{name}"):
         assert naming.read(seen) == expected
         assert naming.key(seen) == naming.key(name) == expected.tag
-        assert naming.recognises(name, seen)
+        assert naming.recognizes(name, seen)
 
 
 @long
@@ -233,7 +233,7 @@ def test_our_names_round_trip(name: str) -> None:
     for naming in (PLAIN, Naming("a_", "plain")):
         reading = naming.read(name)
         if reading is not None and reading.path is not None:
-            assert naming.recognises(naming.name(reading.path, ONE, reading.number), name)
+            assert naming.recognizes(naming.name(reading.path, ONE, reading.number), name)
 
 
 def added(suffix: str) -> Callable[[str], str]:
@@ -296,12 +296,12 @@ SAMPLES = [
 @pytest.mark.parametrize("mangle", MANGLES.values(), ids=MANGLES)
 @pytest.mark.parametrize("number", [0, 3])
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
-def test_name_is_recognised_after_a_service_altered_it(
+def test_name_is_recognized_after_a_service_altered_it(
     naming: Naming, mangle: Callable[[str], str], number: int
 ) -> None:
     for path in SAMPLES:
         sent = naming.name(path, ONE, number)
-        assert naming.recognises(sent, mangle(sent)), mangle(sent)
+        assert naming.recognizes(sent, mangle(sent)), mangle(sent)
         assert naming.key(sent) == naming.key(mangle(sent)), mangle(sent)
 
 
@@ -311,9 +311,9 @@ def test_name_does_not_match_other_bytes_or_another_number(
     path: str, other: str, mangle: Callable[[str], str], number: int, second: int
 ) -> None:
     sent = TAGGED.name(path, ONE, number)
-    assert not TAGGED.recognises(sent, mangle(TAGGED.name(other, OTHER, second)))
+    assert not TAGGED.recognizes(sent, mangle(TAGGED.name(other, OTHER, second)))
     if number != second:
-        assert not TAGGED.recognises(sent, mangle(TAGGED.name(path, ONE, second)))
+        assert not TAGGED.recognizes(sent, mangle(TAGGED.name(path, ONE, second)))
 
 
 @given(ASCII_PATHS, ASCII_PATHS | st.none(), st.sampled_from(list(MANGLES.values())))
@@ -323,11 +323,11 @@ def test_plain_paths_are_never_confused(path: str, other: str | None, mangle: Ca
         return
     for naming in STYLES:
         one, two = naming.name(path, ONE), naming.name(second, ONE)
-        assert not naming.recognises(one, two)
-        assert not naming.recognises(two, one)
+        assert not naming.recognizes(one, two)
+        assert not naming.recognizes(two, one)
         numbered = added("(1)")(two)
         if numbered != added("_(1)")(one):  # else it may as well be the other one's
-            assert not naming.recognises(one, numbered)
+            assert not naming.recognizes(one, numbered)
 
 
 NEIGHBOURS = (
@@ -342,14 +342,14 @@ NEIGHBOURS = (
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)
 def test_different_words_mean_a_different_document(naming: Naming) -> None:
     for path, other in NEIGHBOURS:
-        assert not naming.recognises(naming.name(path, ONE), naming.name(other, ONE))
-        assert not naming.recognises(naming.name(other, ONE), naming.name(path, ONE))
+        assert not naming.recognizes(naming.name(path, ONE), naming.name(other, ONE))
+        assert not naming.recognizes(naming.name(other, ONE), naming.name(path, ONE))
 
 
 def test_long_altered_name_is_decided_immediately() -> None:
     sent = PLAIN.name("手/" * 30 + "a.md", ONE)
-    assert not PLAIN.recognises(sent, "_" * 180 + "b.md")
-    assert PLAIN.recognises(sent, replaced("_")(sent))
+    assert not PLAIN.recognizes(sent, "_" * 180 + "b.md")
+    assert PLAIN.recognizes(sent, replaced("_")(sent))
 
 
 @pytest.mark.parametrize("form", ["{stem}(1){ext}", "{stem}_2{ext}", "mojibake"])

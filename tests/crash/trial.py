@@ -20,7 +20,7 @@ PATIENCE = 60
 """Maximum requests of one pass, in addition to one for each file."""
 
 LATER = 100.0
-"""Seconds after which a late twin is recognised in a list."""
+"""Seconds after which a late twin is recognized in a list."""
 
 
 class Turn:

@@ -159,7 +159,7 @@ async def test_files_are_stale_and_documents_foreign_without_any_state(world: Wo
     assert list(world.state.iterdir()) == []
 
 
-async def test_late_upload_is_recognised_by_its_mark(world: World) -> None:
+async def test_late_upload_is_recognized_by_its_mark(world: World) -> None:
     await world.mirrored(2)
     lost = replace(world.row_of("f0.md"), state=UploadState.DROPPED, remote_id=None)
     number = world.change(lambda tx: tx.uploads.add(lost).id)

@@ -130,7 +130,7 @@ def hasty(daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch) -> WatchingWor
 
 
 @long
-async def test_moved_files_are_recognised_however_long_the_scan_takes(
+async def test_moved_files_are_recognized_however_long_the_scan_takes(
     hasty: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hasty.write_many(5, "old/")
@@ -188,7 +188,7 @@ async def test_saves_and_requests_do_not_wait_for_a_moved_in_tree(
         assert hasty.base.effects_of("delete") == []
 
 
-async def test_moved_and_touched_file_is_recognised(hasty: WatchingWorld) -> None:
+async def test_moved_and_touched_file_is_recognized(hasty: WatchingWorld) -> None:
     async with hasty.run_daemon():
         sent = hasty.puts()
         hasty.move("f1.md", "sub/moved.md")

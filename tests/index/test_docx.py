@@ -108,7 +108,7 @@ STYLES = """
         ('<w:pStyle w:val="unknown"/>', "words"),
     ],
 )
-def test_headings_are_recognised_by_style_and_outline_level(parser, properties, text):
+def test_headings_are_recognized_by_style_and_outline_level(parser, properties, text):
     body = styled(properties, "words") + paragraph("end")
     document = samples.with_part(docx(body), "word/styles.xml", word_part("styles", STYLES))
     assert text_of(parser, document).split("\n")[0] == text

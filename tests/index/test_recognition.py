@@ -44,7 +44,7 @@ def scan(*lines: str) -> bytes:
 
 
 @long
-def test_scanned_page_lines_are_recognised_offline(parser: PageParser) -> None:
+def test_scanned_page_lines_are_recognized_offline(parser: PageParser) -> None:
     text = parser.read_page("a.pdf", BytesBody(scan(*LINES)), 1)
     assert text.split() == " ".join(LINES).split()
 

@@ -132,7 +132,7 @@ async def test_old_version_is_searchable_until_the_scanned_one_is_read(place: Sc
     assert await place.hits("walnut") == []
 
 
-async def test_recognised_pages_are_reused_after_a_kill_and_for_a_new_recipe(
+async def test_recognized_pages_are_reused_after_a_kill_and_for_a_new_recipe(
     place: ScannedFolder,
 ) -> None:
     recognizer, reached = place.recognizer, threading.Event()
@@ -183,7 +183,7 @@ async def test_scans_are_refused_until_the_ocr_extra_is_installed(
 
 
 @pytest.mark.parametrize("is_read", [True, False])
-async def test_recognised_text_is_deleted_with_its_document(place: ScannedFolder, is_read: bool) -> None:
+async def test_recognized_text_is_deleted_with_its_document(place: ScannedFolder, is_read: bool) -> None:
     accepted = await place.put(place.document(1, "", ""))
     if is_read:
         await place.wait_until_indexed(accepted.remote_id)
@@ -197,7 +197,7 @@ async def test_recognised_text_is_deleted_with_its_document(place: ScannedFolder
     assert await place.state(accepted.remote_id) is DocState.MISSING
 
 
-async def test_recognised_pages_stay_while_another_document_has_the_same_bytes(place: ScannedFolder) -> None:
+async def test_recognized_pages_stay_while_another_document_has_the_same_bytes(place: ScannedFolder) -> None:
     one = await place.put(place.document(1, ""))
     assert await place.wait_until_indexed(one.remote_id) is DocState.READY
     two = await place.put(place.document(2, "", path="b.pdf"))
@@ -231,7 +231,7 @@ async def test_other_documents_have_priority(place: ScannedFolder) -> None:
     assert await place.wait_until_indexed(accepted.remote_id) is DocState.READY
 
 
-def test_recognised_text_is_placed_on_its_page() -> None:
+def test_recognized_text_is_placed_on_its_page() -> None:
     parsed = Parsed("one\n\nthree", page_starts=(0, 5, 5))
     whole = with_pages(parsed, {2: "two", 4: "four", 5: ""})
     assert whole.text == "one\n\ntwo\n\nthree\n\nfour"
@@ -262,7 +262,7 @@ def test_lines_become_paragraphs_of_their_column(lines: list[Line], text: str) -
     assert ScanReader(lambda _: lines).read_page(samples.sample("scanned.pdf"), 1).text == text
 
 
-def test_repeated_page_is_recognised_once() -> None:
+def test_repeated_page_is_recognized_once() -> None:
     read = list[object]()
 
     def recognize(picture: object) -> list[Line]:

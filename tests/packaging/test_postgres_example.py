@@ -99,7 +99,7 @@ def test_configs_are_valid_and_name_mounted_paths(name: str, tmp_path: Path) -> 
 
 
 def test_host_keeps_its_name_across_restarts_and_has_its_own_prefix(tmp_path: Path) -> None:
-    # ADR 27: the database recognises a mirror with a lost state by it.
+    # ADR 27: the database recognizes a mirror with a lost state by it.
     names = {"compose": composed()["services"]["kbsync"]["hostname"]}
     names["kubernetes"] = of_kind("StatefulSet")["metadata"]["name"]
     for name, text in CONFIGS.items():

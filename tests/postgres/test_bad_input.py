@@ -102,7 +102,7 @@ TROUBLES = (
         NO_EXTENSION,
         statement("CREATE EXTENSION vector"),
     ),
-    BadDatabase("read-only", 3, "name the primary server", "index-read-only", READ_ONLY, WRITABLE),
+    BadDatabase("read-only", 3, "target.dsn to the primary server", "index-read-only", READ_ONLY, WRITABLE),
     BadDatabase(
         "newer",
         3,

@@ -1,4 +1,4 @@
-"""Tests link files as documents: pages that the service fetches, recognised only by certain evidence."""
+"""Tests link files as documents: pages that the service fetches, recognized only by certain evidence."""
 
 from __future__ import annotations
 

@@ -586,5 +586,5 @@ def test_message_of_a_failed_document_blames_the_account_only_for_money(words: s
     assert says_money(words) is is_money
 
 
-def test_sent_file_names_are_recognised_in_messages() -> None:
+def test_sent_file_names_are_recognized_in_messages() -> None:
     assert {*gptbots.EXTENSIONS, *OPENAI_ENDINGS, *zhipu.EXTENSIONS} - {"c", "go", "sh"} <= ENDINGS | {"xls"}

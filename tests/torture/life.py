@@ -115,7 +115,7 @@ class Life:
             folder.rename(self.folder / f"shelf{self.chance.randrange(10**6)}")
 
     def edit_config(self) -> None:
-        """Edit the config once or several times before kbsync runs; the mirror remains recognisable."""
+        """Edit the config once or several times before kbsync runs; the mirror remains recognizable."""
         edits = [self.rename_mirror, self.move_folder, self.change_prefix, self.toggle_second]
         edits.remove(self.next_change)
         for edit in self.chance.sample(edits, self.chance.choice([1, 2, 2, 3])):

@@ -122,7 +122,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         return Halted("credentials", reason, fix=database.psql(grant), code=state)
     if state in _READ_ONLY:
         reason = (
-            f"{database} is read-only ({words}); name the primary server in target.dsn, "
+            f"{database} is read-only ({words}); set target.dsn to the primary server, "
             "or make this one writable"
         )
         return Halted("index-read-only", reason, fix=database.psql("SHOW transaction_read_only"), code=state)

@@ -6,7 +6,7 @@ CREATE SCHEMA IF NOT EXISTS kbsync;
 CREATE TABLE kbsync.base (version integer NOT NULL, uuid uuid NOT NULL);
 CREATE TABLE kbsync.owner (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  token uuid NOT NULL UNIQUE,  -- also in the owner's state, to recognise the owner under another prefix
+  token uuid NOT NULL UNIQUE,  -- also in the owner's state, to recognize the owner under another prefix
   prefix text NOT NULL UNIQUE,
   generation bigint NOT NULL DEFAULT 1,  -- each writer increases it, so that earlier writers are refused
   mirror text NOT NULL, folder bytea NOT NULL,  -- as in its config

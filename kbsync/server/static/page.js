@@ -1067,7 +1067,7 @@ $("add").addEventListener("click", () => ask({
   text: "kbsync mirrors the folder to a built-in knowledge base on this machine. It writes the folder into its config.",
   fields: [
     { name: "folder", label: "Folder, such as /home/ada/notes or ~/notes", required: true },
-    { name: "name", label: "Name (default: that of the folder)" },
+    { name: "name", label: "Name (default: the folder’s name)" },
   ],
   buttons: [["Cancel", "quiet", null], ["Add", "strong", async ({ folder, name }) => {
     const reply = await order("add", { folder, name });

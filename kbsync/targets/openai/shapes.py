@@ -188,7 +188,7 @@ class FileNames:
     tag of the upload.
 
     Some servers replace everything except letters, digits, dots and dashes with `_`. OGX chooses its reader
-    by the name and recognises few text formats, so text files get a text extension there.
+    by the name and recognizes few text formats, so text files get a text extension there.
     """
 
     store: str

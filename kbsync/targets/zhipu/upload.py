@@ -61,7 +61,9 @@ class AccountSpace:
             if _lacks_words(self._known):
                 await self._refresh()  # check again before halting: others may have deleted documents
             if self._known is not None and _lacks_words(self._known):
-                reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
+                reason = (
+                    f"the account has used all of its {self._known.total_words:,} words; {name} needs more"
+                )
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             if self._known is not None and size > self._remaining:
                 remaining, total = format_size(max(0, self._remaining)), format_size(self._known.total)

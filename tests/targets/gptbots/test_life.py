@@ -195,7 +195,7 @@ def other_address(world: GptbotsWorld) -> None:
 
 
 @pytest.mark.parametrize("change", [other_prefix, other_address])
-async def test_upload_in_flight_is_recognised_by_its_mark_after_a_change(
+async def test_upload_in_flight_is_recognized_by_its_mark_after_a_change(
     world: GptbotsWorld, change: Callable[[GptbotsWorld], None]
 ) -> None:
     world.write_many(4)

@@ -73,7 +73,7 @@ def test_document_without_a_complete_mark_is_foreign(attributes: Any) -> None:
         "n" * 252 + ".md",
     ],
 )
-def test_file_is_recognised_by_name_also_where_names_are_rewritten(path: str) -> None:
+def test_file_is_recognized_by_name_also_where_names_are_rewritten(path: str) -> None:
     names = FileNames("vs_1", "a-")
     document = outgoing(path)
     name = names.name(document)

@@ -164,7 +164,7 @@ async def test_file_renamed_to_an_unsendable_name_is_uploaded_again(world: OpenW
     assert world.request_count("upload") == 2
 
 
-async def test_renamed_document_is_recognised_by_its_new_path_after_a_lost_state(
+async def test_renamed_document_is_recognized_by_its_new_path_after_a_lost_state(
     world: OpenWebuiWorld,
 ) -> None:
     world.write("a.md", "text")
@@ -447,7 +447,7 @@ async def test_twin_is_ready_only_when_its_old_passages_are_gone(world: OpenWebu
 
 
 @pytest.mark.parametrize("polled", [["b.md"], ["b.md", "a.md"], ["a.md", "b.md"]])
-async def test_twin_polled_too_early_is_recognised(world: OpenWebuiWorld, polled: list[str]) -> None:
+async def test_twin_polled_too_early_is_recognized(world: OpenWebuiWorld, polled: list[str]) -> None:
     """The first list lacks it, whichever of the two is polled first."""
     world.turn(vectorize=(2.0, 2.0))
     ids = dict[str, str]()

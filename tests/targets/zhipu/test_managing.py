@@ -136,7 +136,7 @@ async def test_callback_settings_are_parsed_in_every_form(data: Any, expected: C
     assert SECRET not in repr(callback)
 
 
-async def test_missing_callback_is_recognised_by_its_message() -> None:
+async def test_missing_callback_is_recognized_by_its_message() -> None:
     gone = failed(400, "回调地址不存在")
     callbacks = account_of(target(ScriptedService(callback=[gone], delete_callback=[gone]))).callbacks
     assert await callbacks.get() is None
