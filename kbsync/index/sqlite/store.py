@@ -868,7 +868,10 @@ class SqliteStore:
     @property
     def writers(self) -> tuple[str, str]:
         """Return the writers; written with the first change."""
-        return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
+        if self._writer is not None:
+            return self._writer.name, self._writer.former
+        with self._open_snapshot() as connection:
+            return "", connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
 
     def check(self) -> tuple[str, int]:
         """Return the id of the file and its number of documents."""
