@@ -65,7 +65,9 @@ def resolve(
         ]
         if existing:
             return existing
-    return from_cwd or (from_roots if len(roots) == 1 else [])
+    # An existing file outside of all mirrors is what the user means, not a missing one in the mirror.
+    is_outside = not from_cwd and os.path.lexists(absolute)
+    return from_cwd or (from_roots if len(roots) == 1 and not is_outside else [])
 
 
 def is_known(tx: Tx, mirror: int, path: str) -> bool:

@@ -149,6 +149,12 @@ def test_unknown_path_is_a_usage_error(mirrored: Place) -> None:
         assert mirrored.run("explain", path, "--folder", "docs").code == 0
 
 
+def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Place) -> None:
+    (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
+    ran = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
+    assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, True)
+
+
 class OrdinaryPlace(Place):
     """A place whose kbsync lacks root's privileges."""
 
