@@ -157,7 +157,7 @@ def state_errors(path: Path) -> Iterator[None]:
         raise DamagedError(f"{path} is damaged ({error})") from error
     except apsw.FullError as error:
         raise StateError(
-            f"{path}: the disk is full; free some space and kbsync continues by itself"
+            f"{path}: the disk is full; free some space; a running kbsync then continues by itself"
         ) from error
     except apsw.CantOpenError as error:
         raise StateError(f"{path} cannot be opened ({error}); {_fix_for_closed(path)}") from error
@@ -166,7 +166,9 @@ def state_errors(path: Path) -> Iterator[None]:
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.NoMemError as error:
-        raise StateError(f"{path}: out of memory; kbsync continues by itself when memory is free") from error
+        raise StateError(
+            f"{path}: out of memory; a running kbsync continues by itself when memory is free"
+        ) from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error}); check it and the kernel log") from error
 
@@ -180,7 +182,7 @@ def _fix_for_closed(path: Path) -> str:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
     if lacks_inodes(path):
-        return "no free inode is left there (df -i); free some and kbsync continues by itself"
+        return "no free inode is left there (df -i); free some; a running kbsync then continues by itself"
     return "check its owner and mode"
 
 
