@@ -5,6 +5,7 @@ users type.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -346,6 +347,11 @@ def open_state(installation: Installation, *, must_exist: bool = False) -> Itera
     except DamagedError as error:
         fix = f"to set it aside and start with an empty one, run: {installation.command_line('--once')}"
         raise StateError(f"{error.what}; {fix}") from error
+    except StateError:
+        if not os.access(installation.state_file, os.R_OK):
+            # Not a temporary problem: report it as a pass does.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), installation.state_file) from None
+        raise
     with closing(state):
         if must_exist and not state.exists:
             raise not_yet(installation)

@@ -175,3 +175,14 @@ def test_unlistable_directory_is_reported_as_unreadable(tmp_path: Path, is_seen:
     assert ran.code == 0
     assert "It is a directory that cannot be read: permission denied" in ran.out
     place.close()
+
+
+def test_state_that_may_not_be_read_is_no_temporary_problem(tmp_path: Path) -> None:
+    place = OrdinaryPlace(tmp_path)
+    place.write("a.md", "alpha")
+    place.configure()
+    place.once()
+    (place.state / "state.db").chmod(0)
+    for command in (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"]):
+        ran = place.go(*command)
+        assert (ran.code, "run as the user who owns it" in ran.err) == (2, True), (command, ran.err)
