@@ -98,17 +98,20 @@ class Daemon:
         *,
         ending: Sequence[int] = ENDING,
         assistants: MakeAssistants | None = None,
+        prepare: Callable[[Installation], None] = lambda _installation: None,
     ) -> None:
         """Prepare the daemon. `on_config` gets each accepted new config; `manager`: the service manager, if
         any.
 
-        `assistants` creates the app that answers assistants at the listener, if any.
+        `assistants` creates the app that answers assistants at the listener, if any. `prepare` creates the
+        state directory again if it was deleted.
         """
         self._installation = installation
         self._reload = reload
         self._signals = signals
         self._ending = ending
         self._on_config = on_config
+        self._prepare = prepare
         self._reports = ServiceReports(manager or ServiceManager({}), SystemClock())
         self._stop = asyncio.Event()
         self._stopped_by = ""
@@ -140,6 +143,7 @@ class Daemon:
                 # The state was deleted or damaged: a new one adopts the documents in the knowledge bases.
                 while not self._stop.is_set():
                     try:
+                        self._prepare(self._installation)
                         await self._work()
                     except (KbsyncError, OSError) as error:
                         log.error("state.failed", reason=str(error))

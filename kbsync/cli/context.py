@@ -5,6 +5,7 @@ users type.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -65,7 +66,9 @@ def resolve(
         ]
         if existing:
             return existing
-    return from_cwd or (from_roots if len(roots) == 1 else [])
+    # An existing file outside of all mirrors is what the user means, not a missing one in the mirror.
+    is_outside = not from_cwd and os.path.lexists(absolute)
+    return from_cwd or (from_roots if len(roots) == 1 and not is_outside else [])
 
 
 def is_known(tx: Tx, mirror: int, path: str) -> bool:
@@ -343,6 +346,11 @@ def open_state(installation: Installation, *, must_exist: bool = False) -> Itera
     except DamagedError as error:
         fix = f"to set it aside and start with an empty one, run: {installation.command_line('--once')}"
         raise StateError(f"{error.what}; {fix}") from error
+    except StateError:
+        if not os.access(installation.state_file, os.R_OK):
+            # Not a temporary problem: report it as a pass does.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), installation.state_file) from None
+        raise
     with closing(state):
         if must_exist and not state.exists:
             raise not_yet(installation)

@@ -512,12 +512,11 @@ def _take_over_rows(
         mark_undecided(tx, record.id)
         if is_held or other_mirror.folder != record.folder:
             tx.mirrors.set_hold_all(record.id, True)
+    if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
+        tx.mirrors.set_adopted(binding, adopted=False)
     if base.writer:
-        writers = (base.last_writer, base.writer)
-        if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
-            tx.mirrors.set_adopted(binding, adopted=False)
         # Opening a base may happen without a write to it, so either may be reported by the next opening.
-        tx.meta.set(BindingFact.WRITER, binding, "\n".join(writers))
+        tx.meta.set(BindingFact.WRITER, binding, "\n".join((base.last_writer, base.writer)))
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:

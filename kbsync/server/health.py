@@ -103,6 +103,9 @@ class HealthRoutes:
         except TimeoutError:
             why = f"the mirrors' loop did not respond within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
+        if not mirrors:
+            # Before the mirrors start, and while the state can't be opened.
+            return json_answer({"ready": False, "detail": "no mirror is running", "mirrors": []}, 503)
         is_ready = not any(mirror.obstacle for mirror in mirrors)
         payload = {"ready": is_ready, "mirrors": [mirror.to_json() for mirror in mirrors]}
         return json_answer(payload, 200 if is_ready else 503)

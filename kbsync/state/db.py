@@ -107,9 +107,12 @@ def empty_wal(connection: apsw.Connection) -> bool:
     return True
 
 
-def open_reader(path: Path) -> apsw.Connection:
-    """Return a connection that can't change anything and creates no file."""
-    connection = apsw.Connection(f"{path.resolve().as_uri()}?mode=ro", flags=READ_FLAGS)
+def open_reader(path: Path, *, is_turned_back: bool = False) -> apsw.Connection:
+    """Return a connection that can't change anything. `is_turned_back`: the file has no WAL file, and this
+    creates none."""
+    # SQLite would create the WAL file even for a reader.
+    mode = "immutable=1" if is_turned_back else "mode=ro"
+    connection = apsw.Connection(f"{path.resolve().as_uri()}?{mode}", flags=READ_FLAGS)
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)
     connection.pragma("query_only", True)
@@ -156,7 +159,7 @@ def state_errors(path: Path) -> Iterator[None]:
         raise DamagedError(f"{path} is damaged ({error})") from error
     except apsw.FullError as error:
         raise StateError(
-            f"{path}: the disk is full; free some space and kbsync continues by itself"
+            f"{path}: the disk is full; free some space; a running kbsync then continues by itself"
         ) from error
     except apsw.CantOpenError as error:
         raise StateError(f"{path} cannot be opened ({error}); {_fix_for_closed(path)}") from error
@@ -165,7 +168,9 @@ def state_errors(path: Path) -> Iterator[None]:
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.NoMemError as error:
-        raise StateError(f"{path}: out of memory; kbsync continues by itself when memory is free") from error
+        raise StateError(
+            f"{path}: out of memory; a running kbsync continues by itself when memory is free"
+        ) from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error}); check the disk and the kernel log") from error
 
@@ -179,7 +184,9 @@ def _fix_for_closed(path: Path) -> str:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)"
     if lacks_inodes(path):
-        return "its file system has no free inodes (df -i); free some and kbsync continues by itself"
+        return (
+            "its file system has no free inodes (df -i); free some; a running kbsync then continues by itself"
+        )
     return "check its owner and mode"
 
 

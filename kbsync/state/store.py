@@ -230,11 +230,13 @@ class StateCopy(StateStore):
     # SQLite's own temporary database: in memory while it is small, otherwise in a file that is unlinked
     # immediately, so nothing remains even after a crash.
     def __init__(self, original: ReadOnlyState) -> None:
-        """Copy the state that a command reads. Raises `StateError`."""
+        """Copy the state that a command reads, prepared like a restored one if it is. Raises `StateError`."""
         self.path = original.path
         with state_errors(self.path):
             self._db = open_temporary()
             original.backup(self._db)
+            if original.is_turned_back:
+                schema.catch_up(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction; an error undoes it."""

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -88,6 +89,33 @@ def test_folder_is_watched_without_a_config(place: Place) -> None:
     daemon = place.watch("--folder", "docs", "--quiet")
     eventually(lambda: place.run("search", "alpha", "--json", "--folder", "docs").code == 0)
     assert place.run("status", "--json", cwd=place.docs).json["mirrors"][0]["name"] == "docs"
+    assert daemon.end() == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--folder", "docs")], ids=["config", "folder"])
+def test_daemon_continues_after_its_state_directory_was_deleted(
+    place: Place, options: tuple[str, ...]
+) -> None:
+    place.write("a.md", "alpha")
+    if not options:
+        place.configure()
+    daemon = place.watch(*options)
+    daemon.wait_for_event("daemon.watching")
+    shutil.rmtree(place.state)
+
+    def is_found(word: str) -> bool:
+        ran = place.run("search", word, "--json", cwd=place.docs)
+        return ran.code == 0 and bool(ran.json["hits"])
+
+    eventually(lambda: is_found("alpha"))
+    place.write("b.md", "beta")
+    eventually(lambda: is_found("beta"))
+
+    def running_pid() -> int | None:
+        running = place.run("status", "--json", cwd=place.docs).json["running"]
+        return running and running["pid"]
+
+    eventually(lambda: running_pid() == daemon.process.pid)
     assert daemon.end() == 0
 
 

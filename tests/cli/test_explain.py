@@ -149,6 +149,12 @@ def test_unknown_path_is_a_usage_error(mirrored: Place) -> None:
         assert mirrored.run("explain", path, "--folder", "docs").code == 0
 
 
+def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Place) -> None:
+    (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
+    ran = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
+    assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, True)
+
+
 class OrdinaryPlace(Place):
     """A place whose kbsync lacks root's privileges."""
 
@@ -169,3 +175,14 @@ def test_unlistable_directory_is_reported_as_unreadable(tmp_path: Path, is_seen:
     assert ran.code == 0
     assert "It is a directory that cannot be read: permission denied" in ran.out
     place.close()
+
+
+def test_state_that_may_not_be_read_is_no_temporary_problem(tmp_path: Path) -> None:
+    place = OrdinaryPlace(tmp_path)
+    place.write("a.md", "alpha")
+    place.configure()
+    place.once()
+    (place.state / "state.db").chmod(0)
+    for command in (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"]):
+        ran = place.go(*command)
+        assert (ran.code, "run as the user who owns it" in ran.err) == (2, True), (command, ran.err)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +78,22 @@ def test_state_on_a_read_only_mount_is_reported(tmp_path: Path, name: str) -> No
     assert once.returncode == 2
     reason = f"the state directory {small / name} is on a file system that is mounted read-only"
     assert f"{reason}; choose another" in once.stderr
+
+
+def test_command_on_a_full_disk_does_not_promise_to_finish_by_itself(tmp_path: Path) -> None:
+    folder, small, config = tmp_path / "docs", tmp_path / "small", tmp_path / "config.yaml"
+    write(folder, 1)
+    config.write_text(f"mirrors: [{{name: docs, folder: {folder}, settle: 100ms}}]\n")
+    with mounted(small, "2500k"):
+        options = ("--config", config, "--state-dir", small / "state")
+        assert kbsync("--once", *options).returncode == 0
+        with suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        paused = kbsync("pause", *options)
+        assert paused.returncode == 4
+        assert "free some space; a running kbsync then continues by itself" in paused.stderr
+        assert "paused" not in kbsync("status", *options).stdout
 
 
 @long

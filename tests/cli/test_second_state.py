@@ -169,6 +169,60 @@ def test_copied_state_notices_work_of_its_copy(place: Place, docs: Path, proving
         check_mirrored(place, proving, docs)
 
 
+def restore(place: Place, backup: Path) -> None:
+    """Restore the state as docs/backup.md says."""
+    shutil.copyfile(backup, place.state / "state.db")
+    for suffix in ("-wal", "-shm"):
+        (place.state / f"state.db{suffix}").unlink()
+
+
+def test_commands_leave_a_restored_state_recognisable(place: Place, docs: Path, base: KnowledgeBase) -> None:
+    configure(place, mirror("handbook", docs, base), state=str(place.state))
+    passed(place)
+    assert place.run("state", "backup", place.root / "backup.db").code == 0
+    (docs / "new.md").write_text("newer than the backup")
+    assert passed(place)["uploaded"] == 1
+    restore(place, place.root / "backup.db")
+    for command in (["status"], ["plan"], ["verify"], ["search", "number"], ["explain", docs / "new.md"]):
+        place.run(*command)
+    assert sorted(file.name for file in place.state.glob("state.db*")) == ["state.db"]
+    assert passed(place)["uploaded"] == 0
+    check_mirrored(place, base, docs)
+
+
+def check_plan(place: Place) -> None:
+    """Check that the next pass sends and deletes nothing, as the plan says."""
+    [planned] = place.run("plan", "--json").json["mirrors"]
+    assert not any(planned[kind] for kind in ("upload", "replace", "rename", "delete", "held"))
+    ran = passed(place)
+    assert not any(ran[kind] for kind in ("uploaded", "replaced", "renamed", "deleted", "held"))
+
+
+def test_plan_of_a_restored_state_knows_newer_documents(
+    place: Place, docs: Path, base: KnowledgeBase
+) -> None:
+    configure(place, mirror("handbook", docs, base), state=str(place.state))
+    passed(place)
+    assert place.run("state", "backup", place.root / "backup.db").code == 0
+    (docs / "f1.md").write_text("newer than the backup")
+    (docs / "new.md").write_text("newer than the backup, too")
+    passed(place)
+    restore(place, place.root / "backup.db")
+    check_plan(place)
+
+
+def test_plan_knows_the_work_of_another_state(place: Place, docs: Path, proving: KnowledgeBase) -> None:
+    configure(place, mirror("handbook", docs, proving), state="one")
+    passed(place)
+    shutil.copytree(place.home / "one", place.home / "two")
+    (docs / "f1.md").write_text("changed")
+    (docs / "f2.md").unlink()
+    (docs / "new.md").write_text("added")
+    passed(place)
+    configure(place, mirror("handbook", docs, proving), state="two")
+    check_plan(place)
+
+
 def test_lost_state_leaves_no_old_text_and_forget_deletes_all(
     place: Place, docs: Path, proving: KnowledgeBase
 ) -> None:

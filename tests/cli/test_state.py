@@ -9,7 +9,7 @@ from pathlib import Path
 import apsw
 
 from kbsync.state import lock
-from tests.cli.place import Place
+from tests.cli.place import Place, eventually
 from tests.share import long
 
 
@@ -24,6 +24,27 @@ def test_backup_is_a_consistent_private_copy(failed: Place) -> None:
     assert database.pragma("integrity_check") == "ok"
     assert database.execute("SELECT name FROM mirror").fetchall() == [("handbook",)]
     database.close()
+
+
+def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(place: Place) -> None:
+    place.write("a.md", "a word")
+    place.configure()
+    place.once()
+    state = apsw.Connection(str(place.state / "state.db"))
+    with state:  # so that the copy takes long enough
+        state.execute("CREATE TABLE padding(content)")
+        for _ in range(60):
+            state.execute("INSERT INTO padding VALUES(zeroblob(1000000))")
+    state.close()
+    folder = place.root / "backups"
+    folder.mkdir()
+    process = place.start("state", "backup", folder / "copy.db")
+    eventually(lambda: any(file.stat().st_size for file in folder.iterdir()))
+    process.kill()
+    process.wait()
+    assert not list(folder.glob("copy.db*"))
+    assert place.run("state", "backup", folder / "copy.db").code == 0
+    assert place.run("state", "backup", folder / "copy.db").code == 2
 
 
 def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ async def test_ready_when_every_mirror_is_and_names_the_others_with_hints() -> N
     assert answer.json()["mirrors"] == [ready[0], {"name": "faq", "ready": False, **halt_json(HALT)}]
 
 
+async def test_not_ready_while_no_mirror_runs() -> None:
+    answer = await Listened().get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+
+
 async def test_concurrent_health_checks_query_the_mirrors_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     listened = Listened(READY)
     answers = await asyncio.gather(*(listened.get("/readyz") for _ in range(50)))

@@ -37,7 +37,7 @@ async def listening() -> AsyncIterator[HttpListener]:
     await one.end()
 
 
-async def status(listen: str, path: str = "/readyz", token: str = "") -> int:
+async def status(listen: str, path: str = "/metrics", token: str = "") -> int:
     headers = {"authorization": f"Bearer {token}"} if token else {}
     async with httpx.AsyncClient() as client:
         return (await client.get(f"http://{listen}{path}", headers=headers)).status_code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -34,26 +34,45 @@ def backup(choices: Choices, file: Path) -> None:
     from kbsync.state.db import state_errors
 
     installation = choose(choices, here=True, with_secrets=False)
+    exists = UsageError(f"{file} exists; choose a new file")
+    # Under its own name only once it is complete: a killed command must leave nothing that looks like a copy.
+    unfinished = file.parent / f".kbsync-backup-{os.urandom(4).hex()}"
     with open_state(installation, must_exist=True) as state:
+        if os.path.lexists(file):
+            raise exists
         try:
-            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             # The copy belongs to this user, but in the state directory it must belong to the state's owner.
             if is_inside(file, installation.state_dir):
                 hand_over(descriptor, installation.state_dir)
             os.close(descriptor)
+            with state_errors(file), closing(apsw.Connection(str(unfinished))) as copy:
+                copy.pragma("journal_mode", "off")  # an unfinished copy is deleted
+                state.backup(copy)
+            _rename_to_new(unfinished, file)
         except FileExistsError:
-            raise UsageError(f"{file} exists; choose a new file") from None
+            raise exists from None
         except OSError as error:
             why = system_reason(error)
             raise UsageError(f"{file} cannot be created ({why}); choose another file") from None
-        try:
-            with state_errors(file), closing(apsw.Connection(str(file))) as copy:
-                state.backup(copy)
-        except BaseException:
-            file.unlink(missing_ok=True)
-            raise
+        finally:
+            with suppress(OSError):
+                unfinished.unlink()
     if not choices.quiet:
         Output().line(f"wrote {printable(str(file))}")
+
+
+def _rename_to_new(source: Path, file: Path) -> None:
+    """Give a file its name. Raises FileExistsError if that exists meanwhile, and other OSErrors."""
+    try:
+        os.link(source, file)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links.
+        if os.path.lexists(file):
+            raise FileExistsError(file) from None
+        source.rename(file)
 
 
 @command.command(epilog=examples("kbsync state discard", "kbsync state discard --yes     in a script"))

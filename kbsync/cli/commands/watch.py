@@ -168,6 +168,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
             manager,
             ending=ending,
             assistants=assistant_app,
+            prepare=lambda current: prepare(current, choices),
         )
 
         async def run() -> None:

@@ -125,9 +125,10 @@ class PostgresStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Return the token and generation of the claim, and those of the claim before it."""
+        """Return the token and generation of the claim, and those of the claim before it; a reader has no
+        claim."""
         claim = self._claim
-        return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
+        return ("" if claim is None else f"{self._owner.token}:{claim.generation}"), self._former
 
     def check(self) -> tuple[str, int]:
         """Return the identity of this base, and the number of the owner's documents.
@@ -141,6 +142,8 @@ class PostgresStore:
         if self._read_only:
             if base is not None and base.row is not None and not base.row.is_open_to(self._owner):
                 raise self._prefix_taken(base.row)  # as the first pass would find it
+            if base is not None and base.row is not None:
+                self._former = f"{base.row.token}:{base.row.generation}"
             return ("", 0) if base is None else (base.uuid, base.documents)  # "": unknown to every state
         claim = self._claim
         if claim is None or base is None or base.uuid != claim.uuid or base.row is None or self._is_gone:

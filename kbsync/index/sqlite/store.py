@@ -870,7 +870,10 @@ class SqliteStore:
     def writers(self) -> tuple[str, str]:
         """Return this writer's name, which is stored with its first change, and the name of the writer before
         it."""
-        return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
+        if self._writer is not None:
+            return self._writer.name, self._writer.former
+        with self._open_snapshot() as connection:
+            return "", connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
 
     def check(self) -> tuple[str, int]:
         """Return the id of the file and the number of documents in it."""

@@ -159,6 +159,7 @@ class Mirroring:
             lambda: reload(open_mirrors.installation),
             on_config=open_mirrors.turn_to,
             assistants=assistant_app,
+            prepare=prepare,
         )
         open_mirrors.obstacle = ""
         try:
