@@ -133,6 +133,11 @@ class Audit:
         """
         if claim.whose is Whose.PATH and claim.row is None:
             is_stray = self._may_be_copy(claim.listed, tx, is_read)
+        elif claim.whose is Whose.PATH and self._binding.limits.marks and claim.listed.upload_id is None:
+            # It was in the base before the first pass. kbsync would have marked it (promise 6).
+            entry = tx.entries.get(self._binding.mirror, claim.path)
+            has_same_bytes = entry is not None and has_bytes(entry, claim.listed)
+            is_stray = has_same_bytes or self._binding.abilities.adopt == "name"
         else:
             is_stray = claim.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
         # The web page may belong to a link file that is being sent.

@@ -64,6 +64,17 @@ async def test_foreign_document_with_our_name_and_length_is_not_ours(named: Remo
     assert named.keeps_foreign()
 
 
+async def test_foreign_document_with_half_a_character_in_its_id_is_counted(world: RemoteWorld) -> None:
+    await world.mirrored(2)
+    world.plant("theirs.md", "by somebody else")
+    broken = {"id": "id\ud83d", "name": "cut \ud83d.md"}
+    world.play("fields", op="list", times=0, args={"name": "theirs.md", "set": broken})
+    findings = await world.verify()
+    assert findings.ok and findings.foreign == 1
+    await audited(world)
+    assert world.halted == ""
+
+
 @enumerated()
 async def test_just_deleted_document_is_not_orphaned_when_the_list_lags(named: RemoteWorld) -> None:
     await named.mirrored(20)

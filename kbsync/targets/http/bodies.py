@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 import httpx
 
 from kbsync.contract.target import Body
+from kbsync.core.surrogates import replace_surrogates
 from kbsync.core.text import printable
 from kbsync.dataclass import dataclass
 from kbsync.targets.http.errors import (
@@ -233,9 +234,15 @@ async def read_response(response: httpx.Response, limit: int) -> bytes:
 
 
 def parse_json(content: bytes | str) -> Any | None:
-    """Parse the JSON in `content`, with or without a BOM; None if it isn't JSON."""
+    """Parse the JSON in `content`, with or without a BOM; None if it isn't JSON.
+
+    Bytes that aren't text, and lone surrogates, become U+FFFD.
+    """
     try:
-        return json.loads(content)
+        # One broken name must not make a whole list unreadable, and a database accepts no lone surrogate.
+        if isinstance(content, bytes):
+            content = content.decode(json.detect_encoding(content), "replace")
+        return json.loads(replace_surrogates(content))
     except (ValueError, RecursionError):
         return None
 

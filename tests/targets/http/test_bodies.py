@@ -83,6 +83,8 @@ async def test_decompression_bomb_is_not_unpacked() -> None:
         (b'{"a": 1}', {"a": 1}),
         (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
         ('{"a": 1}'.encode("utf-16"), {"a": 1}),
+        (b'["\\ud83d", "\\udc80.md", "\\ud83d\\ude00"]', ["\ufffd", "\ufffd.md", "\U0001f600"]),
+        (b'["\xed\xa0\xbd", "\xff.md"]', ["\ufffd\ufffd\ufffd", "\ufffd.md"]),
         (b"", None),
         (b"<html>", None),
         (b'{"a": ', None),

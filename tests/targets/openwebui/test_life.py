@@ -17,6 +17,7 @@ from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.state.read_only import Tx
 from kbsync_standin.rules import Refused
 from tests.crash.harness import Guillotine
+from tests.engine.auditing import audited, paths
 from tests.engine.read_only_commands import state_of
 from tests.remote.world import sha_of_folder
 from tests.services.openwebui import OpenWebuiWorld
@@ -209,6 +210,17 @@ async def test_matching_foreign_document_is_adopted(world: OpenWebuiWorld) -> No
         hashlib.sha256(b"text").hexdigest()
     ]
     assert len(world.documents()) == 3  # other bytes prove nothing, so the file stays
+
+
+async def test_uploads_of_others_before_the_first_pass_are_foreign(world: OpenWebuiWorld) -> None:
+    world.plant("theirs.md", "by somebody else")
+    world.plant("old.md", "an older text")
+    world.write("old.md", "a newer text")
+    await world.once()
+    findings = await world.verify()
+    assert (paths(findings), findings.foreign) == ({}, 2)
+    outcome = await audited(world)
+    assert (outcome.orphaned, outcome.duplicate, outcome.foreign) == (0, 0, 2)
 
 
 async def test_nothing_is_removed_with_deletions_never(world: OpenWebuiWorld) -> None:

@@ -20,11 +20,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.cli.commands.mcp.command import assistant_app
-from kbsync.cli.commands.mcp.surrogates import replace_surrogates
 from kbsync.config.kinds import Address, PathBase, RefusedValue
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import is_loopback
+from kbsync.core.surrogates import replace_surrogates
 from kbsync.dataclass import dataclass
 from kbsync.engine.clock import ask_in
 from kbsync.errors import UsageError

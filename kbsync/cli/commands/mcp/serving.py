@@ -19,9 +19,9 @@ import structlog
 from mcp.server.stdio import stdio_server
 
 from kbsync.cli.commands.mcp.command import assistant_app
-from kbsync.cli.commands.mcp.surrogates import replace_surrogates
 from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
+from kbsync.core.surrogates import replace_surrogates
 from kbsync.engine.clock import bug_in_words, pause_after
 from kbsync.errors import LockedError, UsageError
 from kbsync.once import receiving

@@ -1,5 +1,5 @@
-"""Replaces halves of surrogate pairs in a client's messages, since some clients truncate texts inside an
-emoji. The protocol's package drops such a message without a response.
+"""Replaces halves of surrogate pairs in other programs' JSON: some truncate texts inside an emoji, or write a
+name's bytes that aren't UTF-8 this way. Databases and MCP's package refuse such texts.
 """
 
 from __future__ import annotations
