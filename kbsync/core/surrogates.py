@@ -11,10 +11,11 @@ _ESCAPE = re.compile(
     r"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
     r"|\\."  # any other escape, such as an escaped backslash before a u
 )
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def replace_surrogates(json_text: str) -> str:
     """Return the same JSON, at the same length, with U+FFFD in place of each lone surrogate."""
-    if "\\u" not in json_text:
+    if _SURROGATE.search(json_text) is None:  # a list in Chinese may consist of other escapes
         return json_text
     return _ESCAPE.sub(lambda match: "\\ufffd" if match["half"] else match[0], json_text)
