@@ -164,6 +164,7 @@ def end() -> None:
 def serve(door: socket.socket, ending: int) -> None:
     """Fork the requested programs until the other end of `ending` is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under nohup
     while ending not in select.select([door, ending], [], [])[0]:
         caller, _ = door.accept()
         with caller:

@@ -76,8 +76,8 @@ class LocalWorld(World):
 
     in_threads = True
 
-    def __init__(self, place: Path) -> None:
-        super().__init__(place)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.settings = MirrorSettings("docs", self.root, "local")
         self.kb = self.state / "kb"
         self.at_index: Callable[[str], None] = lambda _name: None
@@ -110,9 +110,9 @@ class LocalBench(Bench):
     accepted = ("index after", "commit after")
     renames = True
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.world: LocalWorld = LocalWorld(place)
+        self.world: LocalWorld = LocalWorld(folder)
         self.world.at_index = self._on_boundary
         self._request_count = 0
 

@@ -10,9 +10,9 @@ import pytest
 
 from kbsync.cli.commands import init
 from kbsync.index import better
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.cli.terminal import Begin, Terminal
-from tests.cli.zhipu import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 
 ODD = "odd\x1b[2J\nname.md"
 """A file name that would clear a terminal."""
@@ -25,53 +25,55 @@ def without_better_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    sandbox.close()
 
 
 @pytest.fixture
-def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    """Yield a place with its own service, whose rules no request may break."""
-    with zhipu_place(tmp_path) as zhipu:
+def zhipu(tmp_path: Path) -> Iterator[ZhipuSandbox]:
+    """Yield a sandbox with its own service, whose rules no request may break."""
+    with zhipu_sandbox(tmp_path) as zhipu:
         yield zhipu
         assert zhipu.service.violations() == []
 
 
 @pytest.fixture(scope="session")
-def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Mirror `docs` with --folder. Tests must not change anything in it."""
-    place = Place(tmp_path_factory.mktemp("mirrored"))
-    place.write("install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n")
-    place.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
-    place.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
-    place.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
-    place.write("empty.md", "")
-    place.write("program.bin", bytes(range(256)))
-    ran = place.run("--once", "--folder", "docs", "--json")
+    sandbox = Sandbox(tmp_path_factory.mktemp("mirrored"))
+    sandbox.write(
+        "install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n"
+    )
+    sandbox.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
+    sandbox.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
+    sandbox.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
+    sandbox.write("empty.md", "")
+    sandbox.write("program.bin", bytes(range(256)))
+    ran = sandbox.run("--once", "--folder", "docs", "--json")
     assert ran.code == 0, ran.err
-    return place
+    return sandbox
 
 
 @pytest.fixture
-def failed(place: Place) -> Place:
+def failed(sandbox: Sandbox) -> Sandbox:
     """Create a mirror with one good document and two that failed."""
-    place.write("good.md", "text")
-    place.write("broken.pdf", "this is no pdf")
-    place.write("scans/torn.pdf", "nor is this")
-    place.configure()
-    assert place.run("--once").code == 1
-    return place
+    sandbox.write("good.md", "text")
+    sandbox.write("broken.pdf", "this is no pdf")
+    sandbox.write("scans/torn.pdf", "nor is this")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 1
+    return sandbox
 
 
 @pytest.fixture
 def terminal() -> Iterator[Begin]:
-    """Run kbsync in a place, each time in a new terminal."""
+    """Run kbsync in a sandbox, each time in a new terminal."""
     started: list[Terminal] = []
 
-    def begin(place: Place, *words: str, **size_and_env: Any) -> Terminal:
-        started.append(Terminal(place, *words, **size_and_env))
+    def begin(sandbox: Sandbox, *words: str, **size_and_env: Any) -> Terminal:
+        started.append(Terminal(sandbox, *words, **size_and_env))
         return started[-1]
 
     yield begin

@@ -121,7 +121,7 @@ def service(name: str) -> Iterator[KnowledgeBase]:
 
 @contextmanager
 def knowledge_base(kind: str, root: Path) -> Iterator[KnowledgeBase]:
-    """Yield a base of any type, for a `Place` in `root`; `in-state`: built-in, without a `path`."""
+    """Yield a base of any type, for a `Sandbox` in `root`; `in-state`: built-in, without a `path`."""
     with ExitStack() as stack:
         match kind:
             case "postgres":

@@ -7,17 +7,17 @@ import subprocess
 from pathlib import Path
 
 from tests import warm
-from tests.cli.place import UNSET, Place, Ran
+from tests.cli.sandbox import UNSET, Ran, Sandbox
 from tests.docs.machine import moved, stand_ins
 
 LONGEST = 60.0
 
 
-def paste(place: Place, command: str, *, env: dict[str, str] | None = None, **words: str) -> Ran:
+def paste(sandbox: Sandbox, command: str, *, env: dict[str, str] | None = None, **words: str) -> Ran:
     """Run a line in a shell in the home; `words` replace its placeholders.
 
     Stand-ins replace commands that need root or systemd and check their arguments (`tests.docs.machine`); the
-    machine's own paths are below `machine(place)`.
+    machine's own paths are below `machine(sandbox)`.
     """
     assert command.strip(), "nothing was printed that could be pasted"
     for stands_for, word in words.items():
@@ -25,13 +25,13 @@ def paste(place: Place, command: str, *, env: dict[str, str] | None = None, **wo
         command = command.replace(stands_for, word)
     if command.startswith("kbsync approve"):
         command += " --yes"  # there is no terminal to confirm on
-    root = machine(place)
+    root = machine(sandbox)
     environment = {name: value for name, value in os.environ.items() if name not in UNSET}
     path = f"{stand_ins(root)}:{warm.programs()}:{os.environ['PATH']}:/usr/sbin:/sbin"
-    ours = {"HOME": str(place.home), "COLUMNS": "80", "PATH": path, "MACHINE": str(root)}
+    ours = {"HOME": str(sandbox.home), "COLUMNS": "80", "PATH": path, "MACHINE": str(root)}
     process = subprocess.run(
         ["bash", "-e", "-c", moved(root, command)],
-        cwd=place.home,
+        cwd=sandbox.home,
         env={**environment, **ours, **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -41,9 +41,9 @@ def paste(place: Place, command: str, *, env: dict[str, str] | None = None, **wo
     return Ran(process.returncode, process.stdout, process.stderr.decode())
 
 
-def machine(place: Place) -> Path:
+def machine(sandbox: Sandbox) -> Path:
     """Return the folder that represents the machine."""
-    root = place.root / "machine"
+    root = sandbox.root / "machine"
     (root / "etc" / "sysctl.d").mkdir(parents=True, exist_ok=True)
     return root
 

@@ -12,7 +12,7 @@ import struct
 import termios
 from collections.abc import Callable
 
-from tests.cli.place import UNSET, Place
+from tests.cli.sandbox import UNSET, Sandbox
 from tests.warm import Warm
 
 OF_DESKTOPS = (
@@ -31,7 +31,7 @@ PATIENCE = 60.0
 class Terminal:
     """kbsync in its own terminal."""
 
-    def __init__(self, place: Place, *words: str, rows: int = 24, columns: int = 60, **env: str) -> None:
+    def __init__(self, sandbox: Sandbox, *words: str, rows: int = 24, columns: int = 60, **env: str) -> None:
         self.our_end, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(theirs)
@@ -40,8 +40,8 @@ class Terminal:
         }
         self.process = Warm(
             words,
-            cwd=place.root,
-            env={**environment, "HOME": str(place.home), "TERM": "xterm", **env},
+            cwd=sandbox.root,
+            env={**environment, "HOME": str(sandbox.home), "TERM": "xterm", **env},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

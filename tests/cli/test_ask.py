@@ -12,8 +12,8 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID as HOME_AT_GPTBOTS
-from tests.cli.place import LONGEST, Place, words_of
-from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place, tidied, zhipu_place
+from tests.cli.sandbox import LONGEST, Sandbox, words_of
+from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox, tidied, zhipu_sandbox
 from tests.share import long
 
 HOURS = 'The "office" opens at nine. 周末不开门。'
@@ -22,7 +22,7 @@ PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuSandbox]:
     """Mirror a folder, with an application; tests leave no fault and no switch behind."""
     files = {
         "guides/hours.md": f"{HOURS}\n\nNothing else.\n",
@@ -31,13 +31,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
         "badges.txt": f"Badges look like {PLACEHOLDER} up front.\n",
     }
     others = "The office opens at nine, says somebody else."
-    with filled_zhipu_place(tmp_path_factory.mktemp("shared"), files, others) as zhipu:
+    with filled_zhipu_sandbox(tmp_path_factory.mktemp("shared"), files, others) as zhipu:
         assert zhipu.run("kb", "app", "create", "helpdesk").code == 0
         yield zhipu
 
 
 @pytest.fixture
-def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
+def zhipu(shared: ZhipuSandbox) -> Iterator[ZhipuSandbox]:
     with tidied(
         shared,
         not_offered=[],
@@ -50,17 +50,17 @@ def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
 
 
 @pytest.fixture
-def own_sandbox(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    with zhipu_place(tmp_path) as zhipu:
+def own_sandbox(tmp_path: Path) -> Iterator[ZhipuSandbox]:
+    with zhipu_sandbox(tmp_path) as zhipu:
         yield zhipu
 
 
-def stream(zhipu: ZhipuPlace, **args: Any) -> None:
+def stream(zhipu: ZhipuSandbox, **args: Any) -> None:
     zhipu.service.server.faults.add(Fault("stream", op="sse-invoke", args=args))
 
 
 @long
-def test_answer_lists_the_files_it_is_based_on(zhipu: ZhipuPlace) -> None:
+def test_answer_lists_the_files_it_is_based_on(zhipu: ZhipuSandbox) -> None:
     ran = zhipu.run("ask", "when", "does", "the", "office", "open")
     assert ran.code == 0, ran.err
     assert HOURS in ran.out
@@ -68,7 +68,7 @@ def test_answer_lists_the_files_it_is_based_on(zhipu: ZhipuPlace) -> None:
     assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
 
 
-def test_json_has_the_answer_and_its_slices(zhipu: ZhipuPlace) -> None:
+def test_json_has_the_answer_and_its_slices(zhipu: ZhipuSandbox) -> None:
     ran = zhipu.run("ask", "what does coffee cost", "--json")
     assert (ran.code, ran.err) == (0, "")
     result = ran.json
@@ -82,7 +82,7 @@ def test_json_has_the_answer_and_its_slices(zhipu: ZhipuPlace) -> None:
 
 
 def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
-    zhipu: ZhipuPlace,
+    zhipu: ZhipuSandbox,
 ) -> None:
     """Positions come with the next indexing: this document is an old one."""
     [cited] = zhipu.run("ask", "wheelbarrow schematic", "--json").json["citations"]
@@ -98,7 +98,7 @@ def test_json_gives_the_position_of_a_slice_and_null_where_unknown(
     assert [citation["hide_positions"] for citation in answer["citations"]] == [True]
 
 
-def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> None:
+def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuSandbox) -> None:
     before = zhipu.service.request_count("images")
     answer = zhipu.run("ask", "badges look like what up front", "--json").json
     cited = {citation["path"]: citation["passages"][0] for citation in answer["citations"]}
@@ -107,7 +107,7 @@ def test_citations_include_the_pictures_of_their_slices(zhipu: ZhipuPlace) -> No
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_json_reports_tokens_and_duration(zhipu: ZhipuPlace, form: str) -> None:
+def test_json_reports_tokens_and_duration(zhipu: ZhipuSandbox, form: str) -> None:
     """Whole answers have it, and streams except in the plain form; the answer is the same."""
     zhipu.service.turn(stream_form=form)
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
@@ -121,7 +121,7 @@ def test_json_reports_tokens_and_duration(zhipu: ZhipuPlace, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuPlace, form: str) -> None:
+def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuSandbox, form: str) -> None:
     zhipu.service.turn(stream_form=form)
     whole = zhipu.run("ask", "when does the office open", "--json", "--whole").json["answer"]
     stream(zhipu, end="repeated")
@@ -130,7 +130,7 @@ def test_ending_is_shown_once_when_the_last_event_repeats_it(zhipu: ZhipuPlace, 
 
 @pytest.mark.parametrize("end", ["no-finish", "error", "interrupted"])
 @pytest.mark.parametrize("form", FORMS)
-def test_interrupted_answer_is_not_treated_as_complete(zhipu: ZhipuPlace, end: str, form: str) -> None:
+def test_interrupted_answer_is_not_treated_as_complete(zhipu: ZhipuSandbox, end: str, form: str) -> None:
     zhipu.service.turn(stream_form=form)
     stream(zhipu, end=end)
     ran = zhipu.run("ask", "when does the office open")
@@ -145,7 +145,7 @@ def test_interrupted_answer_is_not_treated_as_complete(zhipu: ZhipuPlace, end: s
     assert (quiet.code, quiet.out) == (4, "")
 
 
-def test_answer_is_shown_even_without_its_slices(zhipu: ZhipuPlace) -> None:
+def test_answer_is_shown_even_without_its_slices(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(not_offered=["slice-info"])
     ran = zhipu.run("ask", "when does the office open")
     assert ran.code == 0
@@ -159,7 +159,7 @@ def test_answer_is_shown_even_without_its_slices(zhipu: ZhipuPlace) -> None:
 NO_APPLICATIONS = ["applications", "invoke", "sse-invoke", "slice-info"]
 
 
-def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuPlace) -> None:
+def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(not_offered=NO_APPLICATIONS)
     ran = zhipu.run("ask", "when does the office open")
     assert (ran.code, ran.out) == (0, f"{HOURS}\n\n[1] guides/hours.md\n")
@@ -174,7 +174,7 @@ def test_model_answers_from_passages_when_no_application_exists(zhipu: ZhipuPlac
 
 
 @pytest.mark.parametrize("missing", [["invoke", "sse-invoke"], NO_APPLICATIONS])
-def test_json_names_the_method_used(zhipu: ZhipuPlace, missing: list[str]) -> None:
+def test_json_names_the_method_used(zhipu: ZhipuSandbox, missing: list[str]) -> None:
     answer = zhipu.run("ask", "when does the office open", "--json").json
     assert answer["way"] == "application"
     assert answer["application"].isdigit()
@@ -187,7 +187,7 @@ def test_json_names_the_method_used(zhipu: ZhipuPlace, missing: list[str]) -> No
     assert [passage["text"] for passage in cited["passages"]] == [HOURS]
 
 
-def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuPlace) -> None:
+def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuSandbox) -> None:
     before = zhipu.service.request_count("applications")
     answer = zhipu.run("ask", "when does the office open", "--model", "glm-4.5-air", "--json").json
     assert (answer["way"], answer["model"]) == ("passages", "glm-4.5-air")
@@ -195,7 +195,7 @@ def test_model_can_be_chosen_although_an_application_exists(zhipu: ZhipuPlace) -
     assert zhipu.run("ask", "when", "--model", "a", "--app", "1").code == 2
 
 
-def test_model_can_be_switched_off(own_sandbox: ZhipuPlace) -> None:
+def test_model_can_be_switched_off(own_sandbox: ZhipuSandbox) -> None:
     own_sandbox.aim(target="chat_model: ''")
     own_sandbox.write("a.md", "alpha")
     assert own_sandbox.run("--once").code == 0
@@ -227,7 +227,7 @@ BOTH = "what does the coffee cost at the office"
     ],
 )
 def test_only_selected_documents_are_used_for_answers(
-    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], paths: set[str]
+    zhipu: ZhipuSandbox, by: tuple[str, ...], words: tuple[str, ...], paths: set[str]
 ) -> None:
     answer = zhipu.run("ask", BOTH, *by, *words, "--json").json
     assert {citation["path"] for citation in answer["citations"]} == paths
@@ -238,7 +238,7 @@ def test_only_selected_documents_are_used_for_answers(
 @EITHER
 @pytest.mark.parametrize("words", [("--path", "nowhere/**"), ("--after", "2199-01-01"), ("--type", "pptx")])
 def test_nothing_is_sent_when_no_document_is_selected(
-    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...]
+    zhipu: ZhipuSandbox, by: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     before = zhipu.service.request_count()
     ran = zhipu.run("ask", BOTH, *by, *words)
@@ -250,7 +250,7 @@ def test_nothing_is_sent_when_no_document_is_selected(
 
 
 def test_selection_larger_than_the_service_accepts_is_refused(
-    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.engine.search.MOST_NAMED", 1)
     ran = zhipu.run("ask", BOTH, "--type", "md,csv")
@@ -263,7 +263,7 @@ def test_selection_larger_than_the_service_accepts_is_refused(
 
 
 @long
-def test_answer_is_streamed_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuPlace) -> None:
+def test_answer_is_streamed_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuSandbox) -> None:
     stream(zhipu, every=0.2)
     process = zhipu.start("ask", "when does the office open", env={"PYTHONUNBUFFERED": ""})
     assert process.stdout is not None
@@ -277,7 +277,7 @@ def test_answer_is_streamed_and_an_interrupt_ends_it_cleanly(zhipu: ZhipuPlace) 
     assert b"[1]" not in rest
 
 
-def test_model_output_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
+def test_model_output_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
     planted = zhipu.service.plant("evil.txt", "zebra \x1b[2J stripes")
     try:
         ran = zhipu.run("ask", "zebra", tty=True)
@@ -290,7 +290,7 @@ def test_model_output_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
 # -- applications --------------------------------------------------------------------------------------
 
 
-def test_choosing_is_required_unless_the_base_has_exactly_one_application(own_sandbox: ZhipuPlace) -> None:
+def test_choosing_is_required_unless_the_base_has_exactly_one_application(own_sandbox: ZhipuSandbox) -> None:
     own_sandbox.write("a.md", "alpha")
     assert own_sandbox.run("--once").code == 0
     none = own_sandbox.run("ask", "alpha")
@@ -314,28 +314,28 @@ def cure_in(err: str) -> list[str]:
 
 
 @long
-def test_embedded_base_cannot_answer_and_offers_search(place: Place) -> None:
-    place.write("a.md", "A badge opens the door.")
-    text = place.configure().read_text()
-    (place.root / "more").mkdir()
-    place.config.write_text(f"{text}  - {{name: more, folder: {place.root}/more}}\n")
-    assert place.run("--once", "-q").code == 0
-    ran = place.run("ask", QUESTION, "--mirror", "handbook")
+def test_embedded_base_cannot_answer_and_offers_search(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "A badge opens the door.")
+    text = sandbox.configure().read_text()
+    (sandbox.root / "more").mkdir()
+    sandbox.config.write_text(f"{text}  - {{name: more, folder: {sandbox.root}/more}}\n")
+    assert sandbox.run("--once", "-q").code == 0
+    ran = sandbox.run("ask", QUESTION, "--mirror", "handbook")
     assert (ran.code, ran.out) == (2, "")
     assert "handbook: kbsync's own indexes can't answer questions" in ran.err
     assert cure_in(ran.err) == ["search", "--mirror", "handbook", QUESTION]
-    assert "A badge opens the door." in place.run(*cure_in(ran.err)).out
+    assert "A badge opens the door." in sandbox.run(*cure_in(ran.err)).out
 
 
 @pytest.mark.parametrize("words", ["list", "create helpdesk", "delete 1 --yes helpdesk"])
-def test_service_without_applications_is_searched_and_lists_none(place: Place, words: str) -> None:
+def test_service_without_applications_is_searched_and_lists_none(sandbox: Sandbox, words: str) -> None:
     """No request is sent: nothing listens at the address."""
     target = f"base_url: 'http://127.0.0.1:9', api_key: k, knowledge_base_id: {HOME_AT_GPTBOTS}"
-    place.configure(f"target: {{type: gptbots, {target}}}")
-    ran = place.run("ask", QUESTION)
+    sandbox.configure(f"target: {{type: gptbots, {target}}}")
+    ran = sandbox.run("ask", QUESTION)
     assert (ran.code, ran.out) == (2, "")
     assert "a target of type gptbots can't answer questions" in ran.err
     assert cure_in(ran.err) == ["search", QUESTION]
-    ran = place.run("kb", "app", *words.split())
+    ran = sandbox.run("kb", "app", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert "a target of type gptbots has no applications" in ran.err

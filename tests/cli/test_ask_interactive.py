@@ -12,30 +12,30 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from tests.cli.place import LONGEST
+from tests.cli.sandbox import LONGEST
 from tests.cli.terminal import Begin
-from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place, tidied
+from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox, tidied
 
 HOURS, COFFEE = "The office opens at nine.", "Coffee costs four."
 OPENS, COSTS = "when does the office open", "what does coffee cost"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuSandbox]:
     files = {"hours.md": HOURS, "coffee.md": COFFEE}
-    with filled_zhipu_place(tmp_path_factory.mktemp("shared"), files, "unrelated") as zhipu:
+    with filled_zhipu_sandbox(tmp_path_factory.mktemp("shared"), files, "unrelated") as zhipu:
         assert zhipu.run("kb", "app", "create", "helpdesk").code == 0
         yield zhipu
 
 
 @pytest.fixture
-def zhipu(shared: ZhipuPlace) -> Iterator[ZhipuPlace]:
+def zhipu(shared: ZhipuSandbox) -> Iterator[ZhipuSandbox]:
     with tidied(shared, not_offered=[], key_revoked=False, money_gone=False) as zhipu:
         yield zhipu
 
 
 @pytest.fixture
-def sent_messages(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
+def sent_messages(shared: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, str]]]:
     """Return the messages of each question to an application or a model, without the system prompt."""
     app = shared.service.server.app
     answered, messages = app.answer, []
@@ -51,7 +51,7 @@ def sent_messages(shared: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> list[l
     return messages
 
 
-def said_to(zhipu: ZhipuPlace, text: str, *words: str) -> tuple[int, str, str]:
+def said_to(zhipu: ZhipuSandbox, text: str, *words: str) -> tuple[int, str, str]:
     """Return exit code, stdout and stderr of a conversation whose questions are the lines of `text`."""
     process = zhipu.start("ask", "-i", *words, stdin=subprocess.PIPE)
     out, err = process.communicate(text.encode(), timeout=LONGEST)
@@ -64,7 +64,7 @@ BY = pytest.mark.parametrize("by", [(), ("--model", "glm-4-flash")], ids=["appli
 
 @BY
 def test_each_line_is_a_question_in_the_same_conversation(
-    zhipu: ZhipuPlace, by: tuple[str, ...], sent_messages: list[Any]
+    zhipu: ZhipuSandbox, by: tuple[str, ...], sent_messages: list[Any]
 ) -> None:
     code, out, err = said_to(zhipu, f"{OPENS}\n\n   \n{COSTS}\n", *by, "-q")
     assert (code, err) == (0, "")
@@ -78,7 +78,7 @@ def test_each_line_is_a_question_in_the_same_conversation(
 
 
 @BY
-def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuPlace, by: tuple[str, ...]) -> None:
+def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuSandbox, by: tuple[str, ...]) -> None:
     process = zhipu.start("ask", "-i", *by, "--json", "--whole", stdin=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -96,7 +96,7 @@ def test_json_prints_one_document_per_line_immediately(zhipu: ZhipuPlace, by: tu
 @BY
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_interrupted_answer_is_not_added_to_the_history(
-    zhipu: ZhipuPlace, by: tuple[str, ...], words: tuple[str, ...], sent_messages: list[Any]
+    zhipu: ZhipuSandbox, by: tuple[str, ...], words: tuple[str, ...], sent_messages: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
         zhipu.service.server.faults.add(Fault("stream", op=op, args={"end": "no-finish"}))
@@ -112,7 +112,7 @@ def test_interrupted_answer_is_not_added_to_the_history(
         assert "error" not in second
 
 
-def test_selection_applies_to_every_question(zhipu: ZhipuPlace) -> None:
+def test_selection_applies_to_every_question(zhipu: ZhipuSandbox) -> None:
     code, out, _ = said_to(zhipu, f"{OPENS}\n{COSTS}\n", "--path", "coffee.md", "--json")
     assert code == 0
     paths = [cited["path"] for line in out.splitlines() for cited in json.loads(line)["citations"]]
@@ -122,13 +122,13 @@ def test_selection_applies_to_every_question(zhipu: ZhipuPlace) -> None:
     assert err.count("the question wasn't sent") == 2
 
 
-def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuPlace) -> None:
+def test_question_on_the_command_line_is_asked_first(zhipu: ZhipuSandbox) -> None:
     code, out, _ = said_to(zhipu, f"{COSTS}\n", OPENS)
     assert code == 0
     assert out.index(HOURS) < out.index(COFFEE)
 
 
-def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuPlace) -> None:
+def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(key_revoked=True)
     code, out, err = said_to(zhipu, f"{OPENS}\n{COSTS}\n")
     assert (code, out) == (3, "")
@@ -140,11 +140,11 @@ def test_session_ends_on_errors_that_no_other_question_can_fix(zhipu: ZhipuPlace
 
 
 @pytest.fixture
-def ask_terminal(zhipu: ZhipuPlace, terminal: Begin) -> Begin:
+def ask_terminal(zhipu: ZhipuSandbox, terminal: Begin) -> Begin:
     return lambda *words: terminal(zhipu, "ask", "-i", *words, columns=100)
 
 
-def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuPlace, ask_terminal: Begin) -> None:
+def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuSandbox, ask_terminal: Begin) -> None:
     before = zhipu.files()
     terminal = ask_terminal()
     terminal.until("> ")
@@ -159,7 +159,7 @@ def test_terminal_session_runs_until_end_of_input(zhipu: ZhipuPlace, ask_termina
 
 @BY
 def test_interrupt_stops_only_the_current_answer(
-    zhipu: ZhipuPlace, ask_terminal: Begin, by: tuple[str, ...], sent_messages: list[Any]
+    zhipu: ZhipuSandbox, ask_terminal: Begin, by: tuple[str, ...], sent_messages: list[Any]
 ) -> None:
     for op in ("sse-invoke", "chat"):
         zhipu.service.server.faults.add(Fault("stream", op=op, args={"every": 0.5}))
@@ -177,7 +177,7 @@ def test_interrupt_stops_only_the_current_answer(
     assert [len(one) for one in sent_messages] == [1, 1]
 
 
-def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuPlace, ask_terminal: Begin) -> None:
+def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuSandbox, ask_terminal: Begin) -> None:
     """readline doesn't check for signals right after its output: some of these would be missed."""
     for _ in range(6):
         terminal = ask_terminal()
@@ -190,7 +190,7 @@ def test_no_signal_is_lost_before_waiting_for_a_key(zhipu: ZhipuPlace, ask_termi
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("amid_an_answer", [True, False])
 def test_terminal_settings_are_restored(
-    zhipu: ZhipuPlace, ask_terminal: Begin, number: signal.Signals, amid_an_answer: bool
+    zhipu: ZhipuSandbox, ask_terminal: Begin, number: signal.Signals, amid_an_answer: bool
 ) -> None:
     zhipu.service.server.faults.add(Fault("stream", op="sse-invoke", args={"every": 0.5}))
     terminal = ask_terminal()

@@ -15,7 +15,7 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.ragflow import HOME_CHAT, HOME_ID
 from kbsync_standin.server import Server
-from tests.cli.place import LONGEST, Place
+from tests.cli.sandbox import LONGEST, Sandbox
 from tests.services import access
 from tests.share import long
 
@@ -63,10 +63,10 @@ WITH_MODEL = [name for name, one in SERVICES.items() if one.has_model]
 
 
 @dataclass
-class AskPlace:
+class AskSandbox:
     """A mirror of two files at a service, beside another user's document."""
 
-    place: Place
+    sandbox: Sandbox
     server: Server
     app: Any
     service: AnsweringService
@@ -80,65 +80,65 @@ class AskPlace:
 
 
 @pytest.fixture(scope="module")
-def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AskPlace]]:
-    """Create the places when a test first uses them."""
-    known: dict[str, AskPlace] = {}
+def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, AskSandbox]]:
+    """Create the sandboxes when a test first uses them."""
+    known: dict[str, AskSandbox] = {}
     closing = []
     for name, service in SERVICES.items():
         app = access.stand_in(name)
         server = Server(app)
         running = server.in_thread()
         running.__enter__()
-        place = Place(tmp_path_factory.mktemp(name))
-        closing += [lambda running=running: running.__exit__(None, None, None), place.close]
+        sandbox = Sandbox(tmp_path_factory.mktemp(name))
+        closing += [lambda running=running: running.__exit__(None, None, None), sandbox.close]
         target = access.settings(app, server.url)
         model = {"chat_model": MODEL} if service.has_model else {}
-        place.configure(f"target: {json.dumps(target | model)}")
-        place.write("guides/hours.md", HOURS)
-        place.write("prices.md", PRICES)
-        assert place.run("--once", "-q").code == 0
+        sandbox.configure(f"target: {json.dumps(target | model)}")
+        sandbox.write("guides/hours.md", HOURS)
+        sandbox.write("prices.md", PRICES)
+        assert sandbox.run("--once", "-q").code == 0
         app.put_foreign({"name": "theirs.md", "text": "The office smells of paint."})
-        known[name] = AskPlace(place, server, app, service)
+        known[name] = AskSandbox(sandbox, server, app, service)
     yield known
     for close in closing:
         close()
 
 
 @pytest.fixture(params=SERVICES)
-def ask_place(sandboxes: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
+def ask_sandbox(sandboxes: dict[str, AskSandbox], request: pytest.FixtureRequest) -> Iterator[AskSandbox]:
     yield from tidied(sandboxes[request.param])
 
 
 @pytest.fixture(params=WITH_MODEL)
-def with_model(sandboxes: dict[str, AskPlace], request: pytest.FixtureRequest) -> Iterator[AskPlace]:
+def with_model(sandboxes: dict[str, AskSandbox], request: pytest.FixtureRequest) -> Iterator[AskSandbox]:
     yield from tidied(sandboxes[request.param])
 
 
-def tidied(ask_place: AskPlace) -> Iterator[AskPlace]:
-    yield ask_place
-    ask_place.server.faults.clear()
-    ask_place.app.set_behaviour({"key_revoked": False})
-    if ask_place.service.mark != "[1]":
-        ask_place.app.set_behaviour({"assistants": "one", "chats": "new"})
-    assert ask_place.app.violations == []
+def tidied(ask_sandbox: AskSandbox) -> Iterator[AskSandbox]:
+    yield ask_sandbox
+    ask_sandbox.server.faults.clear()
+    ask_sandbox.app.set_behaviour({"key_revoked": False})
+    if ask_sandbox.service.mark != "[1]":
+        ask_sandbox.app.set_behaviour({"assistants": "one", "chats": "new"})
+    assert ask_sandbox.app.violations == []
 
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
-def test_answer_lists_the_files_it_is_based_on(ask_place: AskPlace, options: list[str]) -> None:
-    ran = ask_place.place.run("ask", QUESTION, *options)
+def test_answer_lists_the_files_it_is_based_on(ask_sandbox: AskSandbox, options: list[str]) -> None:
+    ran = ask_sandbox.sandbox.run("ask", QUESTION, *options)
     assert ran.code == 0, ran.err
     assert ran.out.startswith(HOURS)
-    assert f"{ask_place.service.mark} guides/hours.md" in ran.out.splitlines()
-    answer = ask_place.place.run("ask", QUESTION, "--json", *options).json
-    assert {key: answer[key] for key in ask_place.service.answerer} == ask_place.service.answerer
+    assert f"{ask_sandbox.service.mark} guides/hours.md" in ran.out.splitlines()
+    answer = ask_sandbox.sandbox.run("ask", QUESTION, "--json", *options).json
+    assert {key: answer[key] for key in ask_sandbox.service.answerer} == ask_sandbox.service.answerer
     assert answer["answer"].startswith(HOURS)
     [cited] = [citation for citation in answer["citations"] if citation["path"] == "guides/hours.md"]
     assert (cited["number"], [passage["text"].strip() for passage in cited["passages"]]) == (1, [HOURS])
-    assert cited["marks"] == [ask_place.service.mark.strip("[]")]
+    assert cited["marks"] == [ask_sandbox.service.mark.strip("[]")]
 
 
-def test_conversation_history_is_sent_along(ask_place: AskPlace) -> None:
-    process = ask_place.place.start("ask", "-i", "--json", stdin=subprocess.PIPE)
+def test_conversation_history_is_sent_along(ask_sandbox: AskSandbox) -> None:
+    process = ask_sandbox.sandbox.start("ask", "-i", "--json", stdin=subprocess.PIPE)
     out, err = process.communicate(f"{QUESTION}\nwhat does the coffee cost\n".encode(), timeout=LONGEST)
     first, second = (json.loads(line) for line in out.splitlines())
     assert process.returncode == 0, err
@@ -146,12 +146,12 @@ def test_conversation_history_is_sent_along(ask_place: AskPlace) -> None:
     assert PRICES in second["answer"]
 
 
-def test_interrupted_answer_is_not_treated_as_complete(ask_place: AskPlace) -> None:
-    for end in ("error", *ask_place.service.cuts):
-        ask_place.play("stream", end=end)
-        ran = ask_place.place.run("ask", QUESTION)
+def test_interrupted_answer_is_not_treated_as_complete(ask_sandbox: AskSandbox) -> None:
+    for end in ("error", *ask_sandbox.service.cuts):
+        ask_sandbox.play("stream", end=end)
+        ran = ask_sandbox.sandbox.run("ask", QUESTION)
         assert ran.code == 4, end
-        assert f"{ask_place.service.mark} guides/hours.md" not in ran.out
+        assert f"{ask_sandbox.service.mark} guides/hours.md" not in ran.out
         assert ran.out.endswith("\n")
         is_told = "model is down" in ran.err or "大模型内部错误" in ran.err
         assert is_told if end == "error" else "is incomplete" in ran.err
@@ -160,81 +160,81 @@ def test_interrupted_answer_is_not_treated_as_complete(ask_place: AskPlace) -> N
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body", "reset-reading"])
 @pytest.mark.parametrize("options", [[], ["--whole"]])
 def test_question_is_sent_once_even_if_its_answer_is_lost(
-    ask_place: AskPlace, kind: str, options: list[str]
+    ask_sandbox: AskSandbox, kind: str, options: list[str]
 ) -> None:
-    before = ask_place.questions
-    ask_place.play(kind)
-    ran = ask_place.place.run("ask", QUESTION, "--json", *options)
+    before = ask_sandbox.questions
+    ask_sandbox.play(kind)
+    ran = ask_sandbox.sandbox.run("ask", QUESTION, "--json", *options)
     assert (ran.code, ran.out) == (4, "")
-    assert ask_place.questions == before + 1
+    assert ask_sandbox.questions == before + 1
 
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
-def test_no_model_is_asked_when_the_search_finds_nothing(ask_place: AskPlace, options: list[str]) -> None:
-    before = ask_place.questions
-    ran = ask_place.place.run("ask", "zebra", *options)
-    assert (ran.code, ran.out) == (0, ask_place.service.none)
-    assert ("nothing found for: zebra; the model wasn't asked" in ran.err) == (not ask_place.service.none)
-    assert ask_place.questions == before + (not ask_place.service.has_model)
+def test_no_model_is_asked_when_the_search_finds_nothing(ask_sandbox: AskSandbox, options: list[str]) -> None:
+    before = ask_sandbox.questions
+    ran = ask_sandbox.sandbox.run("ask", "zebra", *options)
+    assert (ran.code, ran.out) == (0, ask_sandbox.service.none)
+    assert ("nothing found for: zebra; the model wasn't asked" in ran.err) == (not ask_sandbox.service.none)
+    assert ask_sandbox.questions == before + (not ask_sandbox.service.has_model)
 
 
-def test_refused_key_exits_with_code_3(ask_place: AskPlace) -> None:
-    ask_place.app.set_behaviour({"key_revoked": True})
-    ran = ask_place.place.run("ask", QUESTION)
+def test_refused_key_exits_with_code_3(ask_sandbox: AskSandbox) -> None:
+    ask_sandbox.app.set_behaviour({"key_revoked": True})
+    ran = ask_sandbox.sandbox.run("ask", QUESTION)
     assert (ran.code, ran.out) == (3, "")
 
 
 # -- models that get passages --------------------------------------------------------------------------------
 
 
-def test_answers_use_only_selected_documents_of_the_mirror(with_model: AskPlace) -> None:
-    answer = with_model.place.run("ask", "what is said of the office and of coffee", "--json").json
+def test_answers_use_only_selected_documents_of_the_mirror(with_model: AskSandbox) -> None:
+    answer = with_model.sandbox.run("ask", "what is said of the office and of coffee", "--json").json
     assert {citation["path"] for citation in answer["citations"]} == {"guides/hours.md", "prices.md"}
     assert "paint" not in answer["answer"]
-    answer = with_model.place.run("ask", "office and coffee", "--path", "guides/**", "--json").json
+    answer = with_model.sandbox.run("ask", "office and coffee", "--path", "guides/**", "--json").json
     assert {citation["path"] for citation in answer["citations"]} == {"guides/hours.md"}
 
 
-def test_unknown_model_is_a_usage_error(with_model: AskPlace) -> None:
+def test_unknown_model_is_a_usage_error(with_model: AskSandbox) -> None:
     for how in ([], ["--whole"]):
-        ran = with_model.place.run("ask", QUESTION, "--model", "nobody-9", *how)
+        ran = with_model.sandbox.run("ask", QUESTION, "--model", "nobody-9", *how)
         assert (ran.code, ran.out) == (2, "")
         assert "odel" in ran.err
 
 
-def test_applications_are_refused_for_services_that_have_none(with_model: AskPlace) -> None:
-    ran = with_model.place.run("ask", QUESTION, "--app", "77")
+def test_applications_are_refused_for_services_that_have_none(with_model: AskSandbox) -> None:
+    ran = with_model.sandbox.run("ask", QUESTION, "--app", "77")
     assert (ran.code, ran.out) == (2, "")
     assert "no applications" in ran.err
-    ran = with_model.place.run("kb", "app", "list")
+    ran = with_model.sandbox.run("kb", "app", "list")
     assert (ran.code, "no applications" in ran.err) == (2, True)
 
 
-def test_model_is_required_when_the_config_names_none(with_model: AskPlace) -> None:
-    text = with_model.place.config.read_text()
-    with_model.place.config.write_text(text.replace(f'"chat_model": "{MODEL}"', '"chat_model": ""'))
+def test_model_is_required_when_the_config_names_none(with_model: AskSandbox) -> None:
+    text = with_model.sandbox.config.read_text()
+    with_model.sandbox.config.write_text(text.replace(f'"chat_model": "{MODEL}"', '"chat_model": ""'))
     try:
-        ran = with_model.place.run("ask", QUESTION)
+        ran = with_model.sandbox.run("ask", QUESTION)
         assert (ran.code, ran.out) == (2, "")
         assert "--model NAME" in ran.err
-        assert with_model.place.run("ask", QUESTION, "--model", MODEL).out.startswith(HOURS)
+        assert with_model.sandbox.run("ask", QUESTION, "--model", MODEL).out.startswith(HOURS)
     finally:
-        with_model.place.config.write_text(text)
+        with_model.sandbox.config.write_text(text)
 
 
 @pytest.mark.parametrize("error", [{"detail": "overloaded"}, {"error": "overloaded"}])
 def test_error_in_the_stream_is_shown_in_the_services_words(
-    with_model: AskPlace, error: dict[str, str]
+    with_model: AskSandbox, error: dict[str, str]
 ) -> None:
     with_model.play("stream", end="error", error=error)
-    ran = with_model.place.run("ask", QUESTION)
+    ran = with_model.sandbox.run("ask", QUESTION)
     assert (ran.code, "overloaded" in ran.err) == (4, True)
 
 
-def test_answer_cut_at_the_length_limit_is_incomplete(with_model: AskPlace) -> None:
+def test_answer_cut_at_the_length_limit_is_incomplete(with_model: AskSandbox) -> None:
     for how in ([], ["--whole"]):
         with_model.play("stream", reason="length")
-        ran = with_model.place.run("ask", QUESTION, *how)
+        ran = with_model.sandbox.run("ask", QUESTION, *how)
         assert (ran.code, "exceeds the model's output limit" in ran.err) == (4, True)
 
 
@@ -243,18 +243,18 @@ def test_answer_cut_at_the_length_limit_is_incomplete(with_model: AskPlace) -> N
 
 @pytest.mark.parametrize("choice", [["--model", "x"], ["--app", "x"], ["--path", "guides/**"]])
 def test_server_that_answers_itself_accepts_no_model_choice(
-    sandboxes: dict[str, AskPlace], choice: list[str]
+    sandboxes: dict[str, AskSandbox], choice: list[str]
 ) -> None:
     before = sandboxes["lightrag"].questions
-    ran = sandboxes["lightrag"].place.run("ask", QUESTION, *choice)
+    ran = sandboxes["lightrag"].sandbox.run("ask", QUESTION, *choice)
     assert (ran.code, ran.out) == (2, "")
     assert choice[0] in ran.err
     assert sandboxes["lightrag"].questions == before
 
 
-def test_foreign_documents_are_counted_but_not_cited(sandboxes: dict[str, AskPlace]) -> None:
+def test_foreign_documents_are_counted_but_not_cited(sandboxes: dict[str, AskSandbox]) -> None:
     """The citation numbers are the server's own."""
-    ran = sandboxes["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
+    ran = sandboxes["lightrag"].sandbox.run("ask", "the office smells of paint and opens at nine")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
     assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
@@ -264,7 +264,7 @@ def test_foreign_documents_are_counted_but_not_cited(sandboxes: dict[str, AskPla
 
 
 @pytest.fixture
-def assistants(sandboxes: dict[str, AskPlace]) -> Iterator[AskPlace]:
+def assistants(sandboxes: dict[str, AskSandbox]) -> Iterator[AskSandbox]:
     yield from tidied(sandboxes["ragflow"])
 
 
@@ -276,52 +276,52 @@ def assistants(sandboxes: dict[str, AskPlace]) -> Iterator[AskPlace]:
         ("two", f"--app: {HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
     ],
 )
-def test_assistant_is_found_by_its_dataset(assistants: AskPlace, existing: str, message: str) -> None:
+def test_assistant_is_found_by_its_dataset(assistants: AskSandbox, existing: str, message: str) -> None:
     assistants.app.set_behaviour({"assistants": existing})
-    ran = assistants.place.run("ask", QUESTION)
+    ran = assistants.sandbox.run("ask", QUESTION)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.endswith(message)
 
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
-def test_before_0_25_1_assistants_use_the_older_calls(assistants: AskPlace, options: list[str]) -> None:
+def test_before_0_25_1_assistants_use_the_older_calls(assistants: AskSandbox, options: list[str]) -> None:
     assistants.app.set_behaviour({"chats": "old", "assistants": "two"})
-    [first, _] = assistants.place.run("kb", "app", "list", "--json").json["applications"]
+    [first, _] = assistants.sandbox.run("kb", "app", "list", "--json").json["applications"]
     assert first["knowledge_bases"] == [HOME_ID]
-    ran = assistants.place.run("ask", QUESTION, "--app", first["id"], *options)
+    ran = assistants.sandbox.run("ask", QUESTION, "--app", first["id"], *options)
     assert (ran.code, "[ID:0] guides/hours.md" in ran.out.splitlines()) == (0, True)
 
 
-def test_assistant_answers_from_selected_documents(assistants: AskPlace) -> None:
+def test_assistant_answers_from_selected_documents(assistants: AskSandbox) -> None:
     question = "office opens at nine, coffee costs four, paint"
-    ran = assistants.place.run("ask", question)
+    ran = assistants.sandbox.run("ask", question)
     assert ran.out.splitlines()[-2:] == ["[ID:0] guides/hours.md", "[ID:1] prices.md"]
     assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
-    ran = assistants.place.run("ask", question, "--path", "prices.md")
+    ran = assistants.sandbox.run("ask", question, "--path", "prices.md")
     assert (ran.out.splitlines()[-1], ran.err) == ("[ID:0] prices.md", "")
 
 
 @pytest.mark.parametrize("options", [[], ["--whole"]])
-def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: AskPlace, options: list[str]) -> None:
+def test_reasoning_of_the_model_is_not_part_of_the_answer(assistants: AskSandbox, options: list[str]) -> None:
     assistants.play("stream", reasoning=True)
-    assert assistants.place.run("ask", QUESTION, *options).out.startswith(HOURS)
+    assert assistants.sandbox.run("ask", QUESTION, *options).out.startswith(HOURS)
 
 
-def test_model_error_is_never_an_answer(assistants: AskPlace) -> None:
+def test_model_error_is_never_an_answer(assistants: AskSandbox) -> None:
     assistants.play("stream", end="error")
-    ran = assistants.place.run("ask", QUESTION, "--whole")
+    ran = assistants.sandbox.run("ask", QUESTION, "--whole")
     assert (ran.code, "the model is down" in ran.err) == (4, True)
     assert "ERROR" not in ran.out
 
 
-def test_assistants_are_listed_but_managed_elsewhere(assistants: AskPlace) -> None:
-    result = assistants.place.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
+def test_assistants_are_listed_but_managed_elsewhere(assistants: AskSandbox) -> None:
+    result = assistants.sandbox.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
     assert (result["name"], result["model"]) == ("helpdesk", "qwen")
     for words in (["show", "nobody"], ["create", "desk"], ["update", HOME_CHAT, "--name", "desk"]):
-        ran = assistants.place.run("kb", "app", *words)
+        ran = assistants.sandbox.run("kb", "app", *words)
         assert (ran.code, ran.out) == (2, "")
         assert "change chat assistants in RAGFlow" in ran.err or "there is no application nobody" in ran.err
     for choice in (["--model", "qwen"], ["--app", "nobody"]):
-        ran = assistants.place.run("ask", QUESTION, *choice)
+        ran = assistants.sandbox.run("ask", QUESTION, *choice)
         assert (ran.code, ran.out) == (2, "")
         assert "omit --model" in ran.err or "You don't own the chat" in ran.err

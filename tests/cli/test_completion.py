@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.programs import needs
 from tests.share import enumerated
 
@@ -25,39 +25,39 @@ ASK = {
 """How to ask each shell for completions of `sea`; zsh would need a terminal, so it only reads the script."""
 
 
-def shell_in(place: Place, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def shell_in(sandbox: Sandbox, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a shell in which `kbsync` is this one."""
-    bin_dir = place.root / "bin"
+    bin_dir = sandbox.root / "bin"
     bin_dir.mkdir()
     program = bin_dir / "kbsync"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kbsync "$@"\n')
     program.chmod(0o755)
     path = f"{bin_dir}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "HOME": str(place.home)}
-    return subprocess.run(words, env=env, cwd=place.root, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PATH": path, "HOME": str(sandbox.home)}
+    return subprocess.run(words, env=env, cwd=sandbox.root, capture_output=True, text=True, check=False)
 
 
 @enumerated()
 @pytest.mark.parametrize("words", ["approve", "forget", "status --mirror"])
-def test_mirror_names_are_completed(place: Place, words: str) -> None:
-    place.configure()
+def test_mirror_names_are_completed(sandbox: Sandbox, words: str) -> None:
+    sandbox.configure()
     request = {
         "_KBSYNC_COMPLETE": "bash_complete",
         "COMP_WORDS": f"kbsync {words} ha",
         "COMP_CWORD": str(len(words.split()) + 1),
     }
-    completed = shell_in(place, "env", *(f"{name}={value}" for name, value in request.items()), "kbsync")
+    completed = shell_in(sandbox, "env", *(f"{name}={value}" for name, value in request.items()), "kbsync")
     assert completed.stdout == "plain,handbook\n", completed.stderr
 
 
-def test_zsh_gets_the_declarations_it_needs(place: Place) -> None:
-    assert "autoload -Uz compinit && compinit" in place.run("completion", "--help").out
+def test_zsh_gets_the_declarations_it_needs(sandbox: Sandbox) -> None:
+    assert "autoload -Uz compinit && compinit" in sandbox.run("completion", "--help").out
 
 
 @pytest.mark.parametrize("shell", [pytest.param(name, marks=needs(name)) for name in ASK])
-def test_shell_completes_a_command(place: Place, shell: str) -> None:
-    script = place.root / "script"
-    script.write_text(place.run("completion", shell).out)
+def test_shell_completes_a_command(sandbox: Sandbox, shell: str) -> None:
+    script = sandbox.root / "script"
+    script.write_text(sandbox.run("completion", shell).out)
     name = () if shell == "fish" else (shell,)
-    output = shell_in(place, shutil.which(shell) or shell, "-c", ASK[shell], *name, script)
+    output = shell_in(sandbox, shutil.which(shell) or shell, "-c", ASK[shell], *name, script)
     assert output.stdout.split()[:1] == ["search"], output.stderr

@@ -17,34 +17,34 @@ from kbsync.config.places import folder_state_dir
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
-from tests.cli.place import Place, words_of
+from tests.cli.sandbox import Sandbox, words_of
 from tests.share import enumerated, long
 
 SECRET = "zqsecret"
 
 
 @pytest.fixture
-def folder_mirror(place: Place) -> Place:
+def folder_mirror(sandbox: Sandbox) -> Sandbox:
     """Mirror a folder with `--folder`."""
     for number in range(8):
-        place.write(f"{number}.md", f"document {number}")
-    place.write("secret.md", f"the {SECRET} of the place")
-    place.write("sub/deep/secret.md", f"another {SECRET}")
-    assert place.run("--once", "--folder", "docs").code == 0
-    return place
+        sandbox.write(f"{number}.md", f"document {number}")
+    sandbox.write("secret.md", f"the {SECRET} of the sandbox")
+    sandbox.write("sub/deep/secret.md", f"another {SECRET}")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
+    return sandbox
 
 
-def trial(place: Place) -> Path:
-    return folder_state_dir(place.docs, place.state)
+def trial(sandbox: Sandbox) -> Path:
+    return folder_state_dir(sandbox.docs, sandbox.state)
 
 
-def traces(place: Place) -> list[str]:
-    files = [file for file in place.state.rglob("*") if file.is_file()]
+def traces(sandbox: Sandbox) -> list[str]:
+    files = [file for file in sandbox.state.rglob("*") if file.is_file()]
     return [str(file) for file in files if SECRET.encode() in file.read_bytes()]
 
 
-def copies(place: Place, *options: str) -> list[dict[str, Any]]:
-    ran = place.run("doctor", "--json", *options)
+def copies(sandbox: Sandbox, *options: str) -> list[dict[str, Any]]:
+    ran = sandbox.run("doctor", "--json", *options)
     return [
         check for check in ran.json["checks"] if check["name"] == "copies" and check["result"] == "warning"
     ]
@@ -62,7 +62,7 @@ def copies(place: Place, *options: str) -> list[dict[str, Any]]:
     ids=["usual", "named", "environment", "symlink"],
 )
 def test_init_takes_over_a_folder_mirrored_with_folder_option(
-    folder_mirror: Place, folder: str, options: list[str], env: dict[str, str]
+    folder_mirror: Sandbox, folder: str, options: list[str], env: dict[str, str]
 ) -> None:
     (folder_mirror.root / "way").symlink_to("docs")
     env = {name: str(folder_mirror.root / value) for name, value in env.items()}
@@ -75,7 +75,7 @@ def test_init_takes_over_a_folder_mirrored_with_folder_option(
 
 
 @long
-def test_no_second_copy_is_left_after_a_takeover(folder_mirror: Place) -> None:
+def test_no_second_copy_is_left_after_a_takeover(folder_mirror: Sandbox) -> None:
     assert folder_mirror.run("init", "docs").code == 0
     (folder_mirror.docs / "secret.md").unlink()
     shutil.rmtree(folder_mirror.docs / "sub")
@@ -86,9 +86,9 @@ def test_no_second_copy_is_left_after_a_takeover(folder_mirror: Place) -> None:
     ]
 
 
-@pytest.mark.parametrize("locked_state", [trial, lambda place: place.state], ids=["from", "to"])
+@pytest.mark.parametrize("locked_state", [trial, lambda sandbox: sandbox.state], ids=["from", "to"])
 def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
-    folder_mirror: Place, locked_state: Callable[[Place], Path]
+    folder_mirror: Sandbox, locked_state: Callable[[Sandbox], Path]
 ) -> None:
     with lock.held(locked_state(folder_mirror)):
         ran = folder_mirror.run("init", "docs")
@@ -102,7 +102,7 @@ def test_init_changes_nothing_while_another_kbsync_uses_source_or_destination(
 
 
 def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_it(
-    folder_mirror: Place,
+    folder_mirror: Sandbox,
 ) -> None:
     ran = folder_mirror.run("init", "docs", "--target", "zhipu", "--base", "1")
     assert ran.code == 0
@@ -115,7 +115,7 @@ def test_init_for_a_service_keeps_the_copy_and_prints_the_command_that_deletes_i
 
 @proves("forget {} --delete-documents")
 def test_doctor_reports_a_copy_of_a_configured_mirror_with_the_command_that_removes_it(
-    folder_mirror: Place,
+    folder_mirror: Sandbox,
 ) -> None:
     folder_mirror.configure()
     [check] = copies(folder_mirror)
@@ -135,7 +135,7 @@ def test_doctor_reports_a_copy_of_a_configured_mirror_with_the_command_that_remo
     assert traces(folder_mirror) == []
 
 
-def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(folder_mirror: Place) -> None:
+def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(folder_mirror: Sandbox) -> None:
     for file in folder_mirror.docs.glob("*.md"):
         file.unlink()
     assert folder_mirror.run("--once", "--folder", "docs").code == 3
@@ -153,28 +153,28 @@ def test_doctor_never_suggests_removing_a_mirror_with_held_deletions(folder_mirr
     )
 
 
-def test_doctor_never_suggests_removing_a_mirror_whose_disk_may_be_unmounted(place: Place) -> None:
-    folder = place.root / "disk" / "notes"
+def test_doctor_never_suggests_removing_a_mirror_whose_disk_may_be_unmounted(sandbox: Sandbox) -> None:
+    folder = sandbox.root / "disk" / "notes"
     folder.mkdir(parents=True)
     (folder / "a.md").write_text("alpha")
-    assert place.run("--once", "--folder", folder).code == 0
-    folder.parent.rename(place.root / "unmounted")
-    place.configure()
-    [check] = copies(place)
+    assert sandbox.run("--once", "--folder", folder).code == 0
+    folder.parent.rename(sandbox.root / "unmounted")
+    sandbox.configure()
+    [check] = copies(sandbox)
     assert f"{folder} does not exist: 1 document in" in check["detail"]
     assert check["cure"] == ""
     folder.parent.mkdir()
-    [check] = copies(place)
+    [check] = copies(sandbox)
     assert "forget notes --delete-documents" in check["cure"]
     # A mount point usually exists without its disk; a missing one proves nothing either.
-    with closing(apsw.Connection(str(folder_state_dir(folder, place.state) / "state.db"))) as state:
+    with closing(apsw.Connection(str(folder_state_dir(folder, sandbox.state) / "state.db"))) as state:
         state.execute("UPDATE mirror SET root_is_mount = 1")
-    [check] = copies(place)
+    [check] = copies(sandbox)
     assert check["cure"] == ""
 
 
 @long
-def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(folder_mirror: Place) -> None:
+def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(folder_mirror: Sandbox) -> None:
     """doctor offers to remove it once its mirror has ended, after asking."""
     folder_mirror.run("init", "docs")
     folder_mirror.run("--once")
@@ -196,7 +196,7 @@ def test_doctor_reports_the_copy_of_a_mirror_removed_from_the_config(folder_mirr
     assert traces(folder_mirror) == []
 
 
-def test_doctor_reports_the_copy_of_a_deleted_folder(folder_mirror: Place) -> None:
+def test_doctor_reports_the_copy_of_a_deleted_folder(folder_mirror: Sandbox) -> None:
     folder_mirror.docs.rename(folder_mirror.root / "away")
     (folder_mirror.root / "other").mkdir()
     assert folder_mirror.run("init", "other").code == 0
@@ -206,7 +206,7 @@ def test_doctor_reports_the_copy_of_a_deleted_folder(folder_mirror: Place) -> No
     assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 
 
-def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Place) -> None:
+def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Sandbox) -> None:
     assert folder_mirror.run("forget", "docs", "--folder", "docs", "--yes").code == 0
     (folder_mirror.root / "other").mkdir()
     assert folder_mirror.run("init", "other").code == 0
@@ -216,7 +216,7 @@ def test_doctor_reports_leftovers_of_a_forgotten_mirror(folder_mirror: Place) ->
     assert copies(folder_mirror) == [] and traces(folder_mirror) == []
 
 
-def test_doctor_reports_a_base_missing_from_the_state(folder_mirror: Place) -> None:
+def test_doctor_reports_a_base_missing_from_the_state(folder_mirror: Sandbox) -> None:
     folder_mirror.run("init", "docs")
     assert folder_mirror.run("--once").code == 0
     for file in folder_mirror.state.glob("state.db*"):
@@ -231,7 +231,7 @@ def test_doctor_reports_a_base_missing_from_the_state(folder_mirror: Place) -> N
 
 
 @proves("state discard")
-def test_doctor_reports_damaged_files_that_were_set_aside(folder_mirror: Place) -> None:
+def test_doctor_reports_damaged_files_that_were_set_aside(folder_mirror: Sandbox) -> None:
     aside = trial(folder_mirror) / "kb" / "docs" / "index.db.damaged-1"
     for name in (aside, aside.with_name(f"{aside.name}-wal")):
         name.write_bytes(f"some {SECRET}".encode())
@@ -248,25 +248,25 @@ def test_doctor_reports_damaged_files_that_were_set_aside(folder_mirror: Place) 
 # -- copies that doctor offers to remove ---------------------------------------------------------------------
 
 
-def beside(place: Place, name: str) -> tuple[str, ...]:
+def beside(sandbox: Sandbox, name: str) -> tuple[str, ...]:
     """Write another config for another folder, with the usual state directory, and return its options."""
-    (place.root / name).mkdir()
-    (place.root / name / "a.md").write_text(f"of {name}")
-    file = place.root / f"{name}.yaml"
-    assert place.run("init", name, "--config", file).code == 0
+    (sandbox.root / name).mkdir()
+    (sandbox.root / name / "a.md").write_text(f"of {name}")
+    file = sandbox.root / f"{name}.yaml"
+    assert sandbox.run("init", name, "--config", file).code == 0
     return ("--config", str(file))
 
 
-def another_folder(folder_mirror: Place) -> tuple[str, ...]:
+def another_folder(folder_mirror: Sandbox) -> tuple[str, ...]:
     """The folder still exists, and is searched with `--folder`."""
     return beside(folder_mirror, "other")
 
 
-def served_by_folder(_folder_mirror: Place) -> tuple[str, ...]:
+def served_by_folder(_folder_mirror: Sandbox) -> tuple[str, ...]:
     return ("--folder", "docs")
 
 
-def reached_by_a_symlink(folder_mirror: Place) -> tuple[str, ...]:
+def reached_by_a_symlink(folder_mirror: Sandbox) -> tuple[str, ...]:
     real, link = folder_mirror.root / "real", folder_mirror.root / "link"
     real.mkdir()
     link.symlink_to(real)
@@ -279,20 +279,20 @@ def reached_by_a_symlink(folder_mirror: Place) -> tuple[str, ...]:
     return ()
 
 
-def used_as_state_dir(folder_mirror: Place) -> tuple[str, ...]:
+def used_as_state_dir(folder_mirror: Sandbox) -> tuple[str, ...]:
     """A config may use the state directory of `--folder` …"""
     folder_mirror.configure()
     folder_mirror.config.write_text(f"state_dir: {trial(folder_mirror)}\n{folder_mirror.config.read_text()}")
     return ()
 
 
-def used_as_base(folder_mirror: Place) -> tuple[str, ...]:
+def used_as_base(folder_mirror: Sandbox) -> tuple[str, ...]:
     """… or keep only its knowledge base in there."""
     folder_mirror.configure(f"target: {{type: local, path: {trial(folder_mirror)}/kb/docs}}")
     return ()
 
 
-def under_a_new_name(folder_mirror: Place) -> tuple[str, ...]:
+def under_a_new_name(folder_mirror: Sandbox) -> tuple[str, ...]:
     """The next pass continues with it."""
     folder_mirror.run("init", "docs")
     assert folder_mirror.run("--once").code == 0
@@ -305,14 +305,14 @@ IN_USE = (another_folder, served_by_folder, reached_by_a_symlink, used_as_state_
 
 @pytest.mark.parametrize("arrange", [*IN_USE, under_a_new_name])
 def test_doctor_does_not_report_a_copy_in_use(
-    folder_mirror: Place, arrange: Callable[[Place], tuple[str, ...]]
+    folder_mirror: Sandbox, arrange: Callable[[Sandbox], tuple[str, ...]]
 ) -> None:
     assert copies(folder_mirror, *arrange(folder_mirror)) == []
 
 
 @pytest.mark.parametrize("problem", ["in another config", "no state", "another path"])
 def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
-    folder_mirror: Place, problem: str
+    folder_mirror: Sandbox, problem: str
 ) -> None:
     folder_mirror.run("init", "docs")
     assert folder_mirror.run("--once").code == 0
@@ -333,7 +333,7 @@ def test_doctor_reports_but_does_not_offer_to_remove_what_may_be_needed(
 
 @proves("forget {} --left-behind")
 def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empties_it(
-    folder_mirror: Place,
+    folder_mirror: Sandbox,
 ) -> None:
     folder_mirror.run("init", "docs")
     assert folder_mirror.run("--once").code == 0
@@ -362,7 +362,7 @@ def test_doctor_reports_the_previous_base_of_a_mirror_with_the_command_that_empt
 
 
 @pytest.mark.parametrize("state", ["docs/state", "file/state"])
-def test_init_writes_nothing_when_the_state_directory_is_unusable(folder_mirror: Place, state: str) -> None:
+def test_init_writes_nothing_when_the_state_directory_is_unusable(folder_mirror: Sandbox, state: str) -> None:
     (folder_mirror.root / "file").write_text("")
     assert folder_mirror.run("init", "docs", "--state-dir", state).code == 2
     assert not folder_mirror.config.exists()
@@ -372,7 +372,7 @@ def test_init_writes_nothing_when_the_state_directory_is_unusable(folder_mirror:
 @long
 @pytest.mark.parametrize("inner", ["", "inner"])
 def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(
-    folder_mirror: Place, inner: str
+    folder_mirror: Sandbox, inner: str
 ) -> None:
     ran = folder_mirror.run("init", "docs", "--state-dir", str(trial(folder_mirror) / inner))
     assert ran.code == 0, ran.err
@@ -383,7 +383,7 @@ def test_config_with_its_state_inside_the_folder_state_leaves_it_unchanged(
 
 @pytest.mark.parametrize("known_by", ["name", "folder"])
 def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
-    folder_mirror: Place, known_by: str
+    folder_mirror: Sandbox, known_by: str
 ) -> None:
     if known_by == "name":
         folder_mirror.configure()
@@ -407,7 +407,7 @@ def test_documents_already_in_the_state_are_not_taken_over_and_nothing_is_lost(
 
 
 @long
-def test_init_leaves_a_state_alone_that_also_serves_a_config(folder_mirror: Place) -> None:
+def test_init_leaves_a_state_alone_that_also_serves_a_config(folder_mirror: Sandbox) -> None:
     other = beside(folder_mirror, "other")
     assert folder_mirror.run("--once", *other, "--state-dir", trial(folder_mirror)).code == 0
     ran = folder_mirror.run("init", "docs")
@@ -420,28 +420,28 @@ def test_init_leaves_a_state_alone_that_also_serves_a_config(folder_mirror: Plac
 
 
 @long
-def test_reusing_an_earlier_base_finds_its_documents_again(place: Place) -> None:
+def test_reusing_an_earlier_base_finds_its_documents_again(sandbox: Sandbox) -> None:
     for number in range(3):
-        place.write(f"{number}.md", f"document {number}")
+        sandbox.write(f"{number}.md", f"document {number}")
 
     def pass_into(name: str) -> tuple[int, int, str]:
-        place.configure(f"target: {{type: local, path: {place.root / name}}}")
-        ran = place.run("--once", "--json")
+        sandbox.configure(f"target: {{type: local, path: {sandbox.root / name}}}")
+        ran = sandbox.run("--once", "--json")
         assert ran.code == 0, ran.err
         return ran.json["uploaded"], ran.json["deleted"], ran.json["mirrors"][0].get("note", "")
 
     left = "documents remain in the previous knowledge base"
     assert pass_into("first") == (3, 0, "")
     assert pass_into("second") == (3, 0, f"3 {left}")
-    (place.docs / "0.md").unlink()
+    (sandbox.docs / "0.md").unlink()
     assert pass_into("first") == (0, 1, f"3 {left}")
-    assert sorted(place.search("document")) == ["1.md", "2.md"]
+    assert sorted(sandbox.search("document")) == ["1.md", "2.md"]
     # A moved folder is the same one; if it was removed or created again, nothing of it remains.
-    (place.root / "first").rename(place.root / "moved")
+    (sandbox.root / "first").rename(sandbox.root / "moved")
     assert pass_into("moved") == (0, 0, f"3 {left}")
-    for file in (place.root / "second").glob("index.db*"):
+    for file in (sandbox.root / "second").glob("index.db*"):
         file.unlink()
     assert pass_into("moved") == (0, 0, "")
-    for file in (place.root / "moved").glob("index.db*"):
+    for file in (sandbox.root / "moved").glob("index.db*"):
         file.unlink()
     assert pass_into("moved") == (2, 0, "")

@@ -42,53 +42,53 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli import cures
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
-from tests.cli.place import Place, Ran, eventually, words_of
+from tests.cli.sandbox import Ran, Sandbox, eventually, words_of
 from tests.cli.terminal import Begin
-from tests.cli.zhipu import KEY, ZhipuPlace
+from tests.cli.zhipu import KEY, ZhipuSandbox
 from tests.ports import free_port
 from tests.share import enumerated, long
 
 
-def elsewhere(place: Place) -> list[str]:
+def elsewhere(sandbox: Sandbox) -> list[str]:
     """Put the config and the state at unusual paths: a fix must still refer to them."""
-    config = place.root / "an odd place" / "kb.yaml"
+    config = sandbox.root / "an odd place" / "kb.yaml"
     config.parent.mkdir()
-    place.config.rename(config)
-    return ["--config", str(config), "--state-dir", str(place.root / "odd state")]
+    sandbox.config.rename(config)
+    return ["--config", str(config), "--state-dir", str(sandbox.root / "odd state")]
 
 
-def fill(place: Place, count: int = 8) -> list[str]:
+def fill(sandbox: Sandbox, count: int = 8) -> list[str]:
     """Mirror documents by a config at an unusual path; return the options for it."""
     for number in range(count):
-        place.write(f"{number}.md", f"document {number}")
-    flags = elsewhere(place)
-    assert place.run("--once", *flags).code == 0
+        sandbox.write(f"{number}.md", f"document {number}")
+    flags = elsewhere(sandbox)
+    assert sandbox.run("--once", *flags).code == 0
     return flags
 
 
-def remove(place: Place, count: int) -> None:
+def remove(sandbox: Sandbox, count: int) -> None:
     for number in range(count):
-        (place.docs / f"{number}.md").unlink()
+        (sandbox.docs / f"{number}.md").unlink()
 
 
-def mirror(place: Place, flags: list[str]) -> dict[str, Any]:
-    [one] = place.run("status", "--json", *flags).json["mirrors"]
+def mirror(sandbox: Sandbox, flags: list[str]) -> dict[str, Any]:
+    [one] = sandbox.run("status", "--json", *flags).json["mirrors"]
     return dict(one)
 
 
-def reword(place: Place, old: str, new: str) -> None:
+def reword(sandbox: Sandbox, old: str, new: str) -> None:
     """Change the config, wherever it is."""
-    odd = place.root / "an odd place" / "kb.yaml"
-    config = odd if odd.exists() else place.config
+    odd = sandbox.root / "an odd place" / "kb.yaml"
+    config = odd if odd.exists() else sandbox.config
     config.write_text(config.read_text().replace(old, new))
 
 
 # -- commands to run instead, or next ------------------------------------------------------------------------
 
-Before = Callable[[ZhipuPlace], object]
+Before = Callable[[ZhipuSandbox], object]
 
 
-def nothing(_place: Place) -> None:
+def nothing(_sandbox: Sandbox) -> None:
     pass
 
 
@@ -97,19 +97,19 @@ def fails(op: str) -> Before:
     return lambda zhipu: zhipu.service.play("status", op=op, effect=False, args={"status": 503})
 
 
-def without_base(zhipu: ZhipuPlace) -> None:
+def without_base(zhipu: ZhipuSandbox) -> None:
     reword(zhipu, f'knowledge_id: "{HOME_ID}"', "")
 
 
-def with_unknown_base(zhipu: ZhipuPlace) -> None:
+def with_unknown_base(zhipu: ZhipuSandbox) -> None:
     reword(zhipu, HOME_ID, "1999999999999999999")
 
 
-def with_a_failure(zhipu: ZhipuPlace) -> None:
+def with_a_failure(zhipu: ZhipuSandbox) -> None:
     zhipu.service.play("fails", op="upload", times=0, args={"runs": 0, "text": "无法解析"})
 
 
-def with_no_base_at_all(zhipu: ZhipuPlace) -> None:
+def with_no_base_at_all(zhipu: ZhipuSandbox) -> None:
     assert zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook").code == 0
 
 
@@ -152,22 +152,22 @@ THERE = (
 )
 
 
-def is_right(place: Place, suggestion: Suggestion) -> None:
-    flags = elsewhere(place)
-    ran = place.run(*shlex.split(suggestion.words), *flags)
+def is_right(sandbox: Sandbox, suggestion: Suggestion) -> None:
+    flags = elsewhere(sandbox)
+    ran = sandbox.run(*shlex.split(suggestion.words), *flags)
     command = re.split(r"`|; see: ", after(ran.err, suggestion.behind))[0]
     name, _, word = suggestion.argument.partition("=")
-    pasted = paste(place, command, **({name: word} if name else {}))
+    pasted = paste(sandbox, command, **({name: word} if name else {}))
     assert (pasted.code, suggestion.shows in pasted.out + pasted.err) == (0, True), (command, pasted)
 
 
 @proves(*(suggestion.fix for suggestion in HERE if suggestion.fix))
 @pytest.mark.parametrize("suggestion", HERE, ids=lambda suggestion: suggestion.words)
-def test_suggested_commands_repeat_the_options_in_use(place: Place, suggestion: Suggestion) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once", "--state-dir", place.root / "odd state").code == 0
-    is_right(place, suggestion)
+def test_suggested_commands_repeat_the_options_in_use(sandbox: Sandbox, suggestion: Suggestion) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once", "--state-dir", sandbox.root / "odd state").code == 0
+    is_right(sandbox, suggestion)
 
 
 @enumerated()
@@ -176,7 +176,7 @@ def test_suggested_commands_repeat_the_options_in_use(place: Place, suggestion: 
     "suggestion", THERE, ids=lambda suggestion: f"{suggestion.words}, {suggestion.behind}"
 )
 def test_missing_service_objects_are_listed_found_or_created(
-    zhipu: ZhipuPlace, suggestion: Suggestion
+    zhipu: ZhipuSandbox, suggestion: Suggestion
 ) -> None:
     zhipu.write("a.md", "alpha")
     suggestion.before(zhipu)
@@ -185,25 +185,25 @@ def test_missing_service_objects_are_listed_found_or_created(
 
 
 @proves("search QUERY")
-def test_suggested_search_uses_the_location_of_the_preceding_pass(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    flags = elsewhere(place)
-    ran = place.run("--once", *flags, tty=True)
+def test_suggested_search_uses_the_location_of_the_preceding_pass(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    flags = elsewhere(sandbox)
+    ran = sandbox.run("--once", *flags, tty=True)
     command = after(re.sub(r"\x1b\[\d*m", "", ran.out), "search it: ")
-    assert "a.md" in paste(place, command, QUERY="alpha").out
+    assert "a.md" in paste(sandbox, command, QUERY="alpha").out
 
 
 @proves("search -i")
-def test_interactive_search_is_suggested_without_a_query(place: Place, terminal: Begin) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    flags = elsewhere(place)
-    assert place.run("--once", *flags).code == 0
-    empty = place.run("search", " ", *flags)
+def test_interactive_search_is_suggested_without_a_query(sandbox: Sandbox, terminal: Begin) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    flags = elsewhere(sandbox)
+    assert sandbox.run("--once", *flags).code == 0
+    empty = sandbox.run("search", " ", *flags)
     command = after(empty.err, "or type it: ")
-    assert "-i needs a terminal" in paste(place, command).err
-    typing = terminal(place, *words_of(command))
+    assert "-i needs a terminal" in paste(sandbox, command).err
+    typing = terminal(sandbox, *words_of(command))
     typing.until("enter opens")
     typing.type("alpha")
     typing.until("a.md")
@@ -212,7 +212,7 @@ def test_interactive_search_is_suggested_without_a_query(place: Place, terminal:
 
 
 @proves("ask -i")
-def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuPlace) -> None:
+def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     flags = elsewhere(zhipu)
     assert zhipu.run("--once", *flags).code == 0
@@ -224,91 +224,91 @@ def test_interactive_ask_is_suggested_without_a_question(zhipu: ZhipuPlace) -> N
 
 @long
 @proves("init {}", "pass a folder with --folder DIR, or write a config with: kbsync init DIR")
-def test_init_is_suggested_when_no_config_exists(place: Place) -> None:
-    place.write("a.md", "alpha")
-    config = place.root / "my config.yaml"
-    ran = place.run("init", "--folder", "docs", "--config", str(config))
+def test_init_is_suggested_when_no_config_exists(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config = sandbox.root / "my config.yaml"
+    ran = sandbox.run("init", "--folder", "docs", "--config", str(config))
     assert (ran.code, config.exists()) == (2, False)
     command = after(ran.err, "pass the folder as an argument: ")
-    assert paste(place, f"cd {place.root} && {command}").code == 0
-    assert place.run("--once", "--config", str(config)).code == 0
-    command = place.run("status").err.strip().rpartition("with: ")[2]
-    assert paste(place, command, DIR=str(place.docs)).code == 0
-    assert place.run("--once").code == 0
+    assert paste(sandbox, f"cd {sandbox.root} && {command}").code == 0
+    assert sandbox.run("--once", "--config", str(config)).code == 0
+    command = sandbox.run("status").err.strip().rpartition("with: ")[2]
+    assert paste(sandbox, command, DIR=str(sandbox.docs)).code == 0
+    assert sandbox.run("--once").code == 0
 
 
 @proves("status")
-def test_search_during_the_first_pass_shows_how_to_watch_it(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    flags = elsewhere(place)
-    (place.root / "odd state").mkdir(mode=0o700)
-    with lock.held(place.root / "odd state"):
-        early = place.run("search", "alpha", *flags)
+def test_search_during_the_first_pass_shows_how_to_watch_it(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    flags = elsewhere(sandbox)
+    (sandbox.root / "odd state").mkdir(mode=0o700)
+    with lock.held(sandbox.root / "odd state"):
+        early = sandbox.run("search", "alpha", *flags)
         assert "the first pass is under way" in early.err and "--once" not in early.err
-        output = paste(place, after(early.err, "check progress: "))
+        output = paste(sandbox, after(early.err, "check progress: "))
     assert (early.code, output.code, "handbook" in output.out) == (2, 0, True)
 
 
 @long
 def test_status_too_small_for_everything_names_the_command_that_lists_all(
-    place: Place, terminal: Begin
+    sandbox: Sandbox, terminal: Begin
 ) -> None:
     for number in range(4):
-        place.write(f"{number}.pdf", f"no pdf {number}")
-    place.configure()
-    flags = elsewhere(place)
-    assert place.run("--once", *flags).code == 1
-    watching = terminal(place, "status", "--watch", *flags, rows=6, columns=500)
+        sandbox.write(f"{number}.pdf", f"no pdf {number}")
+    sandbox.configure()
+    flags = elsewhere(sandbox)
+    assert sandbox.run("--once", *flags).code == 1
+    watching = terminal(sandbox, "status", "--watch", *flags, rows=6, columns=500)
     frame = watching.until("Ctrl-C to quit")
     watching.process.send_signal(signal.SIGINT)
     assert watching.end() == 130
     [command] = re.findall(r"(?:more; to list all|in full): (kbsync status[^\x1b\r\n]*)", frame)
-    output = paste(place, command)
+    output = paste(sandbox, command)
     assert (output.code, "4 documents failed" in output.out) == (0, True)
 
 
 @long
 @proves("explain PATH", "retry", "retry {}")
-def test_failed_document_comes_with_instructions(place: Place) -> None:
-    place.write("a b.pdf", "this is no pdf")
-    place.configure()
-    flags = elsewhere(place)
-    ran = place.run("--once", *flags, tty=True)
+def test_failed_document_comes_with_instructions(sandbox: Sandbox) -> None:
+    sandbox.write("a b.pdf", "this is no pdf")
+    sandbox.configure()
+    flags = elsewhere(sandbox)
+    ran = sandbox.run("--once", *flags, tty=True)
     _, _, advice = ran.err.strip().splitlines()[-1].partition("to see why one failed: ")
     explain, _, retry = advice.partition("; to retry all of them: ")
-    in_json = json.loads(place.run("--once", *flags).err.splitlines()[-1])
+    in_json = json.loads(sandbox.run("--once", *flags).err.splitlines()[-1])
     assert (in_json["explain"], in_json["cure"]) == (explain, retry)
-    output = paste(place, explain, PATH=f"'{place.docs}/a b.pdf'")
+    output = paste(sandbox, explain, PATH=f"'{sandbox.docs}/a b.pdf'")
     assert output.code == 0
     assert "cannot be read" in output.out
     own = output.out.partition("run `")[2].partition("`")[0]
     assert " retry " in own
     for fix in (own, retry):
-        asked = paste(place, fix)
+        asked = paste(sandbox, fix)
         assert asked.code == 0
         assert "1 document" in asked.out or "a b.pdf" in asked.out
         again = asked.out.strip().rpartition(": ")[2]
-        assert paste(place, again).code == 1  # the file is unchanged, and was tried again
-    place.write("a b.pdf", "")
-    assert paste(place, again).code == 0
+        assert paste(sandbox, again).code == 1  # the file is unchanged, and was tried again
+    sandbox.write("a b.pdf", "")
+    assert paste(sandbox, again).code == 0
 
 
 @long
 @proves("run the command again")
-def test_dropped_message_comes_with_the_command_to_repeat_it(place: Place) -> None:
-    place.write("a.pdf", "this is no pdf")
-    place.configure()
-    assert place.run("--once").code == 1
-    assert place.run("retry").code == 0
-    with closing(apsw.Connection(str(place.state / "state.db"))) as database:
+def test_dropped_message_comes_with_the_command_to_repeat_it(sandbox: Sandbox) -> None:
+    sandbox.write("a.pdf", "this is no pdf")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 1
+    assert sandbox.run("retry").code == 0
+    with closing(apsw.Connection(str(sandbox.state / "state.db"))) as database:
         database.execute("UPDATE inbox SET args = '{'")
-    dropped = events(place.run("--once"))
+    dropped = events(sandbox.run("--once"))
     assert not any("attempt" in event for event in dropped)  # nothing was sent
     [line] = [event for event in dropped if event["event"] == "message.dropped"]
     assert (line["verb"], line["cure"]) == ("retry", "run the command again")
-    assert place.run("retry").code == 0
-    again = events(place.run("--once"))
+    assert sandbox.run("retry").code == 0
+    again = events(sandbox.run("--once"))
     assert [event["path"] for event in again if "attempt" in event] == ["a.pdf"]
     assert not any(event["event"] == "message.dropped" for event in again)
 
@@ -319,18 +319,18 @@ def events(ran: Ran) -> list[dict[str, Any]]:
 
 
 @proves("--once")
-def test_interrupted_pass_comes_with_the_command_to_continue_it(place: Place) -> None:
-    place.write("a.md", "alpha")
-    config = place.configure("settle_longest: 60s")
+def test_interrupted_pass_comes_with_the_command_to_continue_it(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure("settle_longest: 60s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
-    process = place.start("--once", "--state-dir", place.root / "odd state")
+    process = sandbox.start("--once", "--state-dir", sandbox.root / "odd state")
     time.sleep(1.0)  # until signals are handled; the exact progress doesn't matter
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     [log_line] = [json.loads(line) for line in err.splitlines() if b"pass.interrupted" in line]
-    place.configure()
-    gone_on = paste(place, log_line["cure"])
+    sandbox.configure()
+    gone_on = paste(sandbox, log_line["cure"])
     assert (gone_on.code, "1 uploaded" in gone_on.out) == (0, True)
 
 
@@ -359,7 +359,7 @@ HALTS: dict[str, tuple[Before, Before]] = {
 @enumerated()
 @proves("retry --mirror {}", "--once --mirror {}")
 @pytest.mark.parametrize("reason", HALTS)
-def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuPlace, reason: str) -> None:
+def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuSandbox, reason: str) -> None:
     cause, end = HALTS[reason]
     zhipu.write("a.md", "alpha")
     flags = elsewhere(zhipu)
@@ -395,7 +395,7 @@ def test_halt_hint_resumes_the_mirror_once_the_cause_is_fixed(zhipu: ZhipuPlace,
 @proves("approve {}", "status --documents")
 @pytest.mark.parametrize("tty", [True, False])
 def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
-    zhipu: ZhipuPlace, tty: bool
+    zhipu: ZhipuSandbox, tty: bool
 ) -> None:
     flags = fill(zhipu, 24)
     remove(zhipu, 23)
@@ -417,24 +417,24 @@ def test_held_deletions_can_be_listed_and_approved_while_the_mirror_is_halted(
 
 
 @long
-def test_deletions_held_by_the_daemon_are_approved_with_the_logged_command(place: Place) -> None:
+def test_deletions_held_by_the_daemon_are_approved_with_the_logged_command(sandbox: Sandbox) -> None:
     for number in range(8):
-        place.write(f"{number}.md", f"document {number}")
-    place.configure()
-    daemon = place.watch()
+        sandbox.write(f"{number}.md", f"document {number}")
+    sandbox.configure()
+    daemon = sandbox.watch()
     daemon.wait_for_event("daemon.watching")
-    eventually(lambda: place.status()["documents"]["ready"] == 8)
-    remove(place, 7)
+    eventually(lambda: sandbox.status()["documents"]["ready"] == 8)
+    remove(sandbox, 7)
     held = daemon.wait_for_event("deletions.held")
-    assert "delete 7 documents:" in paste(place, held["cure"]).out
-    eventually(lambda: place.status()["documents"]["ready"] == 1)
+    assert "delete 7 documents:" in paste(sandbox, held["cure"]).out
+    eventually(lambda: sandbox.status()["documents"]["ready"] == 1)
     assert daemon.end() == 0
 
 
 # -- explained, searched, and reported by others -------------------------------------------------------------
 
 
-def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
+def explained(zhipu: Sandbox, path: str, flags: list[str]) -> tuple[str, str]:
     """Return the explanation of a path, and the command in it."""
     explanation = zhipu.run("explain", str(zhipu.docs / path), *flags).out
     match = re.search(r"run `([^`]*)`", explanation)
@@ -443,7 +443,7 @@ def explained(zhipu: Place, path: str, flags: list[str]) -> tuple[str, str]:
 
 @long
 @proves("verify --repair --mirror {}")
-def test_explain_suggests_the_right_command(zhipu: ZhipuPlace) -> None:
+def test_explain_suggests_the_right_command(zhipu: ZhipuSandbox) -> None:
     flags = fill(zhipu)
     zhipu.write("new.md", "new")
     once = eventually(lambda: explained(zhipu, "new.md", flags)[1])  # before that, the file is too fresh
@@ -465,20 +465,20 @@ def test_explain_suggests_the_right_command(zhipu: ZhipuPlace) -> None:
 
 
 @long
-def test_explain_of_a_folder_shows_how_to_list_all_its_failures(place: Place) -> None:
+def test_explain_of_a_folder_shows_how_to_list_all_its_failures(sandbox: Sandbox) -> None:
     for number in range(7):
-        place.write(f"sub/{number}.pdf", f"no pdf {number}")
-    place.configure()
-    flags = elsewhere(place)
-    assert place.run("--once", *flags).code == 1
-    explanation, documents = explained(place, "sub", flags)
+        sandbox.write(f"sub/{number}.pdf", f"no pdf {number}")
+    sandbox.configure()
+    flags = elsewhere(sandbox)
+    assert sandbox.run("--once", *flags).code == 1
+    explanation, documents = explained(sandbox, "sub", flags)
     assert "more failed" in explanation
-    assert len(re.findall("(?m)^failed ", paste(place, documents).out)) == 7
+    assert len(re.findall("(?m)^failed ", paste(sandbox, documents).out)) == 7
 
 
 @long
 @proves("verify --mirror {}")
-def test_findings_of_a_daemons_audit_are_shown_by_the_command_it_suggests(zhipu: ZhipuPlace) -> None:
+def test_findings_of_a_daemons_audit_are_shown_by_the_command_it_suggests(zhipu: ZhipuSandbox) -> None:
     zhipu.write("0.md", "document 0")
     daemon = zhipu.watch(hurried=True)
     eventually(lambda: zhipu.status()["documents"]["ready"] == 1)
@@ -494,7 +494,7 @@ def test_findings_of_a_daemons_audit_are_shown_by_the_command_it_suggests(zhipu:
 
 
 @proves("plan")
-def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuPlace) -> None:
+def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     port = free_port()
     zhipu.config.write_text(f"{zhipu.config.read_text()}http: {{listen: 127.0.0.1:{port}}}\n")
@@ -513,26 +513,26 @@ def test_page_shows_the_daemons_commands_with_the_options_in_use(zhipu: ZhipuPla
 
 
 @proves("kb list")
-def test_suggested_command_retries_after_fixing_another_services_base_and_key(place: Place) -> None:
+def test_suggested_command_retries_after_fixing_another_services_base_and_key(sandbox: Sandbox) -> None:
     server = Server(gptbots(KEY))
-    place.write("a.md", "alpha")
+    sandbox.write("a.md", "alpha")
     with server.in_thread():
-        place.configure(
+        sandbox.configure(
             f"target: {{type: gptbots, base_url: '{server.url}', api_key: {KEY}, "
             f"knowledge_base_id: {HOME_AT_GPTBOTS}, vectorization: {{poll_first: 100ms}}}}"
         )
-        flags = elsewhere(place)
+        flags = elsewhere(sandbox)
         for wrong, right in (
             ({"key_revoked": True}, {"key_revoked": False}),
             ({"base": "deleted"}, {"base": "present"}),
         ):
             server.app.set_behaviour(wrong)
-            place.write("a.md", f"alpha {wrong}")
-            assert place.run("--once", *flags).code == 3
-            fix = mirror(place, flags)["halt"]["cure"]
-            assert paste(place, fix).code == 3
+            sandbox.write("a.md", f"alpha {wrong}")
+            assert sandbox.run("--once", *flags).code == 3
+            fix = mirror(sandbox, flags)["halt"]["cure"]
+            assert paste(sandbox, fix).code == 3
             server.app.set_behaviour(right)
-            assert paste(place, fix).code == 0
+            assert paste(sandbox, fix).code == 0
 
 
 # -- problems that no command can fix: the text names the key, the file or the path
@@ -562,21 +562,21 @@ def test_suggested_command_retries_after_fixing_another_services_base_and_key(pl
     ids=str,
 )
 def test_embedding_service_error_names_the_config_key(
-    place: Place, args: dict[str, Any] | None, reason: str, message: str
+    sandbox: Sandbox, args: dict[str, Any] | None, reason: str, message: str
 ) -> None:
     server = Server(application(KEY))
-    place.write("a.md", "alpha")
+    sandbox.write("a.md", "alpha")
     with server.in_thread():
         service = {"type": "openai", "base_url": f"{server.url}/openai/v1", "api_key": KEY, "model": "words"}
         target = {"type": "local", "embedding": {**service, "dimensions": 32}}
-        place.configure(f"target: {json.dumps(target)}")
+        sandbox.configure(f"target: {json.dumps(target)}")
         kind = "own-length" if args is None else "refused"
         server.faults.add(Fault(kind, op="*", times=0, args=args or {}))
-        assert place.run("--once").code == 3
-        halt = place.status()["halt"]
+        assert sandbox.run("--once").code == 3
+        halt = sandbox.status()["halt"]
         assert (halt["reason"], message in halt["cure"]) == (reason, True), halt
         server.faults.clear()
-        assert place.run("--once").code == 0
+        assert sandbox.run("--once").code == 0
 
 
 @proves("cli/exit_codes.py: *", "source/roots.py: *")
@@ -596,7 +596,7 @@ def test_system_error_names_the_path(tmp_path: Path, number: int) -> None:
 def test_disk_without_inodes_comes_with_the_command_that_shows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "lacks_inodes", lambda _place: True)
+    monkeypatch.setattr(db, "lacks_inodes", lambda _sandbox: True)
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "it"))
     assert sentence_of(error) == f"{tmp_path}/it: no space left on device; free some inodes (df -i)"
 
@@ -617,7 +617,7 @@ def test_disk_without_inodes_comes_with_the_command_that_shows_them(
 def test_state_that_cannot_be_opened_names_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exhausted: str, message: str
 ) -> None:
-    monkeypatch.setattr(db, "lacks_inodes", lambda _place: exhausted == "inodes")
+    monkeypatch.setattr(db, "lacks_inodes", lambda _sandbox: exhausted == "inodes")
 
     def dup(_number: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
@@ -696,7 +696,7 @@ def test_every_hint_is_covered_by_a_test() -> None:
 
 @long
 def test_unreachable_service_at_another_address_is_not_reported_as_refusing_the_key(
-    zhipu: ZhipuPlace,
+    zhipu: ZhipuSandbox,
 ) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.service.turn(key_revoked=True)

@@ -30,8 +30,8 @@ from tests import warm
 from tests.cli import without_root
 from tests.cli.cures import proves
 from tests.cli.pasting import machine, paste
-from tests.cli.place import Place, eventually
-from tests.cli.zhipu import ZhipuPlace, zhipu_place
+from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 from tests.ports import free_port
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -45,12 +45,12 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files 
 RunCheck = Callable[[], list[dict[str, Any]]]
 
 
-def check_of(place: Place, check: str, env: dict[str, str] | None = None) -> RunCheck:
+def check_of(sandbox: Sandbox, check: str, env: dict[str, str] | None = None) -> RunCheck:
     """Run one check of doctor, without root's privileges."""
 
     def run_check() -> list[dict[str, Any]]:
-        whole = {**os.environ, "HOME": str(place.home), **(env or {})}
-        ran = warm.run(["doctor", "--json"], module=without_root.__name__, cwd=place.root, env=whole)
+        whole = {**os.environ, "HOME": str(sandbox.home), **(env or {})}
+        ran = warm.run(["doctor", "--json"], module=without_root.__name__, cwd=sandbox.root, env=whole)
         return [one for one in json.loads(ran.stdout)["checks"] if one["name"] == check]
 
     return run_check
@@ -61,10 +61,10 @@ def fix_of(checks: list[dict[str, Any]]) -> str:
     return str(fix)
 
 
-def is_cured(place: Place, run_check: RunCheck, **options: Any) -> str:
+def is_cured(sandbox: Sandbox, run_check: RunCheck, **options: Any) -> str:
     """Paste the fix, check that the problem is gone, and return the fix."""
     fix = fix_of(run_check())
-    pasted = paste(place, fix, **options)
+    pasted = paste(sandbox, fix, **options)
     assert pasted.code == 0, (fix, pasted.err)
     assert {one["result"] for one in run_check()} == {"ok"}, fix
     return fix
@@ -73,9 +73,9 @@ def is_cured(place: Place, run_check: RunCheck, **options: Any) -> str:
 # -- permissions ---------------------------------------------------------------------------------------------
 
 
-def too_open_config(place: Place) -> None:
-    place.config.write_text(f"{place.config.read_text()}notify: {{url: 'http://127.0.0.1:1/secret'}}\n")
-    place.config.chmod(0o604)
+def too_open_config(sandbox: Sandbox) -> None:
+    sandbox.config.write_text(f"{sandbox.config.read_text()}notify: {{url: 'http://127.0.0.1:1/secret'}}\n")
+    sandbox.config.chmod(0o604)
 
 
 def of_another(path: Path, mode: int) -> None:
@@ -86,15 +86,15 @@ def of_another(path: Path, mode: int) -> None:
     os.chown(path, OTHER, OTHER)
 
 
-RIGHTS: list[tuple[str, Callable[[Place], object]]] = [
+RIGHTS: list[tuple[str, Callable[[Sandbox], object]]] = [
     ("config", too_open_config),
-    ("state", lambda place: place.state.mkdir(parents=True, mode=0o755)),
-    ("handbook: folder", lambda place: place.write("it's shut.md", "beta").chmod(0)),
+    ("state", lambda sandbox: sandbox.state.mkdir(parents=True, mode=0o755)),
+    ("handbook: folder", lambda sandbox: sandbox.write("it's shut.md", "beta").chmod(0)),
 ]
-RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Place], object]]] = [
-    ("handbook: folder", lambda place: of_another(place.write("theirs.md", "beta"), 0o600)),
-    ("state", lambda place: of_another(place.state, 0o700)),
-    ("state", lambda place: of_another(place.state.parent, 0o755)),
+RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Sandbox], object]]] = [
+    ("handbook: folder", lambda sandbox: of_another(sandbox.write("theirs.md", "beta"), 0o600)),
+    ("state", lambda sandbox: of_another(sandbox.state, 0o700)),
+    ("state", lambda sandbox: of_another(sandbox.state.parent, 0o755)),
 ]
 
 
@@ -111,58 +111,58 @@ RIGHTS_OF_OTHERS: list[tuple[str, Callable[[Place], object]]] = [
     [*RIGHTS, *(pytest.param(*rights_of_other, marks=only_root) for rights_of_other in RIGHTS_OF_OTHERS)],
 )
 def test_permissions_are_granted_and_revoked(
-    place: Place, check: str, arrange: Callable[[Place], object]
+    sandbox: Sandbox, check: str, arrange: Callable[[Sandbox], object]
 ) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    arrange(place)
-    is_cured(place, check_of(place, check))
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    arrange(sandbox)
+    is_cured(sandbox, check_of(sandbox, check))
 
 
 # -- the machine -----------------------------------------------------------------------------------------
 
 
-def found_by(place: Place, check: str, *flags: str) -> dict[str, Any]:
+def found_by(sandbox: Sandbox, check: str, *flags: str) -> dict[str, Any]:
     """Return the result of the only check with this name or ending, run in this process."""
-    checks = place.run("doctor", "--json", *flags).json["checks"]
+    checks = sandbox.run("doctor", "--json", *flags).json["checks"]
     [matching] = [one for one in checks if one["name"].endswith(check)]
     return dict(matching)
 
 
-def in_this_process(place: Place, check: str) -> RunCheck:
+def in_this_process(sandbox: Sandbox, check: str) -> RunCheck:
     def run_check() -> list[dict[str, Any]]:
-        checks = place.run("doctor", "--folder", str(place.docs), "--json").json["checks"]
+        checks = sandbox.run("doctor", "--folder", str(sandbox.docs), "--json").json["checks"]
         return [one for one in checks if one["name"] == check]
 
     return run_check
 
 
-def set_to(place: Place, name: str) -> int | None:
+def set_to(sandbox: Sandbox, name: str) -> int | None:
     """Return a limit of the machine now, and after the next boot."""
-    made = machine(place) / "sysctl"
+    made = machine(sandbox) / "sysctl"
     now = dict(line.split("=") for line in made.read_text().splitlines()) if made.exists() else {}
-    kept = machine(place) / "etc" / "sysctl.d" / f"60-kbsync-{name}.conf"
+    kept = machine(sandbox) / "etc" / "sysctl.d" / f"60-kbsync-{name}.conf"
     number = now.get(f"fs.inotify.{name}")
     assert number is None or kept.read_text() == f"fs.inotify.{name}={number}\n"
     return None if number is None else int(number)
 
 
 @pytest.fixture
-def small(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+def small(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """A machine with small limits, which commands can change."""
 
     def limits() -> observer.InotifyLimits:
         return observer.InotifyLimits(
-            watches=set_to(place, "max_user_watches") or 2,
-            instances=set_to(place, "max_user_instances") or 8,
+            watches=set_to(sandbox, "max_user_watches") or 2,
+            instances=set_to(sandbox, "max_user_instances") or 8,
         )
 
     monkeypatch.setattr(observer, "read_limits", limits)
-    return place
+    return sandbox
 
 
 @proves("max_user_instances", "max_user_watches")
-def test_kernel_limits_are_raised(small: Place) -> None:
+def test_kernel_limits_are_raised(small: Sandbox) -> None:
     small.write("a/b/c.md", "alpha")
     run_check = in_this_process(small, "inotify")
     few_watches, few_instances = (one["cure"] for one in run_check())
@@ -172,7 +172,7 @@ def test_kernel_limits_are_raised(small: Place) -> None:
 
 @proves("echo {} | sudo tee /etc/sysctl.d/60-kbsync-{}.conf && sudo sysctl -w {}")
 def test_folder_can_be_watched_after_running_the_suggested_command(
-    small: Place, monkeypatch: pytest.MonkeyPatch
+    small: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def foreseen() -> observer.Obstacle | None:
         return observer.foreseen_obstacle("auto", "", 9, observer.read_limits())
@@ -189,7 +189,7 @@ def test_folder_can_be_watched_after_running_the_suggested_command(
 
 @proves("sudo prlimit --pid {} --nofile={}:{}")
 def test_process_out_of_descriptors_gets_more_while_it_runs(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(observer, "descriptors_used_up", lambda: True)
@@ -197,27 +197,29 @@ def test_process_out_of_descriptors_gets_more_while_it_runs(
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     try:
         fix = observer.start_obstacle(OSError(24, "too many open files"), observer.read_limits(), 9).fix
-        assert paste(place, fix).code == 0
+        assert paste(sandbox, fix).code == 0
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize(("little", "check"), [("LITTLE_SPACE", "disk"), ("FEW_INODES", "inodes")])
-def test_disk_usage_is_shown(place: Place, little: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_usage_is_shown(
+    sandbox: Sandbox, little: str, check: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
-    fix = fix_of(in_this_process(place, check)())
+    fix = fix_of(in_this_process(sandbox, check)())
     assert fix.startswith("free some space on the disk of /")
-    assert Path(fix.rpartition(" of ")[2]) in (place.state, *place.state.parents)
+    assert Path(fix.rpartition(" of ")[2]) in (sandbox.state, *sandbox.state.parents)
 
 
 @proves("sudo mount -o remount,rw {}")
 def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once").code == 0
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
     real = os.statvfs
 
     def read_only(path: Any) -> Any:
@@ -225,23 +227,23 @@ def test_state_on_a_read_only_disk_is_not_an_ownership_problem(
         return os.statvfs_result((*tuple(result)[:8], result.f_flag | os.ST_RDONLY, result.f_namemax))
 
     monkeypatch.setattr(os, "statvfs", read_only)
-    command, _, mount = fix_of(in_this_process(place, "state")()).rpartition(" ")
+    command, _, mount = fix_of(in_this_process(sandbox, "state")()).rpartition(" ")
     assert command == "sudo mount -o remount,rw"
     assert os.path.ismount(mount)
-    assert str(place.state).startswith(mount)
+    assert str(sandbox.state).startswith(mount)
 
 
 @pytest.mark.parametrize("words", [["doctor"], ["--once"]])
-def test_world_writable_state_is_refused_by_every_command(place: Place, words: list[str]) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    place.state.mkdir(parents=True)
-    place.state.chmod(0o1777)
-    ran = place.run(*words)
+def test_world_writable_state_is_refused_by_every_command(sandbox: Sandbox, words: list[str]) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    sandbox.state.mkdir(parents=True)
+    sandbox.state.chmod(0o1777)
+    ran = sandbox.run(*words)
     assert ran.code == 2
     assert "anyone can write to the state directory" in ran.out + ran.err
     if words == ["doctor"]:
-        is_cured(place, check_of(place, "state"))
+        is_cured(sandbox, check_of(sandbox, "state"))
 
 
 @proves("sudo systemctl restart {}", "systemctl --user restart {}")
@@ -253,17 +255,17 @@ def test_world_writable_state_is_refused_by_every_command(place: Place, words: l
     ],
 )
 def test_unreadable_credentials_are_passed_again(
-    place: Place, place_of_units: str, handed_below: str, command: str
+    sandbox: Sandbox, place_of_units: str, handed_below: str, command: str
 ) -> None:
-    handed, units = place.root / handed_below / "kbsync.service", place.root / place_of_units
+    handed, units = sandbox.root / handed_below / "kbsync.service", sandbox.root / place_of_units
     handed.mkdir(parents=True)
     units.mkdir(parents=True)
     (handed / "zhipu").write_text("a key")
     (handed / "zhipu").chmod(0)
     (units / "kbsync.service").touch()
-    place.configure()
+    sandbox.configure()
     env = {"CREDENTIALS_DIRECTORY": str(handed)}
-    assert is_cured(place, check_of(place, "credentials", env=env), env=env) == command
+    assert is_cured(sandbox, check_of(sandbox, "credentials", env=env), env=env) == command
 
 
 # -- packages --------------------------------------------------------------------------------------------
@@ -295,24 +297,24 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, Path]) -> dict
 
 @long
 @proves("install *missing")
-def test_missing_library_is_installed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_installed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stands_on, "LIBRARIES", ("needed-by-kbsync",))
-    env = wheel(place.root / "wheels", "needed_by_kbsync", "1.0", {})
+    env = wheel(sandbox.root / "wheels", "needed_by_kbsync", "1.0", {})
     monkeypatch.syspath_prepend(env["PIP_TARGET"])
-    is_cured(place, in_this_process(place, "libraries"), env=env)
+    is_cured(sandbox, in_this_process(sandbox, "libraries"), env=env)
 
 
 @long
 @proves("install 'wordllama'")
-def test_model_with_a_missing_file_is_reinstalled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_with_a_missing_file_is_reinstalled(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = embed.wordllama_folder()
     files = {f"wordllama/{path}": whole / path for path in (embed.WEIGHTS, embed.TOKENIZER)}
-    env = wheel(place.root / "wheels", "wordllama", metadata.version("wordllama"), files)
+    env = wheel(sandbox.root / "wheels", "wordllama", metadata.version("wordllama"), files)
     there = Path(env["PIP_TARGET"], "wordllama")
     monkeypatch.setattr(embed, "wordllama_folder", lambda: there)
     with pytest.raises(UsageError) as caught:
         embed.BuiltinEmbedder()
-    pasted = paste(place, str(caught.value).partition("reinstall it: ")[2], env=env)
+    pasted = paste(sandbox, str(caught.value).partition("reinstall it: ")[2], env=env)
     assert pasted.code == 0, pasted.err
     assert embed.BuiltinEmbedder().embed(["a word"]).any()
 
@@ -352,7 +354,7 @@ def test_uv_installs_into_environments_made_by_uv(monkeypatch: pytest.MonkeyPatc
 
 @proves("curl -sSI {}")
 def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> None:
-    with zhipu_place(tmp_path) as zhipu:
+    with zhipu_sandbox(tmp_path) as zhipu:
         zhipu.service.leave()
         fix = found_by(zhipu, "connection")["cure"]
         assert paste(zhipu, fix).code == 7  # it couldn't connect either
@@ -362,7 +364,7 @@ def test_unreachable_service_is_checked_with_another_program(tmp_path: Path) -> 
 
 
 @proves("getent ahosts {}")
-def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuPlace) -> None:
+def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuSandbox) -> None:
     zhipu.aim(url="https://nowhere.invalid:1")
     fix = found_by(zhipu, "DNS")["cure"]
     assert paste(zhipu, fix).code == 2  # nobody on this machine can resolve the name
@@ -370,7 +372,7 @@ def test_unresolvable_host_is_looked_up_with_another_program(zhipu: ZhipuPlace) 
 
 
 @proves("set proxy: to an http proxy in the config, or add {} to NO_PROXY")
-def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> None:
+def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuSandbox) -> None:
     socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
     assert check_of(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
     zhipu.aim(url="https://kb.invalid:1")
@@ -380,7 +382,7 @@ def test_socks_proxy_is_reported_where_it_would_be_used(zhipu: ZhipuPlace) -> No
     assert check_of(zhipu, "handbook: proxy", {**socks, "NO_PROXY": "kb.invalid"})() == []
 
 
-def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPlace) -> None:
+def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     zhipu.service.turn(key_revoked=True)
     fix = found_by(zhipu, "key")["cure"]
@@ -390,7 +392,7 @@ def test_corrected_key_is_checked_with_the_hint_for_a_refused_one(zhipu: ZhipuPl
 
 
 @proves("sudo timedatectl set-ntp true")
-def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuPlace) -> None:
+def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuSandbox) -> None:
     zhipu.service.turn(clock_skew=7200)
     check = found_by(zhipu, "clock")
     assert paste(zhipu, check["cure"]).code == 0
@@ -399,34 +401,36 @@ def test_wrong_clock_is_set_from_the_network(zhipu: ZhipuPlace) -> None:
 # -- the listener ----------------------------------------------------------------------------------------
 
 
-def listen(place: Place, address: str) -> None:
-    place.config.write_text(f"{place.config.read_text()}http: {{listen: '{address}', token: {'t' * 32}}}\n")
+def listen(sandbox: Sandbox, address: str) -> None:
+    sandbox.config.write_text(
+        f"{sandbox.config.read_text()}http: {{listen: '{address}', token: {'t' * 32}}}\n"
+    )
 
 
 @proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' names")
-def test_port_in_use_names_its_user(place: Place) -> None:
-    place.configure()
+def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
+    sandbox.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        listen(place, f"127.0.0.1:{port}")
-        ran = place.run()
+        listen(sandbox, f"127.0.0.1:{port}")
+        ran = sandbox.run()
         assert (ran.code, ran.out, "is in use" in ran.err, "daemon." in ran.err) == (2, "", True, False)
-        command = found_by(place, "listener")["detail"].partition("stop the program that ")[2]
-        named = paste(place, command.removesuffix(" names"))
+        command = found_by(sandbox, "listener")["detail"].partition("stop the program that ")[2]
+        named = paste(sandbox, command.removesuffix(" names"))
     assert (named.code, f"pid={os.getpid()}" in named.out) == (0, True)
-    assert found_by(place, "listener")["result"] == "ok"
+    assert found_by(sandbox, "listener")["result"] == "ok"
 
 
 @proves("is not an address of this machine; choose one that ip addr shows, or 127.0.0.1")
-def test_address_of_another_machine_comes_with_the_command_that_lists_ours(place: Place) -> None:
-    place.configure()
-    listen(place, "192.0.2.1:9753")
-    command = found_by(place, "listener")["detail"].partition("choose one that ")[2].partition(" shows")[0]
-    assert "127.0.0.1" in paste(place, command).out
+def test_address_of_another_machine_comes_with_the_command_that_lists_ours(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    listen(sandbox, "192.0.2.1:9753")
+    command = found_by(sandbox, "listener")["detail"].partition("choose one that ")[2].partition(" shows")[0]
+    assert "127.0.0.1" in paste(sandbox, command).out
 
 
 @proves("if process {} is the daemon, reload its config: kill -HUP {}")
-def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuPlace) -> None:
+def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuSandbox) -> None:
     daemon = zhipu.watch()
     daemon.wait_for_event("daemon.started")
     listen(zhipu, f"127.0.0.1:{free_port()}")
@@ -438,11 +442,11 @@ def test_daemon_that_lost_its_listener_reloads_its_config(zhipu: ZhipuPlace) -> 
 
 @proves("restart the daemon that holds the state")
 def test_unidentifiable_lock_holder_comes_with_what_to_restart(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.configure()
-    listen(place, f"127.0.0.1:{free_port()}")
-    place.state.mkdir(parents=True, mode=0o700)
+    sandbox.configure()
+    listen(sandbox, f"127.0.0.1:{free_port()}")
+    sandbox.state.mkdir(parents=True, mode=0o700)
     monkeypatch.setattr(lock, "holder", lambda _state: "")
-    with lock.held(place.state):
-        assert found_by(place, "listener")["cure"] == "restart the daemon that holds the state"
+    with lock.held(sandbox.state):
+        assert found_by(sandbox, "listener")["cure"] == "restart the daemon that holds the state"

@@ -21,24 +21,24 @@ import pytest
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
-from tests.cli.place import Daemon, Place, eventually, words_of
+from tests.cli.sandbox import Daemon, Sandbox, eventually, words_of
 from tests.cli.terminal import Begin, Terminal
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.ports import free_port
 from tests.share import long
 
 
-def test_daemon_answers_http_while_running(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.write("broken.pdf", "this is no pdf")
-    config = place.configure()
-    daemon = place.watch()
+def test_daemon_answers_http_while_running(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write("broken.pdf", "this is no pdf")
+    config = sandbox.configure()
+    daemon = sandbox.watch()
     assert daemon.wait_for_event("daemon.started")["config"] == str(config)
     daemon.wait_for_event("document.failed")
-    assert place.run("--once").code == 4
-    assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
+    assert sandbox.run("--once").code == 4
+    assert sandbox.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 1
     began = time.monotonic()
-    assert "the running kbsync does this now" in place.run("retry").out
+    assert "the running kbsync does this now" in sandbox.run("retry").out
     daemon.wait_for_event("document.failed", times=2)
     assert time.monotonic() - began < 5
 
@@ -48,10 +48,10 @@ def test_daemon_answers_http_while_running(place: Place) -> None:
     reason = daemon.wait_for_event("config.refused")["reason"]
     assert "setle" in reason and "foldr" in reason
     assert "\\" not in reason
-    (place.root / "other").mkdir()
+    (sandbox.root / "other").mkdir()
     readings = (
         (good.replace("100ms", "200ms"), (1, 0, 0, 1)),
-        (good + f"  - {{name: other, folder: {place.root}/other}}\n", (2, 1, 0, 1)),
+        (good + f"  - {{name: other, folder: {sandbox.root}/other}}\n", (2, 1, 0, 1)),
         (good, (1, 0, 1, 0)),
     )
     for number, (text, counts) in enumerate(readings, 1):
@@ -60,14 +60,14 @@ def test_daemon_answers_http_while_running(place: Place) -> None:
         line = daemon.wait_for_event("config.read", times=number)
         assert tuple(line[key] for key in ("mirrors", "added", "removed", "changed")) == counts
     assert daemon.end() == 0
-    assert not lock.is_held(place.state)
+    assert not lock.is_held(sandbox.state)
 
 
-def test_status_says_why_the_running_kbsync_refused_the_config(place: Place) -> None:
-    place.write("a.md", "alpha")
-    config = place.configure()
+def test_status_says_why_the_running_kbsync_refused_the_config(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure()
     good = config.read_text()
-    daemon = place.watch()
+    daemon = sandbox.watch()
     daemon.wait_for_event("daemon.started")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -75,44 +75,44 @@ def test_status_says_why_the_running_kbsync_refused_the_config(place: Place) -> 
         daemon.send_signal(signal.SIGHUP)
         reason = daemon.wait_for_event("config.refused")["reason"]
         assert str(port) in reason
-        shown = eventually(lambda: text if "refused" in (text := place.run("status").out) else None)
+        shown = eventually(lambda: text if "refused" in (text := sandbox.run("status").out) else None)
     assert f"! the running kbsync refused the changed config and still uses the old one: {reason}" in shown
     config.write_text(good)
     daemon.send_signal(signal.SIGHUP)
     daemon.wait_for_event("config.read")
-    eventually(lambda: "refused" not in place.run("status").out)
+    eventually(lambda: "refused" not in sandbox.run("status").out)
     assert daemon.end() == 0
 
 
-def test_folder_is_watched_without_a_config(place: Place) -> None:
-    place.write("a.md", "alpha")
-    daemon = place.watch("--folder", "docs", "--quiet")
-    eventually(lambda: place.run("search", "alpha", "--json", "--folder", "docs").code == 0)
-    assert place.run("status", "--json", cwd=place.docs).json["mirrors"][0]["name"] == "docs"
+def test_folder_is_watched_without_a_config(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    daemon = sandbox.watch("--folder", "docs", "--quiet")
+    eventually(lambda: sandbox.run("search", "alpha", "--json", "--folder", "docs").code == 0)
+    assert sandbox.run("status", "--json", cwd=sandbox.docs).json["mirrors"][0]["name"] == "docs"
     assert daemon.end() == 0
 
 
 @pytest.mark.parametrize("options", [(), ("--folder", "docs")], ids=["config", "folder"])
 def test_daemon_continues_after_its_state_directory_was_deleted(
-    place: Place, options: tuple[str, ...]
+    sandbox: Sandbox, options: tuple[str, ...]
 ) -> None:
-    place.write("a.md", "alpha")
+    sandbox.write("a.md", "alpha")
     if not options:
-        place.configure()
-    daemon = place.watch(*options)
+        sandbox.configure()
+    daemon = sandbox.watch(*options)
     daemon.wait_for_event("daemon.watching")
-    shutil.rmtree(place.state)
+    shutil.rmtree(sandbox.state)
 
     def is_found(word: str) -> bool:
-        ran = place.run("search", word, "--json", cwd=place.docs)
+        ran = sandbox.run("search", word, "--json", cwd=sandbox.docs)
         return ran.code == 0 and bool(ran.json["hits"])
 
     eventually(lambda: is_found("alpha"))
-    place.write("b.md", "beta")
+    sandbox.write("b.md", "beta")
     eventually(lambda: is_found("beta"))
 
     def running_pid() -> int | None:
-        running = place.run("status", "--json", cwd=place.docs).json["running"]
+        running = sandbox.run("status", "--json", cwd=sandbox.docs).json["running"]
         return running and running["pid"]
 
     eventually(lambda: running_pid() == daemon.process.pid)
@@ -123,32 +123,38 @@ CHANGE = re.compile(r"^\d\d:\d\d:\d\d ([-+~>!]) (.+?)(?: \d+\.\d s)?$")
 
 
 @long
-def test_terminal_shows_watched_folders_and_one_line_per_change(place: Place, terminal: Begin) -> None:
-    place.write("a.md", "alpha")
-    place.write("b.md", "beta")
-    config, port = place.configure(), free_port()
+def test_terminal_shows_watched_folders_and_one_line_per_change(sandbox: Sandbox, terminal: Begin) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write("b.md", "beta")
+    config, port = sandbox.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
-    daemon = terminal(place, columns=200)
+    daemon = terminal(sandbox, columns=200)
     output = daemon.until("press Ctrl-C to stop\r\n")
     assert f"using {config}\r\n" in output
     assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; press Ctrl-C to stop" in output
     said = output
     for change, line in (
-        (lambda: place.write("office/note.md", "a note"), r"\d\d:\d\d:\d\d \+ office/note\.md \d+\.\d s\r\n"),
-        (lambda: place.write("office/note.md", "a note, changed"), r" ~ office/note\.md \d+\.\d s\r\n"),
-        (lambda: (place.docs / "office/note.md").rename(place.docs / "n.md"), r" > n\.md( \d+\.\d s)?\r\n"),
-        ((place.docs / "n.md").unlink, r" - n\.md\r\n"),
-        (lambda: place.write("broken.pdf", "this is no pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
+        (
+            lambda: sandbox.write("office/note.md", "a note"),
+            r"\d\d:\d\d:\d\d \+ office/note\.md \d+\.\d s\r\n",
+        ),
+        (lambda: sandbox.write("office/note.md", "a note, changed"), r" ~ office/note\.md \d+\.\d s\r\n"),
+        (
+            lambda: (sandbox.docs / "office/note.md").rename(sandbox.docs / "n.md"),
+            r" > n\.md( \d+\.\d s)?\r\n",
+        ),
+        ((sandbox.docs / "n.md").unlink, r" - n\.md\r\n"),
+        (lambda: sandbox.write("broken.pdf", "this is no pdf"), r" ! broken\.pdf: cannot be read: .*\r\n"),
     ):
         change()
         said += seen_until(daemon, line)
     # A halt is one log line with its fix, and its end another.
-    place.docs.rename(place.root / "away")
+    sandbox.docs.rename(sandbox.root / "away")
     halted = seen_until(daemon, "folder is missing")
     assert re.search(
-        rf"\d ! handbook: folder not readable: {re.escape(str(place.docs))}: the folder is", halted
+        rf"\d ! handbook: folder not readable: {re.escape(str(sandbox.docs))}: the folder is", halted
     )
-    (place.root / "away").rename(place.docs)
+    (sandbox.root / "away").rename(sandbox.docs)
     seen_until(daemon, "handbook resumed")
     daemon.process.send_signal(signal.SIGINT)
     assert daemon.end() == 0
@@ -173,32 +179,32 @@ def close(daemon: Terminal) -> None:
 )
 @pytest.mark.parametrize("log", [(), ("--log-format", "json")], ids=["lines", "log"])
 def test_daemon_ends_with_its_terminal(
-    place: Place, terminal: Begin, end: Callable[[Terminal], None], log: tuple[str, ...]
+    sandbox: Sandbox, terminal: Begin, end: Callable[[Terminal], None], log: tuple[str, ...]
 ) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    daemon = terminal(place, *log, columns=200)
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    daemon = terminal(sandbox, *log, columns=200)
     daemon.until("daemon.watching" if log else "press Ctrl-C to stop")
     end(daemon)
     assert daemon.process.wait(30) == 0
-    assert not lock.is_held(place.state)
+    assert not lock.is_held(sandbox.state)
 
 
 @long
-def test_daemon_ignoring_sighup_outlives_its_terminal(place: Place) -> None:
-    place.write("a.md", "alpha")
-    config = place.configure()
+def test_daemon_ignoring_sighup_outlives_its_terminal(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure()
     mine, theirs = pty.openpty()
-    log = (place.root / "log").open("wb")
+    log = (sandbox.root / "log").open("wb")
     process = subprocess.Popen(
         ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "kbsync", "--log-format", "json"],
         stdin=theirs,
         stdout=subprocess.DEVNULL,
         stderr=log,
-        env=place.environ({}),
-        cwd=place.root,
+        env=sandbox.environ({}),
+        cwd=sandbox.root,
     )
-    daemon = Daemon(place.keep(process), Path(log.name))
+    daemon = Daemon(sandbox.keep(process), Path(log.name))
     daemon.wait_for_event("daemon.watching")
     os.close(theirs)
     os.close(mine)
@@ -219,11 +225,11 @@ def seen_until(terminal: Terminal, pattern: str) -> str:
 
 @pytest.mark.parametrize("options", [("--log-format", "json"), ("--log-level", "info")])
 def test_log_format_option_replaces_the_terminal_view(
-    place: Place, terminal: Begin, options: tuple[str, str]
+    sandbox: Sandbox, terminal: Begin, options: tuple[str, str]
 ) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    daemon = terminal(place, *options, columns=200)
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    daemon = terminal(sandbox, *options, columns=200)
     output = daemon.until("document.ready") + daemon.until("\n")
     assert "watching 1 folder, " not in output
     if "json" in options:
@@ -231,23 +237,23 @@ def test_log_format_option_replaces_the_terminal_view(
 
 
 @proves("status", "rescan")
-def test_daemon_logs_json_without_a_terminal(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.write("broken.pdf", "this is no pdf")
-    place.configure()
-    daemon = place.start()
+def test_daemon_logs_json_without_a_terminal(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write("broken.pdf", "this is no pdf")
+    sandbox.configure()
+    daemon = sandbox.start()
     assert daemon.stderr is not None
     lines = []
     while not {"daemon.watching", "document.failed", "document.ready"} <= {line["event"] for line in lines}:
         lines.append(json.loads(daemon.stderr.readline()))
     [watching] = [line for line in lines if line["event"] == "daemon.watching"]
     assert (watching["folders"], watching["documents"]) == (1, 2)
-    second = place.run()
+    second = sandbox.run()
     assert second.code == 4
     detail = json.loads(second.err)["detail"]
     assert detail.startswith(f"already running (pid {daemon.pid}) since ")
-    assert f"(pid {daemon.pid})" in paste(place, after(detail, "to see its work: ")).out
-    assert paste(place, after(place.run("--once").words, "to compare the folder now: ")).code == 0
+    assert f"(pid {daemon.pid})" in paste(sandbox, after(detail, "to see its work: ")).out
+    assert paste(sandbox, after(sandbox.run("--once").words, "to compare the folder now: ")).code == 0
     assert "daemon." not in second.err  # it doesn't look started
     daemon.terminate()
     rest, code = daemon.communicate(timeout=60)[1], daemon.returncode
@@ -256,19 +262,19 @@ def test_daemon_logs_json_without_a_terminal(place: Place) -> None:
 
 
 @pytest.fixture
-def zhipu(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    with zhipu_place(tmp_path) as zhipu:
+def zhipu(tmp_path: Path) -> Iterator[ZhipuSandbox]:
+    with zhipu_sandbox(tmp_path) as zhipu:
         for n in range(4):
             zhipu.write(f"f{n}.md", f"text of f{n}")
         yield zhipu
 
 
-def mirrors(zhipu: ZhipuPlace) -> None:
+def mirrors(zhipu: ZhipuSandbox) -> None:
     """Wait until the base holds each of the folder's files once."""
     eventually(lambda: zhipu.service.digests() == digests_in(zhipu.docs))
 
 
-def start_daemon(zhipu: ZhipuPlace, *, hurried: bool = False) -> Daemon:
+def start_daemon(zhipu: ZhipuSandbox, *, hurried: bool = False) -> Daemon:
     """Start a daemon and wait until it has mirrored the folder."""
     daemon = zhipu.watch(hurried=hurried)
     daemon.wait_for_event("document.ready", path="f3.md")
@@ -288,7 +294,7 @@ TIME_WAIT = "06"
 
 
 @long
-def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuPlace) -> None:
+def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuSandbox) -> None:
     for n in range(4, 20):
         zhipu.write(f"f{n}.md", f"text of f{n}")
     daemon = start_daemon(zhipu)
@@ -303,7 +309,7 @@ def test_idle_daemon_keeps_no_connection_open(zhipu: ZhipuPlace) -> None:
 
 
 @long
-def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
+def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuSandbox) -> None:
     daemon = start_daemon(zhipu, hurried=True)
     zhipu.service.turn(money_gone=True)
     zhipu.write("new.md", "new")
@@ -321,7 +327,7 @@ def test_halt_is_reported_once_and_ends_by_itself(zhipu: ZhipuPlace) -> None:
 
 @long
 @pytest.mark.parametrize("is_told", [False, True], ids=["by itself", "when the cure is pasted"])
-def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
+def test_corrected_key_is_picked_up(zhipu: ZhipuSandbox, is_told: bool) -> None:
     """If more than the key was wrong, it isn't used before the fix, which needs no key."""
     held = zhipu.config.parent / "zhipu.key"
     held.write_text("kid-4711.a-mistake\n")
@@ -354,18 +360,18 @@ def test_corrected_key_is_picked_up(zhipu: ZhipuPlace, is_told: bool) -> None:
 
 @long
 @pytest.mark.parametrize(("mode", "code"), [((), 0), (("--once",), 143)], ids=["daemon", "once"])
-def test_sigterm_does_not_wait_for_heavy_work(place: Place, mode: tuple[str, ...], code: int) -> None:
+def test_sigterm_does_not_wait_for_heavy_work(sandbox: Sandbox, mode: tuple[str, ...], code: int) -> None:
     for number in range(10):  # each one takes a while to embed
         text = "\n\n".join(f"Paragraph {n} of file {number}. " * 20 for n in range(500))
-        place.write(f"f{number}.md", text)
-    place.configure()
-    options = ("-q", "--state-dir", place.root / "state")
-    process = place.start(*mode, *options)
-    eventually((place.root / "state" / "kb").exists)
+        sandbox.write(f"f{number}.md", text)
+    sandbox.configure()
+    options = ("-q", "--state-dir", sandbox.root / "state")
+    process = sandbox.start(*mode, *options)
+    eventually((sandbox.root / "state" / "kb").exists)
     time.sleep(0.2)
     began = time.monotonic()
     process.terminate()
     assert process.wait(10) == code
     assert time.monotonic() - began < 5.0  # two seconds, and some for a busy machine
-    assert place.go("--once", *options).code == 0
-    assert place.run("verify", *options).code == 0
+    assert sandbox.go("--once", *options).code == 0
+    assert sandbox.run("verify", *options).code == 0

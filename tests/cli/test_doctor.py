@@ -19,8 +19,8 @@ from kbsync.config.model import folder_config
 from kbsync.targets.http import connection as wire
 from kbsync.targets.http.connection import Endpoint
 from tests.cli.cures import proves
-from tests.cli.place import Place, Ran, words_of
-from tests.cli.zhipu import KEY, ZhipuPlace
+from tests.cli.sandbox import Ran, Sandbox, words_of
+from tests.cli.zhipu import KEY, ZhipuSandbox
 from tests.targets.http.authorities import Authority, authority
 from tests.targets.http.servers import serving
 
@@ -34,23 +34,23 @@ def names_with(ran: Ran, result: str) -> set[str]:
     return {name for name, one in results(ran).items() if one["result"] == result}
 
 
-def test_fresh_folder_passes_all_checks_and_nothing_is_written(place: Place) -> None:
-    place.write("a.md", "alpha")
-    before = place.files()
-    ran = place.run("doctor", "--folder", "docs", "--json")
+def test_fresh_folder_passes_all_checks_and_nothing_is_written(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    before = sandbox.files()
+    ran = sandbox.run("doctor", "--folder", "docs", "--json")
     assert ran.code == 0, ran.out
     assert names_with(ran, "wrong") == set()
     assert {"config", "state", "disk", "listener", "inotify", "docs: folder", "versions"} <= set(results(ran))
-    assert place.files() == before
+    assert sandbox.files() == before
     assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
 
 
 @proves("mount the folder, or fix its path in the config")
-def test_people_get_one_line_per_check_and_quiet_prints_problems_only(place: Place) -> None:
-    ran = place.run("doctor", "--folder", "docs")
+def test_people_get_one_line_per_check_and_quiet_prints_problems_only(sandbox: Sandbox) -> None:
+    ran = sandbox.run("doctor", "--folder", "docs")
     assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
-    place.docs.rmdir()
-    ran = place.run("doctor", "--folder", "docs", "-q")
+    sandbox.docs.rmdir()
+    ran = sandbox.run("doctor", "--folder", "docs", "-q")
     [line] = [line for line in ran.out.splitlines() if line.startswith("wrong")]
     assert line.endswith("docs does not exist; fix: mount the folder, or fix its path in the config")
     assert ran.code == 3
@@ -61,15 +61,15 @@ def test_people_get_one_line_per_check_and_quiet_prints_problems_only(place: Pla
     ("text", "message"),
     [("mirrors: [", ":1:"), ("mirrors: [{name: a, foldre: x}]", "foldre")],
 )
-def test_bad_config_does_not_prevent_other_checks(place: Place, text: str, message: str) -> None:
-    place.configure().write_text(text)
-    ran = place.run("doctor", "--json")
+def test_bad_config_does_not_prevent_other_checks(sandbox: Sandbox, text: str, message: str) -> None:
+    sandbox.configure().write_text(text)
+    ran = sandbox.run("doctor", "--json")
     assert ran.code == 2
     assert any(message in check["detail"] for check in ran.json["checks"] if check["name"] == "config")
     assert {"versions", "libraries"} <= names_with(ran, "ok")
 
 
-def test_service_that_accepts_the_key_passes(zhipu: ZhipuPlace) -> None:
+def test_service_that_accepts_the_key_passes(zhipu: ZhipuSandbox) -> None:
     ran = zhipu.run("doctor", "--json")
     assert ran.code == 0, ran.out
     wanted = ("DNS", "connection", "clock", "key", "knowledge base", "quota")
@@ -89,7 +89,7 @@ def test_service_that_accepts_the_key_passes(zhipu: ZhipuPlace) -> None:
     ],
 )
 def test_service_problem_is_shown_in_the_services_words(
-    zhipu: ZhipuPlace, switches: dict[str, Any], name: str, fix: str
+    zhipu: ZhipuSandbox, switches: dict[str, Any], name: str, fix: str
 ) -> None:
     zhipu.service.plant("theirs.md", "somebody else's")
     zhipu.service.turn(**switches)
@@ -107,7 +107,7 @@ def test_service_problem_is_shown_in_the_services_words(
     ],
 )
 def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
-    zhipu: ZhipuPlace, form: str, message: str, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, form: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = "other.secret-of-nobody"
     monkeypatch.setenv("TEST_KEY", wrong)
@@ -123,32 +123,32 @@ def test_refused_key_is_reported_with_its_setting_and_a_command_to_paste(
     assert words_of(checks["cure"]) == ["--once", "--mirror", "handbook", "--config", str(moved)]
 
 
-def test_excluded_folders_may_be_unreadable(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.write("a.md", "alpha")
+def test_excluded_folders_may_be_unreadable(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox.write("a.md", "alpha")
     shut = {
-        str(place.write(path, "x"))
+        str(sandbox.write(path, "x"))
         for path in ("backup.tar.gz", "private/a.md", "drafts/b.md", "ignored/c.md")
     }
-    place.write(".kbsyncignore", "ignored/\n")
-    place.configure('exclude: ["private/", "drafts/b.md"]')
+    sandbox.write(".kbsyncignore", "ignored/\n")
+    sandbox.configure('exclude: ["private/", "drafts/b.md"]')
     access = os.access
     monkeypatch.setattr(
         folder_contents.os, "access", lambda path, mode: path not in shut and access(path, mode)
     )
-    ran = place.run("doctor", "--json")
+    ran = sandbox.run("doctor", "--json")
     assert results(ran)["handbook: folder"]["result"] == "ok", ran.out
     assert "2 folders" in results(ran)["handbook: folder"]["detail"]
     assert "2 of " in results(ran)["inotify"]["detail"]
 
 
-def test_systemd_credentials_are_reported_by_name_only(place: Place) -> None:
-    handed = place.root / "credentials"
+def test_systemd_credentials_are_reported_by_name_only(sandbox: Sandbox) -> None:
+    handed = sandbox.root / "credentials"
     handed.mkdir()
     (handed / "zhipu").write_text(KEY)
-    ran = place.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
+    ran = sandbox.run("doctor", "--folder", "docs", "--json", env={"CREDENTIALS_DIRECTORY": str(handed)})
     assert results(ran)["credentials"]["detail"] == f"{handed}: zhipu"
     assert KEY not in ran.out
-    alone = place.run("doctor", "--folder", "docs", "--json")
+    alone = sandbox.run("doctor", "--folder", "docs", "--json")
     assert "credentials" not in results(alone)
 
 
@@ -228,9 +228,9 @@ async def test_untrusted_certificate_comes_with_a_fix(ours: Authority, is_named:
         ("host=db password=${PG_PASSWORD}", False),
     ],
 )
-def test_dsn_password_readable_by_others_is_reported(place: Place, dsn: str, is_secret: bool) -> None:
-    config = place.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn.strip(chr(34)))}}}")
+def test_dsn_password_readable_by_others_is_reported(sandbox: Sandbox, dsn: str, is_secret: bool) -> None:
+    config = sandbox.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn.strip(chr(34)))}}}")
     config.chmod(0o644)
-    ran = place.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
+    ran = sandbox.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
     report = [check for check in ran.json["checks"] if "may contain a secret" in check["detail"]]
     assert bool(report) is is_secret

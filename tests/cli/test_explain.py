@@ -13,13 +13,13 @@ import pytest
 from kbsync.index import scans
 from tests.cli import without_root
 from tests.cli.conftest import ODD
-from tests.cli.place import Place
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.sandbox import Sandbox
+from tests.cli.zhipu import ZhipuSandbox
 from tests.index import samples
 from tests.share import long
 
 
-def test_explain_prints_the_extracted_text(mirrored: Place) -> None:
+def test_explain_prints_the_extracted_text(mirrored: Sandbox) -> None:
     ran = mirrored.run("explain", "install.md", "--text", "--folder", "docs")
     assert "Run the installer, then reset your password." in ran.out
     result = mirrored.run("explain", "install.md", "--text", "--json", "--folder", "docs").json
@@ -30,7 +30,7 @@ def test_explain_prints_the_extracted_text(mirrored: Place) -> None:
     assert "\x1b[2J" not in odd.out
 
 
-def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuPlace) -> None:
+def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuSandbox) -> None:
     zhipu.write("install.md", "Run the installer.")
     assert zhipu.run("--once").code == 0
     sentence = "The knowledge base doesn't return the text that it extracted from the document."
@@ -38,13 +38,13 @@ def test_explain_says_when_a_service_does_not_expose_the_text(zhipu: ZhipuPlace)
     assert sentence not in zhipu.run("explain", "install.md").out
 
 
-def test_document_of_a_deleted_knowledge_base_is_explained(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once").code == 0
-    shutil.rmtree(place.state / "kb")
+def test_document_of_a_deleted_knowledge_base_is_explained(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    shutil.rmtree(sandbox.state / "kb")
     for words in ((), ("--text",)):
-        ran = place.run("explain", "a.md", *words)
+        ran = sandbox.run("explain", "a.md", *words)
         assert ran.code == 0 and "The knowledge base says that the document is missing." in ran.out
 
 
@@ -52,26 +52,26 @@ SCAN = "scans/an invoice.pdf"
 
 
 @pytest.fixture
-def scanned(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+def scanned(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     monkeypatch.setattr(scans, "is_installed", lambda: False)
-    place.write(SCAN, samples.sample("scanned.pdf"))
-    place.write("blank.md", " \n\n ")
-    place.write("plain.md", "the lantern is in the shed")
-    ran = place.run("--once", "--folder", "docs", "--json")
+    sandbox.write(SCAN, samples.sample("scanned.pdf"))
+    sandbox.write("blank.md", " \n\n ")
+    sandbox.write("plain.md", "the lantern is in the shed")
+    ran = sandbox.run("--once", "--folder", "docs", "--json")
     assert ran.code == 0, ran.err
     documents = ran.json["mirrors"][0]["documents"]
     assert (documents["ready"], documents["skipped"], documents["failed"]) == (1, 2, 0)
     assert ran.json["failed"] == 0
-    return place
+    return sandbox
 
 
-def item(place: Place, path: str) -> dict[str, object]:
-    status = place.run("status", "--folder", "docs", "--json", "--documents").json
+def item(sandbox: Sandbox, path: str) -> dict[str, object]:
+    status = sandbox.run("status", "--folder", "docs", "--json", "--documents").json
     return next(each for each in status["mirrors"][0]["items"] if each["path"] == path)
 
 
 @long
-def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanned: Place) -> None:
+def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanned: Sandbox) -> None:
     result, blank = item(scanned, SCAN), item(scanned, "blank.md")
     assert (result["state"], result["document_id"]) == ("skipped", None)
     assert str(result["reason"]).startswith("no text in it: it seems to be scanned")
@@ -85,7 +85,7 @@ def test_document_without_text_is_skipped_with_its_reason_and_not_retried(scanne
 
 @long
 @pytest.mark.parametrize("command", ["status", "explain"])
-def test_suggested_command_makes_the_file_readable(scanned: Place, tmp_path: Path, command: str) -> None:
+def test_suggested_command_makes_the_file_readable(scanned: Sandbox, tmp_path: Path, command: str) -> None:
     """It is pasted into a shell, with a stand-in for the program."""
     if command == "status":
         told = str(item(scanned, SCAN)["reason"])
@@ -106,20 +106,20 @@ def test_suggested_command_makes_the_file_readable(scanned: Place, tmp_path: Pat
     assert scanned.run("search", "crowns", "--folder", "docs", "--json").json["hits"][0]["path"] == SCAN
 
 
-def test_path_in_several_mirrors_must_be_narrowed(place: Place) -> None:
-    place.write("notes.md", "The walrus lies on the ice.\n")
-    other = place.root / "other"
+def test_path_in_several_mirrors_must_be_narrowed(sandbox: Sandbox) -> None:
+    sandbox.write("notes.md", "The walrus lies on the ice.\n")
+    other = sandbox.root / "other"
     other.mkdir()
     (other / "notes.md").write_text("The walrus of the other folder.\n")
-    config = place.configure()
+    config = sandbox.configure()
     config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
-    place.once()
-    ran = place.run("explain", "notes.md")
+    sandbox.once()
+    ran = sandbox.run("explain", "notes.md")
     assert (ran.code, ran.out) == (2, "")
     assert "several mirrors have notes.md: handbook, other; pass --mirror NAME" in ran.err
     for mirror in ("handbook", "other"):
-        assert place.run("explain", "notes.md", "--mirror", mirror, "--json").json["mirror"] == mirror
-    assert place.run("explain", "notes.md", "--json", cwd=other).json["mirror"] == "other"
+        assert sandbox.run("explain", "notes.md", "--mirror", mirror, "--json").json["mirror"] == mirror
+    assert sandbox.run("explain", "notes.md", "--json", cwd=other).json["mirror"] == "other"
 
 
 @pytest.mark.parametrize(
@@ -132,31 +132,33 @@ def test_path_in_several_mirrors_must_be_narrowed(place: Place) -> None:
         ("a.sync-conflict-20261120-101500-ABCDEFG.md", "*.sync-conflict-*"),
     ],
 )
-def test_program_leftovers_are_excluded_and_the_rule_is_named(place: Place, path: str, reason: str) -> None:
-    place.write("a.md", "alpha")
-    place.write(path, "beta")
-    ran = place.run("--once", "--folder", "docs", "--json")
+def test_program_leftovers_are_excluded_and_the_rule_is_named(
+    sandbox: Sandbox, path: str, reason: str
+) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write(path, "beta")
+    ran = sandbox.run("--once", "--folder", "docs", "--json")
     assert (ran.code, ran.json["uploaded"]) == (0, 1)
-    out = place.run("explain", path, "--folder", "docs").out
+    out = sandbox.run("explain", path, "--folder", "docs").out
     assert reason in out
     assert "default" in out
 
 
-def test_unknown_path_is_a_usage_error(mirrored: Place) -> None:
+def test_unknown_path_is_a_usage_error(mirrored: Sandbox) -> None:
     for path in ("nosuch", "nosuch/deeper.md", "/nowhere/at/all"):
         assert mirrored.run("explain", path, "--folder", "docs").code == 2
     for path in ("install.md", "guides", "empty.md", "program.bin"):
         assert mirrored.run("explain", path, "--folder", "docs").code == 0
 
 
-def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Place) -> None:
+def test_existing_file_outside_the_mirror_is_not_called_missing(mirrored: Sandbox) -> None:
     (mirrored.root / "elsewhere.md").write_text("A file beside the mirrored folder.")
     ran = mirrored.run("explain", "elsewhere.md", "--folder", "docs")
     assert (ran.code, "no mirrored folder contains it" in ran.out) == (2, True)
 
 
-class OrdinaryPlace(Place):
-    """A place whose kbsync lacks root's privileges."""
+class OrdinarySandbox(Sandbox):
+    """A sandbox whose kbsync lacks root's privileges."""
 
     modules = (without_root.__name__, without_root.__name__)
 
@@ -164,25 +166,25 @@ class OrdinaryPlace(Place):
 @long
 @pytest.mark.parametrize("is_seen", [True, False], ids=["after a pass", "before"])
 def test_unlistable_directory_is_reported_as_unreadable(tmp_path: Path, is_seen: bool) -> None:
-    place = OrdinaryPlace(tmp_path)
-    place.write("a.md", "alpha")
-    place.write("shut/b.md", "beta")
+    sandbox = OrdinarySandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    sandbox.write("shut/b.md", "beta")
     if is_seen:
-        assert place.go("--once", "--folder", "docs").code == 0
-    (place.docs / "shut").chmod(0)
-    ran = place.go("explain", "shut", "--folder", "docs")
-    (place.docs / "shut").chmod(0o755)
+        assert sandbox.go("--once", "--folder", "docs").code == 0
+    (sandbox.docs / "shut").chmod(0)
+    ran = sandbox.go("explain", "shut", "--folder", "docs")
+    (sandbox.docs / "shut").chmod(0o755)
     assert ran.code == 0
     assert "It is a directory that cannot be read: permission denied" in ran.out
-    place.close()
+    sandbox.close()
 
 
 def test_state_that_may_not_be_read_is_no_temporary_problem(tmp_path: Path) -> None:
-    place = OrdinaryPlace(tmp_path)
-    place.write("a.md", "alpha")
-    place.configure()
-    place.once()
-    (place.state / "state.db").chmod(0)
+    sandbox = OrdinarySandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    sandbox.once()
+    (sandbox.state / "state.db").chmod(0)
     for command in (["status"], ["search", "alpha"], ["plan"], ["explain", "docs/a.md"], ["--once"]):
-        ran = place.go(*command)
+        ran = sandbox.go(*command)
         assert (ran.code, "run as the user who owns it" in ran.err) == (2, True), (command, ran.err)

@@ -39,8 +39,8 @@ from kbsync.targets.services.clients import refuses_everything
 from tests.cli.catalogue import AT_A_DATABASE, CODES, ELSEWHERE, MIRRORS, Trouble
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
-from tests.cli.place import Place
-from tests.cli.troubles import Evidence, troubled_place
+from tests.cli.sandbox import Sandbox
+from tests.cli.troubles import Evidence, troubled_sandbox
 from tests.share import long
 from tests.targets.bodies import BytesBody
 
@@ -49,18 +49,18 @@ NAMES = [row.name for row in MIRRORS]
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
-    with troubled_place(tmp_path_factory.mktemp("place")) as place:
-        yield Evidence(place)
+    with troubled_sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
+        yield Evidence(sandbox)
 
 
 def expected_texts(row: Trouble, evidence: Evidence) -> list[str]:
     """Return each text about the mirror, after its name."""
-    places = {"folder": evidence.place.folder(row.name), "base": evidence.place.base(row.name)}
+    places = {"folder": evidence.sandbox.folder(row.name), "base": evidence.sandbox.base(row.name)}
     return [words.format(**places) for words in row.messages]
 
 
 def cure_of(row: Trouble, evidence: Evidence) -> str:
-    return row.fix.format(name=row.name, base=evidence.place.base(row.name))
+    return row.fix.format(name=row.name, base=evidence.sandbox.base(row.name))
 
 
 def lines_about(row: Trouble, text: str) -> list[str]:
@@ -112,7 +112,7 @@ def test_log_reports_each_problem_once_with_mirror_path_and_hint(row: Trouble, e
     lines = [line for line in evidence.log if line["event"] == "mirror.halted" and line["mirror"] == row.name]
     first = lines[0]
     assert (first["level"], first["reason"]) == ("error", row.logged)
-    assert first["folder"] == str(evidence.place.folder(row.name))
+    assert first["folder"] == str(evidence.sandbox.folder(row.name))
     assert expected_texts(row, evidence)[0] in first["detail"]
     halt = evidence.watched[row.name]["halt"]
     assert (first["detail"], first["cure"]) == (halt["detail"], halt["cure"])
@@ -126,7 +126,7 @@ def test_pasted_commands_fix_the_problem(evidence: Evidence) -> None:
     assert codes == dict.fromkeys(codes, 0) | {"emptied": 1}
     assert evidence.mirrors_after["shrunk"]["documents"]["ready"] == 1
     assert evidence.mirrors_after["emptied"]["documents"]["ready"] == 8
-    last = evidence.place.run("--once", "--json")
+    last = evidence.sandbox.run("--once", "--json")
     assert (last.code, last.json["uploaded"], last.json["deleted"]) == (0, 0, 0), last.json
 
 
@@ -144,7 +144,7 @@ def test_every_log_line_is_json_without_a_traceback(evidence: Evidence) -> None:
     assert held == HELD
 
 
-# -- problems outside the place's mirrors --------------------------------------------------------------------
+# -- problems outside the mirrors of the sandbox -------------------------------------------------------------
 
 
 async def put(target: LocalTarget) -> None:
@@ -156,13 +156,13 @@ async def put(target: LocalTarget) -> None:
 
 
 @proves("df {} {}", "ls -ld {}", "set embedding.dimensions in the config: documents are then indexed again")
-def test_disk_and_model_errors_halt_with_a_hint(place: Place) -> None:
-    folder = place.root / "a base"
+def test_disk_and_model_errors_halt_with_a_hint(sandbox: Sandbox) -> None:
+    folder = sandbox.root / "a base"
     folder.mkdir()
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
     errors = [storage_error(folder, error) for error in full]
     assert f"no space is left for the index in {folder}; free some" in str(errors[0])
-    assert [paste(place, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
+    assert [paste(sandbox, error.fix).code for error in errors if isinstance(error, Halted)] == [0, 0, 0]
 
     Writer(folder).close()
     lacking = LocalEncoder(folder / "gone")
@@ -190,9 +190,9 @@ def test_disk_and_model_errors_halt_with_a_hint(place: Place) -> None:
     assert {getattr(error, "halt", "") for error in errors} == {*ELSEWHERE, "index-read-only"}
 
 
-def test_internal_error_is_reported_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_error_is_reported_as_one(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "choose_all", lambda *_, **__: 1 // 0)
-    ran = place.run("status")
+    ran = sandbox.run("status")
     assert ran.code == Code.BROKEN
     assert "ZeroDivisionError" in ran.err
     assert ran.err.splitlines()[-1].startswith("kbsync: this is a bug in kbsync")
@@ -216,14 +216,14 @@ def unwritable(stderr: str) -> Iterator[dict[str, Any]]:
 
 @long
 @pytest.mark.parametrize("stderr", ["closed", "full", "its reader is gone"])
-def test_unwritable_log_does_not_stop_the_work(place: Place, stderr: str) -> None:
-    place.write("a.md", "alpha")
-    place.write("broken.pdf", "this is no pdf")
-    place.configure()
+def test_unwritable_log_does_not_stop_the_work(sandbox: Sandbox, stderr: str) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write("broken.pdf", "this is no pdf")
+    sandbox.configure()
     with unwritable(stderr) as options:
         process = subprocess.run(
             [sys.executable, "-m", "kbsync", "--once"],
-            env={**os.environ, "HOME": str(place.home)},
+            env={**os.environ, "HOME": str(sandbox.home)},
             stdout=subprocess.PIPE,
             check=False,
             **options,
@@ -232,38 +232,38 @@ def test_unwritable_log_does_not_stop_the_work(place: Place, stderr: str) -> Non
     assert b"1 document searchable" in process.stdout
 
 
-def test_unwritable_results_are_an_error(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
+def test_unwritable_results_are_an_error(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
     with open("/dev/full", "wb") as full:
-        process = place.start("status", "--json", stdout=full)
+        process = sandbox.start("status", "--json", stdout=full)
         _, errors = process.communicate()
     assert process.returncode == Code.PASSING
     assert errors == b"kbsync: stdout: no space left on device; free some space\n"
 
 
 @long
-def test_quiet_pass_ending_on_a_temporary_problem_gives_the_reason(place: Place) -> None:
-    place.write("a.md", "alpha")
+def test_quiet_pass_ending_on_a_temporary_problem_gives_the_reason(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         dsn = f"host=127.0.0.1 port={nobody.getsockname()[1]} dbname=kb user=kbsync"
-        place.configure(f"target: {{type: postgres, dsn: '{dsn}'}}\n")
-        ran = place.run("--once", "--quiet")
+        sandbox.configure(f"target: {{type: postgres, dsn: '{dsn}'}}\n")
+        ran = sandbox.run("--once", "--quiet")
     assert (ran.code, ran.out) == (4, "")
     assert len(ran.err.splitlines()) == 1
     assert "target-down" in ran.err and "cannot be reached" in ran.err
 
 
-def test_files_set_aside_are_reported_with_path_and_reason(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once").code == 0
-    for file in (place.state / "state.db", place.state / "kb" / "handbook" / "index.db"):
+def test_files_set_aside_are_reported_with_path_and_reason(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    for file in (sandbox.state / "state.db", sandbox.state / "kb" / "handbook" / "index.db"):
         for other in file.parent.glob(f"{file.name}-*"):
             other.unlink()
         file.write_bytes(b"this is no database" * 500)
-    ran = place.run("--once", "-q")
+    ran = sandbox.run("--once", "-q")
     assert ran.code == 0
     report = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
     assert set(report) == {"state.set_aside", "index.set_aside"}
@@ -286,7 +286,7 @@ def test_library_log_messages_use_our_log_format() -> None:
 
 def test_bad_config_is_refused_whole_and_reported(evidence: Evidence) -> None:
     assert evidence.refused["level"] == "error"
-    assert f"{evidence.place.config}:1: mirrors: is empty" in evidence.refused["reason"]
+    assert f"{evidence.sandbox.config}:1: mirrors: is empty" in evidence.refused["reason"]
 
 
 PACKAGE = Path(kbsync.__file__).parent

@@ -6,31 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.share import enumerated
 
 
 @pytest.fixture
-def nested(place: Place) -> Place:
-    place.write("a.md", "the albatross is here")
-    place.write("guides/deep/b.md", "the bustard is deep")
-    return place
+def nested(sandbox: Sandbox) -> Sandbox:
+    sandbox.write("a.md", "the albatross is here")
+    sandbox.write("guides/deep/b.md", "the bustard is deep")
+    return sandbox
 
 
-def copies(place: Place) -> list[Path]:
+def copies(sandbox: Sandbox) -> list[Path]:
     """Return the states that `--folder` created."""
-    return list((place.state / "folders").glob("*/state.db"))
+    return list((sandbox.state / "folders").glob("*/state.db"))
 
 
-def paths(place: Place, query: str, folder: str) -> list[str]:
-    ran = place.run("search", query, "--folder", folder, "--json")
+def paths(sandbox: Sandbox, query: str, folder: str) -> list[str]:
+    ran = sandbox.run("search", query, "--folder", folder, "--json")
     assert ran.code == 0, ran.err
     return [hit["path"] for hit in ran.json["hits"]]
 
 
 @enumerated()
 @pytest.mark.parametrize("folder", ["docs", "docs/guides", "docs/guides/deep", "way", "way/guides"])
-def test_folder_inside_a_configured_mirror_gets_no_second_copy(nested: Place, folder: str) -> None:
+def test_folder_inside_a_configured_mirror_gets_no_second_copy(nested: Sandbox, folder: str) -> None:
     (nested.root / "way").symlink_to("docs")
     assert nested.run("init", "docs").code == 0
     assert nested.run("--once").code == 0
@@ -44,14 +44,14 @@ def test_folder_inside_a_configured_mirror_gets_no_second_copy(nested: Place, fo
     assert copies(nested) == []
 
 
-def test_suggested_command_before_the_first_pass_makes_no_copy(nested: Place) -> None:
+def test_suggested_command_before_the_first_pass_makes_no_copy(nested: Sandbox) -> None:
     assert nested.run("init", "docs").code == 0
     ran = nested.run("search", "bustard", "--folder", "docs")
     assert ran.code == 2
     assert ran.err.rstrip().endswith("; run: kbsync --once")
 
 
-def test_subfolder_of_a_folder_mirror_uses_that_mirror(nested: Place) -> None:
+def test_subfolder_of_a_folder_mirror_uses_that_mirror(nested: Sandbox) -> None:
     assert nested.run("--once", "--folder", "docs").code == 0
     assert "guides/deep/b.md" in paths(nested, "bustard", "docs/guides")
     assert nested.run("--once", "--folder", "docs/guides").code == 0
@@ -60,7 +60,7 @@ def test_subfolder_of_a_folder_mirror_uses_that_mirror(nested: Place) -> None:
     assert nested.run("--once", "--folder", "docs/guides/new", "--json").json["uploaded"] == 1
 
 
-def test_only_mirrors_of_the_given_folder_are_used(nested: Place) -> None:
+def test_only_mirrors_of_the_given_folder_are_used(nested: Sandbox) -> None:
     other = nested.root / "other"
     other.mkdir()
     (other / "b.md").write_text("another bustard")
@@ -73,7 +73,7 @@ def test_only_mirrors_of_the_given_folder_are_used(nested: Place) -> None:
 
 @enumerated()
 @pytest.mark.parametrize("folder", ["exclude", "ignore file"])
-def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Place, folder: str) -> None:
+def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Sandbox, folder: str) -> None:
     nested.configure('exclude: ["guides/"]' if folder == "exclude" else "")
     if folder == "ignore file":
         nested.write(".kbsyncignore", "guides/\n")
@@ -82,7 +82,7 @@ def test_folder_excluded_from_a_mirror_can_get_its_own(nested: Place, folder: st
     assert paths(nested, "bustard", "docs/guides/deep") == ["deep/b.md"]
 
 
-def test_explicit_state_dir_is_used(nested: Place) -> None:
+def test_explicit_state_dir_is_used(nested: Sandbox) -> None:
     nested.configure()
     assert nested.run("--once").code == 0
     ran = nested.run("--once", "--folder", "docs", "--state-dir", "other")
@@ -91,7 +91,7 @@ def test_explicit_state_dir_is_used(nested: Place) -> None:
     assert mirror["name"] == "docs"
 
 
-def test_folder_mirror_serves_until_the_config_has_mirrored_the_folder(nested: Place) -> None:
+def test_folder_mirror_serves_until_the_config_has_mirrored_the_folder(nested: Sandbox) -> None:
     assert nested.run("--once", "--folder", "docs").code == 0
     nested.configure()
     assert paths(nested, "bustard", "docs") == ["guides/deep/b.md"]
@@ -100,7 +100,7 @@ def test_folder_mirror_serves_until_the_config_has_mirrored_the_folder(nested: P
     assert mirror["name"] == "handbook"
 
 
-def test_unusable_config_does_not_block_commands_for_another_folder(nested: Place) -> None:
+def test_unusable_config_does_not_block_commands_for_another_folder(nested: Sandbox) -> None:
     nested.configure().write_text("mirrors: nothing")
     assert nested.run("--once", "--folder", "docs").code == 0
     assert paths(nested, "bustard", "docs") == ["guides/deep/b.md"]

@@ -12,18 +12,18 @@ from kbsync.config.folder_options import FolderOptions
 from kbsync.state import lock
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.cures import proves
-from tests.cli.place import Place
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.sandbox import Sandbox
+from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
 
 
-def remembered(place: Place) -> Path:
-    [file] = (place.state / "folders").glob("*/folder.json")
+def remembered(sandbox: Sandbox) -> Path:
+    [file] = (sandbox.state / "folders").glob("*/folder.json")
     return file
 
 
 @long
-def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuPlace) -> None:
+def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuSandbox) -> None:
     zhipu.config.unlink()
     zhipu.write("a.md", "alpha")
     env = {"ZHIPU_API_KEY": zhipu.service.key}
@@ -55,30 +55,30 @@ def test_folder_settings_are_remembered_for_later_commands(zhipu: ZhipuPlace) ->
     assert set(zhipu.service.by_path()) == {"a.md", "b.md"}
 
 
-def test_excludes_are_remembered_and_can_be_reset(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.write("drafts/d.md", "draft")
-    place.write("old.txt", "old")
-    ran = place.run("--once", "--json", "--folder", "docs", "--exclude", "drafts/", "--exclude", "*.txt")
+def test_excludes_are_remembered_and_can_be_reset(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write("drafts/d.md", "draft")
+    sandbox.write("old.txt", "old")
+    ran = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "drafts/", "--exclude", "*.txt")
     assert (ran.code, ran.json["uploaded"]) == (0, 1)
-    assert place.run("--once", "--json", "--folder", "docs").json["uploaded"] == 0
-    explained = place.run("explain", "drafts/d.md", cwd=place.docs).out
+    assert sandbox.run("--once", "--json", "--folder", "docs").json["uploaded"] == 0
+    explained = sandbox.run("explain", "drafts/d.md", cwd=sandbox.docs).out
     assert "drafts/" in explained
-    ran = place.run("--once", "--json", "--folder", "docs", "--exclude", "*.txt")
+    ran = sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "*.txt")
     assert ran.json["uploaded"] == 1
-    assert place.run("--once", "--json", "--folder", "docs", "--exclude", "").json["uploaded"] == 1
-    assert place.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs").code == 0
-    assert not list(place.state.glob("folders/*"))
+    assert sandbox.run("--once", "--json", "--folder", "docs", "--exclude", "").json["uploaded"] == 1
+    assert sandbox.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs").code == 0
+    assert not list(sandbox.state.glob("folders/*"))
 
 
-def test_running_kbsync_keeps_its_settings(place: Place) -> None:
-    place.write("a.md", "alpha")
-    assert place.run("--once", "--folder", "docs", "--exclude", "x/").code == 0
-    before = remembered(place).read_bytes()
-    with lock.held(remembered(place).parent):
-        ran = place.run("--once", "--folder", "docs", "--exclude", "y/")
+def test_running_kbsync_keeps_its_settings(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    assert sandbox.run("--once", "--folder", "docs", "--exclude", "x/").code == 0
+    before = remembered(sandbox).read_bytes()
+    with lock.held(remembered(sandbox).parent):
+        ran = sandbox.run("--once", "--folder", "docs", "--exclude", "y/")
         assert ran.code == 4 and "already running" in ran.words
-    assert remembered(place).read_bytes() == before
+    assert remembered(sandbox).read_bytes() == before
 
 
 @proves("`kbsync --once --folder DIR --{} …`")
@@ -96,18 +96,18 @@ def test_running_kbsync_keeps_its_settings(place: Place) -> None:
         ("--exclude x --folder docs status", "--exclude takes no command; run `kbsync --once --folder DIR"),
     ],
 )
-def test_invalid_setting_is_reported_by_its_option(place: Place, words: str, message: str) -> None:
-    place.write("a.md", "alpha")
-    ran = place.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
+def test_invalid_setting_is_reported_by_its_option(sandbox: Sandbox, words: str, message: str) -> None:
+    sandbox.write("a.md", "alpha")
+    ran = sandbox.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
     assert (ran.code, ran.out) == (2, "") and message in ran.words
-    assert not list(place.state.glob("folders/*"))
+    assert not list(sandbox.state.glob("folders/*"))
 
 
-def test_configured_folder_takes_its_settings_from_the_config(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    ran = place.run("--once", "--folder", "docs", "--exclude", "x")
-    assert ran.code == 2 and f"is a mirror of {place.config}; change its settings there" in ran.words
+def test_configured_folder_takes_its_settings_from_the_config(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    ran = sandbox.run("--once", "--folder", "docs", "--exclude", "x")
+    assert ran.code == 2 and f"is a mirror of {sandbox.config}; change its settings there" in ran.words
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_damaged_folder_settings_are_reported(tmp_path: Path, text: str) -> None
     assert json.loads((tmp_path / "folder.json").read_text())["target"] is None
 
 
-def test_home_that_cannot_hold_a_state_is_reported_without_blaming_the_settings(place: Place) -> None:
-    place.write("a.md", "alpha")
-    file = place.root / "file"
+def test_home_that_cannot_hold_a_state_is_reported_without_blaming_the_settings(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    file = sandbox.root / "file"
     file.touch()
-    ran = place.run("--once", "--folder", "docs", env={"HOME": str(file)})
+    ran = sandbox.run("--once", "--folder", "docs", env={"HOME": str(file)})
     assert ran.code == 2 and "cannot be created" in ran.words and "--exclude" not in ran.words

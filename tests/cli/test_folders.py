@@ -14,9 +14,9 @@ from kbsync.state import lock
 from tests.cli import dying
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
-from tests.cli.place import LONGEST, PIPES, Place, eventually
+from tests.cli.sandbox import LONGEST, PIPES, Sandbox, eventually
 from tests.cli.terminal import Begin
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
 from tests.warm import Warm
 
@@ -33,25 +33,25 @@ mirrors:
 
 
 @pytest.fixture
-def second_folder(place: Place) -> Path:
+def second_folder(sandbox: Sandbox) -> Path:
     """A second folder, next to one with a config full of comments."""
-    place.write("a.md", "alpha")
-    place.configure()
-    place.config.write_text(COMMENTED.format(docs=json.dumps(str(place.docs))))
-    folder = place.root / "More Notes"
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    sandbox.config.write_text(COMMENTED.format(docs=json.dumps(str(sandbox.docs))))
+    folder = sandbox.root / "More Notes"
     folder.mkdir()
     (folder / "b.md").write_text("beta")
     return folder
 
 
-def names(place: Place) -> list[str]:
-    return [mirror.name for mirror in load(place.config, {"HOME": str(place.home)}).mirrors]
+def names(sandbox: Sandbox) -> list[str]:
+    return [mirror.name for mirror in load(sandbox.config, {"HOME": str(sandbox.home)}).mirrors]
 
 
-def dies(place: Place, step: int, *words: str | Path) -> bool:
+def dies(sandbox: Sandbox, step: int, *words: str | Path) -> bool:
     """Return whether the command was killed before it ended."""
-    env = place.environ({dying.DIES_AT: str(step)})
-    process = place.keep(Warm(words, module=dying.__name__, cwd=place.root, env=env, **PIPES))
+    env = sandbox.environ({dying.DIES_AT: str(step)})
+    process = sandbox.keep(Warm(words, module=dying.__name__, cwd=sandbox.root, env=env, **PIPES))
     _, err = process.communicate(timeout=LONGEST)
     assert process.returncode in (0, -signal.SIGKILL), err
     return process.returncode != 0
@@ -60,40 +60,40 @@ def dies(place: Place, step: int, *words: str | Path) -> bool:
 # -- add ---------------------------------------------------------------------------------------------------
 
 
-def test_added_folder_keeps_the_comments_in_the_config(place: Place, second_folder: Path) -> None:
-    before = place.config.read_text()
-    ran = place.run("add", "More Notes")
+def test_added_folder_keeps_the_comments_in_the_config(sandbox: Sandbox, second_folder: Path) -> None:
+    before = sandbox.config.read_text()
+    ran = sandbox.run("add", "More Notes")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == f"added more-notes ({second_folder}) to {place.config}\nto mirror it: kbsync --once\n"
+    assert ran.out == f"added more-notes ({second_folder}) to {sandbox.config}\nto mirror it: kbsync --once\n"
     added = f'  - name: "more-notes"\n    folder: "{second_folder}"\n'
-    assert place.config.read_text() == before.replace("\n\n# The", f"\n{added}\n# The")
-    assert paste(place, after(ran.out, "to mirror it: ")).code == 0
-    assert place.search("beta")[0] == "b.md"
-    assert place.run("remove", "more-notes", "--keep").code == 0
-    assert place.config.read_text() == before
+    assert sandbox.config.read_text() == before.replace("\n\n# The", f"\n{added}\n# The")
+    assert paste(sandbox, after(ran.out, "to mirror it: ")).code == 0
+    assert sandbox.search("beta")[0] == "b.md"
+    assert sandbox.run("remove", "more-notes", "--keep").code == 0
+    assert sandbox.config.read_text() == before
 
 
-def test_add_without_a_config_writes_the_one_of_init(place: Place, second_folder: Path) -> None:
-    place.config.unlink()
-    ran = place.run("add", second_folder, "--name", "team")
-    assert (ran.code, ran.out.splitlines()[0]) == (0, f"wrote {place.config}")
-    written = place.config.read_text()
-    place.config.unlink()
-    assert place.run("init", second_folder).code == 0
-    assert written == place.config.read_text().replace('"more-notes"', '"team"')
+def test_add_without_a_config_writes_the_one_of_init(sandbox: Sandbox, second_folder: Path) -> None:
+    sandbox.config.unlink()
+    ran = sandbox.run("add", second_folder, "--name", "team")
+    assert (ran.code, ran.out.splitlines()[0]) == (0, f"wrote {sandbox.config}")
+    written = sandbox.config.read_text()
+    sandbox.config.unlink()
+    assert sandbox.run("init", second_folder).code == 0
+    assert written == sandbox.config.read_text().replace('"more-notes"', '"team"')
 
 
-def test_add_reports_its_result_as_json(place: Place, second_folder: Path) -> None:
-    expected = {"added": "n", "folder": str(second_folder), "target": "local", "config": str(place.config)}
-    assert place.run("add", second_folder, "--name", "n", "--json").json == expected
-    [first, second] = place.run("list", "--json").json["mirrors"]
+def test_add_reports_its_result_as_json(sandbox: Sandbox, second_folder: Path) -> None:
+    expected = {"added": "n", "folder": str(second_folder), "target": "local", "config": str(sandbox.config)}
+    assert sandbox.run("add", second_folder, "--name", "n", "--json").json == expected
+    [first, second] = sandbox.run("list", "--json").json["mirrors"]
     assert first["name"] == "handbook"
     assert second == {"name": "n", "folder": str(second_folder), "target": "local", "problem": None}
-    ran = place.run("remove", "n", "--keep", "--json")
+    ran = sandbox.run("remove", "n", "--keep", "--json")
     counts = {"kept": 0, "deleted": 0}
-    assert ran.json == {"removed": "n", "documents": counts, "config": str(place.config)}
-    place.config.unlink()
-    assert place.run("add", second_folder, "--name", "n", "--json").json == expected
+    assert ran.json == {"removed": "n", "documents": counts, "config": str(sandbox.config)}
+    sandbox.config.unlink()
+    assert sandbox.run("add", second_folder, "--name", "n", "--json").json == expected
 
 
 @proves(
@@ -101,15 +101,17 @@ def test_add_reports_its_result_as_json(place: Place, second_folder: Path) -> No
     "write that config with: {}",
     "add {}",
 )
-def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, second_folder: Path) -> None:
-    (place.root / "docs 2" / "handbook").mkdir(parents=True)
-    before = place.config.read_bytes(), place.config.stat().st_ino
+def test_refusal_comes_with_a_fix_and_changes_nothing(sandbox: Sandbox, second_folder: Path) -> None:
+    (sandbox.root / "docs 2" / "handbook").mkdir(parents=True)
+    before = sandbox.config.read_bytes(), sandbox.config.stat().st_ino
     refused = {
-        ("docs",): f"{place.docs} is already the folder of mirror handbook",
-        ("docs 2/handbook",): f"handbook is already the name of {place.docs}; choose another: kbsync add ",
+        ("docs",): f"{sandbox.docs} is already the folder of mirror handbook",
+        ("docs 2/handbook",): f"handbook is already the name of {sandbox.docs}; choose another: kbsync add ",
         ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
-        (str(place.docs / "a.md"),): "a.md is a file; choose a folder",
-        ("home",): f"the state directory {place.state} is inside the mirrored folder {place.home}; choose",
+        (str(sandbox.docs / "a.md"),): "a.md is a file; choose a folder",
+        (
+            "home",
+        ): f"the state directory {sandbox.state} is inside the mirrored folder {sandbox.home}; choose",
         (
             str(second_folder),
             "--name",
@@ -122,138 +124,140 @@ def test_refusal_comes_with_a_fix_and_changes_nothing(place: Place, second_folde
             "zhipu",
         ): "a target of type zhipu needs more settings (api_key, knowledge_id)",
     }
-    told = {words: place.run("add", *words) for words in refused}
+    told = {words: sandbox.run("add", *words) for words in refused}
     assert {words: (ran.code, ran.out) for words, ran in told.items()} == dict.fromkeys(refused, (2, ""))
     assert [words for words, says in refused.items() if says not in told[words].err] == []
-    assert (place.config.read_bytes(), place.config.stat().st_ino) == before
+    assert (sandbox.config.read_bytes(), sandbox.config.stat().st_ino) == before
     example = after(told[str(second_folder), "--target", "zhipu"].err, "for an example: ")
-    assert paste(place, f"{example} --base 4711").code == 0
+    assert paste(sandbox, f"{example} --base 4711").code == 0
     again = after(told[("docs 2/handbook",)].err, "choose another: ")
-    assert paste(place, again, NAME="team").code == 0
-    assert names(place) == ["handbook", "team"]
-    ran = place.run("add", "--folder", "docs", "docs")
+    assert paste(sandbox, again, NAME="team").code == 0
+    assert names(sandbox) == ["handbook", "team"]
+    ran = sandbox.run("add", "--folder", "docs", "docs")
     assert after(ran.err, "as an argument: ") == "kbsync add docs"
-    place.config.unlink()
-    init = after(place.run("add", second_folder, "--target", "zhipu").err, "write that config with: ")
-    assert paste(place, f"{init} --base 4711").code == 0
+    sandbox.config.unlink()
+    init = after(sandbox.run("add", second_folder, "--target", "zhipu").err, "write that config with: ")
+    assert paste(sandbox, f"{init} --base 4711").code == 0
 
 
-def test_unsafe_config_edit_is_refused_with_manual_instructions(place: Place, second_folder: Path) -> None:
-    place.config.write_text(f'<<: {{mirrors: [{{name: a, folder: "{place.docs}"}}]}}\n')
-    ran = place.run("add", second_folder)
+def test_unsafe_config_edit_is_refused_with_manual_instructions(
+    sandbox: Sandbox, second_folder: Path
+) -> None:
+    sandbox.config.write_text(f'<<: {{mirrors: [{{name: a, folder: "{sandbox.docs}"}}]}}\n')
+    ran = sandbox.run("add", second_folder)
     assert ran.code == 2
-    assert f"{place.config} is written in a way that kbsync cannot edit safely; add these lines" in ran.err
-    place.config.write_text(
-        f'mirrors:\n  - &a {{name: a, folder: "{place.docs}"}}\n'
+    assert f"{sandbox.config} is written in a way that kbsync cannot edit safely; add these lines" in ran.err
+    sandbox.config.write_text(
+        f'mirrors:\n  - &a {{name: a, folder: "{sandbox.docs}"}}\n'
         f'  - {{<<: *a, name: b, folder: "{second_folder}"}}\n'
     )
-    before = place.config.read_bytes()
-    ran = place.run("remove", "a", "--keep")
-    assert (ran.code, place.config.read_bytes()) == (2, before)
+    before = sandbox.config.read_bytes()
+    ran = sandbox.run("remove", "a", "--keep")
+    assert (ran.code, sandbox.config.read_bytes()) == (2, before)
     assert "cannot edit safely; remove the mirror a (line 2) yourself" in ran.err
 
 
 def test_lines_to_add_by_hand_are_valid(
-    place: Place, second_folder: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, second_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For example if the config is a mount point, as in a container."""
-    before = place.config.read_text()
+    before = sandbox.config.read_text()
 
     def busy(_self: Path, _target: Path) -> None:
         raise OSError(16, "Device or resource busy")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", busy)
-        ran = place.run("add", second_folder)
-    assert (ran.code, place.config.read_text()) == (2, before)
+        ran = sandbox.run("add", second_folder)
+    assert (ran.code, sandbox.config.read_text()) == (2, before)
     told, *lines = ran.err.replace("kbsync: ", "").splitlines()
     assert told.endswith(
         "cannot be replaced (device or resource busy); add these lines to `mirrors:` yourself:"
     )
-    place.config.write_text("\n".join([before, *lines]))
-    assert names(place) == ["handbook", "more-notes"]
+    sandbox.config.write_text("\n".join([before, *lines]))
+    assert names(sandbox) == ["handbook", "more-notes"]
 
 
 @long
-def test_concurrent_adds_are_all_kept(place: Place, second_folder: Path) -> None:
-    place.config.unlink()
-    folders = [place.root / f"f{number}" for number in range(6)]
+def test_concurrent_adds_are_all_kept(sandbox: Sandbox, second_folder: Path) -> None:
+    sandbox.config.unlink()
+    folders = [sandbox.root / f"f{number}" for number in range(6)]
     for folder in folders:
         folder.mkdir()
-    processes = [place.start("add", folder) for folder in folders]
+    processes = [sandbox.start("add", folder) for folder in folders]
     outputs = [process.communicate(timeout=LONGEST) for process in processes]
     assert [process.returncode for process in processes] == [0] * 6, outputs
-    assert sorted(names(place)) == sorted(folder.name for folder in folders)
+    assert sorted(names(sandbox)) == sorted(folder.name for folder in folders)
 
 
 @long
 @pytest.mark.parametrize("config", ["new", "old"])
 def test_killed_add_leaves_a_valid_config_and_can_be_repeated(
-    place: Place, second_folder: Path, config: str
+    sandbox: Sandbox, second_folder: Path, config: str
 ) -> None:
-    before = place.config.read_bytes()
+    before = sandbox.config.read_bytes()
     for step in range(1, 200):
-        place.config.write_bytes(before)
+        sandbox.config.write_bytes(before)
         if config == "new":
-            place.config.unlink()
-        if not dies(place, step, "add", second_folder):
+            sandbox.config.unlink()
+        if not dies(sandbox, step, "add", second_folder):
             break
-        if place.config.exists():
-            assert place.config.read_bytes() == before or names(place)[-1] == "more-notes"
-        ran = place.run("add", second_folder)
+        if sandbox.config.exists():
+            assert sandbox.config.read_bytes() == before or names(sandbox)[-1] == "more-notes"
+        ran = sandbox.run("add", second_folder)
         assert ran.code == 0 or f"{second_folder} is already the folder of mirror more-notes" in ran.err
-        assert names(place)[-1] == "more-notes"
-        assert os.listdir(place.config.parent) == ["config.yaml"]
+        assert names(sandbox)[-1] == "more-notes"
+        assert os.listdir(sandbox.config.parent) == ["config.yaml"]
     assert step > 3
 
 
-def test_folder_mirror_moves_into_a_config_with_other_mirrors(place: Place, second_folder: Path) -> None:
-    assert place.run("--once", "--folder", second_folder).code == 0
-    ran = place.run("add", second_folder, "--name", "team")
+def test_folder_mirror_moves_into_a_config_with_other_mirrors(sandbox: Sandbox, second_folder: Path) -> None:
+    assert sandbox.run("--once", "--folder", second_folder).code == 0
+    ran = sandbox.run("add", second_folder, "--name", "team")
     assert (ran.code, "moved here; nothing is indexed again" in ran.out) == (0, True), ran.err
     # It has its new name at once, for every command.
-    team = place.run("status", "--json", "--mirror", "team").json["mirrors"][0]
+    team = sandbox.run("status", "--json", "--mirror", "team").json["mirrors"][0]
     assert (team["documents"]["ready"], team["last_pass"] is not None) == (1, True)
-    history = place.run("history", "--json", "--mirror", "team").json["events"]
+    history = sandbox.run("history", "--json", "--mirror", "team").json["events"]
     assert [each["event"] for each in history] == ["uploaded"]
-    place.run("pause", "team")
-    assert "! team: paused since " in place.run("status").out
-    assert place.run("resume").out.startswith("resumed team\n")
-    second_pass = place.run("--once", "--json").json
+    sandbox.run("pause", "team")
+    assert "! team: paused since " in sandbox.run("status").out
+    assert sandbox.run("resume").out.startswith("resumed team\n")
+    second_pass = sandbox.run("--once", "--json").json
     assert second_pass["uploaded"] == 1
-    assert place.search("beta")[0] == "b.md"
+    assert sandbox.search("beta")[0] == "b.md"
 
 
 def test_folder_mirror_in_use_is_kept_with_the_command_to_delete_it(
-    place: Place, second_folder: Path
+    sandbox: Sandbox, second_folder: Path
 ) -> None:
-    assert place.run("--once").code == 0
-    assert place.run("--once", "--folder", second_folder).code == 0
-    with lock.held(place.state):
-        ran = place.run("add", second_folder)
+    assert sandbox.run("--once").code == 0
+    assert sandbox.run("--once", "--folder", second_folder).code == 0
+    with lock.held(sandbox.state):
+        ran = sandbox.run("add", second_folder)
     assert ran.code == 0, ran.err
     forget = after(ran.out, "to delete them: ")
-    assert paste(place, f"{forget} --yes").code == 0
+    assert paste(sandbox, f"{forget} --yes").code == 0
 
 
 # -- remove ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def both(place: Place, second_folder: Path) -> Place:
+def both(sandbox: Sandbox, second_folder: Path) -> Sandbox:
     """Mirror two folders."""
-    assert place.run("add", second_folder, "--name", "more").code == 0
-    assert place.run("--once").code == 0
-    return place
+    assert sandbox.run("add", second_folder, "--name", "more").code == 0
+    assert sandbox.run("--once").code == 0
+    return sandbox
 
 
-def documents(place: Place) -> list[str]:
-    ran = place.run("search", "beta", "--json", "--state-dir", place.state, "--config", place.config)
+def documents(sandbox: Sandbox) -> list[str]:
+    ran = sandbox.run("search", "beta", "--json", "--state-dir", sandbox.state, "--config", sandbox.config)
     return [hit["path"] for hit in ran.json["hits"] if "beta" in hit["text"]]
 
 
 @proves("forget {} --delete-documents")
-def test_documents_are_kept_and_can_be_deleted_later(both: Place) -> None:
+def test_documents_are_kept_and_can_be_deleted_later(both: Sandbox) -> None:
     ran = both.run("remove", "more", "--keep")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(f"removed more from {both.config}; 1 document kept\n")
@@ -263,7 +267,7 @@ def test_documents_are_kept_and_can_be_deleted_later(both: Place) -> None:
     assert (output.code, output.out) == (0, "more is forgotten; 1 document deleted\n")
 
 
-def test_removed_and_added_again_nothing_is_indexed_again(both: Place, second_folder: Path) -> None:
+def test_removed_and_added_again_nothing_is_indexed_again(both: Sandbox, second_folder: Path) -> None:
     assert both.run("remove", "more", "--keep").code == 0
     assert both.run("--once", "--json").json["deleted"] == 0
     assert both.run("add", second_folder, "--name", "more").code == 0
@@ -272,7 +276,7 @@ def test_removed_and_added_again_nothing_is_indexed_again(both: Place, second_fo
 
 
 @pytest.mark.parametrize("is_kept_first", [False, True], ids=["at once", "after all"])
-def test_documents_are_deleted(both: Place, second_folder: Path, is_kept_first: bool) -> None:
+def test_documents_are_deleted(both: Sandbox, second_folder: Path, is_kept_first: bool) -> None:
     if is_kept_first:
         assert both.run("remove", "more", "--keep").code == 0
     ran = both.run("remove", "more", "--delete")
@@ -287,7 +291,7 @@ def test_documents_are_deleted(both: Place, second_folder: Path, is_kept_first: 
 
 
 @pytest.mark.parametrize(("typed", "remaining"), [("keep", 1), ("", 1), ("what", 1), ("delete", 0)])
-def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, remaining: int) -> None:
+def test_at_a_terminal_it_asks(both: Sandbox, terminal: Begin, typed: str, remaining: int) -> None:
     session = terminal(both, "remove", "more", columns=200)
     session.until("more has 1 document in its knowledge base; keep or delete? [keep]: ")
     session.type(f"{typed}\n")
@@ -300,7 +304,7 @@ def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, remaini
 
 
 @pytest.mark.parametrize(("typed", "code"), [("\x04", 2), ("", 130)], ids=["end of input", "interrupt"])
-def test_without_an_answer_nothing_is_removed(both: Place, terminal: Begin, typed: str, code: int) -> None:
+def test_without_an_answer_nothing_is_removed(both: Sandbox, terminal: Begin, typed: str, code: int) -> None:
     session = terminal(both, "remove", "more", columns=200)
     session.until("keep or delete? [keep]: ")
     if typed:
@@ -311,7 +315,7 @@ def test_without_an_answer_nothing_is_removed(both: Place, terminal: Begin, type
     assert (names(both), documents(both)) == (["handbook", "more"], ["b.md"])
 
 
-def test_off_a_terminal_it_wants_to_be_told(both: Place) -> None:
+def test_off_a_terminal_it_wants_to_be_told(both: Sandbox) -> None:
     before = both.config.read_bytes()
     ran = both.run("remove", "more")
     assert (ran.code, ran.out) == (2, "")
@@ -322,19 +326,19 @@ def test_off_a_terminal_it_wants_to_be_told(both: Place) -> None:
 
 
 @proves("forget {}")
-def test_the_only_mirror_stays(place: Place, second_folder: Path) -> None:
-    assert place.run("--once").code == 0
-    before = place.config.read_bytes()
-    ran = place.run("remove", "handbook", "--delete")
-    assert (ran.code, place.config.read_bytes()) == (2, before)
-    assert paste(place, f"{after(ran.err, 'forget this mirror with: ')} --yes").code == 0
-    assert place.run("--once", "--folder", second_folder).code == 0
-    ran = place.run("remove", "more-notes", "--keep", "--folder", str(second_folder))
+def test_the_only_mirror_stays(sandbox: Sandbox, second_folder: Path) -> None:
+    assert sandbox.run("--once").code == 0
+    before = sandbox.config.read_bytes()
+    ran = sandbox.run("remove", "handbook", "--delete")
+    assert (ran.code, sandbox.config.read_bytes()) == (2, before)
+    assert paste(sandbox, f"{after(ran.err, 'forget this mirror with: ')} --yes").code == 0
+    assert sandbox.run("--once", "--folder", second_folder).code == 0
+    ran = sandbox.run("remove", "more-notes", "--keep", "--folder", str(second_folder))
     assert ran.code == 2
-    assert paste(place, f"{after(ran.err, 'to forget it: ')} --yes").code == 0
+    assert paste(sandbox, f"{after(ran.err, 'to forget it: ')} --yes").code == 0
 
 
-def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Place) -> None:
+def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Sandbox) -> None:
     before = both.config.read_bytes()
     with lock.held(both.state):
         ran = both.run("remove", "more", "--delete")
@@ -342,7 +346,7 @@ def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Place) -> N
     assert documents(both) == ["b.md"]
 
 
-def test_where_a_document_cannot_be_deleted_the_mirror_stays_in_the_config(zhipu: ZhipuPlace) -> None:
+def test_where_a_document_cannot_be_deleted_the_mirror_stays_in_the_config(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     (zhipu.root / "more").mkdir()
     assert zhipu.run("add", "more").code == 0
@@ -355,27 +359,27 @@ def test_where_a_document_cannot_be_deleted_the_mirror_stays_in_the_config(zhipu
     assert (names_with_key(zhipu), zhipu.service.ours()) == (["more"], [])
 
 
-def names_with_key(zhipu: ZhipuPlace) -> list[str]:
+def names_with_key(zhipu: ZhipuSandbox) -> list[str]:
     return [mirror["name"] for mirror in zhipu.run("list", "--json").json["mirrors"]]
 
 
 @long
 @pytest.mark.parametrize("fate", ["--keep", "--delete"])
-def test_killed_at_any_step_a_second_remove_ends_it(place: Place, second_folder: Path, fate: str) -> None:
+def test_killed_at_any_step_a_second_remove_ends_it(sandbox: Sandbox, second_folder: Path, fate: str) -> None:
     for step in range(1, 200):
-        if "more" not in names(place):
-            assert place.run("add", second_folder, "--name", "more").code == 0
-        assert place.run("--once").code == 0
-        was_killed = dies(place, step, "remove", "more", fate)
-        remaining = names(place)
+        if "more" not in names(sandbox):
+            assert sandbox.run("add", second_folder, "--name", "more").code == 0
+        assert sandbox.run("--once").code == 0
+        was_killed = dies(sandbox, step, "remove", "more", fate)
+        remaining = names(sandbox)
         assert remaining in (["handbook", "more"], ["handbook"])
         if fate == "--delete" and remaining == ["handbook"]:
             # The last step: no documents are left by then.
-            assert place.run("forget", "more", "--delete-documents", "--yes").code == 2
-        ran = place.run("remove", "more", fate)
+            assert sandbox.run("forget", "more", "--delete-documents", "--yes").code == 2
+        ran = sandbox.run("remove", "more", fate)
         assert ran.code == 0 or "there is no mirror 'more'" in ran.err
-        assert names(place) == ["handbook"]
-        assert os.listdir(place.config.parent) == ["config.yaml"]
+        assert names(sandbox) == ["handbook"]
+        assert os.listdir(sandbox.config.parent) == ["config.yaml"]
         if not was_killed:
             break
     assert step > 5
@@ -387,19 +391,19 @@ def test_killed_at_any_step_a_second_remove_ends_it(place: Place, second_folder:
 @long
 @pytest.mark.parametrize("is_at_terminal", [False, True])
 def test_a_running_kbsync_takes_up_what_was_added_and_removed(
-    place: Place, second_folder: Path, terminal: Begin, is_at_terminal: bool
+    sandbox: Sandbox, second_folder: Path, terminal: Begin, is_at_terminal: bool
 ) -> None:
     if is_at_terminal:
         # SIGHUP would end it there.
-        screen = terminal(place, columns=200)
+        screen = terminal(sandbox, columns=200)
         screen.until("press Ctrl-C to stop")
     else:
-        daemon = place.watch()
+        daemon = sandbox.watch()
         daemon.wait_for_event("daemon.watching")
-    ran = place.run("add", second_folder)
+    ran = sandbox.run("add", second_folder)
     assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync reloads the config now"])
-    eventually(lambda: "b.md" in (place.search("beta") if place.run("search", "beta").code == 0 else []))
-    assert place.run("remove", "more-notes", "--keep").out.endswith("reloads the config now\n")
+    eventually(lambda: "b.md" in (sandbox.search("beta") if sandbox.run("search", "beta").code == 0 else []))
+    assert sandbox.run("remove", "more-notes", "--keep").out.endswith("reloads the config now\n")
     if is_at_terminal:
         screen.until("config reloaded: 2 mirrors")
         screen.until("config reloaded: 1 mirror")
@@ -409,14 +413,14 @@ def test_a_running_kbsync_takes_up_what_was_added_and_removed(
 
 
 def test_an_added_folder_is_taken_up_when_the_command_was_killed_before_it_said_so(
-    place: Place, second_folder: Path
+    sandbox: Sandbox, second_folder: Path
 ) -> None:
-    assert place.run("--once").code == 0
-    assert place.run("add", second_folder).code == 0
-    daemon = place.watch()
+    assert sandbox.run("--once").code == 0
+    assert sandbox.run("add", second_folder).code == 0
+    daemon = sandbox.watch()
     daemon.wait_for_event("daemon.watching")
-    place.config.write_text(place.config.read_text().replace("More Notes", "docs/../More Notes"))
-    assert place.run("add", second_folder).code == 2
+    sandbox.config.write_text(sandbox.config.read_text().replace("More Notes", "docs/../More Notes"))
+    assert sandbox.run("add", second_folder).code == 2
     daemon.wait_for_event("config.read")
     assert daemon.end() == 0
 
@@ -424,26 +428,26 @@ def test_an_added_folder_is_taken_up_when_the_command_was_killed_before_it_said_
 # -- list --------------------------------------------------------------------------------------------------
 
 
-def test_the_list_has_name_folder_target_and_what_is_wrong(place: Place, second_folder: Path) -> None:
-    assert place.run("add", second_folder).code == 0
-    plain = place.run("list").out.splitlines()
+def test_the_list_has_name_folder_target_and_what_is_wrong(sandbox: Sandbox, second_folder: Path) -> None:
+    assert sandbox.run("add", second_folder).code == 0
+    plain = sandbox.run("list").out.splitlines()
     assert plain[0].split() == ["NAME", "FOLDER", "TARGET"]
-    assert plain[1].split() == ["handbook", str(place.docs), "local"]
+    assert plain[1].split() == ["handbook", str(sandbox.docs), "local"]
     assert plain[2].startswith("more-notes")
-    before = place.files()
-    second_folder.rename(place.root / "away")
-    assert place.run("list").out.splitlines()[2].split()[-1] == "missing"
-    assert place.run("list", "--json").json["mirrors"][1]["problem"] == "missing"
-    assert place.run("list", "--mirror", "handbook").out.count("\n") == 2
-    (place.root / "away").rename(second_folder)
-    assert place.files() == before
+    before = sandbox.files()
+    second_folder.rename(sandbox.root / "away")
+    assert sandbox.run("list").out.splitlines()[2].split()[-1] == "missing"
+    assert sandbox.run("list", "--json").json["mirrors"][1]["problem"] == "missing"
+    assert sandbox.run("list", "--mirror", "handbook").out.count("\n") == 2
+    (sandbox.root / "away").rename(second_folder)
+    assert sandbox.files() == before
 
 
 # -- a mirror renamed in the config ------------------------------------------------------------------------
 
 
 @pytest.fixture
-def renamed(both: Place) -> Place:
+def renamed(both: Sandbox) -> Sandbox:
     """A mirror with a held deletion, renamed in the config since the last pass."""
     for number in range(8):
         (both.root / "More Notes" / f"{number}.md").write_text(f"number {number}")
@@ -457,7 +461,7 @@ def renamed(both: Place) -> Place:
 
 @long
 def test_every_command_knows_a_renamed_mirror_before_the_next_pass(
-    renamed: Place, second_folder: Path
+    renamed: Sandbox, second_folder: Path
 ) -> None:
     [_, status] = renamed.run("status", "--json").json["mirrors"]
     assert (status["name"], status["documents"]["ready"], status["documents"]["held"]) == ("new", 2, 7)
@@ -478,15 +482,15 @@ def test_every_command_knows_a_renamed_mirror_before_the_next_pass(
     assert documents(renamed) == ["b.md"]
 
 
-def test_state_whose_tables_are_being_created_has_no_mirror_yet(place: Place) -> None:
-    place.configure()
-    place.state.mkdir(parents=True, exist_ok=True)
-    (place.state / "state.db").touch()
-    [mirror] = place.run("status", "--json").json["mirrors"]
+def test_state_whose_tables_are_being_created_has_no_mirror_yet(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    sandbox.state.mkdir(parents=True, exist_ok=True)
+    (sandbox.state / "state.db").touch()
+    [mirror] = sandbox.run("status", "--json").json["mirrors"]
     assert (mirror["name"], mirror["last_pass"]) == ("handbook", None)
 
 
-def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renamed: Place) -> None:
+def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renamed: Sandbox) -> None:
     renamed.config.write_text(renamed.config.read_text().replace("name: new", "name: more"))
     daemon = renamed.watch()
     daemon.wait_for_event("daemon.watching")
@@ -497,7 +501,7 @@ def test_approval_of_a_renamed_mirror_reaches_a_kbsync_with_the_old_config(renam
 
 
 @pytest.mark.parametrize("fate", ["--keep", "--delete"])
-def test_documents_of_a_renamed_mirror_can_be_deleted(renamed: Place, fate: str) -> None:
+def test_documents_of_a_renamed_mirror_can_be_deleted(renamed: Sandbox, fate: str) -> None:
     ran = renamed.run("remove", "new", fate)
     assert ran.code == 0, ran.err
     if fate == "--keep":

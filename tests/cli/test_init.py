@@ -18,8 +18,8 @@ from kbsync.state import lock
 from kbsync.targets.registry import TARGETS
 from kbsync_standin.zhipu import HOME_ID
 from tests.cli.pasting import paste
-from tests.cli.place import Place
-from tests.cli.zhipu import KEY, ZhipuPlace
+from tests.cli.sandbox import Sandbox
+from tests.cli.zhipu import KEY, ZhipuSandbox
 
 SERVICES = [kind for kind in TARGETS if base_key(kind)]
 
@@ -31,26 +31,26 @@ MARKDOWN = Limits(extensions=frozenset({"md"}))
 
 
 @pytest.mark.parametrize("kind", SERVICES)
-def test_init_writes_a_valid_config_for_every_service_type(place: Place, kind: str) -> None:
-    ran = place.run("init", "docs", "--target", kind, "--base", BASE)
+def test_init_writes_a_valid_config_for_every_service_type(sandbox: Sandbox, kind: str) -> None:
+    ran = sandbox.run("init", "docs", "--target", kind, "--base", BASE)
     assert ran.code == 0, ran.err
     name = f"{kind.upper()}_API_KEY"
     assert f"export {name}=" in ran.out
     assert "kbsync doctor" in ran.out
-    target = load(place.config, {**os.environ, name: "id.secret-of-mine"}).mirrors[0].target
+    target = load(sandbox.config, {**os.environ, name: "id.secret-of-mine"}).mirrors[0].target
     assert target.type == kind
     assert getattr(target, required_keys(kind)[0].key) == BASE
 
 
-def test_uncommented_defaults_are_valid(place: Place) -> None:
+def test_uncommented_defaults_are_valid(sandbox: Sandbox) -> None:
     for kind in SERVICES:
-        file = place.root / f"{kind}.yaml"
-        assert place.run("init", "docs", "--target", kind, "--base", BASE, "--config", file).code == 0
+        file = sandbox.root / f"{kind}.yaml"
+        assert sandbox.run("init", "docs", "--target", kind, "--base", BASE, "--config", file).code == 0
         lines = file.read_text().splitlines()
         at = lines.index("    target:")
         lines[at:] = [line.replace("      # ", "      ", 1) for line in lines[at:]]
         file.write_text("\n".join(lines))
-        assert load(file, {f"{kind.upper()}_API_KEY": "id.secret-of-mine", "HOME": str(place.home)}).mirrors
+        assert load(file, {f"{kind.upper()}_API_KEY": "id.secret-of-mine", "HOME": str(sandbox.home)}).mirrors
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_uncommented_defaults_are_valid(place: Place) -> None:
         (("--base", "not an id"), "nothing was written: "),
     ],
 )
-def test_invalid_settings_write_no_config(place: Place, words: tuple[str, ...], message: str) -> None:
-    ran = place.run("init", "docs", "--target", SERVICES[0], *words)
+def test_invalid_settings_write_no_config(sandbox: Sandbox, words: tuple[str, ...], message: str) -> None:
+    ran = sandbox.run("init", "docs", "--target", SERVICES[0], *words)
     assert ran.code == 2
     assert message in ran.err
     assert "secret-of-mine" not in ran.err
-    assert not place.config.exists()
+    assert not sandbox.config.exists()
 
 
 @pytest.mark.parametrize(
@@ -83,27 +83,27 @@ def test_invalid_settings_write_no_config(place: Place, words: tuple[str, ...], 
     ids=["all", "enter", "a folder that is not there", "nothing"],
 )
 def test_missing_settings_are_asked_for(
-    place: Place, answers: list[str], words: list[str], typed: list[str], kind: str
+    sandbox: Sandbox, answers: list[str], words: list[str], typed: list[str], kind: str
 ) -> None:
     answers += typed
-    ran = place.run(*words)
+    ran = sandbox.run(*words)
     message = "kbsync: nothere does not exist; create it with: mkdir -p nothere\n"
     assert (ran.code, ran.err == message) == (0, "nothere" in words), ran.err
-    mirror = load(place.config, {f"{SERVICES[0].upper()}_API_KEY": "id.secret-of-mine"}).mirrors[0]
-    assert (mirror.folder, mirror.target.type) == (place.docs, kind)
+    mirror = load(sandbox.config, {f"{SERVICES[0].upper()}_API_KEY": "id.secret-of-mine"}).mirrors[0]
+    assert (mirror.folder, mirror.target.type) == (sandbox.docs, kind)
 
 
-def test_mistyped_answers_are_asked_again(place: Place, answers: list[str]) -> None:
-    key = place.root / "key"
+def test_mistyped_answers_are_asked_again(sandbox: Sandbox, answers: list[str]) -> None:
+    key = sandbox.root / "key"
     key.write_text("id.secret-of-mine")
     answers += ["nothere", "docs/a.md", "docs", "lokal", SERVICES[0]]
-    answers += ["id.secret-of-mine", f"{place.root}/nokey", str(key), BASE]
-    place.write("a.md", "alpha")
-    ran = place.run("init")
+    answers += ["id.secret-of-mine", f"{sandbox.root}/nokey", str(key), BASE]
+    sandbox.write("a.md", "alpha")
+    ran = sandbox.run("init")
     assert ran.code == 0, ran.err
-    assert load(place.config, {}).mirrors[0].folder == place.docs
-    assert f'api_key_file: "{key}"' in place.config.read_text()
-    assert place.config.stat().st_mode & 0o777 == 0o600
+    assert load(sandbox.config, {}).mirrors[0].folder == sandbox.docs
+    assert f'api_key_file: "{key}"' in sandbox.config.read_text()
+    assert sandbox.config.stat().st_mode & 0o777 == 0o600
     told = [
         "nothere does not exist; create it with: mkdir -p nothere",
         "docs/a.md is a file; choose a folder",
@@ -112,17 +112,17 @@ def test_mistyped_answers_are_asked_again(place: Place, answers: list[str]) -> N
         "no such file",
     ]
     assert [words for words in told if words not in ran.err] == []
-    assert "secret-of-mine" not in ran.err + place.config.read_text()
+    assert "secret-of-mine" not in ran.err + sandbox.config.read_text()
 
 
-def test_init_summarises_the_folder(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.write("b/c.md", "beta" * 1000)
-    place.write("b/d.txt", "gamma")
-    place.write("e.bin", b"\x00")
-    place.write("empty.md", "")
-    place.write(".git/config", "[core]")
-    out = place.run("init", "docs").out
+def test_init_summarises_the_folder(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write("b/c.md", "beta" * 1000)
+    sandbox.write("b/d.txt", "gamma")
+    sandbox.write("e.bin", b"\x00")
+    sandbox.write("empty.md", "")
+    sandbox.write(".git/config", "[core]")
+    out = sandbox.run("init", "docs").out
     assert "docs: 3 documents, 4.0 kB to mirror" in out
     assert "  md         2   4.0 kB" in out
     assert "(empty), such as empty.md" in out
@@ -158,13 +158,13 @@ ENV = {"ZHIPU_API_KEY": KEY}
 
 
 @pytest.fixture
-def zhipu(zhipu: ZhipuPlace) -> ZhipuPlace:
-    """A place without a config."""
+def zhipu(zhipu: ZhipuSandbox) -> ZhipuSandbox:
+    """A sandbox without a config."""
     zhipu.config.unlink()
     return zhipu
 
 
-def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
+def begin(zhipu: ZhipuSandbox, *words: str, env: dict[str, str] = ENV) -> tuple[str, str]:
     """Return the output of `init`, and the base in the config."""
     ran = zhipu.run(
         "init", "docs", "--target", "zhipu", "--base-url", f"{zhipu.service.url}/api", *words, env=env
@@ -175,13 +175,15 @@ def begin(zhipu: ZhipuPlace, *words: str, env: dict[str, str] = ENV) -> tuple[st
     return ran.err, target.knowledge_id  # type: ignore[union-attr]
 
 
-def names(zhipu: ZhipuPlace) -> dict[str, str]:
+def names(zhipu: ZhipuSandbox) -> dict[str, str]:
     result = zhipu.run("kb", "list", "--json", env=ENV).json["knowledge_bases"]
     return {one["id"]: one["name"] for one in result}
 
 
 @pytest.mark.parametrize("typed", ["1", HOME_ID, "handbook"])
-def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: list[str], typed: str) -> None:
+def test_base_is_chosen_from_those_of_the_account(
+    zhipu: ZhipuSandbox, answers: list[str], typed: str
+) -> None:
     answers += ["", typed]
     dialog, base = begin(zhipu)
     assert f"1  {HOME_ID}  handbook" in dialog
@@ -189,14 +191,14 @@ def test_base_is_chosen_from_those_of_the_account(zhipu: ZhipuPlace, answers: li
     assert zhipu.run("--once", env=ENV).code == 0
 
 
-def test_new_base_is_created_after_confirmation(zhipu: ZhipuPlace, answers: list[str]) -> None:
+def test_new_base_is_created_after_confirmation(zhipu: ZhipuSandbox, answers: list[str]) -> None:
     answers += ["", "guides", "n", "guides", "y"]
     dialog, base = begin(zhipu)
     assert dialog.count("handbook") == 2  # after a no, they are shown again
     assert names(zhipu) == {HOME_ID: "handbook", base: "guides"}
 
 
-def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhipu: ZhipuPlace) -> None:
+def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhipu: ZhipuSandbox) -> None:
     url = f"{zhipu.service.url}/api"
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--base-url", url, env=ENV)
     assert (ran.code, ran.out) == (2, "")
@@ -210,7 +212,7 @@ def test_existing_bases_are_listed_without_a_terminal_and_nothing_is_written(zhi
     [({}, "$ZHIPU_API_KEY is not set"), ({"ZHIPU_API_KEY": "kid-4711.another"}, "rejected the API key")],
 )
 def test_id_is_asked_for_when_the_account_cannot_be_queried(
-    zhipu: ZhipuPlace, answers: list[str], env: dict[str, str], why: str
+    zhipu: ZhipuSandbox, answers: list[str], env: dict[str, str], why: str
 ) -> None:
     answers += ["", HOME_ID]
     dialog, base = begin(zhipu, env=env)
@@ -218,13 +220,13 @@ def test_id_is_asked_for_when_the_account_cannot_be_queried(
     assert base == HOME_ID
 
 
-def test_empty_key_file_is_reported(zhipu: ZhipuPlace) -> None:
+def test_empty_key_file_is_reported(zhipu: ZhipuSandbox) -> None:
     (zhipu.root / "key").write_text("\n")
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", "--key-file", "key")
     assert (ran.code, "key is empty; write the key into it" in ran.err) == (2, True)
 
 
-def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuPlace) -> None:
+def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuSandbox) -> None:
     zhipu.config.parent.mkdir(parents=True, exist_ok=True)
     zhipu.config.write_text("")
     ran = zhipu.run("init", "docs", "--target", "zhipu", "--create", "guides", env=ENV)
@@ -232,7 +234,7 @@ def test_no_base_is_created_for_an_unwritable_config(zhipu: ZhipuPlace) -> None:
     assert zhipu.service.effects("base-created") == []
 
 
-def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuPlace) -> None:
+def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     assert zhipu.run("--once", "--folder", "docs").code == 0
     url = ("--base-url", f"{zhipu.service.url}/api")
@@ -246,42 +248,42 @@ def test_no_base_is_created_while_a_kbsync_uses_the_folder_state(zhipu: ZhipuPla
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in the home of others")
-def test_files_written_by_root_belong_to_the_home_owner(place: Place) -> None:
-    place.write("a.md", "alpha")
-    os.chown(place.home, 12345, 12345)
-    assert place.run("init", "docs").code == 0
-    assert {file.stat().st_uid for file in place.home.rglob("*")} == {12345}
+def test_files_written_by_root_belong_to_the_home_owner(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    os.chown(sandbox.home, 12345, 12345)
+    assert sandbox.run("init", "docs").code == 0
+    assert {file.stat().st_uid for file in sandbox.home.rglob("*")} == {12345}
 
 
-def test_state_comment_names_the_users_own_directory(place: Place) -> None:
-    place.write("a.md", "alpha")
-    assert place.run("init", "docs").code == 0
-    assert f'# state_dir: "{place.state}"' in place.config.read_text()
+def test_state_comment_names_the_users_own_directory(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    assert sandbox.run("init", "docs").code == 0
+    assert f'# state_dir: "{sandbox.state}"' in sandbox.config.read_text()
 
 
-def test_every_exclusion_reason_is_named(place: Place) -> None:
+def test_every_exclusion_reason_is_named(sandbox: Sandbox) -> None:
     for name in ("a.exe", "b.bin", "c.iso", "d.dll", "e.o", "f~", "g.tmp", "h.bak", "i.md~", ".hidden.md"):
-        place.write(name, "something")
-    place.write("empty.md", "")
-    out = place.run("init", "docs").out
+        sandbox.write(name, "something")
+    sandbox.write("empty.md", "")
+    out = sandbox.run("init", "docs").out
     for extension in ("exe", "bin", "iso", "dll", "o"):
         assert f"the target doesn't accept .{extension} files" in out
     for reason in ("*~", "*.tmp", "*.bak", "hidden", "empty"):
         assert reason in out
 
 
-def test_vault_is_recognized_with_its_own_search_exclusions(place: Place) -> None:
+def test_vault_is_recognized_with_its_own_search_exclusions(sandbox: Sandbox) -> None:
     settings = {"userIgnoreFilters": ["old stuff/", "/^x.*/", "gone/", 7, "a*b"]}
-    place.write("vault/.obsidian/app.json", json.dumps(settings))
-    place.write("vault/.obsidian/templates.json", '{"folder": "Templates"}')
-    place.write("other/.obsidian/app.json", "{")
+    sandbox.write("vault/.obsidian/app.json", json.dumps(settings))
+    sandbox.write("vault/.obsidian/templates.json", '{"folder": "Templates"}')
+    sandbox.write("other/.obsidian/app.json", "{")
     for path in ("vault/note.md", "vault/old stuff/b.md", "vault/Templates/daily.md", "other/c.md", "d.md"):
-        place.write(path, "text")
-    lines = place.run("init", "docs").out.splitlines()
+        sandbox.write(path, "text")
+    lines = sandbox.run("init", "docs").out.splitlines()
     words = " an Obsidian vault: searches find aliases, tags, properties and links"
     assert {f"  vault/ is{words}", f"  other/ is{words}"} <= set(lines)
     [advice] = [line for line in lines if "to leave out" in line]
     assert advice.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")
-    assert paste(place, advice.partition("does: ")[2]).code == 0
-    assert place.once()["uploaded"] == 3
-    assert sorted(place.search("text")) == ["d.md", "other/c.md", "vault/note.md"]
+    assert paste(sandbox, advice.partition("does: ")[2]).code == 0
+    assert sandbox.once()["uploaded"] == 3
+    assert sorted(sandbox.search("text")) == ["d.md", "other/c.md", "vault/note.md"]

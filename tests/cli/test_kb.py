@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kbsync_standin.zhipu import HOME_ID
-from tests.cli.place import Place
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.sandbox import Sandbox
+from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
 
 
@@ -21,13 +21,13 @@ class TypingPerson(io.StringIO):
         return True
 
 
-def mirror(zhipu: ZhipuPlace) -> None:
+def mirror(zhipu: ZhipuSandbox) -> None:
     """Run a pass in the test's own process, which is quicker."""
     ran = zhipu.run("--once")
     assert ran.code == 0, ran.err
 
 
-def bases(zhipu: ZhipuPlace) -> dict[str, str]:
+def bases(zhipu: ZhipuSandbox) -> dict[str, str]:
     """Return the name of every base by id."""
     return {
         knowledge_base["id"]: knowledge_base["name"]
@@ -35,7 +35,7 @@ def bases(zhipu: ZhipuPlace) -> dict[str, str]:
     }
 
 
-def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuPlace) -> None:
+def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuSandbox) -> None:
     ran = zhipu.run("kb", "create", "guides", "--model", "embedding-3-pro", "--description", "How to")
     assert ran.code == 0, ran.err
     key, _, value = ran.out.strip().partition(": ")
@@ -50,7 +50,7 @@ def test_create_prints_the_config_line_for_the_new_base(zhipu: ZhipuPlace) -> No
 
 
 @pytest.mark.parametrize("base_id", ["missing", "null", "empty"])
-def test_creating_a_base_needs_no_base_id(zhipu: ZhipuPlace, base_id: str) -> None:
+def test_creating_a_base_needs_no_base_id(zhipu: ZhipuSandbox, base_id: str) -> None:
     config = zhipu.aim()
     text, line = config.read_text(), f'      knowledge_id: "{HOME_ID}"\n'
     assert line in text
@@ -77,7 +77,7 @@ LEFT_OUT = {"missing": "", "null": "      knowledge_id:\n", "empty": '      know
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-body"])
-def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, kind: str) -> None:
+def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuSandbox, kind: str) -> None:
     zhipu.service.play(kind, op="create-base")
     ran = zhipu.run("kb", "create", "guides", "--json")
     assert ran.code == 0, ran.err
@@ -87,7 +87,7 @@ def test_lost_response_leaves_one_base_and_its_id_is_found(zhipu: ZhipuPlace, ki
     assert (second.code, second.out, base_ids[0] in second.err) == (2, "", True)
 
 
-def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: ZhipuPlace) -> None:
+def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: ZhipuSandbox) -> None:
     listed = zhipu.run("kb", "models", "--json").json["models"]
     assert [row["id"] for row in listed] == ["3", "11", "12"]
     zhipu.service.turn(not_offered=["models"])
@@ -96,14 +96,14 @@ def test_models_are_listed_from_a_table_when_the_service_lists_none(zhipu: Zhipu
     assert zhipu.run("kb", "create", "guides").code == 0
 
 
-def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
+def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
     assert zhipu.run("kb", "create", "evil\x1b[2J\nname").code == 0
     for words in (["kb", "list"], ["kb", "create", "evil\x1b[2J\nname"]):
         ran = zhipu.run(*words, tty=True)
         assert "\x1b[2J" not in ran.out + ran.err
 
 
-def test_capacity_is_shown(zhipu: ZhipuPlace) -> None:
+def test_capacity_is_shown(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "x" * 1000)
     mirror(zhipu)
     zhipu.service.turn(capacity_bytes=4000)
@@ -118,7 +118,7 @@ def test_capacity_is_shown(zhipu: ZhipuPlace) -> None:
 
 
 @long
-def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuPlace) -> None:
+def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuSandbox) -> None:
     """The account has bytes left, but no words."""
     zhipu.write("a.md", "x" * 3000)
     mirror(zhipu)
@@ -137,7 +137,7 @@ def test_exhausted_account_is_reported_before_anything_is_sent(zhipu: ZhipuPlace
     assert "1,000 of 1,040 words" in zhipu.run("doctor").out
 
 
-def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuPlace) -> None:
+def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
     words = ("--name", "manual", "--description", "new", "--set", "icon=book")
@@ -148,7 +148,7 @@ def test_free_changes_need_no_confirmation_and_keep_other_settings(zhipu: ZhipuP
     assert [document["stat"] for document in zhipu.service.documents()] == [1]
 
 
-def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuPlace) -> None:
+def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
     refused = zhipu.run("kb", "update", HOME_ID, "--model", "12")
@@ -161,7 +161,7 @@ def test_changing_the_model_asks_first_because_it_costs(zhipu: ZhipuPlace) -> No
 
 
 def test_model_change_notifies_the_callback_of_each_finished_document(
-    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
@@ -178,7 +178,7 @@ def test_model_change_notifies_the_callback_of_each_finished_document(
 
 
 def test_delete_shows_the_contents_and_requires_the_name(
-    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zhipu.write("a.md", "alpha")
     mirror(zhipu)
@@ -197,7 +197,7 @@ def test_delete_shows_the_contents_and_requires_the_name(
     assert zhipu.run("--once").code == 3
 
 
-def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuPlace) -> None:
+def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuSandbox) -> None:
     zhipu.service.play("lost-answer", op="delete-base")
     ran = zhipu.run("kb", "delete", HOME_ID, "--yes", "handbook", "--json")
     assert (ran.code, ran.json) == (0, {"deleted": HOME_ID, "name": "handbook"})
@@ -206,7 +206,7 @@ def test_delete_with_a_lost_response_is_carried_out_once(zhipu: ZhipuPlace) -> N
 
 @pytest.mark.parametrize("command", ["show", "delete", "update"])
 @pytest.mark.parametrize("form", ["404", "code", "null"])
-def test_unknown_base_exits_with_code_3(zhipu: ZhipuPlace, command: str, form: str) -> None:
+def test_unknown_base_exits_with_code_3(zhipu: ZhipuSandbox, command: str, form: str) -> None:
     zhipu.service.turn(deleted_base=form)
     ran = zhipu.run("kb", command, "4711", *(["--name", "x"] if command == "update" else []))
     assert (ran.code, ran.out) == (3, "")
@@ -215,13 +215,13 @@ def test_unknown_base_exits_with_code_3(zhipu: ZhipuPlace, command: str, form: s
 
 
 @pytest.mark.parametrize("words", ["list", "callback show"])
-def test_embedded_base_needs_no_management(place: Place, words: str) -> None:
-    place.configure()
-    ran = place.run("kb", *words.split())
+def test_embedded_base_needs_no_management(sandbox: Sandbox, words: str) -> None:
+    sandbox.configure()
+    ran = sandbox.run("kb", *words.split())
     assert (ran.code, "built-in" in ran.err) == (2, True)
 
 
-def test_several_service_mirrors_require_a_choice(zhipu: ZhipuPlace) -> None:
+def test_several_service_mirrors_require_a_choice(zhipu: ZhipuSandbox) -> None:
     text = zhipu.aim(base="1").read_text()
     (zhipu.root / "more").mkdir()
     second = text.partition("mirrors:\n")[2].replace("handbook", "faq").replace('"1"', '"2"')
@@ -232,34 +232,34 @@ def test_several_service_mirrors_require_a_choice(zhipu: ZhipuPlace) -> None:
     assert zhipu.run("kb", "list", "--mirror", "faq").code == 0
 
 
-def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuPlace) -> None:
+def test_service_without_its_own_retry_points_to_kbsync_retry(zhipu: ZhipuSandbox) -> None:
     ran = zhipu.run("kb", "retry", "--yes", "handbook")
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert "zhipu can't retry all" in ran.err
     assert "kbsync retry --mirror handbook" in ran.err
 
 
-def create(zhipu: ZhipuPlace, *words: str) -> str:
+def create(zhipu: ZhipuSandbox, *words: str) -> str:
     ran = zhipu.run("kb", *words, "--json")
     assert ran.code == 0, ran.err
     [one] = [value for key, value in ran.json.items() if key != "config"]
     return str(one["id"])
 
 
-def settings_of(zhipu: ZhipuPlace, *words: str) -> dict[str, Any]:
+def settings_of(zhipu: ZhipuSandbox, *words: str) -> dict[str, Any]:
     [result] = zhipu.run("kb", *words, "--json").json.values()
     settings: dict[str, Any] = result["settings"]
     return settings
 
 
-def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
+def test_base_is_created_with_its_settings_and_shows_them(zhipu: ZhipuSandbox) -> None:
     base = create(zhipu, "create", "guides", "--set", "background=red", "--set", "contextual=true")
     assert settings_of(zhipu, "show", base) == {"background": "red", "icon": "question", "contextual": "1"}
     lines = zhipu.run("kb", "show", base).out.splitlines()
     assert {"background:  red", "contextual:  1"} <= set(lines)
 
 
-def test_model_given_twice_must_be_the_same(zhipu: ZhipuPlace) -> None:
+def test_model_given_twice_must_be_the_same(zhipu: ZhipuSandbox) -> None:
     words = ["create", "guides", "--model", "12", "--set"]
     assert zhipu.run("kb", *words, "embedding_model=Embedding-3").code == 2
     base = create(zhipu, *words, "embedding_model=Embedding-3-pro")
@@ -288,7 +288,7 @@ def test_model_given_twice_must_be_the_same(zhipu: ZhipuPlace) -> None:
     ],
 )
 def test_invalid_setting_is_refused_before_anything_is_sent(
-    zhipu: ZhipuPlace, words: str, message: str
+    zhipu: ZhipuSandbox, words: str, message: str
 ) -> None:
     ran = zhipu.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
@@ -303,7 +303,7 @@ SETTINGS = (
 )
 
 
-def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPlace) -> None:
+def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuSandbox) -> None:
     words = [word for setting in SETTINGS.split() for word in ("--set", setting)]
     ident = create(zhipu, "app", "create", "zhipu", *words)
     application = settings_of(zhipu, "app", "show", ident)
@@ -313,7 +313,7 @@ def test_application_is_created_with_its_settings_and_shows_them(zhipu: ZhipuPla
     assert f"knowledge bases:        {HOME_ID}\n" in out
 
 
-def test_application_is_created_shown_changed_and_deleted(zhipu: ZhipuPlace) -> None:
+def test_application_is_created_shown_changed_and_deleted(zhipu: ZhipuSandbox) -> None:
     zhipu.service.play("lost-answer", op="create-application")  # it still creates one
     ran = zhipu.run("kb", "app", "create", "helpdesk", "--description", "Answers", "--model", "GLM-4-Plus")
     assert ran.code == 0, ran.err

@@ -8,23 +8,23 @@ import sys
 import pytest
 
 from tests.cli.test_kb import TypingPerson
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.zhipu import ZhipuSandbox
 
 OLD, NEW = "https://old.example.org/kb", "https://events.example.org/kb"
 SECRET = "hush-hush-4711"
 
 
-def effects(zhipu: ZhipuPlace) -> list[tuple[str, str]]:
+def effects(zhipu: ZhipuSandbox) -> list[tuple[str, str]]:
     entries = zhipu.service.effects("callback-set") + zhipu.service.effects("callback-removed")
     return [(entry["effect"], entry["name"]) for entry in entries]
 
 
-def current_callback(zhipu: ZhipuPlace) -> object:
+def current_callback(zhipu: ZhipuSandbox) -> object:
     return zhipu.run("kb", "callback", "show", "--json").json["callback"]
 
 
 def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
-    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (zhipu.root / "token").write_text(f"{SECRET}\n")
     monkeypatch.setenv("TOKEN_OF_TESTS", SECRET)
@@ -50,7 +50,7 @@ def test_first_callback_is_set_without_confirmation_and_without_showing_secrets(
     ids=["set", "delete"],
 )
 def test_replacing_a_callback_shows_it_and_requires_its_address(
-    zhipu: ZhipuPlace, command: list[str], effect: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, command: list[str], effect: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert zhipu.run("kb", "callback", "set", OLD).code == 0
     for words in ([], ["--yes", NEW], ["--yes", "yes"]):
@@ -67,7 +67,7 @@ def test_replacing_a_callback_shows_it_and_requires_its_address(
     assert effects(zhipu)[-1] == effect
 
 
-def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlace) -> None:
+def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuSandbox) -> None:
     assert zhipu.run("kb", "callback", "set", OLD).code == 0
     assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": OLD}
     assert zhipu.run("kb", "callback", "delete", "--yes", OLD, "--json").json == {"deleted": None}
@@ -93,7 +93,7 @@ def test_callback_is_deleted_once_and_a_missing_one_is_reported(zhipu: ZhipuPlac
     ids=str,
 )
 def test_invalid_callback_is_refused_before_confirmation(
-    zhipu: ZhipuPlace, words: list[str], message: str
+    zhipu: ZhipuSandbox, words: list[str], message: str
 ) -> None:
     ran = zhipu.run("kb", "callback", "set", *words)
     assert (ran.code, ran.out) == (2, "")
@@ -103,14 +103,14 @@ def test_invalid_callback_is_refused_before_confirmation(
 
 
 @pytest.mark.parametrize("command", [["show"], ["set", NEW], ["delete"]], ids=str)
-def test_service_without_callbacks_is_reported(zhipu: ZhipuPlace, command: list[str]) -> None:
+def test_service_without_callbacks_is_reported(zhipu: ZhipuSandbox, command: list[str]) -> None:
     zhipu.service.turn(not_offered=["callback"])
     ran = zhipu.run("kb", "callback", *command)
     assert (ran.code, ran.out) == (2, "")
     assert "doesn't offer this" in ran.err
 
 
-def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuPlace) -> None:
+def test_foreign_names_cannot_move_the_cursor(zhipu: ZhipuSandbox) -> None:
     body = {"url": "https://x.example/\x1b[2J", "callback_header": {"\x1b[2J": "x"}, "be_in_use": 1}
     args = {"set": {"data": body}}
     zhipu.service.play("envelope", op="callback", args=args)

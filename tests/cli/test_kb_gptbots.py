@@ -11,13 +11,13 @@ import pytest
 from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots import HOME_ID, application
 from kbsync_standin.server import Server
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 
 KEY = "app-secret-for-tests"
 
 
-class Bot(Place):
-    """A place whose mirror `handbook` uses the stand-in."""
+class Bot(Sandbox):
+    """A sandbox whose mirror `handbook` uses the stand-in."""
 
     def __init__(self, root: Path, server: Server) -> None:
         super().__init__(root)
@@ -33,55 +33,55 @@ class Bot(Place):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Bot]:
+def sandbox(tmp_path: Path) -> Iterator[Bot]:
     server = Server(application(KEY))
     with server.in_thread():
         yield Bot(tmp_path, server)
     assert server.app.violations == []
 
 
-def test_creating_a_base_needs_no_base_id(place: Bot) -> None:
-    config = place.config
+def test_creating_a_base_needs_no_base_id(sandbox: Bot) -> None:
+    config = sandbox.config
     config.write_text(config.read_text().replace(f"knowledge_base_id: {HOME_ID}, ", ""))
-    assert HOME_ID in place.run("kb", "list").out
-    result = place.run("kb", "create", "first")
+    assert HOME_ID in sandbox.run("kb", "list").out
+    result = sandbox.run("kb", "create", "first")
     assert result.code == 0, result.err
     assert result.out.startswith('knowledge_base_id: "')
 
 
-def bases(place: Bot) -> dict[str, str]:
+def bases(sandbox: Bot) -> dict[str, str]:
     """Return the name of every base by id."""
-    listed = place.run("kb", "list", "--json").json["knowledge_bases"]
+    listed = sandbox.run("kb", "list", "--json").json["knowledge_bases"]
     return {row["id"]: row["name"] for row in listed}
 
 
-def test_base_is_created_listed_and_shown(place: Bot) -> None:
-    place.write("bees.md", "bees")
-    assert place.run("--once").code == 0
-    result = place.run("kb", "create", "guides", "--description", "How to")
+def test_base_is_created_listed_and_shown(sandbox: Bot) -> None:
+    sandbox.write("bees.md", "bees")
+    assert sandbox.run("--once").code == 0
+    result = sandbox.run("kb", "create", "guides", "--description", "How to")
     assert result.code == 0, result.err
     key, _, value = result.out.strip().partition(": ")
-    assert (key, bases(place)) == ("knowledge_base_id", {HOME_ID: "Default", value.strip('"'): "guides"})
-    shown = place.run("kb", "show", value.strip('"'), "--json").json["knowledge_base"]
+    assert (key, bases(sandbox)) == ("knowledge_base_id", {HOME_ID: "Default", value.strip('"'): "guides"})
+    shown = sandbox.run("kb", "show", value.strip('"'), "--json").json["knowledge_base"]
     assert (shown["name"], shown["description"], shown["documents"]) == ("guides", "How to", 0)
-    own = place.run("kb", "show", "--json").json["knowledge_base"]
+    own = sandbox.run("kb", "show", "--json").json["knowledge_base"]
     assert (own["id"], own["documents"], own["ours"], own["mirrors"]) == (HOME_ID, 1, 1, ["handbook"])
-    second = place.run("kb", "create", "guides")
+    second = sandbox.run("kb", "create", "guides")
     assert (second.code, second.out) == (2, "")
     assert value.strip('"') in second.err
-    unknown = place.run("kb", "show", "4711")
+    unknown = sandbox.run("kb", "show", "4711")
     assert (unknown.code, unknown.out) == (3, "")
     assert "kbsync kb list" in unknown.err
 
 
-def test_base_is_created_with_the_settings_its_service_requires(place: Bot) -> None:
+def test_base_is_created_with_the_settings_its_service_requires(sandbox: Bot) -> None:
     prompt = "Name the machines = and their parts."
     words = ["--set", "graph_enable=true", "--set", f"kg_ner_extraction_user_prompt={prompt}"]
-    result = place.run("kb", "create", "guides", *words, "--json")
+    result = sandbox.run("kb", "create", "guides", *words, "--json")
     assert result.code == 0, result.err
     told = {"graph_enable": "true", "kg_ner_extraction_user_prompt": prompt}
     assert result.json["knowledge_base"]["settings"] == told
-    known = {base["id"]: base["settings"] for base in place.server.app.snapshot()["bases"]}
+    known = {base["id"]: base["settings"] for base in sandbox.server.app.snapshot()["bases"]}
     sent = {"graph_enable": True, "kg_ner_extraction_user_prompt": prompt}
     assert known[result.json["knowledge_base"]["id"]] == sent
 
@@ -105,45 +105,47 @@ PROMPT = "kg_ner_extraction_user_prompt"
         (f"create guides --set {PROMPT}=x --set graph_enable=false", "needs graph_enable=true"),
     ],
 )
-def test_unsupported_setting_is_refused_before_confirmation(place: Bot, words: str, message: str) -> None:
-    ran = place.run("kb", *words.split())
+def test_unsupported_setting_is_refused_before_confirmation(sandbox: Bot, words: str, message: str) -> None:
+    ran = sandbox.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert "deletes all of it" not in ran.err
-    assert place.server.requests.total == 0
+    assert sandbox.server.requests.total == 0
 
 
 @pytest.mark.parametrize("kind", ["lost-answer", "code-after", "shape"])
-def test_lost_response_leaves_one_base_and_its_id_is_found(place: Bot, kind: str) -> None:
-    place.server.faults.add(Fault(kind, op="create-base"))
-    result = place.run("kb", "create", "guides", "--json")
+def test_lost_response_leaves_one_base_and_its_id_is_found(sandbox: Bot, kind: str) -> None:
+    sandbox.server.faults.add(Fault(kind, op="create-base"))
+    result = sandbox.run("kb", "create", "guides", "--json")
     assert result.code == 0, result.err
-    there = [base_id for base_id, name in bases(place).items() if name == "guides"]
+    there = [base_id for base_id, name in bases(sandbox).items() if name == "guides"]
     assert there == [result.json["knowledge_base"]["id"]]
 
 
-def serving(place: Bot) -> set[str]:
-    return {name for name, one in place.documents().items() if one["serving"]}
+def serving(sandbox: Bot) -> set[str]:
+    return {name for name, one in sandbox.documents().items() if one["serving"]}
 
 
-def test_retry_all_names_the_affected_base_and_requires_its_name(place: Bot) -> None:
-    place.config.write_text(place.config.read_text().replace("poll_first", "reembed_tries: 0, poll_first"))
-    place.server.faults.add(Fault("fails", op="add", times=0, args={"name": "bees*"}))
-    place.write("bees.md", "bees")
-    place.write("wasps.md", "wasps")
-    assert place.run("--once").code == 1
-    place.server.faults.clear()
+def test_retry_all_names_the_affected_base_and_requires_its_name(sandbox: Bot) -> None:
+    sandbox.config.write_text(
+        sandbox.config.read_text().replace("poll_first", "reembed_tries: 0, poll_first")
+    )
+    sandbox.server.faults.add(Fault("fails", op="add", times=0, args={"name": "bees*"}))
+    sandbox.write("bees.md", "bees")
+    sandbox.write("wasps.md", "wasps")
+    assert sandbox.run("--once").code == 1
+    sandbox.server.faults.clear()
     for words in ([], ["--yes", "yes"]):
-        ran = place.run("kb", "retry", *words)
+        ran = sandbox.run("kb", "retry", *words)
         assert (ran.code, ran.out) == (2, ""), ran.err
         assert "every failed document of the whole bot, in all its knowledge bases" in ran.err
         assert "2 documents, 2 of them ours" in ran.err
-    assert place.server.requests.by_op["retry"] == 0
-    assert serving(place) == {"wasps.md"}
-    ran = place.run("kb", "retry", "--yes", "Default")
+    assert sandbox.server.requests.by_op["retry"] == 0
+    assert serving(sandbox) == {"wasps.md"}
+    ran = sandbox.run("kb", "retry", "--yes", "Default")
     assert (ran.code, ran.out) == (0, "the service will index 1 document again\n"), ran.err
-    assert serving(place) == {"wasps.md", "bees.md"}
-    ran = place.run("kb", "retry", "--yes", "Default")
+    assert serving(sandbox) == {"wasps.md", "bees.md"}
+    ran = sandbox.run("kb", "retry", "--yes", "Default")
     assert (ran.code, ran.out) == (0, "the service has no failed documents\n"), ran.err
 
 
@@ -156,15 +158,15 @@ def test_retry_all_names_the_affected_base_and_requires_its_name(place: Bot) -> 
     ids=["lost answer", "no such call"],
 )
 def test_failed_retry_all_is_sent_once_and_reported(
-    place: Bot, fault: Fault, code: int, message: str
+    sandbox: Bot, fault: Fault, code: int, message: str
 ) -> None:
-    place.server.faults.add(fault)
-    ran = place.run("kb", "retry", "--yes", "Default")
+    sandbox.server.faults.add(fault)
+    ran = sandbox.run("kb", "retry", "--yes", "Default")
     assert (ran.code, ran.out, message in ran.err) == (code, "", True), ran.err
-    assert place.server.requests.by_op["retry"] == 1
+    assert sandbox.server.requests.by_op["retry"] == 1
 
 
-def test_unknown_count_is_not_invented(place: Bot) -> None:
-    place.server.faults.add(Fault("shape", op="retry", times=0))
-    assert "doesn't say" in place.run("kb", "retry", "--yes", "Default").out
-    assert place.run("kb", "retry", "--yes", "Default", "--json").json == {"retried": None}
+def test_unknown_count_is_not_invented(sandbox: Bot) -> None:
+    sandbox.server.faults.add(Fault("shape", op="retry", times=0))
+    assert "doesn't say" in sandbox.run("kb", "retry", "--yes", "Default").out
+    assert sandbox.run("kb", "retry", "--yes", "Default", "--json").json == {"retried": None}

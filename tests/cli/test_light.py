@@ -14,7 +14,7 @@ import pytest
 from kbsync import __version__
 from kbsync.cli.main import COMMANDS, SECTIONS
 from kbsync_standin.server import Server
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.services import access
 from tests.share import long
 
@@ -70,26 +70,26 @@ def test_version_and_help_load_only_click(commands: list[list[str]], needed: lis
 
 
 @pytest.mark.parametrize("words", [["--version"], ["status", "--version"], ["--version", "status"]])
-def test_version_is_shown_everywhere(place: Place, words: list[str]) -> None:
-    ran = place.run(*words)
+def test_version_is_shown_everywhere(sandbox: Sandbox, words: list[str]) -> None:
+    ran = sandbox.run(*words)
     assert (ran.code, ran.out) == (0, f"kbsync {__version__}\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_examples(place: Place, name: str) -> None:
+def test_every_command_has_help_with_examples(sandbox: Sandbox, name: str) -> None:
     words = [name, "backup"] if name == "state" else [name]
-    ran = place.run(*words, "--help")
+    ran = sandbox.run(*words, "--help")
     assert ran.code == 0
     assert "Examples:" in ran.out
     assert "--folder, --mirror, -q, …: kbsync help options" in ran.out
     assert len(ran.out.splitlines()) <= 40  # a screen
 
 
-def test_help_lists_every_command(place: Place) -> None:
+def test_help_lists_every_command(sandbox: Sandbox) -> None:
     assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
-    ran = place.run("--help")
+    ran = sandbox.run("--help")
     assert all(f"\n  {name} " in ran.out for name in COMMANDS)
-    assert ran.out == place.run("-h").out
+    assert ran.out == sandbox.run("-h").out
 
 
 def configured(tmp_path: Path) -> list[str]:

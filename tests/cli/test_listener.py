@@ -12,18 +12,18 @@ import pytest
 from kbsync.config.reader import load
 from kbsync.config.target import callback_url
 from kbsync_standin.faults import Fault
-from tests.cli.place import Place, eventually
-from tests.cli.zhipu import ZhipuPlace, digests_in
+from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.zhipu import ZhipuSandbox, digests_in
 from tests.ports import free_port
 from tests.share import long
 
 TOKEN = "a-token-of-the-tests"
 
 
-def listen(place: Place, address: str) -> None:
+def listen(sandbox: Sandbox, address: str) -> None:
     """Add `http:` to the config, or replace it."""
-    config_before = place.config.read_text().rstrip().partition("\nhttp: ")[0]
-    place.config.write_text(f"{config_before}\nhttp: {address}\n")
+    config_before = sandbox.config.read_text().rstrip().partition("\nhttp: ")[0]
+    sandbox.config.write_text(f"{config_before}\nhttp: {address}\n")
 
 
 def get(port: int, path: str, token: str = "") -> tuple[int, Any]:
@@ -38,7 +38,7 @@ def get(port: int, path: str, token: str = "") -> tuple[int, Any]:
 
 
 @long
-def test_health_readiness_halts_and_config_reload(zhipu: ZhipuPlace) -> None:
+def test_health_readiness_halts_and_config_reload(zhipu: ZhipuSandbox) -> None:
     port, other = free_port(), free_port()
     zhipu.write("a.md", "alpha")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")
@@ -81,18 +81,18 @@ def test_health_readiness_halts_and_config_reload(zhipu: ZhipuPlace) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "kb.example"])
-def test_non_local_listener_requires_a_token(place: Place, host: str) -> None:
-    place.configure()
-    listen(place, f'{{listen: "{host}:9753"}}')
-    ran = place.run()
+def test_non_local_listener_requires_a_token(sandbox: Sandbox, host: str) -> None:
+    sandbox.configure()
+    listen(sandbox, f'{{listen: "{host}:9753"}}')
+    ran = sandbox.run()
     assert ran.code == 2
     assert "http.token: is missing, and" in ran.err
-    token = place.root / "token"
+    token = sandbox.root / "token"
     token.write_text(f"{TOKEN}\n")
-    listen(place, f'{{listen: "{host}:9753", token_file: {token}}}')
-    assert place.run("plan").code == 0
-    listen(place, f'{{listen: "{host}:9753", token: short}}')
-    ran = place.run("plan")
+    listen(sandbox, f'{{listen: "{host}:9753", token_file: {token}}}')
+    assert sandbox.run("plan").code == 0
+    listen(sandbox, f'{{listen: "{host}:9753", token: short}}')
+    ran = sandbox.run("plan")
     assert (ran.code, "short" in ran.err) == (2, False)
     assert "at least 16 characters" in ran.err
 
@@ -101,7 +101,7 @@ FORMS = ("never", "twice", "other", "status", "late", "slow", "malformed")
 
 
 @long
-def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhipu: ZhipuPlace) -> None:
+def test_http_clients_of_every_kind_are_served_while_documents_are_mirrored(zhipu: ZhipuSandbox) -> None:
     port = free_port()
     zhipu.aim(target=f"callback_base: http://127.0.0.1:{port}")
     listen(zhipu, f"{{listen: 127.0.0.1:{port}}}")

@@ -34,20 +34,20 @@ pytestmark = pytest.mark.skipif(
 
 
 @contextmanager
-def mounted(place: Path, size: str) -> Iterator[None]:
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+def mounted(folder: Path, size: str) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", folder], check=True)
 
 
-def remount(place: Path, options: str) -> None:
+def remount(folder: Path, options: str) -> None:
     """Remount, waiting while it is busy: the kernel releases the files of a sandboxed process a moment
     after its end.
     """
-    command = ["mount", "-o", f"remount,{options}", place]
+    command = ["mount", "-o", f"remount,{options}", folder]
     until = time.monotonic() + 30.0
     while subprocess.run(command, check=time.monotonic() > until).returncode:
         time.sleep(0.05)

@@ -15,17 +15,17 @@ from kbsync.cli.options import Choices
 from kbsync.cli.report import MirrorReport
 from kbsync.engine.status import DocumentCounts, MirrorStatus
 from kbsync.once import OnceEnd
-from tests.cli.place import Place, eventually, words_of
-from tests.cli.zhipu import zhipu_place
+from tests.cli.sandbox import Sandbox, eventually, words_of
+from tests.cli.zhipu import zhipu_sandbox
 from tests.share import enumerated, long
 
 
-def test_json_is_status_plus_work_done(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.write("b.md", "beta")
-    place.write("empty.md", "")
-    place.configure()
-    ran = place.run("--once", "--json")
+def test_json_is_status_plus_work_done(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.write("b.md", "beta")
+    sandbox.write("empty.md", "")
+    sandbox.configure()
+    ran = sandbox.run("--once", "--json")
     assert ran.code == 0
     counts = {"uploaded", "replaced", "renamed", "deleted", "held", "failed", "seconds"}
     assert set(ran.json) == {"version", "running", "mirrors"} | counts
@@ -33,9 +33,9 @@ def test_json_is_status_plus_work_done(place: Place) -> None:
     assert ran.json["mirrors"][0]["documents"]["ready"] == 2
     assert ran.json["mirrors"][0]["documents"]["skipped"] == 1
 
-    place.write("a.md", "alpha, changed")
-    (place.docs / "b.md").rename(place.docs / "c.md")
-    second_pass = place.run("--once", "--json").json
+    sandbox.write("a.md", "alpha, changed")
+    (sandbox.docs / "b.md").rename(sandbox.docs / "c.md")
+    second_pass = sandbox.run("--once", "--json").json
     assert (
         second_pass["uploaded"],
         second_pass["replaced"],
@@ -43,32 +43,32 @@ def test_json_is_status_plus_work_done(place: Place) -> None:
         second_pass["deleted"],
     ) == (0, 1, 1, 0)
 
-    third = place.run("--once", "--json").json
+    third = sandbox.run("--once", "--json").json
     assert (third["uploaded"], third["replaced"], third["renamed"], third["deleted"]) == (0, 0, 0, 0)
 
 
-def test_stdout_has_a_summary_unless_quiet(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure("settle_longest: 1500ms")
-    ran = place.run("--once")
+def test_stdout_has_a_summary_unless_quiet(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure("settle_longest: 1500ms")
+    ran = sandbox.run("--once")
     assert ran.out.startswith("handbook: 1 document searchable, 1 uploaded; ")
     assert (len(ran.out.splitlines()), ran.err) == (1, "")
-    assert "nothing changed" in place.run("--once").out
-    quiet = place.run("--once", "-q")
+    assert "nothing changed" in sandbox.run("--once").out
+    quiet = sandbox.run("--once", "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
-    output = place.run("--once", tty=True)
+    output = sandbox.run("--once", tty=True)
     assert "1 document searchable" in output.out
     assert "kbsync search QUERY" in output.out
 
 
 @long
-def test_failures_with_one_reason_share_one_line(place: Place) -> None:
+def test_failures_with_one_reason_share_one_line(sandbox: Sandbox) -> None:
     for number in range(25):
-        place.write(f"{number:02}.pdf", f"this is no pdf {number}")
+        sandbox.write(f"{number:02}.pdf", f"this is no pdf {number}")
     for number in range(3):
-        place.write(f"{number}.docx", f"this is no document {number}")
-    place.configure()
-    ran = place.run("--once", tty=True)
+        sandbox.write(f"{number}.docx", f"this is no document {number}")
+    sandbox.configure()
+    ran = sandbox.run("--once", tty=True)
     assert ran.code == 1
     matching_lines = [line for line in ran.err.splitlines() if line.startswith("kbsync: ")]
     assert len(matching_lines) == 3
@@ -78,10 +78,10 @@ def test_failures_with_one_reason_share_one_line(place: Place) -> None:
     assert matching_lines[1].startswith("kbsync: handbook: 3 documents failed: ")
     assert matching_lines[1].endswith(": 0.docx, 1.docx, 2.docx")
     assert matching_lines[2].endswith("to retry all of them: kbsync retry")
-    shown = place.run(*words_of(matching_lines[0].partition("to list all: ")[2]))
+    shown = sandbox.run(*words_of(matching_lines[0].partition("to list all: ")[2]))
     assert shown.out.count("failed ") == 28
-    assert "! handbook: 25 documents failed: " in place.run("status").out
-    assert place.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 28
+    assert "! handbook: 25 documents failed: " in sandbox.run("status").out
+    assert sandbox.run("status", "--json").json["mirrors"][0]["documents"]["failed"] == 28
 
 
 def failing(total: int, reasons: list[str]) -> MirrorReport:
@@ -90,12 +90,12 @@ def failing(total: int, reasons: list[str]) -> MirrorReport:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_ends_the_pass_with_its_own_exit_code(place: Place, number: int, code: int) -> None:
-    place.write("a.md", "alpha")
-    config = place.configure("settle_longest: 60s")
+def test_signal_ends_the_pass_with_its_own_exit_code(sandbox: Sandbox, number: int, code: int) -> None:
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure("settle_longest: 60s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 50s"))
-    process = place.start("--once")
-    eventually(lambda: place.run("status", "--json").json["mirrors"][0]["documents"]["pending"])
+    process = sandbox.start("--once")
+    eventually(lambda: sandbox.run("status", "--json").json["mirrors"][0]["documents"]["pending"])
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
@@ -104,47 +104,47 @@ def test_signal_ends_the_pass_with_its_own_exit_code(place: Place, number: int, 
     assert out == b""
 
 
-def test_one_of_several_mirrors_can_be_selected(place: Place) -> None:
-    (place.root / "other").mkdir()
-    (place.root / "other" / "b.md").write_text("beta")
-    place.write("a.md", "alpha")
-    config = place.configure()
+def test_one_of_several_mirrors_can_be_selected(sandbox: Sandbox) -> None:
+    (sandbox.root / "other").mkdir()
+    (sandbox.root / "other" / "b.md").write_text("beta")
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure()
     config.write_text(
-        config.read_text() + f"  - {{name: other, folder: {place.root}/other, settle: 100ms}}\n"
+        config.read_text() + f"  - {{name: other, folder: {sandbox.root}/other, settle: 100ms}}\n"
     )
-    ran = place.run("--once", "--json", "--mirror", "other")
+    ran = sandbox.run("--once", "--json", "--mirror", "other")
     assert [mirror["name"] for mirror in ran.json["mirrors"]] == ["other"]
-    both = place.run("--once", "--json").json
+    both = sandbox.run("--once", "--json").json
     assert [mirror["name"] for mirror in both["mirrors"]] == ["handbook", "other"]
     assert both["uploaded"] == 1
-    assert place.run("--once").out.startswith("2 mirrors: 2 documents searchable, nothing changed; ")
+    assert sandbox.run("--once").out.startswith("2 mirrors: 2 documents searchable, nothing changed; ")
 
 
 @long
-def test_failure_is_reported_once_on_a_terminal(place: Place) -> None:
-    place.write("broken.pdf", "this is no pdf")
-    place.configure()
-    ran = place.run("--once", tty=True)
+def test_failure_is_reported_once_on_a_terminal(sandbox: Sandbox) -> None:
+    sandbox.write("broken.pdf", "this is no pdf")
+    sandbox.configure()
+    ran = sandbox.run("--once", tty=True)
     assert ran.code == 1
     assert "document.failed" not in ran.err
     assert ran.err.count("handbook: broken.pdf: cannot be read") == 1
     for options in (["--log-format", "console"], ["--log-level", "warning"], ["--json"]):
-        place.run("retry")
-        assert "document.failed" in place.run("--once", *options, tty=True).err
-    place.docs.rename(place.root / "away")
-    halted = place.run("--once", tty=True)
+        sandbox.run("retry")
+        assert "document.failed" in sandbox.run("--once", *options, tty=True).err
+    sandbox.docs.rename(sandbox.root / "away")
+    halted = sandbox.run("--once", tty=True)
     assert halted.code == 3
     assert "mirror.halted" not in halted.err
     assert halted.err.count("folder not readable") == 1
-    assert "mirror.halted" in place.run("--once").err
+    assert "mirror.halted" in sandbox.run("--once").err
 
 
 def test_interrupted_pass_on_a_terminal_reports_failures_so_far(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     end = OnceEnd({}, {}, 1.0, signal=signal.SIGINT)
-    installation = choose(Choices(folder=place.docs))
+    installation = choose(Choices(folder=sandbox.docs))
     once.report(installation, end, [failing(1, ["no text"])], Code.INTERRUPTED)
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "kbsync: handbook: 0.md: no text"
@@ -165,36 +165,36 @@ LATIN = "caf\udce9"
     ids=["its folder", "a line", "a bad line", "both"],
 )
 def test_ignore_file_with_non_utf8_path_or_lines_is_followed(
-    place: Place, folder: str, rules: bytes, code: int
+    sandbox: Sandbox, folder: str, rules: bytes, code: int
 ) -> None:
-    place.write(f"{folder}/.kbsyncignore", rules)
+    sandbox.write(f"{folder}/.kbsyncignore", rules)
     for name in ("b.txt", "caf\udce9.txt", "c.md"):
-        place.write(f"{folder}/{name}", f"text of {name!a}")
-    place.write("a.md", "alpha")
-    place.configure()
+        sandbox.write(f"{folder}/{name}", f"text of {name!a}")
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
     for words in (
         ["--once"],
         ["plan"],
         ["status", "--documents"],
-        ["explain", place.docs / folder / "b.txt"],
+        ["explain", sandbox.docs / folder / "b.txt"],
     ):
-        ran = place.run(*words)
+        ran = sandbox.run(*words)
         assert ran.code == (code if words == ["--once"] else 0), (words, ran.out, ran.err)
-    result = {item["path"]: item["state"] for item in place.status()["items"]}
+    result = {item["path"]: item["state"] for item in sandbox.status()["items"]}
     assert result == {"a.md": "ready", **({f"{folder}/": "failed"} if code else {f"{folder}/c.md": "ready"})}
 
 
 @enumerated()
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
-    place: Place, quiet: tuple[str, ...]
+    sandbox: Sandbox, quiet: tuple[str, ...]
 ) -> None:
-    place.write("good.md", "text")
-    place.write("broken.pdf", "this is no pdf")
-    place.configure("include: ['*']")
-    place.write("odd.bin", bytes(range(256)))
+    sandbox.write("good.md", "text")
+    sandbox.write("broken.pdf", "this is no pdf")
+    sandbox.configure("include: ['*']")
+    sandbox.write("odd.bin", bytes(range(256)))
     for done in ("1 uploaded", "nothing changed"):  # earlier failures are reported as well
-        ran = place.run("--once", *quiet)
+        ran = sandbox.run("--once", *quiet)
         assert (ran.code, f"1 document searchable, {done}, 2 failed" in ran.out) == (1, not quiet)
         log_lines = [json.loads(line) for line in ran.err.splitlines()]
         failed = {line["path"]: line for line in log_lines if line["event"] == "document.failed"}
@@ -203,7 +203,7 @@ def test_stderr_is_json_without_a_terminal_and_reports_each_failure_once(
         assert (ran.err.count("broken.pdf"), ran.err.count("odd.bin")) == (1, 1)
         [advice] = [line for line in log_lines if line["event"] == "documents.failed"]
         assert (advice["count"], advice["cure"]) == (2, "kbsync retry")
-    result = place.run("--once", "--json").json
+    result = sandbox.run("--once", "--json").json
     assert (result["failed"], result["mirrors"][0]["documents"]["failed"]) == (2, 2)
 
 
@@ -213,7 +213,7 @@ def test_pass_shows_the_remaining_capacity(
 ) -> None:
     for name in ("PATIENCE", "OFTEN", "SELDOM"):
         monkeypatch.setattr(once, name, 0.05)
-    with zhipu_place(tmp_path, latency=0.03) as zhipu:
+    with zhipu_sandbox(tmp_path, latency=0.03) as zhipu:
         zhipu.service.turn(capacity_bytes=100_000)
         for number in range(10):
             zhipu.write(f"{number}.md", f"document {number}\n")
@@ -222,11 +222,11 @@ def test_pass_shows_the_remaining_capacity(
     assert message in ran.err
 
 
-def test_halted_pass_does_not_claim_that_nothing_changed(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once").code == 0
-    place.docs.rename(place.root / "away")
-    ran = place.run("--once")
+def test_halted_pass_does_not_claim_that_nothing_changed(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    sandbox.docs.rename(sandbox.root / "away")
+    ran = sandbox.run("--once")
     assert ran.code == 3
     assert ran.out.startswith("handbook: 1 document searchable, halted (folder not readable); ")

@@ -5,78 +5,78 @@ from __future__ import annotations
 import pytest
 
 from kbsync.cli.main import kbsync
-from tests.cli.place import Place, Ran, words_of
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.sandbox import Ran, Sandbox, words_of
+from tests.cli.zhipu import ZhipuSandbox
 
 
 @pytest.mark.parametrize(
     "command", ["--once", "plan", "search x", "explain a.md", "verify", "status", "retry"]
 )
-def test_missing_folder_is_a_usage_error_and_nothing_is_created(place: Place, command: str) -> None:
-    before = place.files()
-    ran = place.run(*command.split(), "--folder", "dosc")
+def test_missing_folder_is_a_usage_error_and_nothing_is_created(sandbox: Sandbox, command: str) -> None:
+    before = sandbox.files()
+    ran = sandbox.run(*command.split(), "--folder", "dosc")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"kbsync: no such folder: {place.root}/dosc\n"
-    assert place.files() == before
+    assert ran.err == f"kbsync: no such folder: {sandbox.root}/dosc\n"
+    assert sandbox.files() == before
 
 
-def test_missing_folder_of_a_known_mirror_halts(place: Place) -> None:
-    place.write("a.md", "text")
-    assert place.run("--once", "--folder", "docs").code == 0
-    place.docs.rename(place.root / "away")
+def test_missing_folder_of_a_known_mirror_halts(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "text")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
+    sandbox.docs.rename(sandbox.root / "away")
     for words in (["--once"], ["plan"]):
-        ran = place.run(*words, "--folder", "docs")
+        ran = sandbox.run(*words, "--folder", "docs")
         assert ran.code == 3
         assert "or correct `folder` in the config or --folder" in ran.out + ran.err
-    assert place.run("search", "text", "--files", "--folder", "docs").code == 0
+    assert sandbox.run("search", "text", "--files", "--folder", "docs").code == 0
 
 
 @pytest.mark.parametrize("words", [[], ["--once"]])
-def test_pass_does_not_guess_a_folder(mirrored: Place, words: list[str]) -> None:
+def test_pass_does_not_guess_a_folder(mirrored: Sandbox, words: list[str]) -> None:
     ran = mirrored.run(*words, cwd=mirrored.docs)
     assert (ran.code, ran.out) == (2, "")
     assert "--folder DIR" in ran.err
 
 
-def test_other_commands_use_the_folder_containing_the_working_directory(place: Place) -> None:
-    place.write("a.md", "text")
-    place.write("blank.md", " ")
-    assert place.run("--once", "--folder", "docs").code == 0
+def test_other_commands_use_the_folder_containing_the_working_directory(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "text")
+    sandbox.write("blank.md", " ")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
 
     def run_in_docs(*words: str) -> Ran:
-        return place.run(*words, cwd=place.docs)
+        return sandbox.run(*words, cwd=sandbox.docs)
 
-    (place.docs / "guides").mkdir()
-    status_report = place.run("status", "--json", cwd=place.docs / "guides").json["mirrors"][0]
-    assert status_report["folder"] == str(place.docs)
+    (sandbox.docs / "guides").mkdir()
+    status_report = sandbox.run("status", "--json", cwd=sandbox.docs / "guides").json["mirrors"][0]
+    assert status_report["folder"] == str(sandbox.docs)
     assert run_in_docs("plan", "--json").json["mirrors"][0]["unchanged"] == 1
     assert "docs: 1 document will be tried again" in run_in_docs("retry", "blank.md").out
     assert run_in_docs("approve").out == "nothing is held\n"
     assert "kbsync search what --folder" in run_in_docs("ask", "what").err
-    assert run_in_docs("state", "backup", str(place.root / "copy.db")).code == 0
+    assert run_in_docs("state", "backup", str(sandbox.root / "copy.db")).code == 0
     assert run_in_docs("forget", "docs", "--yes").out.startswith("docs is forgotten\n")
 
 
-def test_hint_includes_a_state_dir_set_only_by_systemd(place: Place) -> None:
-    place.configure()
-    ran = place.run("status", env={"STATE_DIRECTORY": str(place.root / "systemd")})
-    assert f"--state-dir {place.root}/systemd" in ran.out
+def test_hint_includes_a_state_dir_set_only_by_systemd(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    ran = sandbox.run("status", env={"STATE_DIRECTORY": str(sandbox.root / "systemd")})
+    assert f"--state-dir {sandbox.root}/systemd" in ran.out
     assert "--config" not in ran.out
 
 
-def test_help_is_a_command_too(place: Place) -> None:
+def test_help_is_a_command_too(sandbox: Sandbox) -> None:
     for words in ([], ["search"], ["state", "backup"]):
-        output = place.run("help", *words)
+        output = sandbox.run("help", *words)
         assert (output.code, output.err) == (0, "")
-        assert output.out == place.run(*words, "--help").out
-    every = place.run("help", "options").out
+        assert output.out == sandbox.run(*words, "--help").out
+    every = sandbox.run("help", "options").out
     assert [option for param in kbsync.params for option in param.opts if f"{option}" not in every] == []
     assert "\n  3         needs your decision\n" in every
     assert len(every.splitlines()) <= 40
 
 
 @pytest.mark.parametrize("command", ["search x", "explain a.md", "verify"])
-def test_searched_locations_are_listed_without_config_and_folder(mirrored: Place, command: str) -> None:
+def test_searched_locations_are_listed_without_config_and_folder(mirrored: Sandbox, command: str) -> None:
     ran = mirrored.run(*command.split(), cwd=mirrored.root)
     assert (ran.code, ran.out) == (2, "")
     assert str(mirrored.config) in ran.err
@@ -88,8 +88,8 @@ def test_searched_locations_are_listed_without_config_and_folder(mirrored: Place
 @pytest.mark.parametrize(
     "words", [["--folder", "docs", "status", "--json"], ["status", "--json", "--folder", "docs"]]
 )
-def test_options_work_before_and_after_the_command(place: Place, words: list[str]) -> None:
-    assert place.run(*words).json["mirrors"][0]["name"] == "docs"
+def test_options_work_before_and_after_the_command(sandbox: Sandbox, words: list[str]) -> None:
+    assert sandbox.run(*words).json["mirrors"][0]["name"] == "docs"
 
 
 LOOKING = [
@@ -107,7 +107,7 @@ LOOKING = [
 
 
 @pytest.mark.parametrize("command", LOOKING)
-def test_read_only_commands_leave_and_change_no_file(mirrored: Place, command: str) -> None:
+def test_read_only_commands_leave_and_change_no_file(mirrored: Sandbox, command: str) -> None:
     before = mirrored.files()
     ran = mirrored.run(*command.split(), "--folder", "docs")
     assert ran.code == 0, ran.err
@@ -115,19 +115,19 @@ def test_read_only_commands_leave_and_change_no_file(mirrored: Place, command: s
 
 
 @pytest.mark.parametrize("command", ["status", "status --json", "plan", "explain a.md", "search x", "verify"])
-def test_read_only_commands_before_the_first_pass_create_nothing(place: Place, command: str) -> None:
-    place.write("a.md", "alpha")
-    before = place.files()
-    ran = place.run(*command.split(), "--folder", "docs")
+def test_read_only_commands_before_the_first_pass_create_nothing(sandbox: Sandbox, command: str) -> None:
+    sandbox.write("a.md", "alpha")
+    before = sandbox.files()
+    ran = sandbox.run(*command.split(), "--folder", "docs")
     assert ran.code in (0, 2), ran.err
     assert "Traceback" not in ran.err
-    assert place.files() == before
+    assert sandbox.files() == before
 
 
 # -- without the key -------------------------------------------------------------------------------------
 
 
-def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuPlace) -> None:
+def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuSandbox) -> None:
     """The key may be readable only by the service, not in a person's shell."""
     for number in range(8):
         zhipu.write(f"{number}.md", f"text {number}")
@@ -154,24 +154,24 @@ def test_user_without_the_services_key_can_view_and_decide(zhipu: ZhipuPlace) ->
 
 @pytest.mark.parametrize("option", ["--folder", "--config", "--state-dir"])
 @pytest.mark.parametrize("location", ["before", "after", "around"])
-def test_repeated_location_option_is_refused(place: Place, option: str, location: str) -> None:
+def test_repeated_location_option_is_refused(sandbox: Sandbox, option: str, location: str) -> None:
     one, two = (option, "one"), (option, "two")
     words = {
         "before": (*one, *two, "status"),
         "after": ("status", *one, *two),
         "around": (*one, "status", *two),
     }[location]
-    ran = place.run(*words)
+    ran = sandbox.run(*words)
     assert (ran.code, ran.out) == (2, "")
     assert f"{option}: takes one path, not one and two" in ran.err.replace("'", "")
 
 
-def test_location_may_be_given_twice(mirrored: Place) -> None:
+def test_location_may_be_given_twice(mirrored: Sandbox) -> None:
     assert mirrored.run("--folder", "docs", "status", "--folder", "docs").code == 0
 
 
-def test_pass_without_a_folder_suggests_the_enclosing_one(mirrored: Place, place: Place) -> None:
-    for inside, folder in ((mirrored, mirrored.docs / "guides"), (place, place.docs)):
+def test_pass_without_a_folder_suggests_the_enclosing_one(mirrored: Sandbox, sandbox: Sandbox) -> None:
+    for inside, folder in ((mirrored, mirrored.docs / "guides"), (sandbox, sandbox.docs)):
         ran = inside.run("--once", cwd=folder)
         assert ran.code == 2
         [line] = [line for line in ran.err.splitlines() if "for one pass over the folder you are in" in line]

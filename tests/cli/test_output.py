@@ -22,7 +22,7 @@ from kbsync.core.text import (
     shell_word,
 )
 from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.share import long
 
 
@@ -59,30 +59,30 @@ def test_quoted_word_survives_a_shell(argument: str) -> None:
     assert ran.stdout == os.fsencode(argument)
 
 
-def as_process(place: Place, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
+def as_process(sandbox: Sandbox, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
     """Run as a separate process from the first moment on."""
-    command = [sys.executable, "-m", "kbsync", *words, "--folder", str(place.docs)]
-    return subprocess.run(command, env=place.environ(env), capture_output=True, check=False)
+    command = [sys.executable, "-m", "kbsync", *words, "--folder", str(sandbox.docs)]
+    return subprocess.run(command, env=sandbox.environ(env), capture_output=True, check=False)
 
 
 @long
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp936"])
-def test_json_is_valid_when_stdout_is_not_utf8(place: Place, encoding: str) -> None:
-    place.write("配置.md", "重置密码 é \u0411 🦀")
-    assert place.run("--once", "--folder", "docs").code == 0
-    ran = as_process(place, "search", "重置密码", "--json", PYTHONIOENCODING=encoding)
+def test_json_is_valid_when_stdout_is_not_utf8(sandbox: Sandbox, encoding: str) -> None:
+    sandbox.write("配置.md", "重置密码 é \u0411 🦀")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
+    ran = as_process(sandbox, "search", "重置密码", "--json", PYTHONIOENCODING=encoding)
     [hit] = json.loads(ran.stdout.decode("ascii"))["hits"]
     assert (hit["path"], hit["text"]) == ("配置.md", "重置密码 é \u0411 🦀")
 
 
-def test_commands_to_paste_contain_no_raw_escapes(place: Place) -> None:
-    folder = place.root / "odd\x1b[2J\nname"
+def test_commands_to_paste_contain_no_raw_escapes(sandbox: Sandbox) -> None:
+    folder = sandbox.root / "odd\x1b[2J\nname"
     folder.mkdir()
     (folder / "a.md").write_text("alpha")
     for words in (["status"], ["search", "alpha"], ["--once"], ["status"], ["search", "alpha", "-k1"]):
-        ran = place.run(*words, "--folder", folder)
+        ran = sandbox.run(*words, "--folder", folder)
         assert "\x1b" not in ran.out + ran.err
-    ran = place.run("status", "--folder", folder, tty=True, env={"NO_COLOR": "1"})
+    ran = sandbox.run("status", "--folder", folder, tty=True, env={"NO_COLOR": "1"})
     assert "\x1b" not in ran.out
 
 
@@ -91,7 +91,7 @@ def test_commands_to_paste_contain_no_raw_escapes(place: Place) -> None:
     "env", [{"NO_COLOR": "1", "TERM": "xterm"}, {"TERM": "xterm"}, {"TERM": "dumb"}], ids=str
 )
 def test_colours_and_progress_bar_are_independent(
-    place: Place, monkeypatch: pytest.MonkeyPatch, env: dict[str, str]
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, env: dict[str, str]
 ) -> None:
     drawn = list[str]()
 
@@ -103,9 +103,9 @@ def test_colours_and_progress_bar_are_independent(
 
     monkeypatch.setattr(once, "_bar", bar)
     monkeypatch.setattr(once, "_lines", lines)
-    place.write("a.md", "alpha")
-    place.write("broken.pdf", "no pdf")
-    ran = place.run("--once", "--folder", "docs", "--log-format", "console", tty=True, env=env)
+    sandbox.write("a.md", "alpha")
+    sandbox.write("broken.pdf", "no pdf")
+    ran = sandbox.run("--once", "--folder", "docs", "--log-format", "console", tty=True, env=env)
     assert ran.code == 1
     assert drawn == ["lines" if env["TERM"] == "dumb" else "bar"]
     assert ("\x1b" in ran.out + ran.err) is (env == {"TERM": "xterm"})
@@ -123,9 +123,9 @@ sys.meta_path.insert(0, Interrupts())
 
 @long
 @pytest.mark.parametrize("module", ["kbsync.cli.main", "click", "kbsync.cli.commands.status", "apsw"])
-def test_interrupt_during_imports_is_not_an_error(place: Place, module: str) -> None:
-    (place.root / "sitecustomize.py").write_text(INTERRUPT)
-    ran = as_process(place, "status", PYTHONPATH=str(place.root), AT=module)
+def test_interrupt_during_imports_is_not_an_error(sandbox: Sandbox, module: str) -> None:
+    (sandbox.root / "sitecustomize.py").write_text(INTERRUPT)
+    ran = as_process(sandbox, "status", PYTHONPATH=str(sandbox.root), AT=module)
     assert (ran.returncode, ran.stdout, ran.stderr.strip()) == (130, b"", b"")
 
 

@@ -12,27 +12,27 @@ import pytest
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
-from tests.cli.place import Place, eventually
+from tests.cli.sandbox import Sandbox, eventually
 from tests.ports import free_port
 from tests.share import long
 
 
 @pytest.fixture
-def two(place: Place) -> Place:
+def two(sandbox: Sandbox) -> Sandbox:
     """Two mirrors that have mirrored nothing yet."""
-    place.write("a.md", "alpha")
-    other = place.root / "other"
+    sandbox.write("a.md", "alpha")
+    other = sandbox.root / "other"
     other.mkdir()
     (other / "b.md").write_text("beta")
-    config = place.configure()
+    config = sandbox.configure()
     more = f"  - {{name: other, folder: {json.dumps(str(other))}, settle: 100ms}}\n"
     config.write_text(config.read_text() + more)
-    return place
+    return sandbox
 
 
 @long
 @proves("resume", "resume {}")
-def test_pass_skips_a_paused_mirror_and_says_until_when(two: Place) -> None:
+def test_pass_skips_a_paused_mirror_and_says_until_when(two: Sandbox) -> None:
     ran = two.run("pause", "other")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == "paused other; to resume: kbsync resume other\n"
@@ -61,7 +61,7 @@ def test_pass_skips_a_paused_mirror_and_says_until_when(two: Place) -> None:
     assert two.search("beta", "--mirror", "other") == ["b.md"]
 
 
-def test_pause_refusals(two: Place) -> None:
+def test_pause_refusals(two: Sandbox) -> None:
     refused = {
         ("pause", "othr"): "did you mean other?",
         ("pause", "--for", "soon"): "'soon' is not a duration",
@@ -75,17 +75,17 @@ def test_pause_refusals(two: Place) -> None:
     assert [words for words, says in refused.items() if says not in ran[words].err] == []
 
 
-def test_pausing_a_mirror_without_documents_leaves_other_results_unchanged(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("pause").code == 0
-    assert place.run("search", "alpha").code in (0, 2)
-    assert place.run("resume").code == 0
-    assert place.once()["uploaded"] == 1
+def test_pausing_a_mirror_without_documents_leaves_other_results_unchanged(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("pause").code == 0
+    assert sandbox.run("search", "alpha").code in (0, 2)
+    assert sandbox.run("resume").code == 0
+    assert sandbox.once()["uploaded"] == 1
 
 
 @long
-def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(two: Place) -> None:
+def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(two: Sandbox) -> None:
     """Also before a pass has given its row the new name."""
     assert two.run("--once").code == 0
     two.config.write_text(two.config.read_text().replace("name: other", "name: renamed"))
@@ -103,51 +103,51 @@ def test_a_mirror_renamed_in_the_config_is_paused_and_resumed_by_its_new_name(tw
 
 
 @long
-def test_daemon_pauses_across_a_kill_and_resumes(place: Place) -> None:
-    place.write("a.md", "alpha")
-    config, port = place.configure(), free_port()
+def test_daemon_pauses_across_a_kill_and_resumes(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config, port = sandbox.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
-    assert paste(place, after(place.run("rescan").err, "for a pass now: ")).code == 0
-    daemon = place.watch()
+    assert paste(sandbox, after(sandbox.run("rescan").err, "for a pass now: ")).code == 0
+    daemon = sandbox.watch()
     daemon.wait_for_event("daemon.watching")
-    assert place.run("pause", "--for", "1h").code == 0
+    assert sandbox.run("pause", "--for", "1h").code == 0
     daemon.wait_for_event("mirror.paused", mirror="handbook")
-    place.write("new.md", "novelty")
-    ran = place.run("rescan")
+    sandbox.write("new.md", "novelty")
+    ran = sandbox.run("rescan")
     assert ran.code == 2 and "handbook is paused" in ran.err
     daemon.process.kill()
     daemon.process.wait()
 
-    daemon = place.watch()
+    daemon = sandbox.watch()
     daemon.wait_for_event("mirror.paused", mirror="handbook")
-    assert place.search("novelty") == []
+    assert sandbox.search("novelty") == []
     metrics = page(port, "/metrics")
     assert 'kbsync_paused{mirror="handbook"} 1.0' in metrics
     assert json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]["until"]
     assert page(port, "/readyz")
-    place.write("broken.pdf", "no pdf")
-    assert paste(place, after(ran.err, "(this also rescans): ")).code == 0
+    sandbox.write("broken.pdf", "no pdf")
+    assert paste(sandbox, after(ran.err, "(this also rescans): ")).code == 0
     daemon.wait_for_event("mirror.resumed", reason="paused")
-    eventually(lambda: place.search("novelty") == ["new.md"])
+    eventually(lambda: sandbox.search("novelty") == ["new.md"])
     daemon.wait_for_event("document.failed")
     assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
-    place.run("pause")
-    assert "handbook is paused; this happens after: kbsync resume handbook" in place.run("retry").out
-    place.run("resume")
+    sandbox.run("pause")
+    assert "handbook is paused; this happens after: kbsync resume handbook" in sandbox.run("retry").out
+    sandbox.run("resume")
     daemon.wait_for_event("document.failed", times=2)
     assert daemon.end() == 0
 
 
-def test_rescan_compares_the_whole_folder_immediately(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    daemon = place.watch()
+def test_rescan_compares_the_whole_folder_immediately(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    daemon = sandbox.watch()
     daemon.wait_for_event("daemon.watching")
-    passed = place.status()["last_pass"]
-    assert place.run("rescan").out == "the running kbsync rescans handbook now\n"
+    passed = sandbox.status()["last_pass"]
+    assert sandbox.run("rescan").out == "the running kbsync rescans handbook now\n"
     daemon.wait_for_event("rescan.started", reason="requested")
     # The times are to the second.
-    eventually(lambda: place.run("rescan").code == 0 and place.status()["last_pass"] > passed)
+    eventually(lambda: sandbox.run("rescan").code == 0 and sandbox.status()["last_pass"] > passed)
     assert daemon.end() == 0
 
 
@@ -158,18 +158,18 @@ def page(port: int, path: str) -> str:
         return str(answer.read().decode())
 
 
-def test_status_gives_no_estimate_while_nothing_is_finished(place: Place) -> None:
-    place.write("a.md", "alpha")
+def test_status_gives_no_estimate_while_nothing_is_finished(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
     for number in range(6):
-        place.write(f"f{number}.md", f"text {number}")
-    place.configure()
-    place.once()
-    with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as db:
+        sandbox.write(f"f{number}.md", f"text {number}")
+    sandbox.configure()
+    sandbox.once()
+    with contextlib.closing(apsw.Connection(str(sandbox.state / "state.db"))) as db:
         db.execute("UPDATE entry SET status = 1 WHERE name = 'a.md'")
-    with lock.held(place.state):
-        assert "documents/s" in place.run("status").out
-        assert place.run("pause").code == 0
-        assert "documents/s" not in place.run("status").out
+    with lock.held(sandbox.state):
+        assert "documents/s" in sandbox.run("status").out
+        assert sandbox.run("pause").code == 0
+        assert "documents/s" not in sandbox.run("status").out
 
 
 def quiet_now() -> str:
@@ -179,18 +179,18 @@ def quiet_now() -> str:
 
 
 @long
-def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(place: Place) -> None:
-    place.write("a.md", "alpha")
-    config, port = place.configure(), free_port()
+def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    config, port = sandbox.configure(), free_port()
     settings = f"quiet_hours: {quiet_now()}\nhttp: {{listen: '127.0.0.1:{port}'}}\n"
     config.write_text(config.read_text() + settings)
-    daemon = place.watch()
+    daemon = sandbox.watch()
     daemon.wait_for_event("mirror.paused", mirror="handbook", reason="quiet-hours")
-    status = place.run("status")
+    status = sandbox.run("status")
     assert (
         "! handbook: quiet hours since " in status.out and "; to resume: kbsync resume handbook" in status.out
     )
-    assert place.run("status", "--check").code == 4  # nothing is mirrored yet
+    assert sandbox.run("status", "--check").code == 4  # nothing is mirrored yet
     paused = json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]
     assert paused["reason"] == "quiet-hours" and paused["until"]
     metrics = page(port, "/metrics")
@@ -198,30 +198,30 @@ def test_quiet_hours_pause_a_daemon_until_they_end_or_resume(place: Place) -> No
     until = datetime.fromisoformat(paused["until"]).timestamp()
     line = 'kbsync_paused_until_timestamp_seconds{mirror="handbook",reason="quiet-hours"} '
     assert float(metrics.partition(line)[2].split()[0]) == until
-    assert "handbook is paused" in place.run("rescan").err
+    assert "handbook is paused" in sandbox.run("rescan").err
     assert daemon.end() == 0
 
-    ran = place.go("--once")
-    assert ran.code == 0 and place.search("alpha") == ["a.md"]
-    daemon = place.watch()
+    ran = sandbox.go("--once")
+    assert ran.code == 0 and sandbox.search("alpha") == ["a.md"]
+    daemon = sandbox.watch()
     daemon.wait_for_event("mirror.paused", reason="quiet-hours")
-    place.write("new.md", "novelty")
-    assert place.run("status", "--check").code == 0  # as planned
-    assert place.search("novelty") == []
-    assert place.run("resume").out == "resumed handbook\nthe running kbsync continues now\n"
+    sandbox.write("new.md", "novelty")
+    assert sandbox.run("status", "--check").code == 0  # as planned
+    assert sandbox.search("novelty") == []
+    assert sandbox.run("resume").out == "resumed handbook\nthe running kbsync continues now\n"
     daemon.wait_for_event("mirror.resumed")
-    eventually(lambda: place.search("novelty") == ["new.md"])
+    eventually(lambda: sandbox.search("novelty") == ["new.md"])
     assert daemon.end() == 0
-    daemon = place.watch()
+    daemon = sandbox.watch()
     daemon.wait_for_event("daemon.watching")
     assert daemon.lines("mirror.paused") == []
     assert daemon.end() == 0
 
 
-def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure(f"quiet_hours: {quiet_now()}")
-    ran = place.run("--once", tty=True)
+def test_pass_on_a_terminal_says_that_it_runs_in_quiet_hours(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure(f"quiet_hours: {quiet_now()}")
+    ran = sandbox.run("--once", tty=True)
     assert ran.code == 0
     assert "handbook: quiet hours until " in ran.err and "; a single pass runs anyway" in ran.err
-    assert "quiet hours" not in place.run("--once").err
+    assert "quiet hours" not in sandbox.run("--once").err

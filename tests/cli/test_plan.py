@@ -5,27 +5,27 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.cures import proves
-from tests.cli.place import Place
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.sandbox import Sandbox
+from tests.cli.zhipu import ZhipuSandbox
 from tests.share import long
 
 
 @pytest.fixture
-def changed(place: Place) -> Place:
+def changed(sandbox: Sandbox) -> Sandbox:
     """A mirror in whose folder every kind of change has happened."""
     for name in ("same", "edited", "moved", "gone", "dropped"):
-        place.write(f"{name}.md", f"this is {name}\n" * 40)
-    place.configure()
-    assert place.run("--once").code == 0
-    place.write("edited.md", "now it is another text")
-    (place.docs / "moved.md").rename(place.docs / "new place.md")
-    (place.docs / "gone.md").unlink()
-    place.write("new.md", "a new file")
-    place.write(".kbsyncignore", "dropped.md\n")
-    return place
+        sandbox.write(f"{name}.md", f"this is {name}\n" * 40)
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    sandbox.write("edited.md", "now it is another text")
+    (sandbox.docs / "moved.md").rename(sandbox.docs / "new place.md")
+    (sandbox.docs / "gone.md").unlink()
+    sandbox.write("new.md", "a new file")
+    sandbox.write(".kbsyncignore", "dropped.md\n")
+    return sandbox
 
 
-def test_plan_json_has_the_promised_shape(changed: Place) -> None:
+def test_plan_json_has_the_promised_shape(changed: Sandbox) -> None:
     ran = changed.run("plan", "--json")
     assert ran.code == 0
     assert ran.json == {
@@ -44,7 +44,7 @@ def test_plan_json_has_the_promised_shape(changed: Place) -> None:
     }
 
 
-def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
+def test_plan_reads_as_a_diff_with_totals_last(changed: Sandbox) -> None:
     lines = changed.run("plan").out.splitlines()
     signs = [line.split("  (")[0] for line in lines if line[:2] in ("+ ", "~ ", "> ", "- ", "! ")]
     assert signs == ["+ new.md", "~ edited.md", "> moved.md → new place.md", "- gone.md", "- dropped.md"]
@@ -55,7 +55,7 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
 
 
 @proves("plan --all")
-def test_plan_is_short_unless_all_is_requested(changed: Place) -> None:
+def test_plan_is_short_unless_all_is_requested(changed: Sandbox) -> None:
     for number in range(12):
         changed.write(f"{number}.pdf", "no pdf")
     lines = changed.run("plan").out.splitlines()
@@ -68,16 +68,16 @@ def test_plan_is_short_unless_all_is_requested(changed: Place) -> None:
     assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2
 
 
-def test_dry_run_equals_plan(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    ran = place.run("--once", "--dry-run", "--json")
+def test_dry_run_equals_plan(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    ran = sandbox.run("--once", "--dry-run", "--json")
     assert ran.code == 0
     assert ran.json["mirrors"][0]["upload"] == ["a.md"]
-    assert not place.state.exists()
+    assert not sandbox.state.exists()
 
 
-def test_plan_warns_when_not_everything_fits(zhipu: ZhipuPlace) -> None:
+def test_plan_warns_when_not_everything_fits(zhipu: ZhipuSandbox) -> None:
     zhipu.write("a.md", "a" * 3000)
     zhipu.service.turn(capacity_bytes=1000)
     ran = zhipu.run("plan")
@@ -89,34 +89,34 @@ def test_plan_warns_when_not_everything_fits(zhipu: ZhipuPlace) -> None:
         assert "would be sent:" not in zhipu.run("plan").out
 
 
-def test_kept_documents_are_planned_counted_and_verified(place: Place) -> None:
+def test_kept_documents_are_planned_counted_and_verified(sandbox: Sandbox) -> None:
     """Every command counts it as correct, and nothing waits for anybody."""
     for name in ("same", "gone", "dropped"):
-        place.write(f"{name}.md", f"this is {name}\n")
-    place.configure("deletions: never")
-    place.once()
-    (place.docs / "gone.md").unlink()
-    place.write(".kbsyncignore", "dropped.md\n")
-    out = place.run("plan").out
+        sandbox.write(f"{name}.md", f"this is {name}\n")
+    sandbox.configure("deletions: never")
+    sandbox.once()
+    (sandbox.docs / "gone.md").unlink()
+    sandbox.write(".kbsyncignore", "dropped.md\n")
+    out = sandbox.run("plan").out
     assert "= dropped.md" in out and "= gone.md" in out
     assert "handbook: 2 kept; 1 document unchanged\n" in out
-    ran = place.go("--once")
+    ran = sandbox.go("--once")
     assert (ran.code, "3 documents searchable, nothing changed, 2 kept" in ran.out + ran.err) == (0, True)
-    assert place.status()["documents"]["kept"] == 2
-    assert "KEPT" in place.run("status").out
-    verification = place.run("verify")
+    assert sandbox.status()["documents"]["kept"] == 2
+    assert "KEPT" in sandbox.run("status").out
+    verification = sandbox.run("verify")
     assert (
         verification.code == 0
         and "kept       gone.md  the file is gone, its document is kept" in verification.out
     )
     assert verification.out.endswith("handbook: all is well; 2 documents kept\n")
-    assert place.run("approve").out == "nothing is held\n"
-    assert "gone.md" in place.search("gone")
-    assert "`deletions: never`" in place.run("explain", "gone.md").out
+    assert sandbox.run("approve").out == "nothing is held\n"
+    assert "gone.md" in sandbox.search("gone")
+    assert "`deletions: never`" in sandbox.run("explain", "gone.md").out
 
 
 @long
-def test_plan_without_the_service_says_so_first_and_exits_4(zhipu: ZhipuPlace) -> None:
+def test_plan_without_the_service_says_so_first_and_exits_4(zhipu: ZhipuSandbox) -> None:
     for number in range(5):
         zhipu.write(f"{number}.md", f"document {number}")
     zhipu.aim(url="http://127.0.0.1:1")

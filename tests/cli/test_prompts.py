@@ -14,9 +14,9 @@ import pytest
 from kbsync.cli.main import kbsync
 from kbsync.cli.prompts import interruptible
 from kbsync_standin.zhipu import HOME_ID
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.cli.terminal import Begin
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.zhipu import ZhipuSandbox
 from tests.share import enumerated
 
 
@@ -37,9 +37,9 @@ GROUPS = {words: one for words, one in commands() if isinstance(one, click.Group
 @pytest.mark.parametrize("words", GROUPS, ids=" ".join)
 @pytest.mark.parametrize("arguments", [(), ("--quiet",)], ids=["alone", "with an option"])
 def test_group_without_a_subcommand_says_what_to_add(
-    place: Place, words: tuple[str, ...], arguments: tuple[str, ...]
+    sandbox: Sandbox, words: tuple[str, ...], arguments: tuple[str, ...]
 ) -> None:
-    ran = place.run(*words, *arguments)
+    ran = sandbox.run(*words, *arguments)
     names = ", ".join(GROUPS[words].list_commands(click.Context(GROUPS[words])))
     called = " ".join(("kbsync", *words))
     assert (ran.code, ran.out) == (2, "")
@@ -73,7 +73,7 @@ ENDS = (
 @enumerated()
 @pytest.mark.parametrize(("words", "question", "typed", "code", "message"), ENDS)
 def test_nothing_is_done_without_confirmation(
-    zhipu: ZhipuPlace, terminal: Begin, words: str, question: str, typed: str, code: int, message: str
+    zhipu: ZhipuSandbox, terminal: Begin, words: str, question: str, typed: str, code: int, message: str
 ) -> None:
     """An interrupt (nothing typed) has the code of one; a no isn't a failure."""
     zhipu.write("a.md", "alpha")

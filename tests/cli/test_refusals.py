@@ -17,46 +17,46 @@ import pytest
 from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import paste
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 
-Before = Callable[[Place, contextlib.ExitStack], None]
+Before = Callable[[Sandbox, contextlib.ExitStack], None]
 
 
-def nothing(_place: Place, _stack: contextlib.ExitStack) -> None:
+def nothing(_sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
     """A config, and a folder with a file, not mirrored yet."""
 
 
-def mirrored(place: Place, _stack: contextlib.ExitStack) -> None:
-    assert place.run("--once", "-q").code == 0
+def mirrored(sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
+    assert sandbox.run("--once", "-q").code == 0
 
 
-def bare(place: Place, _stack: contextlib.ExitStack) -> None:
-    place.config.unlink()
+def bare(sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
+    sandbox.config.unlink()
 
 
-def running(place: Place, stack: contextlib.ExitStack) -> None:
-    assert place.run("--once", "-q").code == 0
-    stack.enter_context(lock.held(place.state))
+def running(sandbox: Sandbox, stack: contextlib.ExitStack) -> None:
+    assert sandbox.run("--once", "-q").code == 0
+    stack.enter_context(lock.held(sandbox.state))
 
 
-def newer(place: Place, _stack: contextlib.ExitStack) -> None:
-    assert place.run("--once", "-q").code == 0
-    with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as database:
+def newer(sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
+    assert sandbox.run("--once", "-q").code == 0
+    with contextlib.closing(apsw.Connection(str(sandbox.state / "state.db"))) as database:
         database.pragma("user_version", 99)
 
 
-def damaged(place: Place, _stack: contextlib.ExitStack) -> None:
-    assert place.run("--once", "-q").code == 0
-    for file in place.state.glob("state.db-*"):
+def damaged(sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
+    assert sandbox.run("--once", "-q").code == 0
+    for file in sandbox.state.glob("state.db-*"):
         file.unlink()
-    (place.state / "state.db").write_bytes(b"this is no database" * 500)
+    (sandbox.state / "state.db").write_bytes(b"this is no database" * 500)
 
 
 def described(text: str) -> Before:
     """Write another config."""
 
-    def describe(place: Place, _stack: contextlib.ExitStack) -> None:
-        place.config.write_text(text.format(docs=place.docs))
+    def describe(sandbox: Sandbox, _stack: contextlib.ExitStack) -> None:
+        sandbox.config.write_text(text.format(docs=sandbox.docs))
 
     return describe
 
@@ -177,35 +177,35 @@ WRONG = (
 )
 
 
-def paths_of(place: Place) -> dict[str, Path]:
-    return {"root": place.root, "config": place.config, "state": place.state}
+def paths_of(sandbox: Sandbox) -> dict[str, Path]:
+    return {"root": sandbox.root, "config": sandbox.config, "state": sandbox.state}
 
 
 @proves("to set it aside and start with an empty one, run: {}")
 @pytest.mark.parametrize("case", WRONG, ids=lambda case: case.words)
-def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
+def test_refusal_says_what_is_impossible_and_what_to_do(case: Wrong, sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
     with contextlib.ExitStack() as stack:
-        case.before(place, stack)
-        ran = place.run(*shlex.split(case.words))
-        quiet = place.run(*shlex.split(case.words), "-q")
+        case.before(sandbox, stack)
+        ran = sandbox.run(*shlex.split(case.words))
+        quiet = sandbox.run(*shlex.split(case.words), "-q")
     assert (ran.code, ran.out) == (case.code, "")
     assert "Traceback" not in ran.err
     is_passing_by = case.before is running
     assert all(line.startswith("kbsync: ") for line in ran.err.splitlines()) or is_passing_by
-    assert [words for words in case.messages if words.format(**paths_of(place)) not in ran.err] == []
+    assert [words for words in case.messages if words.format(**paths_of(sandbox)) not in ran.err] == []
     assert (quiet.code, quiet.err) == (ran.code, "" if is_passing_by else ran.err)
     _, _, fix = ran.err.strip().partition(" run: ")
-    assert not fix or paste(place, fix).code == 0
+    assert not fix or paste(sandbox, fix).code == 0
 
 
 @pytest.mark.parametrize("words", ["status", "explain a.md", "add ."])
-def test_deleted_working_directory_is_named(words: str, place: Place) -> None:
-    gone = place.root / "gone"
+def test_deleted_working_directory_is_named(words: str, sandbox: Sandbox) -> None:
+    gone = sandbox.root / "gone"
     gone.mkdir()
     script = f'rmdir "$PWD" && exec {shlex.quote(sys.executable)} -m kbsync {words}'
-    environ = place.environ({})
+    environ = sandbox.environ({})
     ran = subprocess.run(
         ["sh", "-c", script], check=False, cwd=gone, env=environ, capture_output=True, text=True
     )

@@ -17,9 +17,9 @@ from tests.cli import dying_removal
 from tests.cli.cures import proves
 from tests.cli.dying import DIES_AT
 from tests.cli.pasting import after, paste
-from tests.cli.place import PIPES, Daemon, Place, eventually
+from tests.cli.sandbox import PIPES, Daemon, Sandbox, eventually
 from tests.cli.test_listener import get, listen
-from tests.cli.zhipu import ZhipuPlace, digests_in
+from tests.cli.zhipu import ZhipuSandbox, digests_in
 from tests.ports import free_port
 from tests.share import enumerated, long
 from tests.warm import Warm
@@ -55,12 +55,12 @@ def removal_shown(port: int, mirror: str) -> Any:
     return next((one["removal"] for one in frame["mirrors"] if one["name"] == mirror), None)
 
 
-def names(place: Place) -> list[str]:
-    return [mirror["name"] for mirror in place.run("list", "--json").json["mirrors"]]
+def names(sandbox: Sandbox) -> list[str]:
+    return [mirror["name"] for mirror in sandbox.run("list", "--json").json["mirrors"]]
 
 
 @pytest.fixture
-def port(zhipu: ZhipuPlace) -> int:
+def port(zhipu: ZhipuSandbox) -> int:
     """The port of the daemon's page. Next to the mirror of the service, there is one with a built-in base."""
     zhipu.write("a.md", "alpha")
     zhipu.write("b.md", "beta")
@@ -74,24 +74,24 @@ def port(zhipu: ZhipuPlace) -> int:
     return port
 
 
-def ready(place: Place) -> dict[str, int]:
-    mirrors = place.run("status", "--json").json["mirrors"]
+def ready(sandbox: Sandbox) -> dict[str, int]:
+    mirrors = sandbox.run("status", "--json").json["mirrors"]
     return {mirror["name"]: mirror["documents"]["ready"] for mirror in mirrors}
 
 
-def watching(zhipu: ZhipuPlace) -> Daemon:
+def watching(zhipu: ZhipuSandbox) -> Daemon:
     daemon = zhipu.watch(hurried=True)
     eventually(lambda: ready(zhipu) == {"handbook": 2, "notes": 1})
     return daemon
 
 
-def count_foreign(zhipu: ZhipuPlace) -> int:
+def count_foreign(zhipu: ZhipuSandbox) -> int:
     return len(zhipu.service.documents()) - len(zhipu.service.ours())
 
 
 @pytest.mark.parametrize(("mirror", "n"), [("handbook", 2), ("notes", 1)])
 def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
-    zhipu: ZhipuPlace, port: int, mirror: str, n: int
+    zhipu: ZhipuSandbox, port: int, mirror: str, n: int
 ) -> None:
     daemon = watching(zhipu)
     told = get(port, f"/api/removal?mirror={mirror}")[1]
@@ -111,7 +111,7 @@ def test_exactly_its_documents_are_deleted_and_the_config_keeps_the_rest(
     assert zhipu.run("--once").code == 0
 
 
-def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuPlace, port: int) -> None:
+def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuSandbox, port: int) -> None:
     daemon = watching(zhipu)
     zhipu.service.turn(key_revoked=True)
     removed(port, "handbook")
@@ -128,7 +128,7 @@ def test_where_a_document_cannot_be_deleted_the_mirror_continues(zhipu: ZhipuPla
     assert daemon.end() == 0
 
 
-def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuPlace, port: int) -> None:
+def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuSandbox, port: int) -> None:
     daemon = watching(zhipu)
     zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
     removed(port, "handbook")
@@ -141,7 +141,7 @@ def test_nothing_is_uploaded_while_the_documents_are_deleted(zhipu: ZhipuPlace, 
 
 
 def test_an_upload_in_flight_may_finish_so_that_its_document_is_deleted_too(
-    zhipu: ZhipuPlace, port: int
+    zhipu: ZhipuSandbox, port: int
 ) -> None:
     daemon = watching(zhipu)
     zhipu.service.play("late-answer", op="upload", args={"seconds": 3.0})
@@ -153,13 +153,13 @@ def test_an_upload_in_flight_may_finish_so_that_its_document_is_deleted_too(
     assert daemon.end() == 0
 
 
-def names_in_file(place: Place) -> list[str]:
-    text = place.config.read_text()
+def names_in_file(sandbox: Sandbox) -> list[str]:
+    text = sandbox.config.read_text()
     return [name for name in ("handbook", "notes") if f"name: {name}" in text or f'name: "{name}"' in text]
 
 
 def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
-    zhipu: ZhipuPlace, port: int
+    zhipu: ZhipuSandbox, port: int
 ) -> None:
     daemon = watching(zhipu)
     assert ordered(port, "remove", mirror="notes", documents="keep")[0] == 202
@@ -171,7 +171,7 @@ def test_a_config_that_cannot_be_edited_is_refused_before_anything_is_deleted(
 
 
 def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents_again(
-    zhipu: ZhipuPlace, port: int
+    zhipu: ZhipuSandbox, port: int
 ) -> None:
     daemon = watching(zhipu)
     zhipu.service.play("late-answer", op="delete", args={"seconds": 3.0})
@@ -191,7 +191,7 @@ def test_a_mirror_whose_config_cannot_be_edited_in_the_end_uploads_its_documents
 
 
 @proves("server/app.py: remove {}")
-def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuPlace, port: int) -> None:
+def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuSandbox, port: int) -> None:
     daemon = zhipu.watch("--mirror", "handbook")
     daemon.wait_for_event("daemon.watching")
     for fate in ("keep", "delete"):
@@ -204,7 +204,7 @@ def test_a_daemon_of_some_mirrors_only_names_the_command(zhipu: ZhipuPlace, port
 
 
 def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
-    zhipu: ZhipuPlace, port: int
+    zhipu: ZhipuSandbox, port: int
 ) -> None:
     daemon = watching(zhipu)
     zhipu.service.server.faults.add(Fault("hang", op="delete"))
@@ -226,7 +226,7 @@ def test_a_changed_config_ends_the_removal_and_a_stop_does_not_wait_for_it(
 @enumerated()
 @pytest.mark.parametrize("step", range(1, STEPS + 2))
 def test_killed_at_any_step_no_document_of_ours_is_left_without_an_owner(
-    zhipu: ZhipuPlace, port: int, step: int
+    zhipu: ZhipuSandbox, port: int, step: int
 ) -> None:
     log = zhipu.root / "dying.log"
     with log.open("wb") as file:

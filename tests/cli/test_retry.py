@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from kbsync.core.model import UploadState
-from tests.cli.place import Place, words_of
+from tests.cli.sandbox import Sandbox, words_of
 from tests.cli.terminal import Begin
 from tests.share import enumerated, long
 
@@ -18,7 +18,7 @@ from tests.share import enumerated, long
 
 
 @long
-def test_retry_releases_all_failures(failed: Place) -> None:
+def test_retry_releases_all_failures(failed: Sandbox) -> None:
     ran = failed.run("retry")
     assert ran.code == 0
     assert "2 documents will be tried again" in ran.out
@@ -30,42 +30,42 @@ def test_retry_releases_all_failures(failed: Place) -> None:
     assert failed.run("--once").code == 1
 
 
-def test_retry_includes_failures_already_being_retried(place: Place) -> None:
-    place.write("good.md", "text")
-    place.configure()
-    assert place.run("--once").code == 0
-    assert place.run("retry").out == "nothing has failed\n"
-    with contextlib.closing(apsw.Connection(os.fspath(place.state / "state.db"))) as database:
+def test_retry_includes_failures_already_being_retried(sandbox: Sandbox) -> None:
+    sandbox.write("good.md", "text")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    assert sandbox.run("retry").out == "nothing has failed\n"
+    with contextlib.closing(apsw.Connection(os.fspath(sandbox.state / "state.db"))) as database:
         database.execute("UPDATE upload SET state = ?, repairs = 2", (int(UploadState.INDEXING),))
-    assert "handbook: 1 document in progress will be tried again\n" in place.run("retry").out
+    assert "handbook: 1 document in progress will be tried again\n" in sandbox.run("retry").out
 
 
 @pytest.mark.parametrize("command", ["retry", "approve", "state backup copy.db"])
-def test_commands_before_the_first_pass_name_the_command_to_run(place: Place, command: str) -> None:
-    ran = place.run(*command.split(), "--folder", "docs")
+def test_commands_before_the_first_pass_name_the_command_to_run(sandbox: Sandbox, command: str) -> None:
+    ran = sandbox.run(*command.split(), "--folder", "docs")
     assert (ran.code, ran.out) == (2, "")
-    assert f"run: kbsync --once --folder {place.docs}" in ran.err
-    assert not (place.home / ".local").exists()
+    assert f"run: kbsync --once --folder {sandbox.docs}" in ran.err
+    assert not (sandbox.home / ".local").exists()
 
 
 # -- approve --------------------------------------------------------------------------------------------
 
 
-def test_replaced_folder_is_approved_as_it_is(place: Place) -> None:
+def test_replaced_folder_is_approved_as_it_is(sandbox: Sandbox) -> None:
     """If another folder has replaced the mirrored one, the fix of the halt accepts it."""
     for number in range(4):
-        place.write(f"{number}.md", f"text {number}")
-    place.configure()
-    place.run("--once")
-    shutil.copytree(place.docs, place.root / "copy")
-    place.docs.rename(place.root / "old")
-    (place.root / "copy").rename(place.docs)
-    (place.docs / "1.md").unlink()
-    held = place.run("--once", "--json")
+        sandbox.write(f"{number}.md", f"text {number}")
+    sandbox.configure()
+    sandbox.run("--once")
+    shutil.copytree(sandbox.docs, sandbox.root / "copy")
+    sandbox.docs.rename(sandbox.root / "old")
+    (sandbox.root / "copy").rename(sandbox.docs)
+    (sandbox.docs / "1.md").unlink()
+    held = sandbox.run("--once", "--json")
     assert (held.code, held.json["held"]) == (3, 1)
     fix = held.json["mirrors"][0]["halt"]["cure"]
-    assert "- 1.md" in place.run(*words_of(fix), "--yes").out
-    second_pass = place.run("--once", "--json")
+    assert "- 1.md" in sandbox.run(*words_of(fix), "--yes").out
+    second_pass = sandbox.run("--once", "--json")
     assert (second_pass.code, second_pass.json["deleted"], second_pass.json["uploaded"]) == (0, 1, 0)
 
 
@@ -91,7 +91,7 @@ def test_replaced_folder_is_approved_as_it_is(place: Place) -> None:
     ],
 )
 def test_every_command_resolves_a_path_to_the_same_file(
-    failed: Place, typed: str, folder: str, expected: str
+    failed: Sandbox, typed: str, folder: str, expected: str
 ) -> None:
     for path in ("twice.pdf", "scans/twice.pdf", "scans/lost.pdf"):
         failed.write(path, "no pdf")
@@ -109,87 +109,89 @@ def test_every_command_resolves_a_path_to_the_same_file(
 @pytest.mark.parametrize(
     ("typed", "folder"), [("link", "."), ("docs", "."), (".", "docs"), ("..", "docs/scans")]
 )
-def test_every_command_resolves_a_folder_to_the_whole_mirror(failed: Place, typed: str, folder: str) -> None:
+def test_every_command_resolves_a_folder_to_the_whole_mirror(
+    failed: Sandbox, typed: str, folder: str
+) -> None:
     (failed.root / "link").symlink_to("docs")
     assert failed.run("explain", typed, "--json", cwd=failed.root / folder).json["path"] == ""
     assert "2 documents" in failed.run("retry", typed, cwd=failed.root / folder).out
 
 
 @long
-def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(place: Place) -> None:
+def test_mass_deletion_is_held_and_the_suggested_command_approves_exactly_it(sandbox: Sandbox) -> None:
     for number in range(8):
-        place.write(f"{number}.md", f"document number {number}")
-    place.configure()
-    assert place.run("--once").code == 0
-    ran = place.run("approve")
+        sandbox.write(f"{number}.md", f"document number {number}")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    ran = sandbox.run("approve")
     assert (ran.code, ran.out) == (0, "nothing is held\n")
-    assert place.run("approve", "nobody").code == 2
+    assert sandbox.run("approve", "nobody").code == 2
     for number in range(7):
-        (place.docs / f"{number}.md").unlink()
-    held = place.run("--once")
+        (sandbox.docs / f"{number}.md").unlink()
+    held = sandbox.run("--once")
     assert (held.code, ": 8 documents searchable, 7 held;" in held.out) == (3, True)
-    at_terminal = place.run("--once", tty=True).err
+    at_terminal = sandbox.run("--once", tty=True).err
     named = "handbook: 7 documents wait for approval: 0.md, 1.md, 2.md and 4 more; to list all: kbsync"
     assert named in at_terminal
     for options in ((), ("-q",), ("--log-format", "console")):
         # In a log, too, the command is easy to see.
-        log = place.run("--once", *options).err
+        log = sandbox.run("--once", *options).err
         assert (log.count("kbsync approve"), log.count("its deletion waits for approval")) == (1, 3)
         assert log.count("list.shortened") == 1
 
-    status_report = place.run("status", "--json").json["mirrors"][0]
+    status_report = sandbox.run("status", "--json").json["mirrors"][0]
     assert status_report["halt"]["reason"] == "deletions-held"
     assert status_report["documents"]["held"] == 7
-    planned = place.run("plan", "--json").json["mirrors"][0]
+    planned = sandbox.run("plan", "--json").json["mirrors"][0]
     assert planned["held"] == [f"{number}.md" for number in range(7)]
 
-    refused = place.run(*words_of(status_report["halt"]["cure"]))
+    refused = sandbox.run(*words_of(status_report["halt"]["cure"]))
     assert (refused.code, refused.err) == (2, "kbsync: not a terminal; pass --yes to approve this\n")
-    assert place.status()["documents"]["held"] == 7
-    approved = place.run(*words_of(status_report["halt"]["cure"]), "--yes")
+    assert sandbox.status()["documents"]["held"] == 7
+    approved = sandbox.run(*words_of(status_report["halt"]["cure"]), "--yes")
     assert approved.code == 0
     assert all(f"- {number}.md" in approved.out for number in range(7))
-    second_pass = place.run("--once", "--json")
+    second_pass = sandbox.run("--once", "--json")
     assert (second_pass.code, second_pass.json["deleted"], second_pass.json["held"]) == (0, 7, 0)
-    hits = place.run("search", "document number", "--json").json["hits"]
+    hits = sandbox.run("search", "document number", "--json").json["hits"]
     assert [hit["path"] for hit in hits] == ["7.md"]
 
 
-def test_nothing_is_approved_for_a_missing_folder(place: Place) -> None:
+def test_nothing_is_approved_for_a_missing_folder(sandbox: Sandbox) -> None:
     """A folder that appears later must not be accepted unseen."""
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once").code == 0
-    place.docs.rename(place.root / "away")
-    assert place.run("--once").code == 3
-    assert "nothing is held" in place.run("approve").out
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    sandbox.docs.rename(sandbox.root / "away")
+    assert sandbox.run("--once").code == 3
+    assert "nothing is held" in sandbox.run("approve").out
 
 
-def test_approve_lists_deletions_and_asks(terminal: Begin, place: Place) -> None:
+def test_approve_lists_deletions_and_asks(terminal: Begin, sandbox: Sandbox) -> None:
     for number in range(3):
-        place.write(f"{number}.md", f"document number {number}")
-    place.configure()
-    place.once()
-    for file in place.docs.iterdir():
+        sandbox.write(f"{number}.md", f"document number {number}")
+    sandbox.configure()
+    sandbox.once()
+    for file in sandbox.docs.iterdir():
         file.unlink()
-    assert place.run("--once").code == 3
+    assert sandbox.run("--once").code == 3
     for typed, code in (("n", 3), ("y", 0)):
-        asking = terminal(place, "approve")
+        asking = terminal(sandbox, "approve")
         prompt = asking.until("Approve? [y/N]: ")
         assert "handbook: delete 3 documents:" in prompt and " 2.md" in prompt
         asking.type(f"{typed}\r")
         assert asking.end() == 0
-        assert place.run("--once").code == code
+        assert sandbox.run("--once").code == code
 
 
-def test_quiet_approve_prints_nothing(place: Place) -> None:
+def test_quiet_approve_prints_nothing(sandbox: Sandbox) -> None:
     for number in range(3):
-        place.write(f"{number}.md", f"document number {number}")
-    place.configure()
-    assert place.run("--once").code == 0
-    for file in place.docs.iterdir():
+        sandbox.write(f"{number}.md", f"document number {number}")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    for file in sandbox.docs.iterdir():
         file.unlink()
-    assert place.run("--once").code == 3
-    ran = place.run("approve", "-q", "--yes")
+    assert sandbox.run("--once").code == 3
+    ran = sandbox.run("approve", "-q", "--yes")
     assert (ran.code, ran.out, ran.err) == (0, "", "")
-    assert place.run("--once", "--json").json["deleted"] == 3
+    assert sandbox.run("--once", "--json").json["deleted"] == 3

@@ -38,13 +38,13 @@ from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 from kbsync_standin.server import Server
 from kbsync_standin.vectors import application as vectors
 from tests.cli.conftest import ODD
-from tests.cli.place import Place, words_of
+from tests.cli.sandbox import Sandbox, words_of
 from tests.cli.terminal import Begin
-from tests.cli.zhipu import ZhipuPlace, filled_zhipu_place
+from tests.cli.zhipu import ZhipuSandbox, filled_zhipu_sandbox
 from tests.share import long
 
 
-def test_search_json_has_the_promised_shape(mirrored: Place) -> None:
+def test_search_json_has_the_promised_shape(mirrored: Sandbox) -> None:
     ran = mirrored.run("search", "reset", "password", "--folder", "docs", "--json")
     best = ran.json["hits"][0]
     assert (ran.code, set(ran.json)) == (0, {"hits"})
@@ -64,7 +64,7 @@ def test_search_json_has_the_promised_shape(mirrored: Place) -> None:
     assert abs(modified.timestamp() - file.stat().st_mtime) <= 1
 
 
-def test_no_hits_is_not_an_error(mirrored: Place) -> None:
+def test_no_hits_is_not_an_error(mirrored: Sandbox) -> None:
     words = ("search", "password", "--path", "nowhere/", "--folder", "docs")
     ran = mirrored.run(*words)
     assert (ran.code, ran.out) == (0, "")
@@ -94,7 +94,7 @@ GUIDES = {"guides/hours.txt", "guides/配置.md"}
     ],
 )
 def test_search_is_narrowed_by_path_type_and_time(
-    mirrored: Place, words: str, where: str, paths: set[str]
+    mirrored: Sandbox, words: str, where: str, paths: set[str]
 ) -> None:
     """Paths may be typed as the shell completes them."""
     typed = words.format(docs=mirrored.docs).split()
@@ -103,7 +103,7 @@ def test_search_is_narrowed_by_path_type_and_time(
     assert {hit["path"] for hit in ran.json["hits"]} == paths
 
 
-def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored: Place) -> None:
+def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored: Sandbox) -> None:
     words = ("search", "reset password", "-k1", "--folder", "docs")
     piped = mirrored.run(*words).out
     first, second = piped.splitlines()
@@ -116,14 +116,14 @@ def test_pipe_gets_plain_lines_and_terminal_gets_links_and_bold_matches(mirrored
     assert "\x1b[1mpassword\x1b[0m" in output
 
 
-def test_people_see_no_markup_and_no_repeated_heading(place: Place) -> None:
-    place.write("backups.md", "# Backups\n\nBackups run at night:\n\n```sh\n# as root\nbackup --now\n```\n")
-    place.configure()
-    assert place.run("--once").code == 0
-    first, second = place.run("search", "backups").out.splitlines()
+def test_people_see_no_markup_and_no_repeated_heading(sandbox: Sandbox) -> None:
+    sandbox.write("backups.md", "# Backups\n\nBackups run at night:\n\n```sh\n# as root\nbackup --now\n```\n")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    first, second = sandbox.run("search", "backups").out.splitlines()
     assert first.startswith("backups.md  Backups  line 1")
     assert second.strip() == "Backups run at night: # as root backup --now"
-    [passage] = place.run("search", "backups", "--json").json["hits"][0]["passages"]
+    [passage] = sandbox.run("search", "backups", "--json").json["hits"][0]["passages"]
     assert passage["text"].startswith("# Backups\n\nBackups run"), "programs get it as it is"
 
 
@@ -138,7 +138,7 @@ def test_people_see_no_markup_and_no_repeated_heading(place: Place) -> None:
         ("--path guides --type rst,txt", []),
     ],
 )
-def test_filter_matching_no_document_is_named(mirrored: Place, typed: str, options: list[str]) -> None:
+def test_filter_matching_no_document_is_named(mirrored: Sandbox, typed: str, options: list[str]) -> None:
     for output in ([], ["--json"], ["--files"]):
         ran = mirrored.run("search", "office password", "--folder", "docs", *typed.split(), *output)
         assert ran.code == 0
@@ -156,38 +156,38 @@ def test_filter_matching_no_document_is_named(mirrored: Place, typed: str, optio
         ("!a", "it matches nothing"),
     ],
 )
-def test_invalid_pattern_is_refused(mirrored: Place, pattern: str, why: str) -> None:
+def test_invalid_pattern_is_refused(mirrored: Sandbox, pattern: str, why: str) -> None:
     ran = mirrored.run("search", "office", "--folder", "docs", "--path", pattern)
     assert (ran.code, why in ran.err, "Traceback" in ran.err) == (2, True, False)
 
 
-def test_files_with_nul_separator_preserves_any_name(mirrored: Place) -> None:
+def test_files_with_nul_separator_preserves_any_name(mirrored: Sandbox) -> None:
     words = ("search", "xylophone", "-k1", "--files", "--folder", "docs")
     assert mirrored.run(*words, "-0").raw == os.fsencode(mirrored.docs / ODD) + b"\0"
     assert mirrored.run(*words).raw == os.fsencode(mirrored.docs / ODD) + b"\n"
 
 
-def test_files_preserves_non_utf8_bytes(place: Place) -> None:
+def test_files_preserves_non_utf8_bytes(sandbox: Sandbox) -> None:
     name = os.fsdecode(b"caf\xe9.md")
-    place.write(name, "Espresso and cappuccino.\n")
-    place.configure()
-    assert place.run("--once").code == 0
-    ran = place.run("search", "espresso", "--files", "-0")
-    assert ran.raw == os.fsencode(place.docs) + b"/caf\xe9.md\0"
-    assert place.run("search", "espresso", "--json").json["hits"][0]["path"] == name
-    assert place.run("search", "espresso").out.startswith("caf\\xe9.md")
+    sandbox.write(name, "Espresso and cappuccino.\n")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    ran = sandbox.run("search", "espresso", "--files", "-0")
+    assert ran.raw == os.fsencode(sandbox.docs) + b"/caf\xe9.md\0"
+    assert sandbox.run("search", "espresso", "--json").json["hits"][0]["path"] == name
+    assert sandbox.run("search", "espresso").out.startswith("caf\\xe9.md")
 
 
 WIDE = re.compile("[\u3000-\u9fff\uff00-\uff60]")
 
 
-def test_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) -> None:
-    place.write("long.md", "filler words and more of them " * 20 + "zebra " + "and even more of them " * 20)
-    place.write("宽.md", "这是很长的一段文字。" * 30 + "斑马" + "后面还有很多文字。" * 30)
-    place.configure()
-    assert place.run("--once").code == 0
+def test_long_text_is_shown_on_two_lines_of_the_terminals_width(sandbox: Sandbox) -> None:
+    sandbox.write("long.md", "filler words and more of them " * 20 + "zebra " + "and even more of them " * 20)
+    sandbox.write("宽.md", "这是很长的一段文字。" * 30 + "斑马" + "后面还有很多文字。" * 30)
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
     for query in ("zebra", "斑马"):
-        ran = place.run("search", query, "-k1", tty=True, env={"NO_COLOR": "1"})
+        ran = sandbox.run("search", query, "-k1", tty=True, env={"NO_COLOR": "1"})
         lines = ran.out.splitlines()
         assert len(lines) == 3
         assert query in "".join(lines[1:])
@@ -195,50 +195,52 @@ def test_long_text_is_shown_on_two_lines_of_the_terminals_width(place: Place) ->
 
 
 @pytest.mark.parametrize("command", ["search x", "verify", "explain a.md"])
-def test_missing_index_is_reported_with_a_fix(place: Place, command: str) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert place.run("--once").code == 0
-    for file in (place.state / "kb" / "handbook").glob("index.db*"):
+def test_missing_index_is_reported_with_a_fix(sandbox: Sandbox, command: str) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    for file in (sandbox.state / "kb" / "handbook").glob("index.db*"):
         file.unlink()
-    options = ("--config", place.config)
-    with lock.held(place.state):
-        err = place.run(*command.split(), *options).err
-        assert f"kbsync is working on it; check progress: kbsync status --config {place.config}" in err
+    options = ("--config", sandbox.config)
+    with lock.held(sandbox.state):
+        err = sandbox.run(*command.split(), *options).err
+        assert f"kbsync is working on it; check progress: kbsync status --config {sandbox.config}" in err
         assert "--once" not in err
-    ran = place.run(*command.split(), *options)
+    ran = sandbox.run(*command.split(), *options)
     assert ran.code == 2
-    fix = f"kbsync --once --config {place.config}"
+    fix = f"kbsync --once --config {sandbox.config}"
     assert f"index.db; run: {fix}" in ran.err
-    assert place.run(*words_of(fix)).code == 0
-    assert place.run(*command.split(), *options).code == 0
+    assert sandbox.run(*words_of(fix)).code == 0
+    assert sandbox.run(*command.split(), *options).code == 0
 
 
-def test_mirrors_with_comparable_scores_are_merged_by_score(place: Place) -> None:
+def test_mirrors_with_comparable_scores_are_merged_by_score(sandbox: Sandbox) -> None:
     texts = {
         "one/0.md": "The walrus sleeps on the ice.",
         "one/1.md": "Walrus, ice, walrus.",
         "two/0.md": "A word about a walrus among many other words about this and that and other animals.",
     }
     for path, text in texts.items():
-        place.write(path, text)
-    mirrors = [{"name": name, "folder": str(place.docs / name), "settle": "100ms"} for name in ("one", "two")]
-    place.config.parent.mkdir(parents=True)
-    place.config.write_text(json.dumps({"mirrors": mirrors}))
-    assert place.run("--once").code == 0
-    hits = place.run("search", "walrus ice", "--json").json["hits"]
+        sandbox.write(path, text)
+    mirrors = [
+        {"name": name, "folder": str(sandbox.docs / name), "settle": "100ms"} for name in ("one", "two")
+    ]
+    sandbox.config.parent.mkdir(parents=True)
+    sandbox.config.write_text(json.dumps({"mirrors": mirrors}))
+    assert sandbox.run("--once").code == 0
+    hits = sandbox.run("search", "walrus ice", "--json").json["hits"]
     assert [hit["mirror"] for hit in hits] == ["one", "one", "two"]
-    assert {hit["abs_path"] for hit in hits} == {str(place.docs / path) for path in texts}
+    assert {hit["abs_path"] for hit in hits} == {str(sandbox.docs / path) for path in texts}
     scores = [hit["score"] for hit in hits]
     assert scores == sorted(scores, reverse=True)
-    narrowed = place.run("search", "walrus", "--json", "--mirror", "two").json["hits"]
+    narrowed = sandbox.run("search", "walrus", "--json", "--mirror", "two").json["hits"]
     assert [hit["mirror"] for hit in narrowed] == ["two"]
     # Each hit names its mirror, even if all are from one.
-    assert place.run("search", "walrus", "-k", "1").out.startswith("one: 1.md")
-    assert "one:" not in place.run("search", "walrus", "--mirror", "one").out
+    assert sandbox.run("search", "walrus", "-k", "1").out.startswith("one: 1.md")
+    assert "one:" not in sandbox.run("search", "walrus", "--mirror", "one").out
 
 
-def test_closed_pipe_is_not_an_error(mirrored: Place) -> None:
+def test_closed_pipe_is_not_an_error(mirrored: Sandbox) -> None:
     process = mirrored.start("search", "password", "--folder", "docs", "--json")
     assert process.stdout is not None
     assert process.stderr is not None
@@ -254,7 +256,7 @@ PLACEHOLDER = "【示意图序号_1829473032620613632_103】"
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuSandbox]:
     """Mirror a folder beside another user's documents."""
     files = {
         "guides/hours.txt": "The office opens at nine.\n\nThe office closes at five.\n",
@@ -263,11 +265,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZhipuPlace]:
         "doors.txt": "A badge opens the east door.\n",
     }
     others = f"The office opens at nine. A badge of somebody else: {PLACEHOLDER}"
-    with filled_zhipu_place(tmp_path_factory.mktemp("shared"), files, others) as zhipu:
+    with filled_zhipu_sandbox(tmp_path_factory.mktemp("shared"), files, others) as zhipu:
         yield zhipu
 
 
-def test_hits_are_only_our_files(shared: ZhipuPlace) -> None:
+def test_hits_are_only_our_files(shared: ZhipuSandbox) -> None:
     hits = shared.go("search", "office opens at nine", "--json").json["hits"]
     assert [hit["path"] for hit in hits[:2]] == ["guides/hours.txt", "archive/office.md"]
     best = hits[0]
@@ -276,7 +278,7 @@ def test_hits_are_only_our_files(shared: ZhipuPlace) -> None:
     assert best["score"] == best["passages"][0]["score"] > hits[1]["score"]
 
 
-def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace) -> None:
+def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuSandbox) -> None:
     before = shared.service.request_count("images")
     assert shared.run("search", "badge", "--files").code == 0
     assert shared.service.request_count("images") == before
@@ -295,7 +297,7 @@ def test_passage_pictures_are_in_json_and_counted_for_people(shared: ZhipuPlace)
     assert not [path for path in files if signature in path.read_bytes()]
 
 
-def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuPlace) -> None:
+def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: ZhipuSandbox) -> None:
     shared.service.play("code-in-200", op="retrieve", args={"code": 1311})
     ran = shared.go("search", "closes at five", "--rerank", "--files", "-k1")
     assert (ran.code, ran.out.strip()) == (0, str(shared.docs / "guides/hours.txt"))
@@ -303,7 +305,7 @@ def test_search_continues_without_a_failing_ranking_model_and_says_so(shared: Zh
     assert "1311" in ran.err
 
 
-def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(zhipu: ZhipuPlace) -> None:
+def test_hits_of_a_service_and_of_the_embedded_base_are_merged_by_rank(zhipu: ZhipuSandbox) -> None:
     """Their scores mean different things: the best hit of each comes before the second of any."""
     folder = zhipu.root / "own"
     folder.mkdir()
@@ -330,51 +332,51 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def aim(place: Place, url: str, rerank: str = "", *, dialect: str = "openai") -> None:
+def aim(sandbox: Sandbox, url: str, rerank: str = "", *, dialect: str = "openai") -> None:
     """Configure a built-in knowledge base with embeddings and reranking from these addresses."""
     service = {"api_key": f"id.{SECRET}", "model": "words"}
     target = {"embedding": {"type": dialect, "base_url": f"{url}/{dialect}/v1", **service}}
     if rerank:
         target["rerank"] = {"type": "jina", "base_url": f"{rerank}/jina/v1", **service}
-    place.configure(f"target: {json.dumps({'type': 'local', **target})}")
+    sandbox.configure(f"target: {json.dumps({'type': 'local', **target})}")
 
 
 AWAY = "http://127.0.0.1:9"
 
 
 @long
-def test_search_works_without_its_services_and_says_so(place: Place, server: Server) -> None:
-    aim(place, server.url, server.url)
-    place.write("bees.md", "bees make honey in a beehive")
-    place.write("taxes.md", "the tax return is due in may")
-    place.write("honey.md", "honey honey honey and more honey")
-    assert place.run("--once").code == 0
-    assert place.search("bees make honey")[:2] == ["bees.md", "honey.md"]
-    assert place.search("bees make honey", "--rerank")[0] == "bees.md"
-    aim(place, server.url)
-    refused = place.run("search", "bees", "--rerank")
+def test_search_works_without_its_services_and_says_so(sandbox: Sandbox, server: Server) -> None:
+    aim(sandbox, server.url, server.url)
+    sandbox.write("bees.md", "bees make honey in a beehive")
+    sandbox.write("taxes.md", "the tax return is due in may")
+    sandbox.write("honey.md", "honey honey honey and more honey")
+    assert sandbox.run("--once").code == 0
+    assert sandbox.search("bees make honey")[:2] == ["bees.md", "honey.md"]
+    assert sandbox.search("bees make honey", "--rerank")[0] == "bees.md"
+    aim(sandbox, server.url)
+    refused = sandbox.run("search", "bees", "--rerank")
     assert (refused.code, "target.rerank" in refused.err) == (2, True)
     for embedding, rerank, says in (
         (AWAY, server.url, "searched by words alone"),
         (server.url, AWAY, "in kbsync's own order"),
     ):
-        aim(place, embedding, rerank)
-        ran = place.go("search", "tax return", "--json")  # a process: other tests don't set up its log
+        aim(sandbox, embedding, rerank)
+        ran = sandbox.go("search", "tax return", "--json")  # a process: other tests don't set up its log
         assert ran.json["hits"][0]["path"] == "taxes.md"
         assert says in ran.err
         assert SECRET not in ran.err
 
 
-def test_picture_is_found_by_text(place: Place, server: Server) -> None:
-    aim(place, server.url, dialect="newapi")
-    place.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
-    place.write("taxes.md", "the tax return is due in may")
-    place.write("broken.png", b"no picture")
-    ran = place.run("--once")
+def test_picture_is_found_by_text(sandbox: Sandbox, server: Server) -> None:
+    aim(sandbox, server.url, dialect="newapi")
+    sandbox.write("garden.png", b"\x89PNG\r\n\x1a\n\x00 a beehive under an apple tree \x00\xff")
+    sandbox.write("taxes.md", "the tax return is due in may")
+    sandbox.write("broken.png", b"no picture")
+    ran = sandbox.run("--once")
     assert (ran.code, "broken.png" in ran.err) == (1, True)
-    assert place.search("a beehive under a tree")[0] == "garden.png"
-    place.configure()
-    assert place.run("plan", "--json").json["mirrors"][0]["delete"] == []  # deselected, but left
+    assert sandbox.search("a beehive under a tree")[0] == "garden.png"
+    sandbox.configure()
+    assert sandbox.run("plan", "--json").json["mirrors"][0]["delete"] == []  # deselected, but left
 
 
 SECOND_SCREEN, FIRST_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
@@ -482,7 +484,7 @@ async def test_failing_service_is_reported_and_search_continues() -> None:
     working.cancel()
 
 
-def test_interactive_search_returns_the_chosen_path(terminal: Begin, mirrored: Place) -> None:
+def test_interactive_search_returns_the_chosen_path(terminal: Begin, mirrored: Sandbox) -> None:
     typing = terminal(mirrored, "search", "-i", "--folder", "docs")
     typing.until(SECOND_SCREEN)
     typing.type("passw")
@@ -495,9 +497,9 @@ def test_interactive_search_returns_the_chosen_path(terminal: Begin, mirrored: P
     assert str(mirrored.docs / "install.md") in typing.output
 
 
-def test_no_interactive_search_before_the_first_pass(terminal: Begin, place: Place) -> None:
-    place.write("a.md", "alpha")
-    typing = terminal(place, "search", "-i", "--folder", "docs")
+def test_no_interactive_search_before_the_first_pass(terminal: Begin, sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    typing = terminal(sandbox, "search", "-i", "--folder", "docs")
     assert typing.end() == 2
     assert "has not been mirrored yet; run:" in typing.output
     assert SECOND_SCREEN not in typing.output
@@ -505,7 +507,7 @@ def test_no_interactive_search_before_the_first_pass(terminal: Begin, place: Pla
 
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_terminal_is_restored_however_search_ends(
-    terminal: Begin, mirrored: Place, ending: str | int, code: int
+    terminal: Begin, mirrored: Sandbox, ending: str | int, code: int
 ) -> None:
     typing = terminal(mirrored, "search", "-i", "password", "--folder", "docs")
     typing.until(SECOND_SCREEN)
@@ -523,31 +525,31 @@ def test_terminal_is_restored_however_search_ends(
 
 
 @pytest.fixture
-def lagging(place: Place) -> Place:
+def lagging(sandbox: Sandbox) -> Sandbox:
     """A mirror after a pass, with one document waiting."""
     for number in range(3):
-        place.write(f"{number}.md", f"document {number}")
-    place.configure()
-    assert place.run("--once").code == 0
-    store = StateStore(place.state / "state.db")
+        sandbox.write(f"{number}.md", f"document {number}")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    store = StateStore(sandbox.state / "state.db")
     mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
     assert mirror is not None
     store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, time.time())).result()
     store.close()
-    return place
+    return sandbox
 
 
-def notes(place: Place, query: str, *options: str) -> list[str]:
+def notes(sandbox: Sandbox, query: str, *options: str) -> list[str]:
     """Return the notes beside the hits, which are the same on stderr and in the JSON."""
-    ran = place.run("search", query, "--json", *options)
+    ran = sandbox.run("search", query, "--json", *options)
     assert ran.code == 0, ran.err
     report: list[str] = ran.json.get("notes", [])
     assert [line.removeprefix("kbsync: ") for line in ran.err.splitlines()] == report
-    assert place.run("search", query, "-q", *options).err == ""
+    assert sandbox.run("search", query, "-q", *options).err == ""
     return report
 
 
-def test_complete_search_has_no_notes(mirrored: Place) -> None:
+def test_complete_search_has_no_notes(mirrored: Sandbox) -> None:
     assert notes(mirrored, "password", "--folder", "docs") == []
 
 
@@ -558,13 +560,13 @@ def test_complete_search_has_no_notes(mirrored: Place) -> None:
         ("pasword frobnicate", "no document has “pasword”; searched for “password”"),
     ],
 )
-def test_corrected_spelling_is_reported_and_marked(mirrored: Place, question: str, note: str) -> None:
+def test_corrected_spelling_is_reported_and_marked(mirrored: Sandbox, question: str, note: str) -> None:
     assert notes(mirrored, question, "--folder", "docs") == [note]
     output = mirrored.run("search", question, "--folder", "docs", tty=True)
     assert "\x1b[1mpassword" in output.out.lower() and note in output.err
 
 
-def test_each_hit_says_why_it_matched(mirrored: Place) -> None:
+def test_each_hit_says_why_it_matched(mirrored: Sandbox) -> None:
     def run(question: str, *options: str) -> Any:
         return mirrored.run("search", question, "--folder", "docs", "--explain", *options)
 
@@ -591,21 +593,21 @@ def test_each_hit_says_why_it_matched(mirrored: Place) -> None:
     assert run("install", "--files").code == 2
 
 
-def test_only_the_score_is_known_for_service_hits(shared: ZhipuPlace) -> None:
+def test_only_the_score_is_known_for_service_hits(shared: ZhipuSandbox) -> None:
     ran = shared.run("search", "opens at nine", "--explain", "-k1")
     assert re.search(r"^    score \d\.\d\d from the service, which gives no reasons$", ran.out, re.M)
     [hit] = shared.run("search", "opens at nine", "--explain", "-k1", "--json").json["hits"]
     assert set(hit["why"]) == {"lines"}
 
 
-def test_hits_without_any_query_word_are_labelled(mirrored: Place) -> None:
+def test_hits_without_any_query_word_are_labelled(mirrored: Sandbox) -> None:
     assert notes(mirrored, "ubuntu setup", "--folder", "docs") == [
         "no document has “ubuntu” or “setup”; the hits are similar in meaning"
     ]
     assert notes(mirrored, "frobnicate", "--folder", "docs") == []
 
 
-def test_phrases_and_excluded_words_narrow_a_search(mirrored: Place) -> None:
+def test_phrases_and_excluded_words_narrow_a_search(mirrored: Sandbox) -> None:
     def hits(question: str) -> list[str]:
         ran = mirrored.run("search", "--folder", "docs", "--json", "--", question)
         return [hit["path"] for hit in ran.json["hits"]]
@@ -622,14 +624,14 @@ def test_phrases_and_excluded_words_narrow_a_search(mirrored: Place) -> None:
     assert "no document matches --path nowhere/" in ran.err
 
 
-def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: ZhipuPlace) -> None:
+def test_service_query_drops_phrases_and_excluded_words_with_a_note(shared: ZhipuSandbox) -> None:
     ran = shared.run("search", 'office "opens at nine" -badge path:guides/ type:txt', "--json")
     assert [hit["path"] for hit in ran.json["hits"]] == ["guides/hours.txt"]
     [note] = ran.json["notes"]
     assert 'doesn\'t support "phrases" or -words' in note
 
 
-def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Place) -> None:
+def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Sandbox) -> None:
     waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):
         assert notes(lagging, word) == [waits]
@@ -638,7 +640,7 @@ def test_unindexed_documents_are_reported_with_and_without_hits(lagging: Place) 
         assert notes(lagging, "document") == ["handbook: 1 file is not indexed yet"]
 
 
-def test_search_during_the_first_pass_says_so(lagging: Place) -> None:
+def test_search_during_the_first_pass_says_so(lagging: Sandbox) -> None:
     with contextlib.closing(apsw.Connection(str(lagging.state / "state.db"))) as database:
         database.execute("UPDATE mirror SET last_pass = NULL")
     with lock.held(lagging.state):
@@ -647,7 +649,7 @@ def test_search_during_the_first_pass_says_so(lagging: Place) -> None:
         ]
 
 
-def test_missing_folder_and_failed_documents_are_reported(failed: Place) -> None:
+def test_missing_folder_and_failed_documents_are_reported(failed: Sandbox) -> None:
     assert notes(failed, "text") == ["handbook: 2 files failed; kbsync status says why"]
     failed.docs.rename(failed.root / "away")
     assert failed.run("--once").code == 3
@@ -659,24 +661,24 @@ def test_missing_folder_and_failed_documents_are_reported(failed: Place) -> None
 
 
 def test_folder_missing_since_the_last_pass_is_reported(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.write("a.md", "alpha")
-    assert place.run("--once", "--folder", "docs").code == 0
-    place.docs.rename(place.root / "away")
-    options = ("--folder", str(place.docs))
-    [missing] = notes(place, "alpha", *options)
-    assert missing.startswith(f"docs: {place.docs}: the folder is missing; mount or create it, ")
-    assert missing.endswith(f"; then run: kbsync --once --folder {place.docs}")
+    sandbox.write("a.md", "alpha")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
+    sandbox.docs.rename(sandbox.root / "away")
+    options = ("--folder", str(sandbox.docs))
+    [missing] = notes(sandbox, "alpha", *options)
+    assert missing.startswith(f"docs: {sandbox.docs}: the folder is missing; mount or create it, ")
+    assert missing.endswith(f"; then run: kbsync --once --folder {sandbox.docs}")
     # A disk that doesn't respond delays no search.
     monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(freshness, "identify", lambda _folder: time.sleep(2.0))
     began = time.monotonic()
-    assert notes(place, "alpha", *options) == []
+    assert notes(sandbox, "alpha", *options) == []
     assert time.monotonic() - began < 2.0
     monkeypatch.undo()
-    with lock.held(folder_state_dir(place.docs, place.state)):
-        assert notes(place, "alpha", *options) == []  # a running kbsync reports halts itself
+    with lock.held(folder_state_dir(sandbox.docs, sandbox.state)):
+        assert notes(sandbox, "alpha", *options) == []  # a running kbsync reports halts itself
 
 
 async def test_search_as_you_type_has_the_same_notes() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import apsw
 
 from kbsync.state import lock
-from tests.cli.place import Place, eventually
+from tests.cli.sandbox import Sandbox, eventually
 from tests.share import long
 
 
 @long
-def test_backup_is_a_consistent_private_copy(failed: Place) -> None:
+def test_backup_is_a_consistent_private_copy(failed: Sandbox) -> None:
     copy = failed.root / "copy.db"
     with lock.held(failed.state):  # also while another process works
         assert failed.run("state", "backup", copy).code == 0
@@ -26,32 +26,32 @@ def test_backup_is_a_consistent_private_copy(failed: Place) -> None:
     database.close()
 
 
-def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(place: Place) -> None:
-    place.write("a.md", "a word")
-    place.configure()
-    place.once()
-    state = apsw.Connection(str(place.state / "state.db"))
+def test_killed_backup_leaves_nothing_under_the_name_of_the_copy(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "a word")
+    sandbox.configure()
+    sandbox.once()
+    state = apsw.Connection(str(sandbox.state / "state.db"))
     with state:  # so that the copy takes long enough
         state.execute("CREATE TABLE padding(content)")
         for _ in range(60):
             state.execute("INSERT INTO padding VALUES(zeroblob(1000000))")
     state.close()
-    folder = place.root / "backups"
+    folder = sandbox.root / "backups"
     folder.mkdir()
-    process = place.start("state", "backup", folder / "copy.db")
+    process = sandbox.start("state", "backup", folder / "copy.db")
     eventually(lambda: any(file.stat().st_size for file in folder.iterdir()))
     process.kill()
     process.wait()
     assert not list(folder.glob("copy.db*"))
-    assert place.run("state", "backup", folder / "copy.db").code == 0
-    assert place.run("state", "backup", folder / "copy.db").code == 2
+    assert sandbox.run("state", "backup", folder / "copy.db").code == 0
+    assert sandbox.run("state", "backup", folder / "copy.db").code == 2
 
 
 def test_mirror_continues_on_another_machine_without_uploads(tmp_path: Path) -> None:
     """Folder, config and state were copied there, so every inode and path is different."""
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
-    old, new = Place(tmp_path / "old"), Place(tmp_path / "new")
+    old, new = Sandbox(tmp_path / "old"), Sandbox(tmp_path / "new")
     for number in range(4):
         old.write(f"sub/{number}.md", f"word number{number}")
     old.configure()

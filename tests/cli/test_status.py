@@ -29,12 +29,12 @@ from kbsync.state.store import StateStore
 from kbsync.targets.local.config import LocalTargetConfig
 from tests.cli.conftest import ODD
 from tests.cli.pasting import paste
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.cli.terminal import Begin
 from tests.share import long
 
 
-def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
+def test_status_json_has_the_promised_shape(mirrored: Sandbox) -> None:
     ran = mirrored.run("status", "--json", "--folder", "docs")
     assert ran.json["version"] == __version__
     assert ran.json["running"] is None
@@ -47,7 +47,7 @@ def test_status_json_has_the_promised_shape(mirrored: Place) -> None:
 
 
 def test_status_counts_passages_with_a_better_vector(
-    mirrored: Place, monkeypatch: pytest.MonkeyPatch
+    mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LocalTargetConfig, "better_vectors", lambda *_: (1240, 9800))
     assert "docs: better vectors: 1,240 of 9,800 passages" in mirrored.run("status", "--folder", "docs").out
@@ -55,14 +55,16 @@ def test_status_counts_passages_with_a_better_vector(
     assert mirror["better_vectors"] == {"made": 1240, "passages": 9800}
 
 
-def test_status_counts_passages_in_the_index_itself(mirrored: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_counts_passages_in_the_index_itself(
+    mirrored: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(better, "is_installed", lambda: True)
     monkeypatch.setattr(better.E5, "name", "better/1")
     (mirror,) = mirrored.run("status", "--json", "--folder", "docs").json["mirrors"]
     assert mirror["better_vectors"] == {"made": 0, "passages": 4}
 
 
-def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> None:
+def test_status_documents_lists_every_file_with_its_reason(mirrored: Sandbox) -> None:
     ran = mirrored.run("status", "--json", "--documents", "--folder", "docs")
     items = {item["path"]: item for item in ran.json["mirrors"][0]["items"]}
     assert set(items["install.md"]) == {"path", "state", "document_id", "size", "reason"}
@@ -77,17 +79,17 @@ def test_status_documents_lists_every_file_with_its_reason(mirrored: Place) -> N
 
 
 @long
-def test_check_exits_like_a_pass(place: Place) -> None:
-    place.write("good.md", "text")
-    place.configure()
-    assert place.run("status", "--check").code == 4  # never mirrored
-    place.run("--once")
-    assert place.run("status", "--check", "-q").code == 0
-    assert place.run("status", "--check", "-q").out == ""
-    place.write("broken.pdf", "this is no pdf")
-    place.run("--once")
-    assert place.run("status").code == 0
-    assert place.run("status", "--check").code == 1
+def test_check_exits_like_a_pass(sandbox: Sandbox) -> None:
+    sandbox.write("good.md", "text")
+    sandbox.configure()
+    assert sandbox.run("status", "--check").code == 4  # never mirrored
+    sandbox.run("--once")
+    assert sandbox.run("status", "--check", "-q").code == 0
+    assert sandbox.run("status", "--check", "-q").out == ""
+    sandbox.write("broken.pdf", "this is no pdf")
+    sandbox.run("--once")
+    assert sandbox.run("status").code == 0
+    assert sandbox.run("status", "--check").code == 1
 
 
 NOW = 1_000_000.0
@@ -97,103 +99,105 @@ RUN = "run: kbsync --once"
 
 
 @pytest.fixture
-def waiting(place: Place) -> Place:
+def waiting(sandbox: Sandbox) -> Sandbox:
     """A mirror whose pass ended just now; one of its six documents has waited since."""
     for number in range(6):
-        place.write(f"{number}.md", f"document {number}")
-    place.configure()
-    assert place.run("--once").code == 0
-    store = StateStore(place.state / "state.db")
+        sandbox.write(f"{number}.md", f"document {number}")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    store = StateStore(sandbox.state / "state.db")
     mirror = store.read_now(lambda tx: tx.mirrors.named("handbook"))
     assert mirror is not None
     store.submit(lambda tx: tx.entries.set_status(mirror.id, "0.md", Status.PENDING, time.time())).result()
     store.close()
-    return place
+    return sandbox
 
 
-def passed(place: Place, ago: float | None) -> None:
+def passed(sandbox: Sandbox, ago: float | None) -> None:
     """Set the end of the last pass to this many seconds ago, or to never."""
-    with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as database:
+    with contextlib.closing(apsw.Connection(str(sandbox.state / "state.db"))) as database:
         last = None if ago is None else time.time() - ago
         database.execute("UPDATE mirror SET last_pass = ?", (last,))
 
 
-def wrong(place: Place, *words: str) -> list[str]:
-    lines = place.run("status", *words).out.splitlines()
+def wrong(sandbox: Sandbox, *words: str) -> list[str]:
+    lines = sandbox.run("status", *words).out.splitlines()
     return [line.removeprefix("! ") for line in lines if line.startswith("! ")]
 
 
 # -- whether kbsync runs -----------------------------------------------------------------------------------
 
 
-def runs(place: Place, *words: str) -> str:
+def runs(sandbox: Sandbox, *words: str) -> str:
     """Return the first line."""
-    return place.run("status", *words).out.splitlines()[0]
+    return sandbox.run("status", *words).out.splitlines()[0]
 
 
 @long
-def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure()
-    assert runs(place) == "not running; no pass has finished yet"
-    daemon = place.watch()
+def test_first_line_distinguishes_a_running_daemon_from_a_killed_one(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    assert runs(sandbox) == "not running; no pass has finished yet"
+    daemon = sandbox.watch()
     daemon.wait_for_event("document.ready")
     daemon.wait_for_event("daemon.watching")
     number = daemon.process.pid
-    assert re.fullmatch(rf"running since \d\d:\d\d \(pid {number}\)", runs(place))
-    running = place.run("status", "--json").json["running"]
+    assert re.fullmatch(rf"running since \d\d:\d\d \(pid {number}\)", runs(sandbox))
+    running = sandbox.run("status", "--json").json["running"]
     assert running["pid"] == number
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", running["since"])
     daemon.send_signal(signal.SIGKILL)
     daemon.process.wait()
-    assert place.run("status", "--json").json["running"] is None
-    assert re.fullmatch(r"not running; last pass \d\.\d s ago", runs(place))
-    assert place.run("status", "-q").out == ""
+    assert sandbox.run("status", "--json").json["running"] is None
+    assert re.fullmatch(r"not running; last pass \d\.\d s ago", runs(sandbox))
+    assert sandbox.run("status", "-q").out == ""
 
 
-def test_start_time_includes_its_date_unless_it_is_today(waiting: Place) -> None:
+def test_start_time_includes_its_date_unless_it_is_today(waiting: Sandbox) -> None:
     with lock.held(waiting.state):
         os.utime(waiting.state / "lock", (NOW, NOW))
         assert re.fullmatch(r"running since 1970-01-1\d \d\d:\d\d \(pid \d+\)", runs(waiting))
         assert waiting.run("status", "--json").json["running"]["since"] == "1970-01-12T13:46:40Z"
 
 
-def test_status_without_a_config_shows_every_known_folder(place: Place) -> None:
-    place.write("a.md", "alpha")
-    other = place.root / "sub" / "docs"
+def test_status_without_a_config_shows_every_known_folder(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    other = sandbox.root / "sub" / "docs"
     other.mkdir(parents=True)
     (other / "b.md").write_text("beta")
-    for folder in (place.docs, other):
-        assert place.run("--once", "--folder", folder).code == 0
-    every = place.run("status", "--json").json
+    for folder in (sandbox.docs, other):
+        assert sandbox.run("--once", "--folder", folder).code == 0
+    every = sandbox.run("status", "--json").json
     assert every["running"] is None
     status_report = {mirror["folder"]: mirror for mirror in every["mirrors"]}
-    assert list(status_report) == [str(place.docs), str(other)]
+    assert list(status_report) == [str(sandbox.docs), str(other)]
     assert all(mirror["documents"]["ready"] == 1 and mirror["last_pass"] for mirror in status_report.values())
-    for folder in (place.docs, other):  # in each of them, that mirror is meant
-        inside = place.run("status", "--json", cwd=folder).json
+    for folder in (sandbox.docs, other):  # in each of them, that mirror is meant
+        inside = sandbox.run("status", "--json", cwd=folder).json
         assert [mirror["folder"] for mirror in inside["mirrors"]] == [str(folder)]
-    assert place.run("status", "--check", "--max-age", "1h").code == 0
+    assert sandbox.run("status", "--check", "--max-age", "1h").code == 0
 
-    daemon = place.watch("--folder", other)
+    daemon = sandbox.watch("--folder", other)
     daemon.wait_for_event("daemon.watching")
-    lines = place.run("status").out.splitlines()
-    assert re.fullmatch(rf"{place.docs}: not running; last pass \d+(\.\d)? s ago", lines[0])
+    lines = sandbox.run("status").out.splitlines()
+    assert re.fullmatch(rf"{sandbox.docs}: not running; last pass \d+(\.\d)? s ago", lines[0])
     assert re.fullmatch(rf"{other}: running since \d\d:\d\d \(pid {daemon.process.pid}\)", lines[1])
-    first, second = place.run("status", "--json", "--documents").json["mirrors"]
+    first, second = sandbox.run("status", "--json", "--documents").json["mirrors"]
     assert (first["running"], second["running"]["pid"]) == (None, daemon.process.pid)
     assert [item["path"] for item in second["items"]] == ["b.md"]
     (other / "broken.pdf").write_text("no pdf")
     daemon.wait_for_event("document.failed")
-    assert place.run("status", "--check", "-q").code == 1
-    ran = place.run("status", "--watch")
+    assert sandbox.run("status", "--check", "-q").code == 1
+    ran = sandbox.run("status", "--watch")
     assert ran.code == 2 and str(other) in ran.err
-    assert "there is no mirror 'dcs'; known mirrors: docs, docs" in place.run("status", "--mirror", "dcs").err
-    assert place.run("search", "beta").code == 2  # the folder is ambiguous
+    assert (
+        "there is no mirror 'dcs'; known mirrors: docs, docs" in sandbox.run("status", "--mirror", "dcs").err
+    )
+    assert sandbox.run("search", "beta").code == 2  # the folder is ambiguous
     assert daemon.end() == 0
 
 
-def test_single_pass_is_not_shown_as_a_daemon(waiting: Place) -> None:
+def test_single_pass_is_not_shown_as_a_daemon(waiting: Sandbox) -> None:
     with lock.held(waiting.state, keeps_running=False):
         assert re.match(
             r"not running; a single pass or command has been active since \d\d:\d\d", runs(waiting)
@@ -201,7 +205,9 @@ def test_single_pass_is_not_shown_as_a_daemon(waiting: Place) -> None:
         assert waiting.run("status", "--json").json["running"] is None
 
 
-def test_unknown_daemon_state_is_reported_as_unknown(waiting: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_daemon_state_is_reported_as_unknown(
+    waiting: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lock, "NAMESPACE", waiting.config)  # of another container
     monkeypatch.setattr(lock, "LOCKS", waiting.docs / "none")
     assert runs(waiting).startswith("can't tell from here whether kbsync is running; last pass ")
@@ -210,7 +216,7 @@ def test_unknown_daemon_state_is_reported_as_unknown(waiting: Place, monkeypatch
 # -- no running kbsync ----------------------------------------------------------------------------------
 
 
-def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate(waiting: Place) -> None:
+def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate(waiting: Sandbox) -> None:
     ran = waiting.run("status")
     assert ran.code == 0
     assert ran.out.splitlines()[1] == f"! handbook: 1 document waits and kbsync isn't running; {RUN}"
@@ -225,60 +231,60 @@ def test_pending_work_without_a_running_kbsync_shows_the_command_and_no_estimate
         assert "documents/s" not in waiting.run("status").out  # that was an hour ago
 
 
-def test_suggested_command_repeats_the_options_and_works(place: Place) -> None:
-    place.write("a.md", "alpha")
-    options = ("--folder", str(place.docs), "--state-dir", str(place.root / "my state"))
-    assert place.run("--once", *options).code == 0
-    with contextlib.closing(apsw.Connection(str(place.root / "my state" / "state.db"))) as database:
+def test_suggested_command_repeats_the_options_and_works(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    options = ("--folder", str(sandbox.docs), "--state-dir", str(sandbox.root / "my state"))
+    assert sandbox.run("--once", *options).code == 0
+    with contextlib.closing(apsw.Connection(str(sandbox.root / "my state" / "state.db"))) as database:
         database.execute("UPDATE mirror SET last_pass = last_pass - 86400")
-    (line,) = wrong(place, *options)
+    (line,) = wrong(sandbox, *options)
     assert line.startswith("docs: last pass 24 h ago and kbsync isn't running; run: kbsync --once ")
     fix = line.partition("run: ")[2]
     assert shlex.split(fix)[2:] == [*options]
-    assert paste(place, fix).code == 0
-    assert wrong(place, *options) == []
+    assert paste(sandbox, fix).code == 0
+    assert wrong(sandbox, *options) == []
 
 
 @pytest.mark.parametrize(
     ("rescan", "ago", "is_told"), [("15m", 4000, False), ("15m", 8000, True), ("1d", 100_000, False)]
 )
 def test_occasional_passes_cause_no_not_running_warning(
-    place: Place, rescan: str, ago: int, is_told: bool
+    sandbox: Sandbox, rescan: str, ago: int, is_told: bool
 ) -> None:
-    place.write("a.md", "alpha")
-    place.configure(f"rescan: {rescan}")
-    place.run("--once")
-    passed(place, ago)
-    assert [RUN in line for line in wrong(place)] == [True] * is_told
+    sandbox.write("a.md", "alpha")
+    sandbox.configure(f"rescan: {rescan}")
+    sandbox.run("--once")
+    passed(sandbox, ago)
+    assert [RUN in line for line in wrong(sandbox)] == [True] * is_told
     # If a line reports it, so does the exit code.
-    assert place.run("status", "--check").code == (4 if is_told else 0)
-    with lock.held(place.state):
-        assert wrong(place) == []
+    assert sandbox.run("status", "--check").code == (4 if is_told else 0)
+    with lock.held(sandbox.state):
+        assert wrong(sandbox) == []
 
 
 # -- failing checks ----------------------------------------------------------------------------------------
 
 
-def test_check_failing_on_age_gives_the_age(place: Place) -> None:
-    place.write("a.md", "alpha")
-    place.configure("rescan: 10m")
-    place.run("--once")
-    passed(place, 240)
+def test_check_failing_on_age_gives_the_age(sandbox: Sandbox) -> None:
+    sandbox.write("a.md", "alpha")
+    sandbox.configure("rescan: 10m")
+    sandbox.run("--once")
+    passed(sandbox, 240)
     for quiet, line in (((), 1), (("-q",), 0)):
-        ran = place.run("status", "--check", "--max-age", "1m", *quiet)
+        ran = sandbox.run("status", "--check", "--max-age", "1m", *quiet)
         assert ran.code == 4
         assert ran.out.splitlines()[line] == f"! handbook: last pass 4 min ago, older than 1m; {RUN}"
-    with lock.held(place.state):
-        assert wrong(place, "--check", "--max-age", "1m") == [
+    with lock.held(sandbox.state):
+        assert wrong(sandbox, "--check", "--max-age", "1m") == [
             (
                 "handbook: last pass 4 min ago, older than 1m; the running kbsync "
                 "starts a pass every 10m (rescan)"
             )
         ]
-    assert place.run("status", "--check", "--max-age", "5m", "-q").out == ""
+    assert sandbox.run("status", "--check", "--max-age", "5m", "-q").out == ""
 
 
-def test_check_failing_on_pending_work_says_so(waiting: Place) -> None:
+def test_check_failing_on_pending_work_says_so(waiting: Sandbox) -> None:
     with lock.held(waiting.state):
         ran = waiting.run("status", "--check", "-q")
         assert ran.code == 4
@@ -310,19 +316,19 @@ def standing(
 @pytest.mark.parametrize("pending", [0, 5])
 @pytest.mark.parametrize("for_s", [30.0, 90.0])
 def test_failing_check_always_gives_a_reason(
-    place: Place, runs: bool | None, max_age: float | None, last: float | None, pending: int, for_s: float
+    sandbox: Sandbox, runs: bool | None, max_age: float | None, last: float | None, pending: int, for_s: float
 ) -> None:
     from kbsync.cli.commands.status import _checked
 
     stand = standing(last=last, pending=pending, for_s=for_s if pending else 0.0, runs=runs)
-    reasons = list(late(choose(Choices(folder=place.docs)), stand, check=True, max_age=max_age))
+    reasons = list(late(choose(Choices(folder=sandbox.docs)), stand, check=True, max_age=max_age))
     assert reasons or _checked([stand], max_age) == 0
     if runs:
         assert not any("kbsync --once" in line for line in reasons)  # the state is in use
 
 
-def test_halt_replaces_the_pending_work_hint_while_a_kbsync_runs(place: Place) -> None:
-    installation = choose(Choices(folder=place.docs))
+def test_halt_replaces_the_pending_work_hint_while_a_kbsync_runs(sandbox: Sandbox) -> None:
+    installation = choose(Choices(folder=sandbox.docs))
     halted = Halt("target-down", "no answer", "")
     assert list(late(installation, standing(pending=5, halt=halted), check=True)) == []
     for last in (NOW, None):
@@ -334,7 +340,7 @@ def test_halt_replaces_the_pending_work_hint_while_a_kbsync_runs(place: Place) -
 
 
 def test_running_first_pass_suggests_nothing_and_an_interrupted_one_suggests_a_command(
-    waiting: Place,
+    waiting: Sandbox,
 ) -> None:
     passed(waiting, None)
     with lock.held(waiting.state):
@@ -348,11 +354,11 @@ def test_running_first_pass_suggests_nothing_and_an_interrupted_one_suggests_a_c
     assert "documents/s" not in waiting.run("status").out
 
 
-def test_mirror_not_started_by_the_running_kbsync_is_reported(place: Place) -> None:
-    place.configure()
-    place.state.mkdir(parents=True, mode=0o700)
-    with lock.held(place.state):
-        out = place.run("status").out
+def test_mirror_not_started_by_the_running_kbsync_is_reported(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    sandbox.state.mkdir(parents=True, mode=0o700)
+    with lock.held(sandbox.state):
+        out = sandbox.run("status").out
     assert "handbook: the first pass has not started" in out
     assert "--once" not in out
 
@@ -369,7 +375,7 @@ def test_watch_shows_a_first_pass_from_the_start_and_when_nothing_runs() -> None
 
 
 def test_most_severe_problem_comes_first_in_exit_code_order(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2, 3, 4, 1: held documents rank before failed ones, temporary problems between them."""
 
@@ -389,7 +395,7 @@ def test_most_severe_problem_comes_first_in_exit_code_order(
         named("unread", "config"),
     ]
     monkeypatch.setenv("NO_COLOR", "1")
-    frame = framed(Output(), choose(Choices(folder=place.docs)), stand)
+    frame = framed(Output(), choose(Choices(folder=sandbox.docs)), stand)
     order = ["unread", "held", "down", "moving", "failed", "well"]
     assert [line.split()[0] for line in frame.table[-6:]] == order
     named_first = dict.fromkeys(line.split()[1].rstrip(":") for line in frame.wrong)
@@ -427,8 +433,8 @@ def failing(count: int) -> MirrorReport:
     return replace(whole, status=replace(whole.status, documents=documents), failed=failed)
 
 
-def test_watch_shows_the_table_first_and_fills_the_remaining_rows(place: Place) -> None:
-    installation = choose(Choices(folder=place.docs))
+def test_watch_shows_the_table_first_and_fills_the_remaining_rows(sandbox: Sandbox) -> None:
+    installation = choose(Choices(folder=sandbox.docs))
     frame = framed(Output(), installation, [failing(30)])
     assert frame.table[0].startswith("not running; last pass ")
     assert "MIRROR" in frame.table[1]
@@ -451,7 +457,7 @@ def test_watch_shows_the_table_first_and_fills_the_remaining_rows(place: Place) 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_watch_restores_the_terminal(terminal: Begin, mirrored: Place, number: int, code: int) -> None:
+def test_watch_restores_the_terminal(terminal: Begin, mirrored: Sandbox, number: int, code: int) -> None:
     watching = terminal(mirrored, "status", "--watch", "--folder", "docs")
     watching.until(SECOND_SCREEN)
     screen = watching.until("Ctrl-C to quit")
@@ -463,19 +469,19 @@ def test_watch_restores_the_terminal(terminal: Begin, mirrored: Place, number: i
     assert "MIRROR" in watching.output  # the last frame stays
 
 
-def test_promises_a_target_cannot_keep_are_listed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promises_a_target_cannot_keep_are_listed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """`status`, `doctor` and the JSON report them; they aren't a problem that anybody could fix."""
     instead = "a changed file is not found while it is indexed"
     monkeypatch.setattr(LocalTargetConfig, "unkept", {2: instead})
-    place.write("a.md", "text")
-    place.configure()
+    sandbox.write("a.md", "text")
+    sandbox.configure()
     sentence = f"not kept here (never absent while replaced): {instead}"
     for _ in range(2):  # before the first pass and after it
-        assert f"handbook: promise 2 {sentence}" in place.run("status").out
-        assert place.status()["unkept"] == {"2": instead}
-        place.run("--once")
-    assert place.run("status", "-q").out == ""
-    ran = place.run("doctor", "--json")
+        assert f"handbook: promise 2 {sentence}" in sandbox.run("status").out
+        assert sandbox.status()["unkept"] == {"2": instead}
+        sandbox.run("--once")
+    assert sandbox.run("status", "-q").out == ""
+    ran = sandbox.run("doctor", "--json")
     told = {"name": "handbook: promise 2", "result": "ok", "detail": sentence, "cure": ""}
     assert told in ran.json["checks"]
     assert ran.code == 0

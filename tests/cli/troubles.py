@@ -1,4 +1,4 @@
-"""A place with one mirror for each problem that a mirror can have, all in one config and one process."""
+"""A sandbox with one mirror for each problem that a mirror can have, all in one config and one process."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli import without_root
 from tests.cli.catalogue import MIRRORS
 from tests.cli.pasting import paste
-from tests.cli.place import Daemon, eventually
-from tests.cli.zhipu import KEY, ZhipuPlace, ZhipuStandIn
+from tests.cli.sandbox import Daemon, eventually
+from tests.cli.zhipu import KEY, ZhipuSandbox, ZhipuStandIn
 
 SERVED = ("recut", "refused", "unpaid", "full", "unknown", "emptied", "rejecting", "stuck", "down")
 """Mirrors whose knowledge bases are at separate services."""
@@ -37,7 +37,7 @@ PATIENCE = {"stuck": "2s"}
 """How long to wait for vectorizing if the test needs a timeout; elsewhere 60 s."""
 
 
-class TroubledPlace(ZhipuPlace):
+class TroubledSandbox(ZhipuSandbox):
     """`break_all` causes every problem, `mend_all` removes the causes.
 
     Its kbsync lacks root's privileges, and always has short time limits.
@@ -193,35 +193,35 @@ class Evidence:
     fixes. `mirrors_after`: `status` after them.
     """
 
-    def __init__(self, place: TroubledPlace) -> None:
-        self.place = place
-        place.settle_in()
-        place.break_all()
-        self.pass_run = place.go("--once", env={"LC_ALL": "C"})
-        self.mirrors_before = place.mirrors()
-        self.text = place.go("status", env={"COLUMNS": "20", "LC_ALL": "C"}).out
-        self.quiet = place.run("status", "-q").out
+    def __init__(self, sandbox: TroubledSandbox) -> None:
+        self.sandbox = sandbox
+        sandbox.settle_in()
+        sandbox.break_all()
+        self.pass_run = sandbox.go("--once", env={"LC_ALL": "C"})
+        self.mirrors_before = sandbox.mirrors()
+        self.text = sandbox.go("status", env={"COLUMNS": "20", "LC_ALL": "C"}).out
+        self.quiet = sandbox.run("status", "-q").out
         self.checked = {row.name: self._check(row.name) for row in MIRRORS}
         self._watch()
 
     def _check(self, mirror: str) -> int:
-        return self.place.run("status", "--check", "-q", "--mirror", mirror).code
+        return self.sandbox.run("status", "--check", "-q", "--mirror", mirror).code
 
     def _watch(self) -> None:
         """Run the daemon meanwhile; remove the causes and paste the fixes while it runs."""
-        daemon = self.place.watch("-q")
+        daemon = self.sandbox.watch("-q")
         for row in MIRRORS:
             if row.logged:
                 daemon.wait_for_event("mirror.halted", mirror=row.name, reason=row.logged)
-        self.watched = self.place.mirrors()
-        self.place.config.write_text("mirrors: []")
+        self.watched = self.sandbox.mirrors()
+        self.sandbox.config.write_text("mirrors: []")
         daemon.send_signal(signal.SIGHUP)
         self.refused = daemon.wait_for_event("config.refused")
-        self.place.mend_all()
+        self.sandbox.mend_all()
         daemon.send_signal(signal.SIGHUP)
         cures = {name: one["halt"]["cure"] for name, one in self.watched.items() if one["halt"]}
         cures["broken"] = "kbsync retry"
-        self.pasted = {name: paste(self.place, fix) for name, fix in cures.items() if fix}
+        self.pasted = {name: paste(self.sandbox, fix) for name, fix in cures.items() if fix}
         self.mirrors_after = self._when_all_is_well(daemon)
         assert daemon.end() == 0, daemon.log.read_text()
         self.log = daemon.lines()
@@ -231,13 +231,13 @@ class Evidence:
             return eventually(self._all_well, 120)
         except AssertionError:
             unwell = [
-                mirror_entry for mirror_entry in self.place.mirrors().values() if not _is_well(mirror_entry)
+                mirror_entry for mirror_entry in self.sandbox.mirrors().values() if not _is_well(mirror_entry)
             ]
             raise AssertionError((unwell, daemon.log.read_text()[-20_000:])) from None
 
     def _all_well(self) -> dict[str, Any] | None:
-        shown = self.place.mirrors()
-        is_full_again = len(self.place.services["emptied"].ours()) == 8
+        shown = self.sandbox.mirrors()
+        is_full_again = len(self.sandbox.services["emptied"].ours()) == 8
         return shown if is_full_again and all(map(_is_well, shown.values())) else None
 
 
@@ -249,11 +249,11 @@ def _is_well(mirror: dict[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def troubled_place(root: Path) -> Iterator[TroubledPlace]:
-    place = TroubledPlace(root)
+def troubled_sandbox(root: Path) -> Iterator[TroubledSandbox]:
+    sandbox = TroubledSandbox(root)
     with contextlib.ExitStack() as stack:
-        for service in (place.service, *place.services.values()):
+        for service in (sandbox.service, *sandbox.services.values()):
             service.arrive()
             stack.callback(service.leave)
-        stack.callback(place.close)
-        yield place
+        stack.callback(sandbox.close)
+        yield sandbox

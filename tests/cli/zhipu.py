@@ -1,4 +1,4 @@
-"""Zhipu's stand-in in a thread of the test, and a place whose mirror uses it."""
+"""Zhipu's stand-in in a thread of the test, and a sandbox whose mirror uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kbsync.core.names import Naming
 from kbsync_standin.faults import Fault
 from kbsync_standin.server import Server
 from kbsync_standin.zhipu import HOME_ID, application
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 
 KEY = "kid-4711.secret-for-tests"
 
@@ -120,8 +120,8 @@ target:
 """
 
 
-class ZhipuPlace(Place):
-    """A place whose mirror `handbook` uses the service."""
+class ZhipuSandbox(Sandbox):
+    """A sandbox whose mirror `handbook` uses the service."""
 
     def __init__(self, root: Path, service: ZhipuStandIn) -> None:
         super().__init__(root)
@@ -144,11 +144,11 @@ class ZhipuPlace(Place):
 
 
 @contextlib.contextmanager
-def zhipu_place(root: Path, **options: Any) -> Iterator[ZhipuPlace]:
-    """Yield a place with a running stand-in, a config for it, and an empty folder."""
+def zhipu_sandbox(root: Path, **options: Any) -> Iterator[ZhipuSandbox]:
+    """Yield a sandbox with a running stand-in, a config for it, and an empty folder."""
     stand_in = ZhipuStandIn(**options)
     stand_in.arrive()
-    zhipu = ZhipuPlace(root, stand_in)
+    zhipu = ZhipuSandbox(root, stand_in)
     zhipu.aim()
     try:
         yield zhipu
@@ -158,11 +158,11 @@ def zhipu_place(root: Path, **options: Any) -> Iterator[ZhipuPlace]:
 
 
 @contextlib.contextmanager
-def filled_zhipu_place(root: Path, files: Mapping[str, str], foreign_text: str) -> Iterator[ZhipuPlace]:
-    """Yield a place with mirrored `files` (paths and texts), beside another user's document, for tests
+def filled_zhipu_sandbox(root: Path, files: Mapping[str, str], foreign_text: str) -> Iterator[ZhipuSandbox]:
+    """Yield a sandbox with mirrored `files` (paths and texts), beside another user's document, for tests
     that only read.
     """
-    with zhipu_place(root) as zhipu:
+    with zhipu_sandbox(root) as zhipu:
         for path, text in files.items():
             zhipu.write(path, text)
         assert zhipu.run("--once").code == 0
@@ -173,8 +173,8 @@ def filled_zhipu_place(root: Path, files: Mapping[str, str], foreign_text: str) 
 
 
 @contextlib.contextmanager
-def tidied(shared: ZhipuPlace, **switches: Any) -> Iterator[ZhipuPlace]:
-    """Yield a shared place to one test, then remove its faults and reset the `switches`."""
+def tidied(shared: ZhipuSandbox, **switches: Any) -> Iterator[ZhipuSandbox]:
+    """Yield a shared sandbox to one test, then remove its faults and reset the `switches`."""
     try:
         yield shared
     finally:

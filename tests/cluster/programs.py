@@ -60,8 +60,8 @@ class Programs:
 
     def start_worker(self) -> None:
         """Start one more worker. It has no nanny: a killed worker stays dead."""
-        place = ["--local-directory", str(self.folder), "--preload", str(PRELOADED)]
-        options = ["--no-nanny", "--nthreads", "2", "--memory-limit", "0", *place]
+        folder = ["--local-directory", str(self.folder), "--preload", str(PRELOADED)]
+        options = ["--no-nanny", "--nthreads", "2", "--memory-limit", "0", *folder]
         self.workers.append(self._run("worker", self.address, *options))
 
     def wait_for(self, workers: int) -> None:

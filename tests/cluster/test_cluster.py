@@ -36,7 +36,7 @@ from kbsync.index.fence.parser import Parser
 from kbsync.index.pipeline import Pipeline, cut_here
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.services.config import EmbeddingConfig
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.cluster.programs import PATIENCE, Programs
 from tests.config import reading
 from tests.conformance.suite import TargetSuite
@@ -128,12 +128,14 @@ def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_th
     assert titles == ["here", "b.pdf", "here", "here", "d.docx", "e.html"]
     assert sent == ["b.pdf", "d.docx", "e.html"]
 
-    place = Surroundings("test", tmp_path, tmp_path / "spool", cluster=Cluster("tcp://127.0.0.1:9"))
+    surroundings = Surroundings("test", tmp_path, tmp_path / "spool", cluster=Cluster("tcp://127.0.0.1:9"))
     for embedding, kind in (
         (EmbeddingConfig(), LocalEncoder),
         (EmbeddingConfig("onnx", tmp_path), ClusterEncoder),
     ):
-        target: Any = LocalTargetConfig(path=tmp_path / embedding.type, embedding=embedding).open(place)
+        target: Any = LocalTargetConfig(path=tmp_path / embedding.type, embedding=embedding).open(
+            surroundings
+        )
         asyncio.run(target.aclose())
         assert isinstance(target._encoder, kind)
 
@@ -173,8 +175,8 @@ class TestOnCluster(TargetSuite):
         self.address = programs.address
         monkeypatch.setattr(client, "needs_parser", lambda path: True)  # the suite's documents are texts
 
-    def make_world(self, place: Path) -> LocalConformance:
-        return OnCluster(place, self.address)
+    def make_world(self, folder: Path) -> LocalConformance:
+        return OnCluster(folder, self.address)
 
 
 class OnCluster(LocalConformance):
@@ -184,8 +186,8 @@ class OnCluster(LocalConformance):
 
     async def open(self) -> Any:
         config = LocalTargetConfig(path=self.folder / "kb", max_bytes=MAX_BYTES)
-        place = Surroundings("test", self.folder, self.folder / "spool", cluster=Cluster(self.address))
-        return config.open(place)
+        surroundings = Surroundings("test", self.folder, self.folder / "spool", cluster=Cluster(self.address))
+        return config.open(surroundings)
 
 
 def test_passages_with_a_vector_are_not_embedded_again(
@@ -547,11 +549,11 @@ def test_config_accepts_a_cluster_address_only_for_our_own_index(
 def test_missing_distributed_package_comes_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(Place(tmp_path)) as place:
-        place.configure("prepare: {dask: 'tcp://127.0.0.1:9'}\n")
-        place.write("a.md", "A walrus.\n")
+    with closing(Sandbox(tmp_path)) as sandbox:
+        sandbox.configure("prepare: {dask: 'tcp://127.0.0.1:9'}\n")
+        sandbox.write("a.md", "A walrus.\n")
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        ran = place.run("--once")
+        ran = sandbox.run("--once")
         assert ran.code == 2
         assert re.search("prepare.dask needs the package distributed; .* install '?distributed", ran.err)
-        assert place.run("plan").code == 0  # commands that only read need no cluster
+        assert sandbox.run("plan").code == 0  # commands that only read need no cluster

@@ -19,7 +19,7 @@ from kbsync.index.cluster import client
 from kbsync.index.cluster.client import CONNECT_WITHIN, DaskCluster, KilledWorkers
 from kbsync.index.document import Chunk, Cut
 from kbsync.index.sqlite.store import SqliteStore
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.cluster.programs import PATIENCE, Programs
 from tests.cluster.test_cluster import PAGES, document
 from tests.share import long
@@ -126,7 +126,7 @@ def eventually(check: Callable[[], bool]) -> None:
 
 @long
 def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path: Path) -> None:
-    place, running = Place(tmp_path), Programs(1)
+    place, running = Sandbox(tmp_path), Programs(1)
     try:
         for each in (running.scheduler, *running.workers):
             each.kill()
@@ -153,7 +153,7 @@ def test_pass_continues_locally_without_its_cluster_and_status_says_so(tmp_path:
 
 @long
 def test_killing_workers_and_scheduler_mid_pass_loses_and_duplicates_nothing(tmp_path: Path) -> None:
-    place, running, names = Place(tmp_path), Programs(2), [f"slow{number:03}.html" for number in range(160)]
+    place, running, names = Sandbox(tmp_path), Programs(2), [f"slow{number:03}.html" for number in range(160)]
     for name in names:
         place.write(name, f"<h1>{name}</h1><p>The walrus of {name}.</p>")
     place.configure(f"prepare: {{dask: {running.address}}}\n")
@@ -186,8 +186,8 @@ def test_killing_workers_and_scheduler_mid_pass_loses_and_duplicates_nothing(tmp
         running.close()
 
 
-def stored(place: Place) -> Sequence[str]:
+def stored(sandbox: Sandbox) -> Sequence[str]:
     """Return the paths of all documents of the base, duplicates included."""
-    store = SqliteStore(place.state / "kb" / "handbook", writer=None)
+    store = SqliteStore(sandbox.state / "kb" / "handbook", writer=None)
     with closing(store):
         return sorted(row.path for row in store.page(0, 1_000))

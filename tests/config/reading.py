@@ -12,33 +12,33 @@ from kbsync.config.reader import load
 HOME = "/home/someone"
 
 
-def read(place: Path, text: str | bytes, **environ: str) -> Config:
-    """Parse `text` as a config in the directory `place`."""
-    file = place / "config.yaml"
+def read(folder: Path, text: str | bytes, **environ: str) -> Config:
+    """Parse `text` as a config in the directory `folder`."""
+    file = folder / "config.yaml"
     content = text if isinstance(text, bytes) else textwrap.dedent(text).encode()
     file.write_bytes(content)
     return load(file, {"HOME": HOME, **environ})
 
 
-def problems(place: Path, text: str | bytes, **environ: str) -> list[Problem]:
+def problems(folder: Path, text: str | bytes, **environ: str) -> list[Problem]:
     """Return the problems of `text`; empty if there are none."""
     try:
-        read(place, text, **environ)
+        read(folder, text, **environ)
     except ConfigError as error:
         return list(error.problems)
     return []
 
 
-def problem_lines(place: Path, text: str | bytes, **environ: str) -> list[str]:
+def problem_lines(folder: Path, text: str | bytes, **environ: str) -> list[str]:
     """Return the problems of `text` as `line key: message`."""
     return [
-        f"{problem.line} {problem.key}: {problem.message}" for problem in problems(place, text, **environ)
+        f"{problem.line} {problem.key}: {problem.message}" for problem in problems(folder, text, **environ)
     ]
 
 
-def mirror(place: Path, settings: str = "", **environ: str) -> MirrorConfig:
+def mirror(folder: Path, settings: str = "", **environ: str) -> MirrorConfig:
     """Return the only mirror of a config with `settings`, lines of `key: value`, beside name and folder."""
-    return read(place, with_settings(settings), **environ).mirrors[0]
+    return read(folder, with_settings(settings), **environ).mirrors[0]
 
 
 def with_settings(settings: str) -> str:

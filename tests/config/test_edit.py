@@ -255,9 +255,9 @@ def adding(name: str, folder: Path) -> Callable[[Config, str], str]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    place = tmp_path / "conf" / "config.yaml"
-    create_config(place, {}, f"mirrors:\n  - name: a\n    folder: {tmp_path}/a\n")
-    return place
+    config = tmp_path / "conf" / "config.yaml"
+    create_config(config, {}, f"mirrors:\n  - name: a\n    config: {tmp_path}/a\n")
+    return config
 
 
 def test_mode_and_symlink_are_kept_and_the_target_file_is_replaced(file: Path, tmp_path: Path) -> None:

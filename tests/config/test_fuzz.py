@@ -52,7 +52,7 @@ FRAGMENTS = [
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     with TemporaryDirectory() as directory:
         yield Path(directory)
 
@@ -61,9 +61,9 @@ def encoded(parts: list[str]) -> bytes:
     return "".join(parts).encode()
 
 
-def check(place: Path, content: bytes) -> None:
+def check(folder: Path, content: bytes) -> None:
     """Assert that `content` is a config, or is refused in whole lines that each name the file."""
-    file = place / "config.yaml"
+    file = folder / "config.yaml"
     file.write_bytes(content)
     try:
         assert isinstance(load(file, {"HOME": "/home/someone", "X": "x"}), Config)
@@ -79,12 +79,12 @@ def check(place: Path, content: bytes) -> None:
 @long
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(FRAGMENTS), max_size=25).map(encoded))
 @settings(max_examples=200, deadline=None)
-def test_any_bytes_parse_or_are_refused(place: Path, content: bytes) -> None:
-    check(place, content)
+def test_any_bytes_parse_or_are_refused(folder: Path, content: bytes) -> None:
+    check(folder, content)
 
 
 @long
 @given(value=VALUES | NEAR_MISSES)
 @settings(max_examples=120, deadline=None)
-def test_any_structure_parses_or_is_refused(place: Path, value: Any) -> None:
-    check(place, yaml.safe_dump(value, allow_unicode=True).encode(errors="surrogatepass"))
+def test_any_structure_parses_or_is_refused(folder: Path, value: Any) -> None:
+    check(folder, yaml.safe_dump(value, allow_unicode=True).encode(errors="surrogatepass"))

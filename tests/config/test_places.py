@@ -115,13 +115,13 @@ def test_relative_home_never_leads_to_a_config_in_the_working_directory(
 
 
 def test_state_directory_is_created_private(tmp_path: Path) -> None:
-    place = tmp_path / "a" / "b"
-    check_state_dir(place)
-    check_state_dir(place)
-    assert [stat.S_IMODE(one.stat().st_mode) for one in (place, place.parent)] == [0o700, 0o700]
-    place.chmod(0o755)  # an existing directory keeps its mode
-    check_state_dir(place)
-    assert stat.S_IMODE(place.stat().st_mode) == 0o755
+    folder = tmp_path / "a" / "b"
+    check_state_dir(folder)
+    check_state_dir(folder)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (folder, folder.parent)] == [0o700, 0o700]
+    folder.chmod(0o755)  # an existing directory keeps its mode
+    check_state_dir(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
 def test_read_only_commands_create_nothing(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_state_directory_and_mirrored_folder_must_not_nest(tmp_path: Path, state
 
 def test_uncreatable_state_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place in (tmp_path / "file", tmp_path / "file/below", Path("/proc/kbsync")):
+    for folder in (tmp_path / "file", tmp_path / "file/below", Path("/proc/kbsync")):
         with pytest.raises(UsageError, match=r"cannot be created \(.*\); choose another with --state-dir"):
-            check_state_dir(place)
+            check_state_dir(folder)
 
 
 def test_unwritable_state_directory_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,12 +172,12 @@ def test_folders_of_earlier_runs_are_known(tmp_path: Path) -> None:
     assert known_folders(below) == []
     for folder in folders:
         folder.mkdir()
-        place = folder_state_dir(folder, below)
-        check_state_dir(place)
-        note_folder(place, folder)
-        note_folder(place, folder)
-        assert sorted(entry.name for entry in place.iterdir()) == ["folder"]
-        assert stat.S_IMODE((place / "folder").stat().st_mode) == 0o600
+        state_dir = folder_state_dir(folder, below)
+        check_state_dir(state_dir)
+        note_folder(state_dir, folder)
+        note_folder(state_dir, folder)
+        assert sorted(entry.name for entry in state_dir.iterdir()) == ["folder"]
+        assert stat.S_IMODE((state_dir / "folder").stat().st_mode) == 0o600
     (below / "folders" / "half-made").mkdir()
     (below / "folders" / "damaged").mkdir()
     (below / "folders" / "damaged" / "folder").write_bytes(b"relative")
@@ -190,9 +190,9 @@ def test_innermost_known_folder_containing_a_directory_is_used(tmp_path: Path) -
     (tmp_path / "link").symlink_to("docs")
     (tmp_path / "docs/inner").mkdir(parents=True)
     for name in ("link", "docs/inner"):  # noted through a link is its real path
-        place = folder_state_dir(tmp_path / name, below)
-        check_state_dir(place)
-        note_folder(place, tmp_path / name)
+        folder = folder_state_dir(tmp_path / name, below)
+        check_state_dir(folder)
+        note_folder(folder, tmp_path / name)
 
     def folder_for(name: str) -> Path | None:
         known_folder = known_folder_for(tmp_path / name, below)

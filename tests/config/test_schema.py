@@ -22,9 +22,9 @@ def accepts(value: Any) -> bool:
     return bool(jsonschema.Draft202012Validator(schema()).is_valid(value))
 
 
-@pytest.mark.parametrize("place", [ROOT / "config.schema.json", SHIPPED_SCHEMA])
-def test_checked_in_schema_matches_the_model(place: Path) -> None:
-    assert place.read_text() == text(), RENEW
+@pytest.mark.parametrize("file", [ROOT / "config.schema.json", SHIPPED_SCHEMA])
+def test_checked_in_schema_matches_the_model(file: Path) -> None:
+    assert file.read_text() == text(), RENEW
 
 
 def every(part: Any, place: str = "") -> list[tuple[str, dict[str, Any]]]:

@@ -21,9 +21,9 @@ HEAD = "mirrors: [{name: a, folder: /srv/a}]\n"
 URL = "https://hooks.example/T0KEN"
 
 
-def url(place: Path, notify: str, **environ: str) -> str:
+def url(folder: Path, notify: str, **environ: str) -> str:
     """Return what `notify.url` reveals."""
-    config = read(place, f"{HEAD}notify: {{{notify}}}\n", **environ)
+    config = read(folder, f"{HEAD}notify: {{{notify}}}\n", **environ)
     assert config.notify is not None
     assert config.notify.url is not None
     return config.notify.url.reveal()
@@ -199,10 +199,10 @@ mirrors:
 """
 
 
-def with_key(place: Path, key: str, text: str = TWO_MIRRORS) -> Config:
-    (place / "key").write_text(key)
-    (place / "config.yaml").write_text(text)
-    return load(place / "config.yaml", {})
+def with_key(folder: Path, key: str, text: str = TWO_MIRRORS) -> Config:
+    (folder / "key").write_text(key)
+    (folder / "config.yaml").write_text(text)
+    return load(folder / "config.yaml", {})
 
 
 OTHER_BASE, OTHER_NAME = (

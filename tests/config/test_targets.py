@@ -26,9 +26,9 @@ KEY = "1a2b.T0KEN"
 LEAST = f'type: zhipu, api_key: {KEY}, knowledge_id: "1734786402936664064"'
 
 
-def zhipu(place: Path, settings: str = "", **environ: str) -> ZhipuTargetConfig:
+def zhipu(folder: Path, settings: str = "", **environ: str) -> ZhipuTargetConfig:
     """Return the target of a mirror with `settings` beside the required ones."""
-    target = mirror(place, f"target: {{{LEAST}{settings and ', '}{settings}}}", **environ).target
+    target = mirror(folder, f"target: {{{LEAST}{settings and ', '}{settings}}}", **environ).target
     assert isinstance(target, ZhipuTargetConfig)
     return target
 

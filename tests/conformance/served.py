@@ -95,5 +95,5 @@ class ServedSuite(TargetSuite):
     style: ClassVar[str] = ""
     behaviour: ClassVar[Mapping[str, Any]] = {}
 
-    def make_world(self, place: Path) -> ServedWorld:
+    def make_world(self, folder: Path) -> ServedWorld:
         return self.world_type(self.style, **self.behaviour)

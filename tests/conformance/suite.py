@@ -54,8 +54,8 @@ MANY_DOCUMENTS = 250
 class TargetSuite(ExtraSuite):
     """The contract's promises, tested from outside."""
 
-    def make_world(self, place: Path) -> SuiteWorld:
-        """Return a new world, which may write into `place`."""
+    def make_world(self, folder: Path) -> SuiteWorld:
+        """Return a new world, which may write into `folder`."""
         raise NotImplementedError("a concrete class makes the world")
 
     @pytest.fixture

@@ -43,5 +43,5 @@ class LocalConformance(SuiteWorld):
 
 
 class TestLocal(TargetSuite):
-    def make_world(self, place: Path) -> SuiteWorld:
-        return LocalConformance(place)
+    def make_world(self, folder: Path) -> SuiteWorld:
+        return LocalConformance(folder)

@@ -39,5 +39,5 @@ class TestLocalAtServices(TargetSuite):
     def dialect(self, request: pytest.FixtureRequest) -> None:
         self.service_dialect: Service = request.param
 
-    def make_world(self, place: Path) -> SuiteWorld:
-        return LocalWorldAtServices(place, self.service_dialect)
+    def make_world(self, folder: Path) -> SuiteWorld:
+        return LocalWorldAtServices(folder, self.service_dialect)

@@ -72,7 +72,7 @@ class MemorySuite(TargetSuite):
     def behaviour(self) -> Behaviour:
         return Behaviour()
 
-    def make_world(self, place: Path) -> SuiteWorld:
+    def make_world(self, folder: Path) -> SuiteWorld:
         return self.world_type(self.kind, self.limits, self.behaviour())
 
 

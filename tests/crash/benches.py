@@ -21,10 +21,10 @@ GIVE_UP = 60.0
 """Seconds: work on a copy without a known result restarts after half of that."""
 
 
-def in_memory(place: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
+def in_memory(folder: Path, *, target: type[MemoryTarget], slow: bool = False, **limits: Any) -> MemoryBench:
     """Return a bench in memory. `slow`: documents become searchable some time after they were accepted."""
     behaviour = Behaviour(indexing_polls=1, answers_ready=False) if slow else Behaviour()
-    return MemoryBench(World(place, target, **limits), behaviour)
+    return MemoryBench(World(folder, target, **limits), behaviour)
 
 
 MEMORY: Mapping[str, Callable[[Path], Bench]] = {
@@ -39,9 +39,9 @@ MEMORY: Mapping[str, Callable[[Path], Bench]] = {
 }
 
 
-def at_service(place: Path, *, name: str, **settings: Any) -> Bench:
+def at_service(folder: Path, *, name: str, **settings: Any) -> Bench:
     """Return a service's bench; its faults aren't needed, so neither is TCP."""
-    bench = ROWS[name].make_bench(place, reembed_tries=1, **settings)
+    bench = ROWS[name].make_bench(folder, reembed_tries=1, **settings)
     bench.world.is_offline = True
     return bench
 

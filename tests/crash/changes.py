@@ -61,12 +61,12 @@ class Wavering:
 EVERY = [Wavering(kind, change, down) for kind in KINDS for change in CHANGES for down in (False, True)]
 
 
-async def changed_back(place: Path, change: Wavering, boundary: int) -> bool:
+async def changed_back(folder: Path, change: Wavering, boundary: int) -> bool:
     """Kill the pass at `boundary` and change back; return False if the pass ended before. Folder and
     base must end up equal.
     """
-    place.mkdir()
-    world = World(place, change.kind)
+    folder.mkdir()
+    world = World(folder, change.kind)
     plan, base = world.settings, world.base
     for path in ("f0.md", "f1.md", "d/a.md", "d/e/b.md"):
         world.write(path)

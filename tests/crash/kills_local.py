@@ -25,8 +25,8 @@ def texts_in_base(folder: Path, state: Path, name: str = "docs") -> dict[str, li
     """Return texts by path, as the built-in target reads them; none if there is no base yet."""
     if not (state / "kb" / name / "index.db").exists():
         return {}
-    place = installation(folder, state, name)
-    target = place.target(place.mirrors[0], read_only=True)
+    opened = installation(folder, state, name)
+    target = opened.target(opened.mirrors[0], read_only=True)
     assert isinstance(target, LocalTarget)
 
     async def texts() -> dict[str, list[str]]:
@@ -43,8 +43,8 @@ def texts_in_base(folder: Path, state: Path, name: str = "docs") -> dict[str, li
 class KilledMirror:
     """A folder of six files, its state, and the process that mirrors it."""
 
-    def __init__(self, place: Path) -> None:
-        self.folder, self.state = place / "docs", place / "state"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state = folder / "docs", folder / "state"
 
     def write_files(self) -> None:
         self.folder.mkdir(parents=True)
@@ -82,9 +82,9 @@ class KilledMirror:
             raise PromiseBroken(f"{KEPT} was not found after a kill", tally)
 
 
-def kill_at_random(seed: int, place: Path, kills: int) -> Tally:
+def kill_at_random(seed: int, folder: Path, kills: int) -> Tally:
     """Kill the process repeatedly while files change, then let it finish."""
-    chance, mirror, tally = random.Random(seed), KilledMirror(place), Tally()
+    chance, mirror, tally = random.Random(seed), KilledMirror(folder), Tally()
     mirror.write_files()
     was_found = False
     while tally.crashes < kills and tally.steps < 4 * kills:

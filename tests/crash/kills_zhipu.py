@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cli.place import LONGEST
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.sandbox import LONGEST
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.torture.exercise import PromiseBroken, Tally
 
 FILES = 60
@@ -20,9 +20,9 @@ KEPT = "kept.md"
 
 
 @contextmanager
-def busy_desk(place: Path) -> Iterator[ZhipuPlace]:
+def busy_desk(directory: Path) -> Iterator[ZhipuSandbox]:
     """A place whose service responds after 40 ms, lists with 300 ms lag, and needs 50 to 400 ms to index."""
-    with zhipu_place(place, latency=0.04) as desk:
+    with zhipu_sandbox(directory, latency=0.04) as desk:
         desk.service.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         for n in range(FILES):
             folder = "" if n % 3 else "guides/"
@@ -31,7 +31,7 @@ def busy_desk(place: Path) -> Iterator[ZhipuPlace]:
         yield desk
 
 
-def kill(desk: ZhipuPlace, process: subprocess.Popen[bytes], chance: random.Random) -> bool:
+def kill(desk: ZhipuSandbox, process: subprocess.Popen[bytes], chance: random.Random) -> bool:
     """Kill the process somewhere within its work; return False if it ended before.
 
     The start-up time is irrelevant, so the moment counts from its first request, or from its first upload,
@@ -48,27 +48,27 @@ def kill(desk: ZhipuPlace, process: subprocess.Popen[bytes], chance: random.Rand
     return process.wait(LONGEST) == -signal.SIGKILL
 
 
-def write_more(desk: ZhipuPlace, turn: int) -> None:
+def write_more(desk: ZhipuSandbox, turn: int) -> None:
     """Write more files, so that every run has something to send."""
     for n in range(3):
         desk.write(f"new/{turn}-{n}.md", f"new {n} in turn {turn}\n")
 
 
-def plant(desk: ZhipuPlace) -> dict[str, str]:
+def plant(desk: ZhipuSandbox) -> dict[str, str]:
     """Add other users' documents, one with the name of a file of ours."""
     for name in ("guide.md", "f1.md"):
         desk.service.plant(name, f"somebody's {name}")
     return foreign(desk)
 
 
-def foreign(desk: ZhipuPlace) -> dict[str, str]:
+def foreign(desk: ZhipuSandbox) -> dict[str, str]:
     """Return the SHA-256 of other users' documents by id."""
     return {
         document["id"]: document["sha256"] for document in desk.service.documents() if document["foreign"]
     }
 
 
-def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
+def edit(desk: ZhipuSandbox, turn: int, chance: random.Random) -> set[str]:
     """Make every kind of change, each with a new text; return the deleted paths."""
     files = sorted(path for path in desk.docs.rglob("*.md") if path.name != KEPT)
     changed, moved, deleted = chance.sample(files, 3)
@@ -79,12 +79,12 @@ def edit(desk: ZhipuPlace, turn: int, chance: random.Random) -> set[str]:
     return {str(path.relative_to(desk.docs)) for path in (moved, deleted)}
 
 
-def searchable(desk: ZhipuPlace) -> set[str]:
+def searchable(desk: ZhipuSandbox) -> set[str]:
     """Return the paths that searches find now, in any version."""
     return {path for path, them in desk.service.by_path().items() if any(one["stat"] == 1 for one in them)}
 
 
-def check_mirror(desk: ZhipuPlace, foreign_before: dict[str, str], tally: Tally) -> None:
+def check_mirror(desk: ZhipuSandbox, foreign_before: dict[str, str], tally: Tally) -> None:
     """Require one document per file with the right bytes, other users' untouched, and each version stored
     once.
 
@@ -104,7 +104,7 @@ def check_mirror(desk: ZhipuPlace, foreign_before: dict[str, str], tally: Tally)
         raise PromiseBroken(f"{tally}; {wrong}; {violations}; {verified.json}", tally)
 
 
-def kill_in_first_mirror(desk: ZhipuPlace, chance: random.Random, kills: int) -> Tally:
+def kill_in_first_mirror(desk: ZhipuSandbox, chance: random.Random, kills: int) -> Tally:
     """Kill it while everything has yet to be sent."""
     others, tally = plant(desk), Tally()
     while tally.crashes < kills and tally.steps < 2 * kills:
@@ -116,7 +116,7 @@ def kill_in_first_mirror(desk: ZhipuPlace, chance: random.Random, kills: int) ->
     return tally
 
 
-def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> Tally:
+def kill_while_editing(desk: ZhipuSandbox, chance: random.Random, kills: int) -> Tally:
     """Kill passes and daemons in turn while files change."""
     desk.aim("deletions: {hold_fraction: 1.0, hold_count: 1000}")
     desk.once()
@@ -139,8 +139,8 @@ def kill_while_editing(desk: ZhipuPlace, chance: random.Random, kills: int) -> T
     return tally
 
 
-def kill_while_files_change(seed: int, place: Path, kills: int) -> Tally:
+def kill_while_files_change(seed: int, folder: Path, kills: int) -> Tally:
     """Do both, with the seed's choices."""
     chance = random.Random(seed)
-    with busy_desk(place) as desk:
+    with busy_desk(folder) as desk:
         return chance.choice([kill_in_first_mirror, kill_while_editing])(desk, chance, kills)

@@ -21,15 +21,15 @@ from tests.torture.exercise import Tally
 Play = Callable[[CrashedMirror, Job], Awaitable[Tally]]
 
 
-def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
-    """Run one job on a new bench in the new folder `place`."""
+def play_job(play: Play, bench: str, job: str, folder: Path) -> Tally:
+    """Run one job on a new bench in the new folder `folder`."""
 
     async def run_job() -> Tally:
         one = jobs_on(bench)[job]
-        async with CrashedMirror(BENCHES[bench](place)).serving(**one.settings) as mirror:
+        async with CrashedMirror(BENCHES[bench](folder)).serving(**one.settings) as mirror:
             return await play(mirror, one)
 
-    place.mkdir()
+    folder.mkdir()
     return asyncio.run(run_job())
 
 
@@ -52,10 +52,10 @@ async def cut_everywhere(
     return tally
 
 
-def cut_part(place: Path, bench: str, job: str, part: int, *, first: Sequence[int] = ()) -> Tally:
+def cut_part(folder: Path, bench: str, job: str, part: int, *, first: Sequence[int] = ()) -> Tally:
     """Run one part of a job's boundaries on a bench, or of the recovery from a crash."""
     play = partial(cut_everywhere, numbers=boundaries(part), first=first)
-    return play_job(play, bench, job, place / "w")
+    return play_job(play, bench, job, folder / "w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Boundary:
     contents: str
 
 
-def contents_at_boundaries(place: Path, bench: str, job: str) -> list[Boundary]:
+def contents_at_boundaries(folder: Path, bench: str, job: str) -> list[Boundary]:
     """Run a job on a bench without a crash; return its boundaries."""
     reached, lock = list[Boundary](), threading.RLock()
 
@@ -87,7 +87,7 @@ def contents_at_boundaries(place: Path, bench: str, job: str) -> list[Boundary]:
         return turn.tally
 
     mirror: CrashedMirror
-    play_job(watch, bench, job, place / "w")
+    play_job(watch, bench, job, folder / "w")
     return reached
 
 

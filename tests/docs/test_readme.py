@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.docs.console import Console, run, without_measurements
 from tests.docs.pages import README, ROOT, blocks, name_of
 from tests.share import long
@@ -26,10 +26,10 @@ def test_readme_console_output_is_real(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    sandbox.close()
 
 
 @pytest.fixture
@@ -102,28 +102,28 @@ def test_readme_installs_everything_its_commands_need() -> None:
     assert "kbsync mcp --folder" in text
 
 
-def test_readme_says_which_deletions_need_no_approval(place: Place) -> None:
+def test_readme_says_which_deletions_need_no_approval(sandbox: Sandbox) -> None:
     text = " ".join(README.read_text().split())
     assert "more than five documents and more than a fifth of the mirror, or all of it" in text
     for number in range(10):
-        place.write(f"{number}.md", f"document {number}")
-    assert place.run("--once", "--folder", "docs").code == 0
+        sandbox.write(f"{number}.md", f"document {number}")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
     for number in range(5):
-        (place.docs / f"{number}.md").unlink()
-    assert place.run("--once", "--folder", "docs", "--json").json["deleted"] == 5
+        (sandbox.docs / f"{number}.md").unlink()
+    assert sandbox.run("--once", "--folder", "docs", "--json").json["deleted"] == 5
     for number in range(10, 20):
-        place.write(f"{number}.md", f"document {number}")
-    assert place.run("--once", "--folder", "docs").code == 0
+        sandbox.write(f"{number}.md", f"document {number}")
+    assert sandbox.run("--once", "--folder", "docs").code == 0
     for number in range(5, 11):
-        (place.docs / f"{number}.md").unlink()
-    assert place.run("--once", "--folder", "docs").code == 3
+        (sandbox.docs / f"{number}.md").unlink()
+    assert sandbox.run("--once", "--folder", "docs").code == 3
 
 
-def test_readme_undoes_its_first_mirror(place: Place) -> None:
+def test_readme_undoes_its_first_mirror(sandbox: Sandbox) -> None:
     text = README.read_text()
     once = re.search(r"(?m)^\$ \.venv/bin/kbsync (--once --folder \S+)$", text)
     undo = re.search(r"`\.venv/bin/kbsync (forget \S+ --delete-documents)`", text)
     assert once is not None
     assert undo is not None
-    assert place.run(*once[1].split(), cwd=ROOT).code == 0
-    assert place.run(*undo[1].split(), "--yes", cwd=place.home).out.endswith("6 documents deleted\n")
+    assert sandbox.run(*once[1].split(), cwd=ROOT).code == 0
+    assert sandbox.run(*undo[1].split(), "--yes", cwd=sandbox.home).out.endswith("6 documents deleted\n")

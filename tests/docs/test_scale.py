@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.docs.pages import ROOT, blocks
 from tests.postgres.base import entry, left_over, open_store, put
 from tests.postgres.server import Server, programs

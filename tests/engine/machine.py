@@ -143,8 +143,8 @@ class MirrorMachine(RuleBasedStateMachine):
         world = self.make_world(Path(self.scratch.name), variant, lag)
         self.start(MemoryBench(world, behaviour, bad))
 
-    def make_world(self, place: Path, variant: type[MemoryTarget], lag: float) -> World:
-        world = World(place, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
+    def make_world(self, folder: Path, variant: type[MemoryTarget], lag: float) -> World:
+        world = World(folder, variant, list_lag=lag, poll_first=1.0, reembed_grace=5.0)
         clock = world.clock
         world.base = MemoryBase(clock=lambda: clock.epoch + clock.now)  # a separate clock
         return world

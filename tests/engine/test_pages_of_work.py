@@ -88,12 +88,12 @@ async def test_many_deletions_wait_for_approval_only_together(
 
 
 @long
-async def killed_while_holding(place: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def killed_while_holding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """Yield ten documents, eight to be held, after a kill at every boundary in turn."""
     monkeypatch.setattr(deletions, "PAGE", 2)
     for at in itertools.count(1):
-        (place / str(at)).mkdir()
-        world = World(place / str(at))
+        (folder / str(at)).mkdir()
+        world = World(folder / str(at))
         await world.mirrored(10)
         world.delete_many(8)
         guillotine = Guillotine(at)

@@ -31,8 +31,8 @@ def world(tmp_path: Path) -> World:
     return make_world(tmp_path)
 
 
-def make_world(place: Path) -> World:
-    world = World(place, OnceMemory, list_lag=1.0, marks=False, poll_first=1.0, reembed_tries=1)
+def make_world(folder: Path) -> World:
+    world = World(folder, OnceMemory, list_lag=1.0, marks=False, poll_first=1.0, reembed_tries=1)
     world.base.behaviour = Behaviour(indexing_seconds=3.0)
     return world
 
@@ -74,12 +74,12 @@ async def test_old_document_stops_serving_when_the_new_one_is_accepted(world: Wo
         assert await locate([mirror], [hit], Query("kestrels")) == []
 
 
-def killed_everywhere(place: Path) -> Iterator[tuple[World, Guillotine]]:
+def killed_everywhere(folder: Path) -> Iterator[tuple[World, Guillotine]]:
     """Yield a new world for each boundary of a pass, until one isn't reached."""
     for at in itertools.count(1):
-        (place / str(at)).mkdir()
+        (folder / str(at)).mkdir()
         guillotine = Guillotine(at)
-        yield make_world(place / str(at)), guillotine
+        yield make_world(folder / str(at)), guillotine
         if not guillotine.fallen:
             return
 

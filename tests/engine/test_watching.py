@@ -439,18 +439,18 @@ async def test_base_emptied_by_others_halts_until_repair(
 
 
 @contextmanager
-def overlaid(layers: Path, place: Path) -> Iterator[Path]:
-    """Mount an overlay at `place` over the yielded folder, whose changes no watch at `place` sees."""
+def overlaid(layers: Path, folder: Path) -> Iterator[Path]:
+    """Mount an overlay at `folder` over the yielded folder, whose changes no watch at `folder` sees."""
     with mounted(layers, "10m"):
         lower, upper, work = (layers / name for name in ("lower", "upper", "work"))
         for each in (lower, upper, work):
             each.mkdir()
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", place], check=True)
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", folder], check=True)
         try:
             yield lower
         finally:
-            subprocess.run(["umount", place], check=True)
+            subprocess.run(["umount", folder], check=True)
 
 
 @long

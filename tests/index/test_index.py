@@ -426,19 +426,19 @@ def test_reader_sees_either_the_complete_old_or_new_text(index: Stepping, folder
     is_sound(index)
 
 
-def check_version(place: Path, *versions: list[str], gone: str) -> None:
+def check_version(folder: Path, *versions: list[str], gone: str) -> None:
     """Assert that one of the versions exists, and nothing else after the next start has tidied up."""
-    assert read_all(place) in [[each] if each else [] for each in versions]
-    reopened = Writer(place)
+    assert read_all(folder) in [[each] if each else [] for each in versions]
+    reopened = Writer(folder)
     while reopened.tidy():
         pass
     reopened.scrub()
-    assert read_all(place) in [[each] if each else [] for each in versions]
+    assert read_all(folder) in [[each] if each else [] for each in versions]
     is_sound(reopened)
-    text = (read_all(place) or [[]])[0]
+    text = (read_all(folder) or [[]])[0]
     assert slots_in_use(reopened) == len(text)
     if not any(gone in part for part in text):
-        assert traces(place, gone) == []
+        assert traces(folder, gone) == []
     reopened.close()
 
 

@@ -273,8 +273,8 @@ def test_parsers_die_with_a_killed_parent_and_the_next_run_cleans_up(begin, tmp_
         run_program(each, "x")
     homes = set((tmp_path / "spool").iterdir())
     assert remaining_item not in homes and len(homes) == 2
-    for place in (tmp_path / "spool").rglob("*"):
-        assert place.stat().st_mode & 0o077 == 0
+    for folder in (tmp_path / "spool").rglob("*"):
+        assert folder.stat().st_mode & 0o077 == 0
 
 
 def is_alive(pid: int) -> bool:

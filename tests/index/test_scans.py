@@ -98,44 +98,44 @@ class ScannedFolder:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScannedFolder]:
+async def scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScannedFolder]:
     monkeypatch.setattr(module, "SCRUB_AFTER", 0.0)
     monkeypatch.setattr(scans_module, "is_installed", lambda: False)  # whatever is installed here
-    place = ScannedFolder(tmp_path)
-    await place.open(place.recognizer)
-    yield place
-    place.recognizer.gate.set()
-    await place.target.aclose()
+    scanned = ScannedFolder(tmp_path)
+    await scanned.open(scanned.recognizer)
+    yield scanned
+    scanned.recognizer.gate.set()
+    await scanned.target.aclose()
 
 
-async def test_scanned_page_is_found_with_its_number_beside_text_pages(place: ScannedFolder) -> None:
-    place.recognizer.gate.clear()
-    accepted = await place.put(place.document(1, "walnut first. " * 200, "", "walnut third. " * 200))
+async def test_scanned_page_is_found_with_its_number_beside_text_pages(scanned: ScannedFolder) -> None:
+    scanned.recognizer.gate.clear()
+    accepted = await scanned.put(scanned.document(1, "walnut first. " * 200, "", "walnut third. " * 200))
     assert not accepted.ready
-    assert await place.hits("walnut first"), "what has text is found at once"
-    assert [listed.state async for listed in place.target.list()] == [DocState.INDEXING]
-    place.recognizer.gate.set()
-    assert await place.wait_until_indexed(accepted.remote_id) is DocState.READY
-    assert await place.hits("quokka") == [(accepted.remote_id, 2)]
-    assert place.recognizer.read == [2]
+    assert await scanned.hits("walnut first"), "what has text is found at once"
+    assert [listed.state async for listed in scanned.target.list()] == [DocState.INDEXING]
+    scanned.recognizer.gate.set()
+    assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.READY
+    assert await scanned.hits("quokka") == [(accepted.remote_id, 2)]
+    assert scanned.recognizer.read == [2]
 
 
-async def test_old_version_is_searchable_until_the_scanned_one_is_read(place: ScannedFolder) -> None:
-    old = await place.put(place.document(1, "walnut old"))
-    place.recognizer.gate.clear()
-    new = await place.put(place.document(2, "", replaces=old.remote_id))
+async def test_old_version_is_searchable_until_the_scanned_one_is_read(scanned: ScannedFolder) -> None:
+    old = await scanned.put(scanned.document(1, "walnut old"))
+    scanned.recognizer.gate.clear()
+    new = await scanned.put(scanned.document(2, "", replaces=old.remote_id))
     assert (new.ready, new.replaced) == (False, False)
-    assert [each for each, _ in await place.hits("walnut")] == [old.remote_id]
-    place.recognizer.gate.set()
-    assert await place.wait_until_indexed(new.remote_id) is DocState.READY
-    assert [each for each, _ in await place.hits("quokka")] == [new.remote_id]
-    assert await place.hits("walnut") == []
+    assert [each for each, _ in await scanned.hits("walnut")] == [old.remote_id]
+    scanned.recognizer.gate.set()
+    assert await scanned.wait_until_indexed(new.remote_id) is DocState.READY
+    assert [each for each, _ in await scanned.hits("quokka")] == [new.remote_id]
+    assert await scanned.hits("walnut") == []
 
 
 async def test_recognized_pages_are_reused_after_a_kill_and_for_a_new_recipe(
-    place: ScannedFolder,
+    scanned: ScannedFolder,
 ) -> None:
-    recognizer, reached = place.recognizer, threading.Event()
+    recognizer, reached = scanned.recognizer, threading.Event()
 
     def killed_at_third(path: str, body: Body, page: int) -> str:
         if page < 3:
@@ -143,92 +143,94 @@ async def test_recognized_pages_are_reused_after_a_kill_and_for_a_new_recipe(
         reached.set()
         raise Unavailable("killed")
 
-    await place.target.aclose()
-    await place.open(killed_at_third)
-    accepted = await place.put(place.document(1, "", "", ""))
+    await scanned.target.aclose()
+    await scanned.open(killed_at_third)
+    accepted = await scanned.put(scanned.document(1, "", "", ""))
     assert await asyncio.to_thread(reached.wait, SECONDS)
-    await place.target.aclose()
-    await place.open(recognizer)
-    assert await place.wait_until_indexed(accepted.remote_id) is DocState.READY
+    await scanned.target.aclose()
+    await scanned.open(recognizer)
+    assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.READY
     assert recognizer.read == [1, 2, 3]
-    repeated = await place.put(place.document(2, "", "", "", replaces=accepted.remote_id))
+    repeated = await scanned.put(scanned.document(2, "", "", "", replaces=accepted.remote_id))
     assert (repeated.ready, recognizer.read) == (True, [1, 2, 3])
-    assert [page for _, page in await place.hits("quokka")] == [1]
+    assert [page for _, page in await scanned.hits("quokka")] == [1]
 
 
 async def test_scans_are_refused_until_the_ocr_extra_is_installed(
-    place: ScannedFolder,
+    scanned: ScannedFolder,
 ) -> None:
-    await place.target.aclose()
-    await place.open(None)
-    [refused] = await place.target.put([place.document(1, "", path="scan.pdf")])
+    await scanned.target.aclose()
+    await scanned.open(None)
+    [refused] = await scanned.target.put([scanned.document(1, "", path="scan.pdf")])
     assert isinstance(refused, Rejected)
     assert refused.code == "scanned"
-    mixed = await place.put(place.document(2, "walnut", ""))
-    text = await place.put(place.document(3, "kestrel", path="text.pdf"))
-    assert (mixed.ready, text.ready, await place.target.partly_read()) == (True, True, [])
-    assert not place.target.reads_scans
-    await place.target.aclose()
-    await place.open(place.recognizer)
-    assert (place.target.reads_scans, await place.target.partly_read()) == (True, [mixed.remote_id])
-    new = await place.put(place.document(4, "walnut", "", replaces=mixed.remote_id))
-    assert await place.wait_until_indexed(new.remote_id) is DocState.READY
-    assert [each for each, _ in await place.hits("walnut quokka")] == [new.remote_id]
-    assert await place.target.partly_read() == []
-    await place.target.aclose()
-    await place.open(None)
-    assert await place.state(new.remote_id) is DocState.READY, "what was read stays"
-    assert (await place.put(place.document(5, "walnut", "", replaces=new.remote_id))).ready
-    assert await place.hits("quokka")
+    mixed = await scanned.put(scanned.document(2, "walnut", ""))
+    text = await scanned.put(scanned.document(3, "kestrel", path="text.pdf"))
+    assert (mixed.ready, text.ready, await scanned.target.partly_read()) == (True, True, [])
+    assert not scanned.target.reads_scans
+    await scanned.target.aclose()
+    await scanned.open(scanned.recognizer)
+    assert (scanned.target.reads_scans, await scanned.target.partly_read()) == (True, [mixed.remote_id])
+    new = await scanned.put(scanned.document(4, "walnut", "", replaces=mixed.remote_id))
+    assert await scanned.wait_until_indexed(new.remote_id) is DocState.READY
+    assert [each for each, _ in await scanned.hits("walnut quokka")] == [new.remote_id]
+    assert await scanned.target.partly_read() == []
+    await scanned.target.aclose()
+    await scanned.open(None)
+    assert await scanned.state(new.remote_id) is DocState.READY, "what was read stays"
+    assert (await scanned.put(scanned.document(5, "walnut", "", replaces=new.remote_id))).ready
+    assert await scanned.hits("quokka")
 
 
 @pytest.mark.parametrize("is_read", [True, False])
-async def test_recognized_text_is_deleted_with_its_document(place: ScannedFolder, is_read: bool) -> None:
-    accepted = await place.put(place.document(1, "", ""))
+async def test_recognized_text_is_deleted_with_its_document(scanned: ScannedFolder, is_read: bool) -> None:
+    accepted = await scanned.put(scanned.document(1, "", ""))
     if is_read:
-        await place.wait_until_indexed(accepted.remote_id)
+        await scanned.wait_until_indexed(accepted.remote_id)
     async with asyncio.timeout(SECONDS):
-        while not traces(place.folder, "quokka"):
+        while not traces(scanned.folder, "quokka"):
             await asyncio.sleep(0.01)
-    await place.target.delete([accepted.remote_id])
+    await scanned.target.delete([accepted.remote_id])
     async with asyncio.timeout(SECONDS):
-        while traces(place.folder, "quokka"):
+        while traces(scanned.folder, "quokka"):
             await asyncio.sleep(0.01)
-    assert await place.state(accepted.remote_id) is DocState.MISSING
+    assert await scanned.state(accepted.remote_id) is DocState.MISSING
 
 
-async def test_recognized_pages_stay_while_another_document_has_the_same_bytes(place: ScannedFolder) -> None:
-    one = await place.put(place.document(1, ""))
-    assert await place.wait_until_indexed(one.remote_id) is DocState.READY
-    two = await place.put(place.document(2, "", path="b.pdf"))
-    await place.target.delete([one.remote_id])
-    assert (await place.put(place.document(3, "", path="c.pdf"))).ready
-    assert (two.ready, place.recognizer.read) == (True, [1])
+async def test_recognized_pages_stay_while_another_document_has_the_same_bytes(
+    scanned: ScannedFolder,
+) -> None:
+    one = await scanned.put(scanned.document(1, ""))
+    assert await scanned.wait_until_indexed(one.remote_id) is DocState.READY
+    two = await scanned.put(scanned.document(2, "", path="b.pdf"))
+    await scanned.target.delete([one.remote_id])
+    assert (await scanned.put(scanned.document(3, "", path="c.pdf"))).ready
+    assert (two.ready, scanned.recognizer.read) == (True, [1])
 
 
-async def test_scan_without_any_text_fails(place: ScannedFolder) -> None:
-    place.recognizer.words = ""
-    accepted = await place.put(place.document(1, ""))
-    assert await place.wait_until_indexed(accepted.remote_id) is DocState.FAILED
-    status = (await place.target.status([accepted.remote_id]))[accepted.remote_id]
+async def test_scan_without_any_text_fails(scanned: ScannedFolder) -> None:
+    scanned.recognizer.words = ""
+    accepted = await scanned.put(scanned.document(1, ""))
+    assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.FAILED
+    status = (await scanned.target.status([accepted.remote_id]))[accepted.remote_id]
     assert (status.code, status.is_final) == ("no-text", True)
 
 
-async def test_file_changed_or_deleted_during_recognition_is_abandoned(place: ScannedFolder) -> None:
-    place.recognizer.gate.clear()
-    accepted = await place.put(place.document(1, "", ""))
-    (place.folder / "docs" / "a.pdf").unlink()
-    place.recognizer.gate.set()
-    assert await place.wait_until_indexed(accepted.remote_id) is DocState.FAILED
+async def test_file_changed_or_deleted_during_recognition_is_abandoned(scanned: ScannedFolder) -> None:
+    scanned.recognizer.gate.clear()
+    accepted = await scanned.put(scanned.document(1, "", ""))
+    (scanned.folder / "docs" / "a.pdf").unlink()
+    scanned.recognizer.gate.set()
+    assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.FAILED
 
 
-async def test_other_documents_have_priority(place: ScannedFolder) -> None:
-    place.target._puts += 1  # as if one were in progress
-    accepted = await place.put(place.document(1, ""))
+async def test_other_documents_have_priority(scanned: ScannedFolder) -> None:
+    scanned.target._puts += 1  # as if one were in progress
+    accepted = await scanned.put(scanned.document(1, ""))
     await asyncio.sleep(0.3)
-    assert place.recognizer.read == []
-    place.target._puts -= 1
-    assert await place.wait_until_indexed(accepted.remote_id) is DocState.READY
+    assert scanned.recognizer.read == []
+    scanned.target._puts -= 1
+    assert await scanned.wait_until_indexed(accepted.remote_id) is DocState.READY
 
 
 def test_recognized_text_is_placed_on_its_page() -> None:

@@ -20,29 +20,32 @@ from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
 from kbsync.installation import Installation
 from kbsync.threads import Threads
-from tests.cli.place import LONGEST, UNSET, Place
+from tests.cli.sandbox import LONGEST, UNSET, Sandbox
 
 SETTLED = 20
 """The longest that a response may wait for the index; none comes near."""
 
 
 @contextlib.asynccontextmanager
-async def over_stdio(place: Place, *words: str) -> AsyncIterator[Client]:
+async def over_stdio(sandbox: Sandbox, *words: str) -> AsyncIterator[Client]:
     """Yield a client of a real process, whose log goes to `mcp.log`; both end together."""
     command = StdioServerParameters(
-        command=sys.executable, args=["-m", "kbsync", "mcp", *words], env=place.environ({}), cwd=place.root
+        command=sys.executable,
+        args=["-m", "kbsync", "mcp", *words],
+        env=sandbox.environ({}),
+        cwd=sandbox.root,
     )
-    with (place.root / "mcp.log").open("a") as log:
+    with (sandbox.root / "mcp.log").open("a") as log:
         async with Client(stdio_client(command, errlog=log), read_timeout_seconds=LONGEST) as client:
             yield client
 
 
-def choose_installation(place: Place, **choices: Path) -> Installation:
+def choose_installation(sandbox: Sandbox, **choices: Path) -> Installation:
     """Return the installation that these options select, for a user with this home."""
     with pytest.MonkeyPatch.context() as patch:
         for name in UNSET:
             patch.delenv(name, raising=False)
-        patch.setenv("HOME", str(place.home))
+        patch.setenv("HOME", str(sandbox.home))
         return choose(Choices(**choices))  # type: ignore[arg-type]
 
 
@@ -83,6 +86,6 @@ def paths(response: dict[str, Any]) -> list[str]:
     return [hit["path"] for hit in response["hits"]]
 
 
-def log_of(place: Place) -> list[dict[str, Any]]:
+def log_of(sandbox: Sandbox) -> list[dict[str, Any]]:
     """Return the lines of its log."""
-    return [json.loads(line) for line in Path(place.root, "mcp.log").read_text().splitlines()]
+    return [json.loads(line) for line in Path(sandbox.root, "mcp.log").read_text().splitlines()]

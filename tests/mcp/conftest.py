@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import place, zhipu
+from tests.cli.conftest import sandbox, zhipu
 
-__all__ = ["place", "zhipu"]
+__all__ = ["sandbox", "zhipu"]

@@ -23,7 +23,7 @@ from kbsync.cli.commands.mcp import http
 from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
-from tests.cli.place import LONGEST, Daemon, Place, eventually
+from tests.cli.sandbox import LONGEST, Daemon, Sandbox, eventually
 from tests.mcp.assistant import SETTLED, paths, run_tool
 from tests.ports import free_address, free_port
 from tests.server.client import request
@@ -36,17 +36,17 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
 @contextlib.contextmanager
-def serving(place: Place, address: str, *words: str, **env: str) -> Iterator[str]:
+def serving(sandbox: Sandbox, address: str, *words: str, **env: str) -> Iterator[str]:
     """Yield the URL of a running server."""
-    place.write("ice.md", "The walrus lies on the ice.")
-    if not place.config.exists():
-        place.configure()
-    with (place.root / "mcp.log").open("wb") as log:
-        process = place.start("mcp", "--http", address, *words, env=env, stderr=log)
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    if not sandbox.config.exists():
+        sandbox.configure()
+    with (sandbox.root / "mcp.log").open("wb") as log:
+        process = sandbox.start("mcp", "--http", address, *words, env=env, stderr=log)
     url = f"http://{address.replace('0.0.0.0', '127.0.0.1')}/mcp"
 
     def answers() -> bool:
-        assert process.poll() is None, (place.root / "mcp.log").read_text()
+        assert process.poll() is None, (sandbox.root / "mcp.log").read_text()
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(url).status_code > 0
         return False
@@ -55,25 +55,25 @@ def serving(place: Place, address: str, *words: str, **env: str) -> Iterator[str
     yield url
     process.terminate()
     assert process.wait(LONGEST) == 0
-    log = (place.root / "mcp.log").read_text()
+    log = (sandbox.root / "mcp.log").read_text()
     assert "Traceback" not in log and "Error handling" not in log
 
 
-def begin_daemon(place: Place, address: str, token: str = "") -> tuple[Daemon, str]:
+def begin_daemon(sandbox: Sandbox, address: str, token: str = "") -> tuple[Daemon, str]:
     """Start a daemon, wait for its first pass, and return it with the URL at its listener."""
-    place.write("ice.md", "The walrus lies on the ice.")
-    mirrors = place.configure().read_text()
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    mirrors = sandbox.configure().read_text()
     secret = f", token: {token}" if token else ""
-    place.config.write_text(f"http: {{listen: '{address}'{secret}}}\n{mirrors}")
-    daemon = place.watch()
+    sandbox.config.write_text(f"http: {{listen: '{address}'{secret}}}\n{mirrors}")
+    daemon = sandbox.watch()
     daemon.wait_for_event("document.ready")
     return daemon, f"http://{address.replace('0.0.0.0', '127.0.0.1')}/mcp"
 
 
 @contextlib.contextmanager
-def watching(place: Place, address: str, token: str = "") -> Iterator[str]:
+def watching(sandbox: Sandbox, address: str, token: str = "") -> Iterator[str]:
     """Yield the URL at a daemon's listener."""
-    daemon, url = begin_daemon(place, address, token)
+    daemon, url = begin_daemon(sandbox, address, token)
     yield url
     assert daemon.end() == 0
     log = daemon.log.read_text()
@@ -88,38 +88,38 @@ def status_of(url: str, method: str = "POST", **headers: str) -> int:
 
 @long
 @pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["today's protocol", "one with a handshake"])
-async def test_client_searches_over_http(place: Place, mode: Any) -> None:
+async def test_client_searches_over_http(sandbox: Sandbox, mode: Any) -> None:
     steps = list[float]()
 
     async def notice(progress: float, _total: float | None, _message: str | None) -> None:
         steps.append(progress)
 
-    with serving(place, free_address()) as url:
+    with serving(sandbox, free_address()) as url:
         async with Client(url, mode=mode, read_timeout_seconds=LONGEST) as client:
             answer = await run_tool(client, "search", query="walrus", wait=SETTLED)
             assert (paths(answer), answer["notes"]) == (["ice.md"], [])
-            place.write("shore.md", "The penguin stands on the shore.")
+            sandbox.write("shore.md", "The penguin stands on the shore.")
             answer = {"hits": []}
             while not answer["hits"]:
                 answer = await run_tool(client, "search", query="penguin")
             assert paths(answer) == ["shore.md"]
-            place.write("far.md", "The albatross flies far.")
+            sandbox.write("far.md", "The albatross flies far.")
             await client.call_tool("status", {"wait": 1}, progress_callback=notice)
             assert len((await client.list_resources()).resources) >= 2
 
 
 @long
 @pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["today's protocol", "one with a handshake"])
-async def test_daemon_listener_answers_assistants(place: Place, mode: Any) -> None:
+async def test_daemon_listener_answers_assistants(sandbox: Sandbox, mode: Any) -> None:
     steps = list[float]()
 
     async def notice(progress: float, _total: float | None, _message: str | None) -> None:
         steps.append(progress)
 
-    with watching(place, free_address()) as url:
+    with watching(sandbox, free_address()) as url:
         async with Client(url, mode=mode, read_timeout_seconds=LONGEST) as client:
             for number in itertools.count():  # a file indexed before the search begins makes no progress
-                place.write(f"{number}.md", f"The albatross flies to quixotry{number}.")
+                sandbox.write(f"{number}.md", f"The albatross flies to quixotry{number}.")
                 asking = client.call_tool(
                     "search",
                     {"query": f"quixotry{number}", "wait": SETTLED},
@@ -139,15 +139,15 @@ async def test_daemon_listener_answers_assistants(place: Place, mode: Any) -> No
 
 
 @long
-async def test_listener_uses_the_current_config_for_assistants(place: Place) -> None:
-    daemon, url = begin_daemon(place, free_address())
+async def test_listener_uses_the_current_config_for_assistants(sandbox: Sandbox) -> None:
+    daemon, url = begin_daemon(sandbox, free_address())
     async with Client(url, read_timeout_seconds=LONGEST) as client:
         assert paths(await run_tool(client, "search", query="walrus")) == ["ice.md"]
-        other = place.root / "other"
+        other = sandbox.root / "other"
         other.mkdir()
         (other / "shore.md").write_text("The penguin stands on the shore.")
         mirror = f"  - {{name: other, folder: {other}, settle: 100ms}}\n"
-        place.config.write_text(place.config.read_text() + mirror)
+        sandbox.config.write_text(sandbox.config.read_text() + mirror)
         daemon.send_signal(signal.SIGHUP)
         asked = {"query": "penguin", "mirror": "other"}
         async with asyncio.timeout(LONGEST):
@@ -155,7 +155,7 @@ async def test_listener_uses_the_current_config_for_assistants(place: Place) -> 
                 await asyncio.sleep(0.05)
         assert paths(await run_tool(client, "search", **asked, wait=SETTLED)) == ["shore.md"]
         # Indexed files stay searchable while the folder is missing.
-        other.rename(place.root / "away")
+        other.rename(sandbox.root / "away")
         async with asyncio.timeout(LONGEST):
             while not any("halted" in note for note in (await run_tool(client, "search", **asked))["notes"]):
                 await asyncio.sleep(0.05)
@@ -187,10 +187,10 @@ def test_cross_site_requests_are_refused(shared_url: str, headers: dict[str, str
 @pytest.fixture(scope="module", params=[serving, watching], ids=["kbsync mcp", "a daemon"])
 def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the URL of a server on loopback, without a token."""
-    place = Place(tmp_path_factory.mktemp("shared"))
-    with request.param(place, free_address()) as url:
+    sandbox = Sandbox(tmp_path_factory.mktemp("shared"))
+    with request.param(sandbox, free_address()) as url:
         yield url
-    place.close()
+    sandbox.close()
 
 
 def test_cross_site_preflight_is_refused(shared_url: str) -> None:
@@ -209,8 +209,8 @@ def test_too_large_body_and_unknown_paths_are_refused(shared_url: str) -> None:
     assert status_of(shared_url) == 200
 
 
-def test_mcp_command_serves_nothing_else(place: Place) -> None:
-    with serving(place, free_address()) as url:
+def test_mcp_command_serves_nothing_else(sandbox: Sandbox) -> None:
+    with serving(sandbox, free_address()) as url:
         for other in ("", "/metrics", "/api/status", "/assets/page.js"):
             assert httpx.get(url.replace("/mcp", other)).status_code == 404
 
@@ -240,12 +240,12 @@ async def test_client_that_never_finishes_its_body_is_disconnected(monkeypatch: 
 
 
 @pytest.mark.parametrize("server", [serving, watching], ids=["kbsync mcp", "a daemon"])
-def test_incomplete_requests_log_no_traceback(place: Place, server: Any) -> None:
+def test_incomplete_requests_log_no_traceback(sandbox: Sandbox, server: Any) -> None:
     lines = ["host: localhost", "content-type: application/json", "content-length: 500"]
     lines += [f"{name}: {value}" for name, value in ACCEPT.items()]
     head = "".join(f"{line}\r\n" for line in ["POST /mcp HTTP/1.1", *lines])
     halves = ["POST /mcp HT", head, f"{head}\r\n", f'{head}\r\n{{"jsonrpc":', "\x16\x03\x01\r\n\r\n"]
-    with server(place, free_address()) as url:
+    with server(sandbox, free_address()) as url:
         for half in halves:
             with socket.create_connection(
                 ("127.0.0.1", int(httpx.URL(url).port or 0)), LONGEST
@@ -275,8 +275,8 @@ def test_connections_are_not_kept_alive(shared_url: str, host: str) -> None:
 
 
 @long
-def test_remote_clients_need_a_token(place: Place) -> None:
-    with serving(place, f"0.0.0.0:{free_port()}", KBSYNC_MCP_TOKEN=TOKEN) as url:
+def test_remote_clients_need_a_token(sandbox: Sandbox) -> None:
+    with serving(sandbox, f"0.0.0.0:{free_port()}", KBSYNC_MCP_TOKEN=TOKEN) as url:
         assert status_of(url) == 401
         assert status_of(url, authorization="Bearer wrong") == 401
         assert status_of(url, authorization=f"Bearer {TOKEN}x") == 401
@@ -285,12 +285,12 @@ def test_remote_clients_need_a_token(place: Place) -> None:
         assert status_of(url, authorization=f"Bearer {TOKEN}", origin="https://evil.example") == 403
         assert httpx.post(url, json=PING).headers["www-authenticate"].startswith("Bearer")
     # The token must not be in a log, or in the list of processes.
-    assert TOKEN not in (place.root / "mcp.log").read_text()
+    assert TOKEN not in (sandbox.root / "mcp.log").read_text()
 
 
 @long
-def test_listener_token_admits_assistants(place: Place) -> None:
-    with watching(place, f"0.0.0.0:{free_port()}", TOKEN) as url:
+def test_listener_token_admits_assistants(sandbox: Sandbox) -> None:
+    with watching(sandbox, f"0.0.0.0:{free_port()}", TOKEN) as url:
         for wrong in ({}, {"authorization": f"Bearer {TOKEN}x"}):
             assert status_of(url, **wrong) == 401
             assert httpx.post(url, json=PING, headers=wrong).headers["www-authenticate"].startswith("Bearer")
@@ -311,10 +311,10 @@ async def test_listener_without_the_mcp_package_says_how_to_install_it(
         assert (await one.get("/api/status")).status_code == 200
 
 
-def test_config_token_is_accepted_too(place: Place) -> None:
-    config = place.configure()
+def test_config_token_is_accepted_too(sandbox: Sandbox) -> None:
+    config = sandbox.configure()
     config.write_text(f"http: {{listen: '{free_address()}', token: {TOKEN}}}\n{config.read_text()}")
-    with serving(place, free_address()) as url:
+    with serving(sandbox, free_address()) as url:
         assert status_of(url) == 401
         assert status_of(url, authorization=f"Bearer {TOKEN}") == 200
 
@@ -353,18 +353,18 @@ async def test_token_removed_from_the_config_is_refused(address: str) -> None:
     ],
 )
 def test_invalid_address_or_token_is_a_usage_error(
-    place: Place, address: str, env: dict[str, str], why: str
+    sandbox: Sandbox, address: str, env: dict[str, str], why: str
 ) -> None:
-    place.configure()
-    ran = place.go("mcp", "--http", address, env=env)
+    sandbox.configure()
+    ran = sandbox.go("mcp", "--http", address, env=env)
     assert (ran.code, ran.out) == (2, "")
     assert why in ran.words and "short" not in ran.words.replace("shorter", "")
-    assert not place.state.exists()
+    assert not sandbox.state.exists()
 
 
-def test_address_in_use_is_reported(place: Place, shared_url: str) -> None:
-    place.configure()
+def test_address_in_use_is_reported(sandbox: Sandbox, shared_url: str) -> None:
+    sandbox.configure()
     address = shared_url.removeprefix("http://").removesuffix("/mcp")
-    ran = place.go("mcp", "--http", address)
+    ran = sandbox.go("mcp", "--http", address)
     assert ran.code == 2
     assert f"--http: {address} is in use" in ran.words

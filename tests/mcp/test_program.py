@@ -22,8 +22,8 @@ from kbsync.config.secrets import Secret
 from kbsync.signals import Signals
 from kbsync.state import lock
 from kbsync.threads import in_own_threads
-from tests.cli.place import LONGEST, Place, eventually, words_of
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.sandbox import LONGEST, Sandbox, eventually, words_of
+from tests.cli.zhipu import ZhipuSandbox
 from tests.mcp.assistant import SETTLED, choose_installation, log_of, over_stdio, paths, run_tool, text_of
 from tests.ports import free_address
 from tests.programs import ran as program
@@ -44,10 +44,10 @@ HELLO = {
 }
 
 
-def start_server(place: Place, *words: str) -> subprocess.Popen[bytes]:
+def start_server(sandbox: Sandbox, *words: str) -> subprocess.Popen[bytes]:
     """Start a process and wait for its first response."""
-    with (place.root / "mcp.log").open("ab") as log:
-        process = place.start("mcp", *words, stdin=subprocess.PIPE, stderr=log)
+    with (sandbox.root / "mcp.log").open("ab") as log:
+        process = sandbox.start("mcp", *words, stdin=subprocess.PIPE, stderr=log)
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(json.dumps(HELLO).encode() + b"\n")
     process.stdin.flush()
@@ -56,8 +56,8 @@ def start_server(place: Place, *words: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def wait_until_mirroring(place: Place) -> None:
-    eventually(lambda: any(line["event"] == "daemon.started" for line in log_of(place)))
+def wait_until_mirroring(sandbox: Sandbox) -> None:
+    eventually(lambda: any(line["event"] == "daemon.started" for line in log_of(sandbox)))
 
 
 async def found_soon(client: Client, query: str) -> list[str]:
@@ -69,52 +69,52 @@ async def found_soon(client: Client, query: str) -> list[str]:
 
 
 @long
-async def test_mcp_mirrors_and_searches_with_only_a_folder(place: Place) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    async with over_stdio(place, "--folder", "docs") as client:
+async def test_mcp_mirrors_and_searches_with_only_a_folder(sandbox: Sandbox) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    async with over_stdio(sandbox, "--folder", "docs") as client:
         assert client.instructions and "search" in client.instructions
         answer = await run_tool(client, "search", query="walrus", wait=SETTLED)
         assert paths(answer) == ["ice.md"]
         assert answer["notes"] == []
         assert (await run_tool(client, "status"))["mirrors"][0]["watched"] is True
     # The lock is released, and stdout had only protocol: the client reads every line.
-    assert not lock.is_held(next((place.state / "folders").iterdir()))
+    assert not lock.is_held(next((sandbox.state / "folders").iterdir()))
 
 
 @long
-async def test_edit_is_found_while_the_client_is_connected(place: Place) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.configure()
-    async with over_stdio(place) as client:
+async def test_edit_is_found_while_the_client_is_connected(sandbox: Sandbox) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.configure()
+    async with over_stdio(sandbox) as client:
         assert await found_soon(client, "walrus") == ["ice.md"]
-        place.write("ice.md", "The penguin stands on the shore.")
+        sandbox.write("ice.md", "The penguin stands on the shore.")
         assert await found_soon(client, "penguin") == ["ice.md"]
-        (place.docs / "ice.md").rename(place.docs / "shore.md")
+        (sandbox.docs / "ice.md").rename(sandbox.docs / "shore.md")
         async with asyncio.timeout(SETTLED):
             while paths(await run_tool(client, "search", query="penguin")) != ["shore.md"]:
                 await asyncio.sleep(0.05)
 
 
 @long
-async def test_waiting_search_includes_every_earlier_edit(place: Place) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.write("old.md", "The auk is extinct.")
-    place.configure()
-    async with over_stdio(place) as client:
+async def test_waiting_search_includes_every_earlier_edit(sandbox: Sandbox) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.write("old.md", "The auk is extinct.")
+    sandbox.configure()
+    async with over_stdio(sandbox) as client:
         assert await found_soon(client, "walrus") == ["ice.md"]
         for number in range(5):
-            place.write("ice.md", f"The penguin stands on shore {number} of zymurgy{number}.")
-            place.write(f"new/{number}.md", f"The albatross flies to quixotry{number}.")
+            sandbox.write("ice.md", f"The penguin stands on shore {number} of zymurgy{number}.")
+            sandbox.write(f"new/{number}.md", f"The albatross flies to quixotry{number}.")
             answer = await run_tool(client, "search", query=f"quixotry{number} zymurgy{number}", wait=SETTLED)
             texts = " ".join(passage["text"] for hit in answer["hits"] for passage in hit["passages"])
             assert f"zymurgy{number}" in texts and f"quixotry{number}" in texts
-        (place.docs / "old.md").unlink()
+        (sandbox.docs / "old.md").unlink()
         answer = await run_tool(client, "search", query="auk extinct", wait=SETTLED)
         assert "old.md" not in paths(answer)
 
 
 @long
-async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuPlace) -> None:
+async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuSandbox) -> None:
     for number in range(12):
         zhipu.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
     zhipu.service.turn(vectorize=[HOUR, HOUR])
@@ -143,14 +143,14 @@ async def test_first_answers_report_the_progress_of_the_first_pass(zhipu: ZhipuP
 
 
 @long
-async def test_halted_mirror_is_reported_with_a_hint(place: Place) -> None:
+async def test_halted_mirror_is_reported_with_a_hint(sandbox: Sandbox) -> None:
     for name in "abcdefg":
-        place.write(f"{name}.md", f"The walrus lies on the ice, says {name}.")
-    place.configure()
-    place.once()
+        sandbox.write(f"{name}.md", f"The walrus lies on the ice, says {name}.")
+    sandbox.configure()
+    sandbox.once()
     for name in "abcdefg":
-        (place.docs / f"{name}.md").unlink()
-    async with over_stdio(place) as client:
+        (sandbox.docs / f"{name}.md").unlink()
+    async with over_stdio(sandbox) as client:
         async with asyncio.timeout(SETTLED):
             notes = [""]
             while "halted: 7 of 7 documents would be deleted" not in notes[0]:
@@ -161,27 +161,27 @@ async def test_halted_mirror_is_reported_with_a_hint(place: Place) -> None:
 
 
 @long
-async def test_one_of_two_clients_mirrors_and_both_answer(place: Place) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.configure()
-    async with over_stdio(place) as first:
+async def test_one_of_two_clients_mirrors_and_both_answer(sandbox: Sandbox) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.configure()
+    async with over_stdio(sandbox) as first:
         assert await found_soon(first, "walrus") == ["ice.md"]
-        async with over_stdio(place) as second:
+        async with over_stdio(sandbox) as second:
             assert await found_soon(second, "walrus") == ["ice.md"]
-            place.write("shore.md", "The penguin stands on the shore.")
+            sandbox.write("shore.md", "The penguin stands on the shore.")
             assert await found_soon(second, "penguin") == ["shore.md"]
             assert await found_soon(first, "penguin") == ["shore.md"]
             assert (await run_tool(second, "search", query="penguin"))["notes"] == []
-    assert [line["event"] for line in log_of(place)].count("daemon.started") == 1
+    assert [line["event"] for line in log_of(sandbox)].count("daemon.started") == 1
 
 
 @long
-async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(place: Place) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.configure()
-    daemon = place.watch()
+async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(sandbox: Sandbox) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.configure()
+    daemon = sandbox.watch()
     daemon.wait_for_event("document.ready")
-    async with over_stdio(place) as client:
+    async with over_stdio(sandbox) as client:
         answer = await run_tool(client, "search", query="walrus")
         assert (paths(answer), answer["notes"]) == (["ice.md"], [])
         assert daemon.end() == 0
@@ -190,18 +190,18 @@ async def test_mcp_beside_a_daemon_only_reads_and_takes_over_when_it_ends(place:
         [note] = answer["notes"]
         assert note.startswith("handbook: changes since ")
         # The command in the note follows the folder again.
-        place.watch(*words_of(note.partition("; start it with: ")[2])).wait_for_event("daemon.started")
+        sandbox.watch(*words_of(note.partition("; start it with: ")[2])).wait_for_event("daemon.started")
         async with asyncio.timeout(SETTLED):
             while (await run_tool(client, "search", query="walrus"))["notes"]:
                 await asyncio.sleep(0.05)
 
 
 async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
-    place.configure()
-    opened = OpenInstallation(choose_installation(place, config=place.config))
+    sandbox.configure()
+    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
     checks = list[bool]()
@@ -229,11 +229,11 @@ async def test_takeover_requires_a_free_lock_at_several_checks_in_a_row(
 
 
 async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
-    place.configure()
-    opened = OpenInstallation(choose_installation(place, config=place.config))
+    sandbox.configure()
+    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
     checks, daemon = list[bool](), contextlib.ExitStack()
@@ -261,11 +261,11 @@ async def test_daemon_restarted_before_the_second_check_gets_its_lock_back(
 
 
 async def test_daemon_seen_between_two_checks_restarts_the_wait(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
-    place.configure()
-    opened = OpenInstallation(choose_installation(place, config=place.config))
+    sandbox.configure()
+    opened = OpenInstallation(choose_installation(sandbox, config=sandbox.config))
     state_dir = opened.installation.state_dir
     state_dir.mkdir(parents=True)
     looks, daemon = 0, contextlib.ExitStack()
@@ -292,9 +292,9 @@ async def test_daemon_seen_between_two_checks_restarts_the_wait(
 
 
 @long
-def test_daemon_restarted_beside_an_assistant_finds_its_lock_free(place: Place) -> None:
-    place.configure()
-    daemon = place.watch()
+def test_daemon_restarted_beside_an_assistant_finds_its_lock_free(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    daemon = sandbox.watch()
     # Reports when it met the daemon's lock; then it checks every two seconds.
     script = (
         "import sys\n"
@@ -307,31 +307,33 @@ def test_daemon_restarted_beside_an_assistant_finds_its_lock_free(place: Place) 
         "serving.CHECK_LOCK_EVERY, serving.lock.LockedError = 2.0, Noted\n"
         "sys.exit(main(['mcp']))\n"
     )
-    with (place.root / "mcp.log").open("ab") as log:
-        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log, "cwd": place.root}
-        assistant = subprocess.Popen([sys.executable, "-c", script], env=place.environ({}), **options)
-    place.keep(assistant)
+    with (sandbox.root / "mcp.log").open("ab") as log:
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log, "cwd": sandbox.root}
+        assistant = subprocess.Popen([sys.executable, "-c", script], env=sandbox.environ({}), **options)
+    sandbox.keep(assistant)
     assert assistant.stdin is not None and assistant.stdout is not None
     assistant.stdin.write(json.dumps(HELLO).encode() + b"\n")
     assistant.stdin.flush()
     assert assistant.stdout.readline()
-    eventually((place.root / "met").exists)
+    eventually((sandbox.root / "met").exists)
     assert daemon.end() == 0
     stopped = time.monotonic()
-    eventually(lambda: lock.is_held(place.state) or time.monotonic() - stopped > 2.5)
-    place.watch().wait_for_event("daemon.started")
-    assert not any(line["event"] == "daemon.started" for line in log_of(place))
+    eventually(lambda: lock.is_held(sandbox.state) or time.monotonic() - stopped > 2.5)
+    sandbox.watch().wait_for_event("daemon.started")
+    assert not any(line["event"] == "daemon.started" for line in log_of(sandbox))
 
 
-async def test_changed_config_is_used_whoever_mirrors(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changed_config_is_used_whoever_mirrors(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(serving, "READ_CONFIG_EVERY", 0.02)
-    config = place.configure()
-    opened = OpenInstallation(choose_installation(place, config=config))
+    config = sandbox.configure()
+    opened = OpenInstallation(choose_installation(sandbox, config=config))
     mirroring = serving.Mirroring(opened)
     following = asyncio.create_task(mirroring.follow_config())
 
     async def wait_for_token(token: str) -> None:
-        mirrors = place.configure().read_text()
+        mirrors = sandbox.configure().read_text()
         config.write_text(f"http: {{listen: '{free_address()}', token: {token}}}\n{mirrors}")
         async with asyncio.timeout(SETTLED):
             while (http := opened.installation.config.http) is None or http.token != Secret(token):
@@ -347,10 +349,12 @@ async def test_changed_config_is_used_whoever_mirrors(place: Place, monkeypatch:
     await mirroring.end(keeping)
 
 
-async def test_mirroring_bug_is_logged_ever_less_often(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.configure()
+async def test_mirroring_bug_is_logged_ever_less_often(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.configure()
     mirroring, pauses = (
-        serving.Mirroring(OpenInstallation(choose_installation(place, config=place.config))),
+        serving.Mirroring(OpenInstallation(choose_installation(sandbox, config=sandbox.config))),
         list[float](),
     )
 
@@ -381,9 +385,9 @@ class End:
 
 
 async def test_internal_error_while_answering_ends_with_a_failure_code(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.configure()
+    sandbox.configure()
     ends = []
 
     async def fail() -> None:
@@ -400,7 +404,7 @@ async def test_internal_error_while_answering_ends_with_a_failure_code(
         await asyncio.gather(*waiting)
 
     for answering in (fail, respond):
-        opened, end = OpenInstallation(choose_installation(place, config=place.config)), End()
+        opened, end = OpenInstallation(choose_installation(sandbox, config=sandbox.config)), End()
         with Signals(()) as signals:
             await serving._run(opened, answering(), signals, end)  # type: ignore[arg-type]
         ends.append(end.code)
@@ -408,43 +412,43 @@ async def test_internal_error_while_answering_ends_with_a_failure_code(
 
 
 @long
-async def test_process_that_cannot_mirror_answers_and_gives_the_reason(place: Place) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
+async def test_process_that_cannot_mirror_answers_and_gives_the_reason(sandbox: Sandbox) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    async with over_stdio(sandbox, "--folder", "docs", "--state-dir", "docs/state") as client:
         async with asyncio.timeout(SETTLED):
             while "this one can't follow it:" not in (
                 note := (await run_tool(client, "search", query="walrus"))["notes"][0]
             ):
                 await asyncio.sleep(0.05)
     assert "nothing indexed yet" in note and "docs/state" in note
-    assert [line["event"] for line in log_of(place)] == ["mirroring.refused"]
+    assert [line["event"] for line in log_of(sandbox)] == ["mirroring.refused"]
 
 
-def test_mcp_ends_when_its_client_closes_stdin(place: Place) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.configure()
-    process = start_server(place)
-    wait_until_mirroring(place)
+def test_mcp_ends_when_its_client_closes_stdin(sandbox: Sandbox) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.configure()
+    process = start_server(sandbox)
+    wait_until_mirroring(sandbox)
     process.communicate(timeout=LONGEST)  # closes stdin first
     assert process.returncode == 0
-    assert not lock.is_held(place.state)
+    assert not lock.is_held(sandbox.state)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_mcp_while_a_client_is_connected(place: Place, number: int) -> None:
-    place.configure()
-    process = start_server(place)
-    wait_until_mirroring(place)
+def test_signal_ends_mcp_while_a_client_is_connected(sandbox: Sandbox, number: int) -> None:
+    sandbox.configure()
+    process = start_server(sandbox)
+    wait_until_mirroring(sandbox)
     process.send_signal(number)
     assert process.wait(5) == 0
-    assert not lock.is_held(place.state)
+    assert not lock.is_held(sandbox.state)
 
 
 @long
-def test_killed_client_ends_mcp_and_leaves_no_lock(place: Place) -> None:
+def test_killed_client_ends_mcp_and_leaves_no_lock(sandbox: Sandbox) -> None:
     """The client is a separate process, and only its death closes the pipes."""
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.configure()
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.configure()
     client = (
         "import subprocess, sys, time\n"
         "command = [sys.executable, '-m', sys.argv[1], 'mcp']\n"
@@ -452,44 +456,44 @@ def test_killed_client_ends_mcp_and_leaves_no_lock(place: Place) -> None:
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
-    with (place.root / "mcp.log").open("ab") as log:
+    with (sandbox.root / "mcp.log").open("ab") as log:
         parent = subprocess.Popen(
             [sys.executable, "-c", client, KBSYNC],
             stdout=subprocess.PIPE,
             stderr=log,
-            env=place.environ({}),
-            cwd=place.root,
+            env=sandbox.environ({}),
+            cwd=sandbox.root,
         )
-    place.keep(parent)
+    sandbox.keep(parent)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    wait_until_mirroring(place)
+    wait_until_mirroring(sandbox)
     parent.kill()
     parent.wait(LONGEST)
     eventually(lambda: not Path(f"/proc/{child}").exists(), 10)
-    assert not lock.is_held(place.state)
+    assert not lock.is_held(sandbox.state)
 
 
 @long
-async def test_next_process_continues_after_a_kill_without_duplicates(place: Place) -> None:
+async def test_next_process_continues_after_a_kill_without_duplicates(sandbox: Sandbox) -> None:
     for number in range(40):
-        place.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
-    place.configure()
-    process = await asyncio.to_thread(start_server, place)
-    await asyncio.to_thread(wait_until_mirroring, place)
+        sandbox.write(f"{number}.md", f"# Note {number}\n\nThe walrus lies on the ice, {number} times.\n")
+    sandbox.configure()
+    process = await asyncio.to_thread(start_server, sandbox)
+    await asyncio.to_thread(wait_until_mirroring, sandbox)
     process.kill()
     process.wait(LONGEST)
-    assert not lock.is_held(place.state)
-    async with over_stdio(place) as client:
+    assert not lock.is_held(sandbox.state)
+    async with over_stdio(sandbox) as client:
         answer = await run_tool(client, "status", wait=SETTLED)
         assert answer["mirrors"][0]["documents"]["ready"] == 40
         results = paths(await run_tool(client, "search", query="walrus", k=50))
         assert len(results) == len(set(results)) == 40
 
 
-def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(place: Place) -> None:
-    place.configure()
-    process = start_server(place)
+def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    process = start_server(sandbox)
     assert process.stdin is not None and process.stdout is not None
     for line in (
         b"no json",
@@ -510,9 +514,9 @@ def test_invalid_message_is_answered_or_dropped_and_the_next_is_answered(place: 
     assert process.returncode == 0
 
 
-def test_request_with_a_lone_surrogate_is_answered(place: Place) -> None:
-    place.configure()
-    process = start_server(place)
+def test_request_with_a_lone_surrogate_is_answered(sandbox: Sandbox) -> None:
+    sandbox.configure()
+    process = start_server(sandbox)
     assert process.stdin is not None and process.stdout is not None
     whole, halves = (
         (b"\\ud83e\\uddad", b"\\\\ud800"),
@@ -534,19 +538,19 @@ def test_request_with_a_lone_surrogate_is_answered(place: Place) -> None:
 
 
 @long
-def test_missing_package_is_reported_with_its_install_command(place: Place) -> None:
-    place.configure()
+def test_missing_package_is_reported_with_its_install_command(sandbox: Sandbox) -> None:
+    sandbox.configure()
     script = (
         "import sys; sys.modules['mcp'] = None\nfrom kbsync.__main__ import main\nsys.exit(main(['mcp']))\n"
     )
-    ran = program(sys.executable, "-c", script, env=place.environ({}), cwd=place.root)
+    ran = program(sys.executable, "-c", script, env=sandbox.environ({}), cwd=sandbox.root)
     assert ran.returncode == 2
     assert "the package mcp is missing; install it with kbsync: " in ran.stderr
     assert "-m pip install 'mcp<3,>=2.3'" in ran.stderr
     assert ran.stdout == ""
 
 
-def test_missing_folder_is_a_usage_error(place: Place) -> None:
-    ran = place.go("mcp", "--folder", "nowhere")
+def test_missing_folder_is_a_usage_error(sandbox: Sandbox) -> None:
+    ran = sandbox.go("mcp", "--folder", "nowhere")
     assert (ran.code, ran.out) == (2, "")
     assert "no such folder" in ran.words

@@ -13,13 +13,13 @@ from kbsync.daemon import Daemon
 from kbsync.engine import loop
 from kbsync.engine import search as engine_search
 from kbsync.targets.http import client
-from tests.cli.zhipu import ZhipuPlace
+from tests.cli.zhipu import ZhipuSandbox
 from tests.index.samples import pdf
 from tests.mcp.assistant import SETTLED, choose_installation, error_of, paths, run_tool, within
 from tests.share import long
 
 
-async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(zhipu: ZhipuPlace) -> None:
+async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.write("shore.pdf", pdf([["The penguin stands on the shore."]]))
     zhipu.service.plant("theirs.md", "The walrus of somebody else.")
@@ -39,7 +39,7 @@ async def test_text_is_read_from_the_file_when_the_service_does_not_provide_it(z
 
 
 async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
-    zhipu: ZhipuPlace,
+    zhipu: ZhipuSandbox,
 ) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim()
@@ -49,7 +49,7 @@ async def test_edited_file_of_equal_length_is_not_returned_as_the_mirrored_text(
         assert "has changed since it was mirrored" in await error_of(client, "get", path="ice.md")
 
 
-async def test_text_is_read_only_in_memory(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_text_is_read_only_in_memory(zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n" * 20_000)
     zhipu.aim()
     zhipu.once()
@@ -58,7 +58,7 @@ async def test_text_is_read_only_in_memory(zhipu: ZhipuPlace, monkeypatch: pytes
         assert "walrus" in (await run_tool(client, "get", path="ice.md"))["text"]
 
 
-async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: ZhipuPlace) -> None:
+async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim("deletions: never")
     zhipu.once()
@@ -70,7 +70,7 @@ async def test_document_with_a_deleted_file_does_not_suggest_retrying(zhipu: Zhi
     assert "again" not in message
 
 
-async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuPlace) -> None:
+async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     zhipu.aim()
     zhipu.once()
@@ -87,7 +87,7 @@ async def test_unreachable_service_is_named_in_the_answer(zhipu: ZhipuPlace) -> 
 
 @long
 async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
-    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_search, "PATIENCE", 1.0)
     monkeypatch.setattr(client, "UNANSWERED", 0.3)
@@ -110,7 +110,7 @@ async def test_hanging_service_does_not_delay_other_mirrors_and_is_soon_skipped(
     assert zhipu.service.server.requests.by_op["retrieve"] == 5
 
 
-async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: ZhipuPlace) -> None:
+async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: ZhipuSandbox) -> None:
     """While another kbsync mirrors, nothing else reports the new key."""
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     held = zhipu.config.parent / "zhipu.key"
@@ -126,7 +126,7 @@ async def test_replaced_key_is_used_as_soon_as_the_old_one_is_refused(zhipu: Zhi
 
 
 async def test_key_reloaded_by_mirroring_is_used_for_answers(
-    zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch
+    zhipu: ZhipuSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     held = zhipu.config.parent / "zhipu.key"
@@ -147,7 +147,7 @@ async def test_key_reloaded_by_mirroring_is_used_for_answers(
     assert repr(configs[0]) == repr(installation.config) and configs[0] != installation.config
 
 
-async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuPlace) -> None:
+async def test_answering_mirror_is_used_when_the_other_fails(zhipu: ZhipuSandbox) -> None:
     zhipu.write("ice.md", "The walrus lies on the ice.\n")
     other = zhipu.root / "other"
     other.mkdir()

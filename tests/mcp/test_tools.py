@@ -33,30 +33,32 @@ from kbsync.installation import Installation
 from kbsync.state import lock, read_only
 from kbsync.state.read_only import ReadOnlyState
 from tests.cli.conftest import ODD
-from tests.cli.place import LONGEST, Place
+from tests.cli.sandbox import LONGEST, Sandbox
 from tests.mcp.assistant import choose_installation, error_of, paths, run_tool, text_of, within
 from tests.share import long
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Mirror `docs`. Tests must not change anything in it."""
-    place = Place(tmp_path_factory.mktemp("library"))
-    place.write("install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n")
-    place.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
-    place.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
-    place.write("guides-old/hours.txt", "Opening hours of old: the office opens at eight.\n")
-    place.write("guides/deep/long.md", "".join(f"Paragraph {n} is about numbers.\n\n" for n in range(9000)))
-    place.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
-    (place.docs / os.fsdecode(b"byte\xff.md")).write_text("A name that is no Unicode, about ocelots.\n")
-    place.write("torn.pdf", "this is no pdf")
-    place.write("empty.md", "")
-    assert place.run("--once", "--folder", "docs").code == 1
-    return place
+    sandbox = Sandbox(tmp_path_factory.mktemp("library"))
+    sandbox.write(
+        "install.md", "# Installation\n\n## Linux\n\nRun the installer, then reset your password.\n"
+    )
+    sandbox.write("guides/hours.txt", "Opening hours: the office opens at nine and closes at five.\n")
+    sandbox.write("guides/配置.md", "# 配置\n\n重置密码需要管理员权限。\n")
+    sandbox.write("guides-old/hours.txt", "Opening hours of old: the office opens at eight.\n")
+    sandbox.write("guides/deep/long.md", "".join(f"Paragraph {n} is about numbers.\n\n" for n in range(9000)))
+    sandbox.write(ODD, "A xylophone with \x1b[31mcolours\x1b[0m in its text.\n")
+    (sandbox.docs / os.fsdecode(b"byte\xff.md")).write_text("A name that is no Unicode, about ocelots.\n")
+    sandbox.write("torn.pdf", "this is no pdf")
+    sandbox.write("empty.md", "")
+    assert sandbox.run("--once", "--folder", "docs").code == 1
+    return sandbox
 
 
 @pytest.fixture
-async def client(library: Place) -> AsyncIterator[Client]:
+async def client(library: Sandbox) -> AsyncIterator[Client]:
     # In its own task: pytest ends a fixture in another task than it started it in.
     ready, done = asyncio.get_running_loop().create_future(), asyncio.Event()
 
@@ -75,7 +77,7 @@ async def client(library: Place) -> AsyncIterator[Client]:
 
 
 @long
-async def test_hit_has_its_location_and_freshness(client: Client, library: Place) -> None:
+async def test_hit_has_its_location_and_freshness(client: Client, library: Sandbox) -> None:
     answer = await run_tool(client, "search", query="reset a password")
     hit = answer["hits"][0]
     assert (hit["mirror"], hit["path"], hit["state"]) == ("docs", "install.md", "ready")
@@ -139,7 +141,7 @@ async def test_filter_matching_a_file_is_not_blamed(client: Client) -> None:
 
 
 async def test_every_answer_warns_when_nothing_keeps_the_index_current(
-    client: Client, library: Place
+    client: Client, library: Sandbox
 ) -> None:
     answer = await run_tool(client, "search", query="opening hours")
     assert any("kbsync isn't running" in note and "kbsync --folder" in note for note in answer["notes"])
@@ -149,25 +151,25 @@ async def test_every_answer_warns_when_nothing_keeps_the_index_current(
 
 
 async def test_search_before_the_first_pass_finds_nothing_and_says_why(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.write("a.md", "The walrus lies on the ice.")
-    async with within(choose_installation(place, folder=place.docs)) as client:
+    sandbox = Sandbox(tmp_path)
+    sandbox.write("a.md", "The walrus lies on the ice.")
+    async with within(choose_installation(sandbox, folder=sandbox.docs)) as client:
         answer = await run_tool(client, "search", query="walrus")
     assert answer["hits"] == []
     [note] = answer["notes"]
     assert "nothing indexed yet" in note and "kbsync --folder" in note
-    assert not (place.home / ".local").exists()
+    assert not (sandbox.home / ".local").exists()
 
 
 async def test_answers_after_a_restart_are_dated_by_the_previous_pass(
-    place: Place,
+    sandbox: Sandbox,
 ) -> None:
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.configure()
-    place.once()
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.configure()
+    sandbox.once()
 
     def change(sql: str) -> None:
-        with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+        with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
             state.execute(sql)
 
     async def as_of(client: Client) -> set[str | None]:
@@ -183,9 +185,9 @@ async def test_answers_after_a_restart_are_dated_by_the_previous_pass(
         return {part.get("as_of") for part in parts}
 
     change("UPDATE mirror SET last_pass = 1700000000.0")
-    async with within(choose_installation(place, config=place.config)) as client:
+    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
         # A kbsync that has just started and takes long to scan the folder.
-        with lock.held(place.state):
+        with lock.held(sandbox.state):
             assert await as_of(client) == {"2023-11-14T22:13:20Z"}
             [note] = (await run_tool(client, "search", query="walrus"))["notes"]
             assert "changes since 2023-11-14T22:13:20Z may be missing" in note
@@ -220,20 +222,20 @@ SEEN: dict[str, Change] = {
 
 @pytest.mark.parametrize("kind", [*UNSEEN, *SEEN])
 async def test_wait_that_times_out_before_a_change_is_indexed_says_so(
-    place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 2.0)  # nothing changes meanwhile: one poll is enough
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.write("guides/hours.md", "Opening hours.")
-    place.write("drafts/old.md", "A draft.")
-    place.configure("exclude: [drafts/]")
-    place.once()
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.write("guides/hours.md", "Opening hours.")
+    sandbox.write("drafts/old.md", "A draft.")
+    sandbox.configure("exclude: [drafts/]")
+    sandbox.once()
     # Another kbsync holds the state; it has scanned the folder but not seen the change.
-    with lock.held(place.state):
-        with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+    with lock.held(sandbox.state):
+        with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
             state.execute("UPDATE mirror SET last_pass = unixepoch('now') + 1")
-        {**UNSEEN, **SEEN}[kind](place.docs)
-        async with within(choose_installation(place, config=place.config)) as client:
+        {**UNSEEN, **SEEN}[kind](sandbox.docs)
+        async with within(choose_installation(sandbox, config=sandbox.config)) as client:
             for tool, arguments in (("search", {"query": "walrus"}), ("status", {})):
                 notes = (await run_tool(client, tool, **arguments, wait=1))["notes"]
                 expected = "handbook: recent changes in its folder may not be indexed yet"
@@ -304,21 +306,21 @@ async def test_unknown_id_and_both_or_neither_of_path_and_id_are_refused(client:
 
 
 @pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """Mirrors `handbook` and `other`, with files of the same name. Tests must not change anything."""
-    place = Place(tmp_path_factory.mktemp("twins"))
-    place.write("notes.md", "The walrus lies on the ice.\n")
-    place.write("mine.md", "The penguin stands on the shore.\n")
-    other = place.root / "other"
+    sandbox = Sandbox(tmp_path_factory.mktemp("twins"))
+    sandbox.write("notes.md", "The walrus lies on the ice.\n")
+    sandbox.write("mine.md", "The penguin stands on the shore.\n")
+    other = sandbox.root / "other"
     other.mkdir()
     (other / "notes.md").write_text("The walrus of the other folder.\n")
-    config = place.configure()
+    config = sandbox.configure()
     config.write_text(f"{config.read_text()}  - {{name: other, folder: {other}, settle: 100ms}}\n")
-    place.once()
-    return place
+    sandbox.once()
+    return sandbox
 
 
-async def test_path_in_several_mirrors_requires_a_mirror(twins: Place) -> None:
+async def test_path_in_several_mirrors_requires_a_mirror(twins: Sandbox) -> None:
     async with within(choose_installation(twins, config=twins.config)) as client:
         for tool in ("get", "status"):
             message = await error_of(client, tool, path="notes.md")
@@ -371,19 +373,19 @@ async def test_files_of_one_state_are_listed_with_their_reason(client: Client) -
     assert (await run_tool(client, "list", state="held"))["files"] == []
 
 
-async def test_state_filter_lists_only_folders_containing_that_state(place: Place) -> None:
-    place.write("good/a.md", "The walrus lies on the ice.")
-    place.write("good/deep/b.md", "The walrus lies on the ice, too.")
-    place.write("torn/deep/c.pdf", "this is no pdf")
-    place.write("torn/deep/deeper/d.pdf", "this is no pdf either")
-    place.write("shut/e.md", "The walrus nobody reads.")
-    place.configure()
-    (place.docs / "shut").chmod(0)
+async def test_state_filter_lists_only_folders_containing_that_state(sandbox: Sandbox) -> None:
+    sandbox.write("good/a.md", "The walrus lies on the ice.")
+    sandbox.write("good/deep/b.md", "The walrus lies on the ice, too.")
+    sandbox.write("torn/deep/c.pdf", "this is no pdf")
+    sandbox.write("torn/deep/deeper/d.pdf", "this is no pdf either")
+    sandbox.write("shut/e.md", "The walrus nobody reads.")
+    sandbox.configure()
+    (sandbox.docs / "shut").chmod(0)
     try:
-        place.go("--once")
+        sandbox.go("--once")
     finally:
-        (place.docs / "shut").chmod(0o700)
-    async with within(choose_installation(place, config=place.config)) as client:
+        (sandbox.docs / "shut").chmod(0o700)
+    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
         unlisted = ["shut"] if os.geteuid() else []  # root may list any folder
         answer = await run_tool(client, "list", state="failed")
         assert answer["folders"] == [*unlisted, "torn"]
@@ -429,16 +431,16 @@ async def test_status_names_failed_files_with_reasons(client: Client) -> None:
     assert "explanation" not in answer
 
 
-async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
+async def test_status_says_how_many_of_all_it_shows(sandbox: Sandbox) -> None:
     for number in range(45):
-        place.write(f"{number:02}.md", f"The walrus lies on ice {number}.")
-    place.configure()
-    place.once()
-    with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+        sandbox.write(f"{number:02}.md", f"The walrus lies on ice {number}.")
+    sandbox.configure()
+    sandbox.once()
+    with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
         for status, names in ((Status.FAILED, "0*.md"), (Status.FAILED, "1*.md"), (Status.FAILED, "20.md")):
             state.execute("UPDATE entry SET status = ? WHERE name GLOB ?", [status.value, names])
         state.execute("UPDATE entry SET status = ? WHERE name > '21'", [Status.HELD.value])
-    async with within(choose_installation(place, config=place.config)) as client:
+    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
         answer = await run_tool(client, "status")
         [mirror] = answer["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
@@ -450,7 +452,7 @@ async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
         assert expected[0] in text_of(await client.call_tool("status", {}))
 
 
-async def test_status_explains_a_path_like_the_command(client: Client, library: Place) -> None:
+async def test_status_explains_a_path_like_the_command(client: Client, library: Sandbox) -> None:
     answer = (await run_tool(client, "status", path="guides/hours.txt"))["explanation"]
     ran = library.go("explain", "guides/hours.txt", "--folder", "docs", "--json").json
     assert (answer["answer"], answer["found"]) == (ran["answer"], ran["found"]) == ("It is searchable.", True)
@@ -484,13 +486,13 @@ async def test_no_searchable_document_is_hidden_behind_many_others(
     assert results == whole
 
 
-async def test_document_without_its_file_is_marked_and_readable(place: Place) -> None:
-    place.write("gone.md", "The walrus lies on the ice.\n")
-    place.configure("deletions: never")
-    place.once()
-    (place.docs / "gone.md").unlink()
-    place.once()
-    async with within(choose_installation(place, config=place.config)) as client:
+async def test_document_without_its_file_is_marked_and_readable(sandbox: Sandbox) -> None:
+    sandbox.write("gone.md", "The walrus lies on the ice.\n")
+    sandbox.configure("deletions: never")
+    sandbox.once()
+    (sandbox.docs / "gone.md").unlink()
+    sandbox.once()
+    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
         hit = (await run_tool(client, "search", query="walrus"))["hits"][0]
         assert (hit["state"], hit["reason"]) == ("kept", "the file is gone; its document is kept")
         text = text_of(await client.call_tool("search", {"query": "walrus"}))
@@ -500,13 +502,13 @@ async def test_document_without_its_file_is_marked_and_readable(place: Place) ->
 
 
 @pytest.mark.parametrize("status", Status)
-async def test_hit_in_any_state_fits_the_schema(place: Place, status: Status) -> None:
-    place.write("ice.md", "The walrus lies on the ice.\n")
-    place.configure()
-    place.once()
-    with contextlib.closing(sqlite3.connect(place.state / "state.db")) as state, state:
+async def test_hit_in_any_state_fits_the_schema(sandbox: Sandbox, status: Status) -> None:
+    sandbox.write("ice.md", "The walrus lies on the ice.\n")
+    sandbox.configure()
+    sandbox.once()
+    with contextlib.closing(sqlite3.connect(sandbox.state / "state.db")) as state, state:
         state.execute("UPDATE entry SET status = ?", [status.value])
-    async with within(choose_installation(place, config=place.config)) as client:
+    async with within(choose_installation(sandbox, config=sandbox.config)) as client:
         for tool, arguments in (("search", {"query": "walrus"}), ("get", {"path": "ice.md"})):
             answer = await run_tool(client, tool, **arguments)
             jsonschema.validate(answer, TOOLS[tool].output_schema)
@@ -612,7 +614,7 @@ async def test_unresponsive_folder_blocks_no_other_request(
 ) -> None:
     mended = threading.Event()
     monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 2.0)
-    monkeypatch.setattr(context, "_below", lambda *_place: mended.wait(60) and None)
+    monkeypatch.setattr(context, "_below", lambda *_sandbox: mended.wait(60) and None)
     try:
         silent = asyncio.create_task(error_of(client, "get", path="install.md"))
         await asyncio.sleep(0.05)
@@ -625,7 +627,7 @@ async def test_unresponsive_folder_blocks_no_other_request(
 
 @long
 async def test_mirror_on_an_unresponsive_disk_blocks_no_other(
-    library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mended, looks_at, opens = threading.Event(), documents.paths_of, Installation.target
     dead = folder_config(tmp_path).mirrors[0]
@@ -798,7 +800,7 @@ async def test_every_answer_fits_its_tools_schema(client: Client) -> None:
         assert "null" not in json.dumps([schema, answer])
 
 
-async def test_read_only_tools_write_nothing(library: Place) -> None:
+async def test_read_only_tools_write_nothing(library: Sandbox) -> None:
     before = library.files()
     async with within(choose_installation(library, folder=library.docs)) as client:
         for tool, arguments in (

@@ -15,7 +15,7 @@ import yaml
 from kbsync.config.model import Config
 from kbsync.config.reader import load
 from kbsync.targets.postgres.config import PostgresTargetConfig, database_of
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.docs.pages import ROOT
 from tests.packaging.test_image import ENVIRONMENT, USER, passes, step_named
 from tests.postgres.server import Server, programs
@@ -161,7 +161,7 @@ def test_image_includes_postgresql_dependencies() -> None:
 def test_compose_commands_create_its_secrets(tmp_path: Path) -> None:
     head = COMPOSE.read_text().partition("\nservices:")[0]
     commands = [line[4:] for line in head.splitlines() if line.startswith("#   ") and "docker" not in line]
-    place, tools = tmp_path / "place", tmp_path / "tools"
+    place, tools = tmp_path / "sandbox", tmp_path / "tools"
     place.mkdir()
     # Not every machine has it.
     write_program(
@@ -195,14 +195,14 @@ def initialized(postgres: Server, tmp_path: Path) -> Iterator[Server]:
 
 @long
 def test_example_fills_the_database_its_script_creates(initialized: Server, tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.write("a.md", "The kestrel.\n")
-    place.config.parent.mkdir(parents=True)
+    sandbox = Sandbox(tmp_path)
+    sandbox.write("a.md", "The kestrel.\n")
+    sandbox.config.parent.mkdir(parents=True)
     (tmp_path / "dsn").write_text(initialized.dsn("kb", "kbsync"))
-    text = CONFIGS["compose"].replace("/run/secrets", str(tmp_path)).replace("/data", str(place.docs))
-    place.config.write_text(text.replace("/var/lib/kbsync/state", str(tmp_path / "state")))
-    ran_ = place.run("--once", "--json")
+    text = CONFIGS["compose"].replace("/run/secrets", str(tmp_path)).replace("/data", str(sandbox.docs))
+    sandbox.config.write_text(text.replace("/var/lib/kbsync/state", str(tmp_path / "state")))
+    ran_ = sandbox.run("--once", "--json")
     assert (ran_.code, ran_.json["uploaded"]) == (0, 1), ran_.err
     assert initialized.run("kb", "SELECT prefix FROM kbsync.owner") == [("files-one/",)]
     assert initialized.run("postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'kbsync'") == [(False,)]
-    assert json.loads(place.run("search", "kestrel", "--json").out)["hits"][0]["path"] == "a.md"
+    assert json.loads(sandbox.run("search", "kestrel", "--json").out)["hits"][0]["path"] == "a.md"

@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 
 from kbsync.errors import TargetError
-from tests.cli.place import Daemon
+from tests.cli.sandbox import Daemon
 from tests.cluster.programs import Programs
 from tests.postgres.base import find, left_over, open_store
 from tests.postgres.pooler import Pooled
@@ -83,12 +83,12 @@ class SharedDatabase:
     """Hosts, a server, optionally a pooler and a cluster, and readers that check all the time."""
 
     def __init__(
-        self, place: Path, server: Server, chance: random.Random, hosts: int, cluster: Programs | None
+        self, folder: Path, server: Server, chance: random.Random, hosts: int, cluster: Programs | None
     ) -> None:
         self.server, self.chance, self.tally, self.cluster = server, chance, Tally(), cluster
         self.database = server.database()
         more = f"    prepare: {{dask: {cluster.address}}}\n" if cluster else ""
-        self.feeding = [Feeding(place / name, server, self.database, name, more) for name in "abcd"[:hosts]]
+        self.feeding = [Feeding(folder / name, server, self.database, name, more) for name in "abcd"[:hosts]]
         self._gaps = list[str]()
 
     def close(self) -> None:
@@ -258,7 +258,7 @@ OF_CLUSTER = {"worker", "scheduler"}
 
 
 def play(
-    seed: int, place: Path, kills: int, victims: Collection[str], *, pooled: bool, hosts: int = 2
+    seed: int, folder: Path, kills: int, victims: Collection[str], *, pooled: bool, hosts: int = 2
 ) -> Tally:
     """Run a shared database from beginning to end; the same seed chooses the same victims and changes."""
     with ExitStack() as stack:
@@ -267,6 +267,6 @@ def play(
         cluster = Programs(2) if OF_CLUSTER & set(victims) else None
         if cluster is not None:
             stack.callback(cluster.close)
-        shared = SharedDatabase(place, server, random.Random(seed), hosts, cluster)
+        shared = SharedDatabase(folder, server, random.Random(seed), hosts, cluster)
         stack.callback(shared.close)
         return shared.play(kills, sorted(victims))

@@ -67,7 +67,7 @@ def programs() -> Path:
 
 
 def _is_open_to_all(folder: Path) -> bool:
-    return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents))
+    return all(directory.stat().st_mode & stat.S_IXOTH for directory in (folder, *folder.parents))
 
 
 class Server:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long

@@ -21,7 +21,7 @@ from kbsync.index.postgres import connections, schema
 from kbsync.index.postgres import store as store_module
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.search import Search
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.postgres.base import (
     Numbers,
     between,

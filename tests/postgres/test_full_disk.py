@@ -12,7 +12,7 @@ import pytest
 
 from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.index.postgres.store import PostgresStore
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.cli.test_mounts import can_mount, mounted
 from tests.postgres.base import Numbers, entry, find, left_over, open_store, put
 from tests.postgres.server import NOBODY, Server

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.cli.place import Place, eventually
+from tests.cli.sandbox import Sandbox, eventually
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.share import long
 
 
-class Host(Place):
+class Host(Sandbox):
     """A machine that mirrors its `docs` into a database under a prefix."""
 
     def __init__(self, root: Path, server: Server, database: str, prefix: str) -> None:

@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 from kbsync.state import lock
-from tests.cli.place import Place, eventually, words_of
+from tests.cli.sandbox import Sandbox, eventually, words_of
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.share import enumerated, long
@@ -62,7 +62,7 @@ class Vectors:
         self.server.server_close()
 
 
-class Moving(Place):
+class Moving(Sandbox):
     """A mirror that changes from the built-in base to a database and back."""
 
     def __init__(self, root: Path, server: Server, vectors: Vectors) -> None:
@@ -478,14 +478,14 @@ def test_copy_ended_by_a_full_disk_continues_when_there_is_space(moving: Moving)
 
 
 def test_base_with_a_custom_path_is_named(moving: Moving) -> None:
-    place = moving.root / "elsewhere"
-    moving.local(f", path: {place}")
+    folder = moving.root / "elsewhere"
+    moving.local(f", path: {folder}")
     fill(moving, 2)
     moving.postgres()
     assert moving.run("kb", "copy").code == 2
     ran = moving.run("kb", "copy", "--from", "elsewhere")
     assert "handbook: 4 documents copied from" in ran.out
-    assert f"{place}, used before" in moving.run("forget", "handbook", "--left-behind").err
+    assert f"{folder}, used before" in moving.run("forget", "handbook", "--left-behind").err
     assert counts_of(moving.once()) == NOTHING
 
 

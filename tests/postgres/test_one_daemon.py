@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.postgres.base import left_over
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host, documents

@@ -12,7 +12,7 @@ import pytest
 
 from kbsync.errors import Halted, TargetError, Unavailable, Unsure
 from kbsync.index.postgres.store import Owner, PostgresStore
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.postgres.base import (
     commits_without_an_answer,
     committing,

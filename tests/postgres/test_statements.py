@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host, documents
 from tests.share import long

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.place import eventually
+from tests.cli.sandbox import eventually
 from tests.postgres import drowsy
 from tests.postgres.base import Numbers, between, entry, left_over, open_store, put
 from tests.postgres.server import Server

@@ -23,9 +23,9 @@ Keeps = Callable[[str], bool]
 """Whether unsynced writes to a file of this name reach the disk by chance."""
 
 
-def built(place: Path) -> Path:
+def built(folder: Path) -> Path:
     """Build the library to preload. Skips or fails the test if that isn't possible."""
-    library = place / "forgetful.so"
+    library = folder / "forgetful.so"
     command = ["gcc", "-O1", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     if ".h: No such file or directory" in completed.stderr:
@@ -47,10 +47,10 @@ class Record:
 class Memory:
     """The disk's memory of `folder`, from now on."""
 
-    def __init__(self, place: Path, library: Path, scratch: Path) -> None:
-        self.folder, self._library = place, library
+    def __init__(self, folder: Path, library: Path, scratch: Path) -> None:
+        self.folder, self._library = folder, library
         self._before, self._log = scratch / "before", scratch / "log"
-        shutil.copytree(place, self._before)
+        shutil.copytree(folder, self._before)
 
     def environ(self) -> Mapping[str, str]:
         """Return the environment of a program whose writes are recorded."""
@@ -68,17 +68,17 @@ class Memory:
             )
         return results
 
-    def after(self, records: list[Record], place: Path, keeps: Keeps) -> None:
+    def after(self, records: list[Record], folder: Path, keeps: Keeps) -> None:
         """Restore `folder` as after a loss of power when `records` had been done.
 
         Synced writes remain, and others if `keeps` says so. Shared memory is lost.
         """
-        shutil.copytree(self._before, place)
+        shutil.copytree(self._before, folder)
         last_sync = {record.path: number for number, record in enumerate(records) if record.kind == "s"}
         for number, record in enumerate(records):
             if record.kind != "s" and (number < last_sync.get(record.path, -1) or keeps(record.path.name)):
-                _do(record, place / record.path.relative_to(self.folder))
-        for file in place.rglob("*-shm"):
+                _do(record, folder / record.path.relative_to(self.folder))
+        for file in folder.rglob("*-shm"):
             file.unlink()
 
 

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import eventually
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.sandbox import eventually
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.share import enumerated, long
 
 FILES = 6
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
-    with zhipu_place(tmp_path) as desk:
+def desk(tmp_path: Path) -> Iterator[ZhipuSandbox]:
+    with zhipu_sandbox(tmp_path) as desk:
         for n in range(FILES):
             desk.write(f"f{n}.md", f"text of {n}")
         yield desk
         assert desk.service.violations() == []
 
 
-def stored(desk: ZhipuPlace) -> int:
+def stored(desk: ZhipuSandbox) -> int:
     """Return how many times the service stored a document."""
     return len(desk.service.effects("stored"))
 
@@ -35,7 +35,7 @@ def stored(desk: ZhipuPlace) -> int:
 
 @enumerated()
 @pytest.mark.parametrize("kind", ["lost-answer", "cut-headers", "cut-body", "truncated-json", "empty"])
-def test_upload_with_a_lost_answer_is_not_sent_again(desk: ZhipuPlace, kind: str) -> None:
+def test_upload_with_a_lost_answer_is_not_sent_again(desk: ZhipuSandbox, kind: str) -> None:
     desk.service.play(kind, op="upload", match="f2*")
     desk.once()
     assert (stored(desk), desk.service.request_count("upload")) == (FILES, FILES)
@@ -45,7 +45,7 @@ def test_upload_with_a_lost_answer_is_not_sent_again(desk: ZhipuPlace, kind: str
 # -- 7: same bytes, no work --------------------------------------------------------------------------------
 
 
-def test_delayed_rename_uploads_nothing(desk: ZhipuPlace) -> None:
+def test_delayed_rename_uploads_nothing(desk: ZhipuSandbox) -> None:
     desk.aim("renames: keep")
     desk.once()
     (desk.docs / "f1.md").rename(desk.docs / "moved.md")
@@ -58,7 +58,7 @@ def test_delayed_rename_uploads_nothing(desk: ZhipuPlace) -> None:
 
 
 @long
-def test_sent_bytes_are_the_hashed_ones(desk: ZhipuPlace) -> None:
+def test_sent_bytes_are_the_hashed_ones(desk: ZhipuSandbox) -> None:
     """A waiting file is rewritten with the same length; its name contains the old digest."""
     desk.aim(target="concurrency: 1")
     desk.service.play("late-answer", op="upload", args={"seconds": 2.0})
@@ -79,7 +79,7 @@ def test_sent_bytes_are_the_hashed_ones(desk: ZhipuPlace) -> None:
 # -- 9: failures are seen and bounded ----------------------------------------------------------------------
 
 
-def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: ZhipuPlace) -> None:
+def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: ZhipuSandbox) -> None:
     desk.service.play("fails", op="upload", match="f3*")  # cured by a re-embed
     desk.once()
     assert (desk.service.request_count("reembed"), desk.service.request_count("upload")) == (1, FILES)
@@ -91,7 +91,7 @@ def test_document_that_fails_to_index_is_reembedded_without_an_upload(desk: Zhip
 
 @enumerated()
 @pytest.mark.parametrize("value", [3, -1, "1", True, None, 1.0, [1]])
-def test_unknown_status_is_not_ready(desk: ZhipuPlace, value: object) -> None:
+def test_unknown_status_is_not_ready(desk: ZhipuSandbox, value: object) -> None:
     desk.service.play("stat", op="upload", match="f4*", args={"value": value, "seconds": 600.0})
     process = desk.start("--once")
     eventually(lambda: desk.service.request_count("detail") + desk.service.request_count("list") >= 4)
@@ -107,7 +107,7 @@ def test_unknown_status_is_not_ready(desk: ZhipuPlace, value: object) -> None:
 
 
 @long
-def test_document_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuPlace) -> None:
+def test_document_still_listed_after_its_deletion_is_deleted_again(desk: ZhipuSandbox) -> None:
     """And never taken for the document of a file again."""
     desk.once()
     desk.service.play("keeps-document", op="delete")

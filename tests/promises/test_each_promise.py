@@ -14,23 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import Place, eventually
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 
 FILES = [f"f{n}.md" for n in range(10)]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
+def desk(tmp_path: Path) -> Iterator[ZhipuSandbox]:
     """Mirror ten files into a knowledge base at a service."""
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         for name in FILES:
             desk.write(name, f"the text of {name}")
         desk.once()
         yield desk
 
 
-def test_1_unreadable_is_never_deleted(desk: ZhipuPlace) -> None:
+def test_1_unreadable_is_never_deleted(desk: ZhipuSandbox) -> None:
     desk.docs.rename(desk.root / "unmounted")
     ran = desk.go("--once", "--json")
     assert ran.code == 3
@@ -38,7 +38,7 @@ def test_1_unreadable_is_never_deleted(desk: ZhipuPlace) -> None:
     assert desk.service.request_count("delete") == 0
 
 
-def test_2_document_is_never_absent_while_replaced(desk: ZhipuPlace) -> None:
+def test_2_document_is_never_absent_while_replaced(desk: ZhipuSandbox) -> None:
     desk.service.play("fails", op="upload", args={"runs": 0}, times=0)  # no new version becomes searchable
     desk.write("f3.md", "an edited text of f3.md")
     assert desk.go("--once").code == 1
@@ -49,7 +49,7 @@ def test_2_document_is_never_absent_while_replaced(desk: ZhipuPlace) -> None:
     assert desk.service.digests() == digests_in(desk.docs)
 
 
-def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuPlace) -> None:
+def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuSandbox) -> None:
     desk.service.play("late-answer", op="upload", args={"seconds": 60.0})
     desk.write("new.md", "a new text")
     process = desk.start("--once")
@@ -61,7 +61,7 @@ def test_3_each_file_is_one_document_after_a_kill_and_a_lost_answer(desk: ZhipuP
     assert desk.service.digests() == digests_in(desk.docs)
 
 
-def test_4_the_daemon_never_wakes_itself(desk: ZhipuPlace) -> None:
+def test_4_the_daemon_never_wakes_itself(desk: ZhipuSandbox) -> None:
     daemon = desk.watch()
     daemon.wait_for_event("daemon.watching")
     requests_before = desk.service.request_count()
@@ -75,7 +75,7 @@ def test_4_the_daemon_never_wakes_itself(desk: ZhipuPlace) -> None:
     assert desk.service.request_count("upload") == len(FILES) + 1
 
 
-def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
+def test_5_mass_deletion_asks(desk: ZhipuSandbox) -> None:
     for name in FILES[:6]:
         (desk.docs / name).unlink()
     ran = desk.go("--once", "--json")
@@ -86,7 +86,7 @@ def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
     assert desk.service.digests() == digests_in(desk.docs)
 
 
-def test_6_foreign_documents_are_untouched(desk: ZhipuPlace) -> None:
+def test_6_foreign_documents_are_untouched(desk: ZhipuSandbox) -> None:
     desk.service.plant("theirs.md", "a text of somebody else")
     for name in FILES:
         (desk.docs / name).unlink()
@@ -98,7 +98,7 @@ def test_6_foreign_documents_are_untouched(desk: ZhipuPlace) -> None:
     assert [document["name"] for document in desk.service.documents()] == ["theirs.md"]
 
 
-def test_7_same_bytes_cause_no_work(desk: ZhipuPlace) -> None:
+def test_7_same_bytes_cause_no_work(desk: ZhipuSandbox) -> None:
     for name in FILES:
         file = desk.docs / name
         file.write_bytes(file.read_bytes())
@@ -108,7 +108,7 @@ def test_7_same_bytes_cause_no_work(desk: ZhipuPlace) -> None:
     assert desk.service.request_count("upload") == len(FILES)
 
 
-def test_8_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
+def test_8_half_written_file_is_never_sent(desk: ZhipuSandbox) -> None:
     """The writer pauses for less than `settle` between its pieces."""
     desk.config.write_text(desk.config.read_text().replace("settle: 100ms", "settle: 1500ms"))
     pieces = [f"piece {n}\n" for n in range(40)]
@@ -133,7 +133,7 @@ def test_8_half_written_file_is_never_sent(desk: ZhipuPlace) -> None:
     assert sent == [whole]
 
 
-def test_9_failures_are_visible_and_bounded(desk: ZhipuPlace) -> None:
+def test_9_failures_are_visible_and_bounded(desk: ZhipuSandbox) -> None:
     desk.service.play(
         "fails", op="upload", match="bad*", args={"runs": 0, "text": "document damaged"}, times=0
     )
@@ -147,7 +147,7 @@ def test_9_failures_are_visible_and_bounded(desk: ZhipuPlace) -> None:
     assert desk.service.request_count("upload") == requests_before
 
 
-def test_10_http_200_is_not_success(desk: ZhipuPlace) -> None:
+def test_10_http_200_is_not_success(desk: ZhipuSandbox) -> None:
     desk.service.play("fails", op="upload", match="new*", args={"runs": 0}, times=0)
     desk.write("new.md", "accepted with HTTP 200, and never searchable")
     assert desk.go("--once").code == 1
@@ -155,13 +155,13 @@ def test_10_http_200_is_not_success(desk: ZhipuPlace) -> None:
 
 
 def test_11_gone_is_gone(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.configure()
-    secret = place.write("secret.md", "The password is xylophone-4711.")
-    place.write("other.md", "Lunch is at noon.")
-    assert place.run("--once").code == 0
+    sandbox = Sandbox(tmp_path)
+    sandbox.configure()
+    secret = sandbox.write("secret.md", "The password is xylophone-4711.")
+    sandbox.write("other.md", "Lunch is at noon.")
+    assert sandbox.run("--once").code == 0
     secret.unlink()
-    assert place.run("--once").code == 0
-    files = [path for path in place.home.rglob("*") if path.is_file()]
+    assert sandbox.run("--once").code == 0
+    files = [path for path in sandbox.home.rglob("*") if path.is_file()]
     assert files
     assert [path for path in files if b"xylophone" in path.read_bytes()] == []

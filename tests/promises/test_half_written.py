@@ -14,23 +14,23 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from tests.cli.place import Place
-from tests.cli.zhipu import ZhipuPlace, zhipu_place
+from tests.cli.sandbox import Sandbox
+from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 from tests.share import long
 
 SETTLE = 1.5
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
+def desk(tmp_path: Path) -> Iterator[ZhipuSandbox]:
     """A mirror that reads a file after `SETTLE` seconds without changes."""
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         config = desk.config.read_text().replace("settle: 100ms", f"settle: {SETTLE}s")
         desk.config.write_text(config)
         yield desk
 
 
-def test_file_is_sent_once_quiet_for_the_settle_time(desk: ZhipuPlace) -> None:
+def test_file_is_sent_once_quiet_for_the_settle_time(desk: ZhipuSandbox) -> None:
     """Its time is in the future, so its age proves nothing. The program first checks the base, then the
     files.
     """
@@ -74,13 +74,13 @@ def churning(folder: Path) -> Iterator[None]:
 
 @long
 def test_pass_ends_while_files_come_and_go(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    config = place.configure("settle_longest: 3s")
+    sandbox = Sandbox(tmp_path)
+    config = sandbox.configure("settle_longest: 3s")
     config.write_text(config.read_text().replace("settle: 100ms", "settle: 300ms"))
     for number in range(12):
-        place.write(f"quiet{number}.md", f"calm text {number}")
-    with churning(place.docs):
-        ran = place.go("--once", "--json")
+        sandbox.write(f"quiet{number}.md", f"calm text {number}")
+    with churning(sandbox.docs):
+        ran = sandbox.go("--once", "--json")
     assert ran.code in (0, 4), ran.err
     [mirror] = ran.json["mirrors"]
     assert mirror["documents"]["ready"] >= 12

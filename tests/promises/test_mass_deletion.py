@@ -9,25 +9,25 @@ import pytest
 
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from tests.cli.zhipu import ZhipuPlace, zhipu_place
+from tests.cli.zhipu import ZhipuSandbox, zhipu_sandbox
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
+def desk(tmp_path: Path) -> Iterator[ZhipuSandbox]:
     """Mirror thirty files."""
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         for n in range(30):
             desk.write(f"f{n:02}.md", f"text of {n}")
         desk.once()
         yield desk
 
 
-def remove(desk: ZhipuPlace, *numbers: int) -> None:
+def remove(desk: ZhipuSandbox, *numbers: int) -> None:
     for n in numbers:
         (desk.docs / f"f{n:02}.md").unlink()
 
 
-def test_bursts_of_deletions_add_up(desk: ZhipuPlace) -> None:
+def test_bursts_of_deletions_add_up(desk: ZhipuSandbox) -> None:
     """Six of thirty, or four, need no approval; ten within the hour do."""
     remove(desk, *range(6))
     assert desk.once()["deleted"] == 6
@@ -41,7 +41,7 @@ BROKEN_OFF = 3
 """Tries of one call; the worker repeats the deletion some time later."""
 
 
-def test_root_is_checked_before_a_deletion_is_sent(desk: ZhipuPlace) -> None:
+def test_root_is_checked_before_a_deletion_is_sent(desk: ZhipuSandbox) -> None:
     """The service is down at the first try; before the next, an empty folder replaces the root."""
     app = desk.service.server.app
     answer = app.answer

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests import warm
-from tests.cli.place import LONGEST, eventually
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.sandbox import LONGEST, eventually
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.programs import needs
 from tests.promises.disk import Keeps, Memory, Record, built
 from tests.share import ONE_IN, in_parts, long
@@ -37,7 +37,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @long
 def test_upload_in_flight_at_a_power_loss_is_not_duplicated(tmp_path: Path, library: Path) -> None:
     """The service doesn't show it yet: only the journal knows about it."""
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         desk.config.write_text(desk.config.read_text().replace("absent_after: 2s", "absent_after: 30s"))
         desk.write("there.md", "mirrored before")
         desk.once()
@@ -52,7 +52,7 @@ def test_upload_in_flight_at_a_power_loss_is_not_duplicated(tmp_path: Path, libr
         assert desk.service.digests() == digests_in(desk.docs)
 
 
-def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
+def end_at_upload(desk: ZhipuSandbox, memory: Memory) -> None:
     """Run a pass in a separate process, killed once its upload is in progress."""
     sent = desk.service.request_count("upload")
     process = desk.keep(
@@ -68,7 +68,7 @@ def end_at_upload(desk: ZhipuPlace, memory: Memory) -> None:
     assert process.wait(LONGEST) == -signal.SIGKILL
 
 
-def forget(desk: ZhipuPlace, memory: Memory) -> None:
+def forget(desk: ZhipuSandbox, memory: Memory) -> None:
     place = desk.state.with_name("after")
     memory.after(memory.records(), place, lambda _name: False)
     desk.state.rename(desk.state.with_name("lost"))
@@ -112,12 +112,12 @@ def test_power_loss_at_any_moment_leaves_one_document_per_file(
         check_files(docs, place)
 
 
-def contents(place: Path) -> bytes:
-    """Return a digest of all files below `place`."""
+def contents(folder: Path) -> bytes:
+    """Return a digest of all files below `folder`."""
     digest = hashlib.sha256()
-    for path in sorted(place.rglob("*")):
+    for path in sorted(folder.rglob("*")):
         if path.is_file():
-            name, data = bytes(path.relative_to(place)), path.read_bytes()
+            name, data = bytes(path.relative_to(folder)), path.read_bytes()
             digest.update(b"%d %s %d " % (len(name), name, len(data)) + data)
     return digest.digest()
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.cli import without_root
-from tests.cli.zhipu import ZhipuPlace, ZhipuStandIn
+from tests.cli.zhipu import ZhipuSandbox, ZhipuStandIn
 from tests.share import long
 
 
-class PlainDesk(ZhipuPlace):
-    """A place whose kbsync lacks root's right to read everything."""
+class PlainDesk(ZhipuSandbox):
+    """A sandbox whose kbsync lacks root's right to read everything."""
 
     modules = (without_root.__name__, without_root.__name__)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
+def desk(tmp_path: Path) -> Iterator[ZhipuSandbox]:
     """Ten files, two of them in a folder that can be made unreadable."""
     service = ZhipuStandIn()
     service.arrive()
@@ -37,7 +37,7 @@ def desk(tmp_path: Path) -> Iterator[ZhipuPlace]:
         service.leave()
 
 
-def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuPlace) -> None:
+def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuSandbox) -> None:
     desk.once()
     (desk.docs / "shut").chmod(0)
     for _ in range(2):  # files missing from two scans are deleted, and so few need no approval
@@ -52,7 +52,7 @@ def test_unlistable_folder_is_not_treated_as_deleted(desk: ZhipuPlace) -> None:
 
 
 @long
-def test_running_daemon_deletes_nothing_in_an_unreadable_folder(desk: ZhipuPlace) -> None:
+def test_running_daemon_deletes_nothing_in_an_unreadable_folder(desk: ZhipuSandbox) -> None:
     daemon = desk.watch()
     for path in ("f1.md", "f7.md", "shut/g0.md", "shut/g1.md"):
         daemon.wait_for_event("document.ready", path=path)

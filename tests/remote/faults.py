@@ -214,16 +214,16 @@ class Calamity:
 
 
 @asynccontextmanager
-async def faulty(service: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
-    """Create a mirror below `place` for `trials`, with an impatient client."""
+async def faulty(service: str, folder: Path, *trials: Trial) -> AsyncIterator[FaultyMirror]:
+    """Create a mirror below `folder` for `trials`, with an impatient client."""
     made = Client.__init__
 
     def in_haste(self: Client, endpoint: Endpoint, *args: Any, **options: Any) -> None:
         made(self, replace(endpoint, timeouts=HASTY), *args, **options)
 
-    place.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     with mock.patch.object(Client, "__init__", in_haste):
-        bench = ROWS[service].make_bench(place, give_up=30.0)
+        bench = ROWS[service].make_bench(folder, give_up=30.0)
         bench.world.is_offline = not any(trial.kind in IN_CONNECTION for trial in trials)
         async with bench.serving():
             one = FaultyMirror(bench)
@@ -235,7 +235,7 @@ async def faulty(service: str, place: Path, *trials: Trial) -> AsyncIterator[Fau
 
 
 async def overcome(
-    service: str, place: Path, *trials: Trial, calamity: Calamity | None = None
+    service: str, folder: Path, *trials: Trial, calamity: Calamity | None = None
 ) -> FaultyMirror:
     """Run one fault, several at once, or one with a failure of the client.
 
@@ -243,7 +243,7 @@ async def overcome(
     """
     is_alone = len(trials) == 1 and calamity is None
     try:
-        async with faulty(service, place, *trials) as one:
+        async with faulty(service, folder, *trials) as one:
             if calamity is not None:
                 await calamity.strike(one)
             await one.converge()

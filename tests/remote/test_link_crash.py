@@ -60,10 +60,10 @@ def test_crash_anywhere_leaves_one_page_per_link(tmp_path: Path, edit: Edit, par
     assert asyncio.run(cut_everywhere(tmp_path, edit, part)) >= 1
 
 
-async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
+async def cut_everywhere(folder: Path, edit: Edit, part: int) -> int:
     """Crash at one boundary after the other, until one is past the last."""
     crashes = 0
-    bench = SERVICES["zhipu"](place)
+    bench = SERVICES["zhipu"](folder)
     world: Any = bench.world
     async with CrashedMirror(bench).serving():
         beside(world, PAGE)

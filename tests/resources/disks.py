@@ -38,12 +38,12 @@ def edited(world: World) -> None:
     world.delete("f2.md")
 
 
-async def play_full_state(place: Path, number: int) -> bool:
+async def play_full_state(folder: Path, number: int) -> bool:
     """Fill the disk from that write on during every kind of work; return whether there were so many
     writes.
     """
-    place.mkdir()
-    world = World(place)
+    folder.mkdir()
+    world = World(folder)
     world.write_many(6)
     await world.once()
     edited(world)
@@ -57,10 +57,10 @@ async def play_full_state(place: Path, number: int) -> bool:
     return disk.was_full
 
 
-async def play_full_state_of_service(place: Path, number: int) -> bool:
+async def play_full_state_of_service(folder: Path, number: int) -> bool:
     """Do the same in a first pass to a service."""
-    place.mkdir()
-    world = RemoteWorld(place)
+    folder.mkdir()
+    world = RemoteWorld(folder)
     async with world.serving():
         world.write_many(3)
         disk = Disk(full_at=number)
@@ -76,8 +76,8 @@ NEVER = DeletionRules(hold_fraction=1.0, hold_count=10_000)
 class LocalMirror:
     """A folder mirrored into its built-in knowledge base, whose disk may become full."""
 
-    def __init__(self, place: Path) -> None:
-        self.folder, self.state = place / "docs", place / "state"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state = folder / "docs", folder / "state"
         self.folder.mkdir(parents=True)
         self.state.mkdir()
         for name in ("a", "b", "changed", "gone0", "moved"):

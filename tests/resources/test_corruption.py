@@ -20,8 +20,8 @@ from kbsync.installation import Installation
 from kbsync.once import PassEnd, open_or_set_aside, run_once
 from kbsync.state.db import set_aside
 from kbsync.state.store import StateStore
-from tests.cli.place import Place, eventually
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.sandbox import Sandbox, eventually
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.engine.test_watching import until
 from tests.engine.world import World
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -47,9 +47,9 @@ async def mirrored(tmp_path: Path) -> AsyncIterator[RemoteWorld]:
         yield world
 
 
-async def play_spoilt(place: Path, kind: str) -> None:
-    place.mkdir(exist_ok=True)
-    async with mirrored(place) as world:
+async def play_spoilt(folder: Path, kind: str) -> None:
+    folder.mkdir(exist_ok=True)
+    async with mirrored(folder) as world:
         {**SPOILT, **LOST}[kind](world.state / "state.db")
         told = reopened(world)
         assert bool(told) == (kind in SPOILT)
@@ -103,9 +103,9 @@ async def test_uploads_after_a_restored_state_have_new_numbers(tmp_path: Path) -
 async def test_damage_found_mid_pass_resends_nothing(tmp_path: Path, part: int) -> None:
     """The file is overwritten after each commit in turn."""
     for number in boundaries(part):
-        place = tmp_path / str(number)
-        place.mkdir()
-        if await spoilt_after(World(place), number):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if await spoilt_after(World(folder), number):
             continue
         assert number > 10
         return
@@ -148,13 +148,13 @@ def overwrite(state: Path) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         yield desk
 
 
 @long
 def test_daemon_rebuilds_a_damaged_or_deleted_state_each_time(
-    desk: ZhipuPlace,
+    desk: ZhipuSandbox,
 ) -> None:
     for n in range(6):
         desk.write(f"f{n}.md", f"text {n}")
@@ -229,13 +229,13 @@ def test_pass_reports_a_damaged_state_that_cannot_be_set_aside(
         overwrite(run.store.path)
         return await run_once(run)
 
-    place = Place(tmp_path)
-    place.write("a.md", "alpha")
-    place.configure()
+    sandbox = Sandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
     monkeypatch.setattr(once, "set_aside", ReadOnlyDisk())
     monkeypatch.setattr(once, "run_once", spoilt)
     for _ in ("met on the way", "met at the start"):
-        ran = place.run("--once")
+        ran = sandbox.run("--once")
         assert ran.code == 4
         assert "cannot be set aside (read-only file system)" in ran.err
         assert "Traceback" not in ran.err

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kbsync.errors import ShortageError
-from tests.cli.place import PIPES
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.sandbox import PIPES
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 from tests.share import long
@@ -23,7 +23,7 @@ FOLDER = ("--folder", "docs", "--state-dir", "own")
 
 @pytest.fixture
 def desk(tmp_path: Path):  # type: ignore[no-untyped-def]
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         yield desk
 
 
@@ -41,14 +41,14 @@ class Descriptors:
         return int(self._open(path, *args, **options))
 
 
-def with_few(desk: ZhipuPlace, descriptors: int, *words: str) -> subprocess.Popen[bytes]:
+def with_few(desk: ZhipuSandbox, descriptors: int, *words: str) -> subprocess.Popen[bytes]:
     limited = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", sys.executable, "-m", "kbsync"]
     return desk.keep(subprocess.Popen([*limited, *words], cwd=desk.root, env=desk.environ({}), **PIPES))
 
 
 @long
 def test_pass_out_of_descriptors_says_so_and_the_next_one_continues(
-    desk: ZhipuPlace,
+    desk: ZhipuSandbox,
 ) -> None:
     for n in range(20):
         desk.write(f"f{n}.md", f"text {n}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.source.wake import wake
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.index import samples
 from tests.share import enumerated, long
 
@@ -32,64 +32,64 @@ def loose(below: Path) -> list[str]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place(tmp_path)
-    place.write("a.md", "# A\n\nwords of a page\n")
-    place.write("b.docx", samples.docx())
-    return place
+def sandbox(tmp_path: Path) -> Sandbox:
+    sandbox = Sandbox(tmp_path)
+    sandbox.write("a.md", "# A\n\nwords of a page\n")
+    sandbox.write("b.docx", samples.docx())
+    return sandbox
 
 
 @enumerated()
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_state_index_spool_lock_and_backup_are_private_whatever_the_umask(place, mask):
+def test_state_index_spool_lock_and_backup_are_private_whatever_the_umask(sandbox, mask):
     seen: list[str] = []
     with umask(mask):
-        place.configure()
-        assert place.run("--once", env={"PYTHONWARNINGS": "default"}).code == 0
-        seen += loose(place.state)
-        wake(place.state)
-        assert place.run("state", "backup", place.root / "copy.db").code == 0
-    assert [*seen, *loose(place.state)] == []
-    assert stat.S_IMODE((place.root / "copy.db").stat().st_mode) == 0o600
-    names = {p.name for p in place.state.rglob("*")}
+        sandbox.configure()
+        assert sandbox.run("--once", env={"PYTHONWARNINGS": "default"}).code == 0
+        seen += loose(sandbox.state)
+        wake(sandbox.state)
+        assert sandbox.run("state", "backup", sandbox.root / "copy.db").code == 0
+    assert [*seen, *loose(sandbox.state)] == []
+    assert stat.S_IMODE((sandbox.root / "copy.db").stat().st_mode) == 0o600
+    names = {p.name for p in sandbox.state.rglob("*")}
     assert {"state.db", "state.db-wal", "lock", "wake", "index.db", "spool"} <= names
 
 
 @long
-def test_world_permissions_are_removed_and_group_read_is_kept(place):
-    place.configure()
-    assert place.run("--once").code == 0
-    state = place.state / "state.db"
-    for file in place.state.glob("state.db*"):
+def test_world_permissions_are_removed_and_group_read_is_kept(sandbox):
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    state = sandbox.state / "state.db"
+    for file in sandbox.state.glob("state.db*"):
         file.chmod(0o666)
-    for file in place.state.glob("kb/*/*.db*"):
+    for file in sandbox.state.glob("kb/*/*.db*"):
         file.chmod(0o644)
-    assert place.run("--once").code == 0
-    assert {stat.S_IMODE(p.stat().st_mode) for p in place.state.rglob("*.db*")} == {0o640}
+    assert sandbox.run("--once").code == 0
+    assert {stat.S_IMODE(p.stat().st_mode) for p in sandbox.state.rglob("*.db*")} == {0o640}
     assert stat.S_IMODE(state.stat().st_mode) == 0o640
 
 
-def test_world_writable_state_directory_is_refused(place):
-    place.configure()
-    place.state.mkdir(parents=True)
-    place.state.chmod(0o777)
-    ran = place.run("--once")
-    assert ran.code == 2 and "chmod o-w" in ran.err and str(place.state) in ran.err
-    assert list(place.state.iterdir()) == []
+def test_world_writable_state_directory_is_refused(sandbox):
+    sandbox.configure()
+    sandbox.state.mkdir(parents=True)
+    sandbox.state.chmod(0o777)
+    ran = sandbox.run("--once")
+    assert ran.code == 2 and "chmod o-w" in ran.err and str(sandbox.state) in ran.err
+    assert list(sandbox.state.iterdir()) == []
 
 
 @long
-def test_symlinks_in_place_of_lock_or_wake_files_are_not_followed(place):
-    place.configure()
-    assert place.run("--once").code == 0
-    victim = place.root / "victim"
+def test_symlinks_in_place_of_lock_or_wake_files_are_not_followed(sandbox):
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    victim = sandbox.root / "victim"
     victim.write_text("untouched")
     before = victim.stat()
-    (place.state / "lock").unlink()
+    (sandbox.state / "lock").unlink()
     for name in ("wake", "lock"):
-        (place.state / name).symlink_to(victim)
+        (sandbox.state / name).symlink_to(victim)
     with pytest.raises(OSError):
-        wake(place.state)
-    ran = place.run("--once")
-    assert ran.code not in (0, 1) and "Traceback" not in ran.err and str(place.state / "lock") in ran.err
+        wake(sandbox.state)
+    ran = sandbox.run("--once")
+    assert ran.code not in (0, 1) and "Traceback" not in ran.err and str(sandbox.state / "lock") in ran.err
     assert victim.read_text() == "untouched" and victim.stat().st_mtime_ns == before.st_mtime_ns

@@ -16,7 +16,7 @@ import pytest
 from kbsync.source.wake import wake
 from tests import warm
 from tests.cli.pasting import after, paste
-from tests.cli.place import Place, Ran
+from tests.cli.sandbox import Ran, Sandbox
 from tests.share import enumerated, long
 
 SERVICE = 10001
@@ -26,33 +26,33 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def sandbox() -> Iterator[Sandbox]:
     """A place that every user may enter, unlike pytest's own folders; root mirrors the folder."""
     root = Path(tempfile.mkdtemp(prefix="kbsync-owners-"))
     root.chmod(0o755)
-    place = Place(root)
-    place.write("a.md", "words of a page\n")
-    place.configure()
-    assert place.run("--once").code == 0
-    yield place
+    sandbox = Sandbox(root)
+    sandbox.write("a.md", "words of a page\n")
+    sandbox.configure()
+    assert sandbox.run("--once").code == 0
+    yield sandbox
     shutil.rmtree(root)
 
 
 @pytest.fixture
-def service_sandbox(place: Place) -> Place:
+def service_sandbox(sandbox: Sandbox) -> Sandbox:
     """The same place with a state that the service created."""
-    give(place.home, SERVICE)
-    return place
+    give(sandbox.home, SERVICE)
+    return sandbox
 
 
-def give(place: Path, user: int) -> None:
-    for each in (place, *place.rglob("*")):
+def give(folder: Path, user: int) -> None:
+    for each in (folder, *folder.rglob("*")):
         os.chown(each, user, user)
 
 
-def owners(place: Place) -> dict[str, int]:
+def owners(sandbox: Sandbox) -> dict[str, int]:
     """Return the owners by path of everything in the state."""
-    return {str(p.relative_to(place.state)): p.lstat().st_uid for p in place.state.rglob("*")}
+    return {str(p.relative_to(sandbox.state)): p.lstat().st_uid for p in sandbox.state.rglob("*")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,12 +61,12 @@ def everything_is_loaded() -> None:
     warm.load()
 
 
-def as_service(place: Place, *words: str) -> Ran:
+def as_service(sandbox: Sandbox, *words: str) -> Ran:
     """Run kbsync as the service's user, in a child of this process, which has loaded everything."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        _become_service_and_run(place, words, writer)
+        _become_service_and_run(sandbox, words, writer)
     os.close(writer)
     with open(reader, "rb") as answer:
         ran = pickle.loads(answer.read())
@@ -75,14 +75,14 @@ def as_service(place: Place, *words: str) -> Ran:
     return ran
 
 
-def _become_service_and_run(place: Place, words: tuple[str, ...], writer: int) -> None:
+def _become_service_and_run(sandbox: Sandbox, words: tuple[str, ...], writer: int) -> None:
     try:
-        os.chdir(place.root)  # a run returns to its first folder, which others may be unable to enter
+        os.chdir(sandbox.root)  # a run returns to its first folder, which others may be unable to enter
         os.setgroups([])
         os.setresgid(SERVICE, SERVICE, SERVICE)
         os.setresuid(SERVICE, SERVICE, SERVICE)
         try:
-            ran: Ran | str = place.run(*words)
+            ran: Ran | str = sandbox.run(*words)
         except BaseException:
             ran = traceback.format_exc()
         with open(writer, "wb") as answer:
@@ -97,7 +97,7 @@ COMMANDS = "--once, forget handbook --yes, retry --mirror handbook, verify --rep
 @long
 @pytest.mark.parametrize("command", COMMANDS.split(", "))
 def test_files_made_by_root_in_a_services_state_belong_to_the_service(
-    service_sandbox: Place, command: str
+    service_sandbox: Sandbox, command: str
 ) -> None:
     shutil.rmtree(service_sandbox.state / "kb")  # created again, and found missing by commands that only read
     shutil.rmtree(service_sandbox.state / "spool")
@@ -109,28 +109,28 @@ def test_files_made_by_root_in_a_services_state_belong_to_the_service(
     assert again.code == 0, again.err
 
 
-def test_state_made_by_root_in_a_users_home_belongs_to_that_user(service_sandbox: Place) -> None:
+def test_state_made_by_root_in_a_users_home_belongs_to_that_user(service_sandbox: Sandbox) -> None:
     shutil.rmtree(service_sandbox.home / ".local")
     assert service_sandbox.run("--once").code == 0
     assert {(service_sandbox.home / ".local").stat().st_uid, *owners(service_sandbox).values()} == {SERVICE}
     assert as_service(service_sandbox, "--once").code == 0
 
 
-def test_backup_belongs_to_the_caller_except_inside_the_state(service_sandbox: Place) -> None:
+def test_backup_belongs_to_the_caller_except_inside_the_state(service_sandbox: Sandbox) -> None:
     for file in (service_sandbox.state / "copy.db", service_sandbox.home / "copy.db"):
         assert service_sandbox.run("state", "backup", file).code == 0
     assert owners(service_sandbox)["copy.db"] == SERVICE
     assert (service_sandbox.home / "copy.db").stat().st_uid == 0
 
 
-def test_empty_spool_left_by_root_is_recreated(service_sandbox: Place) -> None:
+def test_empty_spool_left_by_root_is_recreated(service_sandbox: Sandbox) -> None:
     os.chown(service_sandbox.state / "spool", 0, 0)
     assert as_service(service_sandbox, "--once").code == 0
     assert owners(service_sandbox)["spool"] == SERVICE
 
 
 @long
-def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(service_sandbox: Place) -> None:
+def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(service_sandbox: Sandbox) -> None:
     (service_sandbox.state / "spool" / "parser-left").mkdir(mode=0o700)
     os.chown(service_sandbox.state / "spool", 0, 0)
     before = service_sandbox.run("status", "--json").json
@@ -145,7 +145,7 @@ def test_spool_filled_by_root_is_reported_with_a_fix_before_any_work(service_san
 
 @enumerated()
 @pytest.mark.parametrize(("name", "command"), [("wake", "retry"), ("lock", "--once")])
-def test_file_left_by_root_is_reported_with_a_fix(service_sandbox: Place, name: str, command: str) -> None:
+def test_file_left_by_root_is_reported_with_a_fix(service_sandbox: Sandbox, name: str, command: str) -> None:
     service_sandbox.write("shut.md", "what the service may not read").chmod(0)
     assert as_service(service_sandbox, "--once").code == 1
     (service_sandbox.state / name).touch(mode=0o600)
@@ -161,7 +161,7 @@ def test_file_left_by_root_is_reported_with_a_fix(service_sandbox: Place, name: 
 
 
 @long
-def test_path_closed_to_its_own_user_is_reopened(service_sandbox: Place) -> None:
+def test_path_closed_to_its_own_user_is_reopened(service_sandbox: Sandbox) -> None:
     (service_sandbox.state / "spool").chmod(0)
     checks = as_service(service_sandbox, "doctor", "--json").json["checks"]
     [fix] = [check["cure"] for check in checks if check["name"] == "state"]
@@ -172,7 +172,7 @@ def test_path_closed_to_its_own_user_is_reopened(service_sandbox: Place) -> None
 
 @enumerated()
 @pytest.mark.parametrize("leftover", ["spool", "kb/handbook/index.db", "wake"])
-def test_doctor_reports_files_of_other_owners(service_sandbox: Place, leftover: str) -> None:
+def test_doctor_reports_files_of_other_owners(service_sandbox: Sandbox, leftover: str) -> None:
     file = service_sandbox.state / leftover
     if not file.exists():
         file.touch(mode=0o600)

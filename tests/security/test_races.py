@@ -66,16 +66,16 @@ def _link(target: str) -> Callable[[Path], None]:
 
 
 SWAPS: dict[str, Callable[[SwappedFolder], None]] = {
-    "file to link": lambda place: place.replace(place.file, _link(str(place.bait))),
-    "file to relative link": lambda place: place.replace(place.file, _link("../../outside/file.txt")),
-    "file to fifo": lambda place: place.replace(place.file, os.mkfifo),
-    "file to folder": lambda place: place.replace(place.file, os.mkdir),
-    "file to device": lambda place: place.replace(place.file, _device),
-    "folder to link": lambda place: place.replace(place.file.parent, _link(str(place.outside))),
-    "folder to link above": lambda place: place.replace(place.file.parent, _link("../outside")),
+    "file to link": lambda swapped: swapped.replace(swapped.file, _link(str(swapped.bait))),
+    "file to relative link": lambda swapped: swapped.replace(swapped.file, _link("../../outside/file.txt")),
+    "file to fifo": lambda swapped: swapped.replace(swapped.file, os.mkfifo),
+    "file to folder": lambda swapped: swapped.replace(swapped.file, os.mkdir),
+    "file to device": lambda swapped: swapped.replace(swapped.file, _device),
+    "folder to link": lambda swapped: swapped.replace(swapped.file.parent, _link(str(swapped.outside))),
+    "folder to link above": lambda swapped: swapped.replace(swapped.file.parent, _link("../outside")),
     "folder moved out": SwappedFolder.move_folder_out,
-    "ignore file to link": lambda place: place.ignore.symlink_to(place.outside / ".kbsyncignore"),
-    "ignore file to fifo": lambda place: os.mkfifo(place.ignore),
+    "ignore file to link": lambda swapped: swapped.ignore.symlink_to(swapped.outside / ".kbsyncignore"),
+    "ignore file to fifo": lambda swapped: os.mkfifo(swapped.ignore),
 }
 
 
@@ -108,30 +108,30 @@ PATH = "sub/file.txt"
 RULES = Rules(("*.txt",), (), Limits())
 
 
-def _digest(place: SwappedFolder, spool: Path) -> object:
-    path_stat = stat_path(place.root, PATH)
-    return digest(place.root, PATH, path_stat.stamp) if path_stat.stamp else None
+def _digest(swapped: SwappedFolder, spool: Path) -> object:
+    path_stat = stat_path(swapped.root, PATH)
+    return digest(swapped.root, PATH, path_stat.stamp) if path_stat.stamp else None
 
 
-def _take(place: SwappedFolder, spool: Path) -> object:
-    return copy_stable(place.root, PATH, spool)
+def _take(swapped: SwappedFolder, spool: Path) -> object:
+    return copy_stable(swapped.root, PATH, spool)
 
 
-def _forced(place: SwappedFolder, spool: Path) -> object:
-    return copy_growing(place.root, PATH, spool, pause=lambda seconds: None)
+def _forced(swapped: SwappedFolder, spool: Path) -> object:
+    return copy_growing(swapped.root, PATH, spool, pause=lambda seconds: None)
 
 
-def _scanned(place: SwappedFolder, spool: Path) -> object:
+def _scanned(swapped: SwappedFolder, spool: Path) -> object:
     return [
         (change.name, change.stamp)
-        for listing in Scan(place.root, Tree(), RULES)
+        for listing in Scan(swapped.root, Tree(), RULES)
         for change in listing.changed
     ]
 
 
-def _ruled(place: SwappedFolder, spool: Path) -> object:
+def _ruled(swapped: SwappedFolder, spool: Path) -> object:
     try:
-        rules, _ = rules_at(place.root, RULES, "sub")
+        rules, _ = rules_at(swapped.root, RULES, "sub")
     except (OSError, RulesUnknown):
         return None
     return rules.version
@@ -146,7 +146,7 @@ READINGS: dict[str, Callable[[SwappedFolder, Path], object]] = {
 }
 
 
-def reveals(outcome: object, place: SwappedFolder) -> bool:
+def reveals(outcome: object, swapped: SwappedFolder) -> bool:
     """Return whether the result reveals anything of the outside file or its stat."""
     match outcome:
         case Spooled():
@@ -155,7 +155,7 @@ def reveals(outcome: object, place: SwappedFolder) -> bool:
         case StableDigest():
             return outcome.digest == hashlib.sha256(SECRET).hexdigest()
         case list():
-            return any(stamp.ino == place.bait.stat().st_ino for _, stamp in outcome)
+            return any(stamp.ino == swapped.bait.stat().st_ino for _, stamp in outcome)
         case str():
             return outcome == RULES.below("sub", "file.txt\n").version
     return False
@@ -164,15 +164,15 @@ def reveals(outcome: object, place: SwappedFolder) -> bool:
 @pytest.mark.parametrize("swap", SWAPS)
 @pytest.mark.parametrize("reading", READINGS)
 def test_swap_between_any_two_system_calls_exposes_no_outside_file(tmp_path, reading, swap):
-    place, spool = SwappedFolder(tmp_path), tmp_path / "spool"
+    swapped, spool = SwappedFolder(tmp_path), tmp_path / "spool"
     spool.mkdir()
     held = len(os.listdir("/proc/self/fd"))
     for number in itertools.count(1):
-        place.lay()
+        swapped.lay()
         reached, outcome = swapped_at(
-            number, lambda: SWAPS[swap](place), lambda: READINGS[reading](place, spool)
+            number, lambda: SWAPS[swap](swapped), lambda: READINGS[reading](swapped, spool)
         )
-        assert not reveals(outcome, place), (number, outcome)
+        assert not reveals(outcome, swapped), (number, outcome)
         if isinstance(outcome, Spooled):
             outcome.close()
         if not reached:
@@ -188,16 +188,16 @@ def test_swap_between_any_two_system_calls_exposes_no_outside_file(tmp_path, rea
     "path", ["../outside/file.txt", "sub/../../outside/file.txt", "..", "/etc/passwd", "sub/./file.txt/.."]
 )
 def test_path_leading_up_is_not_read(tmp_path, path):
-    place = SwappedFolder(tmp_path)
-    place.lay()
-    assert not isinstance(copy_stable(place.root, path, tmp_path), Spooled)
-    assert stat_path(place.root, path).kind is not FileKind.FILE
+    swapped = SwappedFolder(tmp_path)
+    swapped.lay()
+    assert not isinstance(copy_stable(swapped.root, path, tmp_path), Spooled)
+    assert stat_path(swapped.root, path).kind is not FileKind.FILE
 
 
 def test_unswapped_layout_is_read(tmp_path):
     """Without this the test above could pass by reading nothing at all."""
-    place = SwappedFolder(tmp_path)
-    place.lay()
-    with copy_stable(place.root, PATH, tmp_path) as spooled, spooled.open() as stream:
+    swapped = SwappedFolder(tmp_path)
+    swapped.lay()
+    with copy_stable(swapped.root, PATH, tmp_path) as spooled, spooled.open() as stream:
         assert stream.read() == b"x" * len(SECRET)
-    assert [name for name, _ in _scanned(place, tmp_path)] == ["file.txt"]
+    assert [name for name, _ in _scanned(swapped, tmp_path)] == ["file.txt"]

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.cli.zhipu import KEY, ZhipuPlace, zhipu_place
+from tests.cli.zhipu import KEY, ZhipuSandbox, zhipu_sandbox
 from tests.ports import free_port
 from tests.share import long
 
@@ -24,7 +24,7 @@ def forms(secret: str) -> set[bytes]:
     return {one.encode() for one in shown}
 
 
-def bytes_kept(desk: ZhipuPlace) -> bytes:
+def bytes_kept(desk: ZhipuSandbox) -> bytes:
     """Return every byte of the state directory, names included."""
     files = [path for path in desk.state.rglob("*") if path.is_file()]
     return b"".join(os.fsencode(path) + path.read_bytes() for path in files)
@@ -33,7 +33,7 @@ def bytes_kept(desk: ZhipuPlace) -> bytes:
 @long
 @pytest.mark.parametrize("source", ["config", "environment"])
 def test_proxy_password_appears_nowhere(tmp_path: Path, source: str) -> None:
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         desk.write("a.md", "alpha")
         address = f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:{free_port()}"
         env = {"HTTP_PROXY": address, "http_proxy": address, "NO_PROXY": "", "no_proxy": ""}
@@ -76,7 +76,7 @@ def shows_no_key(*texts: bytes) -> None:
 
 @pytest.mark.parametrize("source", ["environment", "file"])
 def test_key_appears_nowhere(tmp_path: Path, source: str) -> None:
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         desk.write("a.md", "alpha")
         env = {"THE_KEY": KEY} if source == "environment" else {}
         (desk.config.parent / "zhipu.key").write_text(f"{KEY}\n")

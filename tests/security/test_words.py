@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from kbsync import logs
 from kbsync.core.text import printable, printable_lines, shell_word
-from tests.cli.place import Place
-from tests.cli.zhipu import zhipu_place
+from tests.cli.sandbox import Sandbox
+from tests.cli.zhipu import zhipu_sandbox
 from tests.share import enumerated
 
 HOSTILE = [
@@ -95,20 +95,20 @@ NAMES = [name.replace("/", "") + ".md" for name in HOSTILE if "\ud800" not in na
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    place = Place(tmp_path_factory.mktemp("words"))
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    sandbox = Sandbox(tmp_path_factory.mktemp("words"))
     everything = "".join(name for name in HOSTILE if "\ud800" not in name and "\udcff" not in name)
     for name in NAMES:
         page = f"---\ntitle: {json.dumps(everything)}\n---\n# head {everything}\n\nneedle {everything}\n"
-        (place.docs / os.fsdecode(os.fsencode(name))).write_bytes(page.encode("utf-8", "surrogatepass"))
-    (place.docs / "\x1b[2Jempty\nFORGED.md").touch()
-    (place.docs / "\x1b[2Jbad\nFORGED.docx").write_bytes(b"no document")
-    (place.docs / "\x1b[2Jsub\nFORGED").mkdir()
-    (place.docs / "\x1b[2Jsub\nFORGED" / ".kbsyncignore").write_bytes(b"\x1b[2J[z-a]\n")
-    place.configure()
-    ran = place.run("--once", "--log-level", "debug")
+        (sandbox.docs / os.fsdecode(os.fsencode(name))).write_bytes(page.encode("utf-8", "surrogatepass"))
+    (sandbox.docs / "\x1b[2Jempty\nFORGED.md").touch()
+    (sandbox.docs / "\x1b[2Jbad\nFORGED.docx").write_bytes(b"no document")
+    (sandbox.docs / "\x1b[2Jsub\nFORGED").mkdir()
+    (sandbox.docs / "\x1b[2Jsub\nFORGED" / ".kbsyncignore").write_bytes(b"\x1b[2J[z-a]\n")
+    sandbox.configure()
+    ran = sandbox.run("--once", "--log-level", "debug")
     assert ran.code == 1 and is_harmless(ran.err) and is_harmless(ran.out)
-    return place
+    return sandbox
 
 
 FORGED = "\x1b[2J\nFORGED"
@@ -133,15 +133,17 @@ COMMANDS = [
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: printable(" ".join(words)))
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
-def test_no_command_prints_foreign_text_unsanitized(place: Place, words: list[str], terminal: bool) -> None:
-    ran = place.run(*words, tty=terminal)
+def test_no_command_prints_foreign_text_unsanitized(
+    sandbox: Sandbox, words: list[str], terminal: bool
+) -> None:
+    ran = sandbox.run(*words, tty=terminal)
     assert is_harmless(ran.out, terminal=terminal) and is_harmless(ran.err, terminal=terminal)
     assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize("words", SHOWING)
-def test_json_stays_one_document_and_preserves_every_name(place: Place, words: list[str]) -> None:
-    ran = place.run(*words, "--json")
+def test_json_stays_one_document_and_preserves_every_name(sandbox: Sandbox, words: list[str]) -> None:
+    ran = sandbox.run(*words, "--json")
     assert ran.out.count("\n") == 1 and is_harmless(ran.out)
     report = ran.json
     if words[0] == "status":
@@ -154,7 +156,7 @@ MESSAGES = "".join(HOSTILE).replace("\ud800", "").replace("\udcff\udc9b", "") + 
 
 @pytest.mark.parametrize("kind", ["failed-info", "unauthorized"])
 def test_service_messages_are_truncated_and_sanitized(tmp_path: Path, kind: str) -> None:
-    with zhipu_place(tmp_path) as desk:
+    with zhipu_sandbox(tmp_path) as desk:
         desk.write("a.md", "alpha")
         word = "reason" if kind == "failed-info" else "message"
         desk.service.play(kind, op="upload", times=0, args={word: MESSAGES})

@@ -339,10 +339,10 @@ ROW = Upload(1, 1, 1, "y.pdf", "y.pdf", "y.pdf", "d", 1, "r", UploadState.SERVIN
 class NotifiedMirror:
     """Notifications of one mirror on a clock of the test's, and the notices that a command got."""
 
-    def __init__(self, place: Path, command: str = 'cat >>"$0"') -> None:
+    def __init__(self, folder: Path, command: str = 'cat >>"$0"') -> None:
         structlog.reset_defaults()  # whatever a command that ran in this process before has set
         self.halt: Halt | None = None
-        self.now, self.output = 0.0, place / "told"
+        self.now, self.output = 0.0, folder / "told"
         context = SimpleNamespace(command_line=lambda words: f"kbsync {words}")
         halts = SimpleNamespace(is_current=False)
         self.run = SimpleNamespace(halts=halts, has_compared=True, context=context, store=self)

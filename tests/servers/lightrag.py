@@ -103,18 +103,18 @@ KNOWN: Mapping[str, str] = {
 
 
 @contextmanager
-def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
+def start(environment: Path, directory: Path, models_url: str) -> Iterator[dict[str, Any]]:
     """Yield its base URL and key."""
     port = free_port()
     for folder in ("inputs", "store"):
-        (place / folder).mkdir(parents=True, exist_ok=True)
-    (place / ".env").touch()  # without it, the server asks whether to continue
+        (directory / folder).mkdir(parents=True, exist_ok=True)
+    (directory / ".env").touch()  # without it, the server asks whether to continue
     variables = {
         "TIKTOKEN_CACHE_DIR": str(tokenizers(environment)),
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "WORKING_DIR": str(place / "store"),
-        "INPUT_DIR": str(place / "inputs"),
+        "WORKING_DIR": str(directory / "store"),
+        "INPUT_DIR": str(directory / "inputs"),
         "LLM_BINDING": "openai",
         "LLM_BINDING_HOST": models_url,
         "LLM_BINDING_API_KEY": models.KEY,
@@ -130,5 +130,5 @@ def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str,
         "MAX_GLEANING": "0",
     }
     words = [environment / "bin" / "lightrag-server"]
-    with running(words, place, f"http://127.0.0.1:{port}/health", variables):
+    with running(words, directory, f"http://127.0.0.1:{port}/health", variables):
         yield {"base_url": f"http://127.0.0.1:{port}", "api_key": KEY}

@@ -38,7 +38,7 @@ KNOWN: Mapping[str, str] = {
 
 
 @contextmanager
-def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
+def start(environment: Path, folder: Path, models_url: str) -> Iterator[dict[str, Any]]:
     """Yield no data: each test starts its own `kbsync mcp`."""
     yield {}
 

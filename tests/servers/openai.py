@@ -101,23 +101,23 @@ KNOWN: Mapping[str, str] = {
 
 
 @contextmanager
-def start(environment: Path, place: Path, models_url: str) -> Iterator[dict[str, Any]]:
+def start(environment: Path, folder: Path, models_url: str) -> Iterator[dict[str, Any]]:
     """Yield its base URL and key."""
     port = free_port()
-    place.mkdir(parents=True, exist_ok=True)
-    config = place / "ogx.json"  # which is YAML as well
-    config.write_text(json.dumps(_config(place, port, models_url)))
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "ogx.json"  # which is YAML as well
+    config.write_text(json.dumps(_config(folder, port, models_url)))
     # Otherwise it refuses to serve without TLS.
     words = [environment / "bin" / "ogx", "run", config, "--port", str(port), "--insecure"]
     # Its vector store needs SQLite extensions, which many Pythons can't load.
-    (place / "sitecustomize.py").write_text(_OTHER_SQLITE)
-    variables = {"TIKTOKEN_CACHE_DIR": str(tokenizers(environment)), "PYTHONPATH": str(place)}
+    (folder / "sitecustomize.py").write_text(_OTHER_SQLITE)
+    variables = {"TIKTOKEN_CACHE_DIR": str(tokenizers(environment)), "PYTHONPATH": str(folder)}
     variables["OGX_LOG_FORMAT"] = "json"  # the default takes seconds to colour the traceback of each error
-    with running(words, place, f"http://127.0.0.1:{port}/v1/health", variables):
+    with running(words, folder, f"http://127.0.0.1:{port}/v1/health", variables):
         yield {"base_url": f"http://127.0.0.1:{port}/v1", "api_key": KEY}
 
 
-def _config(place: Path, port: int, models_url: str) -> dict[str, Any]:
+def _config(folder: Path, port: int, models_url: str) -> dict[str, Any]:
     key_values, tables = "key_values", "tables"
     embedding = {
         "model_id": models.EMBEDDING,
@@ -139,7 +139,7 @@ def _config(place: Path, port: int, models_url: str) -> dict[str, Any]:
                 _provider(
                     "sqlite-vec",
                     "inline::sqlite-vec",
-                    db_path=str(place / "vectors.db"),
+                    db_path=str(folder / "vectors.db"),
                     persistence={"namespace": "vectors", "backend": key_values},
                 ),
             ],
@@ -147,7 +147,7 @@ def _config(place: Path, port: int, models_url: str) -> dict[str, Any]:
                 _provider(
                     "disk",
                     "inline::localfs",
-                    storage_dir=str(place / "files"),
+                    storage_dir=str(folder / "files"),
                     metadata_store={"table_name": "files", "backend": tables},
                 ),
             ],
@@ -155,8 +155,8 @@ def _config(place: Path, port: int, models_url: str) -> dict[str, Any]:
         },
         "storage": {
             "backends": {
-                key_values: {"type": "kv_sqlite", "db_path": str(place / "key_values.db")},
-                tables: {"type": "sql_sqlite", "db_path": str(place / "tables.db")},
+                key_values: {"type": "kv_sqlite", "db_path": str(folder / "key_values.db")},
+                tables: {"type": "sql_sqlite", "db_path": str(folder / "tables.db")},
             },
             "stores": {
                 "metadata": {"namespace": "registry", "backend": key_values},

@@ -120,12 +120,12 @@ ADMIN = {"email": "admin@example.com", "password": "Passw0rd!"}
 
 
 @contextmanager
-def start(environment: Path, place: Path, models_url: str, port: int = 0) -> Iterator[dict[str, Any]]:
+def start(environment: Path, folder: Path, models_url: str, port: int = 0) -> Iterator[dict[str, Any]]:
     """Yield its base URL, its administrator's key and its process; `port`: its previous port."""
     port = port or free_port()
     words = [environment / "bin" / "open-webui", "serve", "--host", "127.0.0.1", "--port", str(port)]
     variables = {
-        "DATA_DIR": str(place / "data"),
+        "DATA_DIR": str(folder / "data"),
         "OFFLINE_MODE": "true",
         "HF_HUB_OFFLINE": "1",
         "ANONYMIZED_TELEMETRY": "false",
@@ -147,8 +147,8 @@ def start(environment: Path, place: Path, models_url: str, port: int = 0) -> Ite
         "RAG_OPENAI_API_KEY": models.KEY,
     }
     base_url = f"http://127.0.0.1:{port}"
-    (place / "data").mkdir(parents=True, exist_ok=True)
-    with running(words, place, f"{base_url}/health", variables) as process:
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    with running(words, folder, f"{base_url}/health", variables) as process:
         with httpx.Client(base_url=f"{base_url}/api/v1/auths", timeout=30, trust_env=False) as client:
             token = client.post("/signin", json=ADMIN).raise_for_status().json()["token"]
             made = client.post("/api_key", headers={"authorization": f"Bearer {token}"}).raise_for_status()

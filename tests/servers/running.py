@@ -60,9 +60,9 @@ class RealServer(Protocol):
     KNOWN: Mapping[str, str]
 
     def start(
-        self, environment: Path, place: Path, models_url: str
+        self, environment: Path, folder: Path, models_url: str
     ) -> AbstractContextManager[dict[str, Any]]:
-        """Run the server for as long as the context lasts, with its data in `place`; yield JSON data for
+        """Run the server for as long as the context lasts, with its data in `folder`; yield JSON data for
         its worlds.
         """
         ...
@@ -179,7 +179,7 @@ def tokenizers(environment: Path) -> Path:
 @contextmanager
 def running(
     words: Sequence[str | Path],
-    place: Path,
+    folder: Path,
     ready: str,
     variables: Mapping[str, str],
     *,
@@ -187,19 +187,24 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server for as long as the context lasts; it is ready once `ready` (an address) answers 200.
 
-    It has its own session, with `place` as its home and its log in `place/server.log`, and of the environment
-    only PATH and `variables`. Raises `NotStarted`.
+    It has its own session, with `folder` as its home, its log in `server.log` there, and only PATH and
+    `variables` of the environment. Raises `NotStarted`.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    log = place / "server.log"
-    environ = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(place), "LANG": "C.UTF-8", **variables}
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "server.log"
+    environ = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        **variables,
+    }
     with log.open("ab") as file:
         process = subprocess.Popen(
             list(map(os.fspath, words)),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            cwd=cwd or place,
+            cwd=cwd or folder,
             env=environ,
             start_new_session=True,
         )

@@ -18,7 +18,7 @@ from kbsync.core.names import Naming
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.target import LightragTarget
 from kbsync_standin.lightrag import application
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.conformance.variants import LightragSuite
 from tests.servers.lightrag import KNOWN, PROBES
 from tests.servers.probe import Side, compare, differences, stand_in
@@ -64,7 +64,7 @@ class TestLightragServer(LightragSuite):
     def _set_server(self, servers: dict[str, Any]) -> None:
         self.server = servers["lightrag"]
 
-    def make_world(self, place: Path) -> LightragRealWorld:
+    def make_world(self, folder: Path) -> LightragRealWorld:
         return LightragRealWorld(self.server)
 
 
@@ -82,33 +82,33 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    sandbox.close()
 
 
-def test_folder_is_mirrored(place: Place, servers: dict[str, Any]) -> None:
+def test_folder_is_mirrored(sandbox: Sandbox, servers: dict[str, Any]) -> None:
     there = servers["lightrag"]
     cleared(there)
-    live(place, {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]})
+    live(sandbox, {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]})
 
 
 def test_file_renamed_during_a_lost_state_is_found_by_its_new_name(
-    place: Place, servers: dict[str, Any]
+    sandbox: Sandbox, servers: dict[str, Any]
 ) -> None:
     there = servers["lightrag"]
     cleared(there)
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s"}
     target = {"type": "lightrag", "base_url": there["base_url"], "api_key": there["api_key"]}
-    place.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
+    sandbox.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
     for bird in ("avocet", "bittern"):
-        place.write(f"{bird}.md", f"# The {bird}\n\nThis page tells all that is known of the {bird}.\n")
-    place.once()
-    shutil.rmtree(place.state)
-    (place.docs / "avocet.md").rename(place.docs / "a long-legged bird.md")
-    place.once()
-    assert place.status()["documents"]["ready"] == 2
-    assert place.search("avocet")[0].endswith("a long-legged bird.md")
-    verification = place.run("verify", "--json")
+        sandbox.write(f"{bird}.md", f"# The {bird}\n\nThis page tells all that is known of the {bird}.\n")
+    sandbox.once()
+    shutil.rmtree(sandbox.state)
+    (sandbox.docs / "avocet.md").rename(sandbox.docs / "a long-legged bird.md")
+    sandbox.once()
+    assert sandbox.status()["documents"]["ready"] == 2
+    assert sandbox.search("avocet")[0].endswith("a long-legged bird.md")
+    verification = sandbox.run("verify", "--json")
     assert verification.code == 0, verification.out

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.place import LONGEST, Place
+from tests.cli.sandbox import LONGEST, Sandbox
 from tests.mcp.test_http import serving
 from tests.ports import free_address
 from tests.servers.mcp import KNOWN, PASSED, of_node
@@ -18,17 +18,17 @@ from tests.servers.probe import compare
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    sandbox.close()
 
 
 def test_mcp_conformance_test_over_http_passes(
-    servers: dict[str, Any], place: Place, record_property: Any
+    servers: dict[str, Any], sandbox: Sandbox, record_property: Any
 ) -> None:
-    checks = place.root / "checks"
-    with serving(place, free_address()) as url:
+    checks = sandbox.root / "checks"
+    with serving(sandbox, free_address()) as url:
         words = ("server", "--url", url, "--suite", "all", "-o", checks)
         completed = of_node(Path(servers["mcp"]["environment"]), "conformance", *words, timeout=LONGEST)
     passed, wrong = set[str](), list[str]()
@@ -48,19 +48,19 @@ def test_mcp_conformance_test_over_http_passes(
 
 
 @pytest.fixture
-def inspected(servers: dict[str, Any], place: Place) -> Callable[..., Any]:
+def inspected(servers: dict[str, Any], sandbox: Sandbox) -> Callable[..., Any]:
     """Return the response to the inspector over stdio, with the settings that assistants get."""
-    place.write("ice.md", "The walrus lies on the ice.")
-    place.configure()
-    place.once()
-    server = {"command": sys.executable, "args": ["-m", "kbsync", "mcp", "--config", str(place.config)]}
-    settings = place.root / "settings.json"
+    sandbox.write("ice.md", "The walrus lies on the ice.")
+    sandbox.configure()
+    sandbox.once()
+    server = {"command": sys.executable, "args": ["-m", "kbsync", "mcp", "--config", str(sandbox.config)]}
+    settings = sandbox.root / "settings.json"
     settings.write_text(json.dumps({"mcpServers": {"notes": server}}))
     program = ("mcp-inspector", "--cli", "--config", settings, "--server", "notes")
 
     def ask(*words: str) -> Any:
         environment = Path(servers["mcp"]["environment"])
-        completed = of_node(environment, *program, *words, env=place.environ({}), timeout=LONGEST)
+        completed = of_node(environment, *program, *words, env=sandbox.environ({}), timeout=LONGEST)
         assert completed.returncode == 0, completed.stdout + completed.stderr
         assert "Schema portability" not in completed.stderr and 'tool "' not in completed.stderr, (
             completed.stderr

@@ -15,7 +15,7 @@ from kbsync.core.names import Naming
 from kbsync.targets.openai.config import OpenaiTargetConfig
 from kbsync.targets.openai.target import OpenaiTarget
 from kbsync_standin.openai import application
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.conformance.variants import SharedTextsSuite
 from tests.conformance.world import SuiteWorld, texts
 from tests.servers import models
@@ -76,7 +76,7 @@ class TestOgxItself(SharedTextsSuite):
     def _set_server(self, servers: dict[str, Any]) -> None:
         self.server = servers["openai"]
 
-    def make_world(self, place: Path) -> OgxWorld:
+    def make_world(self, folder: Path) -> OgxWorld:
         return OgxWorld(self.server)
 
     async def test_foreign_file_with_the_same_text_is_found_after_ours_was_deleted(
@@ -110,13 +110,13 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.close()
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    sandbox.close()
 
 
-def test_mirror_works_at_the_real_server(servers: dict[str, Any], place: Place) -> None:
+def test_mirror_works_at_the_real_server(servers: dict[str, Any], sandbox: Sandbox) -> None:
     there = servers["openai"]
     told = {"base_url": there["base_url"], "api_key": there["api_key"]}
-    live(place, {"type": "openai", **told, "vector_store_id": made_store(there)})
+    live(sandbox, {"type": "openai", **told, "vector_store_id": made_store(there)})

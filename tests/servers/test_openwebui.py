@@ -21,7 +21,7 @@ from kbsync.core.names import Naming
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from kbsync.targets.openwebui.target import OpenWebuiTarget
 from kbsync_standin.openwebui import application
-from tests.cli.place import Place, eventually
+from tests.cli.sandbox import Sandbox, eventually
 from tests.conformance.suite import TargetSuite
 from tests.docs.pages import ROOT
 from tests.servers import models
@@ -85,7 +85,7 @@ class TestOpenWebuiServer(TargetSuite):
     def _set_server(self, servers: dict[str, Any]) -> None:
         self.server = servers["openwebui"]
 
-    def make_world(self, place: Path) -> OpenWebuiServer:
+    def make_world(self, folder: Path) -> OpenWebuiServer:
         return OpenWebuiServer(self.server)
 
 
@@ -102,19 +102,19 @@ def test_stand_in_behaves_like_the_server(servers: dict[str, Any], record_proper
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    there = Place(tmp_path)
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    there = Sandbox(tmp_path)
     yield there
     there.close()
 
 
-def test_folder_is_mirrored_despite_kills(servers: dict[str, Any], place: Place) -> None:
+def test_folder_is_mirrored_despite_kills(servers: dict[str, Any], sandbox: Sandbox) -> None:
     settings = servers["openwebui"]
-    live(place, {"type": "openwebui", **place_of(settings, made_base(settings))})
+    live(sandbox, {"type": "openwebui", **place_of(settings, made_base(settings))})
 
 
 def test_server_killed_while_indexing_ends_up_complete(
-    servers: dict[str, Any], place: Place, tmp_path: Path
+    servers: dict[str, Any], sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """After a restart its files stay `processing` forever; on a separate server, because other tests need
     theirs.
@@ -123,57 +123,57 @@ def test_server_killed_while_indexing_ends_up_complete(
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "5s"}
     words = ("avocet", "bittern", "curlew")
     for word in words:
-        place.write(f"{word}.md", f"# The {word}\n\nAll about the {word}.\n")
+        sandbox.write(f"{word}.md", f"# The {word}\n\nAll about the {word}.\n")
     with models.serving() as models_url:
         with start(environment, data, models_url) as given:
             base = made_base(given)
             target = {"type": "openwebui", **place_of(given, base), "vectorization": waiting}
-            place.configure(f"target: {json.dumps(target)}")
+            sandbox.configure(f"target: {json.dumps(target)}")
             ModelOrders(models_url).give(delay=3.0)
-            process = place.start("--once")
-            eventually(lambda: place.status()["documents"]["indexing"] == len(words))
+            process = sandbox.start("--once")
+            eventually(lambda: sandbox.status()["documents"]["indexing"] == len(words))
             os.kill(given["pid"], signal.SIGKILL)
             process.kill()
             process.wait()
         ModelOrders(models_url).clear()
         with start(environment, data, models_url, int(given["base_url"].rpartition(":")[2])) as given:
-            place.configure(f"target: {json.dumps(target | place_of(given, base))}")
-            assert place.once()["failed"] == 0
-            assert place.run("verify").code == 0
+            sandbox.configure(f"target: {json.dumps(target | place_of(given, base))}")
+            assert sandbox.once()["failed"] == 0
+            assert sandbox.run("verify").code == 0
             for word in words:
-                [hit] = place.run("search", "--json", word).json["hits"][:1]
+                [hit] = sandbox.run("search", "--json", word).json["hits"][:1]
                 assert hit["path"] == f"{word}.md"
 
 
 def test_copy_being_indexed_during_a_kill_has_its_passages_once(
-    servers: dict[str, Any], place: Place, tmp_path: Path
+    servers: dict[str, Any], sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """kbsync is killed while the server reindexes a text, and while it adds that to the base: the server
     continues.
     """
     environment, data = Path(servers["openwebui"]["environment"]), tmp_path / "server"
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s", "give_up": "40s"}
-    place.write("first.md", "All about the avocet.\n")
+    sandbox.write("first.md", "All about the avocet.\n")
     with models.serving() as models_url, start(environment, data, models_url) as given:
         target = {"type": "openwebui", **place_of(given, made_base(given)), "vectorization": waiting}
-        place.configure(f"target: {json.dumps(target)}")
-        assert place.once()["failed"] == 0
+        sandbox.configure(f"target: {json.dumps(target)}")
+        assert sandbox.once()["failed"] == 0
         for status in (
             "failed",
             "completed",
         ):  # refused before; now indexed with its other text, but not linked
-            place.write(f"{status}.md", "All about the avocet.\n")
+            sandbox.write(f"{status}.md", "All about the avocet.\n")
             ModelOrders(models_url).give(delay=4.0)
-            process = place.start("--once")
+            process = sandbox.start("--once")
             [copy] = eventually(partial(being_indexed, given, f"{status}.md", status))
             process.kill()
             process.wait()
             ModelOrders(models_url).clear()
-            assert place.once()["failed"] == 0
-            assert place.run("verify").code == 0
+            assert sandbox.once()["failed"] == 0
+            assert sandbox.run("verify").code == 0
             # One in its own collection and one in the base; a search would show equal ones once.
             assert passages(data, copy) == 2
-        hits = place.run("search", "--json", "avocet").json["hits"]
+        hits = sandbox.run("search", "--json", "avocet").json["hits"]
         assert {hit["path"] for hit in hits} == {"first.md", "failed.md", "completed.md"}
 
 
@@ -197,30 +197,30 @@ def passages(data: Path, file_id: str) -> int:
         return int(connection.execute(count, (file_id,)).fetchone()[0])
 
 
-def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], place: Place) -> None:
+def test_example_steps_create_and_fill_a_base(servers: dict[str, Any], sandbox: Sandbox) -> None:
     """Runs examples/open-webui/ without containers: its config, with the paths and addresses of this test."""
     settings = servers["openwebui"]
-    (place.root / "key").write_text(settings["api_key"])
+    (sandbox.root / "key").write_text(settings["api_key"])
     text = (EXAMPLE / "kbsync.yaml").read_text()
     elsewhere = {
-        "/run/secrets": str(place.root),
-        "/data": str(place.docs),
-        "/var/lib/kbsync/state": str(place.root / "state"),
+        "/run/secrets": str(sandbox.root),
+        "/data": str(sandbox.docs),
+        "/var/lib/kbsync/state": str(sandbox.root / "state"),
         "http://open-webui:8080": settings["base_url"],
     }
     for there, here in elsewhere.items():
         text = text.replace(there, here)
-    place.config.parent.mkdir(parents=True, exist_ok=True)
-    place.config.write_text(text)
+    sandbox.config.parent.mkdir(parents=True, exist_ok=True)
+    sandbox.config.write_text(text)
     name = f"Handbook {uuid.uuid4()}"
-    result = place.run("kb", "create", name, "--json")
+    result = sandbox.run("kb", "create", name, "--json")
     assert result.code == 0, result.err
-    place.config.write_text(text.replace("none-yet", result.json["knowledge_base"]["id"]))
-    place.write("guides/birds.md", "The kestrel hovers.\n")
-    place.write("copy.md", "The kestrel hovers.\n")
-    assert place.run("plan").code == 0
-    assert place.once()["uploaded"] == 2
-    results = place.run("search", "kestrel", "--json").json["hits"]
+    sandbox.config.write_text(text.replace("none-yet", result.json["knowledge_base"]["id"]))
+    sandbox.write("guides/birds.md", "The kestrel hovers.\n")
+    sandbox.write("copy.md", "The kestrel hovers.\n")
+    assert sandbox.run("plan").code == 0
+    assert sandbox.once()["uploaded"] == 2
+    results = sandbox.run("search", "kestrel", "--json").json["hits"]
     assert {hit["path"] for hit in results} == {"guides/birds.md", "copy.md"}
-    assert place.run("verify").code == 0
-    assert place.run("kb", "show", "--json").json["knowledge_base"]["name"] == name
+    assert sandbox.run("verify").code == 0
+    assert sandbox.run("kb", "show", "--json").json["knowledge_base"]["name"] == name

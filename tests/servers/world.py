@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.cli.place import Place, eventually
+from tests.cli.sandbox import Sandbox, eventually
 from tests.conformance.world import SuiteWorld
 
 
@@ -59,57 +59,57 @@ LATER = (
 )
 
 
-def live(place: Place, target: Mapping[str, Any]) -> None:
+def live(sandbox: Sandbox, target: Mapping[str, Any]) -> None:
     """Run a mirror with new, changed, renamed and deleted files, a kill in the middle and a restart: searches
     must find the folder's contents. `target`: the block of the config; its base is empty and not shared.
     """
     waiting = {"poll_first": "200ms", "poll_longest": "1s", "absent_after": "2s"}
-    place.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
+    sandbox.configure(f"target: {json.dumps({**target, 'vectorization': waiting})}")
     for word in WORDS:
-        place.write(f"birds/{word}.md", _text(word))
-    place.once()
-    _is_mirrored(place)
+        sandbox.write(f"birds/{word}.md", _text(word))
+    sandbox.once()
+    _is_mirrored(sandbox)
 
-    place.write("birds/avocet.md", _text("albatross"))
-    (place.docs / "birds" / "bittern.md").unlink()
-    (place.docs / "birds" / "curlew.md").rename(place.docs / "curlew, moved.md")
-    place.once()
-    _is_mirrored(place)
-    assert _find(place, "bittern") == []
+    sandbox.write("birds/avocet.md", _text("albatross"))
+    (sandbox.docs / "birds" / "bittern.md").unlink()
+    (sandbox.docs / "birds" / "curlew.md").rename(sandbox.docs / "curlew, moved.md")
+    sandbox.once()
+    _is_mirrored(sandbox)
+    assert _find(sandbox, "bittern") == []
 
     for word in LATER:
-        place.write(f"{word}.md", _text(word))
-    place.write("birds/dunlin.md", _text("dotterel"))
-    process = place.start("--once")
+        sandbox.write(f"{word}.md", _text(word))
+    sandbox.write("birds/dunlin.md", _text("dotterel"))
+    process = sandbox.start("--once")
 
     def is_begun() -> bool:
-        documents = place.status()["documents"]
+        documents = sandbox.status()["documents"]
         return bool(documents["indexing"] or documents["ready"] > len(WORDS) - 1)
 
     eventually(is_begun)
     process.kill()
     process.wait()
-    assert place.status()["documents"]["ready"] < len(WORDS) - 1 + len(LATER), "killed too late"
-    place.once()
-    _is_mirrored(place)
+    assert sandbox.status()["documents"]["ready"] < len(WORDS) - 1 + len(LATER), "killed too late"
+    sandbox.once()
+    _is_mirrored(sandbox)
 
-    assert place.once()["uploaded"] == 0
+    assert sandbox.once()["uploaded"] == 0
 
 
 def _text(bird: str) -> str:
     return f"# The {bird}\n\nThis page tells all that is known of the {bird} and of no other bird.\n"
 
 
-def _is_mirrored(place: Place) -> None:
+def _is_mirrored(sandbox: Sandbox) -> None:
     """Check that searches find each file's word in its own document, and that there are no others."""
-    verification = place.run("verify", "--json")
+    verification = sandbox.run("verify", "--json")
     assert verification.code == 0, verification.out
-    for file in place.docs.rglob("*.md"):
+    for file in sandbox.docs.rglob("*.md"):
         word = file.read_text().split()[2]
-        assert _find(place, word) == [str(file.relative_to(place.docs))]
+        assert _find(sandbox, word) == [str(file.relative_to(sandbox.docs))]
 
 
-def _find(place: Place, bird: str) -> list[str]:
+def _find(sandbox: Sandbox, bird: str) -> list[str]:
     """Return the paths of documents with the word in their passages."""
-    hits = place.run("search", "--json", "-k", "50", bird).json["hits"]
+    hits = sandbox.run("search", "--json", "-k", "50", bird).json["hits"]
     return [hit["path"] for hit in hits if any(bird in passage["text"] for passage in hit["passages"])]

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from kbsync.state import lock
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.service import early, held_up, stuck
 from tests.service.manager import PATIENCE, manager_in
 from tests.share import enumerated, long
@@ -27,7 +27,7 @@ mirrors:
 
 @long
 def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, other = Place(tmp_path), tmp_path / "other"
+    place, other = Sandbox(tmp_path), tmp_path / "other"
     place.write("a.md", "alpha")
     other.mkdir()
     place.config.parent.mkdir(parents=True)
@@ -80,20 +80,20 @@ def test_service_reports_its_lifecycle_to_systemd(tmp_path: Path, monkeypatch: p
     ]
 
 
-def start_daemon(driver: ModuleType, place: Place, **variables: str) -> subprocess.Popen[bytes]:
+def start_daemon(driver: ModuleType, sandbox: Sandbox, **variables: str) -> subprocess.Popen[bytes]:
     """Start a daemon with a prepared driver."""
-    env = {"HOME": str(place.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **variables}
+    env = {"HOME": str(sandbox.home), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **variables}
     assert driver.__file__ is not None
     command = [sys.executable, driver.__file__, "--log-format", "json"]
-    return subprocess.Popen(command, cwd=place.root, env=env, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, cwd=sandbox.root, env=env, stderr=subprocess.PIPE)
 
 
 @enumerated()
 @pytest.mark.parametrize("moment", early.MOMENTS)
 def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
-    place = Place(tmp_path)
-    place.configure()
-    process = start_daemon(early, place, MOMENT=moment)
+    sandbox = Sandbox(tmp_path)
+    sandbox.configure()
+    process = start_daemon(early, sandbox, MOMENT=moment)
     _, err = process.communicate(timeout=PATIENCE)
     lines = [json.loads(line) for line in err.splitlines()]
     assert process.returncode == 0
@@ -105,9 +105,9 @@ def test_signal_during_startup_is_not_lost(tmp_path: Path, moment: str) -> None:
 
 @long
 def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.configure()
-    process = start_daemon(stuck, place)
+    sandbox = Sandbox(tmp_path)
+    sandbox.configure()
+    process = start_daemon(stuck, sandbox)
     try:
         assert process.stderr is not None
         while json.loads(process.stderr.readline())["event"] != "watch.started":
@@ -115,7 +115,7 @@ def test_shutdown_does_not_wait_for_a_hanging_thread(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
-        with lock.held(place.state):
+        with lock.held(sandbox.state):
             pass
     finally:
         process.kill()
@@ -127,10 +127,10 @@ def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, problem:
     """The start is cancelled because the config changed, or because the state can't be written for a
     moment.
     """
-    place = Place(tmp_path)
-    place.write("a.md", "alpha")
-    config = place.configure()
-    process = start_daemon(held_up, place, TROUBLE=problem)
+    sandbox = Sandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    config = sandbox.configure()
+    process = start_daemon(held_up, sandbox, TROUBLE=problem)
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -140,7 +140,7 @@ def test_failed_start_leaves_the_embedded_base_unlocked(tmp_path: Path, problem:
                 process.send_signal(signal.SIGHUP)
             if event == "document.ready":
                 break
-        assert place.search("alpha") == ["a.md"]
+        assert sandbox.search("alpha") == ["a.md"]
     finally:
         process.kill()
         process.communicate()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kbsync.logs import DEBUG_LOGGER
-from tests.cli.place import Place
+from tests.cli.sandbox import Sandbox
 from tests.engine.world import World
 
 
@@ -69,12 +69,12 @@ async def test_each_file_check_logs_differences_and_the_decision(
 
 
 def test_debug_details_are_logged_only_when_enabled(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.write("a.md", "alpha")
-    place.configure()
-    output = place.run("--once", "--log-level", "debug").err
+    sandbox = Sandbox(tmp_path)
+    sandbox.write("a.md", "alpha")
+    sandbox.configure()
+    output = sandbox.run("--once", "--log-level", "debug").err
     assert '"outcome": "new"' in output
     assert '"event": "file.judged"' in output
     assert '"event": "action.decided"' in output
-    place.write("a.md", "other")
-    assert "file.judged" not in place.run("--once").err
+    sandbox.write("a.md", "other")
+    assert "file.judged" not in sandbox.run("--once").err

@@ -140,8 +140,8 @@ class OpenWebuiBench(ZhipuBench):
         if base is None:
             base = self.world.app.bases.get(file.sent["knowledge_id"])
         folder = file.folder[base.id] if base and file.folder else file.sent.get("directory_id")
-        place = base.path(folder) if base else ""
-        path = f"{place}/{file.name}" if place else file.name
+        directory = base.path(folder) if base else ""
+        path = f"{directory}/{file.name}" if directory else file.name
         sent = unquote(file.sent.get(MARK, "").rpartition(" ")[2])
         if path == f"{safe_folder(sent)}/{safe(sent.rpartition('/')[2])}".removeprefix("/"):
             path = sent  # only the mark preserves some characters of a path

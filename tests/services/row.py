@@ -28,9 +28,9 @@ class ServiceRow:
     oddities: Sequence[Fault]
     names: Sequence[str] = ("tagged",)
 
-    def make_bench(self, place: Path, **settings: Any) -> ZhipuBench:
+    def make_bench(self, folder: Path, **settings: Any) -> ZhipuBench:
         """Return a bench in an empty folder. `settings`: those of the world."""
-        return self.bench(self.world(place, **settings))
+        return self.bench(self.world(folder, **settings))
 
 
 def unclear(*ops: str) -> list[Fault]:

@@ -174,18 +174,18 @@ def test_endlessly_growing_file_is_not_read_for_ever(root: Path, monkeypatch: py
 
 @pytest.mark.parametrize("kind", ["fifo", "symlink", "folder", "socket"])
 def test_replaced_file_is_not_read(root: Path, spool_dir: Path, kind: str) -> None:
-    place = root / "docs/a.md"
+    file = root / "docs/a.md"
     (root / "target.md").write_bytes(b"x")
     match kind:
         case "fifo":
-            os.mkfifo(place)
+            os.mkfifo(file)
         case "symlink":
-            place.symlink_to(root / "target.md")
+            file.symlink_to(root / "target.md")
         case "folder":
-            place.mkdir()
+            file.mkdir()
         case "socket":
             with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(str(place))
+                listener.bind(str(file))
     expected = stamp(root, "docs/a.md")
     assert digest(root, "docs/a.md", expected) == Unstable("is no longer a regular file")
     assert copy_stable(root, "docs/a.md", spool_dir) == Unstable("is no longer a regular file")

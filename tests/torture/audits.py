@@ -138,10 +138,10 @@ MIRRORS: dict[str, Callable[[Path, random.Random], MessyMirror]] = {
 }
 
 
-def audit(service: str, seed: int, place: Path, turns: int = TURNS) -> Tally:
+def audit(service: str, seed: int, folder: Path, turns: int = TURNS) -> Tally:
     """Run this many turns of one mirror."""
-    place.mkdir(exist_ok=True)
-    return asyncio.run(MIRRORS[service](place, random.Random(seed)).live(turns))
+    folder.mkdir(exist_ok=True)
+    return asyncio.run(MIRRORS[service](folder, random.Random(seed)).live(turns))
 
 
 EXERCISES: dict[str, Exercise] = {

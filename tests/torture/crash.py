@@ -28,25 +28,25 @@ def from_the_first(**options: Any) -> plays.Play:
 def everywhere(benches: Iterable[str], jobs: int) -> Exercise:
     """Return an exercise of all boundaries of some jobs on one of the benches."""
 
-    def exercise(seed: int, place: Path) -> Tally:
+    def exercise(seed: int, folder: Path) -> Tally:
         chance, tally = random.Random(seed), Tally()
         bench = chance.choice(sorted(benches))
         for job in chance.sample(sorted(jobs_on(bench)), jobs):
-            tally.add(plays.play_job(from_the_first(), bench, job, place / job))
+            tally.add(plays.play_job(from_the_first(), bench, job, folder / job))
         return tally
 
     return exercise
 
 
-def during_recovery(seed: int, place: Path) -> Tally:
+def during_recovery(seed: int, folder: Path) -> Tally:
     """Crash somewhere in a job, and at all boundaries of its recovery."""
     chance = random.Random(seed)
     bench = chance.choice(sorted(BENCHES))
     job, first = chance.choice(sorted(jobs_on(bench))), chance.randint(2, 26)
-    return plays.play_job(from_the_first(after=[first]), bench, job, place / job)
+    return plays.play_job(from_the_first(after=[first]), bench, job, folder / job)
 
 
-def at_random(seed: int, place: Path) -> Tally:
+def at_random(seed: int, folder: Path) -> Tally:
     """Run job after job in one world, each with up to five crashes in a row."""
     chance = random.Random(seed)
     bench = chance.choice([name for name in sorted(BENCHES) if _plain_jobs(name)])
@@ -55,7 +55,7 @@ def at_random(seed: int, place: Path) -> Tally:
         lambda mirror, _: plays.crash_at_random(mirror, list(jobs.values()), chance, 20),
         bench,
         next(iter(jobs)),
-        place / "world",
+        folder / "world",
     )
 
 
@@ -64,12 +64,12 @@ def _plain_jobs(bench: str) -> dict[str, Job]:
     return {name: job for name, job in jobs_on(bench).items() if not job.settings}
 
 
-def changed_back(seed: int, place: Path) -> Tally:
+def changed_back(seed: int, folder: Path) -> Tally:
     """Change settings and change them back, with a kill in between."""
     chance, tally = random.Random(seed), Tally()
     for number in range(40):
         one, at = chance.choice(changes.EVERY), chance.randint(1, 80)
-        tally.crashes += asyncio.run(changes.changed_back(place / str(number), one, at))
+        tally.crashes += asyncio.run(changes.changed_back(folder / str(number), one, at))
         tally.steps += 1
     return tally
 

@@ -11,11 +11,11 @@ from tests.torture.exercise import Exercise, Tally
 KILLS = 10
 
 
-def killed(seed: int, place: Path) -> Tally:
+def killed(seed: int, folder: Path) -> Tally:
     """Run two to four hosts; every other seed uses a pooler, and every third prepares on a cluster."""
     pooled = seed % 2 == 0 and is_there("pgbouncer")
     victims = VICTIMS.keys() - (set() if pooled else {"pooler"}) - (set() if seed % 3 == 0 else OF_CLUSTER)
-    return play(seed, place, KILLS, victims, pooled=pooled, hosts=2 + seed % 3)
+    return play(seed, folder, KILLS, victims, pooled=pooled, hosts=2 + seed % 3)
 
 
 EXERCISES: dict[str, Exercise] = {"kill-postgres": killed}

@@ -42,20 +42,20 @@ def _tally(mirror: FaultyMirror, faults: int, crashes: int = 0) -> Tally:
     return Tally(faults=faults, crashes=crashes, steps=mirror.world.request_count())
 
 
-async def alone(service: str, place: Path, chance: random.Random) -> Tally:
+async def alone(service: str, folder: Path, chance: random.Random) -> Tally:
     """Run one fault, once or several times."""
-    return _tally(await overcome(service, place, chance.choice(TRIALS[service])), 1)
+    return _tally(await overcome(service, folder, chance.choice(TRIALS[service])), 1)
 
 
-async def paired(service: str, place: Path, chance: random.Random) -> Tally:
+async def paired(service: str, folder: Path, chance: random.Random) -> Tally:
     """Run two faults at once, each up to three times."""
     two = [replace(one, times=chance.choice((1, 1, 2, 3))) for one in pair(service, chance)]
-    return _tally(await overcome(service, place, *two), sum(one.times for one in two))
+    return _tally(await overcome(service, folder, *two), sum(one.times for one in two))
 
 
-async def struck(service: str, place: Path, chance: random.Random) -> Tally:
+async def struck(service: str, folder: Path, chance: random.Random) -> Tally:
     """Run a fault together with a failure of the client."""
-    one = await overcome(service, place, chance.choice(TRIALS[service]), calamity=calamity(chance))
+    one = await overcome(service, folder, chance.choice(TRIALS[service]), calamity=calamity(chance))
     return _tally(one, 1, crashes=1)
 
 
@@ -91,10 +91,10 @@ def calamity(chance: random.Random) -> Calamity:
 def exercise(service: str, play: Play) -> Exercise:
     """Return a round: twenty trials, each in its own world."""
 
-    def round_of(seed: int, place: Path) -> Tally:
+    def round_of(seed: int, folder: Path) -> Tally:
         chance, tally = random.Random(seed), Tally()
         for number in range(ROUND):
-            tally.add(asyncio.run(play(service, place / str(number), chance)))
+            tally.add(asyncio.run(play(service, folder / str(number), chance)))
         return tally
 
     return round_of

@@ -28,7 +28,7 @@ import apsw
 from kbsync.state import schema
 from tests.cli.impatient import CLOCK_OFF
 from tests.cli.knowledge_bases import Documents, KnowledgeBase, knowledge_base, local
-from tests.cli.place import LONGEST, Place, Ran, words_of
+from tests.cli.sandbox import LONGEST, Ran, Sandbox, words_of
 from tests.cli.terminal import Terminal
 from tests.postgres.server import programs
 from tests.services.access import SERVICES
@@ -61,9 +61,13 @@ class Life:
     """One folder, two knowledge bases, and one or two mirrors of the folder into them."""
 
     def __init__(self, root: Path, kind: str, bases: list[KnowledgeBase], chance: random.Random) -> None:
-        self.place, self.kind, self.bases, self.chance = Place(root), kind, bases, chance
-        self.folder, self.mirrors, self.env = self.place.docs, [MirrorEntry("handbook", 0)], dict[str, str]()
-        self.state, self.other_state = self.place.home / "one", self.place.home / "two"
+        self.sandbox, self.kind, self.bases, self.chance = Sandbox(root), kind, bases, chance
+        self.folder, self.mirrors, self.env = (
+            self.sandbox.docs,
+            [MirrorEntry("handbook", 0)],
+            dict[str, str](),
+        )
+        self.state, self.other_state = self.sandbox.home / "one", self.sandbox.home / "two"
         self.copies, self.old_texts, self.sent_by_others = list[Path](), list[str](), set[tuple[str, str]]()
         self.happened, self.deleted, self.mirrored = set[str](), set[str](), set[str]()
         self.has_new_state, self.mirrored_prefix, self.has_approved = False, "", False
@@ -128,7 +132,7 @@ class Life:
     def move_folder(self) -> None:
         """Move the folder by a rename, or copy it to another disk."""
         self.number += 1
-        before, self.folder = self.folder, self.place.root / f"folder{self.number:03}"
+        before, self.folder = self.folder, self.sandbox.root / f"folder{self.number:03}"
         if self.chance.random() < 0.6:
             before.rename(self.folder)
         else:
@@ -152,8 +156,8 @@ class Life:
 
     def configure(self, *blocks: dict[str, Any]) -> None:
         mirrors = list(blocks) or [self.block(mirror) for mirror in self.mirrors]
-        self.place.config.parent.mkdir(parents=True, exist_ok=True)
-        self.place.config.write_text(json.dumps({"state_dir": str(self.state), "mirrors": mirrors}))
+        self.sandbox.config.parent.mkdir(parents=True, exist_ok=True)
+        self.sandbox.config.write_text(json.dumps({"state_dir": str(self.state), "mirrors": mirrors}))
 
     def refuse(self) -> None:
         """Write a config that must be refused."""
@@ -182,12 +186,12 @@ class Life:
         """Copy the whole directory, or run `state backup`, which leaves out knowledge bases."""
         if self.state.exists():
             self.configure()
-            self.copies.append(copy := self.place.home / f"copy{len(self.copies)}")
+            self.copies.append(copy := self.sandbox.home / f"copy{len(self.copies)}")
             if self.chance.random() < 0.5:
                 shutil.copytree(self.state, copy)
             else:
                 copy.mkdir()
-                self.place.run("state", "backup", copy / "state.db")
+                self.sandbox.run("state", "backup", copy / "state.db")
 
     def restore_state(self) -> None:
         if self.copies:
@@ -239,7 +243,7 @@ class Life:
 
     def kill_pass(self) -> None:
         self.configure()
-        process = self.place.start("--once", env=self.env, hurried=True)
+        process = self.sandbox.start("--once", env=self.env, hurried=True)
         time.sleep(self.chance.uniform(0.0, 0.5))
         process.send_signal(self.chance.choice([signal.SIGKILL, signal.SIGHUP, signal.SIGTERM]))
         process.communicate(timeout=LONGEST)
@@ -248,7 +252,7 @@ class Life:
     def close_terminal(self) -> None:
         """Run the daemon in a terminal while files change, then close the terminal's window."""
         self.configure()
-        terminal = Terminal(self.place, columns=200)
+        terminal = Terminal(self.sandbox, columns=200)
         terminal.until("press Ctrl-C to stop")
         self.edit_files()
         time.sleep(self.chance.uniform(0.0, 1.0))
@@ -262,7 +266,7 @@ class Life:
         # Uploads of a killed pass may be cancelled while the file is missing (docs/deletions.md), and the
         # copy of a text may have been sent while its original was being replaced.
         replaced = {sha256(text.encode()).hexdigest() for text in self.old_texts}
-        wanted, away = self.digests() & self.mirrored - replaced, self.place.root / "away"
+        wanted, away = self.digests() & self.mirrored - replaced, self.sandbox.root / "away"
         self.folder.rename(away)
         if is_empty := self.chance.random() < 0.5:
             self.folder.mkdir()
@@ -306,7 +310,7 @@ class Life:
         unless approved.
         """
         expected, before = self.digests() if expected is None else expected, self.documents()
-        ran = self.place.go(*words, env=self.env, hurried=True)
+        ran = self.sandbox.go(*words, env=self.env, hurried=True)
         for old, new in zip(before, self.documents(), strict=True):
             kept = {digest for _, digest in new}  # under any name
             lost = {digest for _, digest in old} & expected - kept
@@ -355,7 +359,7 @@ class Life:
             raise self.broken(f"{kind}: missing {missing}, surplus {surplus}")
 
     def are_told(self, surplus: Documents, prefix: str) -> bool:
-        verification = self.place.run("verify", "--json").json["mirrors"][0]
+        verification = self.sandbox.run("verify", "--json").json["mirrors"][0]
         listed = len(verification["duplicate"]) + len(verification["orphaned"])
         return len(surplus) - verification["foreign"] <= listed >= sum(prefix in path for path, _ in surplus)
 
@@ -363,7 +367,7 @@ class Life:
         texts = [path.read_text() for path in self.files()]
         for text in [self.chance.choice(texts), *self.old_texts[-2:]]:
             word = text.split()[6]
-            hits = self.place.run("search", word, "--json", "-k", "50").json["hits"]
+            hits = self.sandbox.run("search", word, "--json", "-k", "50").json["hits"]
             paths = [hit["path"] for hit in hits if word in hit["text"]]
             self.require(len(paths) == texts.count(text) * len(self.mirrors), f"{word} is in {paths}")
 
@@ -405,7 +409,7 @@ def live(kind: str, seed: int, root: Path, turns: int = TURNS) -> Tally:
         except Exception as error:
             raise life.broken(repr(error)) from error
         finally:
-            life.place.close()
+            life.sandbox.close()
 
 
 TARGETS = ("local", "in-state", "postgres", *SERVICES)

@@ -48,7 +48,7 @@ def live(kind: type[MirrorMachine], number: int, lives: int, rules: int = RULES)
     return Tally(steps=Seeded.steps, crashes=Seeded.crashes, faults=Seeded.faults)
 
 
-def live_at(service: str, number: int, _place: Path) -> Tally:
+def live_at(service: str, number: int, _sandbox: Path) -> Tally:
     """Run lives of a mirror at this service."""
     return live(machine(service), number, REMOTE_LIVES)
 

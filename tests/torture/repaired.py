@@ -134,8 +134,8 @@ class OpenaiMirror(RepairedMirror):
 class OgxMirror(OpenaiMirror):
     """A mirror at a server with OpenAI's API, where files of equal text share their passages."""
 
-    def __init__(self, place: Path, chance: random.Random) -> None:
-        super().__init__(place, chance)
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        super().__init__(folder, chance)
         self.world.turn(dialect="ogx")
 
 

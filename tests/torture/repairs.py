@@ -59,9 +59,9 @@ class RepairedMirror(MessyMirror):
     most: ClassVar[int] = 60
     late = (5, 40)
 
-    def __init__(self, place: Path, chance: random.Random) -> None:
+    def __init__(self, folder: Path, chance: random.Random) -> None:
         row = ROWS[self.service]
-        world = row.world(place)
+        world = row.world(folder)
         # Passes with audits would repair what `verify` is supposed to find.
         world.settings = replace(world.settings, names=chance.choice(row.names), deep_rescan=1e9)
         super().__init__(row.bench(world), chance)

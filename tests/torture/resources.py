@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.cli.zhipu import digests_in, zhipu_place
+from tests.cli.zhipu import digests_in, zhipu_sandbox
 from tests.resources.disks import LocalMirror, play_full_index, play_full_state, play_full_state_of_service
 from tests.resources.spoiling import LOST, SPOILT
 from tests.resources.test_corruption import play_spoilt
@@ -17,34 +17,34 @@ ROUND = 8
 """The writes at which the disk becomes full, in one round."""
 
 
-def full_state(seed: int, place: Path) -> Tally:
+def full_state(seed: int, folder: Path) -> Tally:
     """Fill the state's disk from some write on."""
     chance = random.Random(seed)
     for number in chance.sample(range(1, 90), ROUND):
-        asyncio.run(play_full_state(place / f"memory-{number}", number))
-        asyncio.run(play_full_state_of_service(place / f"service-{number}", number))
+        asyncio.run(play_full_state(folder / f"memory-{number}", number))
+        asyncio.run(play_full_state_of_service(folder / f"service-{number}", number))
     return Tally(faults=2 * ROUND)
 
 
-def full_index(seed: int, place: Path) -> Tally:
+def full_index(seed: int, folder: Path) -> Tally:
     """Fill the built-in index's disk from some write on."""
-    chance, mirror = random.Random(seed), LocalMirror(place / "local")
+    chance, mirror = random.Random(seed), LocalMirror(folder / "local")
     for number in chance.sample(range(1, 110), ROUND):
         play_full_index(mirror, number)
     return Tally(faults=ROUND)
 
 
-def spoilt_state(seed: int, place: Path) -> Tally:
+def spoilt_state(seed: int, folder: Path) -> Tally:
     """Damage a state file in some way."""
     for kind in random.Random(seed).sample(sorted(SPOILT | LOST), ROUND):
-        asyncio.run(play_spoilt(place / kind, kind))
+        asyncio.run(play_spoilt(folder / kind, kind))
     return Tally(faults=ROUND)
 
 
-def few_descriptors(seed: int, place: Path) -> Tally:
+def few_descriptors(seed: int, folder: Path) -> Tally:
     """Run a pass with too few descriptors, then one with enough."""
-    place.mkdir(exist_ok=True)
-    with zhipu_place(place) as desk:
+    folder.mkdir(exist_ok=True)
+    with zhipu_sandbox(folder) as desk:
         for n in range(20):
             desk.write(f"f{n}.md", f"text {n}")
         descriptors = random.Random(seed).randrange(10, 26)

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from kbsync.errors import Rejected
-from tests.cli.place import LONGEST, Daemon, eventually
-from tests.cli.zhipu import ZhipuPlace, digests_in, zhipu_place
+from tests.cli.sandbox import LONGEST, Daemon, eventually
+from tests.cli.zhipu import ZhipuSandbox, digests_in, zhipu_sandbox
 from tests.crash.kills_local import texts_in_base, texts_on_disk
 from tests.crash.kills_zhipu import foreign, plant
 from tests.torture.exercise import Exercise, Tally
@@ -37,7 +37,7 @@ LOSING = ("lost-answer", "cut-body")
 class Soak:
     """One folder and one daemon, with random actions from `chance`."""
 
-    def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
+    def __init__(self, desk: ZhipuSandbox, chance: random.Random) -> None:
         self.desk = desk
         self.chance = chance
         self.tally = Tally()
@@ -150,7 +150,7 @@ class Soak:
 class RemoteSoak(Soak):
     """A soak with the stand-in, which sometimes stops, loses responses, and has other users."""
 
-    def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
+    def __init__(self, desk: ZhipuSandbox, chance: random.Random) -> None:
         desk.aim(NO_HOLDS)
         desk.service.turn(vectorize=[0.05, 0.4], list_lag=0.3)
         super().__init__(desk, chance)
@@ -193,7 +193,7 @@ class RemoteSoak(Soak):
 class LocalSoak(Soak):
     """A soak with the built-in knowledge base, read by its own code."""
 
-    def __init__(self, desk: ZhipuPlace, chance: random.Random) -> None:
+    def __init__(self, desk: ZhipuSandbox, chance: random.Random) -> None:
         desk.configure(NO_HOLDS)
         super().__init__(desk, chance)
 
@@ -206,7 +206,7 @@ class LocalSoak(Soak):
 
 def soak(kind: type[RemoteSoak | LocalSoak], number: int, scratch: Path) -> Tally:
     """Run for about 40 s."""
-    with zhipu_place(scratch, latency=0.01) as desk:
+    with zhipu_sandbox(scratch, latency=0.01) as desk:
         return kind(desk, random.Random(number)).live()
 
 

@@ -31,14 +31,14 @@ def test_foreign_changes_are_repaired(service: str, tmp_path: Path) -> None:
     assert not tally.broken
 
 
-def deleting(service: str, place: Path) -> RepairedMirror:
+def deleting(service: str, folder: Path) -> RepairedMirror:
     """Return a mirror whose documents others delete, without other damage."""
 
     class Deleting(REPAIRED[service]):  # type: ignore[misc]
         def messes(self) -> Sequence[Mess]:
             return (self.delete_ours,)
 
-    return Deleting(place, random.Random(1))
+    return Deleting(folder, random.Random(1))
 
 
 @long

@@ -59,7 +59,7 @@ def test_round_that_dies_or_hangs_is_a_failure(
 
 
 def test_counts_before_a_broken_promise_are_kept(tmp_path: Path) -> None:
-    def broken(_seed: int, _place: Path) -> Tally:
+    def broken(_seed: int, _sandbox: Path) -> Tally:
         raise PromiseBroken("b.md twice", Tally(crashes=3, duplicated=1))
 
     tally, trouble = play(broken, 1)

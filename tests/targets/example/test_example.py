@@ -63,7 +63,7 @@ class ExampleWorld(SuiteWorld):
 
 
 class TestExample(TargetSuite):
-    def make_world(self, place: Path) -> SuiteWorld:
+    def make_world(self, folder: Path) -> SuiteWorld:
         return ExampleWorld()
 
 

@@ -28,10 +28,10 @@ BLOCK = block(
 def row(path: str, folder: str | None = "", name: str = "", **fields: Any) -> dict[str, Any]:
     """Return the list's row of a file that was sent for `path`."""
     sent = shapes.metadata_of(7, "1", path, DIGEST, "base")
-    place = {} if folder is None else {"directory_path": folder}
+    location = {} if folder is None else {"directory_path": folder}
     meta = {"size": 3, "file_hash": DIGEST, "data": sent}
     own = {"id": "f1", "filename": name or shapes.safe(path.rpartition("/")[2]), "created_at": 1_795_154_829}
-    return {**own, "meta": meta, **place, **fields}
+    return {**own, "meta": meta, **location, **fields}
 
 
 PATHS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "surrogateescape"))

@@ -151,7 +151,7 @@ class Daemon:
         return self.process.wait(LONGEST)
 
 
-class Place:
+class Sandbox:
     """A home in `root` and a folder `docs` below it. Programs don't see the real home.
 
     `modules`: the modules that its processes run, usually and in a hurry. Checks between a test's steps run
