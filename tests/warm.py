@@ -103,12 +103,12 @@ _PROGRAM = """\
 '''exec' {python} -ISs "$0" "$@"
 ' '''
 import json, os, signal, socket, sys
-ending, told = os.pipe()
+ending, status = os.pipe()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
     door.connect({address!r})
     wanted = dict(words=[{module!r}, *sys.argv[1:]], cwd=os.getcwd(), env=dict(os.environ))
-    socket.send_fds(door, [json.dumps(wanted).encode()], [0, 1, 2, told])
-os.close(told)
+    socket.send_fds(door, [json.dumps(wanted).encode()], [0, 1, 2, status])
+os.close(status)
 program = int.from_bytes(os.read(ending, 4), sys.byteorder)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda number, _: os.kill(program, number))

@@ -81,7 +81,7 @@ class TestRagflowOld(TestRagflow):
 
     behaviour: ClassVar = {
         "ids_filter": False,
-        "unknown_ids": "told",
+        "unknown_ids": "reported",
         "no_ids": "all",
         "runs": "digits",
         "total": "total_datasets",

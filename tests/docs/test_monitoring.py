@@ -88,7 +88,7 @@ READY = {"documents state=ready": "0x200"}
 @enumerated()
 @needs("promtool")
 @pytest.mark.parametrize(
-    ("alert", "after", "series", "told"),
+    ("alert", "after", "series", "reported"),
     [
         ("KbsyncWaitingLong", "30m", WAITING | {"halted reason=deletions-held": "1x40"}, WAITS),
         ("KbsyncWaitingLong", "30m", WAITING | {"halted reason=credentials": "1x40"}, {}),

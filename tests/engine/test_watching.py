@@ -320,9 +320,9 @@ async def test_known_halt_is_reported_again_by_the_next_run(daemon: WatchingWorl
     with capture_logs() as lines:
         async with begun_again(daemon):
             await until(lambda: lines)
-    [told] = lines
-    assert (told["event"], told["mirror"], told["folder"]) == ("mirror.halted", "docs", str(daemon.root))
-    assert told["cure"] == "kbsync retry --mirror docs"
+    [line] = lines
+    assert (line["event"], line["mirror"], line["folder"]) == ("mirror.halted", "docs", str(daemon.root))
+    assert line["cure"] == "kbsync retry --mirror docs"
 
 
 # -- state that a restart must keep ----------------------------------------------------------------------

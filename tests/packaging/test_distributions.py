@@ -98,8 +98,8 @@ def test_command_is_installed(unpacked: Path) -> None:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout, so there is no commit")
 def test_build_records_its_commit(unpacked: Path) -> None:
     head = ran("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).stdout.strip()
-    told = run_from(unpacked, "import kbsync; print(kbsync.version_and_revision())", unpacked)
-    assert told.strip().removesuffix("-dirty)").removesuffix(")") == f"{kbsync.__version__} ({head}"
+    output = run_from(unpacked, "import kbsync; print(kbsync.version_and_revision())", unpacked)
+    assert output.strip().removesuffix("-dirty)").removesuffix(")") == f"{kbsync.__version__} ({head}"
 
 
 def test_build_without_git_is_given_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

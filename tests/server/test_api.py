@@ -530,9 +530,9 @@ async def test_folders_are_added_and_removed_in_the_config(open_scene: Scene, tm
     assert open_scene.world.look_up(lambda tx: len(tx.inbox.reloads())) == 1
     assert (await open_scene.post("/api/remove", body(documents="burn"))).status_code == 400
     await open_scene.mirrored(2)
-    told = await open_scene.json("/api/removal?mirror=docs")
-    base = {"base": told["bases"][0]["base"], "documents": 2, "deleted": True}
-    assert told == {"mirror": "docs", "documents": 2, "unsure": 0, "bases": [base]}
+    removal = await open_scene.json("/api/removal?mirror=docs")
+    base = {"base": removal["bases"][0]["base"], "documents": 2, "deleted": True}
+    assert removal == {"mirror": "docs", "documents": 2, "unsure": 0, "bases": [base]}
     assert (await open_scene.get("/api/removal?mirror=no")).status_code == 404
     for status, error in ((202, None), (409, "docs is being removed already")):
         answer = await open_scene.post("/api/remove", body(documents="delete"))

@@ -23,11 +23,11 @@ SECRETS = {"faq": Secret("secret-of-faq"), "handbook": Secret("secret-of-handboo
 
 
 def event(document: Any = ID, status: Any = 1, **fields: Any) -> bytes:
-    told = {
+    payload = {
         "eventId": "knowledge_construction",
         "event": {"status": status, "msg": "", "documentId": document},
     }
-    return json.dumps(told | fields).encode()
+    return json.dumps(payload | fields).encode()
 
 
 class Called:
@@ -56,7 +56,7 @@ async def test_event_names_its_mirror_and_document_and_its_status_is_not_read(
 MALFORMED = [
     *(b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 15_000, event()[:40]),
     event(eventId="something_else"),
-    *(event(event=told) for told in (None, [ID])),
+    *(event(event=value) for value in (None, [ID])),
     *(event(document=each) for each in (None, True, [ID], "", "9" * 65, "知识")),
     event() + b" " * callbacks.LARGEST_BODY,
 ]

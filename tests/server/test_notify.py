@@ -342,7 +342,7 @@ class NotifiedMirror:
     def __init__(self, folder: Path, command: str = 'cat >>"$0"') -> None:
         structlog.reset_defaults()  # whatever a command that ran in this process before has set
         self.halt: Halt | None = None
-        self.now, self.output = 0.0, folder / "told"
+        self.now, self.output = 0.0, folder / "sent"
         context = SimpleNamespace(command_line=lambda words: f"kbsync {words}")
         halts = SimpleNamespace(is_current=False)
         self.run = SimpleNamespace(halts=halts, has_compared=True, context=context, store=self)
@@ -384,7 +384,7 @@ async def test_halts_recoveries_and_failures_are_notified(tmp_path: Path) -> Non
     stage.run.halts.is_current = True
     await stage.poll()
     await stage.poll(EVERY)
-    assert (stage.events, stage.notices[0]["reason"]) == (["halted"], "quota"), "told once"
+    assert (stage.events, stage.notices[0]["reason"]) == (["halted"], "quota"), "sent once"
     stage.halt = None
     stage.fail()
     stage.notifications.heard("a", Happened("document.ready", ROW))
@@ -407,7 +407,7 @@ async def test_failing_recipient_is_logged_once_without_config_values(tmp_path: 
     with capture_logs() as lines:
         for _ in range(5):
             await stage.poll(3600)
-        (tmp_path / "told.open").touch()
+        (tmp_path / "sent.open").touch()
         await stage.poll(3600)
     assert stage.events == ["halted"]
     assert [(line["event"], line["via"]) for line in lines] == [

@@ -46,8 +46,8 @@ class WatchedMirrors:
 
     async def turn(self, *news: object) -> None:
         """Check each of these files; without any, all existing ones."""
-        for told in news or (self.number,):
-            self.number = told
+        for number in news or (self.number,):
+            self.number = number
             waiting, self._waiting = self._waiting, []
             for one in waiting:
                 if not one.done():

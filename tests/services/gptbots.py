@@ -88,8 +88,8 @@ class GptbotsBench(ZhipuBench):
 
     def _path_in(self, url: str) -> str:
         """Return the file's path, whatever its prefix."""
-        told = shapes.read_marker(MARKER_BASE, url)
-        path = url if told is None else told.path
+        marker = shapes.read_marker(MARKER_BASE, url)
+        path = url if marker is None else marker.path
         return path.removeprefix(
             next(naming.prefix for naming in self._namings() if path.startswith(naming.prefix))
         )

@@ -89,7 +89,7 @@ ROW = ServiceRow(
         {},
         {},
         {"ids_filter": False, "runs": "digits"},
-        {"unknown_ids": "told", "no_ids": "all"},
+        {"unknown_ids": "reported", "no_ids": "all"},
         {"page_cap": 3, "page_beyond": "repeats", "total": "missing"},
         {"statuses": "mapped", "extra_fields": True},
         {"pipeline": True},

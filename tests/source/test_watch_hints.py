@@ -135,13 +135,13 @@ async def test_our_own_reads_cause_no_hint(hearing: Hearing, root: Path) -> None
 
 @pytest.mark.usefixtures("hearing")
 def test_read_events_are_never_requested_from_the_kernel() -> None:
-    told = [
+    watches = [
         line
         for fd in inotify_fds()
         for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
         if line.startswith("inotify wd")
     ]
-    masks = [int(line.split("mask:")[1].split()[0], 16) for line in told]
+    masks = [int(line.split("mask:")[1].split()[0], 16) for line in watches]
     assert len(masks) == 3  # the root, its sub-directory, the state's directory
     accessed, closed_unwritten, opened = 0x1, 0x10, 0x20
     assert not any(mask & (accessed | closed_unwritten | opened) for mask in masks)

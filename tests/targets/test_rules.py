@@ -95,8 +95,8 @@ def words_in(body: Any) -> str:
     """Return the message that the reason repeats."""
     if not isinstance(body, dict) or body.keys() == {"message"}:  # Zhipu: without a code its own words count
         return ""
-    told = body.get("error") if isinstance(body.get("error"), dict) else body
-    return str(told.get("message") or told.get("detail") or "")
+    details = body.get("error") if isinstance(body.get("error"), dict) else body
+    return str(details.get("message") or details.get("detail") or "")
 
 
 PAGE = "<html><title>Sign in</title></html>"

@@ -66,7 +66,7 @@ def faults_of_reads() -> Iterator[Trial]:
     )
     for under in ({}, *paged):
         yield from forms("left-out", "list", ({"name": "changed*"}, {"name": "*"}), under=under)
-    for under in ({}, {"unknown_ids": "told", "no_ids": "all"}):
+    for under in ({}, {"unknown_ids": "reported", "no_ids": "all"}):
         yield Trial("keeps-documents", "delete", under=under)
         yield Trial("lost-answer", "delete", {}, under=under, times=2)
 

@@ -28,7 +28,7 @@ class RagflowBehaviour(Behaviour):
     """
 
     ids_filter: bool = True
-    unknown_ids: Literal["refused", "told"] = "refused"
+    unknown_ids: Literal["refused", "reported"] = "refused"
     no_ids: Literal["refused", "all"] = "refused"
     runs: Literal["words", "digits"] = "words"
     total: Literal["total", "total_datasets", "missing"] = "total"

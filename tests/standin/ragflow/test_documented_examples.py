@@ -120,7 +120,7 @@ def test_versions_before_0_25_1_ignore_the_id_filter() -> None:
     assert [row["run"] for row in rows] == ["0", "0"]
 
 
-@pytest.mark.parametrize(("unknown_ids", "remaining"), [("refused", 1), ("told", 0)])
+@pytest.mark.parametrize(("unknown_ids", "remaining"), [("refused", 1), ("reported", 0)])
 def test_deletion_with_an_unknown_id(unknown_ids: str, remaining: int) -> None:
     service = DirectRagflow(unknown_ids=unknown_ids)
     [one] = service.stored("a.md")

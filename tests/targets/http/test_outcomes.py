@@ -270,14 +270,14 @@ async def test_connection_is_reused_and_responses_are_requested_uncompressed() -
 async def test_debug_log_lists_requests_without_private_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        client_module, "log_debug", lambda event, **fields: told.append({"event": event, **fields})
+        client_module, "log_debug", lambda event, **fields: events.append({"event": event, **fields})
     )
     async with answering(response_bytes()) as server, client(server.url) as http:
         await http.ask("documents", "GET", "/private/path", params={"key": "private"})
-    [line] = told
-    told_of = line["event"], line["call"], line["status"], line["error"]
-    assert told_of == ("request.ended", "documents", 200, "")
+    [line] = events
+    fields_of_line = line["event"], line["call"], line["status"], line["error"]
+    assert fields_of_line == ("request.ended", "documents", 200, "")
     assert line["seconds"] >= 0
     assert "private" not in str(line)

@@ -74,8 +74,8 @@ def test_id_is_derived_from_the_name() -> None:
 
 
 def test_non_unicode_name_uses_the_id_reported_by_the_server() -> None:
-    told = {"documents": [{"id": f"doc-{'a' * 32}", "file_path": "\ud800.md"}]}
-    [row] = shapes.page_of(answered(200, told)).rows
+    body = {"documents": [{"id": f"doc-{'a' * 32}", "file_path": "\ud800.md"}]}
+    [row] = shapes.page_of(answered(200, body)).rows
     assert (row.id, row.name) == (row.server_id, "\ud800.md")
 
 

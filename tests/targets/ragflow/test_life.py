@@ -192,7 +192,7 @@ async def test_delete_request_without_ids_is_never_sent(world: RagflowWorld) -> 
     assert len(world.documents()) == 3
 
 
-@pytest.mark.parametrize("unknown_ids", ["refused", "told"])
+@pytest.mark.parametrize("unknown_ids", ["refused", "reported"])
 async def test_already_missing_document_does_not_prevent_other_deletions(
     world: RagflowWorld, unknown_ids: str
 ) -> None:

@@ -151,11 +151,11 @@ def test_passages_are_cited_by_their_position_in_the_answer() -> None:
     ]
     sources = sources_of(Piece("", "stop", message={"reference": chunks}))
     assert sources.marks == {"b": ["ID:0", "ID:4"], "a": ["ID:2"]}
-    told = {
+    found = {
         hit.remote_id: [(passage.text, passage.page) for passage in hit.passages]
         for hit in sources.hits or ()
     }
-    assert told == {"b": [("one", 3), ("three", None)], "a": [("two", None)]}
+    assert found == {"b": [("one", 3), ("three", None)], "a": [("two", None)]}
     assert sources_of(Piece("", "stop", message={"reference": {}})).hits is None
     assert sources_of(Piece("", "stop", message={"reference": []})).hits == ()
 

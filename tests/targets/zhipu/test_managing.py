@@ -165,7 +165,7 @@ def field(service: ScriptedService, name: str) -> bool:
 
 async def test_gateway_in_front_of_the_listener_gets_its_header() -> None:
     header = {"Authorization": "Bearer of-the-gateway"}
-    told = {"callback_url": OUR_URL, "callback_header": header}
+    fields = {"callback_url": OUR_URL, "callback_header": header}
     service = ScriptedService(upload=[stored()], reembed=[ok()], reslice=[ok()], detail=[ok(row())])
     one = target(service, callback_url=OUR_URL, callback_authorization=header["Authorization"])
     await one.put([document()])
@@ -173,9 +173,9 @@ async def test_gateway_in_front_of_the_listener_gets_its_header() -> None:
     assert field(service, "callback_header")
     assert json.dumps(header).encode() in service.requests[-1].content
     await one.reembed(FIRST_ID)
-    assert service.body("reembed") == told
+    assert service.body("reembed") == fields
     await one.reslice(FIRST_ID, "a.md", {})
-    assert service.body("reslice") == {"knowledge_type": 1, **told}
+    assert service.body("reslice") == {"knowledge_type": 1, **fields}
     assert header["Authorization"] not in repr(settings(callback_authorization=header["Authorization"]))
 
 
