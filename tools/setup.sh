@@ -27,7 +27,7 @@ find_python() {
 
 make_with_uv() {
     python=$(find_python) || python=3.13 # uv can download it
-    uv venv --quiet --seed --python "$python" "$VENV"
+    uv venv --quiet --python "$python" "$VENV"
 }
 
 make_with_python() {
@@ -82,7 +82,13 @@ for path in "$@"; do
     set -- "$@" --editable "$path"
     shift
 done
-if ! has_uv || ! uv pip install --quiet --compile-bytecode --python "$VENV/bin/python" "$@"; then
+install_with_uv() {
+    # Compile everything but pip, which is there for those who want to install more.
+    uv pip install --quiet --compile-bytecode --python "$VENV/bin/python" "$@" &&
+        uv pip install --quiet --python "$VENV/bin/python" pip
+}
+
+if ! has_uv || ! install_with_uv "$@"; then
     install_with_pip "$@" # also if uv can't, for example because only pip is configured for a proxy
 fi
 touch "$VENV/.kbsync"
