@@ -107,7 +107,7 @@ def test_kept_documents_are_planned_counted_and_verified(sandbox: Sandbox) -> No
     verification = sandbox.run("verify")
     assert (
         verification.code == 0
-        and "kept       gone.md  the file is gone, its document is kept" in verification.out
+        and "kept       gone.md  the file is gone; its document is kept" in verification.out
     )
     assert verification.out.endswith("handbook: all is well; 2 documents kept\n")
     assert sandbox.run("approve").out == "nothing is held\n"

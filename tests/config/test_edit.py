@@ -256,7 +256,7 @@ def adding(name: str, folder: Path) -> Callable[[Config, str], str]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     config = tmp_path / "conf" / "config.yaml"
-    create_config(config, {}, f"mirrors:\n  - name: a\n    config: {tmp_path}/a\n")
+    create_config(config, {}, f"mirrors:\n  - name: a\n    folder: {tmp_path}/a\n")
     return config
 
 

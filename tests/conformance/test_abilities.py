@@ -8,8 +8,8 @@ from tests.docs.pages import ROOT
 
 def test_docs_table_matches_the_generated_one() -> None:
     """Run `python -m tests.conformance.abilities` to generate it again."""
-    told = (ROOT / "docs" / "targets" / "README.md").read_text().partition(abilities.HEAD)
-    assert (told[1] + told[2]).rstrip("\n").partition("\n\n")[0] == abilities.table()
+    page = (ROOT / "docs" / "targets" / "README.md").read_text().partition(abilities.HEAD)
+    assert (page[1] + page[2]).rstrip("\n").partition("\n\n")[0] == abilities.table()
 
 
 def test_every_ability_is_required_by_a_test_of_the_suite() -> None:

@@ -38,6 +38,6 @@ def test_documented_limits_match_the_program() -> None:
     assert f"${http.TOKEN}" in text
     # The other process may stop right after a check or right before one.
     soonest, latest = (serving.CHECK_LOCK_EVERY * looks for looks in (serving.FREE_FOR - 1, serving.FREE_FOR))
-    assert f"It takes over {soonest:.0f} to {latest:.0f} seconds after" in text
+    assert f"this one takes over after {soonest:.0f} to {latest:.0f} seconds" in text
     assert f"restarted within {soonest:.0f} seconds gets the lock again" in text
     assert all(f"| `{name}` |" in text for name in protocol.TOOLS)
