@@ -100,7 +100,7 @@ READY = {"documents state=ready": "0x200"}
     ids=["behind a hold", "behind a halt", "in a pause", "never passed", "paused", "passed"],
 )
 def test_alert_texts_for_given_series(
-    tmp_path: Path, alert: str, after: str, series: dict[str, str], told: dict[str, str]
+    tmp_path: Path, alert: str, after: str, series: dict[str, str], reported: dict[str, str]
 ) -> None:
     """Uploads continue while deletions are held: a stuck upload is a separate problem."""
     named = {"instance": "a", "mirror": "docs"}
@@ -110,9 +110,9 @@ def test_alert_texts_for_given_series(
         labels = named | (dict([label.split("=")]) if label else {})
         chosen = ", ".join(f'{key}="{value}"' for key, value in labels.items())
         given.append({"series": f"kbsync_{metric}{{{chosen}}}", "values": values})
-    words = {key: told[key] for key in ("summary", "description") if told}
-    labels = named | {key: value for key, value in told.items() if key not in words}
-    expected = [{"exp_labels": labels, "exp_annotations": words}] if told else []
+    words = {key: reported[key] for key in ("summary", "description") if reported}
+    labels = named | {key: value for key, value in reported.items() if key not in words}
+    expected = [{"exp_labels": labels, "exp_annotations": words}] if reported else []
     rule = {"eval_time": after, "alertname": alert, "exp_alerts": expected}
     tests = [{"interval": "1m", "input_series": given, "alert_rule_test": [rule]}]
     (tmp_path / "rules.yml").write_bytes(RULES.read_bytes())
