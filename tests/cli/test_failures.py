@@ -90,9 +90,9 @@ def test_status_json_has_reason_detail_and_hint(row: Trouble, evidence: Evidence
         assert halt["detail"] in " ".join(lines_about(row, evidence.pass_run.words))
     else:
         items = {item["path"]: item["reason"] for item in evidence.mirrors_before[row.name]["items"]}
-        told = [f"{path}: {reason}" for path, reason in items.items()]
+        listed = [f"{path}: {reason}" for path, reason in items.items()]
         assert [
-            words for words in expected_texts(row, evidence) if not any(words in line for line in told)
+            words for words in expected_texts(row, evidence) if not any(words in line for line in listed)
         ] == []
 
 
@@ -138,8 +138,8 @@ def test_every_log_line_is_json_without_a_traceback(evidence: Evidence) -> None:
     logged = [json.loads(line) for line in evidence.pass_run.err.splitlines()]
     assert {line["level"] for line in logged} == {"warning", "error"}
     assert [line["event"] for line in logged if not line.get("mirror")] == ["documents.failed"]
-    told = [(line["event"], line["mirror"], line.get("path")) for line in logged if line.get("mirror")]
-    assert len(told) == len(set(told))
+    reported = [(line["event"], line["mirror"], line.get("path")) for line in logged if line.get("mirror")]
+    assert len(reported) == len(set(reported))
     held = {line["event"]: line["cure"] for line in logged if line["event"] in HELD}
     assert held == HELD
 

@@ -79,8 +79,8 @@ def test_base_is_created_with_the_settings_its_service_requires(sandbox: Bot) ->
     words = ["--set", "graph_enable=true", "--set", f"kg_ner_extraction_user_prompt={prompt}"]
     result = sandbox.run("kb", "create", "guides", *words, "--json")
     assert result.code == 0, result.err
-    told = {"graph_enable": "true", "kg_ner_extraction_user_prompt": prompt}
-    assert result.json["knowledge_base"]["settings"] == told
+    settings = {"graph_enable": "true", "kg_ner_extraction_user_prompt": prompt}
+    assert result.json["knowledge_base"]["settings"] == settings
     known = {base["id"]: base["settings"] for base in sandbox.server.app.snapshot()["bases"]}
     sent = {"graph_enable": True, "kg_ner_extraction_user_prompt": prompt}
     assert known[result.json["knowledge_base"]["id"]] == sent

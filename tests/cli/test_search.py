@@ -49,11 +49,11 @@ def test_search_json_has_the_promised_shape(mirrored: Sandbox) -> None:
     best = ran.json["hits"][0]
     assert (ran.code, set(ran.json)) == (0, {"hits"})
     file = mirrored.docs / "install.md"
-    told = {"path": "install.md", "abs_path": str(file), "mirror": "docs", "page": None}
-    told |= {"host": None, "here": True, "state": "ready", "reason": ""}
-    assert told.items() <= best.items()
+    expected = {"path": "install.md", "abs_path": str(file), "mirror": "docs", "page": None}
+    expected |= {"host": None, "here": True, "state": "ready", "reason": ""}
+    assert expected.items() <= best.items()
     contract = {"document_id", "score", "text", "title", "headings", "modified", "passages"}
-    assert set(best) == {*told, *contract, "as_of"}
+    assert set(best) == {*expected, *contract, "as_of"}
     [mirror] = mirrored.run("status", "--folder", "docs", "--json").json["mirrors"]
     assert best["as_of"] == mirror["last_pass"]
     assert set(best["passages"][0]) == {"text", "headings", "page", "line", "score"}

@@ -90,9 +90,9 @@ def test_documented_names_are_the_generated_ones() -> None:
 
 
 def test_documented_slicing_methods_are_accepted() -> None:
-    told = {int(cells[0]): cells[2].split() for cells in table(ZHIPU, "`knowledge_type`")}
-    assert told.keys() == SLICES.keys()
-    assert all(sorted(told[number]) == sorted(SLICES[number]) for number in told)
+    documented = {int(cells[0]): cells[2].split() for cells in table(ZHIPU, "`knowledge_type`")}
+    assert documented.keys() == SLICES.keys()
+    assert all(sorted(documented[number]) == sorted(SLICES[number]) for number in documented)
 
 
 def test_documented_formats_are_accepted() -> None:
@@ -107,7 +107,7 @@ MEANINGS: dict[str, tuple[type[TargetError], str]] = {
     "halt `credentials`": (Halted, "credentials"),
     "halt `quota`": (Halted, "quota"),
     "the document is to blame": (Rejected, ""),
-    "kbsync sends it again a few times": (Rejected, ""),
+    "kbsync resends it a few times": (Rejected, ""),
     "not found": (NotFound, ""),
     "no such call": (NotOffered, ""),
 }
@@ -123,7 +123,7 @@ def test_page_lists_the_reaction_to_each_code() -> None:
         answer = HttpAnswer("upload-url", 200, {}, body, "", 0.0)
         error = classify_zhipu(answer)
         assert (type(error), getattr(error, "halt", "")) == meaning, code
-        assert getattr(error, "may_pass", False) == what.startswith("kbsync sends it again a few times")
+        assert getattr(error, "may_pass", False) == what.startswith("kbsync resends it a few times")
 
 
 def test_control_api_is_documented() -> None:
