@@ -1,5 +1,6 @@
-"""Receives signals from the start, so that no signal is lost before the loop runs or has to wait for a busy
-loop."""
+"""Receives signals from the start, so that none is lost before the loop runs, or delayed while the loop is
+busy.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Maximum number of seconds until the process ends; after SIGTERM it has two in total. A thread that parses
-or embeds can't be stopped, but the journal makes it safe to end the process.
+"""Maximum number of seconds until the process ends; it must end within two seconds of SIGTERM. A thread that
+parses or embeds can't be stopped, but the journal makes it safe to end the process.
 """
 
 ReceiveSignal = Callable[[int], None]
@@ -61,7 +62,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Ends the process despite running threads, once `arm` was called."""
+    """Ends the process despite running threads, once `arm` has been called."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -76,8 +77,9 @@ class HardEnd:
             self._timer.start()
 
     def now(self) -> None:
-        """End the process now if `arm` was called, without waiting for threads, because everything is
-        recorded."""
+        """End the process now if `arm` has been called, without waiting for threads, because everything is
+        recorded.
+        """
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):

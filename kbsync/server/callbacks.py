@@ -1,7 +1,7 @@
 """Receives callbacks in which a service announces finished documents. They only trigger a poll.
 
-Source: the service's knowledge API manual, 3.9: it POSTs JSON, without a signature, and expects `code` 200
-within two seconds. Callbacks may be duplicated, late, early or missing.
+Source: section 3.9 of the service's knowledge API manual: it POSTs JSON, without a signature, and expects
+`code` 200 within two seconds. Callbacks may be duplicated, late, early or missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE = 1.0
 """Seconds to wait for a body; the service waits two seconds for the response."""
 
 MOST_WAITING = 1000
-"""Maximum number of documents of one mirror that wait for a check; the usual polling covers the others."""
+"""Maximum number of a mirror's documents waiting for a check; the usual polling covers the others."""
 
 EVERY = 1.0
 """Seconds between two deliveries."""

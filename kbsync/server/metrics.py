@@ -1,8 +1,8 @@
 """Counts events since the daemon started, for Prometheus and for the latest changes on the page.
 
 The counts exist only in memory, in the mirrors' loop; counting a finished document costs a few additions. The
-text for Prometheus is rendered at each request. `LoopMonitor` shows other threads whether the loop still
-runs.
+text for Prometheus is rendered at each request. `LoopMonitor` shows other threads whether the loop is still
+running.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class MetricFigures:
         """Yield every metric, for a Prometheus registry."""
         documents = GaugeMetricFamily(
             "kbsync_documents",
-            "Files of a mirror by state, as status shows them.",
+            "A mirror's files by state, as `kbsync status` shows them.",
             labels=("mirror", "state"),
         )
         oldest = GaugeMetricFamily(
@@ -89,7 +89,7 @@ class MetricFigures:
         )
         better = GaugeMetricFamily(
             "kbsync_better_vectors",
-            "Passages with and without a better vector; absent without the extra better.",
+            "Passages with and without a better vector; absent if the better extra isn't installed.",
             labels=("mirror", "state"),
         )
         for mirror in self.mirrors:
@@ -152,8 +152,9 @@ class MetricFigures:
 
 
 class Counters:
-    """The counts of every mirror so far. `current`: the running mirrors by name, updated as they start and
-    end."""
+    """The counts for every mirror so far. `current`: the running mirrors by name, updated as they start and
+    end.
+    """
 
     def __init__(self, current: Mapping[str, Mirror]) -> None:
         self._current = current

@@ -51,7 +51,9 @@ class HintSet:
         """Hints were dropped: only a scan of the whole folder finds their changes."""
 
     def add(self, hint: Hint) -> None:
-        """Add `hint` unless it is known or covered. If there are too many, drop all and set `overflowed`."""
+        """Add `hint` unless it is already known or covered. If there are too many, drop all and set
+        `overflowed`.
+        """
         key = (hint.kind, hint.path)
         if key in self._waiting or self._is_covered(hint):
             return

@@ -229,8 +229,8 @@ class KernelReader(InotifyFD):
     def handle_event(self, event: InotifyEvent) -> None:
         """Forward an event, except an overflow.
 
-        After an overflow, the library sets every watch again, which queues an event for each, so in a large
-        tree one overflow causes the next. The watcher starts another observer instead.
+        After an overflow, the library re-adds every watch, which queues an event for each, so in a large tree
+        one overflow causes the next. The watcher starts another observer instead.
         """
         if event.is_queue_overflow:
             self.overflowed = True

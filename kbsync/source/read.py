@@ -150,7 +150,7 @@ BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""Maximum number of reads to find a moment without writes in a file that never gets quiet."""
+"""Maximum number of reads to find a moment without writes in a file that never goes quiet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def copy_growing(
     previous: Sample | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Spooled | ReadProblem:
-    """Return a copy of a file that never gets quiet, if it only grows or pauses for a moment.
+    """Return a copy of a file that never goes quiet, if it only grows or pauses for a moment.
 
     Accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
     `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise raises

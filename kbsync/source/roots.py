@@ -39,7 +39,7 @@ def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return the bind mount that contains `folder` (a real path), or one below it; None if there is none.
 
-    A bind mount shows a part of a file system at another path, like container volumes. One that shows it at
+    A bind mount shows a part of a file system at another path, as container volumes do. One that shows it at
     its own path, as in service sandboxes, doesn't count.
     """
     around = [mount for mount in mounts if holds(mount.point, folder)]
@@ -82,15 +82,15 @@ _FIXES = {
     errno.ETIMEDOUT: "check the network and the file server",
     errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=)",
     errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
-    errno.ENOMEM: "give this machine more memory or less work",
+    errno.ENOMEM: "add memory to this machine or reduce its load",
 }
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that the file itself doesn't cause."""
+"""Errors for which the file itself isn't to blame."""
 
 
 class RootTrouble(KbsyncError):
-    """The root of a mirror can't be used now. `halt` is the contract's reason for that."""
+    """A mirror's root is currently unusable. `halt`: the reason, as defined in the contract."""
 
     halt = "folder-missing"
 
@@ -111,7 +111,7 @@ def identify(root: Path) -> RootIdentity:
         raise RootTrouble(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
         raise RootTrouble(
-            f"{root}: is not a directory; correct `folder` in the config or --folder"
+            f"{root}: not a directory; correct `folder` in the config or --folder"
         ) from error
     except OSError as error:
         raise RootTrouble(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
@@ -169,8 +169,8 @@ def descend(root_fd: int, folder: str) -> int:
 class FolderStack:
     """Open folders from a root down to one folder; the number of descriptors is bounded at any depth.
 
-    `enter` moves to another folder, depth first. A folder closed on the way down is opened again on the way
-    up, one component at a time, and must still be the same folder.
+    `enter` moves to another folder, depth first. A folder closed on the way down is reopened on the way up,
+    one component at a time, and must still be the same folder.
     """
 
     HELD = 64

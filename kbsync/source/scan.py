@@ -179,7 +179,7 @@ class Scan(Iterator[FolderListing]):
         return next(self._listings)
 
     def close(self) -> None:
-        """Close all descriptors; may be repeated."""
+        """Close all descriptors. May be called again."""
         self._listings.close()
 
     def _run(self) -> Generator[FolderListing, None, None]:

@@ -1,4 +1,4 @@
-"""Checks a path (present, missing or unknown) and reads the rules of a folder."""
+"""Checks a path (present, missing or unknown) and reads a folder's rules."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ WAKE = "wake"
 def wake(state_dir: Path) -> None:
     """Make the daemon that uses `state_dir` check its inbox. Raises OSError.
 
-    Also sets the times, for a daemon that only polls the file.
+    Also updates the file's times, for a daemon that only polls the file.
     """
     fd = open_private(state_dir / WAKE, os.O_WRONLY | os.O_NOFOLLOW)
     try:

@@ -68,7 +68,7 @@ LOOK_SECONDS = 5.0
 """Time limit for checking the folder, because a dead network mount never answers."""
 
 FREE_FAILURES = 3
-"""Maximum number of failures after which another observer starts at once; after more, the pauses grow."""
+"""Maximum number of failures after which another observer starts at once; beyond that, the pauses grow."""
 FAILURE_COUNTS = 600.0
 """Seconds for which a failure counts, and the longest pause after a failure."""
 
@@ -97,7 +97,7 @@ async def run_detached(call: Callable[[], T]) -> T:
 
 
 class Mode(enum.StrEnum):
-    """The source of hints: the kernel, or only the rescan."""
+    """The source of hints: the kernel, or rescans only."""
 
     NATIVE = "native"
     POLLING = "polling"
@@ -266,7 +266,7 @@ class RootCheck:
     """Checks whether the folder is still the same, since it can vanish or be replaced without any event.
 
     While `is_local` is set, it checks at once (some microseconds); otherwise in a thread, because a dead
-    network mount never answers. At most one check is open.
+    network mount never answers. At most one check runs at a time.
     """
 
     def __init__(self, folder: Path, stat: Callable[[Path], tuple[int, int]]) -> None:
@@ -294,7 +294,7 @@ class RootCheck:
         return WatchTrouble(TroubleKind.ROOT_CHANGED, f"{folder} is now a different folder")
 
     def give_up(self) -> None:
-        """Stop waiting for an open check."""
+        """Stop waiting for a running check."""
         if self._open_check is not None:
             self._open_check.cancel()
             self._open_check = None
