@@ -32,7 +32,7 @@ class Threads(ThreadPoolExecutor):
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run the function in a thread of the calling mirror, or in a shared thread."""
+        """Run the function in one of the calling mirror's threads, or in a shared thread."""
         pool = _pool_name.get()
         if not pool:
             return super().submit(fn, *args, **kwargs)

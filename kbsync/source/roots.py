@@ -110,9 +110,7 @@ def identify(root: Path) -> RootIdentity:
         advice = "mount or create it, or correct `folder` in the config or --folder"
         raise RootTrouble(f"{root}: the folder is missing; {advice}") from error
     except NotADirectoryError as error:
-        raise RootTrouble(
-            f"{root}: not a directory; correct `folder` in the config or --folder"
-        ) from error
+        raise RootTrouble(f"{root}: not a directory; correct `folder` in the config or --folder") from error
     except OSError as error:
         raise RootTrouble(f"{root}: the folder is unreadable: {error_words_at(error)}") from error
     is_mount = mount is not None and mount.point == os.path.realpath(root)

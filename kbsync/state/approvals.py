@@ -1,5 +1,5 @@
-"""Decisions that require the user: about deletions over the limits (see `removals`), and about indexing
-documents again after a change of settings.
+"""Decisions that only the user can make: about deletions over the limits (see `removals`), and about
+reindexing documents after a change of settings.
 
 Recipes that cost money have one row each: allowed, awaiting an answer, or undecided (ADR 23).
 """
@@ -33,7 +33,7 @@ class Hold:
 
 
 class Holds(Table):
-    """The holds of one connection: documents that the user approves together."""
+    """Reads and writes holds on one connection. A hold is a set of documents that the user approves together."""
 
     def open(self, mirror: int, now: float, kind: str = RENEWALS, state: str = ASKED) -> int:
         """Open a hold."""
@@ -113,7 +113,7 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allowed(self, mirror: int) -> frozenset[str]:
-        """Return the recipes under which kbsync indexes documents again without asking."""
+        """Return the recipes under which kbsync reindexes documents without asking."""
         sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 
@@ -144,7 +144,7 @@ class Recipes(Table):
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
-        """Void questions and permissions, because the mirror has another base now."""
+        """Void questions and permissions, because the mirror now uses another base."""
         self.stop_asking(mirror)
         self.forget_allowed(mirror)
         self._db.execute(

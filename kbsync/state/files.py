@@ -49,14 +49,14 @@ def join(folder: str, name: str) -> str:
 
 
 class Folders:
-    """Folder rows of one connection."""
+    """Reads and writes folder rows on one connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the row's id. It is queried only once for each directory in a transaction."""
+        """Return the row's id. It is queried only once per directory in a transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -101,8 +101,9 @@ class Folders:
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
-        """Mark the directory's files undecided before other rules are applied, so that all are decided again
-        after an interruption."""
+        """Mark the directory's files undecided before new rules are applied, so that all are re-evaluated
+        even after an interruption.
+        """
         # Keep the user's part of the version, to distinguish changes by users from upgrades.
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
@@ -112,8 +113,9 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def exclude(self, mirror: int, path: str) -> None:
-        """Record that the rules no longer enter the directory. If they enter it later, kbsync decides again
-        about everything in it."""
+        """Record that the rules no longer enter the directory. If they enter it later, kbsync re-evaluates
+        everything in it.
+        """
         sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
@@ -228,7 +230,7 @@ def _read_entry(folder: str, row: tuple[Any, ...]) -> FileRow:
 
 
 class Entries:
-    """Entry rows of one connection."""
+    """Reads and writes file rows on one connection."""
 
     def __init__(self, connection: apsw.Connection, folders: Folders) -> None:
         self._db = connection
@@ -360,7 +362,7 @@ class Entries:
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
-        """Return the time of the earliest first check of files that wait for the second.
+        """Return the time of the earliest first check among the files that await the second.
 
         Ignores files missed by running scans (`is_missed_by_scan`).
         """
@@ -485,8 +487,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return the time since which the longest waiting file has been pending or indexing; None if none
-        waits."""
+        """Return when the longest-waiting file became pending or indexing; None if none waits."""
         sql = (
             "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"

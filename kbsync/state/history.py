@@ -22,7 +22,7 @@ RETENTION = 30 * 86400.0
 
 
 class HistoryEvent(StrEnum):
-    """The kind of an event. The state stores the words."""
+    """The kind of an event; the state stores its value."""
 
     UPLOADED = "uploaded"
     REPLACED = "replaced"
@@ -56,7 +56,7 @@ class HistoryEntry:
 
 
 class History(Table):
-    """The entries of one connection."""
+    """Reads and writes history entries on one connection."""
 
     def add(
         self,

@@ -27,7 +27,9 @@ others."""
 
 
 _TASK = "task"
-"""The text that a process writes into the lock if it holds it for one task only, such as a single pass."""
+"""The text that a process writes into the lock file if it holds the lock for one task only, such as a single
+pass.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ NOT_OURS = ("lost+found",)
 
 
 def user_of(state_dir: Path) -> str:
-    """Return the user who works with the state: the one running this or, for root, the directory's owner."""
+    """Return the user who owns the state: the one running this process or, for root, the directory's owner."""
     return user_name(os.geteuid() or state_dir.stat().st_uid)
 
 

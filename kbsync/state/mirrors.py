@@ -55,7 +55,7 @@ class BindingRecord:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of a built-in knowledge base; None for one at a service."""
+        """The folder of a built-in knowledge base; None for one hosted by a service."""
         if not self.address.startswith("file://"):
             return None
         return Path(os.fsdecode(unquote_to_bytes(self.address.removeprefix("file://")))).parent
@@ -92,7 +92,7 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
 
 
 class Mirrors(Table):
-    """Mirror and binding rows of one connection."""
+    """Reads and writes mirror and binding rows on one connection."""
 
     def all(self) -> list[MirrorRecord]:
         """Return every mirror that was ever in the config, by name, except forgotten ones."""

@@ -1,5 +1,5 @@
-"""Decides whether the document of a path may be deleted: one row for each deletion that is not carried out
-yet.
+"""Decides whether the document of a path may be deleted: one row for each deletion that hasn't been carried
+out yet.
 
     missed ──▶ waiting ──▶ released ──▶ the document is deleted
                        └─▶ asked ──▶ held ──▶ approved: the document is deleted
@@ -12,9 +12,9 @@ yet.
   part of it undecided. Then its documents are deleted or held, in batches of rows.
 - held: the document serves until a user approves; the user is asked once the whole batch is held.
 
-The row ends and the document stays when the file is back, another document serves the path, or the mirror has
-another base (promise 2). An upload that replaces a document in place inherits its deletion, except one that
-was released: that is decided about again.
+The row ends and the document stays when the file is back, another document serves the path, or the mirror
+uses another base (promise 2). An upload that replaces a document in place inherits its deletion, except one
+that was released: that one is decided again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE upload = ? AND held = 1", (upload,))
 
     def drop_all(self, mirror: int) -> None:
-        """Drop all removals, because the mirror has another base now."""
+        """Drop all removals, because the mirror now uses another base."""
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
     def inherit(self, old_upload: int, new_upload: int) -> None:

@@ -101,7 +101,7 @@ _NOT_IN_WORK = (Phase.TO_CUT, Phase.NO_ROOM)
 
 
 class Uploads(Table):
-    """Upload rows of one connection."""
+    """Reads and writes upload rows on one connection."""
 
     def get(self, upload: int) -> Upload | None:
         """Return the row with this id."""
@@ -259,7 +259,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def unanswered(self, mirror: int, binding: int) -> set[int]:
-        """Return uploads that were sent and that the target still works on, or may have."""
+        """Return sent uploads that the target is, or may be, still working on."""
         sql = (
             "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state {_in((UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING))}"
@@ -332,8 +332,9 @@ class Uploads(Table):
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Return how many documents per second became searchable lately, judging by the newest uploads; 0.0
-        if there are too few."""
+        """Return how many documents per second became searchable recently, judging by the newest uploads; 0.0
+        if there are too few.
+        """
         newest = (
             "SELECT max(coalesce(checked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
@@ -343,7 +344,7 @@ class Uploads(Table):
         return len(recent) / max(1.0, now - min(recent)) if len(recent) >= FEWEST else 0.0
 
     def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
-        """Yield documents that serve a file under a path other than the one at the target."""
+        """Yield documents that serve a file whose path differs from the one stored at the target."""
         return self._select(
             "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
         )

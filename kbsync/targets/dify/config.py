@@ -37,7 +37,7 @@ class DifyTargetConfig(RemoteTargetConfig):
     ]
     etl_type: Annotated[
         Literal["dify", "unstructured"],
-        Choice("the installation's `ETL_TYPE`; it decides the [formats](targets/dify.md#limits)"),
+        Choice("the installation's `ETL_TYPE`; it determines the [formats](targets/dify.md#limits)"),
     ] = "dify"
     max_bytes: Annotated[
         int,

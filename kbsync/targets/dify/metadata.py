@@ -35,7 +35,7 @@ PAUSE = 600.0
 
 
 class MetadataSender:
-    """Collects metadata of the documents below `root` and sends it in batches.
+    """Collects metadata for the documents below `root` and sends it in batches.
 
     `look` returns the current base. `steady`: a monotonic clock in seconds.
     """

@@ -58,8 +58,8 @@ class Dataset:
 
     `doc_form`: how Dify splits its documents; "" before the first one. `runtime`: "" if Dify itself splits
     uploaded files; otherwise the component that does, such as `rag_pipeline`. `retrieval`: its search
-    settings, as in a request. `fields`: the fields of the documents' metadata by name; None for a version
-    without metadata.
+    settings, as in a request. `fields`: the metadata fields by name; None if this version of Dify has no
+    metadata.
     """
 
     card: BaseCard

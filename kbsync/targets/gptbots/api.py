@@ -127,13 +127,13 @@ def _text(value: Any) -> bytes:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """Return all bases of the bot: despite its name, the call returns no pages."""
+    """Return all of the bot's bases: despite its name, the call doesn't return pages."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
     return require_shape("base", bases_of(answer.body))
 
 
 def _digits(text: str) -> int:
-    """Return hex digits as a number; for other texts, a number with the same sort order."""
+    """Return hex digits as a number; for any other string, a number with the same sort order."""
     try:
         return int(text, 16)
     except ValueError:

@@ -29,7 +29,7 @@ class GptbotsSearchConfig:
     """Search settings; None: the service's default."""
 
     embedding_rate: Annotated[
-        float | None, Fraction("weight of meaning; `0`: words only, `1`: meaning only")
+        float | None, Fraction("weight of semantic similarity; `0`: words only, `1`: similarity only")
     ] = None
     doc_correlation: Annotated[
         float | None, Fraction("drop passages with a lower score", least=0.1, most=0.95)
@@ -130,7 +130,7 @@ CHUNK_TOKEN, HEADER_ROW = 600, 1
 
 
 class DocumentKind(enum.StrEnum):
-    """The service's kind of a document, which decides the calls for it. A document can't change its kind."""
+    """The service's kind for a document, which determines the calls to use. A document can't change its kind."""
 
     TEXT = "text"
     SPREADSHEET = "spreadsheet"

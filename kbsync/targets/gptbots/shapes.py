@@ -266,7 +266,7 @@ _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 _REGION_HINT = "check api_key, and that base_url is for the key's region (sg, jp or th)"
 _BOT_HINT = (
-    "its knowledge bases were deleted with it; set api_key and knowledge_base_id of another bot in the config"
+    "its knowledge bases were deleted with it; set another bot's api_key and knowledge_base_id in the config"
 )
 _CREDITS_HINT = "check the account's credits in the service's console"
 _RIGHTS_HINT = "check api_key and its permissions"

@@ -274,7 +274,7 @@ class _Connections(httpx.AsyncBaseTransport):
             task.add_done_callback(self._closing.discard)
 
     def _take_idle(self) -> list[httpx.AsyncHTTPTransport]:
-        """Take the idle connections."""
+        """Remove and return the idle connections."""
         connections = [connection for free in self._free.values() for connection in free]
         for free in self._free.values():
             free.clear()

@@ -1,9 +1,9 @@
 """Classifies responses by how the caller must react: in an ordered list of rules, the first match counts.
 
 Each service has its own table, which comes before the common one here. The order matters: certain rules come
-before likely ones, and words before an ambiguous status. Every table checks for money, then busy, then full,
-because services mix these up: a 429 may mean an empty account, and "too many requests, the limit is exceeded,
-try again later" isn't about space.
+before likely ones, and words before an ambiguous status. Every table checks first for lack of money, then for
+overload, then for lack of space, because services mix these up: a 429 may mean an empty account, and "too
+many requests, the limit is exceeded, try again later" isn't about space.
 """
 
 from __future__ import annotations
@@ -380,7 +380,7 @@ COMMON: tuple[ErrorRule, ...] = (
     # The service has no such path or method.
     ErrorRule(NotOffered, status={404, 405}, hint=NO_CALL_HINT),
     # Proxy authentication required (RFC 9110, 15.5.8).
-    ErrorRule(Unavailable, status={407}, hint="the proxy requires a name and password"),
+    ErrorRule(Unavailable, status={407}, hint="the proxy requires a username and password"),
     # Too many requests (RFC 6585, 4).
     ErrorRule(Unavailable, status={429}, is_rate_limit=True),
     # The request timed out at the server, or came too early.
@@ -396,6 +396,8 @@ COMMON: tuple[ErrorRule, ...] = (
 
 
 def is_completion(answer: HttpAnswer) -> bool:
-    """Return whether it is a chat completion, regardless of the envelope of the service's other responses."""
+    """Return whether the response is a chat completion, regardless of the envelope of the service's other
+    responses.
+    """
     body = object_of(answer.body)
     return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")

@@ -97,7 +97,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Return the seconds after a re-index request during which a failure may still be the old one."""
+    """Return for how many seconds after a reindex request a failure may still be the old one."""
     return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
@@ -110,9 +110,9 @@ async def search_ranked(
     ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
     """Return the result of `ask` with the service's ranking model if the config requests it, otherwise
-    without. If the ranking model may have failed (no such model, no money or plan for it, or one of the codes
-    `overloaded`), searches again without it; not if the key is refused or the service doesn't respond. Raises
-    `TargetError`.
+    without. If the ranking model may have failed (there is no such model, the account has no money or plan
+    for it, or the error's code is in `overloaded`), searches again without it, but not if the key is refused
+    or the service doesn't respond. Raises `TargetError`.
     """
     if not is_ranked:
         return await ask(False)
@@ -179,15 +179,15 @@ class ServiceTarget(Target, Generic[Row]):
     A service's subclass defines `base`, `takes` and the calls above the comment "what follows"; this class
     builds the rest from them. Its calls use `_client` and raise `TargetError`, with code `GONE` if the
     document doesn't exist. `headers`: returns the headers with the key; None uses `key_header`. `address`:
-    the URL in front of all paths; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if the
-    settings can't be used.
+    the URL that all paths are appended to; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if
+    the settings can't be used.
     """
 
     only_recipe: ClassVar[str]
     """The recipe of every document, unless `recipe` is overridden."""
 
     takes: Limits
-    """The service's limits; the config has the others."""
+    """The service's own limits; the others come from the config."""
 
     classify_answer: AnswerClassifier
     """Classifies each response as an error or as success."""
@@ -291,7 +291,7 @@ class ServiceTarget(Target, Generic[Row]):
         return Halted("knowledge-base-missing", reason, code=code)
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """Return a target for the same base whose requests wait for `pace` first, and then at the same
+        """Return a target for the same base whose requests first wait for `pace`, and then pass the same
         gate.
         """
         # Gate, breaker, connections and the knowledge about the base are shared.
@@ -499,7 +499,7 @@ class ServiceTarget(Target, Generic[Row]):
         return states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
-        """Return rows on the first pages of the list, and the ids to query one by one."""
+        """Return the rows on the first pages of the list, and the ids to query individually."""
         rows: dict[str, Row] = {}
         number, is_more = 1, True
         # Read a page only if it saves more than one request.

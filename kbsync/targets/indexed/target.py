@@ -70,8 +70,8 @@ SCRUB_AFTER = 1.0
 """Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
 
 QUIET = 5.0
-"""Seconds without a new document before kbsync computes better vectors, so that it doesn't during a pass that
-adds documents.
+"""Seconds without a new document before kbsync computes better vectors, so that it doesn't do so during a
+pass that adds documents.
 """
 
 _PAGE = 500
@@ -155,8 +155,8 @@ class IndexedTarget(Target):
         better: BetterModel | None = None,
     ) -> None:
         """Prepare the target. `parse` replaces the parser. With a `cluster`, its workers read and split the
-        documents. Without `scans`, scanned pages are not read. `better` compares questions with the better
-        vectors.
+        documents. Without `scans`, scanned pages are not read. `better`: the model for comparing questions
+        with the better vectors.
         """
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search, self._glossary = Search(store, encoder, ranker, glossary, better), glossary
@@ -313,7 +313,7 @@ class IndexedTarget(Target):
             after = page[-1].id
 
     async def leave(self) -> None:
-        """Remove the store's data about a mirror that has ended."""
+        """Remove the mirror's data from the store, because the mirror has ended."""
         await in_thread(self._store.leave)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
@@ -326,7 +326,7 @@ class IndexedTarget(Target):
         return await in_thread(self._search.search, query)
 
     async def unknown_words(self, query: Query) -> UnknownWords:
-        """Return the words of a question that no document has."""
+        """Return the words of a question that no document contains."""
         return await in_thread(self._search.unknown_words, query)
 
     @property
@@ -576,7 +576,7 @@ class IndexedTarget(Target):
 
 
 _FORMER_TOKENISER = 2
-"""Part of every recipe since the first version; changing it would index every stored document again."""
+"""Part of every recipe since the first version; changing it would reindex every stored document."""
 
 
 @functools.lru_cache(maxsize=1024)

@@ -167,7 +167,7 @@ def _status(item: Mapping[str, Any]) -> DocStatus:
 def is_deleting(answer: HttpAnswer) -> bool:
     """Return whether the server is deleting.
 
-    It reports that at once, even while its status text is still older.
+    It reports that at once, even while its status text is still outdated.
     """
     return object_of(answer.body).get("destructive_busy") is True
 

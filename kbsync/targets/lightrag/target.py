@@ -67,7 +67,7 @@ class LightragTarget(ServiceTarget[Row]):
     only_recipe = "server"
 
     def prepare(self) -> None:
-        """Initialize the attributes kept by this process."""
+        """Initialize the in-memory attributes."""
         self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
 

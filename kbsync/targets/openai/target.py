@@ -39,8 +39,7 @@ FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
 
 CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
-"""Seconds between two such searches, and seconds after an upload within which its file may still be
-attached."""
+"""Seconds between two such searches, and how long after an upload its file may still be attached."""
 
 CLOCK_STEP = 2.0
 """Maximum difference, in seconds, between two clocks that count whole seconds."""

@@ -233,15 +233,15 @@ _UPLOAD_ENDED = re.compile(r"Error uploading file")
 _NOT_MADE = re.compile(r"Failed to create directory")
 
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
-"""Calls that name only a base, so a 404 means the base."""
+"""Calls that name only a base, so a 404 means that the base is missing."""
 
 _PAGE_HINT = "base_url must be the server's URL without a path such as /api"
 _RIGHTS = "check what the user of api_key may do"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:
-    """Return whether a refusal may mean missing rights: it is the server's own message, not a firewall's
-    page, and isn't about money.
+    """Return whether a refusal may mean that the key lacks permission: it is the server's own message, not a
+    firewall's page, and isn't about money.
     """
     return case.is_error and ACCOUNT.search(case.words) is None
 

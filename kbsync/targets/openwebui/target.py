@@ -230,7 +230,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
     async def _find_linked(self, wanted: Set[str], limit: float = 1, **more: str) -> dict[str, StoredFile]:
-        """Return files of the base, newest change first; stop reading pages when all `wanted`, or `most`, are
+        """Return the base's files, most recently changed first; stop paging once all `wanted`, or `most`, are
         listed.
         """
         rows: dict[str, StoredFile] = {}
@@ -244,7 +244,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _find_newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
     ) -> dict[str, StoredFile]:
-        """Return the user's files for all bases, newest first and without texts; stop reading pages when
+        """Return the user's files for all bases, newest first and without texts; stop paging once
         `is_enough`.
         """
         rows: dict[str, StoredFile] = {}
@@ -263,8 +263,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         To make the text different, adds a last line with the file's path to the indexed text, not to the
         original. Does the same to one of two equal files that the server accepted at the same time: removing
         one would remove the passages of both. If a response was lost, the server may still be indexing, and
-        indexing again would duplicate the passages: so this skips a file whose indexing began a short time
-        ago, in this process or another. A read-only command changes nothing.
+        indexing again would duplicate the passages: so this skips a file whose indexing began only recently,
+        in this process or another. A read-only command changes nothing.
         """
         file = await self._read_file(remote_id)
         if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):
@@ -322,8 +322,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return require_shape("status", file_of(answer.body)) if answer else None
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
-        """Return a page of the list, newest change first. For a user who isn't an admin the server always
-        returns 30 rows.
+        """Return a page of the list, most recently changed first. For a user who isn't an admin the server
+        always returns 30 rows.
         """
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)

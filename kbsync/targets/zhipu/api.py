@@ -143,7 +143,7 @@ class ZhipuClassifier:
             return None
         if error.code == EXPIRED and self._keys.renews(answer.sent_at):
             error = Unavailable(
-                "the token of this request had expired; the next request gets a new one", code=EXPIRED
+                "this request's token had expired; the next request gets a new one", code=EXPIRED
             )
         reason = strip_signatures(error.reason)
         for secret in self._secrets:

@@ -227,7 +227,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             if key in settings and number != CUSTOM:
                 yield (
                     key,
-                    f"applies to knowledge_type {CUSTOM} only; set that beside it, or remove it",
+                    f"applies to knowledge_type {CUSTOM} only; set that, too, or remove it",
                 )
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:

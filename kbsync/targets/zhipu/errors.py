@@ -208,7 +208,7 @@ def is_gone(error: TargetError) -> bool:
 
 UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
-"""Values of `call`: the place of the service's message about a failure.
+"""Values of `call`: where the service's message about a failure was found.
 
 `RECEIPT`: with a file in the response to an upload. `INDEXED`: with a document that the service failed to
 index.

@@ -75,7 +75,7 @@ it.
 """
 
 OVERLOADED = frozenset({"1305", "1312"})
-"""Codes of an overloaded ranking model."""
+"""Error codes that mean the ranking model is overloaded."""
 
 PICTURES_WITHIN = 5.0
 """Maximum duration of all picture requests of one search, in seconds."""
@@ -287,7 +287,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         if document is None:
             raise _not_found()
         if (document.parse_image or False) != slicing.parse_image:
-            raise NotOffered("whether images are read cannot be changed by slicing again")
+            raise NotOffered("reslicing can't change whether images are read")
         body = {**reslice_body(slicing), **self._callback}
         call = f"/document/{path_part(remote_id)}"
         await self._request_again("reslice", remote_id, self._client.ask("reslice", "PUT", call, json=body))
