@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class StateReader:
-    """Reads the current state file, or an empty state if the file doesn't exist yet or is just being created."""
+    """Reads the current state file, or an empty state if the file doesn't exist yet or is being created."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

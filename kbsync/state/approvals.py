@@ -33,7 +33,7 @@ class Hold:
 
 
 class Holds(Table):
-    """Reads and writes holds on one connection. A hold is a set of documents that the user approves together."""
+    """Reads and writes holds on one connection. A hold covers documents that the user approves together."""
 
     def open(self, mirror: int, now: float, kind: str = RENEWALS, state: str = ASKED) -> int:
         """Open a hold."""

@@ -168,7 +168,7 @@ NOT_OURS = ("lost+found",)
 
 
 def user_of(state_dir: Path) -> str:
-    """Return the user who owns the state: the one running this process or, for root, the directory's owner."""
+    """Return the user who owns the state: the one running kbsync or, for root, the directory's owner."""
     return user_name(os.geteuid() or state_dir.stat().st_uid)
 
 

@@ -130,7 +130,7 @@ CHUNK_TOKEN, HEADER_ROW = 600, 1
 
 
 class DocumentKind(enum.StrEnum):
-    """The service's kind for a document, which determines the calls to use. A document can't change its kind."""
+    """The service's kind for a document, which determines the calls to use; it can't change."""
 
     TEXT = "text"
     SPREADSHEET = "spreadsheet"

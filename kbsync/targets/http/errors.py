@@ -72,7 +72,7 @@ class HttpAnswer:
 
     @property
     def is_page(self) -> bool:
-        """Whether the body is a web page instead of JSON, as proxies send, and services in maintenance mode."""
+        """Whether the body is a web page instead of JSON, as proxies and services under maintenance send."""
         return self.body is None and self.text.lstrip().startswith("<")
 
     @property

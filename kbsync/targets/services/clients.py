@@ -366,7 +366,9 @@ class EmbeddingService:
         return [by_index[index] if vector is None else vector for index, vector in enumerate(vectors)]
 
     async def _retry_alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
-        """Retry one text a bounded number of times with increasing pauses (promise 9); a search doesn't wait."""
+        """Retry one text a limited number of times, with increasing pauses (promise 9); searches don't
+        wait.
+        """
         for tries in range(1, 2 if is_query else AGAIN + 1):
             if not is_query:
                 await asyncio.sleep(pause(tries, random.random, first=FIRST_PAUSE))
