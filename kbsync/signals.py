@@ -25,7 +25,7 @@ ReceiveSignal = Callable[[int], None]
 
 
 def find_terminal() -> int | None:
-    """Return the stream that is a terminal; None if this process has none, or should outlive it.
+    """Return the stream that is a terminal; None if this process has no terminal, or should outlive it.
 
     A process started with SIGHUP ignored, as by `nohup`, should continue.
     """
@@ -96,7 +96,7 @@ class HardEnd:
 
 
 class Signals:
-    """Inside the block, signals of these `numbers` are only reported, in order.
+    """Inside the block, signals with these `numbers` are only reported, in order.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
     Must be entered in the main thread, before other threads or a loop listen for signals.

@@ -131,7 +131,7 @@ class AssistantRoute:
 class RunningMirrors:
     """The running mirrors and their open targets. Used in the mirrors' loop.
 
-    `runs`: by name, updated as mirrors start and end. `read`: reads the state.
+    `runs`: the running mirrors by name, updated as they start and end. `read`: reads the state.
     """
 
     will_mirror, obstacle = True, ""
@@ -162,9 +162,9 @@ class RunningMirrors:
 class ListenerApp:
     """The application for one run of the listener. Created in the mirrors' loop.
 
-    `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
-    start and end. `assistants` creates the application for assistants. `token` may change at any time;
-    `csrf_token` differs at each start. `removals`: the daemon's.
+    `installation`: the config and state directory of the mirrors. `runs`: the running mirrors by name,
+    updated as they start and end. `assistants` creates the application for assistants. `token` may change at
+    any time; `csrf_token` differs at each start. `removals`: the daemon's removals.
     """
 
     def __init__(
@@ -265,8 +265,8 @@ class ListenerApp:
 
     async def search(self, request: Request) -> Response:
         """Search for the query `q`; return `k` hits after the first `offset`, from `mirror` or from all
-        mirrors, and whether there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still
-        typing. `explain=1`: say why each hit was found.
+        mirrors, and whether there are `more`. `type` and `after` restrict the search. `unfinished=1`: the
+        user is still typing. `explain=1`: say why each hit was found.
         """
         params, name = request.query_params, request.query_params.get("mirror", "")
         text = params.get("q", "").strip()
@@ -478,7 +478,7 @@ class ListenerApp:
         return result
 
     async def _with_config(self, edit: Callable[[Path], T]) -> T:
-        """Call `edit` with the path of the config. Raises an `HTTPException` with its `UsageError`."""
+        """Call `edit` with the config's path. Turns its `UsageError` into an `HTTPException`."""
         config_path = self._mirrors.installation.config.path
         if config_path is None:
             why = "kbsync was started with --folder, so there is no config to change"

@@ -40,7 +40,7 @@ Deliver = Callable[[str, Collection[str]], Awaitable[None]]
 class CallbackQueue:
     """Passes the ids from callbacks to `loop`, at most once every `EVERY` seconds.
 
-    A service may call separately for each of thousands of documents.
+    A service may send thousands of callbacks, one for each document.
     """
 
     def __init__(

@@ -188,8 +188,9 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 class HttpListener:
     """Runs the listener according to the config. Call its methods in the running mirrors' loop.
 
-    `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
-    start and end. `assistants` creates the application for assistants, if any. `removals`: the daemon's.
+    `installation`: the config and state directory of the mirrors. `runs`: the running mirrors by name,
+    updated as they start and end. `assistants` creates the application for assistants, if any. `removals`:
+    the daemon's removals.
     """
 
     def __init__(
@@ -209,7 +210,9 @@ class HttpListener:
         self._changing = asyncio.Lock()
 
     async def turn_to(self, config: Config) -> None:
-        """Listen according to this config from now on. On `UsageError` the old listener continues."""
+        """Listen according to this config from now on. If this raises `UsageError`, the old listener
+        continues.
+        """
         async with self._changing:
             await self._turn_to(config.http)
         self._installation = replace(self._installation, config=config)

@@ -52,7 +52,7 @@ class RemovalQueue:
         self._requested: list[str] = []
 
     def request(self, mirror: str, configured: Collection[str]) -> None:
-        """Request the removal of one of the `configured` mirrors. Raises `UsageError` like `check`."""
+        """Request the removal of one of the `configured` mirrors. Raises `UsageError` as `check` does."""
         self.check(mirror, configured)
         self._put(MirrorRemoval(mirror, time.time()))
         self._requested.append(mirror)

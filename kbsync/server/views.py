@@ -60,7 +60,7 @@ class StateReader:
         return self._opened, version
 
     def running(self) -> dict[str, Any] | None:
-        """Return the daemon that holds the state, in the form of `kbsync status --json`."""
+        """Return the daemon that holds the state, in the format of `kbsync status --json`."""
         return running_json(lock.find_holder(self._file.parent))
 
     def close(self) -> None:
@@ -94,8 +94,8 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class HeldList:
-    """The held documents that are to be deleted or reindexed. `paths` has the first few. Only renewals have
-    `size`, in bytes, and `changes` of the settings.
+    """The held documents that are to be deleted or reindexed. `paths` has the first few. Only renewals have a
+    `size`, in bytes, and `changes` to the settings.
     """
 
     kind: str

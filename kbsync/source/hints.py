@@ -1,6 +1,6 @@
 """Hints: paths to check again. A hint says nothing about the state of a file (ADR 10).
 
-Paths are relative to the mirror's root with `/` between parts; the root itself is `""`.
+Paths are relative to the mirror's root and use `/` as the separator; the root itself is `""`.
 """
 
 from __future__ import annotations

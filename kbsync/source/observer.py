@@ -98,7 +98,7 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why there are no events. `fix`: a command to paste, or empty. `lasts`: retrying is useless."""
+    """The reason for missing events. `fix`: a command to paste, or empty. `lasts`: retrying is useless."""
 
     why: str
     fix: str = ""
@@ -192,7 +192,7 @@ class TroubleKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class WatchTrouble:
-    """One problem, with a sentence for users."""
+    """A problem, and a sentence that describes it to users."""
 
     kind: TroubleKind
     text: str

@@ -1,6 +1,6 @@
 """Stable reads (promise 8): bytes count only if the file stays the same before, during and after the read.
 
-The bytes are kept from the moment they were hashed until they are sent. A read can't detect a writer that
+The bytes are kept from the moment they are hashed until they are sent. A read can't detect a writer that
 pauses in the middle, so a file must be quiet before it is read.
 """
 
@@ -49,7 +49,7 @@ class Spooled:
         return Path(f"/proc/self/fd/{self._content}").open("rb")
 
     def close(self) -> None:
-        """Release the bytes; may be repeated."""
+        """Release the bytes. May be called again."""
         if isinstance(self._content, int):
             os.close(self._content)
         self._content = None
@@ -163,7 +163,7 @@ class StableDigest:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The first bytes of a growing file, as an earlier read returned them."""
+    """The size and digest of a growing file's first bytes, as found by an earlier read."""
 
     size: int
     digest: str

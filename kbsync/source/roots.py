@@ -1,7 +1,7 @@
 """The root of a mirror: its identity, its mounts, and opening folders below it.
 
-A file system is called shared if others can change it without this kernel: over the network, on the host of a
-virtual machine, through FUSE. The kernel doesn't report every change there.
+A file system is called shared if it can change without this kernel's involvement: over the network, on a
+virtual machine's host, or through FUSE. The kernel doesn't report every change there.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def descend(root_fd: int, folder: str) -> int:
     """Return a descriptor of `folder` ("" is the root) below an open root; the caller closes it.
 
     It is opened one component at a time, so no symlink is followed and a path may have any length. Raises
-    OSError; a path with `..`, as a service may send, counts as missing.
+    OSError; a path with `..`, which a service may send, counts as missing.
     """
     if ".." in folder.split("/"):
         raise FileNotFoundError(errno.ENOENT, "leads out of the folder")

@@ -114,8 +114,9 @@ class WatchReport:
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:
-    """Return the device and inode of the folder now at this path. Raises OSError, even if the folder just
-    can't be read."""
+    """Return the device and inode of the folder now at this path. Raises OSError, also if the folder exists
+    but can't be read.
+    """
     with opened_root(folder) as fd:
         status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -258,14 +259,14 @@ class Watch:
 
     @property
     def is_silent(self) -> bool:
-        """Return whether no event has arrived since the start of the finished scan before the last one."""
+        """Return whether no event has arrived since the second-to-last finished scan began."""
         return self._was_silent and self.event_count == self._last_scan_began
 
 
 class RootCheck:
     """Checks whether the folder is still the same, since it can vanish or be replaced without any event.
 
-    While `is_local` is set, it checks at once (some microseconds); otherwise in a thread, because a dead
+    While `is_local` is set, it checks at once (a few microseconds); otherwise in a thread, because a dead
     network mount never answers. At most one check runs at a time.
     """
 
@@ -471,7 +472,9 @@ class Watcher:
         self._on_hint()
 
     async def _check_silence(self, watch: Watch) -> None:
-        """Restart the watch if changes arrive without events; `auto` also polls until an event."""
+        """Restart the watch if scans find changes without events; in `auto` mode, also poll until the next
+        event.
+        """
         if self.report.mode is Mode.POLLING:
             if watch.event_count > self._events_before:
                 self.report, self._silent_since = self._report_with_events, None

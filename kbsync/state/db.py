@@ -45,7 +45,7 @@ def bind(text: str) -> str | bytes:
 
 
 def unbind(value: str | bytes) -> str:
-    """Return the inverse of `bind`."""
+    """Convert a value from SQLite back to a string; the inverse of `bind`."""
     return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 

@@ -44,7 +44,7 @@ def split(path: str) -> tuple[str, str]:
 
 
 def join(folder: str, name: str) -> str:
-    """Return the inverse of `split`."""
+    """Return the path of a name in a directory; the inverse of `split`."""
     return f"{folder}/{name}" if folder else name
 
 
@@ -145,7 +145,7 @@ class Folders:
             yield number, unbind(below)
 
     def record_gone(self, mirror: int, path: str) -> None:
-        """Record that the directory is absent; remove its row when nothing is known in it."""
+        """Record that the directory is absent; remove its row if nothing is known in it."""
         sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 

@@ -14,7 +14,7 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of the user: approve, retry, repair, audit, rescan or, without a mirror, reload.
+    """A user's request: approve, retry, repair, audit, rescan or, without a mirror, reload.
 
     `problem`: why its arguments can't be read; '' if they can.
     """

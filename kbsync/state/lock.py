@@ -1,6 +1,6 @@
 """Ensures that one process at a time holds a state directory, and that its user can access the files in it.
 
-The second half finds files that the user can't use, and the command that fixes that.
+The second half of this module finds files that the user can't use, and the command to fix that.
 """
 
 from __future__ import annotations

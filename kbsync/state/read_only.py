@@ -87,8 +87,9 @@ class ReadOnlyState:
         self._identity = identity(path) if self._reader is opened else None
 
     def rename_mirrors(self, names: Mapping[str, str]) -> None:
-        """Show mirrors under new names. `names`: from the name in the file, which stays unchanged, to the new
-        one."""
+        """Show mirrors under new names. `names` maps the name in the file, which stays unchanged, to the new
+        one.
+        """
         with state_errors(self.path):
             _rename_mirrors(self._reader, names)
 
@@ -105,7 +106,9 @@ class ReadOnlyState:
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the open file; False for a copy, and for a restored file in use."""
+        """Whether the path still names the open file; False for a copy, and for a restored file once it is in
+        use.
+        """
         # A restored file is read as one that nobody writes to.
         is_unchanged = not self.is_turned_back or schema.is_turned_back(self.path)
         return self._identity is not None and identity(self.path) == self._identity and is_unchanged

@@ -211,7 +211,7 @@ _OF_METADATA = frozenset({"create-field", "describe"})
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     payload = object_of(answer.body)
     code, status = text_of(payload.get("code")), count_of(payload.get("status")) or answer.status
     is_error = bool(code) and "message" in payload and status >= 400

@@ -30,7 +30,7 @@ MOST_CHANGED = 50
 """
 
 MOST_BYTES = 16_000_000
-"""Maximum bytes of one request with several documents; a single document may have more."""
+"""Maximum size in bytes of a request with several documents; a single document may be larger."""
 
 
 @dataclass(frozen=True, slots=True)

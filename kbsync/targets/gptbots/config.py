@@ -95,7 +95,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     )
     max_bytes: Annotated[
         int,
-        Bytes("refuse files larger than this; over 10 MB only pdf", least=1, most=30_000_000),
+        Bytes("refuse files larger than this; above 10 MB, only PDFs are accepted", least=1, most=30_000_000),
     ] = 30_000_000
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
@@ -123,7 +123,9 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
-"""Maximum bytes of a document (the service's page "update text document": pdf 30 MB, all others 10 MB)."""
+"""Maximum size of a document in bytes (the service's page "update text document": pdf 30 MB, all others 10
+MB).
+"""
 
 # The service's defaults. kbsync sends them anyway, because a request without any rule is refused.
 CHUNK_TOKEN, HEADER_ROW = 600, 1

@@ -105,7 +105,7 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
-    """Return a page of documents. All markers are below the URL `base`, this mirror's below `prefix`."""
+    """Return a page of documents. All markers are URLs below `base`; this mirror's are below `prefix`."""
     # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = count_of(object_of(body).get("total")) or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
@@ -276,7 +276,7 @@ _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     code, message = _error_in(answer.body)
     case = case_of(
         answer,

@@ -85,7 +85,7 @@ class HttpAnswer:
 
 
 AnswerClassifier = Callable[[HttpAnswer], TargetError | None]
-"""Classifies a service's response (`rules.classify`): None is success; an unknown outcome is `Unsure`."""
+"""Classifies a service's response (`rules.classify`): None means success; an unknown outcome is `Unsure`."""
 
 
 def _date(text: str) -> float | None:

@@ -252,7 +252,7 @@ class ListSweep(Generic[T]):
         return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 
     async def rows(self) -> AsyncGenerator[T, None]:
-        """Yield every row once. Raises the errors of requesting a page."""
+        """Yield every row once. Raises the same errors as requesting a page."""
         for turn in range(1, SWEEPS + 1):
             async with aclosing(self._turn(turn)) as rows:
                 async for row in rows:

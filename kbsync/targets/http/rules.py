@@ -209,10 +209,10 @@ def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
 class ErrorRule:
     """One row of a table: conditions on a case, and the error that it means if all hold.
 
-    `means`: the error's class; None is success. An omitted condition always holds. `reported`: the required
-    `is_error` of the case. `says`: our sentence; `hint`: what to do. `as_code`: the error's code; "" uses the
-    service's. `pause`: seconds until the next try if the response has no Retry-After. A comment above each
-    row gives its source.
+    `means`: the error's class; None means success. An omitted condition always holds. `reported`: the
+    required `is_error` of the case. `says`: our sentence; `hint`: what to do. `as_code`: the error's code; ""
+    uses the service's. `pause`: seconds until the next try if the response has no Retry-After. A comment
+    above each row gives its source.
     """
 
     means: type[TargetError] | None
@@ -294,7 +294,7 @@ def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, st
 def classify(
     case: ErrorCase, rules: Sequence[ErrorRule] = (), describe: Describe = describe_answer
 ) -> TargetError | None:
-    """Return the error for a case, by the first rule that matches; None for success.
+    """Return the error for a case, by the first rule that matches; None on success.
 
     `rules`, `describe`: the service's. If none of its rules matches, the HTTP status decides, and is the
     code.

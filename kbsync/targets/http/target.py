@@ -327,7 +327,7 @@ class ServiceTarget(Target, Generic[Row]):
         check_shown(shown, base.documents, base.id)
 
     def _age_of(self, moment: float) -> float:
-        """Return the seconds since a time on the service's clock."""
+        """Return how many seconds ago a time on the service's clock was."""
         return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:

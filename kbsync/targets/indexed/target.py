@@ -222,8 +222,8 @@ class IndexedTarget(Target):
         """Return a recipe that changes with the reader of the format, the chunker, the model and the kind of
         file.
 
-        The tokenizer isn't part of it: after a change of the tokenizer, the store itself splits its texts
-        into words again.
+        The tokenizer isn't part of it: after a change of the tokenizer, the store itself re-tokenizes its
+        texts.
         """
         reader, kind = formats.reader_version(path), extension_of(path) or f"/{path.rpartition('/')[2]}"
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")

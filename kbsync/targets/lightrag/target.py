@@ -1,7 +1,7 @@
 """A LightRAG server as a target.
 
 The server stores only the file's name, from which it derives the document's id, and accepts each text only
-once. It deletes in the background, one job at a time, and not while it indexes.
+once. It deletes in the background, one job at a time, and not while it is indexing.
 """
 
 from __future__ import annotations

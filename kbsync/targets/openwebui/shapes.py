@@ -285,7 +285,7 @@ success. The common rules come after them.
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     detail = object_of(answer.body).get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
     case = case_of(

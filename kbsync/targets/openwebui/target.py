@@ -3,8 +3,8 @@
 A file is uploaded, then indexed in the background, then linked to the base. Its status becomes `completed`
 even without a link, so a file counts as searchable only when the base lists it (promise 10). For a changed
 file kbsync uploads a new file and then removes the old one. The server could change a text in place, but
-would keep the original and the metadata of the old bytes, so after a loss of the state nothing would prove
-the new ones.
+would keep the original and the metadata of the old bytes, so if the state were lost, nothing would prove that
+the new bytes are stored.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetCo
 from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_folder
 
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
-"""Seconds to wait after each check of a file to delete that is still being indexed."""
+"""Seconds to wait after each check of a file that is to be deleted but is still being indexed."""
 
 MOST_PASSAGES = 50
 """Number of passages that a search requests: several may belong to one document."""

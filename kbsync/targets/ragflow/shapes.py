@@ -101,7 +101,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None is success."""
+    """Classify a response; return None on success."""
     body = object_of(answer.body)
     code = integer(body.get("code"))
     is_bare = code is None and answer.body is not None

@@ -171,7 +171,7 @@ class ServiceClassifier:
         self._rules, self._path = rules_for(kind, path), path
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """Return the error in a response; None for success."""
+        """Return the error in a response, or None on success."""
         codes, message = _error_in(answer.body)
         inner = object_of(object_of(answer.body).get("error"))
         param = text_of(inner.get("param"))
@@ -310,7 +310,7 @@ class EmbeddingService:
     async def _batch(
         self, items: Sequence[EmbeddingItem], is_query: bool, *, is_part: bool = False
     ) -> Vectors:
-        """Send one request; if the service refuses it, send halves until the bad item is alone.
+        """Send one request; if the service refuses it, send halves until the bad item is isolated.
 
         `is_part`: this is part of a refused batch. Raises `Halted` if the service refuses everything.
         """
@@ -340,7 +340,7 @@ class EmbeddingService:
         return [refusal]
 
     async def _takes_numbers_only(self, is_query: bool) -> bool:
-        """Return whether the service accepts only vectors as numbers.
+        """Return whether the service supports only vectors as numbers, not as base64.
 
         It does if it refused a harmless text with base64 before it returned any vector.
         """

@@ -135,7 +135,7 @@ class ZhipuClassifier:
         return other
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """Return the error in a response; None for success."""
+        """Return the error in a response, or None on success."""
         self._skew.learn(time_of(answer.body), answer.sent_at, self._wall())
         error = self._read(answer)
         if error is None:

@@ -264,7 +264,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Request that the service index a document again.
+        """Request that the service reindex a document.
 
         Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
         doesn't exist.

@@ -1,5 +1,5 @@
-"""Checks the account's space for an upload, parses the upload's response, and finds many documents on pages
-of the list (ADR 15).
+"""Checks the account's space for an upload, parses the upload's response, and finds many documents at once on
+pages of the list (ADR 15).
 """
 
 from __future__ import annotations
