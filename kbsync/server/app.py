@@ -88,7 +88,7 @@ LONGEST_QUERY = 1000
 MOST_HITS = 50
 MOST_SKIPPED = 200
 MOST_CHARACTERS = 100_000_000
-"""Maximum `k` and `offset` of a search, and maximum `offset` in the text of a document."""
+"""Maximum `k` and `offset` of a search, and maximum `offset` in a document's text."""
 
 CSRF_HEADER = "x-kbsync-word"
 
@@ -257,7 +257,7 @@ class ListenerApp:
 
     async def held(self, request: Request) -> Response:
         """Return the held deletions of `mirror` or, with `kind=renewals`, the documents whose reindexing is
-        held, and the version of the list to pass to `approve`.
+        held, and the list version to pass to `approve`.
         """
         name, kind = request.query_params.get("mirror", ""), _kind_in(request.query_params)
         self._check_mirror(name)

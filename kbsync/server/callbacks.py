@@ -84,7 +84,7 @@ class CallbackRoute:
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
-        """Return 200 for any body, so that the service doesn't call again; 404 for an unknown path."""
+        """Return 200 for any body, so that the service doesn't resend it; 404 for an unknown path."""
         shown, mirror = request.path_params["secret"].encode(), None
         # Compare with all, so that a wrong secret takes as long as a right one.
         for name, secret in self.secrets.items():
@@ -102,7 +102,9 @@ class CallbackRoute:
 
 
 def document_in(body: bytes) -> str | None:
-    """Return the id of the event's document, or None for any other body. Ignores the status in it."""
+    """Return the id of the event's document, or None for any other body. Ignores the status that the event
+    reports.
+    """
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):

@@ -59,7 +59,7 @@ class TimeoutProtocol(H11Protocol):
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
 
     def handle_events(self) -> None:
-        """Stop the timer once there is a request."""
+        """Stop the timer once a request has arrived."""
         super().handle_events()
         if self.scope is not None:
             cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
@@ -150,7 +150,7 @@ class ServerThread:
 
 
 _FIXES = {
-    errno.EADDRINUSE: "is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' names",
+    errno.EADDRINUSE: "is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' shows",
     errno.EADDRNOTAVAIL: "is not an address of this machine; choose one that ip addr shows, or 127.0.0.1",
     errno.EACCES: "is not allowed for this user; choose port 1024 or higher",
 }

@@ -70,7 +70,7 @@ class MetricFigures:
         )
         oldest = GaugeMetricFamily(
             "kbsync_oldest_pending_seconds",
-            "The longest time that a file has been waiting; 0 if none waits.",
+            "How long the longest-waiting file has been waiting; 0 if none waits.",
             labels=("mirror",),
         )
         halted = GaugeMetricFamily(
@@ -145,7 +145,7 @@ class MetricFigures:
             value=self.silence,
         )
         built = GaugeMetricFamily(
-            "kbsync_build_info", "Always 1; the labels name the build.", labels=("version", "revision")
+            "kbsync_build_info", "Always 1; the labels identify the build.", labels=("version", "revision")
         )
         built.add_metric((__version__, revision()), 1)
         yield built

@@ -1,7 +1,7 @@
 """Sends notifications, by a command or a POST, when a mirror halts, when it resumes, and when documents fail.
 
-One notification covers many failures, and their rate is limited. No mirror waits for a delivery, which has a
-time limit. The log never contains a notification's content or its URL.
+One notification covers many failures, and the rate of notifications is limited. No mirror waits for a
+delivery, which has a time limit. The log never contains a notification's content or its URL.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hints: paths to check again. A hint says nothing about the state of a file (ADR 10).
+"""Hints: paths to check again. A hint says nothing about a file's state (ADR 10).
 
 Paths are relative to the mirror's root and use `/` as the separator; the root itself is `""`.
 """

@@ -77,7 +77,7 @@ def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
 
 
 def descriptors_used_up() -> bool:
-    """Return whether this process, not the inotify limit, has run out of descriptors."""
+    """Return whether the process is out of file descriptors, as opposed to reaching an inotify limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         return len(os.listdir("/proc/self/fd")) + 8 >= soft
@@ -270,7 +270,8 @@ class TreeObserver(BaseObserver):
 
 
 def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint, ...]:
-    """Return the hints of `event` in the tree of `root` (a real path); empty if it changes no content.
+    """Return the hints that `event` gives about the tree below `root` (a real path); empty if it changes no
+    content.
 
     The library's extra events for the entries of a moved directory are covered by the directory's own hints.
     """

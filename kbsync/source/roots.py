@@ -25,7 +25,7 @@ def mounts_below(root: Path) -> frozenset[str]:
 
 
 def mount_of(fd: int) -> Mount | None:
-    """Return the mount through which `fd` was opened, correct even if one mount hides another."""
+    """Return the mount through which `fd` was opened; correct even if one mount hides another."""
     match = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
     number = int(match[1]) if match else -1
     return next((mount for mount in mounts() if mount.id == number), None)

@@ -60,7 +60,7 @@ POLL_SHARE = 20.0
 twentieth of a core.
 """
 TRY_AGAIN = 600.0
-"""Seconds before kbsync requests events again after the system refused more watches."""
+"""Seconds to wait, after the system refused more watches, before requesting events again."""
 ON_THE_WAY = 2.0
 """Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 
@@ -229,7 +229,7 @@ class Watch:
         """Return the problem with the watch, if any; cheap. Checks the likeliest cause first."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
-            kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
+            kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel can queue"
         elif observer is not None and observer.reader.reached_watch_limit:
             kind, words = (
                 TroubleKind.WATCH_LIMIT,

@@ -79,7 +79,7 @@ class Holds(Table):
         return [Hold(*row) for row in self._db.execute(sql, values)]
 
     def describe(self, hold: int, detail: str) -> None:
-        """Set the explanation of a hold."""
+        """Set a hold's explanation."""
         self._db.execute("UPDATE hold SET detail = ? WHERE id = ?", (detail, hold))
 
     def approve(self, hold: int, now: float) -> None:
@@ -167,7 +167,7 @@ class Recipes(Table):
             yield unbind(path), int(number), recipe
 
     def extent(self, hold: Hold) -> Extent:
-        """Return the size of a hold."""
+        """Return a hold's size."""
         sums = f"SELECT count(*), coalesce(sum(u.size), 0) {_HELD}"
         documents, size = self._db.execute(sums, (hold.mirror, hold.id)).get
         pairs = f"SELECT DISTINCT u.recipe, u.wanted_recipe {_HELD} ORDER BY 1, 2 LIMIT 20"

@@ -38,7 +38,7 @@ class FolderRow:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Return the directory and name of a path; the directory of a top-level name is ''."""
+    """Split a path into directory and name; the directory of a top-level name is ''."""
     folder, _, name = path.rpartition("/")
     return folder, name
 
@@ -126,7 +126,7 @@ class Folders:
         return [row.path for row in rows if row is not None and row.is_mount]
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """Return the stored directories directly below one, except excluded ones."""
+        """Return a directory's stored subdirectories, except excluded ones."""
         sql = (
             "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.is_excluded FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
@@ -168,7 +168,7 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """Return a directory's path as lists of paths show it, distinguishable from a file's."""
+    """Return a directory's path as lists show it, so that it differs from a file's path."""
     return f"{path}/" if path else "./"
 
 
@@ -237,7 +237,7 @@ class Entries:
         self._folders = folders
 
     def get(self, mirror: int, path: str) -> FileRow | None:
-        """Return the row of a file."""
+        """Return a file's row."""
         folder, name = split(path)
         number = self._folders.id(mirror, folder)
         if number is None:
@@ -274,7 +274,7 @@ class Entries:
         self._update(mirror, path, "status = ?, since = ?", (int(status), now))
 
     def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
-        """Record the result of a check of the disk."""
+        """Record the result of checking the disk."""
         self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
 
     def doubt(self, mirror: int, path: str) -> None:

@@ -209,15 +209,13 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def fault_of(state_dir: Path, path: Path) -> str:
-    """Return why the user of the directory can't use the `path` in it."""
+    """Return why the directory's user can't use the `path` in it."""
     owner, user = user_name(path.lstat().st_uid), user_of(state_dir)
     return f"{path} belongs to {owner} and cannot be used by {user}"
 
 
 def fix_for(state_dir: Path, path: Path) -> str:
-    """Return the command that lets the user of the directory use the `path` in it, and everything else
-    there.
-    """
+    """Return the command that lets the directory's user use the `path` in it, and everything else there."""
     user, where = user_of(state_dir), shell_word(str(state_dir))
     is_theirs = user_name(path.lstat().st_uid) == user
     return f"chmod -R u+rwX {where}" if is_theirs else f"sudo chown -R {user} {where}"

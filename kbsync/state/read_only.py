@@ -1,5 +1,6 @@
-"""Access to the tables of the state, and the state for commands that only read, without a lock, thread or
-event loop."""
+"""Access to the state's tables, and a view of the state for commands that only read, without a lock, thread
+or event loop.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
 class ReadOnlyState:
     """The state file for commands that only read: takes no lock, writes nothing, creates no file.
 
-    `is_turned_back`: the file is older than its last use, such as a restored backup.
+    `is_turned_back`: the file is older than its last use, as a restored backup is.
     """
 
     exists = True

@@ -1,5 +1,5 @@
-"""Decides whether the document of a path may be deleted: one row for each deletion that hasn't been carried
-out yet.
+"""Decides whether a path's document may be deleted: one row for each deletion that hasn't been carried out
+yet.
 
     missed ──▶ waiting ──▶ released ──▶ the document is deleted
                        └─▶ asked ──▶ held ──▶ approved: the document is deleted
@@ -77,7 +77,7 @@ class Removals(Table):
         self._db.execute("UPDATE removal SET upload = ? WHERE upload = ?", (new_upload, old_upload))
 
     def hold(self, mirror: int, path: str) -> None:
-        """Record that the deletion of the document waits for the user."""
+        """Record that the document's deletion awaits the user's approval."""
         self._db.execute("UPDATE removal SET held = 1 WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def get(self, mirror: int, path: str) -> Removal | None:

@@ -327,7 +327,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
-        """Return how many documents still serve in each of the other bindings of this mirror."""
+        """Return how many documents still serve in each of this mirror's other bindings."""
         sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
@@ -397,8 +397,8 @@ class Uploads(Table):
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
-        """Give the rows of `old_path` to `new_path`, because the file was renamed; in former bases of the
-        mirror, only if `new_path` has no rows there.
+        """Give the rows of `old_path` to `new_path`, because the file was renamed; in the mirror's former
+        bases, only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608

@@ -407,7 +407,7 @@ def listen(sandbox: Sandbox, address: str) -> None:
     )
 
 
-@proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' names")
+@proves("is in use; choose another port, or stop the program that ss -ltnp 'sport = :{}' shows")
 def test_port_in_use_names_its_user(sandbox: Sandbox) -> None:
     sandbox.configure()
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -180,7 +180,7 @@ def status_of(payload: Mapping[str, Any]) -> DocStatus:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search, best first; None for another shape."""
+    """Return the passages that a search found, best first; None if the shape is unexpected."""
     return matches_in(object_of(body).get("records"), _match)
 
 

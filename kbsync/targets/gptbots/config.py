@@ -215,6 +215,6 @@ def describe_recipe(recipe: str) -> str:
 
 
 def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
-    """Return the kind of a document with this `recipe`; None if unknown."""
+    """Return the kind of document that has this `recipe`; None if unknown."""
     letter = (recipe or "")[:1]
     return next((kind for kind, other in _LETTERS.items() if other == letter), None)

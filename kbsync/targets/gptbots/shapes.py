@@ -159,7 +159,7 @@ def _doc_name(item: Mapping[str, Any]) -> str:
 
 
 def _failure(failed: object) -> FileResult:
-    """Return the outcome of a failed file.
+    """Return a failed file's outcome.
 
     Adds return names, updates return ids, and some versions return objects with either.
     """
@@ -181,7 +181,9 @@ def states_of(body: Any) -> Mapping[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search, each with the id of its document; None for another shape."""
+    """Return the passages that a search found, each with its document's id; None if the shape is
+    unexpected.
+    """
     return matches_in(_first_list(body, "list", "data"), _match)
 
 

@@ -193,7 +193,7 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
 
 
 def _format(address: str) -> str:
-    """Return the format of the file at a URL, according to the name in the URL."""
+    """Return the format of the file at a URL, judging by the file name in the URL."""
     return extension_of(urlsplit(address).path)
 
 

@@ -674,7 +674,7 @@ class Download:
         if url.scheme not in ("http", "https") or not url.host:
             raise self._unavailable("was not reached: the URL is not http or https")
         if (base.scheme, url.scheme) == ("https", "http"):
-            raise self._unavailable("redirects from https to http, which is not followed")
+            raise self._unavailable("redirects from https to http, which kbsync doesn't follow")
         self._host = url.host
         return url
 

@@ -135,7 +135,7 @@ _NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 
 
 class Sign(enum.Enum):
-    """What a request's outcome indicates about the state of the target."""
+    """What a request's outcome indicates about the target's state."""
 
     UP = "up"
     DOWN = "down"

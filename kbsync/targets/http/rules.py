@@ -194,7 +194,7 @@ def _destination(answer: HttpAnswer) -> str:
 
 
 def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
-    """Return the case of a service without its own table: reads the message from where most services put
+    """Return the case for a service without its own table, with the message from where most services put
     it.
     """
     body = object_of(answer.body)
@@ -277,8 +277,8 @@ Describe = Callable[[ErrorCase, ErrorRule], str]
 
 
 def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
-    """Return a message such as `upload: kb.example answered 413: …`. `sentences`: the meanings of the
-    service's codes.
+    """Return a message such as `upload: kb.example answered 413: …`. `sentences`: what the service's codes
+    mean.
     """
     if case.status in REDIRECT:
         return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"

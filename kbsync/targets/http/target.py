@@ -70,9 +70,9 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
-    """Return the endpoint for `address`, by default the config's `base_url`, with the limits of the config.
+    """Return the endpoint for `address`, by default the config's `base_url`, with the config's limits.
 
-    Raises `UsageError` if the secret of the proxy can't be read.
+    Raises `UsageError` if the proxy's secret can't be read.
     """
     return Endpoint(
         address or config.base_url,
@@ -583,7 +583,7 @@ class ServiceTarget(Target, Generic[Row]):
                 yield row.listed
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """Yield the rows of the list, each once."""
+        """Yield each row of the list once."""
         async with aclosing(self._read_list(self._request_page)) as rows:
             async for row in rows:
                 yield row

@@ -121,8 +121,9 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Scanning:
-    """The folder for the texts of scanned pages, and the mirror's folder. `recognize` replaces the reader of
-    the pages."""
+    """The folder for the texts of scanned pages, and the mirror's folder. `recognize` replaces the function
+    that reads the pages.
+    """
 
     folder: Path
     root: Path
@@ -219,11 +220,8 @@ class IndexedTarget(Target):
         return "" if self._cluster is None else self._cluster.note
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return a recipe that changes with the reader of the format, the chunker, the model and the kind of
-        file.
-
-        The tokenizer isn't part of it: after a change of the tokenizer, the store itself re-tokenizes its
-        texts.
+        """Return a recipe that changes with the format's reader, the chunker, the model and the kind of file.
+        The tokenizer isn't part of it: after a tokenizer change, the store itself re-tokenizes its texts.
         """
         reader, kind = formats.reader_version(path), extension_of(path) or f"/{path.rpartition('/')[2]}"
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
@@ -416,7 +414,7 @@ class IndexedTarget(Target):
                     outcomes.append(outcome)
 
     def _parse(self, path: str, body: Body) -> Parsed:
-        """Return the text of a document. The first call starts the parser."""
+        """Return a document's text. The first call starts the parser."""
         with self._starting:
             if self._parser is None:
                 from kbsync.index.fence.parser import Parser
@@ -527,7 +525,7 @@ class IndexedTarget(Target):
             return self._scans.scrub() and is_clear
 
     def _recognize(self, path: str, body: Body, page: int) -> str:
-        """Return the text of a scanned page. The first call starts the process for it."""
+        """Return a scanned page's text. The first call starts the process that recognizes it."""
         with self._starting:
             if self._page_parser is None:
                 from kbsync.index.fence.parser import PageParser

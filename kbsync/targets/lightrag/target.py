@@ -33,7 +33,9 @@ EXTENSIONS = frozenset((
 """Extensions that the server reads without extra tools (1.5.7, `GET /documents/supported_file_types`)."""
 
 RECENT = 200
-"""Maximum number of rows on a page. Documents being indexed are usually on the page of the latest changes."""
+"""Maximum number of rows on a page. Documents being indexed are usually on the page with the latest
+changes.
+"""
 
 LONGEST_REST = 10.0
 """Maximum seconds between two reads of the whole list for `status`: one second for each page of the last

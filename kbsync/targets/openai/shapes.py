@@ -55,7 +55,7 @@ PUT_BACK = "put-back"
 def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
     """Return the unparsed objects of a list page, and the cursor of the next page; "" at the end.
 
-    Raises `Unavailable` for another shape.
+    Raises `Unavailable` if the shape is unexpected.
     """
     body = object_of(answer.body)
     listed, has_more = body.get("data"), body.get("has_more")
@@ -86,7 +86,7 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
 
 
 def passages_of(answer: HttpAnswer) -> list[Match]:
-    """Return the passages of a search, each once. Raises `Unavailable` for another shape."""
+    """Return the passages that a search found, each once. Raises `Unavailable` if the shape is unexpected."""
     matches: dict[tuple[str, str], Match] = {}
     for remote_id, passage in require_shape(
         answer.op, matches_in(object_of(answer.body).get("data"), _match)
@@ -141,13 +141,13 @@ class Mark:
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
         pieces = [text[start : start + length] for start in range(0, len(text), length)]
         if len(pieces) > len(PATH_KEYS):
-            raise Rejected("its path is too long to be stored with it", code="path")
+            raise Rejected("the path is too long to be stored with the file", code="path")
         mark = f"{self.digest} {self.upload_id} {self.recipe}"
         return {"file_id": remote_id, "kbsync": mark, **dict(zip(PATH_KEYS, pieces, strict=False))}
 
 
 def mark_in(row: Mapping[str, Any]) -> Mark | None:
-    """Return the mark of a file in a store; None for somebody else's file."""
+    """Return the mark of a file in a store; None if the file isn't ours."""
     attributes = object_of(row.get("attributes"))
     match = _MARK.fullmatch(text_of(attributes.get("kbsync")))
     encoded = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)

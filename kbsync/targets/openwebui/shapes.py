@@ -202,7 +202,7 @@ def card_of(body: Any) -> BaseCard | None:
 
 
 def folders_of(body: Any) -> dict[str, str] | None:
-    """Return the folders of a base as path → id."""
+    """Return a base's folders as a mapping from path to id."""
     folders = object_of(body).get("directory_map")
     if not isinstance(folders, dict):
         return None
@@ -210,8 +210,8 @@ def folders_of(body: Any) -> dict[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search, which come as three parallel lists of lists; None for another
-    shape.
+    """Return the passages that a search found, which come as three parallel lists of lists; None if the shape
+    is unexpected.
     """
     texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):

@@ -68,8 +68,8 @@ unknown.
 IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
 NEWEST, RECENT = 300, 86_400.0
-"""Page size of the list of the user's newest files, and the seconds for which a list includes files still
-being added.
+"""Page size when listing the user's newest files, and for how many seconds a list includes files still being
+added.
 """
 
 
@@ -204,8 +204,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
-        """Return the status of a file from its row in the base and, if they were read, its row among the
-        newest files.
+        """Return a file's status from its row in the base and, if the newest files were read, its row among
+        those.
         """
         if row and row.is_searchable and not is_twin:
             return READY
@@ -290,7 +290,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     def _busy_status(self, file: StoredFile) -> DocStatus:
         """Return the status of a file that the server may still be indexing.
 
-        After a minute a pass no longer waits for it.
+        A pass waits for it for at most a minute.
         """
         if self._age_of(file.updated) < SOON:
             return INDEXING
@@ -307,9 +307,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
     async def _read_status(self, remote_id: str) -> str | None:
-        """Return the status of a file without its text, which may be large; None if the file doesn't
-        exist.
-        """
+        """Return a file's status without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
         answer = await unless_gone(self._client.ask("state", "GET", way))
         return (
@@ -355,8 +353,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable("delete: the file is still being indexed", code=word)
 
     async def _wait_until_indexed(self, remote_id: str) -> str | None:
-        """Return the status of a file once the server has finished with it. Raises `Unavailable` while it is
-        being indexed.
+        """Return a file's status once the server has finished with it. Raises `Unavailable` while it is being
+        indexed.
 
         Deleting it then would leave its passages in the base, where nothing could remove them (promise 11).
         """

@@ -99,7 +99,7 @@ def _has_words(case: ErrorCase) -> bool:
 
 
 def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
-    """Return the error rules of one service."""
+    """Return the error rules for one service."""
     no_money = partial(ErrorRule, Halted, halt="quota", fix=f"top up the account behind {kind}.api_key")
     bad_key = partial(
         ErrorRule,
@@ -209,7 +209,7 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 
 def is_too_long(error: Rejected) -> bool:
-    """Return whether the message or the code blames the length of a text."""
+    """Return whether the message or the code blames a text's length."""
     message = error.reason.lower()
     return error.code in ("413", "422", "1261") or any(word in message for word in _TOO_LONG)
 
@@ -234,12 +234,12 @@ def _error_in(body: object) -> tuple[frozenset[str], str]:
 
 
 PATIENCE = 5
-"""How often to retry a batch at a busy service, with increasing pauses."""
+"""How many times to retry a batch at a busy service, with increasing pauses."""
 
 AGAIN = 4
 FIRST_PAUSE = 0.5
-"""How often to request a missing vector again for its text alone, and the seconds before the first retry,
-doubled for each further one. The batch waits about seven seconds in all.
+"""How many times to request a missing vector again with its text alone, and the seconds before the first
+retry, doubled for each further one. The batch waits about seven seconds in all.
 """
 
 HARMLESS = EmbeddingItem("dimensions")
@@ -354,7 +354,7 @@ class EmbeddingService:
             return self._takes_base64 is False
 
     async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """Send one request, and a few more for texts without a vector: a later response may have it."""
+        """Send one request, and a few more for texts without a vector: a later response may have one."""
         vectors = await self._request_vectors(items, is_query)
         lacking = [index for index, vector in enumerate(vectors) if vector is None]
         if lacking and len(lacking) == len(items):
@@ -483,7 +483,7 @@ def _service_client(
     transport: httpx.AsyncBaseTransport | None,
     is_first: bool,
 ) -> Client:
-    """Return the client of a service; `kind` names its config block."""
+    """Return a service's client; `kind` names its config block."""
     headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
     endpoint = Endpoint(
         config.base_url or "",

@@ -187,7 +187,7 @@ def without_names(text: str, *names: str) -> str:
 
 
 class NoRoom(Halted):
-    """The service reports a lack of space, and may mean one document: check the capacity first."""
+    """The service reports a lack of space, but may mean a single document: check the capacity first."""
 
     @property
     def reason_alone(self) -> str:

@@ -148,7 +148,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return capacity_of(answer.body)
 
     async def _known_capacity(self) -> Capacity | None:
-        """Return the account's space. After any refusal, doesn't request it again for an hour."""
+        """Return the account's space. After a refusal, raises `NotOffered` for an hour without sending a
+        request.
+        """
         with self._client.missing.remembered("capacity"):
             try:
                 return await self.capacity()
