@@ -90,7 +90,7 @@ class HardEnd:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Let the process continue."""
+        """Cancel the timer, so that the process continues."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -408,7 +408,7 @@ class ListenerApp:
         return _accepted("pause", mirror, status=200)
 
     async def resume(self, request: Request) -> Response:
-        """End the pause of the `mirror`."""
+        """End the `mirror`'s pause."""
         mirror = self._mirror_in(await self._payload_of(request))
         await self._in_time(
             self._ask(partial(self._write, mirror, lambda tx, number, now: tx.pauses.end(number, now)))

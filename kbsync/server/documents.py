@@ -15,7 +15,7 @@ from kbsync.search import find_passage
 from kbsync.server.auth import host_of
 
 PART = 50_000
-"""Length of one part of a text in characters."""
+"""Length of one part of a text, in characters."""
 
 LEAD = 1500
 """Number of characters to show before a passage."""

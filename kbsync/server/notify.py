@@ -135,7 +135,7 @@ class _MirrorNotices:
 
 
 class PendingNotices:
-    """Derives the notifications that a daemon has yet to send from the state of its mirrors."""
+    """Determines, from the mirrors' state, which notifications a daemon has yet to send."""
 
     def __init__(self) -> None:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
@@ -229,7 +229,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the command and its children, except those that have switched to another user."""
+    """Kill the command and its child processes, except those that have switched to another user."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):

@@ -16,7 +16,7 @@ MOST_HINTS = 10_000
 
 
 class HintKind(enum.IntEnum):
-    """How much to check."""
+    """The extent of a check."""
 
     FILE = 0  # this path
     TREE = 1  # this directory and everything below; only this path if it is no longer a directory

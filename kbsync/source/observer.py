@@ -313,7 +313,7 @@ class TreeEvents(FileSystemEventHandler):
         self._post = post
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Post the hints of `event`; keep an exception in `fault` for the watcher."""
+        """Post the hints for `event`; store any exception in `fault` for the watcher."""
         self.event_count += 1
         try:
             if hints := hints_of(event, self._root, self._ignores):

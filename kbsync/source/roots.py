@@ -165,7 +165,8 @@ def descend(root_fd: int, folder: str) -> int:
 
 
 class FolderStack:
-    """Open folders from a root down to one folder; the number of descriptors is bounded at any depth.
+    """The open folders on the way from a root to one folder; the number of descriptors is bounded at any
+    depth.
 
     `enter` moves to another folder, depth first. A folder closed on the way down is reopened on the way up,
     one component at a time, and must still be the same folder.

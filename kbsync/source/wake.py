@@ -29,8 +29,9 @@ def wake(state_dir: Path) -> None:
 
 
 class WakeFile:
-    """Calls `on_wake` in the daemon on an event from `wake` or, without events, when the file's times
-    change."""
+    """Calls `on_wake` in the daemon when `wake` causes an event or, without events, when the file's times
+    change.
+    """
 
     def __init__(self, state_dir: Path, on_wake: Callable[[], None]) -> None:
         self._file = os.path.join(state_dir, WAKE)

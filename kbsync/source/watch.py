@@ -191,7 +191,7 @@ class Watch:
         self._was_silent = False
 
     async def open(self) -> None:
-        """Start watching. Raises OSError (28 or 24 at a limit) and then leaves no thread or descriptor
+        """Start watching. Raises OSError (errno 28 or 24 at a limit), leaving no thread or descriptor
         behind.
         """
         await run_detached(self._open)
@@ -363,7 +363,7 @@ class Watcher:
         one, as after a mount, or is an empty mount point.
         """
         self.rescan_reason = ""
-        """Why a rescan is needed, or empty."""
+        """The reason for a rescan; empty if none is needed."""
         self._scan_seconds = 0.0
         self._directories = 0
         self._try_at: float | None = None

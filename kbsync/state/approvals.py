@@ -54,7 +54,7 @@ class Holds(Table):
         return self.open(mirror, now, DELETIONS, COLLECTING)
 
     def decide(self, hold: int, state: str, now: float) -> None:
-        """Release all deletions of the hold, or ask the user about them."""
+        """Release all of the hold's deletions, or ask the user about them."""
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, decided: bool) -> list[Hold]:
@@ -87,7 +87,7 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET approved_at = ? WHERE id = ?", (now, hold))
 
     def unapprove_before(self, mirror: int, before: float) -> None:
-        """Void approvals that were given before `before` and not used."""
+        """Void unused approvals that were given before `before`."""
         sql = "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND approved_at < ?"
         self._db.execute(sql, (mirror, before))
 
@@ -123,7 +123,7 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allow(self, mirror: int, recipes: Iterable[str]) -> None:
-        """Allow documents under these recipes."""
+        """Allow documents to be indexed under these recipes."""
         sql = "INSERT OR REPLACE INTO recipe_change(mirror, recipe) VALUES(?, ?)"
         self._db.executemany(sql, ((mirror, recipe) for recipe in recipes))
 

@@ -81,7 +81,7 @@ class History(Table):
         self._db.execute("DELETE FROM history WHERE id <= ?", (newest - MOST_ENTRIES,))
 
     def prune(self, before: float) -> None:
-        """Drop entries from before this time."""
+        """Drop entries older than this time."""
         oldest = self._db.execute("SELECT at FROM history ORDER BY id LIMIT 1").get
         if oldest is not None and oldest < before:
             self._db.execute("DELETE FROM history WHERE at < ?", (before,))

@@ -95,7 +95,7 @@ class Mirrors(Table):
     """Reads and writes mirror and binding rows on one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Return every mirror that was ever in the config, by name, except forgotten ones."""
+        """Return every mirror that has ever been in the config, by name, except forgotten ones."""
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:
@@ -134,7 +134,7 @@ class Mirrors(Table):
         )
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
-        """Set or clear why the mirror waits for the user."""
+        """Set or clear the reason why the mirror waits for the user."""
         if halt is None:
             self._set(mirror, halt_reason=None, halt_detail=None, halt_cure=None)
         else:

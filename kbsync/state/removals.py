@@ -37,7 +37,7 @@ class Removal:
 
 
 class Removals(Table):
-    """Removals, and the log of those carried out without approval."""
+    """Reads and writes removals, and the log of those carried out without approval."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
         """Add the deletion of this document to this batch. An existing deletion of the path keeps its

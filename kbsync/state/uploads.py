@@ -397,7 +397,7 @@ class Uploads(Table):
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
-        """Give the rows of `old_path` to `new_path`, because the file was renamed; in the mirror's former
+        """Assign the rows of `old_path` to `new_path`, because the file was renamed; in the mirror's former
         bases, only if `new_path` has no rows there.
         """
         self._db.execute(
@@ -408,7 +408,7 @@ class Uploads(Table):
         )
 
     def give(self, upload: int, path: str) -> None:
-        """Give the document to another file."""
+        """Assign the document to another file."""
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def withdraw_holds(self, mirror: int, binding: int) -> bool:
@@ -418,7 +418,7 @@ class Uploads(Table):
         return self._db.changes() > 0
 
     def take_over(self, previous: int, mirror: int, binding: int) -> bool:
-        """Give the rows of a former mirror in this binding to `mirror`. Returns whether there were any.
+        """Assign a former mirror's rows in this binding to `mirror`. Returns whether there were any.
 
         Call `withdraw_holds` first. If both serve a path, the new owner's document stays and the other is
         deleted.

@@ -19,7 +19,7 @@ FORMATS = {
     "dify": frozenset(_ALWAYS.split()),
     "unstructured": frozenset(f"{_ALWAYS} doc eml msg pptx xml epub".split()),
 }
-"""Extensions by `ETL_TYPE` (api/constants/__init__.py)."""
+"""Accepted extensions by `ETL_TYPE` (api/constants/__init__.py)."""
 
 LARGEST = 15 * 1024 * 1024
 """Maximum file size in bytes: the default of `UPLOAD_FILE_SIZE_LIMIT`."""

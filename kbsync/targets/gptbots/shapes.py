@@ -78,7 +78,7 @@ class MarkedRow(DocumentRow):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """The part of a response to an add or update that is about one file; "" for missing fields."""
+    """The part of a response to an add or update that concerns one file; "" for missing fields."""
 
     id: str
     name: str
@@ -300,7 +300,7 @@ def _describe(case: ErrorCase, rule: ErrorRule) -> str:
 
 
 def _is_call_missing(case: ErrorCase) -> bool:
-    """Return whether the service lacks the call; a specific code means something else."""
+    """Return whether the service lacks the call; a specific error code rules that out."""
     return number_in(case.code) in (None, case.status)
 
 
@@ -378,7 +378,7 @@ SENTENCES = {
     "408": "the request timed out",
     "429": "too many requests",
 }
-"""The known codes with their meaning."""
+"""The meanings of the known codes."""
 
 
 def _error_in(body: Any) -> tuple[str, str]:

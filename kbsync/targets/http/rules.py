@@ -37,7 +37,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""Matches messages about an account without money, regardless of their other words."""
+"""Matches messages about an account without money, whatever else they say."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"

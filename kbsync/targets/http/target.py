@@ -1,4 +1,4 @@
-"""The base class of every target at a service: creates the client from the config and implements the
+"""The base class of every target that a service hosts: creates the client from the config and implements the
 contract.
 
 It decides which documents not to send, and what the refusal of one document means for others. It accepts a
@@ -174,7 +174,7 @@ Row = TypeVar("Row", bound=DocumentRow)
 
 
 class ServiceTarget(Target, Generic[Row]):
-    """A knowledge base at a service.
+    """A knowledge base hosted by a service.
 
     A service's subclass defines `base`, `takes` and the calls above the comment "what follows"; this class
     builds the rest from them. Its calls use `_client` and raise `TargetError`, with code `GONE` if the
@@ -207,7 +207,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Maximum number of documents that one request deletes; 0: each needs its own request."""
 
     deletes_in_turn: ClassVar[bool] = False
-    """Whether the service runs only one deletion at a time; ids that arrive meanwhile then go with the next
+    """Whether the service runs only one deletion at a time; ids that arrive in the meantime go with the next
     batch.
     """
 
@@ -353,7 +353,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def _call_each(
         self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
-        """Run a call for each document; return the result or error of each.
+        """Run a call for each document; return each one's result or error.
 
         After a `Halted` the remaining documents get the same outcome, without a request.
         """
@@ -406,7 +406,7 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def row(self, remote_id: str) -> Row | None:
-        """Return one document; None if the response has another shape. Required unless `_states` is
+        """Return one document; None if the response's shape is unexpected. Required unless `_states` is
         overridden.
         """
         raise NotImplementedError
@@ -510,7 +510,9 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, [remote_id for remote_id in ids if remote_id not in rows]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Return each document, or the error of reading it; None if it is gone and the base still exists."""
+        """Return each document, or the error that reading it raised; None if it is gone and the base still
+        exists.
+        """
         # Check the base once for all missing documents, and after them: before, it could still disappear.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
         gone = [

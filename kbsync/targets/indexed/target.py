@@ -315,7 +315,7 @@ class IndexedTarget(Target):
         await in_thread(self._store.leave)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Change path, name and time. Raises `Rejected` for an unknown document."""
+        """Change a document's path, name and time. Raises `Rejected` for an unknown document."""
         await in_thread(self._store.rename, _known_number(remote_id), path, name, mtime)
         self._scrub_soon()
 
@@ -347,7 +347,7 @@ class IndexedTarget(Target):
         return Explanation(len(texts), "\n\n".join(texts))
 
     async def aclose(self) -> None:
-        """Close files and end workers."""
+        """Close the files and stop the workers."""
         self._store.stop()
         if self._filler is not None:
             self._filler.stop()
@@ -426,7 +426,7 @@ class IndexedTarget(Target):
 
     @property
     def reads_scans(self) -> bool:
-        """Whether the extra `ocr` is installed."""
+        """Whether the `ocr` extra is installed."""
         return self._scans is not None and self._scans.can_recognize
 
     async def partly_read(self) -> Sequence[str]:
