@@ -507,7 +507,7 @@ class IndexedTarget(Target):
         return outcome
 
     def _finish(self, entry: Entry, body: Body, texts: Mapping[int, str]) -> int | TargetError:
-        """Store a document with the texts of its scanned pages."""
+        """Store a document with its scanned pages' texts."""
         whole = self._with_pages(entry, body, texts)
         if isinstance(whole, TargetError):
             return whole
@@ -525,7 +525,7 @@ class IndexedTarget(Target):
             return self._scans.scrub() and is_clear
 
     def _recognize(self, path: str, body: Body, page: int) -> str:
-        """Return a scanned page's text. The first call starts the process that recognizes it."""
+        """Return a scanned page's text. The first call starts the process that recognizes pages."""
         with self._starting:
             if self._page_parser is None:
                 from kbsync.index.fence.parser import PageParser

@@ -99,7 +99,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def document_id(remote_id: str) -> str:
-    """Return the server's id of a document, which it derives from the name."""
+    """Return the server's id for a document, which it derives from the name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
     # A name in a list may contain lone surrogates, from which no id can be derived.

@@ -189,7 +189,7 @@ class LightragTarget(ServiceTarget[Row]):
         }
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """Yield the documents, without refused uploads."""
+        """Yield the documents, excluding refused uploads."""
         async with aclosing(super().rows()) as rows:
             async for row in rows:
                 if not row.is_refusal:

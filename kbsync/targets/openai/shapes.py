@@ -105,7 +105,7 @@ def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
 
 
 PDF_AND_TEXT = frozenset({"inline::pypdf"})
-"""File readers of OGX that accept only PDF and text."""
+"""OGX's file readers that accept only PDF and text."""
 
 
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
@@ -204,16 +204,16 @@ class FileNames:
         return f"{name}.txt" if as_text and not name.lower().endswith(_TEXT_SUFFIXES) else name
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
-        """Return whether a file of the account was uploaded for this store by a mirror with this prefix."""
+        """Return whether a file in the account was uploaded for this store by a mirror with this prefix."""
         match = _TAGGED.search(text_of(row.get("filename")))
         return match is not None and match[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
-        """Return whether a file of the account comes from this upload."""
+        """Return whether a file in the account comes from this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
     def is_alike(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Return whether two files of the account may have the same text: same length, or versions of one
+        """Return whether two files in the account may have the same text: same length, or versions of one
         file.
         """
         plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (row, other)]

@@ -338,7 +338,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return await super().delete(ids)
 
     async def remove(self, remote_id: str) -> None:
-        """Delete a file that the clean-up didn't remove."""
+        """Delete a file that the cleanup didn't remove."""
         word = await self._wait_until_indexed(remote_id)
         if word is None:
             return

@@ -54,7 +54,7 @@ _NO_MONEY = frozenset(
 )
 _SLOW = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312"})
 _PASSING = frozenset({"1120", "1234", "500", "424"})
-"""Codes of temporary problems."""
+"""Error codes for temporary problems."""
 
 _BAD_KEY = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Requests to embedding and rerank services in each dialect, and the parsing of their responses. Pure.
+"""Requests to embedding and rerank services in each dialect, and the parsing of their responses, without I/O.
 
 openai: OpenAI's reference, "Create embeddings". jina: Jina's API reference for `/v1/embeddings` and
 `/v1/rerank`. newapi: the gateway's multimodal embeddings, whose items are objects. zhipu: the open platform's
